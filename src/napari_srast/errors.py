@@ -33,5 +33,5 @@ class OutputError(SrastError):
     """A result cannot be written where it was asked for."""
 
 
-class Cancelled(Exception):  # noqa: N818 - not an error: the user asked for it
+class Cancelled(Exception):
     """The run was stopped by its stop token; nothing was written."""

@@ -1,0 +1,1 @@
+"""How good is it: metrics, the protocol on high-resolution slides, and its report."""

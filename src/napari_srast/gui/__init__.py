@@ -1,0 +1,1 @@
+"""The dock widget; the only part that imports napari or Qt."""

@@ -1,0 +1,1 @@
+"""SpatialData in and out; the only part that imports spatialdata."""

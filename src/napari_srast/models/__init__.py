@@ -1,0 +1,1 @@
+"""The two stages, SASA and PCFM, and what surrounds them: programs, calibration, checkpoints."""

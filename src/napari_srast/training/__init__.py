@@ -1,0 +1,1 @@
+"""Pseudo-low-resolution data, the trainer and its recipes."""

@@ -1,0 +1,1 @@
+"""Physically constrained flow matching: path, network and sampler."""

@@ -1,0 +1,100 @@
+"""Fixtures shared by all tests: the real slides where they are at hand, and small synthetic ones made in memory."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+from scipy import sparse
+
+from napari_srast.slide import Slide
+
+
+@pytest.fixture(autouse=True)
+def _seeds() -> Iterator[None]:
+    """Give every test the same global random state, so that code that forgets to seed still repeats."""
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002 - the legacy global state is what a forgetful callee would use
+    yield
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """Folder of real data: ``NAPARI_SRAST_DATA``, else ``shared/data`` beside the repository; skips without it."""
+    named = os.environ.get("NAPARI_SRAST_DATA")
+    folder = Path(named) if named else Path(__file__).resolve().parents[2] / "shared" / "data"
+    if not (folder / "slides").is_dir():
+        pytest.skip(f"no real slides in {folder}; set NAPARI_SRAST_DATA to the folder that holds slides/")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def slide_path(data_dir: Path) -> Callable[[str], Path]:
+    """Find a real slide by name: ``slide_path("st_human_melanoma")``; skips where that slide is missing."""
+
+    def find(name: str, suffix: str = ".h5ad") -> Path:
+        path = data_dir / "slides" / f"{name}{suffix}"
+        if not path.exists():
+            pytest.skip(f"the real slide {path.name} is missing from {path.parent}")
+        return path
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def slide_paths(data_dir: Path) -> list[Path]:
+    """Every real low-resolution slide."""
+    return sorted((data_dir / "slides").glob("*.h5ad"))
+
+
+@pytest.fixture(scope="session")
+def make_slide() -> Callable[..., Slide]:
+    """Build small synthetic slides; see :func:`_make_slide` for the options."""
+    return _make_slide
+
+
+def _make_slide(
+    rows: int = 8,
+    cols: int = 8,
+    n_genes: int = 5,
+    *,
+    lattice: Literal["square", "hex"] = "square",
+    pitch: float = 100.0,
+    depth: float = 20.0,
+    seed: int = 0,
+    counts: Any = None,
+    **fields: Any,
+) -> Slide:
+    """Build a slide of ``rows`` x ``cols`` spots.
+
+    The first gene grows from left to right, the second peaks in the middle, the third is zero everywhere, the others are
+    smooth waves; all are Poisson around ``depth`` counts. ``counts`` (N, G) replaces them; ``fields`` go to ``Slide``.
+    """
+    row, col = (a.ravel() for a in np.mgrid[:rows, :cols])
+    if lattice == "hex":
+        centers = np.column_stack([(col + 0.5 * (row % 2)) * pitch, row * pitch * np.sqrt(3) / 2])
+    else:
+        centers = np.column_stack([col, row]) * float(pitch)
+    if counts is None:
+        rng = np.random.default_rng(seed)
+        unit = (centers - centers.min(axis=0)) / max(float(np.ptp(centers)), 1.0)
+        x, y = unit.T
+        patterns = [0.2 + x, np.exp(-8 * ((x - 0.5) ** 2 + (y - 0.5) ** 2)), np.zeros_like(x)]
+        patterns += [1 + np.sin(2 * np.pi * ((k - 2) * x + y)) for k in range(3, n_genes)]
+        counts = rng.poisson(depth * np.column_stack(patterns[:n_genes]))
+    matrix = sparse.csr_matrix(counts, dtype=np.float32)
+    fields.setdefault("spot_diameter", 0.55 * pitch if lattice == "hex" else pitch)
+    fields.setdefault("spot_shape", "circle" if lattice == "hex" else "square")
+    fields.setdefault("unit", "um")
+    return Slide(
+        counts=matrix,
+        genes=np.array([f"Gene{i}" for i in range(matrix.shape[1])], dtype=object),
+        spot_ids=np.array([f"spot{i}" for i in range(len(centers))], dtype=object),
+        centers=centers,
+        **fields,
+    )

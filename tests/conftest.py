@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,11 +16,10 @@ from napari_srast.slide import Slide
 
 
 @pytest.fixture(autouse=True)
-def _seeds() -> Iterator[None]:
+def _seeds() -> None:
     """Give every test the same global random state, so that code that forgets to seed still repeats."""
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002 - the legacy global state is what a forgetful callee would use
-    yield
 
 
 @pytest.fixture(scope="session")
@@ -72,8 +71,8 @@ def _make_slide(
 ) -> Slide:
     """Build a slide of ``rows`` x ``cols`` spots.
 
-    The first gene grows from left to right, the second peaks in the middle, the third is zero everywhere, the others are
-    smooth waves; all are Poisson around ``depth`` counts. ``counts`` (N, G) replaces them; ``fields`` go to ``Slide``.
+    The first gene grows from left to right, the second peaks in the middle, the third is zero everywhere, the others
+    are smooth waves; all are Poisson around ``depth`` counts. ``counts`` (N, G) replaces them; ``fields`` go to ``Slide``.
     """
     row, col = (a.ravel() for a in np.mgrid[:rows, :cols])
     if lattice == "hex":

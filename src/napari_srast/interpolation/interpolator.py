@@ -1,0 +1,242 @@
+"""Ratios by interpolation: how each spot's counts would spread over its pixels if the slide were smooth.
+
+Every method predicts a non-negative intensity at each pixel and scales it to sum to 1 within its spot, so the counts of
+every spot are conserved whatever the method. Shape legend: N spots, Q pixels, F fields (genes or programs).
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+from scipy import sparse
+from scipy.spatial import cKDTree
+
+from napari_srast.errors import SettingsError
+from napari_srast.geometry.layout import Layout
+from napari_srast.interpolation.gaussian_process import NOISES, WIDTHS, GaussianProcessGrid
+from napari_srast.interpolation.linear import clamp_to_hull, linear_weights, nearest_weights
+from napari_srast.interpolation.neighbourhoods import Neighbourhoods, cubic, matern32
+
+__all__ = ["GAUSSIAN_WIDTHS", "INTERPOLATIONS", "Interpolator"]
+
+INTERPOLATIONS = ("uniform", "nearest", "bilinear", "bicubic", "gaussian", "pycnophylactic", "gp")
+GAUSSIAN_WIDTHS = (0.4, 0.5, 0.65, 0.8, 1.0, 1.3, 1.8, 2.5)  # standard deviations, in pitches
+
+_BLOCK = 1 << 22  # pixel values held in double precision at a time
+_CACHE_BYTES = 1 << 28  # of weight matrices
+_GAUSSIAN_NEAREST = 24
+
+
+class Interpolator:
+    """Splits fields over the pixels of one layout; weights are worked out once and shared by all fields.
+
+    Parameters
+    ----------
+    layout
+        Spots, pixels and whose pixels they are.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from napari_srast.geometry.layout import Layout
+    >>> spots = np.array([[0.0, 0.0], [1.0, 0.0]])
+    >>> pixels = np.array([[-0.25, 0.0], [0.25, 0.0], [0.75, 0.0], [1.25, 0.0]])
+    >>> layout = Layout(spots=spots, pixels=pixels, parent=np.array([0, 0, 1, 1]), pitch=1.0)
+    >>> Interpolator(layout).ratios("bilinear", np.array([[4.0], [8.0]]))[:, 0].round(3)
+    array([0.444, 0.556, 0.467, 0.533], dtype=float32)
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+        self._neighbourhoods = Neighbourhoods(layout)
+        self._grid = GaussianProcessGrid(layout.spots, layout.pitch)
+        self._process_weights: dict[int, sparse.csr_matrix] = {}
+
+    def ratios(self, name: str, fields: np.ndarray, *, width: float | None = None) -> np.ndarray:
+        """Return the share of each pixel in its spot.
+
+        A field's ratios depend on that field alone, never on the others it comes with.
+
+        Parameters
+        ----------
+        name
+            One of :data:`INTERPOLATIONS`: "uniform" (even split); "nearest" (value of the nearest spot, hence even
+            wherever that is the pixel's own); "bilinear" (barycentric off square lattices); "bicubic" (local cubic
+            polyharmonic spline); "gaussian" (kernel mean); "pycnophylactic" (Tobler 1979,
+            doi:10.1080/01621459.1979.10481647: smooth over touching pixels, restore every spot's mass, repeat); "gp"
+            (Gaussian process on log1p counts, Matern 3/2, local kriging).
+        fields
+            Non-negative counts or intensities, shape (N, F).
+        width
+            Standard deviation of "gaussian" in pitches; None chooses it for each field by leave-one-out prediction.
+
+        Returns
+        -------
+        np.ndarray
+            Float32, shape (Q, F), at least 0, with sum 1 within each spot that has pixels; a spot without any
+            intensity is split evenly.
+
+        Raises
+        ------
+        SettingsError
+            The name is unknown, or the width not above 0.
+        """
+        if name not in INTERPOLATIONS:
+            raise SettingsError(f"method is '{name}', but must be one of: {', '.join(INTERPOLATIONS)}.")
+        if width is not None and not width > 0:
+            raise SettingsError(f"width is {width:g}, but must be above 0 pitches.")
+        fields = np.asarray(fields)
+        layout = self.layout
+        ratios = np.empty((layout.n_pixels, fields.shape[1]), dtype=np.float32)
+        if name == "uniform":
+            ratios[:] = (1.0 / layout.n_pixels_of_spot[layout.parent])[:, None]
+            return ratios
+        at_once = max(1, _BLOCK // max(layout.n_pixels, layout.n_spots, 1))
+        for start in range(0, fields.shape[1], at_once):
+            block = slice(start, start + at_once)
+            values = np.ascontiguousarray(fields[:, block], dtype=np.float32)
+            ratios[:, block] = layout.normalise(self._intensity(name, values, width))
+        return ratios
+
+    def _intensity(self, name: str, fields: np.ndarray, width: float | None) -> np.ndarray:
+        """Predict non-negative intensities (Q, F), in any scale."""
+        if name == "nearest":
+            return self._nearest @ fields
+        if name == "bilinear":
+            return self._linear @ fields
+        if name == "bicubic":
+            return np.maximum(self._cubic @ fields, 0.0)
+        if name == "gaussian":
+            return self._gaussian(fields, width)
+        if name == "pycnophylactic":
+            return self._pycnophylactic(fields)
+        return self._process(fields)
+
+    @cached_property
+    def _nearest(self) -> sparse.csr_matrix:
+        return nearest_weights(self.layout).astype(np.float32)
+
+    @cached_property
+    def _linear(self) -> sparse.csr_matrix:
+        return linear_weights(self.layout).astype(np.float32)
+
+    @cached_property
+    def _cubic(self) -> sparse.csr_matrix:
+        layout = self.layout
+        inside = Layout(
+            spots=layout.spots,
+            pixels=clamp_to_hull(layout.spots, layout.pixels),  # a cubic may run away outside
+            parent=layout.parent,
+            pitch=layout.pitch,
+        )
+        return Neighbourhoods(inside).weights(cubic, 1e-6, linear=True)
+
+    # Gaussian kernel ---------------------------------------------------------------------------------------------
+
+    def _gaussian(self, fields: np.ndarray, width: float | None) -> np.ndarray:
+        if width is not None:
+            return _kernel_mean(*self._pixel_distances, self.layout, width) @ fields
+        chosen = self._best_widths(fields)
+        values = np.empty((self.layout.n_pixels, fields.shape[1]), dtype=np.float32)
+        for i in np.unique(chosen):
+            of_width = chosen == i
+            values[:, of_width] = (
+                _kernel_mean(*self._pixel_distances, self.layout, GAUSSIAN_WIDTHS[i]) @ fields[:, of_width]
+            )
+        return values
+
+    @cached_property
+    def _pixel_distances(self) -> tuple[np.ndarray, np.ndarray]:
+        return _nearest_spots(self.layout, self.layout.pixels, _GAUSSIAN_NEAREST)
+
+    @cached_property
+    def _spot_distances(self) -> tuple[np.ndarray, np.ndarray]:
+        """Distances to and indices of the other spots (the spot itself is put out of reach)."""
+        distance, index = _nearest_spots(self.layout, self.layout.spots, _GAUSSIAN_NEAREST)
+        itself = index == np.arange(len(index))[:, None]
+        return np.where(itself, np.inf, distance), index
+
+    def _best_widths(self, fields: np.ndarray) -> np.ndarray:
+        """Return for each field the width that best predicts each spot from the others (error of square roots)."""
+        if self.layout.n_spots < 3:
+            return np.zeros(fields.shape[1], dtype=np.int64)
+        root = np.sqrt(fields)
+        errors = [
+            np.sum((np.sqrt(_kernel_mean(*self._spot_distances, self.layout, width) @ fields) - root) ** 2, axis=0)
+            for width in GAUSSIAN_WIDTHS
+        ]
+        return np.argmin(errors, axis=0)
+
+    # Tobler ------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _smoother(self) -> sparse.csr_matrix:
+        """Mean over each pixel and the pixels that touch it, float32 (Q, Q)."""
+        pixels, n_pixels = self.layout.pixels, self.layout.n_pixels
+        tree = cKDTree(pixels)
+        spacing = np.median(tree.query(pixels, k=[min(2, n_pixels)])[0])
+        pairs = tree.query_pairs(1.3 * spacing, output_type="ndarray")  # between 1 (touching) and sqrt(2) (diagonal)
+        i = np.concatenate([pairs[:, 0], pairs[:, 1], np.arange(n_pixels)])
+        j = np.concatenate([pairs[:, 1], pairs[:, 0], np.arange(n_pixels)])
+        touching = np.bincount(i, minlength=n_pixels)
+        return sparse.csr_matrix((np.float32(1) / touching[i].astype(np.float32), (i, j)), shape=(n_pixels, n_pixels))
+
+    def _pycnophylactic(self, fields: np.ndarray) -> np.ndarray:
+        layout = self.layout
+        membership = layout.membership.astype(np.float32)
+        mass = fields[layout.parent]
+        values = layout.normalise(self._linear @ fields).astype(np.float32) * mass  # near the answer: few rounds
+        largest = int(layout.n_pixels_of_spot.max(initial=1))
+        for _ in range(int(np.clip(4 * largest, 16, 100))):  # a fixed number, so that no field depends on another
+            values = self._smoother @ values
+            total = (membership @ values)[layout.parent]
+            values *= np.divide(mass, total, out=np.zeros_like(mass), where=total > 0)
+        return values
+
+    # Gaussian process --------------------------------------------------------------------------------------------
+
+    def _process(self, fields: np.ndarray) -> np.ndarray:
+        logs = np.log1p(fields)
+        mean = logs.mean(axis=0, dtype=np.float64).astype(np.float32)
+        centred = logs - mean
+        chosen = self._grid.choose(centred)
+        values = np.empty((self.layout.n_pixels, fields.shape[1]), dtype=np.float32)
+        for point in np.unique(chosen):
+            of_point = chosen == point
+            values[:, of_point] = self._weights_at(int(point)) @ centred[:, of_point] + mean[of_point]
+        return np.expm1(np.maximum(values, 0.0))
+
+    def _weights_at(self, point: int) -> sparse.csr_matrix:
+        """Return the kriging weights of a grid point, keeping as many matrices as the cache may hold."""
+        if point not in self._process_weights:
+            width, noise = WIDTHS[point // len(NOISES)], NOISES[point % len(NOISES)]
+            weights = self._neighbourhoods.weights(matern32(width), noise)
+            room = _CACHE_BYTES // max(1, weights.data.nbytes + weights.indices.nbytes)
+            while self._process_weights and len(self._process_weights) >= room:
+                self._process_weights.pop(next(iter(self._process_weights)))
+            self._process_weights[point] = weights
+        return self._process_weights[point]
+
+
+def _nearest_spots(layout: Layout, points: np.ndarray, n_nearest: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return distances in pitches, infinite where not taken, and indices, each (n, M), of the spots nearest to points.
+
+    Spots as far as the last one are all taken.
+    """
+    at_most = min(n_nearest + 12, layout.n_spots)
+    distance, index = cKDTree(layout.spots).query(points, k=np.arange(1, at_most + 1))
+    distance /= layout.pitch
+    last = min(n_nearest, layout.n_spots) - 1
+    return np.where(distance <= distance[:, last : last + 1] + 1e-6, distance, np.inf), index
+
+
+def _kernel_mean(distance: np.ndarray, index: np.ndarray, layout: Layout, width: float) -> sparse.csr_matrix:
+    """Return the matrix (n, N) that averages spots under a Gaussian of their distance."""
+    nearest = np.min(distance, axis=1, keepdims=True)  # subtracted, so that a narrow kernel never vanishes
+    weights = np.exp(-(distance**2 - nearest**2) / (2 * width**2))
+    weights /= weights.sum(axis=1, keepdims=True)
+    pointer = np.arange(len(index) + 1) * index.shape[1]
+    return sparse.csr_matrix(
+        (weights.astype(np.float32).ravel(), index.ravel(), pointer), shape=(len(index), layout.n_spots)
+    )

@@ -195,7 +195,7 @@ def install() -> None:
         return
     print("Installing the Python packages; this takes some minutes the first time.", flush=True)
     command = [str(PYTHON), "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
-    command += [] if sys.stdout.isatty() else ["--quiet", "--progress-bar", "off"]
+    command += [] if sys.stdout.isatty() else ["-qq", "--progress-bar", "off"]
     command += [*cpu_torch(), "-c", "constraints.txt", "-e", ".[all]"]
     if subprocess.run(command, cwd=HERE, check=False).returncode != 0:
         raise BootstrapError("pip failed, see above; mend what it names (often the network) and call this again.")

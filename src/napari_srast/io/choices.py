@@ -1,0 +1,219 @@
+"""Which elements of a store make up the slide: the spots, the table that counts them, and the histology."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_srast.errors import InputError
+from napari_srast.io.store import open_store
+from napari_srast.io.transforms import element_matrices
+
+if TYPE_CHECKING:
+    import anndata
+    import spatialdata
+
+__all__ = [
+    "RESULT_KEY",
+    "SLIDE_KEY",
+    "SlideChoices",
+    "choose_image",
+    "choose_spots",
+    "result_elements",
+    "slide_choices",
+]
+
+RESULT_KEY = "napari_srast"  # in the uns of a table: this is a result, not a slide
+SLIDE_KEY = "napari_srast_slide"  # in the uns of a table: what the importer knew of the slide
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlideChoices:
+    """Names that can be given to :func:`napari_srast.read_slide`.
+
+    Parameters
+    ----------
+    spots
+        Shapes and labels that a table annotates.
+    tables
+        Tables that annotate spots.
+    images
+        Two-dimensional images.
+    coordinate_systems
+        Coordinate systems of the store.
+    """
+
+    spots: tuple[str, ...]
+    tables: tuple[str, ...]
+    images: tuple[str, ...]
+    coordinate_systems: tuple[str, ...]
+
+
+def slide_choices(path_or_sdata: str | Path | spatialdata.SpatialData) -> SlideChoices:
+    """List the spots, tables, images and coordinate systems of a store; results of earlier runs are left out.
+
+    Raises
+    ------
+    InputError
+        The path is not a SpatialData store.
+    """
+    store = open_store(path_or_sdata)[0] if isinstance(path_or_sdata, str | Path) else path_or_sdata
+    links = _links(store)
+    results = result_elements(store)
+    return SlideChoices(
+        spots=tuple(dict.fromkeys(spots for _, spots in links)) or tuple(_spot_elements(store, results)),
+        tables=tuple(dict.fromkeys(table for table, _ in links)) or tuple(_slide_tables(store)),
+        images=tuple(name for name in store.images if name not in results and is_flat(store.images[name])),
+        coordinate_systems=tuple(sorted(store.coordinate_systems)),
+    )
+
+
+def result_elements(store: spatialdata.SpatialData) -> set[str]:
+    """Names of the elements that earlier runs wrote into the store."""
+    prefixes = tuple(str(t.uns[RESULT_KEY].get("image", "")) for t in store.tables.values() if RESULT_KEY in t.uns)
+    return {name for _, name, _ in store.gen_elements() if prefixes and name.startswith(tuple(filter(None, prefixes)))}
+
+
+def table_regions(table: anndata.AnnData) -> list[str]:
+    """Names of the elements that a table annotates."""
+    regions = table.uns.get("spatialdata_attrs", {}).get("region")
+    if regions is None:
+        return []
+    return [str(regions)] if isinstance(regions, str) else [str(region) for region in regions]
+
+
+def is_flat(image: Any) -> bool:
+    """Tell whether an image has channels, rows and columns, and no depth."""
+    level = next(iter(image.values()))["image"] if hasattr(image, "children") else image
+    return tuple(level.dims) == ("c", "y", "x")
+
+
+def choose_spots(store: spatialdata.SpatialData, spots: str | None, table: str | None) -> tuple[str, str]:
+    """Return the names of the spots element and of the table that counts it.
+
+    Raises
+    ------
+    InputError
+        A name is not in the store, nothing fits, or several do and none was named.
+    """
+    results = result_elements(store)
+    elements = _spot_elements(store, set())
+    if spots is not None and spots not in elements:
+        raise InputError(
+            f"The slide has no spots '{spots}'; {_choice('--spots', [e for e in elements if e not in results])}"
+        )
+    if table is not None and table not in store.tables:
+        raise InputError(f"The slide has no table '{table}'; {_choice('--table', list(_slide_tables(store)))}")
+    if not elements:
+        raise InputError("The store has neither shapes nor labels, so there are no spots; add them or import it again.")
+    if not store.tables:
+        raise InputError("The store has no table, so there are no counts; add the table or import the slide again.")
+    links = _links(store, named=table)
+    fitting = [(t, s) for t, s in links if spots in (None, s) and table in (None, t)]
+    if len(fitting) == 1:
+        return fitting[0]
+    if len(fitting) > 1:
+        regions = list(dict.fromkeys(s for _, s in fitting))
+        tables = list(dict.fromkeys(t for t, _ in fitting))
+        if len(regions) > 1:
+            raise InputError(f"The slide has several kinds of spots; {_choice('--spots', regions)}")
+        raise InputError(f"Several tables count the spots '{regions[0]}'; {_choice('--table', tables)}")
+    # Tables that say nothing of what they annotate: taken where there is only one way to read them.
+    loose = [t for t in _slide_tables(store) if not table_regions(store.tables[t]) and table in (None, t)]
+    places = [spots] if spots is not None else [e for e in elements if e not in results]
+    if len(loose) == 1 and len(places) == 1:
+        return loose[0], places[0]
+    if table is not None and table_regions(store.tables[table]):
+        regions = table_regions(store.tables[table])
+        if spots is None:
+            raise InputError(
+                f"Table '{table}' annotates {', '.join(map(repr, regions))}, which the store lacks; "
+                f"choose another table with --table or add these spots."
+            )
+        raise InputError(
+            f"Table '{table}' does not annotate the spots '{spots}' but {', '.join(map(repr, regions))}; "
+            "choose matching ones with --spots and --table."
+        )
+    if spots is not None:
+        raise InputError(f"No table annotates the spots '{spots}'; {_choice('--spots', [s for _, s in links])}")
+    raise InputError(
+        "No table of the store annotates its shapes or labels; link one with "
+        "spatialdata's TableModel.parse(table, region=..., region_key=..., instance_key=...)."
+    )
+
+
+def choose_image(
+    store: spatialdata.SpatialData, image: str | None, systems: Sequence[str]
+) -> tuple[str | None, tuple[str, ...]]:
+    """Return the name of the histology image, or None, with notices.
+
+    Raises
+    ------
+    InputError
+        The named image is missing or shares no coordinate system with the spots, or several look alike.
+    """
+    if image is None or image == "none":
+        return None, ()
+    results = result_elements(store)
+    flat = [name for name in store.images if is_flat(store.images[name])]
+    placed = [name for name in flat if set(element_matrices(store.images[name], name)) & set(systems)]
+    if image != "auto":
+        if image not in flat:
+            raise InputError(
+                f"The slide has no image '{image}'; {_choice('--image', [n for n in flat if n not in results])}"
+            )
+        if image not in placed:
+            raise InputError(
+                f"Image '{image}' shares no coordinate system with the spots ({', '.join(systems)}); "
+                "set its transformation to one of them, or choose --image none."
+            )
+        return image, ()
+    placed = [name for name in placed if name not in results]
+    if not placed:
+        lost = [name for name in flat if name not in results]
+        if not lost:
+            return None, ()
+        return None, (f"Image '{lost[0]}' shares no coordinate system with the spots and was left out.",)
+    ranked = sorted(placed, key=lambda name: _image_rank(store.images[name], name), reverse=True)
+    if len(ranked) > 1 and _image_rank(store.images[ranked[0]], ranked[0]) == _image_rank(
+        store.images[ranked[1]], ranked[1]
+    ):
+        raise InputError(
+            f"The slide has several images of the same kind and size; {_choice('--image', sorted(ranked))}"
+        )
+    return ranked[0], ()
+
+
+def _image_rank(image: Any, name: str) -> tuple[bool, int, bool]:
+    """Colour images first, then those with most pixels, then those named like histology."""
+    level = next(iter(image.values()))["image"] if hasattr(image, "children") else image
+    n_channels, rows, columns = level.shape
+    stained = any(part in name.casefold() for part in ("he", "h_e", "hist", "tissue", "stain"))
+    return n_channels in (3, 4), rows * columns, stained
+
+
+def _links(store: spatialdata.SpatialData, named: str | None = None) -> list[tuple[str, str]]:
+    """Pairs of a table and a spots element that it annotates; results only where named."""
+    elements = _spot_elements(store, set())
+    return [
+        (name, region)
+        for name, table in store.tables.items()
+        if RESULT_KEY not in table.uns or name == named
+        for region in table_regions(table)
+        if region in elements
+    ]
+
+
+def _slide_tables(store: spatialdata.SpatialData) -> list[str]:
+    return [name for name, table in store.tables.items() if RESULT_KEY not in table.uns]
+
+
+def _spot_elements(store: spatialdata.SpatialData, without: set[str]) -> list[str]:
+    return [name for name in [*store.shapes, *store.labels] if name not in without]
+
+
+def _choice(option: str, names: Sequence[str]) -> str:
+    names = list(dict.fromkeys(names))
+    return f"choose one with {option}: {', '.join(names)}." if names else "the store holds none that fits."

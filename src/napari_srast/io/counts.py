@@ -1,0 +1,89 @@
+"""Getting raw counts out of a table, or saying why there are none."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from napari_srast.errors import InputError
+
+if TYPE_CHECKING:
+    import anndata
+
+__all__ = ["RAW_LAYERS", "as_counts", "raw_counts", "unique_names"]
+
+RAW_LAYERS = ("counts", "raw_counts", "raw")  # where tools keep counts once X is normalised
+_EXACT_FLOAT32 = 2**24
+
+
+def raw_counts(table: anndata.AnnData, name: str) -> tuple[sparse.csr_matrix, tuple[str, ...]]:
+    """Return a table's raw counts, shape (N, G), and notices on where they were found.
+
+    X is taken where it holds whole numbers, else the first of the layers :data:`RAW_LAYERS` that does.
+
+    Raises
+    ------
+    InputError
+        The table is empty, or holds negative, infinite, missing or fractional values only.
+    """
+    if table.n_obs == 0 or table.n_vars == 0:
+        what = "spots" if table.n_obs == 0 else "genes"
+        raise InputError(f"Table '{name}' has no {what}; export the slide again with its counts.")
+    try:
+        return as_counts(table.X, f"X of table '{name}'"), ()
+    except InputError as error:
+        for layer in RAW_LAYERS:
+            if layer in table.layers:
+                counts = as_counts(table.layers[layer], f"layer '{layer}' of table '{name}'")
+                return counts, (f"X of table '{name}' holds no raw counts; those of its layer '{layer}' were used.",)
+        raise InputError(
+            f"{error} Put the raw counts in X or in a layer named 'counts' (this table has "
+            f"{'the layers ' + ', '.join(map(repr, table.layers)) if table.layers else 'no layers'})."
+        ) from None
+
+
+def as_counts(values: Any, what: str) -> sparse.csr_matrix:
+    """Return values as a CSR matrix of counts: float32, or float64 where a count would not fit it exactly.
+
+    Raises
+    ------
+    InputError
+        A value is negative, infinite, missing or not whole; the message names ``what`` and the value.
+    """
+    if values is None:
+        raise InputError(f"{what} is empty.")
+    if hasattr(values, "compute"):
+        values = values.compute()
+    matrix = sparse.csr_matrix(values)
+    matrix.sum_duplicates()
+    data = matrix.data
+    if data.dtype.kind not in "biuf":
+        raise InputError(f"{what} holds values that are not numbers ({data.dtype}).")
+    for wrong, text in (
+        (~np.isfinite(data), "missing or infinite values, which are not counts"),
+        (data < 0, "negative values, so it is scaled data and not counts"),
+        (data != np.rint(data), "fractions, so it is normalised data and not counts"),
+    ):
+        if wrong.any():
+            raise InputError(f"{what} holds {text} (such as {data[wrong][0]:.4g}).")
+    exact = data.max(initial=0) <= _EXACT_FLOAT32
+    matrix = matrix.astype(np.float32 if exact else np.float64)
+    matrix.eliminate_zeros()
+    return matrix
+
+
+def unique_names(names: Any, what: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return names as an object array of distinct strings, with a notice where some had to be told apart."""
+    from anndata.utils import make_index_unique
+
+    index = pd.Index([str(name) for name in names])
+    if index.is_unique:
+        return index.to_numpy(dtype=object), ()
+    repeated = index[index.duplicated()].unique()
+    shown = ", ".join(repeated[:3]) + (", ..." if len(repeated) > 3 else "")
+    return make_index_unique(index).to_numpy(dtype=object), (
+        f"{len(repeated)} {what} occur more than once ({shown}); a number was added to tell them apart.",
+    )

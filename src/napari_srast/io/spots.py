@@ -1,0 +1,133 @@
+"""Spots from shapes or labels: where each lies and how large it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import shapely
+
+from napari_srast.errors import InputError
+
+if TYPE_CHECKING:
+    import geopandas
+
+__all__ = ["Spots", "read_spots"]
+
+_SQUARE = 0.97  # share of its smallest rectangle that a square must fill, and its sides' smallest ratio
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Spots:
+    """The spots of an element, in its own frame.
+
+    Parameters
+    ----------
+    ids
+        Instance ids, shape (M,): the index of shapes, the values of labels.
+    centers
+        Shape (M, 2), (x, y).
+    diameter
+        Median diameter (circles) or side (squares); None where it cannot be told.
+    shape
+        "circle" or "square".
+    notices
+        What had to be decided, one sentence each.
+    """
+
+    ids: np.ndarray
+    centers: np.ndarray
+    diameter: float | None
+    shape: Literal["circle", "square"]
+    notices: tuple[str, ...] = ()
+
+
+def read_spots(element: Any, name: str) -> Spots:
+    """Read circles, polygons or labels as spots.
+
+    Raises
+    ------
+    InputError
+        The element is empty, three-dimensional, or has places that are not finite numbers.
+    """
+    import geopandas
+
+    spots = _from_shapes(element, name) if isinstance(element, geopandas.GeoDataFrame) else _from_labels(element, name)
+    if len(spots.ids) == 0:
+        raise InputError(f"The spots '{name}' are empty; export the slide again.")
+    if not np.isfinite(spots.centers).all():
+        raise InputError(f"Some spots of '{name}' have no finite place; remove them or export the slide again.")
+    return spots
+
+
+def _from_shapes(shapes: geopandas.GeoDataFrame, name: str) -> Spots:
+    ids = shapes.index.to_numpy()
+    geometry = shapes.geometry.to_numpy()
+    if len(shapes) == 0:
+        return Spots(ids=ids, centers=np.empty((0, 2)), diameter=None, shape="circle")
+    points = shapely.centroid(geometry)
+    centers = np.column_stack([shapely.get_x(points), shapely.get_y(points)])
+    notices: tuple[str, ...] = ()
+    if "radius" in shapes.columns:
+        radius = np.asarray(shapes["radius"], dtype=float)
+        middle = float(np.median(radius))
+        if not (np.isfinite(middle) and middle > 0):
+            raise InputError(f"The circles of '{name}' have no positive radius; set the column 'radius'.")
+        if np.ptp(radius) > 0.05 * middle:
+            notices = (f"The spots '{name}' differ in size; their median diameter, {2 * middle:.4g}, was used.",)
+        return Spots(ids=ids, centers=centers, diameter=2 * middle, shape="circle", notices=notices)
+    area = shapely.area(geometry)
+    middle = float(np.median(area))
+    if not middle > 0:
+        raise InputError(f"The polygons of '{name}' have no area; export the slide again.")
+    sample = geometry[:: max(1, len(geometry) // 200)]
+    square = np.median([_squareness(polygon) for polygon in sample]) > _SQUARE
+    if np.quantile(area, 0.95) > 1.5 * np.quantile(area, 0.05):
+        notices = (f"The spots '{name}' differ in size; their median area was used.",)
+    diameter = np.sqrt(middle) if square else 2 * np.sqrt(middle / np.pi)
+    return Spots(
+        ids=ids, centers=centers, diameter=float(diameter), shape="square" if square else "circle", notices=notices
+    )
+
+
+def _squareness(polygon: shapely.Geometry) -> float:
+    """Return 1 for a square in any position, less for anything else."""
+    box = shapely.get_coordinates(shapely.minimum_rotated_rectangle(polygon))
+    if len(box) < 5:
+        return 0.0
+    sides = np.hypot(*np.diff(box[:3], axis=0).T)
+    return float(shapely.area(polygon) / np.prod(sides) * sides.min() / sides.max())
+
+
+def _from_labels(labels: Any, name: str) -> Spots:
+    level = next(iter(labels.values()))["image"] if hasattr(labels, "children") else labels
+    if tuple(level.dims) != ("y", "x"):
+        raise InputError(f"The labels '{name}' are three-dimensional; choose flat spots with --spots.")
+    import dask.array as da
+
+    array = da.asarray(level.data)
+    # Block by block, so that the labels of a whole slide never lie in memory at once.
+    sums: dict[int, np.ndarray] = {}
+    starts = [np.concatenate([[0], np.cumsum(sizes)[:-1]]) for sizes in array.chunks]
+    for block in np.ndindex(*array.numblocks):
+        values, inverse = np.unique(array.blocks[block].compute(), return_inverse=True)
+        inverse = inverse.reshape(array.chunks[0][block[0]], array.chunks[1][block[1]])
+        rows, columns = np.indices(inverse.shape)
+        flat = inverse.ravel()
+        parts = np.stack(
+            [
+                np.bincount(flat),
+                np.bincount(flat, weights=columns.ravel() + starts[1][block[1]] + 0.5),
+                np.bincount(flat, weights=rows.ravel() + starts[0][block[0]] + 0.5),
+            ],
+            axis=1,
+        )
+        for value, part in zip(values.tolist(), parts, strict=True):
+            sums[value] = sums.get(value, 0) + part
+    sums.pop(0, None)  # background
+    ids = np.array(sorted(sums), dtype=np.int64)
+    table = np.array([sums[i] for i in ids]).reshape(-1, 3)
+    centers = table[:, 1:] / table[:, :1]
+    diameter = float(2 * np.sqrt(np.median(table[:, 0]) / np.pi)) if len(ids) else None
+    return Spots(ids=ids, centers=centers, diameter=diameter, shape="circle")

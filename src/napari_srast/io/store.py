@@ -1,0 +1,164 @@
+"""Opening SpatialData stores with errors a user can act on, and writing so that nothing half-done is ever seen."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import secrets
+import shutil
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_srast.errors import InputError, OutputError
+
+if TYPE_CHECKING:
+    import spatialdata
+
+__all__ = [
+    "atomic_output",
+    "element_name",
+    "one_line",
+    "open_store",
+    "output_error",
+    "quiet_writing",
+    "remove",
+    "write_store",
+]
+
+
+def open_store(path: str | Path) -> tuple[spatialdata.SpatialData, tuple[str, ...]]:
+    """Open a SpatialData store lazily.
+
+    Returns
+    -------
+    tuple
+        The store, and one sentence for each element that was skipped because it is damaged or half-written.
+
+    Raises
+    ------
+    InputError
+        The path is missing, is not a SpatialData store, or cannot be read.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"There is no slide at '{path}'; check the path.")
+    if path.suffix == ".h5ad" or _looks_like_space_ranger(path):
+        raise InputError(
+            f"'{path}' is not a SpatialData store yet; convert it with: napari-srast import '{path}' -o SLIDE.zarr"
+        )
+    if not path.is_dir() or not any((path / name).exists() for name in ("zarr.json", ".zgroup", ".zattrs")):
+        raise InputError(
+            f"'{path}' is not a SpatialData store (a .zarr folder); choose another path or import it first."
+        )
+
+    import spatialdata
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            store = spatialdata.read_zarr(path, on_bad_files="warn")
+        except Exception as error:
+            raise InputError(
+                f"'{path}' cannot be read as a SpatialData store ({one_line(error)}); "
+                "it may be only half-written, so write it again."
+            ) from error
+    skipped = tuple(
+        f"'{match.group(1)}' of the store is damaged or half-written and was left out; write it again or delete it."
+        for match in (re.match(r"(\w+/[^:\s]+):", str(warning.message)) for warning in caught)
+        if match
+    )
+    if not any(store.gen_elements()):
+        detail = f" ({len(skipped)} damaged elements were skipped)" if skipped else ""
+        raise InputError(f"'{path}' holds no readable SpatialData element{detail}; write the slide again.")
+    return store, skipped
+
+
+@contextlib.contextmanager
+def quiet_writing() -> Iterator[None]:
+    """Keep the writers' warnings on their own future defaults from users, who can do nothing about them."""
+    with warnings.catch_warnings():
+        for module in ("anndata", "zarr", "spatialdata", "ome_zarr", "contextlib"):
+            warnings.filterwarnings("ignore", module=rf"{module}(\.|$)")
+        warnings.filterwarnings("ignore", message="zarr v3 autosharding")
+        yield
+
+
+def write_store(store: spatialdata.SpatialData, path: Path) -> None:
+    """Write a new store without changing what the object itself points to."""
+    with quiet_writing():
+        store.write(path, update_sdata_path=False)
+
+
+def _looks_like_space_ranger(path: Path) -> bool:
+    return path.is_dir() and ((path / "spatial").is_dir() or (path / "binned_outputs").is_dir())
+
+
+def one_line(error: BaseException) -> str:
+    """Give the first line of an error's text, for use inside a sentence."""
+    text = str(error).strip().splitlines()
+    return (text[0] if text else type(error).__name__).rstrip(".:")
+
+
+def output_error(path: Path, error: OSError) -> OutputError:
+    """Turn an operating system's refusal to write into one sentence."""
+    reason = error.strerror or one_line(error)
+    return OutputError(
+        f"'{path}' cannot be written ({reason}); free some space or choose another folder, and nothing was left behind."
+    )
+
+
+@contextlib.contextmanager
+def atomic_output(path: Path, *, replace: bool = False) -> Iterator[Path]:
+    """Yield a hidden sibling of ``path`` to write to; it takes the name ``path`` only once all went well.
+
+    Parameters
+    ----------
+    path
+        File or folder to make.
+    replace
+        Take the place of what is there, instead of refusing.
+
+    Raises
+    ------
+    OutputError
+        The output exists already, its folder is missing, or the system refuses to write.
+    """
+    if not path.name:
+        raise OutputError(f"'{path}' is not the name of a file; give the output a name.")
+    if os.path.lexists(path) and not replace:
+        raise OutputError(f"'{path}' exists already; choose another name or remove it first.")
+    if not path.parent.is_dir():
+        raise OutputError(f"The folder '{path.parent}' does not exist; create it first.")
+    partial = path.parent / f".{path.name}.{secrets.token_hex(4)}.partial{path.suffix}"
+    try:
+        yield partial
+        if replace:
+            remove(path)
+        elif os.path.lexists(path):
+            raise OutputError(f"'{path}' came into being meanwhile; choose another name.")
+        os.replace(partial, path)
+    except OSError as error:
+        raise output_error(path, error) from error
+    finally:
+        remove(partial)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder, if there is one."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def element_name(text: str) -> str:
+    """Make a valid SpatialData element name of any text: letters, digits and ``_ . -`` only, not starting with ``__``.
+
+    >>> element_name("H&E, slide 1.jpg")
+    'H_E_slide_1.jpg'
+    """
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "_", text).strip("._") or "element"
+    return name

@@ -1,0 +1,353 @@
+"""The protocol: bin a high-resolution slide, split the coarse one by every method, compare with what was known."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from scipy import sparse
+
+from napari_srast.errors import InputError, SettingsError
+from napari_srast.evaluation.metrics import Scores, fraction_better, gain_over, score_ratios
+from napari_srast.geometry.layout import Layout
+from napari_srast.geometry.rebin import bin_points, coarsen_points
+from napari_srast.interpolation import INTERPOLATIONS, Denoiser, Interpolator
+from napari_srast.pipeline import upsample
+from napari_srast.slide import Progress, Slide, UpsampleResult, UpsampleSettings
+
+if TYPE_CHECKING:
+    import anndata
+
+__all__ = ["ALL_METHODS", "BASELINES", "Evaluation", "evaluate", "score_result"]
+
+DENOISED = "+denoised"
+BASELINES = (*INTERPOLATIONS, *(name + DENOISED for name in ("gaussian", "pycnophylactic", "gp")))
+ALL_METHODS = ("srast", *BASELINES)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Evaluation:
+    """What each method recovered of one high-resolution slide.
+
+    Parameters
+    ----------
+    name
+        Name of the slide.
+    genes
+        Names of the scored genes, shape (G,).
+    scores
+        Scores of each method.
+    seconds
+        Time that each method took for all genes.
+    settings
+        Pitch, lattice, factor, model, seed and whether the truth was thinned.
+    n_spots, n_pixels
+        Size of the coarse slide and of its raster.
+    """
+
+    name: str
+    genes: np.ndarray
+    scores: Mapping[str, Scores]
+    seconds: Mapping[str, float]
+    settings: Mapping[str, Any]
+    n_spots: int
+    n_pixels: int
+
+    @property
+    def best_baseline(self) -> str | None:
+        """The baseline with most nats per count, chosen on the truth; None where none was run."""
+        found = [method for method in self.scores if method != "srast"]
+        return max(found, key=lambda method: self.scores[method].nats_per_count, default=None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all figures as plain values for JSON; what is undefined or infinite is None."""
+        best = self.best_baseline
+        methods = {}
+        for method, scores in self.scores.items():
+            figures: dict[str, Any] = scores.summary() | {"seconds": self.seconds[method]}
+            if best is not None:
+                figures["fraction_better_than_best_baseline"] = fraction_better(scores, self.scores[best])
+                figures["gain_over_best_baseline"], figures["gain_over_best_baseline_se"] = gain_over(
+                    scores, self.scores[best]
+                )
+            methods[method] = figures | {"strata": [asdict(stratum) for stratum in scores.strata()]}
+        return _plain(
+            {
+                "name": self.name,
+                "settings": dict(self.settings),
+                "n_spots": self.n_spots,
+                "n_pixels": self.n_pixels,
+                "n_genes": len(self.genes),
+                "best_baseline": best,
+                "methods": methods,
+            }
+        )
+
+
+def evaluate(
+    path_or_adata: str | Path | anndata.AnnData,
+    *,
+    pitch: float,
+    lattice: Literal["square", "hex"] = "square",
+    factor: float = 2,
+    model: str = "default",
+    genes: Sequence[str] | None = None,
+    seed: int = 0,
+    methods: Sequence[str] | None = None,
+    thinned: bool = False,
+    progress: Callable[[Progress], None] | None = None,
+) -> Evaluation:
+    """Measure how well each method recovers a high-resolution slide from a coarse version of it.
+
+    Parameters
+    ----------
+    path_or_adata
+        A high-resolution slide, or its .h5ad: counts in ``X``, positions of cells or bins in ``obsm["spatial"]``.
+    pitch
+        Distance between the coarse spots, in the units of ``obsm["spatial"]``.
+    lattice
+        "square" or "hex".
+    factor
+        Pixels per pitch.
+    model
+        Checkpoint of the srast method: a shipped name or a file.
+    genes
+        Genes to score; None for all that have counts. All genes serve as input.
+    seed
+        Seeds the model and the thinning.
+    methods
+        Some of :data:`ALL_METHODS`; None for all. "+denoised" interpolates denoised counts.
+    thinned
+        Part the truth at random into two halves, give one as input and score on the other: no method then gains by
+        repeating the noise of its input.
+    progress
+        Is told of each method before it runs.
+
+    Raises
+    ------
+    InputError
+        The table has no positions or no counts, or lacks a gene.
+    SettingsError
+        A method, pitch or lattice makes no sense.
+    """
+    methods = tuple(ALL_METHODS if methods is None else dict.fromkeys(methods))
+    for method in methods:
+        if method not in ALL_METHODS:
+            raise SettingsError(f"method is '{method}', but must be one of: {', '.join(ALL_METHODS)}.")
+    name, points, counts, panel = _read(path_or_adata)
+    columns = _columns(panel, genes, counts, name)
+    rebinned = coarsen_points(points, counts, pitch=pitch, lattice=lattice, factor=factor)
+    layout, low, truth = rebinned.layout, rebinned.counts, rebinned.truth
+    if thinned:
+        low, truth = _thin(truth, layout, seed)
+    slide = Slide(
+        counts=low,
+        genes=panel,
+        spot_ids=np.array([f"spot_{i}" for i in range(len(rebinned.centers))]),
+        centers=rebinned.centers,
+        spot_diameter=pitch,
+        spot_shape="square" if lattice == "square" else "circle",
+    )
+    truth = sparse.csr_matrix(truth[:, columns])
+    settings = UpsampleSettings(factor=factor, model=model, seed=seed)
+    split = _Splitter(slide, layout, rebinned.raster.parent, columns, settings)
+    scores, seconds = {}, {}
+    for i, method in enumerate(methods):
+        if progress is not None:
+            progress(Progress(f"evaluate {method}", i, len(methods), i / len(methods)))
+        start = time.perf_counter()
+        predict = split.predictor(method)
+        watch = _Watch(predict, time.perf_counter() - start)
+        scores[method] = score_ratios(truth, watch, layout, raster=rebinned.raster, seed=seed)
+        seconds[method] = watch.seconds
+    if progress is not None:
+        progress(Progress("evaluate", len(methods), len(methods), 1.0))
+    return Evaluation(
+        name=name,
+        genes=panel[columns],
+        scores=scores,
+        seconds=seconds,
+        settings={
+            "pitch": pitch,
+            "lattice": lattice,
+            "factor": factor,
+            "model": model,
+            "seed": seed,
+            "thinned": thinned,
+        },
+        n_spots=layout.n_spots,
+        n_pixels=layout.n_pixels,
+    )
+
+
+def score_result(
+    result: UpsampleResult,
+    truth_adata: anndata.AnnData,
+    methods: Sequence[str] = ("uniform", "bilinear", "pycnophylactic", "gp"),
+) -> dict[str, dict[str, float]]:
+    """Score a result, and baselines on its own raster, against known cells or points.
+
+    Parameters
+    ----------
+    result
+        The result; its genes that the truth has too are scored.
+    truth_adata
+        Cells or points: counts in ``X``, ``obsm["spatial"]`` in the frame of the slide's spots.
+    methods
+        Baselines to score beside it, of :data:`BASELINES`.
+
+    Returns
+    -------
+    dict
+        For the result (under "srast", or the name of its method) and each baseline: "within_spot_pcc",
+        "nats_per_count", "totals" and "composition". Only the split within spots is scored, so the truth's depth need
+        not be the slide's.
+
+    Raises
+    ------
+    InputError
+        The truth has no positions, or no gene of the result.
+    """
+    _, points, counts, panel = _read(truth_adata)
+    known = {str(gene): i for i, gene in enumerate(panel)}
+    shared = np.flatnonzero([str(gene) in known for gene in result.genes])
+    if len(shared) == 0:
+        raise InputError("The truth has none of the result's genes; give the cells that the slide was made from.")
+    truth = bin_points(result.raster, points, counts[:, [known[str(gene)] for gene in result.genes[shared]]])
+    layout = Layout.of_raster(result.slide.centers, result.raster)
+    columns = result.slide.gene_indices([str(gene) for gene in result.genes[shared]])
+    split = _Splitter(result.slide, layout, result.raster.parent, columns, result.settings)
+    own = sparse.csc_matrix(result.counts)[:, shared]
+    predictors: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+        result.settings.method: lambda some: layout.normalise(own[:, some].toarray())
+    }
+    for method in methods:
+        predictors.setdefault(method, split.predictor(method))
+    answer = {}
+    for method, predict in predictors.items():
+        scores = score_ratios(truth, predict, layout)
+        answer[method] = {
+            "within_spot_pcc": scores.within_spot_pcc,
+            "nats_per_count": scores.nats_per_count,
+            "totals": scores.totals,
+            "composition": scores.composition,
+        }
+    return answer
+
+
+class _Splitter:
+    """Gives each method's ratios for columns of the scored genes; methods share neighbours and the denoising."""
+
+    def __init__(
+        self, slide: Slide, layout: Layout, parent: np.ndarray, columns: np.ndarray, settings: UpsampleSettings
+    ) -> None:
+        self._slide, self._layout, self._parent = slide, layout, parent
+        self._columns, self._settings = columns, settings
+        self._interpolator = Interpolator(layout)
+        self._counts = sparse.csc_matrix(slide.counts)[:, columns]
+        self._denoiser: Denoiser | None = None
+
+    def predictor(self, method: str) -> Callable[[np.ndarray], np.ndarray]:
+        """Return a function from columns (F,) to ratios (Q, F)."""
+        if method == "srast":
+            return self._upsampled()
+        return partial(self._interpolated, method.removesuffix(DENOISED), method.endswith(DENOISED))
+
+    def _interpolated(self, name: str, denoised: bool, columns: np.ndarray) -> np.ndarray:
+        if not denoised:
+            return self._interpolator.ratios(name, self._counts[:, columns].toarray())
+        if self._denoiser is None:
+            self._denoiser = Denoiser(self._slide.counts, self._layout.spots, self._layout.pitch)
+        return self._interpolator.ratios(name, self._denoiser.fields(self._columns[columns]))
+
+    def _upsampled(self) -> Callable[[np.ndarray], np.ndarray]:
+        names = [str(gene) for gene in self._slide.genes[self._columns]]
+        result = upsample(self._slide, genes=names, settings=self._settings)
+        assert np.array_equal(result.raster.parent, self._parent), "the pipeline laid another raster"
+        counts = sparse.csc_matrix(result.counts)
+        return lambda columns: self._layout.normalise(counts[:, columns].toarray())
+
+
+class _Watch:
+    """Adds up the time that predictions take, so that scoring them is not counted."""
+
+    def __init__(self, predict: Callable[[np.ndarray], np.ndarray], seconds: float) -> None:
+        self._predict, self.seconds = predict, seconds
+
+    def __call__(self, columns: np.ndarray) -> np.ndarray:
+        start = time.perf_counter()
+        ratios = self._predict(columns)
+        self.seconds += time.perf_counter() - start
+        return ratios
+
+
+def _read(source: str | Path | anndata.AnnData) -> tuple[str, np.ndarray, sparse.csr_matrix, np.ndarray]:
+    """Return name, positions (n, 2), counts (n, G) and gene names of a high-resolution slide."""
+    import anndata
+
+    if isinstance(source, anndata.AnnData):
+        name, table = "slide", source
+    else:
+        name = Path(source).stem
+        try:
+            table = anndata.read_h5ad(source)
+        except (OSError, KeyError, ValueError) as error:
+            raise InputError(
+                f"'{source}' cannot be read as .h5ad ({error}); give a table written by anndata."
+            ) from error
+    if "spatial" not in table.obsm:
+        raise InputError(f"'{name}' has no obsm['spatial']; add the positions of its observations there.")
+    points = np.asarray(table.obsm["spatial"], dtype=float)
+    if points.ndim != 2 or points.shape[1] < 2 or not np.isfinite(points[:, :2]).all():
+        raise InputError(
+            f"obsm['spatial'] of '{name}' must hold a finite x and y for every observation; mend it there."
+        )
+    counts = sparse.csr_matrix(table.X, dtype=np.float64)
+    if counts.nnz == 0:
+        raise InputError(f"'{name}' has no counts in X; put the raw counts there.")
+    if not np.isfinite(counts.data).all() or counts.data.min() < 0:
+        raise InputError(f"X of '{name}' holds negative or undefined values; put raw counts there.")
+    return name, points[:, :2], counts, np.asarray(table.var_names, dtype=str)
+
+
+def _columns(panel: np.ndarray, genes: Sequence[str] | None, counts: sparse.csr_matrix, name: str) -> np.ndarray:
+    if genes is None:
+        return np.flatnonzero(np.asarray(counts.sum(axis=0)).ravel() > 0)
+    index = {str(gene): i for i, gene in enumerate(panel)}
+    missing = [gene for gene in genes if gene not in index]
+    if missing or not genes:
+        named = ", ".join(repr(gene) for gene in missing[:5])
+        raise InputError(f"'{name}' has no gene {named}; name genes of its panel." if missing else "No gene was named.")
+    return np.array([index[gene] for gene in dict.fromkeys(genes)])
+
+
+def _thin(truth: sparse.csr_matrix, layout: Layout, seed: int) -> tuple[sparse.csr_matrix, sparse.csr_matrix]:
+    """Part pixel counts at random into two halves: the coarse counts of one, the pixel counts of the other."""
+    whole = np.rint(truth.data).astype(np.int64)
+    if not np.allclose(whole, truth.data):
+        raise InputError("Only whole counts can be thinned; put raw counts in X.")
+    half = np.random.default_rng(seed).binomial(whole, 0.5)
+
+    def part(data: np.ndarray) -> sparse.csr_matrix:
+        matrix = sparse.csr_matrix((data.astype(np.float32), truth.indices, truth.indptr), shape=truth.shape, copy=True)
+        matrix.eliminate_zeros()
+        return matrix
+
+    return sparse.csr_matrix(layout.membership @ part(half), dtype=np.float32), part(whole - half)
+
+
+def _plain(value: Any) -> Any:
+    """Turn numpy scalars into Python's own and what JSON cannot say into None."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value

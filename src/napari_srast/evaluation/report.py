@@ -1,0 +1,129 @@
+"""What an evaluation says, as JSON, as a table on the terminal and as plots."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_srast.errors import OutputError
+from napari_srast.evaluation.protocol import Evaluation
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from rich.table import Table
+
+__all__ = ["evaluation_table", "write_json", "write_plots"]
+
+_COLUMNS = (
+    ("nats_per_count", "nats / count"),
+    ("totals", "totals"),
+    ("composition", "composition"),
+    ("within_spot_pcc", "within-spot PCC"),
+    ("seam_ratio", "seam ratio"),
+    ("coverage_80", "80 % covers"),
+    ("seconds", "seconds"),
+)
+
+
+def write_json(evaluation: Evaluation, path: str | Path) -> Path:
+    """Write all figures as JSON; returns the path.
+
+    Raises
+    ------
+    OutputError
+        The file cannot be written.
+    """
+    path = Path(path)
+    try:
+        path.write_text(json.dumps(evaluation.to_dict(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"'{path}' cannot be written ({error.strerror}); choose another file.") from error
+    return path
+
+
+def evaluation_table(evaluation: Evaluation) -> Table:
+    """Return a table for the terminal: one row for each method, the best first."""
+    from rich.table import Table
+
+    table = Table(
+        title=f"{evaluation.name}: {evaluation.n_spots} spots, {evaluation.n_pixels} pixels, "
+        f"{len(evaluation.genes)} genes"
+    )
+    table.add_column("method")
+    for _, title in _COLUMNS:
+        table.add_column(title, justify="right")
+    methods = evaluation.to_dict()["methods"]
+    for method in _best_first(evaluation):
+        figures = methods[method]
+        cells = ["-" if figures[key] is None else f"{figures[key]:.4g}" for key, _ in _COLUMNS]
+        table.add_row(method, *cells, style="bold" if method == "srast" else None)
+    return table
+
+
+def write_plots(evaluation: Evaluation, directory: str | Path) -> list[Path]:
+    """Draw the scores of each method, and of shallow to deep genes, as PNG files; returns their paths.
+
+    Raises
+    ------
+    OutputError
+        Matplotlib is not installed, or the directory cannot be written.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise OutputError("Plots need matplotlib; install it with: pip install matplotlib") from error
+    directory = Path(directory)
+    drawn = {"methods.png": _draw_methods(evaluation, Figure), "depth.png": _draw_depth(evaluation, Figure)}
+    paths = []
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for name, figure in drawn.items():
+            figure.savefig(directory / name, dpi=150)
+            paths.append(directory / name)
+    except OSError as error:
+        raise OutputError(f"'{directory}' cannot be written ({error.strerror}); choose another folder.") from error
+    return paths
+
+
+def _best_first(evaluation: Evaluation) -> list[str]:
+    return sorted(evaluation.scores, key=lambda method: -np.nan_to_num(evaluation.scores[method].nats_per_count))
+
+
+def _draw_methods(evaluation: Evaluation, make: type[Figure]) -> Figure:
+    """Draw nats per count, parted into totals and composition, and within-spot PCC."""
+    methods = _best_first(evaluation)[::-1]
+    scores = [evaluation.scores[method] for method in methods]
+    figure = make(figsize=(9, 0.4 * len(methods) + 1.6), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    row = np.arange(len(methods))
+    left.barh(row - 0.2, [s.totals for s in scores], 0.36, label="totals (density)", color="#7f7f7f")
+    left.barh(row + 0.2, [s.composition for s in scores], 0.36, label="composition", color="#1f77b4")
+    errors = [s.summary()["nats_per_count_se"] for s in scores]
+    left.errorbar([s.nats_per_count for s in scores], row, xerr=errors, fmt="k|", label="sum, with standard error")
+    left.set(yticks=row, yticklabels=methods, xlabel="nats per count over the even split")
+    left.axvline(0, color="k", linewidth=0.8)
+    left.legend(fontsize="small")
+    right.barh(row, [s.within_spot_pcc for s in scores], 0.7, color="#2ca02c")
+    right.set(xlabel="within-spot PCC, mean over genes")
+    right.axvline(0, color="k", linewidth=0.8)
+    figure.suptitle(evaluation.name)
+    return figure
+
+
+def _draw_depth(evaluation: Evaluation, make: type[Figure]) -> Figure:
+    """Draw nats per count of each method against the genes' depth."""
+    figure = make(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for method in _best_first(evaluation):
+        strata = evaluation.scores[method].strata()
+        depth = [max(s.low, 0.03) * 3**0.5 for s in strata]
+        width = 2.5 if method == "srast" else 1.0
+        axes.plot(depth, [s.nats_per_count for s in strata], marker="o", label=method, linewidth=width)
+    axes.axhline(0, color="k", linewidth=0.8)
+    axes.set(xscale="log", xlabel="mean counts of a gene per spot", ylabel="nats per count over the even split")
+    axes.legend(fontsize="small", ncols=2)
+    axes.set_title(evaluation.name)
+    return figure

@@ -1,1 +1,4 @@
-"""The dock widget; the only part that imports napari or Qt."""
+"""The dock widget; the only part that imports napari or Qt.
+
+``controller`` holds the state and touches the viewer, ``panels`` hold the controls, ``widget`` joins them.
+"""

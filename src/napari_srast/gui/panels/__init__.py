@@ -1,0 +1,1 @@
+"""The controls of the dock widget, one part of the window in each module."""

@@ -1,0 +1,87 @@
+"""Small pieces that the panels are built of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QComboBox,
+    QGroupBox,
+    QHeaderView,
+    QLabel,
+    QPushButton,
+    QSizePolicy,
+    QTreeView,
+    QVBoxLayout,
+)
+
+from napari_srast.gui.genes import GeneTableModel
+from napari_srast.gui.tooltips import describe
+
+__all__ = ["button", "chooser", "gene_view", "group", "label"]
+
+
+def button(name: str, text: str, clicked: Callable[[], object]) -> QPushButton:
+    """Return a push button with its tooltip."""
+    control = QPushButton(text)
+    describe(control, name)
+    control.clicked.connect(lambda: clicked())
+    return control
+
+
+def chooser(name: str, items: tuple[str, ...] = ()) -> QComboBox:
+    """Return a combo box that may be narrower than its longest item, with its tooltip."""
+    control = QComboBox()
+    control.addItems(list(items))
+    control.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+    control.setMinimumContentsLength(6)
+    control.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+    describe(control, name)
+    return control
+
+
+def label(text: str = "") -> QLabel:
+    """Return a label that wraps instead of widening the dock."""
+    shown = QLabel(text)
+    shown.setWordWrap(True)
+    shown.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+    shown.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
+    return shown
+
+
+def group(title: str) -> tuple[QGroupBox, QVBoxLayout]:
+    """Return a titled box and its column."""
+    box = QGroupBox(title)
+    column = QVBoxLayout(box)
+    column.setContentsMargins(6, 4, 6, 6)
+    column.setSpacing(4)
+    return box, column
+
+
+def gene_view(name: str, model: GeneTableModel) -> QTreeView:
+    """Return a table of genes whose headings sort it."""
+    view = QTreeView()
+    view.setModel(model)
+    view.setRootIsDecorated(False)
+    view.setUniformRowHeights(True)  # or Qt measures 20,000 rows
+    view.setAllColumnsShowFocus(True)
+    view.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
+    view.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+    header = view.header()
+    assert header is not None
+    header.setStretchLastSection(False)
+    header.setSortIndicator(-1, Qt.SortOrder.AscendingOrder)
+    header.setSortIndicatorClearable(False)
+    view.setSortingEnabled(True)
+    describe(view, name)
+
+    def fit() -> None:
+        if header.count():
+            header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
+        for column in range(1, header.count()):
+            header.setSectionResizeMode(column, QHeaderView.ResizeMode.ResizeToContents)
+
+    model.modelReset.connect(fit)
+    return view

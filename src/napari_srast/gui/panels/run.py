@@ -1,0 +1,85 @@
+"""The part of the window that is always there: estimate, Run, Cancel, progress and what was said last."""
+
+from __future__ import annotations
+
+import time
+
+from qtpy.QtWidgets import QHBoxLayout, QProgressBar, QVBoxLayout, QWidget
+
+from napari_srast.gui.controller import Controller, Phase
+from napari_srast.gui.panels.common import button, label
+from napari_srast.gui.tooltips import allow, describe
+from napari_srast.slide import Progress
+
+__all__ = ["RunBar", "duration"]
+
+
+class RunBar(QWidget):
+    """Estimate, Run, Cancel, progress and status."""
+
+    def __init__(self, controller: Controller) -> None:
+        super().__init__()
+        self._controller = controller
+        self._started = 0.0
+        self.estimate = label()
+        self.run = button("run", "Run", lambda: None)
+        self.cancel = button("cancel", "Cancel", controller.cancel)
+        self.progress = QProgressBar()
+        self.progress.setRange(0, 1000)
+        self.progress.setTextVisible(True)
+        describe(self.progress, "run_progress")
+        self.status = label()
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(4)
+        column.addWidget(self.estimate)
+        row = QHBoxLayout()
+        row.addWidget(self.run, 2)
+        row.addWidget(self.cancel, 1)
+        column.addLayout(row)
+        column.addWidget(self.progress)
+        column.addWidget(self.status)
+        controller.phase_changed.connect(self.refresh)
+        controller.progressed.connect(self._on_progress)
+        controller.said.connect(self.say)
+        controller.failed.connect(self.complain)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Enable what can be done and show progress only while something runs."""
+        phase = self._controller.phase
+        allow(self.run, self._controller.obstacle())
+        allow(self.cancel, None if phase is Phase.RUNNING else "Nothing is running.")
+        busy = phase in (Phase.OPENING, Phase.RUNNING, Phase.EXPORTING)
+        self.progress.setVisible(busy)
+        if busy:
+            self._started = time.monotonic()
+            self.progress.setRange(0, 1000 if phase is Phase.RUNNING else 0)  # 0 to 0: it moves without an end
+            self.progress.setValue(0)
+            self.progress.setFormat("starting" if phase is Phase.RUNNING else phase.value)
+
+    def say(self, text: str) -> None:
+        """Show what happened."""
+        self.status.setStyleSheet("")
+        self.status.setText(text)
+
+    def complain(self, text: str) -> None:
+        """Show what went wrong, until the next thing happens."""
+        self.status.setStyleSheet("color: #e5484d; font-weight: bold;")  # legible on both of napari's themes
+        self.status.setText(text)
+
+    def _on_progress(self, progress: Progress) -> None:
+        self.progress.setValue(round(1000 * progress.fraction))
+        part = f" {progress.done} of {progress.total}" if progress.total > 1 else ""
+        elapsed = time.monotonic() - self._started
+        left = ""
+        if 0.05 < progress.fraction < 1 and elapsed > 2:
+            left = f", {duration(elapsed * (1 - progress.fraction) / progress.fraction)} left"
+        self.progress.setFormat(f"{progress.stage}{part}{left}")
+
+
+def duration(seconds: float) -> str:
+    """Write a time as people say it."""
+    if seconds < 90:
+        return f"{max(seconds, 1):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

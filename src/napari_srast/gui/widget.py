@@ -1,0 +1,183 @@
+"""The dock widget: puts the panels together and connects them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from napari.components import ViewerModel
+from napari.utils.notifications import show_error
+from qtpy.QtCore import QEvent, QObject, Qt, QTimer
+from qtpy.QtGui import QDragEnterEvent, QDropEvent, QShowEvent
+from qtpy.QtWidgets import QFrame, QMessageBox, QScrollArea, QTabWidget, QVBoxLayout, QWidget
+
+from napari_srast.errors import SrastError
+from napari_srast.gui.controller import Controller
+from napari_srast.gui.panels.genes import GenePanel
+from napari_srast.gui.panels.region import RegionPanel
+from napari_srast.gui.panels.result import ResultPanel
+from napari_srast.gui.panels.run import RunBar, duration
+from napari_srast.gui.panels.settings import SettingsPanel
+from napari_srast.gui.panels.slide import SlidePanel
+from napari_srast.gui.tooltips import allow, describe
+
+__all__ = ["SRastWidget"]
+
+_ESTIMATE_DELAY_MS = 150
+
+
+class SRastWidget(QWidget):
+    """Open a slide, draw a region, run, explore the genes, export.
+
+    Parameters
+    ----------
+    napari_viewer
+        The viewer that the widget is docked in.
+    """
+
+    def __init__(self, napari_viewer: ViewerModel) -> None:
+        super().__init__()
+        self.controller = Controller(napari_viewer)
+        self.slide_panel = SlidePanel(self.controller)
+        self.region_panel = RegionPanel(self.controller)
+        self.gene_panel = GenePanel(self.controller)
+        self.settings_panel = SettingsPanel(self.controller)
+        self.result_panel = ResultPanel(self.controller)
+        self.run_bar = RunBar(self.controller)
+        self._window: QWidget | None = None
+        self._lay_out()
+        self._connect()
+        self.setAcceptDrops(True)
+        self._refresh_estimate()
+
+    def _lay_out(self) -> None:
+        prepare = QWidget()
+        column = QVBoxLayout(prepare)
+        column.setContentsMargins(6, 6, 6, 6)
+        column.addWidget(self.slide_panel)
+        column.addWidget(self.region_panel)
+        column.addWidget(self.gene_panel, 1)
+        column.addWidget(self.settings_panel)
+        scroll = QScrollArea()
+        scroll.setWidget(prepare)
+        scroll.setWidgetResizable(True)
+        scroll.setFrameShape(QFrame.Shape.NoFrame)
+        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.tabs = QTabWidget()
+        self.tabs.addTab(scroll, "Prepare")
+        self.tabs.addTab(self.result_panel, "Explore")
+        describe(self.tabs, "tabs")
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(6, 6, 6, 6)
+        outer.addWidget(self.tabs, 1)
+        outer.addWidget(self.run_bar)
+        self.setMinimumWidth(360)
+
+    def _connect(self) -> None:
+        self._estimate_timer = QTimer(self)
+        self._estimate_timer.setSingleShot(True)
+        self._estimate_timer.setInterval(_ESTIMATE_DELAY_MS)
+        self._estimate_timer.timeout.connect(self._refresh_estimate)
+        later = self._estimate_timer.start
+        for signal in (
+            self.controller.slide_changed,
+            self.controller.region_changed,
+            self.controller.coordinate_system_changed,
+            self.controller.phase_changed,
+        ):
+            signal.connect(lambda: later())
+        self.gene_panel.model.checked_changed.connect(later)
+        self.settings_panel.changed.connect(later)
+        self.run_bar.run.clicked.connect(self._run)
+        self.controller.failed.connect(show_error)
+        self.controller.result_changed.connect(self._on_result)
+        self.destroyed.connect(self.controller.shutdown)
+
+    def open_path(self, path: str | Path) -> None:
+        """Open a slide, as if its path had been typed."""
+        self.slide_panel.open_path(str(path))
+
+    def confirm_whole_slide(self, text: str) -> bool:
+        """Ask before the whole slide is run."""
+        answer = QMessageBox.question(self, "Upsample the whole slide?", text)
+        return answer == QMessageBox.StandardButton.Yes
+
+    def _run(self) -> None:
+        try:
+            settings = self.settings_panel.settings()
+            region = self.controller.region()
+        except SrastError as error:
+            self.controller.failed.emit(str(error))
+            return
+        if region is None and not self.confirm_whole_slide(
+            f"No region was drawn. Upsample the whole slide?\n\n{self.run_bar.estimate.text()}"
+        ):
+            return
+        self.controller.run(self.gene_panel.genes, settings)
+
+    def _refresh_estimate(self) -> None:
+        from napari_srast.pipeline import estimate
+
+        slide = self.controller.slide
+        if slide is None:
+            self.run_bar.estimate.setText("")
+            return
+        try:
+            job = estimate(slide, self.controller.region(), self.gene_panel.genes, self.settings_panel.settings())
+        except SrastError as error:
+            self.run_bar.estimate.setText(str(error))
+            if self.controller.obstacle() is None:
+                allow(self.run_bar.run, str(error))
+            return
+        allow(self.run_bar.run, self.controller.obstacle())
+        self.run_bar.estimate.setText(
+            f"{job.n_spots:,} spots, {job.n_pixels:,} pixels, {job.n_genes:,} genes: "
+            f"about {duration(job.seconds)}, {_memory(job.memory_bytes)}"
+        )
+
+    def _on_result(self) -> None:
+        if self.controller.finished is not None:
+            self.tabs.setCurrentWidget(self.result_panel)
+        else:
+            self.tabs.setCurrentIndex(0)
+
+    # Qt's events
+
+    def dragEnterEvent(self, event: QDragEnterEvent | None) -> None:  # noqa: D102
+        if event is not None and _dropped_folder(event) is not None:
+            event.acceptProposedAction()
+
+    def dropEvent(self, event: QDropEvent | None) -> None:  # noqa: D102
+        folder = None if event is None else _dropped_folder(event)
+        if event is None or folder is None:
+            return
+        event.acceptProposedAction()
+        obstacle = self.controller.obstacle()
+        if self.controller.slide is not None and obstacle is not None:
+            self.controller.failed.emit(obstacle)
+        else:
+            self.open_path(folder)
+
+    def showEvent(self, event: QShowEvent | None) -> None:  # noqa: D102
+        super().showEvent(event)
+        window = self.window()
+        if window is not None and window is not self._window and window is not self:
+            self._window = window
+            window.installEventFilter(self)
+
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
+        """Stop the run when the window closes; nothing else is touched."""
+        if event is not None and event.type() == QEvent.Type.Close:
+            self.controller.cancel()
+        return False
+
+
+def _dropped_folder(event: QDropEvent) -> Path | None:
+    data = event.mimeData()
+    if data is None or not data.hasUrls():
+        return None
+    folders = [Path(url.toLocalFile()) for url in data.urls() if url.isLocalFile()]
+    return next((f for f in folders if f.is_dir()), None)
+
+
+def _memory(n_bytes: int) -> str:
+    return f"{n_bytes / 2**20:,.0f} MB" if n_bytes < 2**30 else f"{n_bytes / 2**30:,.1f} GB"

@@ -14,5 +14,5 @@ def launch(slide: Path | None = None) -> None:
     viewer = napari.Viewer(title="napari-srast")
     _, widget = viewer.window.add_plugin_dock_widget("napari-srast", "SRast")
     if slide is not None:
-        widget.open_path(slide)  # type: ignore[attr-defined]
+        widget.open_path(slide)
     napari.run()

@@ -1,0 +1,100 @@
+"""The command line: it parses, calls and prints.
+
+Exit status: 0 done; 2 the input or the arguments are wrong (one sentence on standard error); 1 anything else.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+
+import typer
+
+from napari_srast.cli.commands import app
+from napari_srast.cli.display import DisplayError
+from napari_srast.errors import Cancelled, SrastError
+
+__all__ = ["app", "main"]
+
+DEBUG_VARIABLE = "NAPARI_SRAST_DEBUG"
+_INTERRUPTED = 130  # what typer answers for Ctrl-C
+# typer carries its own copy of click from some version on; this class is the same in both
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+_EXTRA_OF_MODULE = {
+    "distributed": "dask",
+    "lightning": "train",
+    "lightning_fabric": "train",
+    "magicgui": "gui",
+    "matplotlib": "plots",
+    "napari": "gui",
+    "pyarrow": "train",
+    "qtpy": "gui",
+    "spatialdata_io": "io",
+    "superqt": "gui",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status.
+
+    Parameters
+    ----------
+    arguments
+        The words after the program's name; those of this process by default.
+    """
+    debug = os.environ.get(DEBUG_VARIABLE, "") not in ("", "0")
+    if not debug:
+        _silence_third_parties()
+    command = typer.main.get_command(app)
+    try:
+        status = command.main(
+            args=None if arguments is None else list(arguments), prog_name="napari-srast", standalone_mode=False
+        )
+    except _UsageError as error:
+        return _fail(2, _usage_sentence(error))
+    except (Cancelled, KeyboardInterrupt, typer.Abort):
+        return _fail(1, "Stopped; nothing was written.")
+    except Exception as error:
+        if debug:
+            raise
+        return _fail(*_explain(error))
+    if status == _INTERRUPTED:
+        return _fail(1, "Stopped; nothing was written.")
+    return status if isinstance(status, int) else 0
+
+
+def _explain(error: Exception) -> tuple[int, str]:
+    """Return the exit status and the sentence for an error."""
+    text = " ".join(str(error).split())
+    if isinstance(error, SrastError):
+        return 2, text
+    if isinstance(error, DisplayError):
+        return 1, text
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        extra = _EXTRA_OF_MODULE.get(error.name.partition(".")[0])
+        if extra:
+            return 1, f"This needs {error.name}, which is not installed; run: pip install 'napari-srast[{extra}]'."
+    return 1, f"Unexpected {type(error).__name__}: {text or 'no message'}; set {DEBUG_VARIABLE}=1 to see where."
+
+
+def _usage_sentence(error: BaseException) -> str:
+    """Return one sentence for a wrong option or argument."""
+    text = error.format_message() if hasattr(error, "format_message") else str(error)
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "napari-srast"
+    return f"{' '.join(text.split()).rstrip('.')}; see '{path} --help'."
+
+
+def _fail(status: int, sentence: str) -> int:
+    sys.stderr.write(f"napari-srast: {sentence}\n")
+    return status
+
+
+def _silence_third_parties() -> None:
+    """Keep warnings and log lines of libraries off the terminal: they are nothing that a user could act on."""
+    warnings.simplefilter("ignore")
+    os.environ.setdefault("PYTHONWARNINGS", "ignore")  # for worker processes
+    logging.disable(logging.WARNING)

@@ -1,0 +1,52 @@
+"""The figures that let a result be trusted at a glance, the same for the command line, the demo and the window."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from napari_srast.slide import UpsampleResult
+
+__all__ = ["max_relative_mass_error", "summarise"]
+
+
+def max_relative_mass_error(result: UpsampleResult) -> float:
+    """Return the largest relative difference between a spot's count and the sum over its pixels.
+
+    Infinite where a gene that was not counted in a spot has counts in its pixels.
+    """
+    raster = result.raster
+    n_spots = result.slide.n_spots
+    membership = sparse.csr_matrix(
+        (np.ones(raster.n_pixels), (raster.parent, np.arange(raster.n_pixels))), shape=(n_spots, raster.n_pixels)
+    )
+    summed = (membership @ result.counts.astype(np.float64))[raster.spots]
+    columns = result.slide.gene_indices([str(gene) for gene in result.genes])
+    measured = result.slide.counts[raster.spots][:, columns].astype(np.float64)
+    measured.eliminate_zeros()
+    known = measured.copy()
+    known.data[:] = 1.0
+    if (summed - summed.multiply(known)).count_nonzero():
+        return float("inf")
+    measured.data = 1.0 / measured.data
+    relative = abs(known - summed.multiply(measured).tocsr())
+    return float(relative.max()) if relative.nnz else 0.0
+
+
+def summarise(result: UpsampleResult) -> dict[str, Any]:
+    """Return the size, the proof of conserved counts, the stages' seconds and each gene's skill.
+
+    ``skill`` is in nats per count gained over the uniform split in the check on the slide itself; NaN where the slide
+    is too small to tell.
+    """
+    return {
+        "spots": len(result.raster.spots),
+        "pixels": result.n_pixels,
+        "genes": len(result.genes),
+        "max_relative_mass_error": max_relative_mass_error(result),
+        "negative_pixels": int((result.counts.data < 0).sum()),
+        "seconds": dict(result.provenance.get("seconds", {})),
+        "skill": {str(gene): float(skill) for gene, skill in zip(result.genes, result.skill, strict=True)},
+    }

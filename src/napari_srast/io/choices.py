@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "RESULT_KEY",
+    "RESULT_PREFIX",
     "SLIDE_KEY",
     "SlideChoices",
     "choose_image",
@@ -26,6 +27,7 @@ __all__ = [
 ]
 
 RESULT_KEY = "napari_srast"  # in the uns of a table: this is a result, not a slide
+RESULT_PREFIX = "srast_"  # of the names of a result's elements
 SLIDE_KEY = "napari_srast_slide"  # in the uns of a table: what the importer knew of the slide
 
 
@@ -71,9 +73,8 @@ def slide_choices(path_or_sdata: str | Path | spatialdata.SpatialData) -> SlideC
 
 
 def result_elements(store: spatialdata.SpatialData) -> set[str]:
-    """Names of the elements that earlier runs wrote into the store."""
-    prefixes = tuple(str(t.uns[RESULT_KEY].get("image", "")) for t in store.tables.values() if RESULT_KEY in t.uns)
-    return {name for _, name, _ in store.gen_elements() if prefixes and name.startswith(tuple(filter(None, prefixes)))}
+    """Names of the elements that earlier runs wrote into the store, finished or not."""
+    return {name for _, name, _ in store.gen_elements() if name.startswith(RESULT_PREFIX)}
 
 
 def table_regions(table: anndata.AnnData) -> list[str]:

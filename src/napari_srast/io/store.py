@@ -80,7 +80,7 @@ def open_store(path: str | Path) -> tuple[spatialdata.SpatialData, tuple[str, ..
 def quiet_writing() -> Iterator[None]:
     """Keep the writers' warnings on their own future defaults from users, who can do nothing about them."""
     with warnings.catch_warnings():
-        for module in ("anndata", "zarr", "spatialdata", "ome_zarr", "contextlib"):
+        for module in ("anndata", "zarr", "spatialdata", "ome_zarr"):
             warnings.filterwarnings("ignore", module=rf"{module}(\.|$)")
         warnings.filterwarnings("ignore", message="zarr v3 autosharding")
         yield

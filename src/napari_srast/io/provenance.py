@@ -1,0 +1,101 @@
+"""What is written beside a result's counts, so that it can be trusted, repeated and opened again."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from napari_srast import __version__
+from napari_srast.slide import UpsampleResult
+
+__all__ = ["FORMAT_VERSION", "describe_result", "storable"]
+
+FORMAT_VERSION = 1
+
+
+def describe_result(result: UpsampleResult, *, image: str, shapes: str, image_genes: Sequence[str]) -> dict[str, Any]:
+    """Return what ``uns["napari_srast"]`` holds.
+
+    The run's own provenance, completed with its settings, input and region where it does not tell them, the names of
+    the result's other elements, and under ``reopen`` what :func:`napari_srast.read_result` needs. Entries that are
+    None are left out.
+    """
+    settings = dataclasses.asdict(result.settings)
+    slide, region = result.slide, result.region
+    facts = {
+        "version": __version__,
+        **{key: settings[key] for key in ("seed", "mode", "steps", "draws", "factor", "footprint")},
+        "pixel_size": result.raster.pixel_size,
+        "genes": result.genes.astype(str).tolist(),
+        "input": dataclasses.asdict(slide.source),
+        "coordinate_system": slide.coordinate_system,
+        "region": None if region is None else region.wkt,
+        "region_coordinate_system": None if region is None else region.coordinate_system,
+        "synthetic": slide.source.synthetic,
+    }
+    stored = storable({**facts, **result.provenance})
+    stored.update(
+        storable(
+            {
+                "format_version": FORMAT_VERSION,
+                "run": result.run,
+                "image": image,
+                "shapes": shapes,
+                "image_genes": list(image_genes),
+                "reopen": _reopening(result, settings),
+            }
+        )
+    )
+    return stored
+
+
+def _reopening(result: UpsampleResult, settings: dict[str, Any]) -> dict[str, Any]:
+    slide, raster, region = result.slide, result.raster, result.region
+    return {
+        "settings": settings,
+        "region": None if region is None else {"wkt": region.wkt, "coordinate_system": region.coordinate_system},
+        "source": dataclasses.asdict(slide.source),
+        "unit": slide.unit,
+        "spot_diameter": slide.spot_diameter,
+        "spot_shape": slide.spot_shape,
+        "coordinate_system": slide.coordinate_system,
+        "systems": list(slide.transforms),
+        "transforms": np.stack(list(slide.transforms.values())),
+        # Only the spots that have pixels: enough to show the result once its slide is gone.
+        "spot_ids": slide.spot_ids[raster.spots].astype(str).tolist(),
+        "spot_centers": slide.centers[raster.spots],
+        "raster": {
+            "shape": list(raster.shape),
+            "pixel_size": raster.pixel_size,
+            "affine": raster.affine,
+            "footprint": raster.footprint,
+            "lattice": dataclasses.asdict(raster.lattice),
+        },
+    }
+
+
+def storable(value: Any) -> Any:
+    """Turn nested values into what every table format can hold.
+
+    Mappings stay mappings without their None entries, flat lists become arrays, everything else that is not a number,
+    text or array becomes JSON text.
+    """
+    if isinstance(value, Mapping):
+        if any(not isinstance(key, str) or "/" in key or not key for key in value):
+            return json.dumps(value, default=str)
+        return {key: storable(item) for key, item in value.items() if item is not None}
+    if isinstance(value, np.ndarray):
+        return value.astype(str).astype(object) if value.dtype.kind in "OUS" else value
+    if isinstance(value, list | tuple):
+        if all(isinstance(item, str) for item in value):
+            return np.array(value, dtype=object)
+        if all(isinstance(item, bool | int | float | np.number) for item in value):
+            return np.array(value)
+        return json.dumps(value, default=str)
+    if isinstance(value, bool | int | float | str | np.generic):
+        return value
+    return str(value)

@@ -1,0 +1,248 @@
+"""Results out and in again: SpatialData, ``.h5ad`` and ``.csv``, written so that nothing half-done is ever seen.
+
+A result of run RUN is three elements, because SpatialData wants every name but once in a store: the image
+``srast_RUN``, the pixels' circles ``srast_RUN_pixels`` and, written last as the commit mark, ``srast_RUN_table``.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from napari_srast.errors import OutputError
+from napari_srast.io.choices import RESULT_KEY, RESULT_PREFIX
+from napari_srast.io.provenance import describe_result
+from napari_srast.io.reopen import read_result
+from napari_srast.io.store import atomic_output, element_name, output_error, quiet_writing, remove, write_store
+from napari_srast.io.transforms import to_affines
+from napari_srast.slide import UpsampleResult
+
+if TYPE_CHECKING:
+    import anndata
+    import spatialdata
+    from xarray import DataArray
+
+__all__ = [
+    "MAX_IMAGE_BYTES",
+    "MAX_IMAGE_GENES",
+    "ResultNames",
+    "image_genes",
+    "read_result",
+    "result_names",
+    "to_anndata",
+    "to_spatialdata",
+    "write_result",
+]
+
+MAX_IMAGE_GENES = 64
+MAX_IMAGE_BYTES = 1_000_000_000
+_CSV_ROWS = 5_000
+
+
+@dataclass(frozen=True)
+class ResultNames:
+    """Names of a result's elements in a store."""
+
+    image: str
+    shapes: str
+    table: str
+
+
+def result_names(result: UpsampleResult) -> ResultNames:
+    """Return the names that a result's elements get in a store."""
+    stem = element_name(f"{RESULT_PREFIX}{result.run}")
+    return ResultNames(image=stem, shapes=f"{stem}_pixels", table=f"{stem}_table")
+
+
+def image_genes(result: UpsampleResult) -> np.ndarray:
+    """Return the columns of the genes that get an image channel.
+
+    All of them, as long as they are at most :data:`MAX_IMAGE_GENES` and fit :data:`MAX_IMAGE_BYTES`; else the most
+    abundant ones, in the result's order. The table always holds all.
+    """
+    rows, columns = result.raster.shape
+    most = max(1, min(MAX_IMAGE_GENES, MAX_IMAGE_BYTES // (4 * rows * columns)))
+    if len(result.genes) <= most:
+        return np.arange(len(result.genes))
+    totals = np.asarray(result.counts.sum(axis=0, dtype=np.float64)).ravel()
+    return np.sort(np.argsort(-totals, kind="stable")[:most])
+
+
+def to_anndata(result: UpsampleResult) -> anndata.AnnData:
+    """Return a result as a table.
+
+    Returns
+    -------
+    anndata.AnnData
+        X: upsampled counts, float32 CSR, shape (Q, G). obs: ``spot`` (id of the parent in the input table), ``region``,
+        ``instance_id``, ``row``, ``col``. var: ``skill``, ``method``. obsm["spatial"]: pixel centres in the spots' own
+        frame. layers["std"]: standard deviation over draws, where it was asked for. uns["napari_srast"]: provenance.
+    """
+    import anndata
+
+    names, raster = result_names(result), result.raster
+    index = np.arange(result.n_pixels)
+    spots, codes = np.unique(raster.parent, return_inverse=True)
+    obs = pd.DataFrame(
+        {
+            "spot": pd.Categorical.from_codes(codes, result.slide.spot_ids[spots].astype(str)),
+            "region": pd.Categorical(np.full(len(index), names.shapes), categories=[names.shapes]),
+            "instance_id": index,
+            "row": raster.row,
+            "col": raster.col,
+        },
+        index=index.astype(str),
+    )
+    var = pd.DataFrame(
+        {"skill": np.asarray(result.skill, dtype=float), "method": pd.Categorical(result.method.astype(str))},
+        index=result.genes.astype(str),
+    )
+    shown = result.genes[image_genes(result)].astype(str).tolist()
+    return anndata.AnnData(
+        result.counts.astype(np.float32),
+        obs=obs,
+        var=var,
+        obsm={"spatial": raster.centers},
+        layers={} if result.std is None else {"std": result.std.astype(np.float32)},
+        uns={RESULT_KEY: describe_result(result, image=names.image, shapes=names.shapes, image_genes=shown)},
+    )
+
+
+def to_spatialdata(result: UpsampleResult, include_image: bool = True) -> spatialdata.SpatialData:
+    """Return a result as SpatialData: image, one circle per pixel, and the table of :func:`to_anndata`.
+
+    The image is float32 (c, y, x), lazy, one chunk for each gene, NaN where no pixel has a parent; see
+    :func:`image_genes` for which genes it shows. Every element leads to every coordinate system of the spots.
+    """
+    import spatialdata
+    from spatialdata.models import ShapesModel, TableModel
+
+    names, slide = result_names(result), result.slide
+    pixels = ShapesModel.parse(
+        result.raster.centers,
+        geometry=0,
+        radius=result.raster.pixel_size / 2,
+        transformations=to_affines(slide.transforms),
+    )
+    table = TableModel.parse(to_anndata(result), region=names.shapes, region_key="region", instance_key="instance_id")
+    return spatialdata.SpatialData(
+        images={names.image: _image(result)} if include_image else {},
+        shapes={names.shapes: pixels},
+        tables={names.table: table},
+    )
+
+
+def _image(result: UpsampleResult) -> DataArray:
+    import dask.array as da
+    from spatialdata.models import Image2DModel
+
+    columns = image_genes(result)
+    by_gene = result.counts.tocsc()[:, columns]
+    rows, cols = result.raster.shape
+
+    def paint(block_info: Any = None) -> np.ndarray:
+        gene = block_info[None]["chunk-location"][0]
+        return result.raster.paint(by_gene[:, [gene]].toarray()[:, 0])[None]
+
+    image = da.map_blocks(
+        paint,
+        chunks=((1,) * len(columns), (rows,), (cols,)),
+        dtype=np.float32,
+        meta=np.empty((0, 0, 0), dtype=np.float32),
+    )
+    return Image2DModel.parse(
+        image,
+        dims=("c", "y", "x"),
+        c_coords=result.genes[columns].astype(str).tolist(),
+        transformations=to_affines(result.slide.transforms, first=result.raster.affine),
+    )
+
+
+def write_result(
+    result: UpsampleResult, path: str | Path, *, into_slide: bool = False, include_image: bool = True
+) -> Path:
+    """Write a result.
+
+    Parameters
+    ----------
+    result
+        What to write.
+    path
+        ``.zarr``: a SpatialData store; ``.h5ad``: the table; ``.csv`` or ``.csv.gz``: one line for each pixel with
+        ``x``, ``y`` (in the spots' own frame), ``spot`` and one column for each gene.
+    into_slide
+        Add the result to the existing store at ``path`` (the slide's own), beside what is there.
+    include_image
+        Whether a store gets the image beside circles and table.
+
+    Raises
+    ------
+    OutputError
+        The output exists already (or, for ``into_slide``, is no store), or it cannot be written. Nothing is left
+        behind, and nothing that was there is changed.
+    """
+    path = Path(path)
+    if into_slide:
+        _write_into(result, path, include_image)
+        return path
+    name = path.name.casefold()
+    if not name.endswith((".zarr", ".h5ad", ".csv", ".csv.gz")):
+        raise OutputError(f"'{path}' has no known ending; name it .zarr, .h5ad, .csv or .csv.gz.")
+    with atomic_output(path) as partial:
+        if name.endswith(".zarr"):
+            write_store(to_spatialdata(result, include_image), partial)
+        elif name.endswith(".h5ad"):
+            with quiet_writing():
+                to_anndata(result).write_h5ad(partial, compression="gzip")
+        else:
+            _write_csv(result, partial, packed=name.endswith(".gz"))
+    return path
+
+
+def _write_csv(result: UpsampleResult, path: Path, packed: bool) -> None:
+    spots, centers = result.slide.spot_ids[result.raster.parent], result.raster.centers
+    with io.TextIOWrapper(gzip.GzipFile(path, "wb", mtime=0) if packed else path.open("wb"), newline="") as file:
+        for start in range(0, max(result.n_pixels, 1), _CSV_ROWS):
+            part = slice(start, start + _CSV_ROWS)
+            frame = pd.DataFrame(result.counts[part].toarray(), columns=result.genes.astype(str))
+            place = pd.DataFrame({"x": centers[part, 0], "y": centers[part, 1], "spot": spots[part]})
+            # Nine digits give every float32 back exactly.
+            pd.concat([place, frame], axis=1).to_csv(file, index=False, header=start == 0, float_format="%.9g")
+
+
+def _write_into(result: UpsampleResult, path: Path, include_image: bool) -> None:
+    """Add the elements to a store one by one, the table last; take all away again if one fails."""
+    if (path / ".zgroup").exists():
+        raise OutputError(f"'{path}' is a store of the old Zarr format 2; write the result to a new store instead.")
+    if not (path / "zarr.json").exists():
+        raise OutputError(f"'{path}' is not a SpatialData store; name the slide's own, or write to a new one.")
+    names = result_names(result)
+    present = {element.name.casefold() for kind in path.iterdir() if kind.is_dir() for element in kind.iterdir()}
+    taken = [name for name in (names.image, names.shapes, names.table) if name.casefold() in present]
+    if taken:
+        raise OutputError(f"'{path}' already holds '{taken[0]}'; run again or write to a new store.")
+    store = to_spatialdata(result, include_image)
+    store.path = path
+    elements = {path / "shapes" / names.shapes: names.shapes}
+    if include_image:
+        elements[path / "images" / names.image] = names.image
+    elements[path / "tables" / names.table] = names.table
+    new_folders = [place.parent for place in elements if not place.parent.exists()]
+    try:
+        with quiet_writing():
+            for name in elements.values():
+                store.write_element(name)
+    except BaseException as error:
+        for place in (*elements, *new_folders):
+            remove(place)
+        if store.has_consolidated_metadata():
+            store.write_consolidated_metadata()
+        if isinstance(error, OSError):
+            raise output_error(path, error) from error
+        raise

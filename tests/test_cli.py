@@ -1,0 +1,326 @@
+"""The command line: what it refuses and how, and that it does the whole job."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import anndata
+import numpy as np
+import pytest
+
+from napari_srast import pipeline
+from napari_srast.cli import main
+from napari_srast.cli.inputs import parse_genes
+from napari_srast.errors import Cancelled, InputError
+from napari_srast.slide import Slide, UpsampleSettings
+from napari_srast.summary import max_relative_mass_error
+
+COMMANDS = ("demo", "open", "import", "upsample", "evaluate", "train", "bench", "info")
+
+
+@pytest.fixture(autouse=True)
+def _own_logging(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep ``main`` from silencing the warnings and log lines of the tests that follow."""
+    monkeypatch.setattr("napari_srast.cli._silence_third_parties", lambda: None)
+
+
+@pytest.fixture(scope="module")
+def table_path(tmp_path_factory: pytest.TempPathFactory, make_slide: Callable[..., Slide]) -> Path:
+    """A small table of square bins, as an .h5ad file."""
+    slide = make_slide(rows=5, cols=6, n_genes=5)
+    table = anndata.AnnData(X=slide.counts, obsm={"spatial": slide.centers})
+    table.var_names = list(slide.genes)
+    table.obs_names = list(slide.spot_ids)
+    path = tmp_path_factory.mktemp("table") / "small.h5ad"
+    table.write_h5ad(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def store(table_path: Path) -> Path:
+    """The same as a SpatialData store, made by ``import``."""
+    path = table_path.with_name("small.zarr")
+    assert main(["import", str(table_path), "-o", str(path), "--spot-diameter", "100"]) == 0
+    return path
+
+
+def _refuse(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> str:
+    """Run, expect exit status 2 and one sentence on standard error alone, and return the sentence."""
+    capsys.readouterr()
+    status = main(arguments)
+    output = capsys.readouterr()
+    lines = [line for line in output.err.splitlines() if not line.startswith("Note: ")]
+    assert status == 2, output.err
+    assert output.out == ""
+    assert len(lines) == 1, output.err
+    assert lines[0].startswith("napari-srast: ")
+    assert "Traceback" not in output.err
+    return lines[0]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert f"Example:\n    napari-srast {command}" in text
+
+
+def test_help_lists_every_command_and_starts_fast() -> None:
+    start = time.perf_counter()
+    done = subprocess.run([sys.executable, "-m", "napari_srast", "--help"], capture_output=True, text=True, check=True)
+    seconds = time.perf_counter() - start
+    assert all(f"  {command} " in done.stdout for command in COMMANDS)
+    if seconds >= 0.5:  # a busy machine gets a second chance: the best of three is what the program needs
+        seconds = min(_time_help(), _time_help(), seconds)
+    assert seconds < 0.5
+
+
+def _time_help() -> float:
+    start = time.perf_counter()
+    subprocess.run([sys.executable, "-m", "napari_srast", "--help"], capture_output=True, check=True)
+    return time.perf_counter() - start
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    from napari_srast import __version__
+
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"napari-srast {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["nonsense"], "nonsense"),
+        (["upsample"], "SLIDE.zarr"),
+        (["upsample", "{slide}", "-o", "{out}.zarr", "--seed", "x"], "--seed"),
+        (["upsample", "{slide}", "-o", "{out}.zarr", "--wrong"], "--wrong"),
+        (["upsample", "{missing}", "-o", "{out}.zarr"], "missing.zarr"),
+        (["upsample", "{slide}", "-o", "{out}.parquet"], ".zarr, .h5ad, .csv"),
+        (["upsample", "{slide}", "-o", "{slide}"], "exists already"),
+        (["upsample", "{slide}", "-o", "{slide}/inside.zarr"], "inside the input"),
+        (["upsample", "{slide}", "-o", "{nowhere}/out.zarr"], "does not exist"),
+        (["upsample", "{slide}", "-o", "{out}.zarr", "--genes", "Gene0,Gene77"], "Gene77"),
+        (["upsample", "{slide}", "-o", "{out}.zarr", "--genes", "Gene0,,Gene1"], "empty name"),
+        (["upsample", "{slide}", "-o", "{out}.zarr", "--genes", "@nothing.txt"], "nothing.txt"),
+        (["upsample", "{slide}", "-o", "{out}.zarr", "--region", "nothing.geojson"], "nothing.geojson"),
+        (["upsample", "{slide}", "-o", "{out}.zarr", "--region", "POLYGON ((0 0, 1"], "well-known text"),
+        (["upsample", "{slide}", "-o", "{out}.zarr", "--region", "POINT (0 0)"], "polygon"),
+        (["upsample", "{slide}", "-o", "{out}.zarr", "--region", "POLYGON ((-9 -9, -8 -9, -8 -8, -9 -9))"], "no spot"),
+        (["upsample", "{slide}", "-o", "{out}.zarr", "--factor", "1"], "factor is 1"),
+        (["upsample", "{slide}", "-o", "{out}.zarr", "--factor", "2", "--pixel-size", "5"], "one of them"),
+        (["upsample", "{slide}", "-o", "{out}.zarr", "--pixel-size", "-5"], "pixel size is -5"),
+        (["upsample", "{slide}", "-o", "{out}.zarr", "--method", "magic"], "magic"),
+        (["upsample", "{slide}", "-o", "{out}.zarr", "--mode", "magic"], "magic"),
+        (["upsample", "{slide}", "-o", "{out}.zarr", "--footprint", "magic"], "magic"),
+        (["upsample", "{slide}", "-o", "{out}.zarr", "--device", "magic"], "magic"),
+        (["upsample", "{slide}", "-o", "{out}.zarr", "--draws", "0"], "draws is 0"),
+        (["upsample", "{slide}", "-o", "{out}.zarr", "--dask", "tcp://host:8786"], "--dask"),
+        (["upsample", "{slide}", "-o", "{out}.zarr", "--spots", "magic"], "magic"),
+        (["upsample", "{slide}", "-o", "{out}.zarr", "--table", "magic"], "magic"),
+        (["upsample", "{slide}", "-o", "{out}.zarr", "--image", "magic"], "magic"),
+        (["upsample", "{slide}", "-o", "{out}.zarr", "--coordinate-system", "magic"], "magic"),
+        (["upsample", "{table}", "-o", "{out}.zarr"], "small.h5ad"),
+        (["import", "{missing}", "-o", "{out}.zarr"], "missing.zarr"),
+        (["import", "{table}", "-o", "{slide}"], "exists already"),
+        (["import", "{table}", "-o", "{out}.h5ad"], ".zarr"),
+        (["import", "{table}", "-o", "{out}.zarr", "--image", "nothing.jpg"], "nothing.jpg"),
+        (["import", "{table}", "-o", "{out}.zarr", "--spot-diameter", "0"], "--spot-diameter"),
+        (["import", "{table}", "-o", "{out}.zarr", "--pixel-size", "nan"], "--pixel-size"),
+        (["evaluate", "{table}", "--pitch", "0"], "--pitch"),
+        (["evaluate", "{table}", "--pitch", "9", "--factor", "1"], "--factor"),
+        (["evaluate", "{table}", "--pitch", "9", "--lattice", "round"], "round"),
+        (["evaluate", "{missing}", "--pitch", "9"], "missing.zarr"),
+        (["evaluate", "{table}", "--pitch", "9", "--json", "{table}"], ".json"),
+        (["evaluate", "{table}", "--pitch", "9", "--plots", "{table}"], "--plots"),
+        (["train", "nothing.toml"], "nothing.toml"),
+        (["bench", "--spots", "500,x"], "--spots"),
+        (["bench", "--spots", "0"], "--spots"),
+        (["info", "{missing}"], "missing.zarr"),
+        (["info", "{table}"], "napari-srast import"),
+        (["open", "{missing}"], "missing.zarr"),
+        (["demo", "--out", "{table}"], "is a file"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_bad_input_is_one_sentence(
+    arguments: list[str], says: str, store: Path, table_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    places = {
+        "slide": store,
+        "table": table_path,
+        "missing": tmp_path / "missing.zarr",
+        "nowhere": tmp_path / "nowhere",
+        "out": tmp_path / "out",
+    }
+    before = sorted(path.name for path in store.parent.iterdir())
+    sentence = _refuse(capsys, [argument.format(**places) for argument in arguments])
+    assert says in sentence
+    assert list(tmp_path.iterdir()) == []
+    assert sorted(path.name for path in store.parent.iterdir()) == before
+
+
+def test_a_gene_list_file_may_be_plain_or_a_table(tmp_path: Path) -> None:
+    plain, table = tmp_path / "genes.txt", tmp_path / "genes.csv"
+    plain.write_text("# mine\nERBB2\n\nKRT19\n")
+    table.write_text('\ufeffgene,score\n"ERBB2",0.5\nKRT19,0.1\n', encoding="utf-8")
+    assert parse_genes(f"@{plain}") == parse_genes(f"@{table}") == ["ERBB2", "KRT19"]
+    assert parse_genes("ERBB2, KRT19") == ["ERBB2", "KRT19"]
+    assert parse_genes("all") is None
+
+
+def test_empty_gene_list_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "genes.csv"
+    path.write_text("gene,score\n")
+    with pytest.raises(InputError, match="names no gene"):
+        parse_genes(f"@{path}")
+
+
+@pytest.mark.parametrize("ending", ["zarr", "h5ad", "csv"])
+def test_upsample_conserves_counts_and_sums_up(
+    ending: str, store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / f"out.{ending}"
+    arguments = ["upsample", str(store), "-o", str(out), "--genes", "Gene0,Gene1", "--factor", "2", "--json"]
+    assert main([*arguments, "--method", "bilinear"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert (figures["spots"], figures["pixels"], figures["genes"]) == (30, 120, 2)
+    assert figures["max_relative_mass_error"] <= 1e-6
+    assert figures["negative_pixels"] == 0
+    assert set(figures["skill"]) == {"Gene0", "Gene1"}
+    assert figures["output"] == str(out)
+    assert out.exists()
+
+
+def test_region_is_geojson_or_text(store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    corners = [[-50, -50], [150, -50], [150, 150], [-50, 150], [-50, -50]]  # the first two rows and columns
+    feature = {"type": "Feature", "properties": {}, "geometry": {"type": "Polygon", "coordinates": [corners]}}
+    drawn = tmp_path / "region.geojson"
+    drawn.write_text(json.dumps({"type": "FeatureCollection", "features": [feature]}))
+    text = "POLYGON ((" + ", ".join(f"{x} {y}" for x, y in corners) + "))"
+    for index, region in enumerate((str(drawn), text)):
+        out = tmp_path / f"{index}.h5ad"
+        assert main(["upsample", str(store), "-o", str(out), "--region", region, "--method", "uniform", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["spots"] == 4
+
+
+def test_info_tells_what_a_slide_holds(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", str(store), "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["usable"] is True
+    assert (figures["n_spots"], figures["n_genes"], figures["lattice"]) == (30, 5, "square")
+    assert main(["info", str(store)]) == 0
+    assert "square" in capsys.readouterr().out
+
+
+def test_mass_error_sees_what_is_lost_and_what_is_made_up(make_slide: Callable[..., Slide]) -> None:
+    slide = make_slide(rows=4, cols=4)
+    result = pipeline.upsample(slide, settings=UpsampleSettings(method="uniform"))
+    assert max_relative_mass_error(result) <= 1e-6
+    lost = dataclasses.replace(result, counts=(result.counts * 0.9).tocsr())
+    assert max_relative_mass_error(lost) == pytest.approx(0.1, abs=1e-6)
+    assert slide.counts[:, 2].nnz == 0
+    made_up = result.counts.tolil()
+    made_up[0, 2] = 1e-3
+    assert max_relative_mass_error(dataclasses.replace(result, counts=made_up.tocsr())) == np.inf
+
+
+def test_unexpected_errors_say_how_to_see_more(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ValueError("boom\nwith a second line")
+
+    monkeypatch.setattr("napari_srast.cli.info.run", fail)
+    monkeypatch.delenv("NAPARI_SRAST_DEBUG", raising=False)
+    assert main(["info", "x"]) == 1
+    assert capsys.readouterr().err == (
+        "napari-srast: Unexpected ValueError: boom with a second line; set NAPARI_SRAST_DEBUG=1 to see where.\n"
+    )
+    monkeypatch.setenv("NAPARI_SRAST_DEBUG", "1")
+    with pytest.raises(ValueError, match="boom"):
+        main(["info", "x"])
+
+
+@pytest.mark.parametrize("stop", [Cancelled, KeyboardInterrupt])
+def test_a_stop_is_no_error_of_the_input(
+    stop: type[BaseException], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise stop
+
+    monkeypatch.setattr("napari_srast.cli.info.run", interrupt)
+    assert main(["info", "x"]) == 1
+    assert capsys.readouterr().err == "napari-srast: Stopped; nothing was written.\n"
+
+
+def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ModuleNotFoundError("No module named 'spatialdata_io'", name="spatialdata_io")
+
+    monkeypatch.setattr("napari_srast.cli.info.run", fail)
+    assert main(["info", "x"]) == 1
+    assert "pip install 'napari-srast[io]'" in capsys.readouterr().err
+
+
+def test_open_without_a_display_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    assert main(["open"]) == 1
+    assert "no display" in capsys.readouterr().err
+
+
+def test_demo_names_what_a_virtual_screen_needs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("NAPARI_SRAST_VIRTUAL_DISPLAY", raising=False)
+    assert main(["demo", "--headless", "--out", str(tmp_path / "demo")]) == 1
+    assert "apt-get install xvfb xauth" in capsys.readouterr().err
+
+
+def test_demo_spares_files_that_it_did_not_make(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    own = tmp_path / "overlay.png"
+    own.write_bytes(b"mine")
+    assert "overlay.png" in _refuse(capsys, ["demo", "--headless", "--out", str(tmp_path)])
+    assert own.read_bytes() == b"mine"
+
+
+@pytest.mark.slides
+def test_a_real_slide_from_table_to_result(slide_path: Callable[..., Path], tmp_path: Path) -> None:
+    """In processes of their own, as users run them: nothing but the figures on the terminal."""
+    table, picture = slide_path("st_human_breast_her2_c4"), slide_path("st_human_breast_her2_c4", "_he.jpg")
+    slide, out = tmp_path / "slide.zarr", tmp_path / "out.zarr"
+    _run("import", str(table), "--image", str(picture), "-o", str(slide))
+    genes = "ERBB2,KRT19,COL1A1,CD74"
+    done = _run("upsample", str(slide), "-o", str(out), "--factor", "4", "--genes", genes, "--method", "gp", "--json")
+    figures = json.loads(done.stdout)
+    assert figures["spots"] == 184
+    assert figures["pixels"] >= 184 * 16
+    assert list(figures["skill"]) == genes.split(",")
+    assert figures["max_relative_mass_error"] <= 1e-6
+    assert out.is_dir()
+
+
+def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONWARNINGS"}
+    done = subprocess.run(
+        [sys.executable, "-m", "napari_srast", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr
+    assert "Traceback" not in done.stderr
+    return done

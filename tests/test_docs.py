@@ -1,0 +1,63 @@
+"""What the documentation claims: its examples run, its commands exist, its links lead somewhere."""
+
+from __future__ import annotations
+
+import ast
+import doctest
+import importlib
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+import napari_srast
+from napari_srast.cli import main
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = Path(napari_srast.__file__).parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+WITH_EXAMPLES = [path for path in sorted(PACKAGE.rglob("*.py")) if ">>> " in path.read_text(encoding="utf-8")]
+
+
+@pytest.mark.parametrize("path", WITH_EXAMPLES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_docstring_examples_run(path: Path) -> None:
+    name = ".".join(("napari_srast", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
+    done = doctest.testmod(importlib.import_module(name), optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert done.attempted > 0
+    assert done.failed == 0
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_pages_show_commands_that_exist(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every option of every ``napari-srast`` line in a page is one that the command knows."""
+    for block in re.findall(r"```(?:sh|console)\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(line, comments=True)
+            if words[:1] != ["napari-srast"] or len(words) < 2 or words[1].startswith("-"):
+                continue
+            assert main([words[1], "--help"]) == 0, line
+            known = capsys.readouterr().out
+            for option in (word for word in words[2:] if re.match(r"--?[a-z]", word)):
+                assert re.search(rf"(^|\s|,){re.escape(option)}\b", known), f"{path.name}: {line} has no {option}"
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_python_examples_use_what_exists(path: Path) -> None:
+    for block in re.findall(r"```python\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "srast":
+                assert node.attr in napari_srast.__all__, f"{path.name}: srast.{node.attr}"
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_links_within_the_project_lead_somewhere(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", text):
+        if "://" not in target:
+            assert (path.parent / target).exists(), f"{path.name} links to {target}"
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"version: {napari_srast.__version__}\n" in citation

@@ -1,0 +1,45 @@
+"""The manifest is valid, and everything that it names can be found."""
+
+from __future__ import annotations
+
+import importlib
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+import napari_srast
+
+npe2 = pytest.importorskip("npe2")
+MANIFEST = Path(napari_srast.__file__).with_name("napari.yaml")
+
+
+def test_manifest_is_valid() -> None:
+    manifest = npe2.PluginManifest.from_file(MANIFEST)
+    assert manifest.name == "napari-srast"
+    assert [widget.display_name for widget in manifest.contributions.widgets] == ["SRast"]
+
+
+def test_napari_finds_it_by_its_entry_point() -> None:
+    (entry,) = (point for point in metadata.entry_points(group="napari.manifest") if point.name == "napari-srast")
+    module, _, file = entry.value.partition(":")
+    assert Path(importlib.import_module(module).__file__ or "").with_name(file) == MANIFEST
+
+
+def test_zarr_is_left_to_napari_spatialdata() -> None:
+    manifest = npe2.PluginManifest.from_file(MANIFEST)
+    assert not manifest.contributions.readers
+
+
+@pytest.mark.gui
+def test_every_command_can_be_found() -> None:
+    manifest = npe2.PluginManifest.from_file(MANIFEST)
+    manifest.validate_imports()
+    assert manifest.contributions.commands
+    for command in manifest.contributions.commands:
+        assert callable(command.python_name and _resolve(str(command.python_name)))
+
+
+def _resolve(name: str) -> object:
+    module, _, attribute = name.partition(":")
+    return getattr(importlib.import_module(module), attribute)

@@ -50,7 +50,9 @@ class GaussianProcessGrid:
     def _spectra(self) -> list[list[tuple[np.ndarray, np.ndarray]]]:
         """Eigenvalues and eigenvectors for each width and patch."""
         distances = [cdist(self._spots[patch], self._spots[patch]) for patch in self._patches]
-        return [[linalg.eigh(matern32(width)(d), check_finite=False) for d in distances] for width in WIDTHS]
+        return [
+            [linalg.eigh(matern32(width)(d), driver="evd", check_finite=False) for d in distances] for width in WIDTHS
+        ]
 
     def choose(self, centred: np.ndarray) -> np.ndarray:
         """Return the flat index (F,) of the likeliest (width, noise) of each (N, F) field; 0 for a constant field."""

@@ -185,7 +185,9 @@ class Interpolator:
     def _pycnophylactic(self, fields: np.ndarray) -> np.ndarray:
         layout = self.layout
         membership = layout.membership.astype(np.float32)
-        mass = fields[layout.parent]
+        # A pixel stands for its share of the spot's cell: spots that the raster cut out larger are not denser.
+        n_pixels = layout.n_pixels_of_spot.astype(np.float32)[:, None]
+        mass = (fields * n_pixels)[layout.parent]
         values = layout.normalise(self._linear @ fields).astype(np.float32) * mass  # near the answer: few rounds
         largest = int(layout.n_pixels_of_spot.max(initial=1))
         for _ in range(int(np.clip(4 * largest, 16, 100))):  # a fixed number, so that no field depends on another

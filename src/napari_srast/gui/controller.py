@@ -201,6 +201,7 @@ class Controller:
     def _label_canvas(self, text: str) -> None:
         label = self.viewer.canvas.overlays.text
         label.text = text
+        label.position = "top_left"
         label.visible = bool(text)
 
     # --------------------------------------------------------------- region

@@ -30,16 +30,17 @@ __all__ = ["MAX_GENES", "Overlay", "Shown", "View"]
 
 MAX_GENES = len(PALETTE)
 View = Literal["before", "after", "std"]
-_PERCENTILE = 99.7  # of the pixels that have any counts: a few bright ones must not darken the rest
+_HIGH = 99.7  # percentile of the pixels that have any counts: a few bright ones must not darken the rest
+_LOW = 20.0  # percentile of all pixels: a gene that is everywhere must not wash the others out
 
 
 @dataclass(frozen=True)
 class Shown:
-    """One gene on show: its colour and the counts per pixel at which the colour is full."""
+    """One gene on show: its colour, and the counts per pixel at which the colour begins and is full."""
 
     gene: str
     color: str
-    limit: float
+    limits: tuple[float, float]
 
 
 @dataclass(eq=False)
@@ -47,7 +48,7 @@ class _Slot:
     gene: str
     color: str
     layer: Image
-    limit: float
+    limits: tuple[float, float]
     shown: bool = True
 
 
@@ -74,7 +75,7 @@ class Overlay:
         result: UpsampleResult,
         columns: sparse.csc_matrix,
         changed: Callable[[], None],
-        brightness: float = 0.4,
+        brightness: float = 0.3,
     ) -> None:
         self.result = result
         self.view: View = "after"
@@ -92,7 +93,7 @@ class Overlay:
     @property
     def shown(self) -> list[Shown]:
         """The genes on show, in the order in which they were given their colours."""
-        return [Shown(s.gene, s.color, s.limit) for s in self._slots if s.shown]
+        return [Shown(s.gene, s.color, s.limits) for s in self._slots if s.shown]
 
     def show(self, genes: Sequence[str]) -> None:
         """Show exactly these genes, at most :data:`MAX_GENES`; a gene on show keeps its colour."""
@@ -151,6 +152,11 @@ class Overlay:
     def _dimming(self) -> float:
         return 1.0 if self._slide.image is None else 1.0 - self._brightness
 
+    @property
+    def _strength(self) -> float:
+        """Opacity of each gene: the more are added up, the less of each, or all end in white."""
+        return float(max(len(self.shown), 1) ** -0.4)
+
     def _own_layers(self) -> list[Layer]:
         return [layer for layer in (self._dimmer, self._measured, *(s.layer for s in self._slots)) if layer is not None]
 
@@ -165,15 +171,15 @@ class Overlay:
             return
         used = {slot.color for slot in self._slots}
         color = next(c for c in PALETTE if c not in used)
-        image, limit = self._image(gene)
+        image, limits = self._image(gene)
         layer = Image(
             image,
             name=gene,
             colormap=gene_colormap(color),
-            contrast_limits=(0, limit),
+            contrast_limits=limits,
             **gene_layer_kwargs(self.result),
         )
-        self._slots.append(_Slot(gene, color, layer, limit))
+        self._slots.append(_Slot(gene, color, layer, limits))
         place_layers([layer], self._slide)
         self._add(layer)
 
@@ -187,13 +193,13 @@ class Overlay:
         self._viewer.layers.selection.active = active
 
     def _fill(self, slot: _Slot) -> None:
-        image, slot.limit = self._image(slot.gene)
+        image, slot.limits = self._image(slot.gene)
         slot.layer.data = image
         slot.layer.name = slot.gene
-        slot.layer.contrast_limits_range = (0, slot.limit)
-        slot.layer.contrast_limits = (0, slot.limit)
+        slot.layer.contrast_limits_range = slot.limits
+        slot.layer.contrast_limits = slot.limits
 
-    def _image(self, gene: str) -> tuple[np.ndarray, float]:
+    def _image(self, gene: str) -> tuple[np.ndarray, tuple[float, float]]:
         if self.view == "std":
             image = self.result.gene_image(gene, "std")
             values = image[np.isfinite(image)]
@@ -201,7 +207,10 @@ class Overlay:
             values = self._columns[:, [self.result.gene_column(gene)]].toarray()[:, 0]
             image = self.result.raster.paint(values)
         positive = values[values > 0]
-        return image, float(np.percentile(positive, _PERCENTILE)) if positive.size else 1.0
+        if not positive.size:
+            return image, (0.0, 1.0)
+        low, high = float(np.percentile(values, _LOW)), float(np.percentile(positive, _HIGH))
+        return image, (low if low < high else 0.0, high)
 
     def _refresh(self) -> None:
         before = self.view == "before" and bool(self.shown)
@@ -211,6 +220,7 @@ class Overlay:
             self._measured.visible = before
         for slot in self._slots:
             slot.layer.visible = slot.shown and self.view != "before"
+            slot.layer.opacity = self._strength
         if self._dimmer is not None:
             self._dimmer.visible = bool(self.shown)
 
@@ -228,7 +238,8 @@ class Overlay:
         counts = self.result.slide.counts[:, columns].toarray()[inside] / per_spot[inside, None]
         for shown, values in zip(self.shown, counts.T, strict=True):
             rgb = np.array([int(shown.color[i : i + 2], 16) / 255 for i in (1, 3, 5)])
-            colors[inside, :3] += np.minimum(values / shown.limit, 1)[:, None] * rgb
+            low, high = shown.limits
+            colors[inside, :3] += np.clip((values - low) / (high - low), 0, 1)[:, None] * rgb * self._strength
         self._measured.face_color = np.minimum(colors, 1)
 
     def _on_removed(self, event: object) -> None:

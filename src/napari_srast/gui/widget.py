@@ -6,7 +6,7 @@ from pathlib import Path
 
 from napari.components import ViewerModel
 from napari.utils.notifications import show_error
-from qtpy.QtCore import QEvent, QObject, Qt, QTimer
+from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer
 from qtpy.QtGui import QDragEnterEvent, QDropEvent, QShowEvent
 from qtpy.QtWidgets import QFrame, QMessageBox, QScrollArea, QTabWidget, QVBoxLayout, QWidget
 
@@ -23,6 +23,22 @@ from napari_srast.gui.tooltips import allow, describe
 __all__ = ["SRastWidget"]
 
 _ESTIMATE_DELAY_MS = 150
+
+
+class _VerticalScrollArea(QScrollArea):
+    """Scrolls up and down only, and is never narrower than what is in it."""
+
+    def __init__(self, content: QWidget) -> None:
+        super().__init__()
+        self.setWidget(content)
+        self.setWidgetResizable(True)
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+
+    def minimumSizeHint(self) -> QSize:
+        content, bar = self.widget(), self.verticalScrollBar()
+        width = 0 if content is None else content.minimumSizeHint().width()
+        return QSize(width + (0 if bar is None else bar.sizeHint().width()), 200)
 
 
 class SRastWidget(QWidget):
@@ -57,11 +73,7 @@ class SRastWidget(QWidget):
         column.addWidget(self.region_panel)
         column.addWidget(self.gene_panel, 1)
         column.addWidget(self.settings_panel)
-        scroll = QScrollArea()
-        scroll.setWidget(prepare)
-        scroll.setWidgetResizable(True)
-        scroll.setFrameShape(QFrame.Shape.NoFrame)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        scroll = _VerticalScrollArea(prepare)
         self.tabs = QTabWidget()
         self.tabs.addTab(scroll, "Prepare")
         self.tabs.addTab(self.result_panel, "Explore")
@@ -70,23 +82,22 @@ class SRastWidget(QWidget):
         outer.setContentsMargins(6, 6, 6, 6)
         outer.addWidget(self.tabs, 1)
         outer.addWidget(self.run_bar)
-        self.setMinimumWidth(360)
+        self.setMinimumWidth(370)
 
     def _connect(self) -> None:
         self._estimate_timer = QTimer(self)
         self._estimate_timer.setSingleShot(True)
         self._estimate_timer.setInterval(_ESTIMATE_DELAY_MS)
         self._estimate_timer.timeout.connect(self._refresh_estimate)
-        later = self._estimate_timer.start
         for signal in (
             self.controller.slide_changed,
             self.controller.region_changed,
             self.controller.coordinate_system_changed,
             self.controller.phase_changed,
         ):
-            signal.connect(lambda: later())
-        self.gene_panel.model.checked_changed.connect(later)
-        self.settings_panel.changed.connect(later)
+            signal.connect(self._estimate_later)
+        self.gene_panel.model.checked_changed.connect(self._estimate_later)
+        self.settings_panel.changed.connect(self._estimate_later)
         self.run_bar.run.clicked.connect(self._run)
         self.controller.failed.connect(show_error)
         self.controller.result_changed.connect(self._on_result)
@@ -113,6 +124,9 @@ class SRastWidget(QWidget):
         ):
             return
         self.controller.run(self.gene_panel.genes, settings)
+
+    def _estimate_later(self) -> None:
+        self._estimate_timer.start()
 
     def _refresh_estimate(self) -> None:
         from napari_srast.pipeline import estimate

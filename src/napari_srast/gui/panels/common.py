@@ -36,7 +36,7 @@ def chooser(name: str, items: tuple[str, ...] = ()) -> QComboBox:
     control = QComboBox()
     control.addItems(list(items))
     control.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-    control.setMinimumContentsLength(6)
+    control.setMinimumWidth(90)
     control.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
     describe(control, name)
     return control
@@ -75,6 +75,8 @@ def gene_view(name: str, model: GeneTableModel) -> QTreeView:
     header.setSortIndicator(-1, Qt.SortOrder.AscendingOrder)
     header.setSortIndicatorClearable(False)
     view.setSortingEnabled(True)
+    # napari draws an empty check box in the colour of the table.
+    view.setStyleSheet("QTreeView::indicator:unchecked { border: 1px solid #868e99; border-radius: 2px; }")
     describe(view, name)
 
     def fit() -> None:

@@ -89,7 +89,7 @@ class ResultPanel(QWidget):
         self.brightness_label = QLabel("Histology")
         self.brightness = QSlider(Qt.Orientation.Horizontal)
         self.brightness.setRange(0, 100)
-        self.brightness.setValue(40)
+        self.brightness.setValue(30)
         describe(self.brightness, "dim_histology")
         self.brightness.valueChanged.connect(self._on_brightness)
         row.addWidget(self.brightness_label)
@@ -169,7 +169,7 @@ class ResultPanel(QWidget):
         ]
         rows = [
             f'<tr><td><span style="color:{s.color}">&#9632;</span> {escape(s.gene)}</td>'
-            f'<td align="right">&nbsp; 0 to {s.limit:.3g}</td></tr>'
+            f'<td align="right">&nbsp; {s.limits[0]:.2g} to {s.limits[1]:.3g}</td></tr>'
             for s in shown
         ]
         self.legend.setText(f"<table>{''.join(rows)}</table>{meaning}" if rows else "")

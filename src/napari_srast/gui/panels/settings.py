@@ -25,6 +25,7 @@ from napari_srast.slide import METHODS, Footprint, Mode, UpsampleSettings
 
 __all__ = ["SettingsPanel"]
 
+_FIELD_WIDTH = 90
 _NO_DIAMETER = "The slide does not say how large its spots are, so only whole cells can be filled."
 
 
@@ -72,6 +73,7 @@ class SettingsPanel(QWidget):
         self.steps = _count("steps")
         self.seed = QSpinBox()
         self.seed.setRange(0, 2**31 - 1)
+        self.seed.setMinimumWidth(_FIELD_WIDTH)
         describe(self.seed, "seed")
         self._folded = QWidget()
         form = _form(self._folded)
@@ -168,6 +170,7 @@ def _decimal(name: str, low: float, high: float, value: float, decimals: int) ->
     spin.setDecimals(decimals)
     spin.setRange(low, high)
     spin.setValue(value)
+    spin.setMinimumWidth(_FIELD_WIDTH)  # its own hint has room for the largest number
     describe(spin, name)
     return spin
 
@@ -176,5 +179,6 @@ def _count(name: str) -> QSpinBox:
     spin = QSpinBox()
     spin.setRange(0, 1000)
     spin.setSpecialValueText("default")
+    spin.setMinimumWidth(_FIELD_WIDTH)
     describe(spin, name)
     return spin

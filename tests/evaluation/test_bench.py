@@ -1,0 +1,58 @@
+"""The benchmark: made slides, one measurement, and what is derived from many."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_srast.evaluation.bench import Benchmark, Measurement, made_slide, measure
+from napari_srast.geometry.lattice import detect_lattice
+
+
+def _measurement(method: str, spots: int, seconds: float, peak_mb: float, genes: int = 10) -> Measurement:
+    return Measurement(
+        method=method, spots=spots, genes=genes, factor=2, pixels=4 * spots, seconds=seconds, peak_mb=peak_mb
+    )
+
+
+@pytest.fixture
+def quadratic() -> Benchmark:
+    """The model takes seconds as the square of the spots, the peer as the spots."""
+    return Benchmark(
+        measurements=(
+            _measurement("srast", 100, 1.0, 60.0),
+            _measurement("pycnophylactic", 100, 0.5, 20.0),
+            _measurement("srast", 200, 4.0, 80.0),
+            _measurement("pycnophylactic", 200, 1.0, 0.0),
+            _measurement("srast", 100, 50.0, 1.0, genes=99),
+            _measurement("pycnophylactic", 100, 5.0, 1.0, genes=99),
+        )
+    )
+
+
+def test_growth_is_the_exponent_over_the_sweep_of_spots(quadratic: Benchmark) -> None:
+    assert quadratic.growth("srast") == pytest.approx(2)
+    assert quadratic.growth("pycnophylactic") == pytest.approx(1)
+    assert np.isnan(Benchmark(measurements=quadratic.measurements[:2]).growth("srast"))
+
+
+def test_ratios_compare_the_same_jobs(quadratic: Benchmark) -> None:
+    assert [ratio["seconds"] for ratio in quadratic.ratios()] == [2, 4, 10]
+    assert [ratio["peak_mb"] for ratio in quadratic.ratios()] == [3, 80, 1]  # below 1 MB the peer counts as 1 MB
+
+
+def test_made_slide_is_a_hexagonal_slide_that_repeats() -> None:
+    slide = made_slide(50, 7, seed=3)
+    assert slide.counts.shape == (50, 7)
+    lattice = detect_lattice(slide.centers)
+    assert lattice.kind == "hex"
+    assert lattice.pitch == pytest.approx(100)
+    assert (slide.counts != made_slide(50, 7, seed=3).counts).nnz == 0
+
+
+def test_measure_does_the_job() -> None:
+    done = measure("pycnophylactic", 100, 5, 2)
+    assert (done.spots, done.genes) == (100, 5)
+    assert done.pixels > 300
+    assert done.seconds > 0
+    assert done.peak_mb >= 0

@@ -1,0 +1,204 @@
+"""Metrics take their known values on cases small enough to work out by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import sparse
+
+from napari_srast.evaluation.metrics import (
+    COVERAGES,
+    fraction_better,
+    gain_over,
+    relative_mass_error,
+    score_ratios,
+)
+from napari_srast.geometry.layout import Layout
+from napari_srast.geometry.raster import Raster, make_raster
+
+
+def square(rows: int = 6, cols: int = 6, factor: int = 2) -> tuple[Layout, Raster]:
+    row, col = (a.ravel().astype(float) for a in np.mgrid[:rows, :cols])
+    centers = np.column_stack([col, row])
+    raster = make_raster(centers, factor=factor)
+    return Layout.of_raster(centers, raster), raster
+
+
+def pair() -> Layout:
+    """One spot of two pixels."""
+    return Layout(spots=np.zeros((1, 2)), pixels=np.array([[-0.2, 0], [0.2, 0]]), parent=np.array([0, 0]), pitch=1.0)
+
+
+def even(layout: Layout, n_genes: int) -> np.ndarray:
+    return np.repeat(1 / layout.n_pixels_of_spot[layout.parent][:, None], n_genes, axis=1)
+
+
+def test_nats_by_hand() -> None:
+    truth, ratios = np.array([[3.0], [1.0]]), np.array([[0.75], [0.25]])
+    cautious = 0.999 * ratios + 0.0005
+    expected = (3 * np.log(2 * cautious[0, 0]) + np.log(2 * cautious[1, 0])) / 4
+    scores = score_ratios(sparse.csr_matrix(truth), ratios, pair())
+    assert scores.nats_per_count == pytest.approx(expected)
+    assert scores.gene_nats[0] == pytest.approx(expected)
+
+
+def test_genes_that_move_together_are_totals_and_genes_that_part_are_composition() -> None:
+    same = np.array([[3.0, 3.0], [1.0, 1.0]])
+    scores = score_ratios(sparse.csr_matrix(same), same / 4, pair())
+    assert scores.totals == pytest.approx(scores.nats_per_count)
+    assert scores.composition == pytest.approx(0, abs=1e-12)
+    apart = np.array([[3.0, 1.0], [1.0, 3.0]])
+    scores = score_ratios(sparse.csr_matrix(apart), apart / 4, pair())
+    assert scores.totals == pytest.approx(0, abs=1e-12)
+    assert scores.composition == pytest.approx(scores.nats_per_count)
+    assert scores.composition > 0.1
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 1000))
+def test_the_even_split_scores_nothing_and_the_truth_scores_most(seed: int) -> None:
+    layout, raster = square()
+    rng = np.random.default_rng(seed)
+    truth = rng.poisson(3.0, (layout.n_pixels, 3)).astype(float)
+    flat = score_ratios(sparse.csr_matrix(truth), even(layout, 3), layout, raster=raster)
+    assert flat.nats_per_count == pytest.approx(0, abs=1e-12)
+    assert flat.totals == pytest.approx(0, abs=1e-12)
+    np.testing.assert_array_equal(flat.within_pcc, 0)
+    best = score_ratios(sparse.csr_matrix(truth), layout.normalise(truth), layout, raster=raster)
+    other = score_ratios(sparse.csr_matrix(truth), layout.normalise(rng.random((layout.n_pixels, 3))), layout)
+    assert best.nats_per_count > max(0, other.nats_per_count)
+    np.testing.assert_allclose(best.within_pcc, 1)
+    np.testing.assert_allclose(best.pcc, 1)
+    np.testing.assert_allclose(best.rmse, 0, atol=1e-9)
+    np.testing.assert_allclose(best.ssim, 1)
+    assert best.seam_ratio == pytest.approx(best.seam_ratio_truth)
+
+
+def test_zeros_cost_much_but_not_everything() -> None:
+    scores = score_ratios(sparse.csr_matrix([[1.0], [0.0]]), np.array([[0.0], [1.0]]), pair())
+    assert scores.nats_per_count == pytest.approx(np.log(1e-3))
+
+
+def test_plain_correlation_is_inflated_by_totals_and_within_spot_correlation_is_not() -> None:
+    layout, _ = square(8, 8)
+    rng = np.random.default_rng(0)
+    level = rng.gamma(1.0, 30.0, layout.n_spots)
+    truth = rng.poisson(level[layout.parent])[:, None].astype(float)
+    scores = score_ratios(sparse.csr_matrix(truth), layout.normalise(rng.random((layout.n_pixels, 1)) + 3), layout)
+    assert scores.pcc[0] > 0.8
+    assert abs(scores.within_pcc[0]) < 0.25
+
+
+def test_an_inverted_map_has_negative_scores() -> None:
+    scores = score_ratios(sparse.csr_matrix([[3.0], [1.0]]), np.array([[0.25], [0.75]]), pair())
+    assert scores.within_pcc[0] == pytest.approx(-1)
+    assert scores.nats_per_count < 0
+
+
+def test_genes_without_counts_are_left_out() -> None:
+    truth = sparse.csr_matrix([[3.0, 0], [1, 0]])
+    scores = score_ratios(truth, np.array([[0.75, 0.5], [0.25, 0.5]]), pair())
+    assert np.isnan(scores.gene_nats[1])
+    assert np.isnan(scores.within_pcc[1])
+    assert scores.within_spot_pcc == pytest.approx(1)
+
+
+def test_only_the_split_is_scored_not_the_depth() -> None:
+    layout, raster = square()
+    truth = sparse.csr_matrix(np.random.default_rng(0).poisson(4.0, (layout.n_pixels, 2)).astype(float))
+    ratios = layout.normalise(np.random.default_rng(1).random((layout.n_pixels, 2)))
+    once, thrice = (score_ratios(truth * k, ratios, layout, raster=raster) for k in (1, 3))
+    assert once.nats_per_count == pytest.approx(thrice.nats_per_count)
+    np.testing.assert_allclose(once.within_pcc, thrice.within_pcc)
+
+
+def test_blocks_of_genes_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    layout, raster = square()
+    truth = sparse.csr_matrix(np.random.default_rng(0).poisson(4.0, (layout.n_pixels, 7)).astype(float))
+    ratios = layout.normalise(np.random.default_rng(1).random((layout.n_pixels, 7)))
+    whole = score_ratios(truth, ratios, layout, raster=raster).summary()
+    monkeypatch.setattr("napari_srast.evaluation.metrics._BLOCK", 2 * layout.n_pixels)
+    asked = []
+
+    def predict(columns: np.ndarray) -> np.ndarray:
+        asked.append(len(columns))
+        return ratios[:, columns]
+
+    parts = score_ratios(truth, predict, layout, raster=raster).summary()
+    assert asked == [2, 2, 2, 1]
+    for name in whole:
+        assert parts[name] == pytest.approx(whole[name], abs=0.1 if "coverage" in name else 1e-9), name
+
+
+def test_seams_of_a_plane_and_of_blocks() -> None:
+    layout, raster = square(5, 5)
+    plane = 1 + layout.pixels[:, :1] + 2 * layout.pixels[:, 1:]
+    scores = score_ratios(sparse.csr_matrix(plane), layout.normalise(plane), layout, raster=raster)
+    assert scores.seam_ratio == pytest.approx(1)
+    assert scores.seam_ratio_truth == pytest.approx(1)
+    assert score_ratios(sparse.csr_matrix(plane), even(layout, 1), layout, raster=raster).seam_ratio == np.inf
+
+
+def test_coverage_is_nominal_where_counts_follow_the_ratios_and_low_where_they_do_not() -> None:
+    layout, _ = square(20, 20)
+    rng = np.random.default_rng(0)
+    ratios = layout.normalise(rng.gamma(2.0, size=(layout.n_pixels, 5)))
+    by_spot = np.argsort(layout.parent, kind="stable")
+    truth = np.zeros_like(ratios)
+    for gene in range(5):
+        drawn = rng.multinomial(40, ratios[by_spot, gene].reshape(-1, 4).astype(float))
+        truth[by_spot, gene] = drawn.ravel()
+    calibrated = score_ratios(sparse.csr_matrix(truth), ratios, layout).coverage
+    np.testing.assert_allclose(calibrated, COVERAGES, atol=0.02)
+    assert score_ratios(sparse.csr_matrix(truth), even(layout, 5), layout).coverage[1] < 0.6
+
+
+def test_mass_errors_are_seen() -> None:
+    layout = pair()
+    scores = score_ratios(sparse.csr_matrix([[3.0], [1.0]]), np.array([[0.75], [0.26]]), layout)
+    assert scores.mass_error == pytest.approx(0.01)
+    counts = sparse.csr_matrix([[3.0, 0.0], [1.004, 0.0]])
+    assert relative_mass_error(counts, sparse.csr_matrix([[4.0, 0.0]]), layout) == pytest.approx(0.001)
+    assert relative_mass_error(sparse.csr_matrix([[0, 2.0], [4, 0]]), sparse.csr_matrix([[4.0, 0.0]]), layout) == 2
+    assert relative_mass_error(sparse.csr_matrix([[1.0, 0], [3, 0]]), sparse.csr_matrix([[4.0, 0.0]]), layout) == 0
+
+
+def test_strata_add_up_to_the_whole() -> None:
+    layout, _ = square(8, 8)
+    depth = np.array([0.05, 0.2, 0.5, 2.0, 6.0, 30.0])
+    truth = np.random.default_rng(0).poisson(depth / 4, (layout.n_pixels, 6)).astype(float)
+    ratios = layout.normalise(np.random.default_rng(1).random((layout.n_pixels, 6)))
+    scores = score_ratios(sparse.csr_matrix(truth), ratios, layout)
+    strata = scores.strata()
+    assert sum(s.n_genes for s in strata) == 6
+    assert [s.low for s in strata] == sorted(s.low for s in strata)
+    gain = [s.nats_per_count * truth.sum(axis=0)[i] for i, s in enumerate(strata)] if len(strata) == 6 else [np.nan]
+    assert sum(gain) / truth.sum() == pytest.approx(scores.nats_per_count)
+
+
+def test_comparison_with_a_baseline() -> None:
+    layout, _ = square()
+    truth = np.random.default_rng(0).poisson(5.0, (layout.n_pixels, 4)).astype(float)
+    mixed = even(layout, 4)
+    mixed[:, :3] = layout.normalise(truth)[:, :3]
+    scores, flat = (score_ratios(sparse.csr_matrix(truth), r, layout) for r in (mixed, even(layout, 4)))
+    assert fraction_better(scores, flat) == 0.75
+    gained, error = gain_over(scores, flat)
+    assert gained == pytest.approx(scores.nats_per_count)
+    assert 0 < error < gained
+    assert gain_over(flat, flat) == (0, 0)
+
+
+def test_the_bootstrap_error_is_that_of_a_mean() -> None:
+    layout, _ = square(20, 20)
+    rng = np.random.default_rng(0)
+    truth = rng.multinomial(4, [0.4, 0.3, 0.2, 0.1], size=400)
+    values = np.zeros((layout.n_pixels, 1))
+    values[np.argsort(layout.parent, kind="stable"), 0] = truth.ravel()
+    model = np.zeros((layout.n_pixels, 1))
+    model[np.argsort(layout.parent, kind="stable"), 0] = np.tile([0.4, 0.3, 0.2, 0.1], 400)
+    scores = score_ratios(sparse.csr_matrix(values), model, layout)
+    per_spot = scores.spot_gain / scores.spot_counts
+    assert scores.summary()["nats_per_count_se"] == pytest.approx(per_spot.std() / 20, rel=0.2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import anndata
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
+from napari_srast import pipeline
 from napari_srast.errors import InputError, SettingsError
 from napari_srast.evaluation.protocol import ALL_METHODS, BASELINES, evaluate, score_result
 from napari_srast.geometry.layout import Layout
@@ -72,7 +74,31 @@ def test_baselines_find_smooth_patterns_and_the_even_split_finds_nothing(lattice
     assert found.best_baseline not in (None, "uniform", "nearest")
 
 
-def test_the_report_is_json_and_tells_of_the_run() -> None:
+@pytest.fixture
+def quick_srast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let bilinear interpolation stand for the model, which takes its time to fit a slide."""
+
+    def upsample(slide: Slide, *, genes: list[str], settings: UpsampleSettings) -> UpsampleResult:
+        return pipeline.upsample(slide, genes=genes, settings=replace(settings, method="bilinear"))
+
+    monkeypatch.setattr("napari_srast.evaluation.protocol.upsample", upsample)
+
+
+def test_the_method_is_scored_on_what_the_pipeline_gives(quick_srast: None) -> None:
+    found = evaluate(tissue(), pitch=100, lattice="hex", methods=["srast", "bilinear"], genes=["Gene3", "Gene1"])
+    srast, bilinear = found.scores["srast"], found.scores["bilinear"]
+    assert srast.nats_per_count == pytest.approx(bilinear.nats_per_count, rel=1e-4)
+    np.testing.assert_allclose(srast.within_pcc, bilinear.within_pcc, rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_the_model_itself_is_scored() -> None:
+    found = evaluate(tissue(), pitch=100, methods=["srast", "uniform"])
+    assert found.scores["srast"].mass_error < 1e-5
+    assert found.scores["srast"].nats_per_count > 0
+
+
+def test_the_report_is_json_and_tells_of_the_run(quick_srast: None) -> None:
     told: list[Progress] = []
     found = evaluate(
         tissue(), pitch=100, methods=["srast", "uniform", "bilinear"], genes=["Gene3", "Gene1"], progress=told.append

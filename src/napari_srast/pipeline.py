@@ -1,22 +1,32 @@
-"""From a slide and a region to upsampled counts, in steps that can be watched and stopped."""
+"""From a slide and a region to upsampled counts, in few large steps that can be watched and stopped."""
 
 from __future__ import annotations
 
 import secrets
 import time
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import sparse
 
 from napari_srast import __version__
-from napari_srast.errors import Cancelled
-from napari_srast.geometry.raster import make_raster
+from napari_srast.errors import Cancelled, SettingsError
+from napari_srast.geometry.lattice import detect_lattice
+from napari_srast.geometry.layout import Layout
+from napari_srast.geometry.raster import Raster, make_raster
 from napari_srast.slide import Progress, Region, Slide, UpsampleResult, UpsampleSettings
 
+if TYPE_CHECKING:
+    from napari_srast.splitting import Split
+
 __all__ = ["Estimate", "estimate", "upsample", "upsample_steps"]
+
+MASS_TOLERANCE = 1e-6
+_SHARES = {"raster": 0.02, "align": 0.35, "calibrate": 0.25, "split": 0.38}
+_STOPS = tuple(_SHARES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +38,7 @@ class Estimate:
     n_spots, n_pixels, n_genes
         Size of the job.
     seconds
-        Expected time on this device.
+        Expected time on two CPU cores.
     memory_bytes
         Expected peak memory beyond the slide itself.
     """
@@ -48,18 +58,64 @@ def upsample(
     settings: UpsampleSettings | None = None,
     progress: Callable[[Progress], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
-    **options: object,
+    **options: Any,
 ) -> UpsampleResult:
-    """TEMPORARY body, see upsample_steps."""
-    settings = settings or UpsampleSettings(**options)  # type: ignore[arg-type]
+    """Split every spot's counts over finer pixels, conserving them exactly.
+
+    Parameters
+    ----------
+    slide
+        From :func:`napari_srast.read_slide`.
+    region
+        Spots whose centres lie in it are upsampled, with the whole slide as their context; None for all spots.
+    genes
+        Gene names; None for the whole panel.
+    settings
+        All settings at once; or give them as keywords, such as ``factor=2, mode="mean", seed=0`` (see
+        :class:`UpsampleSettings`).
+    progress
+        Called after every step.
+    should_stop
+        Asked often; True stops the run.
+
+    Returns
+    -------
+    UpsampleResult
+        Upsampled counts, shape (n_pixels, n_genes), with where they lie and how they were made.
+
+    Raises
+    ------
+    SrastError
+        The input or a setting cannot be used; the message says what to do.
+    Cancelled
+        ``should_stop`` said so.
+
+    Examples
+    --------
+    >>> import napari_srast as srast
+    >>> slide = srast.sample_slide()  # doctest: +SKIP
+    >>> result = srast.upsample(slide, genes=["ERBB2"], factor=2)  # doctest: +SKIP
+    """
+    if settings is not None and options:
+        raise SettingsError("Give either settings or keywords, not both.")
+    if settings is None:
+        settings = _settings(options)
     steps = upsample_steps(slide, region, genes, settings, should_stop=should_stop)
     while True:
         try:
             step = next(steps)
         except StopIteration as done:
-            return done.value  # type: ignore[no-any-return]
+            return done.value
         if progress is not None:
             progress(step)
+
+
+def _settings(options: dict[str, Any]) -> UpsampleSettings:
+    try:
+        return UpsampleSettings(**options)
+    except TypeError as error:
+        known = ", ".join(UpsampleSettings.__dataclass_fields__)
+        raise SettingsError(f"An option is not known ({error}); the options are: {known}.") from error
 
 
 def upsample_steps(
@@ -70,49 +126,195 @@ def upsample_steps(
     *,
     should_stop: Callable[[], bool] | None = None,
 ) -> Generator[Progress, None, UpsampleResult]:
-    """Run step by step: a generator of few, large steps that yields Progress and returns the UpsampleResult."""
-    start = time.perf_counter()
-    mask = None if region is None else region.spots(slide)
+    """Run :func:`upsample` as a generator that yields :class:`Progress` and returns the :class:`UpsampleResult`."""
+    from napari_srast.splitting import split_steps
+
+    seconds: dict[str, float] = {}
+    clock = _Clock(seconds)
     columns = slide.gene_indices(genes)
-    pixel_size = None if settings.pixel_size is None else settings.pixel_size / slide.cs_scale
-    raster = make_raster(
-        slide.centers,
-        factor=settings.factor,
-        pixel_size=pixel_size,
-        footprint=settings.footprint,
-        selected=mask,
-        spot_diameter=slide.spot_diameter,
-        spot_shape=slide.spot_shape,
+    selected = None if region is None else region.spots(slide)
+    _check_whole(slide, columns, selected, settings)
+
+    # Everything below sees the spots in an order that depends on what they hold alone: the same slide with its spots
+    # permuted, shifted or turned gives the same numbers.
+    from napari_srast.models.sasa import canonical_order
+
+    order = canonical_order(slide.counts, slide.centers)
+    counts, centers = slide.counts[order].tocsr(), slide.centers[order]
+    raster = _raster(slide, centers, None if selected is None else selected[order], settings)
+    layout = Layout.of_raster(centers, raster)
+    clock.lap("raster")
+    yield Progress("raster", 1, 1, _SHARES["raster"])
+
+    steps = split_steps(
+        counts, centers, raster.lattice, layout, columns, slide.genes, settings, should_stop=should_stop
     )
-    yield Progress("raster", 1, 1, 0.1)
-    if should_stop is not None and should_stop():
-        raise Cancelled
-    split = sparse.csr_matrix(
-        (1 / raster.counts_per_spot[raster.parent], (np.arange(raster.n_pixels), raster.parent)),
-        shape=(raster.n_pixels, slide.n_spots),
-    )
-    counts = (split @ slide.counts[:, columns]).astype(np.float32).tocsr()
-    yield Progress("split", 1, 1, 1.0)
-    return UpsampleResult(
-        counts=counts,
-        std=None,
-        genes=slide.genes[columns],
-        skill=np.zeros(len(columns)),
-        method=np.array(["uniform"] * len(columns)),
-        raster=raster,
+    while True:
+        try:
+            stage, done, total = next(steps)
+        except StopIteration as finished:
+            split: Split = finished.value
+            break
+        clock.lap(stage if done else None)
+        before = sum(_SHARES[s] for s in _STOPS[: _STOPS.index(stage)])
+        yield Progress(stage, done, total, before + _SHARES[stage] * done / max(total, 1))
+        if should_stop is not None and should_stop():
+            raise Cancelled
+    clock.lap("split")
+
+    figures = check_result(split.counts, counts[:, columns], raster)
+    result = UpsampleResult(
+        counts=split.counts,
+        std=split.std,
+        genes=np.asarray(slide.genes)[columns],
+        skill=split.skill,
+        method=split.method,
+        raster=_in_slide_order(raster, order),
         slide=slide,
         region=region,
         settings=settings,
         run=f"{datetime.now(UTC):%Y%m%d_%H%M%S}_{secrets.token_hex(2)}",
-        provenance={"version": __version__, "seconds": {"total": time.perf_counter() - start}},
+        provenance=_provenance(slide, region, settings, raster, split, figures, seconds),
+    )
+    yield Progress("split", 1, 1, 1.0)
+    return result
+
+
+class _Clock:
+    """Adds up seconds per stage."""
+
+    def __init__(self, seconds: dict[str, float]) -> None:
+        self.seconds = seconds
+        self.last = time.perf_counter()
+
+    def lap(self, stage: str | None) -> None:
+        now = time.perf_counter()
+        if stage is not None:
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self.last
+            self.last = now
+
+
+def _check_whole(slide: Slide, columns: np.ndarray, selected: np.ndarray | None, settings: UpsampleSettings) -> None:
+    """Whole counts can only come of whole counts."""
+    if settings.mode != "integer":
+        return
+    used = slide.counts[:, columns] if selected is None else slide.counts[selected][:, columns]
+    if np.any(used.data != np.rint(used.data)):
+        raise SettingsError(
+            f"mode 'integer' needs whole counts, but table '{slide.source.table}' holds fractions; use mode 'mean'."
+        )
+
+
+def _raster(slide: Slide, centers: np.ndarray, selected: np.ndarray | None, settings: UpsampleSettings) -> Raster:
+    pixel_size = None if settings.pixel_size is None else settings.pixel_size / slide.cs_scale
+    return make_raster(
+        centers,
+        factor=settings.factor,
+        pixel_size=pixel_size,
+        footprint=settings.footprint,
+        selected=selected,
+        spot_diameter=slide.spot_diameter,
+        spot_shape=slide.spot_shape,
+        lattice=detect_lattice(centers, slide.spot_diameter),
     )
 
 
+def _in_slide_order(raster: Raster, order: np.ndarray) -> Raster:
+    """Return the raster with parents that index the slide's own order of spots."""
+    fields = {name: getattr(raster, name) for name in Raster.__dataclass_fields__}
+    return Raster(**{**fields, "parent": order[raster.parent]})
+
+
+def check_result(counts: sparse.csr_matrix, spot_counts: sparse.csr_matrix, raster: Raster) -> dict[str, float]:
+    """Check the invariants on the result itself.
+
+    Returns
+    -------
+    dict
+        ``max_relative_mass_error`` and ``negative_pixels``.
+
+    Raises
+    ------
+    AssertionError
+        A count was lost, or a value is negative or not finite: a fault of this package, never of the input.
+    """
+    negative = int((counts.data < 0).sum())
+    assert negative == 0, f"{negative} pixels are negative"
+    assert np.isfinite(counts.data).all(), "a pixel is not finite"
+    membership = sparse.csr_matrix(
+        (np.ones(raster.n_pixels), (raster.parent, np.arange(raster.n_pixels))), shape=(raster.n_spots, raster.n_pixels)
+    )
+    expected = spot_counts[raster.spots].astype(np.float64)
+    error = abs((membership @ counts.astype(np.float64))[raster.spots] - expected)
+    size = expected.copy()
+    size.data = 1 / size.data
+    missing = error - error.multiply(expected != 0)
+    assert abs(missing).max() == 0, "counts appeared where there were none"
+    worst = float(error.multiply(size).max()) if error.nnz else 0.0
+    assert worst <= MASS_TOLERANCE, f"mass is off by {worst:.2g}"
+    return {"max_relative_mass_error": worst, "negative_pixels": negative}
+
+
+def _provenance(
+    slide: Slide,
+    region: Region | None,
+    settings: UpsampleSettings,
+    raster: Raster,
+    split: Split,
+    figures: dict[str, float],
+    seconds: dict[str, float],
+) -> dict[str, Any]:
+    """Collect what is needed to trust and repeat the run."""
+    return {
+        "version": __version__,
+        **asdict(settings),
+        "device": split.device,
+        "model_sha256": split.model_sha256,
+        "pixel_side": raster.pixel_size * slide.cs_scale,
+        "pitch": raster.lattice.pitch * slide.cs_scale,
+        "lattice": raster.lattice.kind,
+        "unit": slide.unit,
+        "n_spots": len(raster.spots),
+        "n_pixels": raster.n_pixels,
+        "measured_fraction": measured_fraction(slide, raster),
+        "input": {k: v for k, v in asdict(slide.source).items() if v is not None},
+        "coordinate_system": slide.coordinate_system,
+        "region": None if region is None else region.wkt,
+        "region_coordinate_system": None if region is None else region.coordinate_system,
+        "calibration": split.calibration,
+        **figures,
+        "seconds": {**{k: round(v, 3) for k, v in seconds.items()}, "total": round(sum(seconds.values()), 3)},
+    }
+
+
+def measured_fraction(slide: Slide, raster: Raster) -> float:
+    """Return the fraction of the raster's area inside the spots' measured discs; NaN where their size is unknown."""
+    if not slide.spot_diameter:
+        return float("nan")
+    side = slide.spot_diameter
+    one = side**2 * (np.pi / 4 if slide.spot_shape == "circle" else 1.0)
+    return float(min(1.0, one * len(raster.spots) / (raster.n_pixels * raster.pixel_size**2)))
+
+
 def estimate(slide: Slide, region: Region | None, genes: Sequence[str] | None, settings: UpsampleSettings) -> Estimate:
-    """Predict size, time and memory of a run without starting it."""
+    """Predict size, time and memory of a run without starting it.
+
+    The figures are fits to runs on two CPU cores; take them as orders of magnitude.
+    """
     n_spots = slide.n_spots if region is None else int(region.spots(slide).sum())
     n_genes = len(slide.gene_indices(genes))
-    n_pixels = int(n_spots * settings.factor**2)
+    pixels_per_spot = settings.factor**2
+    if settings.pixel_size is not None:
+        pitch = detect_lattice(slide.centers, slide.spot_diameter).pitch * slide.cs_scale
+        pixels_per_spot = max(1.0, (pitch / settings.pixel_size) ** 2)
+    n_pixels = int(n_spots * pixels_per_spot)
+    filled = n_pixels * n_genes * slide.counts.nnz / max(slide.n_spots * slide.n_genes, 1)
+    seconds = 0.3 + 1e-7 * filled
+    memory = 3e8 + 12 * filled
+    if settings.method == "srast":
+        full = min(n_genes, 512)
+        seconds += 3 + 3e-3 * slide.n_spots + 1.2e-5 * n_pixels * full
+        memory += 400 * n_pixels * min(full, 64)
     return Estimate(
-        n_spots=n_spots, n_pixels=n_pixels, n_genes=n_genes, seconds=10.0, memory_bytes=n_pixels * n_genes * 8
+        n_spots=n_spots, n_pixels=n_pixels, n_genes=n_genes, seconds=float(seconds), memory_bytes=int(memory)
     )

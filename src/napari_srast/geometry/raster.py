@@ -5,7 +5,7 @@ counts or method: the grid is centred on the lattice of *all* spots and a pixel'
 a region sees the very pixels that the whole slide has. On a square lattice with an integer factor every spot owns
 exactly factor x factor pixels, also where the lattice is tilted: the grid then follows it.
 
-Coordinates are (x, y) in the spots' own frame. Continuous pixel coordinates put the centre of pixel [0, 0] at (0.5, 0.5).
+Coordinates are (x, y) in the spots' own frame. The centre of pixel [0, 0] has pixel coordinates (0.5, 0.5).
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ def make_raster(
     high = np.minimum(np.ceil(place.max(axis=0) + margin), [n_cols, n_rows]).astype(np.int64)
     if np.prod((high - low).astype(float)) > MAX_PIXELS:
         raise SettingsError(
-            f"The raster would have {np.prod((high - low).astype(float)):.3g} pixels, more than the {MAX_PIXELS:.0e} that fit; "
+            f"The raster would have {np.prod((high - low).astype(float)):.3g} pixels, over {MAX_PIXELS:.0e}; "
             "use a smaller factor, larger pixels or a region."
         )
     col, row, parent = _own(to_slide, low, high, centers, lattice)
@@ -295,7 +295,7 @@ def _with_orphans(
                 break
         else:
             raise SettingsError(
-                f"The pixels are too large: the spot at x {centers[spot, 0]:.6g}, y {centers[spot, 1]:.6g} would have none; "
-                "use a larger factor or smaller pixels."
+                f"The pixels are too large: the spot at x {centers[spot, 0]:.6g}, y {centers[spot, 1]:.6g} would have "
+                "none; use a larger factor or smaller pixels."
             )
     return col[keep], row[keep], parent[keep]

@@ -1,0 +1,130 @@
+"""The diffusion transformer (DiT) that predicts the flow's endpoint: the ratios of a spot's pixels.
+
+Tokens are the pixels of one spot; attention among them knows no order, and all features are distances and
+similarities, so the network is symmetric under turns and mirror images by construction. Blocks are conditioned by
+adaLN-Zero (Peebles & Xie, 2023). The head starts at zero: an untrained network is its prior, the interpolation.
+
+Shape legend: B pairs, K pixels of a spot (padded, masked), H width.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from napari_srast.models.pcfm.condition import N_CONDITIONS, N_FEATURES, PairBatch
+
+__all__ = ["DiT", "DiTConfig"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DiTConfig:
+    """Sizes of the network.
+
+    Parameters
+    ----------
+    width
+        Width of a token.
+    depth
+        Number of blocks.
+    heads
+        Attention heads.
+    frequencies
+        Sinusoids that encode the flow's time.
+    """
+
+    width: int = 64
+    depth: int = 2
+    heads: int = 4
+    frequencies: int = 8
+
+
+class _Block(nn.Module):
+    """Attention and MLP, each shifted, scaled and gated by the condition; the gates start at zero."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm_attention = nn.LayerNorm(width, elementwise_affine=False)
+        self.norm_mlp = nn.LayerNorm(width, elementwise_affine=False)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+        self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+        self.modulation = nn.Linear(width, 6 * width)
+        nn.init.zeros_(self.modulation.weight)
+        nn.init.zeros_(self.modulation.bias)
+
+    def forward(self, h: Tensor, condition: Tensor, attend: Tensor) -> Tensor:
+        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.modulation(condition)[:, None, :].chunk(6, dim=2)
+        b, k, width = h.shape
+        x = self.norm_attention(h) * (1 + scale_a) + shift_a
+        q, key, value = self.qkv(x).view(b, k, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(q, key, value, attn_mask=attend)
+        h = h + gate_a * self.out(mixed.transpose(1, 2).reshape(b, k, width))
+        x = self.norm_mlp(h) * (1 + scale_m) + shift_m
+        return h + gate_m * self.mlp(x)
+
+
+class DiT(nn.Module):
+    """Endpoint predictor: log ratios from condition, flow state and time."""
+
+    feature_mean: Tensor
+    feature_std: Tensor
+    condition_mean: Tensor
+    condition_std: Tensor
+
+    def __init__(self, config: DiTConfig | None = None) -> None:
+        super().__init__()
+        self.config = config or DiTConfig()
+        width = self.config.width
+        for name, size in (("feature", N_FEATURES), ("condition", N_CONDITIONS)):
+            self.register_buffer(f"{name}_mean", torch.zeros(size))
+            self.register_buffer(f"{name}_std", torch.ones(size))
+        self.embed_token = nn.Sequential(nn.Linear(N_FEATURES + 2, width), nn.SiLU(), nn.Linear(width, width))
+        self.embed_condition = nn.Sequential(
+            nn.Linear(N_CONDITIONS + 2 * self.config.frequencies + 1, width),
+            nn.SiLU(),
+            nn.Linear(width, width),
+            nn.SiLU(),
+        )
+        self.blocks = nn.ModuleList([_Block(width, self.config.heads) for _ in range(self.config.depth)])
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, 1)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def set_scales(self, batch: PairBatch) -> None:
+        """Standardise inputs by the statistics of one large batch of pairs."""
+        tokens = batch.tokens[batch.mask]
+        self.feature_mean.copy_(tokens.mean(dim=0))
+        self.feature_std.copy_(tokens.std(dim=0).clamp_min(1e-3))
+        self.condition_mean.copy_(batch.condition.mean(dim=0))
+        self.condition_std.copy_(batch.condition.std(dim=0).clamp_min(1e-3))
+
+    def forward(self, batch: PairBatch, x_t: Tensor, t: Tensor) -> Tensor:
+        """Return log ratios (B, K), minus infinity on padding.
+
+        The state enters multiplied by t: at t = 0 it is pure noise, and the prediction rests on the condition alone.
+        """
+        mask = batch.mask
+        n_pixels = mask.sum(dim=1, keepdim=True)
+        scaled = x_t * n_pixels
+        state = torch.stack([scaled - 1, torch.log(scaled + 0.05)], dim=2) * t[:, None, None]
+        tokens = ((batch.tokens - self.feature_mean) / self.feature_std).clamp(-6, 6)
+        condition = ((batch.condition - self.condition_mean) / self.condition_std).clamp(-6, 6)
+        h = self.embed_token(torch.cat([tokens, state], dim=2))
+        c = self.embed_condition(torch.cat([condition, self._time(t)], dim=1))
+        attend = mask[:, None, None, :]
+        for block in self.blocks:
+            h = block(h, c, attend)
+        score = batch.log_prior.masked_fill(~mask, 0.0) + self.head(self.norm(h))[..., 0]
+        return torch.log_softmax(score.masked_fill(~mask, -torch.inf), dim=1)
+
+    def _time(self, t: Tensor) -> Tensor:
+        octave = 2.0 ** torch.arange(self.config.frequencies, device=t.device) * math.pi / 2
+        angle = t[:, None] * octave
+        return torch.cat([t[:, None], torch.sin(angle), torch.cos(angle)], dim=1)

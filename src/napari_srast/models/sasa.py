@@ -1,0 +1,391 @@
+"""Structure-aware semantic alignment (SASA): a graph VAE fitted to each slide on its own, without labels.
+
+Independent implementation after the published description (arXiv 2602.10644); sizes and losses are ours:
+
+1. log-normalise, project on the slide's own principal components;
+2. join spots that are near and spots that are alike (the dual-topology graph);
+3. encode on both topologies, fused by a learned gate, to a Gaussian latent; decode counts (negative binomial with the
+   spot's size factor and a decoder linear in the latent, so that every gene has a loading) and both edge sets;
+4. Latent Norm: centre, whiten and shrink each direction by how much of it is signal, so that latents of all slides
+   share one scale and only inner products and distances, which no rotation changes, are used downstream.
+
+Shape legend: N spots, G genes, P components, D latent width, H hidden width.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from scipy import sparse
+from scipy.special import gammaln
+from sklearn.decomposition import PCA
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch_geometric.nn import SimpleConv
+
+from napari_srast.errors import Cancelled
+from napari_srast.geometry.graphs import DualTopologyGraph, dual_topology_graph
+from napari_srast.geometry.lattice import Lattice
+from napari_srast.models.devices import one_thread
+
+__all__ = ["FeaturePool", "GraphVAE", "SasaConfig", "canonical_order", "fit_sasa"]
+
+
+_MANY_SPOTS = 3000  # from here on a second thread pays
+_SHAPES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)  # of the negative binomial around the latent's prediction
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SasaConfig:
+    """Sizes and training of the graph VAE.
+
+    Parameters
+    ----------
+    n_components
+        Principal components that go in.
+    n_expression
+        Expression neighbours of each spot.
+    n_panel
+        Genes (the most variable) whose counts are decoded.
+    hidden, latent
+        Widths.
+    epochs, learning_rate
+        Full-batch Adam.
+    kl_weight, edge_weight
+        Weights of the KL and the edge terms against the mean log-likelihood of a spot.
+    batch_spots, batch_edges
+        Spots whose counts, and edges of each topology, enter the loss in one step (messages pass between all spots).
+    """
+
+    n_components: int = 50
+    n_expression: int = 10
+    n_panel: int = 1000
+    hidden: int = 64
+    latent: int = 16
+    epochs: int = 150
+    learning_rate: float = 0.01
+    kl_weight: float = 1.0
+    edge_weight: float = 20.0
+    batch_spots: int = 512
+    batch_edges: int = 20_000
+
+
+class _DualConv(nn.Module):
+    """One layer of message passing on both topologies, fused by a gate, with a residual path."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.propagate = SimpleConv(aggr="sum")  # the adjacency comes row-normalised
+        self.spatial = nn.Linear(width, width)
+        self.expression = nn.Linear(width, width)
+        self.gate = nn.Linear(2 * width, width)
+        self.own = nn.Linear(width, width)
+
+    def forward(self, h: Tensor, spatial: Tensor, expression: Tensor) -> Tensor:
+        near = self.spatial(self.propagate(h, spatial))
+        alike = self.expression(self.propagate(h, expression))
+        gate = torch.sigmoid(self.gate(torch.cat([near, alike], dim=1)))
+        return h + F.silu(self.own(h) + gate * near + (1 - gate) * alike)
+
+
+class GraphVAE(nn.Module):
+    """Encoder on the dual-topology graph, decoder linear in the latent."""
+
+    def __init__(self, n_components: int, n_panel: int, config: SasaConfig) -> None:
+        super().__init__()
+        self.embed = nn.Linear(n_components, config.hidden)
+        self.layers = nn.ModuleList([_DualConv(config.hidden), _DualConv(config.hidden)])
+        self.mean = nn.Linear(config.hidden, config.latent)
+        self.log_variance = nn.Linear(config.hidden, config.latent)
+        self.decoder = nn.Linear(config.latent, n_panel)
+        self.log_dispersion = nn.Parameter(torch.full((n_panel,), 1.0))
+        self.edge_scale = nn.Parameter(torch.zeros(2, config.latent))
+        self.edge_bias = nn.Parameter(torch.zeros(2))
+
+    def encode(self, x: Tensor, spatial: Tensor, expression: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and log-variance of the latent, shape (N, D) each."""
+        h = F.silu(self.embed(x))
+        for layer in self.layers:
+            h = layer(h, spatial, expression)
+        return self.mean(h), self.log_variance(h).clamp(-8, 4)
+
+    def decode(self, z: Tensor, totals: Tensor) -> Tensor:
+        """Return expected counts of the panel, shape (N, n_panel); rows sum to the spot's total over the panel."""
+        return totals[:, None] * torch.softmax(self.decoder(z), dim=1)
+
+    def edge_logits(self, z: Tensor, edges: Tensor, kind: int) -> Tensor:
+        """Return the logit of each edge (2, E) of one topology."""
+        weight = F.softplus(self.edge_scale[kind])
+        return (z[edges[0]] * weight * z[edges[1]]).mean(dim=1) + self.edge_bias[kind]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FeaturePool:
+    """General features of a slide's spots: the normalised latents and what follows from them.
+
+    Parameters
+    ----------
+    latent
+        Normalised latents, shape (N, D); mean 0, variance of a direction = the part of it that is signal.
+    totals
+        Total counts of each spot, shape (N,).
+    components
+        Principal components, shape (N, P).
+    raw_latent
+        Latent means before Latent Norm, shape (N, D).
+    config
+        How it was made.
+    """
+
+    latent: np.ndarray
+    totals: np.ndarray
+    components: np.ndarray
+    raw_latent: np.ndarray
+    config: SasaConfig
+
+    @property
+    def scale(self) -> float:
+        """Counts that a spot's expression is normalised to: the median total."""
+        positive = self.totals[self.totals > 0]
+        return float(np.median(positive)) if len(positive) else 1.0
+
+    @cached_property
+    def _design(self) -> tuple[np.ndarray, np.ndarray]:
+        """Latents with an intercept, and the ridge solution operator: (N, D + 1) and (D + 1, N)."""
+        x = np.column_stack([np.ones(len(self.latent)), self.latent]).astype(np.float64)
+        ridge = np.eye(x.shape[1])
+        ridge[0, 0] = 1e-9
+        return x, np.linalg.solve(x.T @ x + ridge, x.T)
+
+    def loadings(self, counts: sparse.csr_matrix) -> np.ndarray:
+        """Return w_g with an intercept for each column of (N, F) counts: ridge on log-normalised counts, (D + 1, F)."""
+        return (log_normalise(counts, self.totals, self.scale).T @ self._design[1].T).T
+
+    def predict(self, counts: sparse.csr_matrix) -> np.ndarray:
+        """Return the counts that the latent alone expects, shape (N, F): expm1 of <z_i, w_g>, at the spot's depth."""
+        expected = np.expm1(np.clip(self._design[0] @ self.loadings(counts), 0, 15))
+        mean = np.asarray(counts.mean(axis=0)).ravel()
+        fitted = expected * (self.totals / self.scale)[:, None]
+        level = fitted.mean(axis=0)
+        return fitted * np.where(level > 0, mean / np.where(level > 0, level, 1), 0)
+
+    def denoise(self, counts: sparse.csr_matrix) -> np.ndarray:
+        """Return denoised counts (N, F): the posterior mean of a gamma-Poisson model around the latent's prediction.
+
+        Counts are negative binomial around the prediction m with a shape a that each gene chooses by likelihood; the
+        posterior mean is m (n + a) / (m + a).
+        """
+        expected = self.predict(counts) + 1e-12
+        own = counts.toarray().astype(np.float64)
+        best = np.full(own.shape[1], -np.inf)
+        shape = np.full(own.shape[1], _SHAPES[-1])
+        for a in _SHAPES:
+            likelihood = (
+                gammaln(own + a) - gammaln(a) + own * np.log(expected / (expected + a)) + a * np.log(a / (expected + a))
+            ).sum(axis=0)
+            shape = np.where(likelihood > best, a, shape)
+            best = np.maximum(best, likelihood)
+        return expected * (own + shape) / (expected + shape)
+
+    def similarity(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        """Return the inner product of the latents of paired spots, divided by the latent width."""
+        return np.einsum("...d,...d->...", self.latent[first], self.latent[second]) / self.latent.shape[1]
+
+
+def log_normalise(counts: sparse.csr_matrix, totals: np.ndarray, scale: float) -> sparse.csr_matrix:
+    """Return log(1 + counts / total * scale), sparse."""
+    factor = np.divide(scale, totals, out=np.zeros(len(totals)), where=totals > 0)
+    normalised = sparse.csr_matrix(sparse.diags(factor) @ counts, dtype=np.float64)
+    return normalised.log1p()
+
+
+def canonical_order(counts: sparse.csr_matrix, centers: np.ndarray) -> np.ndarray:
+    """Order spots by what they hold, so that no permutation, shift or turn of the slide changes a random draw."""
+    counts = counts.tocsr()
+    counts.sort_indices()
+    digest = [
+        hashlib.blake2b(
+            counts.indices[a:b].astype(np.int64).tobytes() + counts.data[a:b].astype(np.float64).tobytes(),
+            digest_size=8,
+        ).digest()
+        for a, b in zip(counts.indptr[:-1], counts.indptr[1:], strict=True)
+    ]
+    key = np.array([int.from_bytes(d, "big") for d in digest], dtype=np.uint64)
+    relative = centers - centers.min(axis=0)
+    return np.lexsort((relative[:, 0], relative[:, 1], key))
+
+
+def fit_sasa(
+    counts: sparse.csr_matrix,
+    centers: np.ndarray,
+    lattice: Lattice,
+    *,
+    config: SasaConfig | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    should_stop: Callable[[], bool] | None = None,
+) -> FeaturePool:
+    """Fit the graph VAE to one slide and return its feature pool.
+
+    Parameters
+    ----------
+    counts
+        Raw counts, CSR, shape (N, G).
+    centers
+        Spot centres, shape (N, 2).
+    lattice
+        Their lattice.
+    config, seed, device
+        Deterministic for a seed on one device.
+    should_stop
+        Asked before every epoch.
+
+    Raises
+    ------
+    Cancelled
+        ``should_stop`` said so.
+    """
+    config = config or SasaConfig()
+    order = canonical_order(counts, centers)
+    counts, points = counts[order], centers[order]
+    totals = np.asarray(counts.sum(axis=1)).ravel().astype(np.float64)
+    components, panel = _components(counts, totals, config)
+    if len(points) < 4 or components.shape[1] == 0:
+        latent = np.zeros((len(points), config.latent), dtype=np.float32)
+        raw = latent
+    else:
+        graph = dual_topology_graph(points, components, lattice, n_expression=config.n_expression)
+        with one_thread(len(points) < _MANY_SPOTS):
+            raw, variance = _train(counts[:, panel], components, graph, config, seed, device, should_stop)
+        latent = latent_norm(raw, variance)
+    back = np.argsort(order)
+    return FeaturePool(
+        latent=latent[back], totals=totals[back], components=components[back], raw_latent=raw[back], config=config
+    )
+
+
+def latent_norm(mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
+    """Centre and whiten latents; each direction keeps the share of its variance that is signal.
+
+    Parameters
+    ----------
+    mean, variance
+        Posterior of each spot, shape (N, D) each.
+    """
+    centred = mean - mean.mean(axis=0)
+    value, vector = np.linalg.eigh(np.cov(centred.T) + 1e-9 * np.eye(centred.shape[1]))
+    value = np.maximum(value, 1e-9)
+    noise = np.einsum("nd,dk->k", variance, vector**2) / len(variance)
+    signal = np.sqrt(value / (value + noise))
+    vector = vector * np.where(np.abs(vector).max(axis=0) == vector.max(axis=0), 1.0, -1.0)  # a fixed sign
+    return (centred @ vector / np.sqrt(value) * signal)[:, ::-1].astype(np.float32)
+
+
+def _components(counts: sparse.csr_matrix, totals: np.ndarray, config: SasaConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Return principal components (N, P), scaled to the first one's spread, and the indices of the decoded panel."""
+    positive = totals[totals > 0]
+    scale = float(np.median(positive)) if len(positive) else 1.0
+    logged = log_normalise(counts, totals, scale)
+    mean = np.asarray(logged.mean(axis=0)).ravel()
+    spread = np.asarray(logged.multiply(logged).mean(axis=0)).ravel() - mean**2
+    expressed = np.flatnonzero(spread > 1e-12)
+    panel = np.sort(expressed[np.argsort(-spread[expressed], kind="stable")[: config.n_panel]])
+    n_components = min(config.n_components, len(panel) - 1, counts.shape[0] - 1)
+    if n_components < 1:
+        return np.zeros((counts.shape[0], 0), dtype=np.float32), panel
+    wide = min(2 * config.n_panel, len(expressed))
+    chosen = np.sort(expressed[np.argsort(-spread[expressed], kind="stable")[:wide]])
+    pca = PCA(n_components=n_components, svd_solver="arpack", random_state=0)
+    components = pca.fit_transform(logged[:, chosen].tocsc())
+    return (components / max(components[:, 0].std(), 1e-9)).astype(np.float32), panel
+
+
+def _row_normalised(adjacency: sparse.csr_matrix, device: str) -> Tensor:
+    """Return the adjacency with rows that sum to 1, as a torch sparse CSR tensor."""
+    degree = np.maximum(np.asarray(adjacency.sum(axis=1)).ravel(), 1)
+    matrix = sparse.csr_matrix(sparse.diags(1 / degree) @ adjacency, dtype=np.float32)
+    return torch.sparse_csr_tensor(
+        torch.from_numpy(matrix.indptr.astype(np.int64)),
+        torch.from_numpy(matrix.indices.astype(np.int64)),
+        torch.from_numpy(matrix.data),
+        size=matrix.shape,
+        device=device,
+    )
+
+
+def _train(
+    counts: sparse.csr_matrix,
+    components: np.ndarray,
+    graph: DualTopologyGraph,
+    config: SasaConfig,
+    seed: int,
+    device: str,
+    should_stop: Callable[[], bool] | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Fit by full-batch Adam; return the latent's posterior mean and variance, (N, D) each."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.from_numpy(components).to(device)
+    y = torch.from_numpy(counts.toarray().astype(np.float32)).to(device)
+    panel_totals = y.sum(dim=1)
+    spatial, expression = (_row_normalised(a, device) for a in (graph.spatial, graph.expression))
+    edges = [torch.from_numpy(np.stack(sparse.triu(a).nonzero())).to(device) for a in (graph.spatial, graph.expression)]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = GraphVAE(components.shape[1], counts.shape[1], config).to(device)
+    frequency = y.sum(dim=0) + 1e-3
+    with torch.no_grad():
+        model.decoder.bias.copy_(torch.log(frequency / frequency.sum()))
+        model.decoder.weight.mul_(0.1)
+    optimiser = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=config.learning_rate, total_steps=config.epochs)
+    for _ in range(config.epochs):
+        if should_stop is not None and should_stop():
+            raise Cancelled
+        mean, log_variance = model.encode(x, spatial, expression)
+        noise = torch.randn(mean.shape, generator=generator).to(device)
+        z = mean + noise * torch.exp(0.5 * log_variance)
+        rows = torch.randperm(len(y), generator=generator)[: config.batch_spots].to(device)
+        loss = _count_loss(model, z[rows], y[rows], panel_totals[rows])
+        loss = loss + config.kl_weight * 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum(dim=1).mean()
+        for kind, edge in enumerate(edges):
+            if edge.shape[1]:
+                some = torch.randint(edge.shape[1], (min(config.batch_edges, edge.shape[1]),), generator=generator)
+                loss = loss + config.edge_weight * _edge_loss(model, z, edge[:, some.to(device)], kind, generator)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+    with torch.no_grad():
+        mean, log_variance = model.encode(x, spatial, expression)
+    return mean.cpu().numpy().astype(np.float64), log_variance.exp().cpu().numpy().astype(np.float64)
+
+
+def _count_loss(model: GraphVAE, z: Tensor, y: Tensor, totals: Tensor) -> Tensor:
+    """Negative log-likelihood of the panel's counts of a spot, negative binomial, constants left out."""
+    rate = model.decode(z, totals) + 1e-6
+    dispersion = torch.exp(model.log_dispersion).clamp(1e-3, 1e4)
+    total = torch.log(rate + dispersion)
+    likelihood = (
+        torch.lgamma(y + dispersion)
+        - torch.lgamma(dispersion)
+        + dispersion * (torch.log(dispersion) - total)
+        + y * (torch.log(rate) - total)
+    )
+    return -likelihood.sum(dim=1).mean()
+
+
+def _edge_loss(model: GraphVAE, z: Tensor, edges: Tensor, kind: int, generator: torch.Generator) -> Tensor:
+    """Tell true edges from random pairs, as many of each."""
+    fake = torch.randint(0, len(z), edges.shape, generator=generator).to(edges.device)
+    true_logit, fake_logit = model.edge_logits(z, edges, kind), model.edge_logits(z, fake, kind)
+    return F.softplus(-true_logit).mean() + F.softplus(fake_logit).mean()
+
+
+def config_dict(config: SasaConfig) -> dict[str, float | int]:
+    """Return the configuration as plain values, for checkpoints and caches."""
+    return asdict(config)

@@ -1,0 +1,242 @@
+"""Everything that is learned of one slide before a pixel of it is split: its feature pool and its calibration.
+
+Made once for a slide and a checkpoint, then kept in memory, so that a second region costs only its own work.
+
+Shape legend: N spots, Q pixels, G genes, F fields, E experts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+
+from napari_srast.geometry.lattice import Lattice, detect_lattice
+from napari_srast.geometry.layout import Layout
+from napari_srast.geometry.rebin import coarsen_slide
+from napari_srast.interpolation import Interpolator
+from napari_srast.models.calibration import POOL, Calibration, fit_calibration, pool_ratios
+from napari_srast.models.checkpoint import Checkpoint
+from napari_srast.models.pcfm.condition import EXPERTS, Condition, Geometry, condition_fields
+from napari_srast.models.pcfm.network import DiT
+from napari_srast.models.pcfm.sampler import Sampler
+from napari_srast.models.sasa import FeaturePool, fit_sasa
+
+__all__ = ["Experts", "GeneCheck", "SlideModel", "fit_slide_model", "slide_key"]
+
+_CALIBRATION_GENES = 160
+_FEWEST_COARSE_SPOTS = 12
+_KEPT = 4
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Experts:
+    """All experts of the pool on one layout.
+
+    Parameters
+    ----------
+    layout, pool, geometry, interpolator
+        Of the slide (or of the slide coarsened once).
+    network
+        The flow.
+    """
+
+    layout: Layout
+    pool: FeaturePool
+    geometry: Geometry
+    interpolator: Interpolator
+    network: DiT
+
+    @classmethod
+    def on(cls, layout: Layout, pool: FeaturePool, network: DiT) -> Experts:
+        """Prepare the experts for a layout."""
+        geometry = Geometry.of_layout(layout, pool)
+        return cls(layout=layout, pool=pool, geometry=geometry, interpolator=Interpolator(layout), network=network)
+
+    def predict(
+        self, counts: sparse.csr_matrix, should_stop: Callable[[], bool] | None = None
+    ) -> tuple[Condition, np.ndarray]:
+        """Return the condition of fields (N, F), and the experts' log ratios (E, Q, F) in the order of the pool."""
+        condition = condition_fields(self.layout, self.pool, self.geometry, self.interpolator, counts)
+        flow = Sampler().mean(self.network, condition, should_stop)
+        log_k = np.log(self.layout.n_pixels_of_spot[self.layout.parent])[:, None]
+        told = {name: condition.experts[i].numpy() - log_k for i, name in enumerate(EXPERTS)}
+        return condition, np.stack([flow if name == "pcfm" else told[name] for name in POOL]).astype(np.float64)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class GeneCheck:
+    """How well genes were split in the check on the coarsened slide.
+
+    Parameters
+    ----------
+    skill
+        Nats per count of the pool over the even split, shape (F,); NaN where the check had no counts.
+    error
+        Its standard error over spots, shape (F,).
+    best
+        The best single interpolation for each gene, shape (F,).
+    best_skill
+        And its nats per count, shape (F,).
+    """
+
+    skill: np.ndarray
+    error: np.ndarray
+    best: np.ndarray
+    best_skill: np.ndarray
+
+    @classmethod
+    def unknown(cls, n_fields: int) -> GeneCheck:
+        """Return the check of a slide that is too small to be coarsened."""
+        nothing = np.full(n_fields, np.nan)
+        return cls(skill=nothing, error=nothing, best=np.full(n_fields, "uniform", dtype=object), best_skill=nothing)
+
+    def fall_back(self) -> np.ndarray:
+        """Return the method for each gene: the pool, unless it loses to the even split beyond its standard error."""
+        lost = np.nan_to_num(self.skill, nan=0.0) < -np.nan_to_num(self.error, nan=0.0)
+        other = np.where(np.nan_to_num(self.best_skill, nan=0.0) > 0, self.best, "uniform")
+        return np.where(lost, other, "srast")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SlideModel:
+    """What is known of a slide: features, calibration, and the coarsened slide that the calibration was made on.
+
+    Parameters
+    ----------
+    pool
+        Features of the spots.
+    calibration
+        Weights of the experts.
+    coarse
+        Experts on the coarsened slide; None where the slide is too small.
+    coarse_counts, coarse_truth
+        Counts of the coarse spots (N', G) and of their pixels (Q', G).
+    lattice
+        The slide's lattice.
+    """
+
+    pool: FeaturePool
+    calibration: Calibration
+    lattice: Lattice
+    coarse: Experts | None = None
+    coarse_counts: sparse.csr_matrix | None = None
+    coarse_truth: sparse.csr_matrix | None = None
+
+    def check(self, columns: np.ndarray, should_stop: Callable[[], bool] | None = None) -> GeneCheck:
+        """Score genes on the coarsened slide."""
+        if self.coarse is None or self.coarse_counts is None or self.coarse_truth is None:
+            return GeneCheck.unknown(len(columns))
+        counts, truth = self.coarse_counts[:, columns], self.coarse_truth[:, columns].toarray().astype(np.float64)
+        _, log_experts = self.coarse.predict(counts, should_stop)
+        layout = self.coarse.layout
+        pooled = pool_ratios(log_experts, counts.toarray(), layout, self.calibration)
+        skill, error = _skill(pooled, truth, layout)
+        singles = np.stack([_skill(log_experts[e], truth, layout)[0] for e in range(1, len(POOL))])
+        best = np.argmax(np.nan_to_num(singles, nan=-np.inf), axis=0)
+        names = np.array(POOL[1:], dtype=object)
+        return GeneCheck(
+            skill=skill, error=error, best=names[best], best_skill=np.take_along_axis(singles, best[None], 0)[0]
+        )
+
+
+def _skill(log_ratio: np.ndarray, truth: np.ndarray, layout: Layout) -> tuple[np.ndarray, np.ndarray]:
+    """Return nats per count over the even split, and its standard error over spots (ratio estimator), (F,) each."""
+    log_k = np.log(layout.n_pixels_of_spot[layout.parent])[:, None]
+    gain = layout.membership @ (truth * (log_ratio + log_k))
+    mass = layout.membership @ truth
+    total = mass.sum(axis=0)
+    safe = np.where(total > 0, total, 1)
+    skill = gain.sum(axis=0) / safe
+    error = np.sqrt(((gain - skill * mass) ** 2).sum(axis=0)) / safe
+    return np.where(total > 0, skill, np.nan), np.where(total > 0, error, np.nan)
+
+
+_cache: OrderedDict[str, SlideModel] = OrderedDict()
+_lock = threading.Lock()
+
+
+def slide_key(counts: sparse.csr_matrix, centers: np.ndarray, *extra: object) -> str:
+    """Digest a slide's content, so that its model is found again."""
+    digest = hashlib.blake2b(digest_size=16)
+    for array in (counts.indptr, counts.indices, counts.data, np.ascontiguousarray(centers)):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    digest.update(repr(extra).encode())
+    return digest.hexdigest()
+
+
+def fit_slide_model(
+    counts: sparse.csr_matrix,
+    centers: np.ndarray,
+    lattice: Lattice,
+    checkpoint: Checkpoint,
+    *,
+    seed: int = 0,
+    device: str = "cpu",
+    calibrate: bool = True,
+    should_stop: Callable[[], bool] | None = None,
+) -> Generator[str, None, SlideModel]:
+    """Fit SASA to a slide and calibrate the experts on it; yields the name of each stage as it begins.
+
+    Parameters
+    ----------
+    counts, centers
+        All spots (N, G), (N, 2).
+    lattice
+        Their lattice.
+    checkpoint
+        The flow, SASA's configuration, and the fleet's calibration.
+    calibrate
+        Whether to fit the weights on the slide; otherwise the fleet's are taken.
+    """
+    key = slide_key(counts, centers, checkpoint.sha256, seed, device, calibrate)
+    with _lock:
+        if key in _cache:
+            _cache.move_to_end(key)
+            return _cache[key]
+    yield "align"
+    pool = fit_sasa(counts, centers, lattice, config=checkpoint.sasa, seed=seed, device=device, should_stop=should_stop)
+    yield "calibrate"
+    model = SlideModel(pool=pool, calibration=checkpoint.calibration, lattice=lattice)
+    coarsened = coarsen_slide(centers, counts, lattice, seed=seed)
+    if calibrate and coarsened is not None and len(np.unique(coarsened.layout.parent)) >= _FEWEST_COARSE_SPOTS:
+        layout, low, truth = coarsened.layout, coarsened.counts.tocsr(), coarsened.truth.tocsr()
+        coarse_lattice = detect_lattice(layout.spots)
+        coarse_pool = fit_sasa(
+            low, layout.spots, coarse_lattice, config=checkpoint.sasa, seed=seed, device=device, should_stop=should_stop
+        )
+        experts = Experts.on(layout, coarse_pool, checkpoint.network)
+        columns = _calibration_genes(low)
+        _, log_experts = experts.predict(low[:, columns], should_stop)
+        calibration = fit_calibration(
+            log_experts, low[:, columns].toarray(), truth[:, columns].toarray(), layout, checkpoint.calibration
+        )
+        model = SlideModel(
+            pool=pool,
+            calibration=calibration,
+            lattice=lattice,
+            coarse=experts,
+            coarse_counts=low,
+            coarse_truth=truth,
+        )
+    with _lock:
+        _cache[key] = model
+        while len(_cache) > _KEPT:
+            _cache.popitem(last=False)
+    return model
+
+
+def _calibration_genes(counts: sparse.csr_matrix) -> np.ndarray:
+    """Choose genes over the whole range of depth, deep ones denser, without a random draw."""
+    totals = np.asarray(counts.sum(axis=0)).ravel()
+    usable = np.flatnonzero(totals >= 20)
+    ranked = usable[np.argsort(-totals[usable], kind="stable")]
+    if len(ranked) <= _CALIBRATION_GENES:
+        return np.sort(ranked)
+    place = np.unique(np.rint(np.linspace(0, 1, _CALIBRATION_GENES) ** 1.5 * (len(ranked) - 1)).astype(int))
+    return np.sort(ranked[place])

@@ -1,0 +1,276 @@
+"""Pseudo-low-resolution data: slides whose fine truth is known.
+
+A high-resolution slide (cells, beads or fine bins) is laid under a random lattice - hexagonal or square, any rotation,
+offset, pitch, factor and depth - and re-binned; a low-resolution slide is coarsened once: its own spots are the truth.
+What is known of a case is only what a user's slide would show: SASA is fitted to the coarse counts.
+
+Shape legend: N spots, Q pixels, G genes, F fields.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import anndata
+import numpy as np
+import torch
+from scipy import sparse
+from scipy.spatial import cKDTree
+from torch import Tensor
+
+from napari_srast.errors import InputError
+from napari_srast.geometry.lattice import detect_lattice
+from napari_srast.geometry.layout import Layout
+from napari_srast.geometry.rebin import coarsen_points, coarsen_slide
+from napari_srast.interpolation import Interpolator
+from napari_srast.models.pcfm.condition import Condition, Geometry, condition_fields
+from napari_srast.models.sasa import FeaturePool, SasaConfig, fit_sasa
+
+__all__ = ["Case", "CaseSettings", "SourceSlide", "make_cases", "prepare_case", "read_source"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceSlide:
+    """A file to train on.
+
+    Parameters
+    ----------
+    name, study
+        Slides of one study, donor or animal stay on one side of any split.
+    path
+        The .h5ad, counts in X, coordinates in obsm["spatial"].
+    resolution
+        "high": cells, beads or bins, to be re-binned; "low": spots, to be coarsened once.
+    cases
+        How many pseudo-slides are made of it.
+    """
+
+    name: str
+    study: str
+    path: Path
+    resolution: str
+    cases: int = 4
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CaseSettings:
+    """Ranges that cases are drawn from.
+
+    Parameters
+    ----------
+    factors
+        Pixels per pitch.
+    least_spots
+        Fewest spots of a case.
+    most_observations
+        Larger slides are cut to a window of about this many cells.
+    cells_per_spot
+        Range of cells (beads, bins) of a spot, on average.
+    fields
+        Most genes of a case; groups of genes are added.
+    groups
+        Number of gene groups, whose sums are deep fields like programs.
+    thinning
+        Shares of the counts that are kept, one drawn for each case.
+    """
+
+    factors: tuple[float, ...] = (2.0, 2.0, 2.0, 3.0, 4.0)
+    least_spots: int = 60
+    most_observations: int = 20_000
+    cells_per_spot: tuple[float, float] = (6.0, 40.0)
+    fields: int = 120
+    groups: int = 12
+    thinning: tuple[float, ...] = (1.0, 1.0, 0.5, 0.25)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Case:
+    """One pseudo-slide, ready to train on or to score.
+
+    Parameters
+    ----------
+    name, study
+        Where it came from.
+    layout, pool
+        Geometry and feature pool of the coarse slide.
+    condition
+        The condition of its fields.
+    truth
+        Fine counts of the fields, shape (Q, F).
+    edges, edge_similarity
+        Touching pixels of different spots (2, E), and the latent similarity of these spots (E,).
+    description
+        Lattice, pitch, factor and depth in words.
+    """
+
+    name: str
+    study: str
+    layout: Layout
+    pool: FeaturePool
+    condition: Condition
+    truth: Tensor
+    edges: Tensor
+    edge_similarity: Tensor
+    description: str
+
+
+def read_source(source: SourceSlide) -> tuple[np.ndarray, sparse.csr_matrix]:
+    """Return points (n, 2) and counts (n, G) of a file."""
+    if not source.path.is_file():
+        raise InputError(f"The training slide '{source.path}' does not exist; correct the recipe's data folder.")
+    table = anndata.read_h5ad(source.path)
+    points = np.asarray(table.obsm["spatial"], dtype=float)[:, :2]
+    return points, sparse.csr_matrix(table.X, dtype=np.float32)
+
+
+def make_cases(source: SourceSlide, settings: CaseSettings, sasa: SasaConfig, seed: int) -> Iterator[Case]:
+    """Yield the pseudo-slides of one file; ones that come out too small are left out."""
+    points, counts = read_source(source)
+    rng = np.random.default_rng([seed, *source.name.encode()])
+    for _ in range(source.cases):
+        case = (_rebinned if source.resolution == "high" else _coarsened)(source, points, counts, settings, sasa, rng)
+        if case is not None:
+            yield case
+
+
+def _rebinned(
+    source: SourceSlide,
+    points: np.ndarray,
+    counts: sparse.csr_matrix,
+    settings: CaseSettings,
+    sasa: SasaConfig,
+    rng: np.random.Generator,
+) -> Case | None:
+    if len(points) > settings.most_observations:
+        near = cKDTree(points).query(points[rng.integers(len(points))], k=settings.most_observations)[1]
+        points, counts = points[near], counts[near]
+    area = _area_per_point(points)
+    low, high = settings.cells_per_spot
+    high = max(low, min(high, len(points) / (1.3 * settings.least_spots)))
+    pitch = float(np.sqrt(area * np.exp(rng.uniform(np.log(min(low, high)), np.log(high)))))
+    lattice: Literal["square", "hex"] = "square" if rng.random() < 0.5 else "hex"
+    factor = float(rng.choice(settings.factors))
+    share = float(rng.choice(settings.thinning))
+    if share < 1:
+        counts = counts.copy()
+        counts.data = rng.binomial(np.rint(counts.data).astype(np.int64), share).astype(np.float32)
+        counts.eliminate_zeros()
+    rebinned = coarsen_points(
+        points,
+        counts,
+        pitch=pitch,
+        lattice=lattice,
+        factor=factor,
+        angle=float(rng.uniform(0, np.pi / 2)),
+        offset=tuple(rng.uniform(0, pitch, 2)),
+        min_counts=5,
+    )
+    if len(rebinned.centers) < settings.least_spots * 0.6:
+        return None
+    layout = Layout.of_raster(rebinned.centers, rebinned.raster)
+    words = f"{lattice} pitch {pitch:.4g} factor {factor:g} depth {share:g}"
+    return prepare_case(source, layout, rebinned.counts, rebinned.truth, settings, sasa, rng, words)
+
+
+def _coarsened(
+    source: SourceSlide,
+    points: np.ndarray,
+    counts: sparse.csr_matrix,
+    settings: CaseSettings,
+    sasa: SasaConfig,
+    rng: np.random.Generator,
+) -> Case | None:
+    share = float(rng.choice(settings.thinning))
+    if share < 1:
+        counts = counts.copy()
+        counts.data = rng.binomial(np.rint(counts.data).astype(np.int64), share).astype(np.float32)
+        counts.eliminate_zeros()
+    coarse = coarsen_slide(points, counts, detect_lattice(points), seed=int(rng.integers(2**31)))
+    if coarse is None:
+        return None
+    return prepare_case(
+        source, coarse.layout, coarse.counts, coarse.truth, settings, sasa, rng, f"coarsened once, depth {share:g}"
+    )
+
+
+def prepare_case(
+    source: SourceSlide,
+    layout: Layout,
+    counts: sparse.csr_matrix,
+    truth: sparse.csr_matrix,
+    settings: CaseSettings,
+    sasa: SasaConfig,
+    rng: np.random.Generator,
+    description: str,
+) -> Case | None:
+    """Fit SASA to the coarse counts, choose fields and prepare their condition."""
+    totals = np.asarray(counts.sum(axis=0)).ravel()
+    usable = np.flatnonzero(totals >= 20)
+    if len(usable) < 2:
+        return None
+    chance = np.sqrt(totals[usable])
+    n_fields = min(settings.fields, len(usable))
+    genes = np.sort(rng.choice(usable, n_fields, replace=False, p=chance / chance.sum()))
+    pool = fit_sasa(counts, layout.spots, detect_lattice(layout.spots), config=sasa, seed=int(rng.integers(2**31)))
+    membership = _gene_groups(pool, counts, usable, settings.groups, rng)
+    fields = sparse.hstack([counts[:, genes], counts[:, usable] @ membership]).tocsr()
+    fine = sparse.hstack([truth[:, genes], truth[:, usable] @ membership]).tocsr()
+    geometry = Geometry.of_layout(layout, pool)
+    condition = condition_fields(layout, pool, geometry, Interpolator(layout), fields)
+    edges = _touching(layout)
+    latent = pool.latent / np.maximum(np.linalg.norm(pool.latent, axis=1, keepdims=True), 1e-6)
+    similarity = np.einsum("ed,ed->e", latent[layout.parent[edges[0]]], latent[layout.parent[edges[1]]])
+    return Case(
+        name=source.name,
+        study=source.study,
+        layout=layout,
+        pool=pool,
+        condition=condition,
+        truth=torch.from_numpy(fine.toarray().astype(np.float32)),
+        edges=torch.from_numpy(edges),
+        edge_similarity=torch.from_numpy(similarity.astype(np.float32)),
+        description=f"{description}, {layout.n_spots} spots, {layout.n_pixels} pixels, {fields.shape[1]} fields",
+    )
+
+
+def _gene_groups(
+    pool: FeaturePool, counts: sparse.csr_matrix, usable: np.ndarray, n_groups: int, rng: np.random.Generator
+) -> sparse.csr_matrix:
+    """Join genes around random ones by their loadings: an indicator matrix (usable genes, groups), all genes last."""
+    loading = pool.loadings(counts[:, usable])[1:].T
+    loading = loading / np.maximum(np.linalg.norm(loading, axis=1, keepdims=True), 1e-9)
+    n_groups = min(n_groups, max(len(usable) // 4, 1))
+    seeds = rng.choice(len(usable), n_groups, replace=False)
+    nearest = np.argmax(loading @ loading[seeds].T, axis=1)
+    columns = np.concatenate([nearest, np.full(len(usable), n_groups)])
+    rows = np.concatenate([np.arange(len(usable))] * 2)
+    return sparse.csr_matrix((np.ones(len(rows), dtype=np.float32), (rows, columns)), shape=(len(usable), n_groups + 1))
+
+
+def _touching(layout: Layout) -> np.ndarray:
+    """Return pairs of neighbouring pixels whose parents differ, shape (2, E)."""
+    if layout.n_pixels < 2:
+        return np.zeros((2, 0), dtype=np.int64)
+    tree = cKDTree(layout.pixels)
+    side = float(np.median(tree.query(layout.pixels, k=2)[0][:, 1]))
+    pairs = tree.query_pairs(1.2 * side, output_type="ndarray").T
+    return pairs[:, layout.parent[pairs[0]] != layout.parent[pairs[1]]]
+
+
+def _area_per_point(points: np.ndarray) -> float:
+    """Return the area that the points cover, divided by their number: occupied squares of a coarse grid."""
+    spacing = float(np.median(cKDTree(points).query(points, k=2)[0][:, 1])) or 1.0
+    side = 6 * spacing
+    occupied = np.unique(np.floor(points / side), axis=0)
+    return len(occupied) * side**2 / len(points)
+
+
+def studies(cases: Sequence[Case]) -> dict[str, list[int]]:
+    """Group the indices of cases by study."""
+    groups: dict[str, list[int]] = {}
+    for i, case in enumerate(cases):
+        groups.setdefault(case.study, []).append(i)
+    return groups

@@ -1,18 +1,28 @@
-"""Open napari with the dock widget, as ``napari-srast open`` does."""
+"""napari with the dock widget, as ``napari-srast open`` and the demo start it."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
-__all__ = ["launch"]
+import napari
+
+from napari_srast.gui.widget import SRastWidget
+
+__all__ = ["launch", "open_window"]
 
 
-def launch(slide: Path | None = None) -> None:
-    """Show napari with the widget docked and a slide loaded; return when the window is closed."""
-    import napari
-
-    viewer = napari.Viewer(title="napari-srast")
+def open_window() -> tuple[napari.Viewer, SRastWidget]:
+    """Open a napari window with the SRast widget docked."""
+    viewer = napari.Viewer(title="SRast")
     _, widget = viewer.window.add_plugin_dock_widget("napari-srast", "SRast")
+    return viewer, cast(SRastWidget, widget)
+
+
+def launch(slide: str | Path | None = None) -> None:
+    """Open the window, with a slide if one is named, and stay until it is closed."""
+    viewer, widget = open_window()
+    viewer.window.resize(1600, 1000)
     if slide is not None:
         widget.open_path(slide)
     napari.run()

@@ -58,9 +58,9 @@ def load(source: str | Path | spatialdata.SpatialData, **elements: str | None) -
 
 def load_sample() -> Opened:
     """Make the built-in synthetic slide."""
-    from napari_srast.io.sample import sample_slide
+    from napari_srast.io.sample import sample_path
 
-    return Opened(slide=sample_slide(), source=None, devices=present_devices())
+    return load(sample_path())
 
 
 def present_devices() -> tuple[str, ...]:

@@ -155,7 +155,7 @@ class Overlay:
     @property
     def _strength(self) -> float:
         """Opacity of each gene: the more are added up, the less of each, or all end in white."""
-        return float(max(len(self.shown), 1) ** -0.4)
+        return float(max(len(self.shown), 1) ** -0.5)
 
     def _own_layers(self) -> list[Layer]:
         return [layer for layer in (self._dimmer, self._measured, *(s.layer for s in self._slots)) if layer is not None]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
+from napari_srast.pipeline import measured_fraction
 from napari_srast.slide import UpsampleResult
 
 __all__ = ["Trust", "measure_trust"]
@@ -45,12 +46,8 @@ def measure_trust(result: UpsampleResult) -> Trust:
     scale = counts.maximum(difference.sign()).tocsr()
     scale.data = 1 / np.maximum(scale.data, 1)
     relative = difference.multiply(scale)
-    fraction = None
-    if slide.spot_diameter:
-        area = slide.spot_diameter**2 * (np.pi / 4 if slide.spot_shape == "circle" else 1)
-        fraction = min(1.0, len(spots) * area / (raster.n_pixels * raster.pixel_size**2))
     return Trust(
         max_relative_mass_error=float(relative.max()) if relative.nnz else 0.0,
         negative_pixels=int((result.counts.data < 0).sum()),
-        measured_fraction=fraction,
+        measured_fraction=measured_fraction(slide, raster) if slide.spot_diameter else None,
     )

@@ -31,6 +31,11 @@ from napari_srast.gui.trust import Trust
 
 __all__ = ["ResultPanel"]
 
+_MEANING: dict[View, str] = {
+    "after": "counts per pixel",
+    "before": "measured counts, spread evenly over each spot's pixels",
+    "std": "standard deviation of the counts per pixel",
+}
 _NO_RESULT = "Run first: there is no result yet."
 
 
@@ -163,10 +168,8 @@ class ResultPanel(QWidget):
         if set(self.model.checked) != {s.gene for s in shown}:
             self.model.check([s.gene for s in shown], only=True)
         self.model.set_swatches({s.gene: s.color for s in shown})
-        view = "after" if overlay is None else overlay.view
-        meaning = {"after": "counts per pixel", "before": "measured, per pixel's share", "std": "standard deviation"}[
-            view
-        ]
+        view: View = "after" if overlay is None else overlay.view
+        meaning = _MEANING[view]
         rows = [
             f'<tr><td><span style="color:{s.color}">&#9632;</span> {escape(s.gene)}</td>'
             f'<td align="right">&nbsp; {s.limits[0]:.2g} to {s.limits[1]:.3g}</td></tr>'

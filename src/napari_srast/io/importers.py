@@ -180,11 +180,15 @@ def _place_image(
             )
         return np.diag([pixel_size, pixel_size, 1.0]), ()
     matrix, misfit = fit_affine(_places(source, "spatial_px", src), centers)
-    pitch = detect_lattice(centers).pitch
-    if misfit > 0.5 * pitch:
+    off = misfit / detect_lattice(centers).pitch
+    if off > 1:
+        raise InputError(
+            f"obsm['spatial_px'] of '{src}' fits obsm['spatial'] only to {off:.2g} pitches; "
+            "check that both list the same spots in the same order, as (x, y)."
+        )
+    if off > 0.25:
         return matrix, (
-            f"obsm['spatial_px'] fits obsm['spatial'] only to {misfit / pitch:.2g} pitches, "
-            "so the image may lie beside the spots.",
+            f"The image lies {off:.2g} pitches beside the spots on average, which no turning or scaling mends.",
         )
     return matrix, ()
 

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from spatialdata._core.validation import check_valid_name
+
+from napari_srast.errors import InputError, OutputError
+from napari_srast.io.slides import read_slide
+from napari_srast.io.store import atomic_output, element_name, open_store
+
+
+def test_output_appears_only_when_all_went_well(tmp_path):
+    out = tmp_path / "out.txt"
+    with atomic_output(out) as partial:
+        partial.write_text("x")
+        assert not out.exists()
+        assert partial.name.startswith(".")
+    assert out.read_text() == "x"
+    assert os.listdir(tmp_path) == ["out.txt"]
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt(), ValueError("x")])
+def test_failure_leaves_nothing(tmp_path, error):
+    expected = OutputError if isinstance(error, OSError) else type(error)
+
+    def write():
+        with atomic_output(tmp_path / "out.zarr") as partial:
+            partial.mkdir()
+            (partial / "a").write_text("x")
+            raise error
+
+    with pytest.raises(expected):
+        write()
+    assert os.listdir(tmp_path) == []
+
+
+def test_output_that_came_into_being_meanwhile_is_kept(tmp_path):
+    out = tmp_path / "out.txt"
+
+    def write():
+        with atomic_output(out) as partial:
+            partial.write_text("ours")
+            out.write_text("theirs")
+
+    with pytest.raises(OutputError, match="meanwhile"):
+        write()
+    assert out.read_text() == "theirs"
+    assert os.listdir(tmp_path) == ["out.txt"]
+
+
+def test_broken_link_counts_as_existing(tmp_path):
+    (tmp_path / "out").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(OutputError, match="exists already"), atomic_output(tmp_path / "out"):
+        pass
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="the superuser may write everywhere")
+def test_folder_without_permission_is_an_output_error(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(OutputError, match="cannot be written"), atomic_output(tmp_path / "out.zarr") as partial:
+        partial.mkdir()
+
+
+@pytest.mark.parametrize("text", ["H&E, slide 1", "åäö", "__x", ".hidden", "a/b", ""])
+def test_any_text_becomes_a_valid_element_name(text):
+    check_valid_name(element_name(text))
+
+
+def test_missing_and_foreign_paths_are_told_apart(tmp_path):
+    with pytest.raises(InputError, match="no slide at"):
+        open_store(tmp_path / "missing.zarr")
+    (tmp_path / "x.h5ad").write_bytes(b"")
+    with pytest.raises(InputError, match="napari-srast import"):
+        open_store(tmp_path / "x.h5ad")
+    (tmp_path / "outs" / "spatial").mkdir(parents=True)
+    with pytest.raises(InputError, match="napari-srast import"):
+        open_store(tmp_path / "outs")
+    (tmp_path / "plain").mkdir()
+    with pytest.raises(InputError, match="not a SpatialData store"):
+        open_store(tmp_path / "plain")
+
+
+def test_store_that_is_only_begun_is_refused_in_one_sentence(tmp_path):
+    begun = tmp_path / "begun.zarr"
+    begun.mkdir()
+    (begun / "zarr.json").write_text('{"zarr_form')
+    with pytest.raises(InputError, match="half-written") as caught:
+        open_store(begun)
+    assert "\n" not in str(caught.value)
+
+
+def test_half_written_element_is_skipped_and_named(make_slide, make_store, tmp_path):
+    from spatialdata.models import ShapesModel
+
+    store = make_store(make_slide(3, 3))
+    store.shapes["other"] = ShapesModel.parse(make_slide(2, 2).centers, geometry=0, radius=1.0)
+    path = tmp_path / "slide.zarr"
+    store.write(path)
+    (path / "shapes" / "other" / "shapes.parquet").unlink()
+    slide = read_slide(path)
+    assert slide.n_spots == 9
+    assert any("shapes/other" in notice for notice in slide.notices)
+
+
+def test_store_with_nothing_readable_is_refused(tmp_path):
+    import spatialdata
+
+    spatialdata.SpatialData().write(tmp_path / "empty.zarr")
+    with pytest.raises(InputError, match="no readable"):
+        open_store(Path(tmp_path / "empty.zarr"))

@@ -5,11 +5,12 @@ Run it in the environment that bootstrap.py made: ``python docs/make_pictures.py
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+from PIL import Image
 
 IMAGES = Path(__file__).resolve().parent / "images"
 
@@ -21,7 +22,10 @@ def main() -> int:
         status = subprocess.run(command, check=False).returncode
         if status == 0:
             IMAGES.mkdir(exist_ok=True)
-            shutil.copyfile(Path(folder) / "overlay.png", IMAGES / "overlay.png")
+            picture = Image.open(Path(folder) / "overlay.png").convert("RGB")
+            picture.quantize(256).save(
+                IMAGES / "overlay.png", optimize=True
+            )  # a third of the size, the same to the eye
     return status
 
 

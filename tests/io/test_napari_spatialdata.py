@@ -1,0 +1,36 @@
+"""napari-spatialdata, the neighbour whose users will look at the results, opens what is written here."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import spatialdata
+
+from napari_srast.io.results import result_names, write_result
+from napari_srast.slide import apply_affine
+
+pytestmark = pytest.mark.gui
+
+
+def test_results_open_and_lie_on_their_pixels(
+    make_napari_viewer, qtbot, make_slide, make_result, awkward_transforms, tmp_path
+):
+    interactive = pytest.importorskip("napari_spatialdata", reason="napari-spatialdata is not installed").Interactive
+    viewer = make_napari_viewer()
+    result = make_result(make_slide(5, 6, n_genes=4, transforms=awkward_transforms))
+    store = spatialdata.read_zarr(write_result(result, tmp_path / "out.zarr"))
+    names = result_names(result)
+    window = interactive(store, headless=True)
+    for n_shown, name in enumerate((names.image, names.shapes), start=1):
+        window.add_element(name, element_coordinate_system="sheared")
+        qtbot.waitUntil(lambda n=n_shown: len(viewer.layers) == n, timeout=60_000)  # it loads in a thread of its own
+    layers = {layer.metadata.get("name"): layer for layer in viewer.layers}
+    assert set(layers) == {names.image, names.shapes}
+    image = layers[names.image]
+    assert image.data.shape[-2:] == result.raster.shape
+    # Napari's world is (y, x); the pixel in the middle must lie where its circle lies.
+    k = result.n_pixels // 2
+    index = [0] * (image.ndim - 2) + [int(result.raster.row[k]), int(result.raster.col[k])]
+    world = np.array(image.data_to_world(index))[-2:]
+    expected = apply_affine(awkward_transforms["sheared"], result.raster.centers[[k]])[0, ::-1]
+    np.testing.assert_allclose(world, expected, atol=0.1 * result.raster.pixel_size)

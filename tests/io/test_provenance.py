@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import anndata
+import numpy as np
+
+from napari_srast.io.provenance import storable
+
+
+def test_whatever_a_run_tells_survives_a_file(tmp_path):
+    told = {
+        "none": None,
+        "flag": True,
+        "number": np.float64(1.5),
+        "path": Path("a") / "b",
+        "names": ["A", "B"],
+        "weights": (0.5, 1),
+        "nested": {"empty": [], "deeper": {"x": 1}},
+        "by_gene": {"HLA-A/B": 0.5},
+        "rows": [{"expert": "gp", "weight": 0.5}],
+        "matrix": np.eye(2),
+        "words": np.array(["a", "b"]),
+    }
+    table = anndata.AnnData(np.eye(2, dtype=np.float32), uns={"told": storable(told)})
+    table.write_h5ad(tmp_path / "x.h5ad")
+    got = anndata.read_h5ad(tmp_path / "x.h5ad").uns["told"]
+    assert set(got) == set(told) - {"none"}
+    assert bool(got["flag"]) is True
+    assert got["number"] == 1.5
+    assert got["path"] == str(Path("a") / "b")
+    assert list(got["names"]) == ["A", "B"]
+    assert list(got["weights"]) == [0.5, 1]
+    assert got["nested"]["deeper"]["x"] == 1
+    assert json.loads(got["by_gene"]) == told["by_gene"]
+    assert json.loads(got["rows"]) == told["rows"]
+    np.testing.assert_array_equal(got["matrix"], np.eye(2))
+    assert list(got["words"]) == ["a", "b"]

@@ -18,6 +18,7 @@ from napari_srast import pipeline
 from napari_srast.cli import main
 from napari_srast.cli.inputs import parse_genes
 from napari_srast.errors import Cancelled, InputError
+from napari_srast.evaluation.bench import Benchmark, Measurement
 from napari_srast.slide import Slide, UpsampleSettings
 from napari_srast.summary import max_relative_mass_error
 
@@ -289,6 +290,7 @@ def test_demo_spares_files_that_it_did_not_make(tmp_path: Path, capsys: pytest.C
 
 
 @pytest.mark.slides
+@pytest.mark.slow
 def test_a_real_slide_from_table_to_result(slide_path: Callable[..., Path], tmp_path: Path) -> None:
     """In processes of their own, as users run them: nothing but the figures on the terminal."""
     table, picture = slide_path("st_human_breast_her2_c4"), slide_path("st_human_breast_her2_c4", "_he.jpg")
@@ -317,3 +319,89 @@ def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
     assert "Warning" not in done.stderr
     assert "Traceback" not in done.stderr
     return done
+
+
+def test_evaluate_writes_every_method(table_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scores = tmp_path / "scores.json"
+    assert main(["evaluate", str(table_path), "--pitch", "200", "--json", str(scores)]) == 0
+    methods = json.loads(scores.read_text(encoding="utf-8"))["methods"]
+    assert {"srast", "uniform", "gp", "pycnophylactic"} <= set(methods)
+    assert "srast" in capsys.readouterr().out
+    assert main(["evaluate", str(table_path), "--pitch", "200", "--json", str(scores)]) == 2
+
+
+def test_train_describes_the_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text("seed = 1")
+    told: list[Path] = []
+
+    def train(path: Path, *, progress: Callable[[str, int, int, str], None]) -> str:
+        told.append(path)
+        progress("train", 1, 2, "loss 0.5")
+        return "default"
+
+    monkeypatch.setattr("napari_srast.training.recipe.train_from_recipe", train)
+    assert main(["train", str(recipe), "--json"]) == 0
+    assert told == [recipe]
+    assert len(json.loads(capsys.readouterr().out)["sha256"]) == 64
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_bench_prints_seconds_and_memory(
+    options: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sizes: list[tuple[int, ...]] = []
+
+    def bench(spots: tuple[int, ...], **_: object) -> Benchmark:
+        sizes.append(spots)
+        job = {"spots": 7, "genes": 2, "factor": 2, "pixels": 28}
+        return Benchmark(
+            measurements=(
+                Measurement(method="srast", seconds=6.0, peak_mb=30.0, **job),
+                Measurement(method="pycnophylactic", seconds=2.0, peak_mb=10.0, **job),
+            )
+        )
+
+    monkeypatch.setattr("napari_srast.evaluation.bench.bench", bench)
+    assert main(["bench", "--spots", "7,9", *options]) == 0
+    assert sizes == [(7, 9)]
+    printed = capsys.readouterr().out
+    if options:
+        assert json.loads(printed)["ratios_to_pycnophylactic"][0]["seconds"] == 3
+    else:
+        assert "pycnophylactic" in printed
+
+
+def test_demo_shows_the_report_and_can_be_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The virtual screen is left out: the window itself is tested with the window."""
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.delenv("NAPARI_SRAST_VIRTUAL_DISPLAY", raising=False)
+    out = tmp_path / "demo"
+    scores = {"srast": {"nats_per_count": 0.25}, "uniform": {"nats_per_count": 0.0}}
+
+    def window(arguments: list[str]) -> int:
+        assert arguments == ["demo", "--headless", "--out", str(out)]
+        assert list(out.iterdir()) == []
+        (out / "result.zarr").mkdir()
+        (out / "report.json").write_text(json.dumps({"spots": 239, "seconds": {"total": 1.5}, "scores": scores}))
+        return 0
+
+    monkeypatch.setattr("napari_srast.cli.demo.run_in_virtual_display", window)
+    arguments = ["demo", "--headless", "--out", str(out)]
+    assert main(arguments) == 0
+    printed = capsys.readouterr().out
+    assert "239" in printed
+    assert "nats per count" in printed
+    assert main([*arguments, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["scores"] == scores
+
+
+def test_demo_passes_a_failure_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.delenv("NAPARI_SRAST_VIRTUAL_DISPLAY", raising=False)
+    monkeypatch.setattr("napari_srast.cli.demo.run_in_virtual_display", lambda _: 1)
+    assert main(["demo", "--headless", "--out", str(tmp_path / "demo")]) == 1

@@ -230,17 +230,12 @@ def train(
     json: Json = False,
 ) -> None:
     """Train a model by a recipe; resumes after an interruption. Writes a checkpoint and its model card."""
-    from napari_srast.cli.console import plain, print_figures, print_json, progress_bar
     from napari_srast.cli.inputs import check_exists
 
     check_exists(recipe, "recipe")
-    from napari_srast.training.recipe import train_from_recipe
+    from napari_srast.cli.train import run
 
-    with progress_bar() as report:
-        trained = train_from_recipe(recipe, progress=report)
-    figures = plain(trained)
-    figures = figures if isinstance(figures, dict) else {"checkpoint": figures}
-    (print_json if json else print_figures)(figures)
+    run(recipe, as_json=json)
 
 
 @app.command(short_help="Measure time and memory.", epilog=_example("napari-srast bench --spots 500,1000 --json"))

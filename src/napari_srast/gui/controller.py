@@ -59,6 +59,8 @@ class Controller:
         The viewer, or its model.
     start
         What runs jobs; by default napari's threads.
+    later
+        What runs a function once the window has drawn itself; by default at once.
     """
 
     phase_changed = Signal()
@@ -72,13 +74,20 @@ class Controller:
     said = Signal(str)
     failed = Signal(str)
 
-    def __init__(self, viewer: ViewerModel, *, start: Callable[..., workers.Job] = workers.start) -> None:
+    def __init__(
+        self,
+        viewer: ViewerModel,
+        *,
+        start: Callable[..., workers.Job] = workers.start,
+        later: Callable[[Callable[[], None]], None] | None = None,
+    ) -> None:
         self.viewer = viewer
         self.opened: Opened | None = None
         self.finished: Finished | None = None
         self.overlay: Overlay | None = None
         self.phase = Phase.EMPTY
         self._start = start
+        self._later = later
         self._job: workers.Job | None = None
         self._slide_layers: list[Layer] = []
         self._followed: list[Layer] = []
@@ -298,7 +307,7 @@ class Controller:
         self._drop_result()
         self.finished = finished
         result = finished.result
-        self.overlay = Overlay(self.viewer, result, finished.columns, self.shown_changed.emit)
+        self.overlay = Overlay(self.viewer, result, finished.columns, self.shown_changed.emit, self._later)
         if self.slide is not None:
             self.overlay.place(self.slide)
         for layer in self._slide_layers:
@@ -313,7 +322,6 @@ class Controller:
         """Show exactly these genes of the result."""
         if self.overlay is not None:
             self.overlay.show(genes)
-            self.shown_changed.emit()
 
     def _drop_result(self) -> None:
         if self.overlay is not None:

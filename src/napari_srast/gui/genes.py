@@ -183,6 +183,8 @@ class GeneTableModel(QAbstractTableModel):
         return 0 if parent.isValid() else 1 + len(self._columns)
 
     def flags(self, index: QModelIndex) -> Qt.ItemFlag:  # noqa: D102
+        if not index.isValid():
+            return Qt.ItemFlag.NoItemFlags
         flags = Qt.ItemFlag.ItemIsEnabled | Qt.ItemFlag.ItemIsSelectable
         return flags | Qt.ItemFlag.ItemIsUserCheckable if index.column() == 0 else flags
 

@@ -30,7 +30,7 @@ __all__ = ["MAX_GENES", "Overlay", "Shown", "View"]
 
 MAX_GENES = len(PALETTE)
 View = Literal["before", "after", "std"]
-_HIGH = 99.7  # percentile of the pixels that have any counts: a few bright ones must not darken the rest
+_HIGH = 99.5  # percentile of the pixels that have any counts: a few bright ones must not darken the rest
 _LOW = 20.0  # percentile of all pixels: a gene that is everywhere must not wash the others out
 
 
@@ -64,7 +64,10 @@ class Overlay:
     columns
         ``result.counts`` by columns, so that one gene is read at once.
     changed
-        Called when the user removed or hid a layer in napari's own list.
+        Called when genes came on show, or the user removed a layer in napari's own list.
+    later
+        Runs a function a moment later. Adding a layer takes a third of a second, so the window draws itself between
+        two; by default all are added at once.
     brightness
         Brightness of the histology below the genes, 0 to 1.
     """
@@ -75,6 +78,7 @@ class Overlay:
         result: UpsampleResult,
         columns: sparse.csc_matrix,
         changed: Callable[[], None],
+        later: Callable[[Callable[[], None]], None] | None = None,
         brightness: float = 0.3,
     ) -> None:
         self.result = result
@@ -82,12 +86,13 @@ class Overlay:
         self._viewer = viewer
         self._columns = columns
         self._changed = changed
+        self._later = later
+        self._waiting: list[str] = []
         self._slide = result.slide
         self._brightness = brightness
         self._slots: list[_Slot] = []
         self._dimmer: Image | None = None
         self._measured: Points | None = None
-        self._busy = False
         viewer.layers.events.removed.connect(self._on_removed)
 
     @property
@@ -95,35 +100,41 @@ class Overlay:
         """The genes on show, in the order in which they were given their colours."""
         return [Shown(s.gene, s.color, s.limits) for s in self._slots if s.shown]
 
+    @property
+    def genes(self) -> list[str]:
+        """The genes on show and those that are about to be."""
+        return [*(s.gene for s in self._slots if s.shown), *self._waiting]
+
     def show(self, genes: Sequence[str]) -> None:
         """Show exactly these genes, at most :data:`MAX_GENES`; a gene on show keeps its colour."""
         genes = list(dict.fromkeys(genes))
         if len(genes) > MAX_GENES:
             raise ValueError(f"{len(genes)} genes, but at most {MAX_GENES} can be told apart")
-        self._busy = True
-        try:
-            for slot in self._slots:
-                slot.shown = slot.gene in genes
-            present = {slot.gene for slot in self._slots}
-            for gene in genes:
-                if gene not in present:
-                    self._take_slot(gene)
+        for slot in self._slots:
+            slot.shown = slot.gene in genes
+        present = {slot.gene for slot in self._slots}
+        self._waiting = [gene for gene in genes if gene not in present]
+        self._refresh()
+        self._show_next()
+
+    def _show_next(self) -> None:
+        """Show the next gene that waits, and go on until none does."""
+        while self._waiting:
+            self._take_slot(self._waiting.pop(0))
             self._refresh()
-        finally:
-            self._busy = False
+            if self._waiting and self._later is not None:
+                self._later(self._show_next)
+                break
+        self._changed()
 
     def set_view(self, view: View) -> None:
         """Switch between the measured spots, the upsampled pixels and their standard deviation."""
-        self._busy = True
-        try:
-            refill = "std" in (view, self.view) and view != self.view
-            self.view = view
-            if refill:
-                for slot in self._slots:
-                    self._fill(slot)
-            self._refresh()
-        finally:
-            self._busy = False
+        refill = "std" in (view, self.view) and view != self.view
+        self.view = view
+        if refill:
+            for slot in self._slots:
+                self._fill(slot)
+        self._refresh()
 
     def set_brightness(self, brightness: float) -> None:
         """Set the brightness of the histology below the genes, 0 (black) to 1 (as it is)."""
@@ -142,7 +153,7 @@ class Overlay:
         for layer in self._own_layers():
             if layer in self._viewer.layers:
                 self._viewer.layers.remove(layer)
-        self._slots, self._dimmer, self._measured = [], None, None
+        self._slots, self._waiting, self._dimmer, self._measured = [], [], None, None
 
     def disconnect(self) -> None:
         """Stop listening to the viewer."""
@@ -155,7 +166,7 @@ class Overlay:
     @property
     def _strength(self) -> float:
         """Opacity of each gene: the more are added up, the less of each, or all end in white."""
-        return float(max(len(self.shown), 1) ** -0.5)
+        return float(max(len(self.shown), 1) ** -0.35)
 
     def _own_layers(self) -> list[Layer]:
         return [layer for layer in (self._dimmer, self._measured, *(s.layer for s in self._slots)) if layer is not None]
@@ -185,12 +196,11 @@ class Overlay:
 
     def _add(self, layer: Layer) -> None:
         """Add a layer below the region, which must stay in reach."""
-        active = self._viewer.layers.selection.active
-        regions = [i for i, other in enumerate(self._viewer.layers) if role_of(other) == "region"]
-        self._viewer.add_layer(layer)
-        if regions:
-            self._viewer.layers.move(len(self._viewer.layers) - 1, regions[0])
-        self._viewer.layers.selection.active = active
+        layers = self._viewer.layers
+        active = layers.selection.active
+        regions = [i for i, other in enumerate(layers) if role_of(other) == "region"]
+        layers.insert(regions[0] if regions else len(layers), layer)
+        layers.selection.active = active
 
     def _fill(self, slot: _Slot) -> None:
         image, slot.limits = self._image(slot.gene)
@@ -243,8 +253,6 @@ class Overlay:
         self._measured.face_color = np.minimum(colors, 1)
 
     def _on_removed(self, event: object) -> None:
-        if self._busy:
-            return
         layers = list(self._viewer.layers)
         self._slots = [slot for slot in self._slots if slot.layer in layers]
         if self._dimmer not in layers:

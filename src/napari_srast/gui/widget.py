@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from napari.components import ViewerModel
@@ -52,7 +53,7 @@ class SRastWidget(QWidget):
 
     def __init__(self, napari_viewer: ViewerModel) -> None:
         super().__init__()
-        self.controller = Controller(napari_viewer)
+        self.controller = Controller(napari_viewer, later=_later)
         self.slide_panel = SlidePanel(self.controller)
         self.region_panel = RegionPanel(self.controller)
         self.gene_panel = GenePanel(self.controller)
@@ -191,6 +192,10 @@ def _dropped_folder(event: QDropEvent) -> Path | None:
         return None
     folders = [Path(url.toLocalFile()) for url in data.urls() if url.isLocalFile()]
     return next((f for f in folders if f.is_dir()), None)
+
+
+def _later(function: Callable[[], None]) -> None:
+    QTimer.singleShot(10, function)
 
 
 def _memory(n_bytes: int) -> str:

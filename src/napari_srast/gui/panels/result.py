@@ -165,8 +165,9 @@ class ResultPanel(QWidget):
     def _on_shown(self) -> None:
         overlay = self._controller.overlay
         shown = [] if overlay is None else overlay.shown
-        if set(self.model.checked) != {s.gene for s in shown}:
-            self.model.check([s.gene for s in shown], only=True)
+        genes = [] if overlay is None else overlay.genes
+        if set(self.model.checked) != set(genes):
+            self.model.check(genes, only=True)
         self.model.set_swatches({s.gene: s.color for s in shown})
         view: View = "after" if overlay is None else overlay.view
         meaning = _MEANING[view]
@@ -179,7 +180,7 @@ class ResultPanel(QWidget):
 
     def _on_checked(self) -> None:
         overlay = self._controller.overlay
-        if overlay is not None and set(self.model.checked) != {s.gene for s in overlay.shown}:
+        if overlay is not None and set(self.model.checked) != set(overlay.genes):
             self._controller.show_genes(self.model.checked)
 
     def _set_view(self, view: View) -> None:

@@ -1,0 +1,65 @@
+"""What the tests of the window share: results, and a window with the real dock widget."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import pytest
+
+from napari_srast.slide import Region, Slide, SlideImage, SlideSource, UpsampleResult, UpsampleSettings
+
+collect_ignore_glob = [] if find_spec("napari") else ["*"]
+
+# A turn, a shear, a mirror, unequal scales and a shift.
+SKEWED = np.array([[-1.3, 0.4, 250.0], [0.3, 0.9, -70.0], [0.0, 0.0, 1.0]])
+TURNED = np.array([[0.8, -0.6, 10.0], [0.6, 0.8, 20.0], [0.0, 0.0, 1.0]])
+
+
+@pytest.fixture
+def skewed_slide(make_slide: Callable[..., Slide]) -> Slide:
+    """A slide with histology, in three coordinate systems."""
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(60, 240, (3, 80, 100), dtype=np.uint8)
+    to_intrinsic = np.array([[9.0, 1.0, -60.0], [-0.5, 10.0, -40.0], [0.0, 0.0, 1.0]])
+    image = SlideImage(
+        name="he",
+        levels=(pixels, pixels[:, ::2, ::2]),
+        to_intrinsic=(to_intrinsic, to_intrinsic @ np.diag([2.0, 2.0, 1.0])),
+        channels=("r", "g", "b"),
+    )
+    return make_slide(
+        rows=6,
+        cols=7,
+        n_genes=9,
+        image=image,
+        transforms={"global": np.eye(3), "skewed": SKEWED, "turned": TURNED},
+        source=SlideSource(synthetic=True),
+    )
+
+
+@pytest.fixture
+def make_result() -> Callable[..., UpsampleResult]:
+    """Split a slide evenly: a true result, at once."""
+
+    def make(slide: Slide, region: Region | None = None, *, std: bool = False, **settings: Any) -> UpsampleResult:
+        import dataclasses
+
+        from napari_srast.pipeline import upsample
+
+        options = {"factor": 2.0, "method": "uniform", **settings}
+        result = upsample(slide, region, settings=UpsampleSettings(**options))
+        return dataclasses.replace(result, std=0.5 * result.counts) if std else result
+
+    return make
+
+
+@pytest.fixture
+def window(make_napari_viewer: Callable[..., Any], qtbot: Any) -> Iterator[Any]:
+    """A napari window with the dock widget, as a user gets it."""
+    viewer = make_napari_viewer(show=True)
+    _, widget = viewer.window.add_plugin_dock_widget("napari-srast", "SRast")
+    yield widget
+    widget.controller.shutdown()

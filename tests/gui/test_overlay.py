@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+
+from napari_srast.gui.layers import PALETTE, image_affine, role_of
+from napari_srast.gui.overlay import MAX_GENES, Overlay
+from napari_srast.slide import Slide, UpsampleResult
+
+pytestmark = pytest.mark.gui
+
+
+@pytest.fixture
+def made(
+    skewed_slide: Slide, make_result: Callable[..., UpsampleResult]
+) -> tuple[Overlay, ViewerModel, UpsampleResult, list[int]]:
+    viewer, calls, result = ViewerModel(), [], make_result(skewed_slide, std=True)
+    return Overlay(viewer, result, result.counts.tocsc(), lambda: calls.append(1)), viewer, result, calls
+
+
+def _gene_layers(viewer: ViewerModel) -> list[str]:
+    return [layer.name for layer in viewer.layers if role_of(layer) == "gene" and layer.visible]
+
+
+def test_shows_the_counts_of_the_genes_asked_for(
+    made: tuple[Overlay, ViewerModel, UpsampleResult, list[int]],
+) -> None:
+    overlay, viewer, result, _ = made
+    overlay.show(["Gene1", "Gene3"])
+    assert _gene_layers(viewer) == ["Gene1", "Gene3"]
+    np.testing.assert_array_equal(viewer.layers["Gene3"].data, result.gene_image("Gene3"))
+    assert viewer.layers["Gene1"].blending == "additive"
+    assert [s.color for s in overlay.shown] == list(PALETTE[:2])
+
+
+def test_a_freed_slot_is_refilled_and_others_keep_their_colours(
+    made: tuple[Overlay, ViewerModel, UpsampleResult, list[int]],
+) -> None:
+    overlay, viewer, result, _ = made
+    overlay.show(["Gene0", "Gene1", "Gene3"])
+    n_layers = len(viewer.layers)
+    overlay.show(["Gene0", "Gene3"])
+    assert _gene_layers(viewer) == ["Gene0", "Gene3"]
+    overlay.show(["Gene0", "Gene3", "Gene5"])
+    assert len(viewer.layers) == n_layers
+    assert {s.gene: s.color for s in overlay.shown} == {"Gene0": PALETTE[0], "Gene5": PALETTE[1], "Gene3": PALETTE[2]}
+    np.testing.assert_array_equal(viewer.layers["Gene5"].data, result.gene_image("Gene5"))
+
+
+def test_no_more_than_six(made: tuple[Overlay, ViewerModel, UpsampleResult, list[int]]) -> None:
+    overlay, viewer, result, _ = made
+    overlay.show(list(result.genes[:MAX_GENES]))
+    assert len({s.color for s in overlay.shown}) == MAX_GENES
+    with pytest.raises(ValueError, match="at most 6"):
+        overlay.show(list(result.genes[: MAX_GENES + 1]))
+    assert len(_gene_layers(viewer)) == MAX_GENES
+
+
+def test_before_shows_measured_counts_on_the_scale_of_after(
+    made: tuple[Overlay, ViewerModel, UpsampleResult, list[int]],
+) -> None:
+    overlay, viewer, result, _ = made
+    overlay.show(["Gene0"])
+    overlay.set_view("before")
+    assert _gene_layers(viewer) == []
+    spots = viewer.layers["SRast measured spots"]
+    assert spots.visible
+    low, high = overlay.shown[0].limits
+    measured = result.slide.counts[:, 0].toarray()[:, 0] / result.raster.counts_per_spot
+    blue = int(PALETTE[0][5:7], 16) / 255
+    np.testing.assert_allclose(spots.face_color[:, 2], np.clip((measured - low) / (high - low), 0, 1) * blue, atol=1e-6)
+    overlay.set_view("after")
+    assert not spots.visible
+    assert _gene_layers(viewer) == ["Gene0"]
+
+
+def test_uncertainty_shows_the_standard_deviation_and_goes_back(
+    made: tuple[Overlay, ViewerModel, UpsampleResult, list[int]],
+) -> None:
+    overlay, viewer, result, _ = made
+    overlay.show(["Gene0"])
+    overlay.set_view("std")
+    np.testing.assert_array_equal(viewer.layers["Gene0"].data, result.gene_image("Gene0", "std"))
+    overlay.set_view("after")
+    np.testing.assert_array_equal(viewer.layers["Gene0"].data, result.gene_image("Gene0"))
+
+
+def test_a_gene_of_zeros_is_shown_as_nothing(made: tuple[Overlay, ViewerModel, UpsampleResult, list[int]]) -> None:
+    overlay, viewer, result, _ = made
+    overlay.show(["Gene2"])  # zero everywhere
+    assert result.gene_image("Gene2").size
+    assert overlay.shown[0].limits == (0.0, 1.0)
+    assert not np.nansum(viewer.layers["Gene2"].data)
+
+
+def test_a_layer_deleted_by_the_user_is_forgotten(
+    made: tuple[Overlay, ViewerModel, UpsampleResult, list[int]],
+) -> None:
+    overlay, viewer, _, calls = made
+    overlay.show(["Gene0", "Gene1"])
+    calls.clear()
+    viewer.layers.remove("Gene0")
+    assert calls
+    assert overlay.genes == ["Gene1"]
+    overlay.show(["Gene0", "Gene1"])
+    assert sorted(_gene_layers(viewer)) == ["Gene0", "Gene1"]
+
+
+def test_layers_are_added_one_at_a_time_where_there_is_a_window(
+    skewed_slide: Slide, make_result: Callable[..., UpsampleResult]
+) -> None:
+    viewer, result, queue = ViewerModel(), make_result(skewed_slide), []
+    overlay = Overlay(viewer, result, result.counts.tocsc(), lambda: None, queue.append)
+    overlay.show(["Gene0", "Gene1", "Gene3"])
+    assert _gene_layers(viewer) == ["Gene0"]
+    assert overlay.genes == ["Gene0", "Gene1", "Gene3"]
+    queue.pop()()
+    assert _gene_layers(viewer) == ["Gene0", "Gene1"]
+    overlay.remove()
+    queue.pop()()  # too late: the result is gone
+    assert len(viewer.layers) == 0
+
+
+def test_follows_the_slide_and_stays_below_the_region(
+    skewed_slide: Slide, made: tuple[Overlay, ViewerModel, UpsampleResult, list[int]]
+) -> None:
+    from napari_srast.gui.regions import RegionLayer
+
+    overlay, viewer, result, _ = made
+    RegionLayer(viewer, lambda: None).draw("polygon", 1.0)
+    overlay.show(["Gene0"])
+    overlay.set_view("before")
+    assert role_of(viewer.layers[-1]) == "region"
+    turned = dataclasses.replace(skewed_slide, coordinate_system="turned")
+    overlay.place(turned)
+    overlay.show(["Gene0", "Gene4"])  # one that comes after the switch lies right, too
+    for name in ("Gene0", "Gene4"):
+        np.testing.assert_allclose(
+            viewer.layers[name].affine.affine_matrix, image_affine(turned.to_cs @ result.raster.affine)
+        )
+    overlay.remove()
+    assert [role_of(layer) for layer in viewer.layers] == ["region"]
+
+
+def test_the_ground_is_dark_where_there_is_no_histology(
+    make_slide: Callable[..., Slide], make_result: Callable[..., UpsampleResult]
+) -> None:
+    viewer, result = ViewerModel(), make_result(make_slide())
+    overlay = Overlay(viewer, result, result.counts.tocsc(), lambda: None)
+    overlay.show(["Gene0"])
+    assert viewer.layers["SRast dimmer"].opacity == 1
+    overlay.set_brightness(0.8)
+    assert viewer.layers["SRast dimmer"].opacity == 1
+    overlay.show([])
+    assert not viewer.layers["SRast dimmer"].visible

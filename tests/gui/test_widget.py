@@ -1,0 +1,449 @@
+"""The dock widget in a real window: real controls are pressed, and what they leave in the viewer is looked at."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Any
+
+import anndata
+import numpy as np
+import pytest
+from napari.utils.notifications import notification_manager
+from PIL import Image as PillowImage
+from qtpy.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
+from qtpy.QtGui import QDropEvent
+from qtpy.QtWidgets import (
+    QAbstractButton,
+    QAbstractItemView,
+    QAbstractSlider,
+    QAbstractSpinBox,
+    QComboBox,
+    QFileDialog,
+    QLineEdit,
+    QMessageBox,
+    QProgressBar,
+    QTabWidget,
+    QWidget,
+)
+from scipy import sparse
+
+import napari_srast
+from napari_srast import pipeline
+from napari_srast.errors import Cancelled
+from napari_srast.gui.controller import Phase
+from napari_srast.gui.demo import Heartbeat
+from napari_srast.gui.layers import role_of
+from napari_srast.gui.opening import Opened
+from napari_srast.gui.tooltips import TOOLTIPS
+from napari_srast.gui.widget import SRastWidget
+from napari_srast.io.importers import import_slide
+from napari_srast.slide import Progress, Slide
+
+pytestmark = pytest.mark.gui
+_CONTROLS = (
+    QAbstractButton,
+    QAbstractItemView,
+    QAbstractSlider,
+    QAbstractSpinBox,
+    QComboBox,
+    QLineEdit,
+    QProgressBar,
+    QTabWidget,
+)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """A small slide with histology, as a user's own file."""
+    rng = np.random.default_rng(0)
+    row, col = (a.ravel() for a in np.mgrid[:6, :6])
+    table = anndata.AnnData(sparse.csr_matrix(rng.poisson(8, (36, 12)).astype(np.float32)))
+    table.var_names = [f"Gene{i}" for i in range(12)]
+    table.obs_names = [f"spot{i}" for i in range(36)]
+    table.obsm["spatial"] = np.column_stack([col, row]) * 100.0
+    table.obsm["spatial_px"] = table.obsm["spatial"] / 5 + 20
+    table.write_h5ad(tmp_path / "breast.h5ad")
+    PillowImage.fromarray(rng.integers(80, 240, (140, 140, 3), dtype=np.uint8)).save(tmp_path / "breast.png")
+    return import_slide(tmp_path / "breast.h5ad", tmp_path / "breast.zarr", image=tmp_path / "breast.png")
+
+
+def _click(qtbot: Any, control: QWidget) -> None:
+    assert control.isEnabled(), control.toolTip()
+    qtbot.mouseClick(control, Qt.MouseButton.LeftButton)
+
+
+def _ready(qtbot: Any, widget: SRastWidget, timeout: int = 60_000) -> None:
+    qtbot.waitUntil(lambda: widget.controller.phase is Phase.READY, timeout=timeout)
+
+
+def _open(qtbot: Any, widget: SRastWidget, store: Path) -> Slide:
+    widget.slide_panel.path.setText(str(store))
+    qtbot.keyClick(widget.slide_panel.path, Qt.Key.Key_Return)
+    assert widget.controller.phase is Phase.OPENING
+    _ready(qtbot, widget)
+    assert widget.controller.slide is not None, widget.run_bar.status.text()
+    return widget.controller.slide
+
+
+def _use_fast_method(widget: SRastWidget) -> None:
+    widget.settings_panel.method.setCurrentText("uniform")
+
+
+def _run(qtbot: Any, widget: SRastWidget) -> Any:
+    _click(qtbot, widget.run_bar.run)
+    assert widget.controller.phase is Phase.RUNNING
+    _ready(qtbot, widget)
+    assert widget.controller.finished is not None, widget.run_bar.status.text()
+    overlay = widget.controller.overlay
+    assert overlay is not None
+    qtbot.waitUntil(lambda: len(overlay.shown) == len(overlay.genes))
+    return widget.controller.finished.result
+
+
+def _names(widget: SRastWidget) -> list[str]:
+    return [layer.name for layer in widget.controller.viewer.layers]
+
+
+def _gene_layers(widget: SRastWidget) -> list[str]:
+    return [layer.name for layer in widget.controller.viewer.layers if role_of(layer) == "gene" and layer.visible]
+
+
+def test_from_slide_to_export(
+    window: SRastWidget, qtbot: Any, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    controller, viewer = window.controller, window.controller.viewer
+    for control in (window.run_bar.run, window.run_bar.cancel, *window.region_panel.tools, window.result_panel.export):
+        assert not control.isEnabled()
+        assert any(word in control.toolTip() for word in ("Open a slide first", "Nothing is running", "Run first"))
+
+    slide = _open(qtbot, window, store)
+    assert _names(window) == ["breast histology", "breast spots"]
+    assert "36 spots" in window.slide_panel.about.text()
+
+    tools = {"draw_rectangle": "add_rectangle", "draw_ellipse": "add_ellipse", "draw_polygon": "add_polygon"}
+    for tool in window.region_panel.tools:
+        _click(qtbot, tool)
+        region = viewer.layers.selection.active
+        assert region.mode == tools.get(tool.objectName(), "add_polygon_lasso")
+    region.add_rectangles(np.array([[-50.0, -50.0], [-50.0, 250.0], [250.0, 250.0], [250.0, -50.0]]))
+    assert "9 of 36 spots" in window.region_panel.count.text()
+    region.add_ellipses(np.array([[350.0, 350.0], [350.0, 550.0], [550.0, 550.0], [550.0, 350.0]]))
+    assert "13 of 36 spots" in window.region_panel.count.text()
+
+    panel = window.gene_panel
+    qtbot.keyClicks(panel.filter, "gene1")
+    assert panel.model.listed == ["Gene1", "Gene10", "Gene11"]
+    box = panel.view.visualRect(panel.model.index(1, 0))
+    qtbot.mouseClick(
+        panel.view.viewport(), Qt.MouseButton.LeftButton, pos=box.topLeft() + QPoint(10, box.height() // 2)
+    )
+    assert panel.model.checked == ["Gene10"]
+    (tmp_path / "markers.csv").write_text("gene\nGene3\ngene4\nNOPE\n")
+    panel.import_list(tmp_path / "markers.csv")
+    assert panel.genes == ["Gene3", "Gene4", "Gene10"]
+    assert "NOPE" in window.run_bar.status.text()
+    qtbot.waitUntil(
+        lambda: "13 spots" in window.run_bar.estimate.text() and "3 genes" in window.run_bar.estimate.text()
+    )
+
+    _click(qtbot, window.settings_panel.advanced)
+    _use_fast_method(window)
+    result = _run(qtbot, window)
+    assert list(result.genes) == ["Gene3", "Gene4", "Gene10"]
+    np.testing.assert_array_equal(np.sort(result.raster.spots), np.flatnonzero(result.region.spots(slide)))
+    assert _gene_layers(window) == ["Gene3", "Gene4", "Gene10"]
+    assert window.tabs.currentWidget() is window.result_panel
+    assert "All of the painted area was measured" not in window.result_panel.trust.text()
+    assert "conserved" in window.result_panel.trust.text()
+
+    explore = window.result_panel
+    explore.model.setData(explore.model.index(1, 0), Qt.CheckState.Unchecked, Qt.ItemDataRole.CheckStateRole)
+    assert _gene_layers(window) == ["Gene3", "Gene10"]
+    assert "Gene4" not in explore.legend.text()
+    _click(qtbot, explore.views["before"])
+    assert _gene_layers(window) == []
+    assert viewer.layers["SRast measured spots"].visible
+    _click(qtbot, explore.views["after"])
+    assert _gene_layers(window) == ["Gene3", "Gene10"]
+    assert not explore.views["std"].isEnabled()
+    assert "sample" in explore.views["std"].toolTip()
+    explore.brightness.setValue(90)
+    assert viewer.layers["SRast dimmer"].opacity == pytest.approx(0.1)
+    viewer.layers.remove("Gene3")
+    assert explore.model.checked == ["Gene10"]
+
+    target = tmp_path / "out"
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(target), ""))
+    for action, name in (
+        (explore.export_store, "out.zarr"),
+        (explore.export_h5ad, "out.h5ad"),
+        (explore.export_csv, "out.csv"),
+    ):
+        action.trigger()
+        assert not explore.export.isEnabled()
+        _ready(qtbot, window)
+        assert (tmp_path / name).exists(), window.run_bar.status.text()
+    explore.export_store.trigger()
+    _ready(qtbot, window)
+    assert "exists already" in window.run_bar.status.text()
+    explore.export_into.trigger()
+    _ready(qtbot, window)
+    assert "Saved" in window.run_bar.status.text()
+    again = napari_srast.read_result(tmp_path / "out.zarr")
+    np.testing.assert_allclose(again.counts.toarray(), result.counts.toarray())
+
+    # The whole slide is asked for first.
+    answers: list[str] = []
+    reply = QMessageBox.StandardButton.No
+
+    def question(parent: QWidget, title: str, text: str) -> QMessageBox.StandardButton:
+        answers.append(text)
+        return reply
+
+    monkeypatch.setattr(QMessageBox, "question", question)
+    window.tabs.setCurrentIndex(0)
+    _click(qtbot, window.region_panel.clear)
+    assert "whole slide" in window.region_panel.count.text()
+    qtbot.waitUntil(lambda: "36 spots" in window.run_bar.estimate.text())
+    _click(qtbot, window.run_bar.run)
+    assert controller.phase is Phase.READY
+    assert "36 spots" in answers[0]
+    reply = QMessageBox.StandardButton.Yes
+    assert _run(qtbot, window).region is None
+
+    # Another slide takes the place of this one, and of all that was made of it.
+    _drop(window, store)
+    _ready(qtbot, window)
+    assert _names(window) == ["breast histology", "breast spots"]
+    assert controller.finished is None
+    assert not explore.export.isEnabled()
+
+
+def _drop(widget: SRastWidget, path: Path) -> None:
+    data = QMimeData()
+    data.setUrls([QUrl.fromLocalFile(str(path))])
+    move, button, keys = Qt.DropAction.CopyAction, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
+    widget.dropEvent(QDropEvent(QPointF(5, 5), move, data, button, keys))
+
+
+def test_cancel_errors_and_stale_runs(
+    window: SRastWidget, qtbot: Any, skewed_slide: Slide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    controller, viewer = window.controller, window.controller.viewer
+    controller.show(Opened(slide=skewed_slide, source=None))
+    assert "Generated, not a measurement" in window.slide_panel.about.text()
+    assert viewer.canvas.overlays.text.text == "Synthetic slide"
+    controller.add_polygon(np.array([[-50, -50], [350, -50], [350, 350], [-50, 350]]))
+    _use_fast_method(window)
+    true_steps, release, ended = pipeline.upsample_steps, threading.Event(), threading.Event()
+
+    def slow(*args: Any, should_stop: Callable[[], bool], **options: Any) -> Generator[Progress, None, Any]:
+        yield Progress("align", 1, 4, 0.25)
+        release.wait(20)  # deaf: as long as one large step takes
+        try:
+            if should_stop():
+                raise Cancelled
+            return (yield from true_steps(*args, **options))
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(pipeline, "upsample_steps", slow)
+    before = _names(window)
+    _click(qtbot, window.run_bar.run)
+    qtbot.waitUntil(lambda: "align 1 of 4" in window.run_bar.progress.format())
+    assert not window.run_bar.run.isEnabled()
+    assert "cancel it" in window.slide_panel.path.toolTip()
+    start = time.monotonic()
+    _click(qtbot, window.run_bar.cancel)
+    assert time.monotonic() - start < 1
+    assert controller.phase is Phase.READY
+    assert window.run_bar.run.isEnabled()
+    assert not window.run_bar.progress.isVisible()
+    assert _names(window) == before
+
+    # The next run lands although the cancelled one is still winding down, and that one never does.
+    monkeypatch.setattr(pipeline, "upsample_steps", true_steps)
+    kept = _run(qtbot, window)
+    release.set()
+    assert ended.wait(5)
+    qtbot.wait(100)
+    assert controller.finished is not None
+    assert controller.finished.result is kept
+
+    # Errors are told in one sentence, and everything works again.
+    def broken(*args: Any, **options: Any) -> Generator[Progress, None, Any]:
+        yield Progress("align", 1, 4, 0.25)
+        raise RuntimeError("the device ran out of memory")
+
+    monkeypatch.setattr(pipeline, "upsample_steps", broken)
+    window.tabs.setCurrentIndex(0)
+    _click(qtbot, window.run_bar.run)
+    _ready(qtbot, window)
+    assert "ran out of memory" in window.run_bar.status.text()
+    assert "ran out of memory" in notification_manager.records[-1].message
+    assert controller.finished.result is kept
+    assert window.run_bar.run.isEnabled()
+    monkeypatch.setattr(pipeline, "upsample_steps", true_steps)
+
+    # A region without spots, and settings that make no sense, stop the run before it starts.
+    controller.regions.clear()
+    controller.add_polygon(np.array([[9000, 9000], [9100, 9000], [9100, 9100]]))
+    assert "No spot lies inside" in window.region_panel.count.text()
+    qtbot.waitUntil(lambda: not window.run_bar.run.isEnabled())
+    assert "encloses no spot" in window.run_bar.run.toolTip()
+    controller.regions.clear()
+    window.open_path("/nowhere/slide.zarr")
+    _ready(qtbot, window)
+    assert "There is no slide at" in window.run_bar.status.text()
+    assert controller.slide is skewed_slide
+
+    # Switching coordinate systems moves slide, region and result together.
+    controller.add_polygon(np.array([[-50, -50], [350, -50], [350, 350], [-50, 350]]))
+    inside = controller.n_spots_inside()
+    for system in ("skewed", "turned", "global"):
+        window.slide_panel.coordinate_system.setCurrentText(system)
+        window.slide_panel.coordinate_system.textActivated.emit(system)
+        assert controller.n_spots_inside() == inside
+        gene = next(layer for layer in viewer.layers if role_of(layer) == "gene")
+        corner = np.array(gene.data_to_world((-0.5, -0.5)))[::-1]
+        affine = skewed_slide.transforms[system] @ kept.raster.affine
+        np.testing.assert_allclose(corner, affine[:2, 2], atol=1e-3)
+
+
+def test_every_control_has_a_tooltip_and_every_tooltip_a_control(window: SRastWidget) -> None:
+    found = set()
+    for control in window.findChildren(QWidget):
+        name = control.objectName()
+        inner = isinstance(control.parentWidget(), QComboBox | QAbstractSpinBox | QAbstractItemView | QLineEdit)
+        if not isinstance(control, _CONTROLS) or inner or name.startswith("qt_") or name.startswith("Scroll"):
+            continue
+        if type(control).__name__ in ("QScrollBar", "QComboBoxListView", "QHeaderView", "QComboBoxPrivateScroller"):
+            continue
+        if control.parentWidget() is not None and control.parentWidget().objectName().startswith("qt_"):
+            continue
+        assert name in TOOLTIPS, f"{type(control).__name__} '{name}' in {control.parentWidget()}"
+        assert control.toolTip()
+        found.add(name)
+    assert found == set(TOOLTIPS)
+
+
+def test_the_window_closes_during_a_run(
+    make_napari_viewer: Callable[..., Any], qtbot: Any, skewed_slide: Slide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    viewer = make_napari_viewer(show=True)
+    _, widget = viewer.window.add_plugin_dock_widget("napari-srast", "SRast")
+    started, ended = threading.Event(), threading.Event()
+
+    def slow(*args: Any, should_stop: Callable[[], bool], **options: Any) -> Generator[Progress, None, None]:
+        started.set()
+        while not should_stop():
+            yield Progress("align", 1, 4, 0.25)
+            time.sleep(0.01)
+        ended.set()
+        raise Cancelled
+
+    monkeypatch.setattr(pipeline, "upsample_steps", slow)
+    widget.controller.show(Opened(slide=skewed_slide, source=None))
+    widget.controller.add_polygon(np.array([[-50, -50], [350, -50], [350, 350], [-50, 350]]))
+    _click(qtbot, widget.run_bar.run)
+    qtbot.waitUntil(started.is_set)
+    viewer.close()
+    assert ended.wait(1)
+    qtbot.wait(50)
+
+
+def test_nothing_private_of_napari_is_used_and_samples_are_adopted(
+    make_napari_viewer_proxy: Callable[..., Any], qtbot: Any, skewed_slide: Slide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from napari.layers import Layer
+
+    from napari_srast.gui.sample import sample_layers
+
+    viewer = make_napari_viewer_proxy()
+    widget = SRastWidget(viewer)
+    qtbot.addWidget(widget)
+    monkeypatch.setattr("napari_srast.io.sample.sample_slide", lambda: skewed_slide)
+    for data in sample_layers():
+        viewer.add_layer(Layer.create(*data))
+    assert widget.controller.slide is skewed_slide
+    assert len(viewer.layers) == 2
+    widget.controller.add_polygon(np.array([[-50, -50], [350, -50], [350, 350], [-50, 350]]))
+    _use_fast_method(widget)
+    widget.gene_panel.model.check(["Gene0", "Gene1"])
+    widget.run_bar.run.click()
+    _ready(qtbot, widget)
+    qtbot.waitUntil(lambda: len(_gene_layers(widget)) == 2)
+    widget.result_panel.views["before"].click()
+    widget.controller.shutdown()
+
+
+def test_a_slide_on_show_is_used_and_not_shown_twice(
+    make_napari_viewer: Callable[..., Any], qtbot: Any, store: Path
+) -> None:
+    import spatialdata
+    from spatialdata.transformations import Affine, set_transformation
+
+    sdata = spatialdata.read_zarr(store)
+    turned = Affine(np.array([[0.0, -1, 5], [1, 0, 7], [0, 0, 1]]), input_axes=("x", "y"), output_axes=("x", "y"))
+    image_name = next(iter(sdata.images))
+    for name in ("spots", image_name):
+        set_transformation(sdata[name], turned, "turned")
+    viewer = make_napari_viewer()
+    theirs = viewer.add_image(
+        np.zeros((10, 10, 3), dtype=np.uint8),
+        name="theirs",
+        metadata={"sdata": sdata, "name": image_name, "_current_cs": "global", "_active_in_cs": {"global"}},
+    )
+    widget = SRastWidget(viewer)
+    qtbot.addWidget(widget)
+    widget.show()
+    assert widget.slide_panel.use_shown.isVisible()
+    widget.slide_panel.use_shown.click()
+    _ready(qtbot, widget)
+    assert _names(widget) == ["theirs", "breast spots"]
+    theirs.metadata["_current_cs"] = "turned"
+    theirs.affine = np.array([[0.0, 1, 0], [-1, 0, 0], [0, 0, 1]])  # as napari-spatialdata's own switch does
+    assert widget.controller.slide is not None
+    assert widget.controller.slide.coordinate_system == "turned"
+    assert widget.slide_panel.coordinate_system.currentText() == "turned"
+    assert set(theirs.metadata) == {"sdata", "name", "_current_cs", "_active_in_cs"}
+    widget.controller.shutdown()
+
+
+@pytest.mark.slides
+@pytest.mark.slow
+def test_a_real_slide_with_a_beating_heart(
+    window: SRastWidget,
+    qtbot: Any,
+    slide_path: Callable[..., Path],
+    tmp_path: Path,
+    record_property: Callable[[str, object], None],
+) -> None:
+    name = "st_human_breast_her2_c4"
+    store = import_slide(slide_path(name), tmp_path / "her2.zarr", image=slide_path(name, "_he.jpg"))
+    slide = _open(qtbot, window, store)
+    assert slide.n_genes == 15_267
+    low, high = slide.centers.min(axis=0), slide.centers.max(axis=0)
+    x0, y0, x1, y1 = *(low + (high - low) / 3), *(high - (high - low) / 3)
+    window.controller.add_polygon(np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]]))
+    genes = ["ERBB2", "KRT19", "COL1A1", "CD74"]
+    window.gene_panel.model.check(genes)
+    window.settings_panel.factor.setValue(4)
+    heartbeat, during = Heartbeat(), []
+    window.controller.result_changed.connect(lambda: during.append(heartbeat.max_stall_ms))
+    heartbeat.start()
+    result = _run(qtbot, window)
+    record_property("max_ui_stall_ms", during[-1])
+    record_property("max_ui_stall_with_layers_ms", heartbeat.stop())
+    assert set(result.genes) == set(genes)
+    assert sorted(_gene_layers(window)) == sorted(genes)
+    trust = window.controller.finished.trust
+    assert trust.max_relative_mass_error <= 1e-6
+    assert trust.negative_pixels == 0
+    extent = window.controller.viewer.layers["ERBB2"].extent.world
+    spots = slide.centers[result.raster.spots][:, ::-1]
+    assert (extent[0] <= spots.min(axis=0)).all()
+    assert (extent[1] >= spots.max(axis=0)).all()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 import pytest
@@ -57,9 +58,24 @@ def make_result() -> Callable[..., UpsampleResult]:
 
 
 @pytest.fixture
-def window(make_napari_viewer: Callable[..., Any], qtbot: Any) -> Iterator[Any]:
-    """A napari window with the dock widget, as a user gets it."""
-    viewer = make_napari_viewer(show=True)
-    _, widget = viewer.window.add_plugin_dock_widget("napari-srast", "SRast")
-    yield widget
-    widget.controller.shutdown()
+def open_window(make_napari_viewer: Callable[..., Any], qtbot: Any) -> Iterator[Callable[[], Any]]:
+    """Open a napari window with the dock widget, as a user gets it.
+
+    A factory, because pytest keeps what a fixture returns until after the check for leaked viewers.
+    """
+    from napari.settings import get_settings
+
+    widgets: WeakSet[Any] = WeakSet()
+
+    def make() -> Any:
+        viewer = make_napari_viewer(show=True)
+        # Notifications are recorded all the same; their pop-ups would outlive the viewer.
+        get_settings().application.gui_notification_level = "none"
+        _, widget = viewer.window.add_plugin_dock_widget("napari-srast", "SRast")
+        widgets.add(widget)
+        qtbot.waitUntil(widget.isVisible)
+        return widget
+
+    yield make
+    for widget in widgets:
+        widget.controller.shutdown()

@@ -22,9 +22,12 @@ from qtpy.QtWidgets import (
     QAbstractSpinBox,
     QComboBox,
     QFileDialog,
+    QHeaderView,
     QLineEdit,
     QMessageBox,
     QProgressBar,
+    QScrollBar,
+    QTabBar,
     QTabWidget,
     QWidget,
 )
@@ -43,7 +46,7 @@ from napari_srast.io.importers import import_slide
 from napari_srast.slide import Progress, Slide
 
 pytestmark = pytest.mark.gui
-_CONTROLS = (
+_CONTROLS: Any = (
     QAbstractButton,
     QAbstractItemView,
     QAbstractSlider,
@@ -112,8 +115,9 @@ def _gene_layers(widget: SRastWidget) -> list[str]:
 
 
 def test_from_slide_to_export(
-    window: SRastWidget, qtbot: Any, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    open_window: Callable[[], SRastWidget], qtbot: Any, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    window = open_window()
     controller, viewer = window.controller, window.controller.viewer
     for control in (window.run_bar.run, window.run_bar.cancel, *window.region_panel.tools, window.result_panel.export):
         assert not control.isEnabled()
@@ -230,8 +234,9 @@ def _drop(widget: SRastWidget, path: Path) -> None:
 
 
 def test_cancel_errors_and_stale_runs(
-    window: SRastWidget, qtbot: Any, skewed_slide: Slide, monkeypatch: pytest.MonkeyPatch
+    open_window: Callable[[], SRastWidget], qtbot: Any, skewed_slide: Slide, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    window = open_window()
     controller, viewer = window.controller, window.controller.viewer
     controller.show(Opened(slide=skewed_slide, source=None))
     assert "Generated, not a measurement" in window.slide_panel.about.text()
@@ -313,16 +318,12 @@ def test_cancel_errors_and_stale_runs(
         np.testing.assert_allclose(corner, affine[:2, 2], atol=1e-3)
 
 
-def test_every_control_has_a_tooltip_and_every_tooltip_a_control(window: SRastWidget) -> None:
+def test_every_control_has_a_tooltip_and_every_tooltip_a_control(open_window: Callable[[], SRastWidget]) -> None:
+    window = open_window()
     found = set()
-    for control in window.findChildren(QWidget):
+    for control in window.findChildren(_CONTROLS):
         name = control.objectName()
-        inner = isinstance(control.parentWidget(), QComboBox | QAbstractSpinBox | QAbstractItemView | QLineEdit)
-        if not isinstance(control, _CONTROLS) or inner or name.startswith("qt_") or name.startswith("Scroll"):
-            continue
-        if type(control).__name__ in ("QScrollBar", "QComboBoxListView", "QHeaderView", "QComboBoxPrivateScroller"):
-            continue
-        if control.parentWidget() is not None and control.parentWidget().objectName().startswith("qt_"):
+        if _is_part_of_another(control, window):
             continue
         assert name in TOOLTIPS, f"{type(control).__name__} '{name}' in {control.parentWidget()}"
         assert control.toolTip()
@@ -330,11 +331,22 @@ def test_every_control_has_a_tooltip_and_every_tooltip_a_control(window: SRastWi
     assert found == set(TOOLTIPS)
 
 
+def _is_part_of_another(control: QWidget, window: QWidget) -> bool:
+    """Tell Qt's own inner parts (the text field of a spin box, a scroll bar, the arrows of tabs) from controls."""
+    if isinstance(control, QScrollBar | QHeaderView):
+        return True
+    parent = control.parentWidget()
+    while parent is not None and parent is not window:
+        if isinstance(parent, QComboBox | QAbstractSpinBox | QAbstractItemView | QLineEdit | QTabBar):
+            return True
+        parent = parent.parentWidget()
+    return False
+
+
 def test_the_window_closes_during_a_run(
-    make_napari_viewer: Callable[..., Any], qtbot: Any, skewed_slide: Slide, monkeypatch: pytest.MonkeyPatch
+    open_window: Callable[[], SRastWidget], qtbot: Any, skewed_slide: Slide, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    viewer = make_napari_viewer(show=True)
-    _, widget = viewer.window.add_plugin_dock_widget("napari-srast", "SRast")
+    widget = open_window()
     started, ended = threading.Event(), threading.Event()
 
     def slow(*args: Any, should_stop: Callable[[], bool], **options: Any) -> Generator[Progress, None, None]:
@@ -350,7 +362,7 @@ def test_the_window_closes_during_a_run(
     widget.controller.add_polygon(np.array([[-50, -50], [350, -50], [350, 350], [-50, 350]]))
     _click(qtbot, widget.run_bar.run)
     qtbot.waitUntil(started.is_set)
-    viewer.close()
+    widget.controller.viewer.close()
     assert ended.wait(1)
     qtbot.wait(50)
 
@@ -416,12 +428,13 @@ def test_a_slide_on_show_is_used_and_not_shown_twice(
 @pytest.mark.slides
 @pytest.mark.slow
 def test_a_real_slide_with_a_beating_heart(
-    window: SRastWidget,
+    open_window: Callable[[], SRastWidget],
     qtbot: Any,
     slide_path: Callable[..., Path],
     tmp_path: Path,
     record_property: Callable[[str, object], None],
 ) -> None:
+    window = open_window()
     name = "st_human_breast_her2_c4"
     store = import_slide(slide_path(name), tmp_path / "her2.zarr", image=slide_path(name, "_he.jpg"))
     slide = _open(qtbot, window, store)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from napari.qt.threading import create_worker
@@ -25,25 +25,58 @@ Steps = Callable[[Callable[[], bool]], Generator[Any, None, Any]]
 """A generator function that takes the stop token, yields steps and returns the result."""
 
 
-@dataclass(eq=False)
 class Job:
-    """A piece of work under way.
+    """A piece of work under way; nothing of it is called back once it has ended or was abandoned.
 
-    Parameters
-    ----------
-    stop
-        Set to make the work end at its next check.
-    active
-        False once the job has ended or was abandoned; nothing of it is called back after that.
+    The thread's worker outlives its work for a while, so a job that ended keeps neither its callbacks nor its input.
     """
 
-    stop: threading.Event = field(default_factory=threading.Event)
-    active: bool = True
+    def __init__(
+        self,
+        steps: Steps,
+        on_step: Callable[[Any], None],
+        on_done: Callable[[Any], None],
+        on_error: Callable[[Exception], None],
+    ) -> None:
+        self._steps: Steps | None = steps
+        self._callbacks: tuple[Callable, Callable, Callable] | None = (on_step, on_done, on_error)
+        self._stop = threading.Event()
+
+    @property
+    def active(self) -> bool:
+        """Whether the job may still call back."""
+        return self._callbacks is not None
 
     def abandon(self) -> None:
         """Ask the work to stop and let go of it at once; its thread ends at its next check."""
-        self.active = False
-        self.stop.set()
+        self._stop.set()
+        self._callbacks = None
+
+    def work(self) -> Generator[Any, None, _Outcome | None]:
+        """Do the work, in the thread."""
+        steps, self._steps = self._steps, None
+        assert steps is not None
+        try:
+            return _Outcome(value=(yield from steps(self._stop.is_set)))
+        except Cancelled:
+            return None
+        except Exception as error:  # noqa: BLE001 - whatever went wrong in the thread is told in the window
+            return _Outcome(error=error)
+
+    def step(self, value: Any) -> None:
+        """Pass a step on, in the GUI thread."""
+        if self._callbacks is not None:
+            self._callbacks[0](value)
+
+    def end(self, outcome: _Outcome | None) -> None:
+        """Pass the outcome on, in the GUI thread."""
+        callbacks, self._callbacks = self._callbacks, None
+        if callbacks is None or outcome is None:
+            return
+        if outcome.error is None:
+            callbacks[1](outcome.value)
+        else:
+            callbacks[2](outcome.error)
 
 
 @dataclass(frozen=True)
@@ -63,32 +96,11 @@ def start(
 
     A job that is stopped calls neither ``on_done`` nor ``on_error``.
     """
-    job = Job()
-
-    def work() -> Generator[Any, None, _Outcome | None]:
-        try:
-            return _Outcome(value=(yield from steps(job.stop.is_set)))
-        except Cancelled:
-            return None
-        except Exception as error:  # noqa: BLE001 - whatever went wrong in the thread is told in the window
-            return _Outcome(error=error)
-
-    def step(value: Any) -> None:
-        if job.active:
-            on_step(value)
-
-    def end(outcome: _Outcome | None) -> None:
-        if not job.active:
-            return
-        job.active = False
-        if outcome is None:
-            return
-        if outcome.error is None:
-            on_done(outcome.value)
-        else:
-            on_error(outcome.error)
-
-    create_worker(work, _connect={"yielded": step, "returned": end})
+    job = Job(steps, on_step, on_done, on_error)
+    # Functions, not the job's methods: the signals keep only functions alive.
+    create_worker(
+        job.work, _connect={"yielded": lambda value: job.step(value), "returned": lambda outcome: job.end(outcome)}
+    )
     return job
 
 

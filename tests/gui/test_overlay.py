@@ -5,11 +5,12 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import shapely
 from napari.components import ViewerModel
 
 from napari_srast.gui.layers import PALETTE, image_affine, role_of
 from napari_srast.gui.overlay import MAX_GENES, Overlay
-from napari_srast.slide import Slide, UpsampleResult
+from napari_srast.slide import Region, Slide, UpsampleResult
 
 pytestmark = pytest.mark.gui
 
@@ -123,6 +124,28 @@ def test_layers_are_added_one_at_a_time_where_there_is_a_window(
     overlay.remove()
     queue.pop()()  # too late: the result is gone
     assert len(viewer.layers) == 0
+
+
+def test_another_result_of_the_slide_takes_over_the_layers(
+    skewed_slide: Slide,
+    made: tuple[Overlay, ViewerModel, UpsampleResult, list[int]],
+    make_result: Callable[..., UpsampleResult],
+) -> None:
+    overlay, viewer, _, _ = made
+    overlay.show(["Gene0", "Gene1"])
+    overlay.set_view("std")
+    n_layers = len(viewer.layers)
+    finer = make_result(skewed_slide, Region(shapely.box(-50, -50, 250, 250)), factor=3.0)
+    overlay.replace(finer, finer.counts.tocsc())
+    assert _gene_layers(viewer) == []
+    overlay.show(["Gene1", "Gene4"])
+    assert len(viewer.layers) == n_layers
+    assert _gene_layers(viewer) == ["Gene1", "Gene4"]
+    for name in ("Gene1", "Gene4"):
+        np.testing.assert_array_equal(viewer.layers[name].data, finer.gene_image(name))
+        np.testing.assert_allclose(
+            viewer.layers[name].affine.affine_matrix, image_affine(skewed_slide.to_cs @ finer.raster.affine)
+        )
 
 
 def test_follows_the_slide_and_stays_below_the_region(

@@ -304,12 +304,14 @@ class Controller:
             self.overlay.disconnect()
 
     def _land(self, finished: Finished) -> None:
-        self._drop_result()
         self.finished = finished
         result = finished.result
-        self.overlay = Overlay(self.viewer, result, finished.columns, self.shown_changed.emit, self._later)
-        if self.slide is not None:
-            self.overlay.place(self.slide)
+        if self.overlay is None:
+            self.overlay = Overlay(self.viewer, result, finished.columns, self.shown_changed.emit, self._later)
+            if self.slide is not None:
+                self.overlay.place(self.slide)
+        else:
+            self.overlay.replace(result, finished.columns)
         for layer in self._slide_layers:
             if role_of(layer) == "spots":
                 layer.visible = False  # rings over pixels hide both

@@ -19,13 +19,17 @@ from napari_srast.slide import Slide, SlideImage, UpsampleResult, apply_affine
 __all__ = [
     "KEY",
     "PALETTE",
+    "dimmer_extent",
     "dimmer_layer",
     "gene_colormap",
+    "gene_layer_kwargs",
     "image_affine",
+    "measured_layer",
     "place_layers",
     "role_of",
     "slide_layer_data",
     "slide_title",
+    "spot_size",
     "swap_axes",
     "world_extent",
 ]
@@ -135,12 +139,7 @@ def gene_colormap(color: str) -> Colormap:
 
 def dimmer_layer(slide: Slide, result: UpsampleResult, opacity: float) -> Image:
     """Return a black sheet between histology and genes: additive colours need a dark ground, in light themes too."""
-    if slide.image is not None:
-        rows, cols = slide.image.levels[0].shape[-2:]
-        to_intrinsic = slide.image.to_intrinsic[0] @ np.diag([float(cols), float(rows), 1.0])
-    else:
-        rows, cols = result.raster.shape
-        to_intrinsic = result.raster.affine @ np.diag([float(cols), float(rows), 1.0])
+    to_intrinsic = dimmer_extent(slide, result)
     return Image(
         np.zeros((1, 1), dtype=np.uint8),
         name="SRast dimmer",
@@ -150,6 +149,15 @@ def dimmer_layer(slide: Slide, result: UpsampleResult, opacity: float) -> Image:
         blending="translucent_no_depth",
         metadata={KEY: {"role": "dimmer", "to_intrinsic": to_intrinsic}},
     )
+
+
+def dimmer_extent(slide: Slide, result: UpsampleResult) -> np.ndarray:
+    """Return the (3, 3) affine from the unit square to the histology, or to the result's pixels where there is none."""
+    if slide.image is not None:
+        rows, cols = slide.image.levels[0].shape[-2:]
+        return slide.image.to_intrinsic[0] @ np.diag([float(cols), float(rows), 1.0])
+    rows, cols = result.raster.shape
+    return result.raster.affine @ np.diag([float(cols), float(rows), 1.0])
 
 
 def gene_layer_kwargs(result: UpsampleResult) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,6 +54,9 @@ def load(source: str | Path | spatialdata.SpatialData, **elements: str | None) -
     slide = read_slide(source, **given)
     found = slide_choices(source)
     choices = Choices(spots=tuple(found.spots), tables=tuple(found.tables), images=tuple(found.images))
+    # Imports hold Python's lock for half a second at a time: better now than while the user watches a run.
+    for name in ("models.sasa", "models.checkpoint", "splitting"):
+        importlib.import_module(f"napari_srast.{name}")
     return Opened(slide=slide, source=source, choices=choices, devices=present_devices())
 
 

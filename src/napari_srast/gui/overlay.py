@@ -16,7 +16,9 @@ from napari.layers import Image, Layer, Points
 from scipy import sparse
 
 from napari_srast.gui.layers import (
+    KEY,
     PALETTE,
+    dimmer_extent,
     dimmer_layer,
     gene_colormap,
     gene_layer_kwargs,
@@ -127,13 +129,28 @@ class Overlay:
                 break
         self._changed()
 
+    def replace(self, result: UpsampleResult, columns: sparse.csc_matrix) -> None:
+        """Take on another result of the same slide and show none of it yet; the layers stay, to be filled anew."""
+        self.result, self._columns, self.view = result, columns, "after"
+        self._waiting = []
+        for slot in self._slots:
+            self._empty(slot)
+            slot.layer.metadata[KEY] = gene_layer_kwargs(result)["metadata"][KEY]
+        if self._dimmer is not None:
+            self._dimmer.metadata[KEY]["to_intrinsic"] = dimmer_extent(self._slide, result)
+        self._refresh()
+        place_layers(self._own_layers(), self._slide)
+
     def set_view(self, view: View) -> None:
         """Switch between the measured spots, the upsampled pixels and their standard deviation."""
         refill = "std" in (view, self.view) and view != self.view
         self.view = view
         if refill:
             for slot in self._slots:
-                self._fill(slot)
+                if slot.shown:
+                    self._fill(slot)
+                else:
+                    self._empty(slot)  # it holds the other kind of image
         self._refresh()
 
     def set_brightness(self, brightness: float) -> None:
@@ -201,6 +218,11 @@ class Overlay:
         regions = [i for i, other in enumerate(layers) if role_of(other) == "region"]
         layers.insert(regions[0] if regions else len(layers), layer)
         layers.selection.active = active
+
+    def _empty(self, slot: _Slot) -> None:
+        """Free a slot whose image is of no use any more; its name goes, too, or the gene's next layer gets a number."""
+        slot.shown, slot.gene = False, ""
+        slot.layer.name = "SRast unused"
 
     def _fill(self, slot: _Slot) -> None:
         image, slot.limits = self._image(slot.gene)

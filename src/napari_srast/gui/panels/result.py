@@ -33,7 +33,7 @@ __all__ = ["ResultPanel"]
 
 _MEANING: dict[View, str] = {
     "after": "counts per pixel",
-    "before": "measured counts, spread evenly over each spot's pixels",
+    "before": "measured counts per pixel of the spot",
     "std": "standard deviation of the counts per pixel",
 }
 _NO_RESULT = "Run first: there is no result yet."
@@ -89,7 +89,9 @@ class ResultPanel(QWidget):
             row.addWidget(control)
         column.addLayout(row)
         self.legend = label()
+        self.meaning = label()
         column.addWidget(self.legend)
+        column.addWidget(self.meaning)
         row = QHBoxLayout()
         self.brightness_label = QLabel("Histology")
         self.brightness = QSlider(Qt.Orientation.Horizontal)
@@ -170,13 +172,13 @@ class ResultPanel(QWidget):
             self.model.check(genes, only=True)
         self.model.set_swatches({s.gene: s.color for s in shown})
         view: View = "after" if overlay is None else overlay.view
-        meaning = _MEANING[view]
         rows = [
             f'<tr><td><span style="color:{s.color}">&#9632;</span> {escape(s.gene)}</td>'
             f'<td align="right">&nbsp; {s.limits[0]:.2g} to {s.limits[1]:.3g}</td></tr>'
             for s in shown
         ]
-        self.legend.setText(f"<table>{''.join(rows)}</table>{meaning}" if rows else "")
+        self.legend.setText(f"<table>{''.join(rows)}</table>" if rows else "")
+        self.meaning.setText(_MEANING[view] if rows else "")
 
     def _on_checked(self) -> None:
         overlay = self._controller.overlay

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import sparse
+from scipy.spatial import cKDTree
 
 from napari_srast import __version__
 from napari_srast.errors import Cancelled, SettingsError
-from napari_srast.geometry.lattice import detect_lattice
+from napari_srast.geometry.lattice import Lattice, detect_lattice
 from napari_srast.geometry.layout import Layout
 from napari_srast.geometry.raster import Raster, make_raster
 from napari_srast.slide import Progress, Region, Slide, UpsampleResult, UpsampleSettings
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Estimate", "estimate", "upsample", "upsample_steps"]
 
 MASS_TOLERANCE = 1e-6
+_HALO = 4.0  # pitches around a region that are split with it, then left out
 _SHARES = {"raster": 0.02, "align": 0.35, "calibrate": 0.25, "split": 0.38}
 _STOPS = tuple(_SHARES)
 
@@ -127,7 +129,8 @@ def upsample_steps(
     should_stop: Callable[[], bool] | None = None,
 ) -> Generator[Progress, None, UpsampleResult]:
     """Run :func:`upsample` as a generator that yields :class:`Progress` and returns the :class:`UpsampleResult`."""
-    from napari_srast.splitting import split_steps
+    from napari_srast.models.sasa import canonical_order
+    from napari_srast.splitting import Job, split_steps
 
     seconds: dict[str, float] = {}
     clock = _Clock(seconds)
@@ -137,18 +140,28 @@ def upsample_steps(
 
     # Everything below sees the spots in an order that depends on what they hold alone: the same slide with its spots
     # permuted, shifted or turned gives the same numbers.
-    from napari_srast.models.sasa import canonical_order
-
     order = canonical_order(slide.counts, slide.centers)
     counts, centers = slide.counts[order].tocsr(), slide.centers[order]
-    raster = _raster(slide, centers, None if selected is None else selected[order], settings)
-    layout = Layout.of_raster(centers, raster)
+    wanted = np.ones(len(centers), dtype=bool) if selected is None else selected[order]
+    around, lattice = _with_halo(slide, centers, wanted)
+    wide = _raster(slide, centers, around, lattice, settings)
+    inner = wanted[wide.parent]
+    raster = wide if inner.all() else wide.restrict(inner)
     clock.lap("raster")
     yield Progress("raster", 1, 1, _SHARES["raster"])
 
-    steps = split_steps(
-        counts, centers, raster.lattice, layout, columns, slide.genes, settings, should_stop=should_stop
+    job = Job(
+        counts=counts,
+        centers=centers,
+        lattice=lattice,
+        layout=Layout.of_raster(centers, wide),
+        inner=inner,
+        columns=columns,
+        genes=np.asarray(slide.genes),
+        settings=settings,
+        should_stop=should_stop,
     )
+    steps = split_steps(job)
     while True:
         try:
             stage, done, total = next(steps)
@@ -205,7 +218,18 @@ def _check_whole(slide: Slide, columns: np.ndarray, selected: np.ndarray | None,
         )
 
 
-def _raster(slide: Slide, centers: np.ndarray, selected: np.ndarray | None, settings: UpsampleSettings) -> Raster:
+def _with_halo(slide: Slide, centers: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, Lattice]:
+    """Widen a selection of spots by a few pitches, so that a region gets the whole slide's numbers."""
+    lattice = detect_lattice(centers, slide.spot_diameter)
+    if wanted.all():
+        return wanted, lattice
+    distance, _ = cKDTree(centers[wanted]).query(centers)
+    return distance <= _HALO * lattice.pitch, lattice
+
+
+def _raster(
+    slide: Slide, centers: np.ndarray, selected: np.ndarray, lattice: Lattice, settings: UpsampleSettings
+) -> Raster:
     pixel_size = None if settings.pixel_size is None else settings.pixel_size / slide.cs_scale
     return make_raster(
         centers,
@@ -215,7 +239,7 @@ def _raster(slide: Slide, centers: np.ndarray, selected: np.ndarray | None, sett
         selected=selected,
         spot_diameter=slide.spot_diameter,
         spot_shape=slide.spot_shape,
-        lattice=detect_lattice(centers, slide.spot_diameter),
+        lattice=lattice,
     )
 
 

@@ -88,6 +88,19 @@ class Raster:
         image[self.row, self.col] = np.arange(self.n_pixels)
         return image
 
+    def restrict(self, keep: np.ndarray) -> Raster:
+        """Return the raster of some of the pixels, given as a boolean mask (Q,), cropped to them."""
+        return _cropped(
+            self.row[keep],
+            self.col[keep],
+            self.parent[keep],
+            self.affine,
+            self.pixel_size,
+            self.n_spots,
+            self.lattice,
+            self.footprint,
+        )
+
     def paint(self, values: np.ndarray) -> np.ndarray:
         """Spread (Q,) values over the image, float32, NaN where no pixel has a parent."""
         image = np.full(self.shape, np.nan, dtype=np.float32)
@@ -175,6 +188,20 @@ def make_raster(
         keep &= _inside_spot(to_slide, col, row, centers[parent], lattice, spot_diameter, spot_shape)
     col, row, parent = _with_orphans(to_slide, col, row, parent, keep, chosen, centers)
 
+    return _cropped(row, col, parent, to_slide, side, len(centers), lattice, footprint)
+
+
+def _cropped(
+    row: np.ndarray,
+    col: np.ndarray,
+    parent: np.ndarray,
+    affine: np.ndarray,
+    side: float,
+    n_spots: int,
+    lattice: Lattice,
+    footprint: Footprint,
+) -> Raster:
+    """Cut the image to its pixels and put them in row-major order."""
     first_col, first_row = int(col.min()), int(row.min())
     shift = np.eye(3)
     shift[:2, 2] = first_col, first_row
@@ -185,8 +212,8 @@ def make_raster(
         parent=parent[order],
         shape=(int(row.max()) - first_row + 1, int(col.max()) - first_col + 1),
         pixel_size=side,
-        affine=to_slide @ shift,
-        n_spots=len(centers),
+        affine=affine @ shift,
+        n_spots=n_spots,
         lattice=lattice,
         footprint=footprint,
     )

@@ -84,7 +84,7 @@ def _log_normalise(score: np.ndarray, layout: Layout) -> np.ndarray:
     np.maximum.at(peak, layout.parent, score)
     shifted = score - peak[layout.parent]
     total = layout.membership @ np.exp(shifted)
-    return shifted - np.log(total)[layout.parent]
+    return shifted - np.log(np.maximum(total, 1e-300))[layout.parent]  # spots without pixels are never looked up
 
 
 def gain_per_gene(log_ratio: np.ndarray, truth: np.ndarray, layout: Layout) -> np.ndarray:

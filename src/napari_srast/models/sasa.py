@@ -15,6 +15,7 @@ Shape legend: N spots, G genes, P components, D latent width, H hidden width.
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -309,13 +310,17 @@ def _row_normalised(adjacency: sparse.csr_matrix, device: str) -> Tensor:
     """Return the adjacency with rows that sum to 1, as a torch sparse CSR tensor."""
     degree = np.maximum(np.asarray(adjacency.sum(axis=1)).ravel(), 1)
     matrix = sparse.csr_matrix(sparse.diags(1 / degree) @ adjacency, dtype=np.float32)
-    return torch.sparse_csr_tensor(
-        torch.from_numpy(matrix.indptr.astype(np.int64)),
-        torch.from_numpy(matrix.indices.astype(np.int64)),
-        torch.from_numpy(matrix.data),
-        size=matrix.shape,
-        device=device,
-    )
+    matrix.sort_indices()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+        return torch.sparse_csr_tensor(
+            torch.from_numpy(matrix.indptr.astype(np.int64)),
+            torch.from_numpy(matrix.indices.astype(np.int64)),
+            torch.from_numpy(matrix.data),
+            size=matrix.shape,
+            device=device,
+            check_invariants=True,
+        )
 
 
 def _train(

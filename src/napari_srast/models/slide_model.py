@@ -59,11 +59,18 @@ class Experts:
         return cls(layout=layout, pool=pool, geometry=geometry, interpolator=Interpolator(layout), network=network)
 
     def predict(
-        self, counts: sparse.csr_matrix, should_stop: Callable[[], bool] | None = None
+        self,
+        counts: sparse.csr_matrix,
+        should_stop: Callable[[], bool] | None = None,
+        *,
+        only: np.ndarray | None = None,
     ) -> tuple[Condition, np.ndarray]:
-        """Return the condition of fields (N, F), and the experts' log ratios (E, Q, F) in the order of the pool."""
+        """Return the condition of fields (N, F), and the experts' log ratios (E, Q, F) in the order of the pool.
+
+        The flow, which costs most, is asked about the spots in ``only`` and splits the others evenly.
+        """
         condition = condition_fields(self.layout, self.pool, self.geometry, self.interpolator, counts)
-        flow = Sampler().mean(self.network, condition, should_stop)
+        flow = Sampler().mean(self.network, condition, should_stop, only=only)
         log_k = np.log(self.layout.n_pixels_of_spot[self.layout.parent])[:, None]
         told = {name: condition.experts[i].numpy() - log_k for i, name in enumerate(EXPERTS)}
         return condition, np.stack([flow if name == "pcfm" else told[name] for name in POOL]).astype(np.float64)

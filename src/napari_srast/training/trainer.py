@@ -15,13 +15,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_srast.models.pcfm.condition import PairBatch
+from napari_srast.models.calibration import POOL, Calibration, fit_calibration, pool_ratios
+from napari_srast.models.pcfm.condition import EXPERTS, PairBatch
 from napari_srast.models.pcfm.loss import boundary_loss, endpoint_loss, pair_weight
 from napari_srast.models.pcfm.network import DiT, DiTConfig
 from napari_srast.models.pcfm.path import dirichlet_noise, interpolate
+from napari_srast.models.pcfm.sampler import Sampler
 from napari_srast.training.data import Case, studies
 
-__all__ = ["TrainerConfig", "score_cases", "train_flow"]
+__all__ = ["TrainerConfig", "case_experts", "fold_calibration", "score_cases", "train_flow"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -256,27 +258,48 @@ def _resume(
     return list(state["losses"])
 
 
-def score_cases(network: DiT, cases: Sequence[Case]) -> list[dict[str, object]]:
+def case_experts(network: DiT, case: Case) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the pool's log ratios (E, Q, F), the fields' counts (N, F) and their truth (Q, F) of a case."""
+    flow = Sampler().mean(network, case.condition)
+    log_k = np.log(case.layout.n_pixels_of_spot[case.layout.parent])[:, None]
+    told = {name: case.condition.experts[i].numpy() - log_k for i, name in enumerate(EXPERTS)}
+    logs = np.stack([flow if name == "pcfm" else told[name] for name in POOL]).astype(np.float64)
+    return logs, case.condition.counts.numpy().astype(np.float64), case.truth.numpy().astype(np.float64)
+
+
+def fold_calibration(network: DiT, cases: Sequence[Case]) -> list[Calibration]:
+    """Fit the pool to the truth of unseen cases, gently: their mean is the fleet's calibration."""
+    start = Calibration(weights=np.array([[0.6, 0.2, 0.0, 0.0], [0.2, 0.0, 0.0, 0.0]]))
+    fitted = []
+    for case in cases:
+        logs, counts, truth = case_experts(network, case)
+        fitted.append(fit_calibration(logs, counts, truth, case.layout, start))
+    return fitted
+
+
+def score_cases(network: DiT, cases: Sequence[Case], fleet: Calibration | None = None) -> list[dict[str, object]]:
     """Score the mean on cases: nats per count and within-spot correlation, beside the interpolations that it is told.
 
-    Never call it with cases that were trained on, unless to see how far training over-fitted.
+    Never call it with cases that were trained on, unless to see how far training over-fitted. ``pooled`` is the pool
+    with the given fleet's weights, which must come of other studies.
     """
-    from napari_srast.models.pcfm.condition import EXPERTS
-    from napari_srast.models.pcfm.sampler import Sampler
-
     rows: list[dict[str, object]] = []
-    for case in cases:
-        log_ratio = {"pcfm": Sampler().mean(network, case.condition)}
-        for i, name in enumerate(EXPERTS[:4]):
-            scaled = np.exp(case.condition.experts[i].numpy())
-            log_ratio[name] = np.log(case.layout.normalise(scaled))
-        truth, counts = case.truth.numpy(), case.condition.counts.numpy()
-        row: dict[str, object] = {"name": case.name, "study": case.study, "case": case.description}
+    prepared = [case_experts(network, case) for case in cases]
+    for i, (case, (logs, counts, truth)) in enumerate(zip(cases, prepared, strict=True)):
+        log_ratio = {name: _normalised(logs[e], case) for e, name in enumerate(POOL)}
+        log_ratio["bilinear"] = _normalised(case.condition.experts[EXPERTS.index("bilinear")].numpy(), case)
+        if fleet is not None:
+            log_ratio["pooled"] = pool_ratios(logs, counts, case.layout, fleet)
+        row: dict[str, object] = {"name": case.name, "study": case.study, "case": case.description, "index": i}
         for name, values in log_ratio.items():
             row[f"nats_{name}"] = _nats(values, truth, case)
             row[f"pcc_{name}"] = _within(values, truth, counts, case)
         rows.append(row)
     return rows
+
+
+def _normalised(log_ratio: np.ndarray, case: Case) -> np.ndarray:
+    return np.asarray(np.log(np.maximum(case.layout.normalise(np.exp(log_ratio)), 1e-12)))
 
 
 def _nats(log_ratio: np.ndarray, truth: np.ndarray, case: Case) -> float:

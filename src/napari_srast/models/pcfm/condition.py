@@ -41,6 +41,7 @@ PRIOR = EXPERTS.index("gp_denoised")
 _OWN = 7
 N_FEATURES = 5 * N_NEIGHBOURS + _OWN + len(EXPERTS)
 N_CONDITIONS = 8
+_SPARE = 4  # more neighbours are looked up than kept, so that ties at the last place can be broken
 _LEVEL_NEIGHBOURS = 7
 _RAW_COUNT, _DENOISED_COUNT = 0.5, 0.1  # added before a logarithm
 _CLIP = 4.0
@@ -83,7 +84,7 @@ class Geometry:
     @classmethod
     def of_layout(cls, layout: Layout, pool: FeaturePool) -> Geometry:
         """Precompute neighbours and similarities."""
-        index, distance = nearest_other_spots(layout.spots, layout.pixels, layout.parent, N_NEIGHBOURS)
+        index, distance = nearest_other_spots(layout.spots, layout.pixels, layout.parent, N_NEIGHBOURS + _SPARE)
         latent = pool.latent / np.sqrt(max(1.0, float((pool.latent**2).sum(axis=1).mean())))
         similarity = np.einsum("qmd,qd->qm", latent[index], latent[layout.parent])
         log_total = np.log1p(pool.totals)
@@ -91,6 +92,12 @@ class Geometry:
         missing = ~np.isfinite(distance)
         distance = np.where(missing, 10.0 * layout.pitch, distance)
         similarity[missing], total[missing] = 0.0, 0.0
+        # On a lattice many spots are equally far: what they hold, not where they lie, breaks the tie.
+        coarse = np.rint(distance / layout.pitch * 1e4)
+        order = np.lexsort((total, similarity, coarse), axis=1)[:, :N_NEIGHBOURS]
+        index, distance, similarity, total = (
+            np.take_along_axis(a, order, 1) for a in (index, distance, similarity, total)
+        )
 
         counts = layout.n_pixels_of_spot
         target = np.flatnonzero(counts)
@@ -99,9 +106,7 @@ class Geometry:
         slot = np.arange(counts[target].max())
         mask = slot < counts[target][:, None]
         pixel = order[np.where(mask, starts[:, None] + slot, 0)]
-        n_level = min(_LEVEL_NEIGHBOURS, layout.n_spots)
-        _, level = cKDTree(layout.spots).query(layout.spots, k=n_level)
-        level = level.reshape(layout.n_spots, n_level)
+        level = _level_neighbours(layout, log_total)
         spot_condition = np.column_stack(
             [
                 log_total - log_total[level].mean(axis=1),
@@ -262,6 +267,15 @@ def condition_fields(
         experts=_float(experts),
         field_condition=_float(field_condition),
     )
+
+
+def _level_neighbours(layout: Layout, log_total: np.ndarray) -> np.ndarray:
+    """Return the nearest spots of each spot, itself first; what they hold breaks ties."""
+    n_near = min(_LEVEL_NEIGHBOURS + _SPARE, layout.n_spots)
+    distance, index = cKDTree(layout.spots).query(layout.spots, k=n_near)
+    distance, index = distance.reshape(layout.n_spots, n_near), index.reshape(layout.n_spots, n_near)
+    order = np.lexsort((log_total[index], np.rint(distance / layout.pitch * 1e4)), axis=1)
+    return np.take_along_axis(index, order[:, :_LEVEL_NEIGHBOURS], 1)
 
 
 def _log_ratio(scaled: np.ndarray) -> np.ndarray:

@@ -20,6 +20,8 @@ from napari_srast.models.pcfm.path import dirichlet_noise, euler_step
 
 __all__ = ["Sampler", "draw_counts"]
 
+Stop = Callable[[], bool] | None
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sampler:
@@ -42,25 +44,30 @@ class Sampler:
     seed: int = 0
     batch_pairs: int = 16384
 
-    def mean(self, network: DiT, condition: Condition, should_stop: Callable[[], bool] | None = None) -> np.ndarray:
-        """Return log mean ratios of every pixel and field, float32, shape (Q, F)."""
+    def mean(
+        self, network: DiT, condition: Condition, should_stop: Stop = None, *, only: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Return log mean ratios of every pixel and field, float32, shape (Q, F).
+
+        Spots that are not in ``only`` (indices) are split evenly; None asks about all.
+        """
         out = _even(condition)
         with torch.inference_mode():
-            for target, field, batch in self._batches(network, condition, should_stop):
+            for target, field, batch in self._batches(network, condition, should_stop, only):
                 start = batch.mask / batch.mask.sum(dim=1, keepdim=True)
                 log_ratio = network(batch, start, torch.zeros(len(target), device=start.device))
                 _scatter(out, condition, target, field, log_ratio.cpu())
         return out.numpy()
 
     def samples(
-        self, network: DiT, condition: Condition, should_stop: Callable[[], bool] | None = None
+        self, network: DiT, condition: Condition, should_stop: Stop = None, *, only: np.ndarray | None = None
     ) -> Iterator[np.ndarray]:
-        """Yield ``draws`` samples of the ratios, float32, shape (Q, F) each."""
+        """Yield ``draws`` samples of the ratios, float32, shape (Q, F) each; ``only`` as for the mean."""
         for draw in range(self.draws):
             generator = torch.Generator().manual_seed(self.seed * 1_000_003 + draw)
             out = torch.exp(_even(condition))
             with torch.inference_mode():
-                for target, field, batch in self._batches(network, condition, should_stop):
+                for target, field, batch in self._batches(network, condition, should_stop, only):
                     x = dirichlet_noise(batch.mask.cpu(), generator).to(batch.mask.device)
                     for step in range(self.steps):
                         t = step / self.steps
@@ -70,12 +77,15 @@ class Sampler:
             yield out.numpy()
 
     def _batches(
-        self, network: DiT, condition: Condition, should_stop: Callable[[], bool] | None
+        self, network: DiT, condition: Condition, should_stop: Stop, only: np.ndarray | None
     ) -> Iterator[tuple[Tensor, Tensor, PairBatch]]:
         """Walk over the pairs that hold counts."""
         device = network.head.weight.device
         spots = torch.from_numpy(condition.geometry.target)
-        target, field = torch.nonzero(condition.counts[spots] > 0, as_tuple=True)
+        held = condition.counts[spots] > 0
+        if only is not None:
+            held &= torch.isin(spots, torch.from_numpy(only))[:, None]
+        target, field = torch.nonzero(held, as_tuple=True)
         for start in range(0, len(target), self.batch_pairs):
             if should_stop is not None and should_stop():
                 raise Cancelled

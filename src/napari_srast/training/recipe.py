@@ -1,0 +1,231 @@
+"""From a recipe to a checkpoint: ``napari-srast train RECIPE.toml``.
+
+A recipe names its slides with study and licence, the ranges of the pseudo-slides, the sizes and the schedule. Studies
+are split into folds: each fold's network is scored on the studies that it has not seen, and the fleet's calibration is
+fitted there; the checkpoint that is kept is trained on all of them. Every stage is written down as it ends, so that a
+run that was killed goes on where it was.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import tomllib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_srast import __version__
+from napari_srast.errors import InputError, SettingsError
+
+__all__ = ["Recipe", "read_recipe", "train_from_recipe"]
+
+Report = Callable[[str, int, int, str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A parsed recipe.
+
+    Parameters
+    ----------
+    name
+        Name of the checkpoint.
+    output
+        The .safetensors file to write; its model card lies beside it.
+    work
+        Folder for resumable states and scores.
+    sources
+        Slides to train on.
+    folds
+        Number of folds of studies that are scored unseen; 0 skips this.
+    cases, sasa, network, trainer
+        Sections of the recipe, as keywords of the dataclasses of the same name.
+    licences
+        For each slide the source and licence, for the model card.
+    seed
+        Seeds cases and training.
+    text
+        The recipe itself, kept in the checkpoint.
+    """
+
+    name: str
+    output: Path
+    work: Path
+    sources: tuple[Any, ...]
+    folds: int
+    cases: dict[str, Any]
+    sasa: dict[str, Any]
+    network: dict[str, Any]
+    trainer: dict[str, Any]
+    licences: dict[str, str]
+    seed: int
+    text: str
+
+
+def read_recipe(path: str | Path) -> Recipe:
+    """Parse a recipe.
+
+    Raises
+    ------
+    InputError
+        The file is missing, is not TOML, or lacks a section.
+    """
+    from napari_srast.training.data import SourceSlide
+
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(
+            f"There is no recipe '{path}'; name a .toml file, such as the one beside the shipped checkpoint."
+        )
+    text = path.read_text(encoding="utf-8")
+    try:
+        values = tomllib.loads(text)
+        folder = Path(os.environ.get("NAPARI_SRAST_DATA", path.parent / values["data"]))
+        sources, licences = [], {}
+        for entry in values["slides"]:
+            file = folder / entry["file"]
+            sources.append(
+                SourceSlide(
+                    name=file.stem,
+                    study=entry["study"],
+                    path=file,
+                    resolution=entry["resolution"],
+                    cases=entry.get("cases", 4),
+                )
+            )
+            licences[file.stem] = entry.get("licence", "not stated")
+        return Recipe(
+            name=values["name"],
+            output=path.parent / values["output"],
+            work=path.parent / values.get("work", f"runs/{values['name']}"),
+            sources=tuple(sources),
+            folds=values.get("folds", 3),
+            cases=_tuples(values.get("cases", {})),
+            sasa=values.get("sasa", {}),
+            network=values.get("network", {}),
+            trainer=values.get("trainer", {}),
+            licences=licences,
+            seed=values.get("seed", 0),
+            text=text,
+        )
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"The recipe '{path}' is not valid TOML ({error}); mend that line.") from error
+    except KeyError as error:
+        raise InputError(f"The recipe '{path}' lacks the entry {error}; add it as in the shipped recipe.") from error
+
+
+def _tuples(values: dict[str, Any]) -> dict[str, Any]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+
+
+def train_from_recipe(path: str | Path, *, progress: Report | None = None) -> Path:
+    """Train a checkpoint as a recipe says; resumes after an interruption.
+
+    Parameters
+    ----------
+    path
+        The recipe.
+    progress
+        Called with stage, done, total and a word on how it goes.
+
+    Returns
+    -------
+    Path
+        The checkpoint; scores lie in the work folder, the model card beside the checkpoint.
+    """
+    from napari_srast.models.calibration import Calibration, mean_calibration
+    from napari_srast.models.checkpoint import save_checkpoint
+    from napari_srast.models.devices import one_thread
+    from napari_srast.models.pcfm.network import DiTConfig
+    from napari_srast.models.sasa import SasaConfig
+    from napari_srast.training.card import write_card
+    from napari_srast.training.trainer import TrainerConfig, fold_calibration, score_cases, train_flow
+
+    recipe = read_recipe(path)
+    try:
+        sasa, network = SasaConfig(**recipe.sasa), DiTConfig(**recipe.network)
+        trainer = TrainerConfig(**{"seed": recipe.seed, **recipe.trainer})
+    except TypeError as error:
+        raise SettingsError(f"The recipe '{path}' has an entry that is not known ({error}); remove it.") from error
+    report = progress or (lambda *_: None)
+    recipe.work.mkdir(parents=True, exist_ok=True)
+    with one_thread():  # the batches are small: a second thread costs more than it gives
+        cases = _cases(recipe, sasa, report)
+        model, losses = train_flow(
+            cases,
+            trainer,
+            network,
+            state_file=recipe.work / "all.state",
+            progress=_step_report(report, "all slides"),
+        )
+        studies = sorted({c.study for c in cases})
+        unseen, networks, fitted = [], [], []
+        for fold, held in enumerate(_folds(studies, recipe.folds)):
+            part, _ = train_flow(
+                [c for c in cases if c.study not in held],
+                trainer,
+                network,
+                state_file=recipe.work / f"fold{fold}.state",
+                progress=_step_report(report, f"fold {fold}"),
+            )
+            unseen.append([c for c in cases if c.study in held])
+            networks.append(part)
+            fitted.append(fold_calibration(part, unseen[-1]))
+            report("calibrate", fold + 1, recipe.folds, f"fold {fold}")
+        scores: list[dict[str, Any]] = []
+        for fold, part in enumerate(networks):
+            others = [c for i, of_fold in enumerate(fitted) if i != fold for c in of_fold]
+            scores += score_cases(part, unseen[fold], mean_calibration(others) if others else None)
+            report("score", fold + 1, recipe.folds, f"fold {fold}")
+    everyone = [c for of_fold in fitted for c in of_fold]
+    fleet = mean_calibration(everyone) if everyone else Calibration(weights=_UNTRIED)
+    (recipe.work / "scores.json").write_text(json.dumps(scores, indent=1))
+    record = {
+        "recipe": recipe.text,
+        "version": __version__,
+        "slides": recipe.licences,
+        "final_loss": float(np.mean(losses[-200:])),
+    }
+    sha256 = save_checkpoint(recipe.output, model, sasa, fleet, record)
+    (recipe.work / "losses.json").write_text(json.dumps(losses))
+    write_card(recipe.output.with_suffix(".md"), recipe, scores, fleet, sha256)
+    return recipe.output
+
+
+_UNTRIED = np.array([[0.5, 0.25, 0.0, 0.0], [0.25, 0.0, 0.0, 0.0]])
+
+
+def _step_report(report: Report, stage: str) -> Callable[[int, int, float], None]:
+    return lambda step, steps, loss: report(stage, step, steps, f"loss {loss:.4f}")
+
+
+def _folds(studies: Sequence[str], n_folds: int) -> list[set[str]]:
+    """Deal studies out to folds."""
+    n_folds = min(n_folds, len(studies))
+    return [set(studies[i::n_folds]) for i in range(n_folds)]
+
+
+def _cases(recipe: Recipe, sasa: Any, report: Report) -> list[Any]:
+    """Make the pseudo-slides, or load those that an interrupted run of the same recipe made."""
+    from napari_srast.training.data import CaseSettings, make_cases
+
+    settings = CaseSettings(**recipe.cases)
+    cases: list[Any] = []
+    for i, source in enumerate(recipe.sources):
+        kept = recipe.work / f"{source.name}.cases"
+        if not kept.exists():
+            made = list(make_cases(source, settings, sasa, recipe.seed))
+            part = kept.with_suffix(".part")
+            part.write_bytes(pickle.dumps(made))
+            part.replace(kept)
+        # Written by this very program into its own work folder; nobody else's file is ever unpickled.
+        cases += pickle.loads(kept.read_bytes())
+        report("pseudo-slides", i + 1, len(recipe.sources), source.name)
+    if not cases:
+        raise InputError("No slide of the recipe is large enough to train on; add larger ones.")
+    return cases

@@ -1,0 +1,185 @@
+"""Path, network and sampler: closed forms, symmetry, the simplex."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy import sparse
+
+from napari_srast.geometry.lattice import detect_lattice
+from napari_srast.geometry.layout import Layout
+from napari_srast.geometry.raster import make_raster
+from napari_srast.interpolation import Interpolator
+from napari_srast.models.pcfm.condition import (
+    N_CONDITIONS,
+    N_FEATURES,
+    Condition,
+    Geometry,
+    PairBatch,
+    condition_fields,
+)
+from napari_srast.models.pcfm.loss import boundary_loss, endpoint_loss, pair_weight
+from napari_srast.models.pcfm.network import DiT, DiTConfig
+from napari_srast.models.pcfm.path import dirichlet_noise, euler_step, interpolate
+from napari_srast.models.pcfm.sampler import Sampler, draw_counts
+from napari_srast.models.sasa import SasaConfig, fit_sasa
+
+
+def lively_network() -> DiT:
+    """Return a network whose head and gates are not zero, as after training."""
+    torch.manual_seed(0)
+    network = DiT(DiTConfig(width=16, depth=2, heads=2))
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    return network.eval()
+
+
+def random_batch(b: int = 5, k: int = 6) -> PairBatch:
+    torch.manual_seed(1)
+    mask = torch.ones(b, k, dtype=torch.bool)
+    mask[0, 4:] = False
+    prior = torch.randn(b, k).masked_fill(~mask, -torch.inf)
+    tokens = torch.randn(b, k, N_FEATURES) * mask[..., None]
+    return PairBatch(tokens, torch.randn(b, N_CONDITIONS), torch.log_softmax(prior, dim=1), mask)
+
+
+@pytest.fixture(scope="module")
+def small() -> tuple[Layout, sparse.csr_matrix, Condition]:
+    rng = np.random.default_rng(0)
+    row, col = (a.ravel() for a in np.mgrid[:6, :6])
+    centers = np.column_stack([col + 0.5 * (row % 2), row * np.sqrt(3) / 2]) * 100.0
+    counts = sparse.csr_matrix(
+        rng.poisson(5.0 * np.exp(-0.5 * np.abs(col - 2))[:, None] * [1, 2, 0.1]), dtype=np.float32
+    )
+    raster = make_raster(centers, factor=2)
+    layout = Layout.of_raster(centers, raster)
+    pool = fit_sasa(counts, centers, detect_lattice(centers), config=SasaConfig(epochs=5))
+    condition = condition_fields(layout, pool, Geometry.of_layout(layout, pool), Interpolator(layout), counts)
+    return layout, counts, condition
+
+
+def test_noise_lies_on_the_simplex_of_the_mask() -> None:
+    mask = random_batch().mask
+    noise = dirichlet_noise(mask, torch.Generator().manual_seed(0))
+    assert (noise[~mask] == 0).all()
+    torch.testing.assert_close(noise.sum(dim=1), torch.ones(5))
+
+
+def test_noise_is_uniform_on_the_simplex() -> None:
+    noise = dirichlet_noise(torch.ones(20000, 4, dtype=torch.bool), torch.Generator().manual_seed(0))
+    torch.testing.assert_close(noise.mean(dim=0), torch.full((4,), 0.25), atol=5e-3, rtol=0)
+    # The variance of a coordinate of Dirichlet(1) on K = 4 is (K - 1) / (K^2 (K + 1)).
+    torch.testing.assert_close(noise.var(dim=0), torch.full((4,), 3 / 80), atol=2e-3, rtol=0)
+
+
+def test_path_ends_where_it_should_and_exact_endpoints_are_reached() -> None:
+    x_0, x_1 = torch.tensor([[0.5, 0.5]]), torch.tensor([[0.9, 0.1]])
+    torch.testing.assert_close(interpolate(x_0, x_1, torch.tensor([1.0])), x_1)
+    x = x_0
+    for step in range(5):
+        x = euler_step(x, x_1, step / 5, 1 / 5)
+        torch.testing.assert_close(x, interpolate(x_0, x_1, torch.tensor([(step + 1) / 5])))
+
+
+def test_untrained_network_is_its_prior() -> None:
+    batch = random_batch()
+    log_ratio = DiT()(batch, batch.mask / batch.mask.sum(1, keepdim=True), torch.zeros(5))
+    torch.testing.assert_close(log_ratio, batch.log_prior)
+
+
+def test_order_of_pixels_does_not_matter() -> None:
+    network, batch = lively_network(), random_batch()
+    turn = torch.tensor([3, 1, 0, 2, 5, 4])
+    x, t = torch.rand(5, 6) * batch.mask, torch.rand(5)
+    turned = PairBatch(batch.tokens[:, turn], batch.condition, batch.log_prior[:, turn], batch.mask[:, turn])
+    torch.testing.assert_close(network(batch, x, t)[:, turn], network(turned, x[:, turn], t))
+
+
+def test_padding_changes_nothing() -> None:
+    network, batch = lively_network(), random_batch()
+    alone = PairBatch(batch.tokens[:1, :4], batch.condition[:1], batch.log_prior[:1, :4], batch.mask[:1, :4])
+    x, t = torch.rand(5, 6) * batch.mask, torch.rand(5)
+    torch.testing.assert_close(network(batch, x, t)[:1, :4], network(alone, x[:1, :4], t[:1]))
+
+
+def test_state_is_not_seen_at_time_zero() -> None:
+    network, batch = lively_network(), random_batch()
+    a, b = (network(batch, torch.rand(5, 6) * batch.mask, torch.zeros(5)) for _ in range(2))
+    torch.testing.assert_close(a, b)
+
+
+def test_endpoint_loss_is_lowest_at_the_target() -> None:
+    target = torch.tensor([[0.7, 0.3, 0.0]])
+    k, weight = torch.tensor([3]), torch.tensor([1.0])
+    at_target = endpoint_loss(torch.log(target), target, k, weight)
+    even = endpoint_loss(torch.log(torch.full((1, 3), 1 / 3)), target, k, weight)
+    assert float(even) == pytest.approx(0.0, abs=1e-6)
+    assert at_target < even
+    # The gain over the even split is the KL divergence from it.
+    assert float(-at_target) == pytest.approx(0.7 * np.log(2.1) + 0.3 * np.log(0.9), rel=1e-5)
+
+
+def test_pair_weight_saturates() -> None:
+    weight = pair_weight(torch.tensor([0.0, 1.0, 1e6]))
+    torch.testing.assert_close(weight, torch.tensor([0.0, 1 / 1.1, 10.0]), rtol=1e-3, atol=0)
+
+
+def test_boundary_loss_spares_unlike_spots() -> None:
+    density, edges = torch.tensor([[0.0], [1.0], [5.0]]), torch.tensor([[0, 1], [1, 2]])
+    like, unlike = torch.tensor([1.0, 0.0]), torch.tensor([1.0, -1.0])
+    weight = torch.ones(2, 1)
+    assert float(boundary_loss(density, edges, like, weight)) == pytest.approx(1.0)
+    assert float(boundary_loss(density, edges, unlike, weight)) == pytest.approx(1.0)
+    assert float(boundary_loss(density, edges, torch.ones(2), weight)) == pytest.approx((1 + 16) / 2)
+
+
+def test_mean_and_samples_stay_on_the_simplex(small: tuple[Layout, sparse.csr_matrix, Condition]) -> None:
+    layout, _, condition = small
+    network = lively_network()
+    sampler = Sampler(steps=4, draws=3, batch_pairs=17)
+    for ratios in (np.exp(sampler.mean(network, condition)), *sampler.samples(network, condition)):
+        assert ratios.min() >= 0
+        sums = layout.membership @ ratios
+        np.testing.assert_allclose(sums[layout.n_pixels_of_spot > 0], 1.0, atol=1e-5)
+
+
+def test_samples_differ_and_repeat(small: tuple[Layout, sparse.csr_matrix, Condition]) -> None:
+    _, _, condition = small
+    network = lively_network()
+    first, second = list(Sampler(draws=2, seed=5).samples(network, condition))
+    again = next(iter(Sampler(draws=2, seed=5).samples(network, condition)))
+    assert first.tobytes() == again.tobytes()
+    assert np.abs(first - second).max() > 1e-3
+
+
+def test_condition_ignores_turns_mirrors_and_units(small: tuple[Layout, sparse.csr_matrix, Condition]) -> None:
+    layout, counts, condition = small
+    turn = 3.7 * np.array([[0.0, -1.0], [-1.0, 0.0]])
+    pool = fit_sasa(counts, layout.spots, detect_lattice(layout.spots), config=SasaConfig(epochs=5))
+    turned = Layout(
+        spots=layout.spots @ turn.T, pixels=layout.pixels @ turn.T, parent=layout.parent, pitch=layout.pitch * 3.7
+    )
+    other = condition_fields(turned, pool, Geometry.of_layout(turned, pool), Interpolator(turned), counts)
+    a, b = (np.exp(Sampler().mean(lively_network(), c)) for c in (condition, other))
+    # Not to the last digit: which of equally far spots the local kriging takes depends on rounding.
+    np.testing.assert_allclose(a, b, atol=0.01)
+
+
+def test_drawn_counts_are_whole_and_add_up(small: tuple[Layout, sparse.csr_matrix, Condition]) -> None:
+    layout, counts, _ = small
+    rng = np.random.default_rng(0)
+    ratios = layout.normalise(rng.random((layout.n_pixels, 3)))
+    drawn = draw_counts(ratios, counts.toarray(), layout, seed=1)
+    assert drawn.dtype == np.int64
+    assert drawn.min() >= 0
+    np.testing.assert_array_equal(layout.membership @ drawn, counts.toarray())
+
+
+def test_drawn_counts_follow_the_ratios() -> None:
+    layout = Layout(spots=np.zeros((1, 2)), pixels=np.zeros((3, 2)), parent=np.zeros(3, dtype=int), pitch=1.0)
+    ratios = np.tile([[0.5], [0.3], [0.2]], (1, 2000))
+    drawn = draw_counts(ratios, np.full((1, 2000), 50.0), layout, seed=0)
+    np.testing.assert_allclose(drawn.mean(axis=1) / 50, [0.5, 0.3, 0.2], atol=0.01)
+    assert drawn[0].var() == pytest.approx(50 * 0.25, rel=0.15)  # binomial

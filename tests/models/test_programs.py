@@ -1,0 +1,43 @@
+"""Programs: shares add up, planted programs are found."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import sparse
+
+from napari_srast.models.programs import Programs, fit_programs, program_panel
+
+
+def planted() -> tuple[sparse.csr_matrix, np.ndarray]:
+    rng = np.random.default_rng(0)
+    activity = rng.dirichlet([0.3] * 3, size=200) * 400
+    loading = np.zeros((3, 40))
+    for p in range(3):
+        loading[p, 13 * p : 13 * p + 13] = 1 / 13
+    return sparse.csr_matrix(rng.poisson(activity @ loading), dtype=np.float32), activity
+
+
+def test_planted_programs_are_found() -> None:
+    counts, activity = planted()
+    programs = fit_programs(counts, counts.toarray(), n_programs=3)
+    correlation = np.corrcoef(programs.fields(counts).T, activity.T)[:3, 3:]
+    assert correlation.max(axis=0).min() > 0.95
+
+
+def test_fields_keep_the_totals() -> None:
+    counts, _ = planted()
+    programs = fit_programs(counts, counts.toarray(), n_programs=5)
+    np.testing.assert_allclose(programs.fields(counts).sum(axis=1), np.asarray(counts.sum(axis=1)).ravel(), rtol=1e-6)
+
+
+def test_shares_lie_on_the_simplex_also_for_unknown_genes() -> None:
+    programs = Programs(activity=np.ones((4, 2)), loading=np.array([[1.0, 0.0, 0.0], [3.0, 0.0, 1.0]]))
+    share = programs.share(np.array([0, 1, 2]), np.array([0, 1, 2]))
+    np.testing.assert_allclose(share, [[0.25, 0.75], [0.5, 0.5], [0.0, 1.0]])
+
+
+def test_panel_takes_variable_genes() -> None:
+    counts, _ = planted()
+    panel = program_panel(counts, n_panel=39)
+    assert 39 not in panel  # a gene without counts
+    assert len(panel) == 39

@@ -72,7 +72,8 @@ def _make_slide(
     """Build a slide of ``rows`` x ``cols`` spots.
 
     The first gene grows from left to right, the second peaks in the middle, the third is zero everywhere, the others
-    are smooth waves; all are Poisson around ``depth`` counts. ``counts`` (N, G) replaces them; ``fields`` go to ``Slide``.
+    are smooth waves; all are Poisson around ``depth`` counts. ``counts`` (N, G) replaces them; ``fields`` go to
+    ``Slide``.
     """
     row, col = (a.ravel() for a in np.mgrid[:rows, :cols])
     if lattice == "hex":

@@ -269,6 +269,7 @@ def check_result(counts: sparse.csr_matrix, spot_counts: sparse.csr_matrix, rast
         (np.ones(raster.n_pixels), (raster.parent, np.arange(raster.n_pixels))), shape=(raster.n_spots, raster.n_pixels)
     )
     expected = spot_counts[raster.spots].astype(np.float64)
+    expected.eliminate_zeros()
     error = abs((membership @ counts.astype(np.float64))[raster.spots] - expected)
     size = expected.copy()
     size.data = 1 / size.data

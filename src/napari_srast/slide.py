@@ -264,8 +264,8 @@ class Region:
         """
         if self.coordinate_system not in slide.transforms:
             raise RegionError(
-                f"The region lies in coordinate system '{self.coordinate_system}', which the spots have no transformation "
-                f"to; choose one of: {', '.join(slide.transforms)}."
+                f"The region lies in coordinate system '{self.coordinate_system}', but the spots lead to "
+                f"others only; choose one of: {', '.join(slide.transforms)}."
             )
         points = apply_affine(slide.transforms[self.coordinate_system], slide.centers)
         mask = self.contains(points)

@@ -28,7 +28,7 @@ def saved(tmp_path: Path) -> Path:
 
 
 def _fleet() -> Calibration:
-    return Calibration(weights=np.array([[0.5, 0.1, 0.2, 0.0], [0.1, 0.0, 0.0, 0.3]]))
+    return Calibration(weights=np.array([[0.5, 0.1, 0.2, 0.0, 0.0], [0.1, 0.0, 0.0, 0.3, 0.0]]))
 
 
 def test_round_trip(saved: Path) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from functools import cached_property
 
 import numpy as np
-from scipy import linalg
 from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
 
@@ -21,14 +20,14 @@ __all__ = ["NOISES", "WIDTHS", "GaussianProcessGrid"]
 WIDTHS = (1.0, 1.7, 3.0, 5.0, 9.0, 16.0)  # pitches
 NOISES = (0.05, 0.15, 0.5, 1.5, 5.0, 20.0)  # of the signal's variance
 
-_WHOLE = 600  # up to so many spots the likelihood is that of the whole slide
-_PATCH = 300
+_WHOLE = 400  # up to so many spots the likelihood is that of the whole slide
+_PATCH = 200
 
 
 class GaussianProcessGrid:
     """Chooses a grid point for each field.
 
-    Above 600 spots the likelihood is that of three compact patches of 300 spots, taken at the middle and a third and
+    Above 400 spots the likelihood is that of three compact patches of 200 spots, taken at the middle and a third and
     two thirds of the way (by rank) to the rim, so that it depends on neither the order of the spots nor on chance.
     """
 
@@ -51,7 +50,9 @@ class GaussianProcessGrid:
         """Eigenvalues and eigenvectors for each width and patch."""
         distances = [cdist(self._spots[patch], self._spots[patch]) for patch in self._patches]
         return [
-            [linalg.eigh(matern32(width)(d), driver="evd", check_finite=False) for d in distances] for width in WIDTHS
+            # numpy's, not scipy's: scipy's holds Python's lock, and a window would freeze meanwhile.
+            [(found.eigenvalues, found.eigenvectors) for found in map(np.linalg.eigh, map(matern32(width), distances))]
+            for width in WIDTHS
         ]
 
     def choose(self, centred: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from napari_srast.errors import ModelError
-from napari_srast.models.calibration import Calibration, calibration_from_dict
+from napari_srast.models.calibration import POOL, Calibration, calibration_from_dict
 from napari_srast.models.pcfm.network import DiT, DiTConfig
 from napari_srast.models.sasa import SasaConfig
 
@@ -95,6 +95,9 @@ def load_checkpoint(model: str | Path = "default") -> Checkpoint:
         )
     header = _header(path)
     try:
+        calibration = calibration_from_dict(header["calibration"])
+        if calibration.experts != POOL:
+            raise ValueError("other experts")
         network = DiT(DiTConfig(**header["network"]))
         network.load_state_dict(load_file(path))
         return Checkpoint(
@@ -102,7 +105,7 @@ def load_checkpoint(model: str | Path = "default") -> Checkpoint:
             sha256=sha256,
             network=network.eval().requires_grad_(False),
             sasa=SasaConfig(**header["sasa"]),
-            calibration=calibration_from_dict(header["calibration"]),
+            calibration=calibration,
             record=header["record"],
         )
     except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:

@@ -24,7 +24,6 @@ import numpy as np
 import torch
 from scipy import sparse
 from scipy.special import gammaln
-from sklearn.decomposition import PCA
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch_geometric.nn import SimpleConv
@@ -301,9 +300,13 @@ def _components(counts: sparse.csr_matrix, totals: np.ndarray, config: SasaConfi
         return np.zeros((counts.shape[0], 0), dtype=np.float32), panel
     wide = min(2 * config.n_panel, len(expressed))
     chosen = np.sort(expressed[np.argsort(-spread[expressed], kind="stable")[:wide]])
-    pca = PCA(n_components=n_components, svd_solver="arpack", random_state=0)
-    components = pca.fit_transform(logged[:, chosen].tocsc())
-    return (components / max(components[:, 0].std(), 1e-9)).astype(np.float32), panel
+    with torch.random.fork_rng(devices=[]):
+        # Torch's, not scikit-learn's: it leaves Python's lock free, so that a window lives on meanwhile.
+        torch.manual_seed(0)
+        x = torch.from_numpy(logged[:, chosen].toarray().astype(np.float32))
+        u, s, _ = torch.pca_lowrank(x, q=min(n_components + 10, *x.shape), niter=4)
+    components = (u * s)[:, :n_components].numpy()
+    return np.ascontiguousarray(components / max(components[:, 0].std(), 1e-9)), panel
 
 
 def _row_normalised(adjacency: sparse.csr_matrix, device: str) -> Tensor:

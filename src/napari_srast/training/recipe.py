@@ -99,6 +99,8 @@ def read_recipe(path: str | Path) -> Recipe:
                 )
             )
             licences[file.stem] = entry.get("licence", "not stated")
+        if len(licences) < len(sources):
+            raise InputError(f"The recipe '{path}' names two slides with the same file name; rename one of the files.")
         return Recipe(
             name=values["name"],
             output=path.parent / values["output"],
@@ -197,7 +199,7 @@ def train_from_recipe(path: str | Path, *, progress: Report | None = None) -> Pa
     return recipe.output
 
 
-_UNTRIED = np.array([[0.5, 0.25, 0.0, 0.0], [0.25, 0.0, 0.0, 0.0]])
+_UNTRIED = np.array([[0.5, 0.25, 0.0, 0.0, 0.0], [0.25, 0.0, 0.0, 0.0, 0.0]])  # weights where no fold was scored
 
 
 def _step_report(report: Report, stage: str) -> Callable[[int, int, float], None]:
@@ -207,6 +209,8 @@ def _step_report(report: Report, stage: str) -> Callable[[int, int, float], None
 def _folds(studies: Sequence[str], n_folds: int) -> list[set[str]]:
     """Deal studies out to folds."""
     n_folds = min(n_folds, len(studies))
+    if n_folds < 2:
+        return []
     return [set(studies[i::n_folds]) for i in range(n_folds)]
 
 

@@ -6,6 +6,7 @@ Shape legend: B pairs, K pixels of a spot (padded, masked), Q pixels, F fields.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -211,7 +212,7 @@ def _scale_batch(
 
 def _schedule(step: int, config: TrainerConfig) -> float:
     rise = min(1.0, (step + 1) / config.warmup)
-    return rise * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * min(step / config.steps, 1.0))))
+    return rise * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(step / config.steps, 1.0))))
 
 
 def _save(
@@ -269,7 +270,7 @@ def case_experts(network: DiT, case: Case) -> tuple[np.ndarray, np.ndarray, np.n
 
 def fold_calibration(network: DiT, cases: Sequence[Case]) -> list[Calibration]:
     """Fit the pool to the truth of unseen cases, gently: their mean is the fleet's calibration."""
-    start = Calibration(weights=np.array([[0.6, 0.2, 0.0, 0.0], [0.2, 0.0, 0.0, 0.0]]))
+    start = Calibration(weights=np.array([[0.6, 0.2, 0.0, 0.0, 0.0], [0.2, 0.0, 0.0, 0.0, 0.0]]))
     fitted = []
     for case in cases:
         logs, counts, truth = case_experts(network, case)
@@ -287,7 +288,6 @@ def score_cases(network: DiT, cases: Sequence[Case], fleet: Calibration | None =
     prepared = [case_experts(network, case) for case in cases]
     for i, (case, (logs, counts, truth)) in enumerate(zip(cases, prepared, strict=True)):
         log_ratio = {name: _normalised(logs[e], case) for e, name in enumerate(POOL)}
-        log_ratio["bilinear"] = _normalised(case.condition.experts[EXPERTS.index("bilinear")].numpy(), case)
         if fleet is not None:
             log_ratio["pooled"] = pool_ratios(logs, counts, case.layout, fleet)
         row: dict[str, object] = {"name": case.name, "study": case.study, "case": case.description, "index": i}

@@ -53,7 +53,7 @@ the documentation. An independent implementation of the published description of
 paper's weights, and the paper's figures are not claimed for it.
 
 - File: `{recipe.output.name}`, sha256 `{sha256}`
-- Made by: `napari-srast train {recipe.name}.toml` (the recipe lies beside this card and inside the file's header)
+- Made by: `napari-srast train {recipe.name}.toml` (the recipe is in `training/recipes` and in the file's header)
 - Intended use: splitting the counts of spots of a spatial transcriptomics slide over finer pixels, for any species,
   tissue, platform and gene panel, after calibration on the slide itself.
 - Not for: diagnosis; single-cell calls; places between spots that were never measured.

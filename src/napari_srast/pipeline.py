@@ -19,6 +19,7 @@ from napari_srast.geometry.lattice import Lattice, detect_lattice
 from napari_srast.geometry.layout import Layout
 from napari_srast.geometry.raster import Raster, make_raster
 from napari_srast.slide import Progress, Region, Slide, UpsampleResult, UpsampleSettings
+from napari_srast.summary import relative_mass_error
 
 if TYPE_CHECKING:
     from napari_srast.splitting import Split
@@ -265,17 +266,7 @@ def check_result(counts: sparse.csr_matrix, spot_counts: sparse.csr_matrix, rast
     negative = int((counts.data < 0).sum())
     assert negative == 0, f"{negative} pixels are negative"
     assert np.isfinite(counts.data).all(), "a pixel is not finite"
-    membership = sparse.csr_matrix(
-        (np.ones(raster.n_pixels), (raster.parent, np.arange(raster.n_pixels))), shape=(raster.n_spots, raster.n_pixels)
-    )
-    expected = spot_counts[raster.spots].astype(np.float64)
-    expected.eliminate_zeros()
-    error = abs((membership @ counts.astype(np.float64))[raster.spots] - expected)
-    size = expected.copy()
-    size.data = 1 / size.data
-    missing = error - error.multiply(expected != 0)
-    assert abs(missing).max() == 0, "counts appeared where there were none"
-    worst = float(error.multiply(size).max()) if error.nnz else 0.0
+    worst = relative_mass_error(raster, counts, spot_counts)
     assert worst <= MASS_TOLERANCE, f"mass is off by {worst:.2g}"
     return {"max_relative_mass_error": worst, "negative_pixels": negative}
 

@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import sparse
 
 from napari_srast.slide import UpsampleResult
 
-__all__ = ["max_relative_mass_error", "summarise"]
+if TYPE_CHECKING:
+    from napari_srast.geometry.raster import Raster
+
+__all__ = ["max_relative_mass_error", "relative_mass_error", "summarise"]
 
 
-def max_relative_mass_error(result: UpsampleResult) -> float:
+def relative_mass_error(raster: Raster, counts: sparse.csr_matrix, spot_counts: sparse.csr_matrix) -> float:
     """Return the largest relative difference between a spot's count and the sum over its pixels.
 
     Infinite where a gene that was not counted in a spot has counts in its pixels.
+
+    Parameters
+    ----------
+    raster
+        The pixels and their parents.
+    counts
+        Counts of the pixels, shape (Q, G).
+    spot_counts
+        Counts of all spots that ``raster.parent`` indexes, shape (N, G).
     """
-    raster = result.raster
-    n_spots = result.slide.n_spots
-    membership = sparse.csr_matrix(
-        (np.ones(raster.n_pixels), (raster.parent, np.arange(raster.n_pixels))), shape=(n_spots, raster.n_pixels)
-    )
-    summed = (membership @ result.counts.astype(np.float64))[raster.spots]
-    columns = result.slide.gene_indices([str(gene) for gene in result.genes])
-    measured = result.slide.counts[raster.spots][:, columns].astype(np.float64)
+    summed = (raster.membership @ counts.astype(np.float64))[raster.spots]
+    measured = spot_counts[raster.spots].astype(np.float64)
     measured.eliminate_zeros()
     known = measured.copy()
     known.data[:] = 1.0
@@ -33,6 +39,12 @@ def max_relative_mass_error(result: UpsampleResult) -> float:
     measured.data = 1.0 / measured.data
     relative = abs(known - summed.multiply(measured).tocsr())
     return float(relative.max()) if relative.nnz else 0.0
+
+
+def max_relative_mass_error(result: UpsampleResult) -> float:
+    """Return the :func:`relative_mass_error` of a result against its slide."""
+    columns = result.slide.gene_indices([str(gene) for gene in result.genes])
+    return relative_mass_error(result.raster, result.counts, result.slide.counts[:, columns])
 
 
 def summarise(result: UpsampleResult) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from napari_srast.evaluation.metrics import (
     COVERAGES,
     fraction_better,
     gain_over,
-    relative_mass_error,
     score_ratios,
 )
 from napari_srast.geometry.layout import Layout
@@ -159,10 +158,6 @@ def test_mass_errors_are_seen() -> None:
     layout = pair()
     scores = score_ratios(sparse.csr_matrix([[3.0], [1.0]]), np.array([[0.75], [0.26]]), layout)
     assert scores.mass_error == pytest.approx(0.01)
-    counts = sparse.csr_matrix([[3.0, 0.0], [1.004, 0.0]])
-    assert relative_mass_error(counts, sparse.csr_matrix([[4.0, 0.0]]), layout) == pytest.approx(0.001)
-    assert relative_mass_error(sparse.csr_matrix([[0, 2.0], [4, 0]]), sparse.csr_matrix([[4.0, 0.0]]), layout) == 2
-    assert relative_mass_error(sparse.csr_matrix([[1.0, 0], [3, 0]]), sparse.csr_matrix([[4.0, 0.0]]), layout) == 0
 
 
 def test_strata_add_up_to_the_whole() -> None:

@@ -37,7 +37,7 @@ from scipy import ndimage, sparse, stats
 from napari_srast.geometry.layout import Layout
 from napari_srast.geometry.raster import Raster
 
-__all__ = ["COVERAGES", "Scores", "Stratum", "fraction_better", "gain_over", "relative_mass_error", "score_ratios"]
+__all__ = ["COVERAGES", "Scores", "Stratum", "fraction_better", "gain_over", "score_ratios"]
 
 COVERAGES = (0.5, 0.8, 0.95)
 DEPTHS = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0, np.inf)  # mean counts per spot, borders of the strata
@@ -253,23 +253,6 @@ def gain_over(scores: Scores, baseline: Scores) -> tuple[float, float]:
     difference = scores.spot_gain - baseline.spot_gain
     gained = _over(float(difference.sum()), float(scores.spot_counts.sum()))
     return gained, _error_of_ratio(difference, scores.spot_counts)
-
-
-def relative_mass_error(counts: sparse.csr_matrix, spot_counts: sparse.csr_matrix, layout: Layout) -> float:
-    """Return the largest relative deviation of pixel sums (from counts (Q, G)) from the spots' counts (N, G).
-
-    Only spots that own pixels are compared; counts where the spot has none are measured against 1.
-    """
-    owners = np.flatnonzero(layout.n_pixels_of_spot)
-    spot_counts = sparse.csr_matrix(spot_counts, dtype=np.float64)[owners]
-    sums = sparse.csr_matrix(layout.membership, dtype=np.float64)[owners] @ counts.astype(np.float64)
-    deviation = sparse.csr_matrix(abs(sums - spot_counts))
-    measure = sparse.csr_matrix(
-        (1 / spot_counts.data, spot_counts.indices, spot_counts.indptr), shape=spot_counts.shape
-    )
-    relative = deviation.multiply(measure)
-    stray = deviation - deviation.multiply(spot_counts != 0)
-    return float(max(relative.max() if relative.nnz else 0.0, stray.max() if stray.nnz else 0.0))
 
 
 class _Seams:

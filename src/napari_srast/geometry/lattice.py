@@ -96,7 +96,7 @@ def detect_lattice(centers: np.ndarray, spot_diameter: float | None = None) -> L
     else:
         first, last = indices.min(axis=0), indices.max(axis=0)
         extent = (last - first) * fitted_pitch
-        if np.abs(np.sin(fitted_angle)) * extent.max() < 0.1 * fitted_pitch:  # a tilt that moves no pixel is no tilt
+        if np.abs(np.sin(fitted_angle)) * extent.max() < 1e-3 * fitted_pitch:  # a tilt that moves no pixel is no tilt
             fitted_angle = 0.0
         axes = _basis(fitted_pitch, fitted_angle, 4)
         middle = origin + (first + last) / 2 @ axes

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from scipy import sparse
 from scipy.spatial import cKDTree
 
 from napari_srast.errors import SettingsError
@@ -82,6 +83,12 @@ class Raster:
         return np.flatnonzero(self.counts_per_spot)
 
     @cached_property
+    def membership(self) -> sparse.csr_matrix:
+        """Indicator matrix, shape (N, Q): ``membership @ counts`` adds up pixels over their spots."""
+        ones, pixels = np.ones(self.n_pixels), np.arange(self.n_pixels)
+        return sparse.csr_matrix((ones, (self.parent, pixels)), shape=(self.n_spots, self.n_pixels))
+
+    @cached_property
     def index_image(self) -> np.ndarray:
         """Image (rows, columns) of pixel indices, -1 where no pixel has a parent."""
         image = np.full(self.shape, -1, dtype=np.int64)
@@ -109,11 +116,8 @@ class Raster:
 
     def sum_to_spots(self, values: np.ndarray) -> np.ndarray:
         """Add up (Q, ...) pixel values over each spot, float64, shape (N, ...)."""
-        values = np.asarray(values)
-        flat = values.reshape(len(values), -1)
-        sums = np.stack(
-            [np.bincount(self.parent, weights=flat[:, i], minlength=self.n_spots) for i in range(flat.shape[1])], axis=1
-        )
+        values = np.asarray(values, dtype=np.float64)
+        sums = self.membership @ values.reshape(len(values), -1)
         return sums.reshape(self.n_spots, *values.shape[1:])
 
     def locate(self, points: np.ndarray) -> np.ndarray:

@@ -139,7 +139,7 @@ def test_srast_region_gives_the_numbers_of_the_whole_slide(make_slide: MakeSlide
 def test_all_genes_route_conserves_and_follows_the_planted_gradient(
     make_slide: MakeSlide, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import napari_srast.splitting as module
+    import napari_srast.splitting.srast as module
 
     monkeypatch.setattr(module, "FULL_GENES", 3)
     slide = make_slide(10, 10, 8)
@@ -147,6 +147,21 @@ def test_all_genes_route_conserves_and_follows_the_planted_gradient(
     np.testing.assert_allclose(sums(result), slide.counts.toarray(), rtol=1e-6)
     assert set(result.method) <= {"srast-programs", "uniform"}
     assert (result.method == "srast-programs").any()
+
+
+@pytest.mark.parametrize("method", ["gp", "pycnophylactic", "srast"])
+def test_tiles_give_the_numbers_of_the_whole(
+    make_slide: MakeSlide, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    from napari_srast.splitting import job
+
+    slide = make_slide(9, 9)
+    whole = upsample(slide, method=method)
+    monkeypatch.setattr(job, "TILE_PIXELS", 60)
+    tiled = upsample(slide, method=method)
+    np.testing.assert_allclose(sums(tiled), slide.counts.toarray(), rtol=1e-6)
+    np.testing.assert_array_equal(tiled.raster.parent, whole.raster.parent)
+    np.testing.assert_allclose(tiled.counts.toarray(), whole.counts.toarray(), rtol=0.01, atol=0.01)
 
 
 def test_steps_are_told_in_order_and_end_at_one(make_slide: MakeSlide) -> None:

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 __all__ = ["Estimate", "estimate", "upsample", "upsample_steps"]
 
 MASS_TOLERANCE = 1e-6
-_HALO = 4.0  # pitches around a region that are split with it, then left out
 _SHARES = {"raster": 0.02, "align": 0.35, "calibrate": 0.25, "split": 0.38}
 _STOPS = tuple(_SHARES)
 
@@ -224,8 +223,10 @@ def _with_halo(slide: Slide, centers: np.ndarray, wanted: np.ndarray) -> tuple[n
     lattice = detect_lattice(centers, slide.spot_diameter)
     if wanted.all():
         return wanted, lattice
+    from napari_srast.splitting.job import HALO
+
     distance, _ = cKDTree(centers[wanted]).query(centers)
-    return distance <= _HALO * lattice.pitch, lattice
+    return distance <= HALO * lattice.pitch, lattice
 
 
 def _raster(

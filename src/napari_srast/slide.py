@@ -44,6 +44,7 @@ __all__ = [
 Footprint = Literal["cell", "spot"]
 Mode = Literal["mean", "sample", "integer"]
 METHODS = ("srast", "uniform", "bilinear", "pycnophylactic", "gp")
+_LARGEST_PIXEL = 1e12  # in any unit; its square and that of its inverse are still numbers
 
 
 def apply_affine(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
@@ -209,20 +210,17 @@ class Region:
             raise RegionError(
                 f"A region must be a polygon or a union of polygons, not a {geometry.geom_type}; draw a closed shape."
             )
-        if not geometry.is_valid:
-            object.__setattr__(self, "geometry", _polygons(shapely.make_valid(geometry)))
+        object.__setattr__(self, "geometry", _union([geometry]))
         if self.geometry.is_empty or self.geometry.area == 0:
             raise RegionError("The region is empty; draw a shape that encloses spots.")
-        if not np.isfinite(self.geometry.bounds).all():
-            raise RegionError("The region has corners that are not finite numbers; draw it again.")
 
     @classmethod
     def from_polygons(cls, polygons: Sequence[np.ndarray], coordinate_system: str = "global") -> Region:
         """Build the union of polygons, each an (n, 2) array of (x, y) corners."""
-        shapes = [shapely.make_valid(Polygon(np.asarray(p, dtype=float))) for p in polygons if len(p) >= 3]
+        shapes = [Polygon(np.asarray(p, dtype=float)) for p in polygons if len(p) >= 3]
         if not shapes:
             raise RegionError("The region is empty; draw a shape with at least three corners.")
-        return cls(_polygons(shapely.union_all(shapes)), coordinate_system)
+        return cls(_union(shapes), coordinate_system)
 
     @classmethod
     def from_wkt(cls, text: str, coordinate_system: str = "global") -> Region:
@@ -242,7 +240,7 @@ class Region:
             geometry = shapely.from_geojson(text)
         except shapely.errors.ShapelyError as error:
             raise RegionError(f"The region is not GeoJSON ({error}); save it as a polygon feature.") from error
-        return cls(_polygons(shapely.union_all(shapely.get_parts(geometry))), coordinate_system)
+        return cls(_union(shapely.get_parts(geometry).tolist()), coordinate_system)
 
     @property
     def wkt(self) -> str:
@@ -278,9 +276,13 @@ class Region:
         return mask
 
 
-def _polygons(geometry: BaseGeometry) -> BaseGeometry:
-    """Keep the polygons of a geometry (validity repairs leave stray lines and points)."""
-    parts = [g for g in shapely.get_parts(geometry).tolist() if isinstance(g, Polygon)]
+def _union(shapes: Sequence[BaseGeometry]) -> BaseGeometry:
+    """Unite shapes, those that cross themselves mended, into polygons alone (repairs leave stray lines and points)."""
+    if not np.isfinite(shapely.get_coordinates(shapes)).all():
+        raise RegionError("The region has corners that are not finite numbers; draw it again.")
+    whole = shapes[0] if len(shapes) == 1 else shapely.union_all([shapely.make_valid(shape) for shape in shapes])
+    mended = whole if whole.is_valid else shapely.make_valid(whole)
+    parts = [g for g in shapely.get_parts(mended).tolist() if isinstance(g, Polygon)]
     return MultiPolygon(parts) if len(parts) != 1 else parts[0]
 
 
@@ -330,9 +332,10 @@ class UpsampleSettings:
             raise SettingsError(
                 f"factor is {self.factor:g}, but must be above 1 and at most 64; 2 or 4 suit most slides."
             )
-        if self.pixel_size is not None and not (np.isfinite(self.pixel_size) and self.pixel_size > 0):
+        if self.pixel_size is not None and not 1 / _LARGEST_PIXEL <= self.pixel_size <= _LARGEST_PIXEL:
             raise SettingsError(
-                f"pixel size is {self.pixel_size:g}, but must be above 0; leave it out to use the factor."
+                f"pixel size is {self.pixel_size:g}, but must lie between {1 / _LARGEST_PIXEL:g} and "
+                f"{_LARGEST_PIXEL:g}; leave it out to use the factor."
             )
         for name, value, most in (("draws", self.draws, 1000), ("steps", self.steps, 1000)):
             if value is not None and not 1 <= value <= most:

@@ -97,7 +97,7 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> No
 def _write_figures(figures: Mapping[str, Any], indent: str) -> None:
     width = max((len(str(key)) for key in figures), default=0)
     for key, value in figures.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and value:
             sys.stdout.write(f"{indent}{key}\n")
             _write_figures(value, indent + "  ")
         else:
@@ -110,7 +110,7 @@ def _text(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, list | tuple):
+        return f"{value:.0f}" if 1e4 <= abs(value) < 1e15 else f"{value:.4g}"
+    if isinstance(value, list | tuple | Mapping):
         return ", ".join(_text(item) for item in value) or "-"
     return str(value)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from napari_srast.cli.console import plain, print_figures, print_json
 from napari_srast.errors import InputError
+
+_SHOWN_GENES = 8
 
 
 def run(target: str, *, as_json: bool) -> None:
@@ -19,8 +22,19 @@ def run(target: str, *, as_json: bool) -> None:
         from napari_srast.io.slides import describe_slide
 
         figures = plain(describe_slide(path))
+        if not as_json:
+            figures = _for_people(figures)
     else:
         from napari_srast.models.checkpoint import describe_checkpoint
 
         figures = plain(describe_checkpoint(target))
     (print_json if as_json else print_figures)(figures)
+
+
+def _for_people(figures: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what a store lacks altogether, and name a few genes only."""
+    if not figures["usable"]:
+        return {key: figures[key] for key in ("path", "elements", "results", "usable", "problems", "notices")}
+    more = figures["n_genes"] - _SHOWN_GENES
+    genes = [*figures["genes"][:_SHOWN_GENES], *([f"and {more} more"] if more > 0 else [])]
+    return {**figures, "genes": genes}

@@ -14,12 +14,13 @@ if TYPE_CHECKING:
 __all__ = ["check_exists", "check_output", "parse_genes", "parse_numbers", "parse_region"]
 
 RESULT_SUFFIXES = (".zarr", ".h5ad", ".csv", ".csv.gz")
+_LONGEST_NAME = 200  # file systems take 255 bytes, and the unfinished output bears a longer name
 _HEADINGS = {"gene", "genes", "gene_name", "gene_names", "gene_symbol", "symbol", "feature"}
 
 
 def check_exists(path: Path, what: str) -> None:
     """Refuse an input that is not there, before slow imports."""
-    if not path.exists():
+    if not os.path.exists(path):  # unlike Path.exists, also where the name is longer than the system allows
         raise InputError(f"There is no {what} '{path}'; check the path.")
 
 
@@ -38,13 +39,15 @@ def check_output(path: Path, suffixes: tuple[str, ...], inputs: tuple[Path, ...]
     for source in inputs:
         if source.resolve() in target.parents:
             raise OutputError(f"The output '{path}' lies inside the input '{source}'; choose a path outside it.")
-    if path.exists() or path.is_symlink():
+    if os.path.lexists(path):
         raise OutputError(f"The output '{path}' exists already; remove it or choose another name.")
     folder = target.parent
     if not folder.is_dir():
         raise OutputError(f"The folder '{folder}' of the output does not exist; make it first.")
     if not os.access(folder, os.W_OK):
         raise OutputError(f"The folder '{folder}' cannot be written to; choose another one for the output.")
+    if len(os.fsencode(path.name)) > _LONGEST_NAME:
+        raise OutputError(f"The name of the output '{path}' is too long; keep it under {_LONGEST_NAME} bytes.")
 
 
 def parse_genes(text: str) -> list[str] | None:
@@ -80,7 +83,8 @@ def parse_region(text: str, coordinate_system: str) -> Region:
     """Return the region of a GeoJSON file or of well-known text, in a coordinate system."""
     from napari_srast.slide import Region
 
-    if "(" in text and not Path(text).exists():
+    # os.path.exists, because Path.exists raises for text that is longer than a file's name may be.
+    if ("(" in text or text.rstrip().upper().endswith("EMPTY")) and not os.path.exists(text):
         return Region.from_wkt(text, coordinate_system)
     path = Path(text)
     try:

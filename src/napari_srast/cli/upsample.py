@@ -51,7 +51,8 @@ def run(
         print_json(figures)
         return
     skill = figures.pop("skill")
-    figures["skill"] = dict(list(skill.items())[:_SHOWN_GENES])
+    shown = dict(list(skill.items())[:_SHOWN_GENES])
     if len(skill) > _SHOWN_GENES:
-        figures["skill"]["..."] = f"{len(skill) - _SHOWN_GENES} more, see --json"
+        shown["..."] = f"{len(skill) - _SHOWN_GENES} more, see --json"
+    figures["skill, nats per count over an even split"] = shown
     print_figures(figures)

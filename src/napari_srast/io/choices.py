@@ -23,6 +23,7 @@ __all__ = [
     "choose_image",
     "choose_spots",
     "result_elements",
+    "result_runs",
     "slide_choices",
 ]
 
@@ -75,6 +76,22 @@ def slide_choices(path_or_sdata: str | Path | spatialdata.SpatialData) -> SlideC
 def result_elements(store: spatialdata.SpatialData) -> set[str]:
     """Names of the elements that earlier runs wrote into the store, finished or not."""
     return {name for _, name, _ in store.gen_elements() if name.startswith(RESULT_PREFIX)}
+
+
+def result_runs(store: spatialdata.SpatialData) -> dict[str, dict[str, Any]]:
+    """Return the runs whose results an open store holds: name of the run -> its table, size, method and slide."""
+    runs = {}
+    for name, table in store.tables.items():
+        known = table.uns.get(RESULT_KEY)
+        if known is not None and "run" in known:
+            runs[str(known["run"])] = {
+                "table": name,
+                "pixels": table.n_obs,
+                "genes": table.n_vars,
+                **{key: known[key] for key in ("method", "mode", "factor") if key in known},
+                "slide": known.get("input", {}).get("path"),
+            }
+    return runs
 
 
 def table_regions(table: anndata.AnnData) -> list[str]:
@@ -139,6 +156,13 @@ def choose_spots(store: spatialdata.SpatialData, spots: str | None, table: str |
         )
     if spots is not None:
         raise InputError(f"No table annotates the spots '{spots}'; {_choice('--spots', [s for _, s in links])}")
+    runs = result_runs(store)
+    if runs and len(runs) == len(store.tables):
+        slide = next((str(run["slide"]) for run in runs.values() if run["slide"]), None)
+        raise InputError(
+            f"The store is a result of napari-srast (run {', '.join(runs)}), not a slide; open the slide that it was "
+            f"made from{f' ({slide})' if slide else ''}, or read it in Python with napari_srast.read_result."
+        )
     raise InputError(
         "No table of the store annotates its shapes or labels; link one with "
         "spatialdata's TableModel.parse(table, region=..., region_key=..., instance_key=...)."
@@ -217,4 +241,4 @@ def _spot_elements(store: spatialdata.SpatialData, without: set[str]) -> list[st
 
 def _choice(option: str, names: Sequence[str]) -> str:
     names = list(dict.fromkeys(names))
-    return f"choose one with {option}: {', '.join(names)}." if names else "the store holds none that fits."
+    return f"choose one with {option}: {', '.join(names)}." if names else f"leave {option} out."

@@ -17,6 +17,7 @@ __all__ = ["RAW_LAYERS", "as_counts", "raw_counts", "unique_names"]
 
 RAW_LAYERS = ("counts", "raw_counts", "raw")  # where tools keep counts once X is normalised
 _EXACT_FLOAT32 = 2**24
+_EXACT_FLOAT64 = 2**53
 
 
 def raw_counts(table: anndata.AnnData, name: str) -> tuple[sparse.csr_matrix, tuple[str, ...]]:
@@ -37,10 +38,13 @@ def raw_counts(table: anndata.AnnData, name: str) -> tuple[sparse.csr_matrix, tu
     except InputError as error:
         for layer in RAW_LAYERS:
             if layer in table.layers:
-                counts = as_counts(table.layers[layer], f"layer '{layer}' of table '{name}'")
+                try:
+                    counts = as_counts(table.layers[layer], f"layer '{layer}' of table '{name}'")
+                except InputError as wrong:
+                    raise InputError(f"{str(wrong).rstrip('.')}, and X holds none either; export them again.") from None
                 return counts, (f"X of table '{name}' holds no raw counts; those of its layer '{layer}' were used.",)
         raise InputError(
-            f"{error} Put the raw counts in X or in a layer named 'counts' (this table has "
+            f"{str(error).rstrip('.')}; put the raw counts in X or in a layer named 'counts' (this table has "
             f"{'the layers ' + ', '.join(map(repr, table.layers)) if table.layers else 'no layers'})."
         ) from None
 
@@ -51,7 +55,7 @@ def as_counts(values: Any, what: str) -> sparse.csr_matrix:
     Raises
     ------
     InputError
-        A value is negative, infinite, missing or not whole; the message names ``what`` and the value.
+        A value is negative, infinite, missing, not whole or above 2**53; the message names ``what`` and the value.
     """
     if values is None:
         raise InputError(f"{what} is empty.")
@@ -66,6 +70,7 @@ def as_counts(values: Any, what: str) -> sparse.csr_matrix:
         (~np.isfinite(data), "missing or infinite values, which are not counts"),
         (data < 0, "negative values, so it is scaled data and not counts"),
         (data != np.rint(data), "fractions, so it is normalised data and not counts"),
+        (data > _EXACT_FLOAT64, "values too large to be counts"),
     ):
         if wrong.any():
             raise InputError(f"{what} holds {text} (such as {data[wrong][0]:.4g}).")

@@ -13,7 +13,7 @@ from scipy import sparse
 
 from napari_srast.errors import InputError
 from napari_srast.geometry.lattice import detect_lattice
-from napari_srast.io.choices import SLIDE_KEY, SlideChoices, choose_image, choose_spots, slide_choices
+from napari_srast.io.choices import SLIDE_KEY, SlideChoices, choose_image, choose_spots, result_runs, slide_choices
 from napari_srast.io.counts import raw_counts, unique_names
 from napari_srast.io.spots import Spots, read_spots
 from napari_srast.io.store import open_store
@@ -105,6 +105,7 @@ def read_slide(
             *found.notices,
             *match_notices,
             *count_notices,
+            *_content_notices(counts, found.centers[places], table_name, spots_name),
             *gene_notices,
             *id_notices,
             *image_notices,
@@ -138,15 +139,15 @@ def _match(
     for ids, what in ((wanted, f"Table '{table_name}'"), (index, f"The spots '{spots_name}'")):
         if not ids.is_unique:
             raise InputError(
-                f"{what} names the instance {ids[ids.duplicated()][0]!r} more than once; give every spot its own id."
+                f"{what} names the instance {_first(ids[ids.duplicated()])} more than once; give every spot its own id."
             )
     places = index.get_indexer(wanted)
     if (places < 0).all():
         places = index.astype(str).get_indexer(wanted.astype(str))  # numbers in one and text in the other
     if (places < 0).all():
         raise InputError(
-            f"The ids of table '{table_name}' (such as {wanted[0]!r}) and those of the spots '{spots_name}' "
-            f"(such as {index[0]!r}) do not match; link the table again with spatialdata's TableModel.parse."
+            f"The ids of table '{table_name}' (such as {_first(wanted)}) and those of the spots '{spots_name}' "
+            f"(such as {_first(index)}) do not match; link the table again with spatialdata's TableModel.parse."
         )
     notices = []
     known = places >= 0
@@ -159,6 +160,33 @@ def _match(
             f"{len(index) - known.sum()} spots of '{spots_name}' have no row in table '{table_name}' and were left out."
         )
     return rows[known], places[known], tuple(notices)
+
+
+def _first(ids: pd.Index) -> str:
+    """Show the first of some ids as a user would write it."""
+    return repr(ids[:1].tolist()[0])
+
+
+def _content_notices(counts: sparse.csr_matrix, centers: np.ndarray, table: str, spots: str) -> tuple[str, ...]:
+    """Tell of spots that are handled, but may betray a fault further up.
+
+    Raises
+    ------
+    InputError
+        There is not one count.
+    """
+    if counts.nnz == 0:
+        raise InputError(f"Table '{table}' holds zeros only; export the slide again with its counts.")
+    notices = []
+    bare = counts.shape[0] - np.count_nonzero(np.diff(counts.indptr))
+    if bare:
+        notices.append(f"{bare} spots of table '{table}' hold no counts; their pixels stay zero.")
+    doubled = len(centers) - len(np.unique(centers, axis=0))
+    if doubled:
+        notices.append(
+            f"{doubled} spots of '{spots}' lie exactly where another one lies; they share the pixels of that place."
+        )
+    return tuple(notices)
 
 
 def _choose_system(
@@ -222,6 +250,8 @@ class SlideDescription:
         The store.
     elements
         Names of all images, labels, points, shapes and tables.
+    results
+        The runs whose results the store holds, with the table, size, method and slide of each.
     usable
         Whether the slide can be upsampled as it is.
     problems
@@ -246,6 +276,7 @@ class SlideDescription:
 
     path: str
     elements: dict[str, list[str]]
+    results: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     usable: bool = False
     problems: list[str] = dataclasses.field(default_factory=list)
     notices: list[str] = dataclasses.field(default_factory=list)
@@ -289,15 +320,19 @@ def describe_slide(path: str | Path, **choices: str | None) -> SlideDescription:
     elements: dict[str, list[str]] = {kind: [] for kind in ("images", "labels", "points", "shapes", "tables")}
     for kind, name, _ in store.gen_elements():
         elements[kind].append(name)
+    results = result_runs(store)
     try:
         slide = read_slide(store, **choices)
         lattice = detect_lattice(slide.centers, slide.spot_diameter)
     except InputError as error:
-        return SlideDescription(path=str(path), elements=elements, problems=[str(error)], notices=list(skipped))
+        return SlideDescription(
+            path=str(path), elements=elements, results=results, problems=[str(error)], notices=list(skipped)
+        )
     image = slide.image
     return SlideDescription(
         path=str(path),
         elements=elements,
+        results=results,
         usable=True,
         notices=[*skipped, *slide.notices],
         spots=slide.source.spots,

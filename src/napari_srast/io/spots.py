@@ -66,6 +66,12 @@ def _from_shapes(shapes: geopandas.GeoDataFrame, name: str) -> Spots:
     geometry = shapes.geometry.to_numpy()
     if len(shapes) == 0:
         return Spots(ids=ids, centers=np.empty((0, 2)), diameter=None, shape="circle")
+    empty = shapely.is_missing(geometry) | shapely.is_empty(geometry)
+    if empty.any():
+        raise InputError(
+            f"{empty.sum()} of the spots '{name}' are without a shape (such as {ids[empty].tolist()[0]!r}); "
+            "remove them or export the slide again."
+        )
     points = shapely.centroid(geometry)
     centers = np.column_stack([shapely.get_x(points), shapely.get_y(points)])
     notices: tuple[str, ...] = ()

@@ -55,7 +55,7 @@ def load(source: str | Path | spatialdata.SpatialData, **elements: str | None) -
     found = slide_choices(source)
     choices = Choices(spots=tuple(found.spots), tables=tuple(found.tables), images=tuple(found.images))
     # Imports hold Python's lock for half a second at a time: better now than while the user watches a run.
-    for name in ("models.sasa", "models.checkpoint", "splitting"):
+    for name in ("models.sasa", "models.checkpoint", "splitting.srast"):
         importlib.import_module(f"napari_srast.{name}")
     return Opened(slide=slide, source=source, choices=choices, devices=present_devices())
 

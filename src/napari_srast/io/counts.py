@@ -20,8 +20,10 @@ _EXACT_FLOAT32 = 2**24
 _EXACT_FLOAT64 = 2**53
 
 
-def raw_counts(table: anndata.AnnData, name: str) -> tuple[sparse.csr_matrix, tuple[str, ...]]:
-    """Return a table's raw counts, shape (N, G), and notices on where they were found.
+def raw_counts(
+    table: anndata.AnnData, name: str, rows: np.ndarray | None = None
+) -> tuple[sparse.csr_matrix, tuple[str, ...]]:
+    """Return the raw counts of a table or of some of its rows, shape (N, G), and notices on where they were found.
 
     X is taken where it holds whole numbers, else the first of the layers :data:`RAW_LAYERS` that does.
 
@@ -34,12 +36,12 @@ def raw_counts(table: anndata.AnnData, name: str) -> tuple[sparse.csr_matrix, tu
         what = "spots" if table.n_obs == 0 else "genes"
         raise InputError(f"Table '{name}' has no {what}; export the slide again with its counts.")
     try:
-        return as_counts(table.X, f"X of table '{name}'"), ()
+        return as_counts(table.X, f"X of table '{name}'", rows), ()
     except InputError as error:
         for layer in RAW_LAYERS:
             if layer in table.layers:
                 try:
-                    counts = as_counts(table.layers[layer], f"layer '{layer}' of table '{name}'")
+                    counts = as_counts(table.layers[layer], f"layer '{layer}' of table '{name}'", rows)
                 except InputError as wrong:
                     raise InputError(f"{str(wrong).rstrip('.')}, and X holds none either; export them again.") from None
                 return counts, (f"X of table '{name}' holds no raw counts; those of its layer '{layer}' were used.",)
@@ -49,8 +51,8 @@ def raw_counts(table: anndata.AnnData, name: str) -> tuple[sparse.csr_matrix, tu
         ) from None
 
 
-def as_counts(values: Any, what: str) -> sparse.csr_matrix:
-    """Return values as a CSR matrix of counts: float32, or float64 where a count would not fit it exactly.
+def as_counts(values: Any, what: str, rows: np.ndarray | None = None) -> sparse.csr_matrix:
+    """Return values, or some rows of them, as a CSR matrix of counts: float32, or float64 where a count would not fit it exactly.
 
     Raises
     ------
@@ -61,7 +63,9 @@ def as_counts(values: Any, what: str) -> sparse.csr_matrix:
         raise InputError(f"{what} is empty.")
     if hasattr(values, "compute"):
         values = values.compute()
+    _check_indices(values, what)
     matrix = sparse.csr_matrix(values)
+    matrix = matrix.copy() if rows is None else matrix[rows]
     matrix.sum_duplicates()
     data = matrix.data
     if data.dtype.kind not in "biuf":
@@ -80,14 +84,32 @@ def as_counts(values: Any, what: str) -> sparse.csr_matrix:
     return matrix
 
 
+def _check_indices(values: Any, what: str) -> None:
+    """Refuse a sparse matrix whose indices point outside it: compiled code would follow them into foreign memory."""
+    if not hasattr(values, "check_format"):
+        return
+    try:
+        values.check_format(full_check=True)
+    except ValueError as error:
+        raise InputError(f"{what} is damaged ({error}); restore the slide from a copy.") from error
+
+
 def unique_names(names: Any, what: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Return names as an object array of distinct strings, with a notice where some had to be told apart."""
+    """Return names as an object array of distinct strings, with a notice where some had to be told apart.
+
+    Raises
+    ------
+    InputError
+        Several names are empty.
+    """
     from anndata.utils import make_index_unique
 
     index = pd.Index([str(name) for name in names])
     if index.is_unique:
         return index.to_numpy(dtype=object), ()
     repeated = index[index.duplicated()].unique()
+    if "" in repeated:
+        raise InputError(f"{(index == '').sum()} {what} are empty text, so they may be lost; export the slide again.")
     shown = ", ".join(repeated[:3]) + (", ..." if len(repeated) > 3 else "")
     return make_index_unique(index).to_numpy(dtype=object), (
         f"{len(repeated)} {what} occur more than once ({shown}); a number was added to tell them apart.",

@@ -14,6 +14,7 @@ from scipy import sparse
 from napari_srast.errors import InputError
 from napari_srast.geometry.lattice import detect_lattice
 from napari_srast.io.choices import SLIDE_KEY, SlideChoices, choose_image, choose_spots, result_runs, slide_choices
+from napari_srast.io.chunks import check_chunks
 from napari_srast.io.counts import raw_counts, unique_names
 from napari_srast.io.spots import Spots, read_spots
 from napari_srast.io.store import open_store
@@ -66,12 +67,16 @@ def read_slide(
         no raw counts.
     """
     store, skipped = open_store(path_or_sdata) if isinstance(path_or_sdata, str | Path) else (path_or_sdata, ())
-    table_name, spots_name = choose_spots(store, spots, table)
+    try:
+        table_name, spots_name = choose_spots(store, spots, table)
+    except InputError as error:  # what is missing may be what could not be read
+        raise InputError("; ".join([str(error).rstrip("."), *skipped])) from None
     annotated = store.tables[table_name]
     element = store.shapes[spots_name] if spots_name in store.shapes else store.labels[spots_name]
     found = read_spots(element, spots_name)
     rows, places, match_notices = _match(annotated, table_name, found, spots_name)
-    counts, count_notices = raw_counts(annotated[rows], table_name)
+    lost_notices = check_chunks(Path(store.path), table_name) if store.path is not None else ()
+    counts, count_notices = raw_counts(annotated, table_name, rows)
     genes, gene_notices = unique_names(annotated.var_names, "gene names")
     spot_ids, id_notices = unique_names(annotated.obs_names[rows], "spot names")
 
@@ -104,6 +109,7 @@ def read_slide(
             *(str(notice) for notice in known.get("notices", ())),
             *found.notices,
             *match_notices,
+            *lost_notices,
             *count_notices,
             *_content_notices(counts, found.centers[places], table_name, spots_name),
             *gene_notices,

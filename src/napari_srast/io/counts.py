@@ -52,7 +52,9 @@ def raw_counts(
 
 
 def as_counts(values: Any, what: str, rows: np.ndarray | None = None) -> sparse.csr_matrix:
-    """Return values, or some rows of them, as a CSR matrix of counts: float32, or float64 where a count would not fit it exactly.
+    """Return values, or some rows of them, as a CSR matrix of counts.
+
+    It is float32, or float64 where a count would not fit that exactly.
 
     Raises
     ------

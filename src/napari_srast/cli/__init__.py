@@ -73,6 +73,11 @@ def _explain(error: Exception) -> tuple[int, str]:
         return 2, text
     if isinstance(error, DisplayError):
         return 1, text
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return (
+            2,
+            f"'{error.filename}' cannot be used ({error.strerror}); check the path, its rights and the free space.",
+        )
     if isinstance(error, ModuleNotFoundError) and error.name:
         extra = _EXTRA_OF_MODULE.get(error.name.partition(".")[0])
         if extra:
@@ -93,8 +98,15 @@ def _fail(status: int, sentence: str) -> int:
     return status
 
 
+def _say_nothing(*_: object) -> None:
+    """Stand in for Python's own reports of errors that nobody catches; ``main`` catches all that matter."""
+
+
 def _silence_third_parties() -> None:
     """Keep warnings and log lines of libraries off the terminal: they are nothing that a user could act on."""
     warnings.simplefilter("ignore")
     os.environ.setdefault("PYTHONWARNINGS", "ignore")  # for worker processes
     logging.disable(logging.WARNING)
+    # On a full disk h5py complains once more when its files are let go: past every handler, straight to the terminal.
+    sys.excepthook = _say_nothing
+    sys.unraisablehook = _say_nothing

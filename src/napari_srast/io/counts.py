@@ -35,11 +35,13 @@ def raw_counts(
     if table.n_obs == 0 or table.n_vars == 0:
         what = "spots" if table.n_obs == 0 else "genes"
         raise InputError(f"Table '{name}' has no {what}; export the slide again with its counts.")
+    _check_indices(table.X, f"X of table '{name}'")
     try:
         return as_counts(table.X, f"X of table '{name}'", rows), ()
     except InputError as error:
         for layer in RAW_LAYERS:
             if layer in table.layers:
+                _check_indices(table.layers[layer], f"Layer '{layer}' of table '{name}'")
                 try:
                     counts = as_counts(table.layers[layer], f"layer '{layer}' of table '{name}'", rows)
                 except InputError as wrong:
@@ -65,7 +67,6 @@ def as_counts(values: Any, what: str, rows: np.ndarray | None = None) -> sparse.
         raise InputError(f"{what} is empty.")
     if hasattr(values, "compute"):
         values = values.compute()
-    _check_indices(values, what)
     matrix = sparse.csr_matrix(values)
     matrix = matrix.copy() if rows is None else matrix[rows]
     matrix.sum_duplicates()

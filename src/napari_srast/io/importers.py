@@ -158,9 +158,18 @@ def _places(source: anndata.AnnData, key: str, src: Path) -> np.ndarray:
 def _diameter(
     centers: np.ndarray, meta: Mapping[str, Any], unit: str, stated: float | None
 ) -> tuple[float, tuple[str, ...]]:
-    known = stated or meta.get("spot_diameter") or (meta.get("spot_diameter_um") if unit == "um" else None)
-    if known:
-        return float(known), ()
+    keys = ("spot_diameter", "spot_diameter_um") if unit == "um" else ("spot_diameter",)
+    known = stated if stated is not None else next((meta[key] for key in keys if meta.get(key) is not None), None)
+    if known is not None:
+        try:
+            diameter = float(known)
+        except (TypeError, ValueError):
+            diameter = float("nan")
+        if not (np.isfinite(diameter) and diameter > 0):
+            raise InputError(
+                f"uns['meta'] states a spot diameter of {known!s}, which is no length; give it with --spot-diameter."
+            )
+        return diameter, ()
     pitch = detect_lattice(centers).pitch
     return _DISC * pitch, (
         f"The diameter of the spots is not stated; {_DISC} of their pitch, {_DISC * pitch:.4g}, was taken "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,7 +85,7 @@ def read_slide(
     image_name, image_notices = choose_image(store, image, list(transforms))
     image_systems = element_matrices(store.images[image_name], image_name) if image_name else {}
     system, system_notices = _choose_system(transforms, image_systems, coordinate_system)
-    known = annotated.uns.get(SLIDE_KEY, {})
+    known = _known(annotated)
     path = path_or_sdata if isinstance(path_or_sdata, str | Path) else store.path
     return Slide(
         counts=counts,
@@ -106,7 +107,7 @@ def read_slide(
         ),
         notices=(
             *skipped,
-            *(str(notice) for notice in known.get("notices", ())),
+            *(str(notice) for notice in np.atleast_1d(known.get("notices", ()))),
             *found.notices,
             *match_notices,
             *lost_notices,
@@ -216,11 +217,17 @@ def _choose_system(
     )
 
 
+def _known(table: anndata.AnnData) -> Mapping[str, Any]:
+    """Return what the importer wrote beside the counts; nothing where somebody else wrote there."""
+    known = table.uns.get(SLIDE_KEY)
+    return known if isinstance(known, Mapping) else {}
+
+
 def _unit(table: anndata.AnnData, labels: bool, transforms: dict[str, np.ndarray]) -> str:
     """Return the unit of the spots' own frame, where the slide says so."""
-    stated = table.uns.get(SLIDE_KEY, {}).get("unit")
-    if stated:
-        return str(stated)
+    stated = _known(table).get("unit")
+    if isinstance(stated, str) and stated:
+        return stated
     for system, matrix in transforms.items():
         if system.casefold() in _MICROMETRES and np.allclose(matrix, np.eye(3)):
             return "um"

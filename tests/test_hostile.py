@@ -1,0 +1,304 @@
+"""Hostile input through the command line: refused in one sentence, or handled and told; never a changed input."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+
+from napari_srast.cli import main
+from napari_srast.errors import RegionError
+from napari_srast.io.store import write_store
+from napari_srast.slide import Region
+
+COUNTS = np.random.default_rng(0).poisson(5, (20, 4)).astype(np.float64)
+CENTERS = np.column_stack([np.arange(20) % 5, np.arange(20) // 5]) * 100.0
+LONG_RING = ", ".join(f"{x} -50" for x in np.linspace(-50, 449, 300))
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+@pytest.fixture(autouse=True)
+def _own_logging(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep ``main`` from silencing the warnings and log lines of the tests that follow."""
+    monkeypatch.setattr("napari_srast.cli._silence_third_parties", lambda: None)
+
+
+def make(
+    path: Path, *, x: Any = COUNTS, centers: Any = CENTERS, ids: Any = None, uns: Any = None, **names: Any
+) -> Path:
+    """Write a small slide with one thing wrong."""
+    import spatialdata
+    from spatialdata.models import ShapesModel, TableModel
+
+    centers = np.asarray(centers, dtype=float)
+    n = len(centers)
+    shapes = ShapesModel.parse(centers, geometry=0, radius=50.0, index=pd.RangeIndex(n))
+    obs = pd.DataFrame(
+        {"region": pd.Categorical(["spots"] * n), "instance_id": np.arange(n) if ids is None else ids},
+        index=names.get("spots", [f"s{i}" for i in range(n)]),
+    )
+    genes = names.get("genes", [f"Gene{i}" for i in range(x.shape[1])])
+    table = anndata.AnnData(sparse.csr_matrix(x[:n]), obs=obs, var=pd.DataFrame(index=genes))
+    table = TableModel.parse(table, region="spots", region_key="region", instance_key="instance_id")
+    table.uns.update(uns or {})
+    write_store(spatialdata.SpatialData(shapes={"spots": shapes}, tables={"table": table}), path)
+    return path
+
+
+def changed(array: np.ndarray, place: Any, value: float) -> np.ndarray:
+    copy = array.copy()
+    copy[place] = value
+    return copy
+
+
+@pytest.fixture(scope="module")
+def slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make(tmp_path_factory.mktemp("hostile") / "slide.zarr")
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def upsample(
+    slide: Path, folder: Path, capsys: pytest.CaptureFixture[str], *options: str, method: str = "uniform"
+) -> tuple[int, str]:
+    """Upsample into an empty folder; return the status and all that was told, with the promises kept."""
+    before = files(slide)
+    out = folder / "out"
+    out.mkdir()
+    capsys.readouterr()
+    status = main(["upsample", str(slide), "-o", str(out / "o.csv"), "--method", method, *options])
+    told = capsys.readouterr().err
+    assert files(slide) == before
+    assert status in (0, 2), told
+    if status == 2:
+        sentences = [line for line in told.splitlines() if line.startswith("napari-srast: ")]
+        assert len(sentences) == 1
+        assert "Traceback" not in told
+        assert list(out.iterdir()) == []
+    return status, told
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        ({"x": changed(COUNTS, (3, 2), -1)}, "negative"),
+        ({"x": changed(COUNTS, (3, 2), np.nan)}, "missing or infinite"),
+        ({"x": changed(COUNTS, (3, 2), np.inf)}, "missing or infinite"),
+        ({"x": changed(COUNTS, (3, 2), 1.5)}, "fractions"),
+        ({"x": changed(COUNTS, (3, 2), 1e300)}, "too large"),
+        ({"x": np.log1p(COUNTS)}, "layer named 'counts'"),
+        ({"x": COUNTS * 0}, "zeros only"),
+        ({"x": COUNTS[:, :0]}, "no genes"),
+        ({"genes": [""] * 4}, "gene names are empty"),
+        ({"ids": np.arange(20) + 1000}, "(such as 1000)"),
+        ({"centers": changed(CENTERS, 3, np.nan)}, "without a shape"),
+        ({"centers": changed(CENTERS, 3, np.inf)}, "no finite place"),
+        ({"centers": changed(CENTERS, 3, 1e9)}, "pixels"),
+        ({"centers": CENTERS * 1e-300}, "too close together"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_unusable_slide_is_refused(
+    fault: dict[str, Any], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, told = upsample(make(tmp_path / "in.zarr", **fault), tmp_path, capsys)
+    assert status == 2
+    assert says in told
+
+
+@pytest.mark.parametrize(
+    ("oddity", "says"),
+    [
+        ({"x": changed(COUNTS, slice(2, 5), 0)}, "3 spots of table 'table' hold no counts"),
+        ({"centers": changed(CENTERS, 3, CENTERS[2])}, "1 spots of 'spots' lie exactly where another one lies"),
+        ({"genes": ["A", "A", "B", "B"]}, "2 gene names occur more than once"),
+        ({"spots": ["same"] * 20}, "1 spot names occur more than once"),
+        ({"ids": np.arange(20) + 15}, "15 rows of table 'table' have no spot"),
+        ({"genes": ["HLA/A", "../../etc/x", "日本語", 'a b\n"c']}, ""),
+        ({"uns": {"napari_srast_slide": "text"}}, ""),
+        ({"uns": {"napari_srast_slide": {"unit": np.arange(3), "notices": 7}}}, "Note: 7"),
+        ({"x": COUNTS[:, :1]}, ""),
+        ({"centers": CENTERS[:1]}, ""),
+        ({"centers": CENTERS[:2]}, ""),
+        ({"centers": np.column_stack([np.arange(20) * 100.0, np.zeros(20)])}, ""),
+        ({"centers": CENTERS + 1e9}, ""),
+    ],
+)
+def test_odd_slide_is_handled_and_told(
+    oddity: dict[str, Any], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slide = make(tmp_path / "in.zarr", **oddity)
+    status, told = upsample(slide, tmp_path, capsys)
+    assert status == 0
+    assert says in told
+    written = pd.read_csv(tmp_path / "out" / "o.csv").iloc[:, 3:].to_numpy()
+    kept = oddity.get("x", COUNTS)[: len(oddity.get("centers", CENTERS))]
+    if "ids" in oddity:
+        kept = kept[:5]
+    np.testing.assert_allclose(written.sum(axis=0), kept.sum(axis=0), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("part", "says"),
+    [
+        ("tables/table/X/data/c", "lost a part of X"),
+        ("tables/table/X/indices/c", "lost a part of X"),
+        ("tables/table/X/indptr/c", "lost a part of X"),
+        ("tables/table/var/_index/c", "gene names are empty"),
+        ("tables/table", "no table"),
+        ("shapes/spots", "neither shapes nor labels"),
+        ("shapes/spots/shapes.parquet", "'shapes/spots' of the store is damaged"),
+        ("zarr.json", "not a SpatialData store"),
+    ],
+)
+def test_store_that_lost_a_part_is_refused(
+    part: str, says: str, slide: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torn = tmp_path / "torn.zarr"
+    shutil.copytree(slide, torn)
+    shutil.rmtree(torn / part) if (torn / part).is_dir() else (torn / part).unlink()
+    status, told = upsample(torn, tmp_path, capsys)
+    assert status == 2
+    assert says in told
+
+
+@pytest.mark.parametrize("part", ["zarr.json", "tables/table/X/data/c/0", "shapes/spots/shapes.parquet"])
+@pytest.mark.parametrize("keep", [0.0, 0.5])
+def test_truncated_file_is_refused(
+    part: str, keep: float, slide: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torn = tmp_path / "torn.zarr"
+    shutil.copytree(slide, torn)
+    content = (torn / part).read_bytes()
+    (torn / part).write_bytes(content[: int(keep * len(content))])
+    assert upsample(torn, tmp_path, capsys)[0] == 2
+
+
+@pytest.mark.parametrize(("array", "at", "value"), [("indices", 0, 99), ("indices", 0, -5), ("indptr", 5, 9999)])
+def test_indices_that_leave_the_matrix_are_refused(
+    array: str, at: int, value: int, slide: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import zarr
+
+    torn = tmp_path / "torn.zarr"
+    shutil.copytree(slide, torn)
+    zarr.open_array(torn / "tables" / "table" / "X" / array, mode="r+")[at] = value
+    status, told = upsample(torn, tmp_path, capsys)
+    assert status == 2
+    assert "damaged" in told
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--region", "POLYGON EMPTY"], "region is empty"),
+        (["--region", "POLYGON ((0 0, nan 0, 1 1, 0 0))"], "not finite"),
+        (["--region", "POLYGON ((0 0, inf 0, 1 1, 0 0))"], "not finite"),
+        (["--region", "(" * 5000], "well-known text"),
+        (["--region", "x" * 5000], "cannot be read"),
+        (["--factor", "0"], "factor is 0"),
+        (["--factor", "nan"], "factor is nan"),
+        (["--factor", "1000"], "factor is 1000"),
+        (["--pixel-size", "1e-300"], "pixel size"),
+        (["--pixel-size", "1e300"], "pixel size"),
+        (["--pixel-size", "nan"], "pixel size"),
+        (["--pixel-size", "1000"], "too large"),
+        (["--pixel-size", "0.001"], "raster would have"),
+        (["--seed", "-1"], "seed is -1"),
+        (["--steps", "0"], "steps is 0"),
+        (["--genes", "gene0"], "did you mean Gene0"),
+        (["--image", "he"], "leave --image out"),
+    ],
+    ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else None,
+)
+def test_senseless_request_is_refused(
+    options: list[str], says: str, slide: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, told = upsample(slide, tmp_path, capsys, *options)
+    assert status == 2
+    assert says in told
+
+
+@pytest.mark.parametrize(
+    ("wkt", "n_pixels"),
+    [
+        (f"POLYGON (({LONG_RING}, 450 350, -50 350, -50 -50))", 80),
+        ("POLYGON ((-50 -50, 450 -50, 450 350, -50 350, -50 -50), (50 50, 250 50, 250 250, 50 250, 50 50))", 64),
+        ("POLYGON ((-50 -50, 450 350, 450 -50, -50 350, -50 -50))", 48),
+    ],
+    ids=["long text", "hole", "crosses itself"],
+)
+def test_odd_region_is_understood(
+    wkt: str, n_pixels: int, slide: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert upsample(slide, tmp_path, capsys, "--region", wkt)[0] == 0
+    assert len(pd.read_csv(tmp_path / "out" / "o.csv")) == n_pixels
+
+
+def test_shapes_that_cross_themselves_are_united() -> None:
+    bow = [[-50, -50], [450, 350], [450, -50], [-50, 350], [-50, -50]]
+    corner = [[-50, -50], [250, -50], [250, 250], [-50, -50]]
+    features = [
+        {"type": "Feature", "properties": {}, "geometry": {"type": "Polygon", "coordinates": [ring]}}
+        for ring in (bow, corner)
+    ]
+    region = Region.from_geojson(json.dumps({"type": "FeatureCollection", "features": features}))
+    assert region.geometry.is_valid
+    assert region.contains(np.array([[0.0, 100.0], [240.0, 0.0], [200.0, -40.0], [200.0, 340.0]])).tolist() == [
+        True,
+        True,
+        True,
+        False,
+    ]
+    with pytest.raises(RegionError, match="not finite"):
+        Region.from_polygons([np.array([[0, 0], [np.nan, 0], [1, 1]])])
+
+
+@pytest.mark.parametrize("name", ["x" * 240 + ".csv", "x" * 300 + ".csv"])
+def test_name_that_no_file_can_have_is_refused(
+    name: str, slide: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["upsample", str(slide), "-o", str(tmp_path / name)]) == 2
+    assert "too long" in capsys.readouterr().err
+    assert main(["upsample", str(tmp_path / name), "-o", str(tmp_path / "o.csv")]) == 2
+    assert "There is no slide" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("diameter", ["big", -4.0, np.nan, np.arange(3)], ids=["text", "negative", "nan", "list"])
+def test_senseless_diameter_of_a_table_is_refused(
+    diameter: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = anndata.AnnData(COUNTS, obsm={"spatial": CENTERS}, uns={"meta": {"spot_diameter": diameter}})
+    table.write_h5ad(tmp_path / "in.h5ad")
+    assert main(["import", str(tmp_path / "in.h5ad"), "-o", str(tmp_path / "o.zarr")]) == 2
+    assert "spot diameter" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["in.h5ad"]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGINT") or os.name == "nt", reason="needs the signals of POSIX")
+def test_interrupt_in_the_middle_leaves_nothing(slide: Path, tmp_path: Path) -> None:
+    words = ["-m", "napari_srast", "upsample", str(slide), "-o", str(tmp_path / "o.zarr"), "--factor", "60"]
+    run = subprocess.Popen([sys.executable, *words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    assert run.stderr is not None
+    assert "pixels" in run.stderr.readline()  # the estimate: the run begins
+    time.sleep(0.2)
+    run.send_signal(signal.SIGINT)
+    told = run.communicate(timeout=60)[1]
+    assert run.returncode == 1
+    assert told.splitlines() == ["napari-srast: Stopped; nothing was written."]
+    assert list(tmp_path.iterdir()) == []

@@ -14,6 +14,7 @@ from napari_srast.gui.layers import (
     dimmer_layer,
     gene_layer_kwargs,
     image_affine,
+    measured_layer,
     place_layers,
     role_of,
     slide_layer_data,
@@ -97,6 +98,28 @@ def test_spots_are_drawn_as_large_as_they_were_measured(make_slide: Callable[...
     np.testing.assert_allclose(hexagonal.size, 55.0)
     unknown = Layer.create(*slide_layer_data(make_slide(spot_diameter=None))[-1])
     assert 20 < float(np.unique(unknown.size)[0]) < 80
+
+
+@pytest.mark.parametrize("make", [lambda slide: Layer.create(*slide_layer_data(slide)[-1]), measured_layer])
+def test_spots_keep_their_size_in_every_coordinate_system(
+    make: Callable[[Slide], Points], make_slide: Callable[..., Slide]
+) -> None:
+    pixels = np.array([[0.0, -0.25, 30.0], [0.25, 0.0, -7.0], [0.0, 0.0, 1.0]])
+    slide = make_slide(lattice="hex", pitch=100.0, transforms={"global": np.eye(3), "px": pixels})
+    layer = make(slide)
+    for name, drawn in (("px", 55.0 / 4), ("global", 55.0)):
+        moved = dataclasses.replace(slide, coordinate_system=name)
+        for placed in (layer, make(moved)):
+            place_layers([placed], moved)
+            # napari draws a point as large as its size times the last scale, whatever the affine
+            np.testing.assert_allclose(placed.size * placed.scale[-1], drawn)
+            world = np.array([placed.data_to_world(point) for point in placed.data])
+            np.testing.assert_allclose(world[:, ::-1], apply_affine(moved.to_cs, slide.centers), atol=1e-9)
+
+
+def test_spots_without_histology_below_stand_out(make_slide: Callable[..., Slide], skewed_slide: Slide) -> None:
+    alone, above = (Layer.create(*slide_layer_data(slide)[-1]) for slide in (make_slide(), skewed_slide))
+    assert alone.face_color[0, 3] > 2 * above.face_color[0, 3]
 
 
 def test_layers_follow_the_coordinate_system(skewed_slide: Slide, make_result: Callable[..., UpsampleResult]) -> None:

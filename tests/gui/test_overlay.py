@@ -9,7 +9,7 @@ import shapely
 from napari.components import ViewerModel
 
 from napari_srast.gui.layers import PALETTE, image_affine, role_of
-from napari_srast.gui.overlay import MAX_GENES, Overlay
+from napari_srast.gui.overlay import MAX_GENES, Overlay, first_genes
 from napari_srast.slide import Region, Slide, UpsampleResult
 
 pytestmark = pytest.mark.gui
@@ -59,6 +59,27 @@ def test_no_more_than_six(made: tuple[Overlay, ViewerModel, UpsampleResult, list
     with pytest.raises(ValueError, match="at most 6"):
         overlay.show(list(result.genes[: MAX_GENES + 1]))
     assert len(_gene_layers(viewer)) == MAX_GENES
+
+
+def test_genes_together_do_not_wash_each_other_out(
+    made: tuple[Overlay, ViewerModel, UpsampleResult, list[int]],
+) -> None:
+    overlay, viewer, result, _ = made
+    overlay.show(list(result.genes[:1]))
+    assert viewer.layers["Gene0"].opacity == 1
+    overlay.show(list(result.genes[:4]))
+    assert {viewer.layers[str(gene)].opacity for gene in result.genes[:4]} == {0.5}
+
+
+def test_what_is_shown_first_is_no_gene_of_a_few_lucky_counts(
+    skewed_slide: Slide, make_result: Callable[..., UpsampleResult]
+) -> None:
+    result = make_result(skewed_slide)
+    counts = result.counts.tolil()
+    counts[1:, 8] = 0
+    skill = np.array([0.01, 0.03, np.nan, 0.02, -0.5, 0.0, 0.0, 0.0, 0.9])
+    result = dataclasses.replace(result, counts=counts.tocsr(), skill=skill)
+    assert set(first_genes(result)) == {"Gene0", "Gene1", "Gene3"}
 
 
 def test_before_shows_measured_counts_on_the_scale_of_after(

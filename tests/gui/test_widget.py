@@ -316,6 +316,10 @@ def test_cancel_errors_and_stale_runs(
         corner = np.array(gene.data_to_world((-0.5, -0.5)))[::-1]
         affine = skewed_slide.transforms[system] @ kept.raster.affine
         np.testing.assert_allclose(corner, affine[:2, 2], atol=1e-3)
+        in_micrometres = controller.slide.cs_scale == 1
+        assert window.settings_panel.pixel_size.suffix() == (" um" if in_micrometres else "")
+    window.result_panel.hide_all.click()
+    assert "No gene is on show" in window.result_panel.meaning.text()
 
 
 def test_every_control_has_a_tooltip_and_every_tooltip_a_control(open_window: Callable[[], SRastWidget]) -> None:

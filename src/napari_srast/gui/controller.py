@@ -23,7 +23,7 @@ from napari_srast.errors import RegionError, SrastError
 from napari_srast.gui import opening, workers
 from napari_srast.gui.layers import KEY, place_layers, role_of, slide_layer_data, slide_title, world_extent
 from napari_srast.gui.opening import Opened, Shown
-from napari_srast.gui.overlay import MAX_GENES, Overlay
+from napari_srast.gui.overlay import Overlay, first_genes
 from napari_srast.gui.regions import RegionLayer, Tool
 from napari_srast.gui.trust import Trust, measure_trust
 from napari_srast.slide import Progress, Region, Slide, UpsampleResult, UpsampleSettings
@@ -317,7 +317,7 @@ class Controller:
                 layer.visible = False  # rings over pixels hide both
         self._set_phase(Phase.READY)
         self.result_changed.emit()
-        self.show_genes(_first_genes(result))
+        self.show_genes(first_genes(result))
         self.said.emit(f"Done: {result.n_pixels:,} pixels, {len(result.genes):,} genes.")
 
     def show_genes(self, genes: Sequence[str]) -> None:
@@ -389,12 +389,3 @@ def _once(function: Callable[[], Any]) -> workers.Steps:
 def _slide_of(layer: Layer) -> Slide | None:
     mark = layer.metadata.get(KEY)
     return mark.get("slide") if isinstance(mark, dict) else None
-
-
-def _first_genes(result: UpsampleResult) -> list[str]:
-    """Return what to show first: all genes if they are few, else the three of the best skill."""
-    genes = [str(g) for g in result.genes]
-    if len(genes) <= MAX_GENES:
-        return genes
-    order = np.argsort(-np.nan_to_num(result.skill, nan=-np.inf), kind="stable")
-    return [genes[i] for i in order[:3]]

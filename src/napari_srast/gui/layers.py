@@ -99,15 +99,21 @@ def _histology(slide: Slide, image: SlideImage) -> list[tuple[Any, dict[str, Any
 def _spots(slide: Slide) -> tuple[Any, dict[str, Any], str]:
     kwargs = {
         "name": f"{slide_title(slide)} spots",
-        "affine": swap_axes(slide.to_cs),
+        **_points_placing(slide),
         "size": spot_size(slide),
         "symbol": "square" if slide.spot_shape == "square" else "disc",
-        "face_color": [1.0, 1.0, 1.0, 0.12],
-        "border_color": "#2f6db5",
-        "border_width": 0.05,
+        "face_color": [1.0, 1.0, 1.0, 0.5 if slide.image is None else 0.12],
+        "border_color": "#00a5e0",  # neither haematoxylin nor eosin nor bare glass
+        "border_width": 0.08,
         "metadata": {KEY: {"role": "spots", "slide": slide}},
     }
     return slide.centers[:, ::-1], kwargs, "points"
+
+
+def _points_placing(slide: Slide) -> dict[str, Any]:
+    """Place points: napari sizes them by the scale of their layer alone, so the affine must not hold any."""
+    scale = slide.cs_scale
+    return {"scale": (scale, scale), "affine": swap_axes(slide.to_cs @ np.diag([1 / scale, 1 / scale, 1.0]))}
 
 
 def spot_size(slide: Slide) -> float:
@@ -127,7 +133,8 @@ def place_layers(layers: list[Layer], slide: Slide) -> None:
         if "to_intrinsic" in mark:
             layer.affine = image_affine(slide.to_cs @ mark["to_intrinsic"])
         elif mark.get("role") in ("spots", "measured"):
-            layer.affine = swap_axes(slide.to_cs)
+            for name, value in _points_placing(slide).items():
+                setattr(layer, name, value)
         if "slide" in mark:
             mark["slide"] = slide
 
@@ -174,7 +181,7 @@ def measured_layer(slide: Slide) -> Points:
     return Points(
         slide.centers[:, ::-1],
         name="SRast measured spots",
-        affine=swap_axes(slide.to_cs),
+        **_points_placing(slide),
         size=spot_size(slide),
         symbol="square" if slide.spot_shape == "square" else "disc",
         face_color="black",

@@ -28,7 +28,7 @@ from napari_srast.gui.layers import (
 )
 from napari_srast.slide import Slide, UpsampleResult
 
-__all__ = ["MAX_GENES", "Overlay", "Shown", "View"]
+__all__ = ["MAX_GENES", "Overlay", "Shown", "View", "first_genes"]
 
 MAX_GENES = len(PALETTE)
 View = Literal["before", "after", "std"]
@@ -183,7 +183,7 @@ class Overlay:
     @property
     def _strength(self) -> float:
         """Opacity of each gene: the more are added up, the less of each, or all end in white."""
-        return float(max(len(self.shown), 1) ** -0.35)
+        return float(max(len(self.shown), 1) ** -0.5)
 
     def _own_layers(self) -> list[Layer]:
         return [layer for layer in (self._dimmer, self._measured, *(s.layer for s in self._slots)) if layer is not None]
@@ -282,3 +282,16 @@ class Overlay:
         if self._measured not in layers:
             self._measured = None
         self._changed()
+
+
+def first_genes(result: UpsampleResult) -> list[str]:
+    """Return what to show first: all genes if they are few, else the three whose maps gain the most in all.
+
+    Skill is per count, and is highest by chance in genes with a handful of counts.
+    """
+    genes = [str(g) for g in result.genes]
+    if len(genes) <= MAX_GENES:
+        return genes
+    gained = np.nan_to_num(result.skill, nan=0.0) * np.asarray(result.counts.sum(axis=0)).ravel()
+    order = np.argsort(-gained, kind="stable")
+    return [genes[i] for i in order[:3]]

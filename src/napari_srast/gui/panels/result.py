@@ -178,7 +178,8 @@ class ResultPanel(QWidget):
             for s in shown
         ]
         self.legend.setText(f"<table>{''.join(rows)}</table>" if rows else "")
-        self.meaning.setText(_MEANING[view] if rows else "")
+        nothing = "" if overlay is None or overlay.genes else "No gene is on show: tick up to six above."
+        self.meaning.setText(_MEANING[view] if rows else nothing)
 
     def _on_checked(self) -> None:
         overlay = self._controller.overlay

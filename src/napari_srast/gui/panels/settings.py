@@ -97,6 +97,7 @@ class SettingsPanel(QWidget):
             spin.valueChanged.connect(self._on_change)
         self.model.textChanged.connect(self._on_change)
         controller.slide_changed.connect(self.refresh)
+        controller.coordinate_system_changed.connect(self.refresh)  # a pixel's side is given in its units
         defaults = get_plugin_settings("napari-srast").defaults
         self.factor.setValue(defaults.factor)
         self._preferred_device = str(defaults.device)

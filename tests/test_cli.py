@@ -214,6 +214,18 @@ def test_info_tells_what_a_slide_holds(store: Path, capsys: pytest.CaptureFixtur
     assert "square" in capsys.readouterr().out
 
 
+def test_info_of_a_result_says_that_it_is_one(store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "fine.zarr"
+    assert main(["upsample", str(store), "-o", str(out), "--method", "uniform", "--genes", "Gene0"]) == 0
+    assert "nats per count" in capsys.readouterr().out
+    assert main(["info", str(out)]) == 0
+    text = capsys.readouterr().out
+    assert "is a result of napari-srast" in text
+    assert str(store) in text
+    assert "n_spots" not in text
+    assert "is a result of napari-srast" in _refuse(capsys, ["upsample", str(out), "-o", str(tmp_path / "x.zarr")])
+
+
 def test_mass_error_sees_what_is_lost_and_what_is_made_up(make_slide: Callable[..., Slide]) -> None:
     slide = make_slide(rows=4, cols=4)
     result = pipeline.upsample(slide, settings=UpsampleSettings(method="uniform"))

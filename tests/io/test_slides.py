@@ -10,6 +10,7 @@ from spatialdata.transformations import Affine, Identity, Scale, Sequence, Trans
 
 from napari_srast.errors import InputError
 from napari_srast.geometry.lattice import detect_lattice
+from napari_srast.io.results import write_result
 from napari_srast.io.slides import describe_slide, read_slide, slide_choices
 from napari_srast.io.store import write_store
 from napari_srast.slide import apply_affine
@@ -291,3 +292,23 @@ def test_description_of_an_unusable_slide_says_why(make_slide, make_store, tmp_p
     assert len(told.problems) == 1
     assert "raw counts" in told.problems[0]
     assert told.elements["tables"] == ["table"]
+
+
+def test_description_of_a_result_names_its_run_and_where_to_look(make_slide, make_store, make_result, tmp_path):
+    made = make_slide(3, 3)
+    path = tmp_path / "slide.zarr"
+    write_store(make_store(made), path)
+    assert describe_slide(path).results == {}
+    result = make_result(read_slide(path))
+    told = describe_slide(write_result(result, tmp_path / "out.zarr"))
+    assert not told.usable
+    assert len(told.problems) == 1
+    assert str(path) in told.problems[0]
+    assert "read_result" in told.problems[0]
+    known = told.results[result.run]
+    assert (known["pixels"], known["genes"], known["slide"]) == (result.n_pixels, len(result.genes), str(path))
+    write_result(result, path, into_slide=True)
+    told = describe_slide(path)
+    assert told.usable
+    assert list(told.results) == [result.run]
+    json.dumps(told.to_dict())

@@ -88,7 +88,7 @@ def result_runs(store: spatialdata.SpatialData) -> dict[str, dict[str, Any]]:
                 "table": name,
                 "pixels": table.n_obs,
                 "genes": table.n_vars,
-                **{key: known[key] for key in ("method", "mode", "factor") if key in known},
+                **{key: known[key] for key in ("method", "mode", "pixel_side", "unit") if key in known},
                 "slide": known.get("input", {}).get("path"),
             }
     return runs

@@ -63,6 +63,10 @@ def test_other_format_version_is_refused(saved: Path, tmp_path: Path) -> None:
     save_file({"a": torch.zeros(1)}, other, metadata={"napari_srast": json.dumps({"format": 99})})
     with pytest.raises(ModelError, match="format 99"):
         load_checkpoint(other)
+    for damaged in ("{", "3"):
+        save_file({"a": torch.zeros(1)}, other, metadata={"napari_srast": damaged})
+        with pytest.raises(ModelError, match="header"):
+            load_checkpoint(other)
     save_file({"a": torch.zeros(1)}, other)
     with pytest.raises(ModelError, match="not a napari-srast model"):
         load_checkpoint(other)
@@ -71,6 +75,15 @@ def test_other_format_version_is_refused(saved: Path, tmp_path: Path) -> None:
     save_file({"a": torch.zeros(1)}, other, metadata={"napari_srast": json.dumps(kept)})
     with pytest.raises(ModelError, match="does not fit"):
         load_checkpoint(other)
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    network = DiT(DiTConfig(width=8, heads=2, depth=1))
+    with torch.no_grad():
+        network.head.bias.fill_(torch.nan)
+    save_checkpoint(tmp_path / "nan.safetensors", network, SasaConfig(), _fleet(), {})
+    with pytest.raises(ModelError, match="does not fit"):
+        load_checkpoint(tmp_path / "nan.safetensors")
 
 
 def test_unknown_name_offers_the_shipped_ones() -> None:

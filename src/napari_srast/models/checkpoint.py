@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
@@ -100,6 +101,8 @@ def load_checkpoint(model: str | Path = "default") -> Checkpoint:
             raise ValueError("other experts")
         network = DiT(DiTConfig(**header["network"]))
         network.load_state_dict(load_file(path))
+        if not all(bool(torch.isfinite(weight).all()) for weight in network.state_dict().values()):
+            raise ValueError("weights that are not finite")
         return Checkpoint(
             name=path.stem,
             sha256=sha256,
@@ -115,9 +118,10 @@ def load_checkpoint(model: str | Path = "default") -> Checkpoint:
 
 
 def describe_checkpoint(model: str | Path) -> dict[str, Any]:
-    """Return what a checkpoint holds, as plain values, for ``napari-srast info``."""
+    """Return what a checkpoint holds, as plain values, for ``napari-srast info``; refuses what could not be used."""
     path = _find(model)
     header = _header(path)
+    load_checkpoint(model)
     return {"name": path.stem, "file_bytes": path.stat().st_size, "sha256": _sha256(path), **header}
 
 
@@ -149,13 +153,16 @@ def _header(path: Path) -> dict[str, Any]:
         raise ModelError(
             f"The file '{path.name}' is not a napari-srast model; use a checkpoint made by 'napari-srast train'."
         )
-    header = json.loads(text)
+    try:
+        header = dict(json.loads(text))
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"The header of model file '{path.name}' is damaged; fetch the file again.") from error
     if header.get("format") != FORMAT:
         raise ModelError(
             f"The model file '{path.name}' has format {header.get('format')}, but this version reads format {FORMAT}; "
             "use a checkpoint made for it."
         )
-    return dict(header)
+    return header
 
 
 def _sha256(path: Path) -> str:

@@ -74,6 +74,11 @@ class SasaConfig:
     batch_spots: int = 512
     batch_edges: int = 20_000
 
+    def __post_init__(self) -> None:
+        for name in self.__dataclass_fields__:
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be above 0")
+
 
 class _DualConv(nn.Module):
     """One layer of message passing on both topologies, fused by a gate, with a residual path."""

@@ -82,7 +82,10 @@ def read_recipe(path: str | Path) -> Recipe:
         raise InputError(
             f"There is no recipe '{path}'; name a .toml file, such as the one beside the shipped checkpoint."
         )
-    text = path.read_text(encoding="utf-8")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"The recipe '{path}' is not UTF-8 text; save it as such.") from error
     try:
         values = tomllib.loads(text)
         folder = Path(os.environ.get("NAPARI_SRAST_DATA", path.parent / values["data"]))
@@ -152,8 +155,8 @@ def train_from_recipe(path: str | Path, *, progress: Report | None = None) -> Pa
     try:
         sasa, network = SasaConfig(**recipe.sasa), DiTConfig(**recipe.network)
         trainer = TrainerConfig(**{"seed": recipe.seed, **recipe.trainer})
-    except TypeError as error:
-        raise SettingsError(f"The recipe '{path}' has an entry that is not known ({error}); remove it.") from error
+    except (TypeError, ValueError) as error:
+        raise SettingsError(f"The recipe '{path}' has an entry that cannot be used ({error}); mend it.") from error
     report = progress or (lambda *_: None)
     recipe.work.mkdir(parents=True, exist_ok=True)
     with one_thread():  # the batches are small: a second thread costs more than it gives

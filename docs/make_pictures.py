@@ -23,9 +23,7 @@ def main() -> int:
         if status == 0:
             IMAGES.mkdir(exist_ok=True)
             picture = Image.open(Path(folder) / "overlay.png").convert("RGB")
-            picture.quantize(256).save(
-                IMAGES / "overlay.png", optimize=True
-            )  # a third of the size, the same to the eye
+            picture.save(IMAGES / "overlay.png", optimize=True)
     return status
 
 

@@ -76,7 +76,8 @@ class SasaConfig:
 
     def __post_init__(self) -> None:
         for name in self.__dataclass_fields__:
-            if not getattr(self, name) > 0:
+            value = getattr(self, name)
+            if not (value > 0 or (value == 0 and name.endswith("_weight"))):
                 raise ValueError(f"{name} must be above 0")
 
 

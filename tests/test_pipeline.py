@@ -265,3 +265,16 @@ def test_srast_conserves_real_slides(slide_path: Callable[[str], Path], name: st
     result = upsample(slide, factor=2)  # every gene, by programs
     np.testing.assert_allclose(sums(result), slide.counts.toarray(), rtol=1e-6)
     assert result.provenance["calibration"]["source"] == "slide"
+
+
+def test_spread_of_a_gene_that_fell_back_is_that_of_its_split(
+    make_slide: MakeSlide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from napari_srast.models.slide_model import GeneCheck
+
+    monkeypatch.setattr(GeneCheck, "fall_back", lambda check: np.full(len(check.skill), "uniform", dtype=object))
+    slide = make_slide()
+    result = upsample(slide, mode="sample", draws=2, steps=1)
+    assert result.std is not None
+    n = slide.counts.toarray()[result.raster.parent]
+    np.testing.assert_allclose(result.std.toarray(), np.sqrt(n * 0.25 * 0.75), rtol=1e-5)

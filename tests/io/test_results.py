@@ -4,6 +4,7 @@ import dataclasses
 import gzip
 import os
 import shutil
+from types import SimpleNamespace
 
 import anndata
 import numpy as np
@@ -320,3 +321,12 @@ def test_same_result_gives_the_same_bytes_of_counts(make_result, tmp_path):
     ]
     assert files[0] == files[1]
     assert files[0]
+
+
+def test_hdf5_is_not_begun_on_a_disk_that_is_almost_full(
+    make_result, tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=1000))
+    with pytest.raises(OutputError, match="make room"):
+        write_result(make_result(), tmp_path / "out.h5ad")
+    assert list(tmp_path.iterdir()) == []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -198,11 +199,24 @@ def write_result(
         if name.endswith(".zarr"):
             write_store(to_spatialdata(result, include_image), partial)
         elif name.endswith(".h5ad"):
+            _check_room(result, partial.parent)
             with quiet_writing():
                 to_anndata(result).write_h5ad(partial, compression="gzip")
         else:
             _write_csv(result, partial, packed=name.endswith(".gz"))
     return path
+
+
+def _check_room(result: UpsampleResult, folder: Path) -> None:
+    """Refuse to begin an HDF5 file that a full disk could cut off: the library then crashes the whole process."""
+    matrices = [result.counts] if result.std is None else [result.counts, result.std]
+    needed = sum(m.data.nbytes + m.indices.nbytes + m.indptr.nbytes for m in matrices) + 200 * result.n_pixels + 10**6
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise OutputError(
+            f"The disk of '{folder}' has {free / 1e6:.0f} MB left, but the file may need {needed / 1e6:.0f} MB; "
+            "make room or write elsewhere."
+        )
 
 
 def _write_csv(result: UpsampleResult, path: Path, packed: bool) -> None:

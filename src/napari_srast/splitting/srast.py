@@ -89,7 +89,12 @@ def _by_gene(job: Job, checkpoint: Checkpoint, model: SlideModel) -> Method:
             flow = np.exp(log_experts[0])
             for sample in sampler.samples(experts.network, condition, job.should_stop, only=spots):
                 deviation += (sample - flow)[tile.inner] ** 2
-            spread = np.sqrt(deviation / sampler.draws) * dense[layout.parent[tile.inner]]
+            own = dense[layout.parent[tile.inner]]
+            spread = np.sqrt(deviation / sampler.draws) * own
+            # Where the flow was not taken, its spread says nothing: that of a multinomial draw of the split stays.
+            other = methods[block] != "srast"
+            share = layout.normalise(np.exp(log_ratio))[tile.inner][:, other]
+            spread[:, other] = np.sqrt(own[:, other] * share * (1 - share))
             return counts, sparse.csc_matrix(spread.astype(np.float32))
 
         return split_block

@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -197,10 +197,6 @@ class FeaturePool:
             shape = np.where(likelihood > best, a, shape)
             best = np.maximum(best, likelihood)
         return expected * (own + shape) / (expected + shape)
-
-    def similarity(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        """Return the inner product of the latents of paired spots, divided by the latent width."""
-        return np.einsum("...d,...d->...", self.latent[first], self.latent[second]) / self.latent.shape[1]
 
 
 def log_normalise(counts: sparse.csr_matrix, totals: np.ndarray, scale: float) -> sparse.csr_matrix:
@@ -398,8 +394,3 @@ def _edge_loss(model: GraphVAE, z: Tensor, edges: Tensor, kind: int, generator: 
     fake = torch.randint(0, len(z), edges.shape, generator=generator).to(edges.device)
     true_logit, fake_logit = model.edge_logits(z, edges, kind), model.edge_logits(z, fake, kind)
     return F.softplus(-true_logit).mean() + F.softplus(fake_logit).mean()
-
-
-def config_dict(config: SasaConfig) -> dict[str, float | int]:
-    """Return the configuration as plain values, for checkpoints and caches."""
-    return asdict(config)

@@ -3,43 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from scipy import sparse
 
 from napari_srast.interpolation import Interpolator
 from napari_srast.splitting.job import Job, Split, Tile, blocks, make_tiles
+from napari_srast.splitting.method import Block, Method
 
-__all__ = ["Method", "Steps", "split_steps"]
-
-Block = tuple[sparse.csc_matrix, sparse.csc_matrix | None]
-"""Counts and, in sample mode, standard deviations of a tile's own pixels and a block of genes."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Method:
-    """A method that is ready to split.
-
-    Parameters
-    ----------
-    open_tile
-        Returns for a tile the function that splits a block of the chosen genes.
-    skill, method
-        Per gene, shape (G,).
-    values_per_pixel
-        How many dense values the method holds for each pixel and gene: it bounds the blocks.
-    record
-        Device, checksum and calibration, as fields of :class:`Split`.
-    """
-
-    open_tile: Callable[[Tile], Callable[[slice], Block]]
-    skill: np.ndarray
-    method: np.ndarray
-    values_per_pixel: int = 1
-    record: dict[str, Any] = field(default_factory=dict)
-
+__all__ = ["Steps", "split_steps"]
 
 Steps = Generator[tuple[str, int, int], None, Split]
 

@@ -19,7 +19,7 @@ from napari_srast.models.pcfm.sampler import Sampler
 from napari_srast.models.programs import Programs, fit_programs, program_panel
 from napari_srast.models.slide_model import Experts, SlideModel, fit_slide_model
 from napari_srast.splitting.job import Job, Tile, blocks
-from napari_srast.splitting.run import Block, Method
+from napari_srast.splitting.method import Block, Method
 
 __all__ = ["FULL_GENES", "prepare_srast"]
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_srast.models.calibration import POOL, Calibration, fit_calibration, pool_ratios
+from napari_srast.models.calibration import POOL, Calibration, fit_calibration, gain_per_gene, pool_ratios
 from napari_srast.models.pcfm.condition import EXPERTS, PairBatch
 from napari_srast.models.pcfm.loss import boundary_loss, endpoint_loss, pair_weight
 from napari_srast.models.pcfm.network import DiT, DiTConfig
@@ -292,7 +292,7 @@ def score_cases(network: DiT, cases: Sequence[Case], fleet: Calibration | None =
             log_ratio["pooled"] = pool_ratios(logs, counts, case.layout, fleet)
         row: dict[str, object] = {"name": case.name, "study": case.study, "case": case.description, "index": i}
         for name, values in log_ratio.items():
-            row[f"nats_{name}"] = _nats(values, truth, case)
+            row[f"nats_{name}"] = float(np.nanmean(gain_per_gene(values, truth, case.layout)))
             row[f"pcc_{name}"] = _within(values, truth, counts, case)
         rows.append(row)
     return rows
@@ -300,13 +300,6 @@ def score_cases(network: DiT, cases: Sequence[Case], fleet: Calibration | None =
 
 def _normalised(log_ratio: np.ndarray, case: Case) -> np.ndarray:
     return np.asarray(np.log(np.maximum(case.layout.normalise(np.exp(log_ratio)), 1e-12)))
-
-
-def _nats(log_ratio: np.ndarray, truth: np.ndarray, case: Case) -> float:
-    log_k = np.log(case.layout.n_pixels_of_spot[case.layout.parent])[:, None]
-    gain = (truth * (log_ratio + log_k)).sum(axis=0)
-    total = truth.sum(axis=0)
-    return float(np.mean(gain[total > 0] / total[total > 0]))
 
 
 def _within(log_ratio: np.ndarray, truth: np.ndarray, counts: np.ndarray, case: Case) -> float:

@@ -373,7 +373,7 @@ class UpsampleResult:
         Gene names, shape (G,).
     skill
         For each gene the nats per count gained over the uniform split in the check on the slide itself; NaN where the
-        slide is too small to tell.
+        slide is too small, or the gene too rare, to tell.
     method
         For each gene the method that its map came from.
     raster

@@ -27,10 +27,12 @@ from napari_srast.models.pcfm.network import DiT
 from napari_srast.models.pcfm.sampler import Sampler
 from napari_srast.models.sasa import FeaturePool, fit_sasa
 
-__all__ = ["Experts", "GeneCheck", "SlideModel", "fit_slide_model", "slide_key"]
+__all__ = ["FEWEST_COUNTS", "Experts", "GeneCheck", "SlideModel", "fit_slide_model", "slide_key"]
 
 _CALIBRATION_GENES = 160
 _FEWEST_COARSE_SPOTS = 12
+FEWEST_COUNTS = 20
+"""A gene with fewer in the check has no skill that could be told from chance."""
 _KEPT = 4
 
 
@@ -83,7 +85,7 @@ class GeneCheck:
     Parameters
     ----------
     skill
-        Nats per count of the pool over the even split, shape (F,); NaN where the check had no counts.
+        Nats per count of the pool over the even split, shape (F,); NaN where the check had under 20 counts.
     error
         Its standard error over spots, shape (F,).
     best
@@ -144,6 +146,7 @@ class SlideModel:
         layout = self.coarse.layout
         pooled = pool_ratios(log_experts, counts.toarray(), layout, self.calibration)
         skill, error = _skill(pooled, truth, layout)
+        skill[truth.sum(axis=0) < FEWEST_COUNTS] = np.nan
         singles = np.stack([_skill(log_experts[e], truth, layout)[0] for e in range(1, len(POOL))])
         best = np.argmax(np.nan_to_num(singles, nan=-np.inf), axis=0)
         names = np.array(POOL[1:], dtype=object)

@@ -17,7 +17,7 @@ from napari_srast.models.checkpoint import Checkpoint, load_checkpoint
 from napari_srast.models.devices import choose_device
 from napari_srast.models.pcfm.sampler import Sampler
 from napari_srast.models.programs import Programs, fit_programs, program_panel
-from napari_srast.models.slide_model import Experts, SlideModel, fit_slide_model
+from napari_srast.models.slide_model import FEWEST_COUNTS, Experts, SlideModel, fit_slide_model
 from napari_srast.splitting.job import Job, Tile, blocks
 from napari_srast.splitting.method import Block, Method
 
@@ -179,7 +179,7 @@ def _program_trust(programs: Programs, model: SlideModel, job: Job) -> tuple[np.
             responsible = share * gain / (share * gain + 1 - share)
             share = ((truth * responsible).sum(axis=0) + 18.0) / (total + 20.0)
         nats = (truth * np.log(share * gain + 1 - share)).sum(axis=0) / np.maximum(total, 1e-12)
-        skill[block] = np.where(total > 0, nats, np.nan)
+        skill[block] = np.where(total >= FEWEST_COUNTS, nats, np.nan)
         trust[block] = np.where((total > 0) & (nats <= 0), 0.0, share)
     return trust, skill
 

@@ -154,10 +154,7 @@ def _rebinned(
     lattice: Literal["square", "hex"] = "square" if rng.random() < 0.5 else "hex"
     factor = float(rng.choice(settings.factors))
     share = float(rng.choice(settings.thinning))
-    if share < 1:
-        counts = counts.copy()
-        counts.data = rng.binomial(np.rint(counts.data).astype(np.int64), share).astype(np.float32)
-        counts.eliminate_zeros()
+    counts = _thinned(counts, share, rng)
     rebinned = coarsen_points(
         points,
         counts,
@@ -184,16 +181,23 @@ def _coarsened(
     rng: np.random.Generator,
 ) -> Case | None:
     share = float(rng.choice(settings.thinning))
-    if share < 1:
-        counts = counts.copy()
-        counts.data = rng.binomial(np.rint(counts.data).astype(np.int64), share).astype(np.float32)
-        counts.eliminate_zeros()
+    counts = _thinned(counts, share, rng)
     coarse = coarsen_slide(points, counts, detect_lattice(points), seed=int(rng.integers(2**31)))
     if coarse is None:
         return None
     return prepare_case(
         source, coarse.layout, coarse.counts, coarse.truth, settings, sasa, rng, f"coarsened once, depth {share:g}"
     )
+
+
+def _thinned(counts: sparse.csr_matrix, share: float, rng: np.random.Generator) -> sparse.csr_matrix:
+    """Keep each count with a chance of ``share``: the same tissue, sequenced less deeply."""
+    if share >= 1:
+        return counts
+    counts = counts.copy()
+    counts.data = rng.binomial(np.rint(counts.data).astype(np.int64), share).astype(np.float32)
+    counts.eliminate_zeros()
+    return counts
 
 
 def prepare_case(

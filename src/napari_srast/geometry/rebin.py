@@ -219,6 +219,7 @@ def coarsen_slide(
     *,
     scheme: HexScheme = "rhombi",
     seed: int = 0,
+    variant: int = 0,
 ) -> Coarsened | None:
     """Coarsen a slide once, so that its own spots become the pixels of fewer, larger ones.
 
@@ -239,11 +240,14 @@ def coarsen_slide(
         How hexagons are grouped: "rhombi" (4 members), "trimers" (3) or "sevens" (7).
     seed
         Chooses orientation and ties.
+    variant
+        0 for the way that keeps most whole groups, 1 for the next best, and so on: squares and rhombi can be laid in
+        four ways, triangles in three, flowers in seven, irregular spots in any number.
 
     Returns
     -------
     Coarsened or None
-        None where fewer than two groups could be targets.
+        None where fewer than two groups could be targets, or there are not so many ways.
     """
     if scheme not in ("rhombi", "trimers", "sevens"):
         raise SettingsError(f"scheme is '{scheme}', but must be one of: rhombi, trimers, sevens.")
@@ -253,9 +257,11 @@ def coarsen_slide(
     lattice = lattice or detect_lattice(centers)
     rng = np.random.default_rng(seed)
     if lattice.kind == "irregular" or not np.isfinite(lattice.misfit):
+        for _ in range(variant):
+            rng.uniform(size=3)  # another angle and offset for each variant
         return _coarsen_irregular(centers, counts, lattice.pitch, rng)
     frame = lattice_frame(centers, lattice)
-    best, best_score = None, -1.0
+    ways = []
     options = list(_groupings(frame.nodes, lattice.kind == "hex", scheme, rng))
     for i in rng.permutation(len(options)):
         label, size, middle = options[i]
@@ -263,10 +269,10 @@ def coarsen_slide(
         group = group.ravel()
         members = _distinct_members(frame.nodes, group, len(keys))
         score = np.sum(members == size) + np.sum(members) / (size * len(centers) + 1)
-        if score > best_score:
-            best, best_score = (keys, group, members, size, middle), score
-    assert best is not None
-    keys, group, members, size, middle = best
+        ways.append((score, (keys, group, members, size, middle)))
+    if variant >= len(ways):
+        return None
+    keys, group, members, size, middle = sorted(ways, key=lambda way: -way[0])[variant][1]
     mean = _group_mean(centers, group, len(keys))
     # The mass of a group that lacks members is scaled up to a whole one, so it stands at the whole one's middle.
     places = np.where((members == size)[:, None], mean, frame.position(keys + middle))

@@ -18,7 +18,7 @@ from scipy import sparse
 
 from napari_srast.geometry.lattice import Lattice, detect_lattice
 from napari_srast.geometry.layout import Layout
-from napari_srast.geometry.rebin import coarsen_slide
+from napari_srast.geometry.rebin import Coarsened, coarsen_slide
 from napari_srast.interpolation import Interpolator
 from napari_srast.models.calibration import POOL, Calibration, fit_calibration, pool_ratios
 from napari_srast.models.checkpoint import Checkpoint
@@ -27,10 +27,12 @@ from napari_srast.models.pcfm.network import DiT
 from napari_srast.models.pcfm.sampler import Sampler
 from napari_srast.models.sasa import FeaturePool, fit_sasa
 
-__all__ = ["FEWEST_COUNTS", "Experts", "GeneCheck", "SlideModel", "fit_slide_model", "slide_key"]
+__all__ = ["FEWEST_COUNTS", "Experts", "GeneCheck", "SlideModel", "coarsened_variants", "fit_slide_model", "slide_key"]
 
 _CALIBRATION_GENES = 160
-_FEWEST_COARSE_SPOTS = 12
+_FEWEST_COARSE_SPOTS = 6
+_MOST_VARIANTS = 4
+_ENOUGH_COARSE_SPOTS = 300
 FEWEST_COUNTS = 20
 """A gene with fewer in the check has no skill that could be told from chance."""
 _KEPT = 4
@@ -165,6 +167,22 @@ def _skill(log_ratio: np.ndarray, truth: np.ndarray, layout: Layout) -> tuple[np
     skill = gain.sum(axis=0) / safe
     error = np.sqrt(((gain - skill * mass) ** 2).sum(axis=0)) / safe
     return np.where(total > 0, skill, np.nan), np.where(total > 0, error, np.nan)
+
+
+def coarsened_variants(
+    centers: np.ndarray, counts: sparse.csr_matrix, lattice: Lattice, *, seed: int = 0
+) -> Generator[Coarsened, None, None]:
+    """Yield a slide coarsened once, a small one in several ways, so that a few hundred coarse spots can be checked."""
+    n_seen = 0
+    for variant in range(_MOST_VARIANTS):
+        coarsened = coarsen_slide(centers, counts, lattice, seed=seed, variant=variant)
+        n_targets = 0 if coarsened is None else len(np.unique(coarsened.layout.parent))
+        if coarsened is None or n_targets < _FEWEST_COARSE_SPOTS:
+            return
+        yield coarsened
+        n_seen += n_targets
+        if n_seen >= _ENOUGH_COARSE_SPOTS:
+            return
 
 
 _cache: OrderedDict[str, SlideModel] = OrderedDict()

@@ -10,7 +10,7 @@ Shape legend: N spots, Q pixels, G genes, F fields.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -25,9 +25,10 @@ from napari_srast.errors import InputError
 from napari_srast.geometry.lattice import detect_lattice
 from napari_srast.geometry.layout import Layout
 from napari_srast.geometry.rebin import coarsen_points, coarsen_slide
-from napari_srast.interpolation import Interpolator
+from napari_srast.interpolation import Denoiser, Interpolator
 from napari_srast.models.pcfm.condition import Condition, Geometry, condition_fields
 from napari_srast.models.sasa import FeaturePool, SasaConfig, fit_sasa
+from napari_srast.models.slide_model import coarsened_variants
 
 __all__ = ["Case", "CaseSettings", "SourceSlide", "make_cases", "prepare_case", "read_source"]
 
@@ -100,10 +101,16 @@ class Case:
         The condition of its fields.
     truth
         Fine counts of the fields, shape (Q, F).
-    edges, edge_similarity
-        Touching pixels of different spots (2, E), and the latent similarity of these spots (E,).
+    n_genes
+        The first fields are single genes; the others are sums of several.
+    low_rank
+        The fields as the baselines denoise them (:class:`napari_srast.interpolation.Denoiser`), shape (N, F).
+    checks
+        The same slide coarsened once more, in as many ways as its own calibration looks at: the same fields.
     description
         Lattice, pitch, factor and depth in words.
+    edges, edge_similarity
+        Touching pixels of different spots (2, E), and the latent similarity of these spots (E,).
     """
 
     name: str
@@ -112,9 +119,12 @@ class Case:
     pool: FeaturePool
     condition: Condition
     truth: Tensor
-    edges: Tensor
-    edge_similarity: Tensor
+    n_genes: int
+    low_rank: np.ndarray
     description: str
+    checks: tuple[Case, ...] = ()
+    edges: Tensor = field(default_factory=lambda: torch.zeros((2, 0), dtype=torch.int64))
+    edge_similarity: Tensor = field(default_factory=lambda: torch.zeros(0))
 
 
 def read_source(source: SourceSlide) -> tuple[np.ndarray, sparse.csr_matrix]:
@@ -210,7 +220,7 @@ def prepare_case(
     rng: np.random.Generator,
     description: str,
 ) -> Case | None:
-    """Fit SASA to the coarse counts, choose fields and prepare their condition."""
+    """Fit SASA to the coarse counts, choose fields and prepare their condition, here and one level up."""
     totals = np.asarray(counts.sum(axis=0)).ravel()
     usable = np.flatnonzero(totals >= 20)
     if len(usable) < 2:
@@ -218,15 +228,49 @@ def prepare_case(
     chance = np.sqrt(totals[usable])
     n_fields = min(settings.fields, len(usable))
     genes = np.sort(rng.choice(usable, n_fields, replace=False, p=chance / chance.sum()))
-    pool = fit_sasa(counts, layout.spots, detect_lattice(layout.spots), config=sasa, seed=int(rng.integers(2**31)))
-    membership = _gene_groups(pool, counts, usable, settings.groups, rng)
-    fields = sparse.hstack([counts[:, genes], counts[:, usable] @ membership]).tocsr()
-    fine = sparse.hstack([truth[:, genes], truth[:, usable] @ membership]).tocsr()
-    geometry = Geometry.of_layout(layout, pool)
-    condition = condition_fields(layout, pool, geometry, Interpolator(layout), fields)
+    lattice = detect_lattice(layout.spots)
+    pool = fit_sasa(counts, layout.spots, lattice, config=sasa, seed=int(rng.integers(2**31)))
+    groups = _gene_groups(pool, counts, usable, settings.groups, rng)
+    place = np.searchsorted(usable, genes)
+    ones = sparse.csr_matrix((np.ones(n_fields), (place, np.arange(n_fields))), shape=(len(usable), n_fields))
+    chooser = sparse.csr_matrix(
+        sparse.eye_array(counts.shape[1], format="csc")[:, usable] @ sparse.hstack([ones, groups])
+    )
+    words = f"{description}, {layout.n_spots} spots, {layout.n_pixels} pixels, {chooser.shape[1]} fields"
+    case = _case(source, layout, counts, truth, chooser, n_fields, pool, words)
     edges = _touching(layout)
     latent = pool.latent / np.maximum(np.linalg.norm(pool.latent, axis=1, keepdims=True), 1e-6)
     similarity = np.einsum("ed,ed->e", latent[layout.parent[edges[0]]], latent[layout.parent[edges[1]]])
+    seed = int(rng.integers(2**31))
+    checks = []
+    for check in coarsened_variants(layout.spots, counts, lattice, seed=seed):
+        check_pool = fit_sasa(
+            check.counts, check.layout.spots, detect_lattice(check.layout.spots), config=sasa, seed=seed
+        )
+        checks.append(
+            _case(source, check.layout, check.counts, check.truth, chooser, n_fields, check_pool, "coarsened once more")
+        )
+    return replace(
+        case,
+        checks=tuple(checks),
+        edges=torch.from_numpy(edges),
+        edge_similarity=torch.from_numpy(similarity.astype(np.float32)),
+    )
+
+
+def _case(
+    source: SourceSlide,
+    layout: Layout,
+    counts: sparse.csr_matrix,
+    truth: sparse.csr_matrix,
+    chooser: sparse.csr_matrix,
+    n_genes: int,
+    pool: FeaturePool,
+    description: str,
+) -> Case:
+    """Prepare the condition of fields that are given as columns (G, F) of sums over genes."""
+    fields, fine = sparse.csr_matrix(counts @ chooser), sparse.csr_matrix(truth @ chooser)
+    condition = condition_fields(layout, pool, Geometry.of_layout(layout, pool), Interpolator(layout), fields)
     return Case(
         name=source.name,
         study=source.study,
@@ -234,9 +278,9 @@ def prepare_case(
         pool=pool,
         condition=condition,
         truth=torch.from_numpy(fine.toarray().astype(np.float32)),
-        edges=torch.from_numpy(edges),
-        edge_similarity=torch.from_numpy(similarity.astype(np.float32)),
-        description=f"{description}, {layout.n_spots} spots, {layout.n_pixels} pixels, {fields.shape[1]} fields",
+        n_genes=n_genes,
+        low_rank=Denoiser(counts, layout.spots, layout.pitch).fields() @ chooser,
+        description=description,
     )
 
 

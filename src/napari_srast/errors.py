@@ -1,12 +1,22 @@
 """The user-facing errors: each names the element, what is wrong with it, and the next step.
 
 The command line prints the message as one sentence and exits with status 2; the window shows it as a
-notification. Anything that is not an :class:`SrastError` is a fault of this package, never of the input.
+notification. Anything that is not an :class:`SrastError` is a fault of this package, never of the input; where the
+package notices one by itself, it raises :class:`FaultError`.
 """
 
 from __future__ import annotations
 
-__all__ = ["Cancelled", "InputError", "ModelError", "OutputError", "RegionError", "SettingsError", "SrastError"]
+__all__ = [
+    "Cancelled",
+    "FaultError",
+    "InputError",
+    "ModelError",
+    "OutputError",
+    "RegionError",
+    "SettingsError",
+    "SrastError",
+]
 
 
 class SrastError(Exception):
@@ -35,3 +45,7 @@ class OutputError(SrastError):
 
 class Cancelled(Exception):
     """The run was stopped by its stop token; nothing was written."""
+
+
+class FaultError(Exception):
+    """A result broke a promise of this package; it was thrown away, and nothing was written."""

@@ -14,7 +14,7 @@ from scipy import sparse
 from scipy.spatial import cKDTree
 
 from napari_srast import __version__
-from napari_srast.errors import Cancelled, SettingsError
+from napari_srast.errors import Cancelled, FaultError, SettingsError
 from napari_srast.geometry.lattice import Lattice, detect_lattice
 from napari_srast.geometry.layout import Layout
 from napari_srast.geometry.raster import Raster, make_raster
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Estimate", "estimate", "upsample", "upsample_steps"]
 
 MASS_TOLERANCE = 1e-6
+EXACT_FLOAT32 = 2**24  # results are float32, whose whole numbers have no gaps up to here
 _SHARES = {"raster": 0.02, "align": 0.35, "calibrate": 0.25, "split": 0.38}
 _STOPS = tuple(_SHARES)
 
@@ -175,7 +176,9 @@ def upsample_steps(
             raise Cancelled
     clock.lap("split")
 
-    figures = check_result(split.counts, counts[:, columns], raster)
+    run = f"{datetime.now(UTC):%Y%m%d_%H%M%S}_{secrets.token_hex(2)}"
+    whole = settings.mode == "integer"
+    figures = check_result(split.counts, counts[:, columns], raster, run=run, whole=whole)
     result = UpsampleResult(
         counts=split.counts,
         std=split.std,
@@ -186,7 +189,7 @@ def upsample_steps(
         slide=slide,
         region=region,
         settings=settings,
-        run=f"{datetime.now(UTC):%Y%m%d_%H%M%S}_{secrets.token_hex(2)}",
+        run=run,
         provenance=_provenance(slide, region, settings, raster, split, figures, seconds),
     )
     yield Progress("split", 1, 1, 1.0)
@@ -215,6 +218,11 @@ def _check_whole(slide: Slide, columns: np.ndarray, selected: np.ndarray | None,
     if np.any(used.data != np.rint(used.data)):
         raise SettingsError(
             f"mode 'integer' needs whole counts, but table '{slide.source.table}' holds fractions; use mode 'mean'."
+        )
+    if used.data.max(initial=0) > EXACT_FLOAT32:
+        raise SettingsError(
+            f"mode 'integer' keeps counts up to {EXACT_FLOAT32} exactly, but table '{slide.source.table}' holds "
+            f"{used.data.max():.0f}; use mode 'mean'."
         )
 
 
@@ -251,8 +259,23 @@ def _in_slide_order(raster: Raster, order: np.ndarray) -> Raster:
     return Raster(**{**fields, "parent": order[raster.parent]})
 
 
-def check_result(counts: sparse.csr_matrix, spot_counts: sparse.csr_matrix, raster: Raster) -> dict[str, float]:
+def check_result(
+    counts: sparse.csr_matrix, spot_counts: sparse.csr_matrix, raster: Raster, *, run: str, whole: bool = False
+) -> dict[str, float]:
     """Check the invariants on the result itself.
+
+    Parameters
+    ----------
+    counts
+        Counts of the pixels, shape (Q, G).
+    spot_counts
+        Counts of all spots that ``raster.parent`` indexes, shape (N, G).
+    raster
+        The pixels and their parents.
+    run
+        Name of the run, for the report of a fault.
+    whole
+        Whether every count must be a whole number and every sum exact (mode "integer").
 
     Returns
     -------
@@ -261,14 +284,34 @@ def check_result(counts: sparse.csr_matrix, spot_counts: sparse.csr_matrix, rast
 
     Raises
     ------
-    AssertionError
-        A count was lost, or a value is negative or not finite: a fault of this package, never of the input.
+    FaultError
+        A count was lost, a value is negative or not finite, or a pixel has no known parent: a fault of this package,
+        never of the input.
     """
+    broken = []
+    if counts.shape != (raster.n_pixels, spot_counts.shape[1]):
+        broken.append(f"it has shape {counts.shape} for {raster.n_pixels} pixels and {spot_counts.shape[1]} genes")
+    if raster.n_pixels and not (0 <= raster.parent.min() and raster.parent.max() < spot_counts.shape[0]):
+        broken.append("a pixel belongs to no spot")
     negative = int((counts.data < 0).sum())
-    assert negative == 0, f"{negative} pixels are negative"
-    assert np.isfinite(counts.data).all(), "a pixel is not finite"
-    worst = relative_mass_error(raster, counts, spot_counts)
-    assert worst <= MASS_TOLERANCE, f"mass is off by {worst:.2g}"
+    if negative:
+        broken.append(f"{negative} values are negative")
+    if not np.isfinite(counts.data).all():
+        broken.append("a value is not finite")
+    if whole and np.any(counts.data != np.rint(counts.data)):
+        broken.append("a count is not whole")
+    worst = 0.0
+    if not broken:
+        worst = relative_mass_error(raster, counts, spot_counts)
+        if not worst <= MASS_TOLERANCE:
+            broken.append(f"its sums differ from the counts of the spots by {worst:.2g} of them")
+        elif whole and ((raster.membership @ counts.astype(np.float64) - spot_counts)[raster.spots]).count_nonzero():
+            broken.append("its sums are not exactly the counts of the spots")
+    if broken:
+        raise FaultError(
+            f"The result of run {run} failed its own checks ({', '.join(broken)}), so it was thrown away and nothing "
+            "was written; this is a fault of napari-srast: please report it with this sentence."
+        )
     return {"max_relative_mass_error": worst, "negative_pixels": negative}
 
 

@@ -15,7 +15,7 @@ import typer
 
 from napari_srast.cli.commands import app
 from napari_srast.cli.display import DisplayError
-from napari_srast.errors import Cancelled, SrastError
+from napari_srast.errors import Cancelled, FaultError, SrastError
 
 __all__ = ["app", "main"]
 
@@ -71,7 +71,7 @@ def _explain(error: Exception) -> tuple[int, str]:
     text = " ".join(str(error).split())
     if isinstance(error, SrastError):
         return 2, text
-    if isinstance(error, DisplayError):
+    if isinstance(error, DisplayError | FaultError):
         return 1, text
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         return (

@@ -37,6 +37,8 @@ def run(
     slide = read_slide(slide_path, **elements)
     for notice in slide.notices:
         note(f"Note: {notice}")
+    if settings.method != "srast" and settings.device not in ("auto", "cpu"):
+        note(f"Note: method '{settings.method}' runs on the CPU; device '{settings.device}' is not used.")
     area = None if region is None else parse_region(region, slide.coordinate_system)
     expected = pipeline.estimate(slide, area, names, settings)
     note(

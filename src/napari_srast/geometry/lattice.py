@@ -56,7 +56,7 @@ def detect_lattice(centers: np.ndarray, spot_diameter: float | None = None) -> L
     Raises
     ------
     InputError
-        No distance can be told: one spot of unknown size, or all spots at one place.
+        No distance can be told: one spot of unknown size, or several at one place.
     """
     points = np.asarray(centers, dtype=float)
     order = np.lexsort(points.T)
@@ -65,10 +65,15 @@ def detect_lattice(centers: np.ndarray, spot_diameter: float | None = None) -> L
     unique = np.unique(points, axis=0)
     middle, size = _box(points)
     if len(unique) < 2:
+        if len(points) > 1:
+            raise InputError(
+                f"All {len(points)} spots lie at one place (x {low[0]:.6g}, y {low[1]:.6g}), so their coordinates were "
+                "lost; export the slide again with them."
+            )
         if not spot_diameter:
             raise InputError(
-                "The slide has spots at one place only, so their pitch cannot be told; "
-                "give the spot diameter when importing the slide, or use more spots."
+                "The slide has a single spot of unknown size; give the spot diameter when importing the slide "
+                "(--spot-diameter)."
             )
         return _make("irregular", float(spot_diameter), 0.0, middle + low, size, np.nan)
     tree = cKDTree(unique)

@@ -1,0 +1,137 @@
+"""Numbers are never silently wrong: large counts keep their sums, and a result that breaks a promise is thrown away."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anndata
+import numpy as np
+import pytest
+from scipy import sparse
+
+from napari_srast import pipeline
+from napari_srast.cli import main
+from napari_srast.errors import FaultError, SettingsError
+from napari_srast.geometry.lattice import detect_lattice
+from napari_srast.geometry.raster import make_raster
+from napari_srast.io.importers import import_slide
+from napari_srast.io.results import write_result
+from napari_srast.io.slides import read_slide
+from napari_srast.slide import Slide
+
+MakeSlide = Callable[..., Slide]
+CENTERS = np.column_stack([np.arange(16) % 4, np.arange(16) // 4]) * 100.0
+
+
+def imported(folder: Path, counts: Any) -> Slide:
+    """Write counts as a table, import it, and read the slide."""
+    table = anndata.AnnData(counts, obsm={"spatial": CENTERS}, uns={"meta": {"spot_diameter": 100.0}})
+    table.write_h5ad(folder / "in.h5ad")
+    return read_slide(import_slide(folder / "in.h5ad", folder / "slide.zarr"))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "method"),
+    [
+        (np.float32, "gp"),
+        (np.float64, "uniform"),
+        (np.int32, "uniform"),
+        (np.uint32, "gp"),
+        (np.int64, "gp"),
+        (np.int64, "srast"),
+    ],
+)
+def test_counts_above_16_million_keep_their_sums_to_the_disk(dtype: type, method: str, tmp_path: Path) -> None:
+    largest = 2**31 - 1 if dtype is not np.float32 else 2**31
+    counts = np.random.default_rng(0).integers(2**24, largest, (16, 3)).astype(dtype)
+    counts[3, 1] = 0
+    slide = imported(tmp_path, sparse.csr_matrix(counts))
+    np.testing.assert_array_equal(slide.counts.toarray(), counts.astype(np.float64))  # to the last digit
+    result = pipeline.upsample(slide, method=method, factor=2)
+    path = write_result(result, tmp_path / "out.h5ad")
+    stored = anndata.read_h5ad(path)
+    sums = result.raster.sum_to_spots(stored.X.toarray())
+    np.testing.assert_allclose(sums, counts.astype(np.float64), rtol=1e-6)
+    assert sums[3, 1] == 0
+
+
+@pytest.mark.parametrize("mode", ["mean", "integer"])
+def test_spots_of_a_hundred_thousand_counts_keep_their_sums(mode: str, make_slide: MakeSlide) -> None:
+    counts = np.random.default_rng(1).multinomial(100_000, np.full(200, 1 / 200), size=36)
+    slide = make_slide(6, 6, counts=counts)
+    result = pipeline.upsample(slide, method="gp", mode=mode, factor=4)
+    sums = result.raster.sum_to_spots(result.counts.toarray())
+    np.testing.assert_allclose(sums, counts, rtol=0 if mode == "integer" else 1e-6)
+    np.testing.assert_allclose(sums.sum(axis=1), 100_000, rtol=1e-6)
+
+
+def test_whole_counts_beyond_float32_are_refused_where_they_must_be_exact(tmp_path: Path) -> None:
+    slide = imported(tmp_path, sparse.csr_matrix(np.full((16, 2), 2**24 + 1, dtype=np.int64)))
+    with pytest.raises(SettingsError, match="mode 'mean'"):
+        pipeline.upsample(slide, method="uniform", mode="integer")
+
+
+def tampered(counts: sparse.csr_matrix, how: str) -> sparse.csr_matrix:
+    counts = counts.copy()
+    if how == "lost":
+        counts.data[0] = 0
+    elif how == "moved between spots":
+        counts.data[[0, -1]] += np.array([-0.5, 0.5], dtype=np.float32) * counts.data[0]
+    elif how == "negative":
+        counts.data[0] *= -1
+    elif how in ("nan", "inf"):
+        counts.data[0] = float(how)
+    elif how == "pixel lost":
+        counts = counts[:-1]
+    return counts
+
+
+@pytest.mark.parametrize("how", ["lost", "moved between spots", "negative", "nan", "inf", "pixel lost"])
+def test_broken_promise_is_an_error_of_its_own_and_writes_nothing(
+    how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import napari_srast.splitting.job as job
+
+    counts = np.random.default_rng(0).poisson(9, (16, 3)) + 1
+    imported(tmp_path, sparse.csr_matrix(counts))
+    original = job.Job.assemble
+    monkeypatch.setattr("napari_srast.cli._silence_third_parties", lambda: None)
+    monkeypatch.delenv("NAPARI_SRAST_DEBUG", raising=False)
+    monkeypatch.setattr(job.Job, "assemble", lambda *arguments: tampered(original(*arguments).tocsr(), how).tocsc())
+    before = sorted(path.name for path in tmp_path.iterdir())
+    status = main(["upsample", str(tmp_path / "slide.zarr"), "-o", str(tmp_path / "o.zarr"), "--method", "uniform"])
+    told = capsys.readouterr().err.splitlines()
+    assert status == 1
+    (sentence,) = [line for line in told if line.startswith("napari-srast: ")]
+    assert "The result of run 20" in sentence
+    assert "please report" in sentence
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_sum_that_is_off_by_one_count_is_seen_in_integer_mode() -> None:
+    raster = make_raster(CENTERS, factor=2)
+    spots = sparse.csr_matrix(np.full((16, 1), 4_000_000.0))
+    counts = sparse.csr_matrix(np.full((64, 1), 1_000_000.0, dtype=np.float32))
+    assert pipeline.check_result(counts, spots, raster, run="r", whole=True)["max_relative_mass_error"] == 0
+    counts.data[5] += 1  # 2.5e-7 of the spot: within the tolerance of the other modes
+    pipeline.check_result(counts, spots, raster, run="r")
+    with pytest.raises(FaultError, match="not exactly"):
+        pipeline.check_result(counts, spots, raster, run="r", whole=True)
+
+
+def test_parent_that_is_no_spot_is_seen() -> None:
+    raster = make_raster(CENTERS, factor=2)
+    counts = sparse.csr_matrix(np.ones((64, 1), dtype=np.float32))
+    with pytest.raises(FaultError, match="belongs to no spot"):
+        pipeline.check_result(counts, sparse.csr_matrix(np.full((10, 1), 4.0)), raster, run="r")
+
+
+def test_spots_that_lost_their_coordinates_are_told_so() -> None:
+    with pytest.raises(Exception, match="All 5 spots lie at one place") as caught:
+        detect_lattice(np.full((5, 2), 7.0), 55.0)
+    assert "export the slide again" in str(caught.value)
+    with pytest.raises(Exception, match="single spot of unknown size"):
+        detect_lattice(np.zeros((1, 2)))
+    assert detect_lattice(np.zeros((1, 2)), 55.0).pitch == 55.0

@@ -16,7 +16,7 @@ from napari_srast.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = Path(napari_srast.__file__).parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 WITH_EXAMPLES = [path for path in sorted(PACKAGE.rglob("*.py")) if ">>> " in path.read_text(encoding="utf-8")]
 
 

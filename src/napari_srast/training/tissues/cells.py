@@ -56,14 +56,14 @@ def grow_cells(rng: np.random.Generator, n_cells: int, n_types: int, settings: T
     canvas = Canvas(shaken_grid(rng, span, spacing), span, spacing)
     plan = str(rng.choice(list(PLANS), p=[weight for weight, _ in PLANS.values()]))
     labels = PLANS[plan][1](canvas, rng)
-    loosest = rng.uniform(0.3, 1.0)
+    loosest = rng.uniform(0.2, 1.0)
     for label in np.unique(labels):
         canvas.paint(labels == label, rng.uniform(loosest, 1.0))
     motifs = tuple(name for name in MOTIFS if rng.random() < settings.motif_chance)
     for name in motifs:
         MOTIFS[name](canvas, rng)
     drift = SmoothFields(rng, np.array([span * rng.uniform(0.05, 0.3)]))(canvas.places)[:, 0]
-    chance = canvas.density * np.exp(np.minimum(rng.uniform(0, 0.4) * drift, 0))
+    chance = canvas.density * np.exp(np.minimum(rng.uniform(0, 0.6) * drift, 0))
     held = rng.random(len(chance)) < chance
     if held.sum() < min(200, n_cells / 4):  # motifs have emptied the view: keep the cells without them
         motifs, held = (), np.ones(len(chance), dtype=bool)
@@ -90,7 +90,7 @@ def shaken_grid(rng: np.random.Generator, span: float, spacing: float) -> np.nda
     """Return hexagonally packed places over a square, each shaken: neighbours keep a distance, (n, 2)."""
     y, x = np.mgrid[0 : span : spacing * np.sqrt(3) / 2, 0:span:spacing]
     x = x + spacing / 2 * (np.arange(len(x)) % 2)[:, None]
-    return np.column_stack([x.ravel(), y.ravel()]) + rng.normal(0, 0.18 * spacing, (x.size, 2))
+    return np.column_stack([x.ravel(), y.ravel()]) + rng.normal(0, 0.25 * spacing, (x.size, 2))
 
 
 def _border_distance(places: np.ndarray, domains: np.ndarray) -> np.ndarray:
@@ -130,7 +130,7 @@ def _assign_types(
 def _mixes(rng: np.random.Generator, walls: list[bool], n_types: int) -> np.ndarray:
     """Return the mix of types of each domain, (D, T): walls nearly pure, others with a few main types."""
     everywhere = rng.dirichlet(np.full(n_types, 0.5))
-    purity = rng.uniform(0.3, 0.97)
+    purity = rng.uniform(0.4, 0.98)
     order = rng.permutation(n_types)
     mixes, turn = [], 0
     for wall in walls:

@@ -19,7 +19,7 @@ from napari_srast.training.tissues.settings import TissueSettings
 
 __all__ = ["Expression", "draw_expression"]
 
-_DEEPEST = 4.0  # least log ratio of a gene to its level outside its types: nothing is ever wholly silent
+_DEEPEST = 5.5  # least log ratio of a gene to its level outside its types: nothing is ever wholly silent
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -68,8 +68,8 @@ def draw_expression(
         rng, np.maximum(cells.span_um * np.exp(rng.uniform(np.log(0.03), np.log(0.7), 10)), 2 * cells.spacing_um)
     )
     activity, loading = _programs(rng, cells, fields(cells.places), n_types, n_genes)
-    size = np.exp(rng.normal(0, rng.uniform(0.1, 0.7), n_types))[cells.types]
-    size = size * rng.lognormal(0, rng.uniform(0.1, 0.5), len(size))
+    size = np.exp(rng.normal(0, rng.uniform(0.1, 0.9), n_types))[cells.types]
+    size = size * rng.lognormal(0, rng.uniform(0.2, 0.6), len(size))
     typical = log_uniform(rng, *settings.dispersion)
     return Expression(
         types=cells.types,
@@ -88,7 +88,7 @@ def _signatures(rng: np.random.Generator, n_types: int, n_genes: int, settings: 
     Genes that mark nothing are housekeeping; small panels are chosen from markers, so few of theirs are.
     """
     families = rng.integers(0, rng.integers(2, min(6, n_types) + 1), n_types)
-    marking = rng.uniform(0.5, 1.0) if n_genes < 200 else rng.uniform(0.15, 0.7)
+    marking = rng.uniform(0.7, 1.0) if n_genes < 200 else rng.uniform(0.3, 0.9)
     fold = np.log(log_uniform(rng, *settings.fold))
     log_fold = np.zeros((n_types, n_genes))
     markers = np.flatnonzero(rng.random(n_genes) < marking)
@@ -97,7 +97,7 @@ def _signatures(rng: np.random.Generator, n_types: int, n_genes: int, settings: 
     log_fold[owner, markers] = strength
     # Most markers are shared, in part, with some relatives, and a few with strangers.
     relatives = families[:, None] == families[owner]
-    shared = rng.random((n_types, len(markers))) < np.where(relatives, rng.uniform(0.2, 0.8), rng.uniform(0, 0.15))
+    shared = rng.random((n_types, len(markers))) < np.where(relatives, rng.uniform(0.2, 0.8), rng.uniform(0, 0.1))
     partial = strength * rng.uniform(0.2, 1.0, (n_types, len(markers)))
     log_fold[:, markers] = np.maximum(log_fold[:, markers], shared * partial)
     log_fold += rng.normal(0, rng.uniform(0.05, 0.35), (n_types, n_genes))
@@ -116,7 +116,7 @@ def _programs(
             bearing = rng.random(n_types) < rng.uniform(0.1, 0.6)
             activity[:, program] *= bearing[cells.types]
     activity = np.hstack([activity, rng.standard_normal((len(cells.places), n_states))])
-    strength = np.concatenate([np.full(n_spatial, rng.uniform(0.1, 0.8)), np.full(n_states, rng.uniform(0, 0.5))])
+    strength = np.concatenate([np.full(n_spatial, rng.uniform(0.1, 1.0)), np.full(n_states, rng.uniform(0, 0.6))])
     loading = rng.gamma(2, 0.5, (len(strength), n_genes)) * rng.choice([-1, 1], (len(strength), n_genes), p=[0.3, 0.7])
     sparse_share = rng.uniform(0.03, 0.4, (len(strength), 1))
     return activity, loading * strength[:, None] * (rng.random(loading.shape) < sparse_share)

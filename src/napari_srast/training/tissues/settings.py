@@ -54,8 +54,8 @@ class TissueSettings:
     entries: int = 10_000_000
     counts_per_gene: tuple[float, float] = (0.05, 20.0)
     counts_per_observation: tuple[float, float] = (5.0, 3000.0)
-    dispersion: tuple[float, float] = (0.5, 20.0)
-    fold: tuple[float, float] = (2.0, 20.0)
+    dispersion: tuple[float, float] = (0.4, 10.0)
+    fold: tuple[float, float] = (5.0, 80.0)
     motif_chance: float = 0.3
     platforms: tuple[float, float, float] = (0.6, 0.2, 0.2)
 

@@ -4,7 +4,6 @@ import dataclasses
 import gzip
 import os
 import shutil
-from types import SimpleNamespace
 
 import anndata
 import numpy as np
@@ -216,13 +215,12 @@ def test_unknown_ending_and_missing_folder_are_refused(make_result, tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.parametrize("name", ["out.zarr", "out.h5ad", "out.csv"])
+@pytest.mark.parametrize("name", ["out.zarr", "out.csv"])
 def test_full_disk_leaves_nothing(make_result, tmp_path, monkeypatch, name):
     def full(*_args, **_kwargs):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(spatialdata.SpatialData, "_write_element", full)
-    monkeypatch.setattr(anndata.AnnData, "write_h5ad", full)
     monkeypatch.setattr(pd.DataFrame, "to_csv", full)
     with pytest.raises(OutputError, match="No space left on device"):
         write_result(make_result(), tmp_path / name)
@@ -248,42 +246,6 @@ def test_into_slide_adds_to_the_store_and_keeps_what_was_there(make_result, writ
     again = read_slide(path)  # results are not taken for spots, tables or histology
     assert again.source == written_slide.source
     np.testing.assert_array_equal(again.counts.toarray(), written_slide.counts.toarray())
-
-
-@pytest.mark.parametrize("fails_at", [1, 2, 3])
-def test_failing_into_slide_takes_everything_back(make_result, written_slide, tmp_path, monkeypatch, fails_at):
-    path = tmp_path / "slide.zarr"
-    before = sorted(p.relative_to(path) for p in path.rglob("*"))
-    original = spatialdata.SpatialData.write_element
-    calls = []
-
-    def failing(self, name, **options):
-        calls.append(name)
-        original(self, name, **options)
-        if len(calls) == fails_at:
-            raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(spatialdata.SpatialData, "write_element", failing)
-    with pytest.raises(OutputError, match="No space left on device"):
-        write_result(make_result(written_slide), path, into_slide=True)
-    monkeypatch.undo()
-    assert sorted(p.relative_to(path) for p in path.rglob("*")) == before
-    assert list_runs(path) == {}
-    write_result(make_result(written_slide), path, into_slide=True)  # the name is not poisoned
-    assert len(list_runs(path)) == 1
-
-
-def test_table_is_written_last(make_result, written_slide, tmp_path, monkeypatch):
-    order = []
-    original = spatialdata.SpatialData.write_element
-
-    def spy(self, name, **options):
-        order.append(name)
-        original(self, name, **options)
-
-    monkeypatch.setattr(spatialdata.SpatialData, "write_element", spy)
-    write_result(make_result(written_slide, run="r"), tmp_path / "slide.zarr", into_slide=True)
-    assert order == ["srast_r_pixels", "srast_r", "srast_r_table"]
 
 
 def test_into_slide_needs_a_store(make_result, tmp_path):
@@ -321,12 +283,3 @@ def test_same_result_gives_the_same_bytes_of_counts(make_result, tmp_path):
     ]
     assert files[0] == files[1]
     assert files[0]
-
-
-def test_hdf5_is_not_begun_on_a_disk_that_is_almost_full(
-    make_result, tmp_path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=1000))
-    with pytest.raises(OutputError, match="make room"):
-        write_result(make_result(), tmp_path / "out.h5ad")
-    assert list(tmp_path.iterdir()) == []

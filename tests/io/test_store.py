@@ -1,66 +1,13 @@
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 from spatialdata._core.validation import check_valid_name
 
-from napari_srast.errors import InputError, OutputError
+from napari_srast.errors import InputError
 from napari_srast.io.slides import read_slide
-from napari_srast.io.store import atomic_output, element_name, open_store
-
-
-def test_output_appears_only_when_all_went_well(tmp_path):
-    out = tmp_path / "out.txt"
-    with atomic_output(out) as partial:
-        partial.write_text("x")
-        assert not out.exists()
-        assert partial.name.startswith(".")
-    assert out.read_text() == "x"
-    assert os.listdir(tmp_path) == ["out.txt"]
-
-
-@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt(), ValueError("x")])
-def test_failure_leaves_nothing(tmp_path, error):
-    expected = OutputError if isinstance(error, OSError) else type(error)
-
-    def write():
-        with atomic_output(tmp_path / "out.zarr") as partial:
-            partial.mkdir()
-            (partial / "a").write_text("x")
-            raise error
-
-    with pytest.raises(expected):
-        write()
-    assert os.listdir(tmp_path) == []
-
-
-def test_output_that_came_into_being_meanwhile_is_kept(tmp_path):
-    out = tmp_path / "out.txt"
-
-    def write():
-        with atomic_output(out) as partial:
-            partial.write_text("ours")
-            out.write_text("theirs")
-
-    with pytest.raises(OutputError, match="meanwhile"):
-        write()
-    assert out.read_text() == "theirs"
-    assert os.listdir(tmp_path) == ["out.txt"]
-
-
-def test_broken_link_counts_as_existing(tmp_path):
-    (tmp_path / "out").symlink_to(tmp_path / "nowhere")
-    with pytest.raises(OutputError, match="exists already"), atomic_output(tmp_path / "out"):
-        pass
-
-
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="the superuser may write everywhere")
-def test_folder_without_permission_is_an_output_error(tmp_path):
-    tmp_path.chmod(0o500)
-    with pytest.raises(OutputError, match="cannot be written"), atomic_output(tmp_path / "out.zarr") as partial:
-        partial.mkdir()
+from napari_srast.io.store import element_name, open_store
 
 
 @pytest.mark.parametrize("text", ["H&E, slide 1", "åäö", "__x", ".hidden", "a/b", ""])

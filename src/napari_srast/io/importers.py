@@ -12,12 +12,13 @@ from pandas.api import types
 
 from napari_srast.errors import InputError, SettingsError
 from napari_srast.geometry.lattice import detect_lattice
+from napari_srast.io.atomic import atomic_output
 from napari_srast.io.choices import SLIDE_KEY
 from napari_srast.io.counts import raw_counts, unique_names
 from napari_srast.io.pictures import multiscale_image, read_picture
 from napari_srast.io.slides import read_slide
 from napari_srast.io.space_ranger import is_space_ranger, read_space_ranger
-from napari_srast.io.store import atomic_output, element_name, one_line, write_store
+from napari_srast.io.store import element_name, one_line, write_store
 from napari_srast.io.transforms import fit_affine, to_affine, to_affines
 from napari_srast.slide import apply_affine
 

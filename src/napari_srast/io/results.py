@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gzip
 import io
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,10 +16,12 @@ import numpy as np
 import pandas as pd
 
 from napari_srast.errors import OutputError
+from napari_srast.io.atomic import atomic_output
 from napari_srast.io.choices import RESULT_KEY, RESULT_PREFIX
+from napari_srast.io.merging import merge_into
 from napari_srast.io.provenance import describe_result
 from napari_srast.io.reopen import read_result
-from napari_srast.io.store import atomic_output, element_name, output_error, quiet_writing, remove, write_store
+from napari_srast.io.store import element_name, quiet_writing, write_store
 from napari_srast.io.transforms import to_affines
 from napari_srast.slide import UpsampleResult
 
@@ -199,24 +200,22 @@ def write_result(
         if name.endswith(".zarr"):
             write_store(to_spatialdata(result, include_image), partial)
         elif name.endswith(".h5ad"):
-            _check_room(result, partial.parent)
-            with quiet_writing():
-                to_anndata(result).write_h5ad(partial, compression="gzip")
+            _write_h5ad(result, partial)
         else:
             _write_csv(result, partial, packed=name.endswith(".gz"))
     return path
 
 
-def _check_room(result: UpsampleResult, folder: Path) -> None:
-    """Refuse to begin an HDF5 file that a full disk could cut off: the library then crashes the whole process."""
-    matrices = [result.counts] if result.std is None else [result.counts, result.std]
-    needed = sum(m.data.nbytes + m.indices.nbytes + m.indptr.nbytes for m in matrices) + 200 * result.n_pixels + 10**6
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise OutputError(
-            f"The disk of '{folder}' has {free / 1e6:.0f} MB left, but the file may need {needed / 1e6:.0f} MB; "
-            "make room or write elsewhere."
-        )
+def _write_h5ad(result: UpsampleResult, path: Path) -> None:
+    """Write the table by way of memory: where a disk fills up under HDF5 itself, the whole process crashes."""
+    import h5py
+    from anndata.io import write_elem
+
+    image = io.BytesIO()
+    with quiet_writing(), h5py.File(image, "w") as file:
+        write_elem(file, "/", to_anndata(result), dataset_kwargs={"compression": "gzip"})
+    with path.open("wb") as target:
+        target.write(image.getbuffer())
 
 
 def _write_csv(result: UpsampleResult, path: Path, packed: bool) -> None:
@@ -231,32 +230,14 @@ def _write_csv(result: UpsampleResult, path: Path, packed: bool) -> None:
 
 
 def _write_into(result: UpsampleResult, path: Path, include_image: bool) -> None:
-    """Add the elements to a store one by one, the table last; take all away again if one fails."""
+    """Add the elements to a store, all of them or none."""
     if (path / ".zgroup").exists():
         raise OutputError(f"'{path}' is a store of the old Zarr format 2; write the result to a new store instead.")
     if not (path / "zarr.json").exists():
         raise OutputError(f"'{path}' is not a SpatialData store; name the slide's own, or write to a new one.")
     names = result_names(result)
-    present = {element.name.casefold() for kind in path.iterdir() if kind.is_dir() for element in kind.iterdir()}
-    taken = [name for name in (names.image, names.shapes, names.table) if name.casefold() in present]
-    if taken:
-        raise OutputError(f"'{path}' already holds '{taken[0]}'; run again or write to a new store.")
-    store = to_spatialdata(result, include_image)
-    store.path = path
-    elements = {path / "shapes" / names.shapes: names.shapes}
-    if include_image:
-        elements[path / "images" / names.image] = names.image
-    elements[path / "tables" / names.table] = names.table
-    new_folders = [place.parent for place in elements if not place.parent.exists()]
-    try:
-        with quiet_writing():
-            for name in elements.values():
-                store.write_element(name)
-    except BaseException as error:
-        for place in (*elements, *new_folders):
-            remove(place)
-        if store.has_consolidated_metadata():
-            store.write_consolidated_metadata()
-        if isinstance(error, OSError):
-            raise output_error(path, error) from error
-        raise
+    merge_into(
+        path,
+        {**({"images": names.image} if include_image else {}), "shapes": names.shapes, "tables": names.table},
+        lambda staging: write_store(to_spatialdata(result, include_image), staging),
+    )

@@ -1,30 +1,24 @@
-"""Opening SpatialData stores with errors a user can act on, and writing so that nothing half-done is ever seen."""
+"""Opening SpatialData stores with errors a user can act on, and writing new ones."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 import re
-import secrets
-import shutil
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_srast.errors import InputError, OutputError
+from napari_srast.errors import InputError
 
 if TYPE_CHECKING:
     import spatialdata
 
 __all__ = [
-    "atomic_output",
     "element_name",
     "one_line",
     "open_store",
-    "output_error",
     "quiet_writing",
-    "remove",
     "write_store",
 ]
 
@@ -83,13 +77,17 @@ def quiet_writing() -> Iterator[None]:
         for module in ("anndata", "zarr", "spatialdata", "ome_zarr"):
             warnings.filterwarnings("ignore", module=rf"{module}(\.|$)")
         warnings.filterwarnings("ignore", message="zarr v3 autosharding")
+        warnings.filterwarnings("ignore", message="Object at .* is not recognized as a component of a Zarr hierarchy")
         yield
 
 
 def write_store(store: spatialdata.SpatialData, path: Path) -> None:
-    """Write a new store without changing what the object itself points to."""
+    """Write a new store, with the metadata of all elements in its root, without changing what the object points to."""
+    import zarr
+
     with quiet_writing():
         store.write(path, update_sdata_path=False)
+        zarr.consolidate_metadata(zarr.storage.LocalStore(path))  # SpatialData leaves it out for such a copy
 
 
 def _looks_like_space_ranger(path: Path) -> bool:
@@ -100,58 +98,6 @@ def one_line(error: BaseException) -> str:
     """Give the first line of an error's text, for use inside a sentence."""
     text = str(error).strip().splitlines()
     return (text[0] if text else type(error).__name__).rstrip(".:")
-
-
-def output_error(path: Path, error: OSError) -> OutputError:
-    """Turn an operating system's refusal to write into one sentence."""
-    reason = error.strerror or one_line(error)
-    return OutputError(
-        f"'{path}' cannot be written ({reason}); free some space or choose another folder, and nothing was left behind."
-    )
-
-
-@contextlib.contextmanager
-def atomic_output(path: Path, *, replace: bool = False) -> Iterator[Path]:
-    """Yield a hidden sibling of ``path`` to write to; it takes the name ``path`` only once all went well.
-
-    Parameters
-    ----------
-    path
-        File or folder to make.
-    replace
-        Take the place of what is there, instead of refusing.
-
-    Raises
-    ------
-    OutputError
-        The output exists already, its folder is missing, or the system refuses to write.
-    """
-    if not path.name:
-        raise OutputError(f"'{path}' is not the name of a file; give the output a name.")
-    if os.path.lexists(path) and not replace:
-        raise OutputError(f"'{path}' exists already; choose another name or remove it first.")
-    if not path.parent.is_dir():
-        raise OutputError(f"The folder '{path.parent}' does not exist; create it first.")
-    partial = path.parent / f".{path.name}.{secrets.token_hex(4)}.partial{path.suffix}"
-    try:
-        yield partial
-        if replace:
-            remove(path)
-        elif os.path.lexists(path):
-            raise OutputError(f"'{path}' came into being meanwhile; choose another name.")
-        os.replace(partial, path)
-    except OSError as error:
-        raise output_error(path, error) from error
-    finally:
-        remove(partial)
-
-
-def remove(path: Path) -> None:
-    """Remove a file or a folder, if there is one."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def element_name(text: str) -> str:

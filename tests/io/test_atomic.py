@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import os
+
+import filelock
+import pytest
+
+from napari_srast.errors import OutputError
+from napari_srast.io.atomic import atomic_output, replace_file, sole_writer
+
+
+def test_output_appears_only_when_all_went_well(tmp_path):
+    out = tmp_path / "out.txt"
+    with atomic_output(out) as partial:
+        partial.write_text("x")
+        assert not out.exists()
+        assert partial.name.startswith(".")
+    assert out.read_text() == "x"
+    assert os.listdir(tmp_path) == ["out.txt"]
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt(), ValueError("x")])
+def test_failure_leaves_nothing(tmp_path, error):
+    expected = OutputError if isinstance(error, OSError) else type(error)
+
+    def write():
+        with atomic_output(tmp_path / "out.zarr") as partial:
+            partial.mkdir()
+            (partial / "a").write_text("x")
+            raise error
+
+    with pytest.raises(expected):
+        write()
+    assert os.listdir(tmp_path) == []
+
+
+def test_output_that_came_into_being_meanwhile_is_kept(tmp_path):
+    out = tmp_path / "out.txt"
+
+    def write():
+        with atomic_output(out) as partial:
+            partial.write_text("ours")
+            out.write_text("theirs")
+
+    with pytest.raises(OutputError, match="meanwhile"):
+        write()
+    assert out.read_text() == "theirs"
+    assert os.listdir(tmp_path) == ["out.txt"]
+
+
+def test_broken_link_counts_as_existing(tmp_path):
+    (tmp_path / "out").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(OutputError, match="exists already"), atomic_output(tmp_path / "out"):
+        pass
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="the superuser may write everywhere")
+def test_folder_without_permission_is_an_output_error(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(OutputError, match="cannot be written"), atomic_output(tmp_path / "out.zarr") as partial:
+        partial.mkdir()
+
+
+def test_output_that_another_process_writes_is_refused_and_its_work_is_spared(tmp_path):
+    out = tmp_path / "out.zarr"
+    theirs = tmp_path / ".out.zarr.00112233.partial.zarr"
+    theirs.mkdir()
+    with filelock.FileLock(tmp_path / ".out.zarr.lock"):
+        with pytest.raises(OutputError, match="being written by another process"), atomic_output(out):
+            pass
+        with atomic_output(tmp_path / "other.txt") as partial:
+            partial.write_text("x")
+        assert theirs.is_dir()
+
+
+def test_leftovers_of_dead_writers_are_removed_whatever_they_were_to_become(tmp_path):
+    (tmp_path / ".out.zarr.00112233.partial.zarr" / "deep").mkdir(parents=True)
+    (tmp_path / ".old.csv.44556677.partial.csv").write_text("x")
+    (tmp_path / ".old.csv.lock").write_text("")
+    kept = tmp_path / ".mine.partial"  # no name of ours
+    kept.write_text("x")
+    with atomic_output(tmp_path / "out.zarr") as partial:
+        partial.mkdir()
+    assert sorted(os.listdir(tmp_path)) == [".mine.partial", "out.zarr"]
+
+
+def test_one_writer_at_a_time(tmp_path):
+    with sole_writer(tmp_path / "a"):
+        with pytest.raises(OutputError, match="another process"), sole_writer(tmp_path / "a"):
+            pass
+        with sole_writer(tmp_path / "b"):
+            pass
+    with sole_writer(tmp_path / "a"):
+        pass
+    assert os.listdir(tmp_path) == []
+
+
+def test_file_is_replaced_at_once_and_keeps_its_rights(tmp_path):
+    path = tmp_path / "zarr.json"
+    path.write_bytes(b"old")
+    path.chmod(0o640)
+    replace_file(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert os.listdir(tmp_path) == ["zarr.json"]

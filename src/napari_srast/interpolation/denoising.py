@@ -9,7 +9,7 @@ import numpy as np
 from scipy import sparse
 from scipy.spatial import cKDTree
 
-__all__ = ["Denoiser", "denoise"]
+__all__ = ["Denoiser", "denoise", "mean_of_alike", "mean_of_near"]
 
 _ALIKE = 10  # neighbours in expression
 _TOGETHER = 1.5  # pitches: 8 neighbours on squares, 6 on hexagons, none cut off among equals
@@ -98,17 +98,24 @@ def _smooth(scores: np.ndarray, spots: np.ndarray, nothing: np.ndarray) -> np.nd
     some = np.flatnonzero(~nothing)
     if len(some) == 0:
         return scores
-    n_some = len(some)
-    _, index = cKDTree(scores[some, :_LEADING]).query(
-        scores[some, :_LEADING], k=np.arange(1, min(_ALIKE + 1, n_some) + 1)
-    )
-    alike = _mean_over(np.repeat(np.arange(n_some), index.shape[1]), index.ravel(), n_some) @ scores[some]
-    pairs = cKDTree(spots[some]).query_pairs(_TOGETHER, output_type="ndarray")
-    i, j, itself = pairs[:, 0], pairs[:, 1], np.arange(n_some)
-    together = _mean_over(np.concatenate([i, j, itself]), np.concatenate([j, i, itself]), n_some) @ scores[some]
     smooth = scores.copy()
-    smooth[some] = (alike + together) / 2
+    smooth[some] = (mean_of_alike(scores[some, :_LEADING]) + mean_of_near(spots[some])) @ scores[some] / 2
     return smooth
+
+
+def mean_of_alike(features: np.ndarray, n_alike: int = _ALIKE) -> sparse.csr_matrix:
+    """Return the (N, N) matrix that averages each spot and those most like it in features (N, C)."""
+    n_spots = len(features)
+    _, index = cKDTree(features).query(features, k=np.arange(1, min(n_alike + 1, n_spots) + 1))
+    return _mean_over(np.repeat(np.arange(n_spots), index.shape[1]), index.ravel(), n_spots)
+
+
+def mean_of_near(spots: np.ndarray) -> sparse.csr_matrix:
+    """Return the (N, N) matrix that averages each spot and its neighbours; places in pitches, (N, 2)."""
+    n_spots = len(spots)
+    pairs = cKDTree(spots).query_pairs(_TOGETHER, output_type="ndarray")
+    i, j, itself = pairs[:, 0], pairs[:, 1], np.arange(n_spots)
+    return _mean_over(np.concatenate([i, j, itself]), np.concatenate([j, i, itself]), n_spots)
 
 
 def _mean_over(row: np.ndarray, column: np.ndarray, n_points: int) -> sparse.csr_matrix:

@@ -20,7 +20,7 @@ from napari_srast.geometry.layout import Layout
 
 __all__ = ["POOL", "Calibration", "fit_calibration", "gain_per_gene", "pool_ratios"]
 
-POOL = ("pcfm", "gp_denoised", "gp", "pycnophylactic", "bilinear")
+POOL = ("pcfm", "gp_denoised", "gp", "pycnophylactic_denoised", "bilinear", "gp_totals")
 """The experts of the pool, in the order of the weights."""
 _DEEP = np.log1p(100.0)
 

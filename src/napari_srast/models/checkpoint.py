@@ -26,7 +26,7 @@ __all__ = ["FORMAT", "SHIPPED", "Checkpoint", "describe_checkpoint", "load_check
 
 FORMAT = 1
 SHIPPED: Mapping[str, str] = {
-    "default": "2b6fbfcb57aab718d576ad860e8482912442cb051c7c3ea7f55e46f866706383",
+    "default": "c167dfb7461aa770c177a78aca7f349d9d424807936756e76e5ea1dc27f3035c",
 }
 """Names of the shipped checkpoints and their sha256."""
 _FOLDER = Path(__file__).parent / "checkpoints"

@@ -23,7 +23,6 @@ from functools import cached_property
 import numpy as np
 import torch
 from scipy import sparse
-from scipy.special import gammaln
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch_geometric.nn import SimpleConv
@@ -31,13 +30,14 @@ from torch_geometric.nn import SimpleConv
 from napari_srast.errors import Cancelled
 from napari_srast.geometry.graphs import DualTopologyGraph, dual_topology_graph
 from napari_srast.geometry.lattice import Lattice
+from napari_srast.interpolation.denoising import mean_of_alike, mean_of_near
 from napari_srast.models.devices import one_thread
 
 __all__ = ["FeaturePool", "GraphVAE", "SasaConfig", "canonical_order", "fit_sasa"]
 
 
 _MANY_SPOTS = 3000  # from here on a second thread pays
-_SHAPES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)  # of the negative binomial around the latent's prediction
+_LEADING = 10  # components in which likeness is told: distances in more are mostly noise
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -144,6 +144,8 @@ class FeaturePool:
         Principal components, shape (N, P).
     raw_latent
         Latent means before Latent Norm, shape (N, D).
+    context
+        Averages a spot's neighbours in space and in expression, shape (N, N); see :func:`spot_context`.
     config
         How it was made.
     """
@@ -152,6 +154,7 @@ class FeaturePool:
     totals: np.ndarray
     components: np.ndarray
     raw_latent: np.ndarray
+    context: sparse.csr_matrix
     config: SasaConfig
 
     @property
@@ -161,42 +164,55 @@ class FeaturePool:
         return float(np.median(positive)) if len(positive) else 1.0
 
     @cached_property
+    def _latent_design(self) -> tuple[np.ndarray, np.ndarray]:
+        return _ridge_design(self.latent)
+
+    @cached_property
     def _design(self) -> tuple[np.ndarray, np.ndarray]:
-        """Latents with an intercept, and the ridge solution operator: (N, D + 1) and (D + 1, N)."""
-        x = np.column_stack([np.ones(len(self.latent)), self.latent]).astype(np.float64)
-        ridge = np.eye(x.shape[1])
-        ridge[0, 0] = 1e-9
-        return x, np.linalg.solve(x.T @ x + ridge, x.T)
+        return _ridge_design(np.column_stack([self.components, self.latent]))
 
     def loadings(self, counts: sparse.csr_matrix) -> np.ndarray:
         """Return w_g with an intercept for each column of (N, F) counts: ridge on log-normalised counts, (D + 1, F)."""
-        return (log_normalise(counts, self.totals, self.scale).T @ self._design[1].T).T
-
-    def predict(self, counts: sparse.csr_matrix) -> np.ndarray:
-        """Return the counts that the latent alone expects, shape (N, F): expm1 of <z_i, w_g>, at the spot's depth."""
-        expected = np.expm1(np.clip(self._design[0] @ self.loadings(counts), 0, 15))
-        mean = np.asarray(counts.mean(axis=0)).ravel()
-        fitted = expected * (self.totals / self.scale)[:, None]
-        level = fitted.mean(axis=0)
-        return fitted * np.where(level > 0, mean / np.where(level > 0, level, 1), 0)
+        return (log_normalise(counts, self.totals, self.scale).T @ self._latent_design[1].T).T
 
     def denoise(self, counts: sparse.csr_matrix) -> np.ndarray:
-        """Return denoised counts (N, F): the posterior mean of a gamma-Poisson model around the latent's prediction.
+        """Return denoised counts (N, F): what a spot's context expects, at the spot's own depth.
 
-        Counts are negative binomial around the prediction m with a shape a that each gene chooses by likelihood; the
-        posterior mean is m (n + a) / (m + a).
+        Log-normalised counts are regressed (ridge) on the components and latents, and the regression is evaluated on
+        the mean of these over the spot's neighbours on both topologies (``context``). Each field keeps its total.
         """
-        expected = self.predict(counts) + 1e-12
-        own = counts.toarray().astype(np.float64)
-        best = np.full(own.shape[1], -np.inf)
-        shape = np.full(own.shape[1], _SHAPES[-1])
-        for a in _SHAPES:
-            likelihood = (
-                gammaln(own + a) - gammaln(a) + own * np.log(expected / (expected + a)) + a * np.log(a / (expected + a))
-            ).sum(axis=0)
-            shape = np.where(likelihood > best, a, shape)
-            best = np.maximum(best, likelihood)
-        return expected * (own + shape) / (expected + shape)
+        design, solution = self._design
+        loading = (log_normalise(counts, self.totals, self.scale).T @ solution.T).T
+        expected = np.expm1(np.clip((self.context @ design) @ loading, 0, 15))
+        fitted = expected * (self.totals / self.scale)[:, None]
+        mean, level = np.asarray(counts.mean(axis=0)).ravel(), fitted.mean(axis=0)
+        return fitted * np.where(level > 0, mean / np.where(level > 0, level, 1), 0)
+
+
+def _ridge_design(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return features with an intercept (N, C + 1), and the operator that solves for ridge coefficients (C + 1, N)."""
+    x = np.column_stack([np.ones(len(features)), features]).astype(np.float64)
+    ridge = np.eye(x.shape[1])
+    ridge[0, 0] = 1e-9
+    return x, np.linalg.solve(x.T @ x + ridge, x.T)
+
+
+def spot_context(components: np.ndarray, latent: np.ndarray, places: np.ndarray) -> sparse.csr_matrix:
+    """Return the (N, N) matrix that averages a spot's neighbours: half in space, half in expression.
+
+    Parameters
+    ----------
+    components, latent
+        Features of the spots, shape (N, P) and (N, D): neighbours in expression are sought in the leading components
+        and in the latent, a quarter of the weight each.
+    places
+        Spot centres in pitches, shape (N, 2).
+    """
+    near = mean_of_near(places)
+    if components.shape[1] == 0:  # too few spots or genes to tell what is alike
+        return near
+    alike = mean_of_alike(components[:, :_LEADING]) + mean_of_alike(latent)
+    return sparse.csr_matrix(alike / 4 + near / 2)
 
 
 def log_normalise(counts: sparse.csr_matrix, totals: np.ndarray, scale: float) -> sparse.csr_matrix:
@@ -266,8 +282,14 @@ def fit_sasa(
             raw, variance = _train(counts[:, panel], components, graph, config, seed, device, should_stop)
         latent = latent_norm(raw, variance)
     back = np.argsort(order)
+    latent, components = latent[back], components[back]
     return FeaturePool(
-        latent=latent[back], totals=totals[back], components=components[back], raw_latent=raw[back], config=config
+        latent=latent,
+        totals=totals[back],
+        components=components,
+        raw_latent=raw[back],
+        context=spot_context(components, latent, centers / lattice.pitch),
+        config=config,
     )
 
 

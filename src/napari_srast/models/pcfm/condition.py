@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 N_NEIGHBOURS = 10
-EXPERTS = ("gp", "gp_denoised", "pycnophylactic", "bilinear", "gp_totals")
+EXPERTS = ("gp", "gp_denoised", "pycnophylactic_denoised", "bilinear", "gp_totals")
 """The interpolations whose log ratios each pixel is told, in this order; ``gp_denoised`` is the network's prior."""
 PRIOR = EXPERTS.index("gp_denoised")
 _OWN = 7
@@ -243,7 +243,7 @@ def condition_fields(
         [
             _log_ratio(interpolator.ratios("gp", raw) * n_pixels),
             _log_ratio(interpolator.ratios("gp", denoised) * n_pixels),
-            _log_ratio(interpolator.ratios("pycnophylactic", raw) * n_pixels),
+            _log_ratio(interpolator.ratios("pycnophylactic", denoised) * n_pixels),
             _log_ratio(interpolator.ratios("bilinear", raw) * n_pixels),
             np.broadcast_to(_log_ratio(totals), (layout.n_pixels, raw.shape[1])),
         ]

@@ -1,6 +1,6 @@
 """Mass-preserving interpolation of spot counts: the baselines, and the experts of the own-slide calibration."""
 
 from napari_srast.interpolation.denoising import Denoiser, denoise
-from napari_srast.interpolation.interpolator import INTERPOLATIONS, Interpolator
+from napari_srast.interpolation.interpolator import INTERPOLATIONS, Interpolator, Surroundings
 
-__all__ = ["INTERPOLATIONS", "Denoiser", "Interpolator", "denoise"]
+__all__ = ["INTERPOLATIONS", "Denoiser", "Interpolator", "Surroundings", "denoise"]

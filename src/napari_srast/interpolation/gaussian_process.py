@@ -7,6 +7,7 @@ eigendecomposition for each width. Shape legend: N spots, F fields, n spots of a
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -15,13 +16,33 @@ from scipy.spatial.distance import cdist
 
 from napari_srast.interpolation.neighbourhoods import matern32
 
-__all__ = ["NOISES", "WIDTHS", "GaussianProcessGrid"]
+__all__ = ["NOISES", "WIDTHS", "FittedProcess", "GaussianProcessGrid"]
 
 WIDTHS = (1.0, 1.7, 3.0, 5.0, 9.0, 16.0)  # pitches
 NOISES = (0.05, 0.15, 0.5, 1.5, 5.0, 20.0)  # of the signal's variance
 
 _WHOLE = 400  # up to so many spots the likelihood is that of the whole slide
 _PATCH = 200
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FittedProcess:
+    """What the process of each field is: all that a part of a slide must know of the whole.
+
+    Parameters
+    ----------
+    point
+        Flat index of each field's (width, noise), shape (F,).
+    mean
+        Mean of its log1p counts, float32, shape (F,).
+    """
+
+    point: np.ndarray
+    mean: np.ndarray
+
+    def __getitem__(self, fields: slice | np.ndarray) -> FittedProcess:
+        """Return the processes of some fields."""
+        return FittedProcess(point=self.point[fields], mean=self.mean[fields])
 
 
 class GaussianProcessGrid:
@@ -54,6 +75,12 @@ class GaussianProcessGrid:
             [(found.eigenvalues, found.eigenvectors) for found in map(np.linalg.eigh, map(matern32(width), distances))]
             for width in WIDTHS
         ]
+
+    def fit(self, fields: np.ndarray) -> FittedProcess:
+        """Fit the process of each field (N, F) of counts or intensities."""
+        logs = np.log1p(np.asarray(fields, dtype=np.float32))
+        mean = logs.mean(axis=0, dtype=np.float64).astype(np.float32)
+        return FittedProcess(point=self.choose(logs - mean), mean=mean)
 
     def choose(self, centred: np.ndarray) -> np.ndarray:
         """Return the flat index (F,) of the likeliest (width, noise) of each (N, F) field; 0 for a constant field."""

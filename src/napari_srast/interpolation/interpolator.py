@@ -6,6 +6,7 @@ every spot are conserved whatever the method. Shape legend: N spots, Q pixels, F
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -14,11 +15,12 @@ from scipy.spatial import cKDTree
 
 from napari_srast.errors import SettingsError
 from napari_srast.geometry.layout import Layout
-from napari_srast.interpolation.gaussian_process import NOISES, WIDTHS, GaussianProcessGrid
-from napari_srast.interpolation.linear import clamp_to_hull, linear_weights, nearest_weights
+from napari_srast.geometry.rebin import LatticeFrame
+from napari_srast.interpolation.gaussian_process import NOISES, WIDTHS, FittedProcess, GaussianProcessGrid
+from napari_srast.interpolation.linear import clamp_to_hull, linear_weights, nearest_weights, weights_on_frame
 from napari_srast.interpolation.neighbourhoods import Neighbourhoods, cubic, matern32
 
-__all__ = ["GAUSSIAN_WIDTHS", "INTERPOLATIONS", "Interpolator"]
+__all__ = ["GAUSSIAN_WIDTHS", "INTERPOLATIONS", "Interpolator", "Surroundings"]
 
 INTERPOLATIONS = ("uniform", "nearest", "bilinear", "bicubic", "gaussian", "pycnophylactic", "gp")
 GAUSSIAN_WIDTHS = (0.4, 0.5, 0.65, 0.8, 1.0, 1.3, 1.8, 2.5)  # standard deviations, in pitches
@@ -28,6 +30,25 @@ _CACHE_BYTES = 1 << 28  # of weight matrices
 _GAUSSIAN_NEAREST = 24
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Surroundings:
+    """What a part of a slide must know of the rest to be interpolated as the whole slide is.
+
+    Parameters
+    ----------
+    wide
+        The part's layout with the pixels around it: its own pixels first, then those of the halo.
+    frame
+        The whole slide's square lattice; None off square lattices.
+    most_pixels
+        Largest number of pixels that any spot of the whole slide owns.
+    """
+
+    wide: Layout
+    frame: LatticeFrame | None
+    most_pixels: int
+
+
 class Interpolator:
     """Splits fields over the pixels of one layout; weights are worked out once and shared by all fields.
 
@@ -35,6 +56,8 @@ class Interpolator:
     ----------
     layout
         Spots, pixels and whose pixels they are.
+    surroundings
+        For a layout that is a part of a slide; None where it is all there is.
 
     Examples
     --------
@@ -47,13 +70,19 @@ class Interpolator:
     array([0.444, 0.556, 0.467, 0.533], dtype=float32)
     """
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, surroundings: Surroundings | None = None) -> None:
         self.layout = layout
+        self._wide = layout if surroundings is None else surroundings.wide
+        self._surroundings = surroundings
+        most_pixels = int(layout.n_pixels_of_spot.max(initial=1))
+        self._most_pixels = most_pixels if surroundings is None else surroundings.most_pixels
         self._neighbourhoods = Neighbourhoods(layout)
         self._grid = GaussianProcessGrid(layout.spots, layout.pitch)
         self._process_weights: dict[int, sparse.csr_matrix] = {}
 
-    def ratios(self, name: str, fields: np.ndarray, *, width: float | None = None) -> np.ndarray:
+    def ratios(
+        self, name: str, fields: np.ndarray, *, width: float | None = None, process: FittedProcess | None = None
+    ) -> np.ndarray:
         """Return the share of each pixel in its spot.
 
         A field's ratios depend on that field alone, never on the others it comes with.
@@ -70,6 +99,8 @@ class Interpolator:
             Non-negative counts or intensities, shape (N, F).
         width
             Standard deviation of "gaussian" in pitches; None chooses it for each field by leave-one-out prediction.
+        process
+            For "gp", the fields' processes as fitted on the whole slide; None fits them on this layout's spots.
 
         Returns
         -------
@@ -96,22 +127,25 @@ class Interpolator:
         for start in range(0, fields.shape[1], at_once):
             block = slice(start, start + at_once)
             values = np.ascontiguousarray(fields[:, block], dtype=np.float32)
-            ratios[:, block] = layout.normalise(self._intensity(name, values, width))
+            known = None if process is None else process[block]
+            ratios[:, block] = layout.normalise(self._intensity(name, values, width, known))
         return ratios
 
-    def _intensity(self, name: str, fields: np.ndarray, width: float | None) -> np.ndarray:
+    def _intensity(
+        self, name: str, fields: np.ndarray, width: float | None, process: FittedProcess | None
+    ) -> np.ndarray:
         """Predict non-negative intensities (Q, F), in any scale."""
         if name == "nearest":
             return self._nearest @ fields
         if name == "bilinear":
-            return self._linear @ fields
+            return self._linear[: self.layout.n_pixels] @ fields
         if name == "bicubic":
             return np.maximum(self._cubic @ fields, 0.0)
         if name == "gaussian":
             return self._gaussian(fields, width)
         if name == "pycnophylactic":
             return self._pycnophylactic(fields)
-        return self._process(fields)
+        return self._process(fields, self._grid.fit(fields) if process is None else process)
 
     @cached_property
     def _nearest(self) -> sparse.csr_matrix:
@@ -119,7 +153,9 @@ class Interpolator:
 
     @cached_property
     def _linear(self) -> sparse.csr_matrix:
-        return linear_weights(self.layout).astype(np.float32)
+        around = self._surroundings
+        weights = linear_weights(self.layout) if around is None else weights_on_frame(around.wide, around.frame)
+        return weights.astype(np.float32)
 
     @cached_property
     def _cubic(self) -> sparse.csr_matrix:
@@ -172,8 +208,8 @@ class Interpolator:
 
     @cached_property
     def _smoother(self) -> sparse.csr_matrix:
-        """Mean over each pixel and the pixels that touch it, float32 (Q, Q)."""
-        pixels, n_pixels = self.layout.pixels, self.layout.n_pixels
+        """Mean over each pixel and the pixels that touch it, float32 (Q, Q), halo included."""
+        pixels, n_pixels = self._wide.pixels, self._wide.n_pixels
         tree = cKDTree(pixels)
         spacing = np.median(tree.query(pixels, k=[min(2, n_pixels)])[0])
         pairs = tree.query_pairs(1.3 * spacing, output_type="ndarray")  # between 1 (touching) and sqrt(2) (diagonal)
@@ -183,30 +219,31 @@ class Interpolator:
         return sparse.csr_matrix((np.float32(1) / touching[i].astype(np.float32), (i, j)), shape=(n_pixels, n_pixels))
 
     def _pycnophylactic(self, fields: np.ndarray) -> np.ndarray:
-        layout = self.layout
+        layout = self._wide
         membership = layout.membership.astype(np.float32)
         # A pixel stands for its share of the spot's cell: spots that the raster cut out larger are not denser.
         n_pixels = layout.n_pixels_of_spot.astype(np.float32)[:, None]
         mass = (fields * n_pixels)[layout.parent]
         values = layout.normalise(self._linear @ fields).astype(np.float32) * mass  # near the answer: few rounds
-        largest = int(layout.n_pixels_of_spot.max(initial=1))
-        for _ in range(int(np.clip(4 * largest, 16, 100))):  # a fixed number, so that no field depends on another
+        # A fixed number of rounds, so that no field depends on another.
+        for _ in range(int(np.clip(4 * self._most_pixels, 16, 100))):
             values = self._smoother @ values
             total = (membership @ values)[layout.parent]
             values *= np.divide(mass, total, out=np.zeros_like(mass), where=total > 0)
-        return values
+        return values[: self.layout.n_pixels]
 
     # Gaussian process --------------------------------------------------------------------------------------------
 
-    def _process(self, fields: np.ndarray) -> np.ndarray:
-        logs = np.log1p(fields)
-        mean = logs.mean(axis=0, dtype=np.float64).astype(np.float32)
-        centred = logs - mean
-        chosen = self._grid.choose(centred)
+    def fit_process(self, fields: np.ndarray) -> FittedProcess:
+        """Fit the Gaussian process of each field (N, F) on this layout's spots."""
+        return self._grid.fit(fields)
+
+    def _process(self, fields: np.ndarray, process: FittedProcess) -> np.ndarray:
+        centred = np.log1p(fields) - process.mean
         values = np.empty((self.layout.n_pixels, fields.shape[1]), dtype=np.float32)
-        for point in np.unique(chosen):
-            of_point = chosen == point
-            values[:, of_point] = self._weights_at(int(point)) @ centred[:, of_point] + mean[of_point]
+        for point in np.unique(process.point):
+            of_point = process.point == point
+            values[:, of_point] = self._weights_at(int(point)) @ centred[:, of_point] + process.mean[of_point]
         return np.expm1(np.maximum(values, 0.0))
 
     def _weights_at(self, point: int) -> sparse.csr_matrix:

@@ -10,11 +10,11 @@ from scipy import sparse
 from scipy.spatial import ConvexHull, Delaunay, QhullError, cKDTree
 
 from napari_srast.errors import InputError
-from napari_srast.geometry.lattice import Lattice, detect_lattice
+from napari_srast.geometry.lattice import detect_lattice
 from napari_srast.geometry.layout import Layout
-from napari_srast.geometry.rebin import lattice_frame
+from napari_srast.geometry.rebin import LatticeFrame, lattice_frame
 
-__all__ = ["clamp_to_hull", "linear_weights", "nearest_weights"]
+__all__ = ["clamp_to_hull", "linear_weights", "nearest_weights", "square_frame", "weights_on_frame"]
 
 _CHUNK = 1 << 22
 
@@ -26,19 +26,40 @@ def nearest_weights(layout: Layout) -> sparse.csr_matrix:
     return _assemble(index[:, None], np.ones((len(index), 1)), len(places)) @ average
 
 
+def square_frame(layout: Layout) -> LatticeFrame | None:
+    """Return the square lattice that a layout's spots lie on; None where they lie on no such lattice."""
+    try:
+        lattice = detect_lattice(layout.spots, layout.pitch)
+    except InputError:  # all spots at one place
+        return None
+    if lattice.kind != "square" or not np.isfinite(lattice.misfit):
+        return None
+    return lattice_frame(layout.spots, lattice)
+
+
 def linear_weights(layout: Layout) -> sparse.csr_matrix:
+    """Return the (Q, N) matrix of linear weights on the lattice that the spots lie on; see :func:`weights_on_frame`."""
+    return weights_on_frame(layout, square_frame(layout))
+
+
+def weights_on_frame(layout: Layout, frame: LatticeFrame | None) -> sparse.csr_matrix:
     """Return the (Q, N) matrix of bilinear weights on a square lattice, of barycentric weights elsewhere.
 
     A pixel outside the hull takes the value at the nearest place of the hull. Beside a missing corner of a square cell
     the weights of the corners that exist are scaled up.
+
+    Parameters
+    ----------
+    layout
+        Spots and pixels.
+    frame
+        The square lattice (of this layout, or of the slide that it is a part of); None off square lattices.
     """
-    try:
-        lattice = detect_lattice(layout.spots, layout.pitch)
-    except InputError:  # all spots at one place
-        return nearest_weights(layout)
-    if lattice.kind == "square" and np.isfinite(lattice.misfit):
-        return _bilinear(layout, lattice)
+    if frame is not None:
+        return _bilinear(layout, frame)
     places, average = _distinct(layout.spots)
+    if len(places) == 1:
+        return nearest_weights(layout)
     pixels = clamp_to_hull(places, layout.pixels)
     try:
         triangles = Delaunay(places)
@@ -97,10 +118,9 @@ def _assemble(index: np.ndarray, weights: np.ndarray, n_columns: int) -> sparse.
     return matrix
 
 
-def _bilinear(layout: Layout, lattice: Lattice) -> sparse.csr_matrix:
+def _bilinear(layout: Layout, frame: LatticeFrame) -> sparse.csr_matrix:
     """Interpolate in the cells of the fitted lattice; a Delaunay diagonal would favour one direction."""
-    frame = lattice_frame(layout.spots, lattice)
-    nodes, place = frame.nodes, frame.place(layout.pixels)
+    nodes, place = np.rint(frame.place(layout.spots)).astype(np.int64), frame.place(layout.pixels)
     low = np.floor(place + 1e-9)
     fraction = np.clip(place - low, 0, 1)
     first, span = nodes.min(axis=0) - 1, np.ptp(nodes, axis=0) + 3

@@ -7,6 +7,7 @@ eigendecomposition for each width. Shape legend: N spots, F fields, n spots of a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -43,6 +44,11 @@ class FittedProcess:
     def __getitem__(self, fields: slice | np.ndarray) -> FittedProcess:
         """Return the processes of some fields."""
         return FittedProcess(point=self.point[fields], mean=self.mean[fields])
+
+    @classmethod
+    def join(cls, parts: Sequence[FittedProcess]) -> FittedProcess:
+        """Join the processes of blocks of fields."""
+        return cls(point=np.concatenate([p.point for p in parts]), mean=np.concatenate([p.mean for p in parts]))
 
 
 class GaussianProcessGrid:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -33,7 +33,7 @@ from napari_srast.geometry.lattice import Lattice
 from napari_srast.interpolation.denoising import mean_of_alike, mean_of_near
 from napari_srast.models.devices import one_thread
 
-__all__ = ["FeaturePool", "GraphVAE", "SasaConfig", "canonical_order", "fit_sasa"]
+__all__ = ["Denoising", "FeaturePool", "GraphVAE", "SasaConfig", "SpotFeatures", "canonical_order", "fit_sasa"]
 
 
 _MANY_SPOTS = 3000  # from here on a second thread pays
@@ -131,6 +131,57 @@ class GraphVAE(nn.Module):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class Denoising:
+    """A denoiser of fields, fitted to a slide: enough to denoise them at any of its spots.
+
+    Parameters
+    ----------
+    loading
+        Ridge coefficients of log-normalised counts, intercept first, shape (C + 1, F).
+    factor
+        Brings each field to its total over the slide, shape (F,).
+    """
+
+    loading: np.ndarray
+    factor: np.ndarray
+
+    def __getitem__(self, fields: slice) -> Denoising:
+        """Return the denoiser of some fields."""
+        return Denoising(loading=self.loading[:, fields], factor=self.factor[fields])
+
+    @classmethod
+    def join(cls, parts: Sequence[Denoising]) -> Denoising:
+        """Join the denoisers of blocks of fields."""
+        return cls(
+            loading=np.concatenate([p.loading for p in parts], axis=1), factor=np.concatenate([p.factor for p in parts])
+        )
+
+    def at(self, surroundings: np.ndarray, depth: np.ndarray) -> np.ndarray:
+        """Return denoised counts (n, F) of spots with given surroundings (n, C + 1) and depth (n,)."""
+        return _expected(surroundings, self.loading, depth) * self.factor
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SpotFeatures:
+    """The features of some of a slide's n spots.
+
+    Parameters
+    ----------
+    comparable
+        Latents of a common length, shape (n, D); see :attr:`FeaturePool.comparable`.
+    totals
+        Total counts, shape (n,).
+    surroundings, depth
+        What fields are denoised by, shape (n, C + 1) and (n,).
+    """
+
+    comparable: np.ndarray
+    totals: np.ndarray
+    surroundings: np.ndarray
+    depth: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class FeaturePool:
     """General features of a slide's spots: the normalised latents and what follows from them.
 
@@ -175,18 +226,48 @@ class FeaturePool:
         """Return w_g with an intercept for each column of (N, F) counts: ridge on log-normalised counts, (D + 1, F)."""
         return (log_normalise(counts, self.totals, self.scale).T @ self._latent_design[1].T).T
 
-    def denoise(self, counts: sparse.csr_matrix) -> np.ndarray:
-        """Return denoised counts (N, F): what a spot's context expects, at the spot's own depth.
+    @cached_property
+    def comparable(self) -> np.ndarray:
+        """Latents, shape (N, D), shortened where their mean square length is above 1."""
+        return self.latent / np.sqrt(max(1.0, float((self.latent**2).sum(axis=1).mean())))
+
+    @cached_property
+    def surroundings(self) -> np.ndarray:
+        """Components and latents, with an intercept, averaged over each spot's neighbours, shape (N, C + 1)."""
+        return np.asarray(self.context @ self._design[0])
+
+    @property
+    def depth(self) -> np.ndarray:
+        """Totals in units of the scale, shape (N,)."""
+        return self.totals / self.scale
+
+    def at(self, spots: np.ndarray) -> SpotFeatures:
+        """Return the features of some spots."""
+        return SpotFeatures(
+            comparable=self.comparable[spots],
+            totals=self.totals[spots],
+            surroundings=self.surroundings[spots],
+            depth=self.depth[spots],
+        )
+
+    def fit_denoising(self, counts: sparse.csr_matrix) -> Denoising:
+        """Fit the denoiser of fields (N, F).
 
         Log-normalised counts are regressed (ridge) on the components and latents, and the regression is evaluated on
         the mean of these over the spot's neighbours on both topologies (``context``). Each field keeps its total.
         """
-        design, solution = self._design
-        loading = (log_normalise(counts, self.totals, self.scale).T @ solution.T).T
-        expected = np.expm1(np.clip((self.context @ design) @ loading, 0, 15))
-        fitted = expected * (self.totals / self.scale)[:, None]
-        mean, level = np.asarray(counts.mean(axis=0)).ravel(), fitted.mean(axis=0)
-        return fitted * np.where(level > 0, mean / np.where(level > 0, level, 1), 0)
+        loading = (log_normalise(counts, self.totals, self.scale).T @ self._design[1].T).T
+        level = _expected(self.surroundings, loading, self.depth).mean(axis=0)
+        mean = np.asarray(counts.mean(axis=0)).ravel()
+        return Denoising(loading=loading, factor=np.divide(mean, level, out=np.zeros_like(level), where=level > 0))
+
+    def denoise(self, counts: sparse.csr_matrix) -> np.ndarray:
+        """Return denoised counts (N, F): what a spot's context expects, at the spot's own depth."""
+        return self.fit_denoising(counts).at(self.surroundings, self.depth)
+
+
+def _expected(surroundings: np.ndarray, loading: np.ndarray, depth: np.ndarray) -> np.ndarray:
+    return np.expm1(np.clip(surroundings @ loading, 0, 15)) * depth[:, None]
 
 
 def _ridge_design(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

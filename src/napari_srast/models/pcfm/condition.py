@@ -15,13 +15,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from scipy import sparse
-from scipy.spatial import cKDTree
 from torch import Tensor
 
 from napari_srast.geometry.graphs import nearest_other_spots
 from napari_srast.geometry.layout import Layout
 from napari_srast.interpolation import Interpolator
-from napari_srast.models.sasa import FeaturePool
+from napari_srast.models.fields import FieldSummary, level_neighbours, summarise_fields
+from napari_srast.models.sasa import FeaturePool, SpotFeatures
 
 __all__ = [
     "EXPERTS",
@@ -42,7 +42,6 @@ _OWN = 7
 N_FEATURES = 5 * N_NEIGHBOURS + _OWN + len(EXPERTS)
 N_CONDITIONS = 8
 _SPARE = 4  # more neighbours are looked up than kept, so that ties at the last place can be broken
-_LEVEL_NEIGHBOURS = 7
 _RAW_COUNT, _DENOISED_COUNT = 0.5, 0.1  # added before a logarithm
 _CLIP = 4.0
 
@@ -82,10 +81,10 @@ class Geometry:
     spot_condition: Tensor
 
     @classmethod
-    def of_layout(cls, layout: Layout, pool: FeaturePool) -> Geometry:
+    def of_layout(cls, layout: Layout, pool: FeaturePool | SpotFeatures) -> Geometry:
         """Precompute neighbours and similarities."""
         index, distance = nearest_other_spots(layout.spots, layout.pixels, layout.parent, N_NEIGHBOURS + _SPARE)
-        latent = pool.latent / np.sqrt(max(1.0, float((pool.latent**2).sum(axis=1).mean())))
+        latent = pool.comparable
         similarity = np.einsum("qmd,qd->qm", latent[index], latent[layout.parent])
         log_total = np.log1p(pool.totals)
         total = np.clip(log_total[index] - log_total[layout.parent][:, None], -_CLIP, _CLIP)
@@ -106,7 +105,7 @@ class Geometry:
         slot = np.arange(counts[target].max())
         mask = slot < counts[target][:, None]
         pixel = order[np.where(mask, starts[:, None] + slot, 0)]
-        level = _level_neighbours(layout, log_total)
+        level = level_neighbours(layout, log_total)
         spot_condition = np.column_stack(
             [
                 log_total - log_total[level].mean(axis=1),
@@ -215,12 +214,11 @@ class Condition:
 
 def condition_fields(
     layout: Layout,
-    pool: FeaturePool,
+    pool: FeaturePool | SpotFeatures,
     geometry: Geometry,
     interpolator: Interpolator,
     counts: sparse.csr_matrix,
-    *,
-    denoised: np.ndarray | None = None,
+    known: FieldSummary | None = None,
 ) -> Condition:
     """Prepare a block of fields.
 
@@ -230,33 +228,29 @@ def condition_fields(
         All of one slide.
     counts
         The fields, CSR, shape (N, F).
-    denoised
-        Their denoised version, shape (N, F); by default the pool's.
+    known
+        What is known of them over the whole slide, where these spots are only a part of it; else fitted here.
     """
+    if known is None:
+        if isinstance(pool, SpotFeatures):
+            raise TypeError("a part of a slide needs what is known of the fields over the whole")
+        known = summarise_fields(layout, pool, counts)
     raw = counts.toarray().astype(np.float64)
-    denoised = pool.denoise(counts) if denoised is None else denoised
+    denoised = known.denoising.at(pool.surroundings, pool.depth)
     level = geometry.level_neighbour
     level_raw, level_denoised = raw[level].mean(axis=1), denoised[level].mean(axis=1)
     n_pixels = layout.n_pixels_of_spot[layout.parent][:, None]
-    totals = interpolator.ratios("gp", pool.totals[:, None]) * n_pixels
+    totals = interpolator.ratios("gp", pool.totals[:, None], process=known.totals) * n_pixels
     experts = np.stack(
         [
-            _log_ratio(interpolator.ratios("gp", raw) * n_pixels),
-            _log_ratio(interpolator.ratios("gp", denoised) * n_pixels),
+            _log_ratio(interpolator.ratios("gp", raw, process=known.raw) * n_pixels),
+            _log_ratio(interpolator.ratios("gp", denoised, process=known.denoised) * n_pixels),
             _log_ratio(interpolator.ratios("pycnophylactic", denoised) * n_pixels),
             _log_ratio(interpolator.ratios("bilinear", raw) * n_pixels),
             np.broadcast_to(_log_ratio(totals), (layout.n_pixels, raw.shape[1])),
         ]
     )
     log_raw, log_level = np.log(raw + _RAW_COUNT), np.log(level_raw + _RAW_COUNT)
-    around = (level_raw * level.shape[1] - raw) / max(level.shape[1] - 1, 1)
-    field_condition = np.column_stack(
-        [
-            _correlation(np.log1p(raw), np.log1p(around)),
-            _correlation(np.log1p(raw), np.log1p(pool.totals)[:, None]),
-            np.log(raw.mean(axis=0) + 0.01),
-        ]
-    )
     return Condition(
         geometry=geometry,
         counts=_float(raw),
@@ -265,29 +259,13 @@ def condition_fields(
         level_raw=_float(log_level),
         level_denoised=_float(np.log(level_denoised + _DENOISED_COUNT)),
         experts=_float(experts),
-        field_condition=_float(field_condition),
+        field_condition=_float(known.description),
     )
-
-
-def _level_neighbours(layout: Layout, log_total: np.ndarray) -> np.ndarray:
-    """Return the nearest spots of each spot, itself first; what they hold breaks ties."""
-    n_near = min(_LEVEL_NEIGHBOURS + _SPARE, layout.n_spots)
-    distance, index = cKDTree(layout.spots).query(layout.spots, k=n_near)
-    distance, index = distance.reshape(layout.n_spots, n_near), index.reshape(layout.n_spots, n_near)
-    order = np.lexsort((log_total[index], np.rint(distance / layout.pitch * 1e4)), axis=1)
-    return np.take_along_axis(index, order[:, :_LEVEL_NEIGHBOURS], 1)
 
 
 def _log_ratio(scaled: np.ndarray) -> np.ndarray:
     """Return the logarithm of K r, kept off minus infinity."""
     return np.log(np.maximum(scaled, 1e-2))
-
-
-def _correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return the correlation over spots of paired columns; 0 where one of them is constant."""
-    a, b = a - a.mean(axis=0), b - b.mean(axis=0)
-    scale = np.sqrt((a**2).sum(axis=0) * (b**2).sum(axis=0))
-    return np.where(scale > 0, (a * b).sum(axis=0) / np.where(scale > 0, scale, 1), 0.0)
 
 
 def _float(values: np.ndarray) -> Tensor:

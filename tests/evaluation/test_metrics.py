@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import sparse
+from scipy import sparse, stats
 
 from napari_srast.evaluation.metrics import (
     COVERAGES,
+    _beta_binomial,
     fraction_better,
     gain_over,
     score_ratios,
@@ -154,6 +155,74 @@ def test_coverage_is_nominal_where_counts_follow_the_ratios_and_low_where_they_d
     assert score_ratios(sparse.csr_matrix(truth), even(layout, 5), layout).coverage[1] < 0.6
 
 
+def test_seams_on_hexagons_are_told_by_touching_pixels() -> None:
+    """Pixels of a slide coarsened once lie on no raster; all six neighbours of one touch it."""
+    row, col = (a.ravel() for a in np.mgrid[:12, :12])
+    pixels = np.column_stack([col + 0.5 * (row % 2), row * np.sqrt(0.75)])
+    layout = Layout(
+        spots=np.column_stack([np.repeat(np.arange(6), 6), np.tile(np.arange(6), 6)]) * 2.0,
+        pixels=pixels,
+        parent=(row // 2) * 6 + col // 2,
+        pitch=2.0,
+    )
+    inner = (row > 0) & (row < 11) & (col > 0) & (col < 11)
+    assert (np.bincount(layout.touching.ravel())[inner] == 6).all()
+    blocks = np.random.default_rng(0).random(36)[layout.parent][:, None]
+    noisy = blocks + np.random.default_rng(1).random((144, 1))
+    scores = score_ratios(sparse.csr_matrix(noisy), layout.normalise(noisy), layout)
+    assert scores.seam_ratio == pytest.approx(scores.seam_ratio_truth)
+    assert scores.seam_ratio > 1
+    assert score_ratios(sparse.csr_matrix(blocks), even(layout, 1), layout).seam_ratio == np.inf
+
+
+def overdispersed(concentration: float, n: int = 40) -> tuple[Layout, np.ndarray, np.ndarray]:
+    """Counts and ratios of 400 spots of four pixels and five genes, Dirichlet-multinomial."""
+    layout, _ = square(20, 20)
+    rng = np.random.default_rng(0)
+    ratios = layout.normalise(rng.gamma(2.0, size=(layout.n_pixels, 5)))
+    by_spot = np.argsort(layout.parent, kind="stable")
+    truth = np.zeros_like(ratios)
+    for gene in range(5):
+        share = rng.gamma(concentration * ratios[by_spot, gene].reshape(-1, 4))
+        share /= share.sum(axis=1, keepdims=True)
+        truth[by_spot, gene] = rng.multinomial(n, share).ravel()
+    return layout, truth, ratios
+
+
+def test_coverage_and_spread_of_scattered_counts_need_their_concentration() -> None:
+    layout, truth, ratios = overdispersed(5.0)
+    plain = score_ratios(sparse.csr_matrix(truth), ratios, layout)
+    known = score_ratios(sparse.csr_matrix(truth), ratios, layout, concentration=lambda n: np.full(n.shape, 5.0))
+    np.testing.assert_allclose(known.coverage, COVERAGES, atol=0.02)
+    assert known.coverage == known.coverage_deep
+    assert known.spread_skill == pytest.approx(1, abs=0.05)
+    assert plain.coverage[1] < 0.55
+    assert plain.spread_skill < 0.5
+
+
+def test_deep_coverage_leaves_shallow_pairs_out() -> None:
+    layout, truth, ratios = overdispersed(5.0)
+    shallow = truth.copy()
+    shallow[:, :3] = np.minimum(shallow[:, :3], 1)
+    of_all = score_ratios(sparse.csr_matrix(shallow), ratios, layout)
+    of_deep = score_ratios(sparse.csr_matrix(shallow[:, 3:]), ratios[:, 3:], layout)
+    np.testing.assert_allclose(of_all.coverage_deep, of_deep.coverage_deep, atol=0.02)
+    assert of_all.coverage[1] > of_all.coverage_deep[1]
+
+
+def test_the_beta_binomial_tails_are_those_of_scipy() -> None:
+    rng = np.random.default_rng(0)
+    n = rng.integers(1, 60, 200)
+    y, share, a = rng.integers(0, n + 1), rng.random(200), rng.gamma(2.0, size=200)
+    share[:2] = 0, 1
+    below, upto = _beta_binomial(y, n, share, a)
+    inner = slice(2, None)
+    known = stats.betabinom(n[inner], (a * share)[inner], (a * (1 - share))[inner])
+    np.testing.assert_allclose(upto[inner], known.cdf(y[inner]), atol=1e-10)
+    np.testing.assert_allclose(below[inner], known.cdf(y[inner] - 1), atol=1e-10)
+    assert np.isfinite([below, upto]).all()
+
+
 def test_mass_errors_are_seen() -> None:
     layout = pair()
     scores = score_ratios(sparse.csr_matrix([[3.0], [1.0]]), np.array([[0.75], [0.26]]), layout)
@@ -184,6 +253,9 @@ def test_comparison_with_a_baseline() -> None:
     assert gained == pytest.approx(scores.nats_per_count)
     assert 0 < error < gained
     assert gain_over(flat, flat) == (0, 0)
+    by_genes, error_of_genes = gain_over(scores, flat, over="genes")
+    assert by_genes == pytest.approx(gained)
+    assert error_of_genes > error  # one gene of four was not told
 
 
 def test_the_bootstrap_error_is_that_of_a_mean() -> None:

@@ -18,9 +18,14 @@ within-spot PCC         Pearson correlation of ``y - n/K`` and ``n r - n/K`` ove
                         weighted by the genes' counts.
 PCC, RMSE, SSIM         Of ``y`` and ``n r``, for each gene; inflated by the spots' totals, which every method has
                         right. SSIM after Wang et al. 2004 (doi:10.1109/TIP.2003.819861), Gaussian window of 1.5 pixels.
-seam ratio              Mean jump between touching pixels of different spots over that inside spots. 1 means no seams.
-coverage                Share of counts inside the central 50, 80 and 95 % of Binomial(n, r), by the randomised
-                        probability integral transform: a calibrated prediction covers just so many.
+seam ratio              Mean jump between touching pixels of different spots over that inside spots. To be read against
+                        the truth's own: counts of different spots differ, seams or not.
+coverage                Share of counts inside the central 50, 80 and 95 % of their predictive distribution, by the
+                        randomised probability integral transform: a calibrated prediction covers just so many. It is
+                        Binomial(n, r), or where a concentration A is given Beta-binomial(n, A r, A (1 - r)), the
+                        margin of a Dirichlet-multinomial. Also of pairs of a spot and a gene with 10 counts or more
+                        alone: those with fewer scatter much the same whatever is predicted.
+spread-skill            Root of the mean predicted variance over that of the mean squared error; 1 where calibrated.
 mass error              Largest ``|sum r - 1|`` over the pixels of a spot.
 ======================  ==========================================================================================
 """
@@ -30,6 +35,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 from scipy import ndimage, sparse, stats
@@ -45,7 +51,8 @@ DEPTHS = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0, np.inf)  # mean counts per spot, border
 _DOUBT = 1e-3
 _BLOCK = 1 << 22
 _SSIM_GENES = 50  # the deepest: images of a few counts have no structure to compare
-_COVERAGE_DRAWS = 100_000
+_COVERAGE_DRAWS = 20_000
+_DEEP = 10  # counts of a spot and gene
 _BOOTSTRAPS = 200
 
 
@@ -75,9 +82,12 @@ class Scores:
     totals
         Nats per count of the pixels' totals.
     seam_ratio, seam_ratio_truth
-        Of the prediction and of the truth; NaN without a raster, infinite without any jump inside spots.
-    coverage
-        Share of counts covered at each of :data:`COVERAGES`.
+        Of the prediction and of the truth; infinite without any jump inside spots.
+    coverage, coverage_deep
+        Share of counts covered at each of :data:`COVERAGES`, of all pairs of a spot and a gene with counts, and of
+        those with at least 10.
+    spread_skill
+        Predicted over actual spread.
     mass_error
         Largest deviation of a spot's ratios from sum 1.
     """
@@ -94,6 +104,8 @@ class Scores:
     seam_ratio: float
     seam_ratio_truth: float
     coverage: tuple[float, ...]
+    coverage_deep: tuple[float, ...]
+    spread_skill: float
     mass_error: float
 
     @property
@@ -125,6 +137,7 @@ class Scores:
         figures = {
             "nats_per_count": self.nats_per_count,
             "nats_per_count_se": _error_of_ratio(self.spot_gain, self.spot_counts),
+            "nats_per_gene": _mean(self.gene_nats),
             "totals": self.totals,
             "composition": self.composition,
             "within_spot_pcc": self.within_spot_pcc,
@@ -135,10 +148,12 @@ class Scores:
             "ssim": _mean(self.ssim),
             "seam_ratio": self.seam_ratio,
             "seam_ratio_truth": self.seam_ratio_truth,
+            "spread_skill": self.spread_skill,
             "mass_error": self.mass_error,
         }
-        covered = {f"coverage_{level * 100:.0f}": c for level, c in zip(COVERAGES, self.coverage, strict=True)}
-        return figures | covered
+        for level, of_all, of_deep in zip(COVERAGES, self.coverage, self.coverage_deep, strict=True):
+            figures |= {f"coverage_{level * 100:.0f}": of_all, f"coverage_{level * 100:.0f}_deep": of_deep}
+        return figures
 
     def strata(self) -> list[Stratum]:
         """Return the scores of shallow to deep genes; depths without genes are left out."""
@@ -165,6 +180,7 @@ def score_ratios(
     layout: Layout,
     *,
     raster: Raster | None = None,
+    concentration: Callable[[np.ndarray], np.ndarray] | None = None,
     seed: int = 0,
 ) -> Scores:
     """Score predicted ratios.
@@ -179,7 +195,10 @@ def score_ratios(
     layout
         Spots and pixels.
     raster
-        The raster of the pixels, for seam ratio and SSIM.
+        The raster of the pixels, for SSIM.
+    concentration
+        Gives the concentration A of the Dirichlet-multinomial around the ratios for counts n of spots; None for
+        multinomial counts.
     seed
         Seeds the randomised coverage.
     """
@@ -193,9 +212,10 @@ def score_ratios(
     pixel_gain, pixel_share = np.zeros(n_pixels), np.zeros(n_pixels)
     deep = np.zeros(n_genes, dtype=bool)
     deep[np.argsort(-gene_counts, kind="stable")[:_SSIM_GENES]] = True
-    seams = None if raster is None else _Seams(raster)
+    seams = _Seams(layout)
     rng, at_once = np.random.default_rng(seed), max(1, _BLOCK // max(n_pixels, 1))
-    covered, n_drawn, mass_error = np.zeros(len(COVERAGES)), 0, 0.0
+    covered, n_drawn, mass_error = np.zeros((2, len(COVERAGES))), np.zeros(2), 0.0
+    spread, missed = 0.0, 0.0
     per_block = _COVERAGE_DRAWS * min(at_once, n_genes) // max(n_genes, 1) + 1
 
     for start in range(0, n_genes, at_once):
@@ -213,10 +233,13 @@ def score_ratios(
         gene["within"][columns] = _correlation(y - n * even, mean - n * even)
         gene["pcc"][columns] = _correlation(y - y.mean(axis=0), mean - mean.mean(axis=0))
         gene["rmse"][columns] = np.sqrt(np.mean((y - mean) ** 2, axis=0))
-        hits, drawn = _coverage(y, n, r, rng, per_block)
+        a = None if concentration is None else np.asarray(concentration(n))
+        hits, drawn = _coverage(y, n, r, a, rng, per_block)
         covered, n_drawn = covered + hits, n_drawn + drawn
-        if raster is not None and seams is not None:
-            seams.add(y, mean)
+        spread += float((mean * (1 - r) * (1.0 if a is None else (n + a) / (1 + a))).sum())
+        missed += float(((y - mean) ** 2).sum())
+        seams.add(y, mean)
+        if raster is not None:
             for column in columns[deep[columns] & (gene_counts[columns] > 0)]:
                 gene["ssim"][column] = _ssim(raster, y[:, column - start], mean[:, column - start])
 
@@ -224,7 +247,8 @@ def score_ratios(
     share = _ratio(pixel_share, total[parent])
     some = pixel_counts > 0
     totals = _over(float(pixel_counts[some] @ np.log(share[some] / even[some, 0])), float(pixel_counts.sum()))
-    seam, seam_truth = (np.nan, np.nan) if seams is None else seams.ratios()
+    seam, seam_truth = seams.ratios()
+    coverage = _ratio(covered, np.broadcast_to(n_drawn[:, None], covered.shape))
     return Scores(
         gene_counts=gene_counts,
         gene_gain=gene["gain"],
@@ -237,7 +261,9 @@ def score_ratios(
         totals=totals,
         seam_ratio=seam,
         seam_ratio_truth=seam_truth,
-        coverage=tuple((covered / max(n_drawn, 1)).tolist()) if n_drawn else (np.nan,) * len(COVERAGES),
+        coverage=tuple(coverage[0].tolist()),
+        coverage_deep=tuple(coverage[1].tolist()),
+        spread_skill=float(np.sqrt(_over(spread, missed))),
         mass_error=mass_error,
     )
 
@@ -248,26 +274,25 @@ def fraction_better(scores: Scores, baseline: Scores) -> float:
     return _mean((scores.gene_gain[some] > baseline.gene_gain[some]).astype(float))
 
 
-def gain_over(scores: Scores, baseline: Scores) -> tuple[float, float]:
-    """Return nats per count beyond a baseline, with its bootstrap standard error over spots (paired)."""
-    difference = scores.spot_gain - baseline.spot_gain
-    gained = _over(float(difference.sum()), float(scores.spot_counts.sum()))
-    return gained, _error_of_ratio(difference, scores.spot_counts)
+def gain_over(scores: Scores, baseline: Scores, over: Literal["spots", "genes"] = "spots") -> tuple[float, float]:
+    """Return nats per count beyond a baseline, with its (paired) bootstrap standard error over spots or genes."""
+    if over == "spots":
+        difference, counts = scores.spot_gain - baseline.spot_gain, scores.spot_counts
+    else:
+        difference, counts = scores.gene_gain - baseline.gene_gain, scores.gene_counts
+    return _over(float(difference.sum()), float(counts.sum())), _error_of_ratio(difference, counts)
 
 
 class _Seams:
     """Adds up jumps between touching pixels, across and inside spots, of truth and prediction."""
 
-    def __init__(self, raster: Raster) -> None:
-        image = raster.index_image
-        pairs = [(image[:, :-1], image[:, 1:]), (image[:-1], image[1:])]
-        first = np.concatenate([a[(a >= 0) & (b >= 0)] for a, b in pairs])
-        second = np.concatenate([b[(a >= 0) & (b >= 0)] for a, b in pairs])
-        inside = raster.parent[first] == raster.parent[second]
+    def __init__(self, layout: Layout) -> None:
+        first, second = layout.touching
+        inside = layout.parent[first] == layout.parent[second]
         size = len(first)
         jump = sparse.csr_matrix(
             (np.repeat([1.0, -1.0], size), (np.tile(np.arange(size), 2), np.concatenate([first, second]))),
-            shape=(size, raster.n_pixels),
+            shape=(size, layout.n_pixels),
         )
         self._across, self._within = jump[~inside], jump[inside]
         self._sums = np.zeros((2, 2))  # truth, prediction x across, inside
@@ -285,17 +310,36 @@ class _Seams:
 
 
 def _coverage(
-    y: np.ndarray, n: np.ndarray, r: np.ndarray, rng: np.random.Generator, at_most: int
-) -> tuple[np.ndarray, int]:
-    """Count the covered ones among some random entries with counts."""
+    y: np.ndarray, n: np.ndarray, r: np.ndarray, a: np.ndarray | None, rng: np.random.Generator, at_most: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Count covered entries, and entries, among some random ones with counts: of any depth and deep ones."""
     entries = np.flatnonzero(n.ravel() > 0)
     if len(entries) > at_most:
         entries = rng.choice(entries, at_most, replace=False)
     drawn, of, share = y.ravel()[entries], n.ravel()[entries], np.clip(r.ravel()[entries], 0, 1)
-    below, upto = stats.binom.cdf(drawn - 1, of, share), stats.binom.cdf(drawn, of, share)
+    if a is None:
+        below, upto = stats.binom.cdf(drawn - 1, of, share), stats.binom.cdf(drawn, of, share)
+    else:
+        below, upto = _beta_binomial(drawn, of, share, a.ravel()[entries])
     transform = below + rng.uniform(size=len(drawn)) * (upto - below)
-    off_middle = 2 * np.abs(transform - 0.5)
-    return np.array([np.sum(off_middle <= level) for level in COVERAGES]), len(entries)
+    inside = 2 * np.abs(transform - 0.5)[:, None] <= np.array(COVERAGES)
+    deep = of >= _DEEP
+    return np.stack([inside.sum(axis=0), inside[deep].sum(axis=0)]), np.array([len(entries), deep.sum()])
+
+
+def _beta_binomial(y: np.ndarray, n: np.ndarray, share: np.ndarray, a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return P(Y < y) and P(Y <= y) of Beta-binomial(n, a share, a (1 - share)), summing the nearer tail; all (B,)."""
+    y, n = np.rint(y).astype(np.int64), np.rint(n).astype(np.int64)
+    alpha, beta = np.maximum(a * share, 1e-9), np.maximum(a * (1 - share), 1e-9)
+    upper = 2 * y > n
+    near = np.where(upper, n - y, y)
+    alpha, beta = np.where(upper, beta, alpha), np.where(upper, alpha, beta)
+    row = np.repeat(np.arange(len(y)), near + 1)
+    start = np.cumsum(near + 1) - near - 1
+    chance = stats.betabinom.pmf(np.arange(len(row)) - start[row], n[row], alpha[row], beta[row])
+    upto = np.add.reduceat(chance, start) if len(start) else np.zeros(0)
+    own = chance[start + near] if len(start) else np.zeros(0)
+    return np.where(upper, 1 - upto, upto - own), np.where(upper, 1 - upto + own, upto)
 
 
 def _ssim(raster: Raster, truth: np.ndarray, prediction: np.ndarray) -> float:

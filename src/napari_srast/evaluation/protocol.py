@@ -24,7 +24,7 @@ from napari_srast.slide import Progress, Slide, UpsampleResult, UpsampleSettings
 if TYPE_CHECKING:
     import anndata
 
-__all__ = ["ALL_METHODS", "BASELINES", "Evaluation", "evaluate", "score_result"]
+__all__ = ["ALL_METHODS", "BASELINES", "DENOISED", "Evaluation", "evaluate", "plain_values", "score_result"]
 
 DENOISED = "+denoised"
 BASELINES = (*INTERPOLATIONS, *(name + DENOISED for name in ("gaussian", "pycnophylactic", "gp")))
@@ -77,7 +77,7 @@ class Evaluation:
                     scores, self.scores[best]
                 )
             methods[method] = figures | {"strata": [asdict(stratum) for stratum in scores.strata()]}
-        return _plain(
+        return plain_values(
             {
                 "name": self.name,
                 "settings": dict(self.settings),
@@ -294,7 +294,10 @@ def _read(source: str | Path | anndata.AnnData) -> tuple[str, np.ndarray, sparse
     if isinstance(source, anndata.AnnData):
         name, table = "slide", source
     else:
+        from napari_srast.io.limits import check_h5ad
+
         name = Path(source).stem
+        check_h5ad(Path(source))
         try:
             table = anndata.read_h5ad(source)
         except (OSError, KeyError, ValueError) as error:
@@ -342,12 +345,12 @@ def _thin(truth: sparse.csr_matrix, layout: Layout, seed: int) -> tuple[sparse.c
     return sparse.csr_matrix(layout.membership @ part(half), dtype=np.float32), part(whole - half)
 
 
-def _plain(value: Any) -> Any:
+def plain_values(value: Any) -> Any:
     """Turn numpy scalars into Python's own and what JSON cannot say into None."""
     if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: plain_values(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain_values(item) for item in value]
     if isinstance(value, np.generic):
         value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value

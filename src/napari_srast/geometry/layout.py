@@ -1,7 +1,7 @@
 """What a splitting method needs to know of the geometry: spots, pixels, and which pixel belongs to which spot.
 
 A raster gives one; so does a slide coarsened once, whose own spots then play the pixels.
-Shape legend: N spots, Q pixels, F fields, K pixels of a spot.
+Shape legend: N spots, Q pixels, F fields, K pixels of a spot, E pairs of pixels.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from functools import cached_property
 
 import numpy as np
 from scipy import sparse
+from scipy.spatial import cKDTree
 
 from napari_srast.geometry.raster import Raster
 
@@ -66,6 +67,15 @@ class Layout:
         """Indicator matrix, shape (N, Q): ``membership @ values`` adds up pixels over their spots."""
         ones = np.ones(self.n_pixels)
         return sparse.csr_matrix((ones, (self.parent, np.arange(self.n_pixels))), shape=(self.n_spots, self.n_pixels))
+
+    @cached_property
+    def touching(self) -> np.ndarray:
+        """Pairs of pixels that lie side by side, on any lattice, shape (2, E)."""
+        if self.n_pixels < 2:
+            return np.zeros((2, 0), dtype=np.int64)
+        tree = cKDTree(self.pixels)
+        side = float(np.median(tree.query(self.pixels, k=[2])[0]))
+        return np.ascontiguousarray(tree.query_pairs(1.2 * side, output_type="ndarray").T)
 
     def normalise(self, values: np.ndarray) -> np.ndarray:
         """Scale non-negative (Q, F) values so that they sum to 1 within each spot; a spot of zeros is split evenly."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,12 +46,15 @@ class SlideChoices:
         Two-dimensional images.
     coordinate_systems
         Coordinate systems of the store.
+    contents
+        For each of them the names of the spots and images that lie in it.
     """
 
     spots: tuple[str, ...]
     tables: tuple[str, ...]
     images: tuple[str, ...]
     coordinate_systems: tuple[str, ...]
+    contents: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def slide_choices(path_or_sdata: str | Path | spatialdata.SpatialData) -> SlideChoices:
@@ -62,14 +65,21 @@ def slide_choices(path_or_sdata: str | Path | spatialdata.SpatialData) -> SlideC
     InputError
         The path is not a SpatialData store.
     """
+    from spatialdata.transformations import get_transformation
+
     store = open_store(path_or_sdata)[0] if isinstance(path_or_sdata, str | Path) else path_or_sdata
     links = _links(store)
     results = result_elements(store)
+    spots = tuple(dict.fromkeys(spots for _, spots in links)) or tuple(_spot_elements(store, results))
+    images = tuple(name for name in store.images if name not in results and is_flat(store.images[name]))
+    systems = tuple(sorted(store.coordinate_systems))
+    frames = {name: set(get_transformation(store[name], get_all=True)) for name in (*spots, *images)}
     return SlideChoices(
-        spots=tuple(dict.fromkeys(spots for _, spots in links)) or tuple(_spot_elements(store, results)),
+        spots=spots,
         tables=tuple(dict.fromkeys(table for table, _ in links)) or tuple(_slide_tables(store)),
-        images=tuple(name for name in store.images if name not in results and is_flat(store.images[name])),
-        coordinate_systems=tuple(sorted(store.coordinate_systems)),
+        images=images,
+        coordinate_systems=systems,
+        contents={system: tuple(name for name in frames if system in frames[name]) for system in systems},
     )
 
 

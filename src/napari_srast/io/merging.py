@@ -58,7 +58,7 @@ def merge_into(path: Path, names: dict[str, str], write: Callable[[Path], None],
         taken = [name for name in names.values() if name.casefold() in present]
         if taken:
             raise OutputError(f"'{path}' already holds '{taken[0]}'; run again or write to a new store.")
-        staging = path.parent / f".{path.name}.{names['tables']}.merging"
+        staging = path.parent / f".{path.name}.{list(names.values())[-1]}.merging"
         root = (path / _ROOT).read_bytes()
         moved: list[Path] = []
         try:

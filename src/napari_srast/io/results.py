@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import gzip
 import io
+import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,6 +44,7 @@ __all__ = [
     "write_result",
 ]
 
+Watch = Callable[[float], None]
 MAX_IMAGE_GENES = 64
 MAX_IMAGE_BYTES = 1_000_000_000
 _CSV_ROWS = 5_000
@@ -116,11 +119,14 @@ def to_anndata(result: UpsampleResult) -> anndata.AnnData:
     )
 
 
-def to_spatialdata(result: UpsampleResult, include_image: bool = True) -> spatialdata.SpatialData:
+def to_spatialdata(
+    result: UpsampleResult, include_image: bool = True, watch: Watch | None = None
+) -> spatialdata.SpatialData:
     """Return a result as SpatialData: image, one circle per pixel, and the table of :func:`to_anndata`.
 
     The image is float32 (c, y, x), lazy, one chunk for each gene, NaN where no pixel has a parent; see
     :func:`image_genes` for which genes it shows. Every element leads to every coordinate system of the spots.
+    ``watch`` is called whenever a gene of the image is computed; see :func:`write_result`.
     """
     import spatialdata
     from spatialdata.models import ShapesModel, TableModel
@@ -134,22 +140,25 @@ def to_spatialdata(result: UpsampleResult, include_image: bool = True) -> spatia
     )
     table = TableModel.parse(to_anndata(result), region=names.shapes, region_key="region", instance_key="instance_id")
     return spatialdata.SpatialData(
-        images={names.image: _image(result)} if include_image else {},
+        images={names.image: _image(result, watch)} if include_image else {},
         shapes={names.shapes: pixels},
         tables={names.table: table},
     )
 
 
-def _image(result: UpsampleResult) -> DataArray:
+def _image(result: UpsampleResult, watch: Watch | None) -> DataArray:
     import dask.array as da
     from spatialdata.models import Image2DModel
 
     columns = image_genes(result)
     by_gene = result.counts.tocsc()[:, columns]
     rows, cols = result.raster.shape
+    done = itertools.count()  # threads compute the genes in any order
 
     def paint(block_info: Any = None) -> np.ndarray:
         gene = block_info[None]["chunk-location"][0]
+        if watch is not None:
+            watch(min(next(done) / len(columns), 1.0))
         return result.raster.paint(by_gene[:, [gene]].toarray()[:, 0])[None]
 
     image = da.map_blocks(
@@ -167,7 +176,12 @@ def _image(result: UpsampleResult) -> DataArray:
 
 
 def write_result(
-    result: UpsampleResult, path: str | Path, *, into_slide: bool = False, include_image: bool = True
+    result: UpsampleResult,
+    path: str | Path,
+    *,
+    into_slide: bool = False,
+    include_image: bool = True,
+    watch: Watch | None = None,
 ) -> Path:
     """Write a result.
 
@@ -182,6 +196,9 @@ def write_result(
         Add the result to the existing store at ``path`` (the slide's own), beside what is there.
     include_image
         Whether a store gets the image beside circles and table.
+    watch
+        Called with the share that is done, 0 to 1, before each gene's image or block of lines, from any thread; what
+        it raises stops the writing.
 
     Raises
     ------
@@ -191,18 +208,18 @@ def write_result(
     """
     path = Path(path)
     if into_slide:
-        _write_into(result, path, include_image)
+        _write_into(result, path, include_image, watch)
         return path
     name = path.name.casefold()
     if not name.endswith((".zarr", ".h5ad", ".csv", ".csv.gz")):
         raise OutputError(f"'{path}' has no known ending; name it .zarr, .h5ad, .csv or .csv.gz.")
     with atomic_output(path) as partial:
         if name.endswith(".zarr"):
-            write_store(to_spatialdata(result, include_image), partial)
+            write_store(to_spatialdata(result, include_image, watch), partial)
         elif name.endswith(".h5ad"):
             _write_h5ad(result, partial)
         else:
-            _write_csv(result, partial, packed=name.endswith(".gz"))
+            _write_csv(result, partial, packed=name.endswith(".gz"), watch=watch)
     return path
 
 
@@ -218,10 +235,12 @@ def _write_h5ad(result: UpsampleResult, path: Path) -> None:
         target.write(image.getbuffer())
 
 
-def _write_csv(result: UpsampleResult, path: Path, packed: bool) -> None:
+def _write_csv(result: UpsampleResult, path: Path, packed: bool, watch: Watch | None) -> None:
     spots, centers = result.slide.spot_ids[result.raster.parent], result.raster.centers
     with io.TextIOWrapper(gzip.GzipFile(path, "wb", mtime=0) if packed else path.open("wb"), newline="") as file:
         for start in range(0, max(result.n_pixels, 1), _CSV_ROWS):
+            if watch is not None:
+                watch(start / max(result.n_pixels, 1))
             part = slice(start, start + _CSV_ROWS)
             frame = pd.DataFrame(result.counts[part].toarray(), columns=result.genes.astype(str))
             place = pd.DataFrame({"x": centers[part, 0], "y": centers[part, 1], "spot": spots[part]})
@@ -229,7 +248,7 @@ def _write_csv(result: UpsampleResult, path: Path, packed: bool) -> None:
             pd.concat([place, frame], axis=1).to_csv(file, index=False, header=start == 0, float_format="%.9g")
 
 
-def _write_into(result: UpsampleResult, path: Path, include_image: bool) -> None:
+def _write_into(result: UpsampleResult, path: Path, include_image: bool, watch: Watch | None) -> None:
     """Add the elements to a store, all of them or none."""
     if (path / ".zgroup").exists():
         raise OutputError(f"'{path}' is a store of the old Zarr format 2; write the result to a new store instead.")
@@ -239,5 +258,5 @@ def _write_into(result: UpsampleResult, path: Path, include_image: bool) -> None
     merge_into(
         path,
         {**({"images": names.image} if include_image else {}), "shapes": names.shapes, "tables": names.table},
-        lambda staging: write_store(to_spatialdata(result, include_image), staging),
+        lambda staging: write_store(to_spatialdata(result, include_image, watch), staging),
     )

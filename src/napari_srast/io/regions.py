@@ -1,0 +1,73 @@
+"""Regions kept in the slide's own store, as polygons that other programs read, too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_srast.errors import OutputError
+from napari_srast.io.choices import RESULT_PREFIX
+from napari_srast.io.merging import merge_into
+from napari_srast.io.store import open_store, write_store
+from napari_srast.io.transforms import element_matrices, to_affines
+from napari_srast.slide import Region, Slide
+
+__all__ = ["REGION_PREFIX", "read_regions", "write_region"]
+
+REGION_PREFIX = f"{RESULT_PREFIX}region_"
+
+
+def write_region(region: Region, slide: Slide) -> str:
+    """Add a region to the store of its slide, placed in every coordinate system of the spots.
+
+    Returns
+    -------
+    str
+        The name of the new shapes element, ``srast_region_1`` and so on.
+
+    Raises
+    ------
+    OutputError
+        The slide has no store of its own, or it cannot be written; it is as before then.
+    """
+    import geopandas
+    import shapely
+    import spatialdata
+    from spatialdata.models import ShapesModel
+
+    if slide.source.path is None or not (Path(slide.source.path) / "zarr.json").exists():
+        raise OutputError("The slide has no store of Zarr format 3 of its own; save the region as GeoJSON instead.")
+    path = Path(slide.source.path)
+    folder = path / "shapes"
+    taken = {place.name for place in folder.iterdir()} if folder.is_dir() else set()
+    name = next(n for n in (f"{REGION_PREFIX}{i}" for i in range(1, len(taken) + 2)) if n not in taken)
+    from_region = np.linalg.inv(slide.transforms[region.coordinate_system])
+    shapes = ShapesModel.parse(
+        geopandas.GeoDataFrame(geometry=list(shapely.get_parts(region.geometry))),
+        transformations=to_affines(slide.transforms, first=from_region),
+    )
+    merge_into(
+        path, {"shapes": name}, lambda staging: write_store(spatialdata.SpatialData(shapes={name: shapes}), staging)
+    )
+    return name
+
+
+def read_regions(path: str | Path) -> dict[str, Region]:
+    """Return the regions that are kept in a slide's store, by name.
+
+    Raises
+    ------
+    InputError
+        The store cannot be read.
+    """
+    store: Any = open_store(path)[0]
+    regions = {}
+    for name in sorted(n for n in store.shapes if n.startswith(REGION_PREFIX)):
+        element = store.shapes[name]
+        system, matrix = next(iter(element_matrices(element, name).items()))
+        a, b, c, d = matrix[0, 0], matrix[0, 1], matrix[1, 0], matrix[1, 1]
+        moved = element.geometry.affine_transform([a, b, c, d, matrix[0, 2], matrix[1, 2]])
+        regions[name] = Region(moved.union_all(), system)
+    return regions

@@ -15,6 +15,7 @@ __all__ = ["check_exists", "check_output", "parse_genes", "parse_numbers", "pars
 
 RESULT_SUFFIXES = (".zarr", ".h5ad", ".csv", ".csv.gz")
 _LONGEST_NAME = 200  # file systems take 255 bytes, and the unfinished output bears a longer name
+_LONGEST_TEXT = 50_000_000  # bytes of a list of genes or of a region
 _HEADINGS = {"gene", "genes", "gene_name", "gene_names", "gene_symbol", "symbol", "feature"}
 
 
@@ -65,8 +66,8 @@ def parse_genes(text: str) -> list[str] | None:
         return names
     path = Path(text[1:])
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = _read_text(path).splitlines()
+    except (OSError, ValueError) as error:
         raise InputError(
             f"The gene list '{path}' cannot be read ({_reason(error)}); give a text file with one gene a line."
         ) from error
@@ -88,8 +89,8 @@ def parse_region(text: str, coordinate_system: str) -> Region:
         return Region.from_wkt(text, coordinate_system)
     path = Path(text)
     try:
-        content = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        content = _read_text(path)
+    except (OSError, ValueError) as error:
         raise RegionError(
             f"The region '{path}' cannot be read ({_reason(error)}); give a GeoJSON file or text such as "
             "'POLYGON ((0 0, 10 0, 10 10, 0 0))'."
@@ -108,5 +109,16 @@ def parse_numbers(text: str, option: str) -> tuple[int, ...]:
     return numbers
 
 
+def _read_text(path: Path) -> str:
+    """Read a text file that a person wrote, never an endless one."""
+    with path.open("rb") as file:
+        content = file.read(_LONGEST_TEXT + 1)
+    if len(content) > _LONGEST_TEXT:
+        raise ValueError(f"too long, above {_LONGEST_TEXT // 10**6} MB")
+    return content.decode("utf-8-sig")
+
+
 def _reason(error: Exception) -> str:
-    return error.strerror or "no reason given" if isinstance(error, OSError) else "not UTF-8 text"
+    if isinstance(error, OSError):
+        return error.strerror or "no reason given"
+    return "not UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error)

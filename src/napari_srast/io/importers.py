@@ -15,6 +15,7 @@ from napari_srast.geometry.lattice import detect_lattice
 from napari_srast.io.atomic import atomic_output
 from napari_srast.io.choices import SLIDE_KEY
 from napari_srast.io.counts import raw_counts, unique_names
+from napari_srast.io.limits import check_h5ad
 from napari_srast.io.pictures import multiscale_image, read_picture
 from napari_srast.io.slides import read_slide
 from napari_srast.io.space_ranger import is_space_ranger, read_space_ranger
@@ -99,6 +100,7 @@ def _read_h5ad(
     import spatialdata
     from spatialdata.models import ShapesModel, TableModel
 
+    check_h5ad(src)
     try:
         source = anndata.read_h5ad(src)
     except Exception as error:

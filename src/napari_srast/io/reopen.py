@@ -14,6 +14,7 @@ from napari_srast.errors import InputError
 from napari_srast.geometry.lattice import Lattice
 from napari_srast.geometry.raster import Raster
 from napari_srast.io.choices import RESULT_KEY
+from napari_srast.io.limits import check_h5ad, check_store
 from napari_srast.io.provenance import FORMAT_VERSION
 from napari_srast.io.slides import read_slide
 from napari_srast.io.store import one_line
@@ -93,6 +94,7 @@ def _read_table(path: Path, name: str | None) -> anndata.AnnData:
 
     if not path.exists():
         raise InputError(f"There is no result at '{path}'; check the path.")
+    check_h5ad(path) if name is None else check_store(path)
     try:
         return anndata.read_h5ad(path) if name is None else anndata.read_zarr(path / "tables" / name)
     except Exception as error:

@@ -61,7 +61,7 @@ class ResultNames:
 
 def result_names(result: UpsampleResult) -> ResultNames:
     """Return the names that a result's elements get in a store."""
-    stem = element_name(f"{RESULT_PREFIX}{result.run}")
+    stem = f"{RESULT_PREFIX}{element_name(result.run)}"
     return ResultNames(image=stem, shapes=f"{stem}_pixels", table=f"{stem}_table")
 
 

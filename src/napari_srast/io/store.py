@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_srast.errors import InputError
+from napari_srast.io.limits import check_store
 
 if TYPE_CHECKING:
     import spatialdata
@@ -47,6 +48,8 @@ def open_store(path: str | Path) -> tuple[spatialdata.SpatialData, tuple[str, ..
         raise InputError(
             f"'{path}' is not a SpatialData store (a .zarr folder); choose another path or import it first."
         )
+
+    check_store(path)
 
     import spatialdata
 

@@ -29,31 +29,36 @@ from napari_srast.interpolation import Denoiser, Interpolator
 from napari_srast.models.pcfm.condition import Condition, Geometry, condition_fields
 from napari_srast.models.sasa import FeaturePool, SasaConfig, fit_sasa
 from napari_srast.models.slide_model import coarsened_variants
+from napari_srast.training.tissues import make_tissue
 
 __all__ = ["Case", "CaseSettings", "SourceSlide", "make_cases", "prepare_case", "read_source"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class SourceSlide:
-    """A file to train on.
+    """A file, or a procedural tissue, to train on.
 
     Parameters
     ----------
     name, study
         Slides of one study, donor or animal stay on one side of any split.
     path
-        The .h5ad, counts in X, coordinates in obsm["spatial"].
+        The .h5ad, counts in X, coordinates in obsm["spatial"]; not used for a procedural tissue.
     resolution
-        "high": cells, beads or bins, to be re-binned; "low": spots, to be coarsened once.
+        "high": cells, beads or bins, to be re-binned; "low": spots, to be coarsened once; "procedural": a tissue made
+        up from its seed, to be re-binned.
     cases
         How many pseudo-slides are made of it.
+    tissue_seed
+        Of a procedural tissue.
     """
 
     name: str
     study: str
-    path: Path
+    path: Path | None = None
     resolution: str
     cases: int = 4
+    tissue_seed: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,7 +111,8 @@ class Case:
     low_rank
         The fields as the baselines denoise them (:class:`napari_srast.interpolation.Denoiser`), shape (N, F).
     checks
-        The same slide coarsened once more, in as many ways as its own calibration looks at: the same fields.
+        The same slide coarsened once more, in as many ways as its own calibration looks at: the same fields. None for a
+        procedural tissue, which is never scored.
     description
         Lattice, pitch, factor and depth in words.
     edges, edge_similarity
@@ -128,7 +134,10 @@ class Case:
 
 
 def read_source(source: SourceSlide) -> tuple[np.ndarray, sparse.csr_matrix]:
-    """Return points (n, 2) and counts (n, G) of a file."""
+    """Return points (n, 2) and counts (n, G) of a file, or of a procedural tissue."""
+    if source.path is None:
+        tissue = make_tissue(source.tissue_seed)
+        return tissue.points, tissue.counts
     if not source.path.is_file():
         raise InputError(f"The training slide '{source.path}' does not exist; correct the recipe's data folder.")
     table = anndata.read_h5ad(source.path)
@@ -137,11 +146,11 @@ def read_source(source: SourceSlide) -> tuple[np.ndarray, sparse.csr_matrix]:
 
 
 def make_cases(source: SourceSlide, settings: CaseSettings, sasa: SasaConfig, seed: int) -> Iterator[Case]:
-    """Yield the pseudo-slides of one file; ones that come out too small are left out."""
+    """Yield the pseudo-slides of one source; ones that come out too small are left out."""
     points, counts = read_source(source)
     rng = np.random.default_rng([seed, *source.name.encode()])
     for _ in range(source.cases):
-        case = (_rebinned if source.resolution == "high" else _coarsened)(source, points, counts, settings, sasa, rng)
+        case = (_coarsened if source.resolution == "low" else _rebinned)(source, points, counts, settings, sasa, rng)
         if case is not None:
             yield case
 
@@ -243,7 +252,8 @@ def prepare_case(
     similarity = np.einsum("ed,ed->e", latent[layout.parent[edges[0]]], latent[layout.parent[edges[1]]])
     seed = int(rng.integers(2**31))
     checks = []
-    for check in coarsened_variants(layout.spots, counts, lattice, seed=seed):
+    variants = coarsened_variants(layout.spots, counts, lattice, seed=seed)
+    for check in variants if source.path is not None else ():  # what is made up is trained on, never scored
         check_pool = fit_sasa(
             check.counts, check.layout.spots, detect_lattice(check.layout.spots), config=sasa, seed=seed
         )

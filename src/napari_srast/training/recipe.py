@@ -15,14 +15,17 @@ import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_srast import __version__
 from napari_srast.errors import InputError, SettingsError
 
-__all__ = ["Recipe", "read_recipe", "train_from_recipe"]
+if TYPE_CHECKING:
+    from napari_srast.training.scoring import Fold
+
+__all__ = ["Recipe", "read_recipe", "train_folds", "train_from_recipe"]
 
 Report = Callable[[str, int, int, str], None]
 
@@ -40,7 +43,7 @@ class Recipe:
     work
         Folder for resumable states and scores.
     sources
-        Slides to train on.
+        Slides and procedural tissues to train on.
     folds
         Number of folds of studies that are scored unseen; 0 skips this.
     cases, sasa, network, trainer
@@ -104,6 +107,17 @@ def read_recipe(path: str | Path) -> Recipe:
             licences[file.stem] = entry.get("licence", "not stated")
         if len(licences) < len(sources):
             raise InputError(f"The recipe '{path}' names two slides with the same file name; rename one of the files.")
+        tissues = values.get("tissues", {})
+        sources += [
+            SourceSlide(
+                name=f"procedural_{i}",
+                study=f"procedural_{i % tissues.get('studies', 8)}",
+                resolution="procedural",
+                cases=tissues.get("cases", 1),
+                tissue_seed=i,
+            )
+            for i in range(tissues.get("number", 0))
+        ]
         return Recipe(
             name=values["name"],
             output=path.parent / values["output"],
@@ -168,9 +182,8 @@ def train_from_recipe(path: str | Path, *, progress: Report | None = None) -> Pa
             state_file=recipe.work / "all.state",
             progress=_step_report(report, "all slides"),
         )
-        studies = sorted({c.study for c in cases})
         unseen, networks, fitted = [], [], []
-        for fold, held in enumerate(_folds(studies, recipe.folds)):
+        for fold, held in enumerate(_folds(recipe, cases)):
             part, _ = train_flow(
                 [c for c in cases if c.study not in held],
                 trainer,
@@ -202,16 +215,58 @@ def train_from_recipe(path: str | Path, *, progress: Report | None = None) -> Pa
     return recipe.output
 
 
-_UNTRIED = np.array([[0.5, 0.25, 0.0, 0.0, 0.0], [0.25, 0.0, 0.0, 0.0, 0.0]])  # weights where no fold was scored
+def train_folds(recipe: Recipe, progress: Report | None = None) -> list[Fold]:
+    """Train, or load where an earlier run did, a network without each fold of studies.
+
+    Parameters
+    ----------
+    recipe
+        Its work folder holds pseudo-slides and resumable states.
+    progress
+        As for :func:`train_from_recipe`.
+
+    Returns
+    -------
+    list of Fold
+        Each network with the cases of the studies that it has not seen.
+    """
+    from napari_srast.models.devices import one_thread
+    from napari_srast.models.pcfm.network import DiTConfig
+    from napari_srast.models.sasa import SasaConfig
+    from napari_srast.training.scoring import Fold
+    from napari_srast.training.trainer import TrainerConfig, train_flow
+
+    report = progress or (lambda *_: None)
+    recipe.work.mkdir(parents=True, exist_ok=True)
+    trainer = TrainerConfig(**{"seed": recipe.seed, **recipe.trainer})
+    folds = []
+    with one_thread():
+        cases = _cases(recipe, SasaConfig(**recipe.sasa), report)
+        for i, held in enumerate(_folds(recipe, cases)):
+            network, _ = train_flow(
+                [c for c in cases if c.study not in held],
+                trainer,
+                DiTConfig(**recipe.network),
+                state_file=recipe.work / f"fold{i}.state",
+                progress=_step_report(report, f"fold {i}"),
+            )
+            folds.append(Fold(network=network, unseen=[c for c in cases if c.study in held]))
+    return folds
+
+
+# Weights where no fold was scored.
+_UNTRIED = np.array([[0.5, 0.25, 0.0, 0.0, 0.0, 0.0], [0.25, 0.0, 0.0, 0.0, 0.0, 0.0]])
 
 
 def _step_report(report: Report, stage: str) -> Callable[[int, int, float], None]:
     return lambda step, steps, loss: report(stage, step, steps, f"loss {loss:.4f}")
 
 
-def _folds(studies: Sequence[str], n_folds: int) -> list[set[str]]:
-    """Deal studies out to folds."""
-    n_folds = min(n_folds, len(studies))
+def _folds(recipe: Recipe, cases: Sequence[Any]) -> list[set[str]]:
+    """Deal the studies of real slides out to folds; procedural tissues are always trained on."""
+    real = {source.study for source in recipe.sources if source.path is not None}
+    studies = sorted({case.study for case in cases} & real)
+    n_folds = min(recipe.folds, len(studies))
     if n_folds < 2:
         return []
     return [set(studies[i::n_folds]) for i in range(n_folds)]

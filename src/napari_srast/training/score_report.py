@@ -1,0 +1,238 @@
+"""What the scores on unseen studies say: means, ratios to the baselines, tables in Markdown, plots.
+
+Rows are those of :func:`napari_srast.training.scoring.score_case`. A mean is one over studies of each study's mean over
+its cases, so that a study with many slides weighs no more than another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_srast.errors import OutputError
+from napari_srast.evaluation.metrics import COVERAGES
+from napari_srast.evaluation.protocol import BASELINES
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["DEFAULT", "case_table", "method_table", "study_table", "summarise", "write_score_plots"]
+
+DEFAULT = "srast"
+Row = Mapping[str, Any]
+_COMPARED = ("gp+denoised", "gp", "pycnophylactic", "bilinear")
+
+
+def summarise(rows: Sequence[Row]) -> dict[str, Any]:
+    """Return the figures that a checkpoint is judged by.
+
+    Parameters
+    ----------
+    rows
+        Scored cases.
+
+    Returns
+    -------
+    dict
+        "nats_per_count" and "within_spot_pcc": of the default, of the best baseline of each case (chosen on the truth)
+        and of the single baseline that is best on average, with the default's ratio to each; "cases_below": how many
+        have a negative margin, and "cases_behind": one negative beyond two standard errors; "fraction_better";
+        "coverage_80_*"; "spread_skill"; "seam_ratio_to_truth_*" of the mean map and of a draw.
+    """
+    figures: dict[str, Any] = {"n_cases": len(rows), "n_studies": len({row["study"] for row in rows})}
+    for kind, chosen in (("nats_per_count", "best_baseline"), ("within_spot_pcc", "best_baseline_pcc")):
+        of_method = {m: mean_of_studies(rows, [r["methods"][m][kind] for r in rows]) for m in (DEFAULT, *BASELINES)}
+        best = mean_of_studies(rows, [r["methods"][r[chosen]][kind] for r in rows])
+        single = max(BASELINES, key=of_method.__getitem__)
+        figures[kind] = {
+            "default": of_method[DEFAULT],
+            "best_of_each_case": best,
+            "ratio_to_best_of_each_case": of_method[DEFAULT] / best,
+            "best_single": of_method[single],
+            "best_single_baseline": single,
+            "ratio_to_best_single": of_method[DEFAULT] / of_method[single],
+        }
+    figures["cases_below"] = sum(row["margin"] < 0 for row in rows)
+    figures["cases_behind"] = sum(row["margin"] < -2 * margin_error(row) for row in rows)
+    figures["fraction_better"] = mean_of_studies(rows, [row["fraction_better"] for row in rows])
+    at = COVERAGES.index(0.8)
+    for kind in ("multinomial", "calibrated"):
+        for depth in ("all", "deep"):
+            covered = [row["coverage"][kind][depth][at] for row in rows]
+            figures[f"coverage_80_{kind}_{depth}"] = mean_of_studies(rows, covered)
+    figures["spread_skill"] = mean_of_studies(rows, [row["spread_skill"] for row in rows])
+    for kind in ("mean", "draw"):
+        ratios = [_number(row["seam"][kind]) / _number(row["seam"]["truth"]) for row in rows]
+        figures[f"seam_ratio_to_truth_{kind}"] = mean_of_studies(rows, ratios)
+    return figures
+
+
+def mean_of_studies(rows: Sequence[Row], values: Sequence[float | None]) -> float:
+    """Return the mean over studies of the mean over their cases; cases without a value are left out."""
+    by_study: dict[str, list[float]] = {}
+    for row, value in zip(rows, values, strict=True):
+        if np.isfinite(_number(value)):
+            by_study.setdefault(row["study"], []).append(_number(value))
+    return float(np.mean([np.mean(of_study) for of_study in by_study.values()])) if by_study else float("nan")
+
+
+def margin_error(row: Row) -> float:
+    """Return the standard error of a case's margin: the larger of those over spots and over genes."""
+    return float(np.nanmax([_number(row["margin_se_spots"]), _number(row["margin_se_genes"]), 0.0]))
+
+
+def study_table(rows: Sequence[Row]) -> str:
+    """Return a Markdown table: nats per count / within-spot PCC of each study, ours beside the baselines."""
+    own = [method for method in rows[0]["methods"] if method not in BASELINES]
+    lines = [_line(["study", "cases", *own, "best baseline of each case", *_COMPARED]), "|---" * (len(own) + 7) + "|"]
+    for study in (*sorted({row["study"] for row in rows}), None):
+        some = [row for row in rows if study in (row["study"], None)]
+        mark = "" if study else "**"
+        pairs = []
+        for method in (*own, None, *_COMPARED):
+            nats = [row["methods"][method or row["best_baseline"]]["nats_per_count"] for row in some]
+            pcc = [row["methods"][method or row["best_baseline_pcc"]]["within_spot_pcc"] for row in some]
+            pairs.append(f"{mark}{mean_of_studies(some, nats):.4f} / {mean_of_studies(some, pcc):.3f}{mark}")
+        lines.append(_line([f"{mark}{study or 'mean of studies'}{mark}", len(some), *pairs]))
+    return "\n".join(lines)
+
+
+def method_table(rows: Sequence[Row]) -> str:
+    """Return a Markdown table: every method's mean figures, the best first."""
+    kinds = {
+        "nats_per_count": "nats per count",
+        "totals": "of it totals",
+        "composition": "of it composition",
+        "nats_per_gene": "nats per count, mean over genes",
+        "within_spot_pcc": "within-spot PCC",
+        "within_spot_pcc_weighted": "weighted by counts",
+    }
+    found = {
+        method: [mean_of_studies(rows, [row["methods"][method][kind] for row in rows]) for kind in kinds]
+        for method in rows[0]["methods"]
+    }
+    lines = [_line(["method", *kinds.values()]), "|---" * (len(kinds) + 1) + "|"]
+    for method, values in sorted(found.items(), key=lambda item: -item[1][0]):
+        lines.append(_line([f"**{method}**" if method == DEFAULT else method, *(f"{value:.4f}" for value in values)]))
+    return "\n".join(lines)
+
+
+def case_table(rows: Sequence[Row]) -> str:
+    """Return a Markdown table of all cases: the default against the best baseline of the case."""
+    titles = [
+        "slide",
+        "case",
+        "nats per count",
+        "best baseline",
+        "margin",
+        "PCC",
+        "best PCC",
+        "genes ahead",
+        "80 % covers",
+    ]
+    lines = [_line(titles), "|---" * len(titles) + "|"]
+    at = COVERAGES.index(0.8)
+    for row in sorted(rows, key=lambda row: (row["study"], row["name"], row["case"])):
+        methods, best = row["methods"], row["best_baseline"]
+        lines.append(
+            _line(
+                [
+                    row["name"],
+                    row["case"],
+                    f"{methods[DEFAULT]['nats_per_count']:.4f}",
+                    f"{best} {methods[best]['nats_per_count']:.4f}",
+                    f"{row['margin']:+.4f} ± {margin_error(row):.4f}",
+                    f"{_number(methods[DEFAULT]['within_spot_pcc']):.3f}",
+                    f"{_number(methods[row['best_baseline_pcc']]['within_spot_pcc']):.3f}",
+                    f"{_number(row['fraction_better']):.2f}",
+                    f"{_number(row['coverage']['calibrated']['all'][at]):.2f}",
+                ]
+            )
+        )
+    return "\n".join(lines)
+
+
+def write_score_plots(rows: Sequence[Row], directory: Path) -> list[Path]:
+    """Draw margins of all cases, means of all methods, and coverage, as PNG files; returns their paths.
+
+    Raises
+    ------
+    OutputError
+        Matplotlib is not installed, or the directory cannot be written.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise OutputError("Plots need matplotlib; install it with: pip install 'napari-srast[plots]'") from error
+    drawn = {"margins.png": _draw_margins, "methods.png": _draw_methods, "coverage.png": _draw_coverage}
+    paths = []
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for name, draw in drawn.items():
+            draw(rows, Figure).savefig(directory / name, dpi=110)
+            paths.append(directory / name)
+    except OSError as error:
+        raise OutputError(f"'{directory}' cannot be written ({error.strerror}); choose another folder.") from error
+    return paths
+
+
+def _draw_margins(rows: Sequence[Row], make: type[Figure]) -> Figure:
+    ordered = sorted(rows, key=lambda row: row["margin"])
+    figure = make(figsize=(8, 0.16 * len(rows) + 1.2), layout="constrained")
+    axes = figure.subplots()
+    studies = sorted({row["study"] for row in rows})
+    for i, row in enumerate(ordered):
+        colour = f"C{studies.index(row['study']) % 10}"
+        axes.errorbar(row["margin"], i, xerr=2 * margin_error(row), fmt="o", markersize=3, color=colour, linewidth=1)
+    axes.axvline(0, color="k", linewidth=0.8)
+    axes.set(yticks=range(len(rows)), xlabel="nats per count beyond the best baseline of the case, two standard errors")
+    axes.set_yticklabels([row["name"] for row in ordered], fontsize=5)
+    return figure
+
+
+def _draw_methods(rows: Sequence[Row], make: type[Figure]) -> Figure:
+    kinds = {"totals": "totals (density)", "composition": "composition"}
+    methods = sorted(
+        rows[0]["methods"], key=lambda m: mean_of_studies(rows, [r["methods"][m]["nats_per_count"] for r in rows])
+    )
+    figure = make(figsize=(9, 0.35 * len(methods) + 1.4), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    place = np.arange(len(methods))
+    for shift, (kind, label) in zip((-0.2, 0.2), kinds.items(), strict=True):
+        values = [mean_of_studies(rows, [r["methods"][m][kind] for r in rows]) for m in methods]
+        left.barh(place + shift, values, 0.38, label=label)
+    left.set(yticks=place, yticklabels=methods, xlabel="nats per count over the even split")
+    left.axvline(0, color="k", linewidth=0.8)
+    left.legend(fontsize="small")
+    pcc = [mean_of_studies(rows, [r["methods"][m]["within_spot_pcc"] for r in rows]) for m in methods]
+    right.barh(place, pcc, 0.7, color="C2")
+    right.set(xlabel="within-spot PCC, mean over genes")
+    return figure
+
+
+def _draw_coverage(rows: Sequence[Row], make: type[Figure]) -> Figure:
+    figure = make(figsize=(7, 3.6), layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
+    for axes, depth, title in zip(panels, ("all", "deep"), ("all pairs", "pairs of 10 counts or more"), strict=True):
+        for kind, colour in (("multinomial", "C7"), ("calibrated", "C0")):
+            for row in rows:
+                covered = [_number(value) for value in row["coverage"][kind][depth]]
+                axes.plot(COVERAGES, covered, color=colour, linewidth=0.4, alpha=0.5)
+            mean = [mean_of_studies(rows, [r["coverage"][kind][depth][i] for r in rows]) for i in range(len(COVERAGES))]
+            axes.plot(COVERAGES, mean, "o-", color=colour, label=kind)
+        axes.plot([0, 1], [0, 1], "k:", linewidth=0.8)
+        axes.set(xlim=(0.4, 1), ylim=(0, 1), xlabel="nominal coverage", title=title)
+    panels[0].set_ylabel("share of true counts inside")
+    panels[0].legend(fontsize="small")
+    return figure
+
+
+def _line(cells: Sequence[object]) -> str:
+    return "| " + " | ".join(str(cell) for cell in cells) + " |"
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else float(value)

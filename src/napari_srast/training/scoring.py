@@ -1,0 +1,232 @@
+"""Scores on studies never trained on: the default method beside every baseline, on the same truth.
+
+``python -m napari_srast.training.scoring RECIPE.toml -o FOLDER`` takes the networks of the recipe's folds (and trains
+those that are missing), scores each on the studies that it has not seen, and writes scores.json, tables and plots.
+
+Every case is a pseudo-slide whose fine truth is known. The default method does to it what it does to a user's slide: it
+pools the network with the interpolations as the slide itself, coarsened once more, says; its prior is the fleet of the
+other folds. Baselines see the same counts; the best of them is chosen on the truth, which no user could do. Only single
+genes are scored, not the sums of genes that training uses too.
+
+Shape legend: N spots, Q pixels, F fields, G genes (the first of the fields), E experts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from napari_srast.errors import OutputError, SrastError
+from napari_srast.evaluation.metrics import Scores, fraction_better, gain_over, score_ratios
+from napari_srast.evaluation.protocol import BASELINES, DENOISED, plain_values
+from napari_srast.interpolation import Interpolator
+from napari_srast.models.calibration import POOL, Calibration, fit_calibration, mean_calibration, pool_ratios
+from napari_srast.models.pcfm.network import DiT
+from napari_srast.models.uncertainty import Concentration, fit_concentration
+from napari_srast.training.data import Case
+from napari_srast.training.score_report import (
+    DEFAULT,
+    case_table,
+    method_table,
+    study_table,
+    summarise,
+    write_score_plots,
+)
+from napari_srast.training.trainer import case_experts, fold_calibration
+
+__all__ = ["FLEET", "NETWORK", "SASA_GP", "Fold", "calibrate_case", "score_case", "score_folds", "write_scores"]
+
+NETWORK, FLEET, SASA_GP = "network alone", "fleet weights", "gp+sasa"
+"""Parts of the default: the flow's mean; the pool with the other folds' weights; the flow's prior."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Fold:
+    """A network and the cases of studies that it has not seen."""
+
+    network: DiT
+    unseen: Sequence[Case]
+
+
+def score_folds(folds: Sequence[Fold], progress: Callable[[int, int, str], None] | None = None) -> list[dict[str, Any]]:
+    """Score every unseen case of every fold, with the other folds' calibrations as prior.
+
+    Parameters
+    ----------
+    folds
+        Networks with their unseen cases.
+    progress
+        Called with done, total and the name of the case.
+
+    Returns
+    -------
+    list of dict
+        One row for each case, of plain values: see :func:`score_case`.
+    """
+    fitted = [fold_calibration(fold.network, fold.unseen) for fold in folds]
+    total = sum(len(fold.unseen) for fold in folds)
+    rows: list[dict[str, Any]] = []
+    for i, fold in enumerate(folds):
+        others = [one for j, of_fold in enumerate(fitted) if j != i for one in of_fold]
+        fleet = mean_calibration(others or fitted[i])  # a single fold has nobody else's
+        for case in fold.unseen:
+            rows.append(score_case(case, fold.network, fleet))
+            if progress is not None:
+                progress(len(rows), total, case.name)
+    return rows
+
+
+def score_case(case: Case, network: DiT, fleet: Calibration) -> dict[str, Any]:
+    """Score the default method, its parts and every baseline on one case.
+
+    Parameters
+    ----------
+    case
+        Of a study that neither the network nor the fleet has seen.
+    network, fleet
+        The flow, and the prior of the calibration.
+
+    Returns
+    -------
+    dict
+        "name", "study", "case" and sizes; "methods": for each its figures (:meth:`Scores.summary`); "best_baseline" and
+        "best_baseline_pcc", chosen on the truth; "margin" of the default over the former in nats per count, with
+        bootstrap errors over spots and genes; "fraction_better" of the genes; "coverage" of the multinomial and
+        the calibrated predictive; "seam": that of the truth, the mean and a draw; "concentration".
+    """
+    layout = case.layout
+    logs, counts, dense = _gene_experts(network, case)
+    truth = sparse.csr_matrix(dense)
+    own, concentration = calibrate_case(case, network, fleet)
+    ratios = {
+        DEFAULT: np.exp(pool_ratios(logs, counts, layout, own)),
+        FLEET: np.exp(pool_ratios(logs, counts, layout, fleet)),
+        NETWORK: layout.normalise(np.exp(logs[POOL.index("pcfm")])),
+        SASA_GP: layout.normalise(np.exp(logs[POOL.index("gp_denoised")])),
+    }
+    scores = {method: score_ratios(truth, values, layout) for method, values in ratios.items()}
+    calibrated = score_ratios(truth, ratios[DEFAULT], layout, concentration=concentration.at)
+    drawn = concentration.draw(ratios[DEFAULT], layout.membership @ dense, layout, seed=0)
+    seam_drawn = score_ratios(truth, layout.normalise(drawn), layout).seam_ratio
+    interpolator, low_rank = Interpolator(layout), np.asarray(case.low_rank)[:, : case.n_genes]
+    for method in BASELINES:
+        fields = low_rank if method.endswith(DENOISED) else counts
+        scores[method] = score_ratios(truth, interpolator.ratios(method.removesuffix(DENOISED), fields), layout)
+
+    best = max(BASELINES, key=lambda method: scores[method].nats_per_count)
+    margin, by_spots = gain_over(scores[DEFAULT], scores[best])
+    return plain_values(
+        {
+            "name": case.name,
+            "study": case.study,
+            "case": case.description,
+            "n_spots": layout.n_spots,
+            "n_pixels": layout.n_pixels,
+            "n_genes": case.n_genes,
+            "methods": {method: one.summary() for method, one in scores.items()},
+            "best_baseline": best,
+            "best_baseline_pcc": max(BASELINES, key=lambda method: scores[method].within_spot_pcc),
+            "margin": margin,
+            "margin_se_spots": by_spots,
+            "margin_se_genes": gain_over(scores[DEFAULT], scores[best], over="genes")[1],
+            "fraction_better": fraction_better(scores[DEFAULT], scores[best]),
+            "coverage": {"multinomial": _coverages(scores[DEFAULT]), "calibrated": _coverages(calibrated)},
+            "spread_skill": calibrated.spread_skill,
+            "seam": {
+                "truth": scores[DEFAULT].seam_ratio_truth,
+                "mean": scores[DEFAULT].seam_ratio,
+                "draw": seam_drawn,
+            },
+            "calibration": own.to_dict(),
+            "concentration": concentration.to_dict(),
+        }
+    )
+
+
+def calibrate_case(case: Case, network: DiT, fleet: Calibration) -> tuple[Calibration, Concentration]:
+    """Do what is done to a user's slide: learn of the slide coarsened once whom to trust, and how counts scatter.
+
+    Returns
+    -------
+    calibration, concentration
+        Both for the case itself; those of the fleet and of a middling slide where it is too small to be coarsened.
+    """
+    if not case.checks:
+        return fleet, fit_concentration([]).finer()
+    checks = [_gene_experts(network, check) for check in case.checks]
+    own = fit_calibration(*checks[0], case.checks[0].layout, fleet)
+    pooled = [
+        (pool_ratios(logs, counts, check.layout, own), truth, check.layout)
+        for check, (logs, counts, truth) in zip(case.checks, checks, strict=True)
+    ]
+    return own, fit_concentration(pooled).finer()
+
+
+def _gene_experts(network: DiT, case: Case) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the pool's log ratios (E, Q, G), counts (N, G) and truth (Q, G) of a case's genes, its sums left out."""
+    logs, counts, truth = case_experts(network, case)
+    return logs[..., : case.n_genes], counts[:, : case.n_genes], truth[:, : case.n_genes]
+
+
+def _coverages(scores: Scores) -> dict[str, list[float]]:
+    return {"all": list(scores.coverage), "deep": list(scores.coverage_deep)}
+
+
+def write_scores(rows: Sequence[dict[str, Any]], directory: Path) -> list[Path]:
+    """Write scores.json and scores.md (summary and tables), and the plots; returns their paths.
+
+    Raises
+    ------
+    OutputError
+        Matplotlib is not installed, or the directory cannot be written.
+    """
+    summary = plain_values(summarise(rows))
+    parts = {"By study": study_table(rows), "By method": method_table(rows), "By case": case_table(rows)}
+    text = "# All scores on unseen studies\n\nNats per count / within-spot PCC, of single genes.\n"
+    text += "".join(f"\n## {title}\n\n{table}\n" for title, table in parts.items())
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        tables, figures = directory / "scores.md", directory / "scores.json"
+        figures.write_text(json.dumps({"summary": summary, "cases": list(rows)}, indent=1) + "\n", encoding="utf-8")
+        tables.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"'{directory}' cannot be written ({error.strerror}); choose another folder.") from error
+    return [figures, tables, *write_score_plots(rows, directory)]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Score the folds of a recipe; returns the exit status."""
+    from napari_srast.models.devices import one_thread
+    from napari_srast.training.recipe import read_recipe, train_folds
+
+    parser = argparse.ArgumentParser(prog="python -m napari_srast.training.scoring", description=__doc__)
+    parser.add_argument("recipe", type=Path, help="the recipe, a .toml file")
+    parser.add_argument("-o", "--out", type=Path, required=True, help="folder for scores.json, tables and plots")
+    options = parser.parse_args(arguments)
+
+    def tell(stage: str, done: int, total: int, word: str) -> None:
+        sys.stderr.write(f"\r{stage} {done}/{total} {word}".ljust(90))
+
+    try:
+        folds = train_folds(read_recipe(options.recipe), tell)
+        with one_thread():
+            rows = score_folds(folds, lambda done, total, name: tell("score", done, total, name))
+        written = write_scores(rows, options.out)
+    except SrastError as error:
+        sys.stderr.write(f"\n{error}\n")
+        return 2
+    sys.stderr.write("\n")
+    sys.stdout.write("\n".join(str(path) for path in written) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

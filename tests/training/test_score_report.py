@@ -1,0 +1,99 @@
+"""Summary and tables weigh every study alike and choose the best baseline of each case."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from napari_srast.errors import OutputError
+from napari_srast.evaluation.protocol import BASELINES
+from napari_srast.training.score_report import (
+    DEFAULT,
+    case_table,
+    mean_of_studies,
+    method_table,
+    study_table,
+    summarise,
+    write_score_plots,
+)
+
+KINDS = (
+    "nats_per_count",
+    "totals",
+    "composition",
+    "nats_per_gene",
+    "within_spot_pcc",
+    "within_spot_pcc_weighted",
+)
+
+
+def row(study: str, name: str, ours: float, gp: float, bilinear: float, error: float = 0.001) -> dict:
+    told = {DEFAULT: ours, "gp": gp, "bilinear": bilinear}
+    methods = {m: {kind: told.get(m, 0.0) for kind in KINDS} for m in (DEFAULT, *BASELINES)}
+    best = max(BASELINES, key=lambda m: methods[m]["nats_per_count"])
+    covered = {"multinomial": {"all": [0.3, 0.6, 0.8], "deep": [0.2, 0.4, 0.6]}}
+    return {
+        "study": study,
+        "name": name,
+        "case": "square",
+        "methods": methods,
+        "best_baseline": best,
+        "best_baseline_pcc": best,
+        "margin": ours - methods[best]["nats_per_count"],
+        "margin_se_spots": error,
+        "margin_se_genes": None,
+        "fraction_better": 0.75,
+        "coverage": covered | {"calibrated": {"all": [0.5, 0.81, 0.95], "deep": [0.5, 0.79, None]}},
+        "spread_skill": 1.1,
+        "seam": {"truth": 1.1, "mean": 4.4, "draw": 1.21},
+    }
+
+
+ROWS = [
+    row("a", "one", ours=0.06, gp=0.02, bilinear=0.01),
+    row("a", "two", ours=0.02, gp=0.02, bilinear=0.03, error=0.02),
+    row("b", "three", ours=0.01, gp=0.005, bilinear=0.02),
+]
+
+
+def test_the_summary_by_hand() -> None:
+    found = summarise(ROWS)
+    nats = found["nats_per_count"]
+    assert (found["n_cases"], found["n_studies"]) == (3, 2)
+    assert nats["default"] == pytest.approx((0.04 + 0.01) / 2)
+    assert nats["best_of_each_case"] == pytest.approx((0.025 + 0.02) / 2)
+    assert nats["ratio_to_best_of_each_case"] == pytest.approx(0.025 / 0.0225)
+    assert nats["best_single_baseline"] == "bilinear"
+    assert nats["ratio_to_best_single"] == pytest.approx(0.025 / 0.02)
+    assert found["cases_below"] == 2
+    assert found["cases_behind"] == 1  # the other is within its error
+    assert found["coverage_80_calibrated_deep"] == pytest.approx(0.79)
+    assert found["seam_ratio_to_truth_mean"] == pytest.approx(4)
+    assert found["seam_ratio_to_truth_draw"] == pytest.approx(1.1)
+
+
+def test_a_study_without_a_value_is_left_out() -> None:
+    assert mean_of_studies(ROWS, [1.0, None, None]) == 1.0
+    assert mean_of_studies(ROWS, [1.0, 3.0, 4.0]) == 3.0
+
+
+def test_tables_hold_every_study_method_and_case() -> None:
+    by_study, by_method, by_case = study_table(ROWS), method_table(ROWS), case_table(ROWS)
+    for table in (by_study, by_method, by_case):
+        assert len({line.count("|") for line in table.splitlines()}) == 1
+    assert "| a | 2 | 0.0400 / 0.040 | 0.0250 / 0.025 |" in by_study
+    assert "**0.0250 / 0.025**" in by_study
+    order = [line.split("|")[1].strip(" *") for line in by_method.splitlines()[2:]]
+    assert order[:3] == [DEFAULT, "bilinear", "gp"]
+    assert len(order) == 1 + len(BASELINES)
+    assert "| two | square | 0.0200 | bilinear 0.0300 | -0.0100 ± 0.0200 |" in by_case
+
+
+def test_plots_are_drawn_or_refused_in_one_sentence(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    for path in write_score_plots(ROWS, tmp_path / "plots"):
+        assert path.read_bytes().startswith(b"\x89PNG")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="another folder"):
+        write_score_plots(ROWS, tmp_path / "file")

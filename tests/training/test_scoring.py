@@ -1,0 +1,136 @@
+"""Scores of cases that a network has not seen: consistent with the metrics, with the truth, and with the parts."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from napari_srast.evaluation.protocol import BASELINES
+from napari_srast.models.calibration import POOL, Calibration
+from napari_srast.models.pcfm.network import DiT, DiTConfig
+from napari_srast.models.sasa import SasaConfig
+from napari_srast.models.uncertainty import TYPICAL
+from napari_srast.training.data import Case, CaseSettings, SourceSlide, make_cases
+from napari_srast.training.score_report import DEFAULT
+from napari_srast.training.scoring import (
+    FLEET,
+    NETWORK,
+    SASA_GP,
+    Fold,
+    calibrate_case,
+    main,
+    score_case,
+    score_folds,
+    write_scores,
+)
+
+
+@pytest.fixture(scope="module")
+def cases(cells: Path) -> list[Case]:
+    settings = CaseSettings(fields=12, groups=3, least_spots=40, factors=(2.0,), thinning=(1.0,))
+    made = []
+    for study in ("a", "b"):
+        source = SourceSlide(name=f"cells_{study}", study=study, path=cells, resolution="high", cases=1)
+        made += list(make_cases(source, settings, SasaConfig(epochs=5, n_components=8), seed=0))
+    return made
+
+
+@pytest.fixture(scope="module")
+def untrained() -> DiT:
+    torch.manual_seed(0)
+    return DiT(DiTConfig(width=16, depth=1, heads=2)).eval()
+
+
+@pytest.fixture(scope="module")
+def rows(cases: list[Case], untrained: DiT) -> list[dict]:
+    return score_folds([Fold(network=untrained, unseen=[case]) for case in cases])
+
+
+def trusting(expert: str) -> Calibration:
+    weights = np.zeros((2, len(POOL)))
+    weights[0, POOL.index(expert)] = 1.0
+    return Calibration(weights=weights)
+
+
+def test_every_method_is_scored_on_the_same_truth(rows: list[dict], cases: list[Case]) -> None:
+    assert [row["study"] for row in rows] == ["a", "b"]
+    for row, case in zip(rows, cases, strict=True):
+        methods = row["methods"]
+        assert set(methods) == {DEFAULT, FLEET, NETWORK, SASA_GP, *BASELINES}
+        assert methods["uniform"]["nats_per_count"] == pytest.approx(0, abs=1e-6)
+        assert all(figures["mass_error"] < 1e-5 for figures in methods.values())
+        best = row["best_baseline"]
+        assert methods[best]["nats_per_count"] == max(methods[m]["nats_per_count"] for m in BASELINES)
+        assert row["margin"] == pytest.approx(methods[DEFAULT]["nats_per_count"] - methods[best]["nats_per_count"])
+        assert row["margin_se_spots"] > 0
+        assert row["n_genes"] == case.n_genes < case.condition.n_fields
+
+
+def test_an_untrained_network_is_its_prior(rows: list[dict]) -> None:
+    for row in rows:
+        network, prior = row["methods"][NETWORK], row["methods"][SASA_GP]
+        assert network["nats_per_count"] == pytest.approx(prior["nats_per_count"], abs=1e-5)
+        assert network["within_spot_pcc"] == pytest.approx(prior["within_spot_pcc"], abs=1e-4)
+
+
+def test_the_fleet_is_that_of_the_other_folds(cases: list[Case], untrained: DiT, monkeypatch) -> None:
+    told = iter([[trusting("gp")], [trusting("bilinear")]])
+    monkeypatch.setattr("napari_srast.training.scoring.fold_calibration", lambda *_: next(told))
+    first, second = score_folds([Fold(network=untrained, unseen=[case]) for case in cases])
+    for row, other in ((first, "bilinear"), (second, "gp")):
+        fleet, same = row["methods"][FLEET], row["methods"][other]
+        assert fleet["nats_per_count"] == pytest.approx(same["nats_per_count"], rel=0.1)
+
+
+def test_a_slide_too_small_to_be_coarsened_keeps_the_fleet(cases: list[Case], untrained: DiT) -> None:
+    fleet = trusting("gp")
+    calibration, concentration = calibrate_case(replace(cases[0], checks=()), untrained, fleet)
+    assert calibration is fleet
+    assert concentration == TYPICAL.finer()
+    row = score_case(replace(cases[0], checks=()), untrained, fleet)
+    assert row["methods"][DEFAULT]["nats_per_count"] == row["methods"][FLEET]["nats_per_count"]
+
+
+def test_calibrated_intervals_cover_more_of_scattered_counts(rows: list[dict]) -> None:
+    for row in rows:
+        plain, calibrated = (row["coverage"][kind]["all"][1] for kind in ("multinomial", "calibrated"))
+        assert abs(calibrated - 0.8) < 0.1
+        assert abs(calibrated - 0.8) <= abs(plain - 0.8) + 0.02
+        assert 0.7 < row["seam"]["draw"] / row["seam"]["truth"] < 1.4
+
+
+def test_everything_is_written(rows: list[dict], tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    paths = {path.name: path for path in write_scores(rows, tmp_path / "scores")}
+    assert set(paths) == {"scores.json", "scores.md", "margins.png", "methods.png", "coverage.png"}
+    found = json.loads(paths["scores.json"].read_text())
+    assert found["cases"] == rows
+    assert found["summary"]["n_studies"] == 2
+    assert f"{rows[0]['methods'][DEFAULT]['nats_per_count']:.4f}" in paths["scores.md"].read_text()
+
+
+def test_a_recipe_is_scored_by_one_command(
+    tmp_path: Path, cells: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("matplotlib")
+    monkeypatch.setenv("NAPARI_SRAST_DATA", str(cells.parent))
+    slide = f'file = "{cells.name}"\nresolution = "high"\ncases = 1\n'
+    (tmp_path / "other.h5ad").symlink_to(cells)
+    recipe = tmp_path / "tiny.toml"
+    recipe.write_text(
+        'name = "tiny"\ndata = "."\noutput = "tiny.safetensors"\nfolds = 2\n'
+        "[cases]\nfields = 8\ngroups = 2\nleast_spots = 40\nfactors = [2.0]\n[sasa]\nepochs = 5\nn_components = 8\n"
+        "[network]\nwidth = 16\ndepth = 1\nheads = 2\n[trainer]\nsteps = 4\npatch_spots = 8\npatch_fields = 4\n"
+        f'[[slides]]\nstudy = "a"\n{slide}[[slides]]\nstudy = "b"\n'
+        f"{slide.replace(cells.name, str(tmp_path / 'other.h5ad'))}"
+    )
+    assert main([str(recipe), "-o", str(tmp_path / "scores")]) == 0
+    assert str(tmp_path / "scores" / "scores.json") in capsys.readouterr().out
+    assert not (tmp_path / "tiny.safetensors").exists()
+    assert main([str(tmp_path / "missing.toml"), "-o", str(tmp_path / "scores")]) == 2
+    assert "missing.toml" in capsys.readouterr().err

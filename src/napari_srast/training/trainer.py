@@ -270,7 +270,7 @@ def case_experts(network: DiT, case: Case) -> tuple[np.ndarray, np.ndarray, np.n
 
 def fold_calibration(network: DiT, cases: Sequence[Case]) -> list[Calibration]:
     """Fit the pool to the truth of unseen cases, gently: their mean is the fleet's calibration."""
-    start = Calibration(weights=np.array([[0.6, 0.2, 0.0, 0.0, 0.0], [0.2, 0.0, 0.0, 0.0, 0.0]]))
+    start = Calibration(weights=np.array([[0.6, 0.2, 0.0, 0.0, 0.0, 0.0], [0.2, 0.0, 0.0, 0.0, 0.0, 0.0]]))
     fitted = []
     for case in cases:
         logs, counts, truth = case_experts(network, case)

@@ -22,7 +22,7 @@ from napari_srast.slide import Progress, Region, Slide, UpsampleResult, Upsample
 from napari_srast.summary import relative_mass_error
 
 if TYPE_CHECKING:
-    from napari_srast.splitting import Split
+    from napari_srast.splitting import Split, Workers
 
 __all__ = ["Estimate", "estimate", "upsample", "upsample_steps"]
 
@@ -61,6 +61,7 @@ def upsample(
     settings: UpsampleSettings | None = None,
     progress: Callable[[Progress], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
+    workers: Workers | None = None,
     **options: Any,
 ) -> UpsampleResult:
     """Split every spot's counts over finer pixels, conserving them exactly.
@@ -80,6 +81,9 @@ def upsample(
         Called after every step.
     should_stop
         Asked often; True stops the run.
+    workers
+        Who computes: by default all cores of this computer, or a cluster
+        (:class:`napari_srast.splitting.dask.DaskWorkers`). It changes no byte of the result.
 
     Returns
     -------
@@ -103,7 +107,7 @@ def upsample(
         raise SettingsError("Give either settings or keywords, not both.")
     if settings is None:
         settings = _settings(options)
-    steps = upsample_steps(slide, region, genes, settings, should_stop=should_stop)
+    steps = upsample_steps(slide, region, genes, settings, should_stop=should_stop, workers=workers)
     while True:
         try:
             step = next(steps)
@@ -128,6 +132,7 @@ def upsample_steps(
     settings: UpsampleSettings,
     *,
     should_stop: Callable[[], bool] | None = None,
+    workers: Workers | None = None,
 ) -> Generator[Progress, None, UpsampleResult]:
     """Run :func:`upsample` as a generator that yields :class:`Progress` and returns the :class:`UpsampleResult`."""
     from napari_srast.models.sasa import canonical_order
@@ -162,7 +167,7 @@ def upsample_steps(
         settings=settings,
         should_stop=should_stop,
     )
-    steps = split_steps(job)
+    steps = split_steps(job, workers)
     while True:
         try:
             stage, done, total = next(steps)
@@ -231,7 +236,7 @@ def _with_halo(slide: Slide, centers: np.ndarray, wanted: np.ndarray) -> tuple[n
     lattice = detect_lattice(centers, slide.spot_diameter)
     if wanted.all():
         return wanted, lattice
-    from napari_srast.splitting.job import HALO
+    from napari_srast.splitting.units import HALO
 
     distance, _ = cKDTree(centers[wanted]).query(centers)
     return distance <= HALO * lattice.pitch, lattice
@@ -342,6 +347,7 @@ def _provenance(
         "region": None if region is None else region.wkt,
         "region_coordinate_system": None if region is None else region.coordinate_system,
         "calibration": split.calibration,
+        **({"notices": list(split.notices)} if split.notices else {}),
         **figures,
         "seconds": {**{k: round(v, 3) for k, v in seconds.items()}, "total": round(sum(seconds.values()), 3)},
     }

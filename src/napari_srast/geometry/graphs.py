@@ -13,12 +13,15 @@ from scipy.spatial import cKDTree
 from sklearn.neighbors import NearestNeighbors
 
 from napari_srast.geometry.lattice import Lattice
+from napari_srast.geometry.partition import halve
 
-__all__ = ["DualTopologyGraph", "dual_topology_graph", "nearest_other_spots"]
+__all__ = ["DualTopologyGraph", "dual_topology_graph", "nearest_alike", "nearest_other_spots"]
 
 _SPATIAL_NEIGHBOURS = {"hex": 6, "square": 8, "irregular": 6}
 _SPATIAL_REACH = 2.0  # in pitches: across a wider gap there is no spatial edge
-_SUBSPACE = 5000  # nearest neighbours in expression are searched in blocks of this many spots
+_EXACT = 20_000  # up to so many spots the nearest in expression are sought among all; the search is quadratic
+_GROUP = 8_000  # beyond, among the spots of a group of at most so many that are alike
+_LOW_DIMENSION = 20  # up to here a tree is faster than comparing all with all
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -53,9 +56,28 @@ def dual_topology_graph(
     distance, index = cKDTree(centers).query(centers, k=n_near + 1)
     near = _adjacency(index, distance <= _SPATIAL_REACH * lattice.pitch)
     n_alike = min(n_expression, n_spots - 1)
-    finder = NearestNeighbors(n_neighbors=n_alike + 1, algorithm="brute" if n_spots <= _SUBSPACE else "auto")
-    alike_index = finder.fit(components).kneighbors(components, return_distance=False)
-    return DualTopologyGraph(spatial=near, expression=_adjacency(alike_index, np.ones(alike_index.shape, dtype=bool)))
+    alike = nearest_alike(components, n_alike + 1)
+    return DualTopologyGraph(spatial=near, expression=_adjacency(alike, np.ones(alike.shape, dtype=bool)))
+
+
+def nearest_alike(features: np.ndarray, n_nearest: int) -> np.ndarray:
+    """Return for each row of features (N, C) the nearest rows, itself among them, shape (N, n_nearest).
+
+    Above 20,000 rows they are sought in groups of rows that are alike, so that the time grows in proportion.
+    """
+    if len(features) <= _EXACT:
+        return _nearest_of(features, n_nearest)
+    found = np.empty((len(features), n_nearest), dtype=np.int64)
+    for group in halve(features, lambda group: len(group) <= max(_GROUP, 2 * n_nearest)):
+        found[group] = group[_nearest_of(features[group], n_nearest)]
+    return found
+
+
+def _nearest_of(features: np.ndarray, n_nearest: int) -> np.ndarray:
+    if features.shape[1] <= _LOW_DIMENSION:
+        return np.asarray(cKDTree(features).query(features, k=np.arange(1, n_nearest + 1))[1])
+    finder = NearestNeighbors(n_neighbors=n_nearest, algorithm="brute").fit(features)
+    return np.asarray(finder.kneighbors(features, return_distance=False))
 
 
 def _adjacency(index: np.ndarray, use: np.ndarray) -> sparse.csr_matrix:

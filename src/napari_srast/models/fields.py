@@ -13,7 +13,7 @@ from scipy.spatial import cKDTree
 
 from napari_srast.geometry.layout import Layout
 from napari_srast.interpolation.gaussian_process import FittedProcess, GaussianProcessGrid
-from napari_srast.models.sasa import Denoising, FeaturePool
+from napari_srast.models.features import Denoising, FeaturePool
 
 __all__ = ["FieldSummary", "describe_fields", "level_neighbours", "summarise_fields"]
 

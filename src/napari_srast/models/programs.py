@@ -9,15 +9,18 @@ Shape legend: N spots, G genes, P programs, Q pixels.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import sparse
 from sklearn.decomposition import NMF
 
-__all__ = ["Programs", "fit_programs"]
+__all__ = ["Programs", "fit_activities", "fit_programs", "program_panel"]
 
-_BLOCK = 2_000_000  # non-zero entries that are worked on at once
+Spots = np.ndarray | slice
+_BLOCK = 1 << 18  # non-zero entries that are worked on at once
+_ROWS = 5_000  # spots that are factorised at once; beyond, the programs come from so many of them
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -40,25 +43,23 @@ class Programs:
         """Number of programs, P."""
         return self.activity.shape[1]
 
-    def share(self, spot: np.ndarray, gene: np.ndarray) -> np.ndarray:
-        """Return a, the share of each program in paired spots and genes (n,), shape (n, P), rows summing to 1."""
-        joint = self.activity[spot] * self.loading[:, gene].T
-        total = joint.sum(axis=1, keepdims=True)
-        return np.where(total > 0, joint / np.where(total > 0, total, 1), 1.0 / self.n_programs)
-
     def fields(self, counts: sparse.csr_matrix) -> np.ndarray:
         """Return the counts that each program accounts for in each spot, shape (N, P); rows sum to the spot's total."""
-        entries = counts.tocoo()
+        counts = counts.tocsr()
+        activity, loading = self.activity.astype(np.float32), np.ascontiguousarray(self.loading.T, dtype=np.float32)
         fields = np.zeros((counts.shape[0], self.n_programs))
-        for start in range(0, entries.nnz, _BLOCK):
-            part = slice(start, start + _BLOCK)
-            weighted = self.share(entries.row[part], entries.col[part]) * entries.data[part, None]
-            np.add.at(fields, entries.row[part], weighted)
+        for rows in _row_blocks(counts):
+            block = counts[rows]
+            # Counts of genes that no program holds are shared evenly.
+            share = _shares(block, activity[rows], loading)
+            fields[rows] = activity[rows] * (share @ loading)
+            lost = np.asarray(block.sum(axis=1), dtype=np.float64).ravel() - fields[rows].sum(axis=1)
+            fields[rows] = np.maximum(fields[rows] + lost[:, None] / self.n_programs, 0.0)
         return fields
 
 
 def fit_programs(
-    counts: sparse.csr_matrix, smooth: np.ndarray, *, n_programs: int = 24, n_panel: int = 1500, seed: int = 0
+    counts: sparse.csr_matrix, denoised: Callable[[Spots], np.ndarray], *, n_programs: int = 24, seed: int = 0
 ) -> Programs:
     """Factorise a slide's counts.
 
@@ -66,19 +67,29 @@ def fit_programs(
     ----------
     counts
         Shape (N, G).
-    smooth
-        Denoised counts of the panel that activities are learned from, shape (N, n_panel'): noise in single counts would
-        otherwise become programs of its own.
-    n_programs, n_panel, seed
+    denoised
+        Returns denoised counts of the :func:`program_panel` in some spots, shape (n, n_panel): activities are learned
+        from them, since noise in single counts would otherwise become programs of its own.
+    n_programs, seed
         Size and seed.
     """
     totals = np.asarray(counts.sum(axis=1)).ravel()
     scale = np.maximum(totals, 1.0)
-    rank = int(min(n_programs, *smooth.shape))
-    frequency = smooth / scale[:, None]
-    frequency = frequency / np.maximum(np.sqrt(frequency.mean(axis=0)), 1e-12)
-    solver = NMF(n_components=rank, init="nndsvda", max_iter=120, tol=1e-3, random_state=seed)
-    activity = solver.fit_transform(frequency).astype(np.float64) + 1e-6
+
+    def frequency(spots: Spots) -> np.ndarray:
+        return denoised(spots) / scale[spots, None]
+
+    n_spots = len(totals)
+    learned = np.linspace(0, n_spots - 1, min(n_spots, _ROWS)).astype(int)
+    first = frequency(learned)
+    level = np.maximum(np.sqrt(first.mean(axis=0)), 1e-12)
+    rank = int(min(n_programs, *first.shape))
+    solver = NMF(n_components=rank, init="nndsvda", max_iter=60, tol=1e-3, random_state=seed)
+    activity = solver.fit_transform((first / level).astype(np.float32)).astype(np.float64)
+    if n_spots > _ROWS:
+        blocks = [slice(start, start + _ROWS) for start in range(0, n_spots, _ROWS)]
+        activity = np.concatenate([solver.transform((frequency(b) / level).astype(np.float32)) for b in blocks])
+    activity = activity.astype(np.float64) + 1e-6
     activity *= (scale / activity.sum(axis=1))[:, None]
     return Programs(activity=activity, loading=_loadings(counts.tocsc(), activity))
 
@@ -86,27 +97,40 @@ def fit_programs(
 def program_panel(counts: sparse.csr_matrix, n_panel: int = 1500) -> np.ndarray:
     """Choose the genes that programs are learned from: the most variable beyond Poisson noise."""
     mean = np.asarray(counts.mean(axis=0)).ravel()
-    square = np.asarray(counts.multiply(counts).mean(axis=0)).ravel()
+    square = np.asarray(counts.power(2).mean(axis=0)).ravel()
     excess = np.where(mean > 0, (square - mean**2) / np.sqrt(np.maximum(mean, 1e-12)), 0)
     return np.sort(np.argsort(-excess, kind="stable")[: min(n_panel, int((mean > 0).sum()) or 1)])
 
 
-def _loadings(counts: sparse.csc_matrix, activity: np.ndarray, n_iterations: int = 12) -> np.ndarray:
-    """Fit w >= 0 of all genes to fixed activities by KL updates, over blocks of the non-zero entries."""
-    n_genes, total = counts.shape[1], activity.sum(axis=0)
-    loading = np.empty((activity.shape[1], n_genes))
-    step = max(1, int(n_genes * _BLOCK / max(counts.nnz, 1)))
-    for start in range(0, n_genes, step):
-        block = counts[:, start : start + step].tocoo()
-        n_columns = block.shape[1]
-        sums = np.bincount(block.col, weights=block.data, minlength=n_columns)
-        w = np.tile(sums / max(total.sum(), 1e-12), (activity.shape[1], 1))
-        h = activity[block.row]
+def fit_activities(counts: sparse.csr_matrix, loading: np.ndarray, n_iterations: int = 15) -> np.ndarray:
+    """Fit activities h >= 0 (N, P) of spots to fixed loadings (P, G) by KL updates."""
+    counts, loading = counts.tocsr(), np.ascontiguousarray(loading.T, dtype=np.float32)
+    total = loading.sum(axis=0, dtype=np.float64)
+    sums = np.asarray(counts.sum(axis=1)).ravel()
+    activity = np.tile(sums[:, None] / max(total.sum(), 1e-12), (1, loading.shape[1]))
+    for rows in _row_blocks(counts):
+        block, h = counts[rows], activity[rows].astype(np.float32)
         for _ in range(n_iterations):
-            expected = np.einsum("np,pn->n", h, w[:, block.col])
-            ratio = sparse.csr_matrix(
-                (block.data / np.maximum(expected, 1e-12), (block.row, block.col)), shape=block.shape
-            )
-            w *= (ratio.T @ activity).T / np.maximum(total, 1e-12)[:, None]
-        loading[:, start : start + step] = w
-    return loading
+            h *= (_shares(block, h, loading) @ loading) / np.maximum(total, 1e-12).astype(np.float32)
+        activity[rows] = h
+    return activity
+
+
+def _loadings(counts: sparse.csc_matrix, activity: np.ndarray, n_iterations: int = 12) -> np.ndarray:
+    """Fit loadings w >= 0 (P, G) of all genes to fixed activities (N, P) by KL updates."""
+    return fit_activities(counts.T, activity.T, n_iterations).T
+
+
+def _shares(counts: sparse.csr_matrix, rows: np.ndarray, columns: np.ndarray) -> sparse.csr_matrix:
+    """Return counts over what is expected at their entries, sum_p rows_ip columns_jp; 0 where nothing is."""
+    row = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))
+    expected = np.einsum("np,np->n", rows[row], columns[counts.indices])
+    ratio = np.divide(counts.data, expected, out=np.zeros(len(expected), dtype=np.float32), where=expected > 1e-30)
+    return sparse.csr_matrix((ratio, counts.indices, counts.indptr), shape=counts.shape)
+
+
+def _row_blocks(counts: sparse.csr_matrix) -> list[slice]:
+    """Cut rows into blocks of a bounded number of entries."""
+    n_rows = counts.shape[0]
+    step = max(1, int(n_rows * _BLOCK / max(counts.nnz, 1)))
+    return [slice(start, start + step) for start in range(0, n_rows, step)]

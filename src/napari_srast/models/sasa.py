@@ -16,28 +16,30 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
 from scipy import sparse
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch_geometric.nn import SimpleConv
+from torch_geometric.nn import MessagePassing
 
 from napari_srast.errors import Cancelled
 from napari_srast.geometry.graphs import DualTopologyGraph, dual_topology_graph
 from napari_srast.geometry.lattice import Lattice
-from napari_srast.interpolation.denoising import mean_of_alike, mean_of_near
+from napari_srast.geometry.partition import patches
 from napari_srast.models.devices import one_thread
+from napari_srast.models.features import FeaturePool, log_normalise, spot_context
 
-__all__ = ["Denoising", "FeaturePool", "GraphVAE", "SasaConfig", "SpotFeatures", "canonical_order", "fit_sasa"]
+__all__ = ["FeaturePool", "GraphVAE", "SasaConfig", "canonical_order", "fit_sasa"]
 
 
-_MANY_SPOTS = 3000  # from here on a second thread pays
-_LEADING = 10  # components in which likeness is told: distances in more are mostly noise
+_LEARNED = 20_000  # spots that the model is learned from, at the most
+_PATCHES = 8  # that they lie in, where the slide has more
+_DECOMPOSED = 10_000  # spots that the principal components are found on, at the most
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,7 +51,7 @@ class SasaConfig:
     n_components
         Principal components that go in.
     n_expression
-        Expression neighbours of each spot.
+        Expression neighbours of each spot; 0 leaves the spatial topology alone.
     n_panel
         Genes (the most variable) whose counts are decoded.
     hidden, latent
@@ -77,8 +79,54 @@ class SasaConfig:
     def __post_init__(self) -> None:
         for name in self.__dataclass_fields__:
             value = getattr(self, name)
-            if not (value > 0 or (value == 0 and name.endswith("_weight"))):
+            if not (value > 0 or (value == 0 and (name.endswith("_weight") or name == "n_expression"))):
                 raise ValueError(f"{name} must be above 0")
+
+
+class _SymmetricProduct(torch.autograd.Function):
+    """Sparse product with a symmetric matrix: its gradient needs no transposed matrix, which torch makes every time."""
+
+    @staticmethod
+    def forward(ctx: Any, h: Tensor, matrix: Tensor) -> Tensor:
+        ctx.matrix = matrix
+        return matrix @ h
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return ctx.matrix @ grad, None
+
+
+class _NeighbourMean(MessagePassing):
+    """Mean over a spot's neighbours on one topology."""
+
+    def forward(self, h: Tensor, topology: _Topology) -> Tensor:
+        return topology.share * self.propagate(topology.adjacency, h=h)
+
+    def message_and_aggregate(self, edge_index: Tensor, h: Tensor) -> Tensor:
+        return _SymmetricProduct.apply(h, edge_index)
+
+
+@dataclass(frozen=True, eq=False)
+class _Topology:
+    """Adjacency of ones, symmetric, CSR (N, N), and one over each spot's number of neighbours, (N, 1)."""
+
+    adjacency: Tensor
+    share: Tensor
+
+    @classmethod
+    def of(cls, adjacency: sparse.csr_matrix, device: str) -> _Topology:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+            matrix = torch.sparse_csr_tensor(
+                torch.from_numpy(adjacency.indptr.astype(np.int64)),
+                torch.from_numpy(adjacency.indices.astype(np.int64)),
+                torch.from_numpy(adjacency.data.astype(np.float32)),
+                size=adjacency.shape,
+                device=device,
+                check_invariants=True,
+            )
+        degree = np.maximum(np.diff(adjacency.indptr), 1).astype(np.float32)
+        return cls(matrix, torch.from_numpy(1 / degree)[:, None].to(device))
 
 
 class _DualConv(nn.Module):
@@ -86,15 +134,15 @@ class _DualConv(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.propagate = SimpleConv(aggr="sum")  # the adjacency comes row-normalised
+        self.average = _NeighbourMean()
         self.spatial = nn.Linear(width, width)
         self.expression = nn.Linear(width, width)
         self.gate = nn.Linear(2 * width, width)
         self.own = nn.Linear(width, width)
 
-    def forward(self, h: Tensor, spatial: Tensor, expression: Tensor) -> Tensor:
-        near = self.spatial(self.propagate(h, spatial))
-        alike = self.expression(self.propagate(h, expression))
+    def forward(self, h: Tensor, spatial: _Topology, expression: _Topology) -> Tensor:
+        near = self.spatial(self.average(h, spatial))
+        alike = self.expression(self.average(h, expression))
         gate = torch.sigmoid(self.gate(torch.cat([near, alike], dim=1)))
         return h + F.silu(self.own(h) + gate * near + (1 - gate) * alike)
 
@@ -113,194 +161,21 @@ class GraphVAE(nn.Module):
         self.edge_scale = nn.Parameter(torch.zeros(2, config.latent))
         self.edge_bias = nn.Parameter(torch.zeros(2))
 
-    def encode(self, x: Tensor, spatial: Tensor, expression: Tensor) -> tuple[Tensor, Tensor]:
+    def encode(self, x: Tensor, spatial: _Topology, expression: _Topology) -> tuple[Tensor, Tensor]:
         """Return mean and log-variance of the latent, shape (N, D) each."""
         h = F.silu(self.embed(x))
         for layer in self.layers:
             h = layer(h, spatial, expression)
         return self.mean(h), self.log_variance(h).clamp(-8, 4)
 
-    def decode(self, z: Tensor, totals: Tensor) -> Tensor:
-        """Return expected counts of the panel, shape (N, n_panel); rows sum to the spot's total over the panel."""
-        return totals[:, None] * torch.softmax(self.decoder(z), dim=1)
+    def decode(self, z: Tensor) -> Tensor:
+        """Return the log share of each gene in the panel's counts, shape (N, n_panel)."""
+        return torch.log_softmax(self.decoder(z), dim=1)
 
     def edge_logits(self, z: Tensor, edges: Tensor, kind: int) -> Tensor:
         """Return the logit of each edge (2, E) of one topology."""
         weight = F.softplus(self.edge_scale[kind])
         return (z[edges[0]] * weight * z[edges[1]]).mean(dim=1) + self.edge_bias[kind]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Denoising:
-    """A denoiser of fields, fitted to a slide: enough to denoise them at any of its spots.
-
-    Parameters
-    ----------
-    loading
-        Ridge coefficients of log-normalised counts, intercept first, shape (C + 1, F).
-    factor
-        Brings each field to its total over the slide, shape (F,).
-    """
-
-    loading: np.ndarray
-    factor: np.ndarray
-
-    def __getitem__(self, fields: slice) -> Denoising:
-        """Return the denoiser of some fields."""
-        return Denoising(loading=self.loading[:, fields], factor=self.factor[fields])
-
-    @classmethod
-    def join(cls, parts: Sequence[Denoising]) -> Denoising:
-        """Join the denoisers of blocks of fields."""
-        return cls(
-            loading=np.concatenate([p.loading for p in parts], axis=1), factor=np.concatenate([p.factor for p in parts])
-        )
-
-    def at(self, surroundings: np.ndarray, depth: np.ndarray) -> np.ndarray:
-        """Return denoised counts (n, F) of spots with given surroundings (n, C + 1) and depth (n,)."""
-        return _expected(surroundings, self.loading, depth) * self.factor
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class SpotFeatures:
-    """The features of some of a slide's n spots.
-
-    Parameters
-    ----------
-    comparable
-        Latents of a common length, shape (n, D); see :attr:`FeaturePool.comparable`.
-    totals
-        Total counts, shape (n,).
-    surroundings, depth
-        What fields are denoised by, shape (n, C + 1) and (n,).
-    """
-
-    comparable: np.ndarray
-    totals: np.ndarray
-    surroundings: np.ndarray
-    depth: np.ndarray
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class FeaturePool:
-    """General features of a slide's spots: the normalised latents and what follows from them.
-
-    Parameters
-    ----------
-    latent
-        Normalised latents, shape (N, D); mean 0, variance of a direction = the part of it that is signal.
-    totals
-        Total counts of each spot, shape (N,).
-    components
-        Principal components, shape (N, P).
-    raw_latent
-        Latent means before Latent Norm, shape (N, D).
-    context
-        Averages a spot's neighbours in space and in expression, shape (N, N); see :func:`spot_context`.
-    config
-        How it was made.
-    """
-
-    latent: np.ndarray
-    totals: np.ndarray
-    components: np.ndarray
-    raw_latent: np.ndarray
-    context: sparse.csr_matrix
-    config: SasaConfig
-
-    @property
-    def scale(self) -> float:
-        """Counts that a spot's expression is normalised to: the median total."""
-        positive = self.totals[self.totals > 0]
-        return float(np.median(positive)) if len(positive) else 1.0
-
-    @cached_property
-    def _latent_design(self) -> tuple[np.ndarray, np.ndarray]:
-        return _ridge_design(self.latent)
-
-    @cached_property
-    def _design(self) -> tuple[np.ndarray, np.ndarray]:
-        return _ridge_design(np.column_stack([self.components, self.latent]))
-
-    def loadings(self, counts: sparse.csr_matrix) -> np.ndarray:
-        """Return w_g with an intercept for each column of (N, F) counts: ridge on log-normalised counts, (D + 1, F)."""
-        return (log_normalise(counts, self.totals, self.scale).T @ self._latent_design[1].T).T
-
-    @cached_property
-    def comparable(self) -> np.ndarray:
-        """Latents, shape (N, D), shortened where their mean square length is above 1."""
-        return self.latent / np.sqrt(max(1.0, float((self.latent**2).sum(axis=1).mean())))
-
-    @cached_property
-    def surroundings(self) -> np.ndarray:
-        """Components and latents, with an intercept, averaged over each spot's neighbours, shape (N, C + 1)."""
-        return np.asarray(self.context @ self._design[0])
-
-    @property
-    def depth(self) -> np.ndarray:
-        """Totals in units of the scale, shape (N,)."""
-        return self.totals / self.scale
-
-    def at(self, spots: np.ndarray) -> SpotFeatures:
-        """Return the features of some spots."""
-        return SpotFeatures(
-            comparable=self.comparable[spots],
-            totals=self.totals[spots],
-            surroundings=self.surroundings[spots],
-            depth=self.depth[spots],
-        )
-
-    def fit_denoising(self, counts: sparse.csr_matrix) -> Denoising:
-        """Fit the denoiser of fields (N, F).
-
-        Log-normalised counts are regressed (ridge) on the components and latents, and the regression is evaluated on
-        the mean of these over the spot's neighbours on both topologies (``context``). Each field keeps its total.
-        """
-        loading = (log_normalise(counts, self.totals, self.scale).T @ self._design[1].T).T
-        level = _expected(self.surroundings, loading, self.depth).mean(axis=0)
-        mean = np.asarray(counts.mean(axis=0)).ravel()
-        return Denoising(loading=loading, factor=np.divide(mean, level, out=np.zeros_like(level), where=level > 0))
-
-    def denoise(self, counts: sparse.csr_matrix) -> np.ndarray:
-        """Return denoised counts (N, F): what a spot's context expects, at the spot's own depth."""
-        return self.fit_denoising(counts).at(self.surroundings, self.depth)
-
-
-def _expected(surroundings: np.ndarray, loading: np.ndarray, depth: np.ndarray) -> np.ndarray:
-    return np.expm1(np.clip(surroundings @ loading, 0, 15)) * depth[:, None]
-
-
-def _ridge_design(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return features with an intercept (N, C + 1), and the operator that solves for ridge coefficients (C + 1, N)."""
-    x = np.column_stack([np.ones(len(features)), features]).astype(np.float64)
-    ridge = np.eye(x.shape[1])
-    ridge[0, 0] = 1e-9
-    return x, np.linalg.solve(x.T @ x + ridge, x.T)
-
-
-def spot_context(components: np.ndarray, latent: np.ndarray, places: np.ndarray) -> sparse.csr_matrix:
-    """Return the (N, N) matrix that averages a spot's neighbours: half in space, half in expression.
-
-    Parameters
-    ----------
-    components, latent
-        Features of the spots, shape (N, P) and (N, D): neighbours in expression are sought in the leading components
-        and in the latent, a quarter of the weight each.
-    places
-        Spot centres in pitches, shape (N, 2).
-    """
-    near = mean_of_near(places)
-    if components.shape[1] == 0:  # too few spots or genes to tell what is alike
-        return near
-    alike = mean_of_alike(components[:, :_LEADING]) + mean_of_alike(latent)
-    return sparse.csr_matrix(alike / 4 + near / 2)
-
-
-def log_normalise(counts: sparse.csr_matrix, totals: np.ndarray, scale: float) -> sparse.csr_matrix:
-    """Return log(1 + counts / total * scale), sparse."""
-    factor = np.divide(scale, totals, out=np.zeros(len(totals)), where=totals > 0)
-    normalised = sparse.csr_matrix(sparse.diags(factor) @ counts, dtype=np.float64)
-    return normalised.log1p()
 
 
 def canonical_order(counts: sparse.csr_matrix, centers: np.ndarray) -> np.ndarray:
@@ -359,8 +234,8 @@ def fit_sasa(
         raw = latent
     else:
         graph = dual_topology_graph(points, components, lattice, n_expression=config.n_expression)
-        with one_thread(len(points) < _MANY_SPOTS):
-            raw, variance = _train(counts[:, panel], components, graph, config, seed, device, should_stop)
+        with one_thread():
+            raw, variance = _train(counts[:, panel], components, graph, points, config, seed, device, should_stop)
         latent = latent_norm(raw, variance)
     back = np.argsort(order)
     latent, components = latent[back], components[back]
@@ -408,30 +283,60 @@ def _components(counts: sparse.csr_matrix, totals: np.ndarray, config: SasaConfi
     with torch.random.fork_rng(devices=[]):
         # Torch's, not scikit-learn's: it leaves Python's lock free, so that a window lives on meanwhile.
         torch.manual_seed(0)
-        x = torch.from_numpy(logged[:, chosen].toarray().astype(np.float32))
-        u, s, _ = torch.pca_lowrank(x, q=min(n_components + 10, *x.shape), niter=4)
-    components = (u * s)[:, :n_components].numpy()
+        wanted = logged[:, chosen].astype(np.float32)
+        some = wanted[:_DECOMPOSED].toarray()  # in canonical order, the first are as good as any
+        _, _, axes = torch.pca_lowrank(torch.from_numpy(some), q=min(n_components + 10, *some.shape), niter=4)
+    directions = axes[:, :n_components].numpy()
+    components = wanted @ directions - some.mean(axis=0) @ directions
     return np.ascontiguousarray(components / max(components[:, 0].std(), 1e-9)), panel
 
 
-def _row_normalised(adjacency: sparse.csr_matrix, device: str) -> Tensor:
-    """Return the adjacency with rows that sum to 1, as a torch sparse CSR tensor."""
-    degree = np.maximum(np.asarray(adjacency.sum(axis=1)).ravel(), 1)
-    matrix = sparse.csr_matrix(sparse.diags(1 / degree) @ adjacency, dtype=np.float32)
-    matrix.sort_indices()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
-        return torch.sparse_csr_tensor(
-            torch.from_numpy(matrix.indptr.astype(np.int64)),
-            torch.from_numpy(matrix.indices.astype(np.int64)),
-            torch.from_numpy(matrix.data),
-            size=matrix.shape,
-            device=device,
-            check_invariants=True,
-        )
-
-
 def _train(
+    counts: sparse.csr_matrix,
+    components: np.ndarray,
+    graph: DualTopologyGraph,
+    points: np.ndarray,
+    config: SasaConfig,
+    seed: int,
+    device: str,
+    should_stop: Callable[[], bool] | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Fit by Adam; return the latent's posterior mean and variance, (N, D) each.
+
+    Messages pass between all spots that are learned from. On large slides these are patches all over it, and the
+    whole slide is only encoded: the time and memory of learning are bounded.
+    """
+    learned = patches(points, _LEARNED, _PATCHES)
+    model = _initial_model(counts[learned], components.shape[1], config, seed, device)
+    if len(learned) == len(points):
+        part = graph
+    else:
+        part = DualTopologyGraph(
+            spatial=graph.spatial[learned][:, learned].tocsr(), expression=graph.expression[learned][:, learned].tocsr()
+        )
+    _optimise(model, counts[learned], components[learned], part, config, seed, device, should_stop)
+    with torch.no_grad():
+        topologies = (_Topology.of(a, device) for a in (graph.spatial, graph.expression))
+        mean, log_variance = model.encode(torch.from_numpy(components).to(device), *topologies)
+    return mean.cpu().numpy().astype(np.float64), log_variance.exp().cpu().numpy().astype(np.float64)
+
+
+def _initial_model(
+    counts: sparse.csr_matrix, n_components: int, config: SasaConfig, seed: int, device: str
+) -> GraphVAE:
+    """Return a model that decodes every latent to the mean expression."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = GraphVAE(n_components, counts.shape[1], config).to(device)
+    frequency = torch.from_numpy(np.asarray(counts.sum(axis=0), dtype=np.float32).ravel()).to(device) + 1e-3
+    with torch.no_grad():
+        model.decoder.bias.copy_(torch.log(frequency / frequency.sum()))
+        model.decoder.weight.mul_(0.1)
+    return model
+
+
+def _optimise(
+    model: GraphVAE,
     counts: sparse.csr_matrix,
     components: np.ndarray,
     graph: DualTopologyGraph,
@@ -439,21 +344,13 @@ def _train(
     seed: int,
     device: str,
     should_stop: Callable[[], bool] | None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Fit by full-batch Adam; return the latent's posterior mean and variance, (N, D) each."""
+) -> None:
     generator = torch.Generator().manual_seed(seed)
+    n_spots = len(components)
     x = torch.from_numpy(components).to(device)
-    y = torch.from_numpy(counts.toarray().astype(np.float32)).to(device)
-    panel_totals = y.sum(dim=1)
-    spatial, expression = (_row_normalised(a, device) for a in (graph.spatial, graph.expression))
+    panel_totals = np.asarray(counts.sum(axis=1), dtype=np.float32).ravel()
+    spatial, expression = (_Topology.of(a, device) for a in (graph.spatial, graph.expression))
     edges = [torch.from_numpy(np.stack(sparse.triu(a).nonzero())).to(device) for a in (graph.spatial, graph.expression)]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = GraphVAE(components.shape[1], counts.shape[1], config).to(device)
-    frequency = y.sum(dim=0) + 1e-3
-    with torch.no_grad():
-        model.decoder.bias.copy_(torch.log(frequency / frequency.sum()))
-        model.decoder.weight.mul_(0.1)
     optimiser = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=config.learning_rate, total_steps=config.epochs)
     for _ in range(config.epochs):
@@ -462,8 +359,10 @@ def _train(
         mean, log_variance = model.encode(x, spatial, expression)
         noise = torch.randn(mean.shape, generator=generator).to(device)
         z = mean + noise * torch.exp(0.5 * log_variance)
-        rows = torch.randperm(len(y), generator=generator)[: config.batch_spots].to(device)
-        loss = _count_loss(model, z[rows], y[rows], panel_totals[rows])
+        rows = torch.randperm(n_spots, generator=generator)[: config.batch_spots]
+        y = torch.from_numpy(counts[rows.numpy()].toarray().astype(np.float32)).to(device)
+        totals = torch.from_numpy(panel_totals[rows.numpy()]).to(device)
+        loss = _count_loss(model, z[rows.to(device)], y, totals)
         loss = loss + config.kl_weight * 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum(dim=1).mean()
         for kind, edge in enumerate(edges):
             if edge.shape[1]:
@@ -473,22 +372,15 @@ def _train(
         loss.backward()
         optimiser.step()
         schedule.step()
-    with torch.no_grad():
-        mean, log_variance = model.encode(x, spatial, expression)
-    return mean.cpu().numpy().astype(np.float64), log_variance.exp().cpu().numpy().astype(np.float64)
 
 
 def _count_loss(model: GraphVAE, z: Tensor, y: Tensor, totals: Tensor) -> Tensor:
     """Negative log-likelihood of the panel's counts of a spot, negative binomial, constants left out."""
-    rate = model.decode(z, totals) + 1e-6
+    log_rate = model.decode(z) + torch.log(totals.clamp_min(1e-3))[:, None]
     dispersion = torch.exp(model.log_dispersion).clamp(1e-3, 1e4)
-    total = torch.log(rate + dispersion)
-    likelihood = (
-        torch.lgamma(y + dispersion)
-        - torch.lgamma(dispersion)
-        + dispersion * (torch.log(dispersion) - total)
-        + y * (torch.log(rate) - total)
-    )
+    total = torch.log(torch.exp(log_rate) + dispersion)
+    own = dispersion * torch.log(dispersion) - torch.lgamma(dispersion)
+    likelihood = torch.lgamma(y + dispersion) + own - (y + dispersion) * total + y * log_rate
     return -likelihood.sum(dim=1).mean()
 
 

@@ -19,13 +19,15 @@ from scipy import sparse
 from napari_srast.geometry.lattice import Lattice, detect_lattice
 from napari_srast.geometry.layout import Layout
 from napari_srast.geometry.rebin import Coarsened, coarsen_slide
-from napari_srast.interpolation import Interpolator
+from napari_srast.interpolation import Interpolator, Surroundings
 from napari_srast.models.calibration import POOL, Calibration, fit_calibration, pool_ratios
 from napari_srast.models.checkpoint import Checkpoint
+from napari_srast.models.features import FeaturePool, SpotFeatures
+from napari_srast.models.fields import FieldSummary
 from napari_srast.models.pcfm.condition import EXPERTS, Condition, Geometry, condition_fields
 from napari_srast.models.pcfm.network import DiT
 from napari_srast.models.pcfm.sampler import Sampler
-from napari_srast.models.sasa import FeaturePool, fit_sasa
+from napari_srast.models.sasa import fit_sasa
 
 __all__ = ["FEWEST_COUNTS", "Experts", "GeneCheck", "SlideModel", "coarsened_variants", "fit_slide_model", "slide_key"]
 
@@ -51,30 +53,36 @@ class Experts:
     """
 
     layout: Layout
-    pool: FeaturePool
+    pool: FeaturePool | SpotFeatures
     geometry: Geometry
     interpolator: Interpolator
     network: DiT
 
     @classmethod
-    def on(cls, layout: Layout, pool: FeaturePool, network: DiT) -> Experts:
-        """Prepare the experts for a layout."""
+    def on(
+        cls,
+        layout: Layout,
+        pool: FeaturePool | SpotFeatures,
+        network: DiT,
+        surroundings: Surroundings | None = None,
+    ) -> Experts:
+        """Prepare the experts for a layout, or for a part of a slide with its surroundings."""
         geometry = Geometry.of_layout(layout, pool)
-        return cls(layout=layout, pool=pool, geometry=geometry, interpolator=Interpolator(layout), network=network)
+        interpolator = Interpolator(layout, surroundings)
+        return cls(layout=layout, pool=pool, geometry=geometry, interpolator=interpolator, network=network)
 
     def predict(
         self,
         counts: sparse.csr_matrix,
         should_stop: Callable[[], bool] | None = None,
-        *,
-        only: np.ndarray | None = None,
+        known: FieldSummary | None = None,
     ) -> tuple[Condition, np.ndarray]:
         """Return the condition of fields (N, F), and the experts' log ratios (E, Q, F) in the order of the pool.
 
-        The flow, which costs most, is asked about the spots in ``only`` and splits the others evenly.
+        A part of a slide needs what is ``known`` of the fields over the whole of it.
         """
-        condition = condition_fields(self.layout, self.pool, self.geometry, self.interpolator, counts)
-        flow = Sampler().mean(self.network, condition, should_stop, only=only)
+        condition = condition_fields(self.layout, self.pool, self.geometry, self.interpolator, counts, known)
+        flow = Sampler().mean(self.network, condition, should_stop)
         log_k = np.log(self.layout.n_pixels_of_spot[self.layout.parent])[:, None]
         told = {name: condition.experts[i].numpy() - log_k for i, name in enumerate(EXPERTS)}
         return condition, np.stack([flow if name == "pcfm" else told[name] for name in POOL]).astype(np.float64)

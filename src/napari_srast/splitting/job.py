@@ -1,4 +1,4 @@
-"""What is to be split, the tiles that it is split in, and what comes of it.
+"""What is to be split, and what comes of it.
 
 Shape legend: N spots, G genes, Q pixels, F genes of a block.
 """
@@ -12,20 +12,15 @@ from typing import Any
 
 import numpy as np
 from scipy import sparse
-from scipy.spatial import cKDTree
 
 from napari_srast.errors import Cancelled
 from napari_srast.geometry.lattice import Lattice
 from napari_srast.geometry.layout import Layout
 from napari_srast.slide import UpsampleSettings
 
-__all__ = ["HALO", "Job", "Split", "Tile", "blocks", "make_tiles"]
+__all__ = ["Assembler", "Job", "Split", "blocks"]
 
-HALO = 4.0
-"""Pitches around a region or a tile that are split with it, then left out, so that its border changes no number."""
-TILE_PIXELS = 250_000
-"""Most pixels of a tile without its halo: they bound the memory of a run."""
-_BLOCK_VALUES = 4_000_000  # pixels x genes in work at once
+_BLOCK_VALUES = 1_000_000  # pixels x genes in work at once in a unit
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -40,6 +35,8 @@ class Split:
         Per gene, shape (G,).
     device, model_sha256, calibration
         For the provenance.
+    notices
+        What did not go as asked, one sentence each.
     """
 
     counts: sparse.csr_matrix
@@ -49,6 +46,7 @@ class Split:
     device: str = "cpu"
     model_sha256: str | None = None
     calibration: dict[str, Any] = field(default_factory=dict)
+    notices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -81,88 +79,67 @@ class Job:
     settings: UpsampleSettings
     should_stop: Callable[[], bool] | None = None
 
+    def chosen(self, spots: np.ndarray | slice = slice(None)) -> sparse.csr_matrix:
+        """Return counts of the chosen genes in some spots, shape (n, F)."""
+        counts = self.counts[spots]
+        everything = np.array_equal(self.columns, np.arange(counts.shape[1]))
+        return counts if everything else counts[:, self.columns]
+
+    @property
+    def assembler(self) -> Assembler:
+        """What turns ratios of the chosen genes into counts."""
+        return Assembler(mode=self.settings.mode, seed=self.settings.seed, genes=self.genes[self.columns])
+
     def check_stop(self) -> None:
         """Raise Cancelled if the stop token says so."""
         if self.should_stop is not None and self.should_stop():
             raise Cancelled
 
-    def dense(self, block: slice) -> np.ndarray:
-        """Return counts of a block of the chosen genes, shape (N, F)."""
-        return self.counts[:, self.columns[block]].toarray().astype(np.float64)
-
-    def assemble(self, tile: Tile, ratios: np.ndarray, counts: np.ndarray, block: slice) -> sparse.csc_matrix:
-        """Multiply ratios (Q, F) by the spots' counts (N, F); in integer mode draw whole counts. Wanted pixels only."""
-        layout = tile.layout
-        if self.settings.mode == "integer":
-            from napari_srast.models.pcfm.sampler import draw_counts
-
-            drawn = [
-                draw_counts(ratios[:, [j]], counts[:, [j]], layout, _gene_seed(self.settings.seed, gene))
-                for j, gene in enumerate(self.genes[self.columns[block]])
-            ]
-            return sparse.csc_matrix(np.hstack(drawn)[tile.inner].astype(np.float32))
-        exact = layout.normalise(ratios) * counts[layout.parent]
-        return sparse.csc_matrix(exact[tile.inner].astype(np.float32))
-
-
-def _gene_seed(seed: int, gene: str) -> int:
-    """Seed a gene's draw by its name, so that it does not depend on the genes that it comes with."""
-    return (seed << 32) + zlib.crc32(str(gene).encode())
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Tile:
-    """A part of a job's pixels, with the halo that it is split with.
+class Assembler:
+    """Turns ratios into counts.
 
     Parameters
     ----------
-    layout
-        All spots; the pixels of the tile and its halo.
-    inner
-        Which of these pixels are the tile's own.
-    rows
-        Their rows in the result.
+    mode, seed
+        Of the run.
+    genes
+        Names of its genes, shape (G,).
     """
 
-    layout: Layout
-    inner: np.ndarray
-    rows: np.ndarray
+    mode: str
+    seed: int
+    genes: np.ndarray
 
-    @property
-    def spots(self) -> np.ndarray:
-        """Indices of the tile's own spots."""
-        return np.unique(self.layout.parent[self.inner])
+    def counts(
+        self, ratios: np.ndarray, counts: np.ndarray, layout: Layout, block: slice, unit: int
+    ) -> sparse.csc_matrix:
+        """Multiply ratios (Q, F) by the spots' counts (N, F); in integer mode draw whole counts."""
+        if self.mode == "integer":
+            return self.draw(ratios, counts, layout, block, unit)
+        exact = layout.normalise(ratios) * counts[layout.parent]
+        return sparse.csc_matrix(exact.astype(np.float32))
+
+    def draw(
+        self, ratios: np.ndarray, counts: np.ndarray, layout: Layout, block: slice, unit: int
+    ) -> sparse.csc_matrix:
+        """Draw whole counts of a block of genes; arguments as for :meth:`counts`."""
+        from napari_srast.models.pcfm.sampler import draw_counts
+
+        drawn = [
+            draw_counts(ratios[:, [j]], counts[:, [j]], layout, _draw_seed(self.seed, gene, unit))
+            for j, gene in enumerate(self.genes[block])
+        ]
+        return sparse.csc_matrix(np.hstack(drawn).astype(np.float32))
 
 
-def make_tiles(job: Job, most_pixels: int | None = None) -> list[Tile]:
-    """Cut a job into compact groups of spots of at most ``most_pixels`` pixels (:data:`TILE_PIXELS`) each."""
-    most_pixels = TILE_PIXELS if most_pixels is None else most_pixels
-    layout, wanted = job.layout, np.unique(job.layout.parent[job.inner])
-    row = np.cumsum(job.inner) - 1
-    if layout.n_pixels_of_spot[wanted].sum() <= most_pixels:
-        return [Tile(layout=layout, inner=job.inner, rows=row[job.inner])]
-    tiles = []
-    for group in _bisect(wanted, layout, most_pixels):
-        distance, _ = cKDTree(layout.spots[group]).query(layout.spots)
-        keep = distance[layout.parent] <= HALO * layout.pitch
-        inner = np.isin(layout.parent[keep], group) & job.inner[keep]
-        part = Layout(spots=layout.spots, pixels=layout.pixels[keep], parent=layout.parent[keep], pitch=layout.pitch)
-        tiles.append(Tile(layout=part, inner=inner, rows=row[keep][inner]))
-    return tiles
-
-
-def _bisect(spots: np.ndarray, layout: Layout, most_pixels: int) -> list[np.ndarray]:
-    """Halve a group of spots across its longer side until it is small enough."""
-    if len(spots) == 1 or layout.n_pixels_of_spot[spots].sum() <= most_pixels:
-        return [spots]
-    places = layout.spots[spots]
-    axis = int(np.argmax(np.ptp(places, axis=0)))
-    order = spots[np.lexsort((places[:, 1 - axis], places[:, axis]))]
-    middle = len(order) // 2
-    return [*_bisect(order[:middle], layout, most_pixels), *_bisect(order[middle:], layout, most_pixels)]
+def _draw_seed(seed: int, gene: str, unit: int) -> int:
+    """Seed a gene's draw by its name, so that it does not depend on the genes that it comes with, and by the unit."""
+    return (unit << 64) + (seed << 32) + zlib.crc32(str(gene).encode())
 
 
 def blocks(n_genes: int, n_pixels: int) -> list[slice]:
-    """Cut genes into blocks that bound the number of dense values."""
+    """Cut genes into blocks that bound the number of dense values; they depend on the sizes alone."""
     size = int(np.clip(_BLOCK_VALUES // max(n_pixels, 1), 1, 256))
     return [slice(start, min(start + size, n_genes)) for start in range(0, n_genes, size)]

@@ -2,19 +2,82 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import sparse
 
-from napari_srast.splitting.job import Tile
+from napari_srast.splitting.job import Job
+from napari_srast.splitting.units import Unit
 
-__all__ = ["Block", "Method"]
+if TYPE_CHECKING:
+    from napari_srast.models.features import FeaturePool, SpotFeatures
 
-Block = tuple[sparse.csc_matrix, sparse.csc_matrix | None]
-"""Counts and, in sample mode, standard deviations of a tile's own pixels and a block of genes."""
+__all__ = ["Block", "Method", "Packed", "Splitter"]
+
+Block = tuple[sparse.csc_matrix | sparse.csr_matrix, sparse.csc_matrix | None]
+"""Counts and, in sample mode, standard deviations of a unit's pixels and a block of genes."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Packed:
+    """A unit with everything of the slide that splitting it takes, so that it can be sent to another computer.
+
+    Parameters
+    ----------
+    unit
+        Spots and pixels.
+    counts
+        Counts of the chosen genes; of all its spots, shape (n, G), or only of those that it holds (see
+        :attr:`Splitter.own_counts_only`).
+    features
+        Of its spots; None for interpolations.
+    fields
+        Counts by program, shape (n, P); None where genes are split one by one.
+    """
+
+    unit: Unit
+    counts: sparse.csr_matrix
+    features: SpotFeatures | None
+    fields: np.ndarray | None
+
+    def halves(self, own_counts_only: bool) -> list[Packed]:
+        """Return it in two halves."""
+        return [
+            replace(
+                self,
+                unit=half,
+                counts=self.counts[np.isin(self.unit.own, half.own)] if own_counts_only else self.counts,
+            )
+            for half in self.unit.halves()
+        ]
+
+
+class Splitter(ABC):
+    """What is the same for all units of a run; it can be pickled.
+
+    Attributes
+    ----------
+    own_counts_only
+        Whether it looks at the counts of the spots that a unit holds, and not at those around.
+    """
+
+    own_counts_only = False
+
+    @abstractmethod
+    def open(self, packed: Packed, should_stop: Callable[[], bool] | None) -> Callable[[slice], Block]:
+        """Return the function that splits a block of the chosen genes in a unit."""
+
+    @abstractmethod
+    def blocks(self, n_pixels: int) -> list[slice]:
+        """Return the blocks of genes in which a unit of so many pixels is split."""
+
+    def on_cpu(self) -> Splitter:
+        """Return the same, computing on the CPU."""
+        return self
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -23,18 +86,31 @@ class Method:
 
     Parameters
     ----------
-    open_tile
-        Returns for a tile the function that splits a block of the chosen genes.
+    splitter
+        Splits units.
     skill, method
         Per gene, shape (G,).
-    values_per_pixel
-        How many dense values the method holds for each pixel and gene: it bounds the blocks.
+    features
+        Of all spots; None for interpolations.
+    fields
+        Counts of all spots by program, shape (N, P), or None.
     record
         Device, checksum and calibration, as fields of :class:`Split`.
     """
 
-    open_tile: Callable[[Tile], Callable[[slice], Block]]
+    splitter: Splitter
     skill: np.ndarray
     method: np.ndarray
-    values_per_pixel: int = 1
+    features: FeaturePool | None = None
+    fields: np.ndarray | None = None
     record: dict[str, Any] = field(default_factory=dict)
+
+    def pack(self, job: Job, unit: Unit) -> Packed:
+        """Gather what splitting a unit takes."""
+        rows = unit.spots[unit.own] if self.splitter.own_counts_only else unit.spots
+        return Packed(
+            unit=unit,
+            counts=job.chosen(rows),
+            features=None if self.features is None else self.features.at(unit.spots),
+            fields=None if self.fields is None else self.fields[unit.spots],
+        )

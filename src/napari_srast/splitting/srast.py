@@ -5,31 +5,42 @@ Shape legend: N spots, G genes, Q pixels, F genes of a block, P programs.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Generator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import sparse
+from torch import nn
 
-from napari_srast.geometry.layout import Layout
-from napari_srast.models.calibration import POOL, pool_ratios
+from napari_srast.models.calibration import POOL, Calibration, pool_ratios
 from napari_srast.models.checkpoint import Checkpoint, load_checkpoint
-from napari_srast.models.devices import choose_device
+from napari_srast.models.devices import choose_device, one_thread
+from napari_srast.models.fields import FieldSummary, summarise_fields
+from napari_srast.models.pcfm.network import DiT
 from napari_srast.models.pcfm.sampler import Sampler
-from napari_srast.models.programs import Programs, fit_programs, program_panel
-from napari_srast.models.slide_model import FEWEST_COUNTS, Experts, SlideModel, fit_slide_model
-from napari_srast.splitting.job import Job, Tile, blocks
-from napari_srast.splitting.method import Block, Method
+from napari_srast.models.programs import fit_programs, program_panel
+from napari_srast.models.slide_model import Experts, SlideModel, fit_slide_model
+from napari_srast.splitting.job import Assembler, Job, blocks
+from napari_srast.splitting.method import Block, Method, Packed, Splitter
+from napari_srast.splitting.mixture import Mixture
+from napari_srast.splitting.trust import program_trust
 
 __all__ = ["FULL_GENES", "prepare_srast"]
 
 FULL_GENES = 512
 """Up to this many genes each is split by the flow itself; beyond, by the programs that it belongs to."""
 _STEPS, _DRAWS = 8, 16
+_INTEGER_GENES = 256  # drawn at once: draws are dense
 
 
 def prepare_srast(job: Job) -> Generator[tuple[str, int, int], None, Method]:
     """Fit SASA, calibrate and check the genes; yields (stage, done, total) and returns the method."""
+    with one_thread():
+        return (yield from _prepare(job))
+
+
+def _prepare(job: Job) -> Generator[tuple[str, int, int], None, Method]:
     device = choose_device(job.settings.device)
     checkpoint = load_checkpoint(job.settings.model)
     checkpoint.network.to(device)
@@ -60,140 +71,162 @@ def prepare_srast(job: Job) -> Generator[tuple[str, int, int], None, Method]:
     return replace(method, record=record)
 
 
-def _by_gene(job: Job, checkpoint: Checkpoint, model: SlideModel) -> Method:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _GeneSplitter(Splitter):
     """Every gene by the flow itself, pooled with the interpolations as the calibration says."""
-    settings = job.settings
-    sampler = Sampler(steps=settings.steps or _STEPS, draws=settings.draws or _DRAWS, seed=settings.seed)
-    checks = []
-    for block in blocks(len(job.columns), 1000):
-        job.check_stop()
-        checks.append(model.check(job.columns[block], job.should_stop))
-    methods = np.concatenate([check.fall_back() for check in checks])
 
-    def open_tile(tile: Tile) -> Callable[[slice], Block]:
-        layout, spots = tile.layout, tile.spots
-        experts = Experts.on(layout, model.pool, checkpoint.network)
+    network: DiT
+    calibration: Calibration
+    known: FieldSummary
+    methods: np.ndarray
+    sampler: Sampler
+    assembler: Assembler
+
+    def blocks(self, n_pixels: int) -> list[slice]:
+        return blocks(len(self.methods), 4 * n_pixels)
+
+    def on_cpu(self) -> Splitter:
+        return replace(self, network=_on_cpu(self.network))
+
+    def open(self, packed: Packed, should_stop: Callable[[], bool] | None) -> Callable[[slice], Block]:
+        unit, layout, methods = packed.unit, packed.unit.layout, self.methods
+        assert packed.features is not None
+        experts = Experts.on(layout, packed.features, self.network, unit.surroundings)
+        sampler = replace(self.sampler, seed=(self.sampler.seed + 7919 * unit.index) % 2**32)
 
         def split_block(block: slice) -> Block:
-            condition, log_experts = experts.predict(job.counts[:, job.columns[block]], job.should_stop, only=spots)
-            dense = job.dense(block)
-            log_ratio = pool_ratios(log_experts, dense, layout, model.calibration)
+            fields = packed.counts[:, block]
+            condition, log_experts = experts.predict(fields, should_stop, self.known[block])
+            dense = fields.toarray().astype(np.float64)
+            log_ratio = pool_ratios(log_experts, dense, layout, self.calibration)
             for name in POOL[1:]:
                 chosen = methods[block] == name
                 log_ratio[:, chosen] = log_experts[POOL.index(name)][:, chosen]
             log_ratio[:, methods[block] == "uniform"] = 0.0
-            counts = job.assemble(tile, np.exp(log_ratio), dense, block)
-            if settings.mode != "sample":
+            counts = self.assembler.counts(np.exp(log_ratio), dense, layout, block, unit.index)
+            if self.assembler.mode != "sample":
                 return counts, None
             deviation = np.zeros(counts.shape)
             flow = np.exp(log_experts[0])
-            for sample in sampler.samples(experts.network, condition, job.should_stop, only=spots):
-                deviation += (sample - flow)[tile.inner] ** 2
-            own = dense[layout.parent[tile.inner]]
+            for sample in sampler.samples(experts.network, condition, should_stop):
+                deviation += (sample - flow) ** 2
+            own = dense[layout.parent]
             spread = np.sqrt(deviation / sampler.draws) * own
             # Where the flow was not taken, its spread says nothing: that of a multinomial draw of the split stays.
             other = methods[block] != "srast"
-            share = layout.normalise(np.exp(log_ratio))[tile.inner][:, other]
+            share = layout.normalise(np.exp(log_ratio))[:, other]
             spread[:, other] = np.sqrt(own[:, other] * share * (1 - share))
             return counts, sparse.csc_matrix(spread.astype(np.float32))
 
         return split_block
 
-    return Method(
-        open_tile=open_tile,
-        skill=np.concatenate([check.skill for check in checks]),
-        method=methods,
-        values_per_pixel=4,
+
+def _by_gene(job: Job, checkpoint: Checkpoint, model: SlideModel) -> Method:
+    """Every gene by the flow itself."""
+    settings = job.settings
+    checks = []
+    n_coarse = 0 if model.coarse is None else model.coarse.layout.n_pixels
+    for block in blocks(len(job.columns), 4 * n_coarse):
+        job.check_stop()
+        checks.append(model.check(job.columns[block], job.should_stop))
+    methods = np.concatenate([check.fall_back() for check in checks])
+    splitter = _GeneSplitter(
+        network=checkpoint.network,
+        calibration=model.calibration,
+        known=summarise_fields(job.layout, model.pool, job.chosen()),
+        methods=methods,
+        sampler=Sampler(steps=settings.steps or _STEPS, draws=settings.draws or _DRAWS, seed=settings.seed),
+        assembler=job.assembler,
     )
+    skill = np.concatenate([check.skill for check in checks])
+    return Method(splitter=splitter, skill=skill, method=methods, features=model.pool)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _ProgramSplitter(Splitter):
+    """Programs by the flow, every gene as a mixture of its programs."""
+
+    network: DiT
+    calibration: Calibration
+    known: FieldSummary
+    loading: np.ndarray
+    trust: np.ndarray
+    assembler: Assembler
+    own_counts_only = True
+
+    def blocks(self, n_pixels: int) -> list[slice]:
+        return [slice(0, len(self.trust))]
+
+    def on_cpu(self) -> Splitter:
+        return replace(self, network=_on_cpu(self.network))
+
+    def open(self, packed: Packed, should_stop: Callable[[], bool] | None) -> Callable[[slice], Block]:
+        unit, layout, fields = packed.unit, packed.unit.layout, packed.fields
+        assert packed.features is not None
+        assert fields is not None
+        experts = Experts.on(layout, packed.features, self.network, unit.surroundings)
+        n_programs = self.loading.shape[1]
+        _, log_experts = experts.predict(sparse.csr_matrix(fields[:, :n_programs]), should_stop, self.known)
+        mixture = Mixture(
+            layout=layout,
+            ratios=np.exp(pool_ratios(log_experts, fields[:, :n_programs], layout, self.calibration)),
+            activity=fields[unit.own, n_programs:],
+            loading=self.loading,
+            trust=self.trust,
+        )
+
+        def split_block(block: slice) -> Block:
+            whole = mixture.split(packed.counts)
+            return (self._drawn(whole, packed) if self.assembler.mode == "integer" else whole), None
+
+        return split_block
+
+    def _drawn(self, expected: sparse.csr_matrix, packed: Packed) -> sparse.csr_matrix:
+        """Draw whole counts around expected ones."""
+        unit = packed.unit
+        ratios, counts = expected.tocsc(), packed.counts.tocsc()
+        drawn = []
+        for start in range(0, len(self.trust), _INTEGER_GENES):
+            block = slice(start, min(start + _INTEGER_GENES, len(self.trust)))
+            dense = np.zeros((unit.layout.n_spots, block.stop - start))
+            dense[unit.own] = counts[:, block].toarray()
+            of_block = unit.layout.normalise(ratios[:, block].toarray())
+            drawn.append(self.assembler.draw(of_block, dense, unit.layout, block, unit.index))
+        return sparse.csr_matrix(sparse.hstack(drawn, format="csr"))
 
 
 def _by_program(job: Job, checkpoint: Checkpoint, model: SlideModel) -> Method:
     """Programs by the flow, every gene as a mixture of its programs."""
     job.check_stop()
-    panel = program_panel(job.counts)
-    programs = fit_programs(job.counts, model.pool.denoise(job.counts[:, panel]), seed=job.settings.seed)
+    pool = model.pool
+    denoising = pool.fit_denoising(job.counts[:, program_panel(job.counts)])
+    programs = fit_programs(
+        job.counts,
+        lambda spots: denoising.at(pool.surroundings[spots], pool.depth[spots]),
+        seed=job.settings.seed,
+    )
     job.check_stop()
     fields = programs.fields(job.counts)
-    trust, skill = _program_trust(programs, model, job)
-
-    def open_tile(tile: Tile) -> Callable[[slice], Block]:
-        layout = tile.layout
-        experts = Experts.on(layout, model.pool, checkpoint.network)
-        _, log_experts = experts.predict(sparse.csr_matrix(fields), job.should_stop, only=tile.spots)
-        of_program = np.exp(pool_ratios(log_experts, fields, layout, model.calibration))
-        even = 1.0 / layout.n_pixels_of_spot[layout.parent]
-
-        def split_block(block: slice) -> Block:
-            ratios = _mix(of_program, programs, layout, job.columns[block])
-            ratios = trust[block] * ratios + (1 - trust[block]) * even[:, None]
-            return job.assemble(tile, ratios, job.dense(block), block), None
-
-        return split_block
-
+    trust, skill = program_trust(programs, model, job)
+    splitter = _ProgramSplitter(
+        network=checkpoint.network,
+        calibration=model.calibration,
+        known=summarise_fields(job.layout, pool, sparse.csr_matrix(fields)),
+        loading=np.ascontiguousarray(programs.loading.T[job.columns], dtype=np.float32),
+        trust=trust,
+        assembler=job.assembler,
+    )
     return Method(
-        open_tile=open_tile,
+        splitter=splitter,
         skill=skill,
         method=np.where(trust > 0, "srast-programs", "uniform").astype(object),
-        values_per_pixel=4,
+        features=pool,
+        fields=np.hstack([fields, programs.activity]),
     )
 
 
-def _mix(of_program: np.ndarray, programs: Programs, layout: Layout, columns: np.ndarray) -> np.ndarray:
-    """Return r_ig = sum_p a_igp r_ip for all pixels and some genes, shape (Q, F)."""
-    weighted = of_program * programs.activity[layout.parent]
-    ratios = weighted @ programs.loading[:, columns]
-    return layout.normalise(ratios)
-
-
-def _program_trust(programs: Programs, model: SlideModel, job: Job) -> tuple[np.ndarray, np.ndarray]:
-    """Choose for each gene how much of its program mixture to trust against the even split, on the coarsened slide.
-
-    The share is that of a two-component mixture, by expectation maximisation with a prior of 20 counts in favour; where
-    the mixture then gains nothing, none is trusted.
-
-    Returns
-    -------
-    trust, skill
-        Shape (G,) each; skill in nats per count, NaN where the slide is too small to tell.
-    """
-    columns = job.columns
-    if model.coarse is None or model.coarse_counts is None or model.coarse_truth is None:
-        return np.ones(len(columns)), np.full(len(columns), np.nan)
-    layout = model.coarse.layout
-    # The coarse spots' activities: the sums of those of their pixels are not at hand for spots left out of the coarse
-    # slide, so they are fitted again with the slide's own loadings.
-    activity = _activities(model.coarse_counts, programs.loading)
-    coarse = replace(programs, activity=activity)
-    fields = coarse.fields(model.coarse_counts)
-    _, log_experts = model.coarse.predict(sparse.csr_matrix(fields), job.should_stop)
-    of_program = np.exp(pool_ratios(log_experts, fields, layout, model.calibration))
-    n_pixels = layout.n_pixels_of_spot[layout.parent][:, None]
-    trust, skill = np.empty(len(columns)), np.empty(len(columns))
-    for block in blocks(len(columns), 4 * layout.n_pixels):
-        job.check_stop()
-        truth = model.coarse_truth[:, columns[block]].toarray().astype(np.float64)
-        gain = np.maximum(_mix(of_program, coarse, layout, columns[block]) * n_pixels, 1e-6)
-        share = np.full(truth.shape[1], 0.8)
-        total = truth.sum(axis=0)
-        for _ in range(20):
-            responsible = share * gain / (share * gain + 1 - share)
-            share = ((truth * responsible).sum(axis=0) + 18.0) / (total + 20.0)
-        nats = (truth * np.log(share * gain + 1 - share)).sum(axis=0) / np.maximum(total, 1e-12)
-        skill[block] = np.where(total >= FEWEST_COUNTS, nats, np.nan)
-        trust[block] = np.where((total > 0) & (nats <= 0), 0.0, share)
-    return trust, skill
-
-
-def _activities(counts: sparse.csr_matrix, loading: np.ndarray, n_iterations: int = 15) -> np.ndarray:
-    """Fit h >= 0 of spots to fixed loadings by KL updates."""
-    entries = counts.tocoo()
-    total = loading.sum(axis=1)
-    sums = np.asarray(counts.sum(axis=1)).ravel()
-    h = np.tile(sums[:, None] / max(total.sum(), 1e-12), (1, len(loading)))
-    for _ in range(n_iterations):
-        expected = np.einsum("np,pn->n", h[entries.row], loading[:, entries.col])
-        ratio = sparse.csr_matrix(
-            (entries.data / np.maximum(expected, 1e-12), (entries.row, entries.col)), shape=counts.shape
-        )
-        h *= (ratio @ loading.T) / np.maximum(total, 1e-12)
-    return h
+def _on_cpu(network: DiT) -> DiT:
+    """Return a copy on the CPU; other threads may still use the one on the device."""
+    moved: nn.Module = copy.deepcopy(network).to("cpu")
+    assert isinstance(moved, DiT)
+    return moved

@@ -20,8 +20,8 @@ from torch import Tensor
 from napari_srast.geometry.graphs import nearest_other_spots
 from napari_srast.geometry.layout import Layout
 from napari_srast.interpolation import Interpolator
+from napari_srast.models.features import FeaturePool, SpotFeatures
 from napari_srast.models.fields import FieldSummary, level_neighbours, summarise_fields
-from napari_srast.models.sasa import FeaturePool, SpotFeatures
 
 __all__ = [
     "EXPERTS",

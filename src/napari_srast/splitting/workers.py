@@ -1,0 +1,211 @@
+"""Who does the work: the cores of this computer, each with a unit of its own."""
+
+from __future__ import annotations
+
+import os
+import queue
+import sys
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+from threadpoolctl import threadpool_limits
+
+from napari_srast.errors import Cancelled
+from napari_srast.splitting.assembly import Assembly
+from napari_srast.splitting.job import Job
+from napari_srast.splitting.method import Method, Packed, Splitter
+from napari_srast.splitting.prepare import prepare
+from napari_srast.splitting.units import Cutter
+
+__all__ = ["LocalWorkers", "Workers", "single_threaded", "split_unit"]
+
+Progressing = Generator[tuple[str, int, int], None, Any]
+_MOST_HALVINGS = 4
+_UNIT_BYTES = 400_000_000  # that a unit in work may take
+
+
+class Workers(ABC):
+    """Prepares a job and splits its units."""
+
+    @abstractmethod
+    def prepare(self, job: Job) -> Generator[tuple[str, int, int], None, Method]:
+        """Make the job's method ready; yields (stage, done, total)."""
+
+    @abstractmethod
+    def split(
+        self, job: Job, method: Method, cutter: Cutter, assembly: Assembly
+    ) -> Generator[tuple[str, int, int], None, tuple[str, ...]]:
+        """Hand all units, split, to the assembly; yields (stage, done, total) and returns notices."""
+
+
+class LocalWorkers(Workers):
+    """The cores of this computer.
+
+    Parameters
+    ----------
+    n_workers
+        Units in work at once: the size of a tile. None: as many as there are cores and memory for, and one on a GPU.
+    """
+
+    def __init__(self, n_workers: int | None = None) -> None:
+        self._n_workers = n_workers
+
+    def prepare(self, job: Job) -> Generator[tuple[str, int, int], None, Method]:
+        """Make the job's method ready in this thread."""
+        return (yield from prepare(job))
+
+    def split(
+        self, job: Job, method: Method, cutter: Cutter, assembly: Assembly
+    ) -> Generator[tuple[str, int, int], None, tuple[str, ...]]:
+        """Split the units on a thread each."""
+        total = sum(len(method.splitter.blocks(n_pixels)) for n_pixels in cutter.n_pixels)
+        halt = threading.Event()
+        events: queue.SimpleQueue[Future | None] = queue.SimpleQueue()
+        enduring = _Enduring(method.splitter)
+
+        def should_stop() -> bool:
+            return halt.is_set() or (job.should_stop is not None and job.should_stop())
+
+        def work(index: int) -> tuple[np.ndarray, sparse.csr_matrix, sparse.csr_matrix | None]:
+            packed = method.pack(job, cutter.unit(index))
+            return packed.unit.rows, *enduring.split(packed, should_stop, lambda: events.put(None))
+
+        n_workers = min(self._n_workers or _room(method.record.get("device", "cpu")), len(cutter.groups))
+        pool = ThreadPoolExecutor(n_workers, thread_name_prefix="napari-srast", initializer=_use_one_thread)
+        try:
+            for index in range(len(cutter.groups)):
+                pool.submit(work, index).add_done_callback(events.put)
+            done = finished = 0
+            while finished < len(cutter.groups):
+                event = events.get()
+                if event is None:
+                    done = min(done + 1, total)
+                    yield "split", done, total
+                else:
+                    assembly.add(*event.result())
+                    finished += 1
+        finally:
+            halt.set()
+            pool.shutdown(wait=True, cancel_futures=True)
+        return tuple(enduring.notices)
+
+
+def split_unit(
+    splitter: Splitter,
+    packed: Packed,
+    should_stop: Callable[[], bool] | None = None,
+    report: Callable[[], None] | None = None,
+) -> tuple[sparse.csr_matrix, sparse.csr_matrix | None]:
+    """Split all genes of a unit, block by block; returns counts and standard deviations, CSR (Q, G)."""
+    split_block = splitter.open(packed, should_stop)
+    counts, spreads = [], []
+    for block in splitter.blocks(packed.unit.layout.n_pixels):
+        if should_stop is not None and should_stop():
+            raise Cancelled
+        of_block, spread = split_block(block)
+        counts.append(of_block)
+        if spread is not None:
+            spreads.append(spread)
+        if report is not None:
+            report()
+    return _side_by_side(counts), _side_by_side(spreads) if spreads else None
+
+
+def _side_by_side(blocks: list[Any]) -> sparse.csr_matrix:
+    if len(blocks) == 1:
+        return sparse.csr_matrix(blocks[0], dtype=np.float32)
+    return sparse.csr_matrix(sparse.hstack(blocks, format="csr", dtype=np.float32))
+
+
+class _Enduring:
+    """Splits units also where the device runs out of memory: in halves, and at last on the CPU."""
+
+    def __init__(self, splitter: Splitter) -> None:
+        self._splitter = splitter
+        self._halvings = 0
+        self.notices: list[str] = []
+
+    def split(
+        self, packed: Packed, should_stop: Callable[[], bool], report: Callable[[], None], halved: int = 0
+    ) -> tuple[sparse.csr_matrix, sparse.csr_matrix | None]:
+        splitter, can_be_halved = self._splitter, halved < _MOST_HALVINGS and len(packed.unit.own) > 1
+        if halved >= self._halvings or not can_be_halved:
+            try:
+                return split_unit(splitter, packed, should_stop, report)
+            except Exception as error:
+                if not _out_of_memory(error):
+                    raise
+            _free_device()
+            if can_be_halved:
+                self._halvings = max(self._halvings, halved + 1)
+                self._tell("The device ran out of memory, so smaller parts of the slide were computed at once.")
+            else:
+                self._splitter = splitter.on_cpu()
+                self._tell("The device ran out of memory, so the rest was computed on the CPU.")
+                return split_unit(self._splitter, packed, should_stop, report)
+        halves = packed.halves(splitter.own_counts_only)
+        parts = [self.split(half, should_stop, report, halved + 1) for half in halves]
+        rows = np.concatenate([half.unit.rows for half in halves])
+        order = np.argsort(rows)
+        order = order[np.searchsorted(rows[order], packed.unit.rows)]
+        counts = sparse.vstack([counts for counts, _ in parts], format="csr")[order]
+        spreads = [spread for _, spread in parts if spread is not None]
+        return counts, sparse.vstack(spreads, format="csr")[order] if spreads else None
+
+    def _tell(self, notice: str) -> None:
+        if notice not in self.notices:
+            self.notices.append(notice)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return False
+    # Apple's devices have no class of their own for it.
+    return isinstance(error, torch.cuda.OutOfMemoryError) or "MPS backend out of memory" in str(error)
+
+
+def _free_device() -> None:
+    torch = sys.modules["torch"]
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _room(device: str) -> int:
+    """Return how many units can be in work at once."""
+    if device != "cpu":
+        return 1
+    import psutil
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cores, int(psutil.virtual_memory().available // _UNIT_BYTES)))
+
+
+def _use_one_thread() -> None:
+    """Keep torch to the one thread that a unit is computed on; its setting is each thread's own."""
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(1)
+
+
+@contextmanager
+def single_threaded() -> Iterator[None]:
+    """Keep libraries from splitting sums over threads: how they do depends on the computer, and so do the last bits.
+
+    Two units on a thread each are faster than one on two, too.
+    """
+    torch = sys.modules.get("torch")
+    before = None if torch is None else torch.get_num_threads()
+    with threadpool_limits(1):
+        _use_one_thread()
+        try:
+            yield
+        finally:
+            if torch is not None and before is not None:
+                torch.set_num_threads(before)

@@ -1,0 +1,53 @@
+"""The sparse mixture of programs is the dense one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import sparse
+
+from napari_srast.geometry.layout import Layout
+from napari_srast.splitting import mixture as module
+from napari_srast.splitting.mixture import Mixture
+
+
+def made(seed: int = 0) -> tuple[Mixture, sparse.csr_matrix, np.ndarray]:
+    """Return a mixture over 6 spots of 1 to 4 pixels (and one spot without), counts, and the dense split."""
+    rng = np.random.default_rng(seed)
+    parent = np.repeat([0, 1, 2, 4, 5, 6], [1, 4, 2, 3, 4, 2])
+    parent = parent[rng.permutation(len(parent))]
+    layout = Layout(spots=rng.normal(size=(7, 2)), pixels=rng.normal(size=(16, 2)), parent=parent, pitch=1.0)
+    ratios = layout.normalise(rng.random((16, 3)))
+    activity, loading = rng.random((6, 3)), rng.random((20, 3)).astype(np.float32)
+    loading[4] = 0.0
+    trust = rng.random(20)
+    counts = sparse.csr_matrix(rng.poisson(0.7, size=(6, 20)).astype(np.float32))
+    row = np.searchsorted(np.flatnonzero(layout.n_pixels_of_spot), parent)
+    even = (1 / layout.n_pixels_of_spot[parent])[:, None]
+    mixed = layout.normalise((ratios * activity[row]) @ loading.T)
+    dense = (trust * mixed + (1 - trust) * even) * counts.toarray()[row]
+    return Mixture(layout=layout, ratios=ratios, activity=activity, loading=loading, trust=trust), counts, dense
+
+
+@pytest.mark.parametrize("batch", [1, 30, 1 << 17])
+def test_sparse_split_is_the_dense_one(monkeypatch: pytest.MonkeyPatch, batch: int) -> None:
+    monkeypatch.setattr(module, "_BATCH", batch)
+    mixture, counts, dense = made()
+    split = mixture.split(counts)
+    assert split.has_canonical_format
+    assert split.dtype == np.float32
+    np.testing.assert_allclose(split.toarray(), dense, rtol=1e-5)
+    assert split.nnz == np.count_nonzero(dense)
+
+
+def test_counts_are_conserved() -> None:
+    mixture, counts, _ = made(3)
+    row = np.searchsorted(np.flatnonzero(mixture.layout.n_pixels_of_spot), mixture.layout.parent)
+    sums = np.zeros(counts.shape)
+    np.add.at(sums, row, mixture.split(counts).toarray().astype(np.float64))
+    np.testing.assert_allclose(sums, counts.toarray(), rtol=2e-7)
+
+
+def test_no_counts_no_entries() -> None:
+    mixture, counts, _ = made()
+    assert mixture.split(sparse.csr_matrix(counts.shape, dtype=np.float32)).nnz == 0

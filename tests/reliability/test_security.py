@@ -318,7 +318,7 @@ def test_name_of_a_run_never_leaves_the_folder(run: str, make_slide: Any, tmp_pa
     assert all(re.fullmatch(r"srast_[A-Za-z0-9_.-]*_table", name) for name in elements)
 
 
-def test_element_named_like_a_path_reads_nothing_outside(slide: Path) -> None:
+def test_element_named_like_a_path_reads_nothing_outside(slide: Path, tmp_path: Path) -> None:
     root = json.loads((slide / "zarr.json").read_text())
     names = root["consolidated_metadata"]["metadata"]
     names["tables/../../outside"] = names["tables/table"]

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ import numpy as np
 
 from napari_srast import __version__
 from napari_srast.errors import InputError, SettingsError
+from napari_srast.training.kept import load_or_make
 
 if TYPE_CHECKING:
     from napari_srast.training.scoring import Fold
@@ -279,14 +280,8 @@ def _cases(recipe: Recipe, sasa: Any, report: Report) -> list[Any]:
     settings = CaseSettings(**recipe.cases)
     cases: list[Any] = []
     for i, source in enumerate(recipe.sources):
-        kept = recipe.work / f"{source.name}.cases"
-        if not kept.exists():
-            made = list(make_cases(source, settings, sasa, recipe.seed))
-            part = kept.with_suffix(".part")
-            part.write_bytes(pickle.dumps(made))
-            part.replace(kept)
-        # Written by this very program into its own work folder; nobody else's file is ever unpickled.
-        cases += pickle.loads(kept.read_bytes())
+        made = partial(make_cases, source, settings, sasa, recipe.seed)
+        cases += load_or_make(recipe.work / f"{source.name}.cases", made)
         report("pseudo-slides", i + 1, len(recipe.sources), source.name)
     if not cases:
         raise InputError("No slide of the recipe is large enough to train on; add larger ones.")

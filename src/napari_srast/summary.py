@@ -12,7 +12,9 @@ from napari_srast.slide import UpsampleResult
 if TYPE_CHECKING:
     from napari_srast.geometry.raster import Raster
 
-__all__ = ["max_relative_mass_error", "relative_mass_error", "summarise"]
+__all__ = ["gene_totals", "max_relative_mass_error", "relative_mass_error", "summarise"]
+
+_ENTRIES = 5_000_000  # of the result that are summed at once
 
 
 def relative_mass_error(raster: Raster, counts: sparse.csr_matrix, spot_counts: sparse.csr_matrix) -> float:
@@ -29,8 +31,23 @@ def relative_mass_error(raster: Raster, counts: sparse.csr_matrix, spot_counts: 
     spot_counts
         Counts of all spots that ``raster.parent`` indexes, shape (N, G).
     """
-    summed = (raster.membership @ counts.astype(np.float64))[raster.spots]
-    measured = spot_counts[raster.spots].astype(np.float64)
+    by_spot = np.argsort(raster.parent, kind="stable")
+    last = np.cumsum(raster.counts_per_spot)
+    worst = 0.0
+    step = max(1, int(len(raster.spots) * _ENTRIES / max(counts.nnz, 1)))  # copies of all counts could fill the memory
+    for start in range(0, len(raster.spots), step):
+        spots = raster.spots[start : start + step]
+        n_pixels = raster.counts_per_spot[spots]
+        pixels = by_spot[last[spots[0]] - n_pixels[0] : last[spots[-1]]]
+        pointer = np.concatenate([[0], np.cumsum(n_pixels)])
+        adding = sparse.csr_matrix((np.ones(len(pixels)), np.arange(len(pixels)), pointer))
+        summed = sparse.csr_matrix(adding @ counts[pixels].astype(np.float64))
+        worst = max(worst, _worst_relative(summed, spot_counts[spots].astype(np.float64)))
+    return worst
+
+
+def _worst_relative(summed: sparse.csr_matrix, measured: sparse.csr_matrix) -> float:
+    """Return the largest relative difference of two matrices of counts, infinite where only the second is 0."""
     measured.eliminate_zeros()
     known = measured.copy()
     known.data[:] = 1.0
@@ -39,6 +56,15 @@ def relative_mass_error(raster: Raster, counts: sparse.csr_matrix, spot_counts: 
     measured.data = 1.0 / measured.data
     relative = abs(known - summed.multiply(measured).tocsr())
     return float(relative.max()) if relative.nnz else 0.0
+
+
+def gene_totals(counts: sparse.csr_matrix) -> np.ndarray:
+    """Return the total of each gene (G,) in counts (Q, G), without a copy of them in double precision."""
+    totals = np.zeros(counts.shape[1])
+    for start in range(0, counts.nnz, _ENTRIES):
+        part = slice(start, start + _ENTRIES)
+        totals += np.bincount(counts.indices[part], weights=counts.data[part], minlength=len(totals))
+    return totals
 
 
 def max_relative_mass_error(result: UpsampleResult) -> float:

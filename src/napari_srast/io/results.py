@@ -26,6 +26,7 @@ from napari_srast.io.reopen import read_result
 from napari_srast.io.store import element_name, quiet_writing, write_store
 from napari_srast.io.transforms import to_affines
 from napari_srast.slide import UpsampleResult
+from napari_srast.summary import gene_totals
 
 if TYPE_CHECKING:
     import anndata
@@ -75,7 +76,7 @@ def image_genes(result: UpsampleResult) -> np.ndarray:
     most = max(1, min(MAX_IMAGE_GENES, MAX_IMAGE_BYTES // (4 * rows * columns)))
     if len(result.genes) <= most:
         return np.arange(len(result.genes))
-    totals = np.asarray(result.counts.sum(axis=0, dtype=np.float64)).ravel()
+    totals = gene_totals(result.counts)
     return np.sort(np.argsort(-totals, kind="stable")[:most])
 
 
@@ -110,7 +111,7 @@ def to_anndata(result: UpsampleResult) -> anndata.AnnData:
     )
     shown = result.genes[image_genes(result)].astype(str).tolist()
     return anndata.AnnData(
-        result.counts.astype(np.float32),
+        result.counts.astype(np.float32, copy=False),
         obs=obs,
         var=var,
         obsm={"spatial": raster.centers},
@@ -151,7 +152,7 @@ def _image(result: UpsampleResult, watch: Watch | None) -> DataArray:
     from spatialdata.models import Image2DModel
 
     columns = image_genes(result)
-    by_gene = result.counts.tocsc()[:, columns]
+    by_gene = result.counts[:, columns].tocsc()
     rows, cols = result.raster.shape
     done = itertools.count()  # threads compute the genes in any order
 

@@ -23,6 +23,7 @@ LAYERS = {  # a part may import parts of its own or a lower level
     "slide": 1,
     "geometry": 1,
     "interpolation": 2,
+    "histology": 3,
     "models": 3,
     "splitting": 4,
     "pipeline": 5,
@@ -122,7 +123,12 @@ def test_what_is_imported_is_declared() -> None:
         *(one for extra in project["optional-dependencies"].values() for one in extra),
     ]
     names = {_requirement(text) for text in declared}
-    distribution = {"PIL": "pillow", "sklearn": "scikit_learn", "lightning": "lightning_fabric"}
+    distribution = {
+        "PIL": "pillow",
+        "skimage": "scikit_image",
+        "sklearn": "scikit_learn",
+        "lightning": "lightning_fabric",
+    }
     used = {name.partition(".")[0] for path in MODULES for name in _imports(path)}
     foreign = used - set(sys.stdlib_module_names) - {"napari_srast"}
     assert {top for top in foreign if distribution.get(top, top).lower() not in names} == set()

@@ -1,30 +1,101 @@
-"""Make the pictures of the documentation again: run the demo headless and keep its screenshot.
+"""Make the pictures of the documentation again: drive the real window over the built-in slide, flow by flow.
 
-Run it in the environment that bootstrap.py made: ``python docs/make_pictures.py``.
+Run it in the environment that bootstrap.py made: ``python docs/make_pictures.py``. Without a display it starts one of
+its own with ``xvfb-run``.
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from PIL import Image
 
 IMAGES = Path(__file__).resolve().parent / "images"
+GENES = ["MUC2", "OLFM4", "COL1A1", "KRT20"]
 
 
 def main() -> int:
-    """Write docs/images/overlay.png; return the exit status of the demo."""
+    """Write docs/images/*.png; return 0."""
+    if sys.platform.startswith("linux") and not os.environ.get("DISPLAY"):
+        command = ["xvfb-run", "-a", "-s", "-screen 0 1600x1000x24", sys.executable, __file__]
+        return subprocess.run(command, check=False).returncode
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "napari_srast", "demo", "--headless", "--out", folder]
-        status = subprocess.run(command, check=False).returncode
-        if status == 0:
-            IMAGES.mkdir(exist_ok=True)
-            picture = Image.open(Path(folder) / "overlay.png").convert("RGB")
-            picture.save(IMAGES / "overlay.png", optimize=True)
-    return status
+        os.environ["XDG_STATE_HOME"] = folder  # no recent slides of whoever makes the pictures
+        os.environ["NAPARI_CONFIG"] = str(Path(folder) / "napari.yaml")
+        take_pictures()
+    return 0
+
+
+def take_pictures() -> None:
+    """Go through the flows and keep a picture of each."""
+    from napari_srast.gui.demo import wait_until
+    from napari_srast.gui.jobs import Phase
+    from napari_srast.gui.launch import open_window
+    from napari_srast.gui.layers import world_extent
+
+    viewer, widget = open_window()
+    viewer.window.resize(1600, 1000)
+    controller = widget.controller
+    problems: list[str] = []
+    controller.failed.connect(problems.append)
+
+    def ready() -> None:
+        if not wait_until(lambda: controller.phase is Phase.READY or bool(problems), 1800) or problems:
+            raise RuntimeError(f"A step failed: {problems or 'it took too long'}")
+        overlay = controller.overlay
+        wait_until(lambda: overlay is None or len(overlay.shown) == len(overlay.genes), 120)
+
+    def octagon(radius: float) -> np.ndarray:
+        low, high = world_extent(controller.slide)
+        angle = np.pi / 8 + np.arange(8) * np.pi / 4
+        return (low + high) / 2 + radius * (high - low) * np.column_stack([np.cos(angle), np.sin(angle)])
+
+    widget.slide_panel.sample.click()
+    ready()
+    keep(viewer, "opening")
+    controller.add_polygon(octagon(0.36))
+    keep(viewer, "region")
+    widget.gene_panel.model.check(GENES)
+    widget.settings_panel.factor.setValue(4)
+    widget.settings_panel.mode.setCurrentText("sample")
+    widget.settings_panel.advanced.click()
+    widget.run_bar.run.click()
+    wait_until(lambda: widget.run_bar.progress.value() > 100 or controller.phase is Phase.READY, 600)
+    keep(viewer, "running")
+    ready()
+    widget.result_panel.model.check(GENES, only=True)
+    ready()
+    keep(viewer, "overlay")
+    explore = widget.result_panel
+    for view in ("before", "beside", "std"):
+        explore.views[view].click()
+        wait_until(lambda: False, 1.5)
+        if view == "beside":
+            viewer.reset_view()
+        keep(viewer, view)
+    explore.views["after"].click()
+    viewer.reset_view()
+    wait_until(lambda: False, 1.0)
+    explore.takeaway.write_figure(IMAGES / "figure.png")
+    viewer.close()
+
+
+def keep(viewer: Any, name: str) -> None:
+    """Save a picture of the whole window."""
+    from napari_srast.gui.demo import wait_until
+
+    deadline = time.monotonic() + 1.0
+    wait_until(lambda: time.monotonic() > deadline, 5)
+    IMAGES.mkdir(exist_ok=True)
+    picture = Image.fromarray(viewer.window.screenshot(canvas_only=False, flash=False)).convert("RGB")
+    picture.quantize(256, dither=Image.Dither.NONE).save(IMAGES / f"{name}.png", optimize=True)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,19 @@
-"""What the tests of the window share: results, and a window with the real dock widget."""
+"""What the tests of the window share: slides, results, and a window with the real dock widget."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 from weakref import WeakSet
 
+import anndata
 import numpy as np
+import platformdirs
 import pytest
+from PIL import Image as PillowImage
+from scipy import sparse
 
 from napari_srast.slide import Region, Slide, SlideImage, SlideSource, UpsampleResult, UpsampleSettings
 
@@ -17,6 +22,12 @@ collect_ignore_glob = [] if find_spec("napari") else ["*"]
 # A turn, a shear, a mirror, unequal scales and a shift.
 SKEWED = np.array([[-1.3, 0.4, 250.0], [0.3, 0.9, -70.0], [0.0, 0.0, 1.0]])
 TURNED = np.array([[0.8, -0.6, 10.0], [0.6, 0.8, 20.0], [0.0, 0.0, 1.0]])
+
+
+@pytest.fixture(autouse=True)
+def _own_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep recent slides and favourites of the tests apart from the user's."""
+    monkeypatch.setattr(platformdirs, "user_state_path", lambda *_: tmp_path / "state")
 
 
 @pytest.fixture
@@ -39,6 +50,33 @@ def skewed_slide(make_slide: Callable[..., Slide]) -> Slide:
         transforms={"global": np.eye(3), "skewed": SKEWED, "turned": TURNED},
         source=SlideSource(synthetic=True),
     )
+
+
+@pytest.fixture
+def make_store(tmp_path: Path) -> Callable[..., Path]:
+    """Write a small slide with histology, as a user's own file."""
+
+    def make(name: str = "breast", n_genes: int = 12, seed: int = 0) -> Path:
+        from napari_srast.io.importers import import_slide
+
+        rng = np.random.default_rng(seed)
+        row, col = (a.ravel() for a in np.mgrid[:6, :6])
+        table = anndata.AnnData(sparse.csr_matrix(rng.poisson(8, (36, n_genes)).astype(np.float32)))
+        table.var_names = [f"Gene{i}" for i in range(n_genes)]
+        table.obs_names = [f"spot{i}" for i in range(36)]
+        table.obsm["spatial"] = np.column_stack([col, row]) * 100.0
+        table.obsm["spatial_px"] = table.obsm["spatial"] / 5 + 20
+        table.write_h5ad(tmp_path / f"{name}.h5ad")
+        PillowImage.fromarray(rng.integers(80, 240, (140, 140, 3), dtype=np.uint8)).save(tmp_path / f"{name}.png")
+        return import_slide(tmp_path / f"{name}.h5ad", tmp_path / f"{name}.zarr", image=tmp_path / f"{name}.png")
+
+    return make
+
+
+@pytest.fixture
+def store(make_store: Callable[..., Path]) -> Path:
+    """A small slide with histology."""
+    return make_store()
 
 
 @pytest.fixture
@@ -73,7 +111,7 @@ def open_window(make_napari_viewer: Callable[..., Any], qtbot: Any) -> Iterator[
         get_settings().application.gui_notification_level = "none"
         _, widget = viewer.window.add_plugin_dock_widget("napari-srast", "SRast")
         widgets.add(widget)
-        qtbot.waitUntil(widget.isVisible)
+        qtbot.waitUntil(widget.isVisible, timeout=120_000)
         return widget
 
     yield make

@@ -29,7 +29,7 @@ def test_filter_ignores_case_and_keeps_what_is_checked() -> None:
     model.setData(model.index(1, 0), Qt.CheckState.Checked, CHECK)
     assert model.checked == ["ERBB2", "Krt8"]
     model.set_filter("")
-    model.set_checked_only(True)
+    model.set_listing("checked")
     assert model.listed == ["ERBB2", "Krt8"]
     model.setData(model.index(0, 0), Qt.CheckState.Unchecked.value, CHECK)  # views pass the number
     assert model.listed == ["Krt8"]
@@ -61,22 +61,25 @@ def test_model_obeys_qt(qtmodeltester: object) -> None:
 
 
 def test_twenty_thousand_genes_are_filtered_in_a_keystroke(qtbot: object) -> None:
+    from napari.components import ViewerModel
+
+    from napari_srast.gui.controller import Controller
     from napari_srast.gui.panels.common import gene_view
 
     rng = np.random.default_rng(0)
     genes = [f"{''.join(rng.choice(list('ABCDEFGHKLMNPRST'), 4))}{i}" for i in range(20_000)]
     model = GeneTableModel()
-    view = gene_view("gene_table", model)
+    view = gene_view("gene_table", model, Controller(ViewerModel()))
     qtbot.addWidget(view)  # type: ignore[attr-defined]
     view.show()
     model.set_genes(genes, [Column("Counts", np.arange(20_000.0), lambda v: f"{v:.0f}")])
     model.check(genes[::3])
     times = []
     for text in ("A", "AB", "AB1", "AB", "A", "", "7"):
-        start = time.perf_counter()
+        start = time.process_time()
         model.set_filter(text)
         view.viewport().repaint()
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     assert sorted(times)[len(times) // 2] < 0.05
 
 

@@ -9,7 +9,8 @@ import shapely
 from napari.components import ViewerModel
 
 from napari_srast.gui.layers import PALETTE, image_affine, role_of
-from napari_srast.gui.overlay import MAX_GENES, Overlay, first_genes
+from napari_srast.gui.overlay import MAX_GENES, Overlay
+from napari_srast.gui.slots import first_genes
 from napari_srast.slide import Region, Slide, UpsampleResult
 
 pytestmark = pytest.mark.gui
@@ -138,10 +139,17 @@ def test_layers_are_added_one_at_a_time_where_there_is_a_window(
     viewer, result, queue = ViewerModel(), make_result(skewed_slide), []
     overlay = Overlay(viewer, result, result.counts.tocsc(), lambda: None, queue.append)
     overlay.show(["Gene0", "Gene1", "Gene3"])
-    assert _gene_layers(viewer) == ["Gene0"]
     assert overlay.genes == ["Gene0", "Gene1", "Gene3"]
+    for n_layers in range(4):  # the dimmer first
+        assert len(viewer.layers) == n_layers
+        (show_next,) = queue
+        queue.clear()
+        show_next()
+    assert not queue
+    assert _gene_layers(viewer) == ["Gene0", "Gene1", "Gene3"]
+    overlay.show(["Gene0", "Gene1", "Gene3", "Gene4", "Gene5"])
     queue.pop()()
-    assert _gene_layers(viewer) == ["Gene0", "Gene1"]
+    assert len(viewer.layers) == 5
     overlay.remove()
     queue.pop()()  # too late: the result is gone
     assert len(viewer.layers) == 0

@@ -1,230 +1,74 @@
 """The state of the dock widget, and all that it does to the viewer; no controls.
 
-Phases: EMPTY -> OPENING -> READY <-> RUNNING or EXPORTING. Whatever runs is a job with its own tag (the :class:`Job`
-itself): letting go of the job is what makes a late result harmless. Every method runs in the GUI thread.
+Every method runs in the GUI thread.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
-from enum import Enum
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from napari.components import ViewerModel
-from napari.layers import Layer
 from psygnal import Signal
-from scipy import sparse
 
 from napari_srast.errors import RegionError, SrastError
 from napari_srast.gui import opening, workers
-from napari_srast.gui.layers import KEY, place_layers, role_of, slide_layer_data, slide_title, world_extent
-from napari_srast.gui.opening import Opened, Shown
-from napari_srast.gui.overlay import Overlay, first_genes
-from napari_srast.gui.regions import RegionLayer, Tool
-from napari_srast.gui.trust import Trust, measure_trust
-from napari_srast.slide import Progress, Region, Slide, UpsampleResult, UpsampleSettings
+from napari_srast.gui.desk import Desk
+from napari_srast.gui.exporting import export_steps
+from napari_srast.gui.finished import Finished
+from napari_srast.gui.hover import Hover, Reading
+from napari_srast.gui.jobs import Phase
+from napari_srast.gui.layers import world_extent
+from napari_srast.gui.overlay import Overlay
+from napari_srast.gui.regions import Tool, load_geojson, save_geojson
+from napari_srast.gui.runs import Task
+from napari_srast.gui.slides import OpenSlide
+from napari_srast.slide import Region, Slide, UpsampleResult, UpsampleSettings
 
-__all__ = ["Controller", "Finished", "Phase"]
-
-
-class Phase(Enum):
-    """What the window is busy with."""
-
-    EMPTY = "empty"
-    OPENING = "opening"
-    READY = "ready"
-    RUNNING = "running"
-    EXPORTING = "exporting"
+__all__ = ["Controller", "Phase"]
 
 
-@dataclass(frozen=True, eq=False)
-class Finished:
-    """A result with what was worked out in its thread: its counts by columns, and its checks."""
-
-    result: UpsampleResult
-    columns: sparse.csc_matrix
-    trust: Trust
-
-
-class Controller:
-    """Opens slides, keeps the region, runs jobs and lays results over the histology.
+class Controller(Desk):
+    """Keeps regions, runs them one after the other, and lays results over the histology.
 
     Parameters
     ----------
     viewer
         The viewer, or its model.
-    start
-        What runs jobs; by default napari's threads.
-    later
-        What runs a function once the window has drawn itself; by default at once.
+    options
+        Passed on to :class:`Desk`.
     """
 
-    phase_changed = Signal()
-    slide_changed = Signal()
-    coordinate_system_changed = Signal()
-    region_changed = Signal()
-    layers_changed = Signal()
-    progressed = Signal(Progress)
-    result_changed = Signal()
-    shown_changed = Signal()
-    said = Signal(str)
-    failed = Signal(str)
+    queue_changed = Signal()
+    recalled = Signal(UpsampleResult)
+    pointed = Signal(Reading)
+    favourites_changed = Signal()
 
-    def __init__(
-        self,
-        viewer: ViewerModel,
-        *,
-        start: Callable[..., workers.Job] = workers.start,
-        later: Callable[[Callable[[], None]], None] | None = None,
-    ) -> None:
-        self.viewer = viewer
-        self.opened: Opened | None = None
-        self.finished: Finished | None = None
-        self.overlay: Overlay | None = None
-        self.phase = Phase.EMPTY
-        self._start = start
-        self._later = later
-        self._job: workers.Job | None = None
-        self._slide_layers: list[Layer] = []
-        self._followed: list[Layer] = []
-        self._adopting = False
-        self.regions = RegionLayer(viewer, self.region_changed.emit)
-        viewer.layers.events.inserted.connect(self._on_inserted)
-        viewer.layers.events.removed.connect(self._on_removed)
+    def __init__(self, viewer: ViewerModel, **options: Any) -> None:
+        super().__init__(viewer, **options)
+        self.waiting: list[Task] = []
+        self._hover = Hover(viewer, self._on_show, self.pointed.emit)
 
-    # ---------------------------------------------------------------- slide
-
-    @property
-    def slide(self) -> Slide | None:
-        """The slide on show, in its chosen coordinate system."""
-        return None if self.opened is None else self.opened.slide
-
-    def open(self, source: Any, **elements: str | None) -> None:
-        """Read a slide in a worker and show it; ``elements`` name the chosen spots, table, image and system."""
-        self._open(lambda: opening.load(source, **elements), "opening the slide")
-
-    def open_sample(self) -> None:
-        """Make and show the built-in synthetic slide."""
-        self._open(opening.load_sample, "making the sample slide")
-
-    def use_shown(self, shown: Shown) -> None:
-        """Take over a slide that napari-spatialdata shows, without showing it twice."""
-        self._open(
-            lambda: opening.load(shown.sdata, coordinate_system=shown.coordinate_system), "reading the slide", shown
-        )
-
-    def _open(self, load: Callable[[], Opened], doing: str, shown: Shown | None = None) -> None:
-        def done(opened: Opened) -> None:
-            self._set_phase(Phase.READY)
-            self.show(opened, shown)
-
-        self._begin(Phase.OPENING, _once(load), done, doing)
-        self.said.emit(f"{doing[0].upper()}{doing[1:]} …")
-
-    def show(self, opened: Opened, shown: Shown | None = None) -> None:
-        """Show a slide in place of the one before; ``shown`` holds layers of it that are there already."""
-        self._let_go()
-        self._remove_slide()
-        self.opened = opened
-        slide = opened.slide
-        theirs = () if shown is None else shown.layers
-        present = {layer.metadata.get("name") for layer in theirs}
-        roles = {"histology": slide.source.image, "spots": slide.source.spots}
-        ours = [layer for layer in self.viewer.layers if _slide_of(layer) is slide]
-        if not ours:
-            for data, meta, kind in slide_layer_data(slide):
-                if theirs and roles[meta["metadata"][KEY]["role"]] in present:
-                    continue
-                ours.append(Layer.create(data, meta, kind))
-            self._adopting = True
-            try:
-                for layer in ours:
-                    self.viewer.add_layer(layer)
-            finally:
-                self._adopting = False
-        self._slide_layers = ours
-        self._follow(list(theirs))
-        self._label_canvas("Synthetic slide" if slide.source.synthetic else "")
-        self.viewer.reset_view()
-        self._set_phase(Phase.READY)
-        self.slide_changed.emit()
-        self.region_changed.emit()
-        notices = " ".join(slide.notices)
-        self.said.emit(notices or f"{slide_title(slide)} is open. Draw a region, or run the whole slide.")
-
-    def set_coordinate_system(self, name: str) -> None:
-        """Show slide, region and result in another coordinate system of the slide."""
-        if self.opened is None or name == self.opened.slide.coordinate_system:
-            return
-        old = self.opened.slide
-        new = dataclasses.replace(old, coordinate_system=name)
-        self.opened = dataclasses.replace(self.opened, slide=new)
-        place_layers(self._slide_layers, new)
-        self.regions.move(new.to_cs @ np.linalg.inv(old.to_cs))
-        if self.overlay is not None:
-            self.overlay.place(new)
-        self.viewer.reset_view()
-        self.coordinate_system_changed.emit()
-
-    def _on_inserted(self, event: Any) -> None:
-        """Adopt slides that the sample menu adds as plain layers; their spots come last."""
-        self.layers_changed.emit()
-        layer = event.value
-        slide = _slide_of(layer)
-        if self._adopting or slide is None or slide is self.slide or role_of(layer) != "spots":
-            return
-        self.show(Opened(slide=slide, source=None))
-
-    def _on_removed(self, event: Any) -> None:
-        self.layers_changed.emit()
-
-    def _follow(self, layers: list[Layer]) -> None:
-        """Follow napari-spatialdata's coordinate system: its switch moves only its own layers."""
-        for layer in self._followed:
-            layer.events.affine.disconnect(self._on_their_affine)
-        self._followed = layers
-        for layer in layers:
-            layer.events.affine.connect(self._on_their_affine)
-
-    def _on_their_affine(self, event: Any) -> None:
-        if self.slide is None or not self._followed:
-            return
-        name = self._followed[0].metadata.get("_current_cs")
-        if name in self.slide.transforms:
-            self.set_coordinate_system(name)
-
-    def _remove_slide(self) -> None:
-        self._follow([])
-        self._drop_result()
-        self.regions.remove()
-        for layer in self._slide_layers:
-            if layer in self.viewer.layers:
-                self.viewer.layers.remove(layer)
-        self._slide_layers = []
-        self.opened = None
-
-    def _label_canvas(self, text: str) -> None:
-        label = self.viewer.canvas.overlays.text
-        label.text = text
-        label.position = "top_left"
-        label.visible = bool(text)
-
-    # --------------------------------------------------------------- region
+    # ------------------------------------------------------------------ region
 
     def draw(self, tool: Tool) -> None:
         """Draw or edit shapes of the region."""
         if self.slide is not None:
-            self.regions.draw(tool, self._line_width())
+            self.regions.draw(tool, self.line_width())
 
     def add_polygon(self, polygon: np.ndarray) -> None:
         """Add an (n, 2) polygon, (x, y) in the chosen coordinate system, to the region."""
-        self.regions.add(polygon, self._line_width())
+        self.regions.add(polygon, self.line_width())
 
-    def _line_width(self) -> float:
+    def set_region(self, region: Region) -> None:
+        """Draw a region in place of what is drawn."""
+        if self.slide is not None:
+            self.regions.set(region, self.slide, self.line_width())
+
+    def line_width(self) -> float:
+        """Return the width of the region's outline, in world units."""
         if self.slide is None:
             return 1.0
         low, high = world_extent(self.slide)
@@ -250,142 +94,190 @@ class Controller:
         except RegionError:
             return 0
 
-    # ------------------------------------------------------------------ run
+    def write_geojson(self, path: Path) -> None:
+        """Write the region as GeoJSON, in the chosen coordinate system."""
+        self._try(lambda region: save_geojson(region, path), f"Saved the region to {path}")
 
-    def obstacle(self) -> str | None:
-        """Return why nothing can be started now, or None."""
-        return {
-            Phase.EMPTY: "Open a slide first.",
-            Phase.OPENING: "Wait until the slide is open.",
-            Phase.READY: None,
-            Phase.RUNNING: "A run is going on; wait for it, or cancel it.",
-            Phase.EXPORTING: "Wait until the result is saved.",
-        }[self.phase]
+    def read_geojson(self, path: Path) -> None:
+        """Draw the region of a GeoJSON file, taken to be in the chosen coordinate system."""
+        if self.slide is None:
+            return
+        try:
+            self.set_region(load_geojson(path, self.slide.coordinate_system))
+        except SrastError as error:
+            self.failed.emit(str(error))
 
-    def run(self, genes: Sequence[str] | None, settings: UpsampleSettings) -> None:
-        """Upsample genes (None for all) of the region (or of the whole slide) in a worker, and show the result."""
-        from napari_srast.pipeline import upsample_steps
+    def save_region(self) -> None:
+        """Add the region to the slide's own store."""
+        from napari_srast.io.regions import write_region
 
         slide = self.slide
-        if slide is None:
-            return
+        if slide is not None:
+            self._try(lambda region: write_region(region, slide), "Saved the region with the slide")
+
+    def saved_regions(self) -> dict[str, Region]:
+        """Return the regions in the slide's own store, by name."""
+        from napari_srast.io.regions import read_regions
+
+        if self.slide is None or self.slide.source.path is None:
+            return {}
+        try:
+            return read_regions(self.slide.source.path)
+        except SrastError as error:
+            self.failed.emit(str(error))
+            return {}
+
+    def _try(self, write: Callable[[Region], object], told: str) -> None:
+        """Write the region, if there is one, and tell how it went."""
         try:
             region = self.region()
             if region is not None:
-                region.spots(slide)
+                name = write(region)
+                self.said.emit(f"{told}{f' as {name}' if name else ''}.")
+        except SrastError as error:
+            self.failed.emit(str(error))
+
+    # -------------------------------------------------------------------- runs
+
+    def run(self, genes: Sequence[str] | None, settings: UpsampleSettings) -> None:
+        """Upsample genes (None for all) of the region, or of the whole slide, at once or after the run that goes on."""
+        if self.current is None:
+            return
+        try:
+            task = Task.of(self.current, self.region(), genes, settings)
         except SrastError as error:
             self.failed.emit(str(error))
             return
+        self.waiting.append(task)
+        if self.phase is Phase.READY:
+            self._run_next()
+        else:
+            self.said.emit(f"Waiting: {task.title}. Draw the next region meanwhile.")
+        self.queue_changed.emit()
 
-        def steps(should_stop: Callable[[], bool]) -> Generator[Progress, None, Finished]:
-            result = yield from upsample_steps(slide, region, genes, settings, should_stop=should_stop)
-            yield Progress("checks", 0, 1, 1.0)
-            return Finished(result, result.counts.tocsc(), measure_trust(result))
+    def _run_next(self) -> None:
+        if not self.waiting:
+            return
+        task = self.waiting.pop(0)
 
-        self._begin(Phase.RUNNING, steps, self._land, "upsampling")
-        self.said.emit("Running …")
+        def done(finished: Finished) -> None:
+            self.set_phase(Phase.READY)
+            self._land(task, finished)
+            self._run_next()
+
+        self.begin(Phase.RUNNING, task.steps, done, "upsampling", failed=self._run_next)
+        self.said.emit(f"Running: {task.title} …")
+        self.queue_changed.emit()
 
     def cancel(self) -> None:
-        """Let go of what runs; its thread ends at its next check, and nothing of it lands."""
-        if self.phase is Phase.RUNNING:
-            self._let_go()
-            self._set_phase(Phase.READY)
-            self.said.emit("Cancelled. Nothing was changed.")
+        """Let go of what runs and of what waits; the thread ends at its next check, and nothing of it lands."""
+        if self.busy() is None:
+            return
+        was, dropped = self.phase, len(self.waiting)
+        self.waiting.clear()
+        self.let_go()
+        self.set_phase(self.resting_phase())
+        self.queue_changed.emit()
+        also = f" {dropped} waiting {'region was' if dropped == 1 else 'regions were'} dropped." if dropped else ""
+        what = "Nothing was changed." if was is not Phase.EXPORTING else "Nothing was left on the disk."
+        self.said.emit(f"Cancelled. {what}{also}")
 
-    def shutdown(self) -> None:
-        """Stop whatever runs and stop listening, because the window or the dock widget closes."""
-        self._let_go()
-        self._follow([])
-        events = self.viewer.layers.events
-        events.inserted.disconnect(self._on_inserted)
-        events.removed.disconnect(self._on_removed)
-        self.regions.disconnect()
-        if self.overlay is not None:
-            self.overlay.disconnect()
-
-    def _land(self, finished: Finished) -> None:
-        self.finished = finished
+    def _land(self, task: Task, finished: Finished) -> None:
         result = finished.result
-        if self.overlay is None:
-            self.overlay = Overlay(self.viewer, result, finished.columns, self.shown_changed.emit, self._later)
-            if self.slide is not None:
-                self.overlay.place(self.slide)
-        else:
-            self.overlay.replace(result, finished.columns)
-        for layer in self._slide_layers:
-            if role_of(layer) == "spots":
-                layer.visible = False  # rings over pixels hide both
-        self._set_phase(Phase.READY)
+        task.owner.land(finished)
+        if task.owner is self.current:
+            self.result_changed.emit()
+            task.owner.show_first_genes()
+        elif task.owner.overlay is not None:
+            task.owner.overlay.hide()
+            task.owner.show_first_genes()
+        self.said.emit(f"Done: {task.title}, {result.n_pixels:,} pixels, {len(result.genes):,} genes.")
+
+    # ----------------------------------------------------------------- results
+
+    def choose_result(self, finished: Finished) -> None:
+        """Show one of the slide's results."""
+        if self.current is not None and finished is not self.current.finished:
+            self.current.choose_result(finished)
+            self.result_changed.emit()
+            self.current.show_first_genes()
+
+    def drop_result(self) -> None:
+        """Close the result on show."""
+        if self.current is not None:
+            self.current.drop_result()
+            self.result_changed.emit()
+            self.current.show_first_genes()
+
+    def open_run(self, run: str) -> None:
+        """Show a result that is saved in the slide's own store."""
+        current = self.current
+        if current is None:
+            return
+        slide = current.slide
+
+        def done(finished: Finished) -> None:
+            self.set_phase(Phase.READY)
+            self.land_saved(current, finished)
+
+        self.begin(Phase.OPENING, workers.once(lambda: opening.load_run(slide, run)), done, "opening the result")
+        self.said.emit("Opening the result …")
+
+    def land_saved(self, owner: OpenSlide, finished: Finished) -> None:
+        """Show a result that was read, with its settings."""
+        try:
+            owner.land(finished.on(owner.slide))
+        except SrastError as error:
+            self.failed.emit(str(error))
+            return
         self.result_changed.emit()
-        self.show_genes(first_genes(result))
-        self.said.emit(f"Done: {result.n_pixels:,} pixels, {len(result.genes):,} genes.")
+        owner.show_first_genes()
+        self.recall()
+        self.said.emit(f"Opened the result {finished.result.run} with its settings.")
+
+    def recall(self) -> None:
+        """Set region, genes and settings to those of the result on show."""
+        if self.finished is not None:
+            result = self.finished.result
+            self.regions.clear()
+            if result.region is not None:
+                self.set_region(result.region)
+            self.recalled.emit(result)
 
     def show_genes(self, genes: Sequence[str]) -> None:
         """Show exactly these genes of the result."""
         if self.overlay is not None:
             self.overlay.show(genes)
 
-    def _drop_result(self) -> None:
-        if self.overlay is not None:
-            self.overlay.remove()
-        if self.finished is not None:
-            self.overlay, self.finished = None, None
-            self.result_changed.emit()
-
-    # --------------------------------------------------------------- export
+    def toggle_favourite(self, gene: str) -> None:
+        """Make a gene a favourite of the user, or no longer."""
+        self.remembered.set_favourite(gene, gene not in self.remembered.genes)
+        self.favourites_changed.emit()
 
     def export(self, path: Path | None, *, into_slide: bool = False) -> None:
         """Save the result in a worker, to ``path`` or into the slide's own store."""
         if self.finished is None:
             return
         result = self.finished.result
-
-        def save() -> Path:
-            from napari_srast.io.results import write_result
-
-            target = Path(str(result.slide.source.path)) if path is None else path
-            return write_result(result, target, into_slide=into_slide)
+        target = Path(str(result.slide.source.path)) if path is None else path
 
         def done(written: Path) -> None:
-            self._set_phase(Phase.READY)
+            self.set_phase(Phase.READY)
             self.said.emit(f"Saved to {written}")
 
-        self._begin(Phase.EXPORTING, _once(save), done, "saving the result")
+        steps = export_steps(result, target, into_slide=into_slide)
+        self.begin(Phase.EXPORTING, steps, done, "saving the result")
         self.said.emit("Saving …")
 
-    # ----------------------------------------------------------------- jobs
+    def _on_show(self) -> tuple[Slide, Finished, Overlay] | None:
+        if self.slide is None or self.finished is None or self.overlay is None:
+            return None
+        return self.slide, self.finished, self.overlay
 
-    def _begin(self, phase: Phase, steps: workers.Steps, done: Callable[[Any], None], doing: str) -> None:
-        self._let_go()
+    # ------------------------------------------------------------------ window
 
-        def fail(error: Exception) -> None:
-            self._set_phase(Phase.READY if self.opened is not None else Phase.EMPTY)
-            self.failed.emit(workers.explain(error, doing))
-
-        self._set_phase(phase)
-        self._job = self._start(steps, on_step=self.progressed.emit, on_done=done, on_error=fail)
-
-    def _let_go(self) -> None:
-        if self._job is not None:
-            self._job.abandon()
-            self._job = None
-
-    def _set_phase(self, phase: Phase) -> None:
-        if phase is not self.phase:
-            self.phase = phase
-            self.phase_changed.emit()
-
-
-def _once(function: Callable[[], Any]) -> workers.Steps:
-    """Turn a plain function into a job of a single step."""
-
-    def steps(should_stop: Callable[[], bool]) -> Generator[Any, None, Any]:
-        yield from ()
-        return function()
-
-    return steps
-
-
-def _slide_of(layer: Layer) -> Slide | None:
-    mark = layer.metadata.get(KEY)
-    return mark.get("slide") if isinstance(mark, dict) else None
+    def shutdown(self) -> None:
+        """Stop whatever runs and stop listening, because the window or the dock widget closes."""
+        self.waiting.clear()
+        self._hover.disconnect()
+        super().shutdown()

@@ -10,7 +10,7 @@ import csv
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from psygnal import Signal
@@ -19,7 +19,9 @@ from qtpy.QtGui import QColor, QPixmap
 
 from napari_srast.errors import InputError
 
-__all__ = ["Column", "GeneTableModel", "read_gene_list"]
+__all__ = ["Column", "GeneTableModel", "Listing", "read_gene_list"]
+
+Listing = Literal["all", "checked", "favourites"]
 
 _NO_INDEX = QModelIndex()
 
@@ -57,7 +59,8 @@ class GeneTableModel(QAbstractTableModel):
         self._rows = np.zeros(0, dtype=np.int64)
         self._order = np.zeros(0, dtype=np.int64)
         self._filter = ""
-        self._checked_only = False
+        self._listing: Listing = "all"
+        self._favourites: frozenset[str] = frozenset()
         self._swatches: dict[str, QPixmap] = {}
 
     # what it holds
@@ -119,10 +122,22 @@ class GeneTableModel(QAbstractTableModel):
         self._filter = text.strip().casefold()
         self._reset_rows()
 
-    def set_checked_only(self, on: bool) -> None:
-        """List only checked genes."""
-        self._checked_only = on
+    def set_listing(self, listing: Listing) -> None:
+        """List all genes, only checked ones, or only favourites."""
+        self._listing = listing
         self._reset_rows()
+
+    def set_favourites(self, genes: Iterable[str]) -> None:
+        """Mark the user's favourites."""
+        self._favourites = frozenset(genes)
+        if self._listing == "favourites":
+            self._reset_rows()
+        else:
+            self._repaint()
+
+    def gene_at(self, index: QModelIndex) -> str | None:
+        """Return the gene in a row."""
+        return self._genes[self._rows[index.row()]] if index.isValid() else None
 
     def sort(self, column: int, order: Qt.SortOrder = Qt.SortOrder.AscendingOrder) -> None:
         """Sort by name or by a column; genes without a value come last either way."""
@@ -145,8 +160,10 @@ class GeneTableModel(QAbstractTableModel):
         mask = np.ones(len(self._genes), dtype=bool)
         if self._filter:
             mask &= np.fromiter((self._filter in g for g in self._folded), dtype=bool, count=len(self._folded))
-        if self._checked_only:
+        if self._listing == "checked":
             mask &= self._checked
+        elif self._listing == "favourites":
+            mask &= np.fromiter((g in self._favourites for g in self._genes), dtype=bool, count=len(self._genes))
         return self._order[mask[self._order]]
 
     def _reset_rows(self) -> None:
@@ -168,7 +185,7 @@ class GeneTableModel(QAbstractTableModel):
             self._repaint()
             return
         self._checked = wanted
-        if self._checked_only:
+        if self._listing == "checked":
             self._reset_rows()
         else:
             self._repaint()
@@ -203,7 +220,8 @@ class GeneTableModel(QAbstractTableModel):
         row, column = int(self._rows[index.row()]), index.column()
         if role == Qt.ItemDataRole.DisplayRole:
             if column == 0:
-                return self._genes[row]
+                gene = self._genes[row]
+                return f"★ {gene}" if gene in self._favourites else gene
             shown = self._columns[column - 1]
             return shown.text(shown.values[row])
         if column == 0:

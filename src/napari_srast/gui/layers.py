@@ -24,8 +24,10 @@ __all__ = [
     "gene_colormap",
     "gene_layer_kwargs",
     "image_affine",
+    "is_color_image",
     "measured_layer",
     "place_layers",
+    "points_placing",
     "role_of",
     "slide_layer_data",
     "slide_title",
@@ -77,8 +79,7 @@ def _histology(slide: Slide, image: SlideImage) -> list[tuple[Any, dict[str, Any
         "multiscale": multiscale,
         "metadata": {KEY: {"role": "histology", "slide": slide, "to_intrinsic": image.to_intrinsic[0]}},
     }
-    names = [str(c).casefold() for c in image.channels]
-    if n_channels in (3, 4) and (not names or "".join(n[:1] for n in names) in ("rgb", "rgba", "012", "0123")):
+    if is_color_image(image):
         levels = [np.moveaxis(level, 0, -1) for level in image.levels]  # dask arrays stay lazy through numpy's protocol
         kwargs = {**common, "name": f"{slide_title(slide)} histology", "rgb": True}
         return [(levels if multiscale else levels[0], kwargs, "image")]
@@ -96,10 +97,17 @@ def _histology(slide: Slide, image: SlideImage) -> list[tuple[Any, dict[str, Any
     return channels
 
 
+def is_color_image(image: SlideImage) -> bool:
+    """Tell colour pictures from stacks of stains."""
+    names = [str(c).casefold() for c in image.channels]
+    in_color = not names or "".join(n[:1] for n in names) in ("rgb", "rgba", "012", "0123")
+    return image.levels[0].shape[0] in (3, 4) and in_color
+
+
 def _spots(slide: Slide) -> tuple[Any, dict[str, Any], str]:
     kwargs = {
         "name": f"{slide_title(slide)} spots",
-        **_points_placing(slide),
+        **points_placing(slide),
         "size": spot_size(slide),
         "symbol": "square" if slide.spot_shape == "square" else "disc",
         "face_color": [1.0, 1.0, 1.0, 0.5 if slide.image is None else 0.12],
@@ -110,8 +118,8 @@ def _spots(slide: Slide) -> tuple[Any, dict[str, Any], str]:
     return slide.centers[:, ::-1], kwargs, "points"
 
 
-def _points_placing(slide: Slide) -> dict[str, Any]:
-    """Place points: napari sizes them by the scale of their layer alone, so the affine must not hold any."""
+def points_placing(slide: Slide) -> dict[str, Any]:
+    """Return scale and affine of points: napari sizes them by the layer's scale alone, so the affine must hold none."""
     scale = slide.cs_scale
     return {"scale": (scale, scale), "affine": swap_axes(slide.to_cs @ np.diag([1 / scale, 1 / scale, 1.0]))}
 
@@ -133,7 +141,7 @@ def place_layers(layers: list[Layer], slide: Slide) -> None:
         if "to_intrinsic" in mark:
             layer.affine = image_affine(slide.to_cs @ mark["to_intrinsic"])
         elif mark.get("role") in ("spots", "measured"):
-            for name, value in _points_placing(slide).items():
+            for name, value in points_placing(slide).items():
                 setattr(layer, name, value)
         if "slide" in mark:
             mark["slide"] = slide
@@ -176,12 +184,12 @@ def gene_layer_kwargs(result: UpsampleResult) -> dict[str, Any]:
     }
 
 
-def measured_layer(slide: Slide) -> Points:
-    """Return the spots that show measured counts, hidden at first."""
+def measured_layer(slide: Slide, spots: np.ndarray | None = None) -> Points:
+    """Return the spots (all, or those of the given indices) that show measured counts, hidden at first."""
     return Points(
-        slide.centers[:, ::-1],
+        (slide.centers if spots is None else slide.centers[spots])[:, ::-1],
         name="SRast measured spots",
-        **_points_placing(slide),
+        **points_placing(slide),
         size=spot_size(slide),
         symbol="square" if slide.spot_shape == "square" else "disc",
         face_color="black",

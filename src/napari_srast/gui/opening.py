@@ -1,40 +1,64 @@
-"""Reading a slide in a worker, with the choices it leaves open and the devices found meanwhile."""
+"""Reading slides and results in a worker, with the choices they leave open and the devices found meanwhile."""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from napari.layers import Layer
 
-from napari_srast.slide import Slide
+from napari_srast.errors import InputError
+from napari_srast.gui.finished import Finished, finish
+from napari_srast.gui.structure import spatial_structure
+from napari_srast.slide import Slide, UpsampleResult
 
 if TYPE_CHECKING:
     import spatialdata
 
-__all__ = ["Choices", "Opened", "Shown", "load", "load_sample", "present_devices", "shown_elsewhere"]
+__all__ = ["Choices", "Opened", "Shown", "load", "load_run", "load_sample", "shown_elsewhere"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Choices:
-    """Elements of a store that a slide could be made of."""
+    """Elements of a store that a slide could be made of, runs whose results it holds, and what lies in each frame."""
 
     spots: tuple[str, ...] = ()
     tables: tuple[str, ...] = ()
     images: tuple[str, ...] = ()
+    runs: tuple[str, ...] = ()
+    contents: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Opened:
-    """A slide that was read, what it was read from, and what else could be chosen there."""
+    """A slide that was read, what it was read from, and what else could be chosen there.
+
+    Parameters
+    ----------
+    slide
+        The slide.
+    source
+        What it was read from; None where it cannot be read again.
+    choices
+        What else could be chosen.
+    devices
+        Devices that this computer has.
+    structure
+        Spatial structure of each gene, shape (G,); None where it was not worked out.
+    result
+        The result that was opened, where it was one.
+    """
 
     slide: Slide
     source: Any
     choices: Choices = field(default_factory=Choices)
     devices: tuple[str, ...] = ("auto", "cpu")
+    structure: np.ndarray | None = None
+    result: Finished | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,17 +71,80 @@ class Shown:
 
 
 def load(source: str | Path | spatialdata.SpatialData, **elements: str | None) -> Opened:
-    """Read a slide from a store or from SpatialData in memory; ``elements`` name what was chosen."""
-    from napari_srast.io.slides import read_slide, slide_choices
+    """Read a slide, or a result with its slide, from a path or from SpatialData in memory.
 
+    ``elements`` name what was chosen of a slide. Of a store that holds nothing but results the newest is opened.
+    """
+    from napari_srast.io.slides import read_slide
+
+    result = _result_at(source) if isinstance(source, str | Path) else None
+    if result is not None:
+        path = result.slide.source.path
+        found = path if path is not None and Path(path).exists() else None
+        return _opened(result.slide, found, result)
     given = {key: value for key, value in elements.items() if value is not None}
-    slide = read_slide(source, **given)
-    found = slide_choices(source)
-    choices = Choices(spots=tuple(found.spots), tables=tuple(found.tables), images=tuple(found.images))
+    return _opened(read_slide(source, **given), source, None)
+
+
+def _opened(slide: Slide, source: Any, result: UpsampleResult | None) -> Opened:
+    from napari_srast.io.choices import slide_choices
+    from napari_srast.models.devices import available_devices
+
+    choices = Choices()
+    if source is not None:
+        found = slide_choices(source)
+        choices = Choices(
+            spots=found.spots,
+            tables=found.tables,
+            images=found.images,
+            runs=_runs_of(source),
+            contents=found.contents,
+        )
     # Imports hold Python's lock for half a second at a time: better now than while the user watches a run.
     for name in ("models.sasa", "models.checkpoint", "splitting.srast"):
         importlib.import_module(f"napari_srast.{name}")
-    return Opened(slide=slide, source=source, choices=choices, devices=present_devices())
+    return Opened(
+        slide=slide,
+        source=source,
+        choices=choices,
+        devices=("auto", *available_devices()),
+        structure=spatial_structure(slide),
+        result=None if result is None else finish(result),
+    )
+
+
+def _runs_of(source: Any) -> tuple[str, ...]:
+    from napari_srast.io.reopen import list_runs
+
+    path = Path(source) if isinstance(source, str | Path) else getattr(source, "path", None)
+    if path is None or not (Path(path) / "zarr.json").exists():
+        return ()
+    return tuple(list_runs(path))
+
+
+def _result_at(path: str | Path) -> UpsampleResult | None:
+    """Return the result at a path, or None where there is a slide, or what only the slides' reader can explain."""
+    from napari_srast.io.choices import slide_choices
+    from napari_srast.io.reopen import read_result
+
+    path = Path(path)
+    if path.suffix == ".h5ad" and path.is_file():
+        try:
+            return read_result(path)
+        except InputError:
+            return None
+    runs = _runs_of(path)
+    if not runs or slide_choices(path).tables:
+        return None
+    return read_result(path, runs[-1])
+
+
+def load_run(slide: Slide, run: str) -> Finished:
+    """Read a result that lies in the store of a slide on show."""
+    from napari_srast.io.reopen import read_result
+
+    assert slide.source.path is not None
+    return finish(read_result(slide.source.path, run)).on(slide)
 
 
 def load_sample() -> Opened:
@@ -67,19 +154,7 @@ def load_sample() -> Opened:
     return load(sample_path())
 
 
-def present_devices() -> tuple[str, ...]:
-    """Return the devices that this computer has; imports PyTorch, so call it in a worker."""
-    import torch
-
-    devices = ["auto", "cpu"]
-    if torch.cuda.is_available():
-        devices.append("cuda")
-    if torch.backends.mps.is_available():
-        devices.append("mps")
-    return tuple(devices)
-
-
-def shown_elsewhere(layers: Iterator[Layer] | list[Layer]) -> list[Shown]:
+def shown_elsewhere(layers: Iterable[Layer]) -> list[Shown]:
     """Return the SpatialData objects behind napari-spatialdata's layers; its metadata is only read."""
     groups: dict[int, list[Layer]] = {}
     for layer in layers:

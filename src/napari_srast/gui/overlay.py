@@ -1,13 +1,15 @@
-"""Up to six genes of a result, composited over the histology: after, before, or their uncertainty.
+"""Up to six genes of a result, composited over the histology: after, before, side by side, or their uncertainty.
 
 One image layer for each slot, kept when its gene is hidden and refilled when another gene takes the slot: swapping data
-costs a quarter of adding a layer. Without Qt, so that it can be tested on a ``ViewerModel``.
+costs a quarter of adding a layer. Colour, contrast and opacity belong to the layer, so that napari's own controls and
+ours are two views of one thing, and the eye in napari's list is the gene's check box. Without Qt, so that it can be
+tested on a ``ViewerModel``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 import numpy as np
@@ -20,38 +22,19 @@ from napari_srast.gui.layers import (
     PALETTE,
     dimmer_extent,
     dimmer_layer,
-    gene_colormap,
     gene_layer_kwargs,
     measured_layer,
     place_layers,
     role_of,
 )
+from napari_srast.gui.measured import Paint, beside_layers, beside_shift, paint_spots, spot_colors
+from napari_srast.gui.slots import Slot, gene_picture
 from napari_srast.slide import Slide, UpsampleResult
 
-__all__ = ["MAX_GENES", "Overlay", "Shown", "View", "first_genes"]
+__all__ = ["MAX_GENES", "Overlay", "View"]
 
 MAX_GENES = len(PALETTE)
-View = Literal["before", "after", "std"]
-_HIGH = 99.5  # percentile of the pixels that have any counts: a few bright ones must not darken the rest
-_LOW = 20.0  # percentile of all pixels: a gene that is everywhere must not wash the others out
-
-
-@dataclass(frozen=True)
-class Shown:
-    """One gene on show: its colour, and the counts per pixel at which the colour begins and is full."""
-
-    gene: str
-    color: str
-    limits: tuple[float, float]
-
-
-@dataclass(eq=False)
-class _Slot:
-    gene: str
-    color: str
-    layer: Image
-    limits: tuple[float, float]
-    shown: bool = True
+View = Literal["before", "after", "beside", "std"]
 
 
 class Overlay:
@@ -66,10 +49,10 @@ class Overlay:
     columns
         ``result.counts`` by columns, so that one gene is read at once.
     changed
-        Called when genes came on show, or the user removed a layer in napari's own list.
+        Called when what is shown, or how, has changed: also by the eye, the bin or the controls of napari's own list.
     later
-        Runs a function a moment later. Adding a layer takes a third of a second, so the window draws itself between
-        two; by default all are added at once.
+        Runs a function a moment later. Adding a layer takes up to a third of a second, so the window draws itself
+        between two; by default all are added at once.
     brightness
         Brightness of the histology below the genes, 0 to 1.
     """
@@ -92,15 +75,21 @@ class Overlay:
         self._waiting: list[str] = []
         self._slide = result.slide
         self._brightness = brightness
-        self._slots: list[_Slot] = []
+        self._slots: list[Slot] = []
         self._dimmer: Image | None = None
         self._measured: Points | None = None
+        self._beside: list[Layer] = []
+        self._to_add: list[Layer] = []
+        self._in_charge = 0  # > 0 while a change of a layer is our own doing
+        self._out_of_sight = False
         viewer.layers.events.removed.connect(self._on_removed)
 
+    # ---------------------------------------------------------------- genes
+
     @property
-    def shown(self) -> list[Shown]:
-        """The genes on show, in the order in which they were given their colours."""
-        return [Shown(s.gene, s.color, s.limits) for s in self._slots if s.shown]
+    def shown(self) -> list[Paint]:
+        """The genes on show and how, in the order in which they were given their colours."""
+        return [slot.paint for slot in self._slots if slot.shown]
 
     @property
     def genes(self) -> list[str]:
@@ -117,32 +106,47 @@ class Overlay:
         present = {slot.gene for slot in self._slots}
         self._waiting = [gene for gene in genes if gene not in present]
         self._refresh()
-        self._show_next()
+        if self._waiting and self._later is not None and self._needs_layer:
+            self._changed()
+            self._later(self._show_next)
+        else:
+            self._show_next()
 
     def _show_next(self) -> None:
-        """Show the next gene that waits, and go on until none does."""
+        """Show the next gene that waits, at most one new layer at a time, and go on until none does."""
         while self._waiting:
-            self._take_slot(self._waiting.pop(0))
-            self._refresh()
+            if self._dimmer is None:
+                self._dimmer = dimmer_layer(self._slide, self.result, self._dimming)
+                self._add(self._dimmer)
+            else:
+                self._take_slot(self._waiting.pop(0))
+                self._refresh()
             if self._waiting and self._later is not None:
                 self._later(self._show_next)
                 break
         self._changed()
+
+    @property
+    def _needs_layer(self) -> bool:
+        return self._dimmer is None or all(slot.shown for slot in self._slots)
 
     def replace(self, result: UpsampleResult, columns: sparse.csc_matrix) -> None:
         """Take on another result of the same slide and show none of it yet; the layers stay, to be filled anew."""
         self.result, self._columns, self.view = result, columns, "after"
         self._waiting = []
         for slot in self._slots:
-            self._empty(slot)
+            slot.empty()
             slot.layer.metadata[KEY] = gene_layer_kwargs(result)["metadata"][KEY]
         if self._dimmer is not None:
             self._dimmer.metadata[KEY]["to_intrinsic"] = dimmer_extent(self._slide, result)
+        self._remove_beside()
         self._refresh()
         place_layers(self._own_layers(), self._slide)
 
+    # ----------------------------------------------------------------- view
+
     def set_view(self, view: View) -> None:
-        """Switch between the measured spots, the upsampled pixels and their standard deviation."""
+        """Switch between measured spots, upsampled pixels, both side by side, and the standard deviation."""
         refill = "std" in (view, self.view) and view != self.view
         self.view = view
         if refill:
@@ -150,31 +154,92 @@ class Overlay:
                 if slot.shown:
                     self._fill(slot)
                 else:
-                    self._empty(slot)  # it holds the other kind of image
+                    slot.empty()  # it holds the other kind of image
+        if view == "beside" and not self._beside:
+            self._beside = self._to_add = beside_layers(self._slide, self.result, self._dimming)
+            self._add_next()
         self._refresh()
+
+    def _add_next(self) -> None:
+        """Add the layers of the second picture, one at a time."""
+        while self._to_add:
+            layer, *self._to_add = self._to_add
+            self._add(layer)
+            self._refresh()
+            if self._to_add and self._later is not None:
+                self._later(self._add_next)
+                return
 
     def set_brightness(self, brightness: float) -> None:
         """Set the brightness of the histology below the genes, 0 (black) to 1 (as it is)."""
         self._brightness = brightness
-        if self._dimmer is not None:
-            self._dimmer.opacity = self._dimming
+        for layer in (self._dimmer, *self._beside):
+            if layer is not None and layer.name in ("SRast dimmer", "SRast beside dimmer"):
+                layer.opacity = self._dimming
+
+    def paint(
+        self,
+        gene: str,
+        *,
+        color: str | None = None,
+        limits: tuple[float, float] | None = None,
+        opacity: float | None = None,
+    ) -> None:
+        """Change how a gene on show is painted; what is left out stays."""
+        slot = next((s for s in self._slots if s.gene == gene), None)
+        if slot is not None:
+            with self._taking_charge():
+                slot.set(color=color, limits=limits, opacity=opacity, strength=self._strength)
+            self._on_paint()
+
+    def hide(self) -> None:
+        """Go out of sight while another slide is worked on; everything is kept."""
+        self._out_of_sight = True
+        self._refresh()
+
+    def reveal(self) -> None:
+        """Come back as it was."""
+        self._out_of_sight = False
+        self._refresh()
+
+    def shift_at(self, world: np.ndarray) -> np.ndarray:
+        """Return how far a world position (x, y) lies from what it shows: not zero in the picture beside."""
+        if self.view != "beside" or not self._beside:
+            return np.zeros(2)
+        shift = beside_shift(self._slide, self.result)
+        extent = self._beside[-2].extent.world  # the dimmer covers the whole second picture
+        return shift if (extent[0] <= world[::-1]).all() and (world[::-1] <= extent[1]).all() else np.zeros(2)
 
     def place(self, slide: Slide) -> None:
         """Follow the slide into another coordinate system."""
         self._slide = slide
         place_layers(self._own_layers(), slide)
+        self._remove_beside()
+        if self.view == "beside":
+            self.set_view("beside")
+
+    # --------------------------------------------------------------- leaving
 
     def remove(self) -> None:
         """Take every layer of the result out of the viewer."""
         self.disconnect()
-        for layer in self._own_layers():
+        for layer in [*self._own_layers(), *self._beside]:
             if layer in self._viewer.layers:
                 self._viewer.layers.remove(layer)
         self._slots, self._waiting, self._dimmer, self._measured = [], [], None, None
+        self._beside, self._to_add = [], []
 
     def disconnect(self) -> None:
         """Stop listening to the viewer."""
         self._viewer.layers.events.removed.disconnect(self._on_removed)
+
+    def _remove_beside(self) -> None:
+        gone, self._beside, self._to_add = self._beside, [], []
+        for layer in gone:
+            if layer in self._viewer.layers:
+                self._viewer.layers.remove(layer)
+
+    # ---------------------------------------------------------------- layers
 
     @property
     def _dimming(self) -> float:
@@ -182,97 +247,100 @@ class Overlay:
 
     @property
     def _strength(self) -> float:
-        """Opacity of each gene: the more are added up, the less of each, or all end in white."""
+        """Opacity that all genes share: the more are added up, the less of each, or all end in white."""
         return float(max(len(self.shown), 1) ** -0.5)
 
     def _own_layers(self) -> list[Layer]:
         return [layer for layer in (self._dimmer, self._measured, *(s.layer for s in self._slots)) if layer is not None]
 
     def _take_slot(self, gene: str) -> None:
-        if self._dimmer is None:
-            self._dimmer = dimmer_layer(self._slide, self.result, self._dimming)
-            self._add(self._dimmer)
         free = next((slot for slot in self._slots if not slot.shown), None)
         if free is not None:
-            free.gene, free.shown = gene, True
+            free.gene, free.shown, free.opacity = gene, True, 1.0
             self._fill(free)
             return
         used = {slot.color for slot in self._slots}
-        color = next(c for c in PALETTE if c not in used)
-        image, limits = self._image(gene)
-        layer = Image(
-            image,
-            name=gene,
-            colormap=gene_colormap(color),
-            contrast_limits=limits,
-            **gene_layer_kwargs(self.result),
-        )
-        self._slots.append(_Slot(gene, color, layer, limits))
-        place_layers([layer], self._slide)
-        self._add(layer)
+        color = next((c for c in PALETTE if c not in used), PALETTE[0])
+        slot = Slot.make(gene, color, gene_picture(self.result, self._columns, gene, self.view), self.result)
+        self._slots.append(slot)
+        place_layers([slot.layer], self._slide)
+        slot.layer.events.visible.connect(self._on_eye)
+        for event in (slot.layer.events.contrast_limits, slot.layer.events.colormap, slot.layer.events.opacity):
+            event.connect(self._on_paint)
+        self._add(slot.layer)
+
+    def _fill(self, slot: Slot) -> None:
+        with self._taking_charge():
+            slot.fill(gene_picture(self.result, self._columns, slot.gene, self.view))
 
     def _add(self, layer: Layer) -> None:
         """Add a layer below the region, which must stay in reach."""
         layers = self._viewer.layers
         active = layers.selection.active
         regions = [i for i, other in enumerate(layers) if role_of(other) == "region"]
-        layers.insert(regions[0] if regions else len(layers), layer)
-        layers.selection.active = active
-
-    def _empty(self, slot: _Slot) -> None:
-        """Free a slot whose image is of no use any more; its name goes, too, or the gene's next layer gets a number."""
-        slot.shown, slot.gene = False, ""
-        slot.layer.name = "SRast unused"
-
-    def _fill(self, slot: _Slot) -> None:
-        image, slot.limits = self._image(slot.gene)
-        slot.layer.data = image
-        slot.layer.name = slot.gene
-        slot.layer.contrast_limits_range = slot.limits
-        slot.layer.contrast_limits = slot.limits
-
-    def _image(self, gene: str) -> tuple[np.ndarray, tuple[float, float]]:
-        if self.view == "std":
-            image = self.result.gene_image(gene, "std")
-            values = image[np.isfinite(image)]
-        else:
-            values = self._columns[:, [self.result.gene_column(gene)]].toarray()[:, 0]
-            image = self.result.raster.paint(values)
-        positive = values[values > 0]
-        if not positive.size:
-            return image, (0.0, 1.0)
-        low, high = float(np.percentile(values, _LOW)), float(np.percentile(positive, _HIGH))
-        return image, (low if low < high else 0.0, high)
+        with self._taking_charge():
+            layers.insert(regions[0] if regions else len(layers), layer)
+            layers.selection.active = active
 
     def _refresh(self) -> None:
-        before = self.view == "before" and bool(self.shown)
-        if before:
-            self._paint_spots()
-        if self._measured is not None:
-            self._measured.visible = before
-        for slot in self._slots:
-            slot.layer.visible = slot.shown and self.view != "before"
-            slot.layer.opacity = self._strength
-        if self._dimmer is not None:
-            self._dimmer.visible = bool(self.shown)
+        """Let every layer say what the state is."""
+        seen = bool(self.shown) and not self._out_of_sight
+        before, beside = seen and self.view == "before", seen and self.view == "beside"
+        with self._taking_charge():
+            if before or beside:
+                self._paint_measured()
+            if self._measured is not None:
+                self._measured.visible = before
+            for layer in self._beside:
+                layer.visible = beside
+            for slot in self._slots:
+                slot.layer.visible = slot.shown and seen and not before
+                slot.layer.opacity = slot.opacity * self._strength
+            if self._dimmer is not None:
+                self._dimmer.visible = seen
 
-    def _paint_spots(self) -> None:
+    def _paint_measured(self) -> None:
         """Colour the spots by their measured counts, spread evenly over their pixels: the scale of the images."""
+        colors = spot_colors(self.result, self.shown, self._strength)
+        if self.view == "beside":
+            if self._beside:
+                paint_spots(self._beside[-1], colors)
+            return
         if self._measured is None:
             self._measured = measured_layer(self.result.slide)
             place_layers([self._measured], self._slide)
             self._add(self._measured)
-        per_spot = self.result.raster.counts_per_spot
-        inside = per_spot > 0
-        colors = np.zeros((len(per_spot), 4))
-        colors[inside, 3] = 1.0
-        columns = self.result.slide.gene_indices([s.gene for s in self.shown])
-        counts = self.result.slide.counts[:, columns].toarray()[inside] / per_spot[inside, None]
-        for shown, values in zip(self.shown, counts.T, strict=True):
-            rgb = np.array([int(shown.color[i : i + 2], 16) / 255 for i in (1, 3, 5)])
-            low, high = shown.limits
-            colors[inside, :3] += np.clip((values - low) / (high - low), 0, 1)[:, None] * rgb * self._strength
-        self._measured.face_color = np.minimum(colors, 1)
+        paint_spots(self._measured, colors)
+
+    # --------------------------------------------------- what the user does in napari's own list and controls
+
+    @contextlib.contextmanager
+    def _taking_charge(self) -> Iterator[None]:
+        self._in_charge += 1
+        try:
+            yield
+        finally:
+            self._in_charge -= 1
+
+    def _on_eye(self, event: object = None) -> None:
+        """Take the eye of a gene layer for its check box."""
+        if self._in_charge or self._out_of_sight or self.view == "before":
+            return
+        for slot in self._slots:
+            slot.shown = bool(slot.gene) and bool(slot.layer.visible)
+        self._refresh()
+        self._changed()
+
+    def _on_paint(self, event: object = None) -> None:
+        """Take over colour, contrast and opacity that were set in napari's own controls."""
+        if self._in_charge:
+            return
+        for slot in self._slots:
+            slot.read(self._strength)
+        if self.view in ("before", "beside"):
+            with self._taking_charge():
+                self._paint_measured()
+        self._changed()
 
     def _on_removed(self, event: object) -> None:
         layers = list(self._viewer.layers)
@@ -281,17 +349,7 @@ class Overlay:
             self._dimmer = None
         if self._measured not in layers:
             self._measured = None
+        if any(layer not in layers and layer not in self._to_add for layer in self._beside):
+            self._remove_beside()
+        self._refresh()
         self._changed()
-
-
-def first_genes(result: UpsampleResult) -> list[str]:
-    """Return what to show first: all genes if they are few, else the three whose maps gain the most in all.
-
-    Skill is per count, and is highest by chance in genes with a handful of counts.
-    """
-    genes = [str(g) for g in result.genes]
-    if len(genes) <= MAX_GENES:
-        return genes
-    gained = np.nan_to_num(result.skill, nan=0.0) * np.asarray(result.counts.sum(axis=0)).ravel()
-    order = np.argsort(-gained, kind="stable")
-    return [genes[i] for i in order[:3]]

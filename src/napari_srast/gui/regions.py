@@ -6,17 +6,22 @@ are taken to world coordinates, so a layer that was moved or rotated by hand sti
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import shapely
 from napari.components import ViewerModel
 from napari.layers import Shapes
+from shapely.geometry import Polygon
 
-from napari_srast.gui.layers import KEY, swap_axes
-from napari_srast.slide import Region
+from napari_srast.errors import OutputError, RegionError
+from napari_srast.gui.layers import KEY, role_of, swap_axes
+from napari_srast.slide import Region, Slide, apply_affine
 
-__all__ = ["REGION_LAYER", "RegionLayer", "Tool", "shape_polygons"]
+__all__ = ["REGION_LAYER", "RegionLayer", "Tool", "load_geojson", "save_geojson", "shape_polygons", "without_holes"]
 
 REGION_LAYER = "SRast region"
 Tool = Literal["rectangle", "ellipse", "polygon", "lasso", "edit"]
@@ -28,6 +33,7 @@ _MODES: dict[Tool, str] = {
     "edit": "select",
 }
 _ELLIPSE_CORNERS = 180
+_MOST_UNDONE = 50
 
 
 def shape_polygons(layer: Shapes) -> list[np.ndarray]:
@@ -62,6 +68,8 @@ class RegionLayer:
         self._viewer = viewer
         self._changed = changed
         self._layer: Shapes | None = None
+        self._past: list[tuple[list[np.ndarray], list[str]]] = [([], [])]
+        self._undoing = False
         viewer.layers.events.removed.connect(self._on_removed)
 
     @property
@@ -82,10 +90,51 @@ class RegionLayer:
         corners = np.asarray(polygon, dtype=float)[:, ::-1]
         layer.add_polygons(np.array([layer.world_to_data(corner) for corner in corners]))
 
+    def set(self, region: Region, slide: Slide, line_width: float) -> None:
+        """Draw a region in place of what is drawn, in the slide's chosen coordinate system."""
+        to_cs = slide.to_cs @ np.linalg.inv(slide.transforms[region.coordinate_system])
+        self.clear()
+        for polygon in without_holes(region):
+            self.add(apply_affine(to_cs, np.asarray(polygon.exterior.coords)[:-1]), line_width)
+
+    def take(self, other: Shapes, line_width: float) -> None:
+        """Take over the closed shapes of another layer, which is hidden then."""
+        for polygon in shape_polygons(other):
+            self.add(polygon, line_width)
+        other.visible = False
+
+    def strays(self) -> list[Shapes]:
+        """Return visible layers in which closed shapes were drawn that are not the region."""
+        return [
+            layer
+            for layer in self._viewer.layers
+            if isinstance(layer, Shapes) and layer.visible and role_of(layer) != "region" and shape_polygons(layer)
+        ]
+
     def clear(self) -> None:
         """Remove all shapes."""
         if self._layer is not None:
             self._layer.data = []
+
+    @property
+    def can_undo(self) -> bool:
+        """Whether there is a change of the shapes to undo."""
+        return self._layer is not None and len(self._past) > 1
+
+    def undo(self) -> None:
+        """Take back the last change of the shapes."""
+        if self._layer is None or not self.can_undo:
+            return
+        self._past.pop()
+        data, kinds = self._past[-1]
+        self._undoing = True
+        try:
+            self._layer.data = []
+            if data:
+                self._layer.add([corners.copy() for corners in data], shape_type=kinds)
+        finally:
+            self._undoing = False
+        self._changed()
 
     def disconnect(self) -> None:
         """Stop listening to the viewer."""
@@ -132,9 +181,71 @@ class RegionLayer:
         return layer
 
     def _on_data(self, event: object = None) -> None:
+        if self._undoing:
+            return
+        if self._layer is not None:
+            now = [np.array(corners) for corners in self._layer.data], [str(kind) for kind in self._layer.shape_type]
+            if not _same_shapes(now, self._past[-1]):
+                self._past = [*self._past[-_MOST_UNDONE:], now]
         self._changed()
 
     def _on_removed(self, event: object) -> None:
         if self._layer is not None and self._layer not in self._viewer.layers:
             self._layer = None
+            self._past = [([], [])]
             self._changed()
+
+
+def _same_shapes(one: tuple[list[np.ndarray], list[str]], other: tuple[list[np.ndarray], list[str]]) -> bool:
+    return one[1] == other[1] and all(np.array_equal(a, b) for a, b in zip(one[0], other[0], strict=True))
+
+
+def save_geojson(region: Region, path: Path) -> None:
+    """Write a region as a GeoJSON feature that says its coordinate system.
+
+    Raises
+    ------
+    OutputError
+        The file cannot be written.
+    """
+    feature = {
+        "type": "Feature",
+        "properties": {"coordinate_system": region.coordinate_system},
+        "geometry": json.loads(shapely.to_geojson(region.geometry)),
+    }
+    try:
+        path.write_text(json.dumps(feature), encoding="utf-8")
+    except OSError as error:
+        raise OutputError(
+            f"The region cannot be written to '{path}' ({error.strerror}); choose another place."
+        ) from error
+
+
+def load_geojson(path: Path, coordinate_system: str) -> Region:
+    """Read a region in a coordinate system.
+
+    Raises
+    ------
+    RegionError
+        The file cannot be read, or holds no polygon.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RegionError(f"'{path.name}' cannot be read as a region; save it as GeoJSON.") from error
+    return Region.from_geojson(text, coordinate_system)
+
+
+def without_holes(region: Region) -> list[Polygon]:
+    """Cut a region into polygons without holes, which is all that shapes can be."""
+    whole, parts = list(shapely.get_parts(region.geometry)), []
+    while whole:
+        polygon = whole.pop()
+        if not polygon.interiors:
+            parts.append(polygon)
+            continue
+        x0, y0, x1, y1 = polygon.bounds
+        middle = polygon.interiors[0].centroid.x
+        for half in (shapely.box(x0, y0, middle, y1), shapely.box(middle, y0, x1, y1)):
+            whole += [p for p in shapely.get_parts(polygon.intersection(half)) if isinstance(p, Polygon)]
+    return parts

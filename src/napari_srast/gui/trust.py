@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
+
+import numpy as np
 
 from napari_srast.pipeline import measured_fraction
 from napari_srast.slide import UpsampleResult
 from napari_srast.summary import max_relative_mass_error
 
-__all__ = ["Trust", "measure_trust"]
+__all__ = ["Trust", "measure_trust", "trust_lines"]
+
+_DEEP = 100.0  # counts of a spot at which the shares of the pool are told
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,11 +29,15 @@ class Trust:
         Number of values below zero.
     measured_fraction
         Share of the painted area that lies inside a measured spot; None where the spots' size is unknown.
+    image_share
+        Share of the histology among the experts that the split was pooled from, at 100 counts a spot; None where the
+        image was no expert.
     """
 
     max_relative_mass_error: float
     negative_pixels: int
     measured_fraction: float | None
+    image_share: float | None = None
 
 
 def measure_trust(result: UpsampleResult) -> Trust:
@@ -37,4 +46,59 @@ def measure_trust(result: UpsampleResult) -> Trust:
         max_relative_mass_error=max_relative_mass_error(result),
         negative_pixels=int((result.counts.data < 0).sum()),
         measured_fraction=measured_fraction(result.slide, result.raster) if result.slide.spot_diameter else None,
+        image_share=_image_share(result),
     )
+
+
+def _image_share(result: UpsampleResult) -> float | None:
+    calibration = result.provenance.get("calibration") or {}
+    experts = [str(name) for name in calibration.get("experts", ())]
+    if "image" not in experts:
+        return None
+    from napari_srast.models.calibration import calibration_from_dict
+
+    weights = calibration_from_dict(calibration).at(np.array([_DEEP]))[0]
+    return float(weights[experts.index("image")] / max(weights.sum(), 1e-12))
+
+
+def trust_lines(result: UpsampleResult, trust: Trust, shown: list[str]) -> list[str]:
+    """Tell the checks in short sentences: mass, skill of the genes on show, measured area, fall-backs, histology."""
+    error = trust.max_relative_mass_error
+    lines = [f"Counts of every spot conserved {'exactly' if error == 0 else f'to {error:.0e}'}."]
+    if trust.negative_pixels:
+        lines.append(f"{trust.negative_pixels:,} negative values: please report this.")
+    lines += [_skill_line(result, shown), _area_line(trust), _method_line(result)]
+    if trust.image_share is not None:
+        lines.append(f"Image: {trust.image_share:.0%} of the say in where counts go.")
+    return [line for line in lines if line]
+
+
+def _skill_line(result: UpsampleResult, shown: list[str]) -> str:
+    skill = {str(g): float(s) for g, s in zip(result.genes, result.skill, strict=True)}
+    known = {gene: skill[gene] for gene in shown if np.isfinite(skill.get(gene, np.nan))}
+    if not shown:
+        return ""
+    if not known:
+        return "Skill of the genes on show is not known: the slide is too small, or the genes too rare, to tell."
+    worse = [gene for gene, value in known.items() if value <= 0]
+    mean = sum(known.values()) / len(known)
+    tail = f" {', '.join(worse)}: no better than an even split." if worse else ""
+    return f"Skill of the genes on show, on this slide: {mean:+.3f} nats per count over an even split.{tail}"
+
+
+def _area_line(trust: Trust) -> str:
+    if trust.measured_fraction is None:
+        return "The spots' size is unknown, so the measured share of the area is too."
+    if trust.measured_fraction > 0.995:
+        return "All of the painted area was measured."
+    return f"{trust.measured_fraction:.0%} of the painted area was measured; the rest fills the gaps between spots."
+
+
+def _method_line(result: UpsampleResult) -> str:
+    """Tell how many genes were not split by the method that was asked for."""
+    asked = result.settings.method
+    fallen = Counter(str(m) for m in result.method if not str(m).startswith(asked))
+    if not fallen:
+        return f"All maps are from {asked}." if len(result.genes) > 1 else f"The map is from {asked}."
+    parts = ", ".join(f"{n:,} to {name}" for name, n in fallen.most_common())
+    return f"{fallen.total():,} of {len(result.genes):,} genes fell back: {parts}."

@@ -13,13 +13,15 @@ from qtpy.QtWidgets import QFrame, QMessageBox, QScrollArea, QTabWidget, QVBoxLa
 
 from napari_srast.errors import SrastError
 from napari_srast.gui.controller import Controller
+from napari_srast.gui.finished import Finished
 from napari_srast.gui.panels.genes import GenePanel
 from napari_srast.gui.panels.region import RegionPanel
 from napari_srast.gui.panels.result import ResultPanel
 from napari_srast.gui.panels.run import RunBar, duration
 from napari_srast.gui.panels.settings import SettingsPanel
 from napari_srast.gui.panels.slide import SlidePanel
-from napari_srast.gui.tooltips import allow, describe
+from napari_srast.gui.shortcuts import bind_shortcuts, shortcut_table
+from napari_srast.gui.tooltips import describe
 
 __all__ = ["SRastWidget"]
 
@@ -61,6 +63,7 @@ class SRastWidget(QWidget):
         self.result_panel = ResultPanel(self.controller)
         self.run_bar = RunBar(self.controller)
         self._window: QWidget | None = None
+        self._seen: Finished | None = None
         self._lay_out()
         self._connect()
         self.setAcceptDrops(True)
@@ -94,12 +97,15 @@ class SRastWidget(QWidget):
             self.controller.slide_changed,
             self.controller.region_changed,
             self.controller.coordinate_system_changed,
-            self.controller.phase_changed,
         ):
             signal.connect(self._estimate_later)
         self.gene_panel.model.checked_changed.connect(self._estimate_later)
         self.settings_panel.changed.connect(self._estimate_later)
+        self.controller.phase_changed.connect(self._refresh_estimate)
         self.run_bar.run.clicked.connect(self._run)
+        self.run_bar.queue.clicked.connect(self._queue)
+        self.run_bar.help.clicked.connect(self.show_help)
+        bind_shortcuts(self, self._actions())
         self.controller.failed.connect(show_error)
         self.controller.result_changed.connect(self._on_result)
         self.destroyed.connect(self.controller.shutdown)
@@ -112,6 +118,54 @@ class SRastWidget(QWidget):
         """Ask before the whole slide is run."""
         answer = QMessageBox.question(self, "Upsample the whole slide?", text)
         return answer == QMessageBox.StandardButton.Yes
+
+    def show_help(self) -> None:
+        """List the keyboard shortcuts."""
+        QMessageBox.information(self, "Keyboard shortcuts of SRast", shortcut_table())
+
+    def _actions(self) -> dict[str, Callable[[], object]]:
+        """Return what each shortcut does: most press their button."""
+        prepare, explore = self.tabs.widget(0), self.result_panel
+        assert prepare is not None
+
+        def go(page: QWidget, control: QWidget | None = None) -> Callable[[], None]:
+            def act() -> None:
+                self.tabs.setCurrentWidget(page)
+                if control is not None:
+                    control.setFocus(Qt.FocusReason.ShortcutFocusReason)
+
+            return act
+
+        def filter_genes() -> None:
+            here = self.tabs.currentWidget() is prepare
+            (self.gene_panel.filter if here else explore.filter).setFocus(Qt.FocusReason.ShortcutFocusReason)
+
+        region, takeaway = self.region_panel, explore.takeaway
+        buttons = (
+            *region.tools,
+            region.undo,
+            self.run_bar.run,
+            self.run_bar.queue,
+            self.run_bar.cancel,
+            *explore.views.values(),
+            takeaway.copy,
+        )
+        return {
+            **{button.objectName(): button.click for button in buttons},
+            "slide_path": go(prepare, self.slide_panel.path),
+            "prepare": go(prepare),
+            "explore": go(explore, explore.view),
+            "filter_genes": filter_genes,
+            "blink": explore.blink,
+            "export": takeaway.export.showMenu,
+        }
+
+    def _queue(self) -> None:
+        """Add the region to what waits, and make room for the next one."""
+        before = len(self.controller.waiting)
+        self._run()
+        if len(self.controller.waiting) > before:
+            self.controller.regions.clear()
 
     def _run(self) -> None:
         try:
@@ -135,42 +189,44 @@ class SRastWidget(QWidget):
         slide = self.controller.slide
         if slide is None:
             self.run_bar.estimate.setText("")
+            self.run_bar.allow_runs(None)
             return
         try:
             job = estimate(slide, self.controller.region(), self.gene_panel.genes, self.settings_panel.settings())
         except SrastError as error:
             self.run_bar.estimate.setText(str(error))
-            if self.controller.obstacle() is None:
-                allow(self.run_bar.run, str(error))
+            self.run_bar.allow_runs(str(error))
             return
-        allow(self.run_bar.run, self.controller.obstacle())
+        self.run_bar.allow_runs(None)
         self.run_bar.estimate.setText(
             f"{job.n_spots:,} spots, {job.n_pixels:,} pixels, {job.n_genes:,} genes: "
             f"about {duration(job.seconds)}, {_memory(job.memory_bytes)}"
         )
 
     def _on_result(self) -> None:
-        if self.controller.finished is not None:
-            self.tabs.setCurrentWidget(self.result_panel)
-        else:
+        finished = self.controller.finished
+        if finished is None:
             self.tabs.setCurrentIndex(0)
+        elif finished is not self._seen:
+            self.tabs.setCurrentWidget(self.result_panel)
+        self._seen = finished
 
     # Qt's events
 
     def dragEnterEvent(self, event: QDragEnterEvent | None) -> None:  # noqa: D102
-        if event is not None and _dropped_folder(event) is not None:
+        if event is not None and _dropped_path(event) is not None:
             event.acceptProposedAction()
 
     def dropEvent(self, event: QDropEvent | None) -> None:  # noqa: D102
-        folder = None if event is None else _dropped_folder(event)
-        if event is None or folder is None:
+        path = None if event is None else _dropped_path(event)
+        if event is None or path is None:
             return
         event.acceptProposedAction()
-        obstacle = self.controller.obstacle()
-        if self.controller.slide is not None and obstacle is not None:
-            self.controller.failed.emit(obstacle)
+        busy = self.controller.busy()
+        if busy is not None:
+            self.controller.failed.emit(busy)
         else:
-            self.open_path(folder)
+            self.open_path(path)
 
     def showEvent(self, event: QShowEvent | None) -> None:  # noqa: D102
         super().showEvent(event)
@@ -182,16 +238,17 @@ class SRastWidget(QWidget):
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
         """Stop the run when the window closes; nothing else is touched."""
         if event is not None and event.type() == QEvent.Type.Close:
-            self.controller.cancel()
+            self.controller.waiting.clear()
+            self.controller.let_go()
         return False
 
 
-def _dropped_folder(event: QDropEvent) -> Path | None:
+def _dropped_path(event: QDropEvent) -> Path | None:
     data = event.mimeData()
     if data is None or not data.hasUrls():
         return None
-    folders = [Path(url.toLocalFile()) for url in data.urls() if url.isLocalFile()]
-    return next((f for f in folders if f.is_dir()), None)
+    paths = [Path(url.toLocalFile()) for url in data.urls() if url.isLocalFile()]
+    return next((path for path in paths if path.is_dir() or path.suffix == ".h5ad"), None)
 
 
 def _later(function: Callable[[], None]) -> None:

@@ -8,19 +8,22 @@ land.
 from __future__ import annotations
 
 import logging
+import queue
 import threading
 from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from napari.qt.threading import create_worker
 
 from napari_srast.errors import Cancelled, SrastError
 
-__all__ = ["Job", "Steps", "explain", "start"]
+__all__ = ["Job", "Steps", "explain", "once", "start", "with_reports"]
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
 Steps = Callable[[Callable[[], bool]], Generator[Any, None, Any]]
 """A generator function that takes the stop token, yields steps and returns the result."""
 
@@ -102,6 +105,27 @@ def start(
         job.work, _connect={"yielded": lambda value: job.step(value), "returned": lambda outcome: job.end(outcome)}
     )
     return job
+
+
+def once(function: Callable[[], Any]) -> Steps:
+    """Turn a plain function into a job of a single step."""
+
+    def steps(should_stop: Callable[[], bool]) -> Generator[Any, None, Any]:
+        yield from ()
+        return function()
+
+    return steps
+
+
+def with_reports(function: Callable[[Callable[[Any], None]], T]) -> Generator[Any, None, T]:
+    """Run a function that reports from any thread, and yield its reports as they come."""
+    reports: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(function, reports.put)
+        future.add_done_callback(lambda _: reports.put(None))
+        while (report := reports.get()) is not None:
+            yield report
+        return future.result()
 
 
 def explain(error: Exception, doing: str) -> str:

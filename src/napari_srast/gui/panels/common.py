@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from qtpy.QtCore import Qt
+from qtpy.QtGui import QKeySequence, QShortcut  # type: ignore[attr-defined]
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QComboBox,
@@ -17,10 +18,14 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
 )
 
-from napari_srast.gui.genes import GeneTableModel
+from napari_srast.gui.controller import Controller
+from napari_srast.gui.genes import GeneTableModel, Listing
 from napari_srast.gui.tooltips import describe
 
-__all__ = ["button", "chooser", "gene_view", "group", "label"]
+__all__ = ["button", "chooser", "gene_view", "group", "label", "listing_chooser"]
+
+
+_COLUMN_WIDTH = 62  # five columns fit the narrowest dock, and the names still show
 
 
 def button(name: str, text: str, clicked: Callable[[], object]) -> QPushButton:
@@ -60,8 +65,18 @@ def group(title: str) -> tuple[QGroupBox, QVBoxLayout]:
     return box, column
 
 
-def gene_view(name: str, model: GeneTableModel) -> QTreeView:
-    """Return a table of genes whose headings sort it."""
+def listing_chooser(name: str, checked: str, model: GeneTableModel) -> QComboBox:
+    """Return what narrows a list of genes to the checked ones, called ``checked``, or to the favourites."""
+    control = chooser(name)
+    kinds: tuple[tuple[str, Listing], ...] = (("All", "all"), (checked, "checked"), ("Favourites", "favourites"))
+    for text, kind in kinds:
+        control.addItem(text, kind)
+    control.currentIndexChanged.connect(lambda _: model.set_listing(control.currentData()))
+    return control
+
+
+def gene_view(name: str, model: GeneTableModel, controller: Controller) -> QTreeView:
+    """Return a table of genes whose headings sort it; the key F makes the gene in its row a favourite."""
     view = QTreeView()
     view.setModel(model)
     view.setRootIsDecorated(False)
@@ -79,11 +94,29 @@ def gene_view(name: str, model: GeneTableModel) -> QTreeView:
     view.setStyleSheet("QTreeView::indicator:unchecked { border: 1px solid #868e99; border-radius: 2px; }")
     describe(view, name)
 
+    fitted = 0
+
     def fit() -> None:
-        if header.count():
+        """Fit the columns when there are others, not at every keystroke in the filter."""
+        nonlocal fitted
+        if header.count() == fitted:
+            return
+        fitted = header.count()
+        if fitted:
             header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
         for column in range(1, header.count()):
-            header.setSectionResizeMode(column, QHeaderView.ResizeMode.ResizeToContents)
+            header.setSectionResizeMode(column, QHeaderView.ResizeMode.Interactive)
+            header.resizeSection(column, _COLUMN_WIDTH)
 
+    def toggle_favourite() -> None:
+        gene = model.gene_at(view.currentIndex())
+        if gene is not None:
+            controller.toggle_favourite(gene)
+
+    shortcut = QShortcut(QKeySequence("F"), view)
+    shortcut.setContext(Qt.ShortcutContext.WidgetShortcut)
+    shortcut.activated.connect(toggle_favourite)
+    controller.favourites_changed.connect(lambda: model.set_favourites(controller.remembered.genes))
+    model.set_favourites(controller.remembered.genes)
     model.modelReset.connect(fit)
     return view

@@ -5,15 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from qtpy.QtWidgets import QCheckBox, QFileDialog, QHBoxLayout, QLineEdit, QWidget
+from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QLineEdit, QWidget
 
 from napari_srast.errors import InputError
 from napari_srast.gui.controller import Controller
 from napari_srast.gui.genes import Column, GeneTableModel, read_gene_list
-from napari_srast.gui.panels.common import button, gene_view, group, label
+from napari_srast.gui.panels.common import button, gene_view, group, label, listing_chooser
+from napari_srast.gui.slides import OpenSlide
 from napari_srast.gui.tooltips import allow, describe
+from napari_srast.slide import UpsampleResult
 
-__all__ = ["GenePanel"]
+__all__ = ["GenePanel", "structure_column"]
 
 
 class GenePanel(QWidget):
@@ -22,6 +24,8 @@ class GenePanel(QWidget):
     def __init__(self, controller: Controller) -> None:
         super().__init__()
         self._controller = controller
+        self._of: OpenSlide | None = None
+        self._ticked: dict[OpenSlide, list[str]] = {}
         box, column = group("Genes")
         self.model = GeneTableModel(self)
         self.filter = QLineEdit()
@@ -29,14 +33,12 @@ class GenePanel(QWidget):
         self.filter.setClearButtonEnabled(True)
         describe(self.filter, "gene_filter")
         self.filter.textChanged.connect(self.model.set_filter)
-        self.checked_only = QCheckBox("Ticked only")
-        describe(self.checked_only, "checked_only")
-        self.checked_only.toggled.connect(self.model.set_checked_only)
+        self.listing = listing_chooser("list_genes", "Ticked", self.model)
         row = QHBoxLayout()
-        row.addWidget(self.filter, 1)
-        row.addWidget(self.checked_only)
+        row.addWidget(self.filter, 2)
+        row.addWidget(self.listing, 1)
         column.addLayout(row)
-        self.view = gene_view("gene_table", self.model)
+        self.view = gene_view("gene_table", self.model, controller)
         self.view.setMinimumHeight(110)
         column.addWidget(self.view, 1)
         self.count = label()
@@ -53,6 +55,7 @@ class GenePanel(QWidget):
         outer.addWidget(box)
         self.model.checked_changed.connect(self.refresh)
         controller.slide_changed.connect(self._on_slide)
+        controller.recalled.connect(self._on_recalled)
         self._on_slide()
 
     @property
@@ -70,7 +73,7 @@ class GenePanel(QWidget):
         else:
             self.count.setText(f"{n_checked:,} of {n_genes:,} genes ticked.")
         closed = None if n_genes else "Open a slide first."
-        for control in (self.filter, self.checked_only, self.view, self.check_listed, self.load):
+        for control in (self.filter, self.listing, self.view, self.check_listed, self.load):
             allow(control, closed)
         allow(self.check_none, closed or (None if n_checked else "No gene is ticked."))
 
@@ -95,11 +98,34 @@ class GenePanel(QWidget):
             self.import_list(Path(path))
 
     def _on_slide(self) -> None:
-        slide = self._controller.slide
-        if slide is None:
+        """Keep what was ticked for each slide, and list the genes of the one that is worked on."""
+        current = self._controller.current
+        if self._of is not None:
+            self._ticked[self._of] = self.model.checked
+        self._ticked = {s: genes for s, genes in self._ticked.items() if s in self._controller.slides}
+        self._of = current
+        if current is None:
             self.model.set_genes([])
             return
-        totals = np.asarray(slide.counts.sum(axis=0)).ravel()
-        self.model.set_genes(
-            slide.genes, [Column("Counts", totals, lambda v: f"{v:,.0f}", "Counts of the gene on the whole slide")]
-        )
+        totals = np.asarray(current.slide.counts.sum(axis=0)).ravel()
+        columns = [Column("Counts", totals, lambda v: f"{v:,.0f}", "Counts of the gene on the whole slide")]
+        structure = current.opened.structure
+        if structure is not None:
+            columns.append(structure_column(structure))
+        self.model.set_genes(current.slide.genes, columns)
+        self.model.check(self._ticked.get(current, []))
+
+    def _on_recalled(self, result: UpsampleResult) -> None:
+        """Tick what a result was made of; all genes are none ticked."""
+        genes = [str(g) for g in result.genes]
+        self.model.check([] if len(genes) == self.model.n_genes else genes, only=True)
+
+
+def structure_column(structure: np.ndarray) -> Column:
+    """Return the column that orders genes by their spatial structure."""
+    return Column(
+        "Moran I",
+        structure,
+        lambda v: "" if np.isnan(v) else f"{v:.2f}",
+        "Spatial structure: Moran's I over the six nearest spots; 1 varies smoothly in space, 0 without order",
+    )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 
-from qtpy.QtWidgets import QHBoxLayout, QWidget
+from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QMenu, QWidget
 
 from napari_srast.errors import RegionError
 from napari_srast.gui.controller import Controller
@@ -16,7 +17,7 @@ __all__ = ["RegionPanel"]
 
 
 class RegionPanel(QWidget):
-    """Drawing tools and the live count of spots."""
+    """Drawing tools, the live count of spots, and regions on the disk."""
 
     def __init__(self, controller: Controller) -> None:
         super().__init__()
@@ -35,19 +36,38 @@ class RegionPanel(QWidget):
             row.addWidget(tool)
         column.addLayout(row)
         self.count = label()
+        column.addWidget(self.count)
+        self.take = button("take_shapes", "Make them the region", self._take)
+        column.addWidget(self.take)
         self.edit = button("edit_region", "Edit", partial(controller.draw, "edit"))
-        self.clear = button("clear_region", "Clear", controller.regions.clear)
+        self.undo = button("undo_region", "Undo", lambda: controller.regions.undo())
+        self.clear = button("clear_region", "Clear", lambda: controller.regions.clear())
+        self.files = button("region_files", "Save, load", lambda: None)
+        menu = QMenu(self.files)
+        menu.setToolTipsVisible(True)
+        self.save_geojson = menu.addAction("Save as GeoJSON…", self._save_geojson)
+        self.load_geojson = menu.addAction("Load GeoJSON…", self._load_geojson)
+        self.save_with_slide = menu.addAction("Save with the slide", controller.save_region)
+        self.saved = menu.addMenu("Load from the slide")
+        assert self.saved is not None
+        self.saved.aboutToShow.connect(self._list_saved)
+        menu.aboutToShow.connect(self._refresh_files)
+        self.files.setMenu(menu)
         row = QHBoxLayout()
-        row.addWidget(self.count, 1)
-        row.addWidget(self.edit)
-        row.addWidget(self.clear)
+        row.setSpacing(4)
+        for control in (self.edit, self.undo, self.clear, self.files):
+            row.addWidget(control)
         column.addLayout(row)
         outer = QHBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
         outer.addWidget(box)
-        controller.region_changed.connect(self.refresh)
-        controller.coordinate_system_changed.connect(self.refresh)
-        controller.phase_changed.connect(self.refresh)
+        for signal in (
+            controller.region_changed,
+            controller.coordinate_system_changed,
+            controller.phase_changed,
+            controller.layers_changed,
+        ):
+            signal.connect(self.refresh)
         self.refresh()
 
     def refresh(self) -> None:
@@ -58,10 +78,13 @@ class RegionPanel(QWidget):
             problem = None
         except RegionError as error:
             inside, problem = 0, str(error)
+        strays = [] if slide is None or inside else self._controller.regions.strays()
         if slide is None:
             text = "Open a slide first."
         elif problem is not None:
             text = problem
+        elif strays:
+            text = f"The shapes in layer '{strays[0].name}' are not the region yet."
         elif inside is None:
             text = f"No region: the whole slide, {slide.n_spots:,} spots."
         elif inside == 0:
@@ -69,10 +92,54 @@ class RegionPanel(QWidget):
         else:
             text = f"{inside:,} of {slide.n_spots:,} spots inside."
         self.count.setText(text)
+        self.take.setVisible(bool(strays))
         closed = None if slide is not None else "Open a slide first."
-        for tool in self.tools:
+        for tool in (*self.tools, self.files):
             allow(tool, closed)
         layer = self._controller.regions.layer
         empty = closed or ("Draw a region first." if layer is None or len(layer.data) == 0 else None)
         allow(self.edit, empty)
         allow(self.clear, empty)
+        allow(self.undo, closed or (None if self._controller.regions.can_undo else "There is nothing to undo."))
+
+    def _take(self) -> None:
+        strays = self._controller.regions.strays()
+        if strays:
+            self._controller.regions.take(strays[0], self._controller.line_width())
+
+    def _refresh_files(self) -> None:
+        """Say in the menu why something cannot be done."""
+        layer, slide = self._controller.regions.layer, self._controller.slide
+        nothing = layer is None or len(layer.data) == 0
+        homeless = slide is None or slide.source.path is None or slide.source.synthetic
+        assert self.save_geojson is not None
+        assert self.save_with_slide is not None
+        assert self.saved is not None
+        self.save_geojson.setEnabled(not nothing)
+        self.save_geojson.setToolTip("Draw a region first." if nothing else "A file that other programs read, too.")
+        why = "The slide has no store of its own." if homeless else "Draw a region first." if nothing else None
+        busy = self._controller.busy()
+        self.save_with_slide.setEnabled(why is None and busy is None)
+        self.save_with_slide.setToolTip(why or busy or "Add the region to the slide's store under a fresh name.")
+        self.saved.setEnabled(not homeless)
+
+    def _list_saved(self) -> None:
+        menu = self.saved
+        assert menu is not None
+        menu.clear()
+        for name, region in self._controller.saved_regions().items():
+            menu.addAction(name, partial(self._controller.set_region, region))
+        if not menu.actions():
+            none = menu.addAction("None is saved")
+            assert none is not None
+            none.setEnabled(False)
+
+    def _save_geojson(self) -> None:
+        path, _ = QFileDialog.getSaveFileName(self, "Save the region", "region.geojson", "GeoJSON (*.geojson)")
+        if path:
+            self._controller.write_geojson(Path(path))
+
+    def _load_geojson(self) -> None:
+        path, _ = QFileDialog.getOpenFileName(self, "Load a region", "", "GeoJSON (*.geojson *.json);;All (*)")
+        if path:
+            self._controller.read_geojson(Path(path))

@@ -1,58 +1,71 @@
-"""The part of the window that explores a result: genes on show, before and after, trust, export."""
+"""The part of the window that explores a result: genes on show, before and after, and what lies under the pointer."""
 
 from __future__ import annotations
 
 from functools import partial
-from html import escape
 from pathlib import Path
 
 import numpy as np
+from napari.settings import get_plugin_settings
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QButtonGroup,
-    QCheckBox,
     QFileDialog,
     QHBoxLayout,
     QLabel,
     QLineEdit,
-    QMenu,
     QPushButton,
     QSlider,
     QVBoxLayout,
     QWidget,
 )
 
+from napari_srast.errors import InputError
 from napari_srast.gui.controller import Controller
-from napari_srast.gui.genes import Column, GeneTableModel
+from napari_srast.gui.genes import Column, GeneTableModel, read_gene_list
+from napari_srast.gui.hover import Reading
 from napari_srast.gui.overlay import MAX_GENES, View
-from napari_srast.gui.panels.common import button, gene_view, group, label
+from napari_srast.gui.panels.common import button, chooser, gene_view, group, label, listing_chooser
+from napari_srast.gui.panels.genes import structure_column
+from napari_srast.gui.panels.legend import Legend
+from napari_srast.gui.panels.takeaway import MEANING, NO_RESULT, TakeAway
+from napari_srast.gui.runs import result_title
 from napari_srast.gui.tooltips import allow, describe
-from napari_srast.gui.trust import Trust
 
 __all__ = ["ResultPanel"]
 
-_MEANING: dict[View, str] = {
-    "after": "counts per pixel",
-    "before": "measured counts per pixel of the spot",
-    "std": "standard deviation of the counts per pixel",
-}
-_NO_RESULT = "Run first: there is no result yet."
+_POINT = "Point at a pixel to read its counts."
 
 
 class ResultPanel(QWidget):
-    """The genes of the result, how they are shown, and what to think of them."""
+    """The results of a slide, their genes, and how they are shown."""
 
     def __init__(self, controller: Controller) -> None:
         super().__init__()
         self._controller = controller
         outer = QVBoxLayout(self)
         outer.setContentsMargins(6, 6, 6, 6)
+        outer.addLayout(self._results_row())
         outer.addWidget(self._genes_box(), 1)
-        outer.addWidget(self._trust_box())
+        self.takeaway = TakeAway(controller)
+        outer.addWidget(self.takeaway)
         controller.result_changed.connect(self._on_result)
+        controller.slide_changed.connect(self._list_results)
         controller.shown_changed.connect(self._on_shown)
         controller.phase_changed.connect(self.refresh_allowed)
+        controller.pointed.connect(self._on_pointed)
         self._on_result()
+
+    def _results_row(self) -> QHBoxLayout:
+        self.results = chooser("open_results")
+        self.results.activated.connect(self._choose_result)
+        self.reuse = button("reuse_settings", "Reuse settings", self._controller.recall)
+        self.close_result = button("close_result", "Close", self._controller.drop_result)
+        row = QHBoxLayout()
+        row.addWidget(self.results, 1)
+        row.addWidget(self.reuse)
+        row.addWidget(self.close_result)
+        return row
 
     def _genes_box(self) -> QWidget:
         box, column = group("Genes on show")
@@ -62,16 +75,17 @@ class ResultPanel(QWidget):
         self.filter.setClearButtonEnabled(True)
         describe(self.filter, "result_filter")
         self.filter.textChanged.connect(self.model.set_filter)
-        self.checked_only = QCheckBox("Shown only")
-        describe(self.checked_only, "result_checked_only")
-        self.checked_only.toggled.connect(self.model.set_checked_only)
+        self.listing = listing_chooser("result_list_genes", "On show", self.model)
+        self.load = button("result_import", "List…", self._choose_list)
         self.hide_all = button("hide_all", "Hide all", self.model.uncheck_all)
         row = QHBoxLayout()
-        row.addWidget(self.filter, 1)
-        row.addWidget(self.checked_only)
+        row.addWidget(self.filter, 2)
+        row.addWidget(self.listing, 1)
+        row.addWidget(self.load)
         row.addWidget(self.hide_all)
         column.addLayout(row)
-        self.view = gene_view("result_table", self.model)
+        self.view = gene_view("result_table", self.model, self._controller)
+        self.view.setMinimumHeight(90)
         column.addWidget(self.view, 1)
         self.model.checked_changed.connect(self._on_checked)
         self.model.refused.connect(
@@ -79,24 +93,33 @@ class ResultPanel(QWidget):
         )
         self.views: dict[View, QPushButton] = {}
         row = QHBoxLayout()
+        row.setSpacing(4)
         self._view_group = QButtonGroup(self)
-        titles: tuple[tuple[View, str], ...] = (("before", "Before"), ("after", "After"), ("std", "Uncertainty"))
+        titles: tuple[tuple[View, str], ...] = (
+            ("before", "Before"),
+            ("after", "After"),
+            ("beside", "Side by side"),
+            ("std", "Uncertainty"),
+        )
         for view, title in titles:
-            control = button(f"view_{view}", title, partial(self._set_view, view))
+            control = button(f"view_{view}", title, partial(self.set_view, view))
             control.setCheckable(True)
             self._view_group.addButton(control)
             self.views[view] = control
             row.addWidget(control)
         column.addLayout(row)
-        self.legend = label()
+        self.legend = Legend(self._controller)
         self.meaning = label()
+        self.pointed = label()
+        self.pointed.setMinimumHeight(34)  # two lines: the panel must not jump as the pointer moves
         column.addWidget(self.legend)
         column.addWidget(self.meaning)
+        column.addWidget(self.pointed)
         row = QHBoxLayout()
         self.brightness_label = QLabel("Histology")
         self.brightness = QSlider(Qt.Orientation.Horizontal)
         self.brightness.setRange(0, 100)
-        self.brightness.setValue(30)
+        self.brightness.setValue(int(get_plugin_settings("napari-srast").defaults.histology))
         describe(self.brightness, "dim_histology")
         self.brightness.valueChanged.connect(self._on_brightness)
         row.addWidget(self.brightness_label)
@@ -104,65 +127,85 @@ class ResultPanel(QWidget):
         column.addLayout(row)
         return box
 
-    def _trust_box(self) -> QWidget:
-        box, column = group("Trust and take away")
-        self.trust = label()
-        column.addWidget(self.trust)
-        self.export = QPushButton("Export")
-        describe(self.export, "export")
-        menu = QMenu(self.export)
-        menu.setToolTipsVisible(True)
-        self.export_store = menu.addAction("New SpatialData store (.zarr)…", partial(self._export, "zarr"))
-        self.export_into = menu.addAction("Into the slide's own store", self._export_into)
-        self.export_h5ad = menu.addAction("Table (.h5ad)…", partial(self._export, "h5ad"))
-        self.export_csv = menu.addAction("Table (.csv)…", partial(self._export, "csv"))
-        self.export.setMenu(menu)
-        column.addWidget(self.export)
-        return box
-
     def refresh_allowed(self) -> None:
         """Enable what can be done now."""
         finished = self._controller.finished
-        none = None if finished is not None else _NO_RESULT
-        for control in (self.filter, self.checked_only, self.hide_all, self.view):
+        none = None if finished is not None else NO_RESULT
+        for control in (
+            *(self.filter, self.listing, self.load, self.hide_all, self.view, self.reuse, self.close_result),
+            *(self.views[view] for view in ("before", "after", "beside")),
+        ):
             allow(control, none)
-        for view in ("before", "after"):
-            allow(self.views[view], none)
         no_std = finished is not None and finished.result.std is None
         allow(self.views["std"], none or ("Run with the mode 'sample' to have the uncertainty." if no_std else None))
         no_image = (
             None if finished is None or finished.result.slide.image is not None else "The slide has no histology."
         )
         allow(self.brightness, none or no_image)
-        allow(self.export, none or self._controller.obstacle())
-        has_store = finished is not None and finished.result.slide.source.path is not None
-        into = "Add the result to the slide's store under a fresh name."
-        assert self.export_into is not None
-        self.export_into.setEnabled(has_store)
-        self.export_into.setToolTip(into if has_store else "The slide was not read from a store of its own.")
+        allow(self.results, None if self.results.count() else NO_RESULT)
+
+    # -------------------------------------------------------------- results
+
+    def _list_results(self) -> None:
+        """List the results in memory, then those on the disk that are not among them."""
+        controller = self._controller
+        self.results.clear()
+        for number, finished in enumerate(controller.results, start=1):
+            self.results.addItem(result_title(number, finished))
+        known = {finished.result.run for finished in controller.results}
+        runs = () if controller.opened is None else controller.opened.choices.runs
+        for run in runs:
+            if run not in known:
+                self.results.addItem(f"saved: {run}", run)
+        here = controller.results.index(controller.finished) if controller.finished is not None else -1
+        self.results.setCurrentIndex(here)
+        self.results.setPlaceholderText("No result yet" if not self.results.count() else "Choose a saved result")
+
+    def _choose_result(self, place: int) -> None:
+        controller = self._controller
+        if place < len(controller.results):
+            controller.choose_result(controller.results[place])
+        elif controller.busy() is not None:
+            controller.failed.emit(str(controller.busy()))
+            self._list_results()
+        else:
+            controller.open_run(self.results.itemData(place))
 
     def _on_result(self) -> None:
         finished = self._controller.finished
+        self._list_results()
         if finished is None:
             self.model.set_genes([])
-            self.trust.setText("No result yet. Prepare a run and press Run.")
         else:
-            result = finished.result
-            skill = Column(
-                "Skill",
-                np.asarray(result.skill, dtype=float),
-                lambda v: "not known" if np.isnan(v) else f"{v:+.3f}",
-                "Nats per count gained over an even split, measured on this very slide; above 0 is better",
-            )
-            source = Column(
-                "Map from", np.asarray(result.method).astype(str), str, "Method that the gene's map came from"
-            )
-            self.model.set_genes(result.genes, [skill, source])
-            self.trust.setText(_trust_text(finished.trust))
-            self.views["after"].setChecked(True)
+            self.model.set_genes(finished.result.genes, self._columns())
+            self.view.sortByColumn(1, Qt.SortOrder.DescendingOrder)
             self._on_brightness(self.brightness.value())
+        self._on_pointed(Reading())
         self._on_shown()
         self.refresh_allowed()
+
+    def _columns(self) -> list[Column]:
+        """Return what genes can be ordered by: skill, counts, spatial structure, and the method of the map."""
+        finished, opened = self._controller.finished, self._controller.opened
+        assert finished is not None
+        assert opened is not None
+        result = finished.result
+        skill = Column(
+            "Skill",
+            np.asarray(result.skill, dtype=float),
+            lambda v: "not known" if np.isnan(v) else f"{v:+.3f}",
+            "Nats per count gained over an even split, measured on this very slide; above 0 is better",
+        )
+        totals = np.asarray(result.counts.sum(axis=0)).ravel()
+        columns = [skill, Column("Counts", totals, lambda v: f"{v:,.0f}", "Counts of the gene in the region")]
+        if opened.structure is not None:
+            columns.append(
+                structure_column(opened.structure[result.slide.gene_indices([str(g) for g in result.genes])])
+            )
+        source = Column("Map", np.asarray(result.method).astype(str), str, "Method that the gene's map came from")
+        return [*columns, source]
+
+    # ---------------------------------------------------------------- genes
 
     def _on_shown(self) -> None:
         overlay = self._controller.overlay
@@ -170,55 +213,55 @@ class ResultPanel(QWidget):
         genes = [] if overlay is None else overlay.genes
         if set(self.model.checked) != set(genes):
             self.model.check(genes, only=True)
-        self.model.set_swatches({s.gene: s.color for s in shown})
+        self.model.set_swatches({paint.gene: paint.color for paint in shown})
+        self.legend.set(shown)
         view: View = "after" if overlay is None else overlay.view
-        rows = [
-            f'<tr><td><span style="color:{s.color}">&#9632;</span> {escape(s.gene)}</td>'
-            f'<td align="right">&nbsp; {s.limits[0]:.2g} to {s.limits[1]:.3g}</td></tr>'
-            for s in shown
-        ]
-        self.legend.setText(f"<table>{''.join(rows)}</table>" if rows else "")
+        self.views[view].setChecked(True)
         nothing = "" if overlay is None or overlay.genes else "No gene is on show: tick up to six above."
-        self.meaning.setText(_MEANING[view] if rows else nothing)
+        self.meaning.setText(MEANING[view] if shown else nothing)
 
     def _on_checked(self) -> None:
         overlay = self._controller.overlay
         if overlay is not None and set(self.model.checked) != set(overlay.genes):
             self._controller.show_genes(self.model.checked)
 
-    def _set_view(self, view: View) -> None:
+    def import_list(self, path: Path) -> None:
+        """Show the first genes that a file names, as many as can be told apart."""
+        finished = self._controller.finished
+        if finished is None:
+            return
+        try:
+            found, _ = read_gene_list(path, finished.result.genes)
+        except InputError as error:
+            self._controller.failed.emit(str(error))
+            return
+        self.model.check(found[:MAX_GENES], only=True)
+        left = f"; {len(found) - MAX_GENES} more were left out" if len(found) > MAX_GENES else ""
+        self._controller.said.emit(f"Showing {', '.join(found[:MAX_GENES])} of '{path.name}'{left}.")
+
+    def _choose_list(self) -> None:
+        path, _ = QFileDialog.getOpenFileName(self, "Import a gene list", "", "Gene lists (*.csv *.tsv *.txt);;All (*)")
+        if path:
+            self.import_list(Path(path))
+
+    # ----------------------------------------------------------------- view
+
+    def set_view(self, view: View) -> None:
+        """Show before, after, both or the uncertainty."""
         if self._controller.overlay is not None:
             self._controller.overlay.set_view(view)
             self._on_shown()
+
+    def blink(self) -> None:
+        """Switch between before and after."""
+        overlay = self._controller.overlay
+        if overlay is not None:
+            self.set_view("after" if overlay.view == "before" else "before")
 
     def _on_brightness(self, value: int) -> None:
         if self._controller.overlay is not None:
             self._controller.overlay.set_brightness(value / 100)
 
-    def _export(self, kind: str) -> None:
-        path, _ = QFileDialog.getSaveFileName(self, "Export the result", f"result.{kind}", f"*.{kind}")
-        if path:
-            target = Path(path)
-            self._controller.export(
-                target if target.suffix == f".{kind}" else target.with_name(f"{target.name}.{kind}")
-            )
-
-    def _export_into(self) -> None:
-        self._controller.export(None, into_slide=True)
-
-
-def _trust_text(trust: Trust) -> str:
-    error = trust.max_relative_mass_error
-    mass = "exactly" if error == 0 else f"to {error:.0e}"
-    lines = [f"Counts of every spot conserved {mass}."]
-    if trust.negative_pixels:
-        lines.append(f"{trust.negative_pixels:,} negative values: please report this.")
-    if trust.measured_fraction is None:
-        lines.append("The spots' size is unknown, so the measured share of the area is too.")
-    elif trust.measured_fraction > 0.995:
-        lines.append("All of the painted area was measured.")
-    else:
-        lines.append(
-            f"{trust.measured_fraction:.0%} of the painted area was measured; the rest fills the gaps between spots."
-        )
-    return " ".join(lines)
+    def _on_pointed(self, reading: Reading) -> None:
+        has_result = self._controller.finished is not None
+        self.pointed.setText(reading.text or (_POINT if has_result else ""))

@@ -1,4 +1,4 @@
-"""The part of the window that is always there: estimate, Run, Cancel, progress and what was said last."""
+"""The part of the window that is always there: estimate, Run, Queue, Cancel, progress and what was said last."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["RunBar", "duration"]
 
 
 class RunBar(QWidget):
-    """Estimate, Run, Cancel, progress and status."""
+    """Estimate, Run, Queue, Cancel, progress and status."""
 
     def __init__(self, controller: Controller) -> None:
         super().__init__()
@@ -23,40 +23,56 @@ class RunBar(QWidget):
         self._started = 0.0
         self.estimate = label()
         self.run = button("run", "Run", lambda: None)
+        self.queue = button("queue", "Queue", lambda: None)
         self.cancel = button("cancel", "Cancel", controller.cancel)
+        self.help = button("help", "?", lambda: None)
+        self.help.setMaximumWidth(30)
         self.progress = QProgressBar()
         self.progress.setRange(0, 1000)
         self.progress.setTextVisible(True)
         describe(self.progress, "run_progress")
+        self.waiting = label()
         self.status = label()
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(4)
         column.addWidget(self.estimate)
         row = QHBoxLayout()
-        row.addWidget(self.run, 2)
+        row.addWidget(self.run, 3)
+        row.addWidget(self.queue, 1)
         row.addWidget(self.cancel, 1)
+        row.addWidget(self.help)
         column.addLayout(row)
         column.addWidget(self.progress)
+        column.addWidget(self.waiting)
         column.addWidget(self.status)
         controller.phase_changed.connect(self.refresh)
         controller.progressed.connect(self._on_progress)
+        controller.queue_changed.connect(self._on_queue)
         controller.said.connect(self.say)
         controller.failed.connect(self.complain)
         self.refresh()
+        self._on_queue()
 
     def refresh(self) -> None:
         """Enable what can be done and show progress only while something runs."""
         phase = self._controller.phase
-        allow(self.run, self._controller.obstacle())
-        allow(self.cancel, None if phase is Phase.RUNNING else "Nothing is running.")
         busy = phase in (Phase.OPENING, Phase.RUNNING, Phase.EXPORTING)
+        allow(self.cancel, None if busy else "Nothing is running.")
         self.progress.setVisible(busy)
         if busy:
             self._started = time.monotonic()
-            self.progress.setRange(0, 1000 if phase is Phase.RUNNING else 0)  # 0 to 0: it moves without an end
+            counted = phase in (Phase.RUNNING, Phase.EXPORTING)
+            self.progress.setRange(0, 1000 if counted else 0)  # 0 to 0: it moves without an end
             self.progress.setValue(0)
-            self.progress.setFormat("starting" if phase is Phase.RUNNING else phase.value)
+            self.progress.setFormat("starting" if counted else phase.value)
+
+    def allow_runs(self, problem: str | None) -> None:
+        """Enable Run and Queue, or say what is in the way: ``problem`` is one of the region or the settings."""
+        controller = self._controller
+        allow(self.run, controller.obstacle() or problem)
+        idle = None if controller.phase is Phase.RUNNING else "Nothing is running: press Run."
+        allow(self.queue, ("Open a slide first." if controller.slide is None else None) or idle or problem)
 
     def say(self, text: str) -> None:
         """Show what happened."""
@@ -67,6 +83,11 @@ class RunBar(QWidget):
         """Show what went wrong, until the next thing happens."""
         self.status.setStyleSheet("color: #e5484d; font-weight: bold;")  # legible on both of napari's themes
         self.status.setText(text)
+
+    def _on_queue(self) -> None:
+        tasks = self._controller.waiting
+        self.waiting.setText("Waiting: " + "; ".join(task.title for task in tasks) if tasks else "")
+        self.waiting.setVisible(bool(tasks))
 
     def _on_progress(self, progress: Progress) -> None:
         self.progress.setValue(round(1000 * progress.fraction))

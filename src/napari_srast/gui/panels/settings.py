@@ -9,6 +9,7 @@ from psygnal import Signal
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QDoubleSpinBox,
+    QFileDialog,
     QFormLayout,
     QHBoxLayout,
     QLineEdit,
@@ -19,7 +20,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_srast.gui.controller import Controller
-from napari_srast.gui.panels.common import chooser, group
+from napari_srast.gui.panels.common import button, chooser, group
 from napari_srast.gui.tooltips import allow, describe
 from napari_srast.slide import METHODS, Footprint, Mode, UpsampleSettings
 
@@ -78,7 +79,12 @@ class SettingsPanel(QWidget):
         self._folded = QWidget()
         form = _form(self._folded)
         form.addRow("Method", self.method)
-        form.addRow("Model", self.model)
+        self.browse_model = button("browse_model", "…", self._browse_model)
+        self.browse_model.setMaximumWidth(30)
+        row = QHBoxLayout()
+        row.addWidget(self.model, 1)
+        row.addWidget(self.browse_model)
+        form.addRow("Model", row)
         row = QHBoxLayout()
         row.addWidget(self.draws)
         row.addWidget(self.steps)
@@ -98,8 +104,12 @@ class SettingsPanel(QWidget):
         self.model.textChanged.connect(self._on_change)
         controller.slide_changed.connect(self.refresh)
         controller.coordinate_system_changed.connect(self.refresh)  # a pixel's side is given in its units
+        controller.recalled.connect(lambda result: self.apply(result.settings))
         defaults = get_plugin_settings("napari-srast").defaults
         self.factor.setValue(defaults.factor)
+        self.footprint.setCurrentText(str(defaults.footprint))
+        self.mode.setCurrentText(str(defaults.mode))
+        self.method.setCurrentText(str(defaults.method))
         self._preferred_device = str(defaults.device)
         self.refresh()
 
@@ -125,6 +135,26 @@ class SettingsPanel(QWidget):
             seed=self.seed.value(),
         )
 
+    def apply(self, settings: UpsampleSettings) -> None:
+        """Set everything to given settings; a device that is not present counts as auto."""
+        self.resolution_kind.setCurrentIndex(0 if settings.pixel_size is None else 1)
+        self.factor.setValue(settings.factor)
+        if settings.pixel_size is not None:
+            self.pixel_size.setValue(settings.pixel_size)
+        self.footprint.setCurrentText(settings.footprint)
+        self.mode.setCurrentText(settings.mode)
+        self.device.setCurrentIndex(max(self.device.findText(settings.device), 0))
+        self.method.setCurrentText(settings.method)
+        self.model.setText(settings.model)
+        self.draws.setValue(settings.draws or 0)
+        self.steps.setValue(settings.steps or 0)
+        self.seed.setValue(settings.seed)
+
+    def _browse_model(self) -> None:
+        path, _ = QFileDialog.getOpenFileName(self, "Choose a model", "", "Models (*.safetensors);;All (*)")
+        if path:
+            self.model.setText(path)
+
     def refresh(self) -> None:
         """Offer what the slide and the computer can do."""
         opened = self._controller.opened
@@ -147,6 +177,7 @@ class SettingsPanel(QWidget):
         flow = self.method.currentText() == "srast"
         only_flow = None if flow else "Only the method srast has this."
         allow(self.model, only_flow)
+        allow(self.browse_model, only_flow)
         allow(self.mode, only_flow)
         deterministic = self.mode.currentText() != "sample"
         allow(self.draws, only_flow or ("Only the mode sample takes draws." if deterministic else None))

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
-from qtpy.QtWidgets import QComboBox, QFileDialog, QFormLayout, QHBoxLayout, QLineEdit, QWidget
+from qtpy.QtWidgets import QComboBox, QFileDialog, QFormLayout, QHBoxLayout, QLineEdit, QMenu, QWidget
 
 from napari_srast.gui.controller import Controller
-from napari_srast.gui.layers import slide_title
-from napari_srast.gui.opening import Choices, shown_elsewhere
+from napari_srast.gui.opening import Choices, Shown, shown_elsewhere
 from napari_srast.gui.panels.common import button, chooser, group, label
+from napari_srast.gui.slides import OpenSlide
 from napari_srast.gui.tooltips import allow, describe
-from napari_srast.slide import Slide, SlideSource
+from napari_srast.slide import SlideSource
 
 __all__ = ["SlidePanel"]
 
 
 class SlidePanel(QWidget):
-    """Path, sample and choosers."""
+    """Path, recent slides, sample, the open slides and what they are made of."""
 
     def __init__(self, controller: Controller) -> None:
         super().__init__()
@@ -29,6 +30,10 @@ class SlidePanel(QWidget):
         self.path.returnPressed.connect(self._open_path)
         self.browse = button("browse_slide", "Browse…", self._browse)
         self.sample = button("open_sample", "Sample slide", controller.open_sample)
+        self.recent = button("recent_slides", "Recent", lambda: None)
+        self.recent_menu = QMenu(self.recent)
+        self.recent_menu.aboutToShow.connect(self._list_recent)
+        self.recent.setMenu(self.recent_menu)
         self.use_shown = button("use_shown", "Use the slide on show", self._use_shown)
         row = QHBoxLayout()
         row.addWidget(self.path, 1)
@@ -36,9 +41,18 @@ class SlidePanel(QWidget):
         column.addLayout(row)
         row = QHBoxLayout()
         row.addWidget(self.sample)
+        row.addWidget(self.recent)
         row.addWidget(self.use_shown)
         row.addStretch(1)
         column.addLayout(row)
+        self.slides = chooser("open_slides")
+        self.close_slide = button("close_slide", "Close", controller.close)
+        self._open_row = QWidget()
+        row = QHBoxLayout(self._open_row)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.addWidget(self.slides, 1)
+        row.addWidget(self.close_slide)
+        column.addWidget(self._open_row)
         self.about = label()
         column.addWidget(self.about)
         self._form = QFormLayout()
@@ -59,7 +73,10 @@ class SlidePanel(QWidget):
         outer = QHBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
         outer.addWidget(box)
-        self.coordinate_system.textActivated.connect(controller.set_coordinate_system)
+        self.slides.activated.connect(lambda place: controller.switch(controller.slides[place]))
+        self.coordinate_system.activated.connect(
+            lambda _: controller.set_coordinate_system(self.coordinate_system.currentData())
+        )
         for control in (self.spots, self.table, self.image):
             control.textActivated.connect(lambda _: self._reopen())
         controller.slide_changed.connect(self.refresh)
@@ -70,20 +87,28 @@ class SlidePanel(QWidget):
 
     def refresh(self) -> None:
         """Show what is open."""
-        opened = self._controller.opened
-        slide = None if opened is None else opened.slide
-        self.about.setText("No slide is open." if slide is None else _about(slide))
-        systems = () if slide is None else tuple(slide.transforms)
-        _fill(self.coordinate_system, systems, None if slide is None else slide.coordinate_system)
+        current = self._controller.current
+        slide = None if current is None else current.slide
+        self.about.setText("No slide is open." if current is None else _about(current))
+        self.slides.clear()
+        self.slides.addItems([s.title for s in self._controller.slides])
+        self.slides.setCurrentIndex(-1 if current is None else self._controller.slides.index(current))
+        self._open_row.setVisible(current is not None)
+        choices = Choices() if current is None else current.opened.choices
+        self.coordinate_system.clear()
+        for name in () if slide is None else slide.transforms:
+            within = choices.contents.get(name, ())
+            self.coordinate_system.addItem(f"{name} ({', '.join(within)})" if within else name, name)
+        if slide is not None:
+            self.coordinate_system.setCurrentIndex(self.coordinate_system.findData(slide.coordinate_system))
         self._form.setRowVisible(self.coordinate_system, slide is not None)
-        choices = Choices() if opened is None else opened.choices
         source = SlideSource() if slide is None else slide.source
-        for control, items, current in (
+        for control, items, chosen in (
             (self.spots, choices.spots, source.spots),
             (self.table, choices.tables, source.table),
             (self.image, choices.images, source.image),
         ):
-            _fill(control, items, current)
+            _fill(control, items, chosen)
             self._form.setRowVisible(control, len(items) > 1)
         if slide is not None and slide.source.path and not slide.source.synthetic:
             self.path.setText(slide.source.path)
@@ -91,24 +116,26 @@ class SlidePanel(QWidget):
 
     def refresh_allowed(self) -> None:
         """Enable what can be done now."""
-        obstacle = (
-            self._controller.obstacle() if self._controller.slide or self._controller.phase.value != "empty" else None
-        )
+        busy = self._controller.busy()
         for control in (self.path, self.browse, self.sample, self.spots, self.table, self.image):
-            allow(control, obstacle)
-        allow(self.coordinate_system, None if self._controller.slide else "Open a slide first.")
-        shown = shown_elsewhere(list(self._controller.viewer.layers))
-        self.use_shown.setVisible(bool(shown))
-        allow(self.use_shown, obstacle)
+            allow(control, busy)
+        none = None if self._controller.remembered.slides else "No slide was open before."
+        allow(self.recent, busy or none)
+        closed = None if self._controller.slide else "Open a slide first."
+        allow(self.coordinate_system, closed)
+        allow(self.slides, closed or (None if len(self._controller.slides) > 1 else "Only this slide is open."))
+        allow(self.close_slide, closed or busy)
+        self.use_shown.setVisible(bool(self._shown()))
+        allow(self.use_shown, busy)
 
     def open_path(self, path: str) -> None:
-        """Open a slide by its path, as if it had been typed."""
+        """Open a slide or a result by its path, as if it had been typed."""
         self.path.setText(path)
         self._open_path()
 
     def _open_path(self) -> None:
-        text = self.path.text().strip()
-        if text:
+        text = self.path.text().strip().strip("'\"")
+        if text and self._controller.busy() is None:
             self._controller.open(str(Path(text).expanduser()))
 
     def _browse(self) -> None:
@@ -116,10 +143,26 @@ class SlidePanel(QWidget):
         if path:
             self.open_path(path)
 
+    def _list_recent(self) -> None:
+        self.recent_menu.clear()
+        for path in self._controller.remembered.slides:
+            self.recent_menu.addAction(path, partial(self.open_path, path))
+        self.recent_menu.addSeparator()
+        self.recent_menu.addAction("Forget these", self._forget)
+
+    def _forget(self) -> None:
+        self._controller.remembered.forget_slides()
+        self.refresh_allowed()
+
     def _use_shown(self) -> None:
-        shown = shown_elsewhere(list(self._controller.viewer.layers))
+        shown = self._shown()
         if shown:
             self._controller.use_shown(shown[0])
+
+    def _shown(self) -> list[Shown]:
+        """Return the slides that napari-spatialdata shows and that were not taken over."""
+        taken = {layer for slide in self._controller.slides for layer in slide.theirs}
+        return [s for s in shown_elsewhere(self._controller.viewer.layers) if not set(s.layers) & taken]
 
     def _reopen(self) -> None:
         opened = self._controller.opened
@@ -139,8 +182,9 @@ def _fill(control: QComboBox, items: tuple[str, ...], current: str | None) -> No
         control.setCurrentIndex(items.index(current))
 
 
-def _about(slide: Slide) -> str:
+def _about(current: OpenSlide) -> str:
+    slide = current.slide
     size = f"{slide.n_spots:,} spots × {slide.n_genes:,} genes"
     image = "" if slide.image is not None else ", no histology"
     note = "<br><b>Generated, not a measurement.</b>" if slide.source.synthetic else ""
-    return f"<b>{slide_title(slide)}</b>: {size}{image}{note}"
+    return f"{size}{image}{note}"

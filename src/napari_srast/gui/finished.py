@@ -1,0 +1,46 @@
+"""A result with what showing it needs."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+
+from napari_srast.errors import InputError
+from napari_srast.gui.trust import Trust, measure_trust
+from napari_srast.slide import Slide, UpsampleResult
+
+__all__ = ["Finished", "finish"]
+
+
+@dataclass(frozen=True, eq=False)
+class Finished:
+    """A result with what was worked out in its thread: its counts by columns, and its checks."""
+
+    result: UpsampleResult
+    columns: sparse.csc_matrix
+    trust: Trust
+
+    def on(self, slide: Slide) -> Finished:
+        """Return the same result on a slide that is open already.
+
+        Raises
+        ------
+        InputError
+            The slide has other spots than those that the result was made from.
+        """
+        made_from = self.result.slide
+        same = made_from.n_spots == slide.n_spots and (made_from.spot_ids == slide.spot_ids).all()
+        if not (same and np.allclose(made_from.centers, slide.centers)):
+            raise InputError(
+                f"The result {self.result.run} was made from other spots than those on show; choose its spots under "
+                "Slide and open it again."
+            )
+        return dataclasses.replace(self, result=dataclasses.replace(self.result, slide=slide))
+
+
+def finish(result: UpsampleResult) -> Finished:
+    """Work out what showing a result needs; takes a while on large results."""
+    return Finished(result, result.counts.tocsc(), measure_trust(result))

@@ -1,0 +1,141 @@
+"""The measured counts on their spots, in the colours and on the scale of the upsampled genes: before, to their after.
+
+Side by side, a second picture stands to the right of the region: the same piece of histology, its spots as measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from napari.layers import Image, Layer, Points
+
+from napari_srast.gui.layers import (
+    KEY,
+    image_affine,
+    is_color_image,
+    measured_layer,
+    place_layers,
+    points_placing,
+    swap_axes,
+)
+from napari_srast.slide import Slide, UpsampleResult, apply_affine
+
+__all__ = ["Paint", "beside_layers", "beside_shift", "paint_spots", "spot_colors"]
+
+_GAP = 1.04  # widths of the region between the two pictures
+_CROP_PIXELS = 1024  # longer side of the repeated piece of histology
+
+
+@dataclass(frozen=True)
+class Paint:
+    """How one gene is painted: its colour, the counts per pixel at which it begins and is full, and its opacity."""
+
+    gene: str
+    color: str
+    limits: tuple[float, float]
+    opacity: float = 1.0
+
+
+def spot_colors(result: UpsampleResult, paints: Sequence[Paint], strength: float) -> np.ndarray:
+    """Return the colours of all spots, shape (N, 4): measured counts spread evenly over the spots' pixels.
+
+    Spots without pixels are transparent. ``strength`` is the opacity that all genes share.
+    """
+    per_spot = result.raster.counts_per_spot
+    inside = per_spot > 0
+    colors = np.zeros((len(per_spot), 4))
+    colors[inside, 3] = 1.0
+    columns = result.slide.gene_indices([p.gene for p in paints])
+    counts = result.slide.counts[:, columns].toarray()[inside] / per_spot[inside, None]
+    for paint, values in zip(paints, counts.T, strict=True):
+        rgb = np.array([int(paint.color[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+        low, high = paint.limits
+        share = np.clip((values - low) / max(high - low, 1e-12), 0, 1)
+        colors[inside, :3] += share[:, None] * rgb * strength * paint.opacity
+    return np.minimum(colors, 1)
+
+
+def paint_spots(layer: Points, colors: np.ndarray) -> None:
+    """Colour a layer that holds all spots, or only those that have pixels."""
+    layer.face_color = colors if len(layer.data) == len(colors) else colors[colors[:, 3] > 0]
+
+
+def beside_shift(slide: Slide, result: UpsampleResult) -> np.ndarray:
+    """Return how far the second picture lies from the first, (x, y) in world coordinates."""
+    corners = apply_affine(slide.to_cs, _box_corners(*_box(slide, result)))
+    return np.array([_GAP * float(np.ptp(corners[:, 0])), 0.0])
+
+
+def beside_layers(slide: Slide, result: UpsampleResult, dimming: float) -> list[Layer]:
+    """Return the layers of the second picture, bottom first: histology where there is some, its dimmer, the spots."""
+    shift = beside_shift(slide, result)
+    move = np.eye(3)
+    move[:2, 2] = shift
+    low, high = _box(slide, result)
+    ground = np.array([[high[0] - low[0], 0.0, low[0]], [0.0, high[1] - low[1], low[1]], [0.0, 0.0, 1.0]])
+    layers: list[Layer] = []
+    if slide.image is not None:
+        level, cut, to_intrinsic = _crop(slide, low, high)
+        color = is_color_image(slide.image)
+        layers.append(
+            Image(
+                np.moveaxis(np.asarray(slide.image.levels[level][(slice(None), *cut)]), 0, -1)
+                if color
+                else np.asarray(slide.image.levels[level][(0, *cut)]),
+                name="SRast beside histology",
+                rgb=color,
+                affine=image_affine(move @ slide.to_cs @ to_intrinsic),
+                metadata={KEY: {"role": "beside"}},
+            )
+        )
+        rows, cols = layers[0].data.shape[:2]
+        ground = to_intrinsic @ np.diag([float(cols), float(rows), 1.0])
+    layers.append(
+        Image(
+            np.zeros((1, 1), dtype=np.uint8),
+            name="SRast beside dimmer",
+            affine=image_affine(move @ slide.to_cs @ ground),
+            opacity=dimming,
+            contrast_limits=(0, 1),
+            blending="translucent_no_depth",
+            metadata={KEY: {"role": "beside"}},
+        )
+    )
+    spots = measured_layer(slide, result.raster.spots)
+    place_layers([spots], slide)
+    placing = points_placing(slide)
+    spots.affine = swap_axes(move) @ placing["affine"]
+    spots.name = "SRast beside spots"
+    spots.visible = True
+    spots.metadata = {KEY: {"role": "beside"}}
+    layers.append(spots)
+    return layers
+
+
+def _box(slide: Slide, result: UpsampleResult) -> tuple[np.ndarray, np.ndarray]:
+    """Return the lowest and highest corner of the pixels in the spots' own frame, (x, y)."""
+    rows, cols = result.raster.shape
+    corners = apply_affine(result.raster.affine, np.array([[0, 0], [cols, 0], [cols, rows], [0, rows]], dtype=float))
+    return corners.min(axis=0), corners.max(axis=0)
+
+
+def _box_corners(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    return np.array([low, [high[0], low[1]], high, [low[0], high[1]]])
+
+
+def _crop(slide: Slide, low: np.ndarray, high: np.ndarray) -> tuple[int, tuple[slice, slice], np.ndarray]:
+    """Return which level and which rows and columns show a box, and the affine from them to the spots' own frame."""
+    image = slide.image
+    assert image is not None
+    for level, (pixels, matrix) in enumerate(zip(image.levels, image.to_intrinsic, strict=True)):
+        place = apply_affine(np.linalg.inv(matrix), _box_corners(low, high))
+        rows, cols = pixels.shape[-2:]
+        first = np.clip(np.floor(place.min(axis=0)), 0, [cols - 1, rows - 1]).astype(int)
+        last = np.clip(np.ceil(place.max(axis=0)), first + 1, [cols, rows]).astype(int)
+        if (last - first).max() <= _CROP_PIXELS or level == len(image.levels) - 1:
+            break
+    step = max(1, -(-int((last - first).max()) // _CROP_PIXELS))  # an image without a pyramid is thinned
+    to_intrinsic = matrix @ np.array([[step, 0.0, first[0]], [0.0, step, first[1]], [0.0, 0.0, 1.0]])
+    return level, (slice(first[1], last[1], step), slice(first[0], last[0], step)), to_intrinsic

@@ -1,0 +1,78 @@
+"""What is to be run: a region with its genes and settings, as they were when it was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+
+from napari_srast.gui.finished import Finished, finish
+from napari_srast.gui.slides import OpenSlide
+from napari_srast.slide import Progress, Region, Slide, UpsampleSettings
+
+__all__ = ["Task", "result_title"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Task:
+    """A run that waits or goes on.
+
+    Parameters
+    ----------
+    owner
+        The open slide that the result belongs to.
+    slide
+        The slide in the coordinate system of the region.
+    region
+        The region, or None for the whole slide.
+    genes
+        Genes to upsample, or None for all.
+    settings
+        How.
+    """
+
+    owner: OpenSlide
+    slide: Slide
+    region: Region | None
+    genes: Sequence[str] | None
+    settings: UpsampleSettings
+
+    @classmethod
+    def of(
+        cls, owner: OpenSlide, region: Region | None, genes: Sequence[str] | None, settings: UpsampleSettings
+    ) -> Task:
+        """Return a task.
+
+        Raises
+        ------
+        RegionError
+            No spot lies in the region.
+        """
+        if region is not None:
+            region.spots(owner.slide)
+        return cls(owner=owner, slide=owner.slide, region=region, genes=genes, settings=settings)
+
+    @property
+    def title(self) -> str:
+        """What it is, in a few words."""
+        n_spots = self.slide.n_spots if self.region is None else int(self.region.spots(self.slide).sum())
+        place = "whole slide" if self.region is None else "region"
+        return f"{self.owner.title}, {place} of {n_spots:,} spots"
+
+    def steps(self, should_stop: Callable[[], bool]) -> Generator[Progress, None, Finished]:
+        """Run it, in a worker's thread."""
+        from napari_srast import pipeline
+
+        steps = pipeline.upsample_steps(self.slide, self.region, self.genes, self.settings, should_stop=should_stop)
+        result = yield from steps
+        yield Progress("checks", 0, 1, 1.0)
+        return finish(result)
+
+
+def result_title(number: int, finished: Finished) -> str:
+    """Return the line by which a result is chosen."""
+    result = finished.result
+    n_genes = len(result.genes)
+    genes = str(result.genes[0]) if n_genes == 1 else f"{n_genes:,} genes"
+    settings = result.settings
+    size = f"×{settings.factor:g}" if settings.pixel_size is None else f"pixels of {settings.pixel_size:g}"
+    return f"{number}: {len(result.raster.spots):,} spots, {genes}, {size}, {settings.method} {settings.mode}"

@@ -1,0 +1,174 @@
+"""A slide in the viewer with its region, its results and all their layers. Several may be open; one is worked on."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+from napari.components import ViewerModel
+from napari.layers import Layer
+
+from napari_srast.gui.finished import Finished
+from napari_srast.gui.layers import KEY, place_layers, role_of, slide_layer_data, slide_title
+from napari_srast.gui.opening import Opened, Shown
+from napari_srast.gui.overlay import Overlay
+from napari_srast.gui.regions import RegionLayer
+from napari_srast.gui.slots import first_genes
+from napari_srast.slide import Slide
+
+__all__ = ["OpenSlide", "slide_of"]
+
+Later = Callable[[Callable[[], None]], None]
+
+
+def slide_of(layer: Layer) -> Slide | None:
+    """Return the slide that a layer of ours shows."""
+    mark = layer.metadata.get(KEY)
+    return mark.get("slide") if isinstance(mark, dict) else None
+
+
+class OpenSlide:
+    """What belongs to one slide.
+
+    Parameters
+    ----------
+    viewer
+        The viewer, or its model.
+    opened
+        The slide, as it was read.
+    region_changed, shown_changed
+        Called when the region, or what is shown of a result, has changed.
+    later
+        What runs a function once the window has drawn itself; None runs it at once.
+    """
+
+    def __init__(
+        self,
+        viewer: ViewerModel,
+        opened: Opened,
+        *,
+        region_changed: Callable[[], None],
+        shown_changed: Callable[[], None],
+        later: Later | None = None,
+    ) -> None:
+        self.opened = opened
+        self.regions = RegionLayer(viewer, region_changed)
+        self.results: list[Finished] = []
+        self.finished: Finished | None = None
+        self.overlay: Overlay | None = None
+        self.layers: list[Layer] = []
+        self.theirs: tuple[Layer, ...] = ()
+        self._viewer = viewer
+        self._shown_changed = shown_changed
+        self._later = later
+        self._visible: dict[Layer, bool] = {}
+
+    @property
+    def slide(self) -> Slide:
+        """The slide, in its chosen coordinate system."""
+        return self.opened.slide
+
+    @property
+    def title(self) -> str:
+        """Short name of the slide."""
+        return slide_title(self.slide)
+
+    def missing_layers(self, shown: Shown | None) -> list[Layer]:
+        """Return the layers that must be added to show the slide; those of it that are in the viewer are taken over."""
+        self.layers = [layer for layer in self._viewer.layers if slide_of(layer) is self.slide]
+        self.theirs = () if shown is None else shown.layers
+        if self.layers:
+            return []
+        present = {layer.metadata.get("name") for layer in self.theirs}
+        name_of = {"histology": self.slide.source.image, "spots": self.slide.source.spots}
+        data = [d for d in slide_layer_data(self.slide) if name_of[d[1]["metadata"][KEY]["role"]] not in present]
+        self.layers = [Layer.create(*d) for d in data]
+        return list(self.layers)
+
+    def place(self, name: str) -> None:
+        """Show slide, region and result in another coordinate system of the slide."""
+        old = self.slide
+        new = dataclasses.replace(old, coordinate_system=name)
+        self.opened = dataclasses.replace(self.opened, slide=new)
+        place_layers(self.layers, new)
+        self.regions.move(new.to_cs @ np.linalg.inv(old.to_cs))
+        if self.overlay is not None:
+            self.overlay.place(new)
+
+    # -------------------------------------------------------------- results
+
+    def land(self, finished: Finished) -> None:
+        """Keep a result and show it."""
+        self.results.append(finished)
+        self.choose_result(finished)
+
+    def choose_result(self, finished: Finished) -> None:
+        """Show one of the slide's results."""
+        first = self.finished is None
+        self.finished = finished
+        if self.overlay is None:
+            self.overlay = Overlay(self._viewer, finished.result, finished.columns, self._shown_changed, self._later)
+            self.overlay.place(self.slide)
+        else:
+            self.overlay.replace(finished.result, finished.columns)
+        for layer in self.layers:
+            if first and role_of(layer) == "spots":
+                layer.visible = False  # rings over pixels hide both
+                self._visible = {**self._visible, layer: False} if self._visible else {}
+
+    def show_first_genes(self) -> None:
+        """Show what is worth a first look of the result."""
+        if self.overlay is not None and self.finished is not None:
+            self.overlay.show(first_genes(self.finished.result))
+
+    def drop_result(self) -> None:
+        """Close the result on show, and show the one before it, if there is one."""
+        if self.finished is None:
+            return
+        place = self.results.index(self.finished)
+        del self.results[place]
+        if self.results:
+            self.choose_result(self.results[max(place - 1, 0)])
+            return
+        self.finished = None
+        if self.overlay is not None:
+            self.overlay.remove()
+            self.overlay = None
+
+    # --------------------------------------------------------------- window
+
+    def hide(self) -> None:
+        """Go out of sight while another slide is worked on."""
+        own = [*self.layers, *self.theirs, *([self.regions.layer] if self.regions.layer is not None else [])]
+        self._visible = {layer: bool(layer.visible) for layer in own}
+        for layer in own:
+            layer.visible = False
+        if self.overlay is not None:
+            self.overlay.hide()
+
+    def reveal(self) -> None:
+        """Come back into sight as it was."""
+        for layer, visible in self._visible.items():
+            layer.visible = visible
+        self._visible = {}
+        if self.overlay is not None:
+            self.overlay.reveal()
+
+    def remove(self) -> None:
+        """Take everything of the slide out of the viewer; layers that others made stay."""
+        self.disconnect()
+        if self.overlay is not None:
+            self.overlay.remove()
+        self.regions.remove()
+        for layer in self.layers:
+            if layer in self._viewer.layers:
+                self._viewer.layers.remove(layer)
+        self.results, self.finished, self.overlay = [], None, None
+        self.layers, self.theirs, self._visible = [], (), {}
+
+    def disconnect(self) -> None:
+        """Stop listening to the viewer."""
+        self.regions.disconnect()
+        if self.overlay is not None:
+            self.overlay.disconnect()

@@ -1,0 +1,157 @@
+"""Exploring a result on the real canvas: genes, their colours, before and after, reading values, taking it away."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image as PillowImage
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QApplication, QColorDialog, QFileDialog
+from tests.gui.window import (
+    PATIENCE,
+    SQUARE,
+    canvas_point,
+    click,
+    open_slide,
+    run,
+    tick,
+    use_fast_method,
+    visible,
+    wait_shown,
+)
+from typer.testing import CliRunner
+
+from napari_srast.cli.commands import app
+from napari_srast.gui.demo import wait_until
+from napari_srast.gui.widget import SRastWidget
+from napari_srast.io.results import read_result
+
+pytestmark = pytest.mark.gui
+
+
+def test_exploring_a_result(
+    open_window: Callable[[], SRastWidget], qtbot: Any, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    window = open_window()
+    controller, viewer, explore = window.controller, window.controller.viewer, window.result_panel
+    slide = open_slide(qtbot, window, store)
+    use_fast_method(window)
+    controller.add_polygon(SQUARE)
+    result = run(qtbot, window)
+    assert explore.takeaway.trust.text().startswith("Counts of every spot conserved")
+    assert "All maps are from uniform" in explore.takeaway.trust.text()
+
+    # A list of markers replaces what is shown; the eye of napari's list is the check box.
+    (tmp_path / "markers.csv").write_text("gene\n" + "\n".join(f"gene{i}" for i in range(8)))
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(tmp_path / "markers.csv"), ""))
+    click(qtbot, explore.load)
+    wait_shown(qtbot, window)
+    assert sorted(visible(window)) == [f"Gene{i}" for i in range(6)]
+    assert "2 more were left out" in window.run_bar.status.text()
+    explore.model.check(["Gene3", "Gene4"], only=True)
+    wait_shown(qtbot, window)
+    viewer.layers["Gene3"].visible = False
+    assert explore.model.checked == ["Gene4"]
+    viewer.layers["Gene3"].visible = True
+    assert explore.model.checked == ["Gene3", "Gene4"]
+    explore.listing.setCurrentIndex(1)
+    assert sorted(explore.model.listed) == ["Gene3", "Gene4"]
+    explore.listing.setCurrentIndex(0)
+
+    # Favourites are remembered by the gene's name.
+    explore.view.setCurrentIndex(explore.model.index(explore.model.listed.index("Gene5"), 0))
+    explore.view.setFocus()
+    qtbot.keyClick(explore.view, Qt.Key.Key_F)
+    assert controller.remembered.genes == ["Gene5"]
+    explore.listing.setCurrentIndex(2)
+    assert explore.model.listed == ["Gene5"]
+    explore.listing.setCurrentIndex(0)
+    assert window.gene_panel.model.data(window.gene_panel.model.index(5, 0)) == "★ Gene5"
+
+    # Colour, contrast and opacity: ours and napari's own controls are two views of one thing.
+    row = next(row for row in explore.legend.rows if row.paint is not None and row.paint.gene == "Gene3")
+    from qtpy.QtGui import QColor
+
+    monkeypatch.setattr(QColorDialog, "getColor", lambda *_: QColor("#ff0000"))
+    click(qtbot, row.color)
+    np.testing.assert_allclose(viewer.layers["Gene3"].colormap.colors[-1], [1, 0, 0, 1])
+    row.contrast.setValue((0.5, 1.5))
+    assert tuple(viewer.layers["Gene3"].contrast_limits) == (0.5, 1.5)
+    row.opacity.setValue(50)
+    assert viewer.layers["Gene3"].opacity == pytest.approx(0.5 * 2**-0.5)
+    viewer.layers["Gene3"].contrast_limits = (0.25, 2.0)
+    assert row.contrast.value() == (0.25, 2.0)
+    assert row.scale.text() == "0.25 to 2"
+
+    # The pointer reads a pixel, its spot, and what was measured there; the canvas itself reports the mouse.
+    viewer.reset_view()
+    qtbot.wait(50)
+    canvas = viewer.window._qt_viewer.canvas.native
+    spot = int(result.raster.spots[4])
+    place = canvas_point(window, tuple(slide.centers[spot] + 3))
+    qtbot.mouseMove(canvas, place)
+    qtbot.waitUntil(lambda: "Spot" in explore.pointed.text(), timeout=PATIENCE)
+    assert explore.pointed.text().startswith(f"Spot {slide.spot_ids[spot]}: ")
+    measured = slide.counts[spot, 3]
+    assert f"Gene3 {measured / 4:.3g} of the spot's {measured:,.0f}" in explore.pointed.text()
+
+    # Before and after: by the buttons, by a key, and side by side at the same scale.
+    click(qtbot, explore.views["before"])
+    assert visible(window) == []
+    assert viewer.layers["SRast measured spots"].visible
+    explore.blink()
+    assert sorted(visible(window)) == ["Gene3", "Gene4"]
+    click(qtbot, explore.views["beside"])
+    qtbot.waitUntil(lambda: len(visible(window, "beside")) == 3, timeout=PATIENCE)
+    assert sorted(visible(window)) == ["Gene3", "Gene4"]
+    beside = viewer.layers["SRast beside spots"]
+    assert len(beside.data) == 9
+    centre = np.array(beside.data_to_world(beside.data[4]))[::-1]
+    shift = controller.overlay.shift_at(centre)
+    assert shift[0] > 0
+    np.testing.assert_allclose(centre - shift, slide.centers[spot], atol=1e-6)
+    click(qtbot, explore.views["after"])
+    assert visible(window, "beside") == []
+
+    # A picture with scale bar and legend.
+    target = tmp_path / "figure.png"
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(target), ""))
+    explore.takeaway.export_figure.trigger()
+    assert wait_until(target.exists, 30)
+    with PillowImage.open(target) as picture:
+        rows, cols = viewer.canvas.size
+        assert picture.size[0] / picture.size[1] == pytest.approx(cols / rows, rel=0.02)
+        corner = np.asarray(picture.convert("RGB"))[-picture.size[1] // 8 :]
+        assert (corner[:, -picture.size[0] // 3 :] == 255).all(axis=-1).any()  # the bar
+
+    # The command line repeats the result, byte for byte.
+    click(qtbot, explore.takeaway.copy)
+    line = QApplication.clipboard().text()
+    assert line.startswith("napari-srast upsample ")
+    arguments = shlex.split(line)[1:]
+    arguments[arguments.index("result.zarr")] = str(tmp_path / "again.zarr")
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    again = read_result(tmp_path / "again.zarr")
+    assert again.counts.data.tobytes() == result.counts.data.tobytes()
+    np.testing.assert_array_equal(again.counts.indices, result.counts.indices)
+
+    # By the keyboard alone: to the first page, the path, the genes and back, and a gene ticked.
+    explore.model.check([], only=True)
+    window.activateWindow()
+    for keys, page in ((Qt.Key.Key_1, 0), (Qt.Key.Key_2, 1)):
+        qtbot.keyClick(window, keys, Qt.KeyboardModifier.AltModifier)
+        qtbot.waitUntil(lambda page=page: window.tabs.currentIndex() == page, timeout=PATIENCE)
+    explore.view.setCurrentIndex(explore.model.index(0, 0))
+    qtbot.keyClick(explore.view, Qt.Key.Key_Space)
+    assert len(explore.model.checked) == 1
+    wait_shown(qtbot, window)
+    qtbot.keyClick(window, Qt.Key.Key_B, Qt.KeyboardModifier.AltModifier)
+    qtbot.waitUntil(lambda: controller.overlay.view == "before", timeout=PATIENCE)
+    tick(qtbot, explore.view, explore.model.checked[0])
+    assert explore.model.checked == []

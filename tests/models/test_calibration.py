@@ -7,78 +7,137 @@ import pytest
 
 from napari_srast.geometry.layout import Layout
 from napari_srast.models.calibration import (
+    POOL,
     Calibration,
+    Check,
+    Fleet,
+    KnownSlide,
     calibration_from_dict,
     fit_calibration,
+    fit_fleet,
     gain_per_gene,
-    mean_calibration,
     pool_ratios,
 )
 
-FLEET = Calibration(weights=np.array([[0.5, 0.2, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]]))
+E = len(POOL)
 
 
-def planted(n_spots: int, depth: float, seed: int = 0) -> tuple[Layout, np.ndarray, np.ndarray, np.ndarray]:
-    """Return layout, experts, counts and truth: the second expert is right, the others are noise."""
+def fleet(*first: float, spread: float = 0.1) -> Fleet:
+    """Return a prior around some weights."""
+    weights = np.zeros((2, E))
+    weights[0, : len(first)] = first
+    return Fleet(weights=weights, check_weights=weights, covariance=spread * np.eye(2 * E))
+
+
+FLEET = fleet(0.5, 0.2)
+
+
+def planted(n_spots: int, depth: float, seed: int = 0, right: int = 1) -> Check:
+    """Return a slide where one expert is right and the others are noise."""
     rng = np.random.default_rng(seed)
     parent = np.repeat(np.arange(n_spots), 4)
     layout = Layout(spots=rng.random((n_spots, 2)), pixels=rng.random((4 * n_spots, 2)), parent=parent, pitch=1.0)
-    right = layout.normalise(rng.gamma(2.0, size=(4 * n_spots, 6)))
-    truth = rng.poisson(depth * right).astype(float)
-    noise = [np.log(layout.normalise(rng.gamma(2.0, size=right.shape))) for _ in range(3)]
-    return layout, np.stack([noise[0], np.log(right), noise[1], noise[2]]), layout.membership @ truth, truth
+    ratios = layout.normalise(rng.gamma(2.0, size=(4 * n_spots, 6)))
+    truth = rng.poisson(depth * ratios).astype(float)
+    experts = [np.log(layout.normalise(rng.gamma(2.0, size=ratios.shape))) for _ in range(E)]
+    experts[right] = np.log(ratios)
+    return Check(log_experts=np.stack(experts), counts=layout.membership @ truth, truth=truth, layout=layout)
+
+
+def emptied(check: Check) -> Check:
+    return Check(log_experts=check.log_experts, counts=check.counts * 0, truth=check.truth * 0, layout=check.layout)
 
 
 def test_right_expert_is_trusted_and_noise_is_not() -> None:
-    layout, experts, counts, truth = planted(400, 40)
-    fitted = fit_calibration(experts, counts, truth, layout, FLEET)
+    fitted = fit_calibration([planted(400, 40)], FLEET)
     weight = fitted.at(np.array(40.0))
     assert fitted.source == "slide"
     assert weight[1] == pytest.approx(1.0, abs=0.1)
-    assert weight[[0, 2, 3]].max() < 0.1
+    assert np.abs(np.delete(weight, 1)).max() < 0.1
     assert fitted.nats > fitted.nats_fleet
 
 
+def test_several_ways_of_coarsening_say_more_than_one() -> None:
+    tight = fleet(0.5, 0.2, spread=0.01)
+    one, several = ([planted(12, 2, seed) for seed in seeds] for seeds in ((3,), (3, 4, 5, 6)))
+    away = [abs(fit_calibration(ways, tight).at(np.array(2.0))[1] - 1) for ways in (one, several)]
+    assert away[1] < away[0]
+
+
 def test_tiny_slide_keeps_the_fleet() -> None:
-    layout, experts, counts, truth = planted(6, 1)
-    fitted = fit_calibration(experts, counts, truth, layout, FLEET)
-    np.testing.assert_allclose(fitted.weights, FLEET.weights, atol=0.1)
-    empty = fit_calibration(experts, counts * 0, truth * 0, layout, FLEET)
+    tight = fleet(0.5, 0.2, spread=0.01)
+    fitted = fit_calibration([planted(6, 1)], tight)
+    np.testing.assert_allclose(fitted.weights, tight.weights, atol=0.1)
+    empty = fit_calibration([emptied(planted(6, 1))], FLEET)
     np.testing.assert_array_equal(empty.weights, FLEET.weights)
+    assert empty.source == fit_calibration([], FLEET).source == "fleet"
 
 
 def test_fit_never_scores_below_the_fleet() -> None:
     for seed in range(5):
-        layout, experts, counts, truth = planted(20, 3, seed)
-        fitted = fit_calibration(experts, counts, truth, layout, FLEET)
+        fitted = fit_calibration([planted(20, 3, seed)], FLEET)
         assert fitted.nats >= fitted.nats_fleet
 
 
 def test_useless_experts_end_even() -> None:
-    layout, experts, _, truth = planted(400, 40)
-    rng = np.random.default_rng(9)
-    truth = rng.permuted(truth, axis=0)
-    fitted = fit_calibration(experts, layout.membership @ truth, truth, layout, FLEET)
-    log_ratio = pool_ratios(experts, layout.membership @ truth, layout, fitted)
+    check = planted(400, 40)
+    truth = np.random.default_rng(9).permuted(check.truth, axis=0)
+    layout = check.layout
+    useless = Check(log_experts=check.log_experts, counts=layout.membership @ truth, truth=truth, layout=layout)
+    log_ratio = pool_ratios(check.log_experts, useless.counts, layout, fit_calibration([useless], FLEET))
     assert np.nanmean(gain_per_gene(log_ratio, truth, layout)) > -0.02
 
 
+def test_slide_moves_both_levels_alike() -> None:
+    apart = Fleet(weights=FLEET.weights, check_weights=FLEET.weights * 0.5, covariance=FLEET.covariance)
+    fitted = fit_calibration([planted(100, 20)], apart)
+    np.testing.assert_allclose(fitted.weights - apart.weights, fitted.check_weights - apart.check_weights)
+    np.testing.assert_allclose(fitted.at(np.array(0.0), check=True), fitted.check_weights[0])
+
+
+def test_fleet_learns_the_mean_and_where_studies_differ() -> None:
+    """Half the studies follow the first expert, half the second: both vary, the others do not."""
+    studies = {}
+    for i in range(6):
+        check = planted(80, 20, seed=i, right=i % 2)
+        studies[f"study{i}"] = [KnownSlide(own=check.likelihood(), above=[check.likelihood()])]
+    found = fit_fleet(studies, Fleet.untried())
+    mean = Calibration(weights=found.weights, check_weights=found.check_weights).at(np.array(20.0))
+    assert mean[:2].min() > 0.25
+    assert np.abs(mean[2:]).max() < 0.1
+    spread = np.sqrt(np.diag(found.covariance))
+    assert spread[:2].min() > 2 * spread[2:E].max()
+    follows = [np.argmax(fit_calibration([planted(30, 10, 50 + k, right=k)], found).at(np.array(10.0))) for k in (0, 1)]
+    assert follows == [0, 1]
+
+
+def test_studies_weigh_the_same_however_many_slides_they_have() -> None:
+    many = [planted(60, 20, seed=i, right=0) for i in range(5)]
+    one = planted(60, 20, seed=9, right=1)
+    known = [KnownSlide(own=c.likelihood(), above=[c.likelihood()]) for c in (*many, one)]
+    mean = fit_fleet({"many": known[:5], "one": known[5:]}, Fleet.untried()).calibration.at(np.array(20.0))
+    assert mean[0] == pytest.approx(mean[1], abs=0.15)
+
+
 def test_pooled_ratios_sum_to_one() -> None:
-    layout, experts, counts, _ = planted(30, 5)
-    pooled = pool_ratios(experts, counts, layout, FLEET)
-    np.testing.assert_allclose(layout.membership @ np.exp(pooled), 1.0)
+    check = planted(30, 5)
+    pooled = pool_ratios(check.log_experts, check.counts, check.layout, FLEET.calibration)
+    np.testing.assert_allclose(check.layout.membership @ np.exp(pooled), 1.0)
 
 
 def test_gain_is_the_divergence_from_even() -> None:
-    layout, experts, _, _ = planted(5, 1)
-    truth = np.exp(experts[1]) * 7
-    expected = (truth * (experts[1] + np.log(4))).sum(axis=0) / truth.sum(axis=0)
-    np.testing.assert_allclose(gain_per_gene(experts[1], truth, layout), expected)
-    assert np.isnan(gain_per_gene(experts[1], truth * 0, layout)).all()
+    check = planted(5, 1)
+    truth = np.exp(check.log_experts[1]) * 7
+    expected = (truth * (check.log_experts[1] + np.log(4))).sum(axis=0) / truth.sum(axis=0)
+    np.testing.assert_allclose(gain_per_gene(check.log_experts[1], truth, check.layout), expected)
+    assert np.isnan(gain_per_gene(check.log_experts[1], truth * 0, check.layout)).all()
 
 
-def test_round_trip_and_mean() -> None:
-    again = calibration_from_dict(FLEET.to_dict())
+def test_round_trips() -> None:
+    again = calibration_from_dict(FLEET.calibration.to_dict())
     np.testing.assert_allclose(again.weights, FLEET.weights)
-    doubled = Calibration(weights=FLEET.weights * 2)
-    np.testing.assert_allclose(mean_calibration([FLEET, doubled]).weights, FLEET.weights * 1.5)
+    known = Fleet.from_dict(FLEET.to_dict())
+    np.testing.assert_allclose(known.covariance, FLEET.covariance)
+    for damage in ({"experts": ["pcfm"]}, {"covariance": [[1.0]]}, {"weights": [[float("nan")] * E] * 2}):
+        with pytest.raises(ValueError, match=r"experts|finite"):
+            Fleet.from_dict({**FLEET.to_dict(), **damage})

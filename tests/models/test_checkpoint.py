@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from napari_srast.errors import ModelError
 from napari_srast.models import checkpoint as module
-from napari_srast.models.calibration import Calibration
+from napari_srast.models.calibration import Fleet
 from napari_srast.models.checkpoint import describe_checkpoint, load_checkpoint, save_checkpoint
 from napari_srast.models.pcfm.network import DiT, DiTConfig
 from napari_srast.models.sasa import SasaConfig
@@ -27,15 +27,17 @@ def saved(tmp_path: Path) -> Path:
     return path
 
 
-def _fleet() -> Calibration:
-    return Calibration(weights=np.array([[0.5, 0.1, 0.2, 0.0, 0.0], [0.1, 0.0, 0.0, 0.3, 0.0]]))
+def _fleet() -> Fleet:
+    weights = np.array([[0.5, 0.1, 0.2, 0.0, 0.0, 0.1], [0.1, 0.0, 0.0, 0.3, 0.0, 0.0]])
+    return Fleet(weights=weights, check_weights=weights / 2, covariance=0.3 * np.eye(12))
 
 
 def test_round_trip(saved: Path) -> None:
     loaded = load_checkpoint(saved)
     assert loaded.sasa.epochs == 7
     assert loaded.network.config.width == 8
-    np.testing.assert_allclose(loaded.calibration.weights, _fleet().weights)
+    np.testing.assert_allclose(loaded.fleet.weights, _fleet().weights)
+    np.testing.assert_allclose(loaded.fleet.covariance, _fleet().covariance)
     assert loaded.record["recipe"] == "x"
     assert describe_checkpoint(saved)["sha256"] == loaded.sha256
 
@@ -71,7 +73,7 @@ def test_other_format_version_is_refused(saved: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="not a napari-srast model"):
         load_checkpoint(other)
     header = describe_checkpoint(saved)
-    kept = {k: header[k] for k in ("format", "network", "sasa", "calibration", "record")}
+    kept = {k: header[k] for k in ("format", "network", "sasa", "fleet", "record")}
     save_file({"a": torch.zeros(1)}, other, metadata={"napari_srast": json.dumps(kept)})
     with pytest.raises(ModelError, match="does not fit"):
         load_checkpoint(other)

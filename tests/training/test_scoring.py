@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from napari_srast.evaluation.protocol import BASELINES
-from napari_srast.models.calibration import POOL, Calibration
+from napari_srast.models.calibration import POOL, Fleet
 from napari_srast.models.pcfm.network import DiT, DiTConfig
 from napari_srast.models.sasa import SasaConfig
 from napari_srast.models.uncertainty import TYPICAL
@@ -51,10 +51,10 @@ def rows(cases: list[Case], untrained: DiT) -> list[dict]:
     return score_folds([Fold(network=untrained, unseen=[case]) for case in cases])
 
 
-def trusting(expert: str) -> Calibration:
+def trusting(expert: str) -> Fleet:
     weights = np.zeros((2, len(POOL)))
     weights[0, POOL.index(expert)] = 1.0
-    return Calibration(weights=weights)
+    return Fleet(weights=weights, check_weights=weights, covariance=0.1 * np.eye(weights.size))
 
 
 def test_every_method_is_scored_on_the_same_truth(rows: list[dict], cases: list[Case]) -> None:
@@ -78,10 +78,9 @@ def test_an_untrained_network_is_its_prior(rows: list[dict]) -> None:
         assert network["within_spot_pcc"] == pytest.approx(prior["within_spot_pcc"], abs=1e-4)
 
 
-def test_the_fleet_is_that_of_the_other_folds(cases: list[Case], untrained: DiT, monkeypatch) -> None:
-    told = iter([[trusting("gp")], [trusting("bilinear")]])
-    monkeypatch.setattr("napari_srast.training.scoring.fold_calibration", lambda *_: next(told))
-    first, second = score_folds([Fold(network=untrained, unseen=[case]) for case in cases])
+def test_each_fold_is_scored_with_its_fleet(cases: list[Case], untrained: DiT) -> None:
+    folds = [Fold(network=untrained, unseen=[case]) for case in cases]
+    first, second = score_folds(folds, fleets=[trusting("bilinear"), trusting("gp")])
     for row, other in ((first, "bilinear"), (second, "gp")):
         fleet, same = row["methods"][FLEET], row["methods"][other]
         assert fleet["nats_per_count"] == pytest.approx(same["nats_per_count"], rel=0.1)
@@ -90,7 +89,7 @@ def test_the_fleet_is_that_of_the_other_folds(cases: list[Case], untrained: DiT,
 def test_a_slide_too_small_to_be_coarsened_keeps_the_fleet(cases: list[Case], untrained: DiT) -> None:
     fleet = trusting("gp")
     calibration, concentration = calibrate_case(replace(cases[0], checks=()), untrained, fleet)
-    assert calibration is fleet
+    np.testing.assert_array_equal(calibration.weights, fleet.weights)
     assert concentration == TYPICAL.finer()
     row = score_case(replace(cases[0], checks=()), untrained, fleet)
     assert row["methods"][DEFAULT]["nats_per_count"] == row["methods"][FLEET]["nats_per_count"]
@@ -101,6 +100,7 @@ def test_calibrated_intervals_cover_more_of_scattered_counts(rows: list[dict]) -
         plain, calibrated = (row["coverage"][kind]["all"][1] for kind in ("multinomial", "calibrated"))
         assert abs(calibrated - 0.8) < 0.1
         assert abs(calibrated - 0.8) <= abs(plain - 0.8) + 0.02
+        assert -3 < row["level_step"] < 3
         assert 0.7 < row["seam"]["draw"] / row["seam"]["truth"] < 1.4
 
 

@@ -1,11 +1,12 @@
 """Own-slide calibration: how far to trust each expert, decided on the user's own slide.
 
 The slide is coarsened once; its own spots then are known fine pixels. The experts (interpolations and the flow) predict
-them, and a geometric pool log r = sum_e w_e(n) log r_e + const is fitted by penalised maximum likelihood. The weights
-are linear in the count depth, the problem is convex, and the penalty draws towards the fleet's average, so a small or
-noisy slide keeps the average and no optimiser can collapse. Sums of weights below 1 soften the split towards even.
+them, and a geometric pool log r = sum_e w_e(n) log r_e + const is fitted by its posterior mode. The prior, the fleet's,
+is how weights were spread over studies that no network had seen; the likelihood is scaled to what the spots agree on.
+So a small or noisy slide keeps the fleet's average, the problem is concave, and no optimiser can collapse. Sums of
+weights below 1 soften the split towards even.
 
-Shape legend: N spots, Q pixels, F fields, E experts.
+Shape legend: N spots, Q pixels, F fields, E experts, J = 2 E weights.
 """
 
 from __future__ import annotations
@@ -14,15 +15,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize
 
 from napari_srast.geometry.layout import Layout
+from napari_srast.models.pooling import MOST_PAIRS, PoolLikelihood, count_depth, information_share, maximise
 
-__all__ = ["POOL", "Calibration", "fit_calibration", "gain_per_gene", "pool_ratios"]
+__all__ = [
+    "POOL",
+    "Calibration",
+    "Check",
+    "Fleet",
+    "KnownSlide",
+    "calibration_from_dict",
+    "fit_calibration",
+    "fit_fleet",
+    "gain_per_gene",
+    "pool_ratios",
+]
 
 POOL = ("pcfm", "gp_denoised", "gp", "pycnophylactic_denoised", "bilinear", "gp_totals")
 """The experts of the pool, in the order of the weights."""
-_DEEP = np.log1p(100.0)
+_STUDY_MASS = 100.0  # tempered counts that a study weighs in the fleet's means
+_LOOSE = 0.5  # precision around the start: only what no study tells stays there
+_ROUNDS = 3
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -33,24 +47,27 @@ class Calibration:
     ----------
     weights
         Shape (2, E): at no counts, and the change up to 100 counts; linear in log(1 + n) in between and beyond.
+    check_weights
+        The same for the slide coarsened once, where the experts are worth something else.
     experts
         Names, length E.
     source
         "slide" where it was fitted on the slide itself, "fleet" where it is the average.
     nats, nats_fleet
-        Nats per count in the check on the slide, with these weights and with the fleet's; NaN for "fleet".
+        Nats per (tempered) count in the check on the slide, with these weights and with the fleet's; NaN for "fleet".
     """
 
     weights: np.ndarray
+    check_weights: np.ndarray
     experts: tuple[str, ...] = POOL
     source: str = "fleet"
     nats: float = float("nan")
     nats_fleet: float = float("nan")
 
-    def at(self, n: np.ndarray) -> np.ndarray:
-        """Return the weights at counts n (...), shape (..., E), none below 0."""
-        depth = np.minimum(np.log1p(n) / _DEEP, 1.5)[..., None]
-        return np.maximum(self.weights[0] + depth * self.weights[1], 0.0)
+    def at(self, n: np.ndarray, *, check: bool = False) -> np.ndarray:
+        """Return the weights at counts n (...), shape (..., E); with ``check`` those for the slide coarsened once."""
+        weights = self.check_weights if check else self.weights
+        return np.asarray(weights[0] + count_depth(n)[..., None] * weights[1])
 
     def to_dict(self) -> dict[str, object]:
         """Return plain values for the provenance."""
@@ -64,7 +81,91 @@ class Calibration:
         }
 
 
-def pool_ratios(log_experts: np.ndarray, counts: np.ndarray, layout: Layout, calibration: Calibration) -> np.ndarray:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Check:
+    """One layout whose pixels are known, with what the experts say of it.
+
+    Parameters
+    ----------
+    log_experts
+        Shape (E, Q, F).
+    counts, truth
+        Counts of the spots (N, F) and of their pixels (Q, F).
+    layout
+        Gives each pixel's spot.
+    """
+
+    log_experts: np.ndarray
+    counts: np.ndarray
+    truth: np.ndarray
+    layout: Layout
+
+    def likelihood(self, most_pairs: int = MOST_PAIRS) -> PoolLikelihood:
+        """Return how well weights explain the pixels."""
+        return PoolLikelihood(self.log_experts, self.counts, self.truth, self.layout, most_pairs=most_pairs)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Fleet:
+    """How weights are spread over studies: the prior of a slide's calibration.
+
+    Parameters
+    ----------
+    weights, check_weights
+        Means at the slides' own level and for slides coarsened once, shape (2, E) each.
+    covariance
+        Of the deviation of a slide's weights from the mean, shape (J, J).
+    """
+
+    weights: np.ndarray
+    check_weights: np.ndarray
+    covariance: np.ndarray
+
+    @property
+    def calibration(self) -> Calibration:
+        """The average, for a slide that cannot be coarsened."""
+        return Calibration(weights=self.weights, check_weights=self.check_weights)
+
+    def to_dict(self) -> dict[str, object]:
+        """Return plain values for the checkpoint."""
+        return {
+            "experts": list(POOL),
+            "weights": self.weights.round(6).tolist(),
+            "check_weights": self.check_weights.round(6).tolist(),
+            "covariance": self.covariance.round(8).tolist(),
+        }
+
+    @classmethod
+    def untried(cls) -> Fleet:
+        """Return the prior of a network that was scored on nothing: mostly the flow, and loosely so."""
+        weights = np.zeros((2, len(POOL)))
+        weights[0, :2] = 0.6, 0.2
+        return cls(weights=weights, check_weights=weights, covariance=0.1 * np.eye(weights.size))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, object]) -> Fleet:
+        """Rebuild from :meth:`to_dict`.
+
+        Raises
+        ------
+        ValueError
+            The values are of other experts, or not finite.
+        """
+        weights, check_weights, covariance = (
+            np.array(values[name], dtype=float) for name in ("weights", "check_weights", "covariance")
+        )
+        n_experts = len(POOL)
+        shapes = (2, n_experts), (2, n_experts), (2 * n_experts, 2 * n_experts)
+        if tuple(values["experts"]) != POOL or (weights.shape, check_weights.shape, covariance.shape) != shapes:  # type: ignore[arg-type]
+            raise ValueError("other experts")
+        if not all(np.isfinite(array).all() for array in (weights, check_weights, covariance)):
+            raise ValueError("weights that are not finite")
+        return cls(weights=weights, check_weights=check_weights, covariance=covariance)
+
+
+def pool_ratios(
+    log_experts: np.ndarray, counts: np.ndarray, layout: Layout, calibration: Calibration, *, check: bool = False
+) -> np.ndarray:
     """Pool experts geometrically; returns log ratios, float64, shape (Q, F).
 
     Parameters
@@ -73,8 +174,10 @@ def pool_ratios(log_experts: np.ndarray, counts: np.ndarray, layout: Layout, cal
         Log ratios of the experts, shape (E, Q, F).
     counts
         Counts of the spots, shape (N, F): they set the depth.
+    check
+        Whether the layout is the slide coarsened once.
     """
-    weight = np.moveaxis(calibration.at(counts), -1, 0)[:, layout.parent]  # (E, Q, F)
+    weight = np.moveaxis(calibration.at(counts, check=check), -1, 0)[:, layout.parent]  # (E, Q, F)
     return _log_normalise(np.einsum("eqf,eqf->qf", weight, log_experts), layout)
 
 
@@ -95,80 +198,102 @@ def gain_per_gene(log_ratio: np.ndarray, truth: np.ndarray, layout: Layout) -> n
     return np.where(total > 0, gain / np.where(total > 0, total, 1), np.nan)
 
 
-def fit_calibration(
-    log_experts: np.ndarray,
-    counts: np.ndarray,
-    truth: np.ndarray,
-    layout: Layout,
-    prior: Calibration,
-    *,
-    strength: float = 200.0,
-) -> Calibration:
-    """Fit the pool's weights on a slide coarsened once.
+def fit_calibration(checks: Sequence[Check], fleet: Fleet) -> Calibration:
+    """Fit the pool's weights on a slide coarsened once, perhaps in several ways.
 
     Parameters
     ----------
-    log_experts
-        Log ratios of the experts on the coarsened layout, shape (E, Q, F).
-    counts, truth
-        Counts of the coarse spots (N, F) and of their pixels (Q, F).
-    prior
-        The fleet's weights.
-    strength
-        The penalty on a weight's squared distance from the fleet's, in effective counts.
+    checks
+        The coarsened slide, one for each way that it was coarsened.
+    fleet
+        The prior.
 
     Returns
     -------
     Calibration
-        The fleet's where the fit did not converge or did not gain.
+        The fleet's average where nothing can be told or the fit did not converge.
     """
-    log_even = np.log(layout.n_pixels_of_spot[layout.parent])[:, None]
-    spot_counts = counts[layout.parent]
-    # Counts of one pair are far from independent: deep pairs are tempered as in training.
-    y = truth / (1 + spot_counts / 10.0)
-    total = y.sum()
-    if total <= 0:
-        return prior
-    depth = np.minimum(np.log1p(spot_counts) / _DEEP, 1.5)
-    n_experts = len(log_experts)
-    mass = layout.membership @ y
-
-    def value_and_slope(flat: np.ndarray) -> tuple[float, np.ndarray]:
-        weights = flat.reshape(2, n_experts)
-        score = np.einsum("e,eqf->qf", weights[0], log_experts)
-        score += depth * np.einsum("e,eqf->qf", weights[1], log_experts)
-        log_ratio = _log_normalise(score, layout)
-        value = -(y * (log_ratio + log_even)).sum()
-        residual = np.exp(log_ratio) * mass[layout.parent] - y
-        slope = np.stack(
-            [np.einsum("qf,eqf->e", residual, log_experts), np.einsum("qf,eqf->e", residual * depth, log_experts)]
-        )
-        distance = weights - prior.weights
-        value += 0.5 * strength * (distance**2).sum()
-        return float(value), (slope + strength * distance).ravel()
-
-    bounds = [(0.0, 2.0)] * n_experts + [(-1.0, 1.0)] * n_experts
-    fit = minimize(
-        value_and_slope, prior.weights.ravel(), jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 60}
-    )
-    fitted = Calibration(weights=fit.x.reshape(2, n_experts), experts=prior.experts, source="slide")
-    gains = []
-    for candidate in (fitted, prior):
-        gain = pool_ratios(log_experts, counts, layout, candidate) + log_even
-        gains.append(float((y * gain).sum() / total))
-    if not np.isfinite(fit.fun) or gains[0] < gains[1]:
-        fitted = prior
+    likelihoods = [check.likelihood() for check in checks]
+    mass = sum(one.mass for one in likelihoods)
+    if mass <= 0:
+        return fleet.calibration
+    centre = fleet.check_weights.ravel()
+    share = information_share(likelihoods, centre, fleet.covariance)
+    weights, converged = maximise(likelihoods, [share] * len(likelihoods), centre, np.linalg.inv(fleet.covariance))
+    if not converged:
+        return fleet.calibration
+    deviation = (weights - centre).reshape(2, -1)
     return Calibration(
-        weights=fitted.weights, experts=prior.experts, source="slide", nats=max(gains), nats_fleet=gains[1]
+        weights=fleet.weights + deviation,
+        check_weights=fleet.check_weights + deviation,
+        source="slide",
+        nats=sum(one.value(weights) for one in likelihoods) / mass,
+        nats_fleet=sum(one.value(centre) for one in likelihoods) / mass,
     )
 
 
-def mean_calibration(calibrations: Sequence[Calibration]) -> Calibration:
-    """Average the weights of several slides: the fleet's."""
-    return Calibration(weights=np.mean([c.weights for c in calibrations], axis=0), experts=calibrations[0].experts)
+@dataclass(frozen=True, kw_only=True, eq=False)
+class KnownSlide:
+    """A slide whose fine truth is known: what explains its own pixels, and its spots when it is coarsened once more."""
+
+    own: PoolLikelihood
+    above: Sequence[PoolLikelihood]
+
+
+def fit_fleet(studies: Mapping[str, Sequence[KnownSlide]], start: Fleet) -> Fleet:
+    """Learn from studies that the networks had not seen how weights are spread (empirical Bayes).
+
+    Every study weighs the same. The means maximise the likelihood of all studies together; the covariance of the
+    slides' deviations comes of a few rounds of expectation maximisation with Laplace's approximation, and is drawn
+    towards its diagonal.
+
+    Parameters
+    ----------
+    studies
+        For each study its slides.
+    start
+        Where what nobody tells stays.
+    """
+    above = {name: [slide.above for slide in slides] for name, slides in studies.items()}
+    weights = _mean_weights(
+        {name: [[slide.own] for slide in slides] for name, slides in studies.items()}, start.weights
+    )
+    check_weights = _mean_weights(above, start.check_weights)
+    centre, covariance = check_weights.ravel(), start.covariance
+    for _ in range(_ROUNDS):
+        precision = np.linalg.inv(covariance)
+        spread, n_studies = np.zeros_like(covariance), 0
+        for slides in above.values():
+            told = [checks for checks in slides if sum(one.mass for one in checks) > 0]
+            n_studies += bool(told)
+            for checks in told:
+                share = information_share(checks, centre, covariance)
+                mode, _ = maximise(checks, [share] * len(checks), centre, precision)
+                curvature = precision + share * sum(one.derivatives(mode)[2] for one in checks)
+                deviation = mode - centre
+                spread += (np.outer(deviation, deviation) + np.linalg.inv(curvature)) / len(told)
+        if n_studies == 0:
+            break
+        covariance = spread / n_studies
+        covariance = 0.7 * covariance + 0.3 * np.diag(np.diag(covariance)) + 1e-4 * np.eye(len(covariance))
+    return Fleet(weights=weights, check_weights=check_weights, covariance=covariance)
+
+
+def _mean_weights(studies: Mapping[str, Sequence[Sequence[PoolLikelihood]]], start: np.ndarray) -> np.ndarray:
+    """Return the weights that serve all studies best, each slide of a study and each study weighing the same."""
+    likelihoods: list[PoolLikelihood] = []
+    scales: list[float] = []
+    for slides in studies.values():
+        for parts in slides:
+            mass = sum(one.mass for one in parts)
+            if mass > 0:
+                likelihoods += parts
+                scales += [_STUDY_MASS / len(slides) / mass] * len(parts)
+    weights, _ = maximise(likelihoods, scales, start.ravel(), _LOOSE * np.eye(start.size))
+    return weights.reshape(start.shape)
 
 
 def calibration_from_dict(values: Mapping[str, object]) -> Calibration:
-    """Rebuild a calibration from :meth:`Calibration.to_dict`."""
+    """Rebuild a result's calibration from :meth:`Calibration.to_dict`; the weights for its check are not kept."""
     weights = np.array([values["weights_shallow"], values["weights_slope"]], dtype=float)
-    return Calibration(weights=weights, experts=tuple(values["experts"]))  # type: ignore[arg-type]
+    return Calibration(weights=weights, check_weights=weights, experts=tuple(values["experts"]))  # type: ignore[arg-type]

@@ -18,15 +18,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from napari_srast.errors import ModelError
-from napari_srast.models.calibration import POOL, Calibration, calibration_from_dict
+from napari_srast.models.calibration import Fleet
 from napari_srast.models.pcfm.network import DiT, DiTConfig
 from napari_srast.models.sasa import SasaConfig
 
 __all__ = ["FORMAT", "SHIPPED", "Checkpoint", "describe_checkpoint", "load_checkpoint", "save_checkpoint"]
 
-FORMAT = 1
+FORMAT = 2
 SHIPPED: Mapping[str, str] = {
-    "default": "c167dfb7461aa770c177a78aca7f349d9d424807936756e76e5ea1dc27f3035c",
+    "default": "63856e98c1290e692bc1ccfd5738a059a2f51d0e0ff9f0e382895c2705fac791",
 }
 """Names of the shipped checkpoints and their sha256."""
 _FOLDER = Path(__file__).parent / "checkpoints"
@@ -46,8 +46,8 @@ class Checkpoint:
         The endpoint predictor, in evaluation mode.
     sasa
         Configuration of the graph VAE that it was trained behind.
-    calibration
-        The fleet's average weights of the expert pool.
+    fleet
+        The prior of a slide's calibration.
     record
         How it was trained: recipe, data with licences, seed, steps, loss.
     """
@@ -56,19 +56,17 @@ class Checkpoint:
     sha256: str
     network: DiT
     sasa: SasaConfig
-    calibration: Calibration
+    fleet: Fleet
     record: Mapping[str, Any]
 
 
-def save_checkpoint(
-    path: Path, network: DiT, sasa: SasaConfig, calibration: Calibration, record: Mapping[str, Any]
-) -> str:
+def save_checkpoint(path: Path, network: DiT, sasa: SasaConfig, fleet: Fleet, record: Mapping[str, Any]) -> str:
     """Write a checkpoint and return its sha256."""
     header = {
         "format": FORMAT,
         "network": asdict(network.config),
         "sasa": asdict(sasa),
-        "calibration": calibration.to_dict(),
+        "fleet": fleet.to_dict(),
         "record": dict(record),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -96,9 +94,7 @@ def load_checkpoint(model: str | Path = "default") -> Checkpoint:
         )
     header = _header(path)
     try:
-        calibration = calibration_from_dict(header["calibration"])
-        if calibration.experts != POOL:
-            raise ValueError("other experts")
+        fleet = Fleet.from_dict(header["fleet"])
         network = DiT(DiTConfig(**header["network"]))
         network.load_state_dict(load_file(path))
         if not all(bool(torch.isfinite(weight).all()) for weight in network.state_dict().values()):
@@ -108,7 +104,7 @@ def load_checkpoint(model: str | Path = "default") -> Checkpoint:
             sha256=sha256,
             network=network.eval().requires_grad_(False),
             sasa=SasaConfig(**header["sasa"]),
-            calibration=calibration,
+            fleet=fleet,
             record=header["record"],
         )
     except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import sparse
@@ -20,7 +20,7 @@ from napari_srast.geometry.lattice import Lattice, detect_lattice
 from napari_srast.geometry.layout import Layout
 from napari_srast.geometry.rebin import Coarsened, coarsen_slide
 from napari_srast.interpolation import Interpolator, Surroundings
-from napari_srast.models.calibration import POOL, Calibration, fit_calibration, pool_ratios
+from napari_srast.models.calibration import POOL, Calibration, Check, fit_calibration, pool_ratios
 from napari_srast.models.checkpoint import Checkpoint
 from napari_srast.models.features import FeaturePool, SpotFeatures
 from napari_srast.models.fields import FieldSummary
@@ -29,7 +29,16 @@ from napari_srast.models.pcfm.network import DiT
 from napari_srast.models.pcfm.sampler import Sampler
 from napari_srast.models.sasa import fit_sasa
 
-__all__ = ["FEWEST_COUNTS", "Experts", "GeneCheck", "SlideModel", "coarsened_variants", "fit_slide_model", "slide_key"]
+__all__ = [
+    "FEWEST_COUNTS",
+    "CoarseSlide",
+    "Experts",
+    "GeneCheck",
+    "SlideModel",
+    "coarsened_variants",
+    "fit_slide_model",
+    "slide_key",
+]
 
 _CALIBRATION_GENES = 160
 _FEWEST_COARSE_SPOTS = 6
@@ -123,8 +132,32 @@ class GeneCheck:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class CoarseSlide:
+    """A slide coarsened once in one way.
+
+    Parameters
+    ----------
+    experts
+        On the coarsened slide.
+    counts, truth
+        Counts of the coarse spots (N', G) and of their pixels, which are spots of the slide (Q', G).
+    """
+
+    experts: Experts
+    counts: sparse.csr_matrix
+    truth: sparse.csr_matrix
+
+    def ask(self, columns: np.ndarray, should_stop: Callable[[], bool] | None = None) -> Check:
+        """Return what the experts say of some genes, beside their truth."""
+        counts = self.counts[:, columns]
+        _, log_experts = self.experts.predict(counts, should_stop)
+        truth = self.truth[:, columns].toarray().astype(np.float64)
+        return Check(log_experts=log_experts, counts=counts.toarray(), truth=truth, layout=self.experts.layout)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class SlideModel:
-    """What is known of a slide: features, calibration, and the coarsened slide that the calibration was made on.
+    """What is known of a slide: features, calibration, and the coarsened slides that the calibration was made on.
 
     Parameters
     ----------
@@ -133,9 +166,7 @@ class SlideModel:
     calibration
         Weights of the experts.
     coarse
-        Experts on the coarsened slide; None where the slide is too small.
-    coarse_counts, coarse_truth
-        Counts of the coarse spots (N', G) and of their pixels (Q', G).
+        The slide coarsened once, in as many ways as it was looked at; none where the slide is too small.
     lattice
         The slide's lattice.
     """
@@ -143,21 +174,24 @@ class SlideModel:
     pool: FeaturePool
     calibration: Calibration
     lattice: Lattice
-    coarse: Experts | None = None
-    coarse_counts: sparse.csr_matrix | None = None
-    coarse_truth: sparse.csr_matrix | None = None
+    coarse: tuple[CoarseSlide, ...] = ()
+
+    @property
+    def n_coarse_pixels(self) -> int:
+        """Pixels of a coarsened slide."""
+        return self.coarse[0].experts.layout.n_pixels if self.coarse else 0
 
     def check(self, columns: np.ndarray, should_stop: Callable[[], bool] | None = None) -> GeneCheck:
-        """Score genes on the coarsened slide."""
-        if self.coarse is None or self.coarse_counts is None or self.coarse_truth is None:
+        """Score genes on the coarsened slides."""
+        if not self.coarse:
             return GeneCheck.unknown(len(columns))
-        counts, truth = self.coarse_counts[:, columns], self.coarse_truth[:, columns].toarray().astype(np.float64)
-        _, log_experts = self.coarse.predict(counts, should_stop)
-        layout = self.coarse.layout
-        pooled = pool_ratios(log_experts, counts.toarray(), layout, self.calibration)
-        skill, error = _skill(pooled, truth, layout)
-        skill[truth.sum(axis=0) < FEWEST_COUNTS] = np.nan
-        singles = np.stack([_skill(log_experts[e], truth, layout)[0] for e in range(1, len(POOL))])
+        checks = [coarse.ask(columns, should_stop) for coarse in self.coarse]
+        pooled = [
+            pool_ratios(check.log_experts, check.counts, check.layout, self.calibration, check=True) for check in checks
+        ]
+        skill, error = _skill(pooled, checks)
+        skill[sum(check.truth.sum(axis=0) for check in checks) < FEWEST_COUNTS * len(checks)] = np.nan
+        singles = np.stack([_skill([check.log_experts[e] for check in checks], checks)[0] for e in range(1, len(POOL))])
         best = np.argmax(np.nan_to_num(singles, nan=-np.inf), axis=0)
         names = np.array(POOL[1:], dtype=object)
         return GeneCheck(
@@ -165,15 +199,21 @@ class SlideModel:
         )
 
 
-def _skill(log_ratio: np.ndarray, truth: np.ndarray, layout: Layout) -> tuple[np.ndarray, np.ndarray]:
-    """Return nats per count over the even split, and its standard error over spots (ratio estimator), (F,) each."""
-    log_k = np.log(layout.n_pixels_of_spot[layout.parent])[:, None]
-    gain = layout.membership @ (truth * (log_ratio + log_k))
-    mass = layout.membership @ truth
+def _skill(log_ratios: Sequence[np.ndarray], checks: Sequence[Check]) -> tuple[np.ndarray, np.ndarray]:
+    """Return nats per count over the even split, and its standard error over spots (ratio estimator), (F,) each.
+
+    Several ways of coarsening show the same spots again: they make the figure steadier, the error is as of one.
+    """
+    gains, masses = [], []
+    for log_ratio, check in zip(log_ratios, checks, strict=True):
+        log_k = np.log(check.layout.n_pixels_of_spot[check.layout.parent])[:, None]
+        gains.append(check.layout.membership @ (check.truth * (log_ratio + log_k)))
+        masses.append(check.layout.membership @ check.truth)
+    gain, mass = np.concatenate(gains), np.concatenate(masses)
     total = mass.sum(axis=0)
     safe = np.where(total > 0, total, 1)
     skill = gain.sum(axis=0) / safe
-    error = np.sqrt(((gain - skill * mass) ** 2).sum(axis=0)) / safe
+    error = np.sqrt(len(checks) * ((gain - skill * mass) ** 2).sum(axis=0)) / safe
     return np.where(total > 0, skill, np.nan), np.where(total > 0, error, np.nan)
 
 
@@ -226,7 +266,7 @@ def fit_slide_model(
     lattice
         Their lattice.
     checkpoint
-        The flow, SASA's configuration, and the fleet's calibration.
+        The flow, SASA's configuration, and the fleet's prior.
     calibrate
         Whether to fit the weights on the slide; otherwise the fleet's are taken.
     """
@@ -238,28 +278,20 @@ def fit_slide_model(
     yield "align"
     pool = fit_sasa(counts, centers, lattice, config=checkpoint.sasa, seed=seed, device=device, should_stop=should_stop)
     yield "calibrate"
-    model = SlideModel(pool=pool, calibration=checkpoint.calibration, lattice=lattice)
-    coarsened = coarsen_slide(centers, counts, lattice, seed=seed)
-    if calibrate and coarsened is not None and len(np.unique(coarsened.layout.parent)) >= _FEWEST_COARSE_SPOTS:
-        layout, low, truth = coarsened.layout, coarsened.counts.tocsr(), coarsened.truth.tocsr()
+    model = SlideModel(pool=pool, calibration=checkpoint.fleet.calibration, lattice=lattice)
+    coarse = []
+    for coarsened in coarsened_variants(centers, counts, lattice, seed=seed) if calibrate else ():
+        layout, low = coarsened.layout, coarsened.counts.tocsr()
         coarse_lattice = detect_lattice(layout.spots)
         coarse_pool = fit_sasa(
             low, layout.spots, coarse_lattice, config=checkpoint.sasa, seed=seed, device=device, should_stop=should_stop
         )
         experts = Experts.on(layout, coarse_pool, checkpoint.network)
-        columns = _calibration_genes(low)
-        _, log_experts = experts.predict(low[:, columns], should_stop)
-        calibration = fit_calibration(
-            log_experts, low[:, columns].toarray(), truth[:, columns].toarray(), layout, checkpoint.calibration
-        )
-        model = SlideModel(
-            pool=pool,
-            calibration=calibration,
-            lattice=lattice,
-            coarse=experts,
-            coarse_counts=low,
-            coarse_truth=truth,
-        )
+        coarse.append(CoarseSlide(experts=experts, counts=low, truth=coarsened.truth.tocsr()))
+    if coarse:
+        columns = _calibration_genes(coarse[0].counts)
+        calibration = fit_calibration([slide.ask(columns, should_stop) for slide in coarse], checkpoint.fleet)
+        model = replace(model, calibration=calibration, coarse=tuple(coarse))
     with _lock:
         _cache[key] = model
         while len(_cache) > _KEPT:

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import sparse
-from torch import nn
 
 from napari_srast.models.calibration import POOL, Calibration, pool_ratios
 from napari_srast.models.checkpoint import Checkpoint, load_checkpoint
@@ -85,8 +84,8 @@ class _GeneSplitter(Splitter):
     def blocks(self, n_pixels: int) -> list[slice]:
         return blocks(len(self.methods), 4 * n_pixels)
 
-    def on_cpu(self) -> Splitter:
-        return replace(self, network=_on_cpu(self.network))
+    def on(self, device: str) -> Splitter:
+        return replace(self, network=_moved(self.network, device))
 
     def open(self, packed: Packed, should_stop: Callable[[], bool] | None) -> Callable[[slice], Block]:
         unit, layout, methods = packed.unit, packed.unit.layout, self.methods
@@ -125,8 +124,7 @@ def _by_gene(job: Job, checkpoint: Checkpoint, model: SlideModel) -> Method:
     """Every gene by the flow itself."""
     settings = job.settings
     checks = []
-    n_coarse = 0 if model.coarse is None else model.coarse.layout.n_pixels
-    for block in blocks(len(job.columns), 4 * n_coarse):
+    for block in blocks(len(job.columns), 4 * model.n_coarse_pixels):
         job.check_stop()
         checks.append(model.check(job.columns[block], job.should_stop))
     methods = np.concatenate([check.fall_back() for check in checks])
@@ -157,8 +155,8 @@ class _ProgramSplitter(Splitter):
     def blocks(self, n_pixels: int) -> list[slice]:
         return [slice(0, len(self.trust))]
 
-    def on_cpu(self) -> Splitter:
-        return replace(self, network=_on_cpu(self.network))
+    def on(self, device: str) -> Splitter:
+        return replace(self, network=_moved(self.network, device))
 
     def open(self, packed: Packed, should_stop: Callable[[], bool] | None) -> Callable[[slice], Block]:
         unit, layout, fields = packed.unit, packed.unit.layout, packed.fields
@@ -225,8 +223,7 @@ def _by_program(job: Job, checkpoint: Checkpoint, model: SlideModel) -> Method:
     )
 
 
-def _on_cpu(network: DiT) -> DiT:
-    """Return a copy on the CPU; other threads may still use the one on the device."""
-    moved: nn.Module = copy.deepcopy(network).to("cpu")
-    assert isinstance(moved, DiT)
+def _moved(network: DiT, device: str) -> DiT:
+    """Return a copy on a device; other threads may still use the one where it is."""
+    moved: DiT = copy.deepcopy(network).to(device)
     return moved

@@ -35,19 +35,20 @@ def program_trust(programs: Programs, model: SlideModel, job: Job) -> tuple[np.n
         Shape (G,) each; skill in nats per count, NaN where the slide is too small to tell.
     """
     n_genes = len(job.columns)
-    if model.coarse is None or model.coarse_counts is None or model.coarse_truth is None:
+    if not model.coarse:
         return np.ones(n_genes), np.full(n_genes, np.nan)
-    layout, counts = model.coarse.layout, model.coarse_counts
+    slide = model.coarse[0]
+    layout, counts = slide.experts.layout, slide.counts
     # The coarse spots' activities: the sums of those of their pixels are not at hand for spots left out of the coarse
     # slide, so they are fitted again with the slide's own loadings.
     panel = program_panel(counts)
     coarse = replace(programs, activity=fit_activities(counts[:, panel], programs.loading[:, panel]))
     fields = coarse.fields(counts)
-    _, log_experts = model.coarse.predict(sparse.csr_matrix(fields), job.should_stop)
+    _, log_experts = slide.experts.predict(sparse.csr_matrix(fields), job.should_stop)
     owners = np.flatnonzero(layout.n_pixels_of_spot)
     mixture = Mixture(
         layout=layout,
-        ratios=np.exp(pool_ratios(log_experts, fields, layout, model.calibration)),
+        ratios=np.exp(pool_ratios(log_experts, fields, layout, model.calibration, check=True)),
         activity=coarse.activity[owners],
         loading=np.ascontiguousarray(programs.loading.T[job.columns], dtype=np.float32),
         trust=np.ones(n_genes),
@@ -55,7 +56,7 @@ def program_trust(programs: Programs, model: SlideModel, job: Job) -> tuple[np.n
     held = counts[owners][:, job.columns].tocsr()
     held.data[:] = 1.0
     ratio = mixture.split(held)
-    truth = model.coarse_truth[:, job.columns].tocsc()
+    truth = slide.truth[:, job.columns].tocsc()
     n_pixels = layout.n_pixels_of_spot[layout.parent]
     trust, skill = np.empty(n_genes), np.empty(n_genes)
     by_gene = _at_entries_of(truth, ratio)

@@ -6,44 +6,35 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from napari_srast.models.calibration import Calibration
+from napari_srast.models.calibration import POOL, Fleet
+from napari_srast.training.score_report import study_table, summarise
 
 if TYPE_CHECKING:
     from napari_srast.training.recipe import Recipe
 
-__all__ = ["score_table", "write_card"]
-
-_COLUMNS = ("pcfm", "pooled", "gp_denoised", "gp", "pycnophylactic", "bilinear")
+__all__ = ["write_card"]
 
 
-def score_table(scores: Sequence[Mapping[str, Any]]) -> str:
-    """Return a Markdown table: per study the mean nats per count and within-spot PCC of every method."""
-    lines = ["| study | cases | " + " | ".join(_COLUMNS) + " |", "|---" * (len(_COLUMNS) + 2) + "|"]
-    studies = sorted({s["study"] for s in scores})
-    means = []
-    for study in studies:
-        rows = [s for s in scores if s["study"] == study]
-        means.append(
-            [[np.mean([r.get(f"{kind}_{m}", np.nan) for r in rows]) for m in _COLUMNS] for kind in ("nats", "pcc")]
-        )
-        cells = [f"{n:.4f} / {p:.3f}" for n, p in zip(*means[-1], strict=True)]
-        lines.append(f"| {study} | {len(rows)} | " + " | ".join(cells) + " |")
-    nats, pcc = np.mean(means, axis=0)
-    cells = [f"**{n:.4f} / {p:.3f}**" for n, p in zip(nats, pcc, strict=True)]
-    lines.append(f"| **mean of studies** | {len(scores)} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+def write_card(path: Path, recipe: Recipe, scores: Sequence[Mapping[str, Any]], fleet: Fleet, sha256: str) -> None:
+    """Write the model card of a checkpoint.
 
-
-def write_card(
-    path: Path, recipe: Recipe, scores: Sequence[Mapping[str, Any]], fleet: Calibration, sha256: str
-) -> None:
-    """Write the model card of a checkpoint."""
-    data = "\n".join(f"| {s.name} | {s.study} | {recipe.licences[s.name]} |" for s in recipe.sources)
-    table = score_table(scores) if scores else "None: the recipe has no folds."
+    Parameters
+    ----------
+    path
+        Where to.
+    recipe
+        Slides with licences, folds.
+    scores
+        Rows of :func:`napari_srast.training.scoring.score_folds`.
+    fleet, sha256
+        The calibration's prior, and the digest of the checkpoint.
+    """
+    real = [source for source in recipe.sources if source.path is not None]
+    data = "\n".join(f"| {s.name} | {s.study} | {recipe.licences[s.name]} |" for s in real)
+    made_up = len(recipe.sources) - len(real)
+    told = _scores(scores) if scores else "None: the recipe has no folds."
     weights = ", ".join(
-        f"{e} {a:.2f} {b:+.2f}" for e, a, b in zip(fleet.experts, fleet.weights[0], fleet.weights[1], strict=True)
+        f"{e} {a:.2f} {b:+.2f}" for e, a, b in zip(POOL, fleet.weights[0], fleet.weights[1], strict=True)
     )
     path.write_text(
         f"""# Model card: {recipe.name}
@@ -64,16 +55,18 @@ paper's weights, and the paper's figures are not claimed for it.
 |---|---|---|
 {data}
 
+And on {made_up} procedural tissues, made up by `training/tissues` from seeds; nothing is scored on these.
+
 Licences are those of the repositories that the files came from; mostly none was stated for the data themselves.
 
 ## Scores on studies never trained on
 
-{recipe.folds} folds of studies; each network is scored on the studies left out. Nats per count over the even split /
-within-spot PCC, mean over fields, then cases. `pcfm` is the network alone; `pooled` is the expert pool with the average
-weights of the other folds (on a user's slide the weights are fitted to it as well); the other columns are the
-interpolations that the network is told.
+{recipe.folds} folds of studies; each network is scored on pseudo-slides of the studies left out. Nats per count over
+the even split / within-spot PCC of single genes, mean over cases. `srast` is the default, calibrated on each
+pseudo-slide itself with the other folds as prior; `fleet weights` is the same without its own calibration, `network
+alone` the flow's mean, `gp+sasa` its prior. The best baseline of each case is chosen on the truth.
 
-{table}
+{told}
 
 The checkpoint that is shipped is trained on all studies, so no score of it on them is given. Fleet weights (at no
 counts, and the change up to 100 counts): {weights}.
@@ -82,7 +75,22 @@ counts, and the change up to 100 counts): {weights}.
 
 Spots in which neighbouring cells are of unlike types without any pattern between spots (mosaics) hold little that any
 method can recover: expect gains near zero there. Deep detail below about half a pitch is guessed from the statistics of
-other tissues. The uncertainty (mode `sample`) is that of the flow alone.
+other tissues. Standard deviations and intervals are those of a Dirichlet-multinomial whose concentration is fitted on
+the slide coarsened once: calibrated on average over a slide's genes, not for each gene.
 """,
         encoding="utf-8",
     )
+
+
+def _scores(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Tell the table of studies, and what it comes to."""
+    found = summarise(rows)
+    nats, pcc = found["nats_per_count"], found["within_spot_pcc"]
+    return f"""{study_table(rows)}
+
+The default gains {nats["ratio_to_best_of_each_case"]:.2f} times the nats of the best baseline of each case, and
+{nats["ratio_to_best_single"]:.2f} times those of the best single one ({nats["best_single_baseline"]}); of the
+within-spot PCC {pcc["ratio_to_best_of_each_case"]:.2f} and {pcc["ratio_to_best_single"]:.2f} times. Of
+{found["n_cases"]} cases {found["cases_below"]} are below their best baseline, {found["cases_behind"]} of them by more
+than two standard errors.
+Its 80 % intervals cover {found["coverage_80_calibrated_all"]:.0%} of the true counts."""

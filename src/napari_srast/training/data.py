@@ -31,7 +31,7 @@ from napari_srast.models.sasa import FeaturePool, SasaConfig, fit_sasa
 from napari_srast.models.slide_model import coarsened_variants
 from napari_srast.training.tissues import make_tissue
 
-__all__ = ["Case", "CaseSettings", "SourceSlide", "make_cases", "prepare_case", "read_source"]
+__all__ = ["Case", "CaseSettings", "SourceSlide", "make_cases", "prepare_case", "read_source", "with_pool"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,15 +81,20 @@ class CaseSettings:
         Number of gene groups, whose sums are deep fields like programs.
     thinning
         Shares of the counts that are kept, one drawn for each case.
+    capture_noise
+        Standard deviations, in logs, of the capture efficiency in procedural tissues; one is drawn for the spots of a
+        case, one for its pixels, one for each gene of a pixel. Array platforms are so uneven, imaging ones are not: it
+        teaches that deep counts need not be sure.
     """
 
     factors: tuple[float, ...] = (2.0, 2.0, 2.0, 3.0, 4.0)
     least_spots: int = 60
     most_observations: int = 20_000
-    cells_per_spot: tuple[float, float] = (6.0, 40.0)
+    cells_per_spot: tuple[float, float] = (6.0, 80.0)
     fields: int = 120
     groups: int = 12
     thinning: tuple[float, ...] = (1.0, 1.0, 0.5, 0.25)
+    capture_noise: tuple[float, ...] = (0.0, 0.15, 0.3, 0.5)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -188,7 +193,11 @@ def _rebinned(
         return None
     layout = Layout.of_raster(rebinned.centers, rebinned.raster)
     words = f"{lattice} pitch {pitch:.4g} factor {factor:g} depth {share:g}"
-    return prepare_case(source, layout, rebinned.counts, rebinned.truth, settings, sasa, rng, words)
+    low, truth = rebinned.counts, rebinned.truth
+    if source.path is None:
+        truth = _unevenly_captured(truth, layout, settings.capture_noise, rng)
+        low = sparse.csr_matrix(layout.membership @ truth, dtype=np.float32)
+    return prepare_case(source, layout, low, truth, settings, sasa, rng, words)
 
 
 def _coarsened(
@@ -207,6 +216,21 @@ def _coarsened(
     return prepare_case(
         source, coarse.layout, coarse.counts, coarse.truth, settings, sasa, rng, f"coarsened once, depth {share:g}"
     )
+
+
+def _unevenly_captured(
+    truth: sparse.csr_matrix, layout: Layout, noise: tuple[float, ...], rng: np.random.Generator
+) -> sparse.csr_matrix:
+    """Thin each spot, each pixel and each gene of a pixel by an efficiency of its own, log-normal and at most 1."""
+    of_spots, of_pixels, of_entries = rng.choice(noise, 3)
+    efficiency = of_spots * (rng.normal(size=layout.n_spots)[layout.parent] - 1.5)
+    efficiency += of_pixels * (rng.normal(size=layout.n_pixels) - 1.5)
+    log_share = np.repeat(efficiency, np.diff(truth.indptr)) + of_entries * (rng.normal(size=truth.nnz) - 1.5)
+    truth = truth.copy()
+    kept = rng.binomial(np.rint(truth.data).astype(np.int64), np.exp(np.minimum(log_share, 0.0)))
+    truth.data = kept.astype(np.float32)
+    truth.eliminate_zeros()
+    return truth
 
 
 def _thinned(counts: sparse.csr_matrix, share: float, rng: np.random.Generator) -> sparse.csr_matrix:
@@ -247,9 +271,6 @@ def prepare_case(
     )
     words = f"{description}, {layout.n_spots} spots, {layout.n_pixels} pixels, {chooser.shape[1]} fields"
     case = _case(source, layout, counts, truth, chooser, n_fields, pool, words)
-    edges = _touching(layout)
-    latent = pool.latent / np.maximum(np.linalg.norm(pool.latent, axis=1, keepdims=True), 1e-6)
-    similarity = np.einsum("ed,ed->e", latent[layout.parent[edges[0]]], latent[layout.parent[edges[1]]])
     seed = int(rng.integers(2**31))
     checks = []
     variants = coarsened_variants(layout.spots, counts, lattice, seed=seed)
@@ -260,12 +281,14 @@ def prepare_case(
         checks.append(
             _case(source, check.layout, check.counts, check.truth, chooser, n_fields, check_pool, "coarsened once more")
         )
-    return replace(
-        case,
-        checks=tuple(checks),
-        edges=torch.from_numpy(edges),
-        edge_similarity=torch.from_numpy(similarity.astype(np.float32)),
-    )
+    return replace(case, checks=tuple(checks))
+
+
+def with_pool(case: Case, pool: FeaturePool) -> Case:
+    """Return a case as it is seen through another feature pool; its checks keep theirs."""
+    layout, counts = case.layout, sparse.csr_matrix(case.condition.counts.numpy())
+    condition = condition_fields(layout, pool, Geometry.of_layout(layout, pool), Interpolator(layout), counts)
+    return replace(case, pool=pool, condition=condition, edge_similarity=_similarity(case.edges, layout, pool))
 
 
 def _case(
@@ -281,6 +304,8 @@ def _case(
     """Prepare the condition of fields that are given as columns (G, F) of sums over genes."""
     fields, fine = sparse.csr_matrix(counts @ chooser), sparse.csr_matrix(truth @ chooser)
     condition = condition_fields(layout, pool, Geometry.of_layout(layout, pool), Interpolator(layout), fields)
+    touching = layout.touching
+    edges = torch.from_numpy(touching[:, layout.parent[touching[0]] != layout.parent[touching[1]]])
     return Case(
         name=source.name,
         study=source.study,
@@ -291,7 +316,16 @@ def _case(
         n_genes=n_genes,
         low_rank=Denoiser(counts, layout.spots, layout.pitch).fields() @ chooser,
         description=description,
+        edges=edges,
+        edge_similarity=_similarity(edges, layout, pool),
     )
+
+
+def _similarity(edges: Tensor, layout: Layout, pool: FeaturePool) -> Tensor:
+    """Return the cosine of the latents on the two sides of each edge, shape (E,)."""
+    latent = pool.latent / np.maximum(np.linalg.norm(pool.latent, axis=1, keepdims=True), 1e-6)
+    first, second = latent[layout.parent[edges.numpy()]]
+    return torch.from_numpy(np.einsum("ed,ed->e", first, second).astype(np.float32))
 
 
 def _gene_groups(
@@ -306,16 +340,6 @@ def _gene_groups(
     columns = np.concatenate([nearest, np.full(len(usable), n_groups)])
     rows = np.concatenate([np.arange(len(usable))] * 2)
     return sparse.csr_matrix((np.ones(len(rows), dtype=np.float32), (rows, columns)), shape=(len(usable), n_groups + 1))
-
-
-def _touching(layout: Layout) -> np.ndarray:
-    """Return pairs of neighbouring pixels whose parents differ, shape (2, E)."""
-    if layout.n_pixels < 2:
-        return np.zeros((2, 0), dtype=np.int64)
-    tree = cKDTree(layout.pixels)
-    side = float(np.median(tree.query(layout.pixels, k=2)[0][:, 1]))
-    pairs = tree.query_pairs(1.2 * side, output_type="ndarray").T
-    return pairs[:, layout.parent[pairs[0]] != layout.parent[pairs[1]]]
 
 
 def _area_per_point(points: np.ndarray) -> float:

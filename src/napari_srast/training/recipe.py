@@ -24,7 +24,7 @@ from napari_srast.errors import InputError, SettingsError
 from napari_srast.training.kept import load_or_make
 
 if TYPE_CHECKING:
-    from napari_srast.training.scoring import Fold
+    from napari_srast.training.fleet import Fold
 
 __all__ = ["Recipe", "read_recipe", "train_folds", "train_from_recipe"]
 
@@ -158,13 +158,14 @@ def train_from_recipe(path: str | Path, *, progress: Report | None = None) -> Pa
     Path
         The checkpoint; scores lie in the work folder, the model card beside the checkpoint.
     """
-    from napari_srast.models.calibration import Calibration, mean_calibration
     from napari_srast.models.checkpoint import save_checkpoint
     from napari_srast.models.devices import one_thread
     from napari_srast.models.pcfm.network import DiTConfig
     from napari_srast.models.sasa import SasaConfig
     from napari_srast.training.card import write_card
-    from napari_srast.training.trainer import TrainerConfig, fold_calibration, score_cases, train_flow
+    from napari_srast.training.fleet import fit_fold_fleets
+    from napari_srast.training.scoring import score_folds
+    from napari_srast.training.trainer import TrainerConfig, train_flow
 
     recipe = read_recipe(path)
     try:
@@ -183,26 +184,9 @@ def train_from_recipe(path: str | Path, *, progress: Report | None = None) -> Pa
             state_file=recipe.work / "all.state",
             progress=_step_report(report, "all slides"),
         )
-        unseen, networks, fitted = [], [], []
-        for fold, held in enumerate(_folds(recipe, cases)):
-            part, _ = train_flow(
-                [c for c in cases if c.study not in held],
-                trainer,
-                network,
-                state_file=recipe.work / f"fold{fold}.state",
-                progress=_step_report(report, f"fold {fold}"),
-            )
-            unseen.append([c for c in cases if c.study in held])
-            networks.append(part)
-            fitted.append(fold_calibration(part, unseen[-1]))
-            report("calibrate", fold + 1, recipe.folds, f"fold {fold}")
-        scores: list[dict[str, Any]] = []
-        for fold, part in enumerate(networks):
-            others = [c for i, of_fold in enumerate(fitted) if i != fold for c in of_fold]
-            scores += score_cases(part, unseen[fold], mean_calibration(others) if others else None)
-            report("score", fold + 1, recipe.folds, f"fold {fold}")
-    everyone = [c for of_fold in fitted for c in of_fold]
-    fleet = mean_calibration(everyone) if everyone else Calibration(weights=_UNTRIED)
+        folds = train_folds(recipe, progress)
+        fleets, fleet = fit_fold_fleets(folds)
+        scores = score_folds(folds, lambda done, total, name: report("score", done, total, name), fleets=fleets)
     (recipe.work / "scores.json").write_text(json.dumps(scores, indent=1))
     record = {
         "recipe": recipe.text,
@@ -234,7 +218,7 @@ def train_folds(recipe: Recipe, progress: Report | None = None) -> list[Fold]:
     from napari_srast.models.devices import one_thread
     from napari_srast.models.pcfm.network import DiTConfig
     from napari_srast.models.sasa import SasaConfig
-    from napari_srast.training.scoring import Fold
+    from napari_srast.training.fleet import Fold
     from napari_srast.training.trainer import TrainerConfig, train_flow
 
     report = progress or (lambda *_: None)
@@ -253,10 +237,6 @@ def train_folds(recipe: Recipe, progress: Report | None = None) -> list[Fold]:
             )
             folds.append(Fold(network=network, unseen=[c for c in cases if c.study in held]))
     return folds
-
-
-# Weights where no fold was scored.
-_UNTRIED = np.array([[0.5, 0.25, 0.0, 0.0, 0.0, 0.0], [0.25, 0.0, 0.0, 0.0, 0.0, 0.0]])
 
 
 def _step_report(report: Report, stage: str) -> Callable[[int, int, float], None]:

@@ -40,7 +40,7 @@ def summarise(rows: Sequence[Row]) -> dict[str, Any]:
         "nats_per_count" and "within_spot_pcc": of the default, of the best baseline of each case (chosen on the truth)
         and of the single baseline that is best on average, with the default's ratio to each; "cases_below": how many
         have a negative margin, and "cases_behind": one negative beyond two standard errors; "fraction_better";
-        "coverage_80_*"; "spread_skill"; "seam_ratio_to_truth_*" of the mean map and of a draw.
+        "coverage_80_*"; "level_step_median"; "spread_skill"; "seam_ratio_to_truth_*" of the mean map and of a draw.
     """
     figures: dict[str, Any] = {"n_cases": len(rows), "n_studies": len({row["study"] for row in rows})}
     for kind, chosen in (("nats_per_count", "best_baseline"), ("within_spot_pcc", "best_baseline_pcc")):
@@ -63,6 +63,7 @@ def summarise(rows: Sequence[Row]) -> dict[str, Any]:
         for depth in ("all", "deep"):
             covered = [row["coverage"][kind][depth][at] for row in rows]
             figures[f"coverage_80_{kind}_{depth}"] = mean_of_studies(rows, covered)
+    figures["level_step_median"] = float(np.median([row["level_step"] for row in rows]))
     figures["spread_skill"] = mean_of_studies(rows, [row["spread_skill"] for row in rows])
     for kind in ("mean", "draw"):
         ratios = [_number(row["seam"][kind]) / _number(row["seam"]["truth"]) for row in rows]

@@ -17,7 +17,6 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +27,11 @@ from napari_srast.errors import OutputError, SrastError
 from napari_srast.evaluation.metrics import Scores, fraction_better, gain_over, score_ratios
 from napari_srast.evaluation.protocol import BASELINES, DENOISED, plain_values
 from napari_srast.interpolation import Interpolator
-from napari_srast.models.calibration import POOL, Calibration, fit_calibration, mean_calibration, pool_ratios
+from napari_srast.models.calibration import POOL, Calibration, Check, Fleet, fit_calibration, pool_ratios
 from napari_srast.models.pcfm.network import DiT
-from napari_srast.models.uncertainty import Concentration, fit_concentration
+from napari_srast.models.uncertainty import LEVEL_STEP, Concentration, fit_concentration
 from napari_srast.training.data import Case
+from napari_srast.training.fleet import Fold, check_of, fit_fold_fleets
 from napari_srast.training.score_report import (
     DEFAULT,
     case_table,
@@ -40,23 +40,21 @@ from napari_srast.training.score_report import (
     summarise,
     write_score_plots,
 )
-from napari_srast.training.trainer import case_experts, fold_calibration
 
-__all__ = ["FLEET", "NETWORK", "SASA_GP", "Fold", "calibrate_case", "score_case", "score_folds", "write_scores"]
+__all__ = ["FLEET", "NETWORK", "SASA_GP", "calibrate_case", "score_case", "score_folds", "write_scores"]
 
 NETWORK, FLEET, SASA_GP = "network alone", "fleet weights", "gp+sasa"
 """Parts of the default: the flow's mean; the pool with the other folds' weights; the flow's prior."""
+_TEN = np.array([10.0])  # counts at which concentrations are compared
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Fold:
-    """A network and the cases of studies that it has not seen."""
-
-    network: DiT
-    unseen: Sequence[Case]
-
-
-def score_folds(folds: Sequence[Fold], progress: Callable[[int, int, str], None] | None = None) -> list[dict[str, Any]]:
+def score_folds(
+    folds: Sequence[Fold],
+    progress: Callable[[int, int, str], None] | None = None,
+    *,
+    baselines: Sequence[str] = BASELINES,
+    fleets: Sequence[Fleet] | None = None,
+) -> list[dict[str, Any]]:
     """Score every unseen case of every fold, with the other folds' calibrations as prior.
 
     Parameters
@@ -65,26 +63,28 @@ def score_folds(folds: Sequence[Fold], progress: Callable[[int, int, str], None]
         Networks with their unseen cases.
     progress
         Called with done, total and the name of the case.
+    baselines
+        Which to score.
+    fleets
+        For each fold the prior, from the studies of the others; fitted if not given.
 
     Returns
     -------
     list of dict
         One row for each case, of plain values: see :func:`score_case`.
     """
-    fitted = [fold_calibration(fold.network, fold.unseen) for fold in folds]
+    fleets = fit_fold_fleets(folds)[0] if fleets is None else fleets
     total = sum(len(fold.unseen) for fold in folds)
     rows: list[dict[str, Any]] = []
-    for i, fold in enumerate(folds):
-        others = [one for j, of_fold in enumerate(fitted) if j != i for one in of_fold]
-        fleet = mean_calibration(others or fitted[i])  # a single fold has nobody else's
+    for fold, fleet in zip(folds, fleets, strict=True):
         for case in fold.unseen:
-            rows.append(score_case(case, fold.network, fleet))
+            rows.append(score_case(case, fold.network, fleet, baselines))
             if progress is not None:
                 progress(len(rows), total, case.name)
     return rows
 
 
-def score_case(case: Case, network: DiT, fleet: Calibration) -> dict[str, Any]:
+def score_case(case: Case, network: DiT, fleet: Fleet, baselines: Sequence[str] = BASELINES) -> dict[str, Any]:
     """Score the default method, its parts and every baseline on one case.
 
     Parameters
@@ -93,6 +93,8 @@ def score_case(case: Case, network: DiT, fleet: Calibration) -> dict[str, Any]:
         Of a study that neither the network nor the fleet has seen.
     network, fleet
         The flow, and the prior of the calibration.
+    baselines
+        Which to score.
 
     Returns
     -------
@@ -100,28 +102,31 @@ def score_case(case: Case, network: DiT, fleet: Calibration) -> dict[str, Any]:
         "name", "study", "case" and sizes; "methods": for each its figures (:meth:`Scores.summary`); "best_baseline" and
         "best_baseline_pcc", chosen on the truth; "margin" of the default over the former in nats per count, with
         bootstrap errors over spots and genes; "fraction_better" of the genes; "coverage" of the multinomial and
-        the calibrated predictive; "seam": that of the truth, the mean and a draw; "concentration".
+        the calibrated predictive; "seam": that of the truth, the mean and a draw; "concentration", and "level_step":
+        what :data:`napari_srast.models.uncertainty.LEVEL_STEP` would have had to be for this case.
     """
     layout = case.layout
-    logs, counts, dense = _gene_experts(network, case)
+    known = _of_genes(network, case)
+    logs, counts, dense = known.log_experts, known.counts, known.truth
     truth = sparse.csr_matrix(dense)
     own, concentration = calibrate_case(case, network, fleet)
     ratios = {
         DEFAULT: np.exp(pool_ratios(logs, counts, layout, own)),
-        FLEET: np.exp(pool_ratios(logs, counts, layout, fleet)),
+        FLEET: np.exp(pool_ratios(logs, counts, layout, fleet.calibration)),
         NETWORK: layout.normalise(np.exp(logs[POOL.index("pcfm")])),
         SASA_GP: layout.normalise(np.exp(logs[POOL.index("gp_denoised")])),
     }
     scores = {method: score_ratios(truth, values, layout) for method, values in ratios.items()}
     calibrated = score_ratios(truth, ratios[DEFAULT], layout, concentration=concentration.at)
+    of_truth = fit_concentration([(np.log(np.maximum(ratios[DEFAULT], 1e-12)), dense, layout)])
     drawn = concentration.draw(ratios[DEFAULT], layout.membership @ dense, layout, seed=0)
     seam_drawn = score_ratios(truth, layout.normalise(drawn), layout).seam_ratio
     interpolator, low_rank = Interpolator(layout), np.asarray(case.low_rank)[:, : case.n_genes]
-    for method in BASELINES:
+    for method in baselines:
         fields = low_rank if method.endswith(DENOISED) else counts
         scores[method] = score_ratios(truth, interpolator.ratios(method.removesuffix(DENOISED), fields), layout)
 
-    best = max(BASELINES, key=lambda method: scores[method].nats_per_count)
+    best = max(baselines, key=lambda method: scores[method].nats_per_count)
     margin, by_spots = gain_over(scores[DEFAULT], scores[best])
     return plain_values(
         {
@@ -133,7 +138,7 @@ def score_case(case: Case, network: DiT, fleet: Calibration) -> dict[str, Any]:
             "n_genes": case.n_genes,
             "methods": {method: one.summary() for method, one in scores.items()},
             "best_baseline": best,
-            "best_baseline_pcc": max(BASELINES, key=lambda method: scores[method].within_spot_pcc),
+            "best_baseline_pcc": max(baselines, key=lambda method: scores[method].within_spot_pcc),
             "margin": margin,
             "margin_se_spots": by_spots,
             "margin_se_genes": gain_over(scores[DEFAULT], scores[best], over="genes")[1],
@@ -147,11 +152,12 @@ def score_case(case: Case, network: DiT, fleet: Calibration) -> dict[str, Any]:
             },
             "calibration": own.to_dict(),
             "concentration": concentration.to_dict(),
+            "level_step": LEVEL_STEP + float(np.log(of_truth.at(_TEN) / concentration.at(_TEN))[0]),
         }
     )
 
 
-def calibrate_case(case: Case, network: DiT, fleet: Calibration) -> tuple[Calibration, Concentration]:
+def calibrate_case(case: Case, network: DiT, fleet: Fleet) -> tuple[Calibration, Concentration]:
     """Do what is done to a user's slide: learn of the slide coarsened once whom to trust, and how counts scatter.
 
     Returns
@@ -160,20 +166,24 @@ def calibrate_case(case: Case, network: DiT, fleet: Calibration) -> tuple[Calibr
         Both for the case itself; those of the fleet and of a middling slide where it is too small to be coarsened.
     """
     if not case.checks:
-        return fleet, fit_concentration([]).finer()
-    checks = [_gene_experts(network, check) for check in case.checks]
-    own = fit_calibration(*checks[0], case.checks[0].layout, fleet)
+        return fleet.calibration, fit_concentration([]).finer()
+    checks = [_of_genes(network, check) for check in case.checks]
+    own = fit_calibration(checks, fleet)
     pooled = [
-        (pool_ratios(logs, counts, check.layout, own), truth, check.layout)
-        for check, (logs, counts, truth) in zip(case.checks, checks, strict=True)
+        (pool_ratios(one.log_experts, one.counts, one.layout, own, check=True), one.truth, one.layout) for one in checks
     ]
     return own, fit_concentration(pooled).finer()
 
 
-def _gene_experts(network: DiT, case: Case) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the pool's log ratios (E, Q, G), counts (N, G) and truth (Q, G) of a case's genes, its sums left out."""
-    logs, counts, truth = case_experts(network, case)
-    return logs[..., : case.n_genes], counts[:, : case.n_genes], truth[:, : case.n_genes]
+def _of_genes(network: DiT, case: Case) -> Check:
+    """Return what all experts say of a case's genes, its sums left out."""
+    known, genes = check_of(network, case), slice(case.n_genes)
+    return Check(
+        log_experts=known.log_experts[..., genes],
+        counts=known.counts[:, genes],
+        truth=known.truth[:, genes],
+        layout=known.layout,
+    )
 
 
 def _coverages(scores: Scores) -> dict[str, list[float]]:

@@ -16,15 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_srast.models.calibration import POOL, Calibration, fit_calibration, gain_per_gene, pool_ratios
-from napari_srast.models.pcfm.condition import EXPERTS, PairBatch
+from napari_srast.models.pcfm.condition import PairBatch
 from napari_srast.models.pcfm.loss import boundary_loss, endpoint_loss, pair_weight
 from napari_srast.models.pcfm.network import DiT, DiTConfig
 from napari_srast.models.pcfm.path import dirichlet_noise, interpolate
-from napari_srast.models.pcfm.sampler import Sampler
 from napari_srast.training.data import Case, studies
 
-__all__ = ["TrainerConfig", "case_experts", "fold_calibration", "score_cases", "train_flow"]
+__all__ = ["TrainerConfig", "train_flow"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -257,55 +255,3 @@ def _resume(
     generator.set_state(state["generator"].cpu())
     rng.bit_generator.state = state["rng"]
     return list(state["losses"])
-
-
-def case_experts(network: DiT, case: Case) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the pool's log ratios (E, Q, F), the fields' counts (N, F) and their truth (Q, F) of a case."""
-    flow = Sampler().mean(network, case.condition)
-    log_k = np.log(case.layout.n_pixels_of_spot[case.layout.parent])[:, None]
-    told = {name: case.condition.experts[i].numpy() - log_k for i, name in enumerate(EXPERTS)}
-    logs = np.stack([flow if name == "pcfm" else told[name] for name in POOL]).astype(np.float64)
-    return logs, case.condition.counts.numpy().astype(np.float64), case.truth.numpy().astype(np.float64)
-
-
-def fold_calibration(network: DiT, cases: Sequence[Case]) -> list[Calibration]:
-    """Fit the pool to the truth of unseen cases, gently: their mean is the fleet's calibration."""
-    start = Calibration(weights=np.array([[0.6, 0.2, 0.0, 0.0, 0.0, 0.0], [0.2, 0.0, 0.0, 0.0, 0.0, 0.0]]))
-    fitted = []
-    for case in cases:
-        logs, counts, truth = case_experts(network, case)
-        fitted.append(fit_calibration(logs, counts, truth, case.layout, start))
-    return fitted
-
-
-def score_cases(network: DiT, cases: Sequence[Case], fleet: Calibration | None = None) -> list[dict[str, object]]:
-    """Score the mean on cases: nats per count and within-spot correlation, beside the interpolations that it is told.
-
-    Never call it with cases that were trained on, unless to see how far training over-fitted. ``pooled`` is the pool
-    with the given fleet's weights, which must come of other studies.
-    """
-    rows: list[dict[str, object]] = []
-    prepared = [case_experts(network, case) for case in cases]
-    for i, (case, (logs, counts, truth)) in enumerate(zip(cases, prepared, strict=True)):
-        log_ratio = {name: _normalised(logs[e], case) for e, name in enumerate(POOL)}
-        if fleet is not None:
-            log_ratio["pooled"] = pool_ratios(logs, counts, case.layout, fleet)
-        row: dict[str, object] = {"name": case.name, "study": case.study, "case": case.description, "index": i}
-        for name, values in log_ratio.items():
-            row[f"nats_{name}"] = float(np.nanmean(gain_per_gene(values, truth, case.layout)))
-            row[f"pcc_{name}"] = _within(values, truth, counts, case)
-        rows.append(row)
-    return rows
-
-
-def _normalised(log_ratio: np.ndarray, case: Case) -> np.ndarray:
-    return np.asarray(np.log(np.maximum(case.layout.normalise(np.exp(log_ratio)), 1e-12)))
-
-
-def _within(log_ratio: np.ndarray, truth: np.ndarray, counts: np.ndarray, case: Case) -> float:
-    parent = case.layout.parent
-    even = counts[parent] / case.layout.n_pixels_of_spot[parent][:, None]
-    a, b = np.exp(log_ratio) * counts[parent] - even, truth - even
-    scale = np.sqrt((a**2).sum(axis=0) * (b**2).sum(axis=0))
-    good = scale > 0
-    return float(np.mean(np.where(good, (a * b).sum(axis=0) / np.where(good, scale, 1), 0.0)))

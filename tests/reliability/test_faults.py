@@ -1,0 +1,166 @@
+"""Faults of the system while a result is written: one clear message, nothing lost, nothing half-done left."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs the limits and users of POSIX")
+
+# What every child begins with: a slide in memory and its result, 40,000 pixels, about 1 MB in each format.
+_PREPARE = """
+import os, resource, signal, sys, warnings
+warnings.simplefilter("ignore")
+from pathlib import Path
+import numpy as np
+from scipy import sparse
+from napari_srast.errors import SrastError
+from napari_srast.io.results import write_result, to_anndata
+from napari_srast.io.slides import read_slide
+from napari_srast.pipeline import upsample
+from napari_srast.slide import Slide
+import anndata, geopandas, h5py, spatialdata, zarr
+
+side = 25
+centers = np.column_stack([np.arange(side**2) % side, np.arange(side**2) // side]) * 100.0
+counts = sparse.csr_matrix(np.random.default_rng(0).poisson(50, (side**2, 20)).astype(np.float32))
+names = np.array([f"G{i}" for i in range(20)], dtype=object)
+slide = Slide(counts=counts, genes=names, spot_ids=np.arange(side**2).astype(str).astype(object), centers=centers)
+result = upsample(slide, method="gp", factor=8)
+folder = Path(sys.argv[1])
+
+def attempt(name, **options):
+    try:
+        write_result(result, folder / name, **options)
+        print("written", flush=True)
+    except SrastError as error:
+        print(error, flush=True)
+"""
+
+
+def child(code: str, folder: Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", _PREPARE + code, str(folder)], capture_output=True, text=True, check=False, **options
+    )
+
+
+@pytest.fixture(scope="module")
+def full_disk(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """Write every format where no file may grow beyond 200 kB, as on a disk that fills up in the middle."""
+    folder = tmp_path_factory.mktemp("full")
+    code = """
+import dataclasses
+from napari_srast.io.store import write_store
+from spatialdata.models import ShapesModel
+store = spatialdata.SpatialData(shapes={"spots": ShapesModel.parse(centers, geometry=0, radius=50.0)})
+write_store(store, folder / "slide.zarr")
+before = {p: p.read_bytes() for p in (folder / "slide.zarr").rglob("*") if p.is_file()}
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+for name in ("o.zarr", "o.h5ad", "o.csv", "o.csv.gz"):
+    attempt(name)
+attempt("slide.zarr", into_slide=True)
+assert before == {p: p.read_bytes() for p in (folder / "slide.zarr").rglob("*") if p.is_file()}
+"""
+    return folder, child(code, folder)
+
+
+def test_disk_that_fills_up_in_the_middle_is_one_sentence_for_every_format(
+    full_disk: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    folder, done = full_disk
+    assert done.returncode == 0, done.stderr  # HDF5 would end here with a segmentation fault
+    sentences = done.stdout.splitlines()
+    assert len(sentences) == 5
+    for sentence in sentences:
+        assert "cannot be written" in sentence
+        assert "nothing was left behind" in sentence
+    assert os.listdir(folder) == ["slide.zarr"]
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can become another user")
+def test_user_without_rights_gets_one_sentence_and_leaves_nothing(tmp_path: Path) -> None:
+    """The rights are lost after the run, while the result is written: the folder is closed at the first write."""
+    code = """
+from napari_srast.io import atomic
+os.setgid(65534); os.setuid(65534)
+closed = folder / "closed"
+attempt("closed/o.csv")            # never writable
+open_folder = folder / "open"
+original = atomic.os.replace
+def lose(*arguments):
+    open_folder.chmod(0o500)
+    return original(*arguments)
+atomic.os.replace = lose
+attempt("open/o.csv")              # no longer writable when the result takes its name
+atomic.os.replace = original
+open_folder.chmod(0o700)
+attempt("open/o.csv")
+"""
+    (tmp_path / "closed").mkdir(mode=0o555)
+    (tmp_path / "open").mkdir()
+    os.chown(tmp_path / "open", 65534, 65534)
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder.stat().st_uid == 0 and not folder.stat().st_mode & 0o005 == 0o005 and "pytest" in str(folder):
+            folder.chmod(0o755)
+    done = child(code, tmp_path, env={**os.environ, "HOME": str(tmp_path / "open")})
+    assert done.returncode == 0, done.stderr
+    never, lost, again = done.stdout.splitlines()
+    assert "Permission denied" in never
+    assert "nothing was left behind" in never
+    assert "Permission denied" in lost
+    assert "remove the unfinished" in lost  # it could not be removed, and the sentence says so
+    assert again == "written"
+    left = sorted(path.name for path in (tmp_path / "open").iterdir() if not path.is_dir())
+    assert left == ["o.csv"]  # the next writer cleared it away
+    assert list((tmp_path / "closed").iterdir()) == []
+
+
+def test_two_processes_that_export_into_one_store_lose_nothing(tmp_path: Path) -> None:
+    make = """
+from napari_srast.io.store import write_store
+from spatialdata.models import ShapesModel
+store = spatialdata.SpatialData(shapes={"spots": ShapesModel.parse(centers, geometry=0, radius=50.0)})
+write_store(store, folder / "slide.zarr")
+"""
+    assert child(make, tmp_path).returncode == 0
+    export = """
+import dataclasses
+for i in range(3):
+    result = dataclasses.replace(result, run=f"{os.getpid()}_{i}")
+    attempt("slide.zarr", into_slide=True)
+"""
+    words = [sys.executable, "-c", _PREPARE + export, str(tmp_path)]
+    both = [subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    told = [process.communicate(timeout=300) for process in both]
+    assert [process.returncode for process in both] == [0, 0], told
+    lines = [line for output, _ in told for line in output.splitlines()]
+    written = lines.count("written")
+    assert all(line == "written" or "being written by another process" in line for line in lines), lines
+    assert written >= 3
+
+    import spatialdata
+
+    from napari_srast.io.reopen import list_runs
+
+    store = spatialdata.read_zarr(tmp_path / "slide.zarr")
+    assert len(list_runs(tmp_path / "slide.zarr")) == written
+    assert len(store.tables) == len(store.images) == written
+    assert len(store.shapes) == written + 1
+    assert os.listdir(tmp_path) == ["slide.zarr"]
+
+
+def test_two_processes_that_write_one_new_file_make_one_of_them(tmp_path: Path) -> None:
+    words = [sys.executable, "-c", _PREPARE + 'attempt("o.zarr")', str(tmp_path)]
+    both = [subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    told = sorted(process.communicate(timeout=300)[0].strip() for process in both)
+    assert told[1] == "written"
+    assert told[0] == "written" or "another process" in told[0] or "exists already" in told[0]
+    assert told[0] != "written"
+    assert os.listdir(tmp_path) == ["o.zarr"]

@@ -44,7 +44,7 @@ def composition(counts: sparse.csr_matrix, *, seed: int = 0) -> np.ndarray:
     return np.asarray(scores[:, spread > 1e-9 * max(spread.max(), 1e-30)] / spread[spread > 1e-9 * spread.max()])
 
 
-def loadings(components: np.ndarray, fields: np.ndarray, totals: np.ndarray) -> np.ndarray:
+def loadings(components: np.ndarray, fields: sparse.csr_matrix | np.ndarray, totals: np.ndarray) -> np.ndarray:
     """Return by how much the logarithm of each field's share changes with each component, shape (P, F).
 
     One step of Fisher scoring of a Poisson regression from the model that every field keeps its share of the totals,
@@ -55,15 +55,15 @@ def loadings(components: np.ndarray, fields: np.ndarray, totals: np.ndarray) -> 
     components
         Shape (N, P).
     fields
-        Counts or intensities, shape (N, F).
+        Counts or intensities, sparse or not, shape (N, F).
     totals
         All counts of the spots, shape (N,).
     """
     every = max(float(totals.sum()), 1e-12)
-    expected_share = fields.sum(axis=0) / every
+    expected_share = np.asarray(fields.sum(axis=0), dtype=np.float64).ravel() / every
     weight = totals / every
     centred = components - weight @ components
     variance = weight @ centred**2
-    score = centred.T @ fields  # what the share of the totals explains drops out: totals are their own weights
+    score = np.asarray((fields.T @ centred).T)  # what the totals explain drops out: they are their own weights
     information = variance[:, None] * (every * expected_share + _PRIOR_COUNTS)
     return np.asarray(score / np.maximum(information, 1e-12))

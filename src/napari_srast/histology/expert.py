@@ -1,14 +1,15 @@
 """The image as an expert: how each spot's counts spread over its pixels, as the image there has it.
 
-Shape legend: N spots, G genes, Q pixels, F fields, D features, P components.
+Shape legend: N spots, n of them that were learned from, G genes, Q pixels, F fields, D features, P components.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import sparse
+from scipy.spatial import cKDTree
 
 from napari_srast.geometry.layout import Layout
 from napari_srast.histology.components import composition, loadings, log_totals
@@ -19,13 +20,17 @@ from napari_srast.histology.trust import image_share, with_image
 from napari_srast.interpolation.neighbourhoods import Neighbourhoods, matern32
 from napari_srast.slide import SlideImage
 
-__all__ = ["EXPERTS", "ImageExpert", "LocalExpert", "fit_image_expert"]
+__all__ = ["EXPERTS", "LEAST_EVIDENCE", "ImageExpert", "LocalImage", "fit_image_expert"]
 
 EXPERTS = ("image_totals", "image")
-"""In the order of :meth:`LocalExpert.log_ratios`: what the image tells of all counts, and of a gene beyond them."""
-LEAST_EVIDENCE = 5.0  # log odds below which the image is not used at all
+"""In the order of :meth:`LocalImage.log_ratios`: what the image tells of all counts, and of a gene beyond them."""
+LEAST_EVIDENCE = 5.0
+"""Log odds below which the image is not used at all."""
 _SMOOTH, _NOISE = 2.0, 0.1  # pitches; of the signal's variance: what interpolation would make of a feature
 _BEYOND = 0.5  # standard deviations by which a pixel's feature may leave the range of the spots'
+_ENOUGH = 6000  # spots to learn from; of larger slides compact patches of as many in all
+_PATCHES = 3
+_AT_ONCE = 1 << 16  # pixels
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -41,13 +46,15 @@ class ImageExpert:
     fit
         The regression on the image where it lies.
     centers, pitch
-        The spots in their own frame, shape (N, 2), and the distance between neighbours.
+        All spots in their own frame, shape (N, 2), and the distance between neighbours.
+    rows
+        The spots that were learned from, shape (n,).
     of_spots
-        Features of the spots' cells, standardised, shape (N, D).
+        Features of the cells of all spots, standardised, shape (N, D).
     middle, scale
         By which features are standardised, shape (D,).
     components
-        Of the composition, shape (N, P - 1).
+        Of the composition of the spots that were learned from, shape (n, P - 1).
     totals
         All counts of each spot, shape (N,).
     cell_area
@@ -59,6 +66,7 @@ class ImageExpert:
     fit: Fit
     centers: np.ndarray
     pitch: float
+    rows: np.ndarray
     of_spots: np.ndarray
     middle: np.ndarray
     scale: np.ndarray
@@ -73,80 +81,81 @@ class ImageExpert:
 
     def evidence_at(self, shift: np.ndarray) -> float:
         """Return the log odds that the image would tell of the counts if the spots lay elsewhere by ``shift`` (2,)."""
-        seen = self.features.over(self.centers + shift, self.cell_area)
+        seen = self.features.over(self.centers[self.rows] + shift, self.cell_area)
         return self.regression.fit(_standardised(seen)[0]).evidence
 
-    def on(self, layout: Layout) -> LocalExpert:
-        """Look at the image in the pixels of a layout of these spots.
+    def slopes(self, fields: sparse.csr_matrix | np.ndarray) -> np.ndarray:
+        """Return by how much each field of all spots (N, F) follows each component of the composition, (P - 1, F)."""
+        return loadings(self.components, fields[self.rows], self.totals[self.rows])
+
+    def on(self, layout: Layout) -> LocalImage:
+        """Look at the image in the pixels of a layout.
 
         Parameters
         ----------
         layout
             All spots, in the order of ``centers``, shifted or not, and any pixels.
         """
-        shift = self.centers[0] - layout.spots[0]
-        pixels = layout.pixels + shift
-        area = self.cell_area / max(1.0, float(np.median(layout.n_pixels_of_spot[layout.parent], axis=0)))
-        seen = (self.features.over(pixels, area, 4) - self.middle) / self.scale
-        # Linear in the features only as far as spots have shown it to be.
-        seen = np.clip(seen, self.of_spots.min(axis=0) - _BEYOND, self.of_spots.max(axis=0) + _BEYOND)
+        pixels = layout.pixels + (self.centers[0] - layout.spots[0])
+        area = self.cell_area / max(1.0, float(np.median(layout.n_pixels_of_spot[layout.parent])))
+        low, high = self.of_spots.min(axis=0) - _BEYOND, self.of_spots.max(axis=0) + _BEYOND
         # What interpolation makes of the features at the spots is what the other experts have of them already.
-        smooth = Neighbourhoods(layout).weights(matern32(_SMOOTH), _NOISE) @ self.of_spots
-        return LocalExpert(
-            expert=self,
-            layout=layout,
-            contrasts=(seen - smooth) @ self.fit.coefficients,
-            bare=bare_pixels(self.features, self.centers, self.totals, layout, self.cell_area),
-        )
+        told = self.of_spots @ self.fit.coefficients
+        contrasts = -(Neighbourhoods(layout).weights(matern32(_SMOOTH), _NOISE) @ told)
+        for start in range(0, len(pixels), _AT_ONCE):
+            part = slice(start, start + _AT_ONCE)
+            seen = (self.features.over(pixels[part], area, 4) - self.middle) / self.scale
+            # Linear in the features only as far as spots have shown it to be.
+            contrasts[part] += np.clip(seen, low, high) @ self.fit.coefficients
+        bare = bare_pixels(self.features, self.centers, self.totals, layout, self.cell_area)
+        return LocalImage(contrasts=contrasts.astype(np.float32), bare=bare)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class LocalExpert:
-    """The expert on the pixels of one layout.
+class LocalImage:
+    """What the image says in some pixels; small, so that it can be sent to where they are split.
 
     Parameters
     ----------
-    expert
-        Of the slide.
-    layout
-        Its pixels.
     contrasts
-        By how much each component exceeds in each pixel what interpolation would say, shape (Q, P); totals first.
+        By how much each component exceeds what interpolation would say, float32 (Q, P); totals first.
     bare
         Pixels that lie off the tissue, shape (Q,).
     """
 
-    expert: ImageExpert
-    layout: Layout
     contrasts: np.ndarray
     bare: np.ndarray
 
-    def log_ratios(self, fields: np.ndarray) -> np.ndarray:
-        """Return what to add to log ratios, before they are normalised in each spot.
+    def at(self, pixels: np.ndarray) -> LocalImage:
+        """Return that of some of the pixels."""
+        return replace(self, contrasts=self.contrasts[pixels], bare=self.bare[pixels])
+
+    def log_ratios(self, slopes: np.ndarray) -> np.ndarray:
+        """Return what to add to log ratios before they are normalised in each spot.
 
         Parameters
         ----------
-        fields
-            Counts or intensities of all spots, shape (N, F).
+        slopes
+            Of the fields, from :meth:`ImageExpert.slopes`, shape (P - 1, F).
 
         Returns
         -------
         np.ndarray
             Shape (2, Q, F), in the order of :data:`EXPERTS`.
         """
-        slopes = loadings(self.expert.components, fields, self.expert.totals)
-        totals = np.broadcast_to(self.contrasts[:, :1], (len(self.contrasts), fields.shape[1]))
-        return np.stack([totals, self.contrasts[:, 1:] @ slopes])
+        contrasts = self.contrasts.astype(np.float64)
+        totals = np.broadcast_to(contrasts[:, :1], (len(contrasts), slopes.shape[1]))
+        return np.stack([totals, contrasts[:, 1:] @ slopes])
 
-    def added_to(self, log_ratios: np.ndarray, fields: np.ndarray) -> np.ndarray:
-        """Return log ratios (Q, F) of fields (N, F) with the image's, normalised in each spot; off the tissue -inf."""
-        both = with_image(log_ratios, self.log_ratios(fields), self.layout)
+    def added_to(self, log_ratios: np.ndarray, slopes: np.ndarray, layout: Layout) -> np.ndarray:
+        """Return log ratios (Q, F) with the image's, normalised in each spot; off the tissue -inf."""
+        both = with_image(log_ratios, self.log_ratios(slopes), layout)
         both[self.bare] = -np.inf
         return both
 
-    def share(self, log_ratios: np.ndarray, fields: np.ndarray) -> np.ndarray:
-        """Return which part of each field's contrasts inside spots the image brings, shape (F,), 0 to 1."""
-        return image_share(log_ratios, self.log_ratios(fields), fields, self.layout)
+    def share(self, log_ratios: np.ndarray, slopes: np.ndarray, counts: np.ndarray, layout: Layout) -> np.ndarray:
+        """Return which part of the contrasts inside spots the image brings to fields with counts (N, F), (F,)."""
+        return image_share(log_ratios, self.log_ratios(slopes), counts, layout)
 
 
 def fit_image_expert(
@@ -156,8 +165,6 @@ def fit_image_expert(
     image: SlideImage,
     *,
     extractor: FeatureExtractor | None = None,
-    features: FeatureMap | None = None,
-    cell_area: float | None = None,
     seed: int = 0,
 ) -> ImageExpert:
     """Learn from a slide alone what its image tells of its counts.
@@ -172,10 +179,6 @@ def fit_image_expert(
         Histology.
     extractor
         Makes the features; None for stains and textures.
-    features
-        Features made before, such as those of the slide that this one was coarsened from; they are then not made anew.
-    cell_area
-        Area that a spot stands for; None for that of a square of the pitch.
     seed
         Of the principal components.
 
@@ -185,19 +188,22 @@ def fit_image_expert(
         The image does not lie under the spots.
     """
     centers = np.asarray(centers, dtype=float)
-    if features is None:
-        features = extract_features(image, centers, pitch, extractor)
-    area = pitch**2 if cell_area is None else cell_area
+    features = extract_features(image, centers, pitch, extractor)
+    area = pitch**2
+    rows = _compact_rows(centers)
     raw = features.over(centers, area)
-    of_spots, middle, scale = _standardised(raw)
-    of_composition = composition(counts, seed=seed)
-    regression = ContrastRegression(centers, pitch, np.column_stack([log_totals(counts), of_composition]))
+    _, middle, scale = _standardised(raw[rows])
+    of_spots = (raw - middle) / scale
+    of_composition = composition(counts[rows], seed=seed)
+    learned = np.column_stack([log_totals(counts[rows]), of_composition])
+    regression = ContrastRegression(centers[rows], pitch, learned)
     return ImageExpert(
         features=features,
         regression=regression,
-        fit=regression.fit(of_spots),
+        fit=regression.fit(of_spots[rows]),
         centers=centers,
         pitch=pitch,
+        rows=rows,
         of_spots=of_spots,
         middle=middle,
         scale=scale,
@@ -208,7 +214,17 @@ def fit_image_expert(
 
 
 def _standardised(features: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return features (N, D) with mean 0 and variance 1, and the mean and deviation that they had."""
+    """Return features (n, D) with mean 0 and variance 1, and the mean and deviation that they had."""
     middle, scale = features.mean(axis=0), features.std(axis=0)
     scale = np.where(scale > 1e-6 * np.maximum(np.abs(middle), 1e-3), scale, np.inf)  # what is constant says nothing
     return (features - middle) / scale, middle, scale
+
+
+def _compact_rows(centers: np.ndarray) -> np.ndarray:
+    """Return the spots to learn from: all, or compact patches at the middle and on the way to the rim."""
+    if len(centers) <= _ENOUGH:
+        return np.arange(len(centers))
+    outwards = np.argsort(np.hypot(*(centers - centers.mean(axis=0)).T), kind="stable")
+    seeds = centers[outwards[[len(centers) * i // _PATCHES for i in range(_PATCHES)]]]
+    _, members = cKDTree(centers).query(seeds, k=_ENOUGH // _PATCHES)
+    return np.unique(members)

@@ -70,7 +70,13 @@ def stream_moments(image: SlideImage, spots: np.ndarray, pitch: float) -> Moment
     level, pixel = level_for(image, pitch / CELLS_PER_PITCH / FINE_PER_CELL)
     stored, to_intrinsic = image.levels[level], image.to_intrinsic[level]
     x0, y0, x1, y1 = image_window(stored.shape, spots, to_intrinsic, MARGIN * pitch / pixel, image.name)
-    reduce = min(max(1, round(pitch / CELLS_PER_PITCH / pixel)), y1 - y0, x1 - x0)
+    # Where the file has no coarser level, pixels are first averaged to what one would have.
+    first_step = max(1, int(pitch / CELLS_PER_PITCH / FINE_PER_CELL / pixel))
+    cells = max(1, round(pitch / CELLS_PER_PITCH / pixel / first_step))
+    reduce = min(first_step * cells, y1 - y0, x1 - x0)
+    cells = max(1, reduce // first_step)
+    first_step = reduce // cells
+    reduce = first_step * cells
     n_rows, n_cols = (y1 - y0) // reduce, (x1 - x0) // reduce
 
     step = max(1, int(max(y1 - y0, x1 - x0) / _SAMPLE_SIDE))
@@ -82,13 +88,13 @@ def stream_moments(image: SlideImage, spots: np.ndarray, pitch: float) -> Moment
     for start in range(0, n_rows, rows_at_once):
         stop = min(start + rows_at_once, n_rows)
         # One row more on either side, so that gradients know nothing of strips.
-        above, below = y0 + start * reduce, y0 + stop * reduce
-        first, last = max(above - 1, 0), min(below + 1, stored.shape[1])
-        strip = _read(stored, slice(first, last), slice(x0, x0 + n_cols * reduce))
-        channels = _channels(strip, reading)[:, above - first : above - first + below - above]
-        cells = channels.reshape(len(names), stop - start, reduce, n_cols, reduce)
-        mean[:, start:stop] = cells.mean(axis=(2, 4))
-        square[:, start:stop] = np.square(cells).mean(axis=(2, 4))
+        above, below = int(start > 0), int(stop < n_rows)
+        rows = slice(y0 + start * reduce - above * first_step, y0 + stop * reduce + below * first_step)
+        strip = _averaged(_read(stored, rows, slice(x0, x0 + n_cols * reduce)), first_step)
+        channels = _channels(strip, reading)[:, above : strip.shape[1] - below]
+        blocks = channels.reshape(len(names), stop - start, cells, n_cols, cells)
+        mean[:, start:stop] = blocks.mean(axis=(2, 4))
+        square[:, start:stop] = np.square(blocks).mean(axis=(2, 4))
 
     to_level = np.linalg.inv(to_intrinsic)
     shrink = np.diag([1 / reduce, 1 / reduce, 1.0])
@@ -137,6 +143,15 @@ def image_window(
 def _read(stored: Any, rows: slice, columns: slice) -> np.ndarray:
     """Read a part of a (c, y, x) array, numpy or dask."""
     return np.asarray(stored[:, rows, columns])
+
+
+def _averaged(pixels: np.ndarray, size: int) -> np.ndarray:
+    """Average squares of pixels, shape (C, y / size, x / size)."""
+    if size == 1:
+        return pixels
+    n_channels, n_rows, n_cols = pixels.shape
+    blocks = pixels.reshape(n_channels, n_rows // size, size, n_cols // size, size)
+    return np.asarray(blocks.mean(axis=(2, 4), dtype=np.float32))
 
 
 def _channels(pixels: np.ndarray, reading: Reading) -> np.ndarray:

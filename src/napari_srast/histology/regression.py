@@ -106,11 +106,16 @@ class ContrastRegression:
     @cached_property
     def _grid(self) -> list[_Whitened]:
         before, absent = _earlier_neighbours(self._places)
-        return [
-            _Whitened.of(self._places, self._components, before, absent, width, noise)
-            for width in WIDTHS
-            for noise in NOISES
-        ]
+        near = np.where(absent[..., None], 0.0, self._places[before])
+        among = np.linalg.norm(near[:, :, None] - near[:, None], axis=-1)
+        away = np.linalg.norm(near - self._places[:, None], axis=-1)
+        grid = []
+        for width in WIDTHS:
+            kernel = matern32(width)
+            system = np.where(absent[:, :, None] | absent[:, None, :], 0.0, kernel(among))
+            right = np.where(absent, 0.0, kernel(away))
+            grid += [_Whitened.of(self._components, before, absent, system, right, noise) for noise in NOISES]
+        return grid
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -126,21 +131,18 @@ class _Whitened:
     @classmethod
     def of(
         cls,
-        places: np.ndarray,
         components: np.ndarray,
         before: np.ndarray,
         absent: np.ndarray,
-        width: float,
+        system: np.ndarray,
+        right: np.ndarray,
         noise: float,
     ) -> _Whitened:
-        kernel = matern32(width)
+        """Whiten by the covariances among earlier neighbours (N, M, M) and with them (N, M)."""
         n_spots, n_near = before.shape
-        near = np.where(absent[..., None], 0.0, places[before])
-        system = kernel(np.linalg.norm(near[:, :, None] - near[:, None], axis=-1))
-        system[absent[:, :, None] | absent[:, None, :]] = 0.0
         diagonal = np.arange(n_near)
+        system = system.copy()
         system[:, diagonal, diagonal] = np.where(absent, 1.0, 1.0 + noise)
-        right = np.where(absent, 0.0, kernel(np.linalg.norm(near - places[:, None], axis=-1)))
         weights = np.linalg.solve(system, right[..., None])[..., 0]
         variance = np.maximum(1.0 + noise - (weights * right).sum(axis=1), 1e-9)
         row = np.repeat(np.arange(n_spots), n_near)[~absent.ravel()]

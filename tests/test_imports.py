@@ -128,6 +128,7 @@ def test_what_is_imported_is_declared() -> None:
         "skimage": "scikit_image",
         "sklearn": "scikit_learn",
         "lightning": "lightning_fabric",
+        "umap": "umap_learn",
     }
     used = {name.partition(".")[0] for path in MODULES for name in _imports(path)}
     foreign = used - set(sys.stdlib_module_names) - {"napari_srast"}

@@ -57,6 +57,52 @@ def make_slide() -> Callable[..., Slide]:
     return _make_slide
 
 
+@pytest.fixture
+def make_store() -> Callable[..., Any]:
+    """Put a slide into SpatialData: spots as circles, squares or labels, with the slide's own transformations."""
+    import anndata
+    import geopandas
+    import pandas as pd
+    import shapely
+    import spatialdata
+    from spatialdata.models import Labels2DModel, ShapesModel, TableModel
+    from spatialdata.transformations import Affine
+
+    def make(slide: Slide, kind: str = "circles", *, x: Any = None, table: str = "table", **parts: Any) -> Any:
+        systems = {
+            name: Affine(matrix, input_axes=("x", "y"), output_axes=("x", "y"))
+            for name, matrix in slide.transforms.items()
+        }
+        ids = np.arange(slide.n_spots) + 10
+        diameter = slide.spot_diameter or 1.0
+        shapes, labels = {}, {}
+        if kind == "circles":
+            shapes["spots"] = ShapesModel.parse(
+                slide.centers, geometry=0, radius=diameter / 2, index=pd.Index(ids), transformations=systems
+            )
+        elif kind == "squares":
+            boxes = shapely.box(*(slide.centers - diameter / 2).T, *(slide.centers + diameter / 2).T)
+            shapes["spots"] = ShapesModel.parse(
+                geopandas.GeoDataFrame(geometry=boxes, index=pd.Index(ids)), transformations=systems
+            )
+        else:
+            rows, cols = (int(m) for m in np.ptp(slide.centers, axis=0)[::-1] + diameter)
+            image = np.zeros((rows, cols), dtype=np.int32)
+            for spot, (cx, cy) in zip(ids, slide.centers, strict=True):
+                half = diameter / 2
+                image[round(cy - half) : round(cy + half), round(cx - half) : round(cx + half)] = spot
+            labels["spots"] = Labels2DModel.parse(image, dims=("y", "x"), transformations=systems, chunks=(32, 32))
+        obs = pd.DataFrame({"region": pd.Categorical(["spots"] * len(ids)), "instance_id": ids}, index=slide.spot_ids)
+        var = pd.DataFrame(index=parts.pop("genes", slide.genes))
+        data = anndata.AnnData(slide.counts if x is None else x, obs=obs, var=var, layers=parts.pop("layers", None))
+        parsed = TableModel.parse(data, region="spots", region_key="region", instance_key="instance_id")
+        return spatialdata.SpatialData(
+            images=parts.pop("images", {}), shapes=shapes, labels=labels, tables={table: parsed}, **parts
+        )
+
+    return make
+
+
 def _make_slide(
     rows: int = 8,
     cols: int = 8,

@@ -1,0 +1,278 @@
+"""The input contract through the command line: what no other test of it covers; see docs/reliability_contract.md."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors.numpy import load_file, save_file
+from spatialdata.models import Image2DModel, ShapesModel, TableModel
+from spatialdata.transformations import Identity, Scale, set_transformation
+
+from napari_srast.cli import main
+from napari_srast.errors import ModelError
+from napari_srast.io.results import write_result
+from napari_srast.io.slides import read_slide
+from napari_srast.io.store import write_store
+from napari_srast.models import checkpoint
+from napari_srast.pipeline import upsample
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+MakeStore = Callable[..., Any]
+
+
+@pytest.fixture(autouse=True)
+def _own_logging(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep ``main`` from silencing the warnings and log lines of the tests that follow."""
+    monkeypatch.setattr("napari_srast.cli._silence_third_parties", lambda: None)
+
+
+@pytest.fixture
+def command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
+    """Write a store and upsample it, with the promises kept: one sentence, nothing left behind, the input unchanged."""
+
+    def run(store: Any, *options: str) -> tuple[int, str]:
+        slide, out = tmp_path / "slide.zarr", tmp_path / "out"
+        if not isinstance(store, Path):
+            write_store(store, slide)
+        elif store != slide:
+            shutil.copytree(store, slide)
+        out.mkdir()
+        before = {path: path.read_bytes() for path in slide.rglob("*") if path.is_file()}
+        capsys.readouterr()
+        status = main(["upsample", str(slide), "-o", str(out / "o.csv"), "--method", "uniform", *options])
+        told = capsys.readouterr().err
+        assert {path: path.read_bytes() for path in slide.rglob("*") if path.is_file()} == before
+        assert status in (0, 2), told
+        assert "Traceback" not in told
+        sentences = [line for line in told.splitlines() if line.startswith("napari-srast: ")]
+        assert len(sentences) == (status == 2), told
+        assert [path.name for path in out.iterdir()] == ([] if status else ["o.csv"])
+        return status, told
+
+    return run
+
+
+def unlinked(store: Any) -> Any:
+    """Take from a table what links it to spots."""
+    table = store.tables["table"].copy()
+    del store.tables["table"]
+    table.obs = table.obs.drop(columns=["region", "instance_id"])
+    table.uns.pop("spatialdata_attrs")
+    store.tables["table"] = TableModel.parse(table)
+    return store
+
+
+def test_table_that_annotates_nothing_is_matched_by_names_or_refused(
+    make_slide: Any, make_store: MakeStore, command: Any
+) -> None:
+    status, told = command(unlinked(make_store(make_slide(3, 3))))
+    assert status == 2  # spots are 10, 11, ...; rows are spot0, spot1, ...
+    assert "do not match" in told
+
+
+def test_several_spots_and_tables_ask_for_a_choice(make_slide: Any, make_store: MakeStore, command: Any) -> None:
+    store = make_store(make_slide(3, 3))
+    table = store.tables["table"].copy()
+    store.tables["second"] = table
+    status, told = command(store)
+    assert status == 2
+    assert "--table: table, second" in told
+
+
+@pytest.mark.parametrize(
+    ("matrix", "ok"),
+    [
+        ([[0.5, -0.5, 30], [0.5, 0.5, -7], [0, 0, 1]], True),
+        ([[1.3, 0.4, -3], [0.1, 0.8, 55], [0, 0, 1]], True),
+        ([[-1, 0, 900], [0, 1, 0], [0, 0, 1]], True),
+        ([[1e-6, 0, 0], [0, 1e-6, 0], [0, 0, 1]], True),
+        ([[1, 0, 0], [1, 0, 0], [0, 0, 1]], False),
+        ([[np.nan, 0, 0], [0, 1, 0], [0, 0, 1]], False),
+    ],
+    ids=["rotation", "shear", "mirror", "another unit", "flat", "not a number"],
+)
+def test_transformation_is_followed_or_refused(
+    matrix: list[list[float]], ok: bool, make_slide: Any, make_store: MakeStore, command: Any, tmp_path: Path
+) -> None:
+    made = make_slide(3, 3, transforms={"global": np.array(matrix, dtype=float)})
+    corners = made.to_cs[:2, :2] @ (np.array([[-60, 160, 160, -60], [-60, -60, 160, 160]])) + made.to_cs[:2, 2:]
+    ring = ", ".join(f"{x!r} {y!r}" for x, y in [*corners.T.tolist(), corners.T.tolist()[0]])
+    options = ["--region", f"POLYGON (({ring}))"] if ok else []
+    status, told = command(make_store(made), *options)
+    assert status == (0 if ok else 2)
+    if ok:
+        assert len(pd.read_csv(tmp_path / "out" / "o.csv")) == 16  # the four spots around the first corner
+    else:
+        assert "cannot be inverted" in told
+
+
+def test_spots_without_a_transformation_lie_in_the_default_system(
+    make_slide: Any, make_store: MakeStore, command: Any
+) -> None:
+    store = make_store(make_slide(3, 3))
+    store.shapes["spots"].attrs = {}
+    store.shapes["spots"] = ShapesModel.parse(store.shapes["spots"])
+    assert command(store)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype"),
+    [((4, 40, 60), np.uint8), ((3, 40, 60), np.uint16), ((5, 40, 60), np.uint8), ((3, 10, 60_000), np.uint8)],
+    ids=["RGBA", "16 bits", "five channels", "60,000 pixels wide"],
+)
+def test_any_image_is_carried_along(
+    shape: tuple[int, int, int], dtype: type, make_slide: Any, make_store: MakeStore, command: Any
+) -> None:
+    image = Image2DModel.parse(np.zeros(shape, dtype), dims=("c", "y", "x"), scale_factors=[2])
+    assert command(make_store(make_slide(3, 3), images={"he": image}))[0] == 0
+
+
+def test_image_that_lost_its_pixels_is_told(
+    make_slide: Any, make_store: MakeStore, command: Any, tmp_path: Path
+) -> None:
+    image = Image2DModel.parse(np.ones((3, 8, 8), np.uint8), dims=("c", "y", "x"))
+    write_store(make_store(make_slide(3, 3), images={"he": image}), tmp_path / "slide.zarr")
+    shutil.rmtree(tmp_path / "slide.zarr" / "images" / "he")
+    assert command(tmp_path / "slide.zarr", "--image", "he")[0] == 2
+
+
+def test_image_elsewhere_is_left_out_and_told(make_slide: Any, make_store: MakeStore, command: Any) -> None:
+    image = Image2DModel.parse(np.zeros((3, 8, 8)), dims=("c", "y", "x"), transformations={"other": Identity()})
+    status, told = command(make_store(make_slide(3, 3), images={"he": image}))
+    assert status == 0
+    assert "shares no coordinate system" in told
+
+
+def test_log_normalised_values_are_replaced_by_the_layer_of_counts_and_told(
+    make_slide: Any, make_store: MakeStore, command: Any, tmp_path: Path
+) -> None:
+    made = make_slide(3, 3)
+    status, told = command(make_store(made, x=made.counts.log1p(), layers={"counts": made.counts}))
+    assert status == 0
+    assert "those of its layer 'counts' were used" in told
+    written = pd.read_csv(tmp_path / "out" / "o.csv").iloc[:, 3:].to_numpy().sum(axis=0)
+    np.testing.assert_allclose(written, made.counts.toarray().sum(axis=0), rtol=1e-6)
+
+
+def test_spots_that_all_lie_at_one_place_are_refused(make_slide: Any, make_store: MakeStore, command: Any) -> None:
+    made = make_slide(3, 3)
+    made.centers[:] = 5.0
+    status, told = command(make_store(made))
+    assert status == 2
+    assert "All 9 spots lie at one place" in told
+
+
+def test_region_in_another_coordinate_system_is_taken_there(
+    make_slide: Any, make_store: MakeStore, command: Any, tmp_path: Path
+) -> None:
+    store = make_store(make_slide(3, 3))
+    set_transformation(store.shapes["spots"], Scale([0.01, 0.01], axes=("x", "y")), "small")
+    corner = "POLYGON ((-0.5 -0.5, 0.5 -0.5, 0.5 0.5, -0.5 0.5, -0.5 -0.5))"
+    assert command(store, "--coordinate-system", "small", "--region", corner)[0] == 0
+    assert len(pd.read_csv(tmp_path / "out" / "o.csv")) == 4
+
+
+def test_store_of_zarr_format_2_is_read_and_results_go_elsewhere(
+    make_slide: Any, make_store: MakeStore, command: Any, tmp_path: Path
+) -> None:
+    from spatialdata._io.format import SpatialDataContainerFormatV01
+
+    made, path = make_slide(3, 3), tmp_path / "slide.zarr"
+    make_store(made).write(path, sdata_formats=SpatialDataContainerFormatV01())
+    assert (path / ".zgroup").exists()
+    status, told = command(path)
+    assert status == 0, told
+    result = upsample(read_slide(path), method="uniform")
+    with pytest.raises(Exception, match="old Zarr format 2") as caught:
+        write_result(result, path, into_slide=True)
+    assert "new store" in str(caught.value)
+
+
+def test_device_that_a_method_does_not_use_is_told(make_slide: Any, make_store: MakeStore, command: Any) -> None:
+    status, told = command(make_store(make_slide(3, 3)), "--device", "cuda")
+    assert status == 0
+    assert "Note: method 'uniform' runs on the CPU; device 'cuda' is not used." in told
+
+
+def _shipped() -> Path:
+    return Path(checkpoint.__file__).parent / "checkpoints" / "default.safetensors"
+
+
+def _header(path: Path) -> dict[str, Any]:
+    content = path.read_bytes()
+    return json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        ("missing", "There is no model"),
+        ("empty", "no readable safetensors"),
+        ("truncated", "no readable safetensors"),
+        ("another version", "has format 99"),
+        ("not ours", "is not a napari-srast model"),
+        ("other weights", "does not fit this version"),
+    ],
+)
+def test_checkpoint_that_cannot_be_used_is_refused(
+    fault: str, says: str, make_slide: Any, make_store: MakeStore, command: Any, tmp_path: Path
+) -> None:
+    path, content = tmp_path / "m.safetensors", _shipped().read_bytes()
+    tensors, known = load_file(_shipped()), _header(_shipped())
+    if fault == "empty":
+        path.write_bytes(b"")
+    elif fault == "truncated":
+        path.write_bytes(content[: len(content) // 2])
+    elif fault == "another version":
+        text = json.dumps({**json.loads(known["napari_srast"]), "format": 99})
+        save_file(tensors, path, metadata={"napari_srast": text})
+    elif fault == "not ours":
+        save_file(tensors, path)
+    elif fault == "other weights":
+        save_file({"x": np.zeros(3, np.float32)}, path, metadata=known)
+    status, told = command(make_store(make_slide(3, 3)), "--method", "srast", "--model", str(path))
+    assert status == 2
+    assert says in told
+
+
+def test_shipped_checkpoint_with_another_checksum_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoint, "SHIPPED", {"default": "0" * 64})
+    with pytest.raises(ModelError, match="checksum differs"):
+        checkpoint.load_checkpoint("default")
+
+
+def test_folder_that_is_read_only_is_told_before_anything_is_computed(
+    make_slide: Any,
+    make_store: MakeStore,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_store(make_store(make_slide(3, 3)), tmp_path / "slide.zarr")
+    monkeypatch.setattr("os.access", lambda *_: False)  # root may write everywhere
+    assert main(["upsample", str(tmp_path / "slide.zarr"), "-o", str(tmp_path / "o.csv")]) == 2
+    assert "cannot be written to; choose another one" in capsys.readouterr().err
+
+
+def test_result_of_the_first_format_is_still_read() -> None:
+    """The file was written by the first version with format 1; every later version must open it."""
+    from napari_srast.io.reopen import read_result
+
+    golden = Path(__file__).parent / "golden" / "result_format_1.h5ad"
+    expected = json.loads(golden.with_suffix(".json").read_text())
+    result = read_result(golden)
+    assert result.run == expected["run"]
+    assert result.provenance["format_version"] == 1
+    assert list(result.genes) == expected["genes"]
+    assert result.raster.shape == tuple(expected["shape"])
+    np.testing.assert_allclose(
+        result.raster.sum_to_spots(result.counts.toarray())[result.raster.spots], expected["counts"], rtol=1e-6
+    )
+    assert "rebuilt" in result.slide.notices[0]

@@ -89,14 +89,14 @@ def test_out_of_memory_halves_the_unit_then_leaves_the_device(
             raise torch.cuda.OutOfMemoryError("out of memory")
         return opened(self, packed, should_stop)  # type: ignore[arg-type]
 
-    on_cpu = _GeneSplitter.on_cpu
+    on = _GeneSplitter.on
 
-    def move(self: _GeneSplitter) -> _GeneSplitter:
-        moved.append(on_cpu(self))
+    def move(self: _GeneSplitter, device: str) -> object:
+        moved.append(on(self, device))
         return moved[-1]
 
     monkeypatch.setattr(_GeneSplitter, "open", open_or_fail)
-    monkeypatch.setattr(_GeneSplitter, "on_cpu", move)
+    monkeypatch.setattr(_GeneSplitter, "on", move)
     result = upsample(slide, device=device, workers=LocalWorkers(1))
     assert any(notice in told for told in result.provenance["notices"])
     assert bool(moved) == (largest == 0)

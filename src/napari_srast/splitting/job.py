@@ -16,7 +16,7 @@ from scipy import sparse
 from napari_srast.errors import Cancelled
 from napari_srast.geometry.lattice import Lattice
 from napari_srast.geometry.layout import Layout
-from napari_srast.slide import UpsampleSettings
+from napari_srast.slide import SlideImage, UpsampleSettings
 
 __all__ = ["Assembler", "Job", "Split", "blocks"]
 
@@ -65,6 +65,8 @@ class Job:
         Chosen columns, and the names of all genes.
     settings
         How.
+    image
+        Histology; None to do without.
     should_stop
         Asked before every large step.
     """
@@ -77,6 +79,7 @@ class Job:
     columns: np.ndarray
     genes: np.ndarray
     settings: UpsampleSettings
+    image: SlideImage | None = None
     should_stop: Callable[[], bool] | None = None
 
     def chosen(self, spots: np.ndarray | slice = slice(None)) -> sparse.csr_matrix:

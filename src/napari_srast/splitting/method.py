@@ -14,6 +14,7 @@ from napari_srast.splitting.job import Job
 from napari_srast.splitting.units import Unit
 
 if TYPE_CHECKING:
+    from napari_srast.histology import LocalImage
     from napari_srast.models.features import FeaturePool, SpotFeatures
 
 __all__ = ["Block", "Method", "Packed", "Splitter"]
@@ -37,12 +38,15 @@ class Packed:
         Of its spots; None for interpolations.
     fields
         Counts by program, shape (n, P); None where genes are split one by one.
+    image
+        What the histology says in its pixels; None without.
     """
 
     unit: Unit
     counts: sparse.csr_matrix
     features: SpotFeatures | None
     fields: np.ndarray | None
+    image: LocalImage | None = None
 
     def halves(self, own_counts_only: bool) -> list[Packed]:
         """Return it in two halves."""
@@ -51,6 +55,7 @@ class Packed:
                 self,
                 unit=half,
                 counts=self.counts[np.isin(self.unit.own, half.own)] if own_counts_only else self.counts,
+                image=None if self.image is None else self.image.at(np.isin(self.unit.rows, half.rows)),
             )
             for half in self.unit.halves()
         ]
@@ -75,8 +80,8 @@ class Splitter(ABC):
     def blocks(self, n_pixels: int) -> list[slice]:
         """Return the blocks of genes in which a unit of so many pixels is split."""
 
-    def on_cpu(self) -> Splitter:
-        """Return the same, computing on the CPU."""
+    def on(self, device: str) -> Splitter:
+        """Return the same, computing on another device; others may still use this one."""
         return self
 
 
@@ -94,6 +99,10 @@ class Method:
         Of all spots; None for interpolations.
     fields
         Counts of all spots by program, shape (N, P), or None.
+    image
+        What the histology says in all wanted pixels; None without.
+    notices
+        What the user is to know, one sentence each.
     record
         Device, checksum and calibration, as fields of :class:`Split`.
     """
@@ -103,6 +112,8 @@ class Method:
     method: np.ndarray
     features: FeaturePool | None = None
     fields: np.ndarray | None = None
+    image: LocalImage | None = None
+    notices: tuple[str, ...] = ()
     record: dict[str, Any] = field(default_factory=dict)
 
     def pack(self, job: Job, unit: Unit) -> Packed:
@@ -113,4 +124,5 @@ class Method:
             counts=job.chosen(rows),
             features=None if self.features is None else self.features.at(unit.spots),
             fields=None if self.fields is None else self.fields[unit.spots],
+            image=None if self.image is None else self.image.at(unit.rows),
         )

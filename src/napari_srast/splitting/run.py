@@ -31,4 +31,11 @@ def split_steps(job: Job, workers: Workers | None = None) -> Steps:
         assembly = Assembly(int(job.inner.sum()), len(job.columns))
         notices = yield from workers.split(job, method, cutter, assembly)
     counts, std = assembly.finish()
-    return Split(counts=counts, std=std, skill=method.skill, method=method.method, notices=notices, **method.record)
+    return Split(
+        counts=counts,
+        std=std,
+        skill=method.skill,
+        method=method.method,
+        notices=(*method.notices, *notices),
+        **method.record,
+    )

@@ -20,6 +20,7 @@ from napari_srast.models.pcfm.network import DiT
 from napari_srast.models.pcfm.sampler import Sampler
 from napari_srast.models.programs import fit_programs, program_panel
 from napari_srast.models.slide_model import Experts, SlideModel, fit_slide_model
+from napari_srast.splitting.image import JobImage, image_of
 from napari_srast.splitting.job import Assembler, Job, blocks
 from napari_srast.splitting.method import Block, Method, Packed, Splitter
 from napari_srast.splitting.mixture import Mixture
@@ -63,11 +64,13 @@ def _prepare(job: Job) -> Generator[tuple[str, int, int], None, Method]:
             yield stage, 1, 1
         stage = following
         yield stage, 0, 1
+    image = image_of(job)
     yield "calibrate", 1, 1
     by_program = len(job.columns) > FULL_GENES and job.settings.mode != "sample"
-    method = (_by_program if by_program else _by_gene)(job, checkpoint, model)
-    record = {"device": device, "model_sha256": checkpoint.sha256, "calibration": model.calibration.to_dict()}
-    return replace(method, record=record)
+    method = (_by_program if by_program else _by_gene)(job, checkpoint, model, image)
+    calibration = model.calibration.to_dict() | ({} if image.record is None else {"image": image.record})
+    record = {"device": device, "model_sha256": checkpoint.sha256, "calibration": calibration}
+    return replace(method, image=image.local, notices=image.notices, record=record)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -78,6 +81,7 @@ class _GeneSplitter(Splitter):
     calibration: Calibration
     known: FieldSummary
     methods: np.ndarray
+    slopes: np.ndarray | None
     sampler: Sampler
     assembler: Assembler
 
@@ -98,6 +102,8 @@ class _GeneSplitter(Splitter):
             condition, log_experts = experts.predict(fields, should_stop, self.known[block])
             dense = fields.toarray().astype(np.float64)
             log_ratio = pool_ratios(log_experts, dense, layout, self.calibration)
+            if packed.image is not None and self.slopes is not None:
+                log_ratio = packed.image.added_to(log_ratio, self.slopes[:, block], layout)
             for name in POOL[1:]:
                 chosen = methods[block] == name
                 log_ratio[:, chosen] = log_experts[POOL.index(name)][:, chosen]
@@ -120,7 +126,7 @@ class _GeneSplitter(Splitter):
         return split_block
 
 
-def _by_gene(job: Job, checkpoint: Checkpoint, model: SlideModel) -> Method:
+def _by_gene(job: Job, checkpoint: Checkpoint, model: SlideModel, image: JobImage) -> Method:
     """Every gene by the flow itself."""
     settings = job.settings
     checks = []
@@ -133,6 +139,7 @@ def _by_gene(job: Job, checkpoint: Checkpoint, model: SlideModel) -> Method:
         calibration=model.calibration,
         known=summarise_fields(job.layout, model.pool, job.chosen()),
         methods=methods,
+        slopes=image.slopes(job.chosen()),
         sampler=Sampler(steps=settings.steps or _STEPS, draws=settings.draws or _DRAWS, seed=settings.seed),
         assembler=job.assembler,
     )
@@ -147,6 +154,7 @@ class _ProgramSplitter(Splitter):
     network: DiT
     calibration: Calibration
     known: FieldSummary
+    slopes: np.ndarray | None
     loading: np.ndarray
     trust: np.ndarray
     assembler: Assembler
@@ -165,9 +173,12 @@ class _ProgramSplitter(Splitter):
         experts = Experts.on(layout, packed.features, self.network, unit.surroundings)
         n_programs = self.loading.shape[1]
         _, log_experts = experts.predict(sparse.csr_matrix(fields[:, :n_programs]), should_stop, self.known)
+        log_ratio = pool_ratios(log_experts, fields[:, :n_programs], layout, self.calibration)
+        if packed.image is not None and self.slopes is not None:
+            log_ratio = packed.image.added_to(log_ratio, self.slopes, layout)
         mixture = Mixture(
             layout=layout,
-            ratios=np.exp(pool_ratios(log_experts, fields[:, :n_programs], layout, self.calibration)),
+            ratios=np.exp(log_ratio),
             activity=fields[unit.own, n_programs:],
             loading=self.loading,
             trust=self.trust,
@@ -193,7 +204,7 @@ class _ProgramSplitter(Splitter):
         return sparse.csr_matrix(sparse.hstack(drawn, format="csr"))
 
 
-def _by_program(job: Job, checkpoint: Checkpoint, model: SlideModel) -> Method:
+def _by_program(job: Job, checkpoint: Checkpoint, model: SlideModel, image: JobImage) -> Method:
     """Programs by the flow, every gene as a mixture of its programs."""
     job.check_stop()
     pool = model.pool
@@ -210,6 +221,7 @@ def _by_program(job: Job, checkpoint: Checkpoint, model: SlideModel) -> Method:
         network=checkpoint.network,
         calibration=model.calibration,
         known=summarise_fields(job.layout, pool, sparse.csr_matrix(fields)),
+        slopes=image.slopes(fields),
         loading=np.ascontiguousarray(programs.loading.T[job.columns], dtype=np.float32),
         trust=trust,
         assembler=job.assembler,

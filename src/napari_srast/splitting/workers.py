@@ -146,7 +146,7 @@ class _Enduring:
                 self._halvings = max(self._halvings, halved + 1)
                 self._tell("The device ran out of memory, so smaller parts of the slide were computed at once.")
             else:
-                self._splitter = splitter.on_cpu()
+                self._splitter = splitter.on("cpu")
                 self._tell("The device ran out of memory, so the rest was computed on the CPU.")
                 return split_unit(self._splitter, packed, should_stop, report)
         halves = packed.halves(splitter.own_counts_only)
@@ -194,6 +194,31 @@ def _use_one_thread() -> None:
         torch.set_num_threads(1)
 
 
+class _Limit:
+    """The limit on threads, which is the whole process's: the first run sets it, the last one lifts it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._runs = 0
+        self._limits: threadpool_limits | None = None
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._runs += 1
+            if self._limits is None:
+                self._limits = threadpool_limits(1)
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._runs -= 1
+            if self._runs == 0 and self._limits is not None:
+                self._limits.restore_original_limits()
+                self._limits = None
+
+
+_limit = _Limit()
+
+
 @contextmanager
 def single_threaded() -> Iterator[None]:
     """Keep libraries from splitting sums over threads: how they do depends on the computer, and so do the last bits.
@@ -202,7 +227,7 @@ def single_threaded() -> Iterator[None]:
     """
     torch = sys.modules.get("torch")
     before = None if torch is None else torch.get_num_threads()
-    with threadpool_limits(1):
+    with _limit:
         _use_one_thread()
         try:
             yield

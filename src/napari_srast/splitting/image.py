@@ -1,0 +1,78 @@
+"""The histology of a job: learned from once, checked, and looked at in all wanted pixels.
+
+Shape legend: N spots, Q pixels, F fields, P components.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from napari_srast.errors import InputError
+from napari_srast.geometry.layout import Layout
+from napari_srast.histology import ImageExpert, LocalImage, fit_image_expert
+from napari_srast.histology.registration import check_registration
+from napari_srast.histology.trust import WEIGHTS
+from napari_srast.splitting.job import Job
+
+__all__ = ["JobImage", "image_of"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class JobImage:
+    """The histology of a job.
+
+    Parameters
+    ----------
+    expert
+        What it tells; None where it is not used.
+    local
+        That in all wanted pixels; None where it is not used.
+    record
+        For the provenance.
+    notices
+        For the user.
+    """
+
+    expert: ImageExpert | None = None
+    local: LocalImage | None = None
+    record: dict[str, Any] | None = None
+    notices: tuple[str, ...] = ()
+
+    def slopes(self, fields: sparse.csr_matrix | np.ndarray) -> np.ndarray | None:
+        """Return the slopes of fields of all spots (N, F), shape (P - 1, F); None where the image is not used."""
+        return None if self.expert is None else self.expert.slopes(fields).astype(np.float32)
+
+
+def image_of(job: Job) -> JobImage:
+    """Learn from the histology, check where it lies, and look at it; a job without one has nothing to say."""
+    if job.image is None:
+        return JobImage()
+    try:
+        expert = fit_image_expert(job.counts, job.centers, job.lattice.pitch, job.image, seed=job.settings.seed)
+    except InputError as error:  # the counts can be split without it
+        return JobImage(record={"name": job.image.name, "used": False}, notices=(str(error),))
+    job.check_stop()
+    registration = check_registration(expert, job.should_stop)
+    notice = registration.notice(job.image.name)
+    record = {
+        "name": job.image.name,
+        "kind": expert.features.kind,
+        "used": registration.trusted,
+        "weights": list(WEIGHTS) if registration.trusted else [0.0] * len(WEIGHTS),
+        "evidence": round(registration.evidence, 3),
+        "offset": [round(float(o), 6) for o in registration.offset],
+        "offset_pitches": round(registration.offset_pitches, 4),
+        "evidence_at_offset": round(registration.best, 3),
+    }
+    notices = () if notice is None else (notice,)
+    if not registration.trusted:
+        return JobImage(record=record, notices=notices)
+    layout = job.layout
+    wanted = Layout(
+        spots=layout.spots, pixels=layout.pixels[job.inner], parent=layout.parent[job.inner], pitch=layout.pitch
+    )
+    return JobImage(expert=expert, local=expert.on(wanted), record=record, notices=notices)

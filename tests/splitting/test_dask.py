@@ -1,0 +1,79 @@
+"""A cluster changes no byte of a result, nor does a worker that dies."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from napari_srast.errors import Cancelled, SettingsError
+from napari_srast.pipeline import upsample
+from napari_srast.slide import Progress, Slide
+from napari_srast.splitting import units
+
+distributed = pytest.importorskip("distributed", reason="the extra 'dask' is not installed")
+
+from napari_srast.splitting.dask import DaskWorkers  # noqa: E402
+
+MakeSlide = Callable[..., Slide]
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[distributed.Client]:
+    """Two workers, each a process of its own, as on two computers."""
+    cluster = distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, memory_limit=0
+    )
+    with cluster, distributed.Client(cluster) as client:
+        yield client
+
+
+@pytest.fixture
+def small_units(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(units, "_PIXELS", 40)
+    monkeypatch.setattr(units, "_FEW_SPOTS", 1)
+
+
+@pytest.mark.usefixtures("small_units")
+@pytest.mark.parametrize("method", ["gp", "srast"])
+def test_cluster_gives_the_bytes_of_the_local_run(
+    client: distributed.Client, make_slide: MakeSlide, method: str
+) -> None:
+    slide = make_slide(9, 9, lattice="hex")
+    seen: list[Progress] = []
+    local = upsample(slide, method=method)
+    spread = upsample(slide, method=method, workers=DaskWorkers(client), progress=seen.append)
+    assert spread.counts.data.tobytes() == local.counts.data.tobytes()
+    assert spread.counts.indices.tobytes() == local.counts.indices.tobytes()
+    assert spread.counts.indptr.tobytes() == local.counts.indptr.tobytes()
+    assert [p.fraction for p in seen] == sorted(p.fraction for p in seen)
+    assert max(p.total for p in seen) > 4
+
+
+@pytest.mark.usefixtures("small_units")
+def test_a_killed_worker_costs_a_retry(client: distributed.Client, make_slide: MakeSlide) -> None:
+    slide = make_slide(12, 12)
+    local = upsample(slide, method="pycnophylactic")
+    killed = []
+
+    def kill_one(step: Progress) -> None:
+        if step.stage == "split" and step.done == 1 and not killed:
+            killed.append(next(iter(client.run(os.getpid).values())))
+            os.kill(killed[0], signal.SIGKILL)
+
+    spread = upsample(slide, method="pycnophylactic", workers=DaskWorkers(client), progress=kill_one)
+    assert killed
+    assert spread.counts.data.tobytes() == local.counts.data.tobytes()
+
+
+def test_a_run_on_a_cluster_can_be_stopped(client: distributed.Client, make_slide: MakeSlide) -> None:
+    with pytest.raises(Cancelled):
+        upsample(make_slide(9, 9), method="gp", workers=DaskWorkers(client), should_stop=lambda: True)
+
+
+def test_no_scheduler_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("napari_srast.splitting.dask._PATIENCE", 1.0)
+    with pytest.raises(SettingsError, match="No Dask scheduler"):
+        DaskWorkers("tcp://127.0.0.1:9")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import napari
 import numpy as np
 import pytest
 from PIL import Image as PillowImage
@@ -91,7 +92,7 @@ def test_exploring_a_result(
     # The pointer reads a pixel, its spot, and what was measured there; the canvas itself reports the mouse.
     viewer.reset_view()
     qtbot.wait(50)
-    canvas = viewer.window._qt_viewer.canvas.native
+    canvas = napari.current_viewer().window._qt_viewer.canvas.native
     spot = int(result.raster.spots[4])
     place = canvas_point(window, tuple(slide.centers[spot] + 3))
     qtbot.mouseMove(canvas, place)

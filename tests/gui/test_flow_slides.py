@@ -133,7 +133,7 @@ def test_two_slides_keep_their_regions_and_results(
     viewer = controller.viewer
     for layer in [layer for layer in viewer.layers if role_of(layer) in ("histology", "spots")]:
         viewer.layers.remove(layer)
-    assert controller.phase is Phase.EMPTY
+    qtbot.waitUntil(lambda: controller.phase is Phase.EMPTY, timeout=PATIENCE)
     assert layer_names(window) == []
 
 

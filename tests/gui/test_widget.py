@@ -33,12 +33,10 @@ import napari_srast
 from napari_srast import pipeline
 from napari_srast.errors import Cancelled
 from napari_srast.gui.controller import Phase
-from napari_srast.gui.demo import Heartbeat
 from napari_srast.gui.layers import role_of
 from napari_srast.gui.opening import Opened
 from napari_srast.gui.tooltips import TOOLTIPS
 from napari_srast.gui.widget import SRastWidget
-from napari_srast.io.importers import import_slide
 from napari_srast.slide import Progress, Slide
 
 pytestmark = pytest.mark.gui
@@ -367,40 +365,3 @@ def test_a_slide_on_show_is_used_and_not_shown_twice(
     assert widget.slide_panel.coordinate_system.currentData() == "turned"
     assert set(theirs.metadata) == {"sdata", "name", "_current_cs", "_active_in_cs"}
     widget.controller.shutdown()
-
-
-@pytest.mark.slides
-@pytest.mark.slow
-def test_a_real_slide_with_a_beating_heart(
-    open_window: Callable[[], SRastWidget],
-    qtbot: Any,
-    slide_path: Callable[..., Path],
-    tmp_path: Path,
-    record_property: Callable[[str, object], None],
-) -> None:
-    window = open_window()
-    name = "st_human_breast_her2_c4"
-    store = import_slide(slide_path(name), tmp_path / "her2.zarr", image=slide_path(name, "_he.jpg"))
-    slide = open_slide(qtbot, window, store)
-    assert slide.n_genes == 15_267
-    low, high = slide.centers.min(axis=0), slide.centers.max(axis=0)
-    x0, y0, x1, y1 = *(low + (high - low) / 3), *(high - (high - low) / 3)
-    window.controller.add_polygon(np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]]))
-    genes = ["ERBB2", "KRT19", "COL1A1", "CD74"]
-    window.gene_panel.model.check(genes)
-    window.settings_panel.factor.setValue(4)
-    heartbeat, during = Heartbeat(), []
-    window.controller.result_changed.connect(lambda: during.append(heartbeat.max_stall_ms))
-    heartbeat.start()
-    result = run(qtbot, window)
-    record_property("max_ui_stall_ms", during[-1])
-    record_property("max_ui_stall_with_layers_ms", heartbeat.stop())
-    assert set(result.genes) == set(genes)
-    assert sorted(visible(window)) == sorted(genes)
-    trust = window.controller.finished.trust
-    assert trust.max_relative_mass_error <= 1e-6
-    assert trust.negative_pixels == 0
-    extent = window.controller.viewer.layers["ERBB2"].extent.world
-    spots = slide.centers[result.raster.spots][:, ::-1]
-    assert (extent[0] <= spots.min(axis=0)).all()
-    assert (extent[1] >= spots.max(axis=0)).all()

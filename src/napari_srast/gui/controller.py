@@ -42,6 +42,7 @@ class Controller(Desk):
     """
 
     queue_changed = Signal()
+    landed = Signal()
     recalled = Signal(UpsampleResult)
     pointed = Signal(Reading)
     favourites_changed = Signal()
@@ -186,12 +187,17 @@ class Controller(Desk):
         result = finished.result
         task.owner.land(finished)
         if task.owner is self.current:
-            self.result_changed.emit()
-            task.owner.show_first_genes()
+            self._tell_of_landing(task.owner)
         elif task.owner.overlay is not None:
             task.owner.overlay.hide()
             task.owner.show_first_genes()
         self.said.emit(f"Done: {task.title}, {result.n_pixels:,} pixels, {len(result.genes):,} genes.")
+
+    def _tell_of_landing(self, owner: OpenSlide) -> None:
+        owner.regions.rest()  # the next press on the canvas is to look around, not to draw
+        self.result_changed.emit()
+        owner.show_first_genes()
+        self.landed.emit()
 
     # ----------------------------------------------------------------- results
 
@@ -230,8 +236,7 @@ class Controller(Desk):
         except SrastError as error:
             self.failed.emit(str(error))
             return
-        self.result_changed.emit()
-        owner.show_first_genes()
+        self._tell_of_landing(owner)
         self.recall()
         self.said.emit(f"Opened the result {finished.result.run} with its settings.")
 

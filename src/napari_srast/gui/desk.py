@@ -277,9 +277,17 @@ class Desk(Jobs):
             self.show(Opened(slide=slide, source=None))
 
     def _on_removed(self, event: Any) -> None:
-        """Close a slide all of whose layers the user has removed."""
+        """Close a slide all of whose layers the user has removed, once napari has removed all that it is about to."""
         self.layers_changed.emit()
-        if self._adopting or self.busy() is not None or self.current is None:
+        if self._adopting:
+            return
+        if self._later is not None:
+            self._later(self._close_if_gone)
+        else:
+            self._close_if_gone()
+
+    def _close_if_gone(self) -> None:
+        if self.busy() is not None or self.current is None:
             return
         own = [*self.current.layers, *self.current.theirs]
         if own and not any(layer in self.viewer.layers for layer in own):

@@ -84,6 +84,11 @@ class RegionLayer:
         layer.visible = True
         layer.mode = _MODES[tool]
 
+    def rest(self) -> None:
+        """Stop drawing, so that the mouse moves the picture again."""
+        if self._layer is not None:
+            self._layer.mode = "pan_zoom"
+
     def add(self, polygon: np.ndarray, line_width: float) -> None:
         """Add an (n, 2) polygon of (x, y) world coordinates."""
         layer = self._layer or self._make(line_width)

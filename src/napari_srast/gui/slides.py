@@ -140,6 +140,7 @@ class OpenSlide:
 
     def hide(self) -> None:
         """Go out of sight while another slide is worked on."""
+        self.regions.rest()
         own = [*self.layers, *self.theirs, *([self.regions.layer] if self.regions.layer is not None else [])]
         self._visible = {layer: bool(layer.visible) for layer in own}
         for layer in own:

@@ -13,7 +13,6 @@ from qtpy.QtWidgets import QFrame, QMessageBox, QScrollArea, QTabWidget, QVBoxLa
 
 from napari_srast.errors import SrastError
 from napari_srast.gui.controller import Controller
-from napari_srast.gui.finished import Finished
 from napari_srast.gui.panels.genes import GenePanel
 from napari_srast.gui.panels.region import RegionPanel
 from napari_srast.gui.panels.result import ResultPanel
@@ -63,7 +62,6 @@ class SRastWidget(QWidget):
         self.result_panel = ResultPanel(self.controller)
         self.run_bar = RunBar(self.controller)
         self._window: QWidget | None = None
-        self._seen: Finished | None = None
         self._lay_out()
         self._connect()
         self.setAcceptDrops(True)
@@ -108,6 +106,7 @@ class SRastWidget(QWidget):
         bind_shortcuts(self, self._actions())
         self.controller.failed.connect(show_error)
         self.controller.result_changed.connect(self._on_result)
+        self.controller.landed.connect(lambda: self.tabs.setCurrentWidget(self.result_panel))
         self.destroyed.connect(self.controller.shutdown)
 
     def open_path(self, path: str | Path) -> None:
@@ -204,12 +203,9 @@ class SRastWidget(QWidget):
         )
 
     def _on_result(self) -> None:
-        finished = self.controller.finished
-        if finished is None:
+        """Leave the page that has nothing to show."""
+        if self.controller.finished is None:
             self.tabs.setCurrentIndex(0)
-        elif finished is not self._seen:
-            self.tabs.setCurrentWidget(self.result_panel)
-        self._seen = finished
 
     # Qt's events
 

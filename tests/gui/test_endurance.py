@@ -1,0 +1,194 @@
+"""What only shows over time: a window that stays awake, memory that comes back, and the neighbour's switch."""
+
+from __future__ import annotations
+
+import gc
+import time
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+from qtpy.QtCore import QTimer
+from tests.gui.window import (
+    PATIENCE,
+    SQUARE,
+    click,
+    layer_names,
+    open_slide,
+    run,
+    use_fast_method,
+    visible,
+    wait_ready,
+    wait_shown,
+)
+
+from napari_srast import pipeline
+from napari_srast.gui.controller import Phase
+from napari_srast.gui.demo import Heartbeat
+from napari_srast.gui.opening import Opened
+from napari_srast.gui.widget import SRastWidget
+from napari_srast.io.importers import import_slide
+from napari_srast.slide import Slide, SlideSource, apply_affine
+
+pytestmark = pytest.mark.gui
+
+
+def test_a_slide_of_the_neighbour_is_taken_over_and_its_switch_followed(
+    make_napari_viewer: Callable[..., Any], qtbot: Any, store: Path
+) -> None:
+    interactive = pytest.importorskip("napari_spatialdata", reason="napari-spatialdata is not installed").Interactive
+    import spatialdata
+    from spatialdata.transformations import Affine, set_transformation
+
+    sdata = spatialdata.read_zarr(store)
+    turned = Affine(np.array([[0.0, -1, 5], [1, 0, 7], [0, 0, 1]]), input_axes=("x", "y"), output_axes=("x", "y"))
+    image = next(iter(sdata.images))
+    for name in ("spots", image):
+        set_transformation(sdata[name], turned, "turned")
+    viewer = make_napari_viewer()
+    neighbour = interactive(sdata, headless=True)
+    neighbour.add_element("spots", element_coordinate_system="global")
+    qtbot.waitUntil(lambda: len(viewer.layers) == 1, timeout=PATIENCE)
+    theirs = viewer.layers[0]
+    widget = SRastWidget(viewer)
+    qtbot.addWidget(widget)
+    widget.show()
+    assert widget.slide_panel.use_shown.isVisible()
+    widget.open_path(store)  # the same path is the same slide
+    wait_ready(qtbot, widget)
+    assert widget.controller.slide is not None
+    assert layer_names(widget) == [theirs.name, "breast histology"]
+    assert not widget.slide_panel.use_shown.isVisible()
+    use_fast_method(widget)
+    widget.controller.add_polygon(SQUARE)
+    widget.gene_panel.model.check(["Gene3"])
+    result = run(qtbot, widget)
+
+    neighbour.switch_coordinate_system("turned")
+    qtbot.waitUntil(lambda: widget.controller.slide.coordinate_system == "turned", timeout=PATIENCE)
+    slide = widget.controller.slide
+    corner = np.array(viewer.layers["Gene3"].data_to_world((-0.5, -0.5)))[::-1]
+    np.testing.assert_allclose(corner, apply_affine(slide.to_cs @ result.raster.affine, np.zeros((1, 2)))[0], atol=1e-3)
+    spot = np.array(theirs.data_to_world(theirs.data[0]))[::-1] if theirs.data.ndim == 2 else None
+    if spot is not None:
+        np.testing.assert_allclose(spot, apply_affine(slide.to_cs, slide.centers[:1])[0], atol=1e-3)
+    assert widget.controller.n_spots_inside() == 9
+    widget.slide_panel.close_slide.click()
+    assert layer_names(widget) == [theirs.name]
+    widget.controller.shutdown()
+
+
+@pytest.mark.slow
+def test_memory_comes_back_after_ten_runs_and_ten_slides(
+    open_window: Callable[[], SRastWidget],
+    qtbot: Any,
+    make_slide: Callable[..., Slide],
+    record_property: Callable[[str, object], None],
+) -> None:
+    window = open_window()
+    use_fast_method(window)
+    process = psutil.Process()
+    gone: list[weakref.ref[Any]] = []
+
+    def once(seed: int) -> None:
+        slide = make_slide(12, 12, n_genes=400, seed=seed, source=SlideSource(synthetic=True))
+        window.controller.show(Opened(slide=slide, source=None))
+        wait_ready(qtbot, window)
+        window.controller.add_polygon(SQUARE * 3)
+        window.tabs.setCurrentIndex(0)
+        result = run(qtbot, window)
+        window.result_panel.set_view("before")
+        window.result_panel.set_view("beside")
+        qtbot.waitUntil(lambda: len(visible(window, "beside")) >= 2, timeout=PATIENCE)
+        gone.extend((weakref.ref(slide), weakref.ref(result), weakref.ref(window.controller.current)))
+        window.tabs.setCurrentIndex(0)
+        click(qtbot, window.slide_panel.close_slide)
+        assert window.controller.phase is Phase.EMPTY
+
+    once(0)  # what is loaded once stays
+    once(1)
+    qtbot.wait(200)
+    gc.collect()
+    before = process.memory_info().rss
+    for seed in range(10):
+        once(seed)
+    qtbot.wait(200)
+    gc.collect()
+    after = process.memory_info().rss
+    record_property("memory_growth", after / before - 1)
+    assert after < 1.1 * before
+    assert sum(ref() is not None for ref in gone) <= 3  # Qt may hold on to what it showed last
+
+
+@pytest.mark.slides
+@pytest.mark.slow
+def test_a_real_slide_with_a_beating_heart(
+    open_window: Callable[[], SRastWidget],
+    qtbot: Any,
+    slide_path: Callable[..., Path],
+    tmp_path: Path,
+    record_property: Callable[[str, object], None],
+) -> None:
+    window = open_window()
+    name = "st_human_breast_her2_c4"
+    store = import_slide(slide_path(name), tmp_path / "her2.zarr", image=slide_path(name, "_he.jpg"))
+    slide = open_slide(qtbot, window, store)
+    assert slide.n_genes == 15_267
+    low, high = slide.centers.min(axis=0), slide.centers.max(axis=0)
+    x0, y0, x1, y1 = *(low + (high - low) / 3), *(high - (high - low) / 3)
+    window.controller.add_polygon(np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]]))
+    genes = ["ERBB2", "KRT19", "COL1A1", "CD74"]
+    window.gene_panel.model.check(genes)
+    window.settings_panel.factor.setValue(4)
+    heartbeat, during = Heartbeat(), []
+    window.controller.landed.connect(lambda: during.append(heartbeat.max_stall_ms))
+
+    viewer = window.controller.viewer
+    pan = QTimer()
+    home = np.array(viewer.camera.center)
+
+    def move() -> None:
+        viewer.camera.center = tuple(home + 100 * np.sin(time.perf_counter() * np.array([0.0, 3.0, 4.0])))
+
+    pan.timeout.connect(move)
+    pan.start(30)
+    heartbeat.start()
+    start = time.process_time()
+    result = run(qtbot, window)
+    busy = time.process_time() - start
+    pan.stop()
+    record_property("max_ui_stall_ms", during[-1])
+    record_property("max_ui_stall_with_layers_ms", heartbeat.stop())
+    assert set(result.genes) == set(genes)
+    assert sorted(visible(window)) == sorted(genes)
+    finished = window.controller.finished
+    assert finished is not None
+    assert finished.trust.max_relative_mass_error <= 1e-6
+    assert finished.trust.negative_pixels == 0
+    extent = viewer.layers["ERBB2"].extent.world
+    spots = slide.centers[result.raster.spots][:, ::-1]
+    assert (extent[0] <= spots.min(axis=0)).all()
+    assert (extent[1] >= spots.max(axis=0)).all()
+    record_property("cpu_seconds_with_the_window_busy", busy)
+    record_property("seconds_with_the_window_busy", result.provenance["seconds"]["total"])
+
+    # A second region of the slide is only its own work: what was fitted to the slide is kept.
+    window.controller.regions.clear()
+    window.controller.add_polygon(np.array([[x0, y0], [x1, y0], [x1, y1]]))
+    window.tabs.setCurrentIndex(0)
+    again = run(qtbot, window)
+    wait_shown(qtbot, window)
+    fitting = ("align", "calibrate")
+    spent = [sum(r.provenance["seconds"].get(stage, 0.0) for stage in fitting) for r in (result, again)]
+    record_property("seconds_of_fitting", spent)
+    assert spent[1] < 0.5 * spent[0]
+    # The same without a window, with a seed of its own so that nothing is kept from before.
+    import dataclasses
+
+    settings = dataclasses.replace(result.settings, seed=1)
+    alone = pipeline.upsample(slide, result.region, genes, settings=settings)
+    record_property("seconds_without_a_window", alone.provenance["seconds"]["total"])

@@ -55,7 +55,7 @@ class FeatureMap:
 
     def over(self, centers: np.ndarray, area: float, n_points: int = 16) -> np.ndarray:
         """Return features averaged over discs of an area around (n, 2) centres, shape (n, D)."""
-        return np.mean([self.at(centers + offset) for offset in disc(area, n_points)], axis=0)
+        return np.asarray(sum(self.at(centers + offset) for offset in disc(area, n_points)) / n_points)
 
     def tissue_over(self, centers: np.ndarray, area: float, n_points: int = 16) -> np.ndarray:
         """Return the share of tissue of discs of an area around (n, 2) centres, shape (n,); 1 where unknown."""

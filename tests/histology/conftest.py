@@ -1,0 +1,98 @@
+"""A made-up tissue whose image shows, finer than the spots, where its counts lie."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from scipy import ndimage, sparse
+
+from napari_srast.geometry.layout import Layout
+from napari_srast.geometry.raster import make_raster
+from napari_srast.slide import SlideImage
+
+PITCH, SIDE, PIXELS = 100.0, 14, 24  # of a spot, spots along a side, image pixels along a spot
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Tissue:
+    """Spots, their counts, and how dense cells lie, pixel by pixel."""
+
+    counts: sparse.csr_matrix
+    centers: np.ndarray
+    truth: np.ndarray
+    layout: Layout
+    density: np.ndarray
+
+    def image(
+        self, kind: str = "colour", to_intrinsic: np.ndarray | None = None, density: np.ndarray | None = None
+    ) -> SlideImage:
+        """Photograph it; the image lies where it should unless told otherwise."""
+        density = self.density if density is None else density
+        scale = PITCH / PIXELS
+        placed = np.diag([scale, scale, 1.0])
+        placed[:2, 2] = -PITCH / 2
+        affine = placed if to_intrinsic is None else to_intrinsic @ placed
+        return SlideImage(name="he", levels=(_photograph(density, kind),), to_intrinsic=(affine,))
+
+
+def _photograph(density: np.ndarray, kind: str) -> np.ndarray:
+    light = np.exp(-density[None] * np.array([1.2, 1.6, 0.5])[:, None, None])
+    if kind == "colour":
+        return (255 * light).astype(np.uint8)
+    if kind == "colour16":
+        return (4095 * light).astype(np.uint16)  # twelve bits of sixteen, as cameras write
+    if kind == "grey":
+        return (255 * light[1:2]).astype(np.uint8)
+    if kind == "alpha":
+        return np.concatenate([255 * light, np.full((1, *density.shape), 255.0)]).astype(np.uint8)
+    rng = np.random.default_rng(1)
+    other = rng.poisson(20, size=(1, *density.shape))
+    return np.concatenate([300 + 4000 * density[None], other, 50 + 900 * density[None]]).astype(np.uint16)
+
+
+@pytest.fixture(scope="session")
+def tissue() -> Tissue:
+    """Return a tissue with structure at half a pitch and at several pitches, and a bare rim."""
+    return make_tissue()
+
+
+@pytest.fixture(scope="session")
+def tissue_maker() -> Callable[..., Tissue]:
+    """Return the maker of tissues, by seed."""
+    return make_tissue
+
+
+def make_tissue(seed: int = 0) -> Tissue:
+    """Make a tissue: two kinds of cells, one of them stained; three genes follow it, three the other."""
+    rng = np.random.default_rng(seed)
+    size = SIDE * PIXELS
+
+    def texture(width: float) -> np.ndarray:
+        field = ndimage.gaussian_filter(rng.normal(size=(size, size)), width * PIXELS)
+        return np.asarray((field - field.mean()) / field.std())
+
+    pattern = 0.8 * texture(0.3) + 0.5 * texture(1.5)
+    stained = np.exp(0.8 * pattern)
+    density = stained / stained.max() * 2.0
+    inside = np.hypot(*(np.mgrid[:size, :size] - size / 2)) < 0.48 * size
+    density = np.where(inside, density + 0.1, 0.0)
+    intensity = np.stack([stained] * 3 + [np.full_like(stained, stained.mean())] * 3) * inside
+    row, col = (a.ravel() for a in np.mgrid[:SIDE, :SIDE])
+    centers = np.column_stack([col, row]) * PITCH
+    half = PIXELS // 2
+    fine = intensity.reshape(6, 2 * SIDE, half, 2 * SIDE, half).mean(axis=(2, 4))
+    known = rng.poisson(40 * fine / stained.mean())
+    counts = known.reshape(6, SIDE, 2, SIDE, 2).sum(axis=(2, 4)).reshape(6, -1).T
+    raster = make_raster(centers, factor=2, spot_diameter=PITCH, spot_shape="square")
+    layout = Layout.of_raster(centers, raster)
+    place = np.floor((layout.pixels + PITCH / 2) / (PITCH / 2)).astype(int)
+    return Tissue(
+        counts=sparse.csr_matrix(counts, dtype=np.float32),
+        centers=centers,
+        truth=known[:, place[:, 1], place[:, 0]].T.astype(float),
+        layout=layout,
+        density=density,
+    )

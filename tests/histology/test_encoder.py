@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from napari_srast.errors import ModelError
+from napari_srast.histology import fit_image_expert
+from napari_srast.histology.encoder import EncoderFeatures, load_timm_encoder
+
+
+def test_an_encoder_of_one_s_own_takes_the_place_of_the_stains(tissue) -> None:
+    def embed(patches: torch.Tensor) -> torch.Tensor:
+        assert patches.shape[1:] == (3, 16, 16)
+        return torch.nn.functional.adaptive_avg_pool2d(patches, 2).flatten(1)
+
+    encoder = EncoderFeatures(embed, name="pooled", side=16, width=0.5, n_features=6)
+    expert = fit_image_expert(tissue.counts, tissue.centers, 100.0, tissue.image(), extractor=encoder)
+    assert expert.features.names[0] == "pooled_0"
+    assert expert.of_spots.shape == (196, 6)
+    assert expert.informative
+
+
+def test_an_encoder_that_returns_maps_is_refused(tissue) -> None:
+    encoder = EncoderFeatures(lambda patches: patches, name="maps", side=8)
+    with pytest.raises(ModelError, match="'maps' must return one embedding"):
+        encoder.extract(tissue.image(), tissue.centers, 100.0)
+
+
+def test_weights_that_do_not_fit_are_refused_in_one_sentence(tmp_path: Path) -> None:
+    pytest.importorskip("timm", reason="timm is an extra")
+    path = tmp_path / "weights.safetensors"
+    save_file({"nothing": torch.zeros(1)}, path)
+    with pytest.raises(ModelError, match="cannot be loaded into 'resnet10t'"):
+        load_timm_encoder("resnet10t", path)
+
+
+def test_a_missing_timm_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "timm", None)
+    with pytest.raises(ModelError, match="pip install timm"):
+        load_timm_encoder("resnet10t", tmp_path / "weights.safetensors")
+
+
+def test_patches_at_the_rim_repeat_it(tissue) -> None:
+    seen = []
+    encoder = EncoderFeatures(lambda p: seen.append(p) or p.flatten(1)[:, :4], side=8, width=2.0, n_features=2)
+    found = encoder.extract(tissue.image("grey"), tissue.centers, 100.0)
+    assert np.isfinite(found.at(tissue.centers)).all()
+    assert all(torch.isfinite(batch).all() for batch in seen)

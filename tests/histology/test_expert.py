@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import dask.array as da
+import numpy as np
+import pytest
+from scipy import sparse
+
+from napari_srast.errors import InputError
+from napari_srast.geometry.layout import Layout
+from napari_srast.histology import fit_image_expert
+from napari_srast.models.calibration import gain_per_gene
+from napari_srast.slide import SlideImage
+
+
+def _even(layout: Layout, n_fields: int) -> np.ndarray:
+    return np.repeat(-np.log(layout.n_pixels_of_spot[layout.parent])[:, None], n_fields, axis=1)
+
+
+def _gain(tissue, image: SlideImage) -> tuple[float, np.ndarray]:
+    expert = fit_image_expert(tissue.counts, tissue.centers, 100.0, image)
+    local = expert.on(tissue.layout)
+    even = _even(tissue.layout, 6)
+    told = local.added_to(even, expert.slopes(tissue.counts), tissue.layout)
+    return expert.fit.evidence, gain_per_gene(np.maximum(told, -30), tissue.truth, tissue.layout)
+
+
+@pytest.mark.parametrize(
+    ("kind", "taken_for"),
+    [
+        ("colour", "colour"),
+        ("colour16", "colour"),
+        ("alpha", "colour"),
+        ("grey", "grey"),
+        ("fluorescence", "fluorescence"),
+    ],
+)
+def test_every_kind_of_image_tells_where_counts_lie(tissue, kind: str, taken_for: str) -> None:
+    image = tissue.image(kind)
+    assert fit_image_expert(tissue.counts, tissue.centers, 100.0, image).features.kind == taken_for
+    evidence, gain = _gain(tissue, image)
+    assert evidence > 20
+    assert (gain[:3] > 0.02).all()  # the genes of the stained cells
+
+
+def test_a_gene_that_does_not_follow_the_image_is_left_alone(tissue) -> None:
+    _, gain = _gain(tissue, tissue.image())
+    assert (gain[3:] > -0.01).all()
+
+
+@pytest.mark.parametrize("wrong", ["turned", "mirrored", "other", "noise"])
+def test_a_wrong_image_earns_nothing(tissue, tissue_maker: Callable, wrong: str) -> None:
+    density = {
+        "turned": tissue.density[::-1, ::-1],
+        "mirrored": tissue.density[:, ::-1],
+        "other": tissue_maker(seed=5).density,
+        "noise": np.random.default_rng(2).uniform(0, 2, tissue.density.shape),
+    }[wrong]
+    expert = fit_image_expert(tissue.counts, tissue.centers, 100.0, tissue.image(density=density))
+    assert not expert.informative
+
+
+def test_the_spots_order_shift_and_the_image_s_laziness_change_nothing(tissue) -> None:
+    plain = fit_image_expert(tissue.counts, tissue.centers, 100.0, tissue.image())
+    move = np.eye(3)
+    move[:2, 2] = 5e4, -3e4
+    image = tissue.image(to_intrinsic=move)
+    lazy = SlideImage(
+        name="he",
+        levels=(da.from_array(image.levels[0], chunks=(3, 100, 100)),),
+        to_intrinsic=image.to_intrinsic,
+    )
+    moved = fit_image_expert(tissue.counts, tissue.centers + move[:2, 2], 100.0, lazy)
+    np.testing.assert_allclose(moved.on(tissue.layout).contrasts, plain.on(tissue.layout).contrasts, atol=1e-3)
+
+
+def test_the_mass_of_every_spot_is_conserved(tissue) -> None:
+    expert = fit_image_expert(tissue.counts, tissue.centers, 100.0, tissue.image())
+    layout = tissue.layout
+    ratios = np.exp(expert.on(layout).added_to(_even(layout, 6), expert.slopes(tissue.counts), layout))
+    np.testing.assert_allclose(layout.membership @ ratios, 1.0, rtol=1e-9)
+    assert (ratios >= 0).all()
+
+
+def test_part_of_the_pixels_says_the_same_as_all(tissue) -> None:
+    expert = fit_image_expert(tissue.counts, tissue.centers, 100.0, tissue.image())
+    layout = tissue.layout
+    some = np.arange(40, 90)
+    part = Layout(spots=layout.spots, pixels=layout.pixels[some], parent=layout.parent[some], pitch=layout.pitch)
+    np.testing.assert_allclose(expert.on(part).contrasts, expert.on(layout).at(some).contrasts, atol=1e-5)
+
+
+def test_the_image_s_share_is_between_none_and_all(tissue) -> None:
+    expert = fit_image_expert(tissue.counts, tissue.centers, 100.0, tissue.image())
+    layout, slopes = tissue.layout, expert.slopes(tissue.counts)
+    local, dense = expert.on(layout), tissue.counts.toarray()
+    assert local.share(_even(layout, 6), slopes, dense, layout) == pytest.approx(np.ones(6))
+    rough = np.random.default_rng(0).normal(0, 5, (layout.n_pixels, 6))
+    share = local.share(rough, slopes, dense, layout)
+    assert (share > 0).all()
+    assert (share < 0.2).all()
+
+
+def test_an_image_elsewhere_is_refused_in_one_sentence(tissue) -> None:
+    away = np.eye(3)
+    away[:2, 2] = 1e6
+    with pytest.raises(InputError, match=r"'he' does not lie under the spots; .*--image none"):
+        fit_image_expert(tissue.counts, tissue.centers, 100.0, tissue.image(to_intrinsic=away))
+
+
+def test_a_blank_image_and_a_tiny_slide_say_nothing(tissue) -> None:
+    blank = tissue.image(density=np.zeros_like(tissue.density))
+    expert = fit_image_expert(tissue.counts, tissue.centers, 100.0, blank)
+    assert not expert.informative
+    assert np.abs(expert.on(tissue.layout).contrasts).max() == 0
+    few = slice(0, 3)
+    tiny = fit_image_expert(sparse.csr_matrix(tissue.counts[few]), tissue.centers[few], 100.0, tissue.image())
+    assert not tiny.informative

@@ -138,6 +138,12 @@ def test_seams_of_a_plane_and_of_blocks() -> None:
     scores = score_ratios(sparse.csr_matrix(plane), layout.normalise(plane), layout, raster=raster)
     assert scores.seam_ratio == pytest.approx(1)
     assert scores.seam_ratio_truth == pytest.approx(1)
+    noise = np.random.default_rng(0).normal(scale=0.2, size=plane.shape)
+    pair_of = np.hstack([plane + 3 + noise, plane + 3 - noise])  # whose noise vanishes in the sum
+    scores = score_ratios(sparse.csr_matrix(pair_of), layout.normalise(pair_of), layout)
+    assert scores.seam_ratio_totals == scores.seam_ratio_totals_truth == pytest.approx(1)
+    assert scores.seam_ratio == pytest.approx(scores.seam_ratio_truth)
+    assert scores.seam_ratio != pytest.approx(1, abs=1e-3)
     assert score_ratios(sparse.csr_matrix(plane), even(layout, 1), layout, raster=raster).seam_ratio == np.inf
 
 

@@ -46,7 +46,15 @@ def row(study: str, name: str, ours: float, gp: float, bilinear: float, error: f
         "fraction_better": 0.75,
         "coverage": covered | {"calibrated": {"all": [0.5, 0.81, 0.95], "deep": [0.5, 0.79, None]}},
         "spread_skill": 1.1,
-        "seam": {"truth": 1.1, "mean": 4.4, "draw": 1.21},
+        "level_step": -0.5,
+        "seam": {
+            "truth": 1.1,
+            "mean": 4.4,
+            "draw": 1.21,
+            "totals_truth": 1.0,
+            "totals_mean": 1.5,
+            "totals_draw": None,
+        },
     }
 
 
@@ -71,6 +79,7 @@ def test_the_summary_by_hand() -> None:
     assert found["coverage_80_calibrated_deep"] == pytest.approx(0.79)
     assert found["seam_ratio_to_truth_mean"] == pytest.approx(4)
     assert found["seam_ratio_to_truth_draw"] == pytest.approx(1.1)
+    assert found["seam_ratio_to_truth_totals_mean"] == pytest.approx(1.5)
 
 
 def test_a_study_without_a_value_is_left_out() -> None:

@@ -19,7 +19,8 @@ within-spot PCC         Pearson correlation of ``y - n/K`` and ``n r - n/K`` ove
 PCC, RMSE, SSIM         Of ``y`` and ``n r``, for each gene; inflated by the spots' totals, which every method has
                         right. SSIM after Wang et al. 2004 (doi:10.1109/TIP.2003.819861), Gaussian window of 1.5 pixels.
 seam ratio              Mean jump between touching pixels of different spots over that inside spots. To be read against
-                        the truth's own: counts of different spots differ, seams or not.
+                        the truth's own: counts of different spots differ, seams or not. Also of all genes added up,
+                        where chance plays a smaller part.
 coverage                Share of counts inside the central 50, 80 and 95 % of their predictive distribution, by the
                         randomised probability integral transform: a calibrated prediction covers just so many. It is
                         Binomial(n, r), or where a concentration A is given Beta-binomial(n, A r, A (1 - r)), the
@@ -83,6 +84,8 @@ class Scores:
         Nats per count of the pixels' totals.
     seam_ratio, seam_ratio_truth
         Of the prediction and of the truth; infinite without any jump inside spots.
+    seam_ratio_totals, seam_ratio_totals_truth
+        The same of all genes added up.
     coverage, coverage_deep
         Share of counts covered at each of :data:`COVERAGES`, of all pairs of a spot and a gene with counts, and of
         those with at least 10.
@@ -103,6 +106,8 @@ class Scores:
     totals: float
     seam_ratio: float
     seam_ratio_truth: float
+    seam_ratio_totals: float
+    seam_ratio_totals_truth: float
     coverage: tuple[float, ...]
     coverage_deep: tuple[float, ...]
     spread_skill: float
@@ -148,6 +153,8 @@ class Scores:
             "ssim": _mean(self.ssim),
             "seam_ratio": self.seam_ratio,
             "seam_ratio_truth": self.seam_ratio_truth,
+            "seam_ratio_totals": self.seam_ratio_totals,
+            "seam_ratio_totals_truth": self.seam_ratio_totals_truth,
             "spread_skill": self.spread_skill,
             "mass_error": self.mass_error,
         }
@@ -209,10 +216,10 @@ def score_ratios(
     gene = {name: np.full(n_genes, np.nan) for name in ("gain", "within", "pcc", "rmse", "ssim")}
     gene_counts = np.asarray(truth.sum(axis=0)).ravel()
     pixel_counts = np.asarray(truth.sum(axis=1)).ravel()
-    pixel_gain, pixel_share = np.zeros(n_pixels), np.zeros(n_pixels)
+    pixel_gain, pixel_share, pixel_mean = np.zeros(n_pixels), np.zeros(n_pixels), np.zeros(n_pixels)
     deep = np.zeros(n_genes, dtype=bool)
     deep[np.argsort(-gene_counts, kind="stable")[:_SSIM_GENES]] = True
-    seams = _Seams(layout)
+    seams, jumps = _Seams(layout), np.zeros((2, 2))
     rng, at_once = np.random.default_rng(seed), max(1, _BLOCK // max(n_pixels, 1))
     covered, n_drawn, mass_error = np.zeros((2, len(COVERAGES))), np.zeros(2), 0.0
     spread, missed = 0.0, 0.0
@@ -238,7 +245,8 @@ def score_ratios(
         covered, n_drawn = covered + hits, n_drawn + drawn
         spread += float((mean * (1 - r) * (1.0 if a is None else (n + a) / (1 + a))).sum())
         missed += float(((y - mean) ** 2).sum())
-        seams.add(y, mean)
+        pixel_mean += mean.sum(axis=1)
+        jumps += seams.jumps(y, mean)
         if raster is not None:
             for column in columns[deep[columns] & (gene_counts[columns] > 0)]:
                 gene["ssim"][column] = _ssim(raster, y[:, column - start], mean[:, column - start])
@@ -247,7 +255,7 @@ def score_ratios(
     share = _ratio(pixel_share, total[parent])
     some = pixel_counts > 0
     totals = _over(float(pixel_counts[some] @ np.log(share[some] / even[some, 0])), float(pixel_counts.sum()))
-    seam, seam_truth = seams.ratios()
+    jumps_of_totals = seams.jumps(pixel_counts[:, None], pixel_mean[:, None])
     coverage = _ratio(covered, np.broadcast_to(n_drawn[:, None], covered.shape))
     return Scores(
         gene_counts=gene_counts,
@@ -259,8 +267,10 @@ def score_ratios(
         rmse=gene["rmse"],
         ssim=gene["ssim"],
         totals=totals,
-        seam_ratio=seam,
-        seam_ratio_truth=seam_truth,
+        seam_ratio=_over(*jumps[1]),
+        seam_ratio_truth=_over(*jumps[0]),
+        seam_ratio_totals=_over(*jumps_of_totals[1]),
+        seam_ratio_totals_truth=_over(*jumps_of_totals[0]),
         coverage=tuple(coverage[0].tolist()),
         coverage_deep=tuple(coverage[1].tolist()),
         spread_skill=float(np.sqrt(_over(spread, missed))),
@@ -284,7 +294,7 @@ def gain_over(scores: Scores, baseline: Scores, over: Literal["spots", "genes"] 
 
 
 class _Seams:
-    """Adds up jumps between touching pixels, across and inside spots, of truth and prediction."""
+    """Jumps between touching pixels, across and inside spots, of truth and prediction."""
 
     def __init__(self, layout: Layout) -> None:
         first, second = layout.touching
@@ -295,18 +305,15 @@ class _Seams:
             shape=(size, layout.n_pixels),
         )
         self._across, self._within = jump[~inside], jump[inside]
-        self._sums = np.zeros((2, 2))  # truth, prediction x across, inside
 
-    def add(self, truth: np.ndarray, prediction: np.ndarray) -> None:
-        for i, values in enumerate((truth, prediction)):
-            for j, pairs in enumerate((self._across, self._within)):
-                if pairs.shape[0]:
-                    self._sums[i, j] += np.abs(pairs @ values).sum() / pairs.shape[0]
-
-    def ratios(self) -> tuple[float, float]:
-        """Return the seam ratios of prediction and truth."""
-        truth, prediction = self._sums
-        return _over(prediction[0], prediction[1]), _over(truth[0], truth[1])
+    def jumps(self, truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+        """Return the mean jumps across and inside spots, added up over columns, of truth and prediction: (2, 2)."""
+        return np.array(
+            [
+                [np.abs(pairs @ values).sum() / max(pairs.shape[0], 1) for pairs in (self._across, self._within)]
+                for values in (truth, prediction)
+            ]
+        )
 
 
 def _coverage(

@@ -40,7 +40,8 @@ def summarise(rows: Sequence[Row]) -> dict[str, Any]:
         "nats_per_count" and "within_spot_pcc": of the default, of the best baseline of each case (chosen on the truth)
         and of the single baseline that is best on average, with the default's ratio to each; "cases_below": how many
         have a negative margin, and "cases_behind": one negative beyond two standard errors; "fraction_better";
-        "coverage_80_*"; "level_step_median"; "spread_skill"; "seam_ratio_to_truth_*" of the mean map and of a draw.
+        "coverage_80_*"; "level_step_median"; "spread_skill"; "seam_ratio_to_truth_*" of the mean map and of a draw, by
+        genes and of totals.
     """
     figures: dict[str, Any] = {"n_cases": len(rows), "n_studies": len({row["study"] for row in rows})}
     for kind, chosen in (("nats_per_count", "best_baseline"), ("within_spot_pcc", "best_baseline_pcc")):
@@ -65,8 +66,13 @@ def summarise(rows: Sequence[Row]) -> dict[str, Any]:
             figures[f"coverage_80_{kind}_{depth}"] = mean_of_studies(rows, covered)
     figures["level_step_median"] = float(np.median([row["level_step"] for row in rows]))
     figures["spread_skill"] = mean_of_studies(rows, [row["spread_skill"] for row in rows])
-    for kind in ("mean", "draw"):
-        ratios = [_number(row["seam"][kind]) / _number(row["seam"]["truth"]) for row in rows]
+    for kind, truth in (
+        ("mean", "truth"),
+        ("draw", "truth"),
+        ("totals_mean", "totals_truth"),
+        ("totals_draw", "totals_truth"),
+    ):
+        ratios = [_number(row["seam"][kind]) / _number(row["seam"][truth]) for row in rows]
         figures[f"seam_ratio_to_truth_{kind}"] = mean_of_studies(rows, ratios)
     return figures
 

@@ -102,8 +102,9 @@ def score_case(case: Case, network: DiT, fleet: Fleet, baselines: Sequence[str] 
         "name", "study", "case" and sizes; "methods": for each its figures (:meth:`Scores.summary`); "best_baseline" and
         "best_baseline_pcc", chosen on the truth; "margin" of the default over the former in nats per count, with
         bootstrap errors over spots and genes; "fraction_better" of the genes; "coverage" of the multinomial and
-        the calibrated predictive; "seam": that of the truth, the mean and a draw; "concentration", and "level_step":
-        what :data:`napari_srast.models.uncertainty.LEVEL_STEP` would have had to be for this case.
+        the calibrated predictive; "seam": that of the truth, the mean and a draw, by genes and of totals;
+        "concentration", and "level_step": what :data:`napari_srast.models.uncertainty.LEVEL_STEP` would have had to be
+        for this case.
     """
     layout = case.layout
     known = _of_genes(network, case)
@@ -119,8 +120,8 @@ def score_case(case: Case, network: DiT, fleet: Fleet, baselines: Sequence[str] 
     scores = {method: score_ratios(truth, values, layout) for method, values in ratios.items()}
     calibrated = score_ratios(truth, ratios[DEFAULT], layout, concentration=concentration.at)
     of_truth = fit_concentration([(np.log(np.maximum(ratios[DEFAULT], 1e-12)), dense, layout)])
-    drawn = concentration.draw(ratios[DEFAULT], layout.membership @ dense, layout, seed=0)
-    seam_drawn = score_ratios(truth, layout.normalise(drawn), layout).seam_ratio
+    draw = concentration.draw(ratios[DEFAULT], layout.membership @ dense, layout, seed=0)
+    drawn = score_ratios(truth, layout.normalise(draw), layout)
     interpolator, low_rank = Interpolator(layout), np.asarray(case.low_rank)[:, : case.n_genes]
     for method in baselines:
         fields = low_rank if method.endswith(DENOISED) else counts
@@ -148,7 +149,10 @@ def score_case(case: Case, network: DiT, fleet: Fleet, baselines: Sequence[str] 
             "seam": {
                 "truth": scores[DEFAULT].seam_ratio_truth,
                 "mean": scores[DEFAULT].seam_ratio,
-                "draw": seam_drawn,
+                "draw": drawn.seam_ratio,
+                "totals_truth": scores[DEFAULT].seam_ratio_totals_truth,
+                "totals_mean": scores[DEFAULT].seam_ratio_totals,
+                "totals_draw": drawn.seam_ratio_totals,
             },
             "calibration": own.to_dict(),
             "concentration": concentration.to_dict(),

@@ -1,0 +1,345 @@
+"""What each part of the method earns: trained again without it, scored on studies never trained on.
+
+``python -m napari_srast.training.ablation RECIPE.toml -o FOLDER`` trains a network for each variant, seed and fold, for
+few steps on one pseudo-slide of each real study and some of its genes, and scores it on the studies left out. Finished
+variants are kept in FOLDER/ablation.json: a run that was killed goes on, and more seeds can be asked for later.
+
+All variants see the same pseudo-slides, fields and random numbers. What differs is one entry of :data:`VARIANTS`.
+
+Shape legend: N spots, D latent width.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from anndata import AnnData
+
+from napari_srast.errors import SrastError
+from napari_srast.evaluation.metrics import gain_over
+from napari_srast.evaluation.protocol import evaluate
+from napari_srast.interpolation.denoising import mean_of_near
+from napari_srast.models.checkpoint import save_checkpoint
+from napari_srast.models.devices import one_thread
+from napari_srast.models.features import FeaturePool, spot_context
+from napari_srast.models.pcfm.network import DiTConfig
+from napari_srast.models.sasa import SasaConfig
+from napari_srast.splitting.srast import FULL_GENES
+from napari_srast.training.data import Case, CaseSettings, SourceSlide, make_cases, read_source, with_pool
+from napari_srast.training.fleet import Fold, fit_fold_fleets
+from napari_srast.training.kept import load_or_make
+from napari_srast.training.recipe import Recipe, read_recipe
+from napari_srast.training.score_report import DEFAULT, mean_of_studies
+from napari_srast.training.scoring import FLEET, NETWORK, SASA_GP, score_folds
+from napari_srast.training.trainer import TrainerConfig, train_flow
+
+__all__ = ["VARIANTS", "Ablation", "Variant", "ablation_table"]
+
+_REFERENCE = "gp+denoised"
+_SCORED = (DEFAULT, FLEET, NETWORK, SASA_GP, _REFERENCE)
+_KINDS = ("nats_per_count", "within_spot_pcc")
+_COMPARED_GENES, _COMPARED_CELLS, _CELLS_PER_SPOT = 200, 3000, 12.0  # where programs are compared with single genes
+
+
+def _components_instead(pool: FeaturePool, places: np.ndarray) -> FeaturePool:
+    """Let standardised principal components stand for the latents: no graph VAE."""
+    latent = np.zeros_like(pool.latent)
+    leading = pool.components[:, : latent.shape[1]]
+    latent[:, : leading.shape[1]] = (leading - leading.mean(axis=0)) / np.maximum(leading.std(axis=0), 1e-6)
+    return replace(pool, latent=latent, context=spot_context(pool.components, latent, places))
+
+
+def _nothing_instead(pool: FeaturePool, places: np.ndarray) -> FeaturePool:
+    """Leave places and totals only: no latent, no components, neighbours in space alone."""
+    nothing = np.zeros_like(pool.latent)
+    components = np.zeros((len(nothing), 0), dtype=pool.components.dtype)
+    return replace(pool, latent=nothing, components=components, context=mean_of_near(places))
+
+
+def _without_norm(pool: FeaturePool, places: np.ndarray) -> FeaturePool:
+    """Take the latents as the encoder gives them."""
+    raw = pool.raw_latent.astype(np.float32)
+    return replace(pool, latent=raw, context=spot_context(pool.components, raw, places))
+
+
+def _cosine(pool: FeaturePool, places: np.ndarray) -> FeaturePool:
+    """Take directions of the centred raw latents: their inner products know no rotation and no scale."""
+    raw = pool.raw_latent - pool.raw_latent.mean(axis=0)
+    unit = (raw / np.maximum(np.linalg.norm(raw, axis=1, keepdims=True), 1e-9)).astype(np.float32)
+    return replace(pool, latent=unit, context=spot_context(pool.components, unit, places))
+
+
+def _near_only(pool: FeaturePool, places: np.ndarray) -> FeaturePool:
+    return replace(pool, context=mean_of_near(places))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """One change of the method.
+
+    Parameters
+    ----------
+    title
+        What is changed, in words.
+    pool
+        Changes the features of every pseudo-slide and of its checks, given spot centres in pitches; SASA's fit stays.
+    sasa, trainer
+        Changed entries of the configurations.
+    """
+
+    title: str
+    pool: Callable[[FeaturePool, np.ndarray], FeaturePool] | None = None
+    sasa: dict[str, Any] = field(default_factory=dict)
+    trainer: dict[str, Any] = field(default_factory=dict)
+
+
+VARIANTS: dict[str, Variant] = {
+    "full": Variant(title="full method"),
+    "components": Variant(title="SASA off: principal components as latents", pool=_components_instead),
+    "nothing": Variant(title="no features at all: places and totals only", pool=_nothing_instead),
+    "spatial": Variant(title="spatial edges only", sasa={"n_expression": 0}, pool=_near_only),
+    "raw": Variant(title="Latent Norm off: raw latents", pool=_without_norm),
+    "cosine": Variant(title="rotation-invariant instead: directions of raw latents", pool=_cosine),
+    "seams": Variant(title="boundary term off", trainer={"boundary_weight": 0.0}),
+    "regression": Variant(title="direct regression instead of the flow", trainer={"mean_share": 1.0}),
+}
+"""The full method and its variants; calibration off is a column of each, programs are compared on their own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ablation:
+    """The reduced budget, and where everything lies.
+
+    Parameters
+    ----------
+    recipe
+        Slides, sizes of the network, SASA.
+    folder
+        Pseudo-slides and results.
+    steps, fields, groups
+        Of a training, and genes and sums of a pseudo-slide.
+    folds
+        Studies are dealt to so many folds.
+    """
+
+    recipe: Recipe
+    folder: Path
+    steps: int = 250
+    fields: int = 24
+    groups: int = 4
+    folds: int = 2
+
+    def cases(self, variant: Variant) -> list[Case]:
+        """Make the pseudo-slides of a variant, one of each real study, or load those that were made."""
+        sasa = SasaConfig(**{**self.recipe.sasa, **variant.sasa})
+        settings = CaseSettings(**{**self.recipe.cases, "fields": self.fields, "groups": self.groups})
+        first_of_study = {s.study: replace(s, cases=1) for s in reversed(self.recipe.sources) if s.path is not None}
+        folder = self.folder / "cases"
+        folder.mkdir(parents=True, exist_ok=True)
+        cases: list[Case] = []
+        for source in first_of_study.values():
+            kept = folder / f"{source.name}_{sasa.n_expression}_{self.fields}.cases"
+            make = partial(_make, source, settings, sasa, self.recipe.seed)
+            cases += load_or_make(kept, make)
+        return cases if variant.pool is None else [_through(variant.pool, case) for case in cases]
+
+    def trained(self, variant: Variant, seed: int) -> list[Fold]:
+        """Train the variant's networks, each without a fold of studies."""
+        cases = self.cases(variant)
+        studies = sorted({case.study for case in cases})
+        trainer = TrainerConfig(**{**self.recipe.trainer, "steps": self.steps, "seed": seed, **variant.trainer})
+        folds = []
+        for held in (set(studies[i :: self.folds]) for i in range(self.folds)):
+            seen = [case for case in cases if case.study not in held]
+            network, _ = train_flow(seen, trainer, DiTConfig(**self.recipe.network), accelerator="cpu")
+            folds.append(Fold(network=network, unseen=[case for case in cases if case.study in held]))
+        return folds
+
+
+def _make(source: SourceSlide, settings: CaseSettings, sasa: SasaConfig, seed: int) -> list[Case]:
+    return list(make_cases(source, settings, sasa, seed))
+
+
+def _through(change: Callable[[FeaturePool, np.ndarray], FeaturePool], case: Case) -> Case:
+    places = case.layout.spots / case.layout.pitch
+    seen = with_pool(case, change(case.pool, places))
+    return replace(seen, checks=tuple(_through(change, check) for check in case.checks))
+
+
+def score_variant(folds: Sequence[Fold]) -> dict[str, list[dict[str, Any]]]:
+    """Return for each scored method one record of each unseen case: study, nats per count, within-spot PCC."""
+    rows = score_folds(folds, baselines=(_REFERENCE,))
+    return {
+        method: [{"study": row["study"], **{kind: row["methods"][method][kind] for kind in _KINDS}} for row in rows]
+        for method in _SCORED
+    }
+
+
+def compare_programs(folds: Sequence[Fold], sources: Sequence[SourceSlide], seed: int = 0) -> list[dict[str, Any]]:
+    """Split the same genes one by one and by programs, on unseen slides with more genes than are split one by one.
+
+    Returns
+    -------
+    list of dict
+        For each slide nats per count of both, what programs change with its standard error over genes, and seconds of
+        a gene.
+    """
+    records = []
+    for fold, fleet in zip(folds, fit_fold_fleets(folds)[0], strict=True):
+        unseen = {case.name for case in fold.unseen}
+        with tempfile.TemporaryDirectory() as folder:
+            model = Path(folder) / "fold.safetensors"
+            save_checkpoint(model, fold.network, fold.unseen[0].pool.config, fleet, {})
+            for source in sources:
+                if source.name in unseen and source.resolution == "high":
+                    records += _compare_on(source, model, seed)
+    return records
+
+
+def _compare_on(source: SourceSlide, model: Path, seed: int) -> list[dict[str, Any]]:
+    """Compare on one slide; nothing where it has few genes."""
+    points, counts = read_source(source)
+    total = np.asarray(counts.sum(axis=0)).ravel()
+    if (total > 0).sum() <= FULL_GENES:
+        return []
+    # A part of a large slide is enough.
+    near = np.argsort(np.linalg.norm(points - np.median(points, axis=0), axis=1))[:_COMPARED_CELLS]
+    table = AnnData(counts[near])
+    table.obsm["spatial"] = points = points[near]
+    total = np.asarray(table.X.sum(axis=0)).ravel()
+    expressed = np.argsort(-total, kind="stable")[: (total > 0).sum()]
+    some = np.sort(expressed[np.linspace(0, len(expressed) // 2, _COMPARED_GENES).astype(int)])  # not the rarest
+    pitch = float(np.sqrt(np.prod(np.ptp(points, axis=0)) / len(points) * _CELLS_PER_SPOT))
+    whole, single = (
+        evaluate(table, pitch=pitch, model=str(model), genes=list(names), methods=["srast"], seed=seed)
+        for names in (table.var_names[np.sort(expressed)], table.var_names[some])
+    )
+    chosen = np.searchsorted(np.sort(expressed), some)
+    by_gene, by_program = single.scores["srast"], whole.scores["srast"]
+    by_program = replace(by_program, gene_gain=by_program.gene_gain[chosen], gene_counts=by_program.gene_counts[chosen])
+    difference, error = gain_over(by_program, by_gene, over="genes")
+    return [
+        {
+            "slide": source.name,
+            "n_genes": len(some),
+            "per_gene": by_gene.nats_per_count,
+            "programs": by_program.nats_per_count,
+            "difference": difference,
+            "difference_se": error,
+            "seconds_per_gene": single.seconds["srast"] / len(some),
+            "seconds_programs": whole.seconds["srast"] / len(expressed),
+        }
+    ]
+
+
+def ablation_table(results: dict[str, Any]) -> str:
+    """Return a Markdown table of the variants, nats per count / within-spot PCC, mean over studies and seeds.
+
+    The change is that against the full method with the same seed, network alone; its spread is over studies (of the
+    means over seeds), and the spread of the full method over seeds is what chance alone does.
+    """
+    lines = [
+        "| variant | default | calibration off | network alone | its prior | change of the network, nats | seeds |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    full = results.get("full", {})
+    for name, variant in VARIANTS.items():
+        runs = results.get(name, {})
+        if not runs:
+            continue
+        cells = []
+        for method in (DEFAULT, FLEET, NETWORK, SASA_GP):
+            means = [
+                [mean_of_studies(run[method], [r[kind] for r in run[method]]) for kind in _KINDS]
+                for run in runs.values()
+            ]
+            nats, pcc = np.mean(means, axis=0)
+            cells.append(f"{nats:.4f} / {pcc:.3f}")
+        shared = [seed for seed in runs if seed in full]
+        if name == "full":
+            by_seed = [
+                mean_of_studies(run[NETWORK], [r["nats_per_count"] for r in run[NETWORK]]) for run in runs.values()
+            ]
+            change = f"(± {np.std(by_seed, ddof=1):.4f} over seeds)" if len(by_seed) > 1 else ""
+        else:
+            change = _change([(runs[seed][NETWORK], full[seed][NETWORK]) for seed in shared])
+        lines.append(f"| {variant.title} | {' | '.join(cells)} | {change} | {len(runs)} |")
+    return "\n".join(lines)
+
+
+def _change(pairs: Sequence[tuple[list[dict[str, Any]], list[dict[str, Any]]]]) -> str:
+    """Return the mean over studies of the paired change in nats, with its standard error over studies."""
+    if not pairs:
+        return ""
+    by_study: dict[str, list[float]] = {}
+    for ours, full in pairs:
+        for a, b in zip(ours, full, strict=True):
+            by_study.setdefault(a["study"], []).append(a["nats_per_count"] - b["nats_per_count"])
+    means = np.array([np.mean(values) for values in by_study.values()])
+    return f"{means.mean():+.4f} ± {means.std(ddof=1) / np.sqrt(len(means)):.4f}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the ablations; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m napari_srast.training.ablation", description=__doc__)
+    parser.add_argument("recipe", type=Path, help="the recipe, a .toml file")
+    parser.add_argument("-o", "--out", type=Path, required=True, help="folder for pseudo-slides and ablation.json")
+    parser.add_argument("--steps", type=int, default=Ablation.steps, help="optimiser steps of each training")
+    parser.add_argument("--seeds", type=int, default=2, help="trainings of each variant and fold")
+    parser.add_argument("--only", nargs="*", choices=[*VARIANTS, "programs"], help="some of the variants")
+    options = parser.parse_args(arguments)
+    try:
+        ablation = Ablation(recipe=read_recipe(options.recipe), folder=options.out, steps=options.steps)
+        results = run(ablation, seeds=options.seeds, only=options.only)
+    except SrastError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    sys.stdout.write(ablation_table(results["variants"]) + "\n")
+    return 0
+
+
+def run(ablation: Ablation, *, seeds: int = 2, only: Sequence[str] | None = None) -> dict[str, Any]:
+    """Train and score what is still missing of the variants, seed by seed; returns and keeps all results."""
+    kept = ablation.folder / "ablation.json"
+    budget = {"steps": ablation.steps, "fields": ablation.fields, "folds": ablation.folds}
+    results: dict[str, Any] = {"budget": budget, "variants": {}, "programs": []}
+    if kept.exists():
+        found = json.loads(kept.read_text(encoding="utf-8"))
+        results = found if found["budget"] == budget else results  # those of another budget compare with nothing
+
+    def keep() -> None:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+
+    with one_thread():
+        for seed in range(seeds):
+            for name, variant in VARIANTS.items():
+                runs = results["variants"].setdefault(name, {})
+                wanted = only is None or name in only
+                programs = (
+                    name == "full" and seed == 0 and not results["programs"] and (only is None or "programs" in only)
+                )
+                if not (programs or (wanted and str(seed) not in runs)):
+                    continue
+                folds = ablation.trained(variant, seed)
+                if wanted and str(seed) not in runs:
+                    runs[str(seed)] = score_variant(folds)
+                    keep()
+                if programs:
+                    results["programs"] = compare_programs(folds, ablation.recipe.sources)
+                    keep()
+                sys.stderr.write(f"{name}, seed {seed}\n")
+    return results
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -24,7 +24,8 @@ from torch import Tensor
 from napari_srast.errors import InputError
 from napari_srast.geometry.lattice import detect_lattice
 from napari_srast.geometry.layout import Layout
-from napari_srast.geometry.rebin import coarsen_points, coarsen_slide
+from napari_srast.geometry.raster import make_raster
+from napari_srast.geometry.rebin import bin_points, coarsen_points, coarsen_slide
 from napari_srast.interpolation import Denoiser, Interpolator
 from napari_srast.models.pcfm.condition import Condition, Geometry, condition_fields
 from napari_srast.models.sasa import FeaturePool, SasaConfig, fit_sasa
@@ -85,6 +86,8 @@ class CaseSettings:
         Standard deviations, in logs, of the capture efficiency in procedural tissues; one is drawn for the spots of a
         case, one for its pixels, one for each gene of a pixel. Array platforms are so uneven, imaging ones are not: it
         teaches that deep counts need not be sure.
+    missing_spots
+        Shares of the spots of procedural tissues that are left out, one drawn for each case.
     """
 
     factors: tuple[float, ...] = (2.0, 2.0, 2.0, 3.0, 4.0)
@@ -95,6 +98,7 @@ class CaseSettings:
     groups: int = 12
     thinning: tuple[float, ...] = (1.0, 1.0, 0.5, 0.25)
     capture_noise: tuple[float, ...] = (0.0, 0.15, 0.3, 0.5)
+    missing_spots: tuple[float, ...] = (0.0, 0.0, 0.03, 0.1)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -191,13 +195,31 @@ def _rebinned(
     )
     if len(rebinned.centers) < settings.least_spots * 0.6:
         return None
-    layout = Layout.of_raster(rebinned.centers, rebinned.raster)
     words = f"{lattice} pitch {pitch:.4g} factor {factor:g} depth {share:g}"
-    low, truth = rebinned.counts, rebinned.truth
-    if source.path is None:
-        truth = _unevenly_captured(truth, layout, settings.capture_noise, rng)
-        low = sparse.csr_matrix(layout.membership @ truth, dtype=np.float32)
+    if source.path is not None:
+        return prepare_case(source, rebinned.layout, rebinned.counts, rebinned.truth, settings, sasa, rng, words)
+    centers = rebinned.centers[_window(rebinned.centers, settings, rng)]
+    raster = make_raster(centers, factor=factor, spot_diameter=pitch)
+    layout, truth = Layout.of_raster(centers, raster), bin_points(raster, points, counts)
+    truth = _unevenly_captured(truth, layout, settings.capture_noise, rng)
+    low = sparse.csr_matrix(layout.membership @ truth, dtype=np.float32)
     return prepare_case(source, layout, low, truth, settings, sasa, rng, words)
+
+
+def _window(centers: np.ndarray, settings: CaseSettings, rng: np.random.Generator) -> np.ndarray:
+    """Choose spots to keep, (N,) bool: all, or those on one side of a line or in a disc; some are missing.
+
+    Where spots end the tissue need not: capture areas end, too, and spots fail. Without such cases a network takes
+    every missing neighbour for the edge of the tissue, and moves counts away from it.
+    """
+    keep = rng.random(len(centers)) >= rng.choice(settings.missing_spots)
+    kind, least = rng.integers(3), int(0.6 * settings.least_spots)
+    share, middle = rng.uniform(0.4, 0.9), centers[rng.integers(len(centers))]
+    angle = rng.uniform(0, 2 * np.pi)
+    along = centers @ [np.cos(angle), np.sin(angle)] if kind == 1 else np.linalg.norm(centers - middle, axis=1)
+    if kind > 0:
+        keep &= along <= np.quantile(along, share)
+    return keep if keep.sum() >= least else np.ones(len(centers), dtype=bool)
 
 
 def _coarsened(

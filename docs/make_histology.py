@@ -1,0 +1,266 @@
+"""Score what histology adds on real slides, each coarsened once so that its own spots are the truth.
+
+``python docs/make_histology.py SLIDES [--genes 600] [--full] [--only NAME] [--json FILE] [--figures]``, where SLIDES
+is a folder of ``NAME.h5ad`` with ``obsm["spatial_px"]`` and ``NAME_he.jpg``. Prints the figures of
+results/histology.md; ``--figures`` makes its pictures again, ``--full`` also runs the whole method on each slide, with
+and without the image.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import anndata
+import numpy as np
+from scipy import sparse
+from scipy.spatial import cKDTree
+
+from napari_srast.evaluation.metrics import score_ratios
+from napari_srast.evaluation.protocol import BASELINES, DENOISED
+from napari_srast.geometry.layout import Layout
+from napari_srast.geometry.raster import make_raster
+from napari_srast.geometry.rebin import coarsen_slide
+from napari_srast.histology import ImageExpert, fit_image_expert
+from napari_srast.histology.registration import check_registration
+from napari_srast.interpolation import Denoiser, Interpolator
+from napari_srast.io.pictures import read_picture
+from napari_srast.io.transforms import fit_affine
+from napari_srast.pipeline import upsample
+from napari_srast.slide import Slide, SlideImage
+
+IMAGES = Path(__file__).resolve().parent / "images"
+HALF_SHIFTS = ((0.5, 0.0), (0.0, -0.5), (-0.35, 0.35))
+
+
+class Case:
+    """One slide, coarsened once: coarse counts, the truth of some genes, its image, and every baseline."""
+
+    def __init__(self, path: Path, n_genes: int) -> None:
+        table = anndata.read_h5ad(path)
+        self.name = path.stem
+        self.spots = np.asarray(table.obsm["spatial"], dtype=float)[:, :2]
+        self.all_counts = sparse.csr_matrix(table.X, dtype=np.float32)
+        placed, _ = fit_affine(np.asarray(table.obsm["spatial_px"], dtype=float)[:, :2], self.spots)
+        picture = read_picture(path.with_name(f"{path.stem}_he.jpg"))
+        self.image = SlideImage(name="he", levels=(picture,), to_intrinsic=(placed,))
+        coarse = coarsen_slide(self.spots, self.all_counts)
+        assert coarse is not None, f"{path.stem} is too small to be coarsened"
+        self.coarse, self.layout, self.counts = coarse, coarse.layout, coarse.counts.tocsr()
+        self.centers = self.layout.spots + (self.spots[coarse.used[0]] - self.layout.pixels[0])
+        totals = np.asarray(coarse.truth.sum(axis=0)).ravel()
+        self.genes = np.sort(np.argsort(-totals, kind="stable")[:n_genes])
+        self.low = self.counts[:, self.genes].toarray().astype(float)
+        self.truth = sparse.csr_matrix(coarse.truth[:, self.genes])
+
+    def score(self, ratios: np.ndarray) -> tuple[float, float, float]:
+        """Return nats per count, and of it totals and composition."""
+        scores = score_ratios(self.truth, ratios, self.layout)
+        return scores.nats_per_count, scores.totals, scores.composition
+
+    def baselines(self) -> dict[str, np.ndarray]:
+        interpolator = Interpolator(self.layout)
+        smooth = Denoiser(self.counts, self.layout.spots, self.layout.pitch).fields(self.genes)
+        return {
+            name: interpolator.ratios(name.removesuffix(DENOISED), smooth if name.endswith(DENOISED) else self.low)
+            for name in BASELINES
+        }
+
+    def expert(self, image: SlideImage) -> ImageExpert:
+        return fit_image_expert(self.counts, self.centers, self.layout.pitch, image)
+
+    def with_image(self, ratios: np.ndarray, image: SlideImage) -> tuple[np.ndarray, bool, str | None]:
+        """Return ratios with the image as the method would use it, whether it did, and its notice."""
+        expert = self.expert(image)
+        found = check_registration(expert)
+        notice = found.notice(image.name)
+        if not found.trusted:
+            return ratios, False, notice
+        local, slopes = expert.on(self.layout), expert.slopes(self.low)
+        return np.exp(local.added_to(np.log(np.maximum(ratios, 1e-9)), slopes, self.layout)), True, notice
+
+    def moved(self, matrix: np.ndarray) -> SlideImage:
+        """Return the image moved by a matrix about the middle of the spots."""
+        middle = np.eye(3)
+        middle[:2, 2] = self.centers.mean(axis=0)
+        affine = middle @ matrix @ np.linalg.inv(middle) @ self.image.to_intrinsic[0]
+        return replace(self.image, to_intrinsic=(affine,))
+
+    def shifted(self, pitches: tuple[float, float]) -> SlideImage:
+        matrix = np.eye(3)
+        matrix[:2, 2] = np.array(pitches) * self.layout.pitch
+        return self.moved(matrix)
+
+    def regression_alone(self) -> tuple[np.ndarray, float]:
+        """Predict every gene from the image alone, as iStar does at heart; ratios, and the mass error before them."""
+        expert, log_low = self.expert(self.image), np.log1p(self.low)
+        area = expert.cell_area / 4
+        seen = expert.features.over(self.layout.pixels + self.centers[0] - self.layout.spots[0], area) - expert.middle
+        left, size, right = np.linalg.svd(expert.of_spots, full_matrices=False)
+        rotated, best = left.T @ (log_low - log_low.mean(axis=0)), (np.inf, np.zeros(0))
+        for strength in np.geomspace(1, 1e4, 13):
+            shrunk = size**2 / (size**2 + strength)
+            leverage = (left**2) @ shrunk + 1 / len(left)
+            rest = (log_low - log_low.mean(axis=0) - left @ (shrunk[:, None] * rotated)) / (1 - leverage)[:, None]
+            if (rest**2).sum() < best[0]:
+                best = (float((rest**2).sum()), size / (size**2 + strength))
+        told = seen / expert.scale @ (right.T @ (best[1][:, None] * rotated)) + log_low.mean(axis=0)
+        intensity = np.expm1(np.maximum(told, 0.0)) / self.layout.n_pixels_of_spot[self.layout.parent][:, None]
+        owners = self.layout.n_pixels_of_spot > 0
+        summed, known = (self.layout.membership @ intensity)[owners].sum(axis=1), self.low[owners].sum(axis=1)
+        return self.layout.normalise(intensity), float(np.median(np.abs(summed / known - 1)))
+
+    def grey_distance(self) -> np.ndarray:
+        """Average the ten spots nearest in place and grey level, as TESLA does at heart."""
+        expert = self.expert(self.image)
+        grey = [i for i, name in enumerate(expert.features.names) if name in ("mean_red_0.1", "mean_blue_0.1")]
+        at_pixels = expert.features.over(self.layout.pixels + self.centers[0] - self.layout.spots[0], 1e-9, 1)
+        of_spots = expert.of_spots[:, grey].mean(axis=1)
+        of_pixels = ((at_pixels - expert.middle) / expert.scale)[:, grey].mean(axis=1)
+        spots = np.column_stack([self.layout.spots / self.layout.pitch, of_spots])
+        pixels = np.column_stack([self.layout.pixels / self.layout.pitch, of_pixels])
+        distance, index = cKDTree(spots).query(pixels, k=min(10, len(spots)))
+        weight = 1 / np.maximum(distance, 1e-6)
+        return self.layout.normalise(np.einsum("qk,qkf->qf", weight, self.low[index]))
+
+    def whole_method(self, image: SlideImage | None) -> float:
+        """Run the method itself on the coarse slide; nats per count of the slide's own spots."""
+        names = np.array([f"g{i}" for i in range(self.counts.shape[1])])
+        slide = Slide(
+            counts=self.counts,
+            genes=names,
+            spot_ids=np.arange(len(self.centers)).astype(str),
+            centers=self.centers,
+            spot_diameter=self.layout.pitch,
+            spot_shape="square",
+            image=image,
+        )
+        result = upsample(slide, genes=list(names[self.genes]), factor=2)
+        split = sparse.csc_matrix(result.counts)
+        _, pixel = cKDTree(result.raster.centers).query(self.spots[self.coarse.used])
+        return self.score(self.layout.normalise(split[pixel].toarray()))[0]
+
+
+def score_slide(case: Case, others: list[Case], full: bool) -> dict[str, object]:
+    """Score one slide: baselines, with the image, and with images that must earn nothing."""
+    told = case.baselines()
+    nats = {name: case.score(ratios)[0] for name, ratios in told.items()}
+    best = max(nats, key=lambda name: nats[name])
+    without = told["gp+denoised"]
+    pooled, used, notice = case.with_image(without, case.image)
+    alone, mass_error = case.regression_alone()
+    noise = np.random.default_rng(0).integers(0, 256, case.image.levels[0].shape, dtype=np.uint8)
+    wrong = {
+        "turned": case.moved(np.diag([-1.0, -1.0, 1.0])),
+        "mirrored": case.moved(np.diag([-1.0, 1.0, 1.0])),
+        "other": replace(case.image, levels=others[0].image.levels, to_intrinsic=(_laid_on(others[0], case),)),
+        "noise": replace(case.image, levels=(noise,)),
+    }
+    controls = {}
+    for name, image in wrong.items():
+        ratios, _, said = case.with_image(without, image)
+        controls[name] = {"nats": case.score(ratios)[0], "notice": said is not None}
+    aligned = check_registration(case.expert(case.image)).offset_pitches
+    errors = []
+    for shift in HALF_SHIFTS:
+        found = check_registration(case.expert(case.shifted(shift)))
+        errors.append(float(np.hypot(*(np.array(found.offset) / case.layout.pitch - shift))) if found.off else np.nan)
+    figures: dict[str, object] = {
+        "name": case.name,
+        "spots": case.layout.n_spots,
+        "best_baseline": best,
+        "best": nats[best],
+        "gp+denoised": nats["gp+denoised"],
+        "with_image": dict(zip(("nats", "totals", "composition"), case.score(pooled), strict=True)),
+        "without_image": dict(zip(("nats", "totals", "composition"), case.score(without), strict=True)),
+        "used": used,
+        "notice": notice,
+        "regression_alone": case.score(alone)[0],
+        "regression_mass_error": mass_error,
+        "grey_distance": case.score(case.grey_distance())[0],
+        "controls": controls,
+        "offset": aligned,
+        "offset_errors": errors,
+    }
+    if full:
+        figures["method"] = {"without": case.whole_method(None), "with": case.whole_method(case.image)}
+    return figures
+
+
+def _laid_on(other: Case, case: Case) -> np.ndarray:
+    """Lay another slide's image under a slide: middle on middle, pitch on pitch."""
+    scale = case.layout.pitch / other.layout.pitch
+    to_middle, back = np.diag([scale, scale, 1.0]), np.eye(3)
+    to_middle[:2, 2] = -scale * other.centers.mean(axis=0)
+    back[:2, 2] = case.centers.mean(axis=0)
+    return np.asarray(back @ to_middle @ other.image.to_intrinsic[0])
+
+
+def draw(case: Case, column: int, gene: str, factor: int = 8) -> None:
+    """Draw histology, spots, and one gene at a fine raster without and with the image."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    pitch = make_raster(case.spots, factor=2).lattice.pitch
+    raster = make_raster(case.spots, factor=factor)
+    layout = Layout.of_raster(case.spots, raster)
+    field = case.all_counts[:, [column]].toarray().astype(float)
+    smooth = Denoiser(case.all_counts, layout.spots, pitch).fields(np.array([column]))
+    without = Interpolator(layout).ratios("gp", smooth)
+    expert = fit_image_expert(case.all_counts, case.spots, pitch, case.image)
+    both = np.exp(expert.on(layout).added_to(np.log(np.maximum(without, 1e-9)), expert.slopes(field), layout))
+    low, high = case.spots.min(axis=0) - pitch, case.spots.max(axis=0) + pitch
+    figure, axes = plt.subplots(1, 4, figsize=(16, 4.4), constrained_layout=True)
+    corner = np.linalg.inv(case.image.to_intrinsic[0])
+    picture = np.moveaxis(case.image.levels[0], 0, -1)
+    grid = np.stack(np.meshgrid(np.linspace(low[0], high[0], 700), np.linspace(low[1], high[1], 700)), axis=-1)
+    pixel = np.rint(grid @ corner[:2, :2].T + corner[:2, 2] - 0.5).astype(int)
+    pixel = np.clip(pixel, 0, [picture.shape[1] - 1, picture.shape[0] - 1])
+    extent = (low[0], high[0], high[1], low[1])
+    axes[0].imshow(picture[pixel[..., 1], pixel[..., 0]], extent=extent)
+    top = np.quantile(field, 0.99)
+    axes[1].scatter(*case.spots.T, c=field[:, 0], s=14, cmap="magma", vmax=top)
+    places = raster.centers
+    for axis, ratios in ((axes[2], without), (axes[3], both)):
+        share = (ratios * layout.n_pixels_of_spot[layout.parent][:, None] * field[layout.parent])[:, 0]
+        axis.scatter(*places.T, c=share, s=(2.2 if len(case.spots) < 300 else 1.2), marker="s", cmap="magma", vmax=top)
+    for axis, title in zip(axes, ("histology", f"{gene}, measured", "interpolated", "with histology"), strict=True):
+        axis.set(xlim=extent[:2], ylim=extent[2:], aspect="equal", xticks=[], yticks=[], title=title)
+    IMAGES.mkdir(exist_ok=True)
+    figure.savefig(IMAGES / f"histology_{case.name}.png", dpi=70)
+    plt.close(figure)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("slides", type=Path)
+    parser.add_argument("--genes", type=int, default=600)
+    parser.add_argument("--only", default="")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--full", action="store_true")
+    parser.add_argument("--figures", action="store_true")
+    chosen = parser.parse_args()
+    paths = [p for p in sorted(chosen.slides.glob("*.h5ad")) if p.with_name(f"{p.stem}_he.jpg").exists()]
+    if chosen.figures:
+        for name, gene in (("st_human_breast_her2_c4", "ERBB2"), ("st_mouse_olfactorybulb_mob1", "Penk")):
+            table = anndata.read_h5ad(chosen.slides / f"{name}.h5ad", backed="r")
+            draw(Case(chosen.slides / f"{name}.h5ad", 10), int(table.var_names.get_loc(gene)), gene)
+        return
+    rows = []
+    for i, path in enumerate(paths):
+        if chosen.only not in path.stem:
+            continue
+        other = Case(paths[(i + 3) % len(paths)], 10)
+        row = score_slide(Case(path, chosen.genes), [other], chosen.full)
+        rows.append(row)
+        print(json.dumps(row), flush=True)
+        if chosen.json is not None:
+            chosen.json.write_text(json.dumps(rows, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -83,7 +84,7 @@ def test_several_spots_and_tables_ask_for_a_choice(make_slide: Any, make_store: 
     store.tables["second"] = table
     status, told = command(store)
     assert status == 2
-    assert "--table: table, second" in told
+    assert "Several tables count the spots 'spots'; choose one with --table: " in told
 
 
 @pytest.mark.parametrize(
@@ -256,7 +257,7 @@ def test_folder_that_is_read_only_is_told_before_anything_is_computed(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     write_store(make_store(make_slide(3, 3)), tmp_path / "slide.zarr")
-    monkeypatch.setattr("os.access", lambda *_: False)  # root may write everywhere
+    monkeypatch.setattr("os.access", lambda _, mode: mode != os.W_OK)  # root may write everywhere
     assert main(["upsample", str(tmp_path / "slide.zarr"), "-o", str(tmp_path / "o.csv")]) == 2
     assert "cannot be written to; choose another one" in capsys.readouterr().err
 

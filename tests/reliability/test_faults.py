@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -84,13 +86,22 @@ def test_disk_that_fills_up_in_the_middle_is_one_sentence_for_every_format(
     assert "Traceback" not in done.stderr
 
 
+@pytest.fixture
+def outside() -> Iterator[Path]:
+    """A folder that another user may enter, which pytest's own folders forbid."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can become another user")
-def test_user_without_rights_gets_one_sentence_and_leaves_nothing(tmp_path: Path) -> None:
+def test_user_without_rights_gets_one_sentence_and_leaves_nothing(outside: Path) -> None:
     """The rights are lost after the run, while the result is written: the folder is closed at the first write."""
     code = """
 from napari_srast.io import atomic
 os.setgid(65534); os.setuid(65534)
 closed = folder / "closed"
+attempt("hidden/in/o.csv")         # not even to be looked at
 attempt("closed/o.csv")            # never writable
 open_folder = folder / "open"
 original = atomic.os.replace
@@ -103,23 +114,23 @@ atomic.os.replace = original
 open_folder.chmod(0o700)
 attempt("open/o.csv")
 """
-    (tmp_path / "closed").mkdir(mode=0o555)
-    (tmp_path / "open").mkdir()
-    os.chown(tmp_path / "open", 65534, 65534)
-    for folder in (tmp_path, *tmp_path.parents):
-        if folder.stat().st_uid == 0 and not folder.stat().st_mode & 0o005 == 0o005 and "pytest" in str(folder):
-            folder.chmod(0o755)
-    done = child(code, tmp_path, env={**os.environ, "HOME": str(tmp_path / "open")})
+    (outside / "hidden" / "in").mkdir(parents=True)
+    (outside / "hidden").chmod(0o700)
+    (outside / "closed").mkdir(mode=0o555)
+    (outside / "open").mkdir()
+    os.chown(outside / "open", 65534, 65534)
+    done = child(code, outside, env={**os.environ, "HOME": str(outside / "open")})
     assert done.returncode == 0, done.stderr
-    never, lost, again = done.stdout.splitlines()
+    hidden, never, lost, again = done.stdout.splitlines()
+    assert "you may not enter it" in hidden
     assert "Permission denied" in never
     assert "nothing was left behind" in never
     assert "Permission denied" in lost
     assert "remove the unfinished" in lost  # it could not be removed, and the sentence says so
     assert again == "written"
-    left = sorted(path.name for path in (tmp_path / "open").iterdir() if not path.is_dir())
+    left = sorted(path.name for path in (outside / "open").iterdir() if not path.is_dir())
     assert left == ["o.csv"]  # the next writer cleared it away
-    assert list((tmp_path / "closed").iterdir()) == []
+    assert list((outside / "closed").iterdir()) == []
 
 
 def test_two_processes_that_export_into_one_store_lose_nothing(tmp_path: Path) -> None:

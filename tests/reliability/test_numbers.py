@@ -135,3 +135,11 @@ def test_spots_that_lost_their_coordinates_are_told_so() -> None:
     with pytest.raises(Exception, match="single spot of unknown size"):
         detect_lattice(np.zeros((1, 2)))
     assert detect_lattice(np.zeros((1, 2)), 55.0).pitch == 55.0
+
+
+@pytest.mark.parametrize("side", [1e-9, 1e-12, 1e-300])
+@pytest.mark.parametrize("n_spots", [1, 2, 20])
+def test_pixels_too_small_to_be_counted_are_refused(side: float, n_spots: int) -> None:
+    centers = np.column_stack([np.arange(n_spots) % 5, np.arange(n_spots) // 5]) * 100.0
+    with pytest.raises(SettingsError, match="raster"):
+        make_raster(centers, pixel_size=side, spot_diameter=50.0)

@@ -26,6 +26,7 @@ __all__ = ["MAX_PIXELS", "Raster", "make_raster"]
 MAX_PIXELS = 200_000_000
 _TIE = 1e-7  # in pitches: spots this much farther than the nearest count as equally near
 _CHUNK = 1_000_000
+_MOST_PLACES = 2.0**62  # of a raster, with or without a parent: their indices are 64-bit
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -174,8 +175,6 @@ def make_raster(
     chosen = np.ones(len(centers), dtype=bool) if selected is None else np.asarray(selected, dtype=bool)
 
     to_slide, n_cols, n_rows = _grid(lattice, centers, side)
-    if not np.isfinite(n_cols * n_rows) or n_cols * n_rows > 2**62:
-        raise SettingsError("The spots lie too far apart for a raster of such pixels; check the spots' coordinates.")
     # Only the window around the chosen spots is ever laid out.
     place = apply_affine(np.linalg.inv(to_slide), centers[chosen])
     margin = lattice.pitch / side + 1
@@ -229,6 +228,10 @@ def _grid(lattice: Lattice, centers: np.ndarray, side: float) -> tuple[np.ndarra
     margin = 2 * np.ceil(lattice.pitch / side)  # jittered spots may lie outside the fitted extent
     span = (np.asarray(lattice.extent) + lattice.pitch) / side
     n_pixels = np.ceil(span - 1e-6) + 2 * margin
+    if not np.prod(n_pixels) <= _MOST_PLACES:  # nor NaN
+        raise SettingsError(
+            "The spots lie too far apart for a raster of such pixels; use larger pixels or check the coordinates."
+        )
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     matrix = np.eye(3)
     matrix[:2, :2] = side * turn

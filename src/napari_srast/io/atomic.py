@@ -46,8 +46,8 @@ def atomic_output(path: Path, *, replace: bool = False, wait: float = 0.0) -> It
         raise OutputError(f"'{path}' is not the name of a file; give the output a name.")
     if os.path.lexists(path) and not replace:
         raise OutputError(f"'{path}' exists already; choose another name or remove it first.")
-    if not path.parent.is_dir():
-        raise OutputError(f"The folder '{path.parent}' does not exist; create it first.")
+    if not os.path.isdir(path.parent):  # unlike Path.is_dir, also where the way there is closed
+        raise OutputError(f"The folder '{path.parent}' does not exist, or you may not enter it; choose another one.")
     partial = path.parent / f".{path.name}.{secrets.token_hex(4)}.partial{path.suffix}"
     with sole_writer(path, wait=wait):
         clear_leftovers(path)

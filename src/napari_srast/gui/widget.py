@@ -234,8 +234,7 @@ class SRastWidget(QWidget):
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
         """Stop the run when the window closes; nothing else is touched."""
         if event is not None and event.type() == QEvent.Type.Close:
-            self.controller.waiting.clear()
-            self.controller.let_go()
+            self.controller.cancel()
         return False
 
 

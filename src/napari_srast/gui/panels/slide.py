@@ -7,7 +7,7 @@ from pathlib import Path
 
 from qtpy.QtWidgets import QComboBox, QFileDialog, QFormLayout, QHBoxLayout, QLineEdit, QMenu, QWidget
 
-from napari_srast.gui.controller import Controller
+from napari_srast.gui.controller import Controller, Phase
 from napari_srast.gui.opening import Choices, Shown, shown_elsewhere
 from napari_srast.gui.panels.common import button, chooser, group, label
 from napari_srast.gui.slides import OpenSlide
@@ -123,7 +123,9 @@ class SlidePanel(QWidget):
         allow(self.recent, busy or none)
         closed = None if self._controller.slide else "Open a slide first."
         allow(self.coordinate_system, closed)
-        allow(self.slides, closed or (None if len(self._controller.slides) > 1 else "Only this slide is open."))
+        opening = busy if self._controller.phase is Phase.OPENING else None
+        alone = None if len(self._controller.slides) > 1 else "Only this slide is open."
+        allow(self.slides, closed or opening or alone)
         allow(self.close_slide, closed or busy)
         self.use_shown.setVisible(bool(self._shown()))
         allow(self.use_shown, busy)

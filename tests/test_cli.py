@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -116,7 +117,10 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["upsample", "{slide}", "-o", "{out}.zarr", "--footprint", "magic"], "magic"),
         (["upsample", "{slide}", "-o", "{out}.zarr", "--device", "magic"], "magic"),
         (["upsample", "{slide}", "-o", "{out}.zarr", "--draws", "0"], "draws is 0"),
-        (["upsample", "{slide}", "-o", "{out}.zarr", "--dask", "tcp://host:8786"], "--dask"),
+        (["upsample", "{slide}", "-o", "{out}.zarr", "--dask", "magic://host:8786"], "--dask"),
+        (["upsample", "{slide}", "{table}", "-o", "{out}.zarr"], "name a folder"),
+        (["upsample", "{slide}", "{slide}", "-o", "{out}"], "Two slides are called 'small'"),
+        (["upsample", "{slide}", "{missing}", "-o", "{out}"], "missing.zarr"),
         (["upsample", "{slide}", "-o", "{out}.zarr", "--spots", "magic"], "magic"),
         (["upsample", "{slide}", "-o", "{out}.zarr", "--table", "magic"], "magic"),
         (["upsample", "{slide}", "-o", "{out}.zarr", "--image", "magic"], "magic"),
@@ -191,6 +195,26 @@ def test_upsample_conserves_counts_and_sums_up(
     assert set(figures["skill"]) == {"Gene0", "Gene1"}
     assert figures["output"] == str(out)
     assert out.exists()
+
+
+def test_several_slides_go_into_a_folder_and_a_bad_one_holds_up_no_other(
+    store: Path, table_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other.zarr"
+    shutil.copytree(store, other)
+    out = tmp_path / "all"
+    arguments = ["upsample", str(store), str(other), "-o", str(out), "--genes", "Gene1", "--method", "bilinear"]
+    assert main([*arguments, "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert [one["output"] for one in figures] == [str(out / "small.zarr"), str(out / "other.zarr")]
+    assert all((out / name).is_dir() for name in ("small.zarr", "other.zarr"))
+    assert main(arguments) == 2  # they are there already
+    damaged = tmp_path / "damaged.zarr"
+    damaged.mkdir()
+    capsys.readouterr()
+    assert main(["upsample", str(damaged), str(other), "-o", str(tmp_path / "more"), *arguments[5:]]) == 2
+    assert "1 of 2 slides could not be upsampled" in capsys.readouterr().err
+    assert (tmp_path / "more" / "other.zarr").is_dir()
 
 
 def test_region_is_geojson_or_text(store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from napari_srast.evaluation.bench import Benchmark, Measurement, made_slide, measure
+from napari_srast.evaluation.bench import Benchmark, Case, Measurement, bandwidth, made_slide, measure
+from napari_srast.evaluation.bench_plots import plot_benchmark
 from napari_srast.geometry.lattice import detect_lattice
 
 
 def _measurement(method: str, spots: int, seconds: float, peak_mb: float, genes: int = 10) -> Measurement:
     return Measurement(
-        method=method, spots=spots, genes=genes, factor=2, pixels=4 * spots, seconds=seconds, peak_mb=peak_mb
+        case=Case(method=method, spots=spots, genes=genes),
+        pixels=4 * spots,
+        seconds=seconds,
+        cpu_seconds=seconds,
+        peak_mb=peak_mb,
+        process_mb=peak_mb + 500,
+        floor_seconds=1e-3,
     )
 
 
@@ -26,14 +35,15 @@ def quadratic() -> Benchmark:
             _measurement("pycnophylactic", 200, 1.0, 0.0),
             _measurement("srast", 100, 50.0, 1.0, genes=99),
             _measurement("pycnophylactic", 100, 5.0, 1.0, genes=99),
-        )
+        ),
+        bytes_per_second=1e10,
     )
 
 
 def test_growth_is_the_exponent_over_the_sweep_of_spots(quadratic: Benchmark) -> None:
     assert quadratic.growth("srast") == pytest.approx(2)
     assert quadratic.growth("pycnophylactic") == pytest.approx(1)
-    assert np.isnan(Benchmark(measurements=quadratic.measurements[:2]).growth("srast"))
+    assert np.isnan(Benchmark(measurements=quadratic.measurements[:2], bytes_per_second=1e10).growth("srast"))
 
 
 def test_ratios_compare_the_same_jobs(quadratic: Benchmark) -> None:
@@ -50,9 +60,29 @@ def test_made_slide_is_a_hexagonal_slide_that_repeats() -> None:
     assert (slide.counts != made_slide(50, 7, seed=3).counts).nnz == 0
 
 
+def test_large_panels_are_sparse_as_on_visium() -> None:
+    counts = made_slide(50, 4000).counts
+    assert counts.sum() / 50 == pytest.approx(5000, rel=0.1)
+    assert counts.nnz / np.prod(counts.shape) < 0.5
+
+
 def test_measure_does_the_job() -> None:
-    done = measure("pycnophylactic", 100, 5, 2)
-    assert (done.spots, done.genes) == (100, 5)
+    done = measure(Case(method="pycnophylactic", spots=100, genes=5, workers=1), bytes_per_second=1e9)
+    assert (done.case.spots, done.case.genes) == (100, 5)
     assert done.pixels > 300
-    assert done.seconds > 0
-    assert done.peak_mb >= 0
+    assert 0 < done.floor_seconds < done.seconds
+    assert "split" in done.stages
+    assert done.process_mb > done.peak_mb >= 0
+
+
+def test_memory_has_a_bandwidth() -> None:
+    assert 1e8 < bandwidth() < 1e13
+
+
+def test_plots_show_what_was_varied(quadratic: Benchmark, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    assert [path.name for path in plot_benchmark(quadratic, tmp_path / "plots")] == [
+        "bench_spots.png",
+        "bench_genes.png",
+    ]
+    assert (tmp_path / "plots" / "bench_spots.png").stat().st_size > 5000

@@ -1,24 +1,56 @@
-"""``napari-srast bench``: a table of seconds and memory, or all figures as JSON."""
+"""``napari-srast bench``: a table of seconds and memory, or all figures as JSON, and plots."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 from napari_srast.cli.console import note, print_json, print_table, progress_bar
 
 
-def run(spots: Sequence[int], *, as_json: bool) -> None:
-    """Measure and print."""
+def run(
+    spots: Sequence[int],
+    genes: Sequence[int],
+    factors: Sequence[float],
+    workers: Sequence[int],
+    devices: Sequence[str],
+    *,
+    plots: Path | None,
+    as_json: bool,
+) -> None:
+    """Measure, print and plot."""
     from napari_srast.evaluation.bench import bench
+    from napari_srast.models.devices import choose_device
 
+    devices = [choose_device(device) for device in devices]
     with progress_bar() as report:
-        measured = bench(spots, progress=report)
+        measured = bench(spots, genes=genes, factors=factors, workers=workers, devices=devices, progress=report)
+    if plots is not None:
+        from napari_srast.evaluation.bench_plots import plot_benchmark
+
+        for path in plot_benchmark(measured, plots):
+            note(f"Wrote {path}")
     if as_json:
         print_json(measured.to_dict())
         return
-    rows = [[m.method, m.spots, m.genes, m.factor, m.pixels, m.seconds, m.peak_mb] for m in measured.measurements]
-    print_table(["method", "spots", "genes", "factor", "pixels", "seconds", "peak MB"], rows)
+    rows = [
+        [
+            one.case.method,
+            one.case.device,
+            one.case.spots,
+            one.case.genes,
+            one.case.factor,
+            one.case.workers or "",
+            one.seconds,
+            one.cpu_seconds,
+            one.floor_seconds,
+            one.process_mb,
+        ]
+        for one in measured.measurements
+    ]
+    heads = ["method", "device", "spots", "genes", "factor", "units at once", "seconds", "CPU s", "floor s", "peak MB"]
+    print_table(heads, rows)
     growth = measured.growth("srast")
     if not math.isnan(growth):
         note(f"The model's seconds grow as the number of spots to the power {growth:.2f}.")

@@ -123,9 +123,15 @@ def import_slide(
     epilog=_example("napari-srast upsample breast.zarr -o breast_4x.zarr --factor 4 --genes ERBB2,KRT19"),
 )
 def upsample(
-    slide: Annotated[Path, typer.Argument(metavar="SLIDE.zarr", help="A SpatialData store.")],
+    slides: Annotated[list[Path], typer.Argument(metavar="SLIDE.zarr...", help="One SpatialData store, or several.")],
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="OUT.zarr", help="The result: .zarr, .h5ad, .csv or .csv.gz.")
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="OUT.zarr",
+            help="The result: .zarr, .h5ad, .csv or .csv.gz; for several slides, a folder.",
+        ),
     ],
     spots: Annotated[str | None, typer.Option(metavar="NAME", help="The element that holds the spots.")] = None,
     table: Annotated[str | None, typer.Option(metavar="NAME", help="The table that holds the counts.")] = None,
@@ -158,15 +164,13 @@ def upsample(
     device: Device = "auto",
     seed: Seed = 0,
     dask: Annotated[
-        str | None, typer.Option(metavar="SCHEDULER", help="Spread over a Dask cluster (not available yet).")
+        str | None, typer.Option(metavar="SCHEDULER", help="Spread over a Dask cluster, such as tcp://10.0.0.1:8786.")
     ] = None,
     json: Json = False,
 ) -> None:
     """Split the counts of every spot over finer pixels; the sums over a spot's pixels stay its counts."""
     from napari_srast.errors import SettingsError
 
-    if dask is not None:
-        raise SettingsError("--dask is not supported by this version; leave it out to run on this machine.")
     if factor is not None and pixel_size is not None:
         raise SettingsError("--factor and --pixel-size both set the size of the pixels; give one of them.")
     options: dict[str, Any] = {
@@ -185,12 +189,13 @@ def upsample(
     from napari_srast.cli.upsample import run
 
     run(
-        slide,
+        slides,
         output,
         options,
         elements={"spots": spots, "table": table, "image": image, "coordinate_system": coordinate_system},
         region=region,
         genes=genes,
+        dask=dask,
         as_json=json,
     )
 
@@ -241,15 +246,31 @@ def train(
 @app.command(short_help="Measure time and memory.", epilog=_example("napari-srast bench --spots 500,1000 --json"))
 def bench(
     spots: Annotated[str, typer.Option(metavar="N,N,...", help="Sizes of the made slides.")] = "500,1000,2000",
+    genes: Annotated[str, typer.Option(metavar="N,N,...", help="Sizes of the panel; the first goes with all.")] = (
+        "200,50,800"
+    ),
+    factors: Annotated[str, typer.Option(metavar="N,N,...", help="Pixels along a pitch; likewise.")] = "2,4",
+    workers: Annotated[
+        str | None, typer.Option(metavar="N,N,...", help="Parts of the slide in work at once, to compare.")
+    ] = None,
+    devices: Annotated[str, typer.Option(metavar="auto|cpu|cuda|mps,...", help="Where the networks run.")] = "cpu",
+    plots: Annotated[Path | None, typer.Option(metavar="DIR", help="Write plots into this folder.")] = None,
     json: Json = False,
 ) -> None:
     """Measure time and peak memory against spots, genes and factor, beside pycnophylactic interpolation."""
     from napari_srast.cli.inputs import parse_numbers
+    from napari_srast.errors import SettingsError
 
-    sizes = parse_numbers(spots, "--spots")
+    sizes, panels = parse_numbers(spots, "--spots"), parse_numbers(genes, "--genes")
+    sides = parse_numbers(factors, "--factors")
+    if min(sides) < 2:
+        raise SettingsError(f"--factors is '{factors}', but must be whole numbers above 1, such as 2,4.")
+    at_once = () if workers is None else parse_numbers(workers, "--workers")
+    if plots is not None and plots.exists() and not plots.is_dir():
+        raise SettingsError(f"--plots is '{plots}', which is a file; name a folder.")
     from napari_srast.cli.bench import run
 
-    run(sizes, as_json=json)
+    run(sizes, panels, sides, at_once, devices.split(","), plots=plots, as_json=json)
 
 
 @app.command(short_help="What a slide or a model holds.", epilog=_example("napari-srast info breast.zarr"))

@@ -2,59 +2,161 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from napari_srast.cli.console import note, print_figures, print_json, progress_bar
 from napari_srast.cli.inputs import RESULT_SUFFIXES, check_exists, check_output, parse_genes, parse_region
+from napari_srast.errors import InputError, OutputError, SettingsError, SrastError
+
+if TYPE_CHECKING:
+    from napari_srast.slide import Progress, UpsampleSettings
+    from napari_srast.splitting import Workers
 
 _SHOWN_GENES = 10
+_SLIDES_AT_ONCE = 4  # on a cluster; this computer then only reads and writes them
 
 
 def run(
-    slide_path: Path,
+    slides: Sequence[Path],
     output: Path,
     options: Mapping[str, Any],
     *,
     elements: Mapping[str, str | None],
     region: str | None,
     genes: str,
+    dask: str | None,
     as_json: bool,
 ) -> None:
-    """Upsample a slide into a file; nothing is computed unless it can be written."""
-    check_exists(slide_path, "slide")
-    check_output(output, RESULT_SUFFIXES, inputs=(slide_path,))
+    """Upsample one slide into a file, or several into a folder; nothing is computed unless it can be written."""
+    for slide in slides:
+        check_exists(slide, "slide")
+    outputs = [output] if len(slides) == 1 else _outputs_in(output, slides)
+    for slide, target in zip(slides, outputs, strict=True):
+        if len(slides) == 1 or output.exists():
+            check_output(target, RESULT_SUFFIXES, inputs=(slide,))
+    if region is not None and len(slides) > 1:
+        raise SettingsError("--region is a place on one slide; leave it out, or give one slide.")
     names = parse_genes(genes)
 
+    from napari_srast.slide import UpsampleSettings
+
+    settings = UpsampleSettings(**options)
+    if settings.method != "srast" and settings.device not in ("auto", "cpu"):
+        note(f"Note: method '{settings.method}' runs on the CPU; device '{settings.device}' is not used.")
+    with _workers(dask) as workers:
+
+        def upsample(slide: Path, target: Path, report: Callable[[Progress], None] | None) -> dict[str, Any]:
+            return _upsample(slide, target, settings, elements, region, names, workers, report)
+
+        if len(slides) == 1:
+            with progress_bar() as report:
+                figures = upsample(slides[0], output, report)
+            print_json(figures) if as_json else print_figures(_shortened(figures))
+            return
+        output.mkdir(exist_ok=True)
+        _upsample_all(slides, outputs, upsample, at_once=1 if workers is None else _SLIDES_AT_ONCE, as_json=as_json)
+
+
+def _upsample(
+    slide_path: Path,
+    output: Path,
+    settings: UpsampleSettings,
+    elements: Mapping[str, str | None],
+    region: str | None,
+    names: Sequence[str] | None,
+    workers: Workers | None,
+    report: Callable[[Progress], None] | None,
+) -> dict[str, Any]:
+    """Upsample one slide; returns the figures to print."""
     from napari_srast import pipeline
     from napari_srast.io.results import write_result
     from napari_srast.io.slides import read_slide
-    from napari_srast.slide import UpsampleSettings
     from napari_srast.summary import summarise
 
-    settings = UpsampleSettings(**options)
     slide = read_slide(slide_path, **elements)
     for notice in slide.notices:
         note(f"Note: {notice}")
-    if settings.method != "srast" and settings.device not in ("auto", "cpu"):
-        note(f"Note: method '{settings.method}' runs on the CPU; device '{settings.device}' is not used.")
     area = None if region is None else parse_region(region, slide.coordinate_system)
     expected = pipeline.estimate(slide, area, names, settings)
     note(
         f"{expected.n_spots} spots, {expected.n_pixels} pixels, {expected.n_genes} genes: "
         f"about {expected.seconds:.0f} s and {expected.memory_bytes / 1e9:.1f} GB."
     )
-    with progress_bar() as report:
-        result = pipeline.upsample(slide, area, names, settings=settings, progress=report)
+    result = pipeline.upsample(slide, area, names, settings=settings, progress=report, workers=workers)
+    for notice in result.provenance.get("notices", ()):
+        note(f"Note: {notice}")
     written = write_result(result, output)
-    figures = {**summarise(result), "output": str(written)}
+    return {**summarise(result), "output": str(written)}
+
+
+def _upsample_all(
+    slides: Sequence[Path],
+    outputs: Sequence[Path],
+    upsample: Callable[[Path, Path, Callable[[Progress], None] | None], dict[str, Any]],
+    *,
+    at_once: int,
+    as_json: bool,
+) -> None:
+    """Upsample several slides; one that cannot be used does not keep the others from it.
+
+    Raises
+    ------
+    InputError
+        A slide failed; the others are done.
+    """
+
+    def attempt(slide: Path, target: Path) -> dict[str, Any]:
+        try:
+            return {"slide": str(slide), **upsample(slide, target, None)}
+        except SrastError as error:
+            return {"slide": str(slide), "error": str(error)}
+
+    done = []
+    with ThreadPoolExecutor(at_once) as pool:
+        for number, figures in enumerate(pool.map(attempt, slides, outputs), start=1):
+            done.append(figures)
+            note(f"{number} of {len(slides)}: {figures.get('output') or figures['error']}")
     if as_json:
-        print_json(figures)
+        print_json(done)
+    failed = [f"'{figures['slide']}' ({figures['error']})" for figures in done if "error" in figures]
+    if failed:
+        raise InputError(f"{len(failed)} of {len(slides)} slides could not be upsampled: {'; '.join(failed)}")
+
+
+def _outputs_in(folder: Path, slides: Sequence[Path]) -> list[Path]:
+    """Return the results' paths for several slides."""
+    if folder.suffix in RESULT_SUFFIXES or (folder.exists() and not folder.is_dir()):
+        raise OutputError(f"The output '{folder}' is one result, but there are several slides; name a folder.")
+    if not folder.parent.is_dir():
+        raise OutputError(f"The folder '{folder.parent}' of the output does not exist; make it first.")
+    names = [slide.resolve().stem for slide in slides]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise SettingsError(f"Two slides are called '{twice[0]}', and so would be their results; rename one of them.")
+    return [folder / f"{name}.zarr" for name in names]
+
+
+@contextmanager
+def _workers(dask: str | None) -> Iterator[Workers | None]:
+    """Give the workers of a cluster, or None for this computer's cores."""
+    if dask is None:
+        yield None
         return
+    from napari_srast.splitting.dask import DaskWorkers
+
+    with DaskWorkers(dask) as workers:
+        yield workers
+
+
+def _shortened(figures: dict[str, Any]) -> dict[str, Any]:
+    """Return figures for people: the skill of a few genes."""
     skill = figures.pop("skill")
     shown = dict(list(skill.items())[:_SHOWN_GENES])
     if len(skill) > _SHOWN_GENES:
         shown["..."] = f"{len(skill) - _SHOWN_GENES} more, see --json"
     figures["skill, nats per count over an even split"] = shown
-    print_figures(figures)
+    return figures

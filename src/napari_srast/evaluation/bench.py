@@ -1,4 +1,4 @@
-"""Time and peak memory against spots, genes and factor, on made slides, beside pycnophylactic interpolation.
+"""Time and peak memory against spots, genes, factor, units in work and devices, beside pycnophylactic interpolation.
 
 Each measurement runs in a process of its own, so that neither memory nor caches of one help or burden the next. Read
 the ratios: they carry over to other computers, seconds do not.
@@ -6,12 +6,13 @@ the ratios: they carry over to other computers, seconds do not.
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,12 +20,38 @@ from scipy import sparse
 
 from napari_srast.slide import Progress, Slide
 
-__all__ = ["Benchmark", "Measurement", "bench", "made_slide", "measure"]
+__all__ = ["Benchmark", "Case", "Measurement", "bandwidth", "bench", "made_slide", "measure"]
 
 PEER = "pycnophylactic"
 _PITCH_UM = 100.0
-_DEPTH = 5.0  # mean counts of a gene in a spot, as in a panel of a few hundred genes
+_MEAN_COUNTS = 5.0  # of a gene in a spot, as in a panel of a few hundred genes
+_MOST_COUNTS = 5000.0  # of a spot, as on Visium: larger panels are sparser
 _SAMPLE_SECONDS = 0.005
+_COPIED = 1 << 28  # bytes, far beyond any cache
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """A job to be measured.
+
+    Parameters
+    ----------
+    method
+        One of :data:`napari_srast.slide.METHODS`.
+    spots, genes, factor
+        Its size.
+    device
+        "cpu", "cuda" or "mps".
+    workers
+        Units in work at once ("tile size"); None as a run chooses.
+    """
+
+    method: str
+    spots: int
+    genes: int
+    factor: float = 2.0
+    device: str = "cpu"
+    workers: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,68 +60,87 @@ class Measurement:
 
     Parameters
     ----------
-    method
-        One of :data:`napari_srast.slide.METHODS`.
-    spots, genes, factor, pixels
-        Size of the job.
+    case
+        The job.
+    pixels
+        Pixels of its result.
     seconds
         Wall time from slide to result, once everything is imported.
+    cpu_seconds
+        The processor's time of all threads: what stays the same on a busy computer.
+    stages
+        Wall time of each stage.
     peak_mb
         Peak resident memory beyond what the process held before, in 10^6 bytes.
+    process_mb
+        Peak resident memory of the whole process.
+    floor_seconds
+        Bytes of the counts and of the result, at the bandwidth of this computer's memory: no method can be faster.
     """
 
-    method: str
-    spots: int
-    genes: int
-    factor: float
+    case: Case
     pixels: int
     seconds: float
+    cpu_seconds: float
     peak_mb: float
+    process_mb: float
+    floor_seconds: float
+    stages: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Benchmark:
-    """All measurements of one run."""
+    """All measurements of one run, and the memory bandwidth in bytes a second that the floor stands on."""
 
     measurements: tuple[Measurement, ...]
+    bytes_per_second: float
 
-    def ratios(self) -> list[dict[str, float]]:
-        """Return for each job how many times the peer's seconds and memory the model takes."""
-        jobs: dict[tuple[int, int, float], dict[str, Measurement]] = {}
-        for one in self.measurements:
-            jobs.setdefault((one.spots, one.genes, one.factor), {})[one.method] = one
+    def ratios(self) -> list[dict[str, Any]]:
+        """Return for each job of the model how many times the peer's seconds and memory it takes."""
+        peers = {
+            (one.case.spots, one.case.genes, one.case.factor): one
+            for one in self.measurements
+            if one.case.method == PEER
+        }
         return [
             {
-                "spots": spots,
-                "genes": genes,
-                "factor": factor,
-                "pixels": by_method["srast"].pixels,
-                "seconds": by_method["srast"].seconds / by_method[PEER].seconds,
-                "peak_mb": by_method["srast"].peak_mb / max(by_method[PEER].peak_mb, 1.0),
+                **asdict(one.case),
+                "pixels": one.pixels,
+                "seconds": one.seconds / peer.seconds,
+                "cpu_seconds": one.cpu_seconds / peer.cpu_seconds,
+                "peak_mb": one.peak_mb / max(peer.peak_mb, 1.0),
             }
-            for (spots, genes, factor), by_method in jobs.items()
+            for one in self.measurements
+            if one.case.method == "srast"
+            for peer in [peers[one.case.spots, one.case.genes, one.case.factor]]
         ]
 
     def growth(self, method: str) -> float:
         """Return the exponent b of seconds ~ spots^b over the sweep of spots; NaN with fewer than two sizes."""
-        first = self.measurements[0]
-        sweep = [
-            (one.spots, one.seconds)
+        first = self.measurements[0].case
+        sweep = {
+            one.case.spots: one.seconds
             for one in self.measurements
-            if one.method == method and (one.genes, one.factor) == (first.genes, first.factor)
-        ]
+            if replace(one.case, method=first.method, spots=first.spots) == first and one.case.method == method
+        }
         if len(sweep) < 2:
             return float("nan")
-        logs = np.log(np.array(sweep, dtype=float))
+        logs = np.log(np.array(list(sweep.items()), dtype=float))
         return float(np.polyfit(logs[:, 0], logs[:, 1], 1)[0])
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain values."""
         return {
-            "measurements": [asdict(one) for one in self.measurements],
+            "measurements": [_flat(one) for one in self.measurements],
+            "bytes_per_second": self.bytes_per_second,
             "ratios_to_pycnophylactic": self.ratios(),
             "seconds_grow_as_spots_to_the": {method: self.growth(method) for method in ("srast", PEER)},
         }
+
+
+def _flat(one: Measurement) -> dict[str, Any]:
+    values = asdict(one)
+    return {**values.pop("case"), **values}
 
 
 def bench(
@@ -102,69 +148,117 @@ def bench(
     *,
     genes: Sequence[int] = (200, 50, 800),
     factors: Sequence[float] = (2, 4),
+    workers: Sequence[int] = (),
+    devices: Sequence[str] = ("cpu",),
     seed: int = 0,
     progress: Callable[[Progress], None] | None = None,
 ) -> Benchmark:
-    """Measure a sweep over each of spots, genes and factor, the others at their first value.
+    """Measure a sweep over each of spots, genes, factor, units in work and devices, the others at their first value.
 
     Parameters
     ----------
     spots, genes, factors
         Sizes to measure. Sweeps of genes and factors use the smallest number of spots.
+    workers
+        Numbers of units in work at once, each tried on the largest number of spots.
+    devices
+        Where the model runs. Interpolations run on the CPU.
     seed
         Seeds the made slides.
     progress
         Called after each measurement.
     """
-    sizes = sorted(set(spots))
-    jobs = [(n, genes[0], factors[0]) for n in sizes]
-    jobs += [(sizes[0], n, factors[0]) for n in genes[1:]]
-    jobs += [(sizes[0], genes[0], factor) for factor in factors[1:]]
-    tasks = [(job, method) for job in jobs for method in ("srast", PEER)]
+    cases = _cases(sorted(set(spots)), genes, factors, workers, devices)
+    speed = bandwidth()
     done = []
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max_workers=1, mp_context=context, max_tasks_per_child=1) as pool:
-        for index, ((n_spots, n_genes, factor), method) in enumerate(tasks, start=1):
-            done.append(pool.submit(measure, method, n_spots, n_genes, factor, seed).result())
+        for index, case in enumerate(cases, start=1):
+            done.append(pool.submit(measure, case, seed, speed).result())
             if progress is not None:
-                progress(Progress(f"{method}, {n_spots} spots", index, len(tasks), index / len(tasks)))
-    return Benchmark(measurements=tuple(done))
+                label = f"{case.method}, {case.spots} spots, {case.genes} genes"
+                progress(Progress(label, index, len(cases), index / len(cases)))
+    return Benchmark(measurements=tuple(done), bytes_per_second=speed)
 
 
-def measure(method: str, n_spots: int, n_genes: int, factor: float, seed: int = 0) -> Measurement:
+def _cases(
+    sizes: Sequence[int],
+    genes: Sequence[int],
+    factors: Sequence[float],
+    workers: Sequence[int],
+    devices: Sequence[str],
+) -> list[Case]:
+    """List the model's cases, and the peer's for each size among them."""
+    first = Case(method="srast", spots=sizes[0], genes=genes[0], factor=factors[0], device=devices[0])
+    models = [replace(first, spots=n) for n in sizes]
+    models += [replace(first, genes=n) for n in genes[1:]]
+    models += [replace(first, factor=factor) for factor in factors[1:]]
+    models += [replace(first, spots=sizes[-1], workers=n) for n in workers]
+    models += [replace(first, spots=n, device=device) for device in devices[1:] for n in sizes]
+    peers = [replace(case, method=PEER, device="cpu", workers=None) for case in models]
+    return list(dict.fromkeys(case for pair in zip(models, peers, strict=True) for case in pair))
+
+
+def measure(case: Case, seed: int = 0, bytes_per_second: float = math.inf) -> Measurement:
     """Do one job in this process and measure it."""
     from napari_srast import pipeline
     from napari_srast.slide import UpsampleSettings
+    from napari_srast.splitting import LocalWorkers
 
-    slide = made_slide(n_spots, n_genes, seed)
-    settings = UpsampleSettings(method=method, factor=factor, device="cpu", seed=seed)
+    slide = made_slide(case.spots, case.genes, seed)
+    settings = UpsampleSettings(method=case.method, factor=case.factor, device=case.device, seed=seed)
     pipeline.upsample(made_slide(64, 8, seed), settings=settings)  # imports and caches, which every run shares
     with _PeakMemory() as memory:
-        start = time.perf_counter()
-        result = pipeline.upsample(slide, settings=settings)
-        seconds = time.perf_counter() - start
+        start, cpu_start = time.perf_counter(), time.process_time()
+        result = pipeline.upsample(slide, settings=settings, workers=LocalWorkers(case.workers))
+        seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
+    moved = sum(m.data.nbytes + m.indices.nbytes + m.indptr.nbytes for m in (slide.counts, result.counts))
     return Measurement(
-        method=method,
-        spots=slide.n_spots,
-        genes=n_genes,
-        factor=factor,
+        case=replace(case, spots=slide.n_spots),
         pixels=result.n_pixels,
         seconds=seconds,
-        peak_mb=memory.peak_bytes / 1e6,
+        cpu_seconds=cpu_seconds,
+        stages={name: took for name, took in result.provenance["seconds"].items() if name != "total"},
+        peak_mb=(memory.peak - memory.start) / 1e6,
+        process_mb=memory.peak / 1e6,
+        floor_seconds=moved / bytes_per_second,
     )
 
 
+def bandwidth() -> float:
+    """Measure the bytes a second that this computer reads and writes in copying memory: the best of three."""
+    source = np.ones(_COPIED, dtype=np.uint8)
+    target = np.empty_like(source)
+    best = math.inf
+    for _ in range(3):
+        start = time.perf_counter()
+        np.copyto(target, source)
+        best = min(best, time.perf_counter() - start)
+    return 2 * _COPIED / best
+
+
 def made_slide(n_spots: int, n_genes: int, seed: int = 0) -> Slide:
-    """Make a slide of hexagonal spots with Poisson counts around smooth random waves, one for each gene."""
+    """Make a slide of hexagonal spots with Poisson counts around smooth random waves, one for each gene.
+
+    Genes have 5 counts in a spot, or so many fewer that a spot has 5,000, as on Visium; their depths then differ as
+    widely as those of real genes.
+    """
     rng = np.random.default_rng(seed)
     n_columns = int(np.ceil(np.sqrt(n_spots)))
     row, column = np.divmod(np.arange(n_spots), n_columns)
     centers = _PITCH_UM * np.column_stack([column + 0.5 * (row % 2), row * np.sqrt(0.75)])
     waves = rng.normal(scale=2 * np.pi / (8 * _PITCH_UM), size=(2, n_genes))
-    level = 1 + np.sin(centers @ waves + rng.uniform(0, 2 * np.pi, n_genes))
-    counts = sparse.csr_matrix(rng.poisson(_DEPTH * level).astype(np.float32))
+    phase = rng.uniform(0, 2 * np.pi, n_genes)
+    depth = np.full(n_genes, _MEAN_COUNTS)
+    if n_genes * _MEAN_COUNTS > _MOST_COUNTS:
+        depth = rng.lognormal(sigma=2.0, size=n_genes)
+        depth *= _MOST_COUNTS / depth.sum()
+    parts = [
+        sparse.csr_matrix(rng.poisson(depth * (1 + np.sin(centers[i : i + 500] @ waves + phase))).astype(np.float32))
+        for i in range(0, n_spots, 500)
+    ]
     return Slide(
-        counts=counts,
+        counts=sparse.vstack(parts, format="csr"),
         genes=np.array([f"Gene{index:05d}" for index in range(n_genes)], dtype=object),
         spot_ids=np.array([f"spot{index}" for index in range(n_spots)], dtype=object),
         centers=centers,
@@ -180,7 +274,7 @@ class _PeakMemory:
         import psutil
 
         self._process = psutil.Process()
-        self._start = self._peak = self._process.memory_info().rss
+        self.start = self.peak = self._process.memory_info().rss
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
@@ -190,12 +284,8 @@ class _PeakMemory:
         self._stop.set()
         self._thread.join()
 
-    @property
-    def peak_bytes(self) -> int:
-        return self._peak - self._start
-
     def _watch(self) -> None:
         stopped = False
         while not stopped:
             stopped = self._stop.wait(_SAMPLE_SECONDS)  # once more at the end, so that short jobs count
-            self._peak = max(self._peak, self._process.memory_info().rss)
+            self.peak = max(self.peak, self._process.memory_info().rss)

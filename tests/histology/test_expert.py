@@ -91,15 +91,13 @@ def test_part_of_the_pixels_says_the_same_as_all(tissue) -> None:
     np.testing.assert_allclose(expert.on(part).contrasts, expert.on(layout).at(some).contrasts, atol=1e-5)
 
 
-def test_the_image_s_share_is_between_none_and_all(tissue) -> None:
+def test_what_the_image_expects_to_bring_is_what_it_brings(tissue) -> None:
     expert = fit_image_expert(tissue.counts, tissue.centers, 100.0, tissue.image())
-    layout, slopes = tissue.layout, expert.slopes(tissue.counts)
-    local, dense = expert.on(layout), tissue.counts.toarray()
-    assert local.share(_even(layout, 6), slopes, dense, layout) == pytest.approx(np.ones(6))
-    rough = np.random.default_rng(0).normal(0, 5, (layout.n_pixels, 6))
-    share = local.share(rough, slopes, dense, layout)
-    assert (share > 0).all()
-    assert (share < 0.2).all()
+    slopes = expert.slopes(tissue.counts)
+    expected = expert.on(tissue.layout).expected_nats(slopes, expert.totals, tissue.layout)
+    _, gain = _gain(tissue, tissue.image())
+    assert expected[:3] == pytest.approx(gain[:3], rel=0.5)
+    assert expected[:3].min() > 4 * expected[3:].max()
 
 
 def test_an_image_elsewhere_is_refused_in_one_sentence(tissue) -> None:

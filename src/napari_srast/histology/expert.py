@@ -16,7 +16,7 @@ from napari_srast.histology.components import composition, loadings, log_totals
 from napari_srast.histology.features import FeatureExtractor, FeatureMap, extract_features
 from napari_srast.histology.regression import ContrastRegression, Fit
 from napari_srast.histology.tissue import bare_pixels
-from napari_srast.histology.trust import image_share, with_image
+from napari_srast.histology.trust import expected_nats, with_image
 from napari_srast.interpolation.neighbourhoods import Neighbourhoods, matern32
 from napari_srast.slide import SlideImage
 
@@ -30,6 +30,7 @@ _SMOOTH, _NOISE = 2.0, 0.1  # pitches; of the signal's variance: what interpolat
 _BEYOND = 0.5  # standard deviations by which a pixel's feature may leave the range of the spots'
 _ENOUGH = 6000  # spots to learn from; of larger slides compact patches of as many in all
 _PATCHES = 3
+_POOR = 0.1  # of the median counts: poorer spots lie off the tissue
 _AT_ONCE = 1 << 16  # pixels
 
 
@@ -98,7 +99,8 @@ class ImageExpert:
         """
         pixels = layout.pixels + (self.centers[0] - layout.spots[0])
         area = self.cell_area / max(1.0, float(np.median(layout.n_pixels_of_spot[layout.parent])))
-        low, high = self.of_spots.min(axis=0) - _BEYOND, self.of_spots.max(axis=0) + _BEYOND
+        shown = self.of_spots[self.rows]
+        low, high = shown.min(axis=0) - _BEYOND, shown.max(axis=0) + _BEYOND
         # What interpolation makes of the features at the spots is what the other experts have of them already.
         told = self.of_spots @ self.fit.coefficients
         contrasts = -(Neighbourhoods(layout).weights(matern32(_SMOOTH), _NOISE) @ told)
@@ -153,9 +155,9 @@ class LocalImage:
         both[self.bare] = -np.inf
         return both
 
-    def share(self, log_ratios: np.ndarray, slopes: np.ndarray, counts: np.ndarray, layout: Layout) -> np.ndarray:
-        """Return which part of the contrasts inside spots the image brings to fields with counts (N, F), (F,)."""
-        return image_share(log_ratios, self.log_ratios(slopes), counts, layout)
+    def expected_nats(self, slopes: np.ndarray, totals: np.ndarray, layout: Layout) -> np.ndarray:
+        """Return the nats per count that the image expects to bring to each field, (F,), for totals of spots (N,)."""
+        return expected_nats(self.contrasts.astype(np.float64), slopes, totals, layout)
 
 
 def fit_image_expert(
@@ -190,7 +192,8 @@ def fit_image_expert(
     centers = np.asarray(centers, dtype=float)
     features = extract_features(image, centers, pitch, extractor)
     area = pitch**2
-    rows = _compact_rows(centers)
+    totals = np.asarray(counts.sum(axis=1), dtype=np.float64).ravel()
+    rows = _rows_to_learn_from(centers, totals)
     raw = features.over(centers, area)
     _, middle, scale = _standardised(raw[rows])
     of_spots = (raw - middle) / scale
@@ -208,7 +211,7 @@ def fit_image_expert(
         middle=middle,
         scale=scale,
         components=of_composition,
-        totals=np.asarray(counts.sum(axis=1), dtype=np.float64).ravel(),
+        totals=totals,
         cell_area=area,
     )
 
@@ -220,11 +223,18 @@ def _standardised(features: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndar
     return (features - middle) / scale, middle, scale
 
 
-def _compact_rows(centers: np.ndarray) -> np.ndarray:
-    """Return the spots to learn from: all, or compact patches at the middle and on the way to the rim."""
-    if len(centers) <= _ENOUGH:
-        return np.arange(len(centers))
-    outwards = np.argsort(np.hypot(*(centers - centers.mean(axis=0)).T), kind="stable")
-    seeds = centers[outwards[[len(centers) * i // _PATCHES for i in range(_PATCHES)]]]
-    _, members = cKDTree(centers).query(seeds, k=_ENOUGH // _PATCHES)
-    return np.unique(members)
+def _rows_to_learn_from(centers: np.ndarray, totals: np.ndarray) -> np.ndarray:
+    """Return the spots to learn from: all on tissue, or compact patches at the middle and on the way to the rim.
+
+    Spots with next to no counts lie off the tissue. That they are so much poorer than all others would drown what the
+    image tells of tissue.
+    """
+    rich = totals > 0
+    rows = np.flatnonzero(rich & (totals >= _POOR * np.median(totals[rich]))) if rich.any() else np.arange(len(totals))
+    if len(rows) <= _ENOUGH:
+        return rows
+    places = centers[rows]
+    outwards = np.argsort(np.hypot(*(places - places.mean(axis=0)).T), kind="stable")
+    seeds = places[outwards[[len(rows) * i // _PATCHES for i in range(_PATCHES)]]]
+    _, members = cKDTree(places).query(seeds, k=_ENOUGH // _PATCHES)
+    return rows[np.unique(members)]

@@ -14,7 +14,7 @@ import numpy as np
 
 from napari_srast.geometry.layout import Layout
 
-__all__ = ["WEIGHTS", "image_share", "with_image"]
+__all__ = ["WEIGHTS", "expected_nats", "with_image"]
 
 WEIGHTS = (0.8, 0.8)
 """Of what the image tells of all counts, and of a gene beyond them."""
@@ -27,24 +27,23 @@ def with_image(log_ratios: np.ndarray, image: np.ndarray, layout: Layout) -> np.
     return np.asarray(np.log(np.maximum(layout.normalise(np.exp(score)), _FLOOR)))
 
 
-def image_share(log_ratios: np.ndarray, image: np.ndarray, counts: np.ndarray, layout: Layout) -> np.ndarray:
-    """Return for each field the part of its contrasts inside spots that the image brought, shape (F,), 0 to 1.
+def expected_nats(contrasts: np.ndarray, slopes: np.ndarray, totals: np.ndarray, layout: Layout) -> np.ndarray:
+    """Return the nats per count that the image expects to bring to each field, shape (F,).
+
+    To second order that is half the variance of its log ratios inside spots, averaged over the counts.
 
     Parameters
     ----------
-    log_ratios
-        Without the image, shape (Q, F).
-    image
-        Shape (2, Q, F).
-    counts
-        Of the spots, shape (N, F): spots weigh by them. A field without counts has share 0.
+    contrasts
+        Of the components in the pixels, totals first, shape (Q, P).
+    slopes
+        Of the fields, shape (P - 1, F).
+    totals
+        All counts of each spot, shape (N,).
     """
-    weight = counts[layout.parent]
-    size = np.maximum(layout.n_pixels_of_spot, 1)[layout.parent][:, None]
-
-    def spread(values: np.ndarray) -> np.ndarray:
-        centred = values - (layout.membership @ values)[layout.parent] / size
-        return np.asarray((weight * centred**2).sum(axis=0))
-
-    own, other = spread(np.einsum("e,eqf->qf", WEIGHTS, image)), spread(log_ratios)
-    return np.divide(own, own + other, out=np.zeros_like(own), where=own + other > 0)
+    size = np.maximum(layout.n_pixels_of_spot, 1)[:, None]
+    centred = contrasts - ((layout.membership @ contrasts) / size)[layout.parent]
+    weight = (totals / size[:, 0])[layout.parent][:, None]
+    covariance = (centred * weight).T @ centred / max(float(weight.sum()), 1e-12)
+    effect = np.vstack([np.full((1, slopes.shape[1]), WEIGHTS[0]), WEIGHTS[1] * slopes])
+    return 0.5 * np.einsum("pf,pr,rf->f", effect, covariance, effect)

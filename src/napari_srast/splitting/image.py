@@ -20,6 +20,8 @@ from napari_srast.splitting.job import Job
 
 __all__ = ["JobImage", "image_of"]
 
+_TOLD = 512  # genes that are recorded one by one
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class JobImage:
@@ -29,6 +31,8 @@ class JobImage:
     ----------
     expert
         What it tells; None where it is not used.
+    layout
+        All spots and the wanted pixels.
     local
         That in all wanted pixels; None where it is not used.
     record
@@ -38,9 +42,19 @@ class JobImage:
     """
 
     expert: ImageExpert | None = None
+    layout: Layout | None = None
     local: LocalImage | None = None
     record: dict[str, Any] | None = None
     notices: tuple[str, ...] = ()
+
+    def recorded(self, genes: np.ndarray, slopes: np.ndarray | None, totals: np.ndarray) -> dict[str, Any] | None:
+        """Return the record with the nats per count that the image expects to bring to each gene, or in the mean."""
+        if self.record is None or self.expert is None or self.local is None or self.layout is None or slopes is None:
+            return self.record
+        nats = self.local.expected_nats(slopes, self.expert.totals, self.layout)
+        mean = float(np.average(nats, weights=totals)) if totals.sum() > 0 else 0.0
+        told = dict(zip(map(str, genes), np.round(nats, 5).tolist(), strict=True)) if len(genes) <= _TOLD else {}
+        return self.record | {"nats_expected": round(mean, 5), "nats_expected_by_gene": told}
 
     def slopes(self, fields: sparse.csr_matrix | np.ndarray) -> np.ndarray | None:
         """Return the slopes of fields of all spots (N, F), shape (P - 1, F); None where the image is not used."""
@@ -75,4 +89,4 @@ def image_of(job: Job) -> JobImage:
     wanted = Layout(
         spots=layout.spots, pixels=layout.pixels[job.inner], parent=layout.parent[job.inner], pitch=layout.pitch
     )
-    return JobImage(expert=expert, local=expert.on(wanted), record=record, notices=notices)
+    return JobImage(expert=expert, layout=wanted, local=expert.on(wanted), record=record, notices=notices)

@@ -20,6 +20,7 @@ from napari_srast.models.pcfm.network import DiT
 from napari_srast.models.pcfm.sampler import Sampler
 from napari_srast.models.programs import fit_programs, program_panel
 from napari_srast.models.slide_model import Experts, SlideModel, fit_slide_model
+from napari_srast.models.uncertainty import Concentration
 from napari_srast.splitting.image import JobImage, image_of
 from napari_srast.splitting.job import Assembler, Job, blocks
 from napari_srast.splitting.method import Block, Method, Packed, Splitter
@@ -68,7 +69,11 @@ def _prepare(job: Job) -> Generator[tuple[str, int, int], None, Method]:
     yield "calibrate", 1, 1
     by_program = len(job.columns) > FULL_GENES and job.settings.mode != "sample"
     method = (_by_program if by_program else _by_gene)(job, checkpoint, model, image)
-    calibration = model.calibration.to_dict() | ({} if image.record is None else {"image": image.record})
+    chosen = job.chosen()
+    told = image.recorded(job.genes[job.columns], image.slopes(chosen), np.asarray(chosen.sum(axis=0)).ravel())
+    calibration = (
+        model.calibration.to_dict() | model.concentration.to_dict() | ({} if told is None else {"image": told})
+    )
     record = {"device": device, "model_sha256": checkpoint.sha256, "calibration": calibration}
     return replace(method, image=image.local, notices=image.notices, record=record)
 
@@ -79,6 +84,7 @@ class _GeneSplitter(Splitter):
 
     network: DiT
     calibration: Calibration
+    concentration: Concentration
     known: FieldSummary
     methods: np.ndarray
     slopes: np.ndarray | None
@@ -116,12 +122,13 @@ class _GeneSplitter(Splitter):
             for sample in sampler.samples(experts.network, condition, should_stop):
                 deviation += (sample - flow) ** 2
             own = dense[layout.parent]
-            spread = np.sqrt(deviation / sampler.draws) * own
-            # Where the flow was not taken, its spread says nothing: that of a multinomial draw of the split stays.
-            other = methods[block] != "srast"
-            share = layout.normalise(np.exp(log_ratio))[:, other]
-            spread[:, other] = np.sqrt(own[:, other] * share * (1 - share))
-            return counts, sparse.csc_matrix(spread.astype(np.float32))
+            variance = self.concentration.std(layout.normalise(np.exp(log_ratio)), own) ** 2
+            # Of two predictions mixed evenly: the scatter that the slide's check shows, and the flow's draws. Where the
+            # flow was not taken, its draws say nothing.
+            taken = methods[block] == "srast"
+            drawn = deviation[:, taken] / sampler.draws * own[:, taken] ** 2
+            variance[:, taken] = (variance[:, taken] + drawn) / 2
+            return counts, sparse.csc_matrix(np.sqrt(variance).astype(np.float32))
 
         return split_block
 
@@ -137,6 +144,7 @@ def _by_gene(job: Job, checkpoint: Checkpoint, model: SlideModel, image: JobImag
     splitter = _GeneSplitter(
         network=checkpoint.network,
         calibration=model.calibration,
+        concentration=model.concentration,
         known=summarise_fields(job.layout, model.pool, job.chosen()),
         methods=methods,
         slopes=image.slopes(job.chosen()),

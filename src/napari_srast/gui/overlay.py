@@ -29,7 +29,7 @@ from napari_srast.gui.layers import (
 )
 from napari_srast.gui.measured import Paint, beside_layers, beside_shift, paint_spots, spot_colors
 from napari_srast.gui.slots import Slot, gene_picture
-from napari_srast.slide import Slide, UpsampleResult
+from napari_srast.slide import Slide, UpsampleResult, apply_affine
 
 __all__ = ["MAX_GENES", "Overlay", "View"]
 
@@ -207,8 +207,11 @@ class Overlay:
         if self.view != "beside" or not self._beside:
             return np.zeros(2)
         shift = beside_shift(self._slide, self.result)
-        extent = self._beside[-2].extent.world  # the dimmer covers the whole second picture
-        return shift if (extent[0] <= world[::-1]).all() and (world[::-1] <= extent[1]).all() else np.zeros(2)
+        raster = self.result.raster
+        to_pixels = np.linalg.inv(self._slide.to_cs @ raster.affine)
+        place = apply_affine(to_pixels, (world - shift)[None])[0]
+        inside = (place >= 0).all() and (place < raster.shape[::-1]).all()
+        return shift if inside else np.zeros(2)
 
     def place(self, slide: Slide) -> None:
         """Follow the slide into another coordinate system."""

@@ -99,6 +99,19 @@ def test_next_writer_finishes_or_takes_back_what_a_killed_one_began(make_result,
     }
 
 
+@pytest.mark.parametrize("arrived", [False, True])
+def test_element_without_table_is_kept_once_it_has_arrived(make_result, written_slide, tmp_path, arrived):
+    path = tmp_path / "slide.zarr"
+    whole = to_spatialdata(make_result(written_slide, run="dead"), include_image=False)
+    staging = tmp_path / ".slide.zarr.srast_region_1.merging"
+    write_store(spatialdata.SpatialData(shapes={"srast_region_1": whole.shapes["srast_dead_pixels"]}), staging)
+    if arrived:
+        os.rename(staging / "shapes" / "srast_region_1", path / "shapes" / "srast_region_1")
+    write_result(make_result(written_slide, run="next"), path, into_slide=True, include_image=False)
+    assert os.listdir(tmp_path) == ["slide.zarr"]
+    assert ("srast_region_1" in spatialdata.read_zarr(path).shapes) == arrived
+
+
 def test_leftover_that_names_elements_of_the_user_removes_none(make_result, written_slide, tmp_path):
     path = tmp_path / "slide.zarr"
     before = content(path)

@@ -1,9 +1,9 @@
 """Adding elements to an existing store so that a kill at any moment leaves the store's own elements as they were.
 
 The elements are first written, whole, to a store of their own: a hidden sibling ``.NAME.MARK.merging``. They are then
-renamed into the existing store one by one, the tables last, because a table is the mark that everything is there; last
-of all the store's root metadata, which name them, are replaced in one step. A sibling that is still there when the next
-writer comes tells what a killed one had begun: it is finished if its table had arrived, else taken back.
+renamed into the existing store one by one, the tables last, because the last one is the mark that everything is there;
+then the store's root metadata, which name them, are replaced in one step. A sibling that is still there when the next
+writer comes tells what a killed one had begun: it is finished if its last element had arrived, else taken back.
 """
 
 from __future__ import annotations
@@ -123,8 +123,9 @@ def _recover(path: Path, staging: Path) -> None:
     elements = [tuple(key.split("/")) for key in names if key.count("/") == 1]
     # A name that is not ours is no leftover of this package, whatever lies in the sibling.
     ours = [path / kind / name for kind, name in elements if kind in _KINDS and _OURS.fullmatch(name)]
-    tables = [place for place in ours if place.parent.name == "tables"]
-    if tables and all(place.is_dir() for place in tables):
+    last = max((_KINDS.index(place.parent.name) for place in ours), default=-1)
+    marks = [place for place in ours if _KINDS.index(place.parent.name) == last]
+    if marks and all(place.is_dir() for place in marks):
         _name_elements(path, staging)
     else:
         for place in ours:

@@ -165,6 +165,7 @@ def upsample_steps(
         columns=columns,
         genes=np.asarray(slide.genes),
         settings=settings,
+        image=slide.image,
         should_stop=should_stop,
     )
     steps = split_steps(job, workers)

@@ -114,6 +114,21 @@ def test_everything_is_written(rows: list[dict], tmp_path: Path) -> None:
     assert f"{rows[0]['methods'][DEFAULT]['nats_per_count']:.4f}" in paths["scores.md"].read_text()
 
 
+def test_scores_that_training_left_are_written_anew(
+    rows: list[dict], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("matplotlib")
+    left = tmp_path / "scores.json"
+    left.write_text(json.dumps(rows))
+    assert main([str(left), "-o", str(tmp_path / "docs")]) == 0
+    again = tmp_path / "docs" / "scores.json"
+    assert main([str(again), "-o", str(tmp_path / "docs")]) == 0
+    assert json.loads(again.read_text())["cases"] == rows
+    left.write_text("{}")
+    assert main([str(left), "-o", str(tmp_path / "docs")]) == 2
+    assert "holds no scores" in capsys.readouterr().err
+
+
 def test_a_recipe_is_scored_by_one_command(
     tmp_path: Path, cells: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

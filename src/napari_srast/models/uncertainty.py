@@ -24,9 +24,10 @@ from scipy.optimize import minimize
 from scipy.special import digamma, gammaln
 
 from napari_srast.geometry.layout import Layout
+from napari_srast.models.calibration import Calibration, Check, pool_ratios
 from napari_srast.models.pcfm.sampler import draw_counts
 
-__all__ = ["TYPICAL", "Concentration", "Prediction", "fit_concentration"]
+__all__ = ["LEVEL_STEP", "TYPICAL", "Concentration", "Prediction", "check_concentration", "fit_concentration"]
 
 Prediction = tuple[np.ndarray, np.ndarray, Layout]
 """Predicted log ratios (Q, F), true counts (Q, F), and their layout."""
@@ -144,6 +145,23 @@ def fit_concentration(predictions: Sequence[Prediction], prior: Concentration = 
     if not np.isfinite(fit.fun):
         return prior
     return Concentration(shallow=float(fit.x[0]), slope=float(fit.x[1]))
+
+
+def check_concentration(checks: Sequence[Check], calibration: Calibration) -> Concentration:
+    """Fit the concentration on a slide coarsened once, and return it for the slide's own pixels.
+
+    Parameters
+    ----------
+    checks
+        The coarsened slide, one for each way that it was coarsened; none where it is too small.
+    calibration
+        Of the experts, whose pool is what counts scatter around.
+    """
+    pooled = [
+        (pool_ratios(one.log_experts, one.counts, one.layout, calibration, check=True), one.truth, one.layout)
+        for one in checks
+    ]
+    return fit_concentration(pooled).finer()
 
 
 def _pairs(

@@ -1,7 +1,8 @@
 """Scores on studies never trained on: the default method beside every baseline, on the same truth.
 
 ``python -m napari_srast.training.scoring RECIPE.toml -o FOLDER`` takes the networks of the recipe's folds (and trains
-those that are missing), scores each on the studies that it has not seen, and writes scores.json, tables and plots.
+those that are missing), scores each on the studies that it has not seen, and writes scores.json, tables, plots. Given
+the scores.json that training left in its work folder, it only writes these.
 
 Every case is a pseudo-slide whose fine truth is known. The default method does to it what it does to a user's slide: it
 pools the network with the interpolations as the slide itself, coarsened once more, says; its prior is the fleet of the
@@ -23,13 +24,13 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from napari_srast.errors import OutputError, SrastError
+from napari_srast.errors import InputError, OutputError, SrastError
 from napari_srast.evaluation.metrics import Scores, fraction_better, gain_over, score_ratios
 from napari_srast.evaluation.protocol import BASELINES, DENOISED, plain_values
 from napari_srast.interpolation import Interpolator
 from napari_srast.models.calibration import POOL, Calibration, Check, Fleet, fit_calibration, pool_ratios
 from napari_srast.models.pcfm.network import DiT
-from napari_srast.models.uncertainty import LEVEL_STEP, Concentration, fit_concentration
+from napari_srast.models.uncertainty import LEVEL_STEP, Concentration, check_concentration, fit_concentration
 from napari_srast.training.data import Case
 from napari_srast.training.fleet import Fold, check_of, fit_fold_fleets
 from napari_srast.training.score_report import (
@@ -169,14 +170,9 @@ def calibrate_case(case: Case, network: DiT, fleet: Fleet) -> tuple[Calibration,
     calibration, concentration
         Both for the case itself; those of the fleet and of a middling slide where it is too small to be coarsened.
     """
-    if not case.checks:
-        return fleet.calibration, fit_concentration([]).finer()
     checks = [_of_genes(network, check) for check in case.checks]
     own = fit_calibration(checks, fleet)
-    pooled = [
-        (pool_ratios(one.log_experts, one.counts, one.layout, own, check=True), one.truth, one.layout) for one in checks
-    ]
-    return own, fit_concentration(pooled).finer()
+    return own, check_concentration(checks, own)
 
 
 def _of_genes(network: DiT, case: Case) -> Check:
@@ -218,21 +214,12 @@ def write_scores(rows: Sequence[dict[str, Any]], directory: Path) -> list[Path]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Score the folds of a recipe; returns the exit status."""
-    from napari_srast.models.devices import one_thread
-    from napari_srast.training.recipe import read_recipe, train_folds
-
     parser = argparse.ArgumentParser(prog="python -m napari_srast.training.scoring", description=__doc__)
-    parser.add_argument("recipe", type=Path, help="the recipe, a .toml file")
+    parser.add_argument("source", type=Path, help="the recipe, a .toml file, or the scores.json of its work folder")
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder for scores.json, tables and plots")
     options = parser.parse_args(arguments)
-
-    def tell(stage: str, done: int, total: int, word: str) -> None:
-        sys.stderr.write(f"\r{stage} {done}/{total} {word}".ljust(90))
-
     try:
-        folds = train_folds(read_recipe(options.recipe), tell)
-        with one_thread():
-            rows = score_folds(folds, lambda done, total, name: tell("score", done, total, name))
+        rows = _kept_rows(options.source) if options.source.suffix == ".json" else _scored(options.source)
         written = write_scores(rows, options.out)
     except SrastError as error:
         sys.stderr.write(f"\n{error}\n")
@@ -240,6 +227,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sys.stderr.write("\n")
     sys.stdout.write("\n".join(str(path) for path in written) + "\n")
     return 0
+
+
+def _scored(recipe: Path) -> list[dict[str, Any]]:
+    from napari_srast.models.devices import one_thread
+    from napari_srast.training.recipe import read_recipe, train_folds
+
+    def tell(stage: str, done: int, total: int, word: str) -> None:
+        sys.stderr.write(f"\r{stage} {done}/{total} {word}".ljust(90))
+
+    folds = train_folds(read_recipe(recipe), tell)
+    with one_thread():
+        return score_folds(folds, lambda done, total, name: tell("score", done, total, name))
+
+
+def _kept_rows(path: Path) -> list[dict[str, Any]]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return found["cases"] if isinstance(found, dict) else found
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"'{path}' holds no scores ({error}); name the scores.json of a training.") from error
 
 
 if __name__ == "__main__":

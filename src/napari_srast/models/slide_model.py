@@ -11,13 +11,14 @@ import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy import sparse
 
 from napari_srast.geometry.lattice import Lattice, detect_lattice
 from napari_srast.geometry.layout import Layout
+from napari_srast.geometry.partition import patches
 from napari_srast.geometry.rebin import Coarsened, coarsen_slide
 from napari_srast.interpolation import Interpolator, Surroundings
 from napari_srast.models.calibration import POOL, Calibration, Check, fit_calibration, pool_ratios
@@ -28,6 +29,7 @@ from napari_srast.models.pcfm.condition import EXPERTS, Condition, Geometry, con
 from napari_srast.models.pcfm.network import DiT
 from napari_srast.models.pcfm.sampler import Sampler
 from napari_srast.models.sasa import fit_sasa
+from napari_srast.models.uncertainty import TYPICAL, Concentration, check_concentration
 
 __all__ = [
     "FEWEST_COUNTS",
@@ -41,6 +43,8 @@ __all__ = [
 ]
 
 _CALIBRATION_GENES = 160
+_CALIBRATION_SPOTS = 6000  # at the most: a few weights are told by so many
+_CALIBRATION_PATCHES = 4  # that they lie in, where the slide has more
 _FEWEST_COARSE_SPOTS = 6
 _MOST_VARIANTS = 4
 _ENOUGH_COARSE_SPOTS = 300
@@ -169,11 +173,14 @@ class SlideModel:
         The slide coarsened once, in as many ways as it was looked at; none where the slide is too small.
     lattice
         The slide's lattice.
+    concentration
+        How counts scatter around the pool; that of a middling slide where this one is too small.
     """
 
     pool: FeaturePool
     calibration: Calibration
     lattice: Lattice
+    concentration: Concentration = field(default_factory=TYPICAL.finer)
     coarse: tuple[CoarseSlide, ...] = ()
 
     @property
@@ -280,7 +287,8 @@ def fit_slide_model(
     yield "calibrate"
     model = SlideModel(pool=pool, calibration=checkpoint.fleet.calibration, lattice=lattice)
     coarse = []
-    for coarsened in coarsened_variants(centers, counts, lattice, seed=seed) if calibrate else ():
+    seen = patches(centers, _CALIBRATION_SPOTS, _CALIBRATION_PATCHES)
+    for coarsened in coarsened_variants(centers[seen], counts[seen], lattice, seed=seed) if calibrate else ():
         layout, low = coarsened.layout, coarsened.counts.tocsr()
         coarse_lattice = detect_lattice(layout.spots)
         coarse_pool = fit_sasa(
@@ -290,8 +298,10 @@ def fit_slide_model(
         coarse.append(CoarseSlide(experts=experts, counts=low, truth=coarsened.truth.tocsr()))
     if coarse:
         columns = _calibration_genes(coarse[0].counts)
-        calibration = fit_calibration([slide.ask(columns, should_stop) for slide in coarse], checkpoint.fleet)
-        model = replace(model, calibration=calibration, coarse=tuple(coarse))
+        checks = [slide.ask(columns, should_stop) for slide in coarse]
+        calibration = fit_calibration(checks, checkpoint.fleet)
+        concentration = check_concentration(checks, calibration)
+        model = replace(model, calibration=calibration, concentration=concentration, coarse=tuple(coarse))
     with _lock:
         _cache[key] = model
         while len(_cache) > _KEPT:

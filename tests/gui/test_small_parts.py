@@ -229,23 +229,23 @@ def test_trust_tells_skill_fallbacks_and_the_say_of_the_image(
         method=np.array(["uniform", "gp", "gp", "bilinear", "uniform"], dtype=object),
         provenance={
             "calibration": {
-                "experts": ["pcfm", "image"],
-                "weights_shallow": [0.5, 0.25],
-                "weights_slope": [0.1, -0.05],
+                "image": {"used": True, "nats_expected": 0.03, "nats_expected_by_gene": {"Gene0": 0.01, "Gene1": 0.02}}
             }
         },
     )
     trust = measure_trust(result)
-    assert trust.image_share == pytest.approx(0.2 / 0.8)
+    assert trust.image_nats == pytest.approx(0.03)
     text = " ".join(trust_lines(result, trust, ["Gene0", "Gene1"]))
     assert "+0.005 nats per count" in text
     assert "Gene1: no better than an even split" in text
     assert re.search(r"\b2\d% of the painted area was measured", text)
     assert "3 of 5 genes fell back: 2 to gp, 1 to bilinear" in text
-    assert "Image: 25%" in text
+    assert "Image: about 0.015 nats" in text
     assert "not known" in " ".join(trust_lines(result, trust, ["Gene2"]))
     plain = dataclasses.replace(result, provenance={})
-    assert measure_trust(plain).image_share is None
+    assert measure_trust(plain).image_nats is None
+    unused = dataclasses.replace(result, provenance={"calibration": {"image": {"used": False}}})
+    assert "Image: not used" in " ".join(trust_lines(unused, measure_trust(unused), ["Gene0"]))
 
 
 def test_every_shortcut_is_listed_and_documented() -> None:

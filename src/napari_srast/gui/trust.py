@@ -13,8 +13,6 @@ from napari_srast.summary import max_relative_mass_error
 
 __all__ = ["Trust", "measure_trust", "trust_lines"]
 
-_DEEP = 100.0  # counts of a spot at which the shares of the pool are told
-
 
 @dataclass(frozen=True, kw_only=True)
 class Trust:
@@ -29,15 +27,14 @@ class Trust:
         Number of values below zero.
     measured_fraction
         Share of the painted area that lies inside a measured spot; None where the spots' size is unknown.
-    image_share
-        Share of the histology among the experts that the split was pooled from, at 100 counts a spot; None where the
-        image was no expert.
+    image_nats
+        Nats per count that the histology expects to have brought, 0 where it was not used; None without histology.
     """
 
     max_relative_mass_error: float
     negative_pixels: int
     measured_fraction: float | None
-    image_share: float | None = None
+    image_nats: float | None = None
 
 
 def measure_trust(result: UpsampleResult) -> Trust:
@@ -46,19 +43,25 @@ def measure_trust(result: UpsampleResult) -> Trust:
         max_relative_mass_error=max_relative_mass_error(result),
         negative_pixels=int((result.counts.data < 0).sum()),
         measured_fraction=measured_fraction(result.slide, result.raster) if result.slide.spot_diameter else None,
-        image_share=_image_share(result),
+        image_nats=_image_nats(result, None),
     )
 
 
-def _image_share(result: UpsampleResult) -> float | None:
-    calibration = result.provenance.get("calibration") or {}
-    experts = [str(name) for name in calibration.get("experts", ())]
-    if "image" not in experts:
+def _image_nats(result: UpsampleResult, genes: list[str] | None) -> float | None:
+    """Return what the image expects to have brought to some genes, or to all in the mean."""
+    image = (result.provenance.get("calibration") or {}).get("image")
+    if image is None:
         return None
-    from napari_srast.models.calibration import calibration_from_dict
+    told = image.get("nats_expected_by_gene", {})
+    known = [float(told[gene]) for gene in genes or () if gene in told]
+    return float(np.mean(known)) if known else float(image.get("nats_expected", 0.0))
 
-    weights = calibration_from_dict(calibration).at(np.array([_DEEP]))[0]
-    return float(weights[experts.index("image")] / max(weights.sum(), 1e-12))
+
+def _image_line(result: UpsampleResult, all_genes: float, shown: list[str]) -> str:
+    if not all_genes:
+        return "Image: not used, it says nothing that the counts bear out."
+    of_shown = _image_nats(result, shown)
+    return f"Image: about {of_shown or all_genes:.3f} nats per count in where the shown genes' counts go."
 
 
 def trust_lines(result: UpsampleResult, trust: Trust, shown: list[str]) -> list[str]:
@@ -68,8 +71,8 @@ def trust_lines(result: UpsampleResult, trust: Trust, shown: list[str]) -> list[
     if trust.negative_pixels:
         lines.append(f"{trust.negative_pixels:,} negative values: please report this.")
     lines += [_skill_line(result, shown), _area_line(trust), _method_line(result)]
-    if trust.image_share is not None:
-        lines.append(f"Image: {trust.image_share:.0%} of the say in where counts go.")
+    if trust.image_nats is not None:
+        lines.append(_image_line(result, trust.image_nats, shown))
     return [line for line in lines if line]
 
 

@@ -167,6 +167,7 @@ for i in range(3):
     assert os.listdir(tmp_path) == ["slide.zarr"]
 
 
+@pytest.mark.slow
 def test_two_processes_that_write_one_new_file_make_one_of_them(tmp_path: Path) -> None:
     words = [sys.executable, "-c", _PREPARE + 'attempt("o.zarr")', str(tmp_path)]
     both = [subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]

@@ -33,7 +33,7 @@ from napari_srast.io.store import write_store
 from napari_srast.pipeline import upsample
 from napari_srast.slide import Region, UpsampleSettings
 
-N_CASES = int(os.environ.get("NAPARI_SRAST_FUZZ", "40"))
+N_CASES = int(os.environ.get("NAPARI_SRAST_FUZZ", "20"))
 REPORT = os.environ.get("NAPARI_SRAST_FUZZ_REPORT")
 SECONDS = 60  # of the processor, for one case
 FUZZ = settings(

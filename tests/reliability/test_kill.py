@@ -26,8 +26,8 @@ def kill(folder: Path, how: str, moments: int, by: str) -> dict[str, object]:
 
 @pytest.mark.parametrize("how", ["new", "into"])
 def test_kill_before_a_random_step_on_the_file_system(how: str, tmp_path: Path) -> None:
-    report = kill(tmp_path, how, 4, "step")
-    assert report["killed_before_the_end"] == 4
+    report = kill(tmp_path, how, 2, "step")
+    assert report["killed_before_the_end"] == 2
 
 
 @pytest.mark.slow

@@ -26,7 +26,7 @@ __all__ = ["FORMAT", "SHIPPED", "Checkpoint", "describe_checkpoint", "load_check
 
 FORMAT = 2
 SHIPPED: Mapping[str, str] = {
-    "default": "63856e98c1290e692bc1ccfd5738a059a2f51d0e0ff9f0e382895c2705fac791",
+    "default": "05977b9653382cf751149dfc5b3c77226f32e3425e2870d6584f6a4896e4c910",
 }
 """Names of the shipped checkpoints and their sha256."""
 _FOLDER = Path(__file__).parent / "checkpoints"

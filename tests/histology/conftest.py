@@ -77,7 +77,9 @@ def make_tissue(seed: int = 0) -> Tissue:
     pattern = 0.8 * texture(0.3) + 0.5 * texture(1.5)
     stained = np.exp(0.8 * pattern)
     density = stained / stained.max() * 2.0
-    inside = np.hypot(*(np.mgrid[:size, :size] - size / 2)) < 0.48 * size
+    # Off the middle, and each seed's elsewhere: a turned image, or another tissue's, must not share the outline.
+    middle = size * (np.array([0.44, 0.42]) if seed == 0 else np.array([0.58, 0.6]))
+    inside = np.hypot(*(np.mgrid[:size, :size] - middle[:, None, None])) < 0.39 * size
     density = np.where(inside, density + 0.1, 0.0)
     intensity = np.stack([stained] * 3 + [np.full_like(stained, stained.mean())] * 3) * inside
     row, col = (a.ravel() for a in np.mgrid[:SIDE, :SIDE])

@@ -8,7 +8,7 @@ from napari_srast.histology.tissue import bare_pixels
 
 def _bare(tissue, totals: np.ndarray) -> np.ndarray:
     features = StainTexture().extract(tissue.image(), tissue.centers, 100.0)
-    return bare_pixels(features, tissue.centers, totals, tissue.layout, 100.0**2)
+    return bare_pixels(features, tissue.centers, totals, tissue.layout, 100.0**2, 50.0**2)
 
 
 def test_pixels_off_the_tissue_are_bare_where_empty_spots_prove_it(tissue) -> None:
@@ -32,4 +32,4 @@ def test_without_spots_off_the_tissue_there_is_no_proof(tissue) -> None:
 
     centers = tissue.centers[middle]
     layout = Layout.of_raster(centers, make_raster(centers, factor=2, spot_diameter=100.0))
-    assert not bare_pixels(features, centers, np.full(len(centers), 50.0), layout, 100.0**2).any()
+    assert not bare_pixels(features, centers, np.full(len(centers), 50.0), layout, 100.0**2, 50.0**2).any()

@@ -13,7 +13,7 @@ from scipy.spatial import cKDTree
 
 from napari_srast.geometry.layout import Layout
 from napari_srast.histology.components import composition, loadings, log_totals
-from napari_srast.histology.features import FeatureExtractor, FeatureMap, extract_features
+from napari_srast.histology.features import FeatureExtractor, FeatureMap, extract_features, pixel_area
 from napari_srast.histology.regression import ContrastRegression, Fit
 from napari_srast.histology.tissue import bare_pixels
 from napari_srast.histology.trust import expected_nats, with_image
@@ -98,7 +98,7 @@ class ImageExpert:
             All spots, in the order of ``centers``, shifted or not, and any pixels.
         """
         pixels = layout.pixels + (self.centers[0] - layout.spots[0])
-        area = self.cell_area / max(1.0, float(np.median(layout.n_pixels_of_spot[layout.parent])))
+        area = pixel_area(layout)
         shown = self.of_spots[self.rows]
         low, high = shown.min(axis=0) - _BEYOND, shown.max(axis=0) + _BEYOND
         # What interpolation makes of the features at the spots is what the other experts have of them already.
@@ -109,7 +109,7 @@ class ImageExpert:
             seen = (self.features.over(pixels[part], area, 4) - self.middle) / self.scale
             # Linear in the features only as far as spots have shown it to be.
             contrasts[part] += np.clip(seen, low, high) @ self.fit.coefficients
-        bare = bare_pixels(self.features, self.centers, self.totals, layout, self.cell_area)
+        bare = bare_pixels(self.features, self.centers, self.totals, layout, self.cell_area, area)
         return LocalImage(contrasts=contrasts.astype(np.float32), bare=bare)
 
 
@@ -151,9 +151,7 @@ class LocalImage:
 
     def added_to(self, log_ratios: np.ndarray, slopes: np.ndarray, layout: Layout) -> np.ndarray:
         """Return log ratios (Q, F) with the image's, normalised in each spot; off the tissue -inf."""
-        both = with_image(log_ratios, self.log_ratios(slopes), layout)
-        both[self.bare] = -np.inf
-        return both
+        return with_image(log_ratios, self.log_ratios(slopes), self.bare, layout)
 
     def expected_nats(self, slopes: np.ndarray, totals: np.ndarray, layout: Layout) -> np.ndarray:
         """Return the nats per count that the image expects to bring to each field, (F,), for totals of spots (N,)."""

@@ -11,13 +11,16 @@ from typing import Protocol
 
 import numpy as np
 from scipy import ndimage
+from scipy.spatial import cKDTree
 
+from napari_srast.geometry.layout import Layout
 from napari_srast.histology.moments import Moments, stream_moments
 from napari_srast.slide import SlideImage, apply_affine
 
-__all__ = ["FeatureExtractor", "FeatureMap", "StainTexture", "extract_features"]
+__all__ = ["FeatureExtractor", "FeatureMap", "StainTexture", "extract_features", "pixel_area"]
 
 SCALES = (0.1, 0.2, 0.4)  # standard deviations of the windows, in pitches
+_SOME_PIXELS = 4096
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -121,6 +124,15 @@ def extract_features(
     if key not in known:
         known[key] = extractor.extract(image, spots, pitch)
     return known[key]
+
+
+def pixel_area(layout: Layout) -> float:
+    """Return the area of a pixel: the square of the distance to the next one, whichever part of a slide this is."""
+    if layout.n_pixels < 2:
+        return float(layout.pitch**2)
+    some = layout.pixels[:: max(1, layout.n_pixels // _SOME_PIXELS)]
+    distance, _ = cKDTree(layout.pixels).query(some, k=2)
+    return float(np.median(distance[:, 1]) ** 2)
 
 
 def disc(area: float, n_points: int) -> np.ndarray:

@@ -20,7 +20,7 @@ _FEWEST = 3
 
 
 def bare_pixels(
-    features: FeatureMap, centers: np.ndarray, totals: np.ndarray, layout: Layout, area: float
+    features: FeatureMap, centers: np.ndarray, totals: np.ndarray, layout: Layout, area: float, of_pixel: float
 ) -> np.ndarray:
     """Tell which pixels lie off the tissue and get no counts, boolean, shape (Q,).
 
@@ -36,14 +36,13 @@ def bare_pixels(
         All spots in their own frame, shape (N, 2), and all their counts, shape (N,).
     layout
         The same spots, shifted or not, and the pixels.
-    area
-        Area that a spot stands for.
+    area, of_pixel
+        Area that a spot stands for, and that of a pixel.
     """
     share = features.tissue_over(centers, area)
     off, on = share < _OFF, share > _ON
     if off.sum() < _FEWEST or on.sum() < _FEWEST or totals[off].mean() > _AMBIENT * totals[on].mean():
         return np.zeros(layout.n_pixels, dtype=bool)
-    of_pixel = area / max(1.0, float(np.median(layout.n_pixels_of_spot[layout.parent])))
     places = layout.pixels + (centers[0] - layout.spots[0])
     bare = features.tissue_over(places, _RIM * of_pixel) <= _BARE
     on_tissue = np.bincount(layout.parent, weights=~bare, minlength=layout.n_spots)

@@ -21,10 +21,11 @@ WEIGHTS = (0.8, 0.8)
 _FLOOR = 1e-300
 
 
-def with_image(log_ratios: np.ndarray, image: np.ndarray, layout: Layout) -> np.ndarray:
-    """Return log ratios (Q, F) with those of the image (2, Q, F) added, normalised in each spot, float64."""
+def with_image(log_ratios: np.ndarray, image: np.ndarray, bare: np.ndarray, layout: Layout) -> np.ndarray:
+    """Return log ratios (Q, F) with those of the image (2, Q, F) added, normalised in each spot, -inf if bare."""
     score = np.clip(log_ratios + np.einsum("e,eqf->qf", WEIGHTS, image), -60.0, 60.0)  # exponentials stay numbers
-    return np.asarray(np.log(np.maximum(layout.normalise(np.exp(score)), _FLOOR)))
+    share = layout.normalise(np.where(bare[:, None], 0.0, np.exp(score)))
+    return np.where(bare[:, None], -np.inf, np.log(np.maximum(share, _FLOOR)))
 
 
 def expected_nats(contrasts: np.ndarray, slopes: np.ndarray, totals: np.ndarray, layout: Layout) -> np.ndarray:

@@ -13,7 +13,7 @@ import torch
 
 from napari_srast.models.sasa import SasaConfig
 from napari_srast.training import ablation
-from napari_srast.training.ablation import VARIANTS, Ablation, ablation_table, main, run
+from napari_srast.training.ablation import VARIANTS, Ablation, ablation_table, main, programs_table, run
 from napari_srast.training.data import Case
 from napari_srast.training.recipe import read_recipe
 from napari_srast.training.score_report import DEFAULT
@@ -100,6 +100,9 @@ def test_programs_are_compared_on_the_same_genes(small: Ablation, monkeypatch: p
     for record in found:
         assert record["n_genes"] == 10
         assert record["difference"] == pytest.approx(record["programs"] - record["per_gene"], abs=1e-6)
+    table = programs_table(found).splitlines()
+    assert len(table) == 4
+    assert table[2].startswith(f"| a | 10 | {found[0]['per_gene']:.4f} | {found[0]['programs']:.4f} |")
 
 
 def records(shift: float) -> dict[str, list[dict]]:

@@ -2,7 +2,8 @@
 
 ``python -m napari_srast.training.ablation RECIPE.toml -o FOLDER`` trains a network for each variant, seed and fold, for
 few steps on one pseudo-slide of each real study and some of its genes, and scores it on the studies left out. Finished
-variants are kept in FOLDER/ablation.json: a run that was killed goes on, and more seeds can be asked for later.
+variants are kept in FOLDER/ablation.json, their table in ablation.md: a run that was killed goes on, and more seeds can
+be asked for later.
 
 All variants see the same pseudo-slides, fields and random numbers. What differs is one entry of :data:`VARIANTS`.
 
@@ -42,7 +43,7 @@ from napari_srast.training.score_report import DEFAULT, mean_of_studies
 from napari_srast.training.scoring import FLEET, NETWORK, SASA_GP, score_folds
 from napari_srast.training.trainer import TrainerConfig, train_flow
 
-__all__ = ["VARIANTS", "Ablation", "Variant", "ablation_table"]
+__all__ = ["VARIANTS", "Ablation", "Variant", "ablation_table", "compare_programs", "programs_table", "run"]
 
 _REFERENCE = "gp+denoised"
 _SCORED = (DEFAULT, FLEET, NETWORK, SASA_GP, _REFERENCE)
@@ -276,6 +277,25 @@ def ablation_table(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def programs_table(records: Sequence[dict[str, Any]]) -> str:
+    """Return a Markdown table of the slides on which programs were compared with single genes."""
+    lines = [
+        "| slide | genes | one by one | by programs | change | seconds a gene, one by one | by programs |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for one in records:
+        change = f"{one['difference']:+.4f} ± {one['difference_se']:.4f}"
+        nats = f"{one['per_gene']:.4f} | {one['programs']:.4f}"
+        seconds = f"{one['seconds_per_gene']:.3f} | {one['seconds_programs']:.3f}"
+        lines.append(f"| {one['slide']} | {one['n_genes']} | {nats} | {change} | {seconds} |")
+    return "\n".join(lines)
+
+
+def _page(results: dict[str, Any]) -> str:
+    budget = ", ".join(f"{name} {value}" for name, value in results["budget"].items())
+    return f"Budget: {budget}.\n\n{ablation_table(results['variants'])}\n\n{programs_table(results['programs'])}\n"
+
+
 def _change(pairs: Sequence[tuple[list[dict[str, Any]], list[dict[str, Any]]]]) -> str:
     """Return the mean over studies of the paired change in nats, with its standard error over studies."""
     if not pairs:
@@ -303,7 +323,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SrastError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    sys.stdout.write(ablation_table(results["variants"]) + "\n")
+    sys.stdout.write(_page(results))
     return 0
 
 
@@ -319,6 +339,7 @@ def run(ablation: Ablation, *, seeds: int = 2, only: Sequence[str] | None = None
     def keep() -> None:
         kept.parent.mkdir(parents=True, exist_ok=True)
         kept.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        kept.with_suffix(".md").write_text(_page(results), encoding="utf-8")
 
     with one_thread():
         for seed in range(seeds):

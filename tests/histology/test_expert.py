@@ -96,8 +96,8 @@ def test_what_the_image_expects_to_bring_is_what_it_brings(tissue) -> None:
     slopes = expert.slopes(tissue.counts)
     expected = expert.on(tissue.layout).expected_nats(slopes, expert.totals, tissue.layout)
     _, gain = _gain(tissue, tissue.image())
-    assert expected[:3] == pytest.approx(gain[:3], rel=0.5)
-    assert expected[:3].min() > 4 * expected[3:].max()
+    assert expected == pytest.approx(gain, rel=0.5)
+    assert expected[:3].min() > 2 * expected[3:].max()
 
 
 def test_an_image_elsewhere_is_refused_in_one_sentence(tissue) -> None:

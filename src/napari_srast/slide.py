@@ -301,7 +301,7 @@ class UpsampleSettings:
     method
         One of :data:`METHODS`.
     mode
-        "mean", "sample" (mean and standard deviation over draws) or "integer" (whole counts, one plausible draw).
+        "mean", "sample" (mean and standard deviation) or "integer" (whole counts, one plausible draw).
     draws, steps
         Number of flow samples and Euler steps; None takes the mode's default.
     model
@@ -368,7 +368,7 @@ class UpsampleResult:
     counts
         float32 CSR, shape (Q, G); its sums over the pixels of a spot are the spot's counts.
     std
-        Standard deviation over draws, same shape, or None.
+        Standard deviation of the true counts around ``counts``, same shape, or None.
     genes
         Gene names, shape (G,).
     skill

@@ -205,11 +205,17 @@ def write_scores(rows: Sequence[dict[str, Any]], directory: Path) -> list[Path]:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         tables, figures = directory / "scores.md", directory / "scores.json"
-        figures.write_text(json.dumps({"summary": summary, "cases": list(rows)}, indent=1) + "\n", encoding="utf-8")
+        figures.write_text(_six_digits({"summary": summary, "cases": list(rows)}) + "\n", encoding="utf-8")
         tables.write_text(text, encoding="utf-8")
     except OSError as error:
         raise OutputError(f"'{directory}' cannot be written ({error.strerror}); choose another folder.") from error
     return [figures, tables, *write_score_plots(rows, directory)]
+
+
+def _six_digits(values: object) -> str:
+    """Return compact JSON: what lies beyond six digits is not told apart by any error bar."""
+    rounded = json.loads(json.dumps(values), parse_float=lambda text: float(f"{float(text):.6g}"))
+    return json.dumps(rounded, separators=(",", ":"))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -84,6 +84,8 @@ def take_pictures() -> None:
     viewer.reset_view()
     wait_until(lambda: False, 1.0)
     explore.takeaway.write_figure(IMAGES / "figure.png")
+    with Image.open(IMAGES / "figure.png") as figure:
+        figure.convert("RGB").resize((800, round(800 * figure.height / figure.width))).save(IMAGES / "figure.png")
     viewer.close()
 
 
@@ -95,7 +97,7 @@ def keep(viewer: Any, name: str) -> None:
     wait_until(lambda: time.monotonic() > deadline, 5)
     IMAGES.mkdir(exist_ok=True)
     picture = Image.fromarray(viewer.window.screenshot(canvas_only=False, flash=False)).convert("RGB")
-    picture.quantize(256, dither=Image.Dither.NONE).save(IMAGES / f"{name}.png", optimize=True)
+    picture.resize((1200, 750), Image.Resampling.LANCZOS).save(IMAGES / f"{name}.png", optimize=True)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 from qtpy.QtCore import Qt
+from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QApplication, QColorDialog, QFileDialog
 from tests.gui.window import (
     PATIENCE,
@@ -19,6 +20,7 @@ from tests.gui.window import (
     canvas_point,
     click,
     open_slide,
+    press,
     run,
     tick,
     use_fast_method,
@@ -29,6 +31,7 @@ from typer.testing import CliRunner
 
 from napari_srast.cli.commands import app
 from napari_srast.gui.demo import wait_until
+from napari_srast.gui.panels import takeaway
 from napari_srast.gui.widget import SRastWidget
 from napari_srast.io.results import read_result
 
@@ -76,8 +79,6 @@ def test_exploring_a_result(
 
     # Colour, contrast and opacity: ours and napari's own controls are two views of one thing.
     row = next(row for row in explore.legend.rows if row.paint is not None and row.paint.gene == "Gene3")
-    from qtpy.QtGui import QColor
-
     monkeypatch.setattr(QColorDialog, "getColor", lambda *_: QColor("#ff0000"))
     click(qtbot, row.color)
     np.testing.assert_allclose(viewer.layers["Gene3"].colormap.colors[-1], [1, 0, 0, 1])
@@ -108,7 +109,7 @@ def test_exploring_a_result(
     explore.blink()
     assert sorted(visible(window)) == ["Gene3", "Gene4"]
     click(qtbot, explore.views["beside"])
-    qtbot.waitUntil(lambda: len(visible(window, "beside")) == 3, timeout=PATIENCE)
+    qtbot.waitUntil(lambda: len(visible(window, "beside")) == 4, timeout=PATIENCE)
     assert sorted(visible(window)) == ["Gene3", "Gene4"]
     beside = viewer.layers["SRast beside spots"]
     assert len(beside.data) == 9
@@ -120,6 +121,11 @@ def test_exploring_a_result(
     assert visible(window, "beside") == []
 
     # A picture with scale bar and legend.
+    made: list[tuple[np.ndarray, takeaway.Caption]] = []
+    true_save = takeaway.save_figure
+    monkeypatch.setattr(takeaway, "save_figure", lambda *given: (made.append(given[:2]), true_save(*given)))
+    explore.brightness.setValue(100)
+    window.region_panel.clear.click()
     target = tmp_path / "figure.png"
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(target), ""))
     explore.takeaway.export_figure.trigger()
@@ -129,6 +135,12 @@ def test_exploring_a_result(
         assert picture.size[0] / picture.size[1] == pytest.approx(cols / rows, rel=0.02)
         corner = np.asarray(picture.convert("RGB"))[-picture.size[1] // 8 :]
         assert (corner[:, -picture.size[0] // 3 :] == 255).all(axis=-1).any()  # the bar
+
+    ((pixels, caption),) = made
+    across = np.flatnonzero(pixels[pixels.shape[0] // 2, :, :3].max(axis=1) > 30)
+    histology = viewer.layers["breast histology"].extent.world
+    width = histology[1][-1] - histology[0][-1] + 5.0  # from pixel centre to pixel centre, of 5 um
+    assert (across[-1] - across[0] + 1) * caption.pixel_length == pytest.approx(width, rel=0.02)
 
     # The command line repeats the result, byte for byte.
     click(qtbot, explore.takeaway.copy)
@@ -144,15 +156,14 @@ def test_exploring_a_result(
 
     # By the keyboard alone: to the first page, the path, the genes and back, and a gene ticked.
     explore.model.check([], only=True)
-    window.activateWindow()
-    for keys, page in ((Qt.Key.Key_1, 0), (Qt.Key.Key_2, 1)):
-        qtbot.keyClick(window, keys, Qt.KeyboardModifier.AltModifier)
-        qtbot.waitUntil(lambda page=page: window.tabs.currentIndex() == page, timeout=PATIENCE)
+    for keys, page in (("Alt+1", 0), ("Alt+2", 1)):
+        press(window, keys)
+        assert window.tabs.currentIndex() == page
     explore.view.setCurrentIndex(explore.model.index(0, 0))
     qtbot.keyClick(explore.view, Qt.Key.Key_Space)
     assert len(explore.model.checked) == 1
     wait_shown(qtbot, window)
-    qtbot.keyClick(window, Qt.Key.Key_B, Qt.KeyboardModifier.AltModifier)
-    qtbot.waitUntil(lambda: controller.overlay.view == "before", timeout=PATIENCE)
+    press(window, "Alt+B")
+    assert controller.overlay.view == "before"
     tick(qtbot, explore.view, explore.model.checked[0])
     assert explore.model.checked == []

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from qtpy.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
-from qtpy.QtGui import QDropEvent
+from qtpy.QtGui import QDropEvent, QShortcut
 from qtpy.QtWidgets import QWidget
 
 from napari_srast.gui.controller import Phase
@@ -89,3 +89,10 @@ def canvas_point(widget: SRastWidget, world: tuple[float, float]) -> QPoint:
     y0, x0 = viewer.camera.center[-2:]
     zoom = viewer.camera.zoom
     return QPoint(round(cols / 2 + (world[0] - x0) * zoom), round(rows / 2 + (world[1] - y0) * zoom))
+
+
+def press(widget: SRastWidget, keys: str) -> None:
+    """Press a shortcut; by its name, because without a window manager no window is active."""
+    (shortcut,) = (s for s in widget.findChildren(QShortcut) if s.key().toString() == keys)
+    assert shortcut.isEnabled()
+    shortcut.activated.emit()

@@ -66,6 +66,7 @@ class Desk(Jobs):
         self.remembered = Remembered.load() if remembered is None else remembered
         self._later = later
         self._adopting = False
+        self._is_down = False
         self._no_regions = RegionLayer(viewer, self.region_changed.emit)
         viewer.layers.events.inserted.connect(self._on_inserted)
         viewer.layers.events.removed.connect(self._on_removed)
@@ -174,14 +175,14 @@ class Desk(Jobs):
 
     def _add_layers(self, new: OpenSlide, missing: list[Layer]) -> None:
         """Add a slide's layers, one in each turn of the event loop, then begin to work on it."""
-        while missing and new in self.slides:
+        while missing and new in self.slides and not self._is_down:
             layer, *missing = missing
             with self._taking_charge():
                 self.viewer.add_layer(layer)
             if missing and self._later is not None:
                 self._later(partial(self._add_layers, new, missing))
                 return
-        if new in self.slides:
+        if new in self.slides and not self._is_down:
             self._begin_work(new)
 
     def _begin_work(self, new: OpenSlide) -> None:
@@ -287,7 +288,7 @@ class Desk(Jobs):
             self._close_if_gone()
 
     def _close_if_gone(self) -> None:
-        if self.busy() is not None or self.current is None:
+        if self._is_down or self.busy() is not None or self.current is None:
             return
         own = [*self.current.layers, *self.current.theirs]
         if own and not any(layer in self.viewer.layers for layer in own):
@@ -303,6 +304,7 @@ class Desk(Jobs):
 
     def shutdown(self) -> None:
         """Stop whatever runs and stop listening, because the window or the dock widget closes."""
+        self._is_down = True  # what was put off comes too late
         self.let_go()
         events = self.viewer.layers.events
         events.inserted.disconnect(self._on_inserted)

@@ -24,7 +24,8 @@ from napari_srast.slide import Slide, UpsampleResult, apply_affine
 
 __all__ = ["Paint", "beside_layers", "beside_shift", "paint_spots", "spot_colors"]
 
-_GAP = 1.04  # widths of the region between the two pictures
+_GAP = 1.05  # widths of the region from one picture to the other
+_FRAME = 0.03  # black around the second picture, of its width: it may lie over the rest of the slide
 _CROP_PIXELS = 1024  # longer side of the repeated piece of histology
 
 
@@ -69,40 +70,31 @@ def beside_shift(slide: Slide, result: UpsampleResult) -> np.ndarray:
 
 
 def beside_layers(slide: Slide, result: UpsampleResult, dimming: float) -> list[Layer]:
-    """Return the layers of the second picture, bottom first: histology where there is some, its dimmer, the spots."""
+    """Return the layers of the second picture, bottom first: a black frame, histology with its dimmer, the spots."""
     shift = beside_shift(slide, result)
     move = np.eye(3)
     move[:2, 2] = shift
     low, high = _box(slide, result)
     ground = np.array([[high[0] - low[0], 0.0, low[0]], [0.0, high[1] - low[1], low[1]], [0.0, 0.0, 1.0]])
-    layers: list[Layer] = []
+    crop: list[Layer] = []
     if slide.image is not None:
         level, cut, to_intrinsic = _crop(slide, low, high)
         color = is_color_image(slide.image)
-        layers.append(
+        pixels = slide.image.levels[level]
+        crop.append(
             Image(
-                np.moveaxis(np.asarray(slide.image.levels[level][(slice(None), *cut)]), 0, -1)
-                if color
-                else np.asarray(slide.image.levels[level][(0, *cut)]),
+                np.moveaxis(np.asarray(pixels[(slice(None), *cut)]), 0, -1) if color else np.asarray(pixels[(0, *cut)]),
                 name="SRast beside histology",
                 rgb=color,
                 affine=image_affine(move @ slide.to_cs @ to_intrinsic),
                 metadata={KEY: {"role": "beside"}},
             )
         )
-        rows, cols = layers[0].data.shape[:2]
+        rows, cols = crop[0].data.shape[:2]
         ground = to_intrinsic @ np.diag([float(cols), float(rows), 1.0])
-    layers.append(
-        Image(
-            np.zeros((1, 1), dtype=np.uint8),
-            name="SRast beside dimmer",
-            affine=image_affine(move @ slide.to_cs @ ground),
-            opacity=dimming,
-            contrast_limits=(0, 1),
-            blending="translucent_no_depth",
-            metadata={KEY: {"role": "beside"}},
-        )
-    )
+        crop.append(_sheet("SRast beside dimmer", move @ slide.to_cs @ ground, dimming))
+    wider = np.array([[1 + 2 * _FRAME, 0.0, -_FRAME], [0.0, 1 + 2 * _FRAME, -_FRAME], [0.0, 0.0, 1.0]])
+    layers = [_sheet("SRast beside frame", move @ slide.to_cs @ ground @ wider, 1.0), *crop]
     spots = measured_layer(slide, result.raster.spots)
     place_layers([spots], slide)
     placing = points_placing(slide)
@@ -112,6 +104,19 @@ def beside_layers(slide: Slide, result: UpsampleResult, dimming: float) -> list[
     spots.metadata = {KEY: {"role": "beside"}}
     layers.append(spots)
     return layers
+
+
+def _sheet(name: str, matrix: np.ndarray, opacity: float) -> Image:
+    """Return a black sheet over the unit square that ``matrix`` takes to the world, (x, y) order."""
+    return Image(
+        np.zeros((1, 1), dtype=np.uint8),
+        name=name,
+        affine=image_affine(matrix),
+        opacity=opacity,
+        contrast_limits=(0, 1),
+        blending="translucent_no_depth",
+        metadata={KEY: {"role": "beside"}},
+    )
 
 
 def _box(slide: Slide, result: UpsampleResult) -> tuple[np.ndarray, np.ndarray]:

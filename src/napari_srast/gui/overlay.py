@@ -155,7 +155,9 @@ class Overlay:
                     self._fill(slot)
                 else:
                     slot.empty()  # it holds the other kind of image
-        if view == "beside" and not self._beside:
+        if view != "beside":
+            self._remove_beside()  # hidden, it would still count when napari fits the view
+        elif not self._beside:
             self._beside = self._to_add = beside_layers(self._slide, self.result, self._dimming)
             self._add_next()
         self._refresh()

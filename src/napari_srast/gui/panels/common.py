@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from qtpy.QtCore import Qt
-from qtpy.QtGui import QKeySequence, QShortcut  # type: ignore[attr-defined]
+from qtpy.QtGui import QKeyEvent
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QComboBox,
@@ -75,10 +75,26 @@ def listing_chooser(name: str, checked: str, model: GeneTableModel) -> QComboBox
     return control
 
 
+class _GeneView(QTreeView):
+    """Lets the key F make a gene a favourite, in place of Qt's search by the first letter."""
+
+    def __init__(self, model: GeneTableModel, controller: Controller) -> None:
+        super().__init__()
+        self._controller, self._genes = controller, model
+        self.setModel(model)
+
+    def keyPressEvent(self, event: QKeyEvent | None) -> None:
+        if event is None or event.key() != Qt.Key.Key_F or event.modifiers() != Qt.KeyboardModifier.NoModifier:
+            super().keyPressEvent(event)
+            return
+        gene = self._genes.gene_at(self.currentIndex())
+        if gene is not None:
+            self._controller.toggle_favourite(gene)
+
+
 def gene_view(name: str, model: GeneTableModel, controller: Controller) -> QTreeView:
     """Return a table of genes whose headings sort it; the key F makes the gene in its row a favourite."""
-    view = QTreeView()
-    view.setModel(model)
+    view = _GeneView(model, controller)
     view.setRootIsDecorated(False)
     view.setUniformRowHeights(True)  # or Qt measures 20,000 rows
     view.setAllColumnsShowFocus(True)
@@ -108,14 +124,6 @@ def gene_view(name: str, model: GeneTableModel, controller: Controller) -> QTree
             header.setSectionResizeMode(column, QHeaderView.ResizeMode.Interactive)
             header.resizeSection(column, _COLUMN_WIDTH)
 
-    def toggle_favourite() -> None:
-        gene = model.gene_at(view.currentIndex())
-        if gene is not None:
-            controller.toggle_favourite(gene)
-
-    shortcut = QShortcut(QKeySequence("F"), view)
-    shortcut.setContext(Qt.ShortcutContext.WidgetShortcut)
-    shortcut.activated.connect(toggle_favourite)
     controller.favourites_changed.connect(lambda: model.set_favourites(controller.remembered.genes))
     model.set_favourites(controller.remembered.genes)
     model.modelReset.connect(fit)

@@ -345,20 +345,14 @@ def run(ablation: Ablation, *, seeds: int = 2, only: Sequence[str] | None = None
         for seed in range(seeds):
             for name, variant in VARIANTS.items():
                 runs = results["variants"].setdefault(name, {})
-                wanted = only is None or name in only
-                programs = (
-                    name == "full" and seed == 0 and not results["programs"] and (only is None or "programs" in only)
-                )
-                if not (programs or (wanted and str(seed) not in runs)):
+                if str(seed) in runs or (only is not None and name not in only):
                     continue
-                folds = ablation.trained(variant, seed)
-                if wanted and str(seed) not in runs:
-                    runs[str(seed)] = score_variant(folds)
-                    keep()
-                if programs:
-                    results["programs"] = compare_programs(folds, ablation.recipe.sources)
-                    keep()
+                runs[str(seed)] = score_variant(ablation.trained(variant, seed))
+                keep()
                 sys.stderr.write(f"{name}, seed {seed}\n")
+        if not results["programs"] and (only is None or "programs" in only):
+            results["programs"] = compare_programs(ablation.trained(VARIANTS["full"], 0), ablation.recipe.sources)
+            keep()
     return results
 
 

@@ -24,7 +24,7 @@ __all__ = ["EXPERTS", "LEAST_EVIDENCE", "ImageExpert", "LocalImage", "fit_image_
 
 EXPERTS = ("image_totals", "image")
 """In the order of :meth:`LocalImage.log_ratios`: what the image tells of all counts, and of a gene beyond them."""
-LEAST_EVIDENCE = 5.0
+LEAST_EVIDENCE = 8.0
 """Log odds below which the image is not used at all."""
 _SMOOTH, _NOISE = 2.0, 0.1  # pitches; of the signal's variance: what interpolation would make of a feature
 _BEYOND = 0.5  # standard deviations by which a pixel's feature may leave the range of the spots'

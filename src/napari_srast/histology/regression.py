@@ -54,11 +54,11 @@ class Fit:
 
     @property
     def evidence(self) -> float:
-        """Log odds that the image tells of the counts at all, each component being free to be told of or not.
+        """Log odds that the image tells of the counts at all, each component being told of or not, 1 to 10 beforehand.
 
-        The sum over components of ``log((1 + exp(log_bayes)) / 2)``.
+        The sum over components of ``log((10 + exp(log_bayes)) / 11)``.
         """
-        return float(np.sum(np.logaddexp(0.0, self.log_bayes) - np.log(2.0)))
+        return float(np.sum(np.logaddexp(AGAINST, self.log_bayes) - np.logaddexp(AGAINST, 0.0)))
 
 
 class ContrastRegression:

@@ -140,7 +140,7 @@ def test_recipe_leaves_checkpoint_card_and_scores(tmp_path: Path, cells: Path, m
     assert loaded.sha256 in card
     assert "CC0" in card
     assert (tmp_path / "runs" / "tiny" / "scores.json").exists()
-    assert {"pseudo-slides", "all slides", "score"} <= {stage for stage, *_ in told}
+    assert {"pseudo-slides", "score"} <= {stage for stage, *_ in told}
 
 
 def test_wrong_recipes_are_named(tmp_path: Path, cells: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -374,9 +374,10 @@ def _assemble(
     lent = np.flatnonzero(kept[group])
     adding = sparse.csr_matrix((scale[group[lent]], (number[group[lent]], lent)), shape=(int(kept.sum()), len(centers)))
     origin = places[kept].min(axis=0)
-    layout = Layout(
-        spots=places[kept] - origin, pixels=centers[used] - origin, parent=number[group[used]], pitch=float(pitch)
-    )
+    # Fitted places differ in their last digits when a slide is shifted; neighbours that are equally far must stay so.
+    grain = 2.0 ** np.floor(np.log2(pitch) - 24)
+    spots, pixels = (np.rint((at - origin) / grain) * grain for at in (places[kept], centers[used]))
+    layout = Layout(spots=spots, pixels=pixels, parent=number[group[used]], pitch=float(pitch))
     return Coarsened(
         layout=layout,
         counts=sparse.csr_matrix(adding @ counts, dtype=np.float32),

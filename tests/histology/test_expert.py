@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import anndata
 import dask.array as da
 import numpy as np
 import pytest
@@ -9,7 +10,10 @@ from scipy import sparse
 
 from napari_srast.errors import InputError
 from napari_srast.geometry.layout import Layout
-from napari_srast.histology import fit_image_expert
+from napari_srast.geometry.rebin import coarsen_slide
+from napari_srast.histology import ImageExpert, fit_image_expert
+from napari_srast.io.pictures import read_picture
+from napari_srast.io.transforms import fit_affine
 from napari_srast.models.calibration import gain_per_gene
 from napari_srast.slide import SlideImage
 
@@ -115,3 +119,31 @@ def test_a_blank_image_and_a_tiny_slide_say_nothing(tissue) -> None:
     few = slice(0, 3)
     tiny = fit_image_expert(sparse.csr_matrix(tissue.counts[few]), tissue.centers[few], 100.0, tissue.image())
     assert not tiny.informative
+
+
+@pytest.mark.slides
+@pytest.mark.parametrize("name", ["st_human_breast_her2_c4", "st_mouse_olfactorybulb_mob2"])
+def test_real_histology_tells_where_counts_lie_and_a_turned_one_does_not(slide_path: Callable, name: str) -> None:
+    table = anndata.read_h5ad(slide_path(name))
+    spots = np.asarray(table.obsm["spatial"], dtype=float)
+    placed, _ = fit_affine(np.asarray(table.obsm["spatial_px"], dtype=float), spots)
+    turn = np.diag([-1.0, -1.0, 1.0])
+    turn[:2, 2] = 2 * spots.mean(axis=0)
+    counts = sparse.csr_matrix(table.X, dtype=np.float32)
+    coarse = coarsen_slide(spots, counts)
+    layout, origin = coarse.layout, spots[coarse.used[0]] - coarse.layout.pixels[0]
+    deep = np.argsort(-np.asarray(coarse.truth.sum(axis=0)).ravel())[:200]
+    pixels = read_picture(slide_path(name, "_he.jpg"))
+
+    def expert(affine: np.ndarray) -> ImageExpert:
+        image = SlideImage(name="he", levels=(pixels,), to_intrinsic=(affine,))
+        return fit_image_expert(coarse.counts, layout.spots + origin, layout.pitch, image)
+
+    found = expert(placed)
+    even = _even(layout, 200)
+    told = found.on(layout).added_to(even, found.slopes(coarse.counts[:, deep]), layout)
+    truth = coarse.truth[:, deep].toarray()
+    gain = (truth * (told - even)).sum() / truth.sum()
+    assert found.informative
+    assert gain > 0.007  # more than any interpolation gains here
+    assert not expert(turn @ placed).informative

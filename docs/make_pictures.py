@@ -76,8 +76,8 @@ def take_pictures() -> None:
     explore = widget.result_panel
     for view in ("before", "beside", "std"):
         explore.views[view].click()
-        wait_until(lambda: False, 1.5)
         if view == "beside":
+            wait_until(lambda: "SRast beside spots" in viewer.layers, 120)
             viewer.reset_view()
         keep(viewer, view)
     explore.views["after"].click()
@@ -97,7 +97,8 @@ def keep(viewer: Any, name: str) -> None:
     wait_until(lambda: time.monotonic() > deadline, 5)
     IMAGES.mkdir(exist_ok=True)
     picture = Image.fromarray(viewer.window.screenshot(canvas_only=False, flash=False)).convert("RGB")
-    picture.resize((1200, 750), Image.Resampling.LANCZOS).save(IMAGES / f"{name}.png", optimize=True)
+    smaller = picture.resize((1200, 750), Image.Resampling.LANCZOS)
+    smaller.quantize(256, kmeans=2).save(IMAGES / f"{name}.png", optimize=True)
 
 
 if __name__ == "__main__":

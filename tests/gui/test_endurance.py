@@ -149,10 +149,10 @@ def test_a_real_slide_with_a_beating_heart(
 
     viewer = window.controller.viewer
     pan = QTimer()
-    home = np.array(viewer.camera.center)
+    home = np.array(viewer.scene.camera.center)
 
     def move() -> None:
-        viewer.camera.center = tuple(home + 100 * np.sin(time.perf_counter() * np.array([0.0, 3.0, 4.0])))
+        viewer.scene.camera.center = tuple(home + 100 * np.sin(time.perf_counter() * np.array([0.0, 3.0, 4.0])))
 
     pan.timeout.connect(move)
     pan.start(30)

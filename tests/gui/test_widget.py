@@ -292,10 +292,12 @@ def test_the_window_closes_during_a_run(
 
     def slow(*args: Any, should_stop: Callable[[], bool], **options: Any) -> Generator[Progress, None, None]:
         started.set()
-        while not should_stop():
-            yield Progress("align", 1, 4, 0.25)
-            time.sleep(0.01)
-        ended.set()
+        try:
+            while not should_stop():
+                yield Progress("align", 1, 4, 0.25)
+                time.sleep(0.01)
+        finally:
+            ended.set()
         raise Cancelled
 
     monkeypatch.setattr(pipeline, "upsample_steps", slow)

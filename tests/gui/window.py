@@ -86,8 +86,8 @@ def canvas_point(widget: SRastWidget, world: tuple[float, float]) -> QPoint:
     """Where a place (x, y) of the world lies on the canvas, in its pixels."""
     viewer: Any = widget.controller.viewer
     rows, cols = viewer.canvas.size
-    y0, x0 = viewer.camera.center[-2:]
-    zoom = viewer.camera.zoom
+    y0, x0 = viewer.scene.camera.center[-2:]
+    zoom = viewer.scene.camera.zoom
     return QPoint(round(cols / 2 + (world[0] - x0) * zoom), round(rows / 2 + (world[1] - y0) * zoom))
 
 

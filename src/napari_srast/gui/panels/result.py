@@ -43,6 +43,7 @@ class ResultPanel(QWidget):
     def __init__(self, controller: Controller) -> None:
         super().__init__()
         self._controller = controller
+        self._filling = False
         outer = QVBoxLayout(self)
         outer.setContentsMargins(6, 6, 6, 6)
         outer.addLayout(self._results_row())
@@ -174,10 +175,13 @@ class ResultPanel(QWidget):
     def _on_result(self) -> None:
         finished = self._controller.finished
         self._list_results()
+        self._filling = True  # that no gene is ticked in a fresh list does not mean that none is to be shown
         if finished is None:
             self.model.set_genes([])
         else:
             self.model.set_genes(finished.result.genes, self._columns())
+        self._filling = False
+        if finished is not None:
             self.view.sortByColumn(1, Qt.SortOrder.DescendingOrder)
             self._on_brightness(self.brightness.value())
         self._on_pointed(Reading())
@@ -222,7 +226,7 @@ class ResultPanel(QWidget):
 
     def _on_checked(self) -> None:
         overlay = self._controller.overlay
-        if overlay is not None and set(self.model.checked) != set(overlay.genes):
+        if overlay is not None and not self._filling and set(self.model.checked) != set(overlay.genes):
             self._controller.show_genes(self.model.checked)
 
     def import_list(self, path: Path) -> None:

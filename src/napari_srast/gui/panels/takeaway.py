@@ -106,14 +106,14 @@ class TakeAway(QWidget):
         if slide is None or overlay is None:
             return
         viewer: Any = controller.viewer
-        label, zoom, canvas_width = viewer.canvas.overlays.text, viewer.camera.zoom, viewer.canvas.size[1]
-        labelled = label.visible
+        label, camera, canvas_width = viewer.canvas.overlays.text, viewer.scene.camera, viewer.canvas.size[1]
+        labelled, zoom = label.visible, camera.zoom
         try:
             # A larger canvas shows more of the world, so that the same place takes a larger zoom.
-            label.visible, viewer.camera.zoom = False, zoom * _FIGURE_SCALE
+            label.visible, camera.zoom = False, zoom * _FIGURE_SCALE
             picture = viewer.screenshot(scale=_FIGURE_SCALE, canvas_only=True, flash=False)
         finally:
-            label.visible, viewer.camera.zoom = labelled, zoom
+            label.visible, camera.zoom = labelled, zoom
         # The zoom is in canvas pixels for each unit of the world, whatever the screen's own scaling.
         world_length = canvas_width / zoom / picture.shape[1]
         caption = Caption(

@@ -57,7 +57,10 @@ class DaskWorkers(Workers):
     def __init__(self, scheduler: str | Client) -> None:
         self._own = isinstance(scheduler, str)
         try:
-            self._client = Client(scheduler, timeout=_PATIENCE) if isinstance(scheduler, str) else scheduler
+            # Never the process's default client: reading and writing slides is dask, too, and belongs on this machine.
+            self._client = (
+                Client(scheduler, timeout=_PATIENCE, set_as_default=False) if isinstance(scheduler, str) else scheduler
+            )
             self._client.wait_for_workers(1, timeout=_PATIENCE)
         except (OSError, TimeoutError, ValueError) as error:
             raise SettingsError(
@@ -101,7 +104,7 @@ class DaskWorkers(Workers):
                     packed = self._client.scatter(method.pack(job, cutter.unit(index)), hash=False)
                     in_work[self._submit(_split, shared, packed, device)] = index
                 job.check_stop()
-                for future in _finished(in_work):
+                for future in self._finished(in_work):
                     index = in_work.pop(future)
                     try:
                         assembly.add(*future.result())
@@ -135,7 +138,7 @@ class DaskWorkers(Workers):
         for attempt in range(_ATTEMPTS):
             future = self._submit(function, self._client.scatter(argument, hash=False))
             try:
-                while not _finished({future: 0}):
+                while not self._finished({future: 0}):
                     job.check_stop()
                 return future.result()
             except Cancelled:
@@ -146,13 +149,13 @@ class DaskWorkers(Workers):
                     raise
         raise AssertionError("unreachable")
 
-
-def _finished(futures: dict[Future, int]) -> list[Future]:
-    """Wait a moment for futures; returns those that are done."""
-    try:
-        return list(wait(list(futures), timeout=_LOOK_AGAIN, return_when="FIRST_COMPLETED").done)
-    except TimeoutError:
-        return []
+    def _finished(self, futures: dict[Future, int]) -> list[Future]:
+        """Wait a moment for futures; returns those that are done."""
+        try:
+            with self._client.as_current():
+                return list(wait(list(futures), timeout=_LOOK_AGAIN, return_when="FIRST_COMPLETED").done)
+        except TimeoutError:
+            return []
 
 
 def _prepare(job: Job) -> Method:

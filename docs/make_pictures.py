@@ -85,7 +85,9 @@ def take_pictures() -> None:
     wait_until(lambda: False, 1.0)
     explore.takeaway.write_figure(IMAGES / "figure.png")
     with Image.open(IMAGES / "figure.png") as figure:
-        figure.convert("RGB").resize((800, round(800 * figure.height / figure.width))).save(IMAGES / "figure.png")
+        figure.convert("RGB").resize((800, round(800 * figure.height / figure.width))).save(
+            IMAGES / "figure.png", optimize=True
+        )
     viewer.close()
 
 
@@ -98,7 +100,7 @@ def keep(viewer: Any, name: str) -> None:
     IMAGES.mkdir(exist_ok=True)
     picture = Image.fromarray(viewer.window.screenshot(canvas_only=False, flash=False)).convert("RGB")
     smaller = picture.resize((1200, 750), Image.Resampling.LANCZOS)
-    smaller.quantize(256, kmeans=2).save(IMAGES / f"{name}.png", optimize=True)
+    smaller.save(IMAGES / f"{name}.png", optimize=True)  # a palette would change the colours of the genes
 
 
 if __name__ == "__main__":

@@ -19,8 +19,6 @@ from napari_srast.slide import Region, Slide, SlideImage, SlideSource, UpsampleR
 
 collect_ignore_glob = [] if find_spec("napari") else ["*"]
 
-# A turn, a shear, a mirror, unequal scales and a shift.
-SKEWED = np.array([[-1.3, 0.4, 250.0], [0.3, 0.9, -70.0], [0.0, 0.0, 1.0]])
 TURNED = np.array([[0.8, -0.6, 10.0], [0.6, 0.8, 20.0], [0.0, 0.0, 1.0]])
 
 
@@ -33,6 +31,8 @@ def _own_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def skewed_slide(make_slide: Callable[..., Slide]) -> Slide:
     """A slide with histology, in three coordinate systems."""
+    from gui_window import SKEWED  # it needs Qt, which a run without the window's tests may lack
+
     rng = np.random.default_rng(0)
     pixels = rng.integers(60, 240, (3, 80, 100), dtype=np.uint8)
     to_intrinsic = np.array([[9.0, 1.0, -60.0], [-0.5, 10.0, -40.0], [0.0, 0.0, 1.0]])

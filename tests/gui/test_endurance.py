@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-from qtpy.QtCore import QTimer
-from tests.gui.window import (
+from gui_window import (
     PATIENCE,
     SQUARE,
     click,
@@ -25,6 +24,7 @@ from tests.gui.window import (
     wait_ready,
     wait_shown,
 )
+from qtpy.QtCore import QTimer
 
 from napari_srast import pipeline
 from napari_srast.gui.controller import Phase

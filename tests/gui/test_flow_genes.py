@@ -10,11 +10,7 @@ from typing import Any
 import napari
 import numpy as np
 import pytest
-from PIL import Image as PillowImage
-from qtpy.QtCore import Qt
-from qtpy.QtGui import QColor
-from qtpy.QtWidgets import QApplication, QColorDialog, QFileDialog
-from tests.gui.window import (
+from gui_window import (
     PATIENCE,
     SQUARE,
     canvas_point,
@@ -27,6 +23,10 @@ from tests.gui.window import (
     visible,
     wait_shown,
 )
+from PIL import Image as PillowImage
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QColor
+from qtpy.QtWidgets import QApplication, QColorDialog, QFileDialog
 from typer.testing import CliRunner
 
 from napari_srast.cli.commands import app

@@ -9,10 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from napari.components import ViewerModel
-from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QFileDialog
-from tests.gui.window import (
+from gui_window import (
     PATIENCE,
     SQUARE,
     click,
@@ -25,6 +22,9 @@ from tests.gui.window import (
     wait_ready,
     wait_shown,
 )
+from napari.components import ViewerModel
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QFileDialog
 
 from napari_srast import pipeline
 from napari_srast.gui.controller import Phase

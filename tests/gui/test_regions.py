@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from gui_window import SKEWED
 from napari.components import ViewerModel
 from napari.layers import Shapes
-from tests.gui.conftest import SKEWED
 
 from napari_srast.errors import RegionError
 from napari_srast.gui.regions import REGION_LAYER, RegionLayer, shape_polygons

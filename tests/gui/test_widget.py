@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from gui_window import PATIENCE, click, layer_names, open_slide, run, tick, use_fast_method, visible, wait_ready
 from napari.utils.notifications import notification_manager
 from qtpy.QtWidgets import (
     QAbstractButton,
@@ -27,7 +28,6 @@ from qtpy.QtWidgets import (
     QTabWidget,
     QWidget,
 )
-from tests.gui.window import PATIENCE, click, layer_names, open_slide, run, tick, use_fast_method, visible, wait_ready
 
 import napari_srast
 from napari_srast import pipeline

@@ -17,6 +17,8 @@ from napari_srast.slide import Slide
 
 PATIENCE = 120_000
 """Milliseconds until a test gives up: a busy machine is no failure."""
+SKEWED = np.array([[-1.3, 0.4, 250.0], [0.3, 0.9, -70.0], [0.0, 0.0, 1.0]])
+"""A turn, a shear, a mirror, unequal scales and a shift."""
 SQUARE = np.array([[-50, -50], [250, -50], [250, 250], [-50, 250]])
 """Nine spots of the small slides."""
 

@@ -101,7 +101,7 @@ class DaskWorkers(Workers):
             while waiting or in_work:
                 while waiting and len(in_work) < self._room():
                     index = waiting.pop()
-                    packed = self._client.scatter(method.pack(job, cutter.unit(index)), hash=False)
+                    packed = self._send(method.pack(job, cutter.unit(index)))
                     in_work[self._submit(_split, shared, packed, device)] = index
                 job.check_stop()
                 for future in self._finished(in_work):
@@ -124,7 +124,18 @@ class DaskWorkers(Workers):
 
     def _share(self, splitter: Splitter) -> Future:
         """Send what all units share to every worker."""
-        return self._client.scatter(splitter, broadcast=True, hash=False)
+        return self._send(splitter, broadcast=True)
+
+    def _send(self, data: Any, *, broadcast: bool = False) -> Future:
+        """Send data to a worker, or to all; a worker that dies meanwhile is waited for, or done without."""
+        for attempt in range(_ATTEMPTS):
+            try:
+                return self._client.scatter(data, broadcast=broadcast, hash=False)
+            except OSError:
+                if attempt == _ATTEMPTS - 1:
+                    raise
+                self._client.wait_for_workers(1, timeout=_PATIENCE)
+        raise AssertionError("unreachable")
 
     def _room(self) -> int:
         """Return how many tasks keep all threads of the cluster busy."""
@@ -136,7 +147,7 @@ class DaskWorkers(Workers):
     def _run(self, function: Callable[[Job], _Result], argument: Job, job: Job) -> _Result:
         """Run one task to its end."""
         for attempt in range(_ATTEMPTS):
-            future = self._submit(function, self._client.scatter(argument, hash=False))
+            future = self._submit(function, self._send(argument))
             try:
                 while not self._finished({future: 0}):
                     job.check_stop()
@@ -156,6 +167,8 @@ class DaskWorkers(Workers):
                 return list(wait(list(futures), timeout=_LOOK_AGAIN, return_when="FIRST_COMPLETED").done)
         except TimeoutError:
             return []
+        except CancelledError:  # what it needed went down with a worker: its result says so
+            return [future for future in futures if future.done()]
 
 
 def _prepare(job: Job) -> Method:

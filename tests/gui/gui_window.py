@@ -15,7 +15,7 @@ from napari_srast.gui.layers import role_of
 from napari_srast.gui.widget import SRastWidget
 from napari_srast.slide import Slide
 
-PATIENCE = 120_000
+PATIENCE = 300_000
 """Milliseconds until a test gives up: a busy machine is no failure."""
 SKEWED = np.array([[-1.3, 0.4, 250.0], [0.3, 0.9, -70.0], [0.0, 0.0, 1.0]])
 """A turn, a shear, a mirror, unequal scales and a shift."""

@@ -155,7 +155,7 @@ def test_a_real_slide_with_a_beating_heart(
         viewer.scene.camera.center = tuple(home + 100 * np.sin(time.perf_counter() * np.array([0.0, 3.0, 4.0])))
 
     pan.timeout.connect(move)
-    pan.start(30)
+    pan.start(100)
     heartbeat.start()
     start = time.process_time()
     result = run(qtbot, window)

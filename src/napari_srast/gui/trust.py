@@ -82,7 +82,13 @@ def _skill_line(result: UpsampleResult, shown: list[str]) -> str:
     if not shown:
         return ""
     if not known:
-        return "Skill of the genes on show is not known: the slide is too small, or the genes too rare, to tell."
+        checked = result.settings.method == "srast"
+        why = (
+            "the slide is too small, or the genes too rare"
+            if checked
+            else "interpolations are not checked on the slide"
+        )
+        return f"Skill of the genes on show is not known: {why}."
     worse = [gene for gene, value in known.items() if value <= 0]
     mean = sum(known.values()) / len(known)
     tail = f" {', '.join(worse)}: no better than an even split." if worse else ""

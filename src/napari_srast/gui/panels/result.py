@@ -197,8 +197,8 @@ class ResultPanel(QWidget):
         skill = Column(
             "Skill",
             np.asarray(result.skill, dtype=float),
-            lambda v: "not known" if np.isnan(v) else f"{v:+.3f}",
-            "Nats per count gained over an even split, measured on this very slide; above 0 is better",
+            lambda v: "–" if np.isnan(v) else f"{v:+.3f}",
+            "Nats per count gained over an even split, measured on this very slide; above 0 is better, – is not known",
         )
         totals = np.asarray(result.counts.sum(axis=0)).ravel()
         columns = [skill, Column("Counts", totals, lambda v: f"{v:,.0f}", "Counts of the gene in the region")]

@@ -92,14 +92,14 @@ def tampered(counts: sparse.csr_matrix, how: str) -> sparse.csr_matrix:
 def test_broken_promise_is_an_error_of_its_own_and_writes_nothing(
     how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import napari_srast.splitting.job as job
+    from napari_srast.splitting.assembly import Assembly
 
     counts = np.random.default_rng(0).poisson(9, (16, 3)) + 1
     imported(tmp_path, sparse.csr_matrix(counts))
-    original = job.Job.assemble
+    original = Assembly.finish
     monkeypatch.setattr("napari_srast.cli._silence_third_parties", lambda: None)
     monkeypatch.delenv("NAPARI_SRAST_DEBUG", raising=False)
-    monkeypatch.setattr(job.Job, "assemble", lambda *arguments: tampered(original(*arguments).tocsr(), how).tocsc())
+    monkeypatch.setattr(Assembly, "finish", lambda self: (tampered(original(self)[0], how), None))
     before = sorted(path.name for path in tmp_path.iterdir())
     status = main(["upsample", str(tmp_path / "slide.zarr"), "-o", str(tmp_path / "o.zarr"), "--method", "uniform"])
     told = capsys.readouterr().err.splitlines()

@@ -19,7 +19,7 @@ from napari_srast import pipeline
 from napari_srast.cli import main
 from napari_srast.cli.inputs import parse_genes
 from napari_srast.errors import Cancelled, InputError
-from napari_srast.evaluation.bench import Benchmark, Measurement
+from napari_srast.evaluation.bench import Benchmark, Case, Measurement
 from napari_srast.slide import Slide, UpsampleSettings
 from napari_srast.summary import max_relative_mass_error
 
@@ -392,12 +392,20 @@ def test_bench_prints_seconds_and_memory(
 
     def bench(spots: tuple[int, ...], **_: object) -> Benchmark:
         sizes.append(spots)
-        job = {"spots": 7, "genes": 2, "factor": 2, "pixels": 28}
         return Benchmark(
-            measurements=(
-                Measurement(method="srast", seconds=6.0, peak_mb=30.0, **job),
-                Measurement(method="pycnophylactic", seconds=2.0, peak_mb=10.0, **job),
-            )
+            measurements=tuple(
+                Measurement(
+                    case=Case(method=method, spots=7, genes=2),
+                    pixels=28,
+                    seconds=seconds,
+                    cpu_seconds=seconds,
+                    peak_mb=30.0,
+                    process_mb=500.0,
+                    floor_seconds=1e-3,
+                )
+                for method, seconds in (("srast", 6.0), ("pycnophylactic", 2.0))
+            ),
+            bytes_per_second=1e10,
         )
 
     monkeypatch.setattr("napari_srast.evaluation.bench.bench", bench)

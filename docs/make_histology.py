@@ -1,9 +1,10 @@
 """Score what histology adds on real slides, each coarsened once so that its own spots are the truth.
 
-``python docs/make_histology.py SLIDES [--genes 600] [--full] [--only NAME] [--json FILE] [--figures]``, where SLIDES
-is a folder of ``NAME.h5ad`` with ``obsm["spatial_px"]`` and ``NAME_he.jpg``. Prints the figures of
+``python docs/make_histology.py SLIDES [--genes 600] [--full MODEL] [--only NAME] [--json FILE] [--figures]``, where
+SLIDES is a folder of ``NAME.h5ad`` with ``obsm["spatial_px"]`` and ``NAME_he.jpg``. Prints the figures of
 results/histology.md; ``--figures`` makes its pictures again, ``--full`` also runs the whole method on each slide, with
-and without the image.
+and without the image. MODEL must not have seen the slides: training leaves one for each fold of studies in its work
+folder.
 """
 
 from __future__ import annotations
@@ -125,7 +126,7 @@ class Case:
         weight = 1 / np.maximum(distance, 1e-6)
         return self.layout.normalise(np.einsum("qk,qkf->qf", weight, self.low[index]))
 
-    def whole_method(self, image: SlideImage | None) -> float:
+    def whole_method(self, image: SlideImage | None, model: Path) -> float:
         """Run the method itself on the coarse slide; nats per count of the slide's own spots."""
         names = np.array([f"g{i}" for i in range(self.counts.shape[1])])
         slide = Slide(
@@ -137,13 +138,13 @@ class Case:
             spot_shape="square",
             image=image,
         )
-        result = upsample(slide, genes=list(names[self.genes]), factor=2)
+        result = upsample(slide, genes=list(names[self.genes]), factor=2, model=str(model))
         split = sparse.csc_matrix(result.counts)
         _, pixel = cKDTree(result.raster.centers).query(self.spots[self.coarse.used])
         return self.score(self.layout.normalise(split[pixel].toarray()))[0]
 
 
-def score_slide(case: Case, others: list[Case], full: bool) -> dict[str, object]:
+def score_slide(case: Case, others: list[Case], full: Path | None) -> dict[str, object]:
     """Score one slide: baselines, with the image, and with images that must earn nothing."""
     told = case.baselines()
     nats = {name: case.score(ratios)[0] for name, ratios in told.items()}
@@ -184,8 +185,10 @@ def score_slide(case: Case, others: list[Case], full: bool) -> dict[str, object]
         "offset": aligned,
         "offset_errors": errors,
     }
-    if full:
-        figures["method"] = {"without": case.whole_method(None), "with": case.whole_method(case.image)}
+    if full is not None:
+        figures["method"] = {
+            name: case.whole_method(image, full) for name, image in (("without", None), ("with", case.image))
+        }
     return figures
 
 
@@ -241,7 +244,7 @@ def main() -> None:
     parser.add_argument("--genes", type=int, default=600)
     parser.add_argument("--only", default="")
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--full", action="store_true")
+    parser.add_argument("--full", type=Path, metavar="MODEL")
     parser.add_argument("--figures", action="store_true")
     chosen = parser.parse_args()
     paths = [p for p in sorted(chosen.slides.glob("*.h5ad")) if p.with_name(f"{p.stem}_he.jpg").exists()]

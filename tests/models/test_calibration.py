@@ -138,6 +138,11 @@ def test_round_trips() -> None:
     np.testing.assert_allclose(again.weights, FLEET.weights)
     known = Fleet.from_dict(FLEET.to_dict())
     np.testing.assert_allclose(known.covariance, FLEET.covariance)
-    for damage in ({"experts": ["pcfm"]}, {"covariance": [[1.0]]}, {"weights": [[float("nan")] * E] * 2}):
-        with pytest.raises(ValueError, match=r"experts|finite"):
+    for damage in (
+        {"experts": ["pcfm"]},
+        {"covariance": [[1.0]]},
+        {"covariance": (-np.eye(2 * E)).tolist()},
+        {"weights": [[float("nan")] * E] * 2},
+    ):
+        with pytest.raises(ValueError, match=r"experts|finite|covariance"):
             Fleet.from_dict({**FLEET.to_dict(), **damage})

@@ -149,7 +149,7 @@ class Fleet:
         Raises
         ------
         ValueError
-            The values are of other experts, or not finite.
+            The values are of other experts, not finite, or no covariance.
         """
         weights, check_weights, covariance = (
             np.array(values[name], dtype=float) for name in ("weights", "check_weights", "covariance")
@@ -160,6 +160,8 @@ class Fleet:
             raise ValueError("other experts")
         if not all(np.isfinite(array).all() for array in (weights, check_weights, covariance)):
             raise ValueError("weights that are not finite")
+        if np.linalg.eigvalsh(covariance).min() <= 0:
+            raise ValueError("a covariance that is not positive")
         return cls(weights=weights, check_weights=check_weights, covariance=covariance)
 
 

@@ -26,13 +26,13 @@ from scipy.special import digamma, gammaln
 from napari_srast.geometry.layout import Layout
 from napari_srast.models.calibration import Calibration, Check, pool_ratios
 from napari_srast.models.pcfm.sampler import draw_counts
+from napari_srast.models.pooling import count_depth
 
 __all__ = ["LEVEL_STEP", "TYPICAL", "Concentration", "Prediction", "check_concentration", "fit_concentration"]
 
 Prediction = tuple[np.ndarray, np.ndarray, Layout]
 """Predicted log ratios (Q, F), true counts (Q, F), and their layout."""
 
-_DEEP = np.log1p(100.0)
 _LEAST, _MOST = -1.0, 8.0  # of log A
 _PRIOR_SD = np.array([1.0, 0.5])
 _MOST_PAIRS = 50_000
@@ -64,7 +64,7 @@ class Concentration:
 
     def at(self, n: np.ndarray) -> np.ndarray:
         """Return A for spots with n counts, same shape."""
-        return np.exp(np.clip(self.shallow + self.slope * _depth(n), _LEAST, _MOST))
+        return np.exp(np.clip(self.shallow + self.slope * count_depth(n), _LEAST, _MOST))
 
     def std(self, ratio: np.ndarray, n: np.ndarray) -> np.ndarray:
         """Return the standard deviation of true counts around n r, for pixels with ratios r in spots with n counts.
@@ -132,7 +132,7 @@ def fit_concentration(predictions: Sequence[Prediction], prior: Concentration = 
     def value_and_slope(x: np.ndarray) -> tuple[float, np.ndarray]:
         value, slope = 0.5 * float((((x - start) / _PRIOR_SD) ** 2).sum()), (x - start) / _PRIOR_SD**2
         for n, y, ratio, pair in pairs:
-            depth = _depth(n)
+            depth = count_depth(n)
             a = np.exp(np.clip(x[0] + x[1] * depth, _LEAST, _MOST))
             alpha = a[pair] * ratio
             value -= float((gammaln(y + alpha) - gammaln(alpha)).sum() - (gammaln(n + a) - gammaln(a)).sum())
@@ -177,7 +177,3 @@ def _pairs(
     pixel, column = np.nonzero((truth > 0) & (index[layout.parent] >= 0))
     ratio = np.maximum(np.exp(log_ratio[pixel, column]), 1e-6)
     return n[spot, field], truth[pixel, column], ratio, index[layout.parent[pixel], column]
-
-
-def _depth(n: np.ndarray) -> np.ndarray:
-    return np.minimum(np.log1p(n) / _DEEP, 1.5)

@@ -156,7 +156,7 @@ def train_from_recipe(path: str | Path, *, progress: Report | None = None) -> Pa
     Returns
     -------
     Path
-        The checkpoint; scores lie in the work folder, the model card beside the checkpoint.
+        The checkpoint, its model card beside it; scores and the folds' own checkpoints lie in the work folder.
     """
     from napari_srast.models.checkpoint import save_checkpoint
     from napari_srast.models.devices import one_thread
@@ -194,6 +194,9 @@ def train_from_recipe(path: str | Path, *, progress: Report | None = None) -> Pa
         "slides": recipe.licences,
         "final_loss": float(np.mean(losses[-200:])),
     }
+    for i, (fold, prior) in enumerate(zip(folds, fleets, strict=True)):
+        # For scores of whole runs: a slide may only be scored with the network of the fold that has not seen it.
+        save_checkpoint(recipe.work / f"fold{i}.safetensors", fold.network, sasa, prior, record)
     sha256 = save_checkpoint(recipe.output, model, sasa, fleet, record)
     (recipe.work / "losses.json").write_text(json.dumps(losses))
     write_card(recipe.output.with_suffix(".md"), recipe, scores, fleet, sha256)

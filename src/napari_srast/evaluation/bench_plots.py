@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from napari_srast.evaluation.bench import PEER, Benchmark, Measurement
+from napari_srast.evaluation.plots import figure_class, save_figures
 
 __all__ = ["plot_benchmark"]
 
@@ -20,16 +21,19 @@ def plot_benchmark(measured: Benchmark, folder: Path) -> list[Path]:
         From :func:`napari_srast.evaluation.bench.bench`.
     folder
         Where they go; made if it is not there.
-    """
-    from matplotlib.figure import Figure
 
-    folder.mkdir(parents=True, exist_ok=True)
-    written = []
+    Raises
+    ------
+    OutputError
+        Matplotlib is not installed, or the folder cannot be written.
+    """
+    make = figure_class()
+    drawn = {}
     for size in ("spots", "genes", "factor", "workers"):
         sweeps = {method: _sweep(measured, size, method) for method in _COLOURS}
         if len(sweeps["srast"]) < 2:
             continue
-        figure = Figure(figsize=(9, 3.6), layout="constrained")
+        figure = make(figsize=(9, 3.6), layout="constrained")
         time, memory = figure.subplots(1, 2)
         for method, sweep in sweeps.items():
             if not sweep:
@@ -44,10 +48,8 @@ def plot_benchmark(measured: Benchmark, folder: Path) -> list[Path]:
             axes.set(xscale="log", yscale="log", xlabel=size, ylabel=label)
             axes.grid(alpha=0.3, which="both")
         time.legend(fontsize="small")
-        path = folder / f"bench_{size}.png"
-        figure.savefig(path, dpi=120)
-        written.append(path)
-    return written
+        drawn[f"bench_{size}.png"] = figure
+    return save_figures(drawn, folder)
 
 
 def _size(one: Measurement, size: str) -> float:

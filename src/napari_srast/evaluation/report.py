@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_srast.errors import OutputError
+from napari_srast.evaluation.plots import figure_class, save_figures
 from napari_srast.evaluation.protocol import Evaluation
 
 if TYPE_CHECKING:
@@ -71,21 +72,9 @@ def write_plots(evaluation: Evaluation, directory: str | Path) -> list[Path]:
     OutputError
         Matplotlib is not installed, or the directory cannot be written.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise OutputError("Plots need matplotlib; install it with: pip install matplotlib") from error
-    directory = Path(directory)
-    drawn = {"methods.png": _draw_methods(evaluation, Figure), "depth.png": _draw_depth(evaluation, Figure)}
-    paths = []
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        for name, figure in drawn.items():
-            figure.savefig(directory / name, dpi=150)
-            paths.append(directory / name)
-    except OSError as error:
-        raise OutputError(f"'{directory}' cannot be written ({error.strerror}); choose another folder.") from error
-    return paths
+    figure = figure_class()
+    drawn = {"methods.png": _draw_methods(evaluation, figure), "depth.png": _draw_depth(evaluation, figure)}
+    return save_figures(drawn, Path(directory), dpi=150)
 
 
 def _best_first(evaluation: Evaluation) -> list[str]:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_srast.errors import OutputError
 from napari_srast.evaluation.metrics import COVERAGES
+from napari_srast.evaluation.plots import figure_class, save_figures
 from napari_srast.evaluation.protocol import BASELINES
 
 if TYPE_CHECKING:
@@ -170,20 +170,9 @@ def write_score_plots(rows: Sequence[Row], directory: Path) -> list[Path]:
     OutputError
         Matplotlib is not installed, or the directory cannot be written.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise OutputError("Plots need matplotlib; install it with: pip install 'napari-srast[plots]'") from error
+    figure = figure_class()
     drawn = {"margins.png": _draw_margins, "methods.png": _draw_methods, "coverage.png": _draw_coverage}
-    paths = []
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        for name, draw in drawn.items():
-            draw(rows, Figure).savefig(directory / name, dpi=110)
-            paths.append(directory / name)
-    except OSError as error:
-        raise OutputError(f"'{directory}' cannot be written ({error.strerror}); choose another folder.") from error
-    return paths
+    return save_figures({name: draw(rows, figure) for name, draw in drawn.items()}, directory)
 
 
 def _draw_margins(rows: Sequence[Row], make: type[Figure]) -> Figure:

@@ -228,9 +228,10 @@ def test_trust_tells_skill_fallbacks_and_the_say_of_the_image(
         skill=np.array([0.02, -0.01, np.nan, 0.04, 0.0]),
         method=np.array(["uniform", "gp", "gp", "bilinear", "uniform"], dtype=object),
         provenance={
+            "notices": ["Image 'he' seems to lie elsewhere."],
             "calibration": {
                 "image": {"used": True, "nats_expected": 0.03, "nats_expected_by_gene": {"Gene0": 0.01, "Gene1": 0.02}}
-            }
+            },
         },
     )
     trust = measure_trust(result)
@@ -241,6 +242,7 @@ def test_trust_tells_skill_fallbacks_and_the_say_of_the_image(
     assert re.search(r"\b2\d% of the painted area was measured", text)
     assert "3 of 5 genes fell back: 2 to gp, 1 to bilinear" in text
     assert "Image: about 0.015 nats" in text
+    assert "Image 'he' seems to lie elsewhere." in text
     assert "not known" in " ".join(trust_lines(result, trust, ["Gene2"]))
     plain = dataclasses.replace(result, provenance={})
     assert measure_trust(plain).image_nats is None

@@ -65,7 +65,7 @@ def _image_line(result: UpsampleResult, all_genes: float, shown: list[str]) -> s
 
 
 def trust_lines(result: UpsampleResult, trust: Trust, shown: list[str]) -> list[str]:
-    """Tell the checks in short sentences: mass, skill of the genes on show, measured area, fall-backs, image, notices."""
+    """Tell the checks in short sentences: mass, skill of the genes on show, area, fall-backs, image, notices."""
     error = trust.max_relative_mass_error
     lines = [f"Counts of every spot conserved {'exactly' if error == 0 else f'to {error:.0e}'}."]
     if trust.negative_pixels:

@@ -4,6 +4,9 @@ import dataclasses
 import gzip
 import os
 import shutil
+import threading
+import time
+from pathlib import Path
 
 import anndata
 import numpy as np
@@ -283,3 +286,26 @@ def test_same_result_gives_the_same_bytes_of_counts(make_result, tmp_path):
     ]
     assert files[0] == files[1]
     assert files[0]
+
+
+@pytest.mark.parametrize("into_slide", [False, True])
+def test_writing_that_is_stopped_leaves_nothing_though_other_threads_write_on(
+    make_result, written_slide, tmp_path: Path, into_slide: bool
+) -> None:
+    """The first gene stops the writing while the others are under way: they must not come after the cleaning up."""
+    result = make_result(written_slide)
+    target = tmp_path / "slide.zarr" if into_slide else tmp_path / "out" / "result.zarr"
+    target.parent.mkdir(exist_ok=True)
+    before = sorted(target.parent.rglob("*"))
+    first = threading.Event()
+
+    def watch(done: float) -> None:
+        if not first.is_set():
+            first.set()
+            raise KeyboardInterrupt
+        time.sleep(0.1)
+
+    with pytest.raises(KeyboardInterrupt):
+        write_result(result, target, into_slide=into_slide, watch=watch)
+    time.sleep(0.3)
+    assert sorted(target.parent.rglob("*")) == before

@@ -46,6 +46,33 @@ __all__ = [
 ]
 
 Watch = Callable[[float], None]
+
+
+class _Deferred:
+    """A watcher for threads that write: what it raises is kept until all of them have come to an end.
+
+    Raised in one thread it would let the caller clean up while the others still write, and make folders anew.
+    """
+
+    def __init__(self, watch: Watch | None) -> None:
+        self._watch = watch
+        self._raised: BaseException | None = None
+
+    def goes_on(self, done: float) -> bool:
+        """Tell how much is done; returns whether more is wanted."""
+        if self._watch is not None and self._raised is None:
+            try:
+                self._watch(done)
+            except BaseException as stop:  # noqa: BLE001 - it is raised again by settle
+                self._raised = stop
+        return self._raised is None
+
+    def settle(self) -> None:
+        """Raise what the watcher has raised."""
+        if self._raised is not None:
+            raise self._raised
+
+
 MAX_IMAGE_GENES = 64
 MAX_IMAGE_BYTES = 1_000_000_000
 _CSV_ROWS = 5_000
@@ -120,15 +147,16 @@ def to_anndata(result: UpsampleResult) -> anndata.AnnData:
     )
 
 
-def to_spatialdata(
-    result: UpsampleResult, include_image: bool = True, watch: Watch | None = None
-) -> spatialdata.SpatialData:
+def to_spatialdata(result: UpsampleResult, include_image: bool = True) -> spatialdata.SpatialData:
     """Return a result as SpatialData: image, one circle per pixel, and the table of :func:`to_anndata`.
 
     The image is float32 (c, y, x), lazy, one chunk for each gene, NaN where no pixel has a parent; see
     :func:`image_genes` for which genes it shows. Every element leads to every coordinate system of the spots.
-    ``watch`` is called whenever a gene of the image is computed; see :func:`write_result`.
     """
+    return _as_store(result, include_image, _Deferred(None))
+
+
+def _as_store(result: UpsampleResult, include_image: bool, watch: _Deferred) -> spatialdata.SpatialData:
     import spatialdata
     from spatialdata.models import ShapesModel, TableModel
 
@@ -147,7 +175,7 @@ def to_spatialdata(
     )
 
 
-def _image(result: UpsampleResult, watch: Watch | None) -> DataArray:
+def _image(result: UpsampleResult, watch: _Deferred) -> DataArray:
     import dask.array as da
     from spatialdata.models import Image2DModel
 
@@ -158,8 +186,8 @@ def _image(result: UpsampleResult, watch: Watch | None) -> DataArray:
 
     def paint(block_info: Any = None) -> np.ndarray:
         gene = block_info[None]["chunk-location"][0]
-        if watch is not None:
-            watch(min(next(done) / len(columns), 1.0))
+        if not watch.goes_on(min(next(done) / len(columns), 1.0)):
+            return np.full((1, rows, cols), np.nan, dtype=np.float32)
         return result.raster.paint(by_gene[:, [gene]].toarray()[:, 0])[None]
 
     image = da.map_blocks(
@@ -216,12 +244,19 @@ def write_result(
         raise OutputError(f"'{path}' has no known ending; name it .zarr, .h5ad, .csv or .csv.gz.")
     with atomic_output(path) as partial:
         if name.endswith(".zarr"):
-            write_store(to_spatialdata(result, include_image, watch), partial)
+            _write_store(result, partial, include_image, watch)
         elif name.endswith(".h5ad"):
             _write_h5ad(result, partial)
         else:
             _write_csv(result, partial, packed=name.endswith(".gz"), watch=watch)
     return path
+
+
+def _write_store(result: UpsampleResult, path: Path, include_image: bool, watch: Watch | None) -> None:
+    """Write a new store; a watcher that raises is heard once nothing writes any more."""
+    deferred = _Deferred(watch)
+    write_store(_as_store(result, include_image, deferred), path)
+    deferred.settle()
 
 
 def _write_h5ad(result: UpsampleResult, path: Path) -> None:
@@ -259,5 +294,5 @@ def _write_into(result: UpsampleResult, path: Path, include_image: bool, watch: 
     merge_into(
         path,
         {**({"images": names.image} if include_image else {}), "shapes": names.shapes, "tables": names.table},
-        lambda staging: write_store(to_spatialdata(result, include_image, watch), staging),
+        lambda staging: _write_store(result, staging, include_image, watch),
     )

@@ -8,10 +8,10 @@ import pytest
 from napari_srast.geometry.layout import Layout
 from napari_srast.models.calibration import (
     POOL,
-    Calibration,
     Check,
     Fleet,
     KnownSlide,
+    Prior,
     calibration_from_dict,
     fit_calibration,
     fit_fleet,
@@ -23,10 +23,8 @@ E = len(POOL)
 
 
 def fleet(*first: float, spread: float = 0.1) -> Fleet:
-    """Return a prior around some weights."""
-    weights = np.zeros((2, E))
-    weights[0, : len(first)] = first
-    return Fleet(weights=weights, check_weights=weights, covariance=spread * np.eye(2 * E))
+    """Return priors around some weights."""
+    return Fleet(pool=Prior.around(first, E, spread), interpolations=Prior.around(first[1:], E - 1, spread))
 
 
 FLEET = fleet(0.5, 0.2)
@@ -67,16 +65,29 @@ def test_several_ways_of_coarsening_say_more_than_one() -> None:
 def test_tiny_slide_keeps_the_fleet() -> None:
     tight = fleet(0.5, 0.2, spread=0.01)
     fitted = fit_calibration([planted(6, 1)], tight)
-    np.testing.assert_allclose(fitted.weights, tight.weights, atol=0.1)
+    low, high = np.insert(tight.interpolations.weights, 0, 0.0, axis=1), tight.pool.weights
+    between = low + fitted.trust_in_network * (high - low)
+    np.testing.assert_allclose(fitted.weights, between, atol=0.1)
+    assert 0.01 < fitted.trust_in_network < 0.99
     empty = fit_calibration([emptied(planted(6, 1))], FLEET)
-    np.testing.assert_array_equal(empty.weights, FLEET.weights)
+    np.testing.assert_array_equal(empty.weights, FLEET.pool.weights)
     assert empty.source == fit_calibration([], FLEET).source == "fleet"
 
 
-def test_fit_never_scores_below_the_fleet() -> None:
+def test_fit_scores_above_the_fleet() -> None:
     for seed in range(5):
-        fitted = fit_calibration([planted(20, 3, seed)], FLEET)
-        assert fitted.nats >= fitted.nats_fleet
+        for right in (0, 1):
+            fitted = fit_calibration([planted(20, 3, seed, right)], FLEET)
+            assert fitted.nats >= fitted.nats_fleet
+
+
+def test_network_is_trusted_where_it_is_right_and_not_where_it_is_wrong() -> None:
+    start = fleet(0.5, 0.5, spread=0.001)  # which the checks can hardly move
+    right = fit_calibration([planted(200, 20, right=0)], start)
+    assert right.trust_in_network == pytest.approx(1, abs=0.01)
+    wrong = fit_calibration([planted(200, 20, right=1)], start)
+    assert wrong.trust_in_network == pytest.approx(0, abs=0.01)
+    np.testing.assert_allclose(wrong.weights[:, 0], 0, atol=0.01)
 
 
 def test_useless_experts_end_even() -> None:
@@ -89,9 +100,10 @@ def test_useless_experts_end_even() -> None:
 
 
 def test_slide_moves_both_levels_alike() -> None:
-    apart = Fleet(weights=FLEET.weights, check_weights=FLEET.weights * 0.5, covariance=FLEET.covariance)
-    fitted = fit_calibration([planted(100, 20)], apart)
-    np.testing.assert_allclose(fitted.weights - apart.weights, fitted.check_weights - apart.check_weights)
+    pool = Prior(weights=FLEET.pool.weights * 2, check_weights=FLEET.pool.weights, covariance=FLEET.pool.covariance)
+    fitted = fit_calibration([planted(100, 20, right=0)], Fleet(pool=pool, interpolations=FLEET.interpolations))
+    assert fitted.trust_in_network > 0.999
+    np.testing.assert_allclose(fitted.weights - pool.weights, fitted.check_weights - pool.check_weights, atol=1e-3)
     np.testing.assert_allclose(fitted.at(np.array(0.0), check=True), fitted.check_weights[0])
 
 
@@ -102,10 +114,10 @@ def test_fleet_learns_the_mean_and_where_studies_differ() -> None:
         check = planted(80, 20, seed=i, right=i % 2)
         studies[f"study{i}"] = [KnownSlide(own=check.likelihood(), above=[check.likelihood()])]
     found = fit_fleet(studies, Fleet.untried())
-    mean = Calibration(weights=found.weights, check_weights=found.check_weights).at(np.array(20.0))
+    mean = found.calibration.at(np.array(20.0))
     assert mean[:2].min() > 0.25
     assert np.abs(mean[2:]).max() < 0.1
-    spread = np.sqrt(np.diag(found.covariance))
+    spread = np.sqrt(np.diag(found.pool.covariance))
     assert spread[:2].min() > 2 * spread[2:E].max()
     follows = [np.argmax(fit_calibration([planted(30, 10, 50 + k, right=k)], found).at(np.array(10.0))) for k in (0, 1)]
     assert follows == [0, 1]
@@ -135,14 +147,17 @@ def test_gain_is_the_divergence_from_even() -> None:
 
 def test_round_trips() -> None:
     again = calibration_from_dict(FLEET.calibration.to_dict())
-    np.testing.assert_allclose(again.weights, FLEET.weights)
-    known = Fleet.from_dict(FLEET.to_dict())
-    np.testing.assert_allclose(known.covariance, FLEET.covariance)
+    np.testing.assert_allclose(again.weights, FLEET.pool.weights)
+    values = FLEET.to_dict()
+    known = Fleet.from_dict(values)
+    np.testing.assert_allclose(known.pool.covariance, FLEET.pool.covariance)
+    np.testing.assert_allclose(known.interpolations.weights, FLEET.interpolations.weights)
+    with pytest.raises(ValueError, match="experts"):
+        Fleet.from_dict({**values, "experts": ["pcfm"]})
     for damage in (
-        {"experts": ["pcfm"]},
         {"covariance": [[1.0]]},
         {"covariance": (-np.eye(2 * E)).tolist()},
         {"weights": [[float("nan")] * E] * 2},
     ):
         with pytest.raises(ValueError, match=r"experts|finite|covariance"):
-            Fleet.from_dict({**FLEET.to_dict(), **damage})
+            Fleet.from_dict({**values, "pool": {**FLEET.pool.to_dict(), **damage}})

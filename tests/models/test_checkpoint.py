@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from napari_srast.errors import ModelError
 from napari_srast.models import checkpoint as module
-from napari_srast.models.calibration import Fleet
+from napari_srast.models.calibration import Fleet, Prior
 from napari_srast.models.checkpoint import describe_checkpoint, load_checkpoint, save_checkpoint
 from napari_srast.models.pcfm.network import DiT, DiTConfig
 from napari_srast.models.sasa import SasaConfig
@@ -29,15 +29,17 @@ def saved(tmp_path: Path) -> Path:
 
 def _fleet() -> Fleet:
     weights = np.array([[0.5, 0.1, 0.2, 0.0, 0.0, 0.1], [0.1, 0.0, 0.0, 0.3, 0.0, 0.0]])
-    return Fleet(weights=weights, check_weights=weights / 2, covariance=0.3 * np.eye(12))
+    pool = Prior(weights=weights, check_weights=weights / 2, covariance=0.3 * np.eye(12))
+    return Fleet(pool=pool, interpolations=Prior.around([0.7], 5, 0.2))
 
 
 def test_round_trip(saved: Path) -> None:
     loaded = load_checkpoint(saved)
     assert loaded.sasa.epochs == 7
     assert loaded.network.config.width == 8
-    np.testing.assert_allclose(loaded.fleet.weights, _fleet().weights)
-    np.testing.assert_allclose(loaded.fleet.covariance, _fleet().covariance)
+    np.testing.assert_allclose(loaded.fleet.pool.weights, _fleet().pool.weights)
+    np.testing.assert_allclose(loaded.fleet.pool.covariance, _fleet().pool.covariance)
+    np.testing.assert_allclose(loaded.fleet.interpolations.weights, _fleet().interpolations.weights)
     assert loaded.record["recipe"] == "x"
     assert describe_checkpoint(saved)["sha256"] == loaded.sha256
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from napari_srast.evaluation.protocol import BASELINES
-from napari_srast.models.calibration import POOL, Fleet
+from napari_srast.models.calibration import POOL, Fleet, Prior
 from napari_srast.models.pcfm.network import DiT, DiTConfig
 from napari_srast.models.sasa import SasaConfig
 from napari_srast.models.uncertainty import TYPICAL
@@ -20,6 +20,7 @@ from napari_srast.training.score_report import DEFAULT
 from napari_srast.training.scoring import (
     FLEET,
     NETWORK,
+    POOLED,
     SASA_GP,
     Fold,
     calibrate_case,
@@ -52,16 +53,17 @@ def rows(cases: list[Case], untrained: DiT) -> list[dict]:
 
 
 def trusting(expert: str) -> Fleet:
-    weights = np.zeros((2, len(POOL)))
-    weights[0, POOL.index(expert)] = 1.0
-    return Fleet(weights=weights, check_weights=weights, covariance=0.1 * np.eye(weights.size))
+    weights = [float(name == expert) for name in POOL]
+    return Fleet(
+        pool=Prior.around(weights, len(POOL), 0.1), interpolations=Prior.around(weights[1:], len(POOL) - 1, 0.1)
+    )
 
 
 def test_every_method_is_scored_on_the_same_truth(rows: list[dict], cases: list[Case]) -> None:
     assert [row["study"] for row in rows] == ["a", "b"]
     for row, case in zip(rows, cases, strict=True):
         methods = row["methods"]
-        assert set(methods) == {DEFAULT, FLEET, NETWORK, SASA_GP, *BASELINES}
+        assert set(methods) == {DEFAULT, POOLED, FLEET, NETWORK, SASA_GP, *BASELINES}
         assert methods["uniform"]["nats_per_count"] == pytest.approx(0, abs=1e-6)
         assert all(figures["mass_error"] < 1e-5 for figures in methods.values())
         best = row["best_baseline"]
@@ -88,11 +90,13 @@ def test_each_fold_is_scored_with_its_fleet(cases: list[Case], untrained: DiT) -
 
 def test_a_slide_too_small_to_be_coarsened_keeps_the_fleet(cases: list[Case], untrained: DiT) -> None:
     fleet = trusting("gp")
-    calibration, concentration = calibrate_case(replace(cases[0], checks=()), untrained, fleet)
-    np.testing.assert_array_equal(calibration.weights, fleet.weights)
+    calibration, concentration, methods = calibrate_case(replace(cases[0], checks=()), untrained, fleet)
+    assert set(methods) == {"srast"}
+    np.testing.assert_array_equal(calibration.weights, fleet.pool.weights)
     assert concentration == TYPICAL.finer()
     row = score_case(replace(cases[0], checks=()), untrained, fleet)
-    assert row["methods"][DEFAULT]["nats_per_count"] == row["methods"][FLEET]["nats_per_count"]
+    of_fleet = row["methods"][FLEET]["nats_per_count"]
+    assert row["methods"][DEFAULT]["nats_per_count"] == pytest.approx(of_fleet, rel=1e-6)
 
 
 def test_calibrated_intervals_cover_more_of_scattered_counts(rows: list[dict]) -> None:

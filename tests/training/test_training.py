@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import anndata
@@ -50,16 +51,43 @@ def test_cases_repeat_for_a_seed(cells: Path) -> None:
     torch.testing.assert_close(first.condition.experts, again.condition.experts)
 
 
-def test_low_resolution_slide_is_its_own_truth(tmp_path: Path) -> None:
+@pytest.fixture
+def grid(tmp_path: Path) -> SourceSlide:
+    """A low-resolution slide of 20 x 20 spots."""
     rng = np.random.default_rng(0)
     row, col = (a.ravel() for a in np.mgrid[:20, :20])
     table = anndata.AnnData(X=rng.poisson(5 + 4 * np.sin(col / 3)[:, None] * np.ones(6)).astype(np.float32))
     table.obsm["spatial"] = np.column_stack([col, row]) * 100.0
     table.write_h5ad(tmp_path / "slide.h5ad")
-    source = SourceSlide(name="slide", study="s", path=tmp_path / "slide.h5ad", resolution="low", cases=1)
-    (case,) = make_cases(source, SETTINGS, SASA, seed=0)
+    return SourceSlide(name="slide", study="s", path=tmp_path / "slide.h5ad", resolution="low", cases=1)
+
+
+def test_low_resolution_slide_is_its_own_truth(grid: SourceSlide) -> None:
+    (case,) = make_cases(grid, SETTINGS, SASA, seed=0)
     assert case.layout.n_spots == 100
     assert (case.layout.n_pixels_of_spot == 4).all()
+
+
+def test_windows_are_smaller_never_scored_and_leave_the_scored_cases_as_they_are(
+    grid: SourceSlide, cells: Path
+) -> None:
+    high = SourceSlide(name="cells", study="a", path=cells, resolution="high", cases=1)
+    windows = replace(SETTINGS, windows=4, missing_spots=(0.1,))
+    for source in (grid, high):
+        (whole,) = make_cases(source, SETTINGS, SASA, seed=0)
+        same, *others = make_cases(source, windows, SASA, seed=0)
+        torch.testing.assert_close(same.condition.experts, whole.condition.experts)
+        assert same.scored
+        assert same.checks
+        assert others
+        assert not any(other.scored or other.checks for other in others)
+        assert all("window" in other.description for other in others)
+        sums = [other.layout.membership @ other.truth.numpy() for other in others]
+        for other, total in zip(others, sums, strict=True):
+            held = other.layout.n_pixels_of_spot > 0
+            np.testing.assert_allclose(total[held], other.condition.counts.numpy()[held], rtol=1e-5)
+        if source is grid:
+            assert min(other.layout.n_spots for other in others) < whole.layout.n_spots
 
 
 def test_training_gains_on_a_study_that_it_has_not_seen(cases: list[Case]) -> None:

@@ -6,6 +6,9 @@ is how weights were spread over studies that no network had seen; the likelihood
 So a small or noisy slide keeps the fleet's average, the problem is concave, and no optimiser can collapse. Sums of
 weights below 1 soften the split towards even.
 
+The same is done without the network. How surely the pool with it is better on the slide's own spots, Phi(gain / its
+standard error), is how far the weights go from the pool without to that with it: half-way where the check is silent.
+
 Shape legend: N spots, Q pixels, F fields, E experts, J = 2 E weights.
 """
 
@@ -13,8 +16,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
+from scipy.stats import norm
 
 from napari_srast.geometry.layout import Layout
 from napari_srast.models.pooling import MOST_PAIRS, PoolLikelihood, count_depth, information_share, maximise
@@ -25,6 +30,7 @@ __all__ = [
     "Check",
     "Fleet",
     "KnownSlide",
+    "Prior",
     "calibration_from_dict",
     "fit_calibration",
     "fit_fleet",
@@ -34,9 +40,11 @@ __all__ = [
 
 POOL = ("pcfm", "gp_denoised", "gp", "pycnophylactic_denoised", "bilinear", "gp_totals")
 """The experts of the pool, in the order of the weights."""
+_FLOW = POOL.index("pcfm")
 _STUDY_MASS = 100.0  # tempered counts that a study weighs in the fleet's means
 _LOOSE = 0.5  # precision around the start: only what no study tells stays there
 _ROUNDS = 3
+_Told: TypeAlias = Mapping[str, Sequence[Sequence[PoolLikelihood]]]  # of the slides of studies
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -55,6 +63,8 @@ class Calibration:
         "slide" where it was fitted on the slide itself, "fleet" where it is the average.
     nats, nats_fleet
         Nats per (tempered) count in the check on the slide, with these weights and with the fleet's; NaN for "fleet".
+    trust_in_network
+        From 0, the pool of interpolations alone, to 1, the pool with the network.
     """
 
     weights: np.ndarray
@@ -63,6 +73,7 @@ class Calibration:
     source: str = "fleet"
     nats: float = float("nan")
     nats_fleet: float = float("nan")
+    trust_in_network: float = 1.0
 
     def at(self, n: np.ndarray, *, check: bool = False) -> np.ndarray:
         """Return the weights at counts n (...), shape (..., E); with ``check`` those for the slide coarsened once."""
@@ -78,6 +89,7 @@ class Calibration:
             "weights_slope": self.weights[1].round(5).tolist(),
             "nats_per_count": self.nats,
             "nats_per_count_fleet": self.nats_fleet,
+            "trust_in_network": self.trust_in_network,
         }
 
 
@@ -106,8 +118,8 @@ class Check:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Fleet:
-    """How weights are spread over studies: the prior of a slide's calibration.
+class Prior:
+    """How the weights of some experts are spread over studies.
 
     Parameters
     ----------
@@ -121,29 +133,80 @@ class Fleet:
     check_weights: np.ndarray
     covariance: np.ndarray
 
-    @property
-    def calibration(self) -> Calibration:
-        """The average, for a slide that cannot be coarsened."""
-        return Calibration(weights=self.weights, check_weights=self.check_weights)
+    @classmethod
+    def around(cls, first: Sequence[float], n_experts: int, variance: float) -> Prior:
+        """Return a prior around given weights of the first experts and nothing for the others."""
+        weights = np.zeros((2, n_experts))
+        weights[0, : len(first)] = first
+        return cls(weights=weights, check_weights=weights, covariance=variance * np.eye(weights.size))
 
     def to_dict(self) -> dict[str, object]:
         """Return plain values for the checkpoint."""
         return {
-            "experts": list(POOL),
             "weights": self.weights.round(6).tolist(),
             "check_weights": self.check_weights.round(6).tolist(),
             "covariance": self.covariance.round(8).tolist(),
         }
 
     @classmethod
-    def untried(cls) -> Fleet:
-        """Return the prior of a network that was scored on nothing: mostly the flow, and loosely so."""
-        weights = np.zeros((2, len(POOL)))
-        weights[0, :2] = 0.6, 0.2
-        return cls(weights=weights, check_weights=weights, covariance=0.1 * np.eye(weights.size))
+    def from_dict(cls, values: Mapping[str, object], n_experts: int) -> Prior:
+        """Rebuild from :meth:`to_dict`.
+
+        Raises
+        ------
+        ValueError
+            The values are of another number of experts, not finite, or no covariance.
+        """
+        weights, check_weights, covariance = (
+            np.array(values[name], dtype=float) for name in ("weights", "check_weights", "covariance")
+        )
+        shapes = (2, n_experts), (2, n_experts), (2 * n_experts, 2 * n_experts)
+        if (weights.shape, check_weights.shape, covariance.shape) != shapes:
+            raise ValueError("other experts")
+        if not all(np.isfinite(array).all() for array in (weights, check_weights, covariance)):
+            raise ValueError("weights that are not finite")
+        if np.linalg.eigvalsh(covariance).min() <= 0:
+            raise ValueError("a covariance that is not positive")
+        return cls(weights=weights, check_weights=check_weights, covariance=covariance)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Fleet:
+    """What other studies taught: the priors of a slide's calibration.
+
+    Parameters
+    ----------
+    pool
+        Of all experts.
+    interpolations
+        Of the pool without the network.
+    """
+
+    pool: Prior
+    interpolations: Prior
+
+    @property
+    def calibration(self) -> Calibration:
+        """The average, for a slide that cannot be coarsened."""
+        return Calibration(weights=self.pool.weights, check_weights=self.pool.check_weights)
+
+    def to_dict(self) -> dict[str, object]:
+        """Return plain values for the checkpoint."""
+        return {
+            "experts": list(POOL),
+            "pool": self.pool.to_dict(),
+            "interpolations": self.interpolations.to_dict(),
+        }
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, object]) -> Fleet:
+    def untried(cls) -> Fleet:
+        """Return the priors of a network that was scored on nothing: mostly the flow, and loosely so."""
+        return cls(
+            pool=Prior.around([0.6, 0.2], len(POOL), 0.1), interpolations=Prior.around([0.8], len(POOL) - 1, 0.1)
+        )
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Fleet:
         """Rebuild from :meth:`to_dict`.
 
         Raises
@@ -151,18 +214,12 @@ class Fleet:
         ValueError
             The values are of other experts, not finite, or no covariance.
         """
-        weights, check_weights, covariance = (
-            np.array(values[name], dtype=float) for name in ("weights", "check_weights", "covariance")
-        )
-        n_experts = len(POOL)
-        shapes = (2, n_experts), (2, n_experts), (2 * n_experts, 2 * n_experts)
-        if tuple(values["experts"]) != POOL or (weights.shape, check_weights.shape, covariance.shape) != shapes:  # type: ignore[arg-type]
+        if tuple(values["experts"]) != POOL:
             raise ValueError("other experts")
-        if not all(np.isfinite(array).all() for array in (weights, check_weights, covariance)):
-            raise ValueError("weights that are not finite")
-        if np.linalg.eigvalsh(covariance).min() <= 0:
-            raise ValueError("a covariance that is not positive")
-        return cls(weights=weights, check_weights=check_weights, covariance=covariance)
+        return cls(
+            pool=Prior.from_dict(values["pool"], len(POOL)),
+            interpolations=Prior.from_dict(values["interpolations"], len(POOL) - 1),
+        )
 
 
 def pool_ratios(
@@ -219,19 +276,52 @@ def fit_calibration(checks: Sequence[Check], fleet: Fleet) -> Calibration:
     mass = sum(one.mass for one in likelihoods)
     if mass <= 0:
         return fleet.calibration
-    centre = fleet.check_weights.ravel()
-    share = information_share(likelihoods, centre, fleet.covariance)
-    weights, converged = maximise(likelihoods, [share] * len(likelihoods), centre, np.linalg.inv(fleet.covariance))
-    if not converged:
+    with_flow = _deviation(likelihoods, fleet.pool)
+    without = _deviation([one.without(_FLOW) for one in likelihoods], fleet.interpolations)
+    if with_flow is None or without is None:
         return fleet.calibration
-    deviation = (weights - centre).reshape(2, -1)
+    interpolations = fleet.interpolations
+    low, low_check = _no_flow(interpolations.weights + without), _no_flow(interpolations.check_weights + without)
+    high, high_check = fleet.pool.weights + with_flow, fleet.pool.check_weights + with_flow
+    trust = _chance_of_gain(likelihoods, high_check.ravel(), low_check.ravel())
+    check_weights = low_check + trust * (high_check - low_check)
     return Calibration(
-        weights=fleet.weights + deviation,
-        check_weights=fleet.check_weights + deviation,
+        weights=low + trust * (high - low),
+        check_weights=check_weights,
         source="slide",
-        nats=sum(one.value(weights) for one in likelihoods) / mass,
-        nats_fleet=sum(one.value(centre) for one in likelihoods) / mass,
+        nats=sum(one.value(check_weights.ravel()) for one in likelihoods) / mass,
+        nats_fleet=sum(one.value(fleet.pool.check_weights.ravel()) for one in likelihoods) / mass,
+        trust_in_network=trust,
     )
+
+
+def _deviation(likelihoods: Sequence[PoolLikelihood], prior: Prior) -> np.ndarray | None:
+    """Return by how much a slide's weights differ from the prior's, (2, E); None where the fit did not converge."""
+    centre = prior.check_weights.ravel()
+    share = information_share(likelihoods, centre, prior.covariance)
+    weights, converged = maximise(likelihoods, [share] * len(likelihoods), centre, np.linalg.inv(prior.covariance))
+    return (weights - centre).reshape(2, -1) if converged else None
+
+
+def _no_flow(weights: np.ndarray) -> np.ndarray:
+    """Return weights of the interpolations as weights of all experts, (2, E)."""
+    return np.insert(weights, _FLOW, 0.0, axis=1)
+
+
+def _chance_of_gain(likelihoods: Sequence[PoolLikelihood], one: np.ndarray, other: np.ndarray) -> float:
+    """Return how surely weights explain the spots better than others do: Phi(gain / its standard error over spots).
+
+    Several ways of coarsening show the same spots again: the error is as of one.
+    """
+    gains, masses = [], []
+    for likelihood in likelihoods:
+        better, mass = likelihood.gain_of_spots(one)
+        gains.append(better - likelihood.gain_of_spots(other)[0])
+        masses.append(mass)
+    gain, mass = np.concatenate(gains), np.concatenate(masses)
+    mean = gain.sum() / mass.sum()
+    error = np.sqrt(len(likelihoods) * ((gain - mean * mass) ** 2).sum()) / mass.sum()
+    return float(norm.cdf(mean / error)) if error > 0 else 0.5
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -256,11 +346,21 @@ def fit_fleet(studies: Mapping[str, Sequence[KnownSlide]], start: Fleet) -> Flee
     start
         Where what nobody tells stays.
     """
+    own = {name: [[slide.own] for slide in slides] for name, slides in studies.items()}
     above = {name: [slide.above for slide in slides] for name, slides in studies.items()}
-    weights = _mean_weights(
-        {name: [[slide.own] for slide in slides] for name, slides in studies.items()}, start.weights
+
+    def others(told: _Told) -> _Told:
+        return {name: [[one.without(_FLOW) for one in parts] for parts in slides] for name, slides in told.items()}
+
+    return Fleet(
+        pool=_fit_prior(own, above, start.pool),
+        interpolations=_fit_prior(others(own), others(above), start.interpolations),
     )
-    check_weights = _mean_weights(above, start.check_weights)
+
+
+def _fit_prior(own: _Told, above: _Told, start: Prior) -> Prior:
+    """Fit the prior of one pool; see :func:`fit_fleet`."""
+    weights, check_weights = _mean_weights(own, start.weights), _mean_weights(above, start.check_weights)
     centre, covariance = check_weights.ravel(), start.covariance
     for _ in range(_ROUNDS):
         precision = np.linalg.inv(covariance)
@@ -278,10 +378,10 @@ def fit_fleet(studies: Mapping[str, Sequence[KnownSlide]], start: Fleet) -> Flee
             break
         covariance = spread / n_studies
         covariance = 0.7 * covariance + 0.3 * np.diag(np.diag(covariance)) + 1e-4 * np.eye(len(covariance))
-    return Fleet(weights=weights, check_weights=check_weights, covariance=covariance)
+    return Prior(weights=weights, check_weights=check_weights, covariance=covariance)
 
 
-def _mean_weights(studies: Mapping[str, Sequence[Sequence[PoolLikelihood]]], start: np.ndarray) -> np.ndarray:
+def _mean_weights(studies: _Told, start: np.ndarray) -> np.ndarray:
     """Return the weights that serve all studies best, each slide of a study and each study weighing the same."""
     likelihoods: list[PoolLikelihood] = []
     scales: list[float] = []

@@ -24,7 +24,7 @@ from napari_srast.models.sasa import SasaConfig
 
 __all__ = ["FORMAT", "SHIPPED", "Checkpoint", "describe_checkpoint", "load_checkpoint", "save_checkpoint"]
 
-FORMAT = 2
+FORMAT = 3
 SHIPPED: Mapping[str, str] = {
     "default": "05977b9653382cf751149dfc5b3c77226f32e3425e2870d6584f6a4896e4c910",
 }

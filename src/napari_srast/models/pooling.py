@@ -12,6 +12,7 @@ K pixels of a spot (padded, masked).
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import numpy as np
@@ -86,10 +87,25 @@ class PoolLikelihood:
         share = np.exp(score - score.max(axis=1, keepdims=True))
         return np.asarray(share / share.sum(axis=1, keepdims=True))
 
+    def without(self, expert: int) -> PoolLikelihood:
+        """Return the same without one of the experts; weights have its two entries less."""
+        other = copy.copy(self)
+        other._features = np.delete(self._features, [expert, expert + self._features.shape[2] // 2], axis=2)
+        return other
+
+    def _gains(self, weights: np.ndarray) -> np.ndarray:
+        gain = np.log(np.maximum(self._shares(weights), 1e-300) * self._n_pixels[:, None])
+        return np.asarray((self._known * np.where(self._mask, gain, 0.0)).sum(axis=1))
+
     def value(self, weights: np.ndarray) -> float:
         """Return nats gained over the even split, summed."""
-        gain = np.log(np.maximum(self._shares(weights), 1e-300) * self._n_pixels[:, None])
-        return float((self._known * np.where(self._mask, gain, 0.0)).sum())
+        return float(self._gains(weights).sum())
+
+    def gain_of_spots(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return each spot's nats gained over the even split, and its tempered counts, shape (N',) each."""
+        n_spots = int(self._spot.max(initial=-1)) + 1
+        gain, mass = (np.bincount(self._spot, values, n_spots) for values in (self._gains(weights), self._mass))
+        return gain, mass
 
     def derivatives(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return each spot's gradient (N', J), their sum (J,), and the negative curvature (J, J)."""

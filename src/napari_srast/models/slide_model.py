@@ -38,6 +38,7 @@ __all__ = [
     "GeneCheck",
     "SlideModel",
     "coarsened_variants",
+    "fallen_back",
     "fit_slide_model",
     "slide_key",
 ]
@@ -128,11 +129,42 @@ class GeneCheck:
         nothing = np.full(n_fields, np.nan)
         return cls(skill=nothing, error=nothing, best=np.full(n_fields, "uniform", dtype=object), best_skill=nothing)
 
+    @classmethod
+    def of(cls, checks: Sequence[Check], calibration: Calibration) -> GeneCheck:
+        """Score genes on a slide coarsened once, in one way or in several."""
+        pooled = [
+            pool_ratios(check.log_experts, check.counts, check.layout, calibration, check=True) for check in checks
+        ]
+        skill, error = _skill(pooled, checks)
+        skill[sum(check.truth.sum(axis=0) for check in checks) < FEWEST_COUNTS * len(checks)] = np.nan
+        singles = np.stack([_skill([check.log_experts[e] for check in checks], checks)[0] for e in range(1, len(POOL))])
+        best = np.argmax(np.nan_to_num(singles, nan=-np.inf), axis=0)
+        names = np.array(POOL[1:], dtype=object)
+        return cls(skill=skill, error=error, best=names[best], best_skill=np.take_along_axis(singles, best[None], 0)[0])
+
     def fall_back(self) -> np.ndarray:
         """Return the method for each gene: the pool, unless it loses to the even split beyond its standard error."""
         lost = np.nan_to_num(self.skill, nan=0.0) < -np.nan_to_num(self.error, nan=0.0)
         other = np.where(np.nan_to_num(self.best_skill, nan=0.0) > 0, self.best, "uniform")
         return np.where(lost, other, "srast")
+
+
+def fallen_back(log_ratio: np.ndarray, log_experts: np.ndarray, methods: np.ndarray) -> np.ndarray:
+    """Return log ratios (Q, F) with genes (F,) that fell back split by their own method, an expert or even.
+
+    Parameters
+    ----------
+    log_ratio, log_experts
+        Of the pool (Q, F) and of its experts (E, Q, F).
+    methods
+        As :meth:`GeneCheck.fall_back` says, shape (F,).
+    """
+    log_ratio = log_ratio.copy()
+    for expert, name in enumerate(POOL):
+        chosen = methods == name
+        log_ratio[:, chosen] = log_experts[expert][:, chosen]
+    log_ratio[:, methods == "uniform"] = 0.0
+    return log_ratio
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -192,18 +224,7 @@ class SlideModel:
         """Score genes on the coarsened slides."""
         if not self.coarse:
             return GeneCheck.unknown(len(columns))
-        checks = [coarse.ask(columns, should_stop) for coarse in self.coarse]
-        pooled = [
-            pool_ratios(check.log_experts, check.counts, check.layout, self.calibration, check=True) for check in checks
-        ]
-        skill, error = _skill(pooled, checks)
-        skill[sum(check.truth.sum(axis=0) for check in checks) < FEWEST_COUNTS * len(checks)] = np.nan
-        singles = np.stack([_skill([check.log_experts[e] for check in checks], checks)[0] for e in range(1, len(POOL))])
-        best = np.argmax(np.nan_to_num(singles, nan=-np.inf), axis=0)
-        names = np.array(POOL[1:], dtype=object)
-        return GeneCheck(
-            skill=skill, error=error, best=names[best], best_skill=np.take_along_axis(singles, best[None], 0)[0]
-        )
+        return GeneCheck.of([coarse.ask(columns, should_stop) for coarse in self.coarse], self.calibration)
 
 
 def _skill(log_ratios: Sequence[np.ndarray], checks: Sequence[Check]) -> tuple[np.ndarray, np.ndarray]:

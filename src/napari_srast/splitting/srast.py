@@ -12,14 +12,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import sparse
 
-from napari_srast.models.calibration import POOL, Calibration, pool_ratios
+from napari_srast.models.calibration import Calibration, pool_ratios
 from napari_srast.models.checkpoint import Checkpoint, load_checkpoint
 from napari_srast.models.devices import choose_device, one_thread
 from napari_srast.models.fields import FieldSummary, summarise_fields
 from napari_srast.models.pcfm.network import DiT
 from napari_srast.models.pcfm.sampler import Sampler
 from napari_srast.models.programs import fit_programs, program_panel
-from napari_srast.models.slide_model import Experts, SlideModel, fit_slide_model
+from napari_srast.models.slide_model import Experts, SlideModel, fallen_back, fit_slide_model
 from napari_srast.models.uncertainty import Concentration
 from napari_srast.splitting.image import JobImage, image_of
 from napari_srast.splitting.job import Assembler, Job, blocks
@@ -110,10 +110,7 @@ class _GeneSplitter(Splitter):
             log_ratio = pool_ratios(log_experts, dense, layout, self.calibration)
             if packed.image is not None and self.slopes is not None:
                 log_ratio = packed.image.added_to(log_ratio, self.slopes[:, block], layout)
-            for name in POOL[1:]:
-                chosen = methods[block] == name
-                log_ratio[:, chosen] = log_experts[POOL.index(name)][:, chosen]
-            log_ratio[:, methods[block] == "uniform"] = 0.0
+            log_ratio = fallen_back(log_ratio, log_experts, methods[block])
             counts = self.assembler.counts(np.exp(log_ratio), dense, layout, block, unit.index)
             if self.assembler.mode != "sample":
                 return counts, None

@@ -34,7 +34,7 @@ def write_card(path: Path, recipe: Recipe, scores: Sequence[Mapping[str, Any]], 
     made_up = len(recipe.sources) - len(real)
     told = _scores(scores) if scores else "None: the recipe has no folds."
     weights = ", ".join(
-        f"{e} {a:.2f} {b:+.2f}" for e, a, b in zip(POOL, fleet.weights[0], fleet.weights[1], strict=True)
+        f"{e} {a:.2f} {b:+.2f}" for e, a, b in zip(POOL, fleet.pool.weights[0], fleet.pool.weights[1], strict=True)
     )
     path.write_text(
         f"""# Model card: {recipe.name}

@@ -34,6 +34,8 @@ from napari_srast.training.tissues import make_tissue
 
 __all__ = ["Case", "CaseSettings", "SourceSlide", "make_cases", "prepare_case", "read_source", "with_pool"]
 
+_FEWEST_SPOTS = 12  # of a coarsened slide
+
 
 @dataclass(frozen=True, kw_only=True)
 class SourceSlide:
@@ -87,7 +89,10 @@ class CaseSettings:
         case, one for its pixels, one for each gene of a pixel. Array platforms are so uneven, imaging ones are not: it
         teaches that deep counts need not be sure.
     missing_spots
-        Shares of the spots of procedural tissues that are left out, one drawn for each case.
+        Shares of the spots that are left out, one drawn for each procedural tissue and each window.
+    windows
+        How many more pseudo-slides are made of each real slide to train on only: with spots missing, cut off on one
+        side of a line or in a disc, and low-resolution slides coarsened in any of the ways there are.
     """
 
     factors: tuple[float, ...] = (2.0, 2.0, 2.0, 3.0, 4.0)
@@ -99,6 +104,7 @@ class CaseSettings:
     thinning: tuple[float, ...] = (1.0, 1.0, 0.5, 0.25)
     capture_noise: tuple[float, ...] = (0.0, 0.15, 0.3, 0.5)
     missing_spots: tuple[float, ...] = (0.0, 0.0, 0.03, 0.1)
+    windows: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -120,8 +126,10 @@ class Case:
     low_rank
         The fields as the baselines denoise them (:class:`napari_srast.interpolation.Denoiser`), shape (N, F).
     checks
-        The same slide coarsened once more, in as many ways as its own calibration looks at: the same fields. None for a
-        procedural tissue, which is never scored.
+        The same slide coarsened once more, in as many ways as its own calibration looks at: the same fields. None where
+        the case is not scored.
+    scored
+        Whether it is scored where its study was not trained on: neither procedural tissues nor windows are.
     description
         Lattice, pitch, factor and depth in words.
     edges, edge_similarity
@@ -138,6 +146,7 @@ class Case:
     low_rank: np.ndarray
     description: str
     checks: tuple[Case, ...] = ()
+    scored: bool = True
     edges: Tensor = field(default_factory=lambda: torch.zeros((2, 0), dtype=torch.int64))
     edge_similarity: Tensor = field(default_factory=lambda: torch.zeros(0))
 
@@ -157,9 +166,16 @@ def read_source(source: SourceSlide) -> tuple[np.ndarray, sparse.csr_matrix]:
 def make_cases(source: SourceSlide, settings: CaseSettings, sasa: SasaConfig, seed: int) -> Iterator[Case]:
     """Yield the pseudo-slides of one source; ones that come out too small are left out."""
     points, counts = read_source(source)
+    make = _coarsened if source.resolution == "low" else _rebinned
+    made_up = source.path is None
     rng = np.random.default_rng([seed, *source.name.encode()])
     for _ in range(source.cases):
-        case = (_coarsened if source.resolution == "low" else _rebinned)(source, points, counts, settings, sasa, rng)
+        case = make(source, points, counts, settings, sasa, rng, made_up)
+        if case is not None:
+            yield case
+    rng = np.random.default_rng([seed, 1, *source.name.encode()])
+    for _ in range(0 if made_up else settings.windows):
+        case = make(source, points, counts, settings, sasa, rng, True)
         if case is not None:
             yield case
 
@@ -171,6 +187,7 @@ def _rebinned(
     settings: CaseSettings,
     sasa: SasaConfig,
     rng: np.random.Generator,
+    window: bool,
 ) -> Case | None:
     if len(points) > settings.most_observations:
         near = cKDTree(points).query(points[rng.integers(len(points))], k=settings.most_observations)[1]
@@ -196,14 +213,15 @@ def _rebinned(
     if len(rebinned.centers) < settings.least_spots * 0.6:
         return None
     words = f"{lattice} pitch {pitch:.4g} factor {factor:g} depth {share:g}"
-    if source.path is not None:
+    if not window:
         return prepare_case(source, rebinned.layout, rebinned.counts, rebinned.truth, settings, sasa, rng, words)
     centers = rebinned.centers[_window(rebinned.centers, settings, rng)]
     raster = make_raster(centers, factor=factor, spot_diameter=pitch)
     layout, truth = Layout.of_raster(centers, raster), bin_points(raster, points, counts)
-    truth = _unevenly_captured(truth, layout, settings.capture_noise, rng)
+    if source.path is None:
+        truth = _unevenly_captured(truth, layout, settings.capture_noise, rng)
     low = sparse.csr_matrix(layout.membership @ truth, dtype=np.float32)
-    return prepare_case(source, layout, low, truth, settings, sasa, rng, words)
+    return prepare_case(source, layout, low, truth, settings, sasa, rng, f"window of {words}", scored=False)
 
 
 def _window(centers: np.ndarray, settings: CaseSettings, rng: np.random.Generator) -> np.ndarray:
@@ -229,14 +247,20 @@ def _coarsened(
     settings: CaseSettings,
     sasa: SasaConfig,
     rng: np.random.Generator,
+    window: bool,
 ) -> Case | None:
     share = float(rng.choice(settings.thinning))
     counts = _thinned(counts, share, rng)
-    coarse = coarsen_slide(points, counts, detect_lattice(points), seed=int(rng.integers(2**31)))
-    if coarse is None:
+    words, variant = f"coarsened once, depth {share:g}", 0
+    if window:
+        words, variant = f"window of {words}", int(rng.integers(4))
+        keep = _window(points, settings, rng)
+        points, counts = points[keep], counts[keep]
+    coarse = coarsen_slide(points, counts, detect_lattice(points), seed=int(rng.integers(2**31)), variant=variant)
+    if coarse is None or coarse.layout.n_spots < _FEWEST_SPOTS:
         return None
     return prepare_case(
-        source, coarse.layout, coarse.counts, coarse.truth, settings, sasa, rng, f"coarsened once, depth {share:g}"
+        source, coarse.layout, coarse.counts, coarse.truth, settings, sasa, rng, words, scored=not window
     )
 
 
@@ -274,8 +298,9 @@ def prepare_case(
     sasa: SasaConfig,
     rng: np.random.Generator,
     description: str,
+    scored: bool = True,
 ) -> Case | None:
-    """Fit SASA to the coarse counts, choose fields and prepare their condition, here and one level up."""
+    """Fit SASA to the coarse counts, choose fields and prepare their condition, here and for scores one level up."""
     totals = np.asarray(counts.sum(axis=0)).ravel()
     usable = np.flatnonzero(totals >= 20)
     if len(usable) < 2:
@@ -296,14 +321,14 @@ def prepare_case(
     seed = int(rng.integers(2**31))
     checks = []
     variants = coarsened_variants(layout.spots, counts, lattice, seed=seed)
-    for check in variants if source.path is not None else ():  # what is made up is trained on, never scored
+    for check in variants if scored else ():
         check_pool = fit_sasa(
             check.counts, check.layout.spots, detect_lattice(check.layout.spots), config=sasa, seed=seed
         )
         checks.append(
             _case(source, check.layout, check.counts, check.truth, chooser, n_fields, check_pool, "coarsened once more")
         )
-    return replace(case, checks=tuple(checks))
+    return replace(case, checks=tuple(checks), scored=scored)
 
 
 def with_pool(case: Case, pool: FeaturePool) -> Case:

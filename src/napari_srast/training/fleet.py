@@ -18,7 +18,7 @@ from napari_srast.training.data import Case
 
 __all__ = ["Fold", "check_of", "fit_fold_fleets"]
 
-_PAIRS = 8000  # of a case; more say the same again
+_PAIRS = 4000  # of a case; more say the same again
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

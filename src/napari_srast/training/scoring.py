@@ -30,6 +30,7 @@ from napari_srast.evaluation.protocol import BASELINES, DENOISED, plain_values
 from napari_srast.interpolation import Interpolator
 from napari_srast.models.calibration import POOL, Calibration, Check, Fleet, fit_calibration, pool_ratios
 from napari_srast.models.pcfm.network import DiT
+from napari_srast.models.slide_model import GeneCheck, fallen_back
 from napari_srast.models.uncertainty import LEVEL_STEP, Concentration, check_concentration, fit_concentration
 from napari_srast.training.data import Case
 from napari_srast.training.fleet import Fold, check_of, fit_fold_fleets
@@ -42,10 +43,11 @@ from napari_srast.training.score_report import (
     write_score_plots,
 )
 
-__all__ = ["FLEET", "NETWORK", "SASA_GP", "calibrate_case", "score_case", "score_folds", "write_scores"]
+__all__ = ["FLEET", "NETWORK", "POOLED", "SASA_GP", "calibrate_case", "score_case", "score_folds", "write_scores"]
 
-NETWORK, FLEET, SASA_GP = "network alone", "fleet weights", "gp+sasa"
-"""Parts of the default: the flow's mean; the pool with the other folds' weights; the flow's prior."""
+POOLED, NETWORK, FLEET, SASA_GP = "no fall-back", "network alone", "fleet weights", "gp+sasa"
+"""Parts of the default: no gene falls back to another method; the flow's mean; the pool with the other folds' weights;
+the flow's prior."""
 _TEN = np.array([10.0])  # counts at which concentrations are compared
 
 
@@ -111,9 +113,11 @@ def score_case(case: Case, network: DiT, fleet: Fleet, baselines: Sequence[str] 
     known = _of_genes(network, case)
     logs, counts, dense = known.log_experts, known.counts, known.truth
     truth = sparse.csr_matrix(dense)
-    own, concentration = calibrate_case(case, network, fleet)
+    own, concentration, methods = calibrate_case(case, network, fleet)
+    pooled = pool_ratios(logs, counts, layout, own)
     ratios = {
-        DEFAULT: np.exp(pool_ratios(logs, counts, layout, own)),
+        DEFAULT: layout.normalise(np.exp(fallen_back(pooled, logs, methods))),
+        POOLED: np.exp(pooled),
         FLEET: np.exp(pool_ratios(logs, counts, layout, fleet.calibration)),
         NETWORK: layout.normalise(np.exp(logs[POOL.index("pcfm")])),
         SASA_GP: layout.normalise(np.exp(logs[POOL.index("gp_denoised")])),
@@ -162,17 +166,19 @@ def score_case(case: Case, network: DiT, fleet: Fleet, baselines: Sequence[str] 
     )
 
 
-def calibrate_case(case: Case, network: DiT, fleet: Fleet) -> tuple[Calibration, Concentration]:
+def calibrate_case(case: Case, network: DiT, fleet: Fleet) -> tuple[Calibration, Concentration, np.ndarray]:
     """Do what is done to a user's slide: learn of the slide coarsened once whom to trust, and how counts scatter.
 
     Returns
     -------
-    calibration, concentration
-        Both for the case itself; those of the fleet and of a middling slide where it is too small to be coarsened.
+    calibration, concentration, methods
+        The former for the case itself; those of the fleet and of a middling slide where it is too small to be
+        coarsened. The method of each gene, shape (G,): the pool, or what the gene falls back to.
     """
     checks = [_of_genes(network, check) for check in case.checks]
     own = fit_calibration(checks, fleet)
-    return own, check_concentration(checks, own)
+    genes = GeneCheck.of(checks, own) if checks else GeneCheck.unknown(case.n_genes)
+    return own, check_concentration(checks, own), genes.fall_back()
 
 
 def _of_genes(network: DiT, case: Case) -> Check:

@@ -133,7 +133,7 @@ def train_flow(
         losses.append(float(loss.detach()))
         if progress is not None and (step + 1) % 20 == 0:
             progress(step + 1, config.steps, float(np.mean(losses[-200:])))
-        if state_file is not None and (step + 1) % config.checkpoint_every == 0:
+        if state_file is not None and ((step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps):
             _save(state_file, model, average, optimiser, generator, rng, losses)
     return average.cpu().eval(), losses
 

@@ -20,8 +20,6 @@ from napari_srast.splitting.job import Job
 
 __all__ = ["JobImage", "image_of"]
 
-_TOLD = 512  # genes that are recorded one by one
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class JobImage:
@@ -47,14 +45,22 @@ class JobImage:
     record: dict[str, Any] | None = None
     notices: tuple[str, ...] = ()
 
-    def recorded(self, genes: np.ndarray, slopes: np.ndarray | None, totals: np.ndarray) -> dict[str, Any] | None:
-        """Return the record with the nats per count that the image expects to bring to each gene, or in the mean."""
+    def recorded(self, slopes: np.ndarray | None, totals: np.ndarray) -> dict[str, Any] | None:
+        """Return the record with the nats per count that the image expects to bring to each chosen gene, and overall.
+
+        Parameters
+        ----------
+        slopes
+            Of the chosen genes, shape (P - 1, G); None where the image is not used.
+        totals
+            All counts of each, shape (G,).
+        """
         if self.record is None or self.expert is None or self.local is None or self.layout is None or slopes is None:
             return self.record
         nats = self.local.expected_nats(slopes, self.expert.totals, self.layout)
         mean = float(np.average(nats, weights=totals)) if totals.sum() > 0 else 0.0
-        told = dict(zip(map(str, genes), np.round(nats, 5).tolist(), strict=True)) if len(genes) <= _TOLD else {}
-        return self.record | {"nats_expected": round(mean, 5), "nats_expected_by_gene": told}
+        # A list in the order of the genes: as keys, names with slashes and 20,000 of them would trouble file formats.
+        return self.record | {"nats_expected": round(mean, 5), "nats_expected_by_gene": np.round(nats, 5).tolist()}
 
     def slopes(self, fields: sparse.csr_matrix | np.ndarray) -> np.ndarray | None:
         """Return the slopes of fields of all spots (N, F), shape (P - 1, F); None where the image is not used."""

@@ -70,7 +70,7 @@ def _prepare(job: Job) -> Generator[tuple[str, int, int], None, Method]:
     by_program = len(job.columns) > FULL_GENES and job.settings.mode != "sample"
     method = (_by_program if by_program else _by_gene)(job, checkpoint, model, image)
     chosen = job.chosen()
-    told = image.recorded(job.genes[job.columns], image.slopes(chosen), np.asarray(chosen.sum(axis=0)).ravel())
+    told = image.recorded(image.slopes(chosen), np.asarray(chosen.sum(axis=0)).ravel())
     calibration = (
         model.calibration.to_dict() | model.concentration.to_dict() | ({} if told is None else {"image": told})
     )

@@ -140,9 +140,11 @@ class Desk(Jobs):
     def _open(
         self, load: Callable[[], Opened], doing: str, shown: Shown | None = None, *, replace: bool = False
     ) -> None:
+        replaced = self.current if replace else None
+
         def done(opened: Opened) -> None:
-            if replace and self.current is not None:
-                self._take_out(self.current)
+            if replaced in self.slides:
+                self._take_out(replaced)
             self.show(opened, shown)
 
         self.begin(Phase.OPENING, workers.once(load), done, doing)
@@ -223,9 +225,13 @@ class Desk(Jobs):
     def close(self) -> None:
         """Close the slide that is worked on, with its region and results; the one before it comes on show."""
         if self.current is not None and self.busy() is None:
-            self._take_out(self.current)
+            self._close(self.current)
+
+    def _close(self, slide: OpenSlide) -> None:
+        self._take_out(slide)
+        if not self.is_working:
             self.set_phase(self.resting_phase())
-            self._tell_of_current()
+        self._tell_of_current()
 
     def _take_out(self, slide: OpenSlide) -> None:
         """Remove a slide from the viewer and reveal the one before it."""
@@ -278,7 +284,7 @@ class Desk(Jobs):
             self.show(Opened(slide=slide, source=None))
 
     def _on_removed(self, event: Any) -> None:
-        """Close a slide all of whose layers the user has removed, once napari has removed all that it is about to."""
+        """Close slides all of whose layers the user has removed, once napari has removed all that it is about to."""
         self.layers_changed.emit()
         if self._adopting:
             return
@@ -288,11 +294,10 @@ class Desk(Jobs):
             self._close_if_gone()
 
     def _close_if_gone(self) -> None:
-        if self._is_down or self.busy() is not None or self.current is None:
+        if self._is_down:
             return
-        own = [*self.current.layers, *self.current.theirs]
-        if own and not any(layer in self.viewer.layers for layer in own):
-            self.close()
+        for slide in [slide for slide in self.slides if slide.is_gone]:
+            self._close(slide)
 
     def _on_their_affine(self, event: Any) -> None:
         """Follow napari-spatialdata's coordinate system: its switch moves only its own layers."""

@@ -74,6 +74,12 @@ class OpenSlide:
         """Short name of the slide."""
         return slide_title(self.slide)
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether every layer that shows the slide was removed from the viewer."""
+        own = [*self.layers, *self.theirs]
+        return bool(own) and not any(layer in self._viewer.layers for layer in own)
+
     def missing_layers(self, shown: Shown | None) -> list[Layer]:
         """Return the layers that must be added to show the slide; those of it that are in the viewer are taken over."""
         self.layers = [layer for layer in self._viewer.layers if slide_of(layer) is self.slide]

@@ -260,7 +260,7 @@ class Controller(Desk):
             overlay.compare_with(other)
             if other is not None and overlay.view not in ("before", "beside"):
                 overlay.set_view("beside")
-            self.shown_changed.emit()
+                self.shown_changed.emit()
 
     def choose_result(self, finished: Finished) -> None:
         """Show one of the slide's results."""

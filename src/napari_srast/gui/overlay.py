@@ -14,9 +14,10 @@ from typing import Literal
 
 import numpy as np
 from napari.components import ViewerModel
-from napari.layers import Image, Layer, Points
+from napari.layers import Image, Layer
 from scipy import sparse
 
+from napari_srast.gui.finished import Finished
 from napari_srast.gui.layers import (
     KEY,
     PALETTE,
@@ -27,7 +28,15 @@ from napari_srast.gui.layers import (
     place_layers,
     role_of,
 )
-from napari_srast.gui.measured import Paint, beside_layers, beside_shift, paint_spots, spot_colors
+from napari_srast.gui.measured import (
+    Paint,
+    beside_layers,
+    beside_shift,
+    paint_compared,
+    pixel_colors,
+    pixels_layer,
+    spot_colors,
+)
 from napari_srast.gui.slots import Slot, gene_picture
 from napari_srast.slide import Slide, UpsampleResult, apply_affine
 
@@ -68,6 +77,7 @@ class Overlay:
     ) -> None:
         self.result = result
         self.view: View = "after"
+        self.compared: Finished | None = None
         self._viewer = viewer
         self._columns = columns
         self._changed = changed
@@ -77,7 +87,7 @@ class Overlay:
         self._brightness = brightness
         self._slots: list[Slot] = []
         self._dimmer: Image | None = None
-        self._measured: Points | None = None
+        self._measured: Layer | None = None
         self._beside: list[Layer] = []
         self._to_add: list[Layer] = []
         self._in_charge = 0  # > 0 while a change of a layer is our own doing
@@ -132,7 +142,9 @@ class Overlay:
 
     def replace(self, result: UpsampleResult, columns: sparse.csc_matrix) -> None:
         """Take on another result of the same slide and show none of it yet; the layers stay, to be filled anew."""
-        self.result, self._columns, self.view = result, columns, "after"
+        self.view = "after"
+        self.compare_with(None)
+        self.result, self._columns = result, columns
         self._waiting = []
         for slot in self._slots:
             slot.empty()
@@ -158,9 +170,21 @@ class Overlay:
         if view != "beside":
             self._remove_beside()  # hidden, it would still count when napari fits the view
         elif not self._beside:
-            self._beside = self._to_add = beside_layers(self._slide, self.result, self._dimming)
+            other = None if self.compared is None else self.compared.result
+            self._beside = self._to_add = beside_layers(self._slide, self.result, self._dimming, other)
             self._add_next()
         self._refresh()
+
+    def compare_with(self, other: Finished | None) -> None:
+        """Compare with another result on the same pixels, or (None) with the measured counts: before, and beside."""
+        if other is self.compared:
+            return
+        self.compared = other
+        self._remove_beside()
+        if self._measured is not None:
+            self._viewer.layers.remove(self._measured)
+        self.set_view(self.view)
+        self._changed()
 
     def _add_next(self) -> None:
         """Add the layers of the second picture, one at a time."""
@@ -305,17 +329,22 @@ class Overlay:
                 self._dimmer.visible = seen
 
     def _paint_measured(self) -> None:
-        """Colour the spots by their measured counts, spread evenly over their pixels: the scale of the images."""
-        colors = spot_colors(self.result, self.shown, self._strength)
+        """Colour what is compared with: measured counts, spread evenly over the spots' pixels, or another result."""
+        other = self.compared
+        if other is None:
+            colors = spot_colors(self.result, self.shown, self._strength)
+        else:
+            colors = pixel_colors(other.result, other.columns, self.shown, self._strength)
         if self.view == "beside":
             if self._beside:
-                paint_spots(self._beside[-1], colors)
+                paint_compared(self._beside[-1], colors)
             return
         if self._measured is None:
-            self._measured = measured_layer(self.result.slide)
-            place_layers([self._measured], self._slide)
+            slide = self._slide
+            self._measured = measured_layer(self.result.slide) if other is None else pixels_layer(other.result, slide)
+            place_layers([self._measured], slide)
             self._add(self._measured)
-        paint_spots(self._measured, colors)
+        paint_compared(self._measured, colors)
 
     # --------------------------------------------------- what the user does in napari's own list and controls
 

@@ -82,8 +82,8 @@ TOOLTIPS = {
     "view_before": "Before: the counts as measured, on the spots, on the same colour scale.",
     "view_after": "After: the upsampled counts.",
     "view_beside": "Side by side: the upsampled counts, and to their right the same place as measured.",
-    "compare_with": "What Before and Side by side show: the measured counts, or another result on the same pixels, such "
-    "as the same run without the histology.",
+    "compare_with": "What Before and Side by side show: the measured counts, or another result on the same pixels, "
+    "such as the same run without the histology.",
     "view_std": "Uncertainty: the standard deviation over draws.",
     "gene_color": "Change the colour of this gene.",
     "gene_contrast": "Counts per pixel at which the colour begins and at which it is full.",

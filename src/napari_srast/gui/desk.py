@@ -66,7 +66,7 @@ class Desk(Jobs):
         self.remembered = Remembered.load() if remembered is None else remembered
         self._later = later
         self._adopting = False
-        self._is_down = False
+        self.is_down = False  # the window or the dock widget has closed
         self._no_regions = RegionLayer(viewer, self.region_changed.emit)
         viewer.layers.events.inserted.connect(self._on_inserted)
         viewer.layers.events.removed.connect(self._on_removed)
@@ -143,7 +143,7 @@ class Desk(Jobs):
         replaced = self.current if replace else None
 
         def done(opened: Opened) -> None:
-            if replaced in self.slides:
+            if replaced is not None and replaced in self.slides:
                 self._take_out(replaced)
             self.show(opened, shown)
 
@@ -177,14 +177,14 @@ class Desk(Jobs):
 
     def _add_layers(self, new: OpenSlide, missing: list[Layer]) -> None:
         """Add a slide's layers, one in each turn of the event loop, then begin to work on it."""
-        while missing and new in self.slides and not self._is_down:
+        while missing and new in self.slides and not self.is_down:
             layer, *missing = missing
             with self._taking_charge():
                 self.viewer.add_layer(layer)
             if missing and self._later is not None:
                 self._later(partial(self._add_layers, new, missing))
                 return
-        if new in self.slides and not self._is_down:
+        if new in self.slides and not self.is_down:
             self._begin_work(new)
 
     def _begin_work(self, new: OpenSlide) -> None:
@@ -294,7 +294,7 @@ class Desk(Jobs):
             self._close_if_gone()
 
     def _close_if_gone(self) -> None:
-        if self._is_down:
+        if self.is_down:
             return
         for slide in [slide for slide in self.slides if slide.is_gone]:
             self._close(slide)
@@ -309,7 +309,7 @@ class Desk(Jobs):
 
     def shutdown(self) -> None:
         """Stop whatever runs and stop listening, because the window or the dock widget closes."""
-        self._is_down = True  # what was put off comes too late
+        self.is_down = True  # what was put off comes too late
         self.let_go()
         events = self.viewer.layers.events
         events.inserted.disconnect(self._on_inserted)

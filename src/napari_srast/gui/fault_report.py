@@ -71,7 +71,7 @@ def fault_report(
     circumstances
         What was worked on.
     """
-    step = "" if last is None else f", after step '{last.stage}' {last.done} of {last.total}"
+    step = "" if last is None else f", at step '{last.stage}' ({last.done} of {last.total} done)"
     lines = ["napari-srast: report of an error", "", f"Failed: {doing}{step}", *_errors(error), ""]
     if circumstances is not None:
         lines += [f"Settings: {_settings(circumstances.settings)}", f"Slide: {_sizes(circumstances)}"]

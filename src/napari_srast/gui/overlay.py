@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from napari.components import ViewerModel
@@ -27,6 +27,7 @@ from napari_srast.gui.layers import (
     measured_layer,
     place_layers,
     role_of,
+    set_visible,
 )
 from napari_srast.gui.measured import (
     Paint,
@@ -90,6 +91,7 @@ class Overlay:
         self._measured: Layer | None = None
         self._beside: list[Layer] = []
         self._to_add: list[Layer] = []
+        self._painted: tuple[Any, ...] = ()  # what was compared with was painted last, and how
         self._in_charge = 0  # > 0 while a change of a layer is our own doing
         self._out_of_sight = False
         viewer.layers.events.removed.connect(self._on_removed)
@@ -145,7 +147,7 @@ class Overlay:
         self.view = "after"
         self.compare_with(None)
         self.result, self._columns = result, columns
-        self._waiting = []
+        self._waiting, self._painted = [], ()
         for slot in self._slots:
             slot.empty()
             slot.layer.metadata[KEY] = gene_layer_kwargs(result)["metadata"][KEY]
@@ -256,7 +258,7 @@ class Overlay:
             if layer in self._viewer.layers:
                 self._viewer.layers.remove(layer)
         self._slots, self._waiting, self._dimmer, self._measured = [], [], None, None
-        self._beside, self._to_add = [], []
+        self._beside, self._to_add, self._painted = [], [], ()
 
     def disconnect(self) -> None:
         """Stop listening to the viewer."""
@@ -319,32 +321,40 @@ class Overlay:
             if before or beside:
                 self._paint_measured()
             if self._measured is not None:
-                self._measured.visible = before
+                set_visible(self._measured, before)
             for layer in self._beside:
-                layer.visible = beside
+                set_visible(layer, beside)
             for slot in self._slots:
-                slot.layer.visible = slot.shown and seen and not before
-                slot.layer.opacity = slot.opacity * self._strength
+                set_visible(slot.layer, slot.shown and seen and not before)
+                if slot.layer.opacity != (opacity := slot.opacity * self._strength):
+                    slot.layer.opacity = opacity
             if self._dimmer is not None:
-                self._dimmer.visible = seen
+                set_visible(self._dimmer, seen)
 
     def _paint_measured(self) -> None:
         """Colour what is compared with: measured counts, spread evenly over the spots' pixels, or another result."""
-        other = self.compared
+        if self.view == "beside":
+            if self._beside:
+                self._color(self._beside[-1])
+            return
+        if self._measured is None:
+            other, slide = self.compared, self._slide
+            self._measured = measured_layer(self.result.slide) if other is None else pixels_layer(other.result, slide)
+            place_layers([self._measured], slide)
+            self._add(self._measured)
+        self._color(self._measured)
+
+    def _color(self, layer: Layer) -> None:
+        """Colour spots or pixels, unless the layer has these colours already: blinking must be quick."""
+        other, how = self.compared, (layer, self.result, *self.shown, self._strength)
+        if how == self._painted:
+            return
         if other is None:
             colors = spot_colors(self.result, self.shown, self._strength)
         else:
             colors = pixel_colors(other.result, other.columns, self.shown, self._strength)
-        if self.view == "beside":
-            if self._beside:
-                paint_compared(self._beside[-1], colors)
-            return
-        if self._measured is None:
-            slide = self._slide
-            self._measured = measured_layer(self.result.slide) if other is None else pixels_layer(other.result, slide)
-            place_layers([self._measured], slide)
-            self._add(self._measured)
-        paint_compared(self._measured, colors)
+        paint_compared(layer, colors)
+        self._painted = how
 
     # --------------------------------------------------- what the user does in napari's own list and controls
 

@@ -65,7 +65,7 @@ def _prepare(job: Job) -> Generator[tuple[str, int, int], None, Method]:
             yield stage, 1, 1
         stage = following
         yield stage, 0, 1
-    image = image_of(job)
+    image = image_of(job, model.coarse)
     yield "calibrate", 1, 1
     by_program = len(job.columns) > FULL_GENES and job.settings.mode != "sample"
     method = (_by_program if by_program else _by_gene)(job, checkpoint, model, image)
@@ -139,7 +139,7 @@ def _by_gene(job: Job, checkpoint: Checkpoint, model: SlideModel, image: JobImag
     checks = []
     for block in blocks(len(job.columns), 4 * model.n_coarse_pixels):
         job.check_stop()
-        checks.append(model.check(job.columns[block], job.should_stop))
+        checks.append(model.check(job.columns[block], job.should_stop, image.refine))
     methods = np.concatenate([check.fall_back() for check in checks])
     splitter = _GeneSplitter(
         network=checkpoint.network,
@@ -224,7 +224,7 @@ def _by_program(job: Job, checkpoint: Checkpoint, model: SlideModel, image: JobI
     )
     job.check_stop()
     fields = programs.fields(job.counts)
-    trust, skill = program_trust(programs, model, job)
+    trust, skill = program_trust(programs, model, job, image.refine)
     splitter = _ProgramSplitter(
         network=checkpoint.network,
         calibration=model.calibration,

@@ -43,6 +43,7 @@ class Case:
         table = anndata.read_h5ad(path)
         self.name = path.stem
         self.spots = np.asarray(table.obsm["spatial"], dtype=float)[:, :2]
+        self.native_pitch = make_raster(self.spots, factor=2).lattice.pitch
         self.all_counts = sparse.csr_matrix(table.X, dtype=np.float32)
         placed, _ = fit_affine(np.asarray(table.obsm["spatial_px"], dtype=float)[:, :2], self.spots)
         picture = read_picture(path.with_name(f"{path.stem}_he.jpg"))
@@ -156,7 +157,7 @@ def score_slide(case: Case, others: list[Case], full: Path | None) -> dict[str, 
     wrong = {
         "turned": case.moved(np.diag([-1.0, -1.0, 1.0])),
         "mirrored": case.moved(np.diag([-1.0, 1.0, 1.0])),
-        "other": replace(case.image, levels=others[0].image.levels, to_intrinsic=(_laid_on(others[0], case),)),
+        "other": replace(case.image, levels=others[0].image.levels, to_intrinsic=(laid_on(others[0], case),)),
         "noise": replace(case.image, levels=(noise,)),
     }
     controls = {}
@@ -192,7 +193,7 @@ def score_slide(case: Case, others: list[Case], full: Path | None) -> dict[str, 
     return figures
 
 
-def _laid_on(other: Case, case: Case) -> np.ndarray:
+def laid_on(other: Case, case: Case) -> np.ndarray:
     """Lay another slide's image under a slide: middle on middle, pitch on pitch."""
     scale = case.layout.pitch / other.layout.pitch
     to_middle, back = np.diag([scale, scale, 1.0]), np.eye(3)
@@ -208,7 +209,7 @@ def draw(case: Case, column: int, gene: str, factor: int = 8) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    pitch = make_raster(case.spots, factor=2).lattice.pitch
+    pitch = case.native_pitch
     raster = make_raster(case.spots, factor=factor)
     layout = Layout.of_raster(case.spots, raster)
     field = case.all_counts[:, [column]].toarray().astype(float)

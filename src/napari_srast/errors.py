@@ -9,6 +9,7 @@ from __future__ import annotations
 
 __all__ = [
     "Cancelled",
+    "DeviceError",
     "FaultError",
     "InputError",
     "ModelError",
@@ -37,6 +38,10 @@ class SettingsError(SrastError):
 
 class ModelError(SrastError):
     """A checkpoint is missing, damaged, or of another format version."""
+
+
+class DeviceError(SrastError):
+    """The device that computes, or the memory, gave out during a run."""
 
 
 class OutputError(SrastError):

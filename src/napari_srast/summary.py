@@ -12,7 +12,7 @@ from napari_srast.slide import UpsampleResult
 if TYPE_CHECKING:
     from napari_srast.geometry.raster import Raster
 
-__all__ = ["gene_totals", "max_relative_mass_error", "relative_mass_error", "summarise"]
+__all__ = ["gene_totals", "image_nats", "max_relative_mass_error", "relative_mass_error", "summarise"]
 
 _ENTRIES = 5_000_000  # of the result that are summed at once
 
@@ -73,12 +73,26 @@ def max_relative_mass_error(result: UpsampleResult) -> float:
     return relative_mass_error(result.raster, result.counts, result.slide.counts[:, columns])
 
 
+def image_nats(result: UpsampleResult) -> np.ndarray | None:
+    """Return the nats per count that the histology expects to have brought to each gene, shape (G,).
+
+    Zero where it was not used; None where the run had none to look at (``--image none``, an interpolation).
+    """
+    record = (result.provenance.get("calibration") or {}).get("image")
+    if record is None:
+        return None
+    told = np.asarray(record.get("nats_expected_by_gene", ()), dtype=float)
+    return told if told.shape == (len(result.genes),) else np.zeros(len(result.genes))
+
+
 def summarise(result: UpsampleResult) -> dict[str, Any]:
-    """Return the size, the proof of conserved counts, the stages' seconds and each gene's skill.
+    """Return the size, the proof of conserved counts, seconds by stage, and each gene's skill and share of the image.
 
     ``skill`` is in nats per count gained over the uniform split in the check on the slide itself; NaN where the slide
-    is too small to tell.
+    is too small to tell. ``image_nats``, by gene, is there only where the run had histology: see :func:`image_nats`.
     """
+    told = image_nats(result)
+    genes = [str(gene) for gene in result.genes]
     return {
         "spots": len(result.raster.spots),
         "pixels": result.n_pixels,
@@ -86,5 +100,6 @@ def summarise(result: UpsampleResult) -> dict[str, Any]:
         "max_relative_mass_error": max_relative_mass_error(result),
         "negative_pixels": int((result.counts.data < 0).sum()),
         "seconds": dict(result.provenance.get("seconds", {})),
-        "skill": {str(gene): float(skill) for gene, skill in zip(result.genes, result.skill, strict=True)},
+        "skill": dict(zip(genes, result.skill.astype(float).tolist(), strict=True)),
+        **({} if told is None else {"image_nats": dict(zip(genes, told.tolist(), strict=True))}),
     }

@@ -83,13 +83,20 @@ def store(make_store: Callable[..., Path]) -> Path:
 def make_result() -> Callable[..., UpsampleResult]:
     """Split a slide evenly: a true result, at once."""
 
-    def make(slide: Slide, region: Region | None = None, *, std: bool = False, **settings: Any) -> UpsampleResult:
+    def make(
+        slide: Slide,
+        region: Region | None = None,
+        *,
+        genes: list[str] | None = None,
+        std: bool = False,
+        **settings: Any,
+    ) -> UpsampleResult:
         import dataclasses
 
         from napari_srast.pipeline import upsample
 
         options = {"factor": 2.0, "method": "uniform", **settings}
-        result = upsample(slide, region, settings=UpsampleSettings(**options))
+        result = upsample(slide, region, genes, settings=UpsampleSettings(**options))
         return dataclasses.replace(result, std=0.5 * result.counts) if std else result
 
     return make

@@ -229,23 +229,21 @@ def test_trust_tells_skill_fallbacks_and_the_say_of_the_image(
         method=np.array(["uniform", "gp", "gp", "bilinear", "uniform"], dtype=object),
         provenance={
             "notices": ["Image 'he' seems to lie elsewhere."],
-            "calibration": {
-                "image": {"used": True, "nats_expected": 0.03, "nats_expected_by_gene": {"Gene0": 0.01, "Gene1": 0.02}}
-            },
+            "calibration": {"image": {"used": True, "nats_expected_by_gene": [0.01, 0.02, 0.0, 0.03, 0.05]}},
         },
     )
     trust = measure_trust(result)
-    assert trust.image_nats == pytest.approx(0.03)
     text = " ".join(trust_lines(result, trust, ["Gene0", "Gene1"]))
     assert "+0.005 nats per count" in text
     assert "Gene1: no better than an even split" in text
     assert re.search(r"\b2\d% of the painted area was measured", text)
     assert "3 of 5 genes fell back: 2 to gp, 1 to bilinear" in text
-    assert "Image: about 0.015 nats" in text
+    assert "expected to have brought: Gene0 +0.010, Gene1 +0.020." in text
     assert "Image 'he' seems to lie elsewhere." in text
     assert "not known" in " ".join(trust_lines(result, trust, ["Gene2"]))
+    assert "Image: about 0.0" in " ".join(trust_lines(result, trust, []))
     plain = dataclasses.replace(result, provenance={})
-    assert measure_trust(plain).image_nats is None
+    assert "Image" not in " ".join(trust_lines(plain, trust, ["Gene0"]))
     unused = dataclasses.replace(result, provenance={"calibration": {"image": {"used": False}}})
     assert "Image: not used" in " ".join(trust_lines(unused, measure_trust(unused), ["Gene0"]))
 

@@ -210,6 +210,14 @@ def test_existing_output_is_refused_and_kept(make_result, tmp_path, name):
     assert os.listdir(tmp_path) == [name]
 
 
+def test_output_inside_the_slide_itself_is_refused(make_result, written_slide):
+    for name in ("out.zarr", "tables/out.h5ad"):
+        path = Path(written_slide.source.path) / name
+        with pytest.raises(OutputError, match="lies inside the input"):
+            write_result(make_result(written_slide), path)
+        assert not path.exists()
+
+
 def test_unknown_ending_and_missing_folder_are_refused(make_result, tmp_path):
     with pytest.raises(OutputError, match="known ending"):
         write_result(make_result(), tmp_path / "out.xlsx")

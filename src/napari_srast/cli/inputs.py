@@ -36,13 +36,13 @@ def check_output(path: Path, suffixes: tuple[str, ...], inputs: tuple[Path, ...]
     """
     if not path.name.endswith(suffixes):
         raise OutputError(f"The output '{path}' has no known ending; end it in {', '.join(suffixes)}.")
-    target = path.resolve()
+    if inputs:
+        from napari_srast.io.atomic import refuse_inside
     for source in inputs:
-        if source.resolve() in target.parents:
-            raise OutputError(f"The output '{path}' lies inside the input '{source}'; choose a path outside it.")
+        refuse_inside(path, source)
     if os.path.lexists(path):
         raise OutputError(f"The output '{path}' exists already; remove it or choose another name.")
-    folder = target.parent
+    folder = path.resolve().parent
     if not folder.is_dir():
         raise OutputError(f"The folder '{folder}' of the output does not exist; make it first.")
     if not os.access(folder, os.W_OK):

@@ -153,10 +153,17 @@ def _workers(dask: str | None) -> Iterator[Workers | None]:
 
 
 def _shortened(figures: dict[str, Any]) -> dict[str, Any]:
-    """Return figures for people: the skill of a few genes."""
-    skill = figures.pop("skill")
-    shown = dict(list(skill.items())[:_SHOWN_GENES])
-    if len(skill) > _SHOWN_GENES:
-        shown["..."] = f"{len(skill) - _SHOWN_GENES} more, see --json"
-    figures["skill, nats per count over an even split"] = shown
+    """Return figures for people: those of a few genes."""
+    titles = {
+        "skill": "skill, nats per count over an even split",
+        "image_nats": "image, nats per count that it expects to bring",
+    }
+    for key, title in titles.items():
+        if key not in figures:
+            continue
+        by_gene = figures.pop(key)
+        shown = dict(list(by_gene.items())[:_SHOWN_GENES])
+        if len(by_gene) > _SHOWN_GENES:
+            shown["..."] = f"{len(by_gene) - _SHOWN_GENES} more, see --json"
+        figures[title] = shown
     return figures

@@ -15,8 +15,10 @@ from psygnal import Signal
 
 from napari_srast.errors import RegionError, SrastError
 from napari_srast.gui import opening, workers
+from napari_srast.gui.comparing import counterpart, image_difference
 from napari_srast.gui.desk import Desk
 from napari_srast.gui.exporting import export_steps
+from napari_srast.gui.fault_report import Circumstances
 from napari_srast.gui.finished import Finished
 from napari_srast.gui.hover import Hover, Reading
 from napari_srast.gui.jobs import Phase
@@ -50,6 +52,7 @@ class Controller(Desk):
     def __init__(self, viewer: ViewerModel, **options: Any) -> None:
         super().__init__(viewer, **options)
         self.waiting: list[Task] = []
+        self._running: Task | None = None
         self._hover = Hover(viewer, self._on_show, self.pointed.emit)
 
     # ------------------------------------------------------------------ region
@@ -149,6 +152,28 @@ class Controller(Desk):
         except SrastError as error:
             self.failed.emit(str(error))
             return
+        self._queue(task)
+
+    def run_counterpart(self) -> None:
+        """Run the result on show again without the histology, or with it, and compare the two."""
+        current, finished = self.current, self.finished
+        slide = None if current is None else counterpart(current)
+        if current is None or finished is None or slide is None:
+            return
+        result = finished.result
+        genes = [str(gene) for gene in result.genes]
+        self._queue(
+            Task(
+                owner=current,
+                slide=slide,
+                region=result.region,
+                genes=genes,
+                settings=result.settings,
+                against=finished,
+            )
+        )
+
+    def _queue(self, task: Task) -> None:
         self.waiting.append(task)
         if self.phase is Phase.READY:
             self._run_next()
@@ -157,6 +182,7 @@ class Controller(Desk):
         self.queue_changed.emit()
 
     def _run_next(self) -> None:
+        self._running = None
         if not self.waiting:
             return
         task = self.waiting.pop(0)
@@ -166,7 +192,10 @@ class Controller(Desk):
             self._land(task, finished)
             self._run_next()
 
-        self.begin(Phase.RUNNING, task.steps, done, "upsampling", failed=self._run_next)
+        self._running = task
+        self.begin(
+            Phase.RUNNING, task.steps, done, "upsampling", failed=self._run_next, circumstances=task.circumstances
+        )
         self.said.emit(f"Running: {task.title} …")
         self.queue_changed.emit()
 
@@ -176,6 +205,7 @@ class Controller(Desk):
             return
         was, dropped = self.phase, len(self.waiting)
         self.waiting.clear()
+        self._running = None
         self.let_go()
         self.set_phase(self.resting_phase())
         self.queue_changed.emit()
@@ -183,8 +213,26 @@ class Controller(Desk):
         what = "Nothing was changed." if was is not Phase.EXPORTING else "Nothing was left on the disk."
         self.said.emit(f"Cancelled. {what}{also}")
 
+    def _close(self, slide: OpenSlide) -> None:
+        """Close a slide, and stop or drop its runs: nobody would see what comes of them."""
+        of_it = self.phase is Phase.RUNNING and self._running is not None and self._running.owner is slide
+        self.waiting = [task for task in self.waiting if task.owner is not slide]
+        if of_it:
+            self.let_go()
+        super()._close(slide)
+        self.queue_changed.emit()
+        if of_it:
+            self.said.emit(f"{slide.title} was closed, so its run was stopped.")
+            self._run_next()
+
     def _land(self, task: Task, finished: Finished) -> None:
         result = finished.result
+        if task.against is not None and task.against is task.owner.finished:
+            task.owner.results.append(finished)
+            self._compare(task.owner, finished)
+            self.result_changed.emit()
+            self.said.emit(f"Done: {task.title} {image_difference(task.against.result, result)}, beside it.")
+            return
         task.owner.land(finished)
         if task.owner is self.current:
             self._tell_of_landing(task.owner)
@@ -200,6 +248,19 @@ class Controller(Desk):
         self.landed.emit()
 
     # ----------------------------------------------------------------- results
+
+    def compare_with(self, other: Finished | None) -> None:
+        """Compare the result on show with another one on its pixels, or (None) with the measured counts."""
+        if self.current is not None:
+            self._compare(self.current, other)
+
+    def _compare(self, owner: OpenSlide, other: Finished | None) -> None:
+        overlay = owner.overlay
+        if overlay is not None:
+            overlay.compare_with(other)
+            if other is not None and overlay.view not in ("before", "beside"):
+                overlay.set_view("beside")
+                self.shown_changed.emit()
 
     def choose_result(self, finished: Finished) -> None:
         """Show one of the slide's results."""
@@ -267,11 +328,12 @@ class Controller(Desk):
         target = Path(str(result.slide.source.path)) if path is None else path
 
         def done(written: Path) -> None:
-            self.set_phase(Phase.READY)
+            self.set_phase(self.resting_phase())  # the slide may have been closed meanwhile
             self.said.emit(f"Saved to {written}")
 
         steps = export_steps(result, target, into_slide=into_slide)
-        self.begin(Phase.EXPORTING, steps, done, "saving the result")
+        circumstances = Circumstances(slide=result.slide, settings=result.settings, n_genes=len(result.genes))
+        self.begin(Phase.EXPORTING, steps, done, "saving the result", circumstances=circumstances)
         self.said.emit("Saving …")
 
     def _on_show(self) -> tuple[Slide, Finished, Overlay] | None:

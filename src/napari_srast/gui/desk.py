@@ -66,7 +66,7 @@ class Desk(Jobs):
         self.remembered = Remembered.load() if remembered is None else remembered
         self._later = later
         self._adopting = False
-        self._is_down = False
+        self.is_down = False  # the window or the dock widget has closed
         self._no_regions = RegionLayer(viewer, self.region_changed.emit)
         viewer.layers.events.inserted.connect(self._on_inserted)
         viewer.layers.events.removed.connect(self._on_removed)
@@ -140,9 +140,11 @@ class Desk(Jobs):
     def _open(
         self, load: Callable[[], Opened], doing: str, shown: Shown | None = None, *, replace: bool = False
     ) -> None:
+        replaced = self.current if replace else None
+
         def done(opened: Opened) -> None:
-            if replace and self.current is not None:
-                self._take_out(self.current)
+            if replaced is not None and replaced in self.slides:
+                self._take_out(replaced)
             self.show(opened, shown)
 
         self.begin(Phase.OPENING, workers.once(load), done, doing)
@@ -175,14 +177,14 @@ class Desk(Jobs):
 
     def _add_layers(self, new: OpenSlide, missing: list[Layer]) -> None:
         """Add a slide's layers, one in each turn of the event loop, then begin to work on it."""
-        while missing and new in self.slides and not self._is_down:
+        while missing and new in self.slides and not self.is_down:
             layer, *missing = missing
             with self._taking_charge():
                 self.viewer.add_layer(layer)
             if missing and self._later is not None:
                 self._later(partial(self._add_layers, new, missing))
                 return
-        if new in self.slides and not self._is_down:
+        if new in self.slides and not self.is_down:
             self._begin_work(new)
 
     def _begin_work(self, new: OpenSlide) -> None:
@@ -223,9 +225,13 @@ class Desk(Jobs):
     def close(self) -> None:
         """Close the slide that is worked on, with its region and results; the one before it comes on show."""
         if self.current is not None and self.busy() is None:
-            self._take_out(self.current)
+            self._close(self.current)
+
+    def _close(self, slide: OpenSlide) -> None:
+        self._take_out(slide)
+        if not self.is_working:
             self.set_phase(self.resting_phase())
-            self._tell_of_current()
+        self._tell_of_current()
 
     def _take_out(self, slide: OpenSlide) -> None:
         """Remove a slide from the viewer and reveal the one before it."""
@@ -278,7 +284,7 @@ class Desk(Jobs):
             self.show(Opened(slide=slide, source=None))
 
     def _on_removed(self, event: Any) -> None:
-        """Close a slide all of whose layers the user has removed, once napari has removed all that it is about to."""
+        """Close slides all of whose layers the user has removed, once napari has removed all that it is about to."""
         self.layers_changed.emit()
         if self._adopting:
             return
@@ -288,11 +294,10 @@ class Desk(Jobs):
             self._close_if_gone()
 
     def _close_if_gone(self) -> None:
-        if self._is_down or self.busy() is not None or self.current is None:
+        if self.is_down:
             return
-        own = [*self.current.layers, *self.current.theirs]
-        if own and not any(layer in self.viewer.layers for layer in own):
-            self.close()
+        for slide in [slide for slide in self.slides if slide.is_gone]:
+            self._close(slide)
 
     def _on_their_affine(self, event: Any) -> None:
         """Follow napari-spatialdata's coordinate system: its switch moves only its own layers."""
@@ -304,7 +309,7 @@ class Desk(Jobs):
 
     def shutdown(self) -> None:
         """Stop whatever runs and stop listening, because the window or the dock widget closes."""
-        self._is_down = True  # what was put off comes too late
+        self.is_down = True  # what was put off comes too late
         self.let_go()
         events = self.viewer.layers.events
         events.inserted.disconnect(self._on_inserted)

@@ -102,6 +102,10 @@ class GeneTableModel(QAbstractTableModel):
                 wanted[self._row_of[gene]] = True
         self._set_checked(wanted)
 
+    def toggle(self, gene: str) -> None:
+        """Check a gene, or uncheck it."""
+        self._toggle(self._row_of[gene])
+
     def uncheck_all(self) -> None:
         """Uncheck every gene."""
         self._set_checked(np.zeros(len(self._genes), dtype=bool))
@@ -175,6 +179,11 @@ class GeneTableModel(QAbstractTableModel):
         if len(self._rows):
             self.dataChanged.emit(self.index(0, 0), self.index(len(self._rows) - 1, len(self._columns)))
 
+    def _toggle(self, row: int) -> None:
+        wanted = self._checked.copy()
+        wanted[row] = not wanted[row]
+        self._set_checked(wanted)
+
     def _set_checked(self, wanted: np.ndarray) -> None:
         if self._limit is not None and wanted.sum() > self._limit:
             added = np.flatnonzero(wanted & ~self._checked)
@@ -236,9 +245,9 @@ class GeneTableModel(QAbstractTableModel):
     def setData(self, index: QModelIndex, value: Any, role: int = Qt.ItemDataRole.EditRole) -> bool:  # noqa: D102
         if role != Qt.ItemDataRole.CheckStateRole or index.column() != 0:
             return False
-        wanted = self._checked.copy()
-        wanted[self._rows[index.row()]] = Qt.CheckState(value) == Qt.CheckState.Checked
-        self._set_checked(wanted)
+        row = self._rows[index.row()]
+        if self._checked[row] != (Qt.CheckState(value) == Qt.CheckState.Checked):
+            self._toggle(row)
         return True
 
 

@@ -100,5 +100,8 @@ class Hover:
             return Reading()
         slide, finished, overlay = current
         world = np.asarray(self._viewer.cursor.position, dtype=float)[-2:][::-1]
-        point = apply_affine(np.linalg.inv(slide.to_cs), (world - overlay.shift_at(world))[None])[0]
+        shift = overlay.shift_at(world)
+        if shift.any() and overlay.compared is not None:
+            finished = overlay.compared
+        point = apply_affine(np.linalg.inv(slide.to_cs), (world - shift)[None])[0]
         return read_at(finished, [paint.gene for paint in overlay.shown], point)

@@ -13,6 +13,7 @@ from typing import Any
 from psygnal import Signal
 
 from napari_srast.gui import workers
+from napari_srast.gui.fault_report import Circumstances, fault_report
 from napari_srast.slide import Progress
 
 __all__ = ["Jobs", "Phase"]
@@ -44,6 +45,8 @@ class Jobs:
 
     def __init__(self, start: Callable[..., workers.Job] = workers.start) -> None:
         self.phase = Phase.EMPTY
+        self.report: str | None = None
+        """What can be copied and sent about the last job that failed."""
         self._start = start
         self._job: workers.Job | None = None
 
@@ -68,22 +71,68 @@ class Jobs:
         done: Callable[[Any], None],
         doing: str,
         failed: Callable[[], None] | None = None,
+        circumstances: Circumstances | None = None,
     ) -> None:
-        """Start a job; ``done`` takes its outcome, ``failed`` runs after an error was told."""
+        """Start a job.
+
+        Parameters
+        ----------
+        phase
+            What the window is busy with meanwhile; ``done`` ends it.
+        steps
+            The work.
+        done
+            Takes its outcome. What it raises is told like an error of the work.
+        doing
+            What it is, in words.
+        failed
+            Runs after an error was told.
+        circumstances
+            What a report of an error says of the slide and the settings.
+        """
         self.let_go()
+        last: Progress | None = None
+
+        def step(progress: Progress) -> None:
+            nonlocal last
+            last = progress
+            self.progressed.emit(progress)
 
         def fail(error: Exception) -> None:
-            self.set_phase(self.resting_phase())
-            self.failed.emit(workers.explain(error, doing))
+            self.complain(error, doing, last, circumstances)
             if failed is not None:
                 failed()
 
+        def finish(outcome: Any) -> None:
+            try:
+                done(outcome)
+            except Exception as error:  # noqa: BLE001 - or the window would wait for ever
+                fail(error)
+
         self.set_phase(phase)
-        self._job = self._start(steps, on_step=self.progressed.emit, on_done=done, on_error=fail)
+        self._job = self._start(steps, on_step=step, on_done=finish, on_error=fail)
+
+    def complain(
+        self,
+        error: Exception,
+        doing: str,
+        last: Progress | None = None,
+        circumstances: Circumstances | None = None,
+    ) -> None:
+        """Tell an error, keep its report, and be ready for the next thing."""
+        self.report = fault_report(error, doing, last, circumstances)
+        if not self.is_working:
+            self.set_phase(self.resting_phase())
+        self.failed.emit(workers.explain(error, doing))
 
     def resting_phase(self) -> Phase:
         """Return the phase when nothing runs."""
         raise NotImplementedError
+
+    @property
+    def is_working(self) -> bool:
+        """Whether a job is under way."""
+        return self._job is not None and self._job.active
 
     def let_go(self) -> None:
         """Stop what runs; nothing of it lands."""

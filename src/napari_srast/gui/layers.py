@@ -29,6 +29,7 @@ __all__ = [
     "place_layers",
     "points_placing",
     "role_of",
+    "set_visible",
     "slide_layer_data",
     "slide_title",
     "spot_size",
@@ -57,6 +58,12 @@ def role_of(layer: Layer) -> str | None:
     """Return what a layer of ours is for ("histology", "spots", "region", "gene", ...); None for others' layers."""
     mark = layer.metadata.get(KEY)
     return mark.get("role") if isinstance(mark, dict) else None
+
+
+def set_visible(layer: Layer, visible: bool) -> None:
+    """Show or hide a layer; napari draws everything anew even where nothing changes, which is felt with ten layers."""
+    if bool(layer.visible) != visible:
+        layer.visible = visible
 
 
 def slide_title(slide: Slide) -> str:

@@ -1,6 +1,7 @@
-"""The measured counts on their spots, in the colours and on the scale of the upsampled genes: before, to their after.
+"""What a result is compared with, in the colours and on the scale of its genes: before, to their after.
 
-Side by side, a second picture stands to the right of the region: the same piece of histology, its spots as measured.
+That is the measured counts on their spots, or another result on the same pixels, such as one made without the
+histology. Side by side, a second picture stands to the right of the region: the same piece of histology with that.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from napari.layers import Image, Layer, Points
+from scipy import sparse
 
 from napari_srast.gui.layers import (
     KEY,
@@ -22,7 +24,16 @@ from napari_srast.gui.layers import (
 )
 from napari_srast.slide import Slide, UpsampleResult, apply_affine
 
-__all__ = ["Paint", "beside_layers", "beside_shift", "paint_spots", "spot_colors"]
+__all__ = [
+    "Paint",
+    "beside_layers",
+    "beside_shift",
+    "paint_compared",
+    "pixel_colors",
+    "pixels_layer",
+    "same_pixels",
+    "spot_colors",
+]
 
 _GAP = 1.05  # widths of the region from one picture to the other
 _FRAME = 0.03  # black around the second picture, of its width: it may lie over the rest of the slide
@@ -50,17 +61,64 @@ def spot_colors(result: UpsampleResult, paints: Sequence[Paint], strength: float
     colors[inside, 3] = 1.0
     columns = result.slide.gene_indices([p.gene for p in paints])
     counts = result.slide.counts[:, columns].toarray()[inside] / per_spot[inside, None]
+    colors[inside, :3] = _added_up(counts, paints, strength)
+    return colors
+
+
+def pixel_colors(
+    result: UpsampleResult, columns: sparse.csc_matrix, paints: Sequence[Paint], strength: float
+) -> np.ndarray:
+    """Return the colours of a result's raster, shape (rows, columns, 4): transparent where no pixel has a parent.
+
+    ``columns`` holds the result's counts by columns; ``strength`` is the opacity that all genes share.
+    """
+    counts = columns[:, [result.gene_column(p.gene) for p in paints]].toarray()
+    colors = np.column_stack([_added_up(counts, paints, strength), np.ones(len(counts))])
+    return np.nan_to_num(np.stack([result.raster.paint(channel) for channel in colors.T], axis=-1))
+
+
+def _added_up(counts: np.ndarray, paints: Sequence[Paint], strength: float) -> np.ndarray:
+    """Return red, green and blue (n, 3) of counts (n, genes), added up as napari adds up the genes' layers."""
+    colors = np.zeros((len(counts), 3))
     for paint, values in zip(paints, counts.T, strict=True):
         rgb = np.array([int(paint.color[i : i + 2], 16) / 255 for i in (1, 3, 5)])
         low, high = paint.limits
         share = np.clip((values - low) / max(high - low, 1e-12), 0, 1)
-        colors[inside, :3] += share[:, None] * rgb * strength * paint.opacity
+        colors += share[:, None] * rgb * strength * paint.opacity
     return np.minimum(colors, 1)
 
 
-def paint_spots(layer: Points, colors: np.ndarray) -> None:
-    """Colour a layer that holds all spots, or only those that have pixels."""
-    layer.face_color = colors if len(layer.data) == len(colors) else colors[colors[:, 3] > 0]
+def same_pixels(one: UpsampleResult, other: UpsampleResult) -> bool:
+    """Tell whether two results of a slide have the same pixels, and the second all genes of the first."""
+    first, second = one.raster, other.raster
+    return (
+        first.shape == second.shape
+        and np.allclose(first.affine, second.affine)
+        and np.array_equal(first.row, second.row)
+        and np.array_equal(first.col, second.col)
+        and set(one.genes) <= set(other.genes)
+    )
+
+
+def paint_compared(layer: Layer, colors: np.ndarray) -> None:
+    """Colour a layer of pixels, or one of spots: all of them, or only those that have pixels."""
+    if isinstance(layer, Points):
+        layer.face_color = colors if len(layer.data) == len(colors) else colors[colors[:, 3] > 0]
+    else:
+        layer.data = colors
+
+
+def pixels_layer(result: UpsampleResult, slide: Slide) -> Image:
+    """Return a layer for the colours of another result's pixels, hidden at first."""
+    return Image(
+        np.zeros((*result.raster.shape, 4), dtype=np.float32),
+        rgb=True,
+        name="SRast compared pixels",
+        affine=image_affine(slide.to_cs @ result.raster.affine),
+        blending="additive",
+        visible=False,
+        metadata={KEY: {"role": "measured", "to_intrinsic": result.raster.affine}},
+    )
 
 
 def beside_shift(slide: Slide, result: UpsampleResult) -> np.ndarray:
@@ -69,8 +127,13 @@ def beside_shift(slide: Slide, result: UpsampleResult) -> np.ndarray:
     return np.array([_GAP * float(np.ptp(corners[:, 0])), 0.0])
 
 
-def beside_layers(slide: Slide, result: UpsampleResult, dimming: float) -> list[Layer]:
-    """Return the layers of the second picture, bottom first: a black frame, histology with its dimmer, the spots."""
+def beside_layers(
+    slide: Slide, result: UpsampleResult, dimming: float, compared: UpsampleResult | None = None
+) -> list[Layer]:
+    """Return the layers of the second picture, bottom first: a black frame, histology with its dimmer, the spots.
+
+    In place of the spots the pixels of another result, ``compared``, where there is one.
+    """
     shift = beside_shift(slide, result)
     move = np.eye(3)
     move[:2, 2] = shift
@@ -95,14 +158,18 @@ def beside_layers(slide: Slide, result: UpsampleResult, dimming: float) -> list[
         crop.append(_sheet("SRast beside dimmer", move @ slide.to_cs @ ground, dimming))
     wider = np.array([[1 + 2 * _FRAME, 0.0, -_FRAME], [0.0, 1 + 2 * _FRAME, -_FRAME], [0.0, 0.0, 1.0]])
     layers = [_sheet("SRast beside frame", move @ slide.to_cs @ ground @ wider, 1.0), *crop]
-    spots = measured_layer(slide, result.raster.spots)
-    place_layers([spots], slide)
-    placing = points_placing(slide)
-    spots.affine = swap_axes(move) @ placing["affine"]
-    spots.name = "SRast beside spots"
-    spots.visible = True
-    spots.metadata = {KEY: {"role": "beside"}}
-    layers.append(spots)
+    if compared is None:
+        last: Layer = measured_layer(slide, result.raster.spots)
+        place_layers([last], slide)
+        last.affine = swap_axes(move) @ points_placing(slide)["affine"]
+        last.name = "SRast beside spots"
+    else:
+        last = pixels_layer(compared, slide)
+        last.affine = image_affine(move @ slide.to_cs @ compared.raster.affine)
+        last.name = "SRast beside pixels"
+    last.visible = True
+    last.metadata = {KEY: {"role": "beside"}}
+    layers.append(last)
     return layers
 
 

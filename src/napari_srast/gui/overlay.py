@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from napari.components import ViewerModel
-from napari.layers import Image, Layer, Points
+from napari.layers import Image, Layer
 from scipy import sparse
 
+from napari_srast.gui.finished import Finished
 from napari_srast.gui.layers import (
     KEY,
     PALETTE,
@@ -26,8 +27,17 @@ from napari_srast.gui.layers import (
     measured_layer,
     place_layers,
     role_of,
+    set_visible,
 )
-from napari_srast.gui.measured import Paint, beside_layers, beside_shift, paint_spots, spot_colors
+from napari_srast.gui.measured import (
+    Paint,
+    beside_layers,
+    beside_shift,
+    paint_compared,
+    pixel_colors,
+    pixels_layer,
+    spot_colors,
+)
 from napari_srast.gui.slots import Slot, gene_picture
 from napari_srast.slide import Slide, UpsampleResult, apply_affine
 
@@ -68,6 +78,7 @@ class Overlay:
     ) -> None:
         self.result = result
         self.view: View = "after"
+        self.compared: Finished | None = None
         self._viewer = viewer
         self._columns = columns
         self._changed = changed
@@ -77,9 +88,10 @@ class Overlay:
         self._brightness = brightness
         self._slots: list[Slot] = []
         self._dimmer: Image | None = None
-        self._measured: Points | None = None
+        self._measured: Layer | None = None
         self._beside: list[Layer] = []
         self._to_add: list[Layer] = []
+        self._painted: tuple[Any, ...] = ()  # what was compared with was painted last, and how
         self._in_charge = 0  # > 0 while a change of a layer is our own doing
         self._out_of_sight = False
         viewer.layers.events.removed.connect(self._on_removed)
@@ -132,8 +144,10 @@ class Overlay:
 
     def replace(self, result: UpsampleResult, columns: sparse.csc_matrix) -> None:
         """Take on another result of the same slide and show none of it yet; the layers stay, to be filled anew."""
-        self.result, self._columns, self.view = result, columns, "after"
-        self._waiting = []
+        self.view = "after"
+        self.compare_with(None)
+        self.result, self._columns = result, columns
+        self._waiting, self._painted = [], ()
         for slot in self._slots:
             slot.empty()
             slot.layer.metadata[KEY] = gene_layer_kwargs(result)["metadata"][KEY]
@@ -158,9 +172,21 @@ class Overlay:
         if view != "beside":
             self._remove_beside()  # hidden, it would still count when napari fits the view
         elif not self._beside:
-            self._beside = self._to_add = beside_layers(self._slide, self.result, self._dimming)
+            other = None if self.compared is None else self.compared.result
+            self._beside = self._to_add = beside_layers(self._slide, self.result, self._dimming, other)
             self._add_next()
         self._refresh()
+
+    def compare_with(self, other: Finished | None) -> None:
+        """Compare with another result on the same pixels, or (None) with the measured counts: before, and beside."""
+        if other is self.compared:
+            return
+        self.compared = other
+        self._remove_beside()
+        if self._measured is not None:
+            self._viewer.layers.remove(self._measured)
+        self.set_view(self.view)
+        self._changed()
 
     def _add_next(self) -> None:
         """Add the layers of the second picture, one at a time."""
@@ -232,7 +258,7 @@ class Overlay:
             if layer in self._viewer.layers:
                 self._viewer.layers.remove(layer)
         self._slots, self._waiting, self._dimmer, self._measured = [], [], None, None
-        self._beside, self._to_add = [], []
+        self._beside, self._to_add, self._painted = [], [], ()
 
     def disconnect(self) -> None:
         """Stop listening to the viewer."""
@@ -295,27 +321,40 @@ class Overlay:
             if before or beside:
                 self._paint_measured()
             if self._measured is not None:
-                self._measured.visible = before
+                set_visible(self._measured, before)
             for layer in self._beside:
-                layer.visible = beside
+                set_visible(layer, beside)
             for slot in self._slots:
-                slot.layer.visible = slot.shown and seen and not before
-                slot.layer.opacity = slot.opacity * self._strength
+                set_visible(slot.layer, slot.shown and seen and not before)
+                if slot.layer.opacity != (opacity := slot.opacity * self._strength):
+                    slot.layer.opacity = opacity
             if self._dimmer is not None:
-                self._dimmer.visible = seen
+                set_visible(self._dimmer, seen)
 
     def _paint_measured(self) -> None:
-        """Colour the spots by their measured counts, spread evenly over their pixels: the scale of the images."""
-        colors = spot_colors(self.result, self.shown, self._strength)
+        """Colour what is compared with: measured counts, spread evenly over the spots' pixels, or another result."""
         if self.view == "beside":
             if self._beside:
-                paint_spots(self._beside[-1], colors)
+                self._color(self._beside[-1])
             return
         if self._measured is None:
-            self._measured = measured_layer(self.result.slide)
-            place_layers([self._measured], self._slide)
+            other, slide = self.compared, self._slide
+            self._measured = measured_layer(self.result.slide) if other is None else pixels_layer(other.result, slide)
+            place_layers([self._measured], slide)
             self._add(self._measured)
-        paint_spots(self._measured, colors)
+        self._color(self._measured)
+
+    def _color(self, layer: Layer) -> None:
+        """Colour spots or pixels, unless the layer has these colours already: blinking must be quick."""
+        other, how = self.compared, (layer, self.result, *self.shown, self._strength)
+        if how == self._painted:
+            return
+        if other is None:
+            colors = spot_colors(self.result, self.shown, self._strength)
+        else:
+            colors = pixel_colors(other.result, other.columns, self.shown, self._strength)
+        paint_compared(layer, colors)
+        self._painted = how
 
     # --------------------------------------------------- what the user does in napari's own list and controls
 

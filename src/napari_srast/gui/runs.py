@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 
+from napari_srast.gui.fault_report import Circumstances
 from napari_srast.gui.finished import Finished, finish
 from napari_srast.gui.slides import OpenSlide
 from napari_srast.slide import Progress, Region, Slide, UpsampleSettings
@@ -28,6 +29,8 @@ class Task:
         Genes to upsample, or None for all.
     settings
         How.
+    against
+        The result that this one is to be compared with, which stays on show; None shows this one.
     """
 
     owner: OpenSlide
@@ -35,6 +38,7 @@ class Task:
     region: Region | None
     genes: Sequence[str] | None
     settings: UpsampleSettings
+    against: Finished | None = None
 
     @classmethod
     def of(
@@ -57,6 +61,12 @@ class Task:
         n_spots = self.slide.n_spots if self.region is None else int(self.region.spots(self.slide).sum())
         place = "whole slide" if self.region is None else "region"
         return f"{self.owner.title}, {place} of {n_spots:,} spots"
+
+    @property
+    def circumstances(self) -> Circumstances:
+        """What a report of an error says of it."""
+        n_genes = None if self.genes is None else len(self.genes)
+        return Circumstances(slide=self.slide, settings=self.settings, n_genes=n_genes)
 
     def steps(self, should_stop: Callable[[], bool]) -> Generator[Progress, None, Finished]:
         """Run it, in a worker's thread."""

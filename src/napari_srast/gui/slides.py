@@ -10,7 +10,7 @@ from napari.components import ViewerModel
 from napari.layers import Layer
 
 from napari_srast.gui.finished import Finished
-from napari_srast.gui.layers import KEY, place_layers, role_of, slide_layer_data, slide_title
+from napari_srast.gui.layers import KEY, place_layers, role_of, set_visible, slide_layer_data, slide_title
 from napari_srast.gui.opening import Opened, Shown
 from napari_srast.gui.overlay import Overlay
 from napari_srast.gui.regions import RegionLayer
@@ -73,6 +73,12 @@ class OpenSlide:
     def title(self) -> str:
         """Short name of the slide."""
         return slide_title(self.slide)
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether every layer that shows the slide was removed from the viewer."""
+        own = [*self.layers, *self.theirs]
+        return bool(own) and not any(layer in self._viewer.layers for layer in own)
 
     def missing_layers(self, shown: Shown | None) -> list[Layer]:
         """Return the layers that must be added to show the slide; those of it that are in the viewer are taken over."""
@@ -144,14 +150,14 @@ class OpenSlide:
         own = [*self.layers, *self.theirs, *([self.regions.layer] if self.regions.layer is not None else [])]
         self._visible = {layer: bool(layer.visible) for layer in own}
         for layer in own:
-            layer.visible = False
+            set_visible(layer, False)
         if self.overlay is not None:
             self.overlay.hide()
 
     def reveal(self) -> None:
         """Come back into sight as it was."""
         for layer, visible in self._visible.items():
-            layer.visible = visible
+            set_visible(layer, visible)
         self._visible = {}
         if self.overlay is not None:
             self.overlay.reveal()

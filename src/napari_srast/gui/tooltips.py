@@ -26,7 +26,7 @@ TOOLTIPS = {
     "coordinate_system": "Frame in which the slide is shown and regions and pixel sizes are given; what lies in it.",
     "choose_spots": "Which element holds the spots or bins.",
     "choose_table": "Which table holds the counts.",
-    "choose_image": "Which image is shown as histology.",
+    "choose_image": "Which image is shown as histology and refines the maps; none does without.",
     # region
     "draw_rectangle": "Draw a rectangle: press, drag and release on the slide. Several shapes make one region.",
     "draw_ellipse": "Draw an ellipse: press, drag and release on the slide.",
@@ -65,6 +65,8 @@ TOOLTIPS = {
     "queue": "Upsample this region after the run that goes on, and draw the next one meanwhile.",
     "cancel": "Stop now, and drop what waits. The slide, the window and the disk stay as they were.",
     "run_progress": "How far the running step is.",
+    "copy_report": "Copy a report of the last error, for whoever can mend it: versions, settings and where it "
+    "happened, but no name, place or count of the slide.",
     "help": "List the keyboard shortcuts.",
     "tabs": "Prepare a run, then explore its result.",
     # result
@@ -80,6 +82,8 @@ TOOLTIPS = {
     "view_before": "Before: the counts as measured, on the spots, on the same colour scale.",
     "view_after": "After: the upsampled counts.",
     "view_beside": "Side by side: the upsampled counts, and to their right the same place as measured.",
+    "compare_with": "What Before and Side by side show: the measured counts, or another result on the same pixels, "
+    "such as the same run without the histology.",
     "view_std": "Uncertainty: the standard deviation over draws.",
     "gene_color": "Change the colour of this gene.",
     "gene_contrast": "Counts per pixel at which the colour begins and at which it is full.",

@@ -9,7 +9,7 @@ import numpy as np
 
 from napari_srast.pipeline import measured_fraction
 from napari_srast.slide import UpsampleResult
-from napari_srast.summary import max_relative_mass_error
+from napari_srast.summary import gene_totals, image_nats, max_relative_mass_error
 
 __all__ = ["Trust", "measure_trust", "trust_lines"]
 
@@ -27,14 +27,11 @@ class Trust:
         Number of values below zero.
     measured_fraction
         Share of the painted area that lies inside a measured spot; None where the spots' size is unknown.
-    image_nats
-        Nats per count that the histology expects to have brought, 0 where it was not used; None without histology.
     """
 
     max_relative_mass_error: float
     negative_pixels: int
     measured_fraction: float | None
-    image_nats: float | None = None
 
 
 def measure_trust(result: UpsampleResult) -> Trust:
@@ -43,25 +40,22 @@ def measure_trust(result: UpsampleResult) -> Trust:
         max_relative_mass_error=max_relative_mass_error(result),
         negative_pixels=int((result.counts.data < 0).sum()),
         measured_fraction=measured_fraction(result.slide, result.raster) if result.slide.spot_diameter else None,
-        image_nats=_image_nats(result, None),
     )
 
 
-def _image_nats(result: UpsampleResult, genes: list[str] | None) -> float | None:
-    """Return what the image expects to have brought to some genes, or to all in the mean."""
-    image = (result.provenance.get("calibration") or {}).get("image")
-    if image is None:
-        return None
-    told = image.get("nats_expected_by_gene", {})
-    known = [float(told[gene]) for gene in genes or () if gene in told]
-    return float(np.mean(known)) if known else float(image.get("nats_expected", 0.0))
-
-
-def _image_line(result: UpsampleResult, all_genes: float, shown: list[str]) -> str:
-    if not all_genes:
+def _image_line(result: UpsampleResult, shown: list[str]) -> str:
+    """Tell what the histology brought to each of the genes on show, in nats per count."""
+    nats = image_nats(result)
+    if nats is None:
+        return ""
+    if not nats.any():
         return "Image: not used, it says nothing that the counts bear out."
-    of_shown = _image_nats(result, shown)
-    return f"Image: about {of_shown or all_genes:.3f} nats per count in where the shown genes' counts go."
+    by_gene = dict(zip(map(str, result.genes), nats, strict=True))
+    told = [f"{gene} {by_gene[gene]:+.3f}" for gene in shown if gene in by_gene]
+    if not told:
+        weight = np.maximum(gene_totals(result.counts), 1e-12)
+        return f"Image: about {np.average(nats, weights=weight):.3f} nats per count in where counts go."
+    return f"Image, nats per count that it is expected to have brought: {', '.join(told)}."
 
 
 def trust_lines(result: UpsampleResult, trust: Trust, shown: list[str]) -> list[str]:
@@ -70,9 +64,7 @@ def trust_lines(result: UpsampleResult, trust: Trust, shown: list[str]) -> list[
     lines = [f"Counts of every spot conserved {'exactly' if error == 0 else f'to {error:.0e}'}."]
     if trust.negative_pixels:
         lines.append(f"{trust.negative_pixels:,} negative values: please report this.")
-    lines += [_skill_line(result, shown), _area_line(trust), _method_line(result)]
-    if trust.image_nats is not None:
-        lines.append(_image_line(result, trust.image_nats, shown))
+    lines += [_skill_line(result, shown), _area_line(trust), _method_line(result), _image_line(result, shown)]
     lines += map(str, result.provenance.get("notices", ()))
     return [line for line in lines if line]
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from napari.components import ViewerModel
@@ -54,7 +56,7 @@ class SRastWidget(QWidget):
 
     def __init__(self, napari_viewer: ViewerModel) -> None:
         super().__init__()
-        self.controller = Controller(napari_viewer, later=_later)
+        self.controller = Controller(napari_viewer, later=_later_while_open(self))
         self.slide_panel = SlidePanel(self.controller)
         self.region_panel = RegionPanel(self.controller)
         self.gene_panel = GenePanel(self.controller)
@@ -62,6 +64,7 @@ class SRastWidget(QWidget):
         self.result_panel = ResultPanel(self.controller)
         self.run_bar = RunBar(self.controller)
         self._window: QWidget | None = None
+        self._closing = False
         self._lay_out()
         self._connect()
         self.setAcceptDrops(True)
@@ -234,8 +237,16 @@ class SRastWidget(QWidget):
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
         """Stop the run when the window closes; nothing else is touched."""
         if event is not None and event.type() == QEvent.Type.Close:
+            self._closing = True  # unless the user is asked and says no
             self.controller.cancel()
         return False
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the window has closed, so that no layer may be added any more."""
+        if self.controller.is_down:
+            return True
+        return self._closing and self._window is not None and not self._window.isVisible()
 
 
 def _dropped_path(event: QDropEvent) -> Path | None:
@@ -246,8 +257,16 @@ def _dropped_path(event: QDropEvent) -> Path | None:
     return next((path for path in paths if path.is_dir() or path.suffix == ".h5ad"), None)
 
 
-def _later(function: Callable[[], None]) -> None:
-    QTimer.singleShot(10, function)
+def _later_while_open(widget: SRastWidget) -> Callable[[Callable[[], None]], None]:
+    """Return what runs a function once the window has drawn itself, and drops it if the window closes before."""
+    known = weakref.ref(widget)
+
+    def act(function: Callable[[], None]) -> None:
+        widget = known()
+        if widget is not None and not widget.is_closed:
+            function()
+
+    return lambda function: QTimer.singleShot(10, partial(act, function))
 
 
 def _memory(n_bytes: int) -> str:

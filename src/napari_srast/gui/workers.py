@@ -134,4 +134,4 @@ def explain(error: Exception, doing: str) -> str:
         return str(error)
     logger.error("unexpected error while %s", doing, exc_info=error)
     detail = " ".join(str(error).split())[:200]
-    return f"Unexpected error while {doing} ({type(error).__name__}: {detail}); please report it with the log."
+    return f"Unexpected error while {doing} ({type(error).__name__}: {detail}); press 'Copy report' and report it."

@@ -76,6 +76,11 @@ class ImageExpert:
     cell_area: float
 
     @property
+    def covered(self) -> float:
+        """Share of the spots that lie on the image."""
+        return float(self.features.covers(self.centers).mean())
+
+    @property
     def informative(self) -> bool:
         """Whether the image tells of the counts more than chance would."""
         return self.fit.evidence > LEAST_EVIDENCE
@@ -109,6 +114,7 @@ class ImageExpert:
             seen = (self.features.over(pixels[part], area, 4) - self.middle) / self.scale
             # Linear in the features only as far as spots have shown it to be.
             contrasts[part] += np.clip(seen, low, high) @ self.fit.coefficients
+        contrasts[~self.features.covers(pixels)] = 0.0  # beyond the image there is only its rim
         bare = bare_pixels(self.features, self.centers, self.totals, layout, self.cell_area, area)
         return LocalImage(contrasts=contrasts.astype(np.float32), bare=bare)
 
@@ -191,7 +197,8 @@ def fit_image_expert(
     features = extract_features(image, centers, pitch, extractor)
     area = pitch**2
     totals = np.asarray(counts.sum(axis=1), dtype=np.float64).ravel()
-    rows = _rows_to_learn_from(centers, totals)
+    covered = features.covers(centers)
+    rows = _rows_to_learn_from(centers, np.where(covered, totals, 0.0))
     raw = features.over(centers, area)
     _, middle, scale = _standardised(raw[rows])
     of_spots = (raw - middle) / scale

@@ -56,6 +56,12 @@ class FeatureMap:
         """Return features (n, D) at points (n, 2) in the spots' own frame; those of the rim beyond the image."""
         return np.concatenate([_sample(layer, points) for layer in self.layers], axis=1)
 
+    def covers(self, points: np.ndarray) -> np.ndarray:
+        """Tell which points (n, 2) in the spots' own frame lie on the image, boolean, shape (n,)."""
+        n_rows, n_cols = self.layers[0].values.shape[1:]
+        place = apply_affine(self.layers[0].to_grid, points)
+        return np.asarray(((place >= 0) & (place <= [n_cols, n_rows])).all(axis=1))
+
     def over(self, centers: np.ndarray, area: float, n_points: int = 16) -> np.ndarray:
         """Return features averaged over discs of an area around (n, 2) centres, shape (n, D)."""
         return np.asarray(sum(self.at(centers + offset) for offset in disc(area, n_points)) / n_points)

@@ -51,8 +51,9 @@ class Registration:
 
     @property
     def off(self) -> bool:
-        """Whether the image clearly fits better somewhere else."""
-        return self.best > LEAST_EVIDENCE and self.best - self.evidence > _BY and self.offset_pitches > _OFF
+        """Whether the image clearly fits better somewhere else, or so much better that it is not used as it lies."""
+        elsewhere = self.best > LEAST_EVIDENCE and self.best - self.evidence > _BY and self.offset_pitches > _OFF
+        return elsewhere or LEAST_EVIDENCE < self.evidence < _STILL * self.best
 
     @property
     def silent(self) -> bool:

@@ -22,6 +22,8 @@ __all__ = ["Reading", "read_channels", "reading_of"]
 ImageKind = Literal["colour", "grey", "fluorescence"]
 
 _DARKEST = 1 / 255  # of the ground's brightness: beyond, the camera sees nothing
+_VOID = 0.02  # of the ground, in every channel: darker than any stain; what turning and masking leave at the rim
+_ALIKE = 0.02  # of the ground, by which channels differ in a grey picture that is stored as a colour one
 _MOST_CHANNELS = 6  # of fluorescence: the ones that vary most
 _RGB = 3
 
@@ -78,10 +80,7 @@ def reading_of(sample: np.ndarray, names: Sequence[str] = ()) -> Reading:
     flat = sample[opaque].reshape(len(opaque), -1).astype(np.float64)
     flat = np.where(np.isfinite(flat), flat, 0.0)
     low, high = np.percentile(flat, [1, 99], axis=1)
-    # Of a bright field much is bare glass, in every channel as bright as anything; of fluorescence much is dark.
-    share = np.min(flat / np.maximum(high, 1e-12)[:, None], axis=0)
-    glass = np.mean(share > 0.8)
-    bright = len(opaque) in (1, _RGB) and bool(glass > (0.1 if len(opaque) == _RGB else np.mean(share < 0.2)))
+    bright = len(opaque) in (1, _RGB) and _bright(flat / np.maximum(high, 1e-12)[:, None])
     if bright:
         kind: ImageKind = "colour" if len(opaque) == _RGB else "grey"
         reading = Reading(
@@ -110,15 +109,31 @@ def reading_of(sample: np.ndarray, names: Sequence[str] = ()) -> Reading:
     )
 
 
+def _bright(shares: np.ndarray) -> bool:
+    """Tell a bright field from fluorescence by the pixels' shares of the brightest, shape (C, n), C being 1 or 3.
+
+    Of a bright field much is bare glass, in every channel as bright as anything; of fluorescence much is dark.
+    """
+    least = shares.min(axis=0)
+    grey = len(shares) == 1 or bool(np.percentile(np.ptp(shares, axis=0), 99) < _ALIKE)
+    if grey:
+        darkest = np.percentile(least, 1)  # cameras add a constant to darkness
+        return bool(np.mean(least > 0.8) > np.mean(least < darkest + 0.2 * (1 - darkest)))
+    least = least[(shares > _VOID).any(axis=0)]  # a colour picture may be masked, or turned on a black ground
+    return least.size > 0 and bool(np.mean(least > 0.8) > 0.1)
+
+
 def read_channels(pixels: np.ndarray, reading: Reading) -> np.ndarray:
     """Turn pixels (C, y, x), as stored, into channels, float32 (S, y, x)."""
     values = pixels[reading.channels].astype(np.float32)
-    values = np.where(np.isfinite(values), values, 0.0)
+    known = np.isfinite(values)
+    values = np.where(known, values, 0.0)
     ground = reading.ground.astype(np.float32)[:, None, None]
     if reading.kind == "fluorescence":
         signal = np.maximum(values - ground, 0.0) / reading.span.astype(np.float32)[:, None, None]
         return np.log1p(10 * signal)
     share = np.clip(values / ground, _DARKEST, 1.0)
+    share = np.where((share <= _VOID).all(axis=0) | ~known.all(axis=0), np.float32(1.0), share)
     density = -np.log(share)
     if reading.kind == "grey":
         return density

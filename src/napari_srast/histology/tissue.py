@@ -44,6 +44,6 @@ def bare_pixels(
     if off.sum() < _FEWEST or on.sum() < _FEWEST or totals[off].mean() > _AMBIENT * totals[on].mean():
         return np.zeros(layout.n_pixels, dtype=bool)
     places = layout.pixels + (centers[0] - layout.spots[0])
-    bare = features.tissue_over(places, _RIM * of_pixel) <= _BARE
+    bare = (features.tissue_over(places, _RIM * of_pixel) <= _BARE) & features.covers(places)
     on_tissue = np.bincount(layout.parent, weights=~bare, minlength=layout.n_spots)
     return np.asarray(bare & (on_tissue[layout.parent] > 0))

@@ -26,7 +26,7 @@ _NEAREST = 30
 _SPARE = 10  # room for spots that are exactly as far as the last of the nearest: a lattice has shells of up to 12
 _TIE = 1e-6  # in pitches
 _GRAIN = 1e-5  # in pitches: arrangements that differ by less are one
-_CHUNK = 1 << 22  # numbers of one batch of systems
+_CHUNK = 1 << 18  # numbers of one batch of systems, so that it stays in the cache
 
 
 def matern32(width: float) -> Kernel:

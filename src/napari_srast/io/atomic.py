@@ -18,9 +18,29 @@ from pathlib import Path
 from napari_srast.errors import OutputError
 from napari_srast.io.store import one_line
 
-__all__ = ["atomic_output", "clear_leftovers", "output_error", "remove", "replace_file", "sole_writer"]
+__all__ = [
+    "atomic_output",
+    "clear_leftovers",
+    "output_error",
+    "refuse_inside",
+    "remove",
+    "replace_file",
+    "sole_writer",
+]
 
 _LEFTOVER = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.partial[^/]*")
+
+
+def refuse_inside(path: Path, source: Path) -> None:
+    """Refuse an output that lies inside an input, which must stay as it is.
+
+    Raises
+    ------
+    OutputError
+        It does.
+    """
+    if source.resolve() in path.resolve().parents:
+        raise OutputError(f"The output '{path}' lies inside the input '{source}'; choose a path outside it.")
 
 
 @contextlib.contextmanager

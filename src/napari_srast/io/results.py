@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from napari_srast.errors import OutputError
-from napari_srast.io.atomic import atomic_output
+from napari_srast.io.atomic import atomic_output, refuse_inside
 from napari_srast.io.choices import RESULT_KEY, RESULT_PREFIX
 from napari_srast.io.merging import merge_into
 from napari_srast.io.provenance import describe_result
@@ -232,8 +232,8 @@ def write_result(
     Raises
     ------
     OutputError
-        The output exists already (or, for ``into_slide``, is no store), or it cannot be written. Nothing is left
-        behind, and nothing that was there is changed.
+        The output exists already (or, for ``into_slide``, is no store), lies inside the slide's own store, or cannot
+        be written. Nothing is left behind, and nothing that was there is changed.
     """
     path = Path(path)
     if into_slide:
@@ -242,6 +242,8 @@ def write_result(
     name = path.name.casefold()
     if not name.endswith((".zarr", ".h5ad", ".csv", ".csv.gz")):
         raise OutputError(f"'{path}' has no known ending; name it .zarr, .h5ad, .csv or .csv.gz.")
+    if result.slide.source.path is not None:
+        refuse_inside(path, Path(result.slide.source.path))
     with atomic_output(path) as partial:
         if name.endswith(".zarr"):
             _write_store(result, partial, include_image, watch)

@@ -13,8 +13,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from scipy import sparse
 from sklearn.decomposition import NMF
+
+from napari_srast.models.sparse import csr_tensor
 
 __all__ = ["Programs", "fit_activities", "fit_programs", "program_panel"]
 
@@ -123,8 +126,9 @@ def _loadings(counts: sparse.csc_matrix, activity: np.ndarray, n_iterations: int
 
 def _shares(counts: sparse.csr_matrix, rows: np.ndarray, columns: np.ndarray) -> sparse.csr_matrix:
     """Return counts over what is expected at their entries, sum_p rows_ip columns_jp; 0 where nothing is."""
-    row = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))
-    expected = np.einsum("np,np->n", rows[row], columns[counts.indices])
+    pattern = csr_tensor(counts.astype(np.float32, copy=False))
+    products = torch.sparse.sampled_addmm(pattern, torch.from_numpy(rows), torch.from_numpy(columns).T, beta=0.0)
+    expected = products.values().numpy()
     ratio = np.divide(counts.data, expected, out=np.zeros(len(expected), dtype=np.float32), where=expected > 1e-30)
     return sparse.csr_matrix((ratio, counts.indices, counts.indptr), shape=counts.shape)
 

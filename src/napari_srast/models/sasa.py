@@ -15,7 +15,6 @@ Shape legend: N spots, G genes, P components, D latent width, H hidden width.
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +32,8 @@ from napari_srast.geometry.lattice import Lattice
 from napari_srast.geometry.partition import patches
 from napari_srast.models.devices import one_thread
 from napari_srast.models.features import FeaturePool, log_normalise, spot_context
+from napari_srast.models.negative_binomial import negative_binomial
+from napari_srast.models.sparse import csr_tensor
 
 __all__ = ["FeaturePool", "GraphVAE", "SasaConfig", "canonical_order", "fit_sasa"]
 
@@ -115,16 +116,7 @@ class _Topology:
 
     @classmethod
     def of(cls, adjacency: sparse.csr_matrix, device: str) -> _Topology:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
-            matrix = torch.sparse_csr_tensor(
-                torch.from_numpy(adjacency.indptr.astype(np.int64)),
-                torch.from_numpy(adjacency.indices.astype(np.int64)),
-                torch.from_numpy(adjacency.data.astype(np.float32)),
-                size=adjacency.shape,
-                device=device,
-                check_invariants=True,
-            )
+        matrix = csr_tensor(adjacency.astype(np.float32), device)
         degree = np.maximum(np.diff(adjacency.indptr), 1).astype(np.float32)
         return cls(matrix, torch.from_numpy(1 / degree)[:, None].to(device))
 
@@ -175,7 +167,7 @@ class GraphVAE(nn.Module):
     def edge_logits(self, z: Tensor, edges: Tensor, kind: int) -> Tensor:
         """Return the logit of each edge (2, E) of one topology."""
         weight = F.softplus(self.edge_scale[kind])
-        return (z[edges[0]] * weight * z[edges[1]]).mean(dim=1) + self.edge_bias[kind]
+        return (z.index_select(0, edges[0]) * weight * z.index_select(0, edges[1])).mean(dim=1) + self.edge_bias[kind]
 
 
 def canonical_order(counts: sparse.csr_matrix, centers: np.ndarray) -> np.ndarray:
@@ -378,9 +370,7 @@ def _count_loss(model: GraphVAE, z: Tensor, y: Tensor, totals: Tensor) -> Tensor
     """Negative log-likelihood of the panel's counts of a spot, negative binomial, constants left out."""
     log_rate = model.decode(z) + torch.log(totals.clamp_min(1e-3))[:, None]
     dispersion = torch.exp(model.log_dispersion).clamp(1e-3, 1e4)
-    total = torch.log(torch.exp(log_rate) + dispersion)
-    own = dispersion * torch.log(dispersion) - torch.lgamma(dispersion)
-    likelihood = torch.lgamma(y + dispersion) + own - (y + dispersion) * total + y * log_rate
+    likelihood = negative_binomial(log_rate, dispersion, y)
     return -likelihood.sum(dim=1).mean()
 
 

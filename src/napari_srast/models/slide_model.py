@@ -36,6 +36,7 @@ __all__ = [
     "CoarseSlide",
     "Experts",
     "GeneCheck",
+    "Refine",
     "SlideModel",
     "coarsened_variants",
     "fallen_back",
@@ -102,6 +103,11 @@ class Experts:
         return condition, np.stack([flow if name == "pcfm" else told[name] for name in POOL]).astype(np.float64)
 
 
+Refine = Callable[[int, np.ndarray, np.ndarray], np.ndarray]
+"""Takes the number of a coarsened slide, the pool's log ratios there (Q, F) and the coarse spots' counts (N, F), and
+returns better log ratios: the image's part in the check."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class GeneCheck:
     """How well genes were split in the check on the coarsened slide.
@@ -130,11 +136,13 @@ class GeneCheck:
         return cls(skill=nothing, error=nothing, best=np.full(n_fields, "uniform", dtype=object), best_skill=nothing)
 
     @classmethod
-    def of(cls, checks: Sequence[Check], calibration: Calibration) -> GeneCheck:
-        """Score genes on a slide coarsened once, in one way or in several."""
+    def of(cls, checks: Sequence[Check], calibration: Calibration, refine: Refine | None = None) -> GeneCheck:
+        """Score genes on a slide coarsened once, in one way or in several; ``refine`` tells what else is known."""
         pooled = [
             pool_ratios(check.log_experts, check.counts, check.layout, calibration, check=True) for check in checks
         ]
+        if refine is not None:
+            pooled = [refine(i, told, check.counts) for i, (told, check) in enumerate(zip(pooled, checks, strict=True))]
         skill, error = _skill(pooled, checks)
         skill[sum(check.truth.sum(axis=0) for check in checks) < FEWEST_COUNTS * len(checks)] = np.nan
         singles = np.stack([_skill([check.log_experts[e] for check in checks], checks)[0] for e in range(1, len(POOL))])
@@ -177,11 +185,14 @@ class CoarseSlide:
         On the coarsened slide.
     counts, truth
         Counts of the coarse spots (N', G) and of their pixels, which are spots of the slide (Q', G).
+    origin
+        By how much the slide's own frame lies beside that of the coarse layout, shape (2,).
     """
 
     experts: Experts
     counts: sparse.csr_matrix
     truth: sparse.csr_matrix
+    origin: np.ndarray
 
     def ask(self, columns: np.ndarray, should_stop: Callable[[], bool] | None = None) -> Check:
         """Return what the experts say of some genes, beside their truth."""
@@ -220,11 +231,17 @@ class SlideModel:
         """Pixels of a coarsened slide."""
         return self.coarse[0].experts.layout.n_pixels if self.coarse else 0
 
-    def check(self, columns: np.ndarray, should_stop: Callable[[], bool] | None = None) -> GeneCheck:
-        """Score genes on the coarsened slides."""
+    def check(
+        self,
+        columns: np.ndarray,
+        should_stop: Callable[[], bool] | None = None,
+        refine: Refine | None = None,
+    ) -> GeneCheck:
+        """Score genes on the coarsened slides; ``refine`` gives the pool what else the method knows there."""
         if not self.coarse:
             return GeneCheck.unknown(len(columns))
-        return GeneCheck.of([coarse.ask(columns, should_stop) for coarse in self.coarse], self.calibration)
+        checks = [coarse.ask(columns, should_stop) for coarse in self.coarse]
+        return GeneCheck.of(checks, self.calibration, refine)
 
 
 def _skill(log_ratios: Sequence[np.ndarray], checks: Sequence[Check]) -> tuple[np.ndarray, np.ndarray]:
@@ -316,7 +333,8 @@ def fit_slide_model(
             low, layout.spots, coarse_lattice, config=checkpoint.sasa, seed=seed, device=device, should_stop=should_stop
         )
         experts = Experts.on(layout, coarse_pool, checkpoint.network)
-        coarse.append(CoarseSlide(experts=experts, counts=low, truth=coarsened.truth.tocsr()))
+        origin = centers[seen][coarsened.used[0]] - layout.pixels[0]
+        coarse.append(CoarseSlide(experts=experts, counts=low, truth=coarsened.truth.tocsr(), origin=origin))
     if coarse:
         columns = _calibration_genes(coarse[0].counts)
         checks = [slide.ask(columns, should_stop) for slide in coarse]

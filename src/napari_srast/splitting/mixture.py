@@ -18,7 +18,7 @@ from napari_srast.geometry.layout import Layout
 
 __all__ = ["Mixture"]
 
-_BATCH = 1 << 17  # pairs of a spot and a gene, padded
+_BATCH = 1 << 15  # pairs of a spot and a gene, padded
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 
 from napari_srast.splitting.assembly import Assembly
+from napari_srast.splitting.devices import telling_device_faults
 from napari_srast.splitting.job import Job, Split
 from napari_srast.splitting.units import Cutter
 from napari_srast.splitting.workers import LocalWorkers, Workers, single_threaded
@@ -23,14 +24,19 @@ def split_steps(job: Job, workers: Workers | None = None) -> Steps:
         What to split.
     workers
         Who prepares and splits; by default the cores of this computer. It changes no byte of the result.
+
+    Raises
+    ------
+    DeviceError
+        The device or the memory gave out.
     """
     workers = LocalWorkers() if workers is None else workers
-    with single_threaded():
+    with telling_device_faults(job.settings.device), single_threaded():
         method = yield from workers.prepare(job)
         cutter = Cutter(job.layout, job.inner)
         assembly = Assembly(int(job.inner.sum()), len(job.columns))
         notices = yield from workers.split(job, method, cutter, assembly)
-    counts, std = assembly.finish()
+        counts, std = assembly.finish()
     return Split(
         counts=counts,
         std=std,

@@ -65,12 +65,12 @@ def _prepare(job: Job) -> Generator[tuple[str, int, int], None, Method]:
             yield stage, 1, 1
         stage = following
         yield stage, 0, 1
-    image = image_of(job)
+    image = image_of(job, model.coarse)
     yield "calibrate", 1, 1
     by_program = len(job.columns) > FULL_GENES and job.settings.mode != "sample"
     method = (_by_program if by_program else _by_gene)(job, checkpoint, model, image)
     chosen = job.chosen()
-    told = image.recorded(job.genes[job.columns], image.slopes(chosen), np.asarray(chosen.sum(axis=0)).ravel())
+    told = image.recorded(image.slopes(chosen), np.asarray(chosen.sum(axis=0)).ravel())
     calibration = (
         model.calibration.to_dict() | model.concentration.to_dict() | ({} if told is None else {"image": told})
     )
@@ -136,7 +136,7 @@ def _by_gene(job: Job, checkpoint: Checkpoint, model: SlideModel, image: JobImag
     checks = []
     for block in blocks(len(job.columns), 4 * model.n_coarse_pixels):
         job.check_stop()
-        checks.append(model.check(job.columns[block], job.should_stop))
+        checks.append(model.check(job.columns[block], job.should_stop, image.refine))
     methods = np.concatenate([check.fall_back() for check in checks])
     splitter = _GeneSplitter(
         network=checkpoint.network,
@@ -221,7 +221,7 @@ def _by_program(job: Job, checkpoint: Checkpoint, model: SlideModel, image: JobI
     )
     job.check_stop()
     fields = programs.fields(job.counts)
-    trust, skill = program_trust(programs, model, job)
+    trust, skill = program_trust(programs, model, job, image.refine)
     splitter = _ProgramSplitter(
         network=checkpoint.network,
         calibration=model.calibration,

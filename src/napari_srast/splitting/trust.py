@@ -12,22 +12,22 @@ from scipy import sparse
 
 from napari_srast.models.calibration import pool_ratios
 from napari_srast.models.programs import Programs, fit_activities, program_panel
-from napari_srast.models.slide_model import FEWEST_COUNTS, SlideModel
+from napari_srast.models.slide_model import FEWEST_COUNTS, Refine, SlideModel
 from napari_srast.splitting.job import Job
 from napari_srast.splitting.mixture import Mixture
 
 __all__ = ["program_trust"]
 
-_ENTRIES = 2_000_000  # in work at once
+_ENTRIES = 1 << 17  # in work at once, so that they stay in the cache
 _ROUNDS = 20
 _IN_FAVOUR, _OF = 18.0, 20.0  # the prior: counts on the mixture's side, of how many
 
 
-def program_trust(programs: Programs, model: SlideModel, job: Job) -> tuple[np.ndarray, np.ndarray]:
+def program_trust(programs: Programs, model: SlideModel, job: Job, refine: Refine) -> tuple[np.ndarray, np.ndarray]:
     """Choose for each chosen gene how much of its program mixture to trust against the even split.
 
     The share is that of a two-component mixture, by expectation maximisation with a prior of 20 counts in favour; where
-    the mixture then gains nothing, none is trusted.
+    the mixture then gains nothing, none is trusted. ``refine`` gives the pool what else the method knows.
 
     Returns
     -------
@@ -45,27 +45,30 @@ def program_trust(programs: Programs, model: SlideModel, job: Job) -> tuple[np.n
     coarse = replace(programs, activity=fit_activities(counts[:, panel], programs.loading[:, panel]))
     fields = coarse.fields(counts)
     _, log_experts = slide.experts.predict(sparse.csr_matrix(fields), job.should_stop)
+    pooled = refine(0, pool_ratios(log_experts, fields, layout, model.calibration, check=True), fields)
     owners = np.flatnonzero(layout.n_pixels_of_spot)
     mixture = Mixture(
         layout=layout,
-        ratios=np.exp(pool_ratios(log_experts, fields, layout, model.calibration, check=True)),
+        ratios=np.exp(pooled),
         activity=coarse.activity[owners],
         loading=np.ascontiguousarray(programs.loading.T[job.columns], dtype=np.float32),
         trust=np.ones(n_genes),
     )
     held = counts[owners][:, job.columns].tocsr()
     held.data[:] = 1.0
-    ratio = mixture.split(held)
-    truth = slide.truth[:, job.columns].tocsc()
+    by_pixel = slide.truth[:, job.columns].tocsr()
+    ratio = sparse.csr_matrix(
+        (_at_entries_of(by_pixel, mixture.split(held)), by_pixel.indices, by_pixel.indptr), shape=by_pixel.shape
+    ).tocsc()
+    truth = by_pixel.tocsc()  # the same entries in the same order
     n_pixels = layout.n_pixels_of_spot[layout.parent]
     trust, skill = np.empty(n_genes), np.empty(n_genes)
-    by_gene = _at_entries_of(truth, ratio)
     step = max(1, int(n_genes * _ENTRIES / max(truth.nnz, 1)))
     for start in range(0, n_genes, step):
         job.check_stop()
         block = slice(start, min(start + step, n_genes))
         entries = slice(truth.indptr[block.start], truth.indptr[block.stop])
-        gain = np.maximum(by_gene[entries] * n_pixels[truth.indices[entries]], 1e-6)
+        gain = np.maximum(ratio.data[entries] * n_pixels[truth.indices[entries]], 1e-6)
         gene = np.repeat(np.arange(block.stop - start), np.diff(truth.indptr[start : block.stop + 1]))
         trust[block], skill[block] = _trust(truth.data[entries].astype(np.float64), gain, gene, block.stop - start)
     return trust, skill
@@ -86,13 +89,28 @@ def _trust(truth: np.ndarray, gain: np.ndarray, gene: np.ndarray, n_genes: int) 
     return trust, np.where(total >= FEWEST_COUNTS, nats, np.nan)
 
 
-def _at_entries_of(pattern: sparse.csc_matrix, values: sparse.csr_matrix) -> np.ndarray:
+def _at_entries_of(pattern: sparse.csr_matrix, values: sparse.csr_matrix) -> np.ndarray:
     """Return the values at the entries of a pattern, in the pattern's order; 0 where there is none."""
-    n_rows = np.int64(pattern.shape[0])
-    values = values.tocsc()
     values.sort_indices()
-    gene = np.repeat(np.arange(values.shape[1]), np.diff(values.indptr))
-    key = gene * n_rows + values.indices
-    wanted = np.repeat(np.arange(pattern.shape[1]), np.diff(pattern.indptr)) * n_rows + pattern.indices
-    at = np.minimum(np.searchsorted(key, wanted), max(len(key) - 1, 0))
-    return np.where(key[at] == wanted, values.data[at], 0.0) if len(key) else np.zeros(len(wanted))
+    found = np.zeros(pattern.nnz, dtype=values.dtype)
+    n_rows = pattern.shape[0]
+    step = max(1, int(n_rows * _ENTRIES / max(values.nnz, 1)))
+    for start in range(0, n_rows, step):
+        rows = slice(start, min(start + step, n_rows))
+        entries, held = _places(values, rows), _places(pattern, rows)
+        key, wanted = _keys(values, rows), _keys(pattern, rows)
+        if len(key):
+            at = np.minimum(np.searchsorted(key, wanted), len(key) - 1)
+            found[held] = np.where(key[at] == wanted, values.data[entries][at], 0.0)
+    return found
+
+
+def _places(matrix: sparse.csr_matrix, rows: slice) -> slice:
+    """Return where the entries of some rows are."""
+    return slice(matrix.indptr[rows.start], matrix.indptr[rows.stop])
+
+
+def _keys(matrix: sparse.csr_matrix, rows: slice) -> np.ndarray:
+    """Return a number for each entry of some rows, which says its row and column."""
+    row = np.repeat(np.arange(rows.stop - rows.start), np.diff(matrix.indptr[rows.start : rows.stop + 1]))
+    return row * np.int64(matrix.shape[1]) + matrix.indices[_places(matrix, rows)]

@@ -18,6 +18,7 @@ from threadpoolctl import threadpool_limits
 
 from napari_srast.errors import Cancelled
 from napari_srast.splitting.assembly import Assembly
+from napari_srast.splitting.devices import free_device, out_of_memory
 from napari_srast.splitting.job import Job
 from napari_srast.splitting.method import Method, Packed, Splitter
 from napari_srast.splitting.prepare import prepare
@@ -139,9 +140,9 @@ class _Enduring:
             try:
                 return split_unit(splitter, packed, should_stop, report)
             except Exception as error:
-                if not _out_of_memory(error):
+                if not out_of_memory(error):
                     raise
-            _free_device()
+            free_device()
             if can_be_halved:
                 self._halvings = max(self._halvings, halved + 1)
                 self._tell("The device ran out of memory, so smaller parts of the slide were computed at once.")
@@ -161,20 +162,6 @@ class _Enduring:
     def _tell(self, notice: str) -> None:
         if notice not in self.notices:
             self.notices.append(notice)
-
-
-def _out_of_memory(error: Exception) -> bool:
-    torch = sys.modules.get("torch")
-    if torch is None:
-        return False
-    # Apple's devices have no class of their own for it.
-    return isinstance(error, torch.cuda.OutOfMemoryError) or "MPS backend out of memory" in str(error)
-
-
-def _free_device() -> None:
-    torch = sys.modules["torch"]
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 def _room(device: str) -> int:

@@ -14,7 +14,7 @@ from qtpy.QtWidgets import (
     QLabel,
     QPushButton,
     QSizePolicy,
-    QTreeView,
+    QTableView,
     QVBoxLayout,
 )
 
@@ -26,6 +26,7 @@ __all__ = ["button", "chooser", "gene_view", "group", "label", "listing_chooser"
 
 
 _COLUMN_WIDTH = 62  # five columns fit the narrowest dock, and the names still show
+_ROW_PADDING = 6
 
 
 def button(name: str, text: str, clicked: Callable[[], object]) -> QPushButton:
@@ -75,8 +76,12 @@ def listing_chooser(name: str, checked: str, model: GeneTableModel) -> QComboBox
     return control
 
 
-class _GeneView(QTreeView):
-    """Lets the key F make a gene a favourite, in place of Qt's search by the first letter."""
+class _GeneView(QTableView):
+    """Lets the key F make a gene a favourite and the space bar tick it, in whichever column its row was clicked.
+
+    A ``QTreeView`` would ask Python about every row at each change, 0.1 s for 20,000 genes; a ``QTableView`` whose rows
+    have one height asks about those on show.
+    """
 
     def __init__(self, model: GeneTableModel, controller: Controller) -> None:
         super().__init__()
@@ -84,30 +89,40 @@ class _GeneView(QTreeView):
         self.setModel(model)
 
     def keyPressEvent(self, event: QKeyEvent | None) -> None:
-        if event is None or event.key() != Qt.Key.Key_F or event.modifiers() != Qt.KeyboardModifier.NoModifier:
-            super().keyPressEvent(event)
-            return
         gene = self._genes.gene_at(self.currentIndex())
-        if gene is not None:
+        if event is None or gene is None or event.modifiers() != Qt.KeyboardModifier.NoModifier:
+            super().keyPressEvent(event)
+        elif event.key() == Qt.Key.Key_F:
             self._controller.toggle_favourite(gene)
+        elif event.key() == Qt.Key.Key_Space:
+            self._genes.toggle(gene)
+        else:
+            super().keyPressEvent(event)
 
 
-def gene_view(name: str, model: GeneTableModel, controller: Controller) -> QTreeView:
+def gene_view(name: str, model: GeneTableModel, controller: Controller) -> QTableView:
     """Return a table of genes whose headings sort it; the key F makes the gene in its row a favourite."""
     view = _GeneView(model, controller)
-    view.setRootIsDecorated(False)
-    view.setUniformRowHeights(True)  # or Qt measures 20,000 rows
-    view.setAllColumnsShowFocus(True)
+    view.setShowGrid(False)
+    view.setWordWrap(False)
+    view.setTabKeyNavigation(False)  # the key leads to the next control, as everywhere
+    view.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
     view.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
     view.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-    header = view.header()
+    rows, header = view.verticalHeader(), view.horizontalHeader()
+    assert rows is not None
     assert header is not None
+    rows.hide()
+    rows.setSectionResizeMode(QHeaderView.ResizeMode.Fixed)
+    rows.setDefaultSectionSize(view.fontMetrics().height() + _ROW_PADDING)
+    header.setHighlightSections(False)
+    header.setDefaultAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
     header.setStretchLastSection(False)
     header.setSortIndicator(-1, Qt.SortOrder.AscendingOrder)
     header.setSortIndicatorClearable(False)
     view.setSortingEnabled(True)
     # napari draws an empty check box in the colour of the table.
-    view.setStyleSheet("QTreeView::indicator:unchecked { border: 1px solid #868e99; border-radius: 2px; }")
+    view.setStyleSheet("QTableView::indicator:unchecked { border: 1px solid #868e99; border-radius: 2px; }")
     describe(view, name)
 
     fitted = 0

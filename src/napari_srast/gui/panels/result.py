@@ -21,14 +21,16 @@ from qtpy.QtWidgets import (
 )
 
 from napari_srast.errors import InputError
+from napari_srast.gui.comparing import comparable, counterpart, image_difference, looked_at_image, meaning_of
 from napari_srast.gui.controller import Controller
+from napari_srast.gui.finished import Finished
 from napari_srast.gui.genes import Column, GeneTableModel, read_gene_list
 from napari_srast.gui.hover import Reading
 from napari_srast.gui.overlay import MAX_GENES, View
 from napari_srast.gui.panels.common import button, chooser, gene_view, group, label, listing_chooser
 from napari_srast.gui.panels.genes import structure_column
 from napari_srast.gui.panels.legend import Legend
-from napari_srast.gui.panels.takeaway import MEANING, NO_RESULT, TakeAway
+from napari_srast.gui.panels.takeaway import NO_RESULT, TakeAway
 from napari_srast.gui.runs import result_title
 from napari_srast.gui.tooltips import allow, describe
 
@@ -44,6 +46,7 @@ class ResultPanel(QWidget):
         super().__init__()
         self._controller = controller
         self._filling = False
+        self._to_compare: list[Finished | None] = [None]
         outer = QVBoxLayout(self)
         outer.setContentsMargins(6, 6, 6, 6)
         outer.addLayout(self._results_row())
@@ -109,6 +112,12 @@ class ResultPanel(QWidget):
             self.views[view] = control
             row.addWidget(control)
         column.addLayout(row)
+        self.compare = chooser("compare_with")
+        self.compare.activated.connect(self._compare)
+        row = QHBoxLayout()
+        row.addWidget(QLabel("Compare with"))
+        row.addWidget(self.compare, 1)
+        column.addLayout(row)
         self.legend = Legend(self._controller)
         self.meaning = label()
         self.pointed = label()
@@ -133,15 +142,23 @@ class ResultPanel(QWidget):
         finished = self._controller.finished
         none = None if finished is not None else NO_RESULT
         for control in (
-            *(self.filter, self.listing, self.load, self.hide_all, self.view, self.reuse, self.close_result),
+            *(
+                self.filter,
+                self.listing,
+                self.load,
+                self.hide_all,
+                self.view,
+                self.reuse,
+                self.close_result,
+                self.compare,
+            ),
             *(self.views[view] for view in ("before", "after", "beside")),
         ):
             allow(control, none)
         no_std = finished is not None and finished.result.std is None
         allow(self.views["std"], none or ("Run with the mode 'sample' to have the uncertainty." if no_std else None))
-        no_image = (
-            None if finished is None or finished.result.slide.image is not None else "The slide has no histology."
-        )
+        slide = self._controller.slide
+        no_image = None if slide is None or slide.image is not None else "The slide has no histology."
         allow(self.brightness, none or no_image)
         allow(self.results, None if self.results.count() else NO_RESULT)
 
@@ -151,8 +168,10 @@ class ResultPanel(QWidget):
         """List the results in memory, then those on the disk that are not among them."""
         controller = self._controller
         self.results.clear()
+        has_image = controller.slide is not None and controller.slide.image is not None
         for number, finished in enumerate(controller.results, start=1):
-            self.results.addItem(result_title(number, finished))
+            blind = has_image and finished.result.settings.method == "srast" and not looked_at_image(finished.result)
+            self.results.addItem(f"{result_title(number, finished)}{', without the image' if blind else ''}")
         known = {finished.result.run for finished in controller.results}
         runs = () if controller.opened is None else controller.opened.choices.runs
         for run in runs:
@@ -172,9 +191,31 @@ class ResultPanel(QWidget):
         else:
             controller.open_run(self.results.itemData(place))
 
+    def _list_compared(self) -> None:
+        """List what the result on show can be compared with; what must be run for it comes last."""
+        current, self._to_compare = self._controller.current, [None]
+        self.compare.clear()
+        self.compare.addItem("measured counts")
+        if current is None or current.finished is None:
+            return
+        for other in comparable(current):
+            what = image_difference(current.finished.result, other.result)
+            self.compare.addItem(f"{what} ({current.results.index(other) + 1})")
+            self._to_compare.append(other)
+        if counterpart(current) is not None:
+            self.compare.addItem(f"with{'out' if looked_at_image(current.finished.result) else ''} the image (run it)")
+
+    def _compare(self, place: int) -> None:
+        if place < len(self._to_compare):
+            self._controller.compare_with(self._to_compare[place])
+        else:
+            self._controller.run_counterpart()
+            self._on_shown()  # until it has run, the comparison stays as it was
+
     def _on_result(self) -> None:
         finished = self._controller.finished
         self._list_results()
+        self._list_compared()
         self._filling = True  # that no gene is ticked in a fresh list does not mean that none is to be shown
         if finished is None:
             self.model.set_genes([])
@@ -222,7 +263,10 @@ class ResultPanel(QWidget):
         view: View = "after" if overlay is None else overlay.view
         self.views[view].setChecked(True)
         nothing = "" if overlay is None or overlay.genes else "No gene is on show: tick up to six above."
-        self.meaning.setText(MEANING[view] if shown else nothing)
+        self.meaning.setText(meaning_of(overlay) if overlay is not None and shown else nothing)
+        compared = None if overlay is None else overlay.compared
+        if compared in self._to_compare:
+            self.compare.setCurrentIndex(self._to_compare.index(compared))
 
     def _on_checked(self) -> None:
         overlay = self._controller.overlay

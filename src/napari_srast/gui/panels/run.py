@@ -1,10 +1,10 @@
-"""The part of the window that is always there: estimate, Run, Queue, Cancel, progress and what was said last."""
+"""The part of the window that is always there: estimate, Run, Queue, Cancel, progress, and what was said or failed."""
 
 from __future__ import annotations
 
 import time
 
-from qtpy.QtWidgets import QHBoxLayout, QProgressBar, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QApplication, QHBoxLayout, QProgressBar, QVBoxLayout, QWidget
 
 from napari_srast.gui.controller import Controller, Phase
 from napari_srast.gui.panels.common import button, label
@@ -27,6 +27,8 @@ class RunBar(QWidget):
         self.cancel = button("cancel", "Cancel", controller.cancel)
         self.help = button("help", "?", lambda: None)
         self.help.setMaximumWidth(30)
+        self.report = button("copy_report", "Copy report", self._copy_report)
+        self.report.setVisible(False)
         self.progress = QProgressBar()
         self.progress.setRange(0, 1000)
         self.progress.setTextVisible(True)
@@ -45,7 +47,10 @@ class RunBar(QWidget):
         column.addLayout(row)
         column.addWidget(self.progress)
         column.addWidget(self.waiting)
-        column.addWidget(self.status)
+        told = QHBoxLayout()
+        told.addWidget(self.status, 1)
+        told.addWidget(self.report)
+        column.addLayout(told)
         controller.phase_changed.connect(self.refresh)
         controller.progressed.connect(self._on_progress)
         controller.queue_changed.connect(self._on_queue)
@@ -83,6 +88,13 @@ class RunBar(QWidget):
         """Show what went wrong, until the next thing happens."""
         self.status.setStyleSheet("color: #e5484d; font-weight: bold;")  # legible on both of napari's themes
         self.status.setText(text)
+        self.report.setVisible(self._controller.report is not None)
+
+    def _copy_report(self) -> None:
+        clipboard = QApplication.clipboard()
+        assert clipboard is not None
+        clipboard.setText(self._controller.report)
+        self.say("The report of the last error was copied.")
 
     def _on_queue(self) -> None:
         tasks = self._controller.waiting

@@ -106,7 +106,7 @@ class SlidePanel(QWidget):
         for control, items, chosen in (
             (self.spots, choices.spots, source.spots),
             (self.table, choices.tables, source.table),
-            (self.image, choices.images, source.image),
+            (self.image, (*choices.images, "none") if choices.images else (), source.image or "none"),
         ):
             _fill(control, items, chosen)
             self._form.setRowVisible(control, len(items) > 1)

@@ -11,21 +11,15 @@ from qtpy.QtWidgets import QApplication, QFileDialog, QHBoxLayout, QMenu, QVBoxL
 
 from napari_srast.errors import SrastError
 from napari_srast.gui.command import command_line
+from napari_srast.gui.comparing import meaning_of
 from napari_srast.gui.controller import Controller
 from napari_srast.gui.figure import Caption, save_figure
-from napari_srast.gui.overlay import View
 from napari_srast.gui.panels.common import button, group, label
 from napari_srast.gui.tooltips import allow
 from napari_srast.gui.trust import trust_lines
 
-__all__ = ["MEANING", "NO_RESULT", "TakeAway"]
+__all__ = ["NO_RESULT", "TakeAway"]
 
-MEANING: dict[View, str] = {
-    "after": "counts per pixel",
-    "before": "measured counts per pixel of the spot",
-    "beside": "counts per pixel: upsampled, and beside as measured",
-    "std": "standard deviation of the counts per pixel",
-}
 NO_RESULT = "Run first: there is no result yet."
 _FIGURE_SCALE = 2.0
 
@@ -120,7 +114,7 @@ class TakeAway(QWidget):
             pixel_length=world_length / slide.cs_scale,
             unit=slide.unit,
             genes=overlay.shown,
-            meaning=MEANING[overlay.view],
+            meaning=meaning_of(overlay),
             note="Synthetic slide" if slide.source.synthetic else "",
         )
         try:

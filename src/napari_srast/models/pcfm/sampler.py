@@ -21,6 +21,7 @@ from napari_srast.models.pcfm.path import dirichlet_noise, euler_step
 __all__ = ["Sampler", "draw_counts"]
 
 Stop = Callable[[], bool] | None
+_PAIRS_CPU, _PAIRS_GPU = 2048, 32_768
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,13 +37,14 @@ class Sampler:
     seed
         Seeds the noise.
     batch_pairs
-        Pairs of a spot and a field in one call of the network: few, large operations.
+        Pairs of a spot and a field in one call of the network. None: as many as a GPU works on at once, and on a CPU
+        few enough to stay in its cache, which made a pair three times as fast.
     """
 
     steps: int = 8
     draws: int = 16
     seed: int = 0
-    batch_pairs: int = 16384
+    batch_pairs: int | None = None
 
     def mean(
         self, network: DiT, condition: Condition, should_stop: Stop = None, *, only: np.ndarray | None = None
@@ -86,10 +88,11 @@ class Sampler:
         if only is not None:
             held &= torch.isin(spots, torch.from_numpy(only))[:, None]
         target, field = torch.nonzero(held, as_tuple=True)
-        for start in range(0, len(target), self.batch_pairs):
+        at_once = self.batch_pairs or (_PAIRS_CPU if device.type == "cpu" else _PAIRS_GPU)
+        for start in range(0, len(target), at_once):
             if should_stop is not None and should_stop():
                 raise Cancelled
-            part = slice(start, start + self.batch_pairs)
+            part = slice(start, start + at_once)
             batch = condition.pairs(target[part], field[part])
             if device.type != "cpu":
                 batch = PairBatch(

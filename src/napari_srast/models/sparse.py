@@ -1,0 +1,25 @@
+"""Sparse matrices of scipy as tensors of torch."""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+from scipy import sparse
+from torch import Tensor
+
+__all__ = ["csr_tensor"]
+
+
+def csr_tensor(matrix: sparse.csr_matrix, device: str = "cpu") -> Tensor:
+    """Return a CSR matrix as a sparse tensor; on the CPU they share their memory."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+        return torch.sparse_csr_tensor(
+            torch.from_numpy(matrix.indptr),
+            torch.from_numpy(matrix.indices),
+            torch.from_numpy(matrix.data),
+            size=matrix.shape,
+            device=device,
+            check_invariants=False,  # scipy has seen to them
+        )

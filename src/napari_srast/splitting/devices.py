@@ -1,0 +1,72 @@
+"""What happens when a device, or its memory, gives out during a run."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from napari_srast.errors import DeviceError
+
+__all__ = ["free_device", "out_of_memory", "telling_device_faults"]
+
+# torch tells the faults of its devices as RuntimeErrors: by the name of the layer below that failed.
+_LAYERS_BELOW = re.compile(r"\b(CUDA|cuDNN|CUDNN|CUBLAS|CUSOLVER|CUSPARSE|NVIDIA|NVML|HIP|MPS)")
+_OUT_OF_MAIN_MEMORY = "can't allocate memory"  # torch's own way to say MemoryError
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Tell whether an error says that a device's own memory is full."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return False
+    # Apple's devices have no class of their own for it.
+    return isinstance(error, torch.cuda.OutOfMemoryError) or "MPS backend out of memory" in str(error)
+
+
+def free_device() -> None:
+    """Give back what torch keeps of a device's memory for later."""
+    torch = sys.modules["torch"]
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+@contextmanager
+def telling_device_faults(device: str) -> Iterator[None]:
+    """Turn what is raised where a device or its memory gives out into one sentence for the user.
+
+    Parameters
+    ----------
+    device
+        The device as it was asked for.
+
+    Raises
+    ------
+    DeviceError
+        The device failed, vanished, or ran out of memory, or this computer did.
+    """
+    name = "The device" if device == "auto" else f"The device '{device}'"
+    try:
+        yield
+    except MemoryError as error:
+        raise _no_memory() from error
+    except RuntimeError as error:
+        text = " ".join(str(error).partition("\n")[0].split())[:160]
+        if out_of_memory(error):
+            raise DeviceError(
+                f"{name} ran out of memory; choose device 'cpu', a smaller region or a lower factor."
+            ) from error
+        if _OUT_OF_MAIN_MEMORY in str(error):
+            raise _no_memory() from error
+        if _LAYERS_BELOW.search(text):
+            raise DeviceError(
+                f"{name} failed during the run ({text}); choose device 'cpu', or start again and check the driver."
+            ) from error
+        raise
+
+
+def _no_memory() -> DeviceError:
+    return DeviceError(
+        "This computer ran out of memory during the run; choose fewer genes, a smaller region or a lower factor."
+    )

@@ -1,0 +1,161 @@
+"""Every kind of image, the whole way through ``upsample``: it is read for what it is, helps, and loses no count."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import pytest
+from dask import delayed
+
+from napari_srast.histology import fit_image_expert
+from napari_srast.pipeline import upsample
+from napari_srast.slide import Slide, SlideImage, UpsampleResult
+
+PITCH = 100.0
+
+
+@pytest.fixture(scope="module")
+def whole_method(tissue) -> Callable[[SlideImage | None], UpsampleResult]:
+    """Run the whole method on the tissue with an image; all but the first run take the slide's model from its cache."""
+
+    def run(image: SlideImage | None) -> UpsampleResult:
+        slide = Slide(
+            counts=tissue.counts,
+            genes=np.array([f"Gene{i}" for i in range(6)]),
+            spot_ids=np.arange(len(tissue.centers)).astype(str),
+            centers=tissue.centers,
+            spot_diameter=PITCH,
+            spot_shape="square",
+            image=image,
+        )
+        return upsample(slide, factor=2, device="cpu")
+
+    return run
+
+
+def _gain(result: UpsampleResult, tissue) -> float:
+    """Nats per count over an even split, of the genes of the stained cells."""
+    np.testing.assert_array_equal(result.raster.parent, tissue.layout.parent)
+    counts, truth = result.counts[:, :3].toarray(), tissue.truth[:, :3]
+    spots = result.slide.counts[:, :3].toarray()[result.raster.parent]
+    ratio = np.divide(counts, spots, out=np.ones_like(counts), where=spots > 0)
+    return float((truth * np.log(4 * np.maximum(ratio, 1e-9))).sum() / truth.sum())
+
+
+@pytest.fixture(scope="module")
+def gain_without(whole_method, tissue) -> float:
+    result = whole_method(None)
+    assert "image" not in result.provenance["calibration"]
+    assert "notices" not in result.provenance
+    return _gain(result, tissue)
+
+
+def _as(tissue, kind: str, change: Callable[[np.ndarray], Any], channels: tuple[str, ...] = ()) -> SlideImage:
+    plain = tissue.image(kind)
+    return SlideImage(name="he", levels=(change(plain.levels[0]),), to_intrinsic=plain.to_intrinsic, channels=channels)
+
+
+def _padded(tissue, value: int, width: int = 500) -> SlideImage:
+    """The tissue far from the rim of a much larger image."""
+    plain = tissue.image()
+    pixels = np.pad(plain.levels[0], ((0, 0), (width, width), (width, width)), constant_values=value)
+    move = np.eye(3)
+    move[:2, 2] = -width
+    return SlideImage(name="he", levels=(pixels,), to_intrinsic=(plain.to_intrinsic[0] @ move,))
+
+
+def _masked(tissue, value: int) -> SlideImage:
+    """Everything beside the tissue painted over, as segmentation programs leave it."""
+    return _as(tissue, "colour", lambda p: np.where(tissue.density > 0, p, value).astype(np.uint8))
+
+
+IMAGES: dict[str, tuple[str, Callable[[Any], SlideImage]]] = {
+    "colour": ("colour", lambda t: t.image()),
+    "colour of 16 bits": ("colour", lambda t: t.image("colour16")),
+    "colour as floats": ("colour", lambda t: _as(t, "colour", lambda p: (p / 255).astype(np.float32))),
+    "colour with opacity": ("colour", lambda t: t.image("alpha")),
+    "opacity by name, 16 bits": (
+        "colour",
+        lambda t: _as(t, "alpha", lambda p: p.astype(np.uint16) * 257, channels=("r", "g", "b", "a")),
+    ),
+    "grey": ("grey", lambda t: t.image("grey")),
+    "grey as floats": ("grey", lambda t: _as(t, "grey", lambda p: p / 255)),
+    "grey stored as colour": ("colour", lambda t: _as(t, "grey", lambda p: np.repeat(p, 3, axis=0))),
+    "fluorescence of 16 bits": ("fluorescence", lambda t: t.image("fluorescence")),
+    "one stain": ("fluorescence", lambda t: _as(t, "fluorescence", lambda p: p[:1], channels=("dapi",))),
+    "seven stains": (
+        "fluorescence",
+        lambda t: _as(t, "fluorescence", lambda p: np.concatenate([p, p[1:2] + 3, p]), channels=tuple("abcdefg")),
+    ),
+    "much larger than the tissue": ("colour", lambda t: _padded(t, 255)),
+    "on black": ("colour", lambda t: _padded(t, 0)),
+    "masked in black": ("colour", lambda t: _masked(t, 0)),
+    "not a number beside the tissue": (
+        "colour",
+        lambda t: _as(t, "colour", lambda p: np.where(t.density > 0, p / 255, np.nan)),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_an_image_of_every_kind_helps_and_loses_no_count(whole_method, tissue, gain_without: float, name: str) -> None:
+    kind, make = IMAGES[name]
+    result = whole_method(make(tissue))
+    told = result.provenance["calibration"]["image"]
+    assert told["kind"] == kind
+    assert told["used"]
+    assert "notices" not in result.provenance
+    assert result.provenance["max_relative_mass_error"] <= 1e-6
+    assert result.provenance["negative_pixels"] == 0
+    assert _gain(result, tissue) > gain_without + 0.012
+    nats = np.array(told["nats_expected_by_gene"])
+    assert nats.shape == (6,)
+    assert nats[:3].min() > nats[3:].max()  # the genes of the stained cells
+
+
+def test_an_image_under_half_of_the_tissue_helps_there_and_changes_nothing_elsewhere(
+    whole_method, tissue, gain_without: float
+) -> None:
+    half = _as(tissue, "colour", lambda p: p[:, :, : p.shape[2] // 2])
+    result, without = whole_method(half), whole_method(None)
+    assert result.provenance["calibration"]["image"]["covered"] == pytest.approx(0.5)
+    assert result.provenance["notices"] == [
+        "The image 'he' lies under 50% of the spots; beside it the counts alone decide."
+    ]
+    assert _gain(result, tissue) > gain_without + 0.004
+    beside = result.raster.centers[:, 0] > tissue.centers[:, 0].mean() + PITCH  # the spots at the rim know of both
+    np.testing.assert_allclose(result.counts[beside].toarray(), without.counts[beside].toarray(), rtol=1e-4, atol=1e-5)
+
+
+def test_of_an_image_60000_pixels_wide_only_the_coarse_level_under_the_tissue_is_read(tissue) -> None:
+    """Lazily: of the finest level nothing, of the coarser one what lies around the spots."""
+    plain, factor, margin, chunk = tissue.image(), 60, 164, 50
+    shown = plain.levels[0].repeat(2, axis=1).repeat(2, axis=2)  # 48 pixels to a pitch, as many as are looked at
+    pixels = np.pad(shown, ((0, 0), (margin, margin), (margin, margin)), constant_values=255)
+    n_chunks = pixels.shape[2] // chunk
+    read: list[int] = []
+
+    def part(block_info: Any = None) -> np.ndarray:
+        _, rows, columns = block_info[None]["array-location"]
+        read.append(columns[0])
+        return pixels[:, slice(*rows), slice(*columns)]
+
+    def untouched() -> np.ndarray:
+        raise AssertionError("the finest level was read")
+
+    coarse = da.map_blocks(part, chunks=((3,), (chunk,) * n_chunks, (chunk,) * n_chunks), dtype=np.uint8)
+    finest = da.from_delayed(delayed(untouched)(), (3, coarse.shape[1] * factor, 60_000), np.uint8)
+    to_coarse = plain.to_intrinsic[0] @ np.array([[0.5, 0, -margin / 2], [0, 0.5, -margin / 2], [0, 0, 1]])
+    image = SlideImage(
+        name="he",
+        levels=(finest, coarse),
+        to_intrinsic=(to_coarse @ np.diag([1 / factor, 1 / factor, 1.0]), to_coarse),
+    )
+    expert = fit_image_expert(tissue.counts, tissue.centers, PITCH, image)
+    assert min(read) == chunk  # two pitches around the spots, and no more
+    assert max(read) == (n_chunks - 2) * chunk
+    alone = fit_image_expert(tissue.counts, tissue.centers, PITCH, plain)
+    assert expert.fit.evidence == pytest.approx(alone.fit.evidence, rel=0.2)

@@ -1,0 +1,39 @@
+"""The negative binomial likelihood and its derivatives, against torch's own and against scipy."""
+
+from __future__ import annotations
+
+import torch
+from scipy import stats
+from torch import Tensor
+
+from napari_srast.models.negative_binomial import negative_binomial
+
+COUNTS = torch.tensor([[0.0, 3.0, 63.0], [64.0, 500.0, 2.5], [1.0, 0.0, 0.1]])  # small and large ones, and fractions
+
+
+def _plain(log_rate: Tensor, dispersion: Tensor) -> Tensor:
+    own = dispersion * torch.log(dispersion) - torch.lgamma(dispersion)
+    total = torch.log(torch.exp(log_rate) + dispersion)
+    return torch.lgamma(COUNTS + dispersion) + own - (COUNTS + dispersion) * total + COUNTS * log_rate
+
+
+def test_likelihood_is_scipys() -> None:
+    rate, dispersion = 2.0, 1.7
+    counts = torch.tensor([[0.0], [1.0], [40.0], [90.0]])
+    found = negative_binomial(torch.full((4, 1), rate).log(), torch.tensor([dispersion]), counts)
+    expected = stats.nbinom.logpmf(counts.numpy(), dispersion, dispersion / (dispersion + rate))
+    constant = torch.lgamma(counts + 1)
+    torch.testing.assert_close(found - constant, torch.from_numpy(expected).float(), rtol=1e-5, atol=1e-4)
+
+
+def test_derivatives_are_those_that_torch_finds() -> None:
+    generator = torch.Generator().manual_seed(0)
+    log_rate = torch.randn(3, 3, generator=generator, requires_grad=True)
+    dispersion = (0.2 + torch.rand(3, generator=generator)).requires_grad_()
+    weight = torch.rand(3, 3, generator=generator)
+    plain = torch.autograd.grad((weight * _plain(log_rate, dispersion)).sum(), (log_rate, dispersion))
+    found = torch.autograd.grad(
+        (weight * negative_binomial(log_rate, dispersion, COUNTS)).sum(), (log_rate, dispersion)
+    )
+    for one, other in zip(found, plain, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)

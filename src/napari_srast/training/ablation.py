@@ -142,7 +142,8 @@ class Ablation:
     def cases(self, variant: Variant) -> list[Case]:
         """Make the pseudo-slides of a variant, one of each real study, or load those that were made."""
         sasa = SasaConfig(**{**self.recipe.sasa, **variant.sasa})
-        settings = CaseSettings(**{**self.recipe.cases, "fields": self.fields, "groups": self.groups})
+        budget = {"fields": self.fields, "groups": self.groups, "windows": 0}
+        settings = CaseSettings(**{**self.recipe.cases, **budget})
         first_of_study = {s.study: replace(s, cases=1) for s in reversed(self.recipe.sources) if s.path is not None}
         folder = self.folder / "cases"
         folder.mkdir(parents=True, exist_ok=True)

@@ -142,17 +142,9 @@ class ResultPanel(QWidget):
         finished = self._controller.finished
         none = None if finished is not None else NO_RESULT
         for control in (
-            *(
-                self.filter,
-                self.listing,
-                self.load,
-                self.hide_all,
-                self.view,
-                self.reuse,
-                self.close_result,
-                self.compare,
-            ),
+            *(self.filter, self.listing, self.load, self.hide_all, self.view, self.reuse, self.close_result),
             *(self.views[view] for view in ("before", "after", "beside")),
+            self.compare,
         ):
             allow(control, none)
         no_std = finished is not None and finished.result.std is None

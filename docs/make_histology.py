@@ -37,17 +37,20 @@ HALF_SHIFTS = ((0.5, 0.0), (0.0, -0.5), (-0.35, 0.35))
 
 
 class Case:
-    """One slide, coarsened once: coarse counts, the truth of some genes, its image, and every baseline."""
+    """One slide, or its ``n_spots`` nearest the middle, coarsened once: counts, some genes' truth, image, baselines."""
 
-    def __init__(self, path: Path, n_genes: int) -> None:
+    def __init__(self, path: Path, n_genes: int, n_spots: int | None = None) -> None:
         table = anndata.read_h5ad(path)
+        if n_spots is not None:
+            places = np.asarray(table.obsm["spatial"], dtype=float)[:, :2]
+            table = table[np.argsort(np.hypot(*(places - np.median(places, axis=0)).T))[:n_spots]].copy()
         self.name = path.stem
         self.spots = np.asarray(table.obsm["spatial"], dtype=float)[:, :2]
         self.native_pitch = make_raster(self.spots, factor=2).lattice.pitch
         self.all_counts = sparse.csr_matrix(table.X, dtype=np.float32)
         placed, _ = fit_affine(np.asarray(table.obsm["spatial_px"], dtype=float)[:, :2], self.spots)
         picture = read_picture(path.with_name(f"{path.stem}_he.jpg"))
-        self.image = SlideImage(name="he", levels=(picture,), to_intrinsic=(placed,))
+        self.image = pyramid(picture, placed)
         coarse = coarsen_slide(self.spots, self.all_counts)
         assert coarse is not None, f"{path.stem} is too small to be coarsened"
         self.coarse, self.layout, self.counts = coarse, coarse.layout, coarse.counts.tocsr()
@@ -87,8 +90,7 @@ class Case:
         """Return the image moved by a matrix about the middle of the spots."""
         middle = np.eye(3)
         middle[:2, 2] = self.centers.mean(axis=0)
-        affine = middle @ matrix @ np.linalg.inv(middle) @ self.image.to_intrinsic[0]
-        return replace(self.image, to_intrinsic=(affine,))
+        return placed_anew(self.image, middle @ matrix @ np.linalg.inv(middle))
 
     def shifted(self, pitches: tuple[float, float]) -> SlideImage:
         matrix = np.eye(3)
@@ -154,11 +156,12 @@ def score_slide(case: Case, others: list[Case], full: Path | None) -> dict[str, 
     pooled, used, notice = case.with_image(without, case.image)
     alone, mass_error = case.regression_alone()
     noise = np.random.default_rng(0).integers(0, 256, case.image.levels[0].shape, dtype=np.uint8)
+    to_spots = case.image.to_intrinsic[0]
     wrong = {
         "turned": case.moved(np.diag([-1.0, -1.0, 1.0])),
         "mirrored": case.moved(np.diag([-1.0, 1.0, 1.0])),
-        "other": replace(case.image, levels=others[0].image.levels, to_intrinsic=(laid_on(others[0], case),)),
-        "noise": replace(case.image, levels=(noise,)),
+        "other": laid_on(others[0], case),
+        "noise": pyramid(noise, to_spots),
     }
     controls = {}
     for name, image in wrong.items():
@@ -193,13 +196,29 @@ def score_slide(case: Case, others: list[Case], full: Path | None) -> dict[str, 
     return figures
 
 
-def laid_on(other: Case, case: Case) -> np.ndarray:
+def pyramid(pixels: np.ndarray, to_spots: np.ndarray) -> SlideImage:
+    """Give an image (3, y, x) with levels of half and a quarter of its resolution, as imported slides have them."""
+    levels, affines = [pixels], [to_spots]
+    for size in (2, 4):
+        rows, columns = (n // size for n in pixels.shape[1:])
+        blocks = pixels[:, : rows * size, : columns * size].reshape(3, rows, size, columns, size)
+        levels.append(blocks.mean(axis=(2, 4), dtype=np.float32).astype(pixels.dtype))
+        affines.append(to_spots @ np.diag([size, size, 1.0]))
+    return SlideImage(name="he", levels=tuple(levels), to_intrinsic=tuple(affines))
+
+
+def placed_anew(image: SlideImage, matrix: np.ndarray) -> SlideImage:
+    """Move an image by a (3, 3) matrix in the spots' frame."""
+    return replace(image, to_intrinsic=tuple(matrix @ affine for affine in image.to_intrinsic))
+
+
+def laid_on(other: Case, case: Case) -> SlideImage:
     """Lay another slide's image under a slide: middle on middle, pitch on pitch."""
     scale = case.layout.pitch / other.layout.pitch
     to_middle, back = np.diag([scale, scale, 1.0]), np.eye(3)
     to_middle[:2, 2] = -scale * other.centers.mean(axis=0)
     back[:2, 2] = case.centers.mean(axis=0)
-    return np.asarray(back @ to_middle @ other.image.to_intrinsic[0])
+    return placed_anew(other.image, back @ to_middle)
 
 
 def draw(case: Case, column: int, gene: str, factor: int = 8) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -144,3 +146,22 @@ def _make_slide(
         centers=centers,
         **fields,
     )
+
+
+@pytest.fixture
+def filling_disk() -> Callable[[], AbstractContextManager[None]]:
+    """Give what lets no file grow beyond 1,000 bytes for a while, as on a disk that fills up amid a write."""
+    resource = pytest.importorskip("resource", reason="needs the limits of POSIX")
+
+    @contextmanager
+    def limited() -> Iterator[None]:
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        signalled = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+            signal.signal(signal.SIGXFSZ, signalled)
+
+    return limited

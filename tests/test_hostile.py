@@ -212,6 +212,7 @@ def test_indices_that_leave_the_matrix_are_refused(
         (["--region", "(" * 5000], "well-known text"),
         (["--region", "x" * 5000], "cannot be read"),
         (["--factor", "0"], "factor is 0"),
+        (["--factor=-1"], "factor is -1"),
         (["--factor", "nan"], "factor is nan"),
         (["--factor", "1000"], "factor is 1000"),
         (["--pixel-size", "1e-300"], "pixel size"),

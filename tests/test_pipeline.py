@@ -185,7 +185,7 @@ def test_stop_token_stops_at_any_stage(make_slide: MakeSlide, calls: int) -> Non
 
     with pytest.raises(Cancelled):
         upsample(make_slide(seed=100 + calls), should_stop=should_stop)
-    assert asked == calls + 1
+    assert asked - calls in (1, 2)  # the slide and its coarsened self are aligned on a thread each
 
 
 def test_wrong_settings_are_named(make_slide: MakeSlide) -> None:

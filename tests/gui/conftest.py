@@ -124,3 +124,17 @@ def open_window(make_napari_viewer: Callable[..., Any], qtbot: Any) -> Iterator[
     yield make
     for widget in widgets:
         widget.controller.shutdown()
+
+
+@pytest.fixture
+def widget(qtbot: Any) -> Iterator[Any]:
+    """The dock widget beside a viewer without a canvas: quick, where what matters is not drawn."""
+    from napari.components import ViewerModel
+
+    from napari_srast.gui.widget import SRastWidget
+
+    widget = SRastWidget(ViewerModel())
+    qtbot.addWidget(widget)
+    widget.show()
+    yield widget
+    widget.controller.shutdown()

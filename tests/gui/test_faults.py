@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator
-from functools import partial
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -301,33 +301,29 @@ def test_layers_slides_and_the_viewer_go_while_something_runs(
 
 
 def test_a_disk_that_fills_up_during_an_export(
-    widget: SRastWidget, qtbot: Any, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    widget: SRastWidget,
+    qtbot: Any,
+    store: Path,
+    tmp_path: Path,
+    filling_disk: Callable[[], AbstractContextManager[None]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    resource = pytest.importorskip("resource", reason="needs the limits of POSIX")
-    import signal
-
     open_slide(qtbot, widget, store)
     prepare(widget)
     run(qtbot, widget)
     folder, before = tmp_path / "exports", content(store)
     folder.mkdir()
     takeaway = widget.result_panel.takeaway
-    restore = partial(signal.signal, signal.SIGXFSZ, signal.signal(signal.SIGXFSZ, signal.SIG_IGN))
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(folder / "out"), ""))
     for action in (takeaway.export_store, takeaway.export_h5ad, takeaway.export_csv, takeaway.export_into):
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
-        try:
+        with filling_disk():
             action.trigger()
             wait_ready(qtbot, widget)
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         assert "cannot be written" in widget.run_bar.status.text()
         assert "nothing was left behind" in widget.run_bar.status.text()
         assert_tells_nothing_of(widget.controller.slide, copied_report(qtbot, widget))
         assert os.listdir(folder) == []
         assert content(store) == before
-    restore()
     takeaway.export_store.trigger()
     wait_ready(qtbot, widget)
     assert os.listdir(folder) == ["out.zarr"]

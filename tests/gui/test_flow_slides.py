@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,6 @@ from gui_window import (
     wait_ready,
     wait_shown,
 )
-from napari.components import ViewerModel
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog
 
@@ -34,16 +33,6 @@ from napari_srast.io.results import read_result
 from napari_srast.slide import Progress
 
 pytestmark = pytest.mark.gui
-
-
-@pytest.fixture
-def widget(qtbot: Any) -> Iterator[SRastWidget]:
-    """The dock widget beside a viewer without a canvas: what matters here is not drawn."""
-    widget = SRastWidget(ViewerModel())
-    qtbot.addWidget(widget)
-    widget.show()
-    yield widget
-    widget.controller.shutdown()
 
 
 def test_two_slides_keep_their_regions_and_results(

@@ -80,7 +80,8 @@ def test_what_is_shown_first_is_no_gene_of_a_few_lucky_counts(
     counts[1:, 8] = 0
     skill = np.array([0.01, 0.03, np.nan, 0.02, -0.5, 0.0, 0.0, 0.0, 0.9])
     result = dataclasses.replace(result, counts=counts.tocsr(), skill=skill)
-    assert set(first_genes(result)) == {"Gene0", "Gene1", "Gene3"}
+    totals = np.asarray(counts.sum(axis=0)).ravel()
+    assert set(first_genes(result, totals)) == {"Gene0", "Gene1", "Gene3"}
 
 
 def test_before_shows_measured_counts_on_the_scale_of_after(

@@ -13,15 +13,16 @@ import numpy as np
 import pandas as pd
 import pytest
 from safetensors.numpy import load_file, save_file
+from scipy import sparse
 from spatialdata.models import Image2DModel, ShapesModel, TableModel
 from spatialdata.transformations import Identity, Scale, set_transformation
 
 from napari_srast.cli import main
-from napari_srast.errors import ModelError
 from napari_srast.io.results import write_result
 from napari_srast.io.slides import read_slide
 from napari_srast.io.store import write_store
 from napari_srast.models import checkpoint
+from napari_srast.models.devices import available_devices
 from napari_srast.pipeline import upsample
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -243,10 +244,63 @@ def test_checkpoint_that_cannot_be_used_is_refused(
     assert says in told
 
 
-def test_shipped_checkpoint_with_another_checksum_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shipped_checkpoint_with_another_checksum_is_refused(
+    make_slide: Any, make_store: MakeStore, command: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(checkpoint, "SHIPPED", {"default": "0" * 64})
-    with pytest.raises(ModelError, match="checksum differs"):
-        checkpoint.load_checkpoint("default")
+    status, told = command(make_store(make_slide(3, 3)), "--method", "srast")
+    assert status == 2
+    assert "checksum differs" in told
+
+
+def test_repeated_ids_are_refused(make_slide: Any, make_store: MakeStore, command: Any) -> None:
+    store = make_store(make_slide(3, 3))
+    store.tables["table"].obs["instance_id"] = np.full(9, 10)
+    status, told = command(store)
+    assert status == 2
+    assert "give every spot its own id" in told
+
+
+def test_half_written_element_beside_sound_ones_is_left_out_and_told(
+    make_slide: Any, make_store: MakeStore, command: Any, tmp_path: Path
+) -> None:
+    store = make_store(make_slide(3, 3))
+    store.shapes["other"] = ShapesModel.parse(np.zeros((1, 2)), geometry=0, radius=1.0)
+    write_store(store, tmp_path / "slide.zarr")
+    (tmp_path / "slide.zarr" / "shapes" / "other" / "shapes.parquet").unlink()
+    status, told = command(tmp_path / "slide.zarr")
+    assert status == 0
+    assert "shapes/other" in told
+
+
+def test_device_that_is_not_there_is_refused(make_slide: Any, make_store: MakeStore, command: Any) -> None:
+    missing = [device for device in ("cuda", "mps") if device not in available_devices()]
+    if not missing:
+        pytest.skip("this machine has every device")
+    status, told = command(make_store(make_slide(3, 3)), "--method", "srast", "--device", missing[0])
+    assert status == 2
+    assert f"device '{missing[0]}' is not present on this machine" in told
+
+
+@pytest.mark.parametrize(("mode", "status"), [("mean", 0), ("integer", 2)])
+def test_counts_above_16_million_are_used_but_where_they_must_be_exact(
+    make_slide: Any, make_store: MakeStore, command: Any, mode: str, status: int
+) -> None:
+    made = make_slide(3, 3)
+    large = sparse.csr_matrix(np.full(made.counts.shape, 2.0**24 + 1))
+    ended, told = command(make_store(made, x=large), "--mode", mode)
+    assert ended == status
+    assert ("use mode 'mean'" in told) == (mode == "integer")
+
+
+def test_disk_that_fills_up_is_one_sentence(
+    make_slide: Any, make_store: MakeStore, command: Any, tmp_path: Path, filling_disk: Any
+) -> None:
+    write_store(make_store(make_slide(5, 5)), tmp_path / "slide.zarr")
+    with filling_disk():
+        status, told = command(tmp_path / "slide.zarr")
+    assert status == 2
+    assert "nothing was left behind" in told
 
 
 def test_folder_that_is_read_only_is_told_before_anything_is_computed(

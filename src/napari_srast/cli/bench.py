@@ -5,8 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from napari_srast.cli.console import note, print_json, print_table, progress_bar
+
+if TYPE_CHECKING:
+    from napari_srast.evaluation.bench import Measurement
 
 
 def run(
@@ -16,6 +20,7 @@ def run(
     workers: Sequence[int],
     devices: Sequence[str],
     *,
+    peer: bool,
     plots: Path | None,
     as_json: bool,
 ) -> None:
@@ -25,7 +30,9 @@ def run(
 
     devices = [choose_device(device) for device in devices]
     with progress_bar() as report:
-        measured = bench(spots, genes=genes, factors=factors, workers=workers, devices=devices, progress=report)
+        measured = bench(
+            spots, genes=genes, factors=factors, workers=workers, devices=devices, peer=peer, progress=report
+        )
     if plots is not None:
         from napari_srast.evaluation.bench_plots import plot_benchmark
 
@@ -45,12 +52,19 @@ def run(
             one.seconds,
             one.cpu_seconds,
             one.floor_seconds,
+            *("" if value is None else value for value in _further(one)),
             one.process_mb,
         ]
         for one in measured.measurements
     ]
-    heads = ["method", "device", "spots", "genes", "factor", "units at once", "seconds", "CPU s", "floor s", "peak MB"]
+    heads = ["method", "device", "spots", "genes", "factor", "units at once", "seconds", "CPU s", "floor s"]
+    heads += ["writing s", "first region s", "region s", "peak MB"]
     print_table(heads, rows)
     growth = measured.growth("srast")
     if not math.isnan(growth):
         note(f"The model's seconds grow as the number of spots to the power {growth:.2f}.")
+
+
+def _further(one: Measurement) -> tuple[float | None, ...]:
+    """Return what is not measured of every job."""
+    return one.write_seconds, one.first_region_seconds, one.region_seconds

@@ -254,6 +254,7 @@ def bench(
         str | None, typer.Option(metavar="N,N,...", help="Parts of the slide in work at once, to compare.")
     ] = None,
     devices: Annotated[str, typer.Option(metavar="auto|cpu|cuda|mps,...", help="Where the networks run.")] = "cpu",
+    peer: Annotated[bool, typer.Option(help="Do the same jobs by pycnophylactic interpolation, too.")] = True,
     plots: Annotated[Path | None, typer.Option(metavar="DIR", help="Write plots into this folder.")] = None,
     json: Json = False,
 ) -> None:
@@ -270,7 +271,7 @@ def bench(
         raise SettingsError(f"--plots is '{plots}', which is a file; name a folder.")
     from napari_srast.cli.bench import run
 
-    run(sizes, panels, sides, at_once, devices.split(","), plots=plots, as_json=json)
+    run(sizes, panels, sides, at_once, devices.split(","), peer=peer, plots=plots, as_json=json)
 
 
 @app.command(short_help="What a slide or a model holds.", epilog=_example("napari-srast info breast.zarr"))

@@ -22,7 +22,7 @@ _HEADINGS = {"gene", "genes", "gene_name", "gene_names", "gene_symbol", "symbol"
 def check_exists(path: Path, what: str) -> None:
     """Refuse an input that is not there, before slow imports."""
     if not os.path.exists(path):  # unlike Path.exists, also where the name is longer than the system allows
-        raise InputError(f"There is no {what} '{path}'; check the path.")
+        raise InputError(f"There is no {what} at '{path}'; check the path.")
 
 
 def check_output(path: Path, suffixes: tuple[str, ...], inputs: tuple[Path, ...] = ()) -> None:

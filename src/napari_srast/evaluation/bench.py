@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import math
 import multiprocessing
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy import sparse
 
-from napari_srast.slide import Progress, Slide
+from napari_srast.slide import Progress, Region, Slide, UpsampleResult, UpsampleSettings
 
 __all__ = ["Benchmark", "Case", "Measurement", "bandwidth", "bench", "made_slide", "measure"]
 
@@ -28,6 +30,7 @@ _MEAN_COUNTS = 5.0  # of a gene in a spot, as in a panel of a few hundred genes
 _MOST_COUNTS = 5000.0  # of a spot, as on Visium: larger panels are sparser
 _SAMPLE_SECONDS = 0.005
 _COPIED = 1 << 28  # bytes, far beyond any cache
+_REGION_SPOTS, _REGION_GENES = 300, 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,9 +74,14 @@ class Measurement:
     stages
         Wall time of each stage.
     peak_mb
-        Peak resident memory beyond what the process held before, in 10^6 bytes.
+        Peak resident memory beyond what the process held before, in 10^6 bytes; that of writing included.
     process_mb
         Peak resident memory of the whole process.
+    write_seconds
+        Wall time of writing the result to a store on disk.
+    region_seconds
+        Wall time of 300 spots and 20 genes in the middle of the slide, once its features are known; None where the
+        slide is no larger, and for interpolations, which know no features.
     floor_seconds
         Bytes of the counts and of the result, at the bandwidth of this computer's memory: no method can be faster.
     """
@@ -86,6 +94,15 @@ class Measurement:
     process_mb: float
     floor_seconds: float
     stages: dict[str, float] = field(default_factory=dict)
+    write_seconds: float | None = None
+    region_seconds: float | None = None
+
+    @property
+    def first_region_seconds(self) -> float | None:
+        """Wall time of that region where nothing of the slide is known yet."""
+        if self.region_seconds is None:
+            return None
+        return self.region_seconds + sum(self.stages.get(stage, 0.0) for stage in ("align", "calibrate"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +128,7 @@ class Benchmark:
                 "peak_mb": one.peak_mb / max(peer.peak_mb, 1.0),
             }
             for one in self.measurements
-            if one.case.method == "srast"
+            if one.case.method == "srast" and (one.case.spots, one.case.genes, one.case.factor) in peers
             for peer in [peers[one.case.spots, one.case.genes, one.case.factor]]
         ]
 
@@ -140,7 +157,7 @@ class Benchmark:
 
 def _flat(one: Measurement) -> dict[str, Any]:
     values = asdict(one)
-    return {**values.pop("case"), **values}
+    return {**values.pop("case"), **values, "first_region_seconds": one.first_region_seconds}
 
 
 def bench(
@@ -150,6 +167,7 @@ def bench(
     factors: Sequence[float] = (2, 4),
     workers: Sequence[int] = (),
     devices: Sequence[str] = ("cpu",),
+    peer: bool = True,
     seed: int = 0,
     progress: Callable[[Progress], None] | None = None,
 ) -> Benchmark:
@@ -163,12 +181,16 @@ def bench(
         Numbers of units in work at once, each tried on the largest number of spots.
     devices
         Where the model runs. Interpolations run on the CPU.
+    peer
+        Whether the same jobs are done by pycnophylactic interpolation, too.
     seed
         Seeds the made slides.
     progress
         Called after each measurement.
     """
     cases = _cases(sorted(set(spots)), genes, factors, workers, devices)
+    if not peer:
+        cases = [case for case in cases if case.method != PEER]
     speed = bandwidth()
     done = []
     context = multiprocessing.get_context("spawn")
@@ -202,7 +224,6 @@ def _cases(
 def measure(case: Case, seed: int = 0, bytes_per_second: float = math.inf) -> Measurement:
     """Do one job in this process and measure it."""
     from napari_srast import pipeline
-    from napari_srast.slide import UpsampleSettings
     from napari_srast.splitting import LocalWorkers
 
     slide = made_slide(case.spots, case.genes, seed)
@@ -212,6 +233,7 @@ def measure(case: Case, seed: int = 0, bytes_per_second: float = math.inf) -> Me
         start, cpu_start = time.perf_counter(), time.process_time()
         result = pipeline.upsample(slide, settings=settings, workers=LocalWorkers(case.workers))
         seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
+        write_seconds = _time_to_write(result)
     moved = sum(m.data.nbytes + m.indices.nbytes + m.indptr.nbytes for m in (slide.counts, result.counts))
     return Measurement(
         case=replace(case, spots=slide.n_spots),
@@ -222,7 +244,34 @@ def measure(case: Case, seed: int = 0, bytes_per_second: float = math.inf) -> Me
         peak_mb=(memory.peak - memory.start) / 1e6,
         process_mb=memory.peak / 1e6,
         floor_seconds=moved / bytes_per_second,
+        write_seconds=write_seconds,
+        region_seconds=_time_of_region(slide, settings) if case.method == "srast" else None,
     )
+
+
+def _time_to_write(result: UpsampleResult) -> float:
+    """Write a result to a store, and throw it away."""
+    from napari_srast.io.results import write_result
+
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        write_result(result, Path(folder) / "result.zarr")
+        return time.perf_counter() - start
+
+
+def _time_of_region(slide: Slide, settings: UpsampleSettings) -> float | None:
+    """Upsample the middle of a slide whose features are known."""
+    from napari_srast import pipeline
+
+    if slide.n_spots <= _REGION_SPOTS:
+        return None
+    middle = slide.centers - np.median(slide.centers, axis=0)
+    reach = np.sort(np.abs(middle).max(axis=1))[_REGION_SPOTS - 1]
+    corners = reach * np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) + np.median(slide.centers, axis=0)
+    region = Region.from_polygons([corners], slide.coordinate_system)
+    start = time.perf_counter()
+    pipeline.upsample(slide, region, list(slide.genes[:_REGION_GENES]), settings=settings)
+    return time.perf_counter() - start
 
 
 def bandwidth() -> float:

@@ -17,10 +17,23 @@ __all__ = ["Finished", "finish"]
 
 @dataclass(frozen=True, eq=False)
 class Finished:
-    """A result with what was worked out in its thread: its counts by columns, and its checks."""
+    """A result with what was worked out in its thread, for the window would stand still meanwhile.
+
+    Parameters
+    ----------
+    result
+        The result.
+    columns
+        Its counts by columns, shape (Q, G).
+    totals
+        Counts of each gene, shape (G,).
+    trust
+        Its checks.
+    """
 
     result: UpsampleResult
     columns: sparse.csc_matrix
+    totals: np.ndarray
     trust: Trust
 
     def on(self, slide: Slide) -> Finished:
@@ -43,4 +56,5 @@ class Finished:
 
 def finish(result: UpsampleResult) -> Finished:
     """Work out what showing a result needs; takes a while on large results."""
-    return Finished(result, result.counts.tocsc(), measure_trust(result))
+    columns = result.counts.tocsc()
+    return Finished(result, columns, np.asarray(columns.sum(axis=0)).ravel(), measure_trust(result))

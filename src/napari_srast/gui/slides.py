@@ -126,7 +126,7 @@ class OpenSlide:
     def show_first_genes(self) -> None:
         """Show what is worth a first look of the result."""
         if self.overlay is not None and self.finished is not None:
-            self.overlay.show(first_genes(self.finished.result))
+            self.overlay.show(first_genes(self.finished.result, self.finished.totals))
 
     def drop_result(self) -> None:
         """Close the result on show, and show the one before it, if there is one."""

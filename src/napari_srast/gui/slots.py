@@ -104,14 +104,15 @@ def _slack(limits: tuple[float, float]) -> list[float]:
     return [0.0, 2 * limits[1]]
 
 
-def first_genes(result: UpsampleResult) -> list[str]:
+def first_genes(result: UpsampleResult, totals: np.ndarray) -> list[str]:
     """Return what to show first: all genes if they are few, else the three whose maps gain the most in all.
 
-    Skill is per count, and is highest by chance in genes with a handful of counts.
+    ``totals`` holds the counts of each gene, shape (G,): skill is per count, and is highest by chance in genes with a
+    handful of counts.
     """
     genes = [str(g) for g in result.genes]
     if len(genes) <= len(PALETTE):
         return genes
-    gained = np.nan_to_num(result.skill, nan=0.0) * np.asarray(result.counts.sum(axis=0)).ravel()
+    gained = np.nan_to_num(result.skill, nan=0.0) * totals
     order = np.argsort(-gained, kind="stable")
     return [genes[i] for i in order[:_AT_FIRST]]

@@ -15,7 +15,9 @@ Shape legend: N spots, G genes, P components, D latent width, H hidden width.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,6 +84,17 @@ class SasaConfig:
             value = getattr(self, name)
             if not (value > 0 or (value == 0 and (name.endswith("_weight") or name == "n_expression"))):
                 raise ValueError(f"{name} must be above 0")
+
+
+_random = threading.Lock()
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Seed torch's own random numbers for a while; they are the whole process's, so one slide at a time."""
+    with _random, torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
 
 
 class _SymmetricProduct(torch.autograd.Function):
@@ -272,9 +285,8 @@ def _components(counts: sparse.csr_matrix, totals: np.ndarray, config: SasaConfi
         return np.zeros((counts.shape[0], 0), dtype=np.float32), panel
     wide = min(2 * config.n_panel, len(expressed))
     chosen = np.sort(expressed[np.argsort(-spread[expressed], kind="stable")[:wide]])
-    with torch.random.fork_rng(devices=[]):
+    with _seeded(0):
         # Torch's, not scikit-learn's: it leaves Python's lock free, so that a window lives on meanwhile.
-        torch.manual_seed(0)
         wanted = logged[:, chosen].astype(np.float32)
         some = wanted[:_DECOMPOSED].toarray()  # in canonical order, the first are as good as any
         _, _, axes = torch.pca_lowrank(torch.from_numpy(some), q=min(n_components + 10, *some.shape), niter=4)
@@ -317,8 +329,7 @@ def _initial_model(
     counts: sparse.csr_matrix, n_components: int, config: SasaConfig, seed: int, device: str
 ) -> GraphVAE:
     """Return a model that decodes every latent to the mean expression."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with _seeded(seed):
         model = GraphVAE(n_components, counts.shape[1], config).to(device)
     frequency = torch.from_numpy(np.asarray(counts.sum(axis=0), dtype=np.float32).ravel()).to(device) + 1e-3
     with torch.no_grad():

@@ -11,9 +11,12 @@ import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, field, replace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+import torch
 from scipy import sparse
 
 from napari_srast.geometry.lattice import Lattice, detect_lattice
@@ -321,9 +324,35 @@ def fit_slide_model(
             _cache.move_to_end(key)
             return _cache[key]
     yield "align"
-    pool = fit_sasa(counts, centers, lattice, config=checkpoint.sasa, seed=seed, device=device, should_stop=should_stop)
-    yield "calibrate"
-    model = SlideModel(pool=pool, calibration=checkpoint.fleet.calibration, lattice=lattice)
+    # The check on the coarsened slide asks nothing of the slide's own features: a core each.
+    with ThreadPoolExecutor(1, "napari-srast-check", torch.set_num_threads, (1,)) as beside:
+        checking = beside.submit(
+            _calibrated, counts, centers, lattice, checkpoint, seed, device, should_stop, calibrate=calibrate
+        )
+        pool = fit_sasa(
+            counts, centers, lattice, config=checkpoint.sasa, seed=seed, device=device, should_stop=should_stop
+        )
+        yield "calibrate"
+        model = SlideModel(pool=pool, lattice=lattice, **checking.result())
+    with _lock:
+        _cache[key] = model
+        while len(_cache) > _KEPT:
+            _cache.popitem(last=False)
+    return model
+
+
+def _calibrated(
+    counts: sparse.csr_matrix,
+    centers: np.ndarray,
+    lattice: Lattice,
+    checkpoint: Checkpoint,
+    seed: int,
+    device: str,
+    should_stop: Callable[[], bool] | None,
+    *,
+    calibrate: bool,
+) -> dict[str, Any]:
+    """Coarsen a slide and calibrate on it; returns fields of :class:`SlideModel`."""
     coarse = []
     seen = patches(centers, _CALIBRATION_SPOTS, _CALIBRATION_PATCHES)
     for coarsened in coarsened_variants(centers[seen], counts[seen], lattice, seed=seed) if calibrate else ():
@@ -335,17 +364,13 @@ def fit_slide_model(
         experts = Experts.on(layout, coarse_pool, checkpoint.network)
         origin = centers[seen][coarsened.used[0]] - layout.pixels[0]
         coarse.append(CoarseSlide(experts=experts, counts=low, truth=coarsened.truth.tocsr(), origin=origin))
-    if coarse:
-        columns = _calibration_genes(coarse[0].counts)
-        checks = [slide.ask(columns, should_stop) for slide in coarse]
-        calibration = fit_calibration(checks, checkpoint.fleet)
-        concentration = check_concentration(checks, calibration)
-        model = replace(model, calibration=calibration, concentration=concentration, coarse=tuple(coarse))
-    with _lock:
-        _cache[key] = model
-        while len(_cache) > _KEPT:
-            _cache.popitem(last=False)
-    return model
+    if not coarse:
+        return {"calibration": checkpoint.fleet.calibration}
+    columns = _calibration_genes(coarse[0].counts)
+    checks = [slide.ask(columns, should_stop) for slide in coarse]
+    calibration = fit_calibration(checks, checkpoint.fleet)
+    concentration = check_concentration(checks, calibration)
+    return {"calibration": calibration, "concentration": concentration, "coarse": tuple(coarse)}
 
 
 def _calibration_genes(counts: sparse.csr_matrix) -> np.ndarray:

@@ -122,7 +122,7 @@ def gene_view(name: str, model: GeneTableModel, controller: Controller) -> QTabl
     header.setSortIndicatorClearable(False)
     view.setSortingEnabled(True)
     # napari draws an empty check box in the colour of the table.
-    view.setStyleSheet("QTableView::indicator:unchecked { border: 1px solid #868e99; border-radius: 2px; }")
+    view.setStyleSheet("QTableView::indicator:unchecked { border: 1px solid #747d86; border-radius: 2px; }")
     describe(view, name)
 
     fitted = 0

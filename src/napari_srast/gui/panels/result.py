@@ -142,17 +142,9 @@ class ResultPanel(QWidget):
         finished = self._controller.finished
         none = None if finished is not None else NO_RESULT
         for control in (
-            *(
-                self.filter,
-                self.listing,
-                self.load,
-                self.hide_all,
-                self.view,
-                self.reuse,
-                self.close_result,
-                self.compare,
-            ),
+            *(self.filter, self.listing, self.load, self.hide_all, self.view, self.reuse, self.close_result),
             *(self.views[view] for view in ("before", "after", "beside")),
+            self.compare,
         ):
             allow(control, none)
         no_std = finished is not None and finished.result.std is None
@@ -241,8 +233,7 @@ class ResultPanel(QWidget):
             lambda v: "–" if np.isnan(v) else f"{v:+.3f}",
             "Nats per count gained over an even split, measured on this very slide; above 0 is better, – is not known",
         )
-        totals = np.asarray(result.counts.sum(axis=0)).ravel()
-        columns = [skill, Column("Counts", totals, lambda v: f"{v:,.0f}", "Counts of the gene in the region")]
+        columns = [skill, Column("Counts", finished.totals, lambda v: f"{v:,.0f}", "Counts of the gene in the region")]
         if opened.structure is not None:
             columns.append(
                 structure_column(opened.structure[result.slide.gene_indices([str(g) for g in result.genes])])

@@ -13,6 +13,9 @@ from napari_srast.slide import Progress
 
 __all__ = ["RunBar", "duration"]
 
+# No red can be read on both of napari's themes, so it brings its own ground.
+_ALARM = "color: #ffffff; background: #b3131f; font-weight: bold; padding: 4px; border-radius: 3px;"
+
 
 class RunBar(QWidget):
     """Estimate, Run, Queue, Cancel, progress and status."""
@@ -86,7 +89,7 @@ class RunBar(QWidget):
 
     def complain(self, text: str) -> None:
         """Show what went wrong, until the next thing happens."""
-        self.status.setStyleSheet("color: #e5484d; font-weight: bold;")  # legible on both of napari's themes
+        self.status.setStyleSheet(_ALARM)
         self.status.setText(text)
         self.report.setVisible(self._controller.report is not None)
 

@@ -1,0 +1,123 @@
+"""The input contract through the window: the command line's sentence, no layer, and a window that works on."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+from gui_window import PATIENCE, SQUARE, click, layer_names, open_slide, run, wait_ready
+from napari.components import ViewerModel
+from qtpy.QtWidgets import QFileDialog
+
+from napari_srast.cli import main
+from napari_srast.gui.controller import Phase
+from napari_srast.gui.widget import SRastWidget
+
+pytestmark = [pytest.mark.gui, pytest.mark.filterwarnings("ignore")]
+
+
+def set_counts(store: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
+    values = zarr.open_array(store / "tables" / "table" / "X" / "data")
+    values[:] = change(values[:])
+
+
+def truncate(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:20])
+
+
+def declare_too_much(store: Path) -> None:
+    metadata = store / "tables" / "table" / "X" / "data" / "zarr.json"
+    declared = json.loads(metadata.read_text())
+    metadata.write_text(json.dumps(declared | {"shape": [10**12]}))
+
+
+UNUSABLE: dict[str, Callable[[Path], object]] = {
+    "is gone": shutil.rmtree,
+    "is no store": lambda store: (store / "zarr.json").unlink(),
+    "is half-written": lambda store: truncate(store / "zarr.json"),
+    "lost its table": lambda store: shutil.rmtree(store / "tables" / "table"),
+    "lost its spots": lambda store: shutil.rmtree(store / "shapes" / "spots"),
+    "has damaged spots": lambda store: truncate(store / "shapes" / "spots" / "shapes.parquet"),
+    "lost its counts": lambda store: shutil.rmtree(store / "tables" / "table" / "X" / "data" / "c"),
+    "has negative counts": lambda store: set_counts(store, lambda x: -x),
+    "has counts that are not finite": lambda store: set_counts(store, lambda x: x * np.nan),
+    "is log-normalised": lambda store: set_counts(store, np.log1p),
+    "is all zeros": lambda store: set_counts(store, np.zeros_like),
+    "declares more than the memory": declare_too_much,
+}
+
+
+@pytest.fixture
+def widget(qtbot: Any) -> Iterator[SRastWidget]:
+    """The dock widget beside a viewer without a canvas."""
+    widget = SRastWidget(ViewerModel())
+    qtbot.addWidget(widget)
+    widget.show()
+    yield widget
+    widget.controller.shutdown()
+
+
+def on_the_command_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    monkeypatch.setattr("napari_srast.cli._silence_third_parties", lambda: None)
+    capsys.readouterr()
+    assert main(list(words)) == 2
+    (told,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("napari-srast: "))
+    return told.removeprefix("napari-srast: ")
+
+
+def test_unusable_slides_are_refused_with_the_sentence_of_the_command_line(
+    widget: SRastWidget,
+    qtbot: Any,
+    store: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name, damage in UNUSABLE.items():
+        slide = tmp_path / f"{name}.zarr"
+        shutil.copytree(store, slide)
+        damage(slide)
+        sentence = on_the_command_line(
+            monkeypatch, capsys, "upsample", str(slide), "-o", str(tmp_path / "o.csv"), "--method", "uniform"
+        )
+        widget.open_path(slide)
+        qtbot.waitUntil(lambda: widget.controller.phase is Phase.EMPTY, timeout=PATIENCE)
+        assert " ".join(widget.run_bar.status.text().split()) == sentence, name
+        assert layer_names(widget) == []
+    open_slide(qtbot, widget, store)
+
+
+def test_unusable_models_and_outputs_are_refused_and_the_window_works_on(
+    widget: SRastWidget,
+    qtbot: Any,
+    store: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    open_slide(qtbot, widget, store)
+    widget.controller.add_polygon(SQUARE)
+    (tmp_path / "empty.safetensors").touch()
+    for model in ("missing.safetensors", "empty.safetensors"):
+        file = str(tmp_path / model)
+        sentence = on_the_command_line(
+            monkeypatch, capsys, "upsample", str(store), "-o", str(tmp_path / "o.csv"), "--model", file
+        )
+        widget.settings_panel.model.setText(file)
+        click(qtbot, widget.run_bar.run)
+        wait_ready(qtbot, widget)
+        assert " ".join(widget.run_bar.status.text().split()) == sentence
+    widget.settings_panel.method.setCurrentText("uniform")
+    run(qtbot, widget)
+    for target, says in ((store / "inside.zarr", "inside"), (tmp_path / "no folder" / "o.zarr", "does not exist")):
+        monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_, target=target: (str(target), ""))
+        widget.result_panel.takeaway.export_store.trigger()
+        wait_ready(qtbot, widget)
+        assert says in widget.run_bar.status.text()
+        assert not target.exists()

@@ -16,7 +16,7 @@ release = version = napari_srast.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.mathjax", "sphinx.ext.napoleon"]
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "performance"]  # tables that a page includes
 html_theme = "furo"
 html_title = f"napari-srast {release}"
 

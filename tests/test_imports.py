@@ -26,6 +26,7 @@ LAYERS = {  # a part may import parts of its own or a lower level
     "histology": 3,
     "models": 3,
     "splitting": 4,
+    "forecast": 5,
     "pipeline": 5,
     "io": 5,
     "summary": 5,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from scipy.spatial import cKDTree
 
 from napari_srast import __version__
 from napari_srast.errors import Cancelled, FaultError, SettingsError
+from napari_srast.forecast import Estimate, estimate
 from napari_srast.geometry.lattice import Lattice, detect_lattice
 from napari_srast.geometry.layout import Layout
 from napari_srast.geometry.raster import Raster, make_raster
@@ -30,27 +31,6 @@ MASS_TOLERANCE = 1e-6
 EXACT_FLOAT32 = 2**24  # results are float32, whose whole numbers have no gaps up to here
 _SHARES = {"raster": 0.02, "align": 0.35, "calibrate": 0.25, "split": 0.38}
 _STOPS = tuple(_SHARES)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Estimate:
-    """What a run will take, before it starts.
-
-    Parameters
-    ----------
-    n_spots, n_pixels, n_genes
-        Size of the job.
-    seconds
-        Expected time on two CPU cores.
-    memory_bytes
-        Expected peak memory beyond the slide itself.
-    """
-
-    n_spots: int
-    n_pixels: int
-    n_genes: int
-    seconds: float
-    memory_bytes: int
 
 
 def upsample(
@@ -361,27 +341,3 @@ def measured_fraction(slide: Slide, raster: Raster) -> float:
     side = slide.spot_diameter
     one = side**2 * (np.pi / 4 if slide.spot_shape == "circle" else 1.0)
     return float(min(1.0, one * len(raster.spots) / (raster.n_pixels * raster.pixel_size**2)))
-
-
-def estimate(slide: Slide, region: Region | None, genes: Sequence[str] | None, settings: UpsampleSettings) -> Estimate:
-    """Predict size, time and memory of a run without starting it.
-
-    The figures are fits to runs on two CPU cores; take them as orders of magnitude.
-    """
-    n_spots = slide.n_spots if region is None else int(region.spots(slide).sum())
-    n_genes = len(slide.gene_indices(genes))
-    pixels_per_spot = settings.factor**2
-    if settings.pixel_size is not None:
-        pitch = detect_lattice(slide.centers, slide.spot_diameter).pitch * slide.cs_scale
-        pixels_per_spot = max(1.0, (pitch / settings.pixel_size) ** 2)
-    n_pixels = int(n_spots * pixels_per_spot)
-    filled = n_pixels * n_genes * slide.counts.nnz / max(slide.n_spots * slide.n_genes, 1)
-    seconds = 0.3 + 1e-7 * filled
-    memory = 3e8 + 12 * filled
-    if settings.method == "srast":
-        full = min(n_genes, 512)
-        seconds += 3 + 3e-3 * slide.n_spots + 1.2e-5 * n_pixels * full
-        memory += 400 * n_pixels * min(full, 64)
-    return Estimate(
-        n_spots=n_spots, n_pixels=n_pixels, n_genes=n_genes, seconds=float(seconds), memory_bytes=int(memory)
-    )

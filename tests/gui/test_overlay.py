@@ -102,6 +102,25 @@ def test_before_shows_measured_counts_on_the_scale_of_after(
     assert _gene_layers(viewer) == ["Gene0"]
 
 
+def test_napari_is_not_asked_to_draw_what_stays_as_it_is(
+    made: tuple[Overlay, ViewerModel, UpsampleResult, list[int]],
+) -> None:
+    overlay, viewer, _, _ = made
+    overlay.show(["Gene0", "Gene1"])
+    overlay.set_view("before")
+    overlay.set_view("after")
+    changes: list[str] = []
+    for layer in viewer.layers:
+        for name in ("visible", "opacity", "set_data"):
+            layer.events[name].connect(lambda event: changes.append(event.type))
+    overlay.show(["Gene0", "Gene1"])
+    assert changes == []
+    overlay.set_view("before")
+    assert changes.count("visible") == 3  # two genes go, the spots come
+    overlay.show(["Gene0", "Gene1"])
+    assert changes.count("visible") == 3
+
+
 def test_uncertainty_shows_the_standard_deviation_and_goes_back(
     made: tuple[Overlay, ViewerModel, UpsampleResult, list[int]],
 ) -> None:

@@ -77,6 +77,8 @@ class Measurement:
         Peak resident memory beyond what the process held before, in 10^6 bytes; that of writing included.
     process_mb
         Peak resident memory of the whole process.
+    entries
+        Counts above 0 of the slide.
     write_seconds
         Wall time of writing the result to a store on disk.
     region_seconds
@@ -94,6 +96,7 @@ class Measurement:
     process_mb: float
     floor_seconds: float
     stages: dict[str, float] = field(default_factory=dict)
+    entries: int = 0
     write_seconds: float | None = None
     region_seconds: float | None = None
 
@@ -244,6 +247,7 @@ def measure(case: Case, seed: int = 0, bytes_per_second: float = math.inf) -> Me
         peak_mb=(memory.peak - memory.start) / 1e6,
         process_mb=memory.peak / 1e6,
         floor_seconds=moved / bytes_per_second,
+        entries=slide.counts.nnz,
         write_seconds=write_seconds,
         region_seconds=_time_of_region(slide, settings) if case.method == "srast" else None,
     )

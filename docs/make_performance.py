@@ -1,0 +1,99 @@
+"""Measure what performance.md says, and write it beside: ``python docs/make_performance.py [--only NAME]``.
+
+Needs an idle computer with 8 GB of memory, and a quarter of an hour on two cores. Writes performance/NAME.json, as
+``napari-srast bench --json`` gives them, performance/figures.md, and images/performance_*.png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+FOLDER, IMAGES = HERE / "performance", HERE / "images"
+RUNS = {
+    "visium": "--spots 5000 --genes 18000 --factors 2",
+    "visium_factor_4": "--spots 5000 --genes 18000 --factors 4 --no-peer",
+    "sweep": "--spots 500,1000,2000,5000 --genes 200,50,800 --factors 2,4,8",
+    "growth": "--spots 25000,100000 --genes 50 --factors 2",
+}
+HEAD = (
+    "| method | spots | genes | factor | seconds | CPU s | writing s | first region s | region s | peak MB | "
+    "CPU s over interpolation's |"
+)
+
+
+def measure(name: str) -> None:
+    """Run one bench in a process of its own and keep its figures."""
+    with tempfile.TemporaryDirectory() as plots:
+        words = ["bench", *RUNS[name].split(), "--json", *(["--plots", plots] if name in ("sweep", "growth") else [])]
+        done = subprocess.run([_program(), *words], stdout=subprocess.PIPE, check=True)
+        for plot in Path(plots).glob("*.png"):
+            shutil.copyfile(plot, IMAGES / f"performance_{name}_{plot.stem.removeprefix('bench_')}.png")
+    FOLDER.mkdir(exist_ok=True)
+    (FOLDER / f"{name}.json").write_text(json.dumps(json.loads(done.stdout), indent=1) + "\n", encoding="utf-8")
+
+
+def _program() -> str:
+    return str(Path(sys.executable).with_name("napari-srast"))
+
+
+def help_seconds() -> float:
+    """Return the median wall time of ``napari-srast --help``."""
+    took = []
+    for _ in range(5):
+        start = time.perf_counter()
+        subprocess.run([_program(), "--help"], stdout=subprocess.DEVNULL, check=True)
+        took.append(time.perf_counter() - start)
+    return sorted(took)[2]
+
+
+def table(figures: dict[str, Any]) -> list[str]:
+    """Return the lines of a table of one bench."""
+    ratios = {(r["spots"], r["genes"], r["factor"]): r["cpu_seconds"] for r in figures["ratios_to_pycnophylactic"]}
+    lines = [HEAD, "|---" * (HEAD.count("|") - 1) + "|"]
+    for one in figures["measurements"]:
+        ratio = ratios.get((one["spots"], one["genes"], one["factor"])) if one["method"] == "srast" else None
+        cells = [
+            one["method"],
+            *(f"{one[key]:,g}" for key in ("spots", "genes", "factor")),
+            *(
+                "" if one[key] is None else f"{one[key]:.1f}"
+                for key in ("seconds", "cpu_seconds", "write_seconds", "first_region_seconds", "region_seconds")
+            ),
+            f"{one['process_mb']:,.0f}",
+            "" if ratio is None else f"{ratio:.2f}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def write_page() -> None:
+    """Write all tables that there are figures for."""
+    lines = [f"<!-- made by docs/{Path(__file__).name} -->", ""]
+    for name, options in RUNS.items():
+        path = FOLDER / f"{name}.json"
+        if path.exists():
+            lines += [f"`napari-srast bench {options}`:", "", *table(json.loads(path.read_text())), ""]
+    lines += [f"`napari-srast --help` took {help_seconds():.2f} s (median of five).", ""]
+    for plot in sorted(IMAGES.glob("performance_*.png")):
+        lines += [f"![{plot.stem.replace('_', ' ')}](images/{plot.name})", ""]
+    (FOLDER / "figures.md").write_text("\n".join(lines), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", action="append", choices=[*RUNS, "page"], help="measure only these; may be repeated")
+    for wanted in parser.parse_args().only or RUNS:
+        if wanted != "page":
+            print(f"{wanted}: load {os.getloadavg()[0]:.1f}", flush=True)
+            measure(wanted)
+    write_page()

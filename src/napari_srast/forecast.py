@@ -1,0 +1,96 @@
+"""What a run will take, before it starts: fits to ``napari-srast bench`` on two CPU cores.
+
+Shape legend: N spots, G genes, Q pixels, E counts above 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from napari_srast.geometry.lattice import detect_lattice
+from napari_srast.slide import Region, Slide, UpsampleSettings
+
+__all__ = ["Estimate", "estimate"]
+
+_CORES = 2
+_FULL_GENES = 512  # beyond, genes are split by programs
+_PROGRAMS = 24
+_EPOCHS, _PANEL, _LEARNED = 150, 1000, 20_000  # of SASA
+_CHECKED, _CHECKED_GENES, _COARSE_SPOTS, _VARIANTS = 6000, 160, 300, 4  # of the calibration
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """What a run will take, before it starts.
+
+    Parameters
+    ----------
+    n_spots, n_pixels, n_genes
+        Size of the job.
+    seconds
+        Expected time on two CPU cores.
+    memory_bytes
+        Expected peak memory beyond the slide itself.
+    """
+
+    n_spots: int
+    n_pixels: int
+    n_genes: int
+    seconds: float
+    memory_bytes: int
+
+
+def estimate(slide: Slide, region: Region | None, genes: Sequence[str] | None, settings: UpsampleSettings) -> Estimate:
+    """Predict size, time and memory of a run on a slide that was not worked on before, without starting it.
+
+    The figures are fits to runs on two CPU cores; take them as orders of magnitude.
+    """
+    n_spots = slide.n_spots if region is None else int(region.spots(slide).sum())
+    n_genes = len(slide.gene_indices(genes))
+    pixels_per_spot = settings.factor**2
+    if settings.pixel_size is not None:
+        pitch = detect_lattice(slide.centers, slide.spot_diameter).pitch * slide.cs_scale
+        pixels_per_spot = max(1.0, (pitch / settings.pixel_size) ** 2)
+    n_pixels = int(n_spots * pixels_per_spot)
+    filled = n_pixels * n_genes * slide.counts.nnz / max(slide.n_spots * slide.n_genes, 1)
+    if settings.method == "srast":
+        seconds = _preparation(slide) + _split(slide, n_pixels, n_genes, filled)
+        memory = 6e8 + 4e3 * slide.n_spots + 30.0 * slide.counts.nnz + 12 * filled
+    else:
+        seconds = 0.3 + _interpolation(settings.method, pixels_per_spot) * n_pixels * n_genes / _CORES
+        memory = 3e8 + 12 * filled
+    return Estimate(
+        n_spots=n_spots, n_pixels=n_pixels, n_genes=n_genes, seconds=float(seconds), memory_bytes=int(memory)
+    )
+
+
+def _preparation(slide: Slide) -> float:
+    """Return the seconds of SASA and calibration, which run side by side."""
+    panel = 2.4e-5 * min(slide.n_genes, _PANEL)  # of an epoch
+
+    def learn(n_spots: float) -> float:
+        return _EPOCHS * (panel + 9e-6 * n_spots)
+
+    aligned = 0.5 + learn(min(slide.n_spots, _LEARNED)) + 2.4e-7 * slide.counts.nnz + 1e-4 * slide.n_spots
+    coarse = min(slide.n_spots, _CHECKED) / 4
+    variants = np.clip(np.ceil(_COARSE_SPOTS / max(coarse, 1)), 1, _VARIANTS)
+    checked = variants * (0.5 + learn(coarse) + 5e-5 * coarse * min(slide.n_genes, _CHECKED_GENES))
+    return float(max(aligned, checked))
+
+
+def _split(slide: Slide, n_pixels: int, n_genes: int, filled: float) -> float:
+    """Return the seconds of the flow, with all that comes before it for large panels."""
+    if n_genes <= _FULL_GENES:
+        check = 5e-5 * min(slide.n_spots, _CHECKED) / 4 * n_genes
+        return check + 1.2e-5 * max(filled, n_pixels) / _CORES
+    programs = 1.0 + 1e-6 * slide.counts.nnz
+    return programs + (1.2e-5 * n_pixels * _PROGRAMS + 6e-8 * filled) / _CORES
+
+
+def _interpolation(method: str, pixels_per_spot: float) -> float:
+    """Return the seconds of a pixel and gene."""
+    rounds = float(np.clip(4 * pixels_per_spot, 16, 100)) if method == "pycnophylactic" else 4.0
+    return 3e-8 + 1e-8 * rounds

@@ -1,0 +1,69 @@
+"""What is drawn and read with the mouse on the real canvas lies where it is seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import napari
+import numpy as np
+import pytest
+from gui_window import PATIENCE, canvas_point, click, wait_ready, wait_shown
+from qtpy.QtCore import Qt
+
+from napari_srast.gui.finished import finish
+from napari_srast.gui.opening import Opened
+from napari_srast.gui.panels import takeaway
+from napari_srast.gui.widget import SRastWidget
+from napari_srast.slide import Slide, UpsampleResult
+
+pytestmark = pytest.mark.gui
+
+
+def test_the_mouse_draws_and_reads_where_it_points(
+    open_window: Callable[[], SRastWidget],
+    qtbot: Any,
+    skewed_slide: Slide,
+    make_result: Callable[..., UpsampleResult],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Any,
+) -> None:
+    window = open_window()
+    controller, viewer = window.controller, window.controller.viewer
+    controller.show(Opened(slide=skewed_slide, source=None))
+    wait_ready(qtbot, window)
+    viewer.reset_view()
+    canvas = napari.current_viewer().window._qt_viewer.canvas.native
+
+    # A rectangle around four of the spots, which lie 100 apart.
+    click(qtbot, next(tool for tool in window.region_panel.tools if tool.objectName() == "draw_rectangle"))
+    corners = [canvas_point(window, place) for place in ((-40, -40), (60, 60), (140, 140))]
+    left = Qt.MouseButton.LeftButton
+    qtbot.mousePress(canvas, left, pos=corners[0])
+    for corner in corners[1:]:
+        qtbot.mouseMove(canvas, corner)
+        qtbot.wait(20)
+    qtbot.mouseRelease(canvas, left, pos=corners[-1])
+    assert window.region_panel.count.text() == "4 of 42 spots inside."
+    np.testing.assert_allclose(controller.region().geometry.bounds, (-40, -40, 140, 140), atol=12)
+
+    result = make_result(skewed_slide, controller.region())
+    controller.land_saved(controller.current, finish(result))
+    wait_shown(qtbot, window)
+    spot = int(result.raster.spots[3])
+    qtbot.mouseMove(canvas, canvas_point(window, tuple(skewed_slide.centers[spot] + 5)))
+    explore = window.result_panel
+    qtbot.waitUntil(lambda: explore.pointed.text().startswith(f"Spot {skewed_slide.spot_ids[spot]}:"), timeout=PATIENCE)
+
+    # The length that a pixel of the picture stands for, by a layer of known length.
+    made: list[tuple[np.ndarray, takeaway.Caption]] = []
+    monkeypatch.setattr(takeaway, "save_figure", lambda *given: made.append(given[:2]))
+    explore.hide_all.click()
+    for layer in viewer.layers:
+        layer.visible = False
+    viewer.add_image(np.ones((100, 300)), contrast_limits=(0, 1), affine=np.eye(3))
+    viewer.reset_view()
+    explore.takeaway.write_figure(tmp_path / "figure.png")
+    ((pixels, caption),) = made
+    across = np.flatnonzero(pixels[..., :3].max(axis=(0, 2)) > 128)
+    assert (across[-1] - across[0] + 1) * caption.pixel_length == pytest.approx(300, rel=0.02)

@@ -76,9 +76,9 @@ def run_demo(options: list[str]) -> int:
 
 
 def run_tests(options: list[str]) -> int:
-    """Run pytest, on Linux always on a virtual screen: no window pops up, and every machine sees the same one."""
-    command = [str(PYTHON), "-m", "pytest", *options]
-    environment = dict(os.environ)
+    """Run pytest on all cores, on Linux always on a virtual screen: no window pops up, all machines see the same one."""
+    command = [str(PYTHON), "-m", "pytest", "--numprocesses", "auto", "--dist", "loadgroup", *options]
+    environment = {"OMP_NUM_THREADS": "1", **os.environ}  # as many processes as cores: threads would queue
     if LINUX and shutil.which("xvfb-run"):
         command = VIRTUAL_SCREEN + command
         environment.pop("WAYLAND_DISPLAY", None)

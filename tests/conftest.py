@@ -17,6 +17,19 @@ from scipy import sparse
 from napari_srast.slide import Slide
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where tests are spread over processes, keep those of a file together, and all of the window in one process.
+
+    Windows of several processes would take the keyboard's focus from each other on one screen.
+    """
+    if not config.pluginmanager.hasplugin("xdist"):
+        return
+    for item in items:
+        file = item.path.relative_to(config.rootpath).as_posix()
+        window = item.get_closest_marker("gui") or file.startswith("tests/gui/")
+        item.add_marker(pytest.mark.xdist_group("window" if window else file))
+
+
 @pytest.fixture(autouse=True)
 def _seeds() -> None:
     """Give every test the same global random state, so that code that forgets to seed still repeats."""

@@ -76,7 +76,7 @@ def run_demo(options: list[str]) -> int:
 
 
 def run_tests(options: list[str]) -> int:
-    """Run pytest on all cores, on Linux always on a virtual screen: no window pops up, all machines see the same one."""
+    """Run pytest on all cores, on Linux always on a virtual screen: no window pops up, all see the same one."""
     command = [str(PYTHON), "-m", "pytest", "--numprocesses", "auto", "--dist", "loadgroup", *options]
     environment = {"OMP_NUM_THREADS": "1", **os.environ}  # as many processes as cores: threads would queue
     if LINUX and shutil.which("xvfb-run"):

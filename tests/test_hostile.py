@@ -292,9 +292,20 @@ def test_senseless_diameter_of_a_table_is_refused(
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGINT") or os.name == "nt", reason="needs the signals of POSIX")
+def _hear_interrupts() -> None:
+    """Undo what a shell does to commands in the background: their children ignore the interrupt, too."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_interrupt_in_the_middle_leaves_nothing(slide: Path, tmp_path: Path) -> None:
     words = ["-m", "napari_srast", "upsample", str(slide), "-o", str(tmp_path / "o.zarr"), "--factor", "60"]
-    run = subprocess.Popen([sys.executable, *words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    run = subprocess.Popen(
+        [sys.executable, *words],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=_hear_interrupts,
+    )
     assert run.stderr is not None
     assert "pixels" in run.stderr.readline()  # the estimate: the run begins
     time.sleep(0.2)

@@ -83,14 +83,16 @@ def wide_console() -> Console:
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Write a table to standard output; the first column is text, the others are figures."""
+    """Write a table to standard output; the first column is text, the others are figures; empty ones are left out."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
-    for index, heading in enumerate(headings):
-        table.add_column(heading, justify="left" if index == 0 else "right", overflow="fold")
-    for row in rows:
-        table.add_row(*(_text(cell) for cell in row))
+    texts = [[_text(cell) for cell in row] for row in rows]
+    filled = [i for i in range(len(headings)) if not texts or any(row[i] for row in texts)]
+    for i in filled:
+        table.add_column(headings[i], justify="left" if i == 0 else "right", overflow="fold", no_wrap=i == 0)
+    for row in texts:
+        table.add_row(*(row[i] for i in filled))
     wide_console().print(table)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from napari_srast.gui.trust import measure_trust
+from napari_srast.gui.trust import measure_trust, trust_lines
 from napari_srast.slide import Slide, UpsampleResult
 
 pytestmark = pytest.mark.gui
@@ -41,3 +41,23 @@ def test_lost_made_up_and_negative_counts_are_noticed(
     negative.data[0] *= -1
     assert measure_trust(dataclasses.replace(result, counts=negative)).negative_pixels == 1
     assert np.isfinite(measure_trust(result).max_relative_mass_error)
+
+
+@pytest.mark.parametrize(
+    ("calibration", "told"),
+    [
+        ({"source": "slide", "trust_in_network": 0.934}, "leaves the network 93% of its say"),
+        ({"source": "fleet", "trust_in_network": 1.0}, "too small to be checked on itself"),
+        ({"source": "slide"}, None),  # a result of an earlier version
+    ],
+)
+def test_trust_in_the_network_is_told(
+    make_slide: Callable[..., Slide],
+    make_result: Callable[..., UpsampleResult],
+    calibration: dict[str, object],
+    told: str | None,
+) -> None:
+    result = dataclasses.replace(make_result(make_slide()), provenance={"calibration": calibration})
+    lines = [line for line in trust_lines(result, measure_trust(result), []) if "network" in line]
+    assert len(lines) == (told is not None)
+    assert told is None or told in lines[0]

@@ -59,12 +59,13 @@ def _image_line(result: UpsampleResult, shown: list[str]) -> str:
 
 
 def trust_lines(result: UpsampleResult, trust: Trust, shown: list[str]) -> list[str]:
-    """Tell the checks in short sentences: mass, skill of the genes on show, area, fall-backs, image, notices."""
+    """Tell the checks in short sentences: mass, skill, area, fall-backs, trust in the network, image, notices."""
     error = trust.max_relative_mass_error
     lines = [f"Counts of every spot conserved {'exactly' if error == 0 else f'to {error:.0e}'}."]
     if trust.negative_pixels:
         lines.append(f"{trust.negative_pixels:,} negative values: please report this.")
-    lines += [_skill_line(result, shown), _area_line(trust), _method_line(result), _image_line(result, shown)]
+    lines += [_skill_line(result, shown), _area_line(trust), _method_line(result)]
+    lines += [_network_line(result), _image_line(result, shown)]
     lines += map(str, result.provenance.get("notices", ()))
     return [line for line in lines if line]
 
@@ -94,6 +95,17 @@ def _area_line(trust: Trust) -> str:
     if trust.measured_fraction > 0.995:
         return "All of the painted area was measured."
     return f"{trust.measured_fraction:.0%} of the painted area was measured; the rest fills the gaps between spots."
+
+
+def _network_line(result: UpsampleResult) -> str:
+    """Tell how far the slide's own check let the network speak; nothing for results that do not know."""
+    known = result.provenance.get("calibration") or {}
+    trust = known.get("trust_in_network")
+    if trust is None:
+        return ""
+    if known.get("source") != "slide":
+        return "This slide is too small to be checked on itself: the network is trusted as on other slides."
+    return f"The slide's own check leaves the network {trust:.0%} of its say; interpolations have the rest."
 
 
 def _method_line(result: UpsampleResult) -> str:

@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 
 KILLING = Path(__file__).with_name("killing.py")
+MOMENTS = int(os.environ.get("NAPARI_SRAST_KILLS", "25"))  # for each of two ways to choose them
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and the signals of POSIX")
 
 
 def kill(folder: Path, how: str, moments: int, by: str) -> dict[str, object]:
+    folder.mkdir(exist_ok=True)
     words = [sys.executable, "-W", "ignore", str(KILLING), str(folder / "k"), how, str(moments), "0", by]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -32,8 +34,8 @@ def test_kill_before_a_random_step_on_the_file_system(how: str, tmp_path: Path) 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("by", ["time", "step"])
 @pytest.mark.parametrize("how", ["new", "into"])
-def test_kill_at_fifty_random_moments(how: str, by: str, tmp_path: Path) -> None:
-    report = kill(tmp_path, how, 50, by)
-    assert report["killed_before_the_end"] > 25
+def test_kill_at_fifty_random_moments(how: str, tmp_path: Path) -> None:
+    """Half of them at a random time, half before a random step; 50 of each in the tox environment "reliability"."""
+    killed = [kill(tmp_path / by, how, MOMENTS, by)["killed_before_the_end"] for by in ("time", "step")]
+    assert sum(map(int, killed)) > MOMENTS

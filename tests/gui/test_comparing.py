@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import spatialdata
+from gui_window import PATIENCE, click, layer_names, open_slide, run, visible, wait_ready
 from napari.components import ViewerModel
+from spatialdata.models import Image2DModel
 
+from napari_srast import pipeline
 from napari_srast.gui.comparing import comparable, counterpart, image_difference, meaning_of
+from napari_srast.gui.controller import Phase
 from napari_srast.gui.finished import Finished, finish
 from napari_srast.gui.layers import image_affine
 from napari_srast.gui.opening import Opened
 from napari_srast.gui.overlay import Overlay
 from napari_srast.gui.slides import OpenSlide
+from napari_srast.gui.widget import SRastWidget
 from napari_srast.slide import Slide, UpsampleResult, UpsampleSettings
 
 pytestmark = pytest.mark.gui
@@ -124,3 +132,71 @@ def test_only_results_on_the_same_pixels_are_offered_and_no_run_is_offered_twice
     assert image_difference(other.result, shown.result) == "with the image"
     owner.finished = finer  # an interpolation does not look at the image
     assert counterpart(owner) is None
+
+
+def test_the_run_without_the_image_lands_beside_the_one_with_it(
+    open_window: Callable[[], SRastWidget], qtbot: Any, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Choose an image, run, compare with the run without it; then open the slide without the image."""
+    both = spatialdata.read_zarr(store)
+    first = next(iter(both.images.values()))
+    first = first["scale0"]["image"] if hasattr(first, "children") else first
+    both.images["second"] = Image2DModel.parse(255 - first.data[:, :-1], dims=("c", "y", "x"))  # the smaller one
+    both.write_element("second")
+    seen: list[str | None] = []
+    whole = pipeline.upsample_steps
+
+    def steps(slide: Slide, region: Any, genes: Any, settings: UpsampleSettings, **options: Any) -> Any:
+        """Stand in for the whole method, which takes half a minute: split otherwise with the image than without."""
+        seen.append(None if slide.image is None else slide.image.name)
+        fast = dataclasses.replace(settings, method="uniform" if slide.image is None else "bilinear")
+        made = yield from whole(slide, region, genes, fast, **options)
+        calibration = {} if slide.image is None else {"image": {"used": True, "nats_expected_by_gene": [0.02]}}
+        return dataclasses.replace(made, settings=settings, provenance={"calibration": calibration})
+
+    window = open_window()
+    controller, explore = window.controller, window.result_panel
+    slide = open_slide(qtbot, window, store)
+    chooser = window.slide_panel.image
+    names = [chooser.itemText(i) for i in range(chooser.count())]
+    assert names == [slide.source.image, "second", "none"]
+    assert chooser.currentText() == slide.source.image
+    _choose(qtbot, window, chooser, "second")
+    assert controller.slide.image.name == "second"
+
+    monkeypatch.setattr(pipeline, "upsample_steps", steps)
+    monkeypatch.setattr(SRastWidget, "confirm_whole_slide", lambda _self, _text: True)
+    window.gene_panel.model.check(["Gene3"], only=True)
+    run(qtbot, window)
+    assert "expected to have brought: Gene3 +0.020." in explore.takeaway.trust.text()
+    assert explore.compare.currentText() == "measured counts"
+    place = explore.compare.findText("without the image (run it)")
+    explore.compare.setCurrentIndex(place)
+    explore.compare.activated.emit(place)
+    assert controller.phase is Phase.RUNNING
+    wait_ready(qtbot, window)
+    assert seen == ["second", None]
+    assert controller.finished is controller.results[0]
+    assert explore.compare.currentText() == "without the image (2)"
+    assert explore.views["beside"].isChecked()
+    assert "beside: without the image" in explore.meaning.text()
+    qtbot.waitUntil(lambda: "SRast beside pixels" in layer_names(window), timeout=PATIENCE)  # one layer at a time
+    assert controller.viewer.layers["SRast beside pixels"].visible
+    assert "without the image" in explore.results.itemText(1)
+    click(qtbot, explore.views["before"])
+    assert visible(window) == []
+    assert controller.viewer.layers["SRast compared pixels"].visible
+    click(qtbot, explore.views["after"])
+    assert visible(window) == ["Gene3"]
+
+    _choose(qtbot, window, chooser, "none")
+    assert controller.slide.image is None
+    assert chooser.currentText() == "none"
+    _choose(qtbot, window, chooser, "second")
+    assert controller.slide.image.name == "second"
+
+
+def _choose(qtbot: Any, window: SRastWidget, chooser: Any, name: str) -> None:
+    chooser.setCurrentText(name)
+    chooser.textActivated.emit(name)
+    wait_ready(qtbot, window)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 TABLE = ROOT.parent / "docs" / "reliability_contract.md"
-SHORT = {"hostile": "test_hostile.py", "window": "gui/test_contract.py", "window faults": "gui/test_faults.py"} | {
+WINDOW = {"window": "gui/test_window_contract.py", "window faults": "gui/test_window_faults.py"}
+SHORT = {"hostile": "test_hostile.py", **WINDOW} | {
     name: f"reliability/test_{name}.py" for name in ("contract", "security", "numbers", "faults", "kill")
 }
 

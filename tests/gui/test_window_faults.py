@@ -122,7 +122,7 @@ def test_a_fault_in_any_stage_is_told_and_leaves_the_window_usable(
 
         report = copied_report(qtbot, widget)
         assert "builtins.LookupError: its message is left out" in report
-        assert "  test_faults:" in report  # where it was raised: the module, without its path
+        assert "  test_window_faults:" in report  # where it was raised: the module, without its path
         assert f"napari-srast {__version__}, napari " in report
         assert_tells_nothing_of(slide, report)
         if stage == "reading":

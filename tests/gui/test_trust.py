@@ -46,7 +46,8 @@ def test_lost_made_up_and_negative_counts_are_noticed(
 @pytest.mark.parametrize(
     ("calibration", "told"),
     [
-        ({"source": "slide", "trust_in_network": 0.934}, "leaves the network 93% of its say"),
+        ({"source": "slide", "trust_in_network": 0.934}, "leave the network 93% of its say"),
+        ({"source": "slide", "trust_in_network": 1.0}, "surely better"),
         ({"source": "fleet", "trust_in_network": 1.0}, "too small to be checked on itself"),
         ({"source": "slide"}, None),  # a result of an earlier version
     ],

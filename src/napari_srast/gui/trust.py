@@ -105,7 +105,9 @@ def _network_line(result: UpsampleResult) -> str:
         return ""
     if known.get("source") != "slide":
         return "This slide is too small to be checked on itself: the network is trusted as on other slides."
-    return f"The slide's own check leaves the network {trust:.0%} of its say; interpolations have the rest."
+    if trust > 0.995:
+        return "The network is surely better than interpolations on this slide's own spots."
+    return f"This slide's own spots leave the network {trust:.0%} of its say; interpolations have the rest."
 
 
 def _method_line(result: UpsampleResult) -> str:

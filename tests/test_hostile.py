@@ -159,6 +159,7 @@ def test_odd_slide_is_handled_and_told(
         ("tables/table/X/data/c", "lost a part of X"),
         ("tables/table/X/indices/c", "lost a part of X"),
         ("tables/table/X/indptr/c", "lost a part of X"),
+        ("tables/table/X/zarr.json", "lost a part of X"),
         ("tables/table/var/_index/c", "gene names are empty"),
         ("tables/table", "no table"),
         ("shapes/spots", "neither shapes nor labels"),

@@ -29,12 +29,14 @@ def check_chunks(store: Path, table: str) -> tuple[str, ...]:
         folder = store / "tables" / table / place
         if not folder.is_dir():
             continue
-        node: Any = zarr.open(folder, mode="r")
+        lost = InputError(f"Table '{table}' has lost a part of {place} from the disk; restore the slide from a copy.")
+        try:
+            node: Any = zarr.open(folder, mode="r")
+        except (KeyError, OSError, ValueError) as error:
+            raise lost from error
         if isinstance(node, zarr.Group):
             if _sparse_is_torn(node):
-                raise InputError(
-                    f"Table '{table}' has lost a part of {place} from the disk; restore the slide from a copy."
-                )
+                raise lost
         elif node.nchunks_initialized < node.nchunks:
             notices.append(
                 f"{node.nchunks - node.nchunks_initialized} of {node.nchunks} parts of {place} of table '{table}' "

@@ -203,6 +203,10 @@ def slow_export(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, threa
     return begun, release, ended
 
 
+@pytest.mark.skipif(
+    "NAPARI_SRAST_GPU_SCREEN" not in os.environ,
+    reason="napari and vispy now and then crash in Mesa's software renderer where layers are removed and others added",
+)
 def test_layers_slides_and_the_viewer_go_while_something_runs(
     open_window: Callable[[], SRastWidget],
     qtbot: Any,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import zarr
 from gui_window import PATIENCE, SQUARE, click, layer_names, open_slide, run, wait_ready
-from napari.components import ViewerModel
 from qtpy.QtWidgets import QFileDialog
 
 from napari_srast.cli import main
@@ -51,16 +50,6 @@ UNUSABLE: dict[str, Callable[[Path], object]] = {
     "is all zeros": lambda store: set_counts(store, np.zeros_like),
     "declares more than the memory": declare_too_much,
 }
-
-
-@pytest.fixture
-def widget(qtbot: Any) -> Iterator[SRastWidget]:
-    """The dock widget beside a viewer without a canvas."""
-    widget = SRastWidget(ViewerModel())
-    qtbot.addWidget(widget)
-    widget.show()
-    yield widget
-    widget.controller.shutdown()
 
 
 def on_the_command_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str) -> str:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from gui_window import PATIENCE, SQUARE, click, layer_names, open_slide, run, visible, wait_ready, wait_shown
-from napari.components import ViewerModel
-from qtpy.QtWidgets import QApplication, QFileDialog
+from napari.layers import Image
+from qtpy.QtGui import QOpenGLContext
+from qtpy.QtWidgets import QApplication, QFileDialog, QWidget
 
 from napari_srast import __version__, pipeline
 from napari_srast.gui.controller import Phase
@@ -44,16 +46,6 @@ LOST = (
 )
 """A device that vanishes, and two kinds of memory that are full, each at a stage."""
 QUOTED = "90417"
-
-
-@pytest.fixture
-def widget(qtbot: Any) -> Iterator[SRastWidget]:
-    """The dock widget beside a viewer without a canvas."""
-    widget = SRastWidget(ViewerModel())
-    qtbot.addWidget(widget)
-    widget.show()
-    yield widget
-    widget.controller.shutdown()
 
 
 def prepare(widget: SRastWidget, method: str = "bilinear") -> None:
@@ -172,6 +164,14 @@ class Halted:
             self.ended.set()
 
 
+def halted_run(qtbot: Any, widget: SRastWidget, monkeypatch: pytest.MonkeyPatch) -> Halted:
+    """Press Run, and stop in the middle of it."""
+    halted = Halted(monkeypatch)
+    click(qtbot, widget.run_bar.run)
+    qtbot.waitUntil(halted.begun.is_set, timeout=PATIENCE)
+    return halted
+
+
 def remove(widget: SRastWidget, role: str) -> None:
     layers = widget.controller.viewer.layers
     for layer in [layer for layer in layers if role_of(layer) == role]:
@@ -203,10 +203,23 @@ def slow_export(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, threa
     return begun, release, ended
 
 
-@pytest.mark.skipif(
-    "NAPARI_SRAST_GPU_SCREEN" not in os.environ,
-    reason="napari and vispy now and then crash in Mesa's software renderer where layers are removed and others added",
-)
+def test_what_goes_with_a_layer_is_freed_in_the_context_of_the_canvas(
+    open_window: Callable[[], SRastWidget], qtbot: Any
+) -> None:
+    """Freed in another, OpenGL's names are those of other objects, and the process is lost at a later drawing."""
+    window = open_window()
+    layers = window.controller.viewer.layers
+    canvas = next(c for c in window.window().centralWidget().findChildren(QWidget) if hasattr(c, "makeCurrent"))
+    layers.append(Image(np.zeros((4, 4))))
+    qtbot.waitUntil(canvas.isValid, timeout=PATIENCE)
+    seen = []
+    layers.events.removed.connect(lambda: seen.append(QOpenGLContext.currentContext() is canvas.context()))
+    canvas.doneCurrent()
+    assert QOpenGLContext.currentContext() is not canvas.context()
+    layers.clear()
+    assert seen == [True]
+
+
 def test_layers_slides_and_the_viewer_go_while_something_runs(
     open_window: Callable[[], SRastWidget],
     qtbot: Any,
@@ -219,9 +232,7 @@ def test_layers_slides_and_the_viewer_go_while_something_runs(
     open_slide(qtbot, window, make_store("breast"))
     prepare(window)
     with monkeypatch.context() as patch:
-        halted = Halted(patch)
-        click(qtbot, window.run_bar.run)
-        qtbot.waitUntil(halted.begun.is_set, timeout=PATIENCE)
+        halted = halted_run(qtbot, window, patch)
         remove(window, "histology")
         remove(window, "region")
         halted.release.set()
@@ -234,9 +245,7 @@ def test_layers_slides_and_the_viewer_go_while_something_runs(
     # The layers of the result on show go while the next one is made.
     prepare(window)
     with monkeypatch.context() as patch:
-        halted = Halted(patch)
-        click(qtbot, window.run_bar.run)
-        qtbot.waitUntil(halted.begun.is_set, timeout=PATIENCE)
+        halted = halted_run(qtbot, window, patch)
         remove(window, "gene")
         halted.release.set()
         wait_ready(qtbot, window)
@@ -247,9 +256,7 @@ def test_layers_slides_and_the_viewer_go_while_something_runs(
     open_slide(qtbot, window, make_store("colon", n_genes=7, seed=1))
     prepare(window)
     with monkeypatch.context() as patch:
-        halted = Halted(patch)
-        click(qtbot, window.run_bar.run)
-        qtbot.waitUntil(halted.begun.is_set, timeout=PATIENCE)
+        halted = halted_run(qtbot, window, patch)
         controller.switch(breast)
         prepare(window)
         window._refresh_estimate()
@@ -271,9 +278,7 @@ def test_layers_slides_and_the_viewer_go_while_something_runs(
     # Everything goes at once, with a run under way.
     prepare(window)
     with monkeypatch.context() as patch:
-        halted = Halted(patch)
-        click(qtbot, window.run_bar.run)
-        qtbot.waitUntil(halted.begun.is_set, timeout=PATIENCE)
+        halted = halted_run(qtbot, window, patch)
         controller.viewer.layers.clear()
         qtbot.waitUntil(lambda: controller.phase is Phase.EMPTY, timeout=PATIENCE)
         assert "its run was stopped" in window.run_bar.status.text()

@@ -143,15 +143,9 @@ class Desk(Jobs):
         replaced = self.current if replace else None
 
         def done(opened: Opened) -> None:
-            taken_out = replaced is not None and replaced in self.slides
-            if replaced is not None and taken_out:
+            if replaced is not None and replaced in self.slides:
                 self._take_out(replaced)
-            if taken_out and self._later is not None:
-                # With napari 0.9 and vispy 0.17, removing layers and adding an image between two drawings can crash the
-                # process in the OpenGL driver. So the window draws itself in between.
-                self._later(partial(self.show, opened, shown))
-            else:
-                self.show(opened, shown)
+            self.show(opened, shown)
 
         self.begin(Phase.OPENING, workers.once(load), done, doing)
         self.said.emit(f"{doing[0].upper()}{doing[1:]} …")

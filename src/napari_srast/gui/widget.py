@@ -11,7 +11,7 @@ from napari.components import ViewerModel
 from napari.utils.notifications import show_error
 from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer
 from qtpy.QtGui import QDragEnterEvent, QDropEvent, QShowEvent
-from qtpy.QtWidgets import QFrame, QMessageBox, QScrollArea, QTabWidget, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFrame, QMainWindow, QMessageBox, QScrollArea, QTabWidget, QVBoxLayout, QWidget
 
 from napari_srast.errors import SrastError
 from napari_srast.gui.controller import Controller
@@ -111,6 +111,19 @@ class SRastWidget(QWidget):
         self.controller.result_changed.connect(self._on_result)
         self.controller.landed.connect(lambda: self.tabs.setCurrentWidget(self.result_panel))
         self.destroyed.connect(self.controller.shutdown)
+        self.controller.viewer.layers.events.removing.connect(self._make_canvas_current)
+
+    def _make_canvas_current(self) -> None:
+        """Let what napari frees with a layer be freed in the OpenGL context of its own canvas.
+
+        napari 0.9 frees it at once, in whatever context happens to be current. There the same names belong to other
+        objects, and a later drawing without these loses the whole process.
+        """
+        window = self.window()
+        centre = window.centralWidget() if isinstance(window, QMainWindow) else None
+        for canvas in centre.findChildren(QWidget) if centre is not None else ():
+            if hasattr(canvas, "makeCurrent"):  # a QOpenGLWidget, wherever the Qt at hand keeps that class
+                canvas.makeCurrent()
 
     def open_path(self, path: str | Path) -> None:
         """Open a slide, as if its path had been typed."""

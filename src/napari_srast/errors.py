@@ -7,6 +7,10 @@ package notices one by itself, it raises :class:`FaultError`.
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 __all__ = [
     "Cancelled",
     "DeviceError",
@@ -17,7 +21,11 @@ __all__ = [
     "RegionError",
     "SettingsError",
     "SrastError",
+    "lacks_memory",
+    "telling_lack_of_memory",
 ]
+
+_TORCHS_WORDS = "can't allocate memory"  # torch's own way to say MemoryError
 
 
 class SrastError(Exception):
@@ -41,7 +49,7 @@ class ModelError(SrastError):
 
 
 class DeviceError(SrastError):
-    """The device that computes, or the memory, gave out during a run."""
+    """The device that computes, or the memory of this computer, gave out; the message names nothing of the slide."""
 
 
 class OutputError(SrastError):
@@ -54,3 +62,34 @@ class Cancelled(Exception):
 
 class FaultError(Exception):
     """A result broke a promise of this package; it was thrown away, and nothing was written."""
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Tell whether an error says that this computer's own memory is full, and nothing of what was being read."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _TORCHS_WORDS in str(error))
+
+
+@contextmanager
+def telling_lack_of_memory(when: str, advice: str) -> Iterator[None]:
+    """Turn what is raised where this computer's memory is full into one sentence; also a decorator.
+
+    Parameters
+    ----------
+    when
+        When it happened, such as "while reading the slide".
+    advice
+        What to do beside closing other programs.
+
+    Raises
+    ------
+    DeviceError
+        The memory is full.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not lacks_memory(error):
+            raise
+        raise DeviceError(f"This computer ran out of memory {when}; close other programs, or {advice}.") from error

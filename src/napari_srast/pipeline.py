@@ -14,7 +14,7 @@ from scipy import sparse
 from scipy.spatial import cKDTree
 
 from napari_srast import __version__
-from napari_srast.errors import Cancelled, FaultError, SettingsError
+from napari_srast.errors import Cancelled, FaultError, SettingsError, telling_lack_of_memory
 from napari_srast.forecast import Estimate, estimate
 from napari_srast.geometry.lattice import Lattice, detect_lattice
 from napari_srast.geometry.layout import Layout
@@ -115,6 +115,18 @@ def upsample_steps(
     workers: Workers | None = None,
 ) -> Generator[Progress, None, UpsampleResult]:
     """Run :func:`upsample` as a generator that yields :class:`Progress` and returns the :class:`UpsampleResult`."""
+    with telling_lack_of_memory("during the run", "choose fewer genes, a smaller region or a lower factor"):
+        return (yield from _steps(slide, region, genes, settings, should_stop, workers))
+
+
+def _steps(
+    slide: Slide,
+    region: Region | None,
+    genes: Sequence[str] | None,
+    settings: UpsampleSettings,
+    should_stop: Callable[[], bool] | None,
+    workers: Workers | None,
+) -> Generator[Progress, None, UpsampleResult]:
     from napari_srast.models.sasa import canonical_order
     from napari_srast.splitting import Job, split_steps
 

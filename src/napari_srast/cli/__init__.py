@@ -15,7 +15,7 @@ import typer
 
 from napari_srast.cli.commands import app
 from napari_srast.cli.display import DisplayError
-from napari_srast.errors import Cancelled, FaultError, SrastError
+from napari_srast.errors import Cancelled, FaultError, SrastError, lacks_memory
 
 __all__ = ["app", "main"]
 
@@ -73,6 +73,8 @@ def _explain(error: Exception) -> tuple[int, str]:
         return 2, text
     if isinstance(error, DisplayError | FaultError):
         return 1, text
+    if lacks_memory(error):
+        return 2, "This computer ran out of memory; close other programs, or ask for less at once."
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         return (
             2,

@@ -15,7 +15,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from napari_srast.errors import OutputError
+from napari_srast.errors import OutputError, lacks_memory
 from napari_srast.io.store import one_line
 
 __all__ = [
@@ -80,6 +80,8 @@ def atomic_output(path: Path, *, replace: bool = False, wait: float = 0.0) -> It
             os.replace(partial, path)
         except OSError as error:
             remove(partial)
+            if lacks_memory(error):  # which no free space on the disk would mend
+                raise
             raise output_error(path, error, left=partial) from error
         finally:
             remove(partial)

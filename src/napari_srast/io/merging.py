@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from napari_srast.errors import OutputError
+from napari_srast.errors import OutputError, lacks_memory
 from napari_srast.io.atomic import clear_leftovers, output_error, remove, replace_file, sole_writer
 from napari_srast.io.choices import RESULT_PREFIX
 
@@ -74,7 +74,7 @@ def merge_into(path: Path, names: dict[str, str], write: Callable[[Path], None],
             if (path / _ROOT).read_bytes() != root:
                 replace_file(path / _ROOT, root)
             remove(staging)
-            if isinstance(error, OSError):
+            if isinstance(error, OSError) and not lacks_memory(error):
                 raise output_error(path, error, left=staging) from error
             raise
         remove(staging)

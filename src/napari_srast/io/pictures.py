@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_srast.errors import InputError
+from napari_srast.errors import InputError, lacks_memory
 from napari_srast.io.store import one_line
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ def read_picture(path: str | Path) -> np.ndarray:
     try:
         pixels = _read_tiff(path) if path.suffix.casefold() in (".tif", ".tiff", ".btf") else _read_with_pillow(path)
     except Exception as error:
+        if lacks_memory(error):
+            raise
         raise InputError(
             f"'{path}' cannot be read as an image ({one_line(error)}); save it as .jpg, .png or .tif."
         ) from error

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import sparse
 
-from napari_srast.errors import InputError
+from napari_srast.errors import InputError, lacks_memory, telling_lack_of_memory
 from napari_srast.geometry.lattice import Lattice
 from napari_srast.geometry.raster import Raster
 from napari_srast.io.choices import RESULT_KEY
@@ -49,6 +49,7 @@ def list_runs(path: str | Path) -> dict[str, str]:
     return runs
 
 
+@telling_lack_of_memory("while reading the result", "write it again with fewer genes or a smaller region")
 def read_result(path: str | Path, run: str | None = None) -> UpsampleResult:
     """Open a written result again.
 
@@ -98,6 +99,8 @@ def _read_table(path: Path, name: str | None) -> anndata.AnnData:
     try:
         return anndata.read_h5ad(path) if name is None else anndata.read_zarr(path / "tables" / name)
     except Exception as error:
+        if lacks_memory(error):
+            raise
         raise InputError(
             f"'{path}' cannot be read as a result ({one_line(error)}); open a .zarr or .h5ad written by napari-srast."
         ) from error

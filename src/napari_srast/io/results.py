@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from napari_srast.errors import OutputError
+from napari_srast.errors import OutputError, telling_lack_of_memory
 from napari_srast.io.atomic import atomic_output, refuse_inside
 from napari_srast.io.choices import RESULT_KEY, RESULT_PREFIX
 from napari_srast.io.merging import merge_into
@@ -49,7 +49,7 @@ Watch = Callable[[float], None]
 
 
 class _Deferred:
-    """A watcher for threads that write: what it raises is kept until all of them have come to an end.
+    """A watcher for threads that write: what it raises, or a thread lacks, is kept until all have come to an end.
 
     Raised in one thread it would let the caller clean up while the others still write, and make folders anew.
     """
@@ -67,8 +67,12 @@ class _Deferred:
                 self._raised = stop
         return self._raised is None
 
+    def keep(self, error: BaseException) -> None:
+        """Keep an error of a thread; it ends the writing like one that the watcher raised."""
+        self._raised = self._raised or error
+
     def settle(self) -> None:
-        """Raise what the watcher has raised."""
+        """Raise what was kept."""
         if self._raised is not None:
             raise self._raised
 
@@ -153,10 +157,10 @@ def to_spatialdata(result: UpsampleResult, include_image: bool = True) -> spatia
     The image is float32 (c, y, x), lazy, one chunk for each gene, NaN where no pixel has a parent; see
     :func:`image_genes` for which genes it shows. Every element leads to every coordinate system of the spots.
     """
-    return _as_store(result, include_image, _Deferred(None))
+    return _as_store(result, include_image, None)
 
 
-def _as_store(result: UpsampleResult, include_image: bool, watch: _Deferred) -> spatialdata.SpatialData:
+def _as_store(result: UpsampleResult, include_image: bool, watch: _Deferred | None) -> spatialdata.SpatialData:
     import spatialdata
     from spatialdata.models import ShapesModel, TableModel
 
@@ -175,7 +179,7 @@ def _as_store(result: UpsampleResult, include_image: bool, watch: _Deferred) -> 
     )
 
 
-def _image(result: UpsampleResult, watch: _Deferred) -> DataArray:
+def _image(result: UpsampleResult, watch: _Deferred | None) -> DataArray:
     import dask.array as da
     from spatialdata.models import Image2DModel
 
@@ -186,9 +190,14 @@ def _image(result: UpsampleResult, watch: _Deferred) -> DataArray:
 
     def paint(block_info: Any = None) -> np.ndarray:
         gene = block_info[None]["chunk-location"][0]
-        if not watch.goes_on(min(next(done) / len(columns), 1.0)):
-            return np.full((1, rows, cols), np.nan, dtype=np.float32)
-        return result.raster.paint(by_gene[:, [gene]].toarray()[:, 0])[None]
+        if watch is None or watch.goes_on(min(next(done) / len(columns), 1.0)):
+            try:
+                return result.raster.paint(by_gene[:, [gene]].toarray()[:, 0])[None]
+            except MemoryError as error:
+                if watch is None:
+                    raise
+                watch.keep(error)
+        return np.broadcast_to(np.float32(np.nan), (1, rows, cols))  # what was written is thrown away
 
     image = da.map_blocks(
         paint,
@@ -204,6 +213,9 @@ def _image(result: UpsampleResult, watch: _Deferred) -> DataArray:
     )
 
 
+@telling_lack_of_memory(
+    "while writing the result, and nothing was left behind", "write .csv, fewer genes or a smaller region"
+)
 def write_result(
     result: UpsampleResult,
     path: str | Path,

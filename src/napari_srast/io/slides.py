@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from napari_srast.errors import InputError
+from napari_srast.errors import InputError, telling_lack_of_memory
 from napari_srast.geometry.lattice import detect_lattice
 from napari_srast.io.choices import SLIDE_KEY, SlideChoices, choose_image, choose_spots, result_runs, slide_choices
 from napari_srast.io.chunks import check_chunks
@@ -31,6 +31,7 @@ __all__ = ["SlideChoices", "SlideDescription", "describe_slide", "read_slide", "
 _MICROMETRES = {"um", "µm", "μm", "micron", "microns", "micrometer", "micrometers", "micrometre", "micrometres"}
 
 
+@telling_lack_of_memory("while reading the slide", "take a smaller one")
 def read_slide(
     path_or_sdata: str | Path | spatialdata.SpatialData,
     *,
@@ -314,6 +315,7 @@ class SlideDescription:
         return dataclasses.asdict(self)
 
 
+@telling_lack_of_memory("while reading the slide", "take a smaller one")
 def describe_slide(path: str | Path, **choices: str | None) -> SlideDescription:
     """Say what is in a store, whether it can be upsampled, and what is missing if not.
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import shapely
 
-from napari_srast.errors import InputError
+from napari_srast.errors import InputError, lacks_memory
 from napari_srast.geometry.lattice import detect_lattice
 from napari_srast.io.choices import SLIDE_KEY
 from napari_srast.io.pictures import multiscale_image, read_picture
@@ -78,6 +78,8 @@ def read_space_ranger(
                     folder, dataset_id=name, bin_size=chosen, load_segmentations_only=False
                 )
         except Exception as error:
+            if lacks_memory(error):
+                raise
             raise InputError(
                 f"'{path}' cannot be read as a Space Ranger folder ({one_line(error)}); "
                 "check that it holds the counts (.h5) and the folder 'spatial'."

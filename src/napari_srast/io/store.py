@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_srast.errors import InputError
+from napari_srast.errors import InputError, lacks_memory
 from napari_srast.io.limits import check_store
 
 if TYPE_CHECKING:
@@ -58,6 +58,8 @@ def open_store(path: str | Path) -> tuple[spatialdata.SpatialData, tuple[str, ..
         try:
             store = spatialdata.read_zarr(path, on_bad_files="warn")
         except Exception as error:
+            if lacks_memory(error):  # the store is not to blame
+                raise
             raise InputError(
                 f"'{path}' cannot be read as a SpatialData store ({one_line(error)}); "
                 "it may be only half-written, so write it again."

@@ -1,0 +1,153 @@
+"""A computer whose memory is full is told in one sentence with the next step, and never as a fault of the input."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anndata
+import numpy as np
+import pytest
+from PIL import Image
+
+from napari_srast.cli import main
+from napari_srast.errors import DeviceError, lacks_memory, telling_lack_of_memory
+from napari_srast.io.importers import import_slide
+from napari_srast.io.reopen import read_result
+from napari_srast.io.results import to_spatialdata, write_result
+from napari_srast.io.slides import read_slide
+from napari_srast.pipeline import upsample
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+CENTERS = np.column_stack([np.arange(16) % 4, np.arange(16) // 4]) * 100.0
+NUMPYS = MemoryError("Unable to allocate 3.2 GiB for an array with shape (20000, 40000) and data type float32")
+SYSTEMS = OSError(errno.ENOMEM, "Cannot allocate memory")
+TORCHS = RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried to ...")
+
+READING = "ran out of memory while reading the slide"
+IMPORTING = "ran out of memory while importing the slide"
+RUNNING = "ran out of memory during the run"
+WRITING = "ran out of memory while writing the result, and nothing was left behind"
+UPSAMPLE = ["upsample", "{slide}", "-o", "{out}.zarr", "--method", "uniform"]
+IMPORT = ["import", "{table}", "-o", "{out}.zarr"]
+
+
+def raising(error: BaseException) -> Callable[..., Any]:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise error
+
+    return fail
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a table, a picture and the slide that was made of them."""
+    folder = tmp_path_factory.mktemp("sound")
+    counts = np.random.default_rng(0).poisson(9, (16, 3)).astype(np.float32)
+    table = anndata.AnnData(counts, obsm={"spatial": CENTERS}, uns={"meta": {"spot_diameter": 100.0}})
+    table.write_h5ad(folder / "in.h5ad")
+    Image.fromarray(np.full((350, 350, 3), 200, np.uint8)).save(folder / "he.png")
+    import_slide(folder / "in.h5ad", folder / "slide.zarr", image=folder / "he.png", pixel_size=1.0)
+    return folder
+
+
+@pytest.mark.parametrize("error", [NUMPYS, SYSTEMS, TORCHS], ids=["numpy", "system", "torch"])
+@pytest.mark.parametrize(
+    ("words", "where", "says"),
+    [
+        (UPSAMPLE, "spatialdata.read_zarr", READING),
+        (UPSAMPLE, "napari_srast.io.slides.raw_counts", READING),
+        (["info", "{slide}"], "napari_srast.io.slides.detect_lattice", READING),
+        (IMPORT, "anndata.read_h5ad", IMPORTING),
+        ([*IMPORT, "--image", "{picture}", "--pixel-size", "1"], "PIL.Image.open", IMPORTING),
+        (IMPORT, "napari_srast.io.importers.raw_counts", IMPORTING),
+        (UPSAMPLE, "napari_srast.pipeline.make_raster", RUNNING),
+        (UPSAMPLE, "napari_srast.pipeline.check_result", RUNNING),
+        (UPSAMPLE, "napari_srast.io.results.to_anndata", WRITING),
+        (["upsample", "{slide}", "-o", "{out}.h5ad", "--method", "uniform"], "anndata.io.write_elem", WRITING),
+        (["upsample", "{slide}", "-o", "{out}.csv", "--method", "uniform"], "pandas.concat", WRITING),
+        (["evaluate", "{table}", "--pitch", "200"], "napari_srast.evaluation.protocol.evaluate", "ran out of memory;"),
+        (["info", "default"], "napari_srast.models.checkpoint.describe_checkpoint", "ran out of memory;"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value[0],
+)
+def test_memory_that_is_full_is_one_sentence_on_the_command_line(
+    words: list[str],
+    where: str,
+    says: str,
+    error: Exception,
+    sound: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    places = {"slide": sound / "slide.zarr", "table": sound / "in.h5ad", "picture": sound / "he.png"}
+    before = content(sound)
+    monkeypatch.setattr("napari_srast.cli._silence_third_parties", lambda: None)
+    monkeypatch.setattr(where, raising(error))
+    capsys.readouterr()
+    assert main([word.format(**places, out=tmp_path / "out") for word in words]) == 2
+    told = capsys.readouterr().err
+    (sentence,) = [line for line in told.splitlines() if line.startswith("napari-srast: ")]
+    assert sentence.startswith("napari-srast: This computer ran out of memory")
+    assert says in sentence
+    assert "close other programs, or" in sentence or "choose fewer genes" in sentence
+    assert "Traceback" not in told
+    assert list(tmp_path.iterdir()) == []
+    assert content(sound) == before
+
+
+def test_memory_that_is_full_is_told_in_python(sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = upsample(read_slide(sound / "slide.zarr"), method="uniform")
+    write_result(result, tmp_path / "o.h5ad")
+    with monkeypatch.context() as full:
+        full.setattr("anndata.read_h5ad", raising(NUMPYS))
+        with pytest.raises(DeviceError, match="while reading the result"):
+            read_result(tmp_path / "o.h5ad")
+    assert read_result(tmp_path / "o.h5ad").run == result.run
+
+
+@pytest.mark.parametrize("into_slide", [False, True])
+def test_memory_that_is_full_in_a_thread_of_the_writer_leaves_nothing(
+    into_slide: bool, sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other threads go on for a while: what they write must go, too."""
+    slide = tmp_path / "slide.zarr"
+    shutil.copytree(sound / "slide.zarr", slide)
+    before = content(tmp_path)
+    result = upsample(read_slide(slide), method="uniform")
+    paint, calls = type(result.raster).paint, []
+
+    def second_time(self: Any, values: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 2:
+            raise NUMPYS
+        return paint(self, values)
+
+    monkeypatch.setattr("napari_srast.geometry.raster.Raster.paint", second_time)
+    with pytest.raises(DeviceError, match="while writing the result, and nothing was left behind"):
+        write_result(result, slide if into_slide else tmp_path / "o.zarr", into_slide=into_slide)
+    assert content(tmp_path) == before
+    assert sorted(os.listdir(tmp_path)) == ["slide.zarr"]
+    calls.clear()
+    with pytest.raises(MemoryError):  # in memory there is no writer to tell it
+        next(iter(to_spatialdata(result).images.values())).compute()
+
+
+def test_other_errors_stay_what_they_are() -> None:
+    for error in (ValueError("can't allocate memory"), OSError(errno.ENOSPC, "No space left"), RuntimeError("other")):
+        assert not lacks_memory(error)
+        with pytest.raises(type(error)), telling_lack_of_memory("now", "wait"):
+            raise error
+    with pytest.raises(DeviceError) as told, telling_lack_of_memory("now", "wait"):
+        raise NUMPYS
+    assert str(told.value) == "This computer ran out of memory now; close other programs, or wait."
+    assert told.value.__cause__ is NUMPYS

@@ -40,7 +40,7 @@ def _slide(n_spots: int, n_genes: int, n_entries: int) -> Slide:
 
 @pytest.mark.skipif(not MEASURED, reason="nothing was measured; see docs/make_performance.py")
 @pytest.mark.parametrize(
-    "one", MEASURED, ids=lambda one: f"{one['method']}-{one['spots']}-{one['genes']}-{one['factor']:g}"
+    "one", MEASURED, ids=[f"{one['method']}-{one['spots']}-{one['genes']}-{one['factor']:g}" for one in MEASURED]
 )
 def test_estimate_is_within_a_factor_of_two(one: dict[str, Any]) -> None:
     slide = _slide(one["spots"], one["genes"], one["entries"])

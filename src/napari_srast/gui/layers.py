@@ -7,13 +7,16 @@ those of the slide's chosen coordinate system. Our layers are known by ``layer.m
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from napari.components import LayerList
 from napari.layers import Image, Layer, Points
 from napari.utils.colormaps import Colormap
 
+from napari_srast.gui.batches import changing
 from napari_srast.slide import Slide, SlideImage, UpsampleResult, apply_affine
 
 __all__ = [
@@ -60,10 +63,13 @@ def role_of(layer: Layer) -> str | None:
     return mark.get("role") if isinstance(mark, dict) else None
 
 
-def set_visible(layer: Layer, visible: bool) -> None:
-    """Show or hide a layer; napari draws everything anew even where nothing changes, which is felt with ten layers."""
-    if bool(layer.visible) != visible:
-        layer.visible = visible
+def set_visible(layers: LayerList, visible: Mapping[Layer, bool]) -> None:
+    """Show or hide layers of a list, where that changes anything: napari would draw everything anew all the same."""
+    changed = {layer: on for layer, on in visible.items() if bool(layer.visible) != on}
+    if changed:
+        with changing(layers):
+            for layer, on in changed.items():
+                layer.visible = on
 
 
 def slide_title(slide: Slide) -> str:

@@ -17,6 +17,7 @@ from napari.components import ViewerModel
 from napari.layers import Image, Layer
 from scipy import sparse
 
+from napari_srast.gui.batches import removing
 from napari_srast.gui.finished import Finished
 from napari_srast.gui.layers import (
     KEY,
@@ -254,9 +255,7 @@ class Overlay:
     def remove(self) -> None:
         """Take every layer of the result out of the viewer."""
         self.disconnect()
-        for layer in [*self._own_layers(), *self._beside]:
-            if layer in self._viewer.layers:
-                self._viewer.layers.remove(layer)
+        self._take_out([*self._own_layers(), *self._beside])
         self._slots, self._waiting, self._dimmer, self._measured = [], [], None, None
         self._beside, self._to_add, self._painted = [], [], ()
 
@@ -266,9 +265,14 @@ class Overlay:
 
     def _remove_beside(self) -> None:
         gone, self._beside, self._to_add = self._beside, [], []
-        for layer in gone:
-            if layer in self._viewer.layers:
-                self._viewer.layers.remove(layer)
+        self._take_out(gone)
+
+    def _take_out(self, gone: Sequence[Layer]) -> None:
+        here = [layer for layer in gone if layer in self._viewer.layers]
+        if here:
+            with removing(self._viewer.layers):
+                for layer in here:
+                    self._viewer.layers.remove(layer)
 
     # ---------------------------------------------------------------- layers
 
@@ -320,16 +324,16 @@ class Overlay:
         with self._taking_charge():
             if before or beside:
                 self._paint_measured()
+            visible: dict[Layer, bool] = dict.fromkeys(self._beside, beside)
+            visible |= {slot.layer: slot.shown and seen and not before for slot in self._slots}
             if self._measured is not None:
-                set_visible(self._measured, before)
-            for layer in self._beside:
-                set_visible(layer, beside)
+                visible[self._measured] = before
+            if self._dimmer is not None:
+                visible[self._dimmer] = seen
+            set_visible(self._viewer.layers, visible)
             for slot in self._slots:
-                set_visible(slot.layer, slot.shown and seen and not before)
                 if slot.layer.opacity != (opacity := slot.opacity * self._strength):
                     slot.layer.opacity = opacity
-            if self._dimmer is not None:
-                set_visible(self._dimmer, seen)
 
     def _paint_measured(self) -> None:
         """Colour what is compared with: measured counts, spread evenly over the spots' pixels, or another result."""

@@ -9,6 +9,7 @@ import numpy as np
 from napari.components import ViewerModel
 from napari.layers import Layer
 
+from napari_srast.gui.batches import removing
 from napari_srast.gui.finished import Finished
 from napari_srast.gui.layers import KEY, place_layers, role_of, set_visible, slide_layer_data, slide_title
 from napari_srast.gui.opening import Opened, Shown
@@ -149,15 +150,13 @@ class OpenSlide:
         self.regions.rest()
         own = [*self.layers, *self.theirs, *([self.regions.layer] if self.regions.layer is not None else [])]
         self._visible = {layer: bool(layer.visible) for layer in own}
-        for layer in own:
-            set_visible(layer, False)
+        set_visible(self._viewer.layers, dict.fromkeys(own, False))
         if self.overlay is not None:
             self.overlay.hide()
 
     def reveal(self) -> None:
         """Come back into sight as it was."""
-        for layer, visible in self._visible.items():
-            set_visible(layer, visible)
+        set_visible(self._viewer.layers, self._visible)
         self._visible = {}
         if self.overlay is not None:
             self.overlay.reveal()
@@ -165,12 +164,13 @@ class OpenSlide:
     def remove(self) -> None:
         """Take everything of the slide out of the viewer; layers that others made stay."""
         self.disconnect()
-        if self.overlay is not None:
-            self.overlay.remove()
-        self.regions.remove()
-        for layer in self.layers:
-            if layer in self._viewer.layers:
-                self._viewer.layers.remove(layer)
+        with removing(self._viewer.layers):
+            if self.overlay is not None:
+                self.overlay.remove()
+            self.regions.remove()
+            for layer in self.layers:
+                if layer in self._viewer.layers:
+                    self._viewer.layers.remove(layer)
         self.results, self.finished, self.overlay = [], None, None
         self.layers, self.theirs, self._visible = [], (), {}
 

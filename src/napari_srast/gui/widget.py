@@ -111,12 +111,14 @@ class SRastWidget(QWidget):
         self.controller.result_changed.connect(self._on_result)
         self.controller.landed.connect(lambda: self.tabs.setCurrentWidget(self.result_panel))
         self.destroyed.connect(self.controller.shutdown)
-        self.controller.viewer.layers.events.removing.connect(self._make_canvas_current)
+        events = self.controller.viewer.layers.events
+        for event in (events.removing, events.end_batch):
+            event.connect(self._make_canvas_current, position="first")  # that is, before napari's own
 
     def _make_canvas_current(self) -> None:
-        """Let what napari frees with a layer be freed in the OpenGL context of its own canvas.
+        """Let napari free what goes with a layer, and finish a batch, in the OpenGL context of its own canvas.
 
-        napari 0.9 frees it at once, in whatever context happens to be current. There the same names belong to other
+        napari 0.9 does so at once, in whatever context happens to be current. There the same names belong to other
         objects, and a later drawing without these loses the whole process.
         """
         window = self.window()

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from gui_window import PATIENCE, click, visible, wait_ready, wait_shown
+from napari.components import ViewerModel
+from napari.layers import Image
+from qtpy.QtGui import QOpenGLContext
+from qtpy.QtWidgets import QWidget
+
+from napari_srast.gui.batches import changing, removing
+from napari_srast.gui.finished import finish
+from napari_srast.gui.opening import Opened
+from napari_srast.gui.widget import SRastWidget
+from napari_srast.slide import Slide, UpsampleResult
+
+pytestmark = pytest.mark.gui
+
+
+class _Cycle:
+    """Garbage that only a collection frees."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+def _batches(viewer: Any) -> list[str]:
+    seen: list[str] = []
+    for event in (viewer.layers.events.begin_batch, viewer.layers.events.end_batch):
+        event.connect(lambda event: seen.append(event.type.removesuffix("_batch")))
+    return seen
+
+
+def test_what_is_inside_a_batch_is_part_of_it() -> None:
+    viewer = ViewerModel()
+    seen = _batches(viewer)
+    with removing(viewer.layers), removing(viewer.layers), changing(viewer.layers), changing(viewer.layers):
+        assert seen == ["begin"]
+    assert seen == ["begin", "end"]
+    with pytest.raises(ZeroDivisionError), changing(viewer.layers):
+        1 / 0  # noqa: B018
+    with changing(viewer.layers):
+        assert seen == ["begin", "end"] * 2 + ["begin"]
+    assert gc.get_freeze_count() < 1000  # of all that lives here
+
+
+def test_a_change_looks_through_new_objects_only_and_a_removal_through_all() -> None:
+    viewer, lost = ViewerModel(), []
+    viewer.layers.events.end_batch.connect(lambda: gc.collect())  # as the canvas does
+
+    def lose() -> weakref.ref[_Cycle]:
+        return weakref.ref(_Cycle())
+
+    gc.collect()
+    gc.disable()
+    try:
+        lost.append(lose())
+        with changing(viewer.layers):
+            lost.append(lose())
+        assert [ref() is None for ref in lost] == [False, True]
+        with removing(viewer.layers):
+            lost.append(lose())
+        assert [ref() is None for ref in lost] == [True, True, True]
+    finally:
+        gc.enable()
+
+
+def test_a_batch_ends_in_the_context_of_the_canvas(open_window: Callable[[], SRastWidget], qtbot: Any) -> None:
+    """At its end napari uploads what waits; elsewhere OpenGL's names are those of other objects."""
+    window = open_window()
+    layers = window.controller.viewer.layers
+    canvas = next(c for c in window.window().centralWidget().findChildren(QWidget) if hasattr(c, "makeCurrent"))
+    layers.append(Image(np.zeros((4, 4))))
+    qtbot.waitUntil(canvas.isValid, timeout=PATIENCE)
+    seen = []
+    layers.events.end_batch.connect(lambda: seen.append(QOpenGLContext.currentContext() is canvas.context()))
+    for batch in (changing, removing):
+        canvas.doneCurrent()
+        with batch(layers):
+            pass
+    assert seen == [True, True]
+
+
+def test_before_and_after_are_one_batch_and_look_as_they_do_without(
+    open_window: Callable[[], SRastWidget],
+    qtbot: Any,
+    skewed_slide: Slide,
+    make_result: Callable[..., UpsampleResult],
+) -> None:
+    window = open_window()
+    controller, explore = window.controller, window.result_panel
+    controller.show(Opened(slide=skewed_slide, source=None))
+    wait_ready(qtbot, window)
+    controller.land_saved(controller.current, finish(make_result(skewed_slide)))
+    wait_shown(qtbot, window)
+    viewer = controller.viewer
+    click(qtbot, explore.views["before"])  # the spots are added the first time
+    seen = _batches(viewer)
+    for view in ("after", "before"):
+        click(qtbot, explore.views[view])
+        qtbot.wait(50)
+        assert len(visible(window)) == (3 if view == "after" else 0)
+        at_once = viewer.screenshot(flash=False)
+        for layer in viewer.layers:  # one after the other, as napari's own list does
+            layer.visible = bool(layer.visible)
+        np.testing.assert_array_equal(viewer.screenshot(flash=False), at_once)
+    assert seen == ["begin", "end"] * 2
+
+    n_layers = len(viewer.layers)
+    click(qtbot, explore.views["beside"])
+    qtbot.waitUntil(lambda: len(visible(window, "beside")) == 4, timeout=PATIENCE)
+    seen.clear()
+    click(qtbot, explore.views["after"])
+    assert len(viewer.layers) == n_layers
+    assert seen == ["begin", "end"]

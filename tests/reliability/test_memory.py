@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -151,3 +153,43 @@ def test_other_errors_stay_what_they_are() -> None:
         raise NUMPYS
     assert str(told.value) == "This computer ran out of memory now; close other programs, or wait."
     assert told.value.__cause__ is NUMPYS
+
+
+_LITTLE = """
+import resource, sys
+from pathlib import Path
+from napari_srast.cli import main
+assert main(["upsample", sys.argv[1], "-o", sys.argv[3], "--method", "uniform"]) == 0  # loads all, starts all threads
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 600_000_000, resource.RLIM_INFINITY))
+sys.exit(main(["upsample", sys.argv[2], "-o", sys.argv[4], "--method", "uniform"]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux")
+def test_slide_that_does_not_fit_what_the_process_may_take(
+    sound: Path, make_slide: Callable[..., Any], make_store: Callable[..., Any], tmp_path: Path
+) -> None:
+    """No pretence: the system refuses the memory."""
+    from scipy import sparse
+
+    from napari_srast.io.store import write_store
+
+    ones = sparse.csr_matrix(np.ones((400, 100_000), np.float32))  # 320 MB, and as much again to check it
+    genes = [f"Gene{i}" for i in range(ones.shape[1])]
+    write_store(make_store(make_slide(20, 20), x=ones, genes=genes), tmp_path / "large.zarr")
+    places = (sound / "slide.zarr", tmp_path / "large.zarr", tmp_path / "small.csv", tmp_path / "large.csv")
+    done = subprocess.run(
+        [sys.executable, "-c", _LITTLE, *map(str, places)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"},
+    )
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    (sentence,) = [line for line in done.stderr.splitlines() if line.startswith("napari-srast: ")]
+    assert READING in sentence
+    assert sorted(os.listdir(tmp_path)) == ["large.zarr", "small.csv"]

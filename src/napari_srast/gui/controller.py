@@ -193,9 +193,8 @@ class Controller(Desk):
             self._run_next()
 
         self._running = task
-        self.begin(
-            Phase.RUNNING, task.steps, done, "upsampling", failed=self._run_next, circumstances=task.circumstances
-        )
+        steps = workers.aside(task.steps)
+        self.begin(Phase.RUNNING, steps, done, "upsampling", failed=self._run_next, circumstances=task.circumstances)
         self.said.emit(f"Running: {task.title} …")
         self.queue_changed.emit()
 

@@ -18,14 +18,16 @@ from typing import Any, TypeVar
 from napari.qt.threading import create_worker
 
 from napari_srast.errors import Cancelled, SrastError
+from napari_srast.gui.priority import GivingWay, step_back
 
-__all__ = ["Job", "Steps", "explain", "once", "start", "with_reports"]
+__all__ = ["Job", "Steps", "aside", "explain", "once", "start", "with_reports"]
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Steps = Callable[[Callable[[], bool]], Generator[Any, None, Any]]
 """A generator function that takes the stop token, yields steps and returns the result."""
+_giving_way = GivingWay()
 
 
 class Job:
@@ -117,10 +119,34 @@ def once(function: Callable[[], Any]) -> Steps:
     return steps
 
 
-def with_reports(function: Callable[[Callable[[Any], None]], T]) -> Generator[Any, None, T]:
-    """Run a function that reports from any thread, and yield its reports as they come."""
+def aside(steps: Steps) -> Steps:
+    """Let the window go before all that a job computes.
+
+    It gets a thread of its own: that of napari's worker goes back to a pool that others use, too, and a thread that has
+    stepped back may not step forward again.
+    """
+
+    def run(should_stop: Callable[[], bool]) -> Generator[Any, None, Any]:
+        def drain(report: Callable[[Any], None]) -> Any:
+            going_on = steps(should_stop)
+            while True:
+                try:
+                    report(next(going_on))
+                except StopIteration as done:
+                    return done.value
+
+        with _giving_way:
+            return (yield from with_reports(drain, step_back))
+
+    return run
+
+
+def with_reports(
+    function: Callable[[Callable[[Any], None]], T], prepare: Callable[[], None] | None = None
+) -> Generator[Any, None, T]:
+    """Run a function that reports from any thread, and yield its reports as they come; ``prepare`` its thread first."""
     reports: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    with ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(1, initializer=prepare) as pool:
         future = pool.submit(function, reports.put)
         future.add_done_callback(lambda _: reports.put(None))
         while (report := reports.get()) is not None:

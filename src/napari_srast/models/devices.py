@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
+from torch import Tensor
 
 from napari_srast.errors import SettingsError
 
-__all__ = ["available_devices", "choose_device", "one_thread"]
+__all__ = [
+    "available_devices",
+    "bfloat16_where_native",
+    "choose_device",
+    "graph_device",
+    "on_device",
+    "one_thread",
+    "turn_on",
+]
+
+_turn = threading.Lock()
 
 
 def available_devices() -> tuple[str, ...]:
@@ -38,6 +50,34 @@ def choose_device(name: str) -> str:
             f"device '{name}' is not present on this machine; choose auto or one of: {', '.join(present)}."
         )
     return name
+
+
+def graph_device(device: str) -> str:
+    """Return where graphs are computed on: Apple's devices know no sparse matrices, so for them it is the CPU."""
+    return "cpu" if device == "mps" else device
+
+
+def on_device(values: Tensor, device: torch.device | str) -> Tensor:
+    """Copy a tensor of the CPU to a device, where it can be without waiting for it (CUDA, from pinned memory)."""
+    if torch.device(device).type == "cuda":
+        return values.pin_memory().to(device, non_blocking=True)
+    return values.to(device)
+
+
+def turn_on(device: torch.device) -> AbstractContextManager:
+    """Wait for this thread's turn on a GPU.
+
+    Several units are in work at once; what they need of a device's memory must not add up, and it computes no faster
+    for several than for one.
+    """
+    return nullcontext() if device.type == "cpu" else _turn
+
+
+def bfloat16_where_native(device: torch.device) -> AbstractContextManager:
+    """Multiply matrices in bfloat16 where the device is made for it; sums, softmax and logarithms stay float32."""
+    if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
+        return torch.autocast("cuda", torch.bfloat16)
+    return nullcontext()
 
 
 @contextmanager

@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 import torch
 from scipy import sparse
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from napari_srast.geometry.lattice import detect_lattice
 from napari_srast.geometry.layout import Layout
 from napari_srast.geometry.raster import make_raster
 from napari_srast.interpolation import Interpolator
+from napari_srast.models.devices import available_devices
+from napari_srast.models.pcfm import sampler as sampler_module
 from napari_srast.models.pcfm.condition import (
     N_CONDITIONS,
     N_FEATURES,
@@ -135,9 +138,10 @@ def test_boundary_loss_spares_unlike_spots() -> None:
     assert float(boundary_loss(density, edges, torch.ones(2), weight)) == pytest.approx((1 + 16) / 2)
 
 
-def test_mean_and_samples_stay_on_the_simplex(small: tuple[Layout, sparse.csr_matrix, Condition]) -> None:
+@pytest.mark.parametrize("device", available_devices())
+def test_mean_and_samples_stay_on_the_simplex(small: tuple[Layout, sparse.csr_matrix, Condition], device: str) -> None:
     layout, _, condition = small
-    network = lively_network()
+    network = lively_network().to(device)
     sampler = Sampler(steps=4, draws=3, batch_pairs=17)
     for ratios in (np.exp(sampler.mean(network, condition)), *sampler.samples(network, condition)):
         assert ratios.min() >= 0
@@ -145,13 +149,82 @@ def test_mean_and_samples_stay_on_the_simplex(small: tuple[Layout, sparse.csr_ma
         np.testing.assert_allclose(sums[layout.n_pixels_of_spot > 0], 1.0, atol=1e-5)
 
 
-def test_samples_differ_and_repeat(small: tuple[Layout, sparse.csr_matrix, Condition]) -> None:
+@pytest.mark.parametrize("device", available_devices())
+def test_samples_differ_and_repeat(small: tuple[Layout, sparse.csr_matrix, Condition], device: str) -> None:
     _, _, condition = small
-    network = lively_network()
+    network = lively_network().to(device)
     first, second = list(Sampler(draws=2, seed=5).samples(network, condition))
     again = next(iter(Sampler(draws=2, seed=5).samples(network, condition)))
     assert first.tobytes() == again.tobytes()
     assert np.abs(first - second).max() > 1e-3
+
+
+@pytest.mark.parametrize("device", available_devices())
+def test_every_device_gives_the_ratios_of_the_network_pair_by_pair(
+    small: tuple[Layout, sparse.csr_matrix, Condition], device: str
+) -> None:
+    layout, counts, condition = small
+    network = lively_network()
+    found = Sampler(batch_pairs=7).mean(network.to(device), condition)
+    network.to("cpu")
+    even = 1 / layout.n_pixels_of_spot[layout.parent]
+    for target, spot in enumerate(condition.geometry.target):
+        for field in range(condition.n_fields):
+            batch = condition.pairs(torch.tensor([target]), torch.tensor([field]))
+            pixel = condition.geometry.pixel[target][batch.mask[0]].numpy()
+            expected = np.log(even[pixel])
+            if counts[spot, field] > 0:
+                expected = network(batch, batch.mask / batch.mask.sum(), torch.zeros(1))[batch.mask].detach().numpy()
+            np.testing.assert_allclose(found[pixel, field], expected, atol=1e-4)
+
+
+class _Made(TorchDispatchMode):
+    """Write down the types of what is made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.types: set[torch.dtype] = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        made = func(*args, **(kwargs or {}))
+        if isinstance(made, torch.Tensor) and made.device.type == "meta":
+            self.types.add(made.dtype)
+        return made
+
+
+def test_nothing_is_asked_of_a_device_before_the_ratios_are_fetched(
+    small: tuple[Layout, sparse.csr_matrix, Condition],
+) -> None:
+    """On the device "meta" no tensor has values: what needed one (.item(), the size of a choice) fails there."""
+    _, _, condition = small
+    network = lively_network().to("meta")
+    sampler = Sampler(steps=3, draws=1, batch_pairs=17)
+    for run in (lambda: sampler.mean(network, condition), lambda: next(iter(sampler.samples(network, condition)))):
+        with _Made() as made, pytest.raises(NotImplementedError, match="Cannot copy out of meta tensor"):
+            run()
+        assert made.types
+        assert torch.float64 not in made.types  # which Apple's devices do not know
+
+
+@pytest.mark.parametrize(("n_pixels", "at_once"), [(4, 32_768), (16, 16_384), (400, 655), (10**6, 1)])
+def test_pairs_at_once_on_a_gpu_are_bounded_by_their_pixels(n_pixels: int, at_once: int) -> None:
+    assert sampler_module._pairs_at_once(torch.device("cuda"), n_pixels) == at_once
+    assert sampler_module._pairs_at_once(torch.device("cpu"), n_pixels) == 2048
+
+
+def test_draws_in_bfloat16_stay_on_the_simplex_and_scatter_alike(
+    small: tuple[Layout, sparse.csr_matrix, Condition], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout, _, condition = small
+    sampler, network = Sampler(steps=4, draws=8), lively_network()
+    exact = np.stack(list(sampler.samples(network, condition)))
+    monkeypatch.setattr(sampler_module, "bfloat16_where_native", lambda _: torch.autocast("cpu", torch.bfloat16))
+    rounded = np.stack(list(sampler.samples(network, condition)))
+    assert rounded.tobytes() != exact.tobytes()
+    assert rounded.dtype == np.float32
+    for ratios in rounded:
+        np.testing.assert_allclose((layout.membership @ ratios)[layout.n_pixels_of_spot > 0], 1.0, atol=1e-5)
+    np.testing.assert_allclose(rounded.std(axis=0), exact.std(axis=0), atol=0.02)
 
 
 def test_condition_ignores_turns_mirrors_and_units(small: tuple[Layout, sparse.csr_matrix, Condition]) -> None:

@@ -6,7 +6,8 @@ Shape legend: T target spots, Q pixels, K pixels of a spot (padded), F fields, B
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from napari_srast.errors import Cancelled
 from napari_srast.geometry.layout import Layout
+from napari_srast.models.devices import bfloat16_where_native, on_device, turn_on
 from napari_srast.models.pcfm.condition import Condition, PairBatch
 from napari_srast.models.pcfm.network import DiT
 from napari_srast.models.pcfm.path import dirichlet_noise, euler_step
@@ -21,7 +23,9 @@ from napari_srast.models.pcfm.path import dirichlet_noise, euler_step
 __all__ = ["Sampler", "draw_counts"]
 
 Stop = Callable[[], bool] | None
-_PAIRS_CPU, _PAIRS_GPU = 2048, 32_768
+_PAIRS_CPU = 2048
+_PAIRS_GPU = 32_768  # CUDA's attention cannot take 65,536
+_TOKENS_GPU = 1 << 18  # pixels of all these pairs: some 700 MB, whatever the factor
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,79 +50,84 @@ class Sampler:
     seed: int = 0
     batch_pairs: int | None = None
 
-    def mean(
-        self, network: DiT, condition: Condition, should_stop: Stop = None, *, only: np.ndarray | None = None
-    ) -> np.ndarray:
-        """Return log mean ratios of every pixel and field, float32, shape (Q, F).
-
-        Spots that are not in ``only`` (indices) are split evenly; None asks about all.
-        """
-        out = _even(condition)
-        with torch.inference_mode():
-            for target, field, batch in self._batches(network, condition, should_stop, only):
+    def mean(self, network: DiT, condition: Condition, should_stop: Stop = None) -> np.ndarray:
+        """Return log mean ratios of every pixel and field, float32, shape (Q, F)."""
+        device = network.head.weight.device
+        with turn_on(device), torch.inference_mode():
+            resident = _moved(condition, device)
+            out = _even(resident)
+            for row, field, batch in self._batches(condition, resident, should_stop):
                 start = batch.mask / batch.mask.sum(dim=1, keepdim=True)
-                log_ratio = network(batch, start, torch.zeros(len(target), device=start.device))
-                _scatter(out, condition, target, field, log_ratio.cpu())
-        return out.numpy()
+                out[row, field] = network(batch, start, torch.zeros(len(start), device=device))
+            return out[:-1].cpu().numpy()
 
-    def samples(
-        self, network: DiT, condition: Condition, should_stop: Stop = None, *, only: np.ndarray | None = None
-    ) -> Iterator[np.ndarray]:
-        """Yield ``draws`` samples of the ratios, float32, shape (Q, F) each; ``only`` as for the mean."""
+    def samples(self, network: DiT, condition: Condition, should_stop: Stop = None) -> Iterator[np.ndarray]:
+        """Yield ``draws`` samples of the ratios, float32, shape (Q, F) each."""
+        device = network.head.weight.device
+        resident = _moved(condition, device)
         for draw in range(self.draws):
             generator = torch.Generator().manual_seed(self.seed * 1_000_003 + draw)
-            out = torch.exp(_even(condition))
-            with torch.inference_mode():
-                for target, field, batch in self._batches(network, condition, should_stop, only):
-                    x = dirichlet_noise(batch.mask.cpu(), generator).to(batch.mask.device)
+            # Draws only tell how far counts scatter: rounding is nothing beside what so few of them leave open.
+            with turn_on(device), torch.inference_mode(), bfloat16_where_native(device):
+                out = torch.exp(_even(resident))
+                for row, field, batch in self._batches(condition, resident, should_stop):
+                    x = dirichlet_noise(batch.mask, generator)
                     for step in range(self.steps):
                         t = step / self.steps
-                        endpoint = torch.exp(network(batch, x, torch.full((len(x),), t, device=x.device)))
+                        endpoint = torch.exp(network(batch, x, torch.full((len(x),), t, device=device)))
                         x = euler_step(x, endpoint, t, 1 / self.steps)
-                    _scatter(out, condition, target, field, x.cpu())
-            yield out.numpy()
+                    out[row, field] = x
+                ratios = out[:-1].cpu().numpy()
+            yield ratios
 
     def _batches(
-        self, network: DiT, condition: Condition, should_stop: Stop, only: np.ndarray | None
+        self, condition: Condition, resident: Condition, should_stop: Stop
     ) -> Iterator[tuple[Tensor, Tensor, PairBatch]]:
-        """Walk over the pairs that hold counts."""
-        device = network.head.weight.device
-        spots = torch.from_numpy(condition.geometry.target)
-        held = condition.counts[spots] > 0
-        if only is not None:
-            held &= torch.isin(spots, torch.from_numpy(only))[:, None]
-        target, field = torch.nonzero(held, as_tuple=True)
-        at_once = self.batch_pairs or (_PAIRS_CPU if device.type == "cpu" else _PAIRS_GPU)
+        """Walk over the pairs that hold counts; yields where they go, rows (B, K) and fields (B, 1), and their input.
+
+        Which pairs these are is asked of the condition on the CPU: for a device's answer everything would have to wait.
+        """
+        target, field = torch.nonzero(condition.counts[condition.geometry.target] > 0, as_tuple=True)
+        rows = _rows(resident)
+        at_once = self.batch_pairs or _pairs_at_once(rows.device, rows.shape[1])
         for start in range(0, len(target), at_once):
             if should_stop is not None and should_stop():
                 raise Cancelled
-            part = slice(start, start + at_once)
-            batch = condition.pairs(target[part], field[part])
-            if device.type != "cpu":
-                batch = PairBatch(
-                    *(
-                        v.to(device, non_blocking=True)
-                        for v in (batch.tokens, batch.condition, batch.log_prior, batch.mask)
-                    )
-                )
-            yield target[part], field[part], batch
+            spots, of_fields = target[start : start + at_once], field[start : start + at_once]
+            yield rows[spots], on_device(of_fields, rows.device)[:, None], resident.pairs(spots, of_fields)
+
+
+def _pairs_at_once(device: torch.device, n_pixels: int) -> int:
+    """Return how many pairs of spots with so many pixels go through the network at once."""
+    return _PAIRS_CPU if device.type == "cpu" else max(1, min(_PAIRS_GPU, _TOKENS_GPU // n_pixels))
+
+
+def _moved(condition: Condition, device: torch.device) -> Condition:
+    """Return the condition on a device: all batches of a unit are gathered there, from this one transfer."""
+
+    def tensors(part: Any) -> dict[str, Any]:
+        values = {one.name: getattr(part, one.name) for one in fields(part)}
+        return {name: on_device(value, device) for name, value in values.items() if isinstance(value, Tensor)}
+
+    geometry = replace(condition.geometry, **tensors(condition.geometry))
+    return replace(condition, geometry=geometry, **tensors(condition))
+
+
+def _rows(condition: Condition) -> Tensor:
+    """Row of each pixel of each target spot in the ratios, (T, K); padding goes to one more row, which is left out.
+
+    So nothing is chosen by a mask: a device would have to be waited for to tell how much that is.
+    """
+    geometry = condition.geometry
+    return torch.where(geometry.mask, geometry.pixel, len(geometry.offset))
 
 
 def _even(condition: Condition) -> Tensor:
-    """Log ratios of the even split, shape (Q, F)."""
+    """Log ratios of the even split, with a row for padding, shape (Q + 1, F)."""
     geometry = condition.geometry
-    out = torch.zeros(len(geometry.offset), condition.n_fields)
-    n_pixels = geometry.mask.sum(dim=1)
-    log_even = -torch.log(n_pixels.float())[:, None].expand(geometry.mask.shape)
-    out[geometry.pixel[geometry.mask]] = log_even[geometry.mask][:, None]
+    out = torch.zeros(len(geometry.offset) + 1, condition.n_fields, device=geometry.mask.device)
+    out[_rows(condition)] = -torch.log(geometry.mask.sum(dim=1).float())[:, None, None]
     return out
-
-
-def _scatter(out: Tensor, condition: Condition, target: Tensor, field: Tensor, values: Tensor) -> None:
-    """Write (B, K) values to their pixels and fields of ``out`` (Q, F)."""
-    mask = condition.geometry.mask[target]
-    pixel = condition.geometry.pixel[target][mask]
-    out[pixel, field[:, None].expand(mask.shape)[mask]] = values[mask]
 
 
 def draw_counts(ratios: np.ndarray, counts: np.ndarray, layout: Layout, seed: int) -> np.ndarray:

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from scipy import sparse
 
 from napari_srast.errors import Cancelled
 from napari_srast.geometry.graphs import dual_topology_graph, nearest_other_spots
 from napari_srast.geometry.lattice import detect_lattice
-from napari_srast.models.sasa import SasaConfig, canonical_order, fit_sasa, latent_norm
+from napari_srast.models.devices import available_devices
+from napari_srast.models.sasa import (
+    SasaConfig,
+    _sum_in_order,
+    _sum_of_neighbours,
+    canonical_order,
+    fit_sasa,
+    latent_norm,
+)
+from napari_srast.models.sparse import csr_tensor
 
 QUICK = SasaConfig(epochs=60, n_components=10)
 
@@ -25,9 +35,10 @@ def two_domains(seed: int = 0) -> tuple[sparse.csr_matrix, np.ndarray, np.ndarra
     return counts, np.column_stack([col, row]) * 100.0, domain
 
 
-def test_latents_tell_domains_apart() -> None:
+@pytest.mark.parametrize("device", available_devices())
+def test_latents_tell_domains_apart(device: str) -> None:
     counts, centers, domain = two_domains()
-    pool = fit_sasa(counts, centers, detect_lattice(centers), config=QUICK)
+    pool = fit_sasa(counts, centers, detect_lattice(centers), config=QUICK, device=device)
     latent = pool.latent / np.linalg.norm(pool.latent, axis=1, keepdims=True)
     alike = latent @ latent.T
     same = domain[:, None] == domain
@@ -44,15 +55,33 @@ def test_denoising_comes_nearer_to_the_true_rate_than_the_counts() -> None:
     assert error < 0.4 * np.mean((counts.toarray() - truth) ** 2)
 
 
-def test_same_seed_same_bytes_and_spot_order_is_followed() -> None:
+@pytest.mark.parametrize("device", available_devices())
+def test_same_seed_same_bytes_and_spot_order_is_followed(device: str) -> None:
     counts, centers, _ = two_domains()
     lattice = detect_lattice(centers)
-    first = fit_sasa(counts, centers, lattice, config=QUICK, seed=3)
-    again = fit_sasa(counts, centers, lattice, config=QUICK, seed=3)
+    first = fit_sasa(counts, centers, lattice, config=QUICK, seed=3, device=device)
+    again = fit_sasa(counts, centers, lattice, config=QUICK, seed=3, device=device)
     assert first.latent.tobytes() == again.latent.tobytes()
     turn = np.random.default_rng(1).permutation(len(centers))
-    shuffled = fit_sasa(counts[turn], centers[turn], lattice, config=QUICK, seed=3)
+    shuffled = fit_sasa(counts[turn], centers[turn], lattice, config=QUICK, seed=3, device=device)
     np.testing.assert_array_equal(shuffled.latent, first.latent[turn])
+
+
+def test_nothing_is_asked_of_a_device_before_the_latents_are_fetched() -> None:
+    """On the device "meta" no tensor has values: what needed one (.item(), the size of a choice) fails there."""
+    counts, centers, _ = two_domains()
+    with pytest.raises(NotImplementedError, match="Cannot copy out of meta tensor"):
+        fit_sasa(counts, centers, detect_lattice(centers), config=QUICK, device="meta")
+
+
+@pytest.mark.parametrize("device", [name for name in available_devices() if name != "mps"])
+def test_neighbours_add_up_in_a_fixed_order_to_the_sparse_product(device: str) -> None:
+    matrix = sparse.random(40, 40, 0.1, format="csr", random_state=0, dtype=np.float32)
+    matrix.data[:] = 1.0
+    h = torch.randn(40, 5, generator=torch.Generator().manual_seed(0)).to(device)
+    adjacency = csr_tensor(matrix, device)
+    torch.testing.assert_close(_sum_of_neighbours(adjacency, h).cpu(), torch.from_numpy(matrix @ h.cpu().numpy()))
+    torch.testing.assert_close(_sum_in_order(adjacency, h), adjacency @ h)
 
 
 @pytest.mark.parametrize("n_spots", [1, 2, 3, 5])

@@ -42,7 +42,8 @@ class _NegativeBinomial(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, log_rate: Tensor, dispersion: Tensor, counts: Tensor) -> Tensor:
         place = counts.clamp(max=_TABLE - 1).long()
-        others = torch.nonzero(counts != place)  # large counts, and fractions
+        # Large counts, and fractions; a GPU has the function of all sooner than the number of those.
+        others = torch.nonzero(counts != place) if counts.device.type == "cpu" else None
         rate = torch.exp(log_rate)
         log_total = torch.log(rate + dispersion)
         ctx.save_for_backward(rate, log_total, dispersion, counts, place, others)
@@ -61,9 +62,11 @@ class _NegativeBinomial(torch.autograd.Function):
 
 
 def _looked_up(
-    function: Callable[[Tensor], Tensor], dispersion: Tensor, counts: Tensor, place: Tensor, others: Tensor
+    function: Callable[[Tensor], Tensor], dispersion: Tensor, counts: Tensor, place: Tensor, others: Tensor | None
 ) -> Tensor:
-    """Return function(counts + dispersion), shape (B, G), from a table but for some others, (E, 2)."""
+    """Return function(counts + dispersion), shape (B, G), from a table but for some others, (E, 2), or all (None)."""
+    if others is None:
+        return function(counts + dispersion)
     table = function(torch.arange(_TABLE, device=counts.device)[:, None] + dispersion)  # (K, G)
     values = table.gather(0, place)
     spot, gene = others.unbind(dim=1)

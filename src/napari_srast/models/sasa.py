@@ -32,7 +32,7 @@ from napari_srast.errors import Cancelled
 from napari_srast.geometry.graphs import DualTopologyGraph, dual_topology_graph
 from napari_srast.geometry.lattice import Lattice
 from napari_srast.geometry.partition import patches
-from napari_srast.models.devices import one_thread
+from napari_srast.models.devices import graph_device, on_device, one_thread
 from napari_srast.models.features import FeaturePool, log_normalise, spot_context
 from napari_srast.models.negative_binomial import negative_binomial
 from napari_srast.models.sparse import csr_tensor
@@ -103,11 +103,22 @@ class _SymmetricProduct(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, h: Tensor, matrix: Tensor) -> Tensor:
         ctx.matrix = matrix
-        return matrix @ h
+        return _sum_of_neighbours(matrix, h)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return ctx.matrix @ grad, None
+        return _sum_of_neighbours(ctx.matrix, grad), None
+
+
+def _sum_of_neighbours(adjacency: Tensor, h: Tensor) -> Tensor:
+    """Multiply a CSR matrix of ones (N, N) by (N, H)."""
+    return adjacency @ h if h.device.type == "cpu" else _sum_in_order(adjacency, h)
+
+
+def _sum_in_order(adjacency: Tensor, h: Tensor) -> Tensor:
+    """Do the same in an order that is always the same; CUDA's own product may change it from run to run."""
+    of_neighbours = h.index_select(0, adjacency.col_indices())
+    return torch.segment_reduce(of_neighbours, "sum", offsets=adjacency.crow_indices(), axis=0, unsafe=True)
 
 
 class _NeighbourMean(MessagePassing):
@@ -180,7 +191,8 @@ class GraphVAE(nn.Module):
     def edge_logits(self, z: Tensor, edges: Tensor, kind: int) -> Tensor:
         """Return the logit of each edge (2, E) of one topology."""
         weight = F.softplus(self.edge_scale[kind])
-        return (z.index_select(0, edges[0]) * weight * z.index_select(0, edges[1])).mean(dim=1) + self.edge_bias[kind]
+        # A look-up: on CUDA the gradient of indexing adds up in another order every time, and that of this does not.
+        return (F.embedding(edges[0], z) * weight * F.embedding(edges[1], z)).mean(dim=1) + self.edge_bias[kind]
 
 
 def canonical_order(counts: sparse.csr_matrix, centers: np.ndarray) -> np.ndarray:
@@ -230,6 +242,7 @@ def fit_sasa(
         ``should_stop`` said so.
     """
     config = config or SasaConfig()
+    device = graph_device(device)
     order = canonical_order(counts, centers)
     counts, points = counts[order], centers[order]
     totals = np.asarray(counts.sum(axis=1)).ravel().astype(np.float64)
@@ -360,17 +373,18 @@ def _optimise(
         if should_stop is not None and should_stop():
             raise Cancelled
         mean, log_variance = model.encode(x, spatial, expression)
-        noise = torch.randn(mean.shape, generator=generator).to(device)
+        noise = on_device(torch.randn(mean.shape, generator=generator), device)
         z = mean + noise * torch.exp(0.5 * log_variance)
         rows = torch.randperm(n_spots, generator=generator)[: config.batch_spots]
-        y = torch.from_numpy(counts[rows.numpy()].toarray().astype(np.float32)).to(device)
-        totals = torch.from_numpy(panel_totals[rows.numpy()]).to(device)
-        loss = _count_loss(model, z[rows.to(device)], y, totals)
+        y = on_device(torch.from_numpy(counts[rows.numpy()].toarray().astype(np.float32)), device)
+        totals = on_device(torch.from_numpy(panel_totals[rows.numpy()]), device)
+        loss = _count_loss(model, z[on_device(rows, device)], y, totals)
         loss = loss + config.kl_weight * 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum(dim=1).mean()
         for kind, edge in enumerate(edges):
             if edge.shape[1]:
                 some = torch.randint(edge.shape[1], (min(config.batch_edges, edge.shape[1]),), generator=generator)
-                loss = loss + config.edge_weight * _edge_loss(model, z, edge[:, some.to(device)], kind, generator)
+                part = edge[:, on_device(some, device)]
+                loss = loss + config.edge_weight * _edge_loss(model, z, part, kind, generator)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
@@ -387,6 +401,6 @@ def _count_loss(model: GraphVAE, z: Tensor, y: Tensor, totals: Tensor) -> Tensor
 
 def _edge_loss(model: GraphVAE, z: Tensor, edges: Tensor, kind: int, generator: torch.Generator) -> Tensor:
     """Tell true edges from random pairs, as many of each."""
-    fake = torch.randint(0, len(z), edges.shape, generator=generator).to(edges.device)
+    fake = on_device(torch.randint(0, len(z), edges.shape, generator=generator), edges.device)
     true_logit, fake_logit = model.edge_logits(z, edges, kind), model.edge_logits(z, fake, kind)
     return F.softplus(-true_logit).mean() + F.softplus(fake_logit).mean()

@@ -23,6 +23,8 @@ FEWER = "choose fewer genes, a smaller region or a lower factor"
     [
         (torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB"), "ran out of memory; " + NEXT),
         (RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"), "ran out of memory; " + NEXT),
+        (RuntimeError("CUDA error: out of memory"), "ran out of memory; " + NEXT),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling"), "ran out of memory; " + NEXT),
         (RuntimeError("CUDA error: device-side assert triggered\nCompile with"), "(CUDA error: device-side assert"),
         (RuntimeError("No CUDA GPUs are available"), NEXT),
         (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), NEXT),

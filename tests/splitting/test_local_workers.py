@@ -29,6 +29,7 @@ def same_bytes(a: UpsampleResult, b: UpsampleResult) -> bool:
     return all(getattr(a.counts, part).tobytes() == getattr(b.counts, part).tobytes() for part in parts)
 
 
+@pytest.mark.parametrize("device", available_devices())
 @pytest.mark.parametrize(
     ("method", "mode", "full_genes"),
     [
@@ -41,11 +42,11 @@ def same_bytes(a: UpsampleResult, b: UpsampleResult) -> bool:
     ],
 )
 def test_number_of_workers_changes_no_byte(
-    make_slide: MakeSlide, monkeypatch: pytest.MonkeyPatch, method: str, mode: str, full_genes: int
+    make_slide: MakeSlide, monkeypatch: pytest.MonkeyPatch, method: str, mode: str, full_genes: int, device: str
 ) -> None:
     monkeypatch.setattr(srast_module, "FULL_GENES", full_genes)
     slide = make_slide(9, 9, lattice="hex")
-    options = {"method": method, "mode": mode, "factor": 2, "draws": 2, "steps": 2}
+    options = {"method": method, "mode": mode, "factor": 2, "draws": 2, "steps": 2, "device": device}
     results = [upsample(slide, workers=LocalWorkers(n), **options) for n in (1, 3)]
     assert same_bytes(*results)
     assert results[0].counts.sum() == pytest.approx(slide.counts.sum(), rel=1e-6)

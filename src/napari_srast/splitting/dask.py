@@ -23,12 +23,12 @@ from napari_srast.splitting.job import Job
 from napari_srast.splitting.method import Method, Packed, Splitter
 from napari_srast.splitting.prepare import prepare
 from napari_srast.splitting.units import Cutter
-from napari_srast.splitting.workers import Workers, single_threaded, split_unit
+from napari_srast.splitting.workers import Enduring, Workers, single_threaded
 
 __all__ = ["DaskWorkers"]
 
 _Result = TypeVar("_Result")
-_SplitUnit = tuple[np.ndarray, sparse.csr_matrix, sparse.csr_matrix | None]
+_SplitUnit = tuple[list[str], np.ndarray, sparse.csr_matrix, sparse.csr_matrix | None]
 _ATTEMPTS = 3  # at what was lost with its worker, so that sending it once more is all it takes
 _PATIENCE = 30.0  # seconds
 _LOOK_AGAIN = 0.2  # seconds between looks at the stop token
@@ -97,6 +97,7 @@ class DaskWorkers(Workers):
         in_work: dict[Future, int] = {}
         attempts = dict.fromkeys(waiting, 0)
         finished = 0
+        told: dict[str, None] = {}  # in the order in which it was told
         try:
             while waiting or in_work:
                 while waiting and len(in_work) < self._room():
@@ -107,7 +108,8 @@ class DaskWorkers(Workers):
                 for future in self._finished(in_work):
                     index = in_work.pop(future)
                     try:
-                        assembly.add(*future.result())
+                        notices, *split = future.result()
+                        assembly.add(*split)
                     except (CancelledError, KilledWorker):
                         # What the task needed went down with the workers that held it: send it again.
                         attempts[index] += 1
@@ -116,11 +118,12 @@ class DaskWorkers(Workers):
                         shared = self._share(method.splitter)
                         waiting.append(index)
                         continue
+                    told |= dict.fromkeys(notices)
                     finished += 1
                     yield "split", finished, len(cutter.groups)
         finally:
             self._client.cancel(list(in_work))
-        return ()
+        return tuple(told)
 
     def _share(self, splitter: Splitter) -> Future:
         """Send what all units share to every worker."""
@@ -186,4 +189,5 @@ def _prepare(job: Job) -> Method:
 def _split(splitter: Splitter, packed: Packed, device: str) -> _SplitUnit:
     """Split a unit, on a worker."""
     with single_threaded():
-        return packed.unit.rows, *split_unit(splitter.on(device), packed)
+        enduring = Enduring(splitter.on(device))
+        return enduring.notices, packed.unit.rows, *enduring.split(packed)

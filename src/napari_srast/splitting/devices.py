@@ -14,6 +14,8 @@ __all__ = ["free_device", "out_of_memory", "telling_device_faults"]
 # torch tells the faults of its devices as RuntimeErrors: by the name of the layer below that failed.
 _LAYERS_BELOW = re.compile(r"\b(CUDA|cuDNN|CUDNN|CUBLAS|CUSOLVER|CUSPARSE|NVIDIA|NVML|HIP|MPS)")
 _OUT_OF_MAIN_MEMORY = "can't allocate memory"  # torch's own way to say MemoryError
+# What says so without a class of its own: Apple's devices, the driver, and the libraries that ask it past torch.
+_FULL = re.compile(r"MPS backend out of memory|CUDA error: out of memory|(CUBLAS|CUDNN)_STATUS_ALLOC_FAILED")
 
 
 def out_of_memory(error: Exception) -> bool:
@@ -21,8 +23,7 @@ def out_of_memory(error: Exception) -> bool:
     torch = sys.modules.get("torch")
     if torch is None:
         return False
-    # Apple's devices have no class of their own for it.
-    return isinstance(error, torch.cuda.OutOfMemoryError) or "MPS backend out of memory" in str(error)
+    return isinstance(error, torch.cuda.OutOfMemoryError) or _FULL.search(str(error)) is not None
 
 
 def free_device() -> None:
@@ -30,6 +31,8 @@ def free_device() -> None:
     torch = sys.modules["torch"]
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+    elif torch.backends.mps.is_available():
+        torch.mps.empty_cache()
 
 
 @contextmanager

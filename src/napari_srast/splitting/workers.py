@@ -24,9 +24,9 @@ from napari_srast.splitting.method import Method, Packed, Splitter
 from napari_srast.splitting.prepare import prepare
 from napari_srast.splitting.units import Cutter
 
-__all__ = ["LocalWorkers", "Workers", "single_threaded", "split_unit"]
+__all__ = ["Enduring", "LocalWorkers", "Workers", "single_threaded"]
 
-Progressing = Generator[tuple[str, int, int], None, Any]
+Stop = Callable[[], bool] | None
 _MOST_HALVINGS = 4
 _UNIT_BYTES = 400_000_000  # that a unit in work may take
 
@@ -51,7 +51,8 @@ class LocalWorkers(Workers):
     Parameters
     ----------
     n_workers
-        Units in work at once: the size of a tile. None: as many as there are cores and memory for, and one on a GPU.
+        Units in work at once: the size of a tile. None: as many as there are cores and memory for. On a GPU they take
+        turns, while the cores interpolate the others.
     """
 
     def __init__(self, n_workers: int | None = None) -> None:
@@ -68,7 +69,7 @@ class LocalWorkers(Workers):
         total = sum(len(method.splitter.blocks(n_pixels)) for n_pixels in cutter.n_pixels)
         halt = threading.Event()
         events: queue.SimpleQueue[Future | None] = queue.SimpleQueue()
-        enduring = _Enduring(method.splitter)
+        enduring = Enduring(method.splitter)
 
         def should_stop() -> bool:
             return halt.is_set() or (job.should_stop is not None and job.should_stop())
@@ -77,7 +78,7 @@ class LocalWorkers(Workers):
             packed = method.pack(job, cutter.unit(index))
             return packed.unit.rows, *enduring.split(packed, should_stop, lambda: events.put(None))
 
-        n_workers = min(self._n_workers or _room(method.record.get("device", "cpu")), len(cutter.groups))
+        n_workers = min(self._n_workers or _room(), len(cutter.groups))
         pool = ThreadPoolExecutor(n_workers, thread_name_prefix="napari-srast", initializer=_use_one_thread)
         try:
             for index in range(len(cutter.groups)):
@@ -97,11 +98,8 @@ class LocalWorkers(Workers):
         return tuple(enduring.notices)
 
 
-def split_unit(
-    splitter: Splitter,
-    packed: Packed,
-    should_stop: Callable[[], bool] | None = None,
-    report: Callable[[], None] | None = None,
+def _split_unit(
+    splitter: Splitter, packed: Packed, should_stop: Stop, report: Callable[[], None] | None
 ) -> tuple[sparse.csr_matrix, sparse.csr_matrix | None]:
     """Split all genes of a unit, block by block; returns counts and standard deviations, CSR (Q, G)."""
     split_block = splitter.open(packed, should_stop)
@@ -124,8 +122,14 @@ def _side_by_side(blocks: list[Any]) -> sparse.csr_matrix:
     return sparse.csr_matrix(sparse.hstack(blocks, format="csr", dtype=np.float32))
 
 
-class _Enduring:
-    """Splits units also where the device runs out of memory: in halves, and at last on the CPU."""
+class Enduring:
+    """Splits units also where the device runs out of memory: in halves, and at last on the CPU.
+
+    Attributes
+    ----------
+    notices
+        What the user is to know of it, one sentence each.
+    """
 
     def __init__(self, splitter: Splitter) -> None:
         self._splitter = splitter
@@ -133,12 +137,13 @@ class _Enduring:
         self.notices: list[str] = []
 
     def split(
-        self, packed: Packed, should_stop: Callable[[], bool], report: Callable[[], None], halved: int = 0
+        self, packed: Packed, should_stop: Stop = None, report: Callable[[], None] | None = None, halved: int = 0
     ) -> tuple[sparse.csr_matrix, sparse.csr_matrix | None]:
+        """Split all genes of a unit; returns counts and standard deviations, CSR (Q, G)."""
         splitter, can_be_halved = self._splitter, halved < _MOST_HALVINGS and len(packed.unit.own) > 1
         if halved >= self._halvings or not can_be_halved:
             try:
-                return split_unit(splitter, packed, should_stop, report)
+                return _split_unit(splitter, packed, should_stop, report)
             except Exception as error:
                 if not out_of_memory(error):
                     raise
@@ -149,7 +154,7 @@ class _Enduring:
             else:
                 self._splitter = splitter.on("cpu")
                 self._tell("The device ran out of memory, so the rest was computed on the CPU.")
-                return split_unit(self._splitter, packed, should_stop, report)
+                return _split_unit(self._splitter, packed, should_stop, report)
         halves = packed.halves(splitter.own_counts_only)
         parts = [self.split(half, should_stop, report, halved + 1) for half in halves]
         rows = np.concatenate([half.unit.rows for half in halves])
@@ -164,10 +169,8 @@ class _Enduring:
             self.notices.append(notice)
 
 
-def _room(device: str) -> int:
+def _room() -> int:
     """Return how many units can be in work at once."""
-    if device != "cpu":
-        return 1
     import psutil
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

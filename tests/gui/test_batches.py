@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 from gui_window import PATIENCE, click, visible, wait_ready, wait_shown
+from napari import current_viewer
 from napari.components import ViewerModel
 from napari.layers import Image
 from qtpy.QtGui import QOpenGLContext
 from qtpy.QtWidgets import QWidget
 
-from napari_srast.gui.batches import changing, removing
+from napari_srast.gui.batches import changing, insert_unchosen, removing
 from napari_srast.gui.finished import finish
 from napari_srast.gui.opening import Opened
 from napari_srast.gui.widget import SRastWidget
@@ -84,6 +85,33 @@ def test_a_batch_ends_in_the_context_of_the_canvas(open_window: Callable[[], SRa
         with batch(layers):
             pass
     assert seen == [True, True]
+
+
+def test_a_layer_comes_in_without_being_chosen(open_window: Callable[[], SRastWidget], qtbot: Any) -> None:
+    """Nor is anything else, in napari's own list as little as in the model."""
+    ours = open_window().controller.viewer.layers  # as plugins get them
+    layers, own = current_viewer().layers, current_viewer().window._qt_viewer
+    for name in "abc":
+        layers.append(Image(np.zeros((4, 4)), name=name))
+    heard: list[Any] = []
+    layers.selection.events.active.connect(heard.append)
+    for name, chosen in (("one", ["a"]), ("both", ["a", "c"]), ("none", [])):
+        layers.selection = [layers[other] for other in chosen]
+        qtbot.wait(20)
+        before, controls = layers.selection.active, own.controls.currentWidget()
+        heard.clear()
+        insert_unchosen(ours, 1, Image(np.ones((4, 4)), name=name))
+        qtbot.wait(20)
+        assert [layer.name for layer in layers][1] == name
+        assert sorted(layer.name for layer in layers.selection) == chosen
+        assert {type(layer) for layer in layers.selection} <= {Image}  # and not what plugins see of them
+        assert layers.selection.active == before
+        listed = own.layers.selectionModel().selectedRows()
+        assert sorted(index.data() for index in listed) == chosen
+        assert own.controls.currentWidget() is controls
+        assert heard == []
+    layers.selection.active = layers["one"]  # and can be chosen as any other
+    assert own.controls.currentWidget() is own.controls.widgets[layers["one"]]
 
 
 def test_before_and_after_are_one_batch_and_look_as_they_do_without(

@@ -153,25 +153,36 @@ def test_a_layer_deleted_by_the_user_is_forgotten(
     assert sorted(_gene_layers(viewer)) == ["Gene0", "Gene1"]
 
 
-def test_layers_are_added_one_at_a_time_where_there_is_a_window(
+def test_one_layer_at_a_time_is_added_or_drawn_where_there_is_a_window(
     skewed_slide: Slide, make_result: Callable[..., UpsampleResult]
 ) -> None:
     viewer, result, queue = ViewerModel(), make_result(skewed_slide), []
     overlay = Overlay(viewer, result, result.counts.tocsc(), lambda: None, queue.append)
-    overlay.show(["Gene0", "Gene1", "Gene3"])
-    assert overlay.genes == ["Gene0", "Gene1", "Gene3"]
-    for n_layers in range(4):  # the dimmer first
-        assert len(viewer.layers) == n_layers
+    genes = ["Gene0", "Gene1", "Gene3"]
+    overlay.show(genes)
+    seen = []
+    while queue:
+        assert overlay.genes == genes
+        seen.append((len(viewer.layers), len(_gene_layers(viewer)), len(overlay.shown)))
         (show_next,) = queue
         queue.clear()
         show_next()
-    assert not queue
-    assert _gene_layers(viewer) == ["Gene0", "Gene1", "Gene3"]
-    overlay.show(["Gene0", "Gene1", "Gene3", "Gene4", "Gene5"])
+    # The dimmer first, then each gene: its layer is added, and drawn the next time.
+    assert seen == [(0, 0, 0), (1, 0, 0), (2, 0, 0), (2, 1, 1), (3, 1, 1), (3, 2, 2), (4, 2, 2)]
+    assert _gene_layers(viewer) == genes
+    assert {viewer.layers[gene].opacity for gene in genes} == {3**-0.5}
+
+    overlay.show([*genes, "Gene4", "Gene5"])
     queue.pop()()
     assert len(viewer.layers) == 5
+    assert _gene_layers(viewer) == genes
+    overlay.show(["Gene4"])  # its layer is there already, so it is shown at once
+    assert _gene_layers(viewer) == ["Gene4"]
+    overlay.show([*genes, "Gene4", "Gene5", "Gene6"])
+    late = list(queue)
     overlay.remove()
-    queue.pop()()  # too late: the result is gone
+    for show_next in late:  # too late: the result is gone
+        show_next()
     assert len(viewer.layers) == 0
 
 

@@ -17,7 +17,7 @@ from napari.components import ViewerModel
 from napari.layers import Image, Layer
 from scipy import sparse
 
-from napari_srast.gui.batches import removing
+from napari_srast.gui.batches import insert_unchosen, removing
 from napari_srast.gui.finished import Finished
 from napari_srast.gui.layers import (
     KEY,
@@ -62,8 +62,8 @@ class Overlay:
     changed
         Called when what is shown, or how, has changed: also by the eye, the bin or the controls of napari's own list.
     later
-        Runs a function a moment later. Adding a layer takes up to a third of a second, so the window draws itself
-        between two; by default all are added at once.
+        Runs a function a moment later. To add a layer, and to draw it first, each takes a tenth of a second, so the
+        window does one of it at a time; by default all are added at once.
     brightness
         Brightness of the histology below the genes, 0 to 1.
     """
@@ -126,13 +126,13 @@ class Overlay:
             self._show_next()
 
     def _show_next(self) -> None:
-        """Show the next gene that waits, at most one new layer at a time, and go on until none does."""
+        """Show the next gene that waits, add at most one layer for it, and go on until none does."""
         while self._waiting:
             if self._dimmer is None:
                 self._dimmer = dimmer_layer(self._slide, self.result, self._dimming)
                 self._add(self._dimmer)
-            else:
-                self._take_slot(self._waiting.pop(0))
+            elif self._take_slot(self._waiting[0]):
+                del self._waiting[0]
                 self._refresh()
             if self._waiting and self._later is not None:
                 self._later(self._show_next)
@@ -283,17 +283,25 @@ class Overlay:
     @property
     def _strength(self) -> float:
         """Opacity that all genes share: the more are added up, the less of each, or all end in white."""
-        return float(max(len(self.shown), 1) ** -0.5)
+        return float(max(len(self.genes), 1) ** -0.5)
 
     def _own_layers(self) -> list[Layer]:
         return [layer for layer in (self._dimmer, self._measured, *(s.layer for s in self._slots)) if layer is not None]
 
-    def _take_slot(self, gene: str) -> None:
+    def _take_slot(self, gene: str) -> bool:
+        """Give a gene a slot; where there is none, only add one's layer, hidden: to draw it takes as long again."""
+        ready = next((slot for slot in self._slots if slot.gene == gene), None)
         free = next((slot for slot in self._slots if not slot.shown), None)
-        if free is not None:
+        if ready is not None:
+            ready.shown = True
+        elif free is not None:
             free.gene, free.shown, free.opacity = gene, True, 1.0
             self._fill(free)
-            return
+        else:
+            self._add_slot(gene)
+        return ready is not None or free is not None
+
+    def _add_slot(self, gene: str) -> None:
         used = {slot.color for slot in self._slots}
         color = next((c for c in PALETTE if c not in used), PALETTE[0])
         slot = Slot.make(gene, color, gene_picture(self.result, self._columns, gene, self.view), self.result)
@@ -311,11 +319,9 @@ class Overlay:
     def _add(self, layer: Layer) -> None:
         """Add a layer below the region, which must stay in reach."""
         layers = self._viewer.layers
-        active = layers.selection.active
         regions = [i for i, other in enumerate(layers) if role_of(other) == "region"]
         with self._taking_charge():
-            layers.insert(regions[0] if regions else len(layers), layer)
-            layers.selection.active = active
+            insert_unchosen(layers, regions[0] if regions else len(layers), layer)
 
     def _refresh(self) -> None:
         """Let every layer say what the state is."""

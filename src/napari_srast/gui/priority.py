@@ -12,7 +12,7 @@ import threading
 
 __all__ = ["SWITCH_SECONDS", "GivingWay", "step_back"]
 
-_NICENESS = 10
+_NICENESS = 5
 SWITCH_SECONDS = 0.0005
 """After this time Python's lock is passed on to a thread that waits for it."""
 

@@ -46,15 +46,14 @@ class Slot:
     color: str
     limits: tuple[float, float]
     opacity: float = 1.0
-    shown: bool = True
+    shown: bool = False
 
     @classmethod
     def make(cls, gene: str, color: str, picture: Picture, result: UpsampleResult) -> Slot:
-        """Return a slot with its layer, which is not in the viewer yet."""
+        """Return a slot that does not show yet, with its layer, hidden and not in the viewer yet."""
         image, limits = picture
-        layer = Image(
-            image, name=gene, colormap=gene_colormap(color), contrast_limits=limits, **gene_layer_kwargs(result)
-        )
+        options = {"name": gene, "colormap": gene_colormap(color), "contrast_limits": limits, "visible": False}
+        layer = Image(image, **options, **gene_layer_kwargs(result))
         layer.contrast_limits_range = _slack(limits)
         return cls(gene, layer, color, limits)
 

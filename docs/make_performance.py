@@ -22,9 +22,11 @@ FOLDER, IMAGES = HERE / "performance", HERE / "images"
 RUNS = {
     "visium": "--spots 5000 --genes 18000 --factors 2",
     "visium_factor_4": "--spots 5000 --genes 18000 --factors 4 --no-peer",
-    "sweep": "--spots 500,1000,2000,5000 --genes 200,50,800 --factors 2,4,8",
+    "sweep": "--spots 500,1000,2000,5000 --genes 200,50,800,20000 --factors 2,4,8",
+    "tiles": "--spots 2000 --genes 200 --factors 2 --workers 1,2,4 --no-peer",
     "growth": "--spots 25000,100000 --genes 50 --factors 2",
 }
+DRAWN = ("sweep", "tiles", "growth")
 HEAD = (
     "| method | spots | genes | factor | seconds | CPU s | writing s | first region s | region s | peak MB | "
     "CPU s over interpolation's |"
@@ -34,7 +36,7 @@ HEAD = (
 def measure(name: str) -> None:
     """Run one bench in a process of its own and keep its figures."""
     with tempfile.TemporaryDirectory() as plots:
-        words = ["bench", *RUNS[name].split(), "--json", *(["--plots", plots] if name in ("sweep", "growth") else [])]
+        words = ["bench", *RUNS[name].split(), "--json", *(["--plots", plots] if name in DRAWN else [])]
         done = subprocess.run([_program(), *words], stdout=subprocess.PIPE, check=True)
         for plot in Path(plots).glob("*.png"):
             shutil.copyfile(plot, IMAGES / f"performance_{name}_{plot.stem.removeprefix('bench_')}.png")

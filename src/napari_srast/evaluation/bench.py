@@ -86,6 +86,8 @@ class Measurement:
         slide is no larger, and for interpolations, which know no features.
     floor_seconds
         Bytes of the counts and of the result, at the bandwidth of this computer's memory: no method can be faster.
+    device_mb
+        Most memory of a CUDA device in use at once, in 10^6 bytes; None on other devices.
     """
 
     case: Case
@@ -99,6 +101,7 @@ class Measurement:
     entries: int = 0
     write_seconds: float | None = None
     region_seconds: float | None = None
+    device_mb: float | None = None
 
     @property
     def first_region_seconds(self) -> float | None:
@@ -137,11 +140,9 @@ class Benchmark:
 
     def growth(self, method: str) -> float:
         """Return the exponent b of seconds ~ spots^b over the sweep of spots; NaN with fewer than two sizes."""
-        first = self.measurements[0].case
+        own = [one for one in self.measurements if one.case.method == method]
         sweep = {
-            one.case.spots: one.seconds
-            for one in self.measurements
-            if replace(one.case, method=first.method, spots=first.spots) == first and one.case.method == method
+            one.case.spots: one.seconds for one in own if replace(one.case, spots=own[0].case.spots) == own[0].case
         }
         if len(sweep) < 2:
             return float("nan")
@@ -232,7 +233,7 @@ def measure(case: Case, seed: int = 0, bytes_per_second: float = math.inf) -> Me
     slide = made_slide(case.spots, case.genes, seed)
     settings = UpsampleSettings(method=case.method, factor=case.factor, device=case.device, seed=seed)
     pipeline.upsample(made_slide(64, 8, seed), settings=settings)  # imports and caches, which every run shares
-    with _PeakMemory() as memory:
+    with _PeakMemory(case.device) as memory:
         start, cpu_start = time.perf_counter(), time.process_time()
         result = pipeline.upsample(slide, settings=settings, workers=LocalWorkers(case.workers))
         seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
@@ -250,6 +251,7 @@ def measure(case: Case, seed: int = 0, bytes_per_second: float = math.inf) -> Me
         entries=slide.counts.nnz,
         write_seconds=write_seconds,
         region_seconds=_time_of_region(slide, settings) if case.method == "srast" else None,
+        device_mb=memory.device_mb,
     )
 
 
@@ -321,11 +323,19 @@ def made_slide(n_spots: int, n_genes: int, seed: int = 0) -> Slide:
 
 
 class _PeakMemory:
-    """Watch this process's resident memory from a thread."""
+    """Watch this process's resident memory from a thread, and ask a CUDA device for its own at the end."""
+
+    def __init__(self, device: str) -> None:
+        self._on_cuda = device == "cuda"
+        self.device_mb: float | None = None
 
     def __enter__(self) -> _PeakMemory:
         import psutil
 
+        if self._on_cuda:
+            import torch
+
+            torch.cuda.reset_peak_memory_stats()
         self._process = psutil.Process()
         self.start = self.peak = self._process.memory_info().rss
         self._stop = threading.Event()
@@ -336,6 +346,10 @@ class _PeakMemory:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
+        if self._on_cuda:
+            import torch
+
+            self.device_mb = torch.cuda.max_memory_allocated() / 1e6
 
     def _watch(self) -> None:
         stopped = False

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from napari_srast.evaluation.bench import PEER, Benchmark, Measurement
+from napari_srast.evaluation.bench import Benchmark, Measurement
 from napari_srast.evaluation.plots import figure_class, save_figures
 
 __all__ = ["plot_benchmark"]
 
-_COLOURS = {"srast": "tab:blue", PEER: "tab:orange"}
+_NAMES = {"workers": "units of the slide in work at once"}
 
 
 def plot_benchmark(measured: Benchmark, folder: Path) -> list[Path]:
@@ -29,23 +29,23 @@ def plot_benchmark(measured: Benchmark, folder: Path) -> list[Path]:
     """
     make = figure_class()
     drawn = {}
+    lines = list(dict.fromkeys((one.case.method, one.case.device) for one in measured.measurements))
     for size in ("spots", "genes", "factor", "workers"):
-        sweeps = {method: _sweep(measured, size, method) for method in _COLOURS}
-        if len(sweeps["srast"]) < 2:
+        sweeps = {line: sweep for line in lines if (sweep := _sweep(measured, size, *line))}
+        if not any(len(sweep) > 1 for sweep in sweeps.values()):
             continue
         figure = make(figsize=(9, 3.6), layout="constrained")
         time, memory = figure.subplots(1, 2)
-        for method, sweep in sweeps.items():
-            if not sweep:
-                continue
+        for (method, device), sweep in sweeps.items():
             x = [_size(one, size) for one in sweep]
-            time.plot(x, [one.seconds for one in sweep], "o-", color=_COLOURS[method], label=method)
-            memory.plot(x, [one.process_mb for one in sweep], "o-", color=_COLOURS[method], label=method)
-        floor = sweeps["srast"]
+            label = method if device == "cpu" else f"{method} on {device}"
+            time.plot(x, [one.seconds for one in sweep], "o-", label=label)
+            memory.plot(x, [one.process_mb for one in sweep], "o-", label=label)
+        floor = max(sweeps.values(), key=len)
         x = [_size(one, size) for one in floor]
         time.plot(x, [one.floor_seconds for one in floor], "k--", label="bytes in and out at memory bandwidth")
         for axes, label in ((time, "seconds"), (memory, "peak memory of the process, MB")):
-            axes.set(xscale="log", yscale="log", xlabel=size, ylabel=label)
+            axes.set(xscale="log", yscale="log", xlabel=_NAMES.get(size, size), ylabel=label)
             axes.grid(alpha=0.3, which="both")
         time.legend(fontsize="small")
         drawn[f"bench_{size}.png"] = figure
@@ -56,19 +56,16 @@ def _size(one: Measurement, size: str) -> float:
     return float(getattr(one.case, size))
 
 
-def _sweep(measured: Benchmark, size: str, method: str) -> list[Measurement]:
-    """Return the measurements in which only one size was varied, in its order."""
+def _sweep(measured: Benchmark, size: str, method: str, device: str) -> list[Measurement]:
+    """Return the measurements of a method on a device in which only one size was varied, in its order."""
     cases = [one.case for one in measured.measurements]
-    held = [name for name in ("spots", "genes", "factor", "workers") if name != size]
-    first = cases[0]
-    base = {name: getattr(first, name) for name in held}
+    base = {name: getattr(cases[0], name) for name in ("spots", "genes", "factor", "workers") if name != size}
     if size == "workers":  # tried on the largest slide
         base["spots"] = max(case.spots for case in cases)
     found = {
         _size(one, size): one
         for one in measured.measurements
-        if one.case.method == method
-        and one.case.device in (first.device, "cpu")
+        if (one.case.method, one.case.device) == (method, device)
         and getattr(one.case, size) is not None
         and all(getattr(one.case, name) == value for name, value in base.items())
     }

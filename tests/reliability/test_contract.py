@@ -71,7 +71,7 @@ def unlinked(store: Any) -> Any:
     return store
 
 
-def test_table_that_annotates_nothing_is_matched_by_names_or_refused(
+def test_table_that_annotates_nothing_is_refused_where_names_do_not_match(
     make_slide: Any, make_store: MakeStore, command: Any
 ) -> None:
     status, told = command(unlinked(make_store(make_slide(3, 3))))
@@ -79,13 +79,54 @@ def test_table_that_annotates_nothing_is_matched_by_names_or_refused(
     assert "do not match" in told
 
 
-def test_several_spots_and_tables_ask_for_a_choice(make_slide: Any, make_store: MakeStore, command: Any) -> None:
-    store = make_store(make_slide(3, 3))
-    table = store.tables["table"].copy()
-    store.tables["second"] = table
+def test_table_that_annotates_nothing_is_matched_by_names(
+    make_slide: Any, make_store: MakeStore, command: Any, tmp_path: Path
+) -> None:
+    made = make_slide(3, 3)
+    store = unlinked(make_store(made))
+    store.tables["table"].obs_names = [str(10 + i) for i in range(9)]
     status, told = command(store)
-    assert status == 2
-    assert "Several tables count the spots 'spots'; choose one with --table: " in told
+    assert status == 0, told
+    written = pd.read_csv(tmp_path / "out" / "o.csv").iloc[:, 3:].to_numpy().sum(axis=0)
+    np.testing.assert_allclose(written, made.counts.toarray().sum(axis=0), rtol=1e-6)
+
+
+@pytest.mark.parametrize("chosen", [False, True])
+def test_several_tables_ask_for_a_choice(
+    chosen: bool, make_slide: Any, make_store: MakeStore, command: Any, tmp_path: Path
+) -> None:
+    made = make_slide(3, 3)
+    store = make_store(made)
+    second = store.tables["table"].copy()
+    second.X = second.X * 2
+    store.tables["second"] = second
+    status, told = command(store, *(["--table", "second"] if chosen else []))
+    assert status == (0 if chosen else 2)
+    if chosen:
+        written = pd.read_csv(tmp_path / "out" / "o.csv").iloc[:, 3:].to_numpy().sum(axis=0)
+        np.testing.assert_allclose(written, 2 * made.counts.toarray().sum(axis=0), rtol=1e-6)
+    else:
+        assert "Several tables count the spots 'spots'; choose one with --table: " in told
+
+
+@pytest.mark.parametrize("chosen", [False, True])
+def test_several_kinds_of_spots_ask_for_a_choice(
+    chosen: bool, make_slide: Any, make_store: MakeStore, command: Any, tmp_path: Path
+) -> None:
+    store = make_store(make_slide(3, 3))
+    other = make_store(make_slide(2, 2), table="others")
+    store.shapes["bins"] = other.shapes["spots"]
+    table = other.tables["others"].copy()
+    table.obs["region"] = pd.Categorical(["bins"] * 4)
+    table.uns["spatialdata_attrs"]["region"] = "bins"
+    store.tables["others"] = table
+    status, told = command(store, *(["--spots", "bins"] if chosen else []))
+    assert status == (0 if chosen else 2)
+    if chosen:
+        assert len(pd.read_csv(tmp_path / "out" / "o.csv")) == 16
+    else:
+        assert "several kinds of spots; choose one with --spots: " in told
+        assert "bins" in told
 
 
 @pytest.mark.parametrize(
@@ -97,8 +138,9 @@ def test_several_spots_and_tables_ask_for_a_choice(make_slide: Any, make_store: 
         ([[1e-6, 0, 0], [0, 1e-6, 0], [0, 0, 1]], True),
         ([[1, 0, 0], [1, 0, 0], [0, 0, 1]], False),
         ([[np.nan, 0, 0], [0, 1, 0], [0, 0, 1]], False),
+        ([[1e200, 0, 0], [0, 1e200, 0], [0, 0, 1]], False),
     ],
-    ids=["rotation", "shear", "mirror", "another unit", "flat", "not a number"],
+    ids=["rotation", "shear", "mirror", "another unit", "flat", "not a number", "beyond reckoning"],
 )
 def test_transformation_is_followed_or_refused(
     matrix: list[list[float]], ok: bool, make_slide: Any, make_store: MakeStore, command: Any, tmp_path: Path
@@ -218,6 +260,8 @@ def _header(path: Path) -> dict[str, Any]:
         ("missing", "There is no model"),
         ("empty", "no readable safetensors"),
         ("truncated", "no readable safetensors"),
+        ("a text", "no readable safetensors"),
+        ("a folder", "There is no model"),
         ("another version", "has format 99"),
         ("not ours", "is not a napari-srast model"),
         ("other weights", "does not fit this version"),
@@ -230,6 +274,10 @@ def test_checkpoint_that_cannot_be_used_is_refused(
     tensors, known = load_file(_shipped()), _header(_shipped())
     if fault == "empty":
         path.write_bytes(b"")
+    elif fault == "a text":
+        path.write_text("weights: none")
+    elif fault == "a folder":
+        path.mkdir()
     elif fault == "truncated":
         path.write_bytes(content[: len(content) // 2])
     elif fault == "another version":

@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 TABLE = ROOT.parent / "docs" / "reliability_contract.md"
 WINDOW = {"window": "gui/test_window_contract.py", "window faults": "gui/test_window_faults.py"}
 SHORT = {"hostile": "test_hostile.py", **WINDOW} | {
-    name: f"reliability/test_{name}.py" for name in ("contract", "security", "numbers", "faults", "kill")
+    name: f"reliability/test_{name}.py" for name in ("contract", "security", "numbers", "faults", "memory", "kill")
 }
 
 

@@ -123,6 +123,26 @@ def test_declared_size_beyond_memory_is_refused_before_it_is_allocated(
     assert not (tmp_path / "o.csv").exists()
 
 
+@pytest.mark.parametrize("ending", ["png", "tif"])
+def test_picture_whose_declared_pixels_exceed_the_memory_is_refused_before_it_is_decoded(
+    ending: str, slide: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A picture of zeros packs to a thousandth of itself."""
+    from PIL import Image
+
+    table = anndata.AnnData(np.ones((20, 2), np.float32), obsm={"spatial": CENTERS})
+    table.write_h5ad(tmp_path / "in.h5ad")
+    Image.fromarray(np.zeros((400, 500, 3), np.uint8)).save(tmp_path / f"he.{ending}")
+    monkeypatch.setattr(limits, "memory_limit", lambda: 599_999)
+    monkeypatch.setattr("PIL.Image.Image.load", lambda *_: pytest.fail("it was decoded"))
+    monkeypatch.setattr("tifffile.TiffFile.asarray", lambda *_, **__: pytest.fail("it was decoded"))
+    monkeypatch.setattr(limits, "check_h5ad", lambda _: None)
+    words = ["import", str(tmp_path / "in.h5ad"), "-o", str(tmp_path / "o.zarr"), "--pixel-size", "1"]
+    sentence = refused(capsys, monkeypatch, [*words, "--image", str(tmp_path / f"he.{ending}")])
+    assert f"he.{ending}' declares 0.0006 GB" in sentence
+    assert not (tmp_path / "o.zarr").exists()
+
+
 def test_declared_rows_of_shapes_beyond_memory_are_refused(slide: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.rmtree(slide / "images")
     shutil.rmtree(slide / "tables")

@@ -94,13 +94,14 @@ def result_runs(store: spatialdata.SpatialData) -> dict[str, dict[str, Any]]:
     runs = {}
     for name, table in store.tables.items():
         known = table.uns.get(RESULT_KEY)
-        if known is not None and "run" in known:
+        if isinstance(known, Mapping) and "run" in known:
+            source = known.get("input")
             runs[str(known["run"])] = {
                 "table": name,
                 "pixels": table.n_obs,
                 "genes": table.n_vars,
                 **{key: known[key] for key in ("method", "mode", "pixel_side", "unit") if key in known},
-                "slide": known.get("input", {}).get("path"),
+                "slide": source.get("path") if isinstance(source, Mapping) else None,
             }
     return runs
 

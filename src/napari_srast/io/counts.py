@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["RAW_LAYERS", "as_counts", "raw_counts", "unique_names"]
 
 RAW_LAYERS = ("counts", "raw_counts", "raw")  # where tools keep counts once X is normalised
+_LARGEST_LOGARITHM = 30.0  # e to that is more than was ever counted in a spot
 _EXACT_FLOAT32 = 2**24
 _EXACT_FLOAT64 = 2**53
 
@@ -67,12 +68,14 @@ def as_counts(values: Any, what: str, rows: np.ndarray | None = None) -> sparse.
         raise InputError(f"{what} is empty.")
     if hasattr(values, "compute"):
         values = values.compute()
-    matrix = sparse.csr_matrix(values)
+    kind = np.dtype(values.dtype)
+    if kind.kind not in "biuf":
+        raise InputError(f"{what} holds values that are not numbers ({kind}).")
+    # SciPy knows no halves.
+    matrix = sparse.csr_matrix(values.astype(np.float32) if kind.itemsize == 2 and kind.kind == "f" else values)
     matrix = matrix.copy() if rows is None else matrix[rows]
     matrix.sum_duplicates()
     data = matrix.data
-    if data.dtype.kind not in "biuf":
-        raise InputError(f"{what} holds values that are not numbers ({data.dtype}).")
     for wrong, text in (
         (~np.isfinite(data), "missing or infinite values, which are not counts"),
         (data < 0, "negative values, so it is scaled data and not counts"),
@@ -80,11 +83,25 @@ def as_counts(values: Any, what: str, rows: np.ndarray | None = None) -> sparse.
         (data > _EXACT_FLOAT64, "values too large to be counts"),
     ):
         if wrong.any():
+            if "fractions" in text and _look_logarithmic(matrix):
+                text = "values that look log-normalised, which are not counts"
             raise InputError(f"{what} holds {text} (such as {data[wrong][0]:.4g}).")
     exact = data.max(initial=0) <= _EXACT_FLOAT32
     matrix = matrix.astype(np.float32 if exact else np.float64)
     matrix.eliminate_zeros()
     return matrix
+
+
+def _look_logarithmic(matrix: sparse.csr_matrix) -> bool:
+    """Tell whether values are logarithms, log(1 + x), of counts or of counts that were brought to one depth."""
+    if matrix.data.max() > _LARGEST_LOGARITHM:
+        return False
+    undone = matrix.copy()
+    undone.data = np.expm1(undone.data.astype(np.float64))
+    depths = np.asarray(undone.sum(axis=1)).ravel()
+    depths = depths[depths > 0]
+    whole = np.allclose(undone.data, np.rint(undone.data), rtol=1e-4, atol=1e-3)
+    return bool(whole or np.ptp(depths) <= 0.01 * np.median(depths))
 
 
 def _check_indices(values: Any, what: str) -> None:

@@ -19,6 +19,7 @@ from napari_srast.io.limits import check_h5ad
 from napari_srast.io.pictures import multiscale_image, read_picture
 from napari_srast.io.slides import read_slide
 from napari_srast.io.space_ranger import is_space_ranger, read_space_ranger
+from napari_srast.io.spots import is_length
 from napari_srast.io.store import element_name, one_line, write_store
 from napari_srast.io.transforms import fit_affine, to_affine, to_affines
 from napari_srast.slide import apply_affine
@@ -77,8 +78,8 @@ def import_slide(
     """
     src, out = Path(src), Path(out)
     for name, value in (("spot diameter", spot_diameter), ("pixel size", pixel_size)):
-        if value is not None and not (np.isfinite(value) and value > 0):
-            raise SettingsError(f"{name} is {value:g}, but must be above 0; leave it out if it is not known.")
+        if value is not None and not is_length(value):
+            raise SettingsError(f"{name} is {value:g}, but must be a length above 0; leave it out if it is not known.")
     if not src.exists():
         raise InputError(f"There is nothing at '{src}'; check the path.")
     with atomic_output(out) as partial:
@@ -155,7 +156,11 @@ def _read_h5ad(
 def _places(source: anndata.AnnData, key: str, src: Path) -> np.ndarray:
     if key not in source.obsm:
         raise InputError(f"'{src}' has no obsm['{key}']; put the spot centres there, one row (x, y) for each spot.")
-    places = np.asarray(source.obsm[key], dtype=float)
+    try:
+        places = np.asarray(source.obsm[key])
+        places = places.astype(float, casting="same_kind" if places.dtype.kind == "c" else "unsafe")
+    except (TypeError, ValueError):  # text, complex numbers, a sparse matrix
+        places = np.empty(0)
     if places.ndim != 2 or places.shape[1] < 2 or not np.isfinite(places[:, :2]).all():
         raise InputError(f"obsm['{key}'] of '{src}' must hold finite (x, y) places, one row for each spot.")
     return places[:, :2].copy()
@@ -171,7 +176,7 @@ def _diameter(
             diameter = float(known)
         except (TypeError, ValueError):
             diameter = float("nan")
-        if not (np.isfinite(diameter) and diameter > 0):
+        if not is_length(diameter):
             raise InputError(
                 f"uns['meta'] states a spot diameter of {known!s}, which is no length; give it with --spot-diameter."
             )

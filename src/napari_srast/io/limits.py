@@ -3,7 +3,7 @@
 Reading allocates what the metadata declare, whatever lies on the disk: a file of 300 bytes is enough to declare an
 array of 10^12 values. So declarations are added up first. The limits, which no real slide meets:
 
-- a table, and shapes, which are read whole: the memory of this machine;
+- a table, shapes, and the file of an image to import, which are read whole: the memory of this machine;
 - one chunk of anything, decoded: the memory of this machine;
 - an image or labels, which are read piece by piece: :data:`MAX_IMAGE_VALUES` and :data:`MAX_CHUNKS`;
 - one metadata file: :data:`MAX_METADATA_BYTES`.
@@ -24,7 +24,15 @@ import numpy as np
 
 from napari_srast.errors import InputError
 
-__all__ = ["MAX_CHUNKS", "MAX_IMAGE_VALUES", "MAX_METADATA_BYTES", "check_h5ad", "check_store", "memory_limit"]
+__all__ = [
+    "MAX_CHUNKS",
+    "MAX_IMAGE_VALUES",
+    "MAX_METADATA_BYTES",
+    "check_h5ad",
+    "check_pixels",
+    "check_store",
+    "memory_limit",
+]
 
 MAX_IMAGE_VALUES = 10**12
 MAX_CHUNKS = 10**7
@@ -86,6 +94,19 @@ def check_h5ad(path: Path) -> None:
     limit = memory_limit()
     if total > limit:
         raise _too_large(str(path), total, limit)
+
+
+def check_pixels(path: Path, needed: int) -> None:
+    """Refuse an image file whose pixels would not fit the memory: one of a few bytes can declare any number.
+
+    Raises
+    ------
+    InputError
+        Names the file.
+    """
+    limit = memory_limit()
+    if needed > limit:
+        raise _too_large(str(path), needed, limit)
 
 
 def _dataset_bytes(file: Any, path: Path) -> Iterator[int]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_srast.errors import InputError, lacks_memory
+from napari_srast.io.limits import check_pixels
 from napari_srast.io.store import one_line
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["multiscale_image", "read_picture"]
 
 _CHUNK = 512
+_WIDEST = 4  # bytes of a whole number: viewers and OME-Zarr know no longer ones
 _SMALLEST_LEVEL = 512  # pixels: levels are halved until the shorter side would fall below
 
 
@@ -34,12 +36,16 @@ def read_picture(path: str | Path) -> np.ndarray:
         raise InputError(f"There is no image at '{path}'; check the path.")
     try:
         pixels = _read_tiff(path) if path.suffix.casefold() in (".tif", ".tiff", ".btf") else _read_with_pillow(path)
+    except InputError:
+        raise
     except Exception as error:
         if lacks_memory(error):
             raise
         raise InputError(
             f"'{path}' cannot be read as an image ({one_line(error)}); save it as .jpg, .png or .tif."
         ) from error
+    if pixels.dtype.kind not in "biuf" or (pixels.dtype.kind in "iu" and pixels.dtype.itemsize > _WIDEST):
+        raise InputError(f"'{path}' holds pixels of type {pixels.dtype}; save it with 8 or 16 bits.")
     pixels = np.squeeze(pixels)
     if pixels.ndim == 2:
         pixels = pixels[None]
@@ -53,7 +59,10 @@ def read_picture(path: str | Path) -> np.ndarray:
 def _read_tiff(path: Path) -> np.ndarray:
     import tifffile
 
-    return np.asarray(tifffile.imread(path))
+    with tifffile.TiffFile(path) as file:
+        if file.series:
+            check_pixels(path, file.series[0].nbytes)
+        return np.asarray(file.asarray())
 
 
 def _read_with_pillow(path: Path) -> np.ndarray:
@@ -62,6 +71,7 @@ def _read_with_pillow(path: Path) -> np.ndarray:
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # whole slides are larger than what pillow trusts
     try:
         with Image.open(path) as picture:
+            check_pixels(path, picture.width * picture.height * len(picture.getbands()))
             plain = picture if picture.mode in ("L", "RGB", "RGBA") or picture.mode.startswith("I") else None
             return np.asarray(plain or picture.convert("RGB"))
     finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -145,8 +146,8 @@ def _prefixed(folder: Path) -> bool:
 
 def _bins(folder: Path) -> list[int]:
     """Bin sizes of a Visium HD folder in micrometres; none for Visium."""
-    names = (child.name for child in (folder / "binned_outputs").glob("square_*um"))
-    return sorted(int(name.removeprefix("square_").removesuffix("um")) for name in names)
+    names = (re.fullmatch(r"square_(\d+)um", child.name) for child in (folder / "binned_outputs").glob("square_*um"))
+    return sorted(int(name[1]) for name in names if name)
 
 
 def _choose_bin(bins: list[int], wanted: float | None, path: Path) -> int:

@@ -13,8 +13,9 @@ from napari_srast.errors import InputError
 if TYPE_CHECKING:
     import geopandas
 
-__all__ = ["Spots", "read_spots"]
+__all__ = ["Spots", "is_length", "read_spots"]
 
+_LONGEST = 1e100  # whose square is still a number; so is that of its inverse
 _SQUARE = 0.97  # share of its smallest rectangle that a square must fill, and its sides' smallest ratio
 
 
@@ -41,6 +42,11 @@ class Spots:
     diameter: float | None
     shape: Literal["circle", "square"]
     notices: tuple[str, ...] = ()
+
+
+def is_length(value: float) -> bool:
+    """Tell whether a number can be reckoned with as a length."""
+    return bool(1 / _LONGEST < value < _LONGEST)
 
 
 def read_spots(element: Any, name: str) -> Spots:
@@ -78,15 +84,17 @@ def _from_shapes(shapes: geopandas.GeoDataFrame, name: str) -> Spots:
     if "radius" in shapes.columns:
         radius = np.asarray(shapes["radius"], dtype=float)
         middle = float(np.median(radius))
-        if not (np.isfinite(middle) and middle > 0):
-            raise InputError(f"The circles of '{name}' have no positive radius; set the column 'radius'.")
+        if not is_length(middle):
+            raise InputError(
+                f"The circles of '{name}' have a radius of {middle:g}; set the column 'radius' to a length."
+            )
         if np.ptp(radius) > 0.05 * middle:
             notices = (f"The spots '{name}' differ in size; their median diameter, {2 * middle:.4g}, was used.",)
         return Spots(ids=ids, centers=centers, diameter=2 * middle, shape="circle", notices=notices)
     area = shapely.area(geometry)
     middle = float(np.median(area))
-    if not middle > 0:
-        raise InputError(f"The polygons of '{name}' have no area; export the slide again.")
+    if not is_length(middle):
+        raise InputError(f"The polygons of '{name}' have an area of {middle:g}; export the slide again.")
     sample = geometry[:: max(1, len(geometry) // 200)]
     square = np.median([_squareness(polygon) for polygon in sample]) > _SQUARE
     if np.quantile(area, 0.95) > 1.5 * np.quantile(area, 0.05):

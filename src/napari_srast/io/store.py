@@ -61,7 +61,7 @@ def open_store(path: str | Path) -> tuple[spatialdata.SpatialData, tuple[str, ..
             if lacks_memory(error):  # the store is not to blame
                 raise
             raise InputError(
-                f"'{path}' cannot be read as a SpatialData store ({one_line(error)}); "
+                f"'{path}' cannot be read as a SpatialData store ({_what_is_wrong(error)}); "
                 "it may be only half-written, so write it again."
             ) from error
     skipped = tuple(
@@ -103,6 +103,12 @@ def one_line(error: BaseException) -> str:
     """Give the first line of an error's text, for use inside a sentence."""
     text = str(error).strip().splitlines()
     return (text[0] if text else type(error).__name__).rstrip(".:")
+
+
+def _what_is_wrong(error: Exception) -> str:
+    """Name the elements that SpatialData calls invalid, which it does below its first line; else give that line."""
+    invalid = re.findall(r"^\s+(\w+/[^:\s]+: .*[^.\s])\.?\s*$", str(error), re.MULTILINE)
+    return "; ".join(invalid) or one_line(error)
 
 
 def element_name(text: str) -> str:

@@ -39,7 +39,7 @@ def element_matrices(element: Any, name: str) -> dict[str, np.ndarray]:
     Raises
     ------
     InputError
-        A transformation collapses the plane or holds numbers that are not finite.
+        A transformation collapses the plane, or holds numbers that are not finite or beyond all reckoning.
     """
     from spatialdata.transformations import get_transformation
 
@@ -47,7 +47,8 @@ def element_matrices(element: Any, name: str) -> dict[str, np.ndarray]:
     matrices = {}
     for system, transformation in sorted(found.items()):
         matrix = to_matrix(transformation)
-        if not np.isfinite(matrix).all() or abs(np.linalg.det(matrix[:2, :2])) < 1e-300:
+        area = abs(np.linalg.det(matrix[:2, :2]))  # of what was one unit square
+        if not np.isfinite(matrix).all() or not 1e-200 < area < 1e200:
             raise InputError(
                 f"The transformation of '{name}' to coordinate system '{system}' cannot be inverted; "
                 "set it again in the store."

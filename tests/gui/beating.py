@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +45,20 @@ class Beats:
         ours, all_of_them, there = (after - before for after, before in zip(_core_seconds(), self._begun, strict=True))
         self.crowded = all_of_them - ours > _CROWDED * there
 
-    def longest_ms(self, since: float = 0.0, until: float = float("inf"), *, own: bool) -> float:
-        """Return the longest gap that ended in a span of time; with ``own``, what the program is to blame for."""
-        off = 1.0 if own and self.crowded else 0.0
-        return max((gap - off * waited for when, gap, waited in self.gaps if since < when <= until), default=0.0)
+    def report(
+        self,
+        record_property: Callable[[str, object], None],
+        name: str,
+        since: float = 0.0,
+        until: float = float("inf"),
+    ) -> float:
+        """Report the longest gaps that ended in a span of time, and return what the program is to blame for."""
+        gaps = [(gap, waited) for when, gap, waited in self.gaps if since < when <= until]
+        own = max((gap - waited if self.crowded else gap for gap, waited in gaps), default=0.0)
+        record_property(f"longest_gap_ms_{name}", round(max((gap for gap, _ in gaps), default=0.0)))
+        record_property(f"longest_gap_ms_{name}_of_our_own", round(own))
+        record_property(f"gaps_above_100_ms_{name}", f"{sum(gap > 100 for gap, _ in gaps)} of {len(gaps)}")
+        return own
 
     def _beat(self) -> None:
         now, waited = time.perf_counter(), _waited_ms()

@@ -152,6 +152,8 @@ def test_a_real_slide_with_a_beating_heart(
     window = open_window()
     name = "st_human_breast_her2_c4"
     store = import_slide(slide_path(name), tmp_path / "her2.zarr", image=slide_path(name, "_he.jpg"))
+    viewer, beats = window.controller.viewer, Beats()
+    beats.start()
     slide = open_slide(qtbot, window, store)
     assert slide.n_genes == 15_267
     low, high = slide.centers.min(axis=0), slide.centers.max(axis=0)
@@ -160,11 +162,12 @@ def test_a_real_slide_with_a_beating_heart(
     genes = ["ERBB2", "KRT19", "COL1A1", "CD74"]
     window.gene_panel.model.check(genes)
     window.settings_panel.factor.setValue(4)
-    beats, landed = Beats(), []
-    # It tells of the result before the layers of its genes are added, one in each turn.
-    window.controller.result_changed.connect(lambda: landed.append(time.perf_counter()))
+    qtbot.wait(1000)  # whoever presses Run has seen the slide and the region: they are drawn
+    beats.stop()
+    beats.report(record_property, "opening")
 
-    viewer = window.controller.viewer
+    beats, inserting = Beats(), []
+    viewer.layers.events.inserting.connect(lambda: inserting.append(time.perf_counter()))
     pan = QTimer()
     home = np.array(viewer.scene.camera.center)
 
@@ -177,15 +180,18 @@ def test_a_real_slide_with_a_beating_heart(
     start = time.process_time()
     result = run(qtbot, window)
     busy = time.process_time() - start
+    qtbot.wait(200)  # the last gene is drawn
     pan.stop()
     beats.stop()
-    for own in (False, True):
-        whose = "own" if own else "all"
-        record_property(f"longest_gap_ms_{whose}", round(beats.longest_ms(until=landed[0], own=own)))
-        record_property(f"longest_gap_ms_adding_layers_{whose}", round(beats.longest_ms(since=landed[0], own=own)))
+    assert len(inserting) == 1 + len(genes)
+    in_the_run = beats.report(record_property, "in_the_run", until=inserting[0])
+    adding_layers = beats.report(record_property, "adding_layers", since=inserting[0])
     record_property("the_computer_was_crowded", beats.crowded)
-    # Aimed at are 100 ms and, while layers are added, 300 ms: the report tells. Held here is that nothing freezes.
-    assert beats.longest_ms(own=True) <= 2000
+    if beats.crowded:  # then the report tells, and held is only that nothing freezes
+        assert max(in_the_run, adding_layers) <= 2000
+    else:
+        assert in_the_run <= 100
+        assert adding_layers <= 300
     assert set(result.genes) == set(genes)
     assert sorted(visible(window)) == sorted(genes)
     finished = window.controller.finished
@@ -218,4 +224,4 @@ def test_a_real_slide_with_a_beating_heart(
     record_property("seconds_without_a_window", seconds[0])
     record_property("times_as_long_with_the_window_busy", round(seconds[1] / seconds[0], 2))
     if not beats.crowded:  # or the two had different neighbours
-        assert seconds[1] <= 3 * seconds[0]  # aimed at is 1.5
+        assert seconds[1] <= 1.5 * seconds[0]

@@ -1,0 +1,189 @@
+"""The panel on an ordinary screen and on one of high resolution: what is written can be read, and the mouse hits."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import pytest
+from gui_window import PATIENCE, SQUARE, click, visible, wait_ready, wait_shown
+from napari import current_viewer
+from qtpy.QtCore import QPoint, QRect
+from qtpy.QtGui import QFont, QFontMetrics
+from qtpy.QtWidgets import (
+    QAbstractButton,
+    QAbstractScrollArea,
+    QAbstractSpinBox,
+    QCheckBox,
+    QComboBox,
+    QLabel,
+    QLineEdit,
+    QTableView,
+    QWidget,
+)
+
+from napari_srast.gui.finished import finish
+from napari_srast.gui.opening import Opened
+from napari_srast.gui.widget import SRastWidget
+from napari_srast.slide import Slide, UpsampleResult
+
+pytestmark = pytest.mark.gui
+PICTURES = "NAPARI_SRAST_PICTURES"
+"""Names a folder for pictures of what was tested, to be looked at."""
+
+
+def _advance(control: QWidget, text: str) -> int:
+    lines = text.replace("&", "").splitlines() or [""]
+    return max(QFontMetrics(QFont(control.font())).horizontalAdvance(line) for line in lines)
+
+
+def _too_long(control: QWidget) -> str | None:
+    """Return the text of a control that has no room for it."""
+    room, line = control.contentsRect(), control.fontMetrics().height()
+    if isinstance(control, QLabel):
+        if control.wordWrap():
+            return control.text() if control.height() < control.heightForWidth(control.width()) else None
+        return control.text() if _advance(control, control.text()) > room.width() else None
+    if isinstance(control, QCheckBox):
+        return control.text() if control.sizeHint().width() > control.width() else None
+    if isinstance(control, QAbstractButton):
+        fits = _advance(control, control.text()) <= room.width() and (line <= room.height() or not control.text())
+        return None if fits else control.text()
+    if isinstance(control, QLineEdit):
+        text = control.text() or control.placeholderText()
+        fits = isinstance(control.parent(), QComboBox | QAbstractSpinBox) or _advance(control, text) <= room.width()
+        return None if fits and line <= room.height() else text
+    if isinstance(control, QAbstractSpinBox):
+        edit = control.lineEdit()
+        return control.text() if _advance(edit, control.text()) > edit.width() else None
+    if isinstance(control, QComboBox):  # may be narrower than its longest item
+        return control.currentText() if line > room.height() or control.width() < 60 else None
+    if isinstance(control, QTableView):
+        header, model = control.horizontalHeader(), control.model()
+        for i in range(header.count()):
+            title = str(model.headerData(i, header.orientation()) or "")
+            if _advance(header, title) > header.sectionSize(i):
+                return title
+    return None
+
+
+def _shown(window: SRastWidget) -> Iterator[QWidget]:
+    for control in window.findChildren(QWidget):
+        if control.isVisible() and type(control).__module__.startswith(("PyQt", "PySide", "napari_srast", "superqt")):
+            yield control
+
+
+def _cut_off(window: SRastWidget) -> list[str]:
+    """Say of what is visible where text has no room, what sticks out of what it lies in, and what covers another."""
+    faults = []
+    for control in _shown(window):
+        name = control.objectName() or type(control).__name__
+        text = _too_long(control)
+        if text is not None:
+            faults.append(f"{name}: no room for {text!r}")
+        parent = control.parentWidget()
+        inside_scroll = parent is not None and isinstance(parent.parentWidget(), QAbstractScrollArea)
+        if parent is not None and not inside_scroll and not parent.rect().contains(control.geometry()):
+            faults.append(f"{name}: sticks out of {type(parent).__name__}")
+        if inside_scroll and control.width() > parent.width():
+            faults.append(f"{name}: is wider than what it scrolls in")
+        laid_out = [w for w in control.children() if isinstance(w, QWidget) and w.isVisible() and not w.isWindow()]
+        for one, other in combinations(laid_out if control.layout() is not None else [], 2):
+            if not one.geometry().intersected(other.geometry()).isEmpty():
+                faults.append(f"{name}: {one.objectName()} and {other.objectName()} overlap")
+    return faults
+
+
+def test_all_that_is_written_can_be_read(
+    open_window: Callable[[], SRastWidget],
+    qtbot: Any,
+    skewed_slide: Slide,
+    make_result: Callable[..., UpsampleResult],
+    tmp_path: Path,
+) -> None:
+    window = open_window()
+    viewer = current_viewer()
+    scale = viewer.window._qt_window.devicePixelRatioF()
+    assert scale == pytest.approx(float(os.environ.get("QT_SCALE_FACTOR", 1)))
+    viewer.window.resize(1500, 940)
+    controller, explore = window.controller, window.result_panel
+    pictures = Path(os.environ.get(PICTURES, tmp_path))
+    faults: dict[str, list[str]] = {}
+
+    def look(stage: str) -> None:
+        qtbot.wait(200)
+        assert window.visibleRegion().boundingRect().width() >= window.minimumSizeHint().width()
+        faults[stage] = _cut_off(window)
+        viewer.window._qt_window.grab().save(str(pictures / f"{stage}_at_{scale:g}.png"))
+
+    look("empty")
+    controller.show(Opened(slide=skewed_slide, source=None))
+    wait_ready(qtbot, window)
+    window.gene_panel.model.check(["Gene1", "Gene3"])
+    look("slide")
+    controller.add_polygon(SQUARE)
+    click(qtbot, window.settings_panel.advanced)
+    qtbot.waitUntil(lambda: "9 of 42 spots" in window.region_panel.count.text(), timeout=PATIENCE)
+    look("region")
+    controller.failed.emit("The region holds no spot; draw it over the spots, or clear it to use the whole slide.")
+    look("complaint")
+    result = make_result(skewed_slide, std=True)
+    controller.land_saved(controller.current, finish(result))
+    explore.model.check([f"Gene{i}" for i in (0, 1, 3, 4, 5, 6)], only=True)
+    wait_shown(qtbot, window)
+    assert len(visible(window)) == 6
+    look("result")
+    click(qtbot, explore.views["beside"])
+    qtbot.waitUntil(lambda: len(visible(window, "beside")) == 4, timeout=PATIENCE)
+    look("beside")
+    assert {stage: found for stage, found in faults.items() if found} == {}
+
+    # Every button can be reached: it lies on the screen, or where its page can be scrolled to.
+    assert viewer.window._qt_window.rect().contains(QRect(window.mapTo(window.window(), QPoint()), window.size()))
+    picture = viewer.screenshot(canvas_only=True, flash=False)
+    rows, cols = viewer.canvas.size
+    assert picture.shape[:2] == pytest.approx((rows * scale, cols * scale), abs=2)  # as sharp as the screen is
+
+
+def test_what_has_no_room_is_found(widget: SRastWidget, qtbot: Any) -> None:
+    widget.resize(420, 900)
+    qtbot.wait(50)
+    assert _cut_off(widget) == []
+    bar, panel = widget.run_bar, widget.gene_panel
+    bar.run.setFixedWidth(20)
+    bar.status.setText("Nothing was changed. " * 9)
+    bar.status.setFixedHeight(10)
+    panel.filter.setFixedWidth(30)
+    qtbot.wait(50)
+    found = " ".join(_cut_off(widget))
+    for text in ("'Run'", "'Nothing was changed. Nothing", "'Filter genes'"):
+        assert f"no room for {text}" in found
+    bar.run.move(bar.queue.pos())
+    assert "overlap" in " ".join(_cut_off(widget))
+    bar.run.move(bar.width(), 0)
+    assert "sticks out" in " ".join(_cut_off(widget))
+
+
+@pytest.mark.slow
+def test_the_same_on_a_screen_of_twice_the_resolution() -> None:
+    """Qt reads the scale when it starts, so that takes another process; the mouse's tests are run there, too."""
+    here = Path(__file__).parent
+    screen = ["xvfb-run", "-a", "-s", "-screen 0 3200x2000x24"] if shutil.which("xvfb-run") else []
+    tests = [f"{__file__}::test_all_that_is_written_can_be_read", str(here / "test_mouse.py")]
+    done = subprocess.run(
+        [*screen, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests],
+        env={**os.environ, "QT_SCALE_FACTOR": "2", "PYTEST_ADDOPTS": ""},
+        cwd=here.parents[1],
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-5000:]
+    assert "2 passed" in done.stdout

@@ -341,12 +341,13 @@ def test_counts_above_16_million_are_used_but_where_they_must_be_exact(
     assert ("use mode 'mean'" in told) == (mode == "integer")
 
 
+@pytest.mark.parametrize("ending", [".zarr", ".h5ad", ".csv", ".csv.gz"])
 def test_disk_that_fills_up_is_one_sentence(
-    make_slide: Any, make_store: MakeStore, command: Any, tmp_path: Path, filling_disk: Any
+    ending: str, make_slide: Any, make_store: MakeStore, command: Any, tmp_path: Path, filling_disk: Any
 ) -> None:
     write_store(make_store(make_slide(5, 5)), tmp_path / "slide.zarr")
     with filling_disk():
-        status, told = command(tmp_path / "slide.zarr")
+        status, told = command(tmp_path / "slide.zarr", "-o", str(tmp_path / "out" / f"o{ending}"), "--factor", "16")
     assert status == 2
     assert "nothing was left behind" in told
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,7 @@ from napari_srast.io.results import write_result, to_anndata
 from napari_srast.io.slides import read_slide
 from napari_srast.pipeline import upsample
 from napari_srast.slide import Slide
-import anndata, geopandas, h5py, spatialdata, zarr
+import anndata, filelock, geopandas, h5py, spatialdata, zarr  # before rights are given up
 
 side = 25
 centers = np.column_stack([np.arange(side**2) % side, np.arange(side**2) // side]) * 100.0
@@ -165,6 +167,89 @@ for i in range(3):
     assert len(store.tables) == len(store.images) == written
     assert len(store.shapes) == written + 1
     assert os.listdir(tmp_path) == ["slide.zarr"]
+
+
+@pytest.fixture
+def slide(outside: Path, make_slide: Any, make_store: Any) -> Path:
+    """A slide on the disk, large enough that its result takes a while to write."""
+    from napari_srast.io.store import write_store
+
+    write_store(make_store(make_slide(25, 25, 20)), outside / "slide.zarr")
+    return outside / "slide.zarr"
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def on_the_command_line(slide: Path, *words: str) -> list[str]:
+    return [sys.executable, "-m", "napari_srast", "upsample", str(slide), "--method", "uniform", *words]
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can become another user")
+def test_user_without_rights_gets_one_sentence_on_the_command_line(slide: Path, outside: Path) -> None:
+    code = """
+from napari_srast.cli import main
+closed, opened = folder / "closed", folder / "open"
+words = ["upsample", str(folder / "slide.zarr"), "--method", "uniform", "-o"]
+assert main([*words, str(opened / "first.csv")]) == 0  # loads everything while it may be read
+os.setgid(65534); os.setuid(65534)
+print(main([*words, str(closed / "o.csv")]), main([*words, str(folder / "hidden" / "o.csv")]))
+words[1] = str(folder / "unreadable.zarr")
+print(main([*words, str(opened / "o.csv")]))
+"""
+    before = content(slide)
+    shutil.copytree(slide, outside / "unreadable.zarr")
+    (outside / "unreadable.zarr" / "zarr.json").chmod(0)
+    (outside / "hidden").mkdir(mode=0o700)
+    (outside / "closed").mkdir(mode=0o555)
+    (outside / "open").mkdir()
+    os.chown(outside / "open", 65534, 65534)
+    done = child(code, outside, env={**os.environ, "HOME": str(outside / "open")})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-2:] == ["2 2", "2"]
+    told = [line for line in done.stderr.splitlines() if line.startswith("napari-srast: ")]
+    assert len(told) == 3, done.stderr
+    assert "cannot be written to; choose another one" in told[0]
+    assert "hidden" in told[1]
+    assert "Permission denied" in told[2]
+    assert "Traceback" not in done.stderr
+    assert sorted(path.name for path in (outside / "open").iterdir() if not path.is_dir()) == ["first.csv"]
+    assert list((outside / "closed").iterdir()) == []
+    assert content(slide) == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("wait", [0.0, 0.1, 0.3])
+def test_command_that_is_killed_while_it_writes_leaves_nothing_in_the_way_of_the_next(
+    wait: float, slide: Path, outside: Path
+) -> None:
+    before = content(slide)
+    words = on_the_command_line(slide, "-o", str(outside / "o.zarr"), "--factor", "8")
+    run = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while run.poll() is None and not list(outside.glob(".o.zarr.*.partial*")):
+        time.sleep(0.01)
+    time.sleep(wait)
+    run.kill()
+    assert run.wait(60) == -9
+    assert not (outside / "o.zarr").exists()
+    assert content(slide) == before
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert sorted(os.listdir(outside)) == ["o.zarr", "slide.zarr"]
+    assert content(slide) == before
+
+
+@pytest.mark.slow
+def test_two_commands_that_write_one_file_make_it_once_and_the_other_is_told(slide: Path, outside: Path) -> None:
+    words = on_the_command_line(slide, "-o", str(outside / "o.zarr"), "--factor", "8")
+    both = [subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    told = [process.communicate(timeout=300)[1] for process in both]
+    assert sorted(process.returncode for process in both) == [0, 2], told
+    (sentence,) = [line for text in told for line in text.splitlines() if line.startswith("napari-srast: ")]
+    assert "being written by another process" in sentence or "exists already" in sentence
+    assert "Traceback" not in "".join(told)
+    assert sorted(os.listdir(outside)) == ["o.zarr", "slide.zarr"]
 
 
 @pytest.mark.slow

@@ -143,10 +143,25 @@ def test_all_genes_route_conserves_and_follows_the_planted_gradient(
 
     monkeypatch.setattr(module, "FULL_GENES", 3)
     slide = make_slide(10, 10, 8)
+    one_by_one = upsample(slide)  # so few pairs the flow splits also of a panel that is large
+    assert not (one_by_one.method == "srast-programs").any()
+    monkeypatch.setattr(module, "FLOW_PAIRS", 0)
     result = upsample(slide)
     np.testing.assert_allclose(sums(result), slide.counts.toarray(), rtol=1e-6)
-    assert set(result.method) <= {"srast-programs", "uniform"}
-    assert (result.method == "srast-programs").any()
+    deepest = int(np.argmax(np.asarray(slide.counts.sum(axis=0)).ravel()))
+    assert result.method[deepest] == one_by_one.method[deepest]
+    np.testing.assert_allclose(
+        result.counts[:, [deepest]].toarray(), one_by_one.counts[:, [deepest]].toarray(), rtol=1e-5
+    )
+    others = np.delete(result.method, deepest)
+    assert set(others) <= {"srast-programs", "uniform"}
+    assert (others == "srast-programs").any()
+    parent, even = result.raster.parent, result.method == "uniform"
+    expected = slide.counts[:, even].toarray() / np.bincount(parent, minlength=slide.n_spots)[:, None]
+    np.testing.assert_allclose(result.counts[:, even].toarray(), expected[parent], rtol=1e-5)
+    shared = result.provenance["calibration"]["shared"]
+    assert shared["experts"] == ["programs", "totals"]
+    assert shared["source"] == "slide"
 
 
 @pytest.mark.parametrize("method", ["gp", "pycnophylactic", "srast"])

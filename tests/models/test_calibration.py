@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from napari_srast.geometry.layout import Layout
 from napari_srast.models.calibration import (
     POOL,
+    SHARED,
     Check,
-    Fleet,
-    KnownSlide,
-    Prior,
     calibration_from_dict,
     fit_calibration,
-    fit_fleet,
+    fit_shared,
     gain_per_gene,
     pool_ratios,
 )
+from napari_srast.models.fleet import Fleet, KnownSlide, Prior, fit_fleet, fit_prior
 
 E = len(POOL)
 
 
 def fleet(*first: float, spread: float = 0.1) -> Fleet:
     """Return priors around some weights."""
-    return Fleet(pool=Prior.around(first, E, spread), interpolations=Prior.around(first[1:], E - 1, spread))
+    return replace(
+        Fleet.untried(), pool=Prior.around(first, E, spread), interpolations=Prior.around(first[1:], E - 1, spread)
+    )
 
 
 FLEET = fleet(0.5, 0.2)
@@ -101,7 +104,7 @@ def test_useless_experts_end_even() -> None:
 
 def test_slide_moves_both_levels_alike() -> None:
     pool = Prior(weights=FLEET.pool.weights * 2, check_weights=FLEET.pool.weights, covariance=FLEET.pool.covariance)
-    fitted = fit_calibration([planted(100, 20, right=0)], Fleet(pool=pool, interpolations=FLEET.interpolations))
+    fitted = fit_calibration([planted(100, 20, right=0)], replace(FLEET, pool=pool))
     assert fitted.trust_in_network > 0.999
     np.testing.assert_allclose(fitted.weights - pool.weights, fitted.check_weights - pool.check_weights, atol=1e-3)
     np.testing.assert_allclose(fitted.at(np.array(0.0), check=True), fitted.check_weights[0])
@@ -121,6 +124,35 @@ def test_fleet_learns_the_mean_and_where_studies_differ() -> None:
     assert spread[:2].min() > 2 * spread[2:E].max()
     follows = [np.argmax(fit_calibration([planted(30, 10, 50 + k, right=k)], found).at(np.array(10.0))) for k in (0, 1)]
     assert follows == [0, 1]
+
+
+def shared(check: Check) -> Check:
+    """Return the same, told by the first two experts only."""
+    return replace(check, log_experts=check.log_experts[: len(SHARED)])
+
+
+def test_what_genes_share_is_weighed_on_the_slide_around_the_fleet() -> None:
+    prior = Prior.around([0.3, 0.6], len(SHARED), 0.1)
+    for right in range(2):
+        fitted = fit_shared([shared(planted(100, 20, right=right))], prior)
+        assert fitted.experts == SHARED
+        assert fitted.source == "slide"
+        assert fitted.at(np.array(20.0))[right] > 0.8
+        assert abs(fitted.at(np.array(20.0))[1 - right]) < 0.2
+        assert fitted.nats > fitted.nats_fleet
+    nothing = shared(planted(100, 0.0))
+    for silent in (fit_shared([], prior), fit_shared([nothing], prior)):
+        assert silent.source == "fleet"
+        np.testing.assert_array_equal(silent.weights, prior.weights)
+
+
+def test_one_prior_is_learned_as_those_of_the_fleet_are() -> None:
+    start = Prior.around([0.3, 0.6], len(SHARED), 0.1)
+    assert fit_prior({}, start) is start
+    one = shared(planted(80, 20, right=0)).likelihood()
+    found = fit_prior({"one": [KnownSlide(own=one, above=[one])]}, start)
+    assert found.weights[0, 0] + 0.66 * found.weights[1, 0] > 0.5
+    np.testing.assert_array_equal(found.weights, found.check_weights)
 
 
 def test_studies_weigh_the_same_however_many_slides_they_have() -> None:

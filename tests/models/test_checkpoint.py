@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 
 from napari_srast.errors import ModelError
 from napari_srast.models import checkpoint as module
-from napari_srast.models.calibration import Fleet, Prior
 from napari_srast.models.checkpoint import describe_checkpoint, load_checkpoint, save_checkpoint
+from napari_srast.models.fleet import Fleet, Prior
 from napari_srast.models.pcfm.network import DiT, DiTConfig
 from napari_srast.models.sasa import SasaConfig
 
@@ -30,7 +30,7 @@ def saved(tmp_path: Path) -> Path:
 def _fleet() -> Fleet:
     weights = np.array([[0.5, 0.1, 0.2, 0.0, 0.0, 0.1], [0.1, 0.0, 0.0, 0.3, 0.0, 0.0]])
     pool = Prior(weights=weights, check_weights=weights / 2, covariance=0.3 * np.eye(12))
-    return Fleet(pool=pool, interpolations=Prior.around([0.7], 5, 0.2))
+    return Fleet(pool=pool, interpolations=Prior.around([0.7], 5, 0.2), shared=Prior.around([0.4, 0.5], 2, 0.3))
 
 
 def test_round_trip(saved: Path) -> None:

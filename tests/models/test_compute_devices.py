@@ -76,6 +76,7 @@ def test_a_device_gives_the_same_bytes_again_and_the_numbers_of_the_cpu(
     make_slide: Callable[..., Slide], monkeypatch: pytest.MonkeyPatch, device: str, mode: str, full_genes: int
 ) -> None:
     monkeypatch.setattr(srast_module, "FULL_GENES", full_genes)
+    monkeypatch.setattr(srast_module, "FLOW_PAIRS", 0)
     slide = make_slide(9, 9, lattice="hex")
 
     def run(device: str) -> np.ndarray:

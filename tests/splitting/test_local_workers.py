@@ -45,6 +45,7 @@ def test_number_of_workers_changes_no_byte(
     make_slide: MakeSlide, monkeypatch: pytest.MonkeyPatch, method: str, mode: str, full_genes: int, device: str
 ) -> None:
     monkeypatch.setattr(srast_module, "FULL_GENES", full_genes)
+    monkeypatch.setattr(srast_module, "FLOW_PAIRS", 0)
     slide = make_slide(9, 9, lattice="hex")
     options = {"method": method, "mode": mode, "factor": 2, "draws": 2, "steps": 2, "device": device}
     results = [upsample(slide, workers=LocalWorkers(n), **options) for n in (1, 3)]

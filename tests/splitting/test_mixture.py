@@ -1,4 +1,4 @@
-"""The sparse mixture of programs is the dense one."""
+"""The sparse pool of programs and totals is the dense one."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import pytest
 from scipy import sparse
 
 from napari_srast.geometry.layout import Layout
+from napari_srast.models.pooling import count_depth
 from napari_srast.splitting import mixture as module
 from napari_srast.splitting.mixture import Mixture
 
@@ -17,16 +18,20 @@ def made(seed: int = 0) -> tuple[Mixture, sparse.csr_matrix, np.ndarray]:
     parent = np.repeat([0, 1, 2, 4, 5, 6], [1, 4, 2, 3, 4, 2])
     parent = parent[rng.permutation(len(parent))]
     layout = Layout(spots=rng.normal(size=(7, 2)), pixels=rng.normal(size=(16, 2)), parent=parent, pitch=1.0)
-    ratios = layout.normalise(rng.random((16, 3)))
+    ratios = layout.normalise(rng.random((16, 4)))  # three programs and the totals
     activity, loading = rng.random((6, 3)), rng.random((20, 3)).astype(np.float32)
     loading[4] = 0.0
-    trust = rng.random(20)
+    weights, trust = rng.normal(size=(2, 2)), rng.integers(0, 2, 20).astype(float)
     counts = sparse.csr_matrix(rng.poisson(0.7, size=(6, 20)).astype(np.float32))
     row = np.searchsorted(np.flatnonzero(layout.n_pixels_of_spot), parent)
-    even = (1 / layout.n_pixels_of_spot[parent])[:, None]
-    mixed = layout.normalise((ratios * activity[row]) @ loading.T)
-    dense = (trust * mixed + (1 - trust) * even) * counts.toarray()[row]
-    return Mixture(layout=layout, ratios=ratios, activity=activity, loading=loading, trust=trust), counts, dense
+    mixed = layout.normalise((ratios[:, :3] * activity[row]) @ loading.T)  # of nothing it makes the even split
+    n = counts.toarray()[row]
+    of_programs, of_totals = (weights[0, e] + weights[1, e] * count_depth(n) for e in (0, 1))
+    pooled = layout.normalise(mixed ** (trust * of_programs) * ratios[:, 3:] ** (trust * of_totals))
+    mixture = Mixture(
+        layout=layout, log_ratio=np.log(ratios), activity=activity, loading=loading, weights=weights, trust=trust
+    )
+    return mixture, counts, pooled * n
 
 
 @pytest.mark.parametrize("batch", [1, 30, 1 << 17])
@@ -46,6 +51,13 @@ def test_counts_are_conserved() -> None:
     sums = np.zeros(counts.shape)
     np.add.at(sums, row, mixture.split(counts).toarray().astype(np.float64))
     np.testing.assert_allclose(sums, counts.toarray(), rtol=2e-7)
+
+
+def test_shares_are_those_of_the_split() -> None:
+    mixture, counts, dense = made(1)
+    row = np.searchsorted(np.flatnonzero(mixture.layout.n_pixels_of_spot), mixture.layout.parent)
+    shares = mixture.shares(counts).toarray()
+    np.testing.assert_allclose(shares * counts.toarray()[row], dense, rtol=1e-5)
 
 
 def test_no_counts_no_entries() -> None:

@@ -12,8 +12,7 @@ import pytest
 import torch
 
 from napari_srast.models.sasa import SasaConfig
-from napari_srast.training import ablation
-from napari_srast.training.ablation import VARIANTS, Ablation, ablation_table, main, programs_table, run
+from napari_srast.training.ablation import VARIANTS, Ablation, ablation_table, main, run
 from napari_srast.training.data import Case
 from napari_srast.training.recipe import read_recipe
 from napari_srast.training.score_report import DEFAULT
@@ -89,20 +88,6 @@ def test_a_run_goes_on_where_it_was(small: Ablation, monkeypatch: pytest.MonkeyP
     assert run(small, seeds=1, only=["full", "regression"]) == results
     with pytest.raises(AssertionError):
         run(replace(small, steps=4), seeds=1, only=["full"])  # another budget is another experiment
-
-
-def test_programs_are_compared_on_the_same_genes(small: Ablation, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("napari_srast.splitting.srast.FULL_GENES", 12)
-    monkeypatch.setattr(ablation, "FULL_GENES", 12)
-    monkeypatch.setattr(ablation, "_COMPARED_GENES", 10)
-    found = ablation.compare_programs(small.trained(VARIANTS["full"], 0), small.recipe.sources)
-    assert [record["slide"] for record in found] == ["a", "b"]
-    for record in found:
-        assert record["n_genes"] == 10
-        assert record["difference"] == pytest.approx(record["programs"] - record["per_gene"], abs=1e-6)
-    table = programs_table(found).splitlines()
-    assert len(table) == 4
-    assert table[2].startswith(f"| a | 10 | {found[0]['per_gene']:.4f} | {found[0]['programs']:.4f} |")
 
 
 def records(shift: float) -> dict[str, list[dict]]:

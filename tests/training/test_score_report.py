@@ -13,6 +13,7 @@ from napari_srast.training.score_report import (
     case_table,
     mean_of_studies,
     method_table,
+    shared_table,
     study_table,
     summarise,
     write_score_plots,
@@ -97,6 +98,21 @@ def test_tables_hold_every_study_method_and_case() -> None:
     assert order[:3] == [DEFAULT, "bilinear", "gp"]
     assert len(order) == 1 + len(BASELINES)
     assert "| two | square | 0.0200 | bilinear 0.0300 | -0.0100 ± 0.0200 |" in by_case
+
+
+def test_the_table_of_shared_maps_holds_the_studies_that_have_them() -> None:
+    figures = {
+        "nats_per_count": 0.03,
+        "nats_per_gene": 0.02,
+        "within_spot_pcc": 0.2,
+        "change": -0.01,
+        "change_se": 0.002,
+    }
+    lines = shared_table([{**ROWS[0], "shared": figures}, *ROWS[1:]]).splitlines()
+    assert len(lines) == 4
+    told = "0.0600 / 0.0600 / 0.060 | 0.0300 / 0.0200 / 0.200 | 0.0200 / 0.0200 / 0.020 | -0.0100 ± 0.0020 |"
+    assert lines[2] == f"| a | 1 | {told}"
+    assert lines[3] == f"| **mean of studies** | 1 | {told}"
 
 
 def test_plots_are_drawn_or_refused_in_one_sentence(tmp_path: Path) -> None:

@@ -11,11 +11,13 @@ import pytest
 import torch
 
 from napari_srast.evaluation.protocol import BASELINES
-from napari_srast.models.calibration import POOL, Fleet, Prior
+from napari_srast.models.calibration import POOL
+from napari_srast.models.fleet import Fleet, Prior
 from napari_srast.models.pcfm.network import DiT, DiTConfig
 from napari_srast.models.sasa import SasaConfig
 from napari_srast.models.uncertainty import TYPICAL
 from napari_srast.training.data import Case, CaseSettings, SourceSlide, make_cases
+from napari_srast.training.fleet import fit_fold_fleets
 from napari_srast.training.score_report import DEFAULT
 from napari_srast.training.scoring import (
     FLEET,
@@ -33,6 +35,10 @@ from napari_srast.training.scoring import (
 
 @pytest.fixture(scope="module")
 def cases(cells: Path) -> list[Case]:
+    return _made(cells)
+
+
+def _made(cells: Path) -> list[Case]:
     settings = CaseSettings(fields=12, groups=3, least_spots=40, factors=(2.0,), thinning=(1.0,))
     made = []
     for study in ("a", "b"):
@@ -54,8 +60,10 @@ def rows(cases: list[Case], untrained: DiT) -> list[dict]:
 
 def trusting(expert: str) -> Fleet:
     weights = [float(name == expert) for name in POOL]
-    return Fleet(
-        pool=Prior.around(weights, len(POOL), 0.1), interpolations=Prior.around(weights[1:], len(POOL) - 1, 0.1)
+    return replace(
+        Fleet.untried(),
+        pool=Prior.around(weights, len(POOL), 0.1),
+        interpolations=Prior.around(weights[1:], len(POOL) - 1, 0.1),
     )
 
 
@@ -86,6 +94,34 @@ def test_each_fold_is_scored_with_its_fleet(cases: list[Case], untrained: DiT) -
     for row, other in ((first, "bilinear"), (second, "gp")):
         fleet, same = row["methods"][FLEET], row["methods"][other]
         assert fleet["nats_per_count"] == pytest.approx(same["nats_per_count"], rel=0.1)
+
+
+def test_genes_of_a_large_panel_are_scored_by_what_they_share_too(
+    cells: Path, rows: list[dict], untrained: DiT, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert all(row["shared"] is None for row in rows)
+    monkeypatch.setattr("napari_srast.training.data._LARGE_PANEL", 10)
+    cases = _made(cells)
+    for case in cases:
+        assert case.shared is not None
+        assert case.shared.fields.programs.loading.shape[1] == case.n_genes
+        totals = case.shared.fields.fields[:, -1]
+        np.testing.assert_allclose(totals, case.pool.totals, rtol=1e-5)
+        np.testing.assert_allclose(case.shared.fields.fields[:, :-1].sum(axis=1), totals, rtol=1e-6)
+        assert case.checks[0].shared is not None
+    folds = [Fold(network=untrained, unseen=[case]) for case in cases]
+    fleets, everyone = fit_fold_fleets(folds)
+    start = Fleet.untried().shared.weights
+    for fleet in (*fleets, everyone):
+        assert np.abs(fleet.shared.weights - start).max() > 1e-3
+    for row, again in zip(score_folds(folds, fleets=fleets), rows, strict=True):
+        shared = row["shared"]
+        assert shared["mass_error"] < 1e-5
+        assert -0.05 < shared["nats_per_count"] < 0.1  # the waves are finer than its programs tell
+        assert shared["change"] == pytest.approx(
+            shared["nats_per_count"] - row["methods"][DEFAULT]["nats_per_count"], abs=1e-6
+        )
+        assert row["methods"][DEFAULT]["nats_per_count"] == pytest.approx(again["methods"][DEFAULT]["nats_per_count"])
 
 
 def test_a_slide_too_small_to_be_coarsened_keeps_the_fleet(cases: list[Case], untrained: DiT) -> None:

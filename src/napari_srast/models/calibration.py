@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.stats import norm
@@ -24,27 +24,28 @@ from scipy.stats import norm
 from napari_srast.geometry.layout import Layout
 from napari_srast.models.pooling import MOST_PAIRS, PoolLikelihood, count_depth, information_share, maximise
 
+if TYPE_CHECKING:
+    from napari_srast.models.fleet import Fleet, Prior
+
 __all__ = [
+    "FLOW",
     "POOL",
+    "SHARED",
     "Calibration",
     "Check",
-    "Fleet",
-    "KnownSlide",
-    "Prior",
     "calibration_from_dict",
     "fit_calibration",
-    "fit_fleet",
+    "fit_shared",
     "gain_per_gene",
     "pool_ratios",
 ]
 
 POOL = ("pcfm", "gp_denoised", "gp", "pycnophylactic_denoised", "bilinear", "gp_totals")
 """The experts of the pool, in the order of the weights."""
-_FLOW = POOL.index("pcfm")
-_STUDY_MASS = 100.0  # tempered counts that a study weighs in the fleet's means
-_LOOSE = 0.5  # precision around the start: only what no study tells stays there
-_ROUNDS = 3
-_Told: TypeAlias = Mapping[str, Sequence[Sequence[PoolLikelihood]]]  # of the slides of studies
+FLOW = POOL.index("pcfm")
+"""Place of the network among them."""
+SHARED = ("programs", "totals")
+"""The experts of genes that are not split one by one: see :mod:`napari_srast.models.shared`."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -117,111 +118,6 @@ class Check:
         return PoolLikelihood(self.log_experts, self.counts, self.truth, self.layout, most_pairs=most_pairs)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Prior:
-    """How the weights of some experts are spread over studies.
-
-    Parameters
-    ----------
-    weights, check_weights
-        Means at the slides' own level and for slides coarsened once, shape (2, E) each.
-    covariance
-        Of the deviation of a slide's weights from the mean, shape (J, J).
-    """
-
-    weights: np.ndarray
-    check_weights: np.ndarray
-    covariance: np.ndarray
-
-    @classmethod
-    def around(cls, first: Sequence[float], n_experts: int, variance: float) -> Prior:
-        """Return a prior around given weights of the first experts and nothing for the others."""
-        weights = np.zeros((2, n_experts))
-        weights[0, : len(first)] = first
-        return cls(weights=weights, check_weights=weights, covariance=variance * np.eye(weights.size))
-
-    def to_dict(self) -> dict[str, object]:
-        """Return plain values for the checkpoint."""
-        return {
-            "weights": self.weights.round(6).tolist(),
-            "check_weights": self.check_weights.round(6).tolist(),
-            "covariance": self.covariance.round(8).tolist(),
-        }
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, object], n_experts: int) -> Prior:
-        """Rebuild from :meth:`to_dict`.
-
-        Raises
-        ------
-        ValueError
-            The values are of another number of experts, not finite, or no covariance.
-        """
-        weights, check_weights, covariance = (
-            np.array(values[name], dtype=float) for name in ("weights", "check_weights", "covariance")
-        )
-        shapes = (2, n_experts), (2, n_experts), (2 * n_experts, 2 * n_experts)
-        if (weights.shape, check_weights.shape, covariance.shape) != shapes:
-            raise ValueError("other experts")
-        if not all(np.isfinite(array).all() for array in (weights, check_weights, covariance)):
-            raise ValueError("weights that are not finite")
-        if np.linalg.eigvalsh(covariance).min() <= 0:
-            raise ValueError("a covariance that is not positive")
-        return cls(weights=weights, check_weights=check_weights, covariance=covariance)
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Fleet:
-    """What other studies taught: the priors of a slide's calibration.
-
-    Parameters
-    ----------
-    pool
-        Of all experts.
-    interpolations
-        Of the pool without the network.
-    """
-
-    pool: Prior
-    interpolations: Prior
-
-    @property
-    def calibration(self) -> Calibration:
-        """The average, for a slide that cannot be coarsened."""
-        return Calibration(weights=self.pool.weights, check_weights=self.pool.check_weights)
-
-    def to_dict(self) -> dict[str, object]:
-        """Return plain values for the checkpoint."""
-        return {
-            "experts": list(POOL),
-            "pool": self.pool.to_dict(),
-            "interpolations": self.interpolations.to_dict(),
-        }
-
-    @classmethod
-    def untried(cls) -> Fleet:
-        """Return the priors of a network that was scored on nothing: mostly the flow, and loosely so."""
-        return cls(
-            pool=Prior.around([0.6, 0.2], len(POOL), 0.1), interpolations=Prior.around([0.8], len(POOL) - 1, 0.1)
-        )
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Fleet:
-        """Rebuild from :meth:`to_dict`.
-
-        Raises
-        ------
-        ValueError
-            The values are of other experts, not finite, or no covariance.
-        """
-        if tuple(values["experts"]) != POOL:
-            raise ValueError("other experts")
-        return cls(
-            pool=Prior.from_dict(values["pool"], len(POOL)),
-            interpolations=Prior.from_dict(values["interpolations"], len(POOL) - 1),
-        )
-
-
 def pool_ratios(
     log_experts: np.ndarray, counts: np.ndarray, layout: Layout, calibration: Calibration, *, check: bool = False
 ) -> np.ndarray:
@@ -277,7 +173,7 @@ def fit_calibration(checks: Sequence[Check], fleet: Fleet) -> Calibration:
     if mass <= 0:
         return fleet.calibration
     with_flow = _deviation(likelihoods, fleet.pool)
-    without = _deviation([one.without(_FLOW) for one in likelihoods], fleet.interpolations)
+    without = _deviation([one.without(FLOW) for one in likelihoods], fleet.interpolations)
     if with_flow is None or without is None:
         return fleet.calibration
     interpolations = fleet.interpolations
@@ -295,6 +191,38 @@ def fit_calibration(checks: Sequence[Check], fleet: Fleet) -> Calibration:
     )
 
 
+def fit_shared(checks: Sequence[Check], prior: Prior) -> Calibration:
+    """Fit the weights of the maps that genes share on a slide coarsened once, perhaps in several ways.
+
+    Parameters
+    ----------
+    checks
+        What :data:`SHARED` say of some genes, one for each way that the slide was coarsened.
+    prior
+        The fleet's.
+
+    Returns
+    -------
+    Calibration
+        The fleet's average where nothing can be told or the fit did not converge.
+    """
+    average = Calibration(weights=prior.weights, check_weights=prior.check_weights, experts=SHARED)
+    likelihoods = [check.likelihood() for check in checks]
+    mass = sum(one.mass for one in likelihoods)
+    deviation = _deviation(likelihoods, prior) if mass > 0 else None
+    if deviation is None:
+        return average
+    check_weights = prior.check_weights + deviation
+    return Calibration(
+        weights=prior.weights + deviation,
+        check_weights=check_weights,
+        experts=SHARED,
+        source="slide",
+        nats=sum(one.value(check_weights.ravel()) for one in likelihoods) / mass,
+        nats_fleet=sum(one.value(prior.check_weights.ravel()) for one in likelihoods) / mass,
+    )
+
+
 def _deviation(likelihoods: Sequence[PoolLikelihood], prior: Prior) -> np.ndarray | None:
     """Return by how much a slide's weights differ from the prior's, (2, E); None where the fit did not converge."""
     centre = prior.check_weights.ravel()
@@ -305,7 +233,7 @@ def _deviation(likelihoods: Sequence[PoolLikelihood], prior: Prior) -> np.ndarra
 
 def _no_flow(weights: np.ndarray) -> np.ndarray:
     """Return weights of the interpolations as weights of all experts, (2, E)."""
-    return np.insert(weights, _FLOW, 0.0, axis=1)
+    return np.insert(weights, FLOW, 0.0, axis=1)
 
 
 def _chance_of_gain(likelihoods: Sequence[PoolLikelihood], one: np.ndarray, other: np.ndarray) -> float:
@@ -322,77 +250,6 @@ def _chance_of_gain(likelihoods: Sequence[PoolLikelihood], one: np.ndarray, othe
     mean = gain.sum() / mass.sum()
     error = np.sqrt(len(likelihoods) * ((gain - mean * mass) ** 2).sum()) / mass.sum()
     return float(norm.cdf(mean / error)) if error > 0 else 0.5
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class KnownSlide:
-    """A slide whose fine truth is known: what explains its own pixels, and its spots when it is coarsened once more."""
-
-    own: PoolLikelihood
-    above: Sequence[PoolLikelihood]
-
-
-def fit_fleet(studies: Mapping[str, Sequence[KnownSlide]], start: Fleet) -> Fleet:
-    """Learn from studies that the networks had not seen how weights are spread (empirical Bayes).
-
-    Every study weighs the same. The means maximise the likelihood of all studies together; the covariance of the
-    slides' deviations comes of a few rounds of expectation maximisation with Laplace's approximation, and is drawn
-    towards its diagonal.
-
-    Parameters
-    ----------
-    studies
-        For each study its slides.
-    start
-        Where what nobody tells stays.
-    """
-    own = {name: [[slide.own] for slide in slides] for name, slides in studies.items()}
-    above = {name: [slide.above for slide in slides] for name, slides in studies.items()}
-
-    def others(told: _Told) -> _Told:
-        return {name: [[one.without(_FLOW) for one in parts] for parts in slides] for name, slides in told.items()}
-
-    return Fleet(
-        pool=_fit_prior(own, above, start.pool),
-        interpolations=_fit_prior(others(own), others(above), start.interpolations),
-    )
-
-
-def _fit_prior(own: _Told, above: _Told, start: Prior) -> Prior:
-    """Fit the prior of one pool; see :func:`fit_fleet`."""
-    weights, check_weights = _mean_weights(own, start.weights), _mean_weights(above, start.check_weights)
-    centre, covariance = check_weights.ravel(), start.covariance
-    for _ in range(_ROUNDS):
-        precision = np.linalg.inv(covariance)
-        spread, n_studies = np.zeros_like(covariance), 0
-        for slides in above.values():
-            told = [checks for checks in slides if sum(one.mass for one in checks) > 0]
-            n_studies += bool(told)
-            for checks in told:
-                share = information_share(checks, centre, covariance)
-                mode, _ = maximise(checks, [share] * len(checks), centre, precision)
-                curvature = precision + share * sum(one.derivatives(mode)[2] for one in checks)
-                deviation = mode - centre
-                spread += (np.outer(deviation, deviation) + np.linalg.inv(curvature)) / len(told)
-        if n_studies == 0:
-            break
-        covariance = spread / n_studies
-        covariance = 0.7 * covariance + 0.3 * np.diag(np.diag(covariance)) + 1e-4 * np.eye(len(covariance))
-    return Prior(weights=weights, check_weights=check_weights, covariance=covariance)
-
-
-def _mean_weights(studies: _Told, start: np.ndarray) -> np.ndarray:
-    """Return the weights that serve all studies best, each slide of a study and each study weighing the same."""
-    likelihoods: list[PoolLikelihood] = []
-    scales: list[float] = []
-    for slides in studies.values():
-        for parts in slides:
-            mass = sum(one.mass for one in parts)
-            if mass > 0:
-                likelihoods += parts
-                scales += [_STUDY_MASS / len(slides) / mass] * len(parts)
-    weights, _ = maximise(likelihoods, scales, start.ravel(), _LOOSE * np.eye(start.size))
-    return weights.reshape(start.shape)
 
 
 def calibration_from_dict(values: Mapping[str, object]) -> Calibration:

@@ -18,15 +18,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from napari_srast.errors import ModelError
-from napari_srast.models.calibration import Fleet
+from napari_srast.models.fleet import Fleet
 from napari_srast.models.pcfm.network import DiT, DiTConfig
 from napari_srast.models.sasa import SasaConfig
 
 __all__ = ["FORMAT", "SHIPPED", "Checkpoint", "describe_checkpoint", "load_checkpoint", "save_checkpoint"]
 
-FORMAT = 3
+FORMAT = 4
 SHIPPED: Mapping[str, str] = {
-    "default": "9af26aeeb775e0507ddf12374fe20ba4e8d03a9feb5fd6559f5905a8f87ea9f7",
+    "default": "c8c5117b7f1b3ff7b8fa22bdd9d46eb847359c4dec61767b306660bf68c85878",
 }
 """Names of the shipped checkpoints and their sha256."""
 _FOLDER = Path(__file__).parent / "checkpoints"

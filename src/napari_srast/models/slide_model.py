@@ -41,9 +41,11 @@ __all__ = [
     "GeneCheck",
     "Refine",
     "SlideModel",
+    "calibration_genes",
     "coarsened_variants",
     "fallen_back",
     "fit_slide_model",
+    "log_experts_of",
     "slide_key",
 ]
 
@@ -100,10 +102,17 @@ class Experts:
         A part of a slide needs what is ``known`` of the fields over the whole of it.
         """
         condition = condition_fields(self.layout, self.pool, self.geometry, self.interpolator, counts, known)
-        flow = Sampler().mean(self.network, condition, should_stop)
-        log_k = np.log(self.layout.n_pixels_of_spot[self.layout.parent])[:, None]
-        told = {name: condition.experts[i].numpy() - log_k for i, name in enumerate(EXPERTS)}
-        return condition, np.stack([flow if name == "pcfm" else told[name] for name in POOL]).astype(np.float64)
+        return condition, log_experts_of(self.network, condition, self.layout, should_stop)
+
+
+def log_experts_of(
+    network: DiT, condition: Condition, layout: Layout, should_stop: Callable[[], bool] | None = None
+) -> np.ndarray:
+    """Return the experts' log ratios of fields whose condition is known, (E, Q, F) in the order of the pool."""
+    flow = Sampler().mean(network, condition, should_stop)
+    log_k = np.log(layout.n_pixels_of_spot[layout.parent])[:, None]
+    told = {name: condition.experts[i].numpy() - log_k for i, name in enumerate(EXPERTS)}
+    return np.stack([flow if name == "pcfm" else told[name] for name in POOL]).astype(np.float64)
 
 
 Refine = Callable[[int, np.ndarray, np.ndarray], np.ndarray]
@@ -366,14 +375,14 @@ def _calibrated(
         coarse.append(CoarseSlide(experts=experts, counts=low, truth=coarsened.truth.tocsr(), origin=origin))
     if not coarse:
         return {"calibration": checkpoint.fleet.calibration}
-    columns = _calibration_genes(coarse[0].counts)
+    columns = calibration_genes(coarse[0].counts)
     checks = [slide.ask(columns, should_stop) for slide in coarse]
     calibration = fit_calibration(checks, checkpoint.fleet)
     concentration = check_concentration(checks, calibration)
     return {"calibration": calibration, "concentration": concentration, "coarse": tuple(coarse)}
 
 
-def _calibration_genes(counts: sparse.csr_matrix) -> np.ndarray:
+def calibration_genes(counts: sparse.csr_matrix) -> np.ndarray:
     """Choose genes over the whole range of depth, deep ones denser, without a random draw."""
     totals = np.asarray(counts.sum(axis=0)).ravel()
     usable = np.flatnonzero(totals >= 20)

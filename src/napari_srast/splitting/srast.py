@@ -1,6 +1,6 @@
-"""SASA + PCFM as a method: every gene by the flow itself, or all genes of a large panel by their programs.
+"""SASA + PCFM as a method: every gene by the flow itself, or many genes of a large panel by maps that they share.
 
-Shape legend: N spots, G genes, Q pixels, F genes of a block, P programs.
+Shape legend: N spots, G genes, Q pixels, F genes of a block, P programs, D genes that the flow splits.
 """
 
 from __future__ import annotations
@@ -18,19 +18,23 @@ from napari_srast.models.devices import choose_device, one_thread
 from napari_srast.models.fields import FieldSummary, summarise_fields
 from napari_srast.models.pcfm.network import DiT
 from napari_srast.models.pcfm.sampler import Sampler
-from napari_srast.models.programs import fit_programs, program_panel
+from napari_srast.models.shared import learn_shared
 from napari_srast.models.slide_model import Experts, SlideModel, fallen_back, fit_slide_model
 from napari_srast.models.uncertainty import Concentration
 from napari_srast.splitting.image import JobImage, image_of
 from napari_srast.splitting.job import Assembler, Job, blocks
 from napari_srast.splitting.method import Block, Method, Packed, Splitter
 from napari_srast.splitting.mixture import Mixture
-from napari_srast.splitting.trust import program_trust
+from napari_srast.splitting.shared import check_shared
 
 __all__ = ["FULL_GENES", "prepare_srast"]
 
 FULL_GENES = 512
-"""Up to this many genes each is split by the flow itself; beyond, by the programs that it belongs to."""
+"""Up to this many genes each is split by the flow itself; beyond, the deepest, as many as :data:`FLOW_PAIRS` allow."""
+FLOW_PAIRS = 600_000
+"""Pairs of a spot and a gene that the flow splits in a run on a larger panel, the check of the genes included: some ten
+seconds on two cores. A pair without counts is a fifth of one, for what is worked out for all spots of a gene."""
+_EMPTY_PAIR, _PIXELS_OF_PAIR = 0.2, 4.0  # of its price; pixels of a spot that the price is for
 _STEPS, _DRAWS = 8, 16
 _INTEGER_GENES = 256  # drawn at once: draws are dense
 
@@ -67,15 +71,37 @@ def _prepare(job: Job) -> Generator[tuple[str, int, int], None, Method]:
         yield stage, 0, 1
     image = image_of(job, model.coarse)
     yield "calibrate", 1, 1
-    by_program = len(job.columns) > FULL_GENES and job.settings.mode != "sample"
-    method = (_by_program if by_program else _by_gene)(job, checkpoint, model, image)
+    deep = np.ones(len(job.columns), dtype=bool)
+    if len(deep) > FULL_GENES and job.settings.mode != "sample":
+        deep = _genes_for_the_flow(job, model)
+    if deep.all():
+        method = _by_gene(job, checkpoint, model, image)
+    else:
+        method = _with_shared(job, checkpoint, model, image, deep)
     chosen = job.chosen()
     told = image.recorded(image.slopes(chosen), np.asarray(chosen.sum(axis=0)).ravel())
     calibration = (
         model.calibration.to_dict() | model.concentration.to_dict() | ({} if told is None else {"image": told})
     )
+    calibration |= method.record.get("calibration", {})
     record = {"device": device, "model_sha256": checkpoint.sha256, "calibration": calibration}
     return replace(method, image=image.local, notices=image.notices, record=record)
+
+
+def _genes_for_the_flow(job: Job, model: SlideModel) -> np.ndarray:
+    """Choose the genes of a large panel that the flow splits, the deepest as far as time allows; returns (G,) bool."""
+    layout = job.layout
+    held = layout.n_pixels_of_spot > 0
+    parts = [(job.counts[held], layout.n_pixels / held.sum())]
+    parts += [(slide.counts, _PIXELS_OF_PAIR) for slide in model.coarse]
+    price = np.zeros(len(job.columns))
+    for counts, n_pixels in parts:
+        n_pairs = counts.getnnz(axis=0)[job.columns]
+        price += n_pixels / _PIXELS_OF_PAIR * (n_pairs + _EMPTY_PAIR * (counts.shape[0] - n_pairs))
+    order = np.argsort(-np.asarray(job.counts.sum(axis=0)).ravel()[job.columns], kind="stable")
+    chosen = np.zeros(len(job.columns), dtype=bool)
+    chosen[order[: max(1, int((np.cumsum(price[order]) <= FLOW_PAIRS).sum()))]] = True
+    return chosen
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -153,23 +179,31 @@ def _by_gene(job: Job, checkpoint: Checkpoint, model: SlideModel, image: JobImag
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _ProgramSplitter(Splitter):
-    """Programs by the flow, every gene as a mixture of its programs."""
+class _SharedSplitter(Splitter):
+    """Programs and totals by the flow, every gene by what these say of it; some genes by the flow itself.
+
+    Of a unit's fields (n, P + 1 + P + D) the first are counts by program and all counts, then come the programs'
+    activities, then the counts of the genes that the flow splits.
+    """
 
     network: DiT
     calibration: Calibration
     known: FieldSummary
     slopes: np.ndarray | None
     loading: np.ndarray
+    weights: np.ndarray
     trust: np.ndarray
     assembler: Assembler
+    deep: np.ndarray
+    by_gene: _GeneSplitter
     own_counts_only = True
 
     def blocks(self, n_pixels: int) -> list[slice]:
-        return [slice(0, len(self.trust))]
+        return [slice(0, len(self.deep))]
 
     def on(self, device: str) -> Splitter:
-        return replace(self, network=_moved(self.network, device))
+        network = _moved(self.network, device)
+        return replace(self, network=network, by_gene=replace(self.by_gene, network=network))
 
     def open(self, packed: Packed, should_stop: Callable[[], bool] | None) -> Callable[[slice], Block]:
         unit, layout, fields = packed.unit, packed.unit.layout, packed.fields
@@ -177,66 +211,93 @@ class _ProgramSplitter(Splitter):
         assert fields is not None
         experts = Experts.on(layout, packed.features, self.network, unit.surroundings)
         n_programs = self.loading.shape[1]
-        _, log_experts = experts.predict(sparse.csr_matrix(fields[:, :n_programs]), should_stop, self.known)
-        log_ratio = pool_ratios(log_experts, fields[:, :n_programs], layout, self.calibration)
+        shared = fields[:, : n_programs + 1]
+        _, log_experts = experts.predict(sparse.csr_matrix(shared), should_stop, self.known)
+        log_ratio = pool_ratios(log_experts, shared, layout, self.calibration)
         if packed.image is not None and self.slopes is not None:
             log_ratio = packed.image.added_to(log_ratio, self.slopes, layout)
         mixture = Mixture(
             layout=layout,
-            ratios=np.exp(log_ratio),
-            activity=fields[unit.own, n_programs:],
+            log_ratio=log_ratio,
+            activity=fields[unit.own, n_programs + 1 : 2 * n_programs + 1],
             loading=self.loading,
+            weights=self.weights,
             trust=self.trust,
         )
+        deep_counts = sparse.csr_matrix(fields[:, 2 * n_programs + 1 :], dtype=np.float32)
 
         def split_block(block: slice) -> Block:
-            whole = mixture.split(packed.counts)
-            return (self._drawn(whole, packed) if self.assembler.mode == "integer" else whole), None
+            rest = _without(packed.counts, self.deep)
+            whole = mixture.split(rest)
+            if self.assembler.mode == "integer":
+                whole = self._drawn(whole, rest, packed)
+            return whole + self._deep_ones(packed, deep_counts, should_stop), None
 
         return split_block
 
-    def _drawn(self, expected: sparse.csr_matrix, packed: Packed) -> sparse.csr_matrix:
+    def _deep_ones(
+        self, packed: Packed, counts: sparse.csr_matrix, should_stop: Callable[[], bool] | None
+    ) -> sparse.csr_matrix:
+        """Split the genes that the flow splits; the columns of all others are empty, (Q, G)."""
+        layout, columns = packed.unit.layout, np.flatnonzero(self.deep)
+        shape = (layout.n_pixels, len(self.deep))
+        if len(columns) == 0:
+            return sparse.csr_matrix(shape, dtype=np.float32)
+        split_block = self.by_gene.open(replace(packed, counts=counts), should_stop)
+        parts = [split_block(block)[0] for block in self.by_gene.blocks(layout.n_pixels)]
+        split = sparse.csr_matrix(sparse.hstack(parts, format="csr"), dtype=np.float32)
+        return sparse.csr_matrix((split.data, columns[split.indices], split.indptr), shape=shape)
+
+    def _drawn(self, expected: sparse.csr_matrix, counts: sparse.csr_matrix, packed: Packed) -> sparse.csr_matrix:
         """Draw whole counts around expected ones."""
         unit = packed.unit
-        ratios, counts = expected.tocsc(), packed.counts.tocsc()
+        ratios, by_gene = expected.tocsc(), counts.tocsc()
         drawn = []
-        for start in range(0, len(self.trust), _INTEGER_GENES):
-            block = slice(start, min(start + _INTEGER_GENES, len(self.trust)))
+        for start in range(0, len(self.deep), _INTEGER_GENES):
+            block = slice(start, min(start + _INTEGER_GENES, len(self.deep)))
             dense = np.zeros((unit.layout.n_spots, block.stop - start))
-            dense[unit.own] = counts[:, block].toarray()
+            dense[unit.own] = by_gene[:, block].toarray()
             of_block = unit.layout.normalise(ratios[:, block].toarray())
             drawn.append(self.assembler.draw(of_block, dense, unit.layout, block, unit.index))
         return sparse.csr_matrix(sparse.hstack(drawn, format="csr"))
 
 
-def _by_program(job: Job, checkpoint: Checkpoint, model: SlideModel, image: JobImage) -> Method:
-    """Programs by the flow, every gene as a mixture of its programs."""
+def _without(counts: sparse.csr_matrix, columns: np.ndarray) -> sparse.csr_matrix:
+    """Return counts with nothing in some columns, given as (G,) bool."""
+    keep = ~columns[counts.indices]
+    pointer = np.concatenate([[0], np.cumsum(keep)])[counts.indptr]
+    return sparse.csr_matrix((counts.data[keep], counts.indices[keep], pointer), shape=counts.shape)
+
+
+def _with_shared(job: Job, checkpoint: Checkpoint, model: SlideModel, image: JobImage, deep: np.ndarray) -> Method:
+    """Split some genes, given as (G,) bool, by the flow itself, the others by the maps that they share."""
     job.check_stop()
-    pool = model.pool
-    denoising = pool.fit_denoising(job.counts[:, program_panel(job.counts)])
-    programs = fit_programs(
-        job.counts,
-        lambda spots: denoising.at(pool.surroundings[spots], pool.depth[spots]),
-        seed=job.settings.seed,
-    )
+    by_flow = _by_gene(replace(job, columns=job.columns[deep]), checkpoint, model, image)
+    shared = learn_shared(job.counts, model.pool, seed=job.settings.seed)
     job.check_stop()
-    fields = programs.fields(job.counts)
-    trust, skill = program_trust(programs, model, job, image.refine)
-    splitter = _ProgramSplitter(
+    trust = check_shared(shared, model, job, job.columns, checkpoint.fleet.shared, image.refine)
+    assert isinstance(by_flow.splitter, _GeneSplitter)
+    splitter = _SharedSplitter(
         network=checkpoint.network,
         calibration=model.calibration,
-        known=summarise_fields(job.layout, pool, sparse.csr_matrix(fields)),
-        slopes=image.slopes(fields),
-        loading=np.ascontiguousarray(programs.loading.T[job.columns], dtype=np.float32),
-        trust=trust,
+        known=summarise_fields(job.layout, model.pool, sparse.csr_matrix(shared.fields)),
+        slopes=image.slopes(shared.fields),
+        loading=np.ascontiguousarray(shared.programs.loading.T[job.columns], dtype=np.float32),
+        weights=trust.calibration.weights,
+        trust=trust.trust,
         assembler=job.assembler,
+        deep=deep,
+        by_gene=by_flow.splitter,
     )
+    skill, methods = trust.skill, np.where(trust.trust > 0, "srast-programs", "uniform").astype(object)
+    skill[deep], methods[deep] = by_flow.skill, by_flow.method
     return Method(
         splitter=splitter,
         skill=skill,
-        method=np.where(trust > 0, "srast-programs", "uniform").astype(object),
-        features=pool,
-        fields=np.hstack([fields, programs.activity]),
+        method=methods,
+        features=model.pool,
+        fields=np.hstack([shared.fields, shared.programs.activity, job.counts[:, job.columns[deep]].toarray()]),
+        record={"calibration": {"shared": trust.calibration.to_dict()}},
     )
 
 

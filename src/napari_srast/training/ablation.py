@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -23,32 +22,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from anndata import AnnData
 
 from napari_srast.errors import SrastError
-from napari_srast.evaluation.metrics import gain_over
-from napari_srast.evaluation.protocol import evaluate
 from napari_srast.interpolation.denoising import mean_of_near
-from napari_srast.models.checkpoint import save_checkpoint
 from napari_srast.models.devices import one_thread
 from napari_srast.models.features import FeaturePool, spot_context
 from napari_srast.models.pcfm.network import DiTConfig
 from napari_srast.models.sasa import SasaConfig
-from napari_srast.splitting.srast import FULL_GENES
-from napari_srast.training.data import Case, CaseSettings, SourceSlide, make_cases, read_source, with_pool
-from napari_srast.training.fleet import Fold, fit_fold_fleets
+from napari_srast.training.data import Case, CaseSettings, SourceSlide, make_cases, with_pool
+from napari_srast.training.fleet import Fold
 from napari_srast.training.kept import load_or_make
 from napari_srast.training.recipe import Recipe, read_recipe
 from napari_srast.training.score_report import DEFAULT, mean_of_studies
 from napari_srast.training.scoring import FLEET, NETWORK, SASA_GP, score_folds
 from napari_srast.training.trainer import TrainerConfig, train_flow
 
-__all__ = ["VARIANTS", "Ablation", "Variant", "ablation_table", "compare_programs", "programs_table", "run"]
+__all__ = ["VARIANTS", "Ablation", "Variant", "ablation_table", "run"]
 
 _REFERENCE = "gp+denoised"
 _SCORED = (DEFAULT, FLEET, NETWORK, SASA_GP, _REFERENCE)
 _KINDS = ("nats_per_count", "within_spot_pcc")
-_COMPARED_GENES, _COMPARED_CELLS, _CELLS_PER_SPOT = 200, 3000, 12.0  # where programs are compared with single genes
 
 
 def _components_instead(pool: FeaturePool, places: np.ndarray) -> FeaturePool:
@@ -113,7 +106,8 @@ VARIANTS: dict[str, Variant] = {
     "seams": Variant(title="boundary term off", trainer={"boundary_weight": 0.0}),
     "regression": Variant(title="direct regression instead of the flow", trainer={"mean_share": 1.0}),
 }
-"""The full method and its variants; calibration off is a column of each, programs are compared on their own."""
+"""The full method and its variants; calibration off is a column of each. Genes by the maps that they share are compared
+with genes one by one where all cases are scored: :func:`napari_srast.training.score_report.shared_table`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,63 +180,6 @@ def score_variant(folds: Sequence[Fold]) -> dict[str, list[dict[str, Any]]]:
     }
 
 
-def compare_programs(folds: Sequence[Fold], sources: Sequence[SourceSlide], seed: int = 0) -> list[dict[str, Any]]:
-    """Split the same genes one by one and by programs, on unseen slides with more genes than are split one by one.
-
-    Returns
-    -------
-    list of dict
-        For each slide nats per count of both, what programs change with its standard error over genes, and seconds of
-        a gene.
-    """
-    records = []
-    for fold, fleet in zip(folds, fit_fold_fleets(folds)[0], strict=True):
-        unseen = {case.name for case in fold.unseen}
-        with tempfile.TemporaryDirectory() as folder:
-            model = Path(folder) / "fold.safetensors"
-            save_checkpoint(model, fold.network, fold.unseen[0].pool.config, fleet, {})
-            for source in sources:
-                if source.name in unseen and source.resolution == "high":
-                    records += _compare_on(source, model, seed)
-    return records
-
-
-def _compare_on(source: SourceSlide, model: Path, seed: int) -> list[dict[str, Any]]:
-    """Compare on one slide; nothing where it has few genes."""
-    points, counts = read_source(source)
-    total = np.asarray(counts.sum(axis=0)).ravel()
-    if (total > 0).sum() <= FULL_GENES:
-        return []
-    # A part of a large slide is enough.
-    near = np.argsort(np.linalg.norm(points - np.median(points, axis=0), axis=1))[:_COMPARED_CELLS]
-    table = AnnData(counts[near])
-    table.obsm["spatial"] = points = points[near]
-    total = np.asarray(table.X.sum(axis=0)).ravel()
-    expressed = np.argsort(-total, kind="stable")[: (total > 0).sum()]
-    some = np.sort(expressed[np.linspace(0, len(expressed) // 2, _COMPARED_GENES).astype(int)])  # not the rarest
-    pitch = float(np.sqrt(np.prod(np.ptp(points, axis=0)) / len(points) * _CELLS_PER_SPOT))
-    whole, single = (
-        evaluate(table, pitch=pitch, model=str(model), genes=list(names), methods=["srast"], seed=seed)
-        for names in (table.var_names[np.sort(expressed)], table.var_names[some])
-    )
-    chosen = np.searchsorted(np.sort(expressed), some)
-    by_gene, by_program = single.scores["srast"], whole.scores["srast"]
-    by_program = replace(by_program, gene_gain=by_program.gene_gain[chosen], gene_counts=by_program.gene_counts[chosen])
-    difference, error = gain_over(by_program, by_gene, over="genes")
-    return [
-        {
-            "slide": source.name,
-            "n_genes": len(some),
-            "per_gene": by_gene.nats_per_count,
-            "programs": by_program.nats_per_count,
-            "difference": difference,
-            "difference_se": error,
-            "seconds_per_gene": single.seconds["srast"] / len(some),
-            "seconds_programs": whole.seconds["srast"] / len(expressed),
-        }
-    ]
-
-
 def ablation_table(results: dict[str, Any]) -> str:
     """Return a Markdown table of the variants, nats per count / within-spot PCC, mean over studies and seeds.
 
@@ -278,23 +215,9 @@ def ablation_table(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def programs_table(records: Sequence[dict[str, Any]]) -> str:
-    """Return a Markdown table of the slides on which programs were compared with single genes."""
-    lines = [
-        "| slide | genes | one by one | by programs | change | seconds a gene, one by one | by programs |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for one in records:
-        change = f"{one['difference']:+.4f} ± {one['difference_se']:.4f}"
-        nats = f"{one['per_gene']:.4f} | {one['programs']:.4f}"
-        seconds = f"{one['seconds_per_gene']:.3f} | {one['seconds_programs']:.3f}"
-        lines.append(f"| {one['slide']} | {one['n_genes']} | {nats} | {change} | {seconds} |")
-    return "\n".join(lines)
-
-
 def _page(results: dict[str, Any]) -> str:
     budget = ", ".join(f"{name} {value}" for name, value in results["budget"].items())
-    return f"Budget: {budget}.\n\n{ablation_table(results['variants'])}\n\n{programs_table(results['programs'])}\n"
+    return f"Budget: {budget}.\n\n{ablation_table(results['variants'])}\n"
 
 
 def _change(pairs: Sequence[tuple[list[dict[str, Any]], list[dict[str, Any]]]]) -> str:
@@ -316,7 +239,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder for pseudo-slides and ablation.json")
     parser.add_argument("--steps", type=int, default=Ablation.steps, help="optimiser steps of each training")
     parser.add_argument("--seeds", type=int, default=2, help="trainings of each variant and fold")
-    parser.add_argument("--only", nargs="*", choices=[*VARIANTS, "programs"], help="some of the variants")
+    parser.add_argument("--only", nargs="*", choices=[*VARIANTS], help="some of the variants")
     options = parser.parse_args(arguments)
     try:
         ablation = Ablation(recipe=read_recipe(options.recipe), folder=options.out, steps=options.steps)
@@ -332,7 +255,7 @@ def run(ablation: Ablation, *, seeds: int = 2, only: Sequence[str] | None = None
     """Train and score what is still missing of the variants, seed by seed; returns and keeps all results."""
     kept = ablation.folder / "ablation.json"
     budget = {"steps": ablation.steps, "fields": ablation.fields, "folds": ablation.folds}
-    results: dict[str, Any] = {"budget": budget, "variants": {}, "programs": []}
+    results: dict[str, Any] = {"budget": budget, "variants": {}}
     if kept.exists():
         found = json.loads(kept.read_text(encoding="utf-8"))
         results = found if found["budget"] == budget else results  # those of another budget compare with nothing
@@ -351,9 +274,6 @@ def run(ablation: Ablation, *, seeds: int = 2, only: Sequence[str] | None = None
                 runs[str(seed)] = score_variant(ablation.trained(variant, seed))
                 keep()
                 sys.stderr.write(f"{name}, seed {seed}\n")
-        if not results["programs"] and (only is None or "programs" in only):
-            results["programs"] = compare_programs(ablation.trained(VARIANTS["full"], 0), ablation.recipe.sources)
-            keep()
     return results
 
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_srast.models.calibration import POOL, Fleet
+from napari_srast.models.calibration import POOL
+from napari_srast.models.fleet import Fleet
 from napari_srast.training.score_report import study_table, summarise
 
 if TYPE_CHECKING:

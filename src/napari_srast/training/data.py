@@ -29,12 +29,26 @@ from napari_srast.geometry.rebin import bin_points, coarsen_points, coarsen_slid
 from napari_srast.interpolation import Denoiser, Interpolator
 from napari_srast.models.pcfm.condition import Condition, Geometry, condition_fields
 from napari_srast.models.sasa import FeaturePool, SasaConfig, fit_sasa
+from napari_srast.models.shared import SharedFields, learn_shared
 from napari_srast.models.slide_model import coarsened_variants
 from napari_srast.training.tissues import make_tissue
 
-__all__ = ["Case", "CaseSettings", "SourceSlide", "make_cases", "prepare_case", "read_source", "with_pool"]
+__all__ = [
+    "CASE_FORMAT",
+    "Case",
+    "CaseSettings",
+    "SharedCase",
+    "SourceSlide",
+    "make_cases",
+    "prepare_case",
+    "read_source",
+    "with_pool",
+]
 
+CASE_FORMAT = 2
+"""Changes with what a case holds: those that an earlier version kept are made anew."""
 _FEWEST_SPOTS = 12  # of a coarsened slide
+_LARGE_PANEL = 512  # genes beyond which slides have genes that are not split one by one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +122,22 @@ class CaseSettings:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class SharedCase:
+    """What the genes of a case share: programs of its whole panel, and its totals.
+
+    Parameters
+    ----------
+    fields
+        The programs, with loadings of the case's genes only, and the counts by program, totals last.
+    condition
+        The condition of these fields.
+    """
+
+    fields: SharedFields
+    condition: Condition
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Case:
     """One pseudo-slide, ready to train on or to score.
 
@@ -134,6 +164,8 @@ class Case:
         Lattice, pitch, factor and depth in words.
     edges, edge_similarity
         Touching pixels of different spots (2, E), and the latent similarity of these spots (E,).
+    shared
+        What its genes share; None where the case is not scored or its panel is small.
     """
 
     name: str
@@ -149,6 +181,7 @@ class Case:
     scored: bool = True
     edges: Tensor = field(default_factory=lambda: torch.zeros((2, 0), dtype=torch.int64))
     edge_similarity: Tensor = field(default_factory=lambda: torch.zeros(0))
+    shared: SharedCase | None = None
 
 
 def read_source(source: SourceSlide) -> tuple[np.ndarray, sparse.csr_matrix]:
@@ -317,7 +350,8 @@ def prepare_case(
         sparse.eye_array(counts.shape[1], format="csc")[:, usable] @ sparse.hstack([ones, groups])
     )
     words = f"{description}, {layout.n_spots} spots, {layout.n_pixels} pixels, {chooser.shape[1]} fields"
-    case = _case(source, layout, counts, truth, chooser, n_fields, pool, words)
+    shared = learn_shared(counts, pool) if scored and len(usable) > _LARGE_PANEL else None
+    case = _case(source, layout, counts, truth, chooser, n_fields, pool, words, shared)
     seed = int(rng.integers(2**31))
     checks = []
     variants = coarsened_variants(layout.spots, counts, lattice, seed=seed)
@@ -325,8 +359,10 @@ def prepare_case(
         check_pool = fit_sasa(
             check.counts, check.layout.spots, detect_lattice(check.layout.spots), config=sasa, seed=seed
         )
+        of_check = None if shared is None else shared.coarsened(check.counts.tocsr())
+        words = "coarsened once more"
         checks.append(
-            _case(source, check.layout, check.counts, check.truth, chooser, n_fields, check_pool, "coarsened once more")
+            _case(source, check.layout, check.counts, check.truth, chooser, n_fields, check_pool, words, of_check)
         )
     return replace(case, checks=tuple(checks), scored=scored)
 
@@ -347,10 +383,20 @@ def _case(
     n_genes: int,
     pool: FeaturePool,
     description: str,
+    shared: SharedFields | None,
 ) -> Case:
     """Prepare the condition of fields that are given as columns (G, F) of sums over genes."""
     fields, fine = sparse.csr_matrix(counts @ chooser), sparse.csr_matrix(truth @ chooser)
-    condition = condition_fields(layout, pool, Geometry.of_layout(layout, pool), Interpolator(layout), fields)
+    geometry, interpolator = Geometry.of_layout(layout, pool), Interpolator(layout)
+    condition = condition_fields(layout, pool, geometry, interpolator, fields)
+    of_genes = None
+    if shared is not None:
+        loading = np.asarray((chooser[:, :n_genes].T @ shared.programs.loading.T).T)
+        shared = replace(shared, programs=replace(shared.programs, loading=loading))
+        by_program = sparse.csr_matrix(shared.fields)
+        of_genes = SharedCase(
+            fields=shared, condition=condition_fields(layout, pool, geometry, interpolator, by_program)
+        )
     touching = layout.touching
     edges = torch.from_numpy(touching[:, layout.parent[touching[0]] != layout.parent[touching[1]]])
     return Case(
@@ -365,6 +411,7 @@ def _case(
         description=description,
         edges=edges,
         edge_similarity=_similarity(edges, layout, pool),
+        shared=of_genes,
     )
 
 

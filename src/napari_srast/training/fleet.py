@@ -5,18 +5,22 @@ Shape legend: Q pixels, F fields, N spots, E experts.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 
-from napari_srast.models.calibration import POOL, Check, Fleet, KnownSlide, fit_fleet
-from napari_srast.models.pcfm.condition import EXPERTS
+from napari_srast.models.calibration import Calibration, Check, pool_ratios
+from napari_srast.models.fleet import Fleet, KnownSlide, fit_fleet, fit_prior
 from napari_srast.models.pcfm.network import DiT
-from napari_srast.models.pcfm.sampler import Sampler
+from napari_srast.models.slide_model import log_experts_of
 from napari_srast.training.data import Case
 
-__all__ = ["Fold", "check_of", "fit_fold_fleets"]
+__all__ = ["Fold", "check_of", "fit_fold_fleets", "shared_check_of"]
+
+Known = Mapping[str, Sequence[KnownSlide]]
+T = TypeVar("T")
 
 _PAIRS = 4000  # of a case; more say the same again
 
@@ -31,14 +35,36 @@ class Fold:
 
 def check_of(network: DiT, case: Case) -> Check:
     """Return what all experts say of a case's fields, (E, Q, F), beside their truth."""
-    flow = Sampler().mean(network, case.condition)
-    log_k = np.log(case.layout.n_pixels_of_spot[case.layout.parent])[:, None]
-    told = {name: case.condition.experts[i].numpy() - log_k for i, name in enumerate(EXPERTS)}
     return Check(
-        log_experts=np.stack([flow if name == "pcfm" else told[name] for name in POOL]).astype(np.float64),
+        log_experts=log_experts_of(network, case.condition, case.layout),
         counts=case.condition.counts.numpy().astype(np.float64),
         truth=case.truth.numpy().astype(np.float64),
         layout=case.layout,
+    )
+
+
+def shared_check_of(network: DiT, case: Case, calibration: Calibration, *, check: bool = False) -> Check | None:
+    """Return what the maps that genes share say of a case's genes, beside their truth; None for a small panel.
+
+    Parameters
+    ----------
+    network, case
+        The flow, and the case.
+    calibration
+        By which programs and totals are pooled.
+    check
+        Whether the case is a slide coarsened once.
+    """
+    if case.shared is None:
+        return None
+    shared, layout, genes = case.shared.fields, case.layout, np.arange(case.n_genes)
+    log_experts = log_experts_of(network, case.shared.condition, layout)
+    pooled = pool_ratios(log_experts, shared.fields, layout, calibration, check=check)
+    return Check(
+        log_experts=shared.log_experts(pooled, genes, layout),
+        counts=case.condition.counts.numpy()[:, genes].astype(np.float64),
+        truth=case.truth.numpy()[:, genes].astype(np.float64),
+        layout=layout,
     )
 
 
@@ -50,20 +76,49 @@ def fit_fold_fleets(folds: Sequence[Fold]) -> tuple[list[Fleet], Fleet]:
     of_folds, everyone
         A single fold has nobody else's: it gets everyone's, too. Without folds the prior is untried.
     """
-    known: list[dict[str, list[KnownSlide]]] = []
-    for fold in folds:
-        studies: dict[str, list[KnownSlide]] = {}
-        for case in fold.unseen:
-            above = [check_of(fold.network, check).likelihood(_PAIRS) for check in case.checks]
-            slide = KnownSlide(own=check_of(fold.network, case).likelihood(_PAIRS), above=above)
-            studies.setdefault(case.study, []).append(slide)
-        known.append(studies)
     start = Fleet.untried()
-    if not known:
+    if not folds:
         return [], start
-    everyone = fit_fleet({name: slides for studies in known for name, slides in studies.items()}, start)
-    of_folds = []
-    for i in range(len(known)):
-        others = {name: slides for j, studies in enumerate(known) if j != i for name, slides in studies.items()}
-        of_folds.append(fit_fleet(others, start) if others else everyone)
-    return of_folds, everyone
+    of_folds, everyone = _of_others([_known(fold) for fold in folds], lambda known: fit_fleet(known, start))
+    # The maps that genes share are pooled as a fold's cases would be: by the weights of the others.
+    known = [_known_shared(fold, fleet.calibration) for fold, fleet in zip(folds, of_folds, strict=True)]
+    shared, shared_by_all = _of_others(known, lambda known: fit_prior(known, start.shared))
+    return (
+        [replace(fleet, shared=prior) for fleet, prior in zip(of_folds, shared, strict=True)],
+        replace(everyone, shared=shared_by_all),
+    )
+
+
+def _of_others(known: Sequence[Known], fit: Callable[[Known], T]) -> tuple[list[T], T]:
+    """Fit to the studies of all folds but one, for each fold, and to all studies."""
+
+    def of(folds: Sequence[int]) -> dict[str, Sequence[KnownSlide]]:
+        return {name: slides for i in folds for name, slides in known[i].items()}
+
+    everyone = fit(of(range(len(known))))
+    if len(known) == 1:
+        return [everyone], everyone
+    return [fit(of([j for j in range(len(known)) if j != i])) for i in range(len(known))], everyone
+
+
+def _known(fold: Fold) -> Known:
+    studies: dict[str, list[KnownSlide]] = {}
+    for case in fold.unseen:
+        above = [check_of(fold.network, check).likelihood(_PAIRS) for check in case.checks]
+        slide = KnownSlide(own=check_of(fold.network, case).likelihood(_PAIRS), above=above)
+        studies.setdefault(case.study, []).append(slide)
+    return studies
+
+
+def _known_shared(fold: Fold, calibration: Calibration) -> Known:
+    studies: dict[str, list[KnownSlide]] = {}
+    for case in fold.unseen:
+        own = shared_check_of(fold.network, case, calibration)
+        if own is None:
+            continue
+        above = [shared_check_of(fold.network, check, calibration, check=True) for check in case.checks]
+        slide = KnownSlide(
+            own=own.likelihood(_PAIRS), above=[one.likelihood(_PAIRS) for one in above if one is not None]
+        )
+        studies.setdefault(case.study, []).append(slide)
+    return studies

@@ -329,7 +329,9 @@ def _cases(recipe: Recipe, sasa: SasaConfig, report: Report) -> list[Case]:
 
 def _case_file(folder: Path, settings: CaseSettings, sasa: SasaConfig, seed: int, source: SourceSlide) -> Path:
     """Return where pseudo-slides are kept: another recipe in the same folder finds another name."""
-    return folder / f"{source.name}.{_mark(settings, sasa, seed, source)}.cases"
+    from napari_srast.training.data import CASE_FORMAT
+
+    return folder / f"{source.name}.{_mark(CASE_FORMAT, settings, sasa, seed, source)}.cases"
 
 
 def _state_file(recipe: Recipe, stage: str) -> Path:

@@ -19,7 +19,7 @@ from napari_srast.evaluation.protocol import BASELINES
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["DEFAULT", "case_table", "method_table", "study_table", "summarise", "write_score_plots"]
+__all__ = ["DEFAULT", "case_table", "method_table", "shared_table", "study_table", "summarise", "write_score_plots"]
 
 DEFAULT = "srast"
 Row = Mapping[str, Any]
@@ -104,6 +104,33 @@ def study_table(rows: Sequence[Row]) -> str:
             pcc = [row["methods"][method or row["best_baseline_pcc"]]["within_spot_pcc"] for row in some]
             pairs.append(f"{mark}{mean_of_studies(some, nats):.4f} / {mean_of_studies(some, pcc):.3f}{mark}")
         lines.append(_line([f"{mark}{study or 'mean of studies'}{mark}", len(some), *pairs]))
+    return "\n".join(lines)
+
+
+def shared_table(rows: Sequence[Row]) -> str:
+    """Return a Markdown table of the studies with large panels: genes by the flow, and by the maps that they share.
+
+    Nats per count / mean over genes / within-spot PCC; the change is in nats per count, with the standard error over
+    genes of an average case.
+    """
+    some = [row for row in rows if row.get("shared")]
+    head = ["study", "cases", "one by one", "by shared maps", "best baseline of each case", "change"]
+    lines = [_line(head), "|---" * len(head) + "|"]
+    kinds = ("nats_per_count", "nats_per_gene", "within_spot_pcc")
+    for study in (*sorted({row["study"] for row in some}), None):
+        of_study = [row for row in some if study in (row["study"], None)]
+        cells = []
+        for told in (
+            [row["methods"][DEFAULT] for row in of_study],
+            [row["shared"] for row in of_study],
+            [row["methods"][row["best_baseline"]] for row in of_study],
+        ):
+            nats, by_gene, pcc = (mean_of_studies(of_study, [one[kind] for one in told]) for kind in kinds)
+            cells.append(f"{nats:.4f} / {by_gene:.4f} / {pcc:.3f}")
+        change, error = (
+            mean_of_studies(of_study, [row["shared"][k] for row in of_study]) for k in ("change", "change_se")
+        )
+        lines.append(_line([study or "**mean of studies**", len(of_study), *cells, f"{change:+.4f} ± {error:.4f}"]))
     return "\n".join(lines)
 
 

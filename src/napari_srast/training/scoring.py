@@ -28,16 +28,18 @@ from napari_srast.errors import InputError, OutputError, SrastError
 from napari_srast.evaluation.metrics import Scores, fraction_better, gain_over, score_ratios
 from napari_srast.evaluation.protocol import BASELINES, DENOISED, plain_values
 from napari_srast.interpolation import Interpolator
-from napari_srast.models.calibration import POOL, Calibration, Check, Fleet, fit_calibration, pool_ratios
+from napari_srast.models.calibration import POOL, Calibration, Check, fit_calibration, fit_shared, pool_ratios
+from napari_srast.models.fleet import Fleet
 from napari_srast.models.pcfm.network import DiT
 from napari_srast.models.slide_model import GeneCheck, fallen_back
 from napari_srast.models.uncertainty import LEVEL_STEP, Concentration, check_concentration, fit_concentration
 from napari_srast.training.data import Case
-from napari_srast.training.fleet import Fold, check_of, fit_fold_fleets
+from napari_srast.training.fleet import Fold, check_of, fit_fold_fleets, shared_check_of
 from napari_srast.training.score_report import (
     DEFAULT,
     case_table,
     method_table,
+    shared_table,
     study_table,
     summarise,
     write_score_plots,
@@ -106,7 +108,8 @@ def score_case(case: Case, network: DiT, fleet: Fleet, baselines: Sequence[str] 
         "best_baseline_pcc", chosen on the truth; "margin" of the default over the former in nats per count, with
         bootstrap errors over spots and genes; "fraction_better" of the genes; "coverage" of the multinomial and
         the calibrated predictive; "seam": that of the truth, the mean and a draw, by genes and of totals;
-        "concentration", and "level_step": what :data:`napari_srast.models.uncertainty.LEVEL_STEP` would have had to be
+        "shared": what genes of large panels come to by the maps that they share, None on small ones; "concentration",
+        and "level_step": what :data:`napari_srast.models.uncertainty.LEVEL_STEP` would have had to be
         for this case.
     """
     layout = case.layout
@@ -159,6 +162,7 @@ def score_case(case: Case, network: DiT, fleet: Fleet, baselines: Sequence[str] 
                 "totals_mean": scores[DEFAULT].seam_ratio_totals,
                 "totals_draw": drawn.seam_ratio_totals,
             },
+            "shared": _score_shared(case, network, fleet, own, scores[DEFAULT]),
             "calibration": own.to_dict(),
             "concentration": concentration.to_dict(),
             "level_step": LEVEL_STEP + float(np.log(of_truth.at(_TEN) / concentration.at(_TEN))[0]),
@@ -179,6 +183,21 @@ def calibrate_case(case: Case, network: DiT, fleet: Fleet) -> tuple[Calibration,
     own = fit_calibration(checks, fleet)
     genes = GeneCheck.of(checks, own) if checks else GeneCheck.unknown(case.n_genes)
     return own, check_concentration(checks, own), genes.fall_back()
+
+
+def _score_shared(
+    case: Case, network: DiT, fleet: Fleet, own: Calibration, one_by_one: Scores
+) -> dict[str, Any] | None:
+    """Score the maps that genes share, as a run on a large panel would pool them; None for a small panel."""
+    known = shared_check_of(network, case, own)
+    if known is None:
+        return None
+    told = [shared_check_of(network, check, own, check=True) for check in case.checks]
+    calibration = fit_shared([check for check in told if check is not None], fleet.shared)
+    ratios = np.exp(pool_ratios(known.log_experts, known.counts, known.layout, calibration))
+    scores = score_ratios(sparse.csr_matrix(known.truth), ratios, known.layout)
+    change, error = gain_over(scores, one_by_one, over="genes")
+    return {**scores.summary(), "change": change, "change_se": error, "calibration": calibration.to_dict()}
 
 
 def _of_genes(network: DiT, case: Case) -> Check:
@@ -205,7 +224,10 @@ def write_scores(rows: Sequence[dict[str, Any]], directory: Path) -> list[Path]:
         Matplotlib is not installed, or the directory cannot be written.
     """
     summary = plain_values(summarise(rows))
-    parts = {"By study": study_table(rows), "By method": method_table(rows), "By case": case_table(rows)}
+    parts = {"By study": study_table(rows), "By method": method_table(rows)}
+    if any(row.get("shared") for row in rows):
+        parts["Genes one by one, and by the maps that they share"] = shared_table(rows)
+    parts |= {"By case": case_table(rows)}
     text = "# All scores on unseen studies\n\nNats per count / within-spot PCC, of single genes.\n"
     text += "".join(f"\n## {title}\n\n{table}\n" for title, table in parts.items())
     try:

@@ -93,9 +93,8 @@ def train_flow(
     """
     from lightning_fabric import Fabric
 
-    fabric = Fabric(
-        accelerator=accelerator, devices=1, precision="bf16-mixed" if torch.cuda.is_available() else "32-true"
-    )
+    mixed = accelerator != "cpu" and torch.cuda.is_available()
+    fabric = Fabric(accelerator=accelerator, devices=1, precision="bf16-mixed" if mixed else "32-true")
     fabric.launch()
     torch.manual_seed(config.seed)
     model = DiT(network)

@@ -7,6 +7,7 @@ those of the slide's chosen coordinate system. Our layers are known by ``layer.m
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ __all__ = [
 ]
 
 KEY = "napari_srast"
+_WORTH_A_BATCH = 4
 # Okabe and Ito's colours, which stay apart for colour-blind eyes, brightest contrasts first; green lightened for black.
 PALETTE = ("#56b4e9", "#e69f00", "#cc79a7", "#00c48c", "#f0e442", "#d55e00")
 _SWAP = np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
@@ -66,10 +68,10 @@ def role_of(layer: Layer) -> str | None:
 def set_visible(layers: LayerList, visible: Mapping[Layer, bool]) -> None:
     """Show or hide layers of a list, where that changes anything: napari would draw everything anew all the same."""
     changed = {layer: on for layer, on in visible.items() if bool(layer.visible) != on}
-    if changed:
-        with changing(layers):
-            for layer, on in changed.items():
-                layer.visible = on
+    # After a batch Python takes all that lives for new, and looks through it the sooner: not for a layer or two.
+    with changing(layers) if len(changed) >= _WORTH_A_BATCH else contextlib.nullcontext():
+        for layer, on in changed.items():
+            layer.visible = on
 
 
 def slide_title(slide: Slide) -> str:

@@ -3,17 +3,19 @@ from __future__ import annotations
 import gc
 import weakref
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from gui_window import PATIENCE, click, visible, wait_ready, wait_shown
+from gui_window import PATIENCE, click, open_slide, visible, wait_ready, wait_shown
 from napari import current_viewer
 from napari.components import ViewerModel
 from napari.layers import Image
 from qtpy.QtGui import QOpenGLContext
 from qtpy.QtWidgets import QWidget
 
+from napari_srast.gui import garbage
 from napari_srast.gui.batches import changing, insert_unchosen, removing
 from napari_srast.gui.finished import finish
 from napari_srast.gui.opening import Opened
@@ -47,10 +49,9 @@ def test_what_is_inside_a_batch_is_part_of_it() -> None:
         1 / 0  # noqa: B018
     with changing(viewer.layers):
         assert seen == ["begin", "end"] * 2 + ["begin"]
-    assert gc.get_freeze_count() < 1000  # of all that lives here
 
 
-def test_a_change_looks_through_new_objects_only_and_a_removal_through_all() -> None:
+def test_a_change_looks_through_what_is_not_set_aside_and_a_removal_through_all() -> None:
     viewer, lost = ViewerModel(), []
     viewer.layers.events.end_batch.connect(lambda: gc.collect())  # as the canvas does
 
@@ -61,14 +62,33 @@ def test_a_change_looks_through_new_objects_only_and_a_removal_through_all() -> 
     gc.disable()
     try:
         lost.append(lose())
+        garbage.set_aside()
         with changing(viewer.layers):
             lost.append(lose())
         assert [ref() is None for ref in lost] == [False, True]
         with removing(viewer.layers):
             lost.append(lose())
         assert [ref() is None for ref in lost] == [True, True, True]
+        assert gc.get_freeze_count() > 1000  # what is left was set aside again
     finally:
         gc.enable()
+        garbage.take_back()
+
+
+def test_nothing_is_set_aside_once_the_window_is_closed(
+    open_window: Callable[[], SRastWidget], qtbot: Any, store: Path
+) -> None:
+    window = open_window()
+    open_slide(qtbot, window, store)
+    assert gc.get_freeze_count() > 1000
+    layers = window.controller.viewer.layers
+    layers.append(Image(np.zeros((4, 4))))
+    layers.pop()  # somebody else's: all is looked through, then set aside again
+    assert gc.get_freeze_count() < 1000
+    qtbot.waitUntil(lambda: gc.get_freeze_count() > 1000, timeout=PATIENCE)
+    window.controller.shutdown()
+    assert gc.get_freeze_count() < 1000
+    assert not garbage.take_back()
 
 
 def test_a_batch_ends_in_the_context_of_the_canvas(open_window: Callable[[], SRastWidget], qtbot: Any) -> None:

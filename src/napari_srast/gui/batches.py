@@ -2,17 +2,18 @@
 
 After each layer that is shown, hidden or removed, napari works out its whole scene anew, which for seven of ten layers
 takes longer than to draw them. It does so once for a batch, and at its end collects Python's garbage, for what went
-with the removed layers: a third of a second once torch is loaded.
+with the removed layers (see :mod:`napari_srast.gui.garbage`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import gc
 from collections.abc import Iterator
 
 from napari.components import LayerList
 from napari.layers import Layer
+
+from napari_srast.gui.garbage import looking_through_all, set_aside
 
 __all__ = ["changing", "insert_unchosen", "removing"]
 
@@ -25,7 +26,8 @@ def changing(layers: LayerList) -> Iterator[None]:
     if _open:
         yield
         return
-    with _entered("changing"), _nothing_to_collect(), layers.batched_update():
+    set_aside()  # at the end napari collects garbage, of which there is little
+    with _entered("changing"), layers.batched_update():
         yield
 
 
@@ -35,7 +37,7 @@ def removing(layers: LayerList) -> Iterator[None]:
     if "removing" in _open:
         yield
         return
-    with _entered("removing"), layers.batched_update():
+    with looking_through_all(), _entered("removing"), layers.batched_update():
         yield
 
 
@@ -60,13 +62,3 @@ def _entered(name: str) -> Iterator[None]:
         yield
     finally:
         _open.pop()
-
-
-@contextlib.contextmanager
-def _nothing_to_collect() -> Iterator[None]:
-    """Let a collection look at new objects only: no layer goes, so the others need not be looked through."""
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()

@@ -15,7 +15,7 @@ from napari.components import ViewerModel
 from napari.layers import Layer
 from psygnal import Signal
 
-from napari_srast.gui import opening, workers
+from napari_srast.gui import garbage, opening, workers
 from napari_srast.gui.finished import Finished
 from napari_srast.gui.jobs import Jobs, Phase
 from napari_srast.gui.layers import role_of
@@ -286,12 +286,18 @@ class Desk(Jobs):
     def _on_removed(self, event: Any) -> None:
         """Close slides all of whose layers the user has removed, once napari has removed all that it is about to."""
         self.layers_changed.emit()
+        if garbage.take_back() and self._later is not None:  # before napari collects what goes with the layer
+            self._later(self._set_aside)
         if self._adopting:
             return
         if self._later is not None:
             self._later(self._close_if_gone)
         else:
             self._close_if_gone()
+
+    def _set_aside(self) -> None:
+        if not self.is_down:
+            garbage.set_aside()
 
     def _close_if_gone(self) -> None:
         if self.is_down:
@@ -310,6 +316,7 @@ class Desk(Jobs):
     def shutdown(self) -> None:
         """Stop whatever runs and stop listening, because the window or the dock widget closes."""
         self.is_down = True  # what was put off comes too late
+        garbage.take_back()
         self.let_go()
         events = self.viewer.layers.events
         events.inserted.disconnect(self._on_inserted)

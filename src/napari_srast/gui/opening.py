@@ -12,6 +12,7 @@ import numpy as np
 from napari.layers import Layer
 
 from napari_srast.errors import InputError
+from napari_srast.gui import garbage
 from napari_srast.gui.finished import Finished, finish
 from napari_srast.gui.structure import spatial_structure
 from napari_srast.slide import Slide, UpsampleResult
@@ -75,6 +76,7 @@ def load(source: str | Path | spatialdata.SpatialData, **elements: str | None) -
 
     ``elements`` name what was chosen of a slide. Of a store that holds nothing but results the newest is opened.
     """
+    _load_modules()
     from napari_srast.io.slides import read_slide
 
     result = _result_at(source) if isinstance(source, str | Path) else None
@@ -84,6 +86,16 @@ def load(source: str | Path | spatialdata.SpatialData, **elements: str | None) -
         return _opened(result.slide, found, result)
     given = {key: value for key, value in elements.items() if value is not None}
     return _opened(read_slide(source, **given), source, None)
+
+
+def _load_modules() -> None:
+    """Load all that a run takes, and set it aside.
+
+    Imports hold Python's lock for half a second at a time: better now than while the user watches a run.
+    """
+    for name in ("io.slides", "models.sasa", "models.checkpoint", "splitting.srast"):
+        importlib.import_module(f"napari_srast.{name}")
+    garbage.set_aside()
 
 
 def _opened(slide: Slide, source: Any, result: UpsampleResult | None) -> Opened:
@@ -100,9 +112,6 @@ def _opened(slide: Slide, source: Any, result: UpsampleResult | None) -> Opened:
             runs=_runs_of(source),
             contents=found.contents,
         )
-    # Imports hold Python's lock for half a second at a time: better now than while the user watches a run.
-    for name in ("models.sasa", "models.checkpoint", "splitting.srast"):
-        importlib.import_module(f"napari_srast.{name}")
     return Opened(
         slide=slide,
         source=source,

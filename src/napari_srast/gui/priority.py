@@ -13,7 +13,7 @@ import threading
 __all__ = ["SWITCH_SECONDS", "GivingWay", "step_back"]
 
 _NICENESS = 5
-SWITCH_SECONDS = 0.0005
+SWITCH_SECONDS = 0.001
 """After this time Python's lock is passed on to a thread that waits for it."""
 
 

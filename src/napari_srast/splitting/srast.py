@@ -31,9 +31,9 @@ __all__ = ["FULL_GENES", "prepare_srast"]
 
 FULL_GENES = 512
 """Up to this many genes each is split by the flow itself; beyond, the deepest, as many as :data:`FLOW_PAIRS` allow."""
-FLOW_PAIRS = 600_000
-"""Pairs of a spot and a gene that the flow splits in a run on a larger panel, the check of the genes included: some ten
-seconds on two cores. A pair without counts is a fifth of one, for what is worked out for all spots of a gene."""
+FLOW_PAIRS = 1_000_000
+"""Pairs of a spot and a gene that the flow splits in a run on a larger panel, the check of the genes included: a
+quarter of a minute on two cores. A pair without counts is a fifth of one, for what is done for all spots of a gene."""
 _EMPTY_PAIR, _PIXELS_OF_PAIR = 0.2, 4.0  # of its price; pixels of a spot that the price is for
 _STEPS, _DRAWS = 8, 16
 _INTEGER_GENES = 256  # drawn at once: draws are dense
@@ -90,14 +90,12 @@ def _prepare(job: Job) -> Generator[tuple[str, int, int], None, Method]:
 
 def _genes_for_the_flow(job: Job, model: SlideModel) -> np.ndarray:
     """Choose the genes of a large panel that the flow splits, the deepest as far as time allows; returns (G,) bool."""
-    layout = job.layout
-    held = layout.n_pixels_of_spot > 0
-    parts = [(job.counts[held], layout.n_pixels / held.sum())]
-    parts += [(slide.counts, _PIXELS_OF_PAIR) for slide in model.coarse]
+    parts = [(job.counts, job.layout.n_pixels)]
+    parts += [(slide.counts, slide.experts.layout.n_pixels) for slide in model.coarse]
     price = np.zeros(len(job.columns))
     for counts, n_pixels in parts:
-        n_pairs = counts.getnnz(axis=0)[job.columns]
-        price += n_pixels / _PIXELS_OF_PAIR * (n_pairs + _EMPTY_PAIR * (counts.shape[0] - n_pairs))
+        share = counts.getnnz(axis=0)[job.columns] / counts.shape[0]  # of the spots, those with counts
+        price += n_pixels / _PIXELS_OF_PAIR * (share + _EMPTY_PAIR * (1 - share))
     order = np.argsort(-np.asarray(job.counts.sum(axis=0)).ravel()[job.columns], kind="stable")
     chosen = np.zeros(len(job.columns), dtype=bool)
     chosen[order[: max(1, int((np.cumsum(price[order]) <= FLOW_PAIRS).sum()))]] = True

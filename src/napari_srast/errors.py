@@ -25,7 +25,8 @@ __all__ = [
     "telling_lack_of_memory",
 ]
 
-_TORCHS_WORDS = "can't allocate memory"  # torch's own way to say MemoryError
+# torch's own way to say MemoryError, on Windows in other words
+_TORCHS_WORDS = ("can't allocate memory", "DefaultCPUAllocator: not enough memory")
 
 
 class SrastError(Exception):
@@ -68,7 +69,9 @@ def lacks_memory(error: BaseException) -> bool:
     """Tell whether an error says that this computer's own memory is full, and nothing of what was being read."""
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
-    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _TORCHS_WORDS in str(error))
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(words in str(error) for words in _TORCHS_WORDS)
+    )
 
 
 @contextmanager

@@ -16,7 +16,8 @@ from napari_srast.slide import Region, Slide, UpsampleSettings
 __all__ = ["Estimate", "estimate"]
 
 _CORES = 2
-_FULL_GENES = 512  # beyond, genes are split by programs
+_FULL_GENES, _FLOW_PAIRS = 512, 1e6  # beyond these the flow splits no more genes by themselves
+_STEPS, _DRAWS = 8, 16  # of the flow in mode 'sample'
 _PROGRAMS = 24
 _EPOCHS, _PANEL, _LEARNED = 150, 1000, 20_000  # of SASA
 _CHECKED, _CHECKED_GENES, _COARSE_SPOTS, _VARIANTS = 6000, 160, 300, 4  # of the calibration
@@ -57,7 +58,7 @@ def estimate(slide: Slide, region: Region | None, genes: Sequence[str] | None, s
     n_pixels = int(n_spots * pixels_per_spot)
     filled = n_pixels * n_genes * slide.counts.nnz / max(slide.n_spots * slide.n_genes, 1)
     if settings.method == "srast":
-        seconds = _preparation(slide) + _split(slide, n_pixels, n_genes, filled)
+        seconds = _preparation(slide) + _split(slide, n_pixels, n_genes, filled, pixels_per_spot, settings)
         memory = 6e8 + 4e3 * slide.n_spots + 30.0 * slide.counts.nnz + 12 * filled
     else:
         seconds = 0.3 + _interpolation(settings.method, pixels_per_spot) * n_pixels * n_genes / _CORES
@@ -81,13 +82,27 @@ def _preparation(slide: Slide) -> float:
     return float(max(aligned, checked))
 
 
-def _split(slide: Slide, n_pixels: int, n_genes: int, filled: float) -> float:
+def _split(
+    slide: Slide, n_pixels: int, n_genes: int, filled: float, pixels_per_spot: float, settings: UpsampleSettings
+) -> float:
     """Return the seconds of the flow, with all that comes before it for large panels."""
-    if n_genes <= _FULL_GENES:
+    price = _flow_price(slide, n_genes, pixels_per_spot)
+    if n_genes <= _FULL_GENES or price <= _FLOW_PAIRS or settings.mode == "sample":
         check = 5e-5 * min(slide.n_spots, _CHECKED) / 4 * n_genes
-        return check + 1.2e-5 * max(filled, n_pixels) / _CORES
-    programs = 1.0 + 1e-6 * slide.counts.nnz
-    return programs + (1.2e-5 * n_pixels * _PROGRAMS + 6e-8 * filled) / _CORES
+        runs = 1 + (settings.steps or _STEPS) * (settings.draws or _DRAWS) * (settings.mode == "sample")
+        return check + 1.2e-5 * runs * max(filled, n_pixels) / _CORES
+    shared = 1.0 + 1e-6 * slide.counts.nnz + (1.2e-5 * n_pixels * _PROGRAMS + 6e-8 * filled) / _CORES
+    inside = min(1.0, n_pixels / (pixels_per_spot * slide.n_spots))  # the check is of the whole slide, the split is not
+    return shared + 1.75e-5 * _FLOW_PAIRS * (1 + inside) / 2
+
+
+def _flow_price(slide: Slide, n_genes: int, pixels_per_spot: float) -> float:
+    """Return what the flow of single genes would cost, as :data:`napari_srast.splitting.srast.FLOW_PAIRS` counts it."""
+    share = slide.counts.nnz / max(slide.n_spots * slide.n_genes, 1)
+    coarse = min(slide.n_spots, _CHECKED) / 4
+    variants = np.clip(np.ceil(_COARSE_SPOTS / max(coarse, 1)), 1, _VARIANTS)
+    of_check = coarse * variants * (0.2 + 0.8 * min(1.0, 3 * share))
+    return float(n_genes * (slide.n_spots * pixels_per_spot / 4 * (0.2 + 0.8 * share) + of_check))
 
 
 def _interpolation(method: str, pixels_per_spot: float) -> float:

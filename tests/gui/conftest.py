@@ -28,6 +28,15 @@ def _own_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platformdirs, "user_state_path", lambda *_: tmp_path / "state")
 
 
+@pytest.fixture(autouse=True)
+def _nothing_aside() -> Iterator[None]:
+    """Take back what a test left out of collections of garbage."""
+    yield
+    from napari_srast.gui import garbage
+
+    garbage.take_back()
+
+
 @pytest.fixture
 def skewed_slide(make_slide: Callable[..., Slide]) -> Slide:
     """A slide with histology, in three coordinate systems."""

@@ -171,6 +171,7 @@ def test_what_has_no_room_is_found(widget: SRastWidget, qtbot: Any) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1000)
 def test_the_same_on_a_screen_of_twice_the_resolution() -> None:
     """Qt reads the scale when it starts, so that takes another process; the mouse's tests are run there, too."""
     here = Path(__file__).parent

@@ -30,16 +30,6 @@ def test_fields_are_counts_by_program_and_all_of_them() -> None:
     np.testing.assert_allclose(shared.fields[:, 3], np.asarray(counts.sum(axis=1)).ravel(), rtol=1e-6)
 
 
-def test_coarse_spots_take_the_loadings_and_their_own_activities() -> None:
-    shared, counts = planted()
-    joined = sparse.csr_matrix(np.kron(np.eye(15), np.ones(4)))
-    coarse = shared.coarsened(sparse.csr_matrix(joined @ counts))
-    assert coarse.programs.loading is shared.programs.loading
-    expected = joined @ shared.programs.activity
-    correlation = [np.corrcoef(coarse.programs.activity[:, p], expected[:, p])[0, 1] for p in range(3)]
-    assert min(correlation) > 0.95
-
-
 def test_a_gene_is_told_its_mixture_and_the_totals() -> None:
     shared, _ = planted()
     rng = np.random.default_rng(1)

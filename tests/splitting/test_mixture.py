@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import sparse
@@ -51,6 +53,27 @@ def test_counts_are_conserved() -> None:
     sums = np.zeros(counts.shape)
     np.add.at(sums, row, mixture.split(counts).toarray().astype(np.float64))
     np.testing.assert_allclose(sums, counts.toarray(), rtol=2e-7)
+
+
+def test_bare_glass_gets_nothing() -> None:
+    mixture, counts, _ = made(2)
+    layout = mixture.layout
+    bare = np.zeros(layout.n_pixels, dtype=bool)
+    bare[[np.flatnonzero(layout.parent == spot)[0] for spot in (1, 2, 6)]] = True  # of spots with more pixels
+    log_ratio = np.where(bare[:, None], -np.inf, mixture.log_ratio)
+    split = replace(mixture, log_ratio=log_ratio).split(counts)
+    assert split[bare].nnz == 0
+    row = np.searchsorted(np.flatnonzero(layout.n_pixels_of_spot), layout.parent)
+    sums = np.zeros(counts.shape)
+    np.add.at(sums, row, split.toarray().astype(np.float64))
+    np.testing.assert_allclose(sums, counts.toarray(), rtol=2e-7)
+
+
+def test_a_strongly_negative_weight_leaves_the_padding_out() -> None:
+    mixture, counts, _ = made(4)
+    split = replace(mixture, weights=np.array([[-30.0, 0.5], [0.0, 0.0]])).split(counts)
+    assert np.isfinite(split.data).all()
+    assert split.sum() == pytest.approx(counts.sum(), rel=1e-6)
 
 
 def test_shares_are_those_of_the_split() -> None:

@@ -8,26 +8,37 @@ with the removed layers (see :mod:`napari_srast.gui.garbage`).
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 
 from napari.components import LayerList
 from napari.layers import Layer
 
-from napari_srast.gui.garbage import looking_through_all, set_aside
+from napari_srast.gui.garbage import set_aside, take_back
 
-__all__ = ["changing", "insert_unchosen", "removing"]
+__all__ = ["before_end", "changing", "insert_unchosen", "removing"]
 
 _open: list[str] = []  # batches that are open, the outermost first; only the GUI thread has any
+_enders: list[weakref.WeakMethod[Callable[[LayerList], None]]] = []
+
+
+def before_end(ender: Callable[[LayerList], None]) -> None:
+    """Call a method with the layers before a batch of them ends: napari's own part of its end comes before all events.
+
+    It is forgotten with its object.
+    """
+    _enders[:] = [other for other in _enders if other() is not None]
+    _enders.append(weakref.WeakMethod(ender))
 
 
 @contextlib.contextmanager
 def changing(layers: LayerList) -> Iterator[None]:
-    """Show, hide and add layers, all at once; inside another batch it is part of that one."""
+    """Show, hide and add layers, all at once; inside another batch of ours it is part of that one."""
     if _open:
         yield
         return
     set_aside()  # at the end napari collects garbage, of which there is little
-    with _entered("changing"), layers.batched_update():
+    with _batch("changing", layers):
         yield
 
 
@@ -37,7 +48,8 @@ def removing(layers: LayerList) -> Iterator[None]:
     if "removing" in _open:
         yield
         return
-    with looking_through_all(), _entered("removing"), layers.batched_update():
+    take_back()
+    with _batch("removing", layers):
         yield
 
 
@@ -56,9 +68,15 @@ def insert_unchosen(layers: LayerList, index: int, layer: Layer) -> None:
 
 
 @contextlib.contextmanager
-def _entered(name: str) -> Iterator[None]:
+def _batch(name: str, layers: LayerList) -> Iterator[None]:
     _open.append(name)
     try:
-        yield
+        with layers.batched_update():
+            try:
+                yield
+            finally:
+                for ender in [known() for known in _enders]:
+                    if ender is not None:
+                        ender(layers)
     finally:
         _open.pop()

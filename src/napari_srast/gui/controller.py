@@ -14,7 +14,7 @@ from napari.components import ViewerModel
 from psygnal import Signal
 
 from napari_srast.errors import RegionError, SrastError
-from napari_srast.gui import opening, workers
+from napari_srast.gui import garbage, opening, workers
 from napari_srast.gui.comparing import counterpart, image_difference
 from napari_srast.gui.desk import Desk
 from napari_srast.gui.exporting import export_steps
@@ -193,6 +193,7 @@ class Controller(Desk):
             self._run_next()
 
         self._running = task
+        garbage.set_aside(keep=lambda: self.phase is Phase.RUNNING and not self.is_down)
         steps = workers.aside(task.steps)
         self.begin(Phase.RUNNING, steps, done, "upsampling", failed=self._run_next, circumstances=task.circumstances)
         self.said.emit(f"Running: {task.title} …")

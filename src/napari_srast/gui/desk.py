@@ -69,6 +69,7 @@ class Desk(Jobs):
         self.is_down = False  # the window or the dock widget has closed
         self._no_regions = RegionLayer(viewer, self.region_changed.emit)
         viewer.layers.events.inserted.connect(self._on_inserted)
+        viewer.layers.events.removing.connect(self._on_removing)
         viewer.layers.events.removed.connect(self._on_removed)
 
     # -------------------------------------------------------- what is worked on
@@ -283,21 +284,19 @@ class Desk(Jobs):
         if all(slide is not known.slide for known in self.slides):
             self.show(Opened(slide=slide, source=None))
 
+    def _on_removing(self, event: Any) -> None:
+        """Let napari's collection, which follows, find what goes with the layer."""
+        garbage.take_back()
+
     def _on_removed(self, event: Any) -> None:
         """Close slides all of whose layers the user has removed, once napari has removed all that it is about to."""
         self.layers_changed.emit()
-        if garbage.take_back() and self._later is not None:  # before napari collects what goes with the layer
-            self._later(self._set_aside)
         if self._adopting:
             return
         if self._later is not None:
             self._later(self._close_if_gone)
         else:
             self._close_if_gone()
-
-    def _set_aside(self) -> None:
-        if not self.is_down:
-            garbage.set_aside()
 
     def _close_if_gone(self) -> None:
         if self.is_down:
@@ -320,6 +319,7 @@ class Desk(Jobs):
         self.let_go()
         events = self.viewer.layers.events
         events.inserted.disconnect(self._on_inserted)
+        events.removing.disconnect(self._on_removing)
         events.removed.disconnect(self._on_removed)
         self._no_regions.disconnect()
         for slide in self.slides:

@@ -1,44 +1,70 @@
-"""Keeps Python's collections of garbage short in the window.
+"""Keeps Python's collections of garbage short while they would be felt.
 
 A full collection looks through all that lives: with torch, napari and SpatialData loaded that takes a third of a
-second, now and then in the middle of a run, and napari asks for one whenever its scene changes. Nearly all of that is
-loaded once and stays. It is set aside, so that a collection looks through what came later; where layers go, it looks
-through everything, for what goes with them may be old.
+second, now and then in the middle of a run, and napari asks for one at the end of each batch of changes. Nearly all of
+it was loaded once and stays. So what lives is set aside while a run goes on or views are switched, and taken back once
+nobody has done so for a while, or as soon as a layer goes: what goes with it may be old.
 """
 
 from __future__ import annotations
 
-import contextlib
 import gc
-from collections.abc import Iterator
+from collections.abc import Callable
 
-__all__ = ["looking_through_all", "set_aside", "take_back"]
+from qtpy.QtCore import QCoreApplication, QTimer
 
-_aside: list[bool] = []  # holds something while anything is set aside
+__all__ = ["set_aside", "take_back"]
+
+_QUIET_MS = 10_000
 
 
-def set_aside() -> None:
-    """Leave all that lives now out of collections; what was set aside before stays so."""
-    if not _aside:
+class _Aside:
+    """Whether anything is set aside, and the clock that ends it; of the GUI thread."""
+
+    def __init__(self) -> None:
+        self.any = False
+        self.keep: Callable[[], bool] | None = None
+        self._clock: QTimer | None = None
+
+    def wait(self) -> None:
+        """Take back what is aside after a while, counted from now."""
+        if QCoreApplication.instance() is None:
+            return
+        if self._clock is None:
+            self._clock = QTimer()
+            self._clock.setSingleShot(True)
+            self._clock.setInterval(_QUIET_MS)
+            self._clock.timeout.connect(self._end)
+        self._clock.start()
+
+    def _end(self) -> None:
+        if not self.any:
+            return
+        if self.keep is not None and self.keep():
+            self.wait()
+            return
+        take_back()
+        gc.collect()  # now that nobody waits; else Python would soon do it by itself
+
+
+_aside = _Aside()
+
+
+def set_aside(keep: Callable[[], bool] | None = None) -> None:
+    """Leave all that lives now out of collections for a while, and for as long as ``keep`` says.
+
+    What was set aside before stays so.
+    """
+    if not _aside.any:
         gc.freeze()
-        _aside.append(True)
+        _aside.any, _aside.keep = True, None
+    if keep is not None:
+        _aside.keep = keep
+    _aside.wait()
 
 
-def take_back() -> bool:
-    """Let collections look through everything again; returns whether anything was set aside."""
-    if not _aside:
-        return False
-    gc.unfreeze()
-    _aside.clear()
-    return True
-
-
-@contextlib.contextmanager
-def looking_through_all() -> Iterator[None]:
-    """Let collections look through everything meanwhile; what is left is set aside again, if anything was before."""
-    was_aside = take_back()
-    try:
-        yield
-    finally:
-        if was_aside:
-            set_aside()
+def take_back() -> None:
+    """Let collections look through everything again."""
+    if _aside.any:
+        gc.unfreeze()
+        _aside.any, _aside.keep = False, None

@@ -267,6 +267,11 @@ class Overlay:
         gone, self._beside, self._to_add = self._beside, [], []
         self._take_out(gone)
 
+    def _remove_torn_beside(self) -> None:
+        layers = list(self._viewer.layers)
+        if any(layer not in layers and layer not in self._to_add for layer in self._beside):
+            self._remove_beside()
+
     def _take_out(self, gone: Sequence[Layer]) -> None:
         here = [layer for layer in gone if layer in self._viewer.layers]
         if here:
@@ -404,6 +409,10 @@ class Overlay:
         if self._measured not in layers:
             self._measured = None
         if any(layer not in layers and layer not in self._to_add for layer in self._beside):
-            self._remove_beside()
+            # Not while napari still goes through the layers that it removes: it would look for ours among them.
+            if self._later is None:
+                self._remove_beside()
+            else:
+                self._later(self._remove_torn_beside)
         self._refresh()
         self._changed()

@@ -7,13 +7,14 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from napari.components import ViewerModel
+from napari.components import LayerList, ViewerModel
 from napari.utils.notifications import show_error
 from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer
 from qtpy.QtGui import QDragEnterEvent, QDropEvent, QShowEvent
 from qtpy.QtWidgets import QFrame, QMainWindow, QMessageBox, QScrollArea, QTabWidget, QVBoxLayout, QWidget
 
 from napari_srast.errors import SrastError
+from napari_srast.gui.batches import before_end
 from napari_srast.gui.controller import Controller
 from napari_srast.gui.panels.genes import GenePanel
 from napari_srast.gui.panels.region import RegionPanel
@@ -111,9 +112,12 @@ class SRastWidget(QWidget):
         self.controller.result_changed.connect(self._on_result)
         self.controller.landed.connect(lambda: self.tabs.setCurrentWidget(self.result_panel))
         self.destroyed.connect(self.controller.shutdown)
-        events = self.controller.viewer.layers.events
-        for event in (events.removing, events.end_batch):
-            event.connect(self._make_canvas_current, position="first")  # that is, before napari's own
+        self.controller.viewer.layers.events.removing.connect(self._make_canvas_current)
+        before_end(self._on_batch_end)
+
+    def _on_batch_end(self, layers: LayerList) -> None:
+        if layers == self.controller.viewer.layers:  # and not another window's
+            self._make_canvas_current()
 
     def _make_canvas_current(self) -> None:
         """Let napari free what goes with a layer, and finish a batch, in the OpenGL context of its own canvas.
@@ -121,6 +125,8 @@ class SRastWidget(QWidget):
         napari 0.9 does so at once, in whatever context happens to be current. There the same names belong to other
         objects, and a later drawing without these loses the whole process.
         """
+        if self.controller.is_down:  # the panel itself may be gone
+            return
         window = self.window()
         centre = window.centralWidget() if isinstance(window, QMainWindow) else None
         for canvas in centre.findChildren(QWidget) if centre is not None else ():

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from napari.qt.threading import create_worker
 
-from napari_srast.errors import Cancelled, SrastError
+from napari_srast.errors import Cancelled, SrastError, lacks_memory
 from napari_srast.gui.priority import GivingWay, step_back
 
 __all__ = ["Job", "Steps", "aside", "explain", "once", "start", "with_reports"]
@@ -158,6 +158,8 @@ def explain(error: Exception, doing: str) -> str:
     """Return one sentence for the user; faults of this package are logged with their traceback."""
     if isinstance(error, SrastError):
         return str(error)
+    if lacks_memory(error):
+        return f"This computer ran out of memory while {doing}; close other programs, or ask for less at once."
     logger.error("unexpected error while %s", doing, exc_info=error)
     detail = " ".join(str(error).split())[:200]
     return f"Unexpected error while {doing} ({type(error).__name__}: {detail}); press 'Copy report' and report it."

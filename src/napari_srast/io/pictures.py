@@ -71,7 +71,9 @@ def _read_with_pillow(path: Path) -> np.ndarray:
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # whole slides are larger than what pillow trusts
     try:
         with Image.open(path) as picture:
-            check_pixels(path, picture.width * picture.height * len(picture.getbands()))
+            # Colours take four bytes within pillow and three in the array that is copied from it.
+            of_pixel = 7 if len(picture.getbands()) >= 3 else 8
+            check_pixels(path, picture.width * picture.height * of_pixel)
             plain = picture if picture.mode in ("L", "RGB", "RGBA") or picture.mode.startswith("I") else None
             return np.asarray(plain or picture.convert("RGB"))
     finally:

@@ -55,7 +55,7 @@ class Calibration:
     Parameters
     ----------
     weights
-        Shape (2, E): at no counts, and the change up to 100 counts; linear in log(1 + n) in between and beyond.
+        Shape (2, E): at no counts, and the change up to 100 counts; linear in log(1 + n), up to 1,000 counts.
     check_weights
         The same for the slide coarsened once, where the experts are worth something else.
     experts

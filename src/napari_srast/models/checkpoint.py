@@ -26,7 +26,7 @@ __all__ = ["FORMAT", "SHIPPED", "Checkpoint", "describe_checkpoint", "load_check
 
 FORMAT = 4
 SHIPPED: Mapping[str, str] = {
-    "default": "c8c5117b7f1b3ff7b8fa22bdd9d46eb847359c4dec61767b306660bf68c85878",
+    "default": "a41bcc97034cdf07795f6623b42963ce35b020412cee8073e62d3ab0cb50470a",
 }
 """Names of the shipped checkpoints and their sha256."""
 _FOLDER = Path(__file__).parent / "checkpoints"

@@ -10,14 +10,14 @@ Shape legend: N spots, G genes, F chosen genes, P programs, Q pixels.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import sparse
 
 from napari_srast.geometry.layout import Layout
 from napari_srast.models.features import FeaturePool
-from napari_srast.models.programs import Programs, fit_activities, fit_programs, program_panel
+from napari_srast.models.programs import Programs, fit_programs, program_panel
 
 __all__ = ["LEAST_SHARE", "SharedFields", "learn_shared"]
 
@@ -46,15 +46,6 @@ class SharedFields:
         by_program = programs.fields(counts)
         return cls(programs=programs, fields=np.column_stack([by_program, by_program.sum(axis=1)]))
 
-    def coarsened(self, counts: sparse.csr_matrix) -> SharedFields:
-        """Return those of the slide coarsened once, counts (N', G), by the slide's own loadings.
-
-        Activities are fitted again: those of the parts of a coarse spot are not at hand where it was cut off.
-        """
-        panel = program_panel(counts)
-        activity = fit_activities(counts[:, panel], self.programs.loading[:, panel])
-        return SharedFields.of(replace(self.programs, activity=activity), counts)
-
     def log_experts(self, log_ratio: np.ndarray, genes: np.ndarray, layout: Layout) -> np.ndarray:
         """Return what programs and totals say of some genes (F,): log ratios, shape (2, Q, F).
 
@@ -77,7 +68,11 @@ class SharedFields:
 
 
 def learn_shared(counts: sparse.csr_matrix, pool: FeaturePool, *, seed: int = 0) -> SharedFields:
-    """Learn a slide's programs from its counts (N, G) and features."""
+    """Learn a slide's programs from its counts (N, G) and features.
+
+    A slide coarsened once has programs of its own: the slide's loadings were fitted to the very counts that the check
+    asks for, and would look better there than they are.
+    """
     denoising = pool.fit_denoising(counts[:, program_panel(counts)])
     programs = fit_programs(counts, lambda spots: denoising.at(pool.surroundings[spots], pool.depth[spots]), seed=seed)
     return SharedFields.of(programs, counts)

@@ -7,13 +7,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from napari_srast.errors import DeviceError
+from napari_srast.errors import DeviceError, lacks_memory
 
 __all__ = ["free_device", "out_of_memory", "telling_device_faults"]
 
 # torch tells the faults of its devices as RuntimeErrors: by the name of the layer below that failed.
 _LAYERS_BELOW = re.compile(r"\b(CUDA|cuDNN|CUDNN|CUBLAS|CUSOLVER|CUSPARSE|NVIDIA|NVML|HIP|MPS)")
-_OUT_OF_MAIN_MEMORY = "can't allocate memory"  # torch's own way to say MemoryError
 # What says so without a class of its own: Apple's devices, the driver, and the libraries that ask it past torch.
 _FULL = re.compile(r"MPS backend out of memory|CUDA error: out of memory|(CUBLAS|CUDNN)_STATUS_ALLOC_FAILED")
 
@@ -60,7 +59,7 @@ def telling_device_faults(device: str) -> Iterator[None]:
             raise DeviceError(
                 f"{name} ran out of memory; choose device 'cpu', a smaller region or a lower factor."
             ) from error
-        if _OUT_OF_MAIN_MEMORY in str(error):
+        if lacks_memory(error):
             raise _no_memory() from error
         if _LAYERS_BELOW.search(text):
             raise DeviceError(

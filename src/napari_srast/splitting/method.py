@@ -37,7 +37,7 @@ class Packed:
     features
         Of its spots; None for interpolations.
     fields
-        Counts by program, shape (n, P); None where genes are split one by one.
+        What else the splitter looks at in each spot, such as counts by program, shape (n, C); None for nothing.
     image
         What the histology says in its pixels; None without.
     """
@@ -98,7 +98,7 @@ class Method:
     features
         Of all spots; None for interpolations.
     fields
-        Counts of all spots by program, shape (N, P), or None.
+        The same of all spots, shape (N, C), or None.
     image
         What the histology says in all wanted pixels; None without.
     notices

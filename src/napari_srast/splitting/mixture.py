@@ -99,8 +99,9 @@ class Mixture:
         score *= (trust * (base[0] + slope[0] * depth))[:, None, :]
         of_totals = trust * (base[1] + slope[1] * depth)
         score += self._log_totals[self._pixels[spots]][:, :, None] * of_totals[:, None, :]
+        score[~(owned & self._on_tissue[self._pixels[spots]])] = -np.inf
         score -= score.max(axis=1, keepdims=True)
-        return np.asarray(np.exp(score, out=score) * owned[:, :, None])
+        return np.asarray(np.exp(score, out=score))
 
     def _batches(self, counts: sparse.csr_matrix) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
         """Yield spots (B,), their genes (B, M), which of these are real, and their counts (1 where there is none)."""
@@ -129,6 +130,12 @@ class Mixture:
     @cached_property
     def _log_totals(self) -> np.ndarray:
         return np.maximum(self.log_ratio[:, -1], np.log(LEAST_SHARE)).astype(np.float32)
+
+    @cached_property
+    def _on_tissue(self) -> np.ndarray:
+        """Which pixels may hold counts at all, shape (Q,): a histology rules bare glass out."""
+        tissue = np.isfinite(self.log_ratio[:, -1])
+        return np.asarray(tissue | (np.bincount(self._owner, tissue)[self._owner] == 0))
 
     @cached_property
     def _mask(self) -> np.ndarray:

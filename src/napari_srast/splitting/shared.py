@@ -12,8 +12,9 @@ import numpy as np
 from scipy import sparse
 
 from napari_srast.models.calibration import Calibration, Check, fit_shared, pool_ratios
+from napari_srast.models.features import FeaturePool
 from napari_srast.models.fleet import Prior
-from napari_srast.models.shared import SharedFields
+from napari_srast.models.shared import SharedFields, learn_shared
 from napari_srast.models.slide_model import FEWEST_COUNTS, CoarseSlide, Refine, SlideModel, calibration_genes
 from napari_srast.splitting.job import Job
 from napari_srast.splitting.mixture import Mixture
@@ -43,9 +44,7 @@ class SharedTrust:
     skill: np.ndarray
 
 
-def check_shared(
-    shared: SharedFields, model: SlideModel, job: Job, columns: np.ndarray, prior: Prior, refine: Refine
-) -> SharedTrust:
+def check_shared(model: SlideModel, job: Job, columns: np.ndarray, prior: Prior, refine: Refine) -> SharedTrust:
     """Fit the weights of the maps that genes share, and check which genes they serve.
 
     As for genes that are split one by one, a gene that loses to the even split beyond its standard error over spots is
@@ -53,7 +52,7 @@ def check_shared(
 
     Parameters
     ----------
-    shared, model, job
+    model, job
         Of the slide.
     columns
         The genes.
@@ -67,7 +66,10 @@ def check_shared(
     genes = calibration_genes(model.coarse[0].counts) if model.coarse else np.zeros(0, dtype=int)
     for number, slide in enumerate(model.coarse):
         job.check_stop()
-        coarse, layout = shared.coarsened(slide.counts), slide.experts.layout
+        # Learned anew from the coarse spots: the slide's own loadings know the counts that are asked for.
+        layout, pool = slide.experts.layout, slide.experts.pool
+        assert isinstance(pool, FeaturePool)
+        coarse = learn_shared(slide.counts, pool, seed=job.settings.seed)
         _, log_experts = slide.experts.predict(sparse.csr_matrix(coarse.fields), job.should_stop)
         pooled = pool_ratios(log_experts, coarse.fields, layout, model.calibration, check=True)
         pooled = refine(number, pooled, coarse.fields)

@@ -90,12 +90,14 @@ def _prepare(job: Job) -> Generator[tuple[str, int, int], None, Method]:
 
 def _genes_for_the_flow(job: Job, model: SlideModel) -> np.ndarray:
     """Choose the genes of a large panel that the flow splits, the deepest as far as time allows; returns (G,) bool."""
-    parts = [(job.counts, job.layout.n_pixels)]
-    parts += [(slide.counts, slide.experts.layout.n_pixels) for slide in model.coarse]
+    n_pixels = job.layout.n_pixels_of_spot
+    # As for the whole slide: a region gets the maps that the slide would get.
+    parts = [(job.counts, float(np.median(n_pixels[n_pixels > 0])))]
+    parts += [(slide.counts, _PIXELS_OF_PAIR) for slide in model.coarse]
     price = np.zeros(len(job.columns))
-    for counts, n_pixels in parts:
-        share = counts.getnnz(axis=0)[job.columns] / counts.shape[0]  # of the spots, those with counts
-        price += n_pixels / _PIXELS_OF_PAIR * (share + _EMPTY_PAIR * (1 - share))
+    for counts, pixels_of_spot in parts:
+        n_pairs = counts.getnnz(axis=0)[job.columns]
+        price += pixels_of_spot / _PIXELS_OF_PAIR * (n_pairs + _EMPTY_PAIR * (counts.shape[0] - n_pairs))
     order = np.argsort(-np.asarray(job.counts.sum(axis=0)).ravel()[job.columns], kind="stable")
     chosen = np.zeros(len(job.columns), dtype=bool)
     chosen[order[: max(1, int((np.cumsum(price[order]) <= FLOW_PAIRS).sum()))]] = True
@@ -273,7 +275,11 @@ def _with_shared(job: Job, checkpoint: Checkpoint, model: SlideModel, image: Job
     by_flow = _by_gene(replace(job, columns=job.columns[deep]), checkpoint, model, image)
     shared = learn_shared(job.counts, model.pool, seed=job.settings.seed)
     job.check_stop()
-    trust = check_shared(shared, model, job, job.columns, checkpoint.fleet.shared, image.refine)
+    others = check_shared(model, job, job.columns[~deep], checkpoint.fleet.shared, image.refine)
+    trust, skill, methods = np.ones(len(deep)), np.empty(len(deep)), np.empty(len(deep), dtype=object)
+    trust[~deep], skill[~deep] = others.trust, others.skill
+    methods[~deep] = np.where(others.trust > 0, "srast-programs", "uniform")
+    skill[deep], methods[deep] = by_flow.skill, by_flow.method
     assert isinstance(by_flow.splitter, _GeneSplitter)
     splitter = _SharedSplitter(
         network=checkpoint.network,
@@ -281,21 +287,19 @@ def _with_shared(job: Job, checkpoint: Checkpoint, model: SlideModel, image: Job
         known=summarise_fields(job.layout, model.pool, sparse.csr_matrix(shared.fields)),
         slopes=image.slopes(shared.fields),
         loading=np.ascontiguousarray(shared.programs.loading.T[job.columns], dtype=np.float32),
-        weights=trust.calibration.weights,
-        trust=trust.trust,
+        weights=others.calibration.weights,
+        trust=trust,
         assembler=job.assembler,
         deep=deep,
         by_gene=by_flow.splitter,
     )
-    skill, methods = trust.skill, np.where(trust.trust > 0, "srast-programs", "uniform").astype(object)
-    skill[deep], methods[deep] = by_flow.skill, by_flow.method
     return Method(
         splitter=splitter,
         skill=skill,
         method=methods,
         features=model.pool,
         fields=np.hstack([shared.fields, shared.programs.activity, job.counts[:, job.columns[deep]].toarray()]),
-        record={"calibration": {"shared": trust.calibration.to_dict()}},
+        record={"calibration": {"shared": others.calibration.to_dict()}},
     )
 
 

@@ -45,7 +45,7 @@ __all__ = [
     "with_pool",
 ]
 
-CASE_FORMAT = 2
+CASE_FORMAT = 3
 """Changes with what a case holds: those that an earlier version kept are made anew."""
 _FEWEST_SPOTS = 12  # of a coarsened slide
 _LARGE_PANEL = 512  # genes beyond which slides have genes that are not split one by one
@@ -359,7 +359,7 @@ def prepare_case(
         check_pool = fit_sasa(
             check.counts, check.layout.spots, detect_lattice(check.layout.spots), config=sasa, seed=seed
         )
-        of_check = None if shared is None else shared.coarsened(check.counts.tocsr())
+        of_check = None if shared is None else learn_shared(check.counts.tocsr(), check_pool)
         words = "coarsened once more"
         checks.append(
             _case(source, check.layout, check.counts, check.truth, chooser, n_fields, check_pool, words, of_check)

@@ -80,7 +80,7 @@ def fit_fold_fleets(folds: Sequence[Fold]) -> tuple[list[Fleet], Fleet]:
     if not folds:
         return [], start
     of_folds, everyone = _of_others([_known(fold) for fold in folds], lambda known: fit_fleet(known, start))
-    # The maps that genes share are pooled as a fold's cases would be: by the weights of the others.
+    # Programs and totals are pooled by the other folds' average weights; a user's slide has weights of its own.
     known = [_known_shared(fold, fleet.calibration) for fold, fleet in zip(folds, of_folds, strict=True)]
     shared, shared_by_all = _of_others(known, lambda known: fit_prior(known, start.shared))
     return (

@@ -190,8 +190,8 @@ def test_a_real_slide_with_a_beating_heart(
     in_the_run = beats.report(record_property, "in_the_run", until=inserting[0])
     adding_layers = beats.report(record_property, "adding_layers", since=inserting[0])
     record_property("the_computer_was_crowded", beats.crowded)
-    # Aimed at are 100 ms, 300 ms and, for the whole run, 1.5 times as long as without a window: the report tells. Held is
-    # twice that on a computer of one's own, and on a crowded one that nothing freezes.
+    # Aimed at are 100 ms, 300 ms and, for the whole run, 1.5 times as long as without a window: the report tells. Held
+    # is twice that on a computer of one's own, and on a crowded one that nothing freezes.
     if beats.crowded:
         assert max(in_the_run, adding_layers) <= 2000
     else:

@@ -87,7 +87,7 @@ def write_page() -> None:
             lines += [f"`napari-srast bench {options}`:", "", *table(json.loads(path.read_text())), ""]
     lines += [f"`napari-srast --help` took {help_seconds():.2f} s (median of five).", ""]
     for plot in sorted(IMAGES.glob("performance_*.png")):
-        lines += [f"![{plot.stem.replace('_', ' ')}](images/{plot.name})", ""]
+        lines += [f"![{plot.stem.replace('_', ' ')}](../images/{plot.name})", ""]
     (FOLDER / "figures.md").write_text("\n".join(lines), encoding="utf-8")
 
 

@@ -201,6 +201,17 @@ def test_image_is_painted_one_gene_at_a_time(make_result, monkeypatch):
     assert len(painted) == 1
 
 
+def test_image_is_the_same_however_many_genes_are_made_ready_at_once(make_slide, make_result, monkeypatch):
+    result = make_result(make_slide(6, 6, n_genes=7))
+    expected = to_spatialdata(result).images[f"srast_{result.run}"].values
+    for at_once in (1, 3):
+        monkeypatch.setattr(results, "_COLUMN_ENTRIES", at_once * result.n_pixels)
+        image = to_spatialdata(result).images[f"srast_{result.run}"].values
+        np.testing.assert_array_equal(image, expected)
+    for channel, gene in zip(expected, result.genes, strict=True):
+        np.testing.assert_array_equal(channel, result.gene_image(gene))
+
+
 @pytest.mark.parametrize("name", ["out.zarr", "out.h5ad", "out.csv"])
 def test_existing_output_is_refused_and_kept(make_result, tmp_path, name):
     (tmp_path / name).write_text("mine")

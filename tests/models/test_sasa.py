@@ -94,6 +94,15 @@ def test_tiny_slides_have_latents(n_spots: int) -> None:
     assert np.isfinite(pool.denoise(counts)).all()
 
 
+def test_a_large_slide_is_encoded_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts, centers, _ = two_domains()
+    lattice = detect_lattice(centers)
+    whole = fit_sasa(counts, centers, lattice, config=QUICK)
+    monkeypatch.setattr("napari_srast.models.sasa._ENCODED", 50)
+    in_parts = fit_sasa(counts, centers, lattice, config=QUICK)
+    np.testing.assert_allclose(in_parts.latent, whole.latent, rtol=1e-3, atol=1e-4)
+
+
 def test_stop_token_is_heard() -> None:
     counts, centers, _ = two_domains()
     with pytest.raises(Cancelled):

@@ -6,9 +6,11 @@ A result of run RUN is three elements, because SpatialData wants every name but 
 
 from __future__ import annotations
 
+import functools
 import gzip
 import io
 import itertools
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from scipy import sparse
 
 from napari_srast.errors import OutputError, telling_lack_of_memory
 from napari_srast.io.atomic import atomic_output, refuse_inside
@@ -80,6 +83,7 @@ class _Deferred:
 MAX_IMAGE_GENES = 64
 MAX_IMAGE_BYTES = 1_000_000_000
 _CSV_ROWS = 5_000
+_COLUMN_ENTRIES = 4_000_000  # of the columns that are made ready at once, if all were above 0
 
 
 @dataclass(frozen=True)
@@ -184,7 +188,7 @@ def _image(result: UpsampleResult, watch: _Deferred | None) -> DataArray:
     from spatialdata.models import Image2DModel
 
     columns = image_genes(result)
-    by_gene = result.counts[:, columns].tocsc()
+    column = _columns(result.counts, columns)
     rows, cols = result.raster.shape
     done = itertools.count()  # threads compute the genes in any order
 
@@ -192,7 +196,7 @@ def _image(result: UpsampleResult, watch: _Deferred | None) -> DataArray:
         gene = block_info[None]["chunk-location"][0]
         if watch is None or watch.goes_on(min(next(done) / len(columns), 1.0)):
             try:
-                return result.raster.paint(by_gene[:, [gene]].toarray()[:, 0])[None]
+                return result.raster.paint(column(gene))[None]
             except MemoryError as error:
                 if watch is None:
                     raise
@@ -211,6 +215,23 @@ def _image(result: UpsampleResult, watch: _Deferred | None) -> DataArray:
         c_coords=result.genes[columns].astype(str).tolist(),
         transformations=to_affines(result.slide.transforms, first=result.raster.affine),
     )
+
+
+def _columns(counts: sparse.csr_matrix, columns: np.ndarray) -> Callable[[int], np.ndarray]:
+    """Return what gives one of some columns, dense; a few neighbours are made ready at once, never a copy of all."""
+    at_once = max(1, _COLUMN_ENTRIES // max(counts.shape[0], 1))
+    one_by_one = threading.Lock()  # threads that ask for the same few wait for the first to make them
+
+    @functools.lru_cache(maxsize=1)
+    def group(index: int) -> sparse.csc_matrix:
+        return sparse.csc_matrix(counts[:, columns[index * at_once : (index + 1) * at_once]])
+
+    def column(place: int) -> np.ndarray:
+        with one_by_one:
+            those = group(place // at_once)
+        return those[:, [place % at_once]].toarray()[:, 0]
+
+    return column
 
 
 @telling_lack_of_memory(

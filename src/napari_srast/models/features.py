@@ -107,17 +107,9 @@ class FeaturePool:
         positive = self.totals[self.totals > 0]
         return float(np.median(positive)) if len(positive) else 1.0
 
-    @cached_property
-    def _latent_design(self) -> tuple[np.ndarray, np.ndarray]:
-        return _ridge_design(self.latent)
-
-    @cached_property
-    def _design(self) -> tuple[np.ndarray, np.ndarray]:
-        return _ridge_design(np.column_stack([self.components, self.latent]))
-
     def loadings(self, counts: sparse.csr_matrix) -> np.ndarray:
         """Return w_g with an intercept for each column of (N, F) counts: ridge on log-normalised counts, (D + 1, F)."""
-        return (log_normalise(counts, self.totals, self.scale).T @ self._latent_design[1].T).T
+        return _ridge(_with_intercept(self.latent), log_normalise(counts, self.totals, self.scale))
 
     @cached_property
     def comparable(self) -> np.ndarray:
@@ -127,7 +119,7 @@ class FeaturePool:
     @cached_property
     def surroundings(self) -> np.ndarray:
         """Components and latents, with an intercept, averaged over each spot's neighbours, shape (N, C + 1)."""
-        return np.asarray(self.context @ self._design[0])
+        return np.asarray(self.context @ _with_intercept(self.components, self.latent))
 
     @property
     def depth(self) -> np.ndarray:
@@ -149,7 +141,8 @@ class FeaturePool:
         Log-normalised counts are regressed (ridge) on the components and latents, and the regression is evaluated on
         the mean of these over the spot's neighbours on both topologies (``context``). Each field keeps its total.
         """
-        loading = (log_normalise(counts, self.totals, self.scale).T @ self._design[1].T).T
+        features = _with_intercept(self.components, self.latent)  # not kept: on a large slide they are all its memory
+        loading = _ridge(features, log_normalise(counts, self.totals, self.scale))
         level = _expected(self.surroundings, loading, self.depth).mean(axis=0)
         mean = np.asarray(counts.mean(axis=0)).ravel()
         return Denoising(loading=loading, factor=np.divide(mean, level, out=np.zeros_like(level), where=level > 0))
@@ -163,12 +156,16 @@ def _expected(surroundings: np.ndarray, loading: np.ndarray, depth: np.ndarray) 
     return np.expm1(np.clip(surroundings @ loading, 0, 15)) * depth[:, None]
 
 
-def _ridge_design(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return features with an intercept (N, C + 1), and the operator that solves for ridge coefficients (C + 1, N)."""
-    x = np.column_stack([np.ones(len(features)), features]).astype(np.float64)
+def _with_intercept(*features: np.ndarray) -> np.ndarray:
+    """Return features of N spots side by side, ones before them, shape (N, C + 1)."""
+    return np.column_stack([np.ones(len(features[0])), *features]).astype(np.float64, copy=False)
+
+
+def _ridge(x: np.ndarray, fields: sparse.csr_matrix) -> np.ndarray:
+    """Return ridge coefficients (C + 1, F) of fields (N, F) on features (N, C + 1), the intercept all but free."""
     ridge = np.eye(x.shape[1])
     ridge[0, 0] = 1e-9
-    return x, np.linalg.solve(x.T @ x + ridge, x.T)
+    return np.linalg.solve(x.T @ x + ridge, np.asarray(fields.T @ x).T)
 
 
 def spot_context(components: np.ndarray, latent: np.ndarray, places: np.ndarray) -> sparse.csr_matrix:

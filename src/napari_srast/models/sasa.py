@@ -42,6 +42,7 @@ __all__ = ["FeaturePool", "GraphVAE", "SasaConfig", "canonical_order", "fit_sasa
 
 _LEARNED = 20_000  # spots that the model is learned from, at the most
 _PATCHES = 8  # that they lie in, where the slide has more
+_ENCODED = 16_384  # spots that are encoded at once
 _DECOMPOSED = 10_000  # spots that the principal components are found on, at the most
 
 
@@ -157,8 +158,15 @@ class _DualConv(nn.Module):
         self.own = nn.Linear(width, width)
 
     def forward(self, h: Tensor, spatial: _Topology, expression: _Topology) -> Tensor:
-        near = self.spatial(self.average(h, spatial))
-        alike = self.expression(self.average(h, expression))
+        means = self.average(h, spatial), self.average(h, expression)
+        if torch.is_grad_enabled():
+            return self._fused(h, *means)
+        # Nothing is learned from what passes between: a part of the spots at a time keeps that small.
+        parts = zip(*(value.split(_ENCODED) for value in (h, *means)), strict=True)
+        return torch.cat([self._fused(*part) for part in parts])
+
+    def _fused(self, h: Tensor, near: Tensor, alike: Tensor) -> Tensor:
+        near, alike = self.spatial(near), self.expression(alike)
         gate = torch.sigmoid(self.gate(torch.cat([near, alike], dim=1)))
         return h + F.silu(self.own(h) + gate * near + (1 - gate) * alike)
 
@@ -244,7 +252,9 @@ def fit_sasa(
     config = config or SasaConfig()
     device = graph_device(device)
     order = canonical_order(counts, centers)
-    counts, points = counts[order], centers[order]
+    if not np.array_equal(order, np.arange(len(order))):  # a copy of a large slide is felt
+        counts = counts[order]
+    points = centers[order]
     totals = np.asarray(counts.sum(axis=1)).ravel().astype(np.float64)
     components, panel = _components(counts, totals, config)
     if len(points) < 4 or components.shape[1] == 0:
@@ -253,7 +263,7 @@ def fit_sasa(
     else:
         graph = dual_topology_graph(points, components, lattice, n_expression=config.n_expression)
         with one_thread():
-            raw, variance = _train(counts[:, panel], components, graph, points, config, seed, device, should_stop)
+            raw, variance = _train(counts, panel, components, graph, points, config, seed, device, should_stop)
         latent = latent_norm(raw, variance)
     back = np.argsort(order)
     latent, components = latent[back], components[back]
@@ -310,6 +320,7 @@ def _components(counts: sparse.csr_matrix, totals: np.ndarray, config: SasaConfi
 
 def _train(
     counts: sparse.csr_matrix,
+    panel: np.ndarray,
     components: np.ndarray,
     graph: DualTopologyGraph,
     points: np.ndarray,
@@ -324,14 +335,15 @@ def _train(
     whole slide is only encoded: the time and memory of learning are bounded.
     """
     learned = patches(points, _LEARNED, _PATCHES)
-    model = _initial_model(counts[learned], components.shape[1], config, seed, device)
+    decoded = counts[learned][:, panel]
+    model = _initial_model(decoded, components.shape[1], config, seed, device)
     if len(learned) == len(points):
         part = graph
     else:
         part = DualTopologyGraph(
             spatial=graph.spatial[learned][:, learned].tocsr(), expression=graph.expression[learned][:, learned].tocsr()
         )
-    _optimise(model, counts[learned], components[learned], part, config, seed, device, should_stop)
+    _optimise(model, decoded, components[learned], part, config, seed, device, should_stop)
     with torch.no_grad():
         topologies = (_Topology.of(a, device) for a in (graph.spatial, graph.expression))
         mean, log_variance = model.encode(torch.from_numpy(components).to(device), *topologies)

@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import pytest
 
 from napari_srast.errors import Cancelled, SettingsError
@@ -15,6 +16,7 @@ from napari_srast.splitting import units
 
 distributed = pytest.importorskip("distributed", reason="the extra 'dask' is not installed")
 
+from napari_srast.splitting import dask as dask_module  # noqa: E402
 from napari_srast.splitting.dask import DaskWorkers  # noqa: E402
 
 MakeSlide = Callable[..., Slide]
@@ -77,3 +79,61 @@ def test_no_scheduler_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("napari_srast.splitting.dask._PATIENCE", 1.0)
     with pytest.raises(SettingsError, match="No Dask scheduler"):
         DaskWorkers("tcp://127.0.0.1:9")
+
+
+@pytest.fixture
+def threads() -> Iterator[distributed.Client]:
+    """A worker in this process, where its device can be made to fail."""
+    cluster = distributed.LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None, memory_limit=0
+    )
+    with cluster, distributed.Client(cluster, set_as_default=False) as client:
+        yield client
+
+
+@pytest.mark.usefixtures("small_units")
+@pytest.mark.parametrize(("largest", "notice"), [(8, "smaller parts"), (0, "on the CPU")])
+def test_a_worker_whose_device_is_full_halves_its_units_then_leaves_the_device(
+    threads: distributed.Client, make_slide: MakeSlide, monkeypatch: pytest.MonkeyPatch, largest: int, notice: str
+) -> None:
+    import torch
+
+    from napari_srast.splitting.srast import _GeneSplitter
+
+    slide = make_slide(9, 9)
+    local = upsample(slide)
+    opened = _GeneSplitter.open
+    tried: set[int] = set()
+
+    def open_or_fail(self: _GeneSplitter, packed: object, should_stop: object) -> object:
+        own = len(packed.unit.own)  # type: ignore[attr-defined]
+        # Where nothing fits, the second try with one unit is the one on the CPU.
+        full = own > largest if largest else packed.unit.index not in tried  # type: ignore[attr-defined]
+        tried.add(packed.unit.index)  # type: ignore[attr-defined]
+        if full:
+            raise torch.cuda.OutOfMemoryError("out of memory")
+        return opened(self, packed, should_stop)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(_GeneSplitter, "open", open_or_fail)
+    result = upsample(slide, workers=DaskWorkers(threads))
+    assert any(notice in told for told in result.provenance["notices"])
+    np.testing.assert_allclose(result.counts.toarray(), local.counts.toarray(), rtol=1e-4, atol=1e-5)
+
+
+def test_a_worker_without_the_device_of_the_run_computes_on_its_cpu(
+    threads: distributed.Client, make_slide: MakeSlide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slide = make_slide(6, 6)
+    local = upsample(slide)
+    prepare = dask_module._prepare
+
+    def prepared_on_a_gpu(job: object) -> object:
+        method = prepare(job)  # type: ignore[arg-type]
+        method.record["device"] = "cuda"
+        return method
+
+    monkeypatch.setattr(dask_module, "_prepare", prepared_on_a_gpu)
+    monkeypatch.setattr(dask_module, "_devices", lambda: ("cpu",))
+    result = upsample(slide, workers=DaskWorkers(threads))
+    assert result.counts.data.tobytes() == local.counts.data.tobytes()
+    assert any("no device 'cuda'" in told for told in result.provenance["notices"])

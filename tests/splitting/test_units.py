@@ -64,6 +64,7 @@ def test_halves_share_the_pixels_of_a_unit() -> None:
     unit = cutter.unit(1)
     halves = unit.halves()
     assert len(halves) == 2
+    assert len({unit.index, *(half.index for half in halves)}) == 3  # or they would draw the same random numbers
     np.testing.assert_array_equal(np.sort(np.concatenate([h.rows for h in halves])), np.sort(unit.rows))
     np.testing.assert_array_equal(np.union1d(halves[0].own, halves[1].own), unit.own)
     for half in halves:

@@ -187,7 +187,16 @@ def _prepare(job: Job) -> Method:
 
 
 def _split(splitter: Splitter, packed: Packed, device: str) -> _SplitUnit:
-    """Split a unit, on a worker."""
+    """Split a unit, on a worker; on its CPU where it lacks the device that the slide was prepared on."""
+    lacking = device != "cpu" and device not in _devices()
     with single_threaded():
-        enduring = Enduring(splitter.on(device))
-        return enduring.notices, packed.unit.rows, *enduring.split(packed)
+        enduring = Enduring(splitter.on("cpu" if lacking else device))
+        counts, spread = enduring.split(packed)
+    notices = [f"Some workers have no device '{device}', so they computed on their CPU."] if lacking else []
+    return [*notices, *enduring.notices], packed.unit.rows, counts, spread
+
+
+def _devices() -> tuple[str, ...]:
+    from napari_srast.models.devices import available_devices
+
+    return available_devices()

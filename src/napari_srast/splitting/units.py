@@ -27,6 +27,7 @@ HALO = 6.0
 _PIXELS = 8192  # of a unit, unless it then had very few spots
 _FEW_SPOTS = 256
 _MOST_PIXELS = 65_536
+_HALVES_FROM = 1_000_003  # more units than a job has
 _CONTEXT = HALO + 2.0  # pitches around a unit whose spots it knows
 _NEAREST = 48  # it knows so many neighbours of every spot too: more than any method looks at
 
@@ -38,7 +39,7 @@ class Unit:
     Parameters
     ----------
     index
-        Its number in the job.
+        Its number in the job; that of a half is none of them.
     spots
         The slide's spots that it holds or knows, sorted, shape (n,).
     layout
@@ -63,15 +64,17 @@ class Unit:
     def halves(self) -> list[Unit]:
         """Return two units that hold half of the spots each."""
         most = (len(self.own) + 1) // 2
-        return [self._holding(group) for group in halve(self.layout.spots, lambda g: len(g) <= most, self.own)]
+        groups = halve(self.layout.spots, lambda g: len(g) <= most, self.own)
+        return [self._holding(group, half) for half, group in enumerate(groups)]
 
-    def _holding(self, own: np.ndarray) -> Unit:
+    def _holding(self, own: np.ndarray, half: int) -> Unit:
         wide = self.surroundings.wide
         mine = np.isin(self.layout.parent, own)
         first = np.flatnonzero(np.concatenate([mine, np.zeros(wide.n_pixels - len(mine), dtype=bool)]))
         order = np.concatenate([first, np.setdiff1d(np.arange(wide.n_pixels), first)])
         return replace(
             self,
+            index=(self.index + 1) * _HALVES_FROM + half,  # random draws are seeded by it
             layout=_some_pixels(self.layout, np.flatnonzero(mine)),
             surroundings=replace(self.surroundings, wide=_some_pixels(wide, order)),
             rows=self.rows[mine],

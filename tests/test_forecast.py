@@ -56,3 +56,24 @@ def test_a_larger_job_takes_longer_and_more() -> None:
     )
     assert large.seconds > small.seconds
     assert large.memory_bytes > small.memory_bytes
+
+
+def test_what_the_forecast_knows_of_the_method_is_still_so() -> None:
+    """It may not import torch, so it holds sizes of its own."""
+    from napari_srast import forecast
+    from napari_srast.models import programs, sasa, slide_model
+    from napari_srast.splitting import srast
+
+    config = sasa.SasaConfig()
+    assert (forecast._FULL_GENES, forecast._FLOW_PAIRS) == (srast.FULL_GENES, srast.FLOW_PAIRS)
+    assert (forecast._STEPS, forecast._DRAWS) == (srast._STEPS, srast._DRAWS)
+    assert (forecast._EPOCHS, forecast._PANEL, forecast._LEARNED) == (config.epochs, config.n_panel, sasa._LEARNED)
+    assert (forecast._CHECKED, forecast._CHECKED_GENES) == (
+        slide_model._CALIBRATION_SPOTS,
+        slide_model._CALIBRATION_GENES,
+    )
+    assert (forecast._COARSE_SPOTS, forecast._VARIANTS) == (
+        slide_model._ENOUGH_COARSE_SPOTS,
+        slide_model._MOST_VARIANTS,
+    )
+    assert programs.fit_programs.__kwdefaults__["n_programs"] == forecast._PROGRAMS

@@ -100,7 +100,7 @@ def test_genes_of_a_large_panel_are_scored_by_what_they_share_too(
     cells: Path, rows: list[dict], untrained: DiT, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert all(row["shared"] is None for row in rows)
-    monkeypatch.setattr("napari_srast.training.data._LARGE_PANEL", 10)
+    monkeypatch.setattr("napari_srast.training.data.LARGE_PANEL", 10)
     cases = _made(cells)
     for case in cases:
         assert case.shared is not None

@@ -19,7 +19,10 @@ from napari_srast.geometry.layout import Layout
 from napari_srast.models.features import FeaturePool
 from napari_srast.models.programs import Programs, fit_programs, program_panel
 
-__all__ = ["LEAST_SHARE", "SharedFields", "learn_shared"]
+__all__ = ["LARGE_PANEL", "LEAST_SHARE", "SharedFields", "learn_shared"]
+
+LARGE_PANEL = 512
+"""Up to this many genes each is split one by one."""
 
 LEAST_SHARE = 1e-9
 """Of a spot's counts in a pixel, before logarithms."""

@@ -18,7 +18,7 @@ from napari_srast.models.devices import choose_device, one_thread
 from napari_srast.models.fields import FieldSummary, summarise_fields
 from napari_srast.models.pcfm.network import DiT
 from napari_srast.models.pcfm.sampler import Sampler
-from napari_srast.models.shared import learn_shared
+from napari_srast.models.shared import LARGE_PANEL, learn_shared
 from napari_srast.models.slide_model import Experts, SlideModel, fallen_back, fit_slide_model
 from napari_srast.models.uncertainty import Concentration
 from napari_srast.splitting.image import JobImage, image_of
@@ -27,9 +27,9 @@ from napari_srast.splitting.method import Block, Method, Packed, Splitter
 from napari_srast.splitting.mixture import Mixture
 from napari_srast.splitting.shared import check_shared
 
-__all__ = ["FULL_GENES", "prepare_srast"]
+__all__ = ["FLOW_PAIRS", "FULL_GENES", "prepare_srast"]
 
-FULL_GENES = 512
+FULL_GENES = LARGE_PANEL
 """Up to this many genes each is split by the flow itself; beyond, the deepest, as many as :data:`FLOW_PAIRS` allow."""
 FLOW_PAIRS = 1_000_000
 """Pairs of a spot and a gene that the flow splits in a run on a larger panel, the check of the genes included: a

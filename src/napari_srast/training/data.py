@@ -29,7 +29,7 @@ from napari_srast.geometry.rebin import bin_points, coarsen_points, coarsen_slid
 from napari_srast.interpolation import Denoiser, Interpolator
 from napari_srast.models.pcfm.condition import Condition, Geometry, condition_fields
 from napari_srast.models.sasa import FeaturePool, SasaConfig, fit_sasa
-from napari_srast.models.shared import SharedFields, learn_shared
+from napari_srast.models.shared import LARGE_PANEL, SharedFields, learn_shared
 from napari_srast.models.slide_model import coarsened_variants
 from napari_srast.training.tissues import make_tissue
 
@@ -48,7 +48,6 @@ __all__ = [
 CASE_FORMAT = 3
 """Changes with what a case holds: those that an earlier version kept are made anew."""
 _FEWEST_SPOTS = 12  # of a coarsened slide
-_LARGE_PANEL = 512  # genes beyond which slides have genes that are not split one by one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -350,7 +349,7 @@ def prepare_case(
         sparse.eye_array(counts.shape[1], format="csc")[:, usable] @ sparse.hstack([ones, groups])
     )
     words = f"{description}, {layout.n_spots} spots, {layout.n_pixels} pixels, {chooser.shape[1]} fields"
-    shared = learn_shared(counts, pool) if scored and len(usable) > _LARGE_PANEL else None
+    shared = learn_shared(counts, pool) if scored and len(usable) > LARGE_PANEL else None
     case = _case(source, layout, counts, truth, chooser, n_fields, pool, words, shared)
     seed = int(rng.integers(2**31))
     checks = []

@@ -69,9 +69,9 @@ def test_tiny_slide_keeps_the_fleet() -> None:
     tight = fleet(0.5, 0.2, spread=0.01)
     fitted = fit_calibration([planted(6, 1)], tight)
     low, high = np.insert(tight.interpolations.weights, 0, 0.0, axis=1), tight.pool.weights
-    between = low + fitted.trust_in_network * (high - low)
+    between = low + fitted.trust * (high - low)
     np.testing.assert_allclose(fitted.weights, between, atol=0.1)
-    assert 0.01 < fitted.trust_in_network < 0.99
+    assert 0.01 < fitted.trust < 0.99
     empty = fit_calibration([emptied(planted(6, 1))], FLEET)
     np.testing.assert_array_equal(empty.weights, FLEET.pool.weights)
     assert empty.source == fit_calibration([], FLEET).source == "fleet"
@@ -87,9 +87,9 @@ def test_fit_scores_above_the_fleet() -> None:
 def test_network_is_trusted_where_it_is_right_and_not_where_it_is_wrong() -> None:
     start = fleet(0.5, 0.5, spread=0.001)  # which the checks can hardly move
     right = fit_calibration([planted(200, 20, right=0)], start)
-    assert right.trust_in_network == pytest.approx(1, abs=0.01)
+    assert right.trust == pytest.approx(1, abs=0.01)
     wrong = fit_calibration([planted(200, 20, right=1)], start)
-    assert wrong.trust_in_network == pytest.approx(0, abs=0.01)
+    assert wrong.trust == pytest.approx(0, abs=0.01)
     np.testing.assert_allclose(wrong.weights[:, 0], 0, atol=0.01)
 
 
@@ -105,7 +105,7 @@ def test_useless_experts_end_even() -> None:
 def test_slide_moves_both_levels_alike() -> None:
     pool = Prior(weights=FLEET.pool.weights * 2, check_weights=FLEET.pool.weights, covariance=FLEET.pool.covariance)
     fitted = fit_calibration([planted(100, 20, right=0)], replace(FLEET, pool=pool))
-    assert fitted.trust_in_network > 0.999
+    assert fitted.trust > 0.999
     np.testing.assert_allclose(fitted.weights - pool.weights, fitted.check_weights - pool.check_weights, atol=1e-3)
     np.testing.assert_allclose(fitted.at(np.array(0.0), check=True), fitted.check_weights[0])
 
@@ -144,6 +144,24 @@ def test_what_genes_share_is_weighed_on_the_slide_around_the_fleet() -> None:
     for silent in (fit_shared([], prior), fit_shared([nothing], prior)):
         assert silent.source == "fleet"
         np.testing.assert_array_equal(silent.weights, prior.weights)
+
+
+def test_maps_that_the_slide_speaks_against_are_softened_towards_even() -> None:
+    rigid = Prior.around([0.3, 0.6], len(SHARED), 1e-4)  # which the check can hardly move
+    wrong = fit_shared([shared(planted(200, 20, right=2))], rigid)
+    assert wrong.trust < 0.01
+    np.testing.assert_allclose(wrong.weights, 0, atol=0.01)
+    right = fit_shared([shared(planted(200, 20, right=1))], rigid)
+    assert right.trust > 0.99
+
+
+def test_a_slide_leaves_the_fleet_as_far_as_its_spots_are_sure() -> None:
+    check = planted(20, 2, right=1)
+    loose = Prior.around([0.5, 0.2], E, 0.1)
+    sure = fit_shared([planted(400, 40, right=1)], loose)
+    unsure = fit_shared([check], loose)
+    away = [abs(fitted.at(np.array(20.0))[1] - 0.2) for fitted in (sure, unsure)]
+    assert away[1] < away[0]
 
 
 def test_one_prior_is_learned_as_those_of_the_fleet_are() -> None:

@@ -6,8 +6,9 @@ is how weights were spread over studies that no network had seen; the likelihood
 So a small or noisy slide keeps the fleet's average, the problem is concave, and no optimiser can collapse. Sums of
 weights below 1 soften the split towards even.
 
-The same is done without the network. How surely the pool with it is better on the slide's own spots, Phi(gain / its
-standard error), is how far the weights go from the pool without to that with it: half-way where the check is silent.
+How surely one set of weights is better than another on the slide's own spots, Phi(gain / its standard error), is how
+far the weights go from the other to the one, half-way where the check is silent: from the fleet's to the slide's, and
+from a pool without the network, fitted in the same way, to that with it.
 
 Shape legend: N spots, Q pixels, F fields, E experts, J = 2 E weights.
 """
@@ -64,8 +65,9 @@ class Calibration:
         "slide" where it was fitted on the slide itself, "fleet" where it is the average.
     nats, nats_fleet
         Nats per (tempered) count in the check on the slide, with these weights and with the fleet's; NaN for "fleet".
-    trust_in_network
-        From 0, the pool of interpolations alone, to 1, the pool with the network.
+    trust
+        How far the weights go from those of a plainer pool, 0, to those of all experts, 1: from the interpolations alone
+        to the pool with the network; of maps that genes share, from the even split.
     """
 
     weights: np.ndarray
@@ -74,7 +76,7 @@ class Calibration:
     source: str = "fleet"
     nats: float = float("nan")
     nats_fleet: float = float("nan")
-    trust_in_network: float = 1.0
+    trust: float = 1.0
 
     def at(self, n: np.ndarray, *, check: bool = False) -> np.ndarray:
         """Return the weights at counts n (...), shape (..., E); with ``check`` those for the slide coarsened once."""
@@ -90,7 +92,7 @@ class Calibration:
             "weights_slope": self.weights[1].round(5).tolist(),
             "nats_per_count": self.nats,
             "nats_per_count_fleet": self.nats_fleet,
-            "trust_in_network": self.trust_in_network,
+            "trust_in_network" if self.experts == POOL else "trust": self.trust,
         }
 
 
@@ -187,7 +189,7 @@ def fit_calibration(checks: Sequence[Check], fleet: Fleet) -> Calibration:
         source="slide",
         nats=sum(one.value(check_weights.ravel()) for one in likelihoods) / mass,
         nats_fleet=sum(one.value(fleet.pool.check_weights.ravel()) for one in likelihoods) / mass,
-        trust_in_network=trust,
+        trust=trust,
     )
 
 
@@ -213,22 +215,27 @@ def fit_shared(checks: Sequence[Check], prior: Prior) -> Calibration:
     if deviation is None:
         return average
     check_weights = prior.check_weights + deviation
+    trust = _chance_of_gain(likelihoods, check_weights.ravel(), np.zeros(check_weights.size))
+    check_weights = trust * check_weights
     return Calibration(
-        weights=prior.weights + deviation,
+        weights=trust * (prior.weights + deviation),
         check_weights=check_weights,
         experts=SHARED,
         source="slide",
         nats=sum(one.value(check_weights.ravel()) for one in likelihoods) / mass,
         nats_fleet=sum(one.value(prior.check_weights.ravel()) for one in likelihoods) / mass,
+        trust=trust,
     )
 
 
 def _deviation(likelihoods: Sequence[PoolLikelihood], prior: Prior) -> np.ndarray | None:
-    """Return by how much a slide's weights differ from the prior's, (2, E); None where the fit did not converge."""
+    """Return how far a slide's weights go from the prior's, (2, E); None where the fit did not converge."""
     centre = prior.check_weights.ravel()
     share = information_share(likelihoods, centre, prior.covariance)
     weights, converged = maximise(likelihoods, [share] * len(likelihoods), centre, np.linalg.inv(prior.covariance))
-    return (weights - centre).reshape(2, -1) if converged else None
+    if not converged:
+        return None
+    return _chance_of_gain(likelihoods, weights, centre) * (weights - centre).reshape(2, -1)
 
 
 def _no_flow(weights: np.ndarray) -> np.ndarray:

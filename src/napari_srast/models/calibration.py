@@ -66,8 +66,8 @@ class Calibration:
     nats, nats_fleet
         Nats per (tempered) count in the check on the slide, with these weights and with the fleet's; NaN for "fleet".
     trust
-        How far the weights go from those of a plainer pool, 0, to those of all experts, 1: from the interpolations alone
-        to the pool with the network; of maps that genes share, from the even split.
+        How far the weights go from those of a plainer pool, 0, to those of all experts, 1: from the interpolations
+        alone to the pool with the network; of maps that genes share, from the even split.
     """
 
     weights: np.ndarray

@@ -8,7 +8,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import sparse
@@ -17,6 +17,9 @@ from napari_srast.errors import Cancelled
 from napari_srast.geometry.lattice import Lattice
 from napari_srast.geometry.layout import Layout
 from napari_srast.slide import SlideImage, UpsampleSettings
+
+if TYPE_CHECKING:
+    from napari_srast.models.uncertainty import Concentration
 
 __all__ = ["Assembler", "Job", "Split", "blocks"]
 
@@ -109,11 +112,15 @@ class Assembler:
         Of the run.
     genes
         Names of its genes, shape (G,).
+    concentration
+        How true counts scatter around the ratios; None where nothing is known of it, so that they are drawn as if the
+        ratios were exact.
     """
 
     mode: str
     seed: int
     genes: np.ndarray
+    concentration: Concentration | None = None
 
     def counts(
         self, ratios: np.ndarray, counts: np.ndarray, layout: Layout, block: slice, unit: int
@@ -130,8 +137,9 @@ class Assembler:
         """Draw whole counts of a block of genes; arguments as for :meth:`counts`."""
         from napari_srast.models.pcfm.sampler import draw_counts
 
+        draw = draw_counts if self.concentration is None else self.concentration.draw
         drawn = [
-            draw_counts(ratios[:, [j]], counts[:, [j]], layout, _draw_seed(self.seed, gene, unit))
+            draw(ratios[:, [j]], counts[:, [j]], layout, _draw_seed(self.seed, gene, unit))
             for j, gene in enumerate(self.genes[block])
         ]
         return sparse.csc_matrix(np.hstack(drawn).astype(np.float32))

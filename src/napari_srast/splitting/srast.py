@@ -172,7 +172,7 @@ def _by_gene(job: Job, checkpoint: Checkpoint, model: SlideModel, image: JobImag
         methods=methods,
         slopes=image.slopes(job.chosen()),
         sampler=Sampler(steps=settings.steps or _STEPS, draws=settings.draws or _DRAWS, seed=settings.seed),
-        assembler=job.assembler,
+        assembler=replace(job.assembler, concentration=model.concentration),
     )
     skill = np.concatenate([check.skill for check in checks])
     return Method(splitter=splitter, skill=skill, method=methods, features=model.pool)
@@ -289,7 +289,7 @@ def _with_shared(job: Job, checkpoint: Checkpoint, model: SlideModel, image: Job
         loading=np.ascontiguousarray(shared.programs.loading.T[job.columns], dtype=np.float32),
         weights=others.calibration.weights,
         trust=trust,
-        assembler=job.assembler,
+        assembler=replace(job.assembler, concentration=model.concentration),
         deep=deep,
         by_gene=by_flow.splitter,
     )

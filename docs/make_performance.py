@@ -1,7 +1,8 @@
 """Measure what performance.md says, and write it beside: ``python docs/make_performance.py [--only NAME]``.
 
 Needs an idle computer with 8 GB of memory, and a quarter of an hour on two cores. Writes performance/NAME.json, as
-``napari-srast bench --json`` gives them, performance/figures.md, and images/performance_*.png.
+``napari-srast bench --json`` gives them, performance/figures.md, and images/performance_*.png. The run "peers" is
+left out where the published packages that it measures are not installed.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from napari_srast.errors import SettingsError
+from napari_srast.evaluation.peers import PEERS, check_peers
+
 HERE = Path(__file__).resolve().parent
 FOLDER, IMAGES = HERE / "performance", HERE / "images"
 RUNS = {
@@ -25,6 +29,7 @@ RUNS = {
     "sweep": "--spots 500,1000,2000,5000 --genes 200,50,800,20000 --factors 2,4,8",
     "tiles": "--spots 2000 --genes 200 --factors 2 --workers 1,2,4 --no-peer",
     "growth": "--spots 25000,100000 --genes 50 --factors 2",
+    "peers": f"--spots 500,1000 --genes 20 --factors 2 --peers {','.join(PEERS)}",
 }
 DRAWN = ("sweep", "tiles", "growth")
 HEAD = (
@@ -44,6 +49,17 @@ def measure(name: str) -> None:
     (FOLDER / f"{name}.json").write_text(json.dumps(json.loads(done.stdout), indent=1) + "\n", encoding="utf-8")
 
 
+def lacks_peers(name: str) -> str | None:
+    """Return what a run of published packages lacks on this computer."""
+    if "--peers" not in RUNS[name]:
+        return None
+    try:
+        check_peers(list(PEERS))
+    except SettingsError as error:
+        return str(error)
+    return None
+
+
 def _program() -> str:
     return str(Path(sys.executable).with_name("napari-srast"))
 
@@ -60,10 +76,13 @@ def help_seconds() -> float:
 
 def table(figures: dict[str, Any]) -> list[str]:
     """Return the lines of a table of one bench."""
-    ratios = {(r["spots"], r["genes"], r["factor"]): r["cpu_seconds"] for r in figures["ratios_to_pycnophylactic"]}
+    ratios = {
+        (r["method"], r["spots"], r["genes"], r["factor"]): r["cpu_seconds"]
+        for r in figures["ratios_to_pycnophylactic"]
+    }
     lines = [HEAD, "|---" * (HEAD.count("|") - 1) + "|"]
     for one in figures["measurements"]:
-        ratio = ratios.get((one["spots"], one["genes"], one["factor"])) if one["method"] == "srast" else None
+        ratio = ratios.get((one["method"], one["spots"], one["genes"], one["factor"]))
         cells = [
             one["method"],
             *(f"{one[key]:,g}" for key in ("spots", "genes", "factor")),
@@ -95,7 +114,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", action="append", choices=[*RUNS, "page"], help="measure only these; may be repeated")
     for wanted in parser.parse_args().only or RUNS:
-        if wanted != "page":
+        if wanted != "page" and (missing := lacks_peers(wanted)):
+            print(f"{wanted}: left out. {missing}", flush=True)
+        elif wanted != "page":
             print(f"{wanted}: load {os.getloadavg()[0]:.1f}", flush=True)
             measure(wanted)
     write_page()

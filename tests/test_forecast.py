@@ -17,6 +17,7 @@ FIGURES = Path(__file__).resolve().parents[1] / "docs" / "performance"
 MEASURED = [
     one
     for path in sorted(FIGURES.glob("*.json"))
+    if path.stem != "peers"  # packages that no run uses, and the same small jobs beside them
     for one in json.loads(path.read_text())["measurements"]
     if one["workers"] is None and one["device"] == "cpu"
 ]

@@ -21,6 +21,7 @@ def run(
     devices: Sequence[str],
     *,
     peer: bool,
+    peers: Sequence[str],
     plots: Path | None,
     as_json: bool,
 ) -> None:
@@ -31,7 +32,14 @@ def run(
     devices = [choose_device(device) for device in devices]
     with progress_bar() as report:
         measured = bench(
-            spots, genes=genes, factors=factors, workers=workers, devices=devices, peer=peer, progress=report
+            spots,
+            genes=genes,
+            factors=factors,
+            workers=workers,
+            devices=devices,
+            peer=peer,
+            peers=peers,
+            progress=report,
         )
     if plots is not None:
         from napari_srast.evaluation.bench_plots import plot_benchmark
@@ -51,7 +59,6 @@ def run(
             one.case.workers or "",
             one.seconds,
             one.cpu_seconds,
-            one.floor_seconds,
             *("" if value is None else value for value in _further(one)),
             one.process_mb,
         ]
@@ -67,4 +74,4 @@ def run(
 
 def _further(one: Measurement) -> tuple[float | None, ...]:
     """Return what is not measured of every job."""
-    return one.write_seconds, one.first_region_seconds, one.region_seconds
+    return one.floor_seconds, one.write_seconds, one.first_region_seconds, one.region_seconds

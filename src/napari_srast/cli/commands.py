@@ -255,6 +255,9 @@ def bench(
     ] = None,
     devices: Annotated[str, typer.Option(metavar="auto|cpu|cuda|mps,...", help="Where the networks run.")] = "cpu",
     peer: Annotated[bool, typer.Option(help="Do the same jobs by pycnophylactic interpolation, too.")] = True,
+    peers: Annotated[
+        str | None, typer.Option(metavar="tesla,tobler", help="Published packages that do them, too, if installed.")
+    ] = None,
     plots: Annotated[Path | None, typer.Option(metavar="DIR", help="Write plots into this folder.")] = None,
     json: Json = False,
 ) -> None:
@@ -269,9 +272,20 @@ def bench(
     at_once = () if workers is None else parse_numbers(workers, "--workers")
     if plots is not None and plots.exists() and not plots.is_dir():
         raise SettingsError(f"--plots is '{plots}', which is a file; name a folder.")
+    published = () if peers is None else tuple(name.strip() for name in peers.split(","))
     from napari_srast.cli.bench import run
 
-    run(sizes, panels, sides, at_once, devices.split(","), peer=peer, plots=plots, as_json=json)
+    run(
+        sizes,
+        panels,
+        sides,
+        at_once,
+        devices.split(","),
+        peer=peer,
+        peers=published,
+        plots=plots,
+        as_json=json,
+    )
 
 
 @app.command(short_help="What a slide or a model holds.", epilog=_example("napari-srast info breast.zarr"))

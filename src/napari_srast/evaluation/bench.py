@@ -1,5 +1,7 @@
 """Time and peak memory against spots, genes, factor, units in work and devices, beside pycnophylactic interpolation.
 
+Published packages (:mod:`napari_srast.evaluation.peers`) may do the same jobs.
+
 Each measurement runs in a process of its own, so that neither memory nor caches of one help or burden the next. Read
 the ratios: they carry over to other computers, seconds do not.
 """
@@ -20,6 +22,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
+from napari_srast.evaluation.peers import PEERS, check_peers, run_peer
 from napari_srast.slide import Progress, Region, Slide, UpsampleResult, UpsampleSettings
 
 __all__ = ["Benchmark", "Case", "Measurement", "bandwidth", "bench", "made_slide", "measure"]
@@ -40,7 +43,7 @@ class Case:
     Parameters
     ----------
     method
-        One of :data:`napari_srast.slide.METHODS`.
+        One of :data:`napari_srast.slide.METHODS` or of :data:`napari_srast.evaluation.peers.PEERS`.
     spots, genes, factor
         Its size.
     device
@@ -72,7 +75,7 @@ class Measurement:
     cpu_seconds
         The processor's time of all threads: what stays the same on a busy computer.
     stages
-        Wall time of each stage.
+        Wall time of each stage; of published peers none is known.
     peak_mb
         Peak resident memory beyond what the process held before, in 10^6 bytes; that of writing included.
     process_mb
@@ -80,12 +83,13 @@ class Measurement:
     entries
         Counts above 0 of the slide.
     write_seconds
-        Wall time of writing the result to a store on disk.
+        Wall time of writing the result to a store on disk; None for published peers, whose values are thrown away.
     region_seconds
         Wall time of 300 spots and 20 genes in the middle of the slide, once its features are known; None where the
-        slide is no larger, and for interpolations, which know no features.
+        slide is no larger, and for interpolations and peers, which know no features.
     floor_seconds
-        Bytes of the counts and of the result, at the bandwidth of this computer's memory: no method can be faster.
+        Bytes of the counts and of the result, at the bandwidth of this computer's memory: no method can be faster. None
+        for published peers.
     device_mb
         Most memory of a CUDA device in use at once, in 10^6 bytes; None on other devices.
     """
@@ -96,7 +100,7 @@ class Measurement:
     cpu_seconds: float
     peak_mb: float
     process_mb: float
-    floor_seconds: float
+    floor_seconds: float | None = None
     stages: dict[str, float] = field(default_factory=dict)
     entries: int = 0
     write_seconds: float | None = None
@@ -119,7 +123,7 @@ class Benchmark:
     bytes_per_second: float
 
     def ratios(self) -> list[dict[str, Any]]:
-        """Return for each job of the model how many times the peer's seconds and memory it takes."""
+        """Return for each job of the others how many times interpolation's seconds and memory it takes."""
         peers = {
             (one.case.spots, one.case.genes, one.case.factor): one
             for one in self.measurements
@@ -134,7 +138,7 @@ class Benchmark:
                 "peak_mb": one.peak_mb / max(peer.peak_mb, 1.0),
             }
             for one in self.measurements
-            if one.case.method == "srast" and (one.case.spots, one.case.genes, one.case.factor) in peers
+            if one.case.method != PEER and (one.case.spots, one.case.genes, one.case.factor) in peers
             for peer in [peers[one.case.spots, one.case.genes, one.case.factor]]
         ]
 
@@ -151,11 +155,12 @@ class Benchmark:
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain values."""
+        published = dict.fromkeys(one.case.method for one in self.measurements if one.case.method in PEERS)
         return {
             "measurements": [_flat(one) for one in self.measurements],
             "bytes_per_second": self.bytes_per_second,
             "ratios_to_pycnophylactic": self.ratios(),
-            "seconds_grow_as_spots_to_the": {method: self.growth(method) for method in ("srast", PEER)},
+            "seconds_grow_as_spots_to_the": {method: self.growth(method) for method in ("srast", PEER, *published)},
         }
 
 
@@ -172,6 +177,7 @@ def bench(
     workers: Sequence[int] = (),
     devices: Sequence[str] = ("cpu",),
     peer: bool = True,
+    peers: Sequence[str] = (),
     seed: int = 0,
     progress: Callable[[Progress], None] | None = None,
 ) -> Benchmark:
@@ -187,12 +193,20 @@ def bench(
         Where the model runs. Interpolations run on the CPU.
     peer
         Whether the same jobs are done by pycnophylactic interpolation, too.
+    peers
+        Published packages that do them, too: names of :data:`napari_srast.evaluation.peers.PEERS`.
     seed
         Seeds the made slides.
     progress
         Called after each measurement.
+
+    Raises
+    ------
+    SettingsError
+        A published package is not known or not installed.
     """
-    cases = _cases(sorted(set(spots)), genes, factors, workers, devices)
+    check_peers(peers)
+    cases = _cases(sorted(set(spots)), genes, factors, workers, devices, peers)
     if not peer:
         cases = [case for case in cases if case.method != PEER]
     speed = bandwidth()
@@ -213,20 +227,25 @@ def _cases(
     factors: Sequence[float],
     workers: Sequence[int],
     devices: Sequence[str],
+    peers: Sequence[str] = (),
 ) -> list[Case]:
-    """List the model's cases, and the peer's for each size among them."""
+    """List the model's cases, and those of interpolation and published peers for each size among them."""
     first = Case(method="srast", spots=sizes[0], genes=genes[0], factor=factors[0], device=devices[0])
     models = [replace(first, spots=n) for n in sizes]
     models += [replace(first, genes=n) for n in genes[1:]]
     models += [replace(first, factor=factor) for factor in factors[1:]]
     models += [replace(first, spots=sizes[-1], workers=n) for n in workers]
     models += [replace(first, spots=n, device=device) for device in devices[1:] for n in sizes]
-    peers = [replace(case, method=PEER, device="cpu", workers=None) for case in models]
-    return list(dict.fromkeys(case for pair in zip(models, peers, strict=True) for case in pair))
+    beside = [
+        [case, *(replace(case, method=name, device="cpu", workers=None) for name in (PEER, *peers))] for case in models
+    ]
+    return list(dict.fromkeys(case for group in beside for case in group))
 
 
 def measure(case: Case, seed: int = 0, bytes_per_second: float = math.inf) -> Measurement:
     """Do one job in this process and measure it."""
+    if case.method in PEERS:
+        return _measure_peer(case, seed)
     from napari_srast import pipeline
     from napari_srast.splitting import LocalWorkers
 
@@ -252,6 +271,25 @@ def measure(case: Case, seed: int = 0, bytes_per_second: float = math.inf) -> Me
         write_seconds=write_seconds,
         region_seconds=_time_of_region(slide, settings) if case.method == "srast" else None,
         device_mb=memory.device_mb,
+    )
+
+
+def _measure_peer(case: Case, seed: int) -> Measurement:
+    """Let a published package do one job in this process and measure it."""
+    slide = made_slide(case.spots, case.genes, seed)
+    run_peer(case.method, made_slide(64, 1, seed), case.factor)  # imports and caches, which every run shares
+    with _PeakMemory(case.device) as memory:
+        start, cpu_start = time.perf_counter(), time.process_time()
+        values = run_peer(case.method, slide, case.factor)
+        seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
+    return Measurement(
+        case=replace(case, spots=slide.n_spots),
+        pixels=len(values),
+        seconds=seconds,
+        cpu_seconds=cpu_seconds,
+        peak_mb=(memory.peak - memory.start) / 1e6,
+        process_mb=memory.peak / 1e6,
+        entries=slide.counts.nnz,
     )
 
 

@@ -1,4 +1,4 @@
-"""Plots of a benchmark: time and memory against each size, the model beside its peer and the physical floor."""
+"""Plots of a benchmark: time and memory against each size, the model beside its peers and the physical floor."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ def plot_benchmark(measured: Benchmark, folder: Path) -> list[Path]:
             label = method if device == "cpu" else f"{method} on {device}"
             time.plot(x, [one.seconds for one in sweep], "o-", label=label)
             memory.plot(x, [one.process_mb for one in sweep], "o-", label=label)
-        floor = max(sweeps.values(), key=len)
+        floors = [[one for one in sweep if one.floor_seconds is not None] for sweep in sweeps.values()]
+        floor = max(floors, key=len)
         x = [_size(one, size) for one in floor]
         time.plot(x, [one.floor_seconds for one in floor], "k--", label="bytes in and out at memory bandwidth")
         for axes, label in ((time, "seconds"), (memory, "peak memory of the process, MB")):

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import pickle
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from napari_srast.errors import ModelError
 from napari_srast.models import checkpoint as module
@@ -25,6 +29,35 @@ def saved(tmp_path: Path) -> Path:
     torch.manual_seed(0)
     save_checkpoint(path, DiT(DiTConfig(width=8, heads=2, depth=1)), SasaConfig(epochs=7), _fleet(), {"recipe": "x"})
     return path
+
+
+@pytest.fixture
+def change_header(saved: Path, tmp_path: Path) -> Callable[..., Path]:
+    """Write the checkpoint again with other entries in its header, and perhaps with other weights."""
+
+    def change(entries: dict[str, Any], weights: dict[str, torch.Tensor] | None = None) -> Path:
+        known = describe_checkpoint(saved)
+        header = {name: known[name] for name in ("format", "network", "sasa", "fleet", "record")} | entries
+        path = tmp_path / "changed.safetensors"
+        save_file(weights or load_file(saved), path, metadata={"napari_srast": json.dumps(header)})
+        return path
+
+    return change
+
+
+@pytest.fixture
+def largest_allocation(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """Tell the bytes of the largest parameter that was made since, outside the meta device."""
+    made = [0]
+    true_new = torch.nn.Parameter.__new__
+
+    def new(cls: type, data: Any = None, requires_grad: bool = True) -> Any:
+        if data is not None and data.device.type != "meta":
+            made.append(data.nbytes)
+        return true_new(cls, data, requires_grad)
+
+    monkeypatch.setattr(torch.nn.Parameter, "__new__", new)
+    return lambda: max(made)
 
 
 def _fleet() -> Fleet:
@@ -88,6 +121,128 @@ def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "nan.safetensors", network, SasaConfig(), _fleet(), {})
     with pytest.raises(ModelError, match="does not fit"):
         load_checkpoint(tmp_path / "nan.safetensors")
+
+
+BOMBS: dict[str, dict[str, Any]] = {
+    "wide": {"network": {"width": 10**9, "heads": 2}},
+    "deep": {"network": {"width": 8, "heads": 2, "depth": 10**6}},
+    "at its limits, without the weights": {"network": {"width": 2048, "depth": 64, "heads": 64, "frequencies": 64}},
+    "frequent": {"network": {"width": 8, "heads": 2, "depth": 1, "frequencies": 10**9}},
+    "many heads": {"network": {"width": 8, "depth": 1, "heads": 10**400}},
+    "uneven": {"network": {"width": 8, "heads": 3, "depth": 1}},
+    "negative": {"network": {"width": -8, "heads": 2, "depth": 1}},
+    "fractional": {"network": {"width": 8.0, "heads": 2, "depth": 1}},
+    "true": {"network": {"width": 8, "heads": 2, "depth": True}},
+    "text": {"network": {"width": "8", "heads": 2, "depth": 1}},
+    "a list": {"network": [8, 2]},
+    "unknown size": {"network": {"height": 8}},
+    "hidden": {"sasa": {"hidden": 10**9}},
+    "panel": {"sasa": {"n_panel": 10**12}},
+    "for ever": {"sasa": {"epochs": 10**9}},
+    "half an epoch": {"sasa": {"epochs": 0.5}},
+    "infinite rate": {"sasa": {"learning_rate": float("inf")}},
+    "no rate": {"sasa": {"learning_rate": float("nan")}},
+    "heavy": {"sasa": {"kl_weight": 1e300}},
+    "heavier": {"sasa": {"edge_weight": 10**400}},
+    "no sasa": {"sasa": None},
+    "no fleet": {"fleet": []},
+    "no record": {"record": 3},
+    "experts without end": {"fleet": {"experts": [], "pool": {}}},
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_a_header_that_asks_for_too_much_is_refused_before_any_memory_is_taken(
+    bomb: str, change_header: Callable[..., Path], largest_allocation: Callable[[], int]
+) -> None:
+    path = change_header(BOMBS[bomb])
+    start = time.monotonic()
+    with pytest.raises(ModelError, match=r"'changed.safetensors' does not fit this version"):
+        load_checkpoint(path)
+    assert largest_allocation() < 2**20
+    assert time.monotonic() - start < 20  # seconds; a network of a million blocks takes hours
+
+
+@pytest.mark.parametrize("value", [float("nan"), 1e300, 10**400, "much"])
+@pytest.mark.parametrize("name", ["weights", "check_weights", "covariance"])
+def test_a_prior_beyond_all_use_is_refused(name: str, value: Any, change_header: Callable[..., Path]) -> None:
+    fleet = _fleet().to_dict()
+    pool: Any = fleet["pool"]
+    pool[name][0][0] = value
+    with pytest.raises(ModelError, match="does not fit"):
+        load_checkpoint(change_header({"fleet": fleet}))
+
+
+@pytest.mark.parametrize(
+    "fault", ["one more", "one less", "another name", "another shape", "halves", "doubles", "scale 0"]
+)
+def test_weights_of_another_network_are_refused(fault: str, saved: Path, change_header: Callable[..., Path]) -> None:
+    weights = load_file(saved)
+    bias = weights.pop("head.bias")
+    weights |= {
+        "one more": {"head.bias": bias, "more": torch.zeros(1)},
+        "one less": {},
+        "another name": {"head.bios": bias},
+        "another shape": {"head.bias": torch.zeros(1, 1)},
+        "halves": {"head.bias": bias.half()},
+        "doubles": {"head.bias": bias.double()},
+        "scale 0": {"head.bias": bias, "feature_std": torch.zeros_like(weights["feature_std"])},
+    }[fault]
+    with pytest.raises(ModelError, match="does not fit"):
+        load_checkpoint(change_header({}, weights))
+    load_checkpoint(change_header({}, load_file(saved)))
+
+
+def test_weights_are_the_file_s_to_the_bit_and_outlive_it(saved: Path) -> None:
+    loaded, weights = load_checkpoint(saved), {name: w.clone() for name, w in load_file(saved).items()}
+    saved.write_bytes(bytes(saved.stat().st_size))
+    state = loaded.network.state_dict()
+    assert state.keys() == weights.keys()
+    assert all(torch.equal(state[name], weights[name]) for name in weights)
+    assert not loaded.network.training
+    assert not any(weight.requires_grad for weight in loaded.network.parameters())
+
+
+def test_a_header_of_many_bytes_is_refused_unread(saved: Path, tmp_path: Path) -> None:
+    long = tmp_path / "long.safetensors"
+    save_file(load_file(saved), long, metadata={"napari_srast": "[" * 2**23})
+    with pytest.raises(ModelError, match=r"header of model file 'long.safetensors' has 8,\d{3},\d{3} bytes"):
+        load_checkpoint(long)
+    save_file(load_file(saved), long, metadata={"napari_srast": "[" * 2**20})
+    with pytest.raises(ModelError, match=r"header of model file 'long.safetensors' is damaged"):
+        load_checkpoint(long)
+
+
+@pytest.mark.parametrize("broken", ["open", "safe_open"])
+def test_a_file_that_may_not_be_read_is_told_and_a_full_memory_is_not_its_fault(
+    broken: str, saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise OSError(number, "words")
+
+    monkeypatch.setattr(*((Path, "open", fail) if broken == "open" else (module, "safe_open", fail)))
+    number = errno.EACCES
+    with pytest.raises(ModelError, match=r"'mine.safetensors'.*read"):
+        load_checkpoint(saved)
+    number = errno.ENOMEM
+    with pytest.raises(OSError, match="words"):
+        load_checkpoint(saved)
+
+
+def test_a_full_memory_while_weights_are_read_is_not_the_file_s_fault(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(module, "_network", fail)
+    with pytest.raises(RuntimeError, match="can't allocate memory"):
+        load_checkpoint(saved)
+
+
+def test_a_name_too_long_for_any_file_is_no_model() -> None:
+    with pytest.raises(ModelError, match="There is no model"):
+        load_checkpoint("x" * 10_000)
 
 
 def test_unknown_name_offers_the_shipped_ones() -> None:

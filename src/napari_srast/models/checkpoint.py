@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,9 +16,9 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
-from napari_srast.errors import ModelError
+from napari_srast.errors import ModelError, lacks_memory
 from napari_srast.models.fleet import Fleet
 from napari_srast.models.pcfm.network import DiT, DiTConfig
 from napari_srast.models.sasa import SasaConfig
@@ -30,6 +31,7 @@ SHIPPED: Mapping[str, str] = {
 }
 """Names of the shipped checkpoints and their sha256."""
 _FOLDER = Path(__file__).parent / "checkpoints"
+_LARGEST_HEADER = 2**22  # bytes; the shipped one has 17,000
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -83,7 +85,7 @@ def load_checkpoint(model: str | Path = "default") -> Checkpoint:
     Raises
     ------
     ModelError
-        There is no such model, the file is damaged, or it is of another format version.
+        There is no such model, the file cannot be read, is damaged, or is of another format version.
     """
     path = _find(model)
     sha256 = _sha256(path)
@@ -94,23 +96,48 @@ def load_checkpoint(model: str | Path = "default") -> Checkpoint:
         )
     header = _header(path)
     try:
-        fleet = Fleet.from_dict(header["fleet"])
-        network = DiT(DiTConfig(**header["network"]))
-        network.load_state_dict(load_file(path))
-        if not all(bool(torch.isfinite(weight).all()) for weight in network.state_dict().values()):
-            raise ValueError("weights that are not finite")
         return Checkpoint(
             name=path.stem,
             sha256=sha256,
-            network=network.eval().requires_grad_(False),
+            network=_network(path, DiTConfig(**header["network"])),
             sasa=SasaConfig(**header["sasa"]),
-            fleet=fleet,
-            record=header["record"],
+            fleet=Fleet.from_dict(header["fleet"]),
+            record=dict(header["record"]),
         )
-    except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, RuntimeError, OSError, SafetensorError) as error:
+        if lacks_memory(error):  # the file is not to blame
+            raise
         raise ModelError(
             f"The model file '{path.name}' does not fit this version of napari-srast; use a checkpoint made by it."
         ) from error
+
+
+def _network(path: Path, config: DiTConfig) -> DiT:
+    """Build the network that a header asks for and fill it with the file's weights.
+
+    It takes no memory before all names and shapes agree: so it never takes more than the file has.
+
+    Raises
+    ------
+    ValueError
+        The file holds other weights, or some that cannot be used.
+    """
+    with torch.device("meta"):
+        network = DiT(config)
+    empty = network.state_dict()
+    with safe_open(path, framework="pt") as file:
+        parts = {name: file.get_slice(name) for name in file.keys()}
+        found = {name: (tuple(part.get_shape()), part.get_dtype()) for name, part in parts.items()}
+        if found != {name: (tuple(tensor.shape), "F32") for name, tensor in empty.items()}:
+            raise ValueError("other weights")
+        # Copies: the file may change, or go, while the network is in use.
+        weights = {name: file.get_tensor(name).clone() for name in empty}
+    if not all(bool(torch.isfinite(weight).all()) for weight in weights.values()):
+        raise ValueError("weights that are not finite")
+    if not all(bool((weights[f"{what}_std"] > 0).all()) for what in ("feature", "condition")):
+        raise ValueError("a scale that is not positive")
+    network.load_state_dict(weights, assign=True)
+    return network.eval().requires_grad_(False)
 
 
 def describe_checkpoint(model: str | Path) -> dict[str, Any]:
@@ -129,7 +156,7 @@ def _find(model: str | Path) -> Path:
             raise ModelError(f"The shipped model '{name}' is missing; install napari-srast again.")
         return path
     path = Path(model)
-    if not path.is_file():
+    if not os.path.isfile(path):  # Path's own raises for a name that is too long
         raise ModelError(
             f"There is no model '{name}'; name a shipped one ({', '.join(SHIPPED)}) or an existing .safetensors file."
         )
@@ -139,9 +166,18 @@ def _find(model: str | Path) -> Path:
 def _header(path: Path) -> dict[str, Any]:
     """Read and check the configuration in a checkpoint's header."""
     try:
-        with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get("napari_srast")
+        with path.open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+        if _LARGEST_HEADER < size < path.stat().st_size:
+            raise ModelError(
+                f"The header of model file '{path.name}' has {size:,} bytes, more than any of napari-srast has; use a "
+                "checkpoint made by 'napari-srast train'."
+            )
+        with safe_open(path, framework="pt") as tensors:
+            text = (tensors.metadata() or {}).get("napari_srast")
     except (SafetensorError, OSError) as error:
+        if lacks_memory(error):  # the file is not to blame
+            raise
         raise ModelError(
             f"The model file '{path.name}' is no readable safetensors file, perhaps damaged; fetch it again."
         ) from error
@@ -151,16 +187,23 @@ def _header(path: Path) -> dict[str, Any]:
         )
     try:
         header = dict(json.loads(text))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise ModelError(f"The header of model file '{path.name}' is damaged; fetch the file again.") from error
     if header.get("format") != FORMAT:
         raise ModelError(
-            f"The model file '{path.name}' has format {header.get('format')}, but this version reads format {FORMAT}; "
-            "use a checkpoint made for it."
+            f"The model file '{path.name}' has format {str(header.get('format'))[:20]}, but this version reads format "
+            f"{FORMAT}; use a checkpoint made for it."
         )
     return header
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        if lacks_memory(error):
+            raise
+        raise ModelError(
+            f"The model file '{path.name}' cannot be read ({error.strerror}); see to its permissions, or copy it here."
+        ) from error

@@ -19,6 +19,7 @@ __all__ = ["Fleet", "KnownSlide", "Prior", "fit_fleet", "fit_prior"]
 _STUDY_MASS = 100.0  # tempered counts that a study weighs in the fleet's means
 _LOOSE = 0.5  # precision around the start: only what no study tells stays there
 _ROUNDS = 3
+_LARGEST = 1e6  # weight that is read back; a weight is of the order of 1
 _Told: TypeAlias = Mapping[str, Sequence[Sequence[PoolLikelihood]]]  # of the slides of studies
 
 
@@ -60,7 +61,7 @@ class Prior:
         Raises
         ------
         ValueError
-            The values are of another number of experts, not finite, or no covariance.
+            The values are of another number of experts, not finite, too large, or no covariance.
         """
         weights, check_weights, covariance = (
             np.array(values[name], dtype=float) for name in ("weights", "check_weights", "covariance")
@@ -70,6 +71,8 @@ class Prior:
             raise ValueError("other experts")
         if not all(np.isfinite(array).all() for array in (weights, check_weights, covariance)):
             raise ValueError("weights that are not finite")
+        if any(np.abs(array).max() > _LARGEST for array in (weights, check_weights, covariance)):
+            raise ValueError("weights beyond all use")
         if np.linalg.eigvalsh(covariance).min() <= 0:
             raise ValueError("a covariance that is not positive")
         return cls(weights=weights, check_weights=check_weights, covariance=covariance)

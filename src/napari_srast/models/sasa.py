@@ -44,6 +44,20 @@ _LEARNED = 20_000  # spots that the model is learned from, at the most
 _PATCHES = 8  # that they lie in, where the slide has more
 _ENCODED = 16_384  # spots that are encoded at once
 _DECOMPOSED = 10_000  # spots that the principal components are found on, at the most
+# Of each size, far above what serves: a checkpoint from a stranger may ask for no more memory or time than this.
+_LARGEST: dict[str, int | float] = {
+    "n_components": 1000,
+    "n_expression": 1000,
+    "n_panel": 20_000,
+    "hidden": 1024,
+    "latent": 1024,
+    "epochs": 100_000,
+    "learning_rate": 1.0,
+    "kl_weight": 1e6,
+    "edge_weight": 1e6,
+    "batch_spots": 20_000,
+    "batch_edges": 10_000_000,
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,6 +80,11 @@ class SasaConfig:
         Weights of the KL and the edge terms against the mean log-likelihood of a spot.
     batch_spots, batch_edges
         Spots whose counts, and edges of each topology, enter the loss in one step (messages pass between all spots).
+
+    Raises
+    ------
+    ValueError
+        One is no number, not above 0, or above its limit.
     """
 
     n_components: int = 50
@@ -81,10 +100,14 @@ class SasaConfig:
     batch_edges: int = 20_000
 
     def __post_init__(self) -> None:
-        for name in self.__dataclass_fields__:
+        for name, largest in _LARGEST.items():
             value = getattr(self, name)
+            if type(value) is not int and not (type(value) is float and isinstance(largest, float)):
+                raise ValueError(f"{name} must be a {'number' if isinstance(largest, float) else 'whole number'}")
             if not (value > 0 or (value == 0 and (name.endswith("_weight") or name == "n_expression"))):
                 raise ValueError(f"{name} must be above 0")
+            if value > largest:
+                raise ValueError(f"{name} must be at most {largest:,}")
 
 
 _random = threading.Lock()

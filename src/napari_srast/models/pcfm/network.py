@@ -20,6 +20,8 @@ from napari_srast.models.pcfm.condition import N_CONDITIONS, N_FEATURES, PairBat
 
 __all__ = ["DiT", "DiTConfig"]
 
+_LARGEST = {"width": 2048, "depth": 64, "heads": 64, "frequencies": 64}
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DiTConfig:
@@ -28,19 +30,32 @@ class DiTConfig:
     Parameters
     ----------
     width
-        Width of a token.
+        Width of a token, a multiple of ``heads``.
     depth
         Number of blocks.
     heads
         Attention heads.
     frequencies
         Sinusoids that encode the flow's time.
+
+    Raises
+    ------
+    ValueError
+        One is no whole number between 1 and its limit, far above what a spot's few pixels could use.
     """
 
     width: int = 64
     depth: int = 2
     heads: int = 4
     frequencies: int = 8
+
+    def __post_init__(self) -> None:
+        for name, largest in _LARGEST.items():
+            value = getattr(self, name)
+            if type(value) is not int or not 1 <= value <= largest:
+                raise ValueError(f"{name} must be a whole number from 1 to {largest}")
+        if self.width % self.heads:
+            raise ValueError("width must be a multiple of heads")
 
 
 class _Block(nn.Module):

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import errno
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from napari_srast.errors import ModelError
+from napari_srast.errors import DeviceError, ModelError
 from napari_srast.histology import fit_image_expert
 from napari_srast.histology.encoder import EncoderFeatures, load_timm_encoder
 
@@ -42,6 +45,31 @@ def test_a_missing_timm_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     monkeypatch.setitem(__import__("sys").modules, "timm", None)
     with pytest.raises(ModelError, match="pip install timm"):
         load_timm_encoder("resnet10t", tmp_path / "weights.safetensors")
+
+
+FULL = (
+    MemoryError("Unable to allocate 3.2 GiB"),
+    OSError(errno.ENOMEM, "Cannot allocate memory"),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory"),
+)
+
+
+@pytest.mark.parametrize("error", FULL, ids=["numpy", "system", "torch"])
+@pytest.mark.parametrize("where", ["building", "reading"])
+def test_a_full_memory_is_told_and_is_no_fault_of_the_weights(
+    where: str, error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise error
+
+    made = fail if where == "building" else lambda *_, **__: torch.nn.Identity()
+    monkeypatch.setitem(__import__("sys").modules, "timm", SimpleNamespace(create_model=made))
+    monkeypatch.setattr("napari_srast.histology.encoder._read_weights", fail)
+    with pytest.raises(DeviceError) as told:
+        load_timm_encoder("resnet10t", tmp_path / "weights.safetensors")
+    assert str(told.value) == (
+        "This computer ran out of memory while loading the encoder; close other programs, or choose a smaller one."
+    )
 
 
 def test_patches_at_the_rim_repeat_it(tissue) -> None:

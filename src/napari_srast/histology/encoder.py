@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_srast.errors import ModelError
+from napari_srast.errors import ModelError, lacks_memory, telling_lack_of_memory
 from napari_srast.histology.features import FeatureLayer, FeatureMap
 from napari_srast.histology.moments import image_window, level_for
 from napari_srast.slide import SlideImage
@@ -99,6 +99,7 @@ class EncoderFeatures:
         return FeatureMap(layers=(layer,), names=names, kind="encoded")
 
 
+@telling_lack_of_memory("while loading the encoder", "choose a smaller one")
 def load_timm_encoder(architecture: str, weights: str | Path) -> torch.nn.Module:
     """Build a network of timm and load weights from a file; needs ``timm``, downloads nothing.
 
@@ -113,6 +114,8 @@ def load_timm_encoder(architecture: str, weights: str | Path) -> torch.nn.Module
     ------
     ModelError
         timm is missing, does not know the name, or the weights do not fit.
+    DeviceError
+        This computer's memory is full.
     """
     try:
         import timm
@@ -123,6 +126,8 @@ def load_timm_encoder(architecture: str, weights: str | Path) -> torch.nn.Module
         network: torch.nn.Module = timm.create_model(architecture, pretrained=False, num_classes=0)
         network.load_state_dict(_read_weights(path))
     except Exception as error:
+        if lacks_memory(error):  # neither the name nor the weights are to blame
+            raise
         first_line = str(error).partition("\n")[0]
         raise ModelError(
             f"The weights '{path}' cannot be loaded into '{architecture}' ({first_line}); give the name that they were "

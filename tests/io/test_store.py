@@ -29,6 +29,32 @@ def test_missing_and_foreign_paths_are_told_apart(tmp_path):
         open_store(tmp_path / "plain")
 
 
+def test_only_a_few_of_many_damaged_elements_are_named(make_slide, make_store, tmp_path, monkeypatch):
+    path = tmp_path / "slide.zarr"
+    make_store(make_slide(3, 3)).write(path)
+    lines = [f"  tables/t{i}: `table.obs[region]` must be of type `categorical`{'.' * (i % 2)}" for i in range(5000)]
+
+    def fail(*_, **__):
+        raise ValueError("\n".join(["Validation failed:", *lines[: invalid[-1]]]))
+
+    invalid = []
+    monkeypatch.setattr("spatialdata.read_zarr", fail)
+    for n_invalid, says in ((3, "tables/t2: [^;]*\\)"), (4, "tables/t2: [^;]*; and 1 more"), (5000, "and 4,997 more")):
+        invalid.append(n_invalid)
+        with pytest.raises(InputError, match=says) as told:
+            open_store(path)
+        assert "tables/t3" not in str(told.value)
+        assert len(str(told.value)) < 600
+
+    def fail_at_length(*_, **__):
+        raise ValueError("x" * 10**6)
+
+    monkeypatch.setattr("spatialdata.read_zarr", fail_at_length)
+    with pytest.raises(InputError, match="x…\\)") as told:
+        open_store(path)
+    assert len(str(told.value)) < 600
+
+
 def test_store_that_is_only_begun_is_refused_in_one_sentence(tmp_path):
     begun = tmp_path / "begun.zarr"
     begun.mkdir()
@@ -49,6 +75,33 @@ def test_half_written_element_is_skipped_and_named(make_slide, make_store, tmp_p
     slide = read_slide(path)
     assert slide.n_spots == 9
     assert any("shapes/other" in notice for notice in slide.notices)
+
+
+def test_only_a_few_of_many_skipped_elements_are_named(make_slide, make_store, tmp_path, monkeypatch):
+    import warnings
+
+    import spatialdata
+
+    path = tmp_path / "slide.zarr"
+    make_store(make_slide(3, 3)).write(path)
+    read = spatialdata.read_zarr
+
+    def read_some(*args, **options):
+        for i in range(damaged[-1]):
+            warnings.warn(f"shapes/other{i}: lost its parquet file", stacklevel=1)
+        return read(*args, **options)
+
+    damaged = []
+    monkeypatch.setattr(spatialdata, "read_zarr", read_some)
+    for n_damaged, n_told in ((3, 3), (4, 4), (5, 4), (2000, 4)):
+        damaged.append(n_damaged)
+        _, skipped = open_store(path)
+        assert len(skipped) == n_told
+        assert "'shapes/other2'" in skipped[2]
+    assert skipped[3].startswith("1,997 more elements")
+    monkeypatch.setattr(spatialdata.SpatialData, "gen_elements", lambda _: iter(()))
+    with pytest.raises(InputError, match="2,000 damaged elements were skipped"):
+        open_store(path)
 
 
 def test_store_with_nothing_readable_is_refused(tmp_path):

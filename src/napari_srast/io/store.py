@@ -23,6 +23,9 @@ __all__ = [
     "write_store",
 ]
 
+_MOST_NAMED = 3  # damaged elements; a store may hold thousands
+_MOST_LETTERS = 300  # of what is said of one
+
 
 def open_store(path: str | Path) -> tuple[spatialdata.SpatialData, tuple[str, ...]]:
     """Open a SpatialData store lazily.
@@ -69,8 +72,12 @@ def open_store(path: str | Path) -> tuple[spatialdata.SpatialData, tuple[str, ..
         for match in (re.match(r"(\w+/[^:\s]+):", str(warning.message)) for warning in caught)
         if match
     )
+    n_more = len(skipped) - _MOST_NAMED
+    if n_more > 1:
+        more = f"{n_more:,} more elements of the store are damaged or half-written and were left out."
+        skipped = (*skipped[:_MOST_NAMED], more)
     if not any(store.gen_elements()):
-        detail = f" ({len(skipped)} damaged elements were skipped)" if skipped else ""
+        detail = f" ({n_more + _MOST_NAMED:,} damaged elements were skipped)" if skipped else ""
         raise InputError(f"'{path}' holds no readable SpatialData element{detail}; write the slide again.")
     return store, skipped
 
@@ -106,9 +113,11 @@ def one_line(error: BaseException) -> str:
 
 
 def _what_is_wrong(error: Exception) -> str:
-    """Name the elements that SpatialData calls invalid, which it does below its first line; else give that line."""
+    """Name a few elements that SpatialData calls invalid, which it does below its first line; else give that line."""
     invalid = re.findall(r"^\s+(\w+/[^:\s]+: .*[^.\s])\.?\s*$", str(error), re.MULTILINE)
-    return "; ".join(invalid) or one_line(error)
+    told = [text if len(text) <= _MOST_LETTERS else f"{text[:_MOST_LETTERS]}…" for text in invalid or [one_line(error)]]
+    left = len(told) - _MOST_NAMED
+    return "; ".join(told[:_MOST_NAMED]) + (f"; and {left:,} more elements" if left > 0 else "")
 
 
 def element_name(text: str) -> str:

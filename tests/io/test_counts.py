@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import anndata
 import numpy as np
 import pytest
 from scipy import sparse
 
 from napari_srast.errors import InputError
+from napari_srast.io import counts as module
 from napari_srast.io.counts import as_counts, raw_counts, unique_names
 
 
@@ -52,6 +55,36 @@ def test_normalised_values_alone_are_refused_with_a_hint():
     table = anndata.AnnData(np.log1p([[1.0, 4.0]]), layers={"scaled": np.zeros((1, 2))})
     with pytest.raises(InputError, match=r"layer named 'counts' \(this table has the layers 'scaled'\)"):
         raw_counts(table, "table")
+
+
+def test_values_are_told_to_be_logarithms_a_part_at_a_time(monkeypatch):
+    """The verdict is that on all values at once; empty rows, and rows longer than a part, are no exception."""
+    rng = np.random.default_rng(0)
+    counts = rng.poisson(1.0, (40, 30)) * (rng.random((40, 1)) < 0.7)
+    depths = np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    odd = np.log1p(counts)
+    odd[-1, -1] = 0.37  # one value of the last part
+    for values, logarithms in (
+        (np.log1p(counts), True),
+        (np.log1p(1e4 * counts / depths), True),
+        (np.log1p(1e4 * counts / depths * rng.random((40, 1))), False),
+        (odd, False),
+        (counts / depths, False),
+        (counts * 31.5, False),
+    ):
+        for at_once in (1, 7, 100, 10**6):
+            monkeypatch.setattr(module, "_AT_ONCE", at_once)
+            assert module._look_logarithmic(sparse.csr_matrix(values)) is logarithms
+
+
+def test_telling_logarithms_takes_little_memory():
+    matrix = sparse.random(2000, 2000, 0.5, format="csr", random_state=0)
+    tracemalloc.start()
+    try:
+        module._look_logarithmic(matrix)
+        assert tracemalloc.get_traced_memory()[1] < matrix.data.nbytes
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize(("shape", "word"), [((0, 3), "no spots"), ((3, 0), "no genes")])

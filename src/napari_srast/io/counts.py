@@ -17,6 +17,7 @@ __all__ = ["RAW_LAYERS", "as_counts", "raw_counts", "unique_names"]
 
 RAW_LAYERS = ("counts", "raw_counts", "raw")  # where tools keep counts once X is normalised
 _LARGEST_LOGARITHM = 30.0  # e to that is more than was ever counted in a spot
+_AT_ONCE = 2**18  # values, where all of them would fill the memory once more
 _EXACT_FLOAT32 = 2**24
 _EXACT_FLOAT64 = 2**53
 
@@ -96,11 +97,16 @@ def _look_logarithmic(matrix: sparse.csr_matrix) -> bool:
     """Tell whether values are logarithms, log(1 + x), of counts or of counts that were brought to one depth."""
     if matrix.data.max() > _LARGEST_LOGARITHM:
         return False
-    undone = matrix.copy()
-    undone.data = np.expm1(undone.data.astype(np.float64))
-    depths = np.asarray(undone.sum(axis=1)).ravel()
+    n_rows, starts = matrix.shape[0], matrix.indptr
+    depths, whole, first = np.zeros(n_rows), True, 0
+    while first < n_rows:
+        end = max(int(np.searchsorted(starts, starts[first] + _AT_ONCE, side="right")) - 1, first + 1)
+        undone = np.expm1(matrix.data[starts[first] : starts[end]].astype(np.float64))
+        row = np.repeat(np.arange(end - first), np.diff(starts[first : end + 1]))
+        depths[first:end] = np.bincount(row, weights=undone, minlength=end - first)
+        whole = whole and np.allclose(undone, np.rint(undone), rtol=1e-4, atol=1e-3)
+        first = end
     depths = depths[depths > 0]
-    whole = np.allclose(undone.data, np.rint(undone.data), rtol=1e-4, atol=1e-3)
     return bool(whole or np.ptp(depths) <= 0.01 * np.median(depths))
 
 

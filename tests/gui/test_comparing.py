@@ -114,6 +114,7 @@ def test_only_results_on_the_same_pixels_are_offered_and_no_run_is_offered_twice
         Opened(slide=skewed_slide, source=None),
         region_changed=lambda: None,
         shown_changed=lambda: changed.append(1),
+        failed=lambda error: pytest.fail(str(error)),
     )
     finer = finish(make_result(skewed_slide, factor=3.0))
     owner.results = [shown, finer]

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 import shapely
 from napari.components import ViewerModel
 
+from napari_srast.gui import overlay as overlay_module
 from napari_srast.gui.layers import PALETTE, image_affine, role_of
 from napari_srast.gui.overlay import MAX_GENES, Overlay
 from napari_srast.gui.slots import first_genes
@@ -151,6 +153,45 @@ def test_a_layer_deleted_by_the_user_is_forgotten(
     assert overlay.genes == ["Gene1"]
     overlay.show(["Gene0", "Gene1"])
     assert sorted(_gene_layers(viewer)) == ["Gene0", "Gene1"]
+
+
+@pytest.mark.parametrize("works", [0, 1, 2])
+def test_no_picture_of_one_kind_is_left_where_the_other_cannot_be_painted(
+    works: int, skewed_slide: Slide, make_result: Callable[..., UpsampleResult], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    viewer, result, told = ViewerModel(), make_result(skewed_slide, std=True), []
+    overlay = Overlay(viewer, result, result.counts.tocsc(), lambda: None, failed=told.append)
+    overlay.show(["Gene0", "Gene1", "Gene3", "Gene4"])
+    overlay.show(["Gene0", "Gene1", "Gene3"])
+    error, paint, calls = MemoryError("full"), overlay_module.gene_picture, []
+
+    def paint_some(*args: Any) -> Any:
+        calls.append(args)
+        if len(calls) > works:
+            raise error
+        return paint(*args)
+
+    with monkeypatch.context() as full:
+        full.setattr(overlay_module, "gene_picture", paint_some)
+        overlay.set_view("std")
+    assert told == [error]
+    assert overlay.view == "std"
+    assert overlay.genes == _gene_layers(viewer) == ["Gene0", "Gene1"][:works]
+    for gene in overlay.genes:
+        np.testing.assert_array_equal(viewer.layers[gene].data, result.gene_image(gene, "std"))
+    overlay.show(["Gene1", "Gene3", "Gene4"])
+    for gene in ("Gene1", "Gene3", "Gene4"):
+        np.testing.assert_array_equal(viewer.layers[gene].data, result.gene_image(gene, "std"))
+    with monkeypatch.context() as full:
+        full.setattr(overlay_module, "gene_picture", paint_some)
+        overlay.show(["Gene1", "Gene5"])  # in the place of another
+    assert told == [error, error]
+    assert overlay.genes == _gene_layers(viewer) == ["Gene1"]
+    overlay.set_view("after")
+    overlay.show(["Gene1", "Gene5"])
+    for gene in ("Gene1", "Gene5"):
+        np.testing.assert_array_equal(viewer.layers[gene].data, result.gene_image(gene))
+    assert len(told) == 2
 
 
 def test_one_layer_at_a_time_is_added_or_drawn_where_there_is_a_window(

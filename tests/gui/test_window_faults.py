@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import pickle
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -12,10 +14,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from gui_window import PATIENCE, SQUARE, click, layer_names, open_slide, run, visible, wait_ready, wait_shown
-from napari.layers import Image
+from gui_window import PATIENCE, SQUARE, click, layer_names, open_slide, run, tick, visible, wait_ready, wait_shown
+from napari.components import ViewerModel
+from napari.layers import Image, Layer
 from qtpy.QtGui import QOpenGLContext
 from qtpy.QtWidgets import QApplication, QFileDialog, QWidget
+from safetensors import safe_open
+from safetensors.torch import load_file, save
 
 from napari_srast import __version__, pipeline
 from napari_srast.gui.controller import Phase
@@ -46,6 +51,8 @@ LOST = (
 )
 """A device that vanishes, and two kinds of memory that are full, each at a stage."""
 QUOTED = "90417"
+FULL = MemoryError("Unable to allocate 3.2 GiB for an array with shape (20000, 40000)")
+TOLD_FULL = "This computer ran out of memory"
 
 
 def prepare(widget: SRastWidget, method: str = "bilinear") -> None:
@@ -143,6 +150,215 @@ def test_a_device_that_gives_out_is_told_with_what_to_do(
         assert told in report
         assert f"because of {type(error).__module__}.{type(error).__qualname__}" in report
         usable(qtbot, widget)
+
+
+def told_full(widget: SRastWidget) -> bool:
+    """Whether the user was told that the memory is full, in one sentence with the next step."""
+    told = widget.run_bar.status.text()
+    return told.startswith(TOLD_FULL) and "close other programs, or" in told and told.count(".") == 1
+
+
+@pytest.mark.parametrize("beside_another", [False, True])
+def test_a_full_memory_while_a_slide_is_read_or_put_on_show_leaves_the_window_as_it_was(
+    beside_another: bool,
+    widget: SRastWidget,
+    qtbot: Any,
+    make_store: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store, controller = make_store(), widget.controller
+    if beside_another:
+        open_slide(qtbot, widget, make_store("colon", n_genes=7, seed=1))
+    before, seen, rest = controller.current, layer_names(widget), controller.resting_phase()
+    add_layer = ViewerModel.add_layer
+
+    def add_one(viewer: ViewerModel, layer: Layer) -> Layer:
+        if role_of(layer) == "spots":  # which come last
+            raise FULL
+        return add_layer(viewer, layer)
+
+    for target, fail in (
+        ("napari_srast.gui.opening.load", raising(FULL)),
+        ("napari_srast.io.slides.raw_counts", raising(FULL)),
+        ("napari_srast.gui.opening.spatial_structure", raising(FULL)),
+        ("napari_srast.gui.slides.slide_layer_data", raising(FULL)),
+        ("napari.components.ViewerModel.add_layer", raising(FULL)),
+        ("napari.components.ViewerModel.add_layer", add_one),
+    ):
+        with monkeypatch.context() as broken:
+            broken.setattr(target, fail)
+            widget.open_path(store)
+            assert controller.phase is Phase.OPENING, target
+            qtbot.waitUntil(lambda: controller.phase is rest, timeout=PATIENCE)
+        assert told_full(widget), (target, widget.run_bar.status.text())
+        assert str(store) not in copied_report(qtbot, widget)
+        assert controller.current is before
+        assert layer_names(widget) == seen
+        assert all(layer.visible for layer in controller.viewer.layers)
+        assert not widget.run_bar.cancel.isEnabled()
+        open_slide(qtbot, widget, store)
+        usable(qtbot, widget)
+        controller.close()
+        assert controller.current is before
+
+
+@pytest.mark.parametrize("stage", ["figures", "landing"])
+def test_a_full_memory_while_a_result_lands_is_told_and_the_next_one_lands(
+    stage: str, widget: SRastWidget, qtbot: Any, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_slide(qtbot, widget, store)
+    for has_one_before in (False, True):
+        prepare(widget)
+        n_before = len(widget.controller.results)
+        with monkeypatch.context() as broken:
+            broken.setattr(STAGES[stage], raising(FULL))
+            click(qtbot, widget.run_bar.run)
+            wait_ready(qtbot, widget)
+        assert told_full(widget), widget.run_bar.status.text()
+        assert (widget.controller.finished is not None) == has_one_before
+        listed = [widget.result_panel.results.itemText(i) for i in range(widget.result_panel.results.count())]
+        assert len(listed) == len(widget.controller.results) == n_before + (stage == "landing")
+        usable(qtbot, widget)
+    if stage == "landing":  # what could not be shown was kept
+        widget.controller.choose_result(widget.controller.results[0])
+        wait_shown(qtbot, widget)
+        assert len(visible(widget)) == 3
+
+
+@pytest.mark.parametrize("target", ["gene_picture", "dimmer_layer", "Slot.make", "insert_unchosen"])
+def test_a_full_memory_while_the_first_genes_are_painted_keeps_the_result(
+    target: str, widget: SRastWidget, qtbot: Any, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_slide(qtbot, widget, store)
+    prepare(widget)
+    with monkeypatch.context() as broken:
+        broken.setattr(f"napari_srast.gui.overlay.{target}", raising(FULL))
+        click(qtbot, widget.run_bar.run)
+        wait_ready(qtbot, widget)
+        qtbot.waitUntil(lambda: told_full(widget), timeout=PATIENCE)
+    assert "while showing the genes" in widget.run_bar.status.text()
+    report = copied_report(qtbot, widget)
+    assert "36 spots, 12 genes" in report
+    assert_tells_nothing_of(widget.controller.slide, report)
+    panel = widget.result_panel
+    assert widget.controller.finished is not None
+    assert widget.controller.overlay.genes == panel.model.checked == visible(widget) == []
+    assert panel.takeaway.export.isEnabled()
+    for gene in ("Gene5", "Gene7"):
+        tick(qtbot, panel.view, gene)
+    wait_shown(qtbot, widget)
+    assert set(visible(widget)) == {"Gene5", "Gene7"}
+    usable(qtbot, widget)
+
+
+def test_a_full_memory_while_more_is_painted_leaves_what_was_on_show(
+    widget: SRastWidget, qtbot: Any, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_slide(qtbot, widget, store)
+    prepare(widget)
+    run(qtbot, widget)
+    panel, overlay = widget.result_panel, widget.controller.overlay
+    shown = visible(widget)
+    assert len(shown) == 3
+    hidden = [f"Gene{i}" for i in range(12) if f"Gene{i}" not in shown]
+
+    def breaks(target: str, act: Callable[[], object]) -> None:
+        """Do something without the memory for it, and look whether all is as before; then do it with."""
+        before = sorted(visible(widget))
+        with monkeypatch.context() as broken:
+            broken.setattr(f"napari_srast.gui.overlay.{target}", raising(FULL))
+            act()
+            qtbot.waitUntil(lambda: told_full(widget), timeout=PATIENCE)
+        assert sorted(visible(widget)) == sorted(panel.model.checked) == sorted(overlay.genes) == before
+        assert overlay.view == "after"
+        assert panel.views["after"].isChecked()
+        assert not [name for name in layer_names(widget) if name.startswith("SRast beside")]
+        widget.controller.said.emit("")
+        act()
+        wait_shown(qtbot, widget)
+
+    breaks("gene_picture", lambda: tick(qtbot, panel.view, hidden[0]))  # into a new layer
+    assert hidden[0] in visible(widget)
+    tick(qtbot, panel.view, hidden[0])
+    breaks("gene_picture", lambda: tick(qtbot, panel.view, hidden[1]))  # into the layer of the one before
+    assert hidden[1] in visible(widget)
+    pictures = {layer.name: np.array(layer.data) for layer in widget.controller.viewer.layers if layer.name in shown}
+    for view, target in (
+        ("before", "measured_layer"),
+        ("before", "spot_colors"),
+        ("beside", "beside_layers"),
+        ("beside", "spot_colors"),
+        ("beside", "insert_unchosen"),
+    ):
+        breaks(target, lambda view=view: click(qtbot, panel.views[view]))
+        assert overlay.view == view
+        click(qtbot, panel.views["after"])
+        if view == "before":  # its layer is kept, but shall be made anew next time
+            remove(widget, "measured")
+    for layer in widget.controller.viewer.layers:
+        if layer.name in shown:
+            np.testing.assert_array_equal(layer.data, pictures[layer.name])
+    usable(qtbot, widget)
+
+
+MODELS: dict[str, tuple[Callable[[Path], bytes], str]] = {
+    "a text": (lambda _: b"weights: none", "no readable safetensors"),
+    "empty": (lambda _: b"", "no readable safetensors"),
+    "cut": (lambda ours: ours.read_bytes()[:-1000], "no readable safetensors"),
+    "a pickle": (lambda _: pickle.dumps({"weights": 1}), "no readable safetensors"),
+    "of others": (lambda _: save({"weights": torch.zeros(3)}), "is not a napari-srast model"),
+    "of a later version": (lambda _: save({}, {"napari_srast": '{"format": 99}'}), "has format 99"),
+    "with a damaged header": (lambda _: save({}, {"napari_srast": "{"}), "is damaged"),
+    "a bomb": (lambda ours: with_header(ours, network={"width": 10**9}), "does not fit this version"),
+    "for ever": (lambda ours: with_header(ours, sasa={"epochs": 10**12}), "does not fit this version"),
+}
+
+
+def with_header(ours: Path, **entries: Any) -> bytes:
+    with safe_open(ours, framework="pt") as file:
+        header = json.loads(file.metadata()["napari_srast"])
+    return save(load_file(ours), {"napari_srast": json.dumps(header | entries)})
+
+
+def test_a_model_that_cannot_be_used_is_refused_in_one_sentence(
+    widget: SRastWidget, qtbot: Any, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from napari_srast.models import checkpoint
+
+    ours = Path(checkpoint.__file__).parent / "checkpoints" / "default.safetensors"
+    open_slide(qtbot, widget, store)
+    chosen = tmp_path / "chosen.safetensors"
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(chosen), ""))
+
+    def refused(says: str) -> None:
+        prepare(widget, "srast")
+        click(qtbot, widget.settings_panel.browse_model)
+        click(qtbot, widget.run_bar.run)
+        wait_ready(qtbot, widget)
+        told = widget.run_bar.status.text()
+        assert says in told
+        assert "chosen.safetensors" in told
+        assert "Unexpected" not in told
+        assert "\n" not in told
+
+    widget.settings_panel.advanced.setChecked(True)
+    refused("There is no model")
+    for content, says in MODELS.values():
+        chosen.write_bytes(content(ours))
+        refused(says)
+    with monkeypatch.context() as broken:
+        opened = Path.open
+        broken.setattr(
+            Path,
+            "open",
+            lambda path, *a, **k: raising(PermissionError(13, "no"))() if path == chosen else opened(path, *a, **k),
+        )
+        refused("cannot be read")
+    chosen.write_bytes(ours.read_bytes())
+    prepare(widget, "srast")
+    run(qtbot, widget)
+    assert "Done" in widget.run_bar.status.text()
+    usable(qtbot, widget)
 
 
 class Halted:

@@ -229,17 +229,21 @@ class Controller(Desk):
         result = finished.result
         if task.against is not None and task.against is task.owner.finished:
             task.owner.results.append(finished)
+            self.said.emit(f"Done: {task.title} {image_difference(task.against.result, result)}, beside it.")
             self._compare(task.owner, finished)
             self.result_changed.emit()
-            self.said.emit(f"Done: {task.title} {image_difference(task.against.result, result)}, beside it.")
             return
-        task.owner.land(finished)
+        try:
+            task.owner.land(finished)
+        except Exception:
+            self.result_changed.emit()  # it is kept, and can be chosen once there is memory
+            raise
+        self.said.emit(f"Done: {task.title}, {result.n_pixels:,} pixels, {len(result.genes):,} genes.")
         if task.owner is self.current:
             self._tell_of_landing(task.owner)
         elif task.owner.overlay is not None:
             task.owner.overlay.hide()
             task.owner.show_first_genes()
-        self.said.emit(f"Done: {task.title}, {result.n_pixels:,} pixels, {len(result.genes):,} genes.")
 
     def _tell_of_landing(self, owner: OpenSlide) -> None:
         owner.regions.rest()  # the next press on the canvas is to look around, not to draw
@@ -297,9 +301,9 @@ class Controller(Desk):
         except SrastError as error:
             self.failed.emit(str(error))
             return
+        self.said.emit(f"Opened the result {finished.result.run} with its settings.")
         self._tell_of_landing(owner)
         self.recall()
-        self.said.emit(f"Opened the result {finished.result.run} with its settings.")
 
     def recall(self) -> None:
         """Set region, genes and settings to those of the result on show."""

@@ -16,6 +16,7 @@ from napari.layers import Layer
 from psygnal import Signal
 
 from napari_srast.gui import garbage, opening, workers
+from napari_srast.gui.fault_report import Circumstances
 from napari_srast.gui.finished import Finished
 from napari_srast.gui.jobs import Jobs, Phase
 from napari_srast.gui.layers import role_of
@@ -50,6 +51,7 @@ class Desk(Jobs):
     layers_changed = Signal()
     result_changed = Signal()
     shown_changed = Signal()
+    not_shown = Signal(Exception)
 
     def __init__(
         self,
@@ -68,6 +70,7 @@ class Desk(Jobs):
         self._adopting = False
         self.is_down = False  # the window or the dock widget has closed
         self._no_regions = RegionLayer(viewer, self.region_changed.emit)
+        self.not_shown.connect(self._complain_of_showing)
         viewer.layers.events.inserted.connect(self._on_inserted)
         viewer.layers.events.removing.connect(self._on_removing)
         viewer.layers.events.removed.connect(self._on_removed)
@@ -165,9 +168,14 @@ class Desk(Jobs):
             opened,
             region_changed=self.region_changed.emit,
             shown_changed=self.shown_changed.emit,
+            failed=self.not_shown.emit,
             later=self._later,
         )
-        missing = new.missing_layers(shown)
+        try:
+            missing = new.missing_layers(shown)
+        except Exception:
+            new.disconnect()
+            raise
         if self.current is not None:
             self.current.hide()
         self.slides.append(new)
@@ -180,13 +188,28 @@ class Desk(Jobs):
         """Add a slide's layers, one in each turn of the event loop, then begin to work on it."""
         while missing and new in self.slides and not self.is_down:
             layer, *missing = missing
-            with self._taking_charge():
-                self.viewer.add_layer(layer)
+            try:
+                with self._taking_charge():
+                    self.viewer.add_layer(layer)
+            except Exception as error:  # noqa: BLE001 - or the window would wait for ever
+                self._close(new)
+                self.complain(error, "opening the slide")
+                return
             if missing and self._later is not None:
                 self._later(partial(self._add_layers, new, missing))
                 return
         if new in self.slides and not self.is_down:
-            self._begin_work(new)
+            try:
+                self._begin_work(new)
+            except Exception as error:  # noqa: BLE001 - as above
+                self.complain(error, "opening the slide")
+
+    def _complain_of_showing(self, error: Exception) -> None:
+        result = None if self.finished is None else self.finished.result
+        circumstances = None
+        if result is not None:
+            circumstances = Circumstances(slide=result.slide, settings=result.settings, n_genes=len(result.genes))
+        self.complain(error, "showing the genes", circumstances=circumstances)
 
     def _begin_work(self, new: OpenSlide) -> None:
         for layer in new.theirs:

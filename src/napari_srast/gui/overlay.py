@@ -9,8 +9,9 @@ tested on a ``ViewerModel``.
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal
+from typing import Any, Concatenate, Literal, ParamSpec
 
 import numpy as np
 from napari.components import ViewerModel
@@ -46,6 +47,23 @@ __all__ = ["MAX_GENES", "Overlay", "View"]
 
 MAX_GENES = len(PALETTE)
 View = Literal["before", "after", "beside", "std"]
+P = ParamSpec("P")
+
+
+def _telling(act: Callable[Concatenate[Overlay, P], None]) -> Callable[Concatenate[Overlay, P], None]:
+    """Let what the user or a timer set off tell its error, and go back to what can be shown."""
+
+    @functools.wraps(act)
+    def safe(self: Overlay, /, *args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            act(self, *args, **kwargs)
+        except Exception as error:
+            if self._failed is None:
+                raise
+            self._give_up()
+            self._failed(error)
+
+    return safe
 
 
 class Overlay:
@@ -66,6 +84,9 @@ class Overlay:
         window does one of it at a time; by default all are added at once.
     brightness
         Brightness of the histology below the genes, 0 to 1.
+    failed
+        Takes the error of a picture that cannot be made, such as a full memory: its gene, and what would have followed,
+        is not shown then. None raises it.
     """
 
     def __init__(
@@ -76,6 +97,7 @@ class Overlay:
         changed: Callable[[], None],
         later: Callable[[Callable[[], None]], None] | None = None,
         brightness: float = 0.3,
+        failed: Callable[[Exception], None] | None = None,
     ) -> None:
         self.result = result
         self.view: View = "after"
@@ -84,6 +106,7 @@ class Overlay:
         self._columns = columns
         self._changed = changed
         self._later = later
+        self._failed = failed
         self._waiting: list[str] = []
         self._slide = result.slide
         self._brightness = brightness
@@ -114,6 +137,10 @@ class Overlay:
         genes = list(dict.fromkeys(genes))
         if len(genes) > MAX_GENES:
             raise ValueError(f"{len(genes)} genes, but at most {MAX_GENES} can be told apart")
+        self._show(genes)
+
+    @_telling
+    def _show(self, genes: Sequence[str]) -> None:
         for slot in self._slots:
             slot.shown = slot.gene in genes
         present = {slot.gene for slot in self._slots}
@@ -125,6 +152,7 @@ class Overlay:
         else:
             self._show_next()
 
+    @_telling
     def _show_next(self) -> None:
         """Show the next gene that waits, add at most one layer for it, and go on until none does."""
         while self._waiting:
@@ -160,16 +188,13 @@ class Overlay:
 
     # ----------------------------------------------------------------- view
 
+    @_telling
     def set_view(self, view: View) -> None:
         """Switch between measured spots, upsampled pixels, both side by side, and the standard deviation."""
         refill = "std" in (view, self.view) and view != self.view
         self.view = view
         if refill:
-            for slot in self._slots:
-                if slot.shown:
-                    self._fill(slot)
-                else:
-                    slot.empty()  # it holds the other kind of image
+            self._refill()
         if view != "beside":
             self._remove_beside()  # hidden, it would still count when napari fits the view
         elif not self._beside:
@@ -178,6 +203,7 @@ class Overlay:
             self._add_next()
         self._refresh()
 
+    @_telling
     def compare_with(self, other: Finished | None) -> None:
         """Compare with another result on the same pixels, or (None) with the measured counts: before, and beside."""
         if other is self.compared:
@@ -189,6 +215,7 @@ class Overlay:
         self.set_view(self.view)
         self._changed()
 
+    @_telling
     def _add_next(self) -> None:
         """Add the layers of the second picture, one at a time."""
         while self._to_add:
@@ -226,6 +253,7 @@ class Overlay:
         self._out_of_sight = True
         self._refresh()
 
+    @_telling
     def reveal(self) -> None:
         """Come back as it was."""
         self._out_of_sight = False
@@ -318,8 +346,35 @@ class Overlay:
         self._add(slot.layer)
 
     def _fill(self, slot: Slot) -> None:
-        with self._taking_charge():
-            slot.fill(gene_picture(self.result, self._columns, slot.gene, self.view))
+        """Paint a slot's gene; where that fails it goes empty, for it holds another image."""
+        try:
+            with self._taking_charge():
+                slot.fill(gene_picture(self.result, self._columns, slot.gene, self.view))
+        except Exception:
+            slot.empty()
+            raise
+
+    def _refill(self) -> None:
+        """Paint another kind of image; slots that cannot have theirs go empty, for they hold the kind before."""
+        for place, slot in enumerate(self._slots):
+            if not slot.shown:
+                slot.empty()
+                continue
+            try:
+                self._fill(slot)
+            except Exception:
+                for other in self._slots[place:]:
+                    other.empty()
+                raise
+
+    def _give_up(self) -> None:
+        """Show what there is, after a picture could not be made."""
+        self._waiting, self._painted = [], ()
+        self.view = "std" if self.view == "std" else "after"
+        self._remove_beside()
+        self._forget_gone()
+        self._refresh()
+        self._changed()
 
     def _add(self, layer: Layer) -> None:
         """Add a layer below the region, which must stay in reach."""
@@ -381,6 +436,7 @@ class Overlay:
         finally:
             self._in_charge -= 1
 
+    @_telling
     def _on_eye(self, event: object = None) -> None:
         """Take the eye of a gene layer for its check box."""
         if self._in_charge or self._out_of_sight or self.view == "before":
@@ -390,6 +446,7 @@ class Overlay:
         self._refresh()
         self._changed()
 
+    @_telling
     def _on_paint(self, event: object = None) -> None:
         """Take over colour, contrast and opacity that were set in napari's own controls."""
         if self._in_charge:
@@ -401,13 +458,18 @@ class Overlay:
                 self._paint_measured()
         self._changed()
 
-    def _on_removed(self, event: object) -> None:
+    def _forget_gone(self) -> None:
+        """Forget layers that are not in the viewer."""
         layers = list(self._viewer.layers)
         self._slots = [slot for slot in self._slots if slot.layer in layers]
         if self._dimmer not in layers:
             self._dimmer = None
         if self._measured not in layers:
             self._measured = None
+
+    def _on_removed(self, event: object) -> None:
+        self._forget_gone()
+        layers = list(self._viewer.layers)
         if any(layer not in layers and layer not in self._to_add for layer in self._beside):
             # Not while napari still goes through the layers that it removes: it would look for ours among them.
             if self._later is None:

@@ -40,6 +40,8 @@ class OpenSlide:
         The slide, as it was read.
     region_changed, shown_changed
         Called when the region, or what is shown of a result, has changed.
+    failed
+        Takes the error of what cannot be shown of a result.
     later
         What runs a function once the window has drawn itself; None runs it at once.
     """
@@ -51,6 +53,7 @@ class OpenSlide:
         *,
         region_changed: Callable[[], None],
         shown_changed: Callable[[], None],
+        failed: Callable[[Exception], None],
         later: Later | None = None,
     ) -> None:
         self.opened = opened
@@ -62,6 +65,7 @@ class OpenSlide:
         self.theirs: tuple[Layer, ...] = ()
         self._viewer = viewer
         self._shown_changed = shown_changed
+        self._failed = failed
         self._later = later
         self._visible: dict[Layer, bool] = {}
 
@@ -113,12 +117,19 @@ class OpenSlide:
     def choose_result(self, finished: Finished) -> None:
         """Show one of the slide's results."""
         first = self.finished is None
-        self.finished = finished
         if self.overlay is None:
-            self.overlay = Overlay(self._viewer, finished.result, finished.columns, self._shown_changed, self._later)
+            self.overlay = Overlay(
+                self._viewer,
+                finished.result,
+                finished.columns,
+                self._shown_changed,
+                self._later,
+                failed=self._failed,
+            )
             self.overlay.place(self.slide)
         else:
             self.overlay.replace(finished.result, finished.columns)
+        self.finished = finished
         for layer in self.layers:
             if first and role_of(layer) == "spots":
                 layer.visible = False  # rings over pixels hide both

@@ -274,9 +274,9 @@ class ResultPanel(QWidget):
         except InputError as error:
             self._controller.failed.emit(str(error))
             return
-        self.model.check(found[:MAX_GENES], only=True)
         left = f"; {len(found) - MAX_GENES} more were left out" if len(found) > MAX_GENES else ""
         self._controller.said.emit(f"Showing {', '.join(found[:MAX_GENES])} of '{path.name}'{left}.")
+        self.model.check(found[:MAX_GENES], only=True)
 
     def _choose_list(self) -> None:
         path, _ = QFileDialog.getOpenFileName(self, "Import a gene list", "", "Gene lists (*.csv *.tsv *.txt);;All (*)")

@@ -29,6 +29,7 @@ from napari_srast.io.slides import read_slide
 from napari_srast.pipeline import upsample
 from napari_srast.slide import Slide
 import anndata, filelock, geopandas, h5py, spatialdata, zarr  # before rights are given up
+import pandas.io.formats.csvs  # loaded by pandas when it is asked for it, from where a user may not read
 
 side = 25
 centers = np.column_stack([np.arange(side**2) % side, np.arange(side**2) // side]) * 100.0

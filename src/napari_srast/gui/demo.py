@@ -141,12 +141,14 @@ def _upsample(widget: SRastWidget, errors: list[str]) -> dict[str, Any]:
     heartbeat.start()
     widget.run_bar.run.click()
     _wait(controller, errors, "upsample")
+    overlay = controller.overlay
+    assert overlay is not None
+    wait_until(lambda: len(overlay.shown) == len(overlay.genes))  # each gene's layer comes in a turn of its own
     _settle()
     overall = heartbeat.stop()
     result, finished = _result(controller), controller.finished
     assert finished is not None
     skill = dict(zip(map(str, result.genes), map(float, result.skill), strict=True))
-    shown = [] if controller.overlay is None else [s.gene for s in controller.overlay.shown]
     return {
         "slide": "built-in synthetic slide" if slide.source.synthetic else str(slide.source.path),
         "synthetic": slide.source.synthetic,
@@ -162,7 +164,7 @@ def _upsample(widget: SRastWidget, errors: list[str]) -> dict[str, Any]:
         "max_ui_stall_ms": landing[-1],
         "max_ui_stall_with_layers_ms": overall,
         "seconds": dict(result.provenance.get("seconds", {})),
-        "skill": {gene: skill[gene] for gene in shown},
+        "skill": {paint.gene: skill[paint.gene] for paint in overlay.shown},
     }
 
 

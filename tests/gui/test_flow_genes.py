@@ -31,6 +31,7 @@ from typer.testing import CliRunner
 
 from napari_srast.cli.commands import app
 from napari_srast.gui.demo import wait_until
+from napari_srast.gui.measured import beside_box
 from napari_srast.gui.panels import takeaway
 from napari_srast.gui.widget import SRastWidget
 from napari_srast.io.results import read_result
@@ -108,8 +109,14 @@ def test_exploring_a_result(
     assert viewer.layers["SRast measured spots"].visible
     explore.blink()
     assert sorted(visible(window)) == ["Gene3", "Gene4"]
+    looked_at = viewer.scene.camera.center, viewer.scene.camera.zoom
     click(qtbot, explore.views["beside"])
     qtbot.waitUntil(lambda: len(visible(window, "beside")) == 4, timeout=PATIENCE)
+    rows, cols = viewer.canvas.size
+    for place in beside_box(slide, result):  # both pictures are in view
+        point = canvas_point(window, tuple(place))
+        assert 0 <= point.x() <= cols
+        assert 0 <= point.y() <= rows
     assert sorted(visible(window)) == ["Gene3", "Gene4"]
     beside = viewer.layers["SRast beside spots"]
     assert len(beside.data) == 9
@@ -119,6 +126,7 @@ def test_exploring_a_result(
     np.testing.assert_allclose(centre - shift, slide.centers[spot], atol=1e-6)
     click(qtbot, explore.views["after"])
     assert visible(window, "beside") == []
+    assert (viewer.scene.camera.center, viewer.scene.camera.zoom) == looked_at
 
     # A picture with scale bar and legend.
     made: list[tuple[np.ndarray, takeaway.Caption]] = []

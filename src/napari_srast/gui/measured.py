@@ -26,6 +26,7 @@ from napari_srast.slide import Slide, UpsampleResult, apply_affine
 
 __all__ = [
     "Paint",
+    "beside_box",
     "beside_layers",
     "beside_shift",
     "paint_compared",
@@ -125,6 +126,13 @@ def beside_shift(slide: Slide, result: UpsampleResult) -> np.ndarray:
     """Return how far the second picture lies from the first, (x, y) in world coordinates."""
     corners = apply_affine(slide.to_cs, _box_corners(*_box(slide, result)))
     return np.array([_GAP * float(np.ptp(corners[:, 0])), 0.0])
+
+
+def beside_box(slide: Slide, result: UpsampleResult) -> tuple[np.ndarray, np.ndarray]:
+    """Return the lowest and highest corner, (x, y) in world coordinates, of both pictures together."""
+    corners = apply_affine(slide.to_cs, _box_corners(*_box(slide, result)))
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    return low, high + beside_shift(slide, result)
 
 
 def beside_layers(

@@ -33,6 +33,7 @@ from napari_srast.gui.layers import (
 )
 from napari_srast.gui.measured import (
     Paint,
+    beside_box,
     beside_layers,
     beside_shift,
     paint_compared,
@@ -41,6 +42,7 @@ from napari_srast.gui.measured import (
     spot_colors,
 )
 from napari_srast.gui.slots import Slot, gene_picture
+from napari_srast.gui.viewpoint import Viewpoint
 from napari_srast.slide import Slide, UpsampleResult, apply_affine
 
 __all__ = ["MAX_GENES", "Overlay", "View"]
@@ -115,6 +117,7 @@ class Overlay:
         self._measured: Layer | None = None
         self._beside: list[Layer] = []
         self._to_add: list[Layer] = []
+        self._viewpoint = Viewpoint(viewer)
         self._painted: tuple[Any, ...] = ()  # what was compared with was painted last, and how
         self._in_charge = 0  # > 0 while a change of a layer is our own doing
         self._out_of_sight = False
@@ -200,6 +203,7 @@ class Overlay:
         elif not self._beside:
             other = None if self.compared is None else self.compared.result
             self._beside = self._to_add = beside_layers(self._slide, self.result, self._dimming, other)
+            self._viewpoint.show(*beside_box(self._slide, self.result))
             self._add_next()
         self._refresh()
 
@@ -273,6 +277,7 @@ class Overlay:
     def place(self, slide: Slide) -> None:
         """Follow the slide into another coordinate system."""
         self._slide = slide
+        self._viewpoint.forget()  # it was in the other coordinate system
         place_layers(self._own_layers(), slide)
         self._remove_beside()
         if self.view == "beside":
@@ -294,6 +299,7 @@ class Overlay:
     def _remove_beside(self) -> None:
         gone, self._beside, self._to_add = self._beside, [], []
         self._take_out(gone)
+        self._viewpoint.go_back()
 
     def _remove_torn_beside(self) -> None:
         layers = list(self._viewer.layers)

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QPoint, Qt
+from qtpy.QtWidgets import QTableView
 
 from napari_srast.errors import InputError
 from napari_srast.gui.genes import Column, GeneTableModel, read_gene_list
@@ -43,6 +45,25 @@ def test_sorting_puts_unknown_values_last_either_way() -> None:
     assert model.listed == ["Krt8", "CD74", "ERBB2", "KRT19"]
     model.sort(0, Qt.SortOrder.AscendingOrder)
     assert model.listed == ["CD74", "ERBB2", "KRT19", "Krt8"]
+
+
+def test_the_first_click_on_a_heading_of_numbers_puts_the_highest_first(qtbot: Any) -> None:
+    model, view = _model(), QTableView()
+    qtbot.addWidget(view)
+    view.setModel(model)
+    header = view.horizontalHeader()
+    assert header is not None
+    header.setSortIndicator(-1, Qt.SortOrder.AscendingOrder)
+    view.setSortingEnabled(True)
+    view.show()
+    for column, listed in (
+        (1, ["ERBB2", "CD74", "Krt8", "KRT19"]),
+        (1, ["Krt8", "CD74", "ERBB2", "KRT19"]),
+        (0, ["CD74", "ERBB2", "KRT19", "Krt8"]),
+    ):
+        place = QPoint(header.sectionViewportPosition(column) + 10, header.height() // 2)
+        qtbot.mouseClick(header.viewport(), Qt.MouseButton.LeftButton, pos=place)
+        assert model.listed == listed
 
 
 def test_no_more_genes_than_the_limit_are_checked() -> None:

@@ -221,6 +221,8 @@ class GeneTableModel(QAbstractTableModel):
             return "Gene" if section == 0 else self._columns[section - 1].title
         if role == Qt.ItemDataRole.ToolTipRole and section > 0:
             return self._columns[section - 1].tooltip
+        if role == Qt.ItemDataRole.InitialSortOrderRole and section > 0:
+            return int(self._columns[section - 1].values.dtype.kind in "fiu")  # of numbers, the highest first
         return None
 
     def data(self, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> Any:  # noqa: D102

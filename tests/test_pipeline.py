@@ -14,9 +14,10 @@ from scipy import sparse
 from shapely import box
 
 from napari_srast.errors import Cancelled, InputError, RegionError, SettingsError
+from napari_srast.io.sample import sample_slide
 from napari_srast.models.devices import available_devices
 from napari_srast.pipeline import estimate, upsample
-from napari_srast.slide import Progress, Region, Slide, UpsampleResult, UpsampleSettings
+from napari_srast.slide import Footprint, Progress, Region, Slide, UpsampleResult, UpsampleSettings
 
 MakeSlide = Callable[..., Slide]
 GENTLE = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -249,6 +250,14 @@ def test_estimate_counts_what_a_run_makes(make_slide: MakeSlide) -> None:
     assert guess.memory_bytes > 0
     by_size = estimate(slide, None, None, UpsampleSettings(pixel_size=25.0))
     assert by_size.n_pixels == 64 * 16
+
+
+@pytest.mark.parametrize("footprint", ["cell", "spot"])
+def test_estimate_counts_the_pixels_of_hexagons(footprint: Footprint) -> None:
+    slide = sample_slide()
+    settings = UpsampleSettings(method="uniform", factor=4, footprint=footprint)
+    made = upsample(slide, genes=["MUC2"], settings=settings).n_pixels
+    assert estimate(slide, None, ["MUC2"], settings).n_pixels == pytest.approx(made, rel=0.05)
 
 
 @pytest.mark.slides

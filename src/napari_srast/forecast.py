@@ -16,6 +16,7 @@ from napari_srast.slide import Region, Slide, UpsampleSettings
 __all__ = ["Estimate", "estimate"]
 
 _CORES = 2
+_LATTICE_SPOTS = 2000  # from the middle of the slide, from which its lattice is told
 _FULL_GENES, _FLOW_PAIRS = 512, 1e6  # beyond these the flow splits no more genes by themselves
 _STEPS, _DRAWS = 8, 16  # of the flow in mode 'sample'
 _PROGRAMS = 24
@@ -51,11 +52,8 @@ def estimate(slide: Slide, region: Region | None, genes: Sequence[str] | None, s
     """
     n_spots = slide.n_spots if region is None else int(region.spots(slide).sum())
     n_genes = len(slide.gene_indices(genes))
-    pixels_per_spot = settings.factor**2
-    if settings.pixel_size is not None:
-        pitch = detect_lattice(slide.centers, slide.spot_diameter).pitch * slide.cs_scale
-        pixels_per_spot = max(1.0, (pitch / settings.pixel_size) ** 2)
-    n_pixels = int(n_spots * pixels_per_spot)
+    pixels_per_spot = _pixels_per_spot(slide, settings)
+    n_pixels = round(n_spots * pixels_per_spot)
     filled = n_pixels * n_genes * slide.counts.nnz / max(slide.n_spots * slide.n_genes, 1)
     if settings.method == "srast":
         seconds = _preparation(slide) + _split(slide, n_pixels, n_genes, filled, pixels_per_spot, settings)
@@ -66,6 +64,22 @@ def estimate(slide: Slide, region: Region | None, genes: Sequence[str] | None, s
     return Estimate(
         n_spots=n_spots, n_pixels=n_pixels, n_genes=n_genes, seconds=float(seconds), memory_bytes=int(memory)
     )
+
+
+def _pixels_per_spot(slide: Slide, settings: UpsampleSettings) -> float:
+    """Return the pixels that a spot has on average: fewer on hexagons than on squares, whose cells are larger."""
+    middle = np.median(slide.centers, axis=0)
+    n_some = min(_LATTICE_SPOTS, slide.n_spots)
+    some = np.argpartition(((slide.centers - middle) ** 2).sum(axis=1), n_some - 1)[:n_some]
+    lattice = detect_lattice(slide.centers[some], slide.spot_diameter)
+    across = settings.factor
+    if settings.pixel_size is not None:
+        across = lattice.pitch * slide.cs_scale / settings.pixel_size
+    share = np.sqrt(0.75) if lattice.kind == "hex" else 1.0  # of a square of the pitch
+    if settings.footprint == "spot" and slide.spot_diameter:
+        disc = 1.0 if slide.spot_shape == "square" else np.pi / 4
+        share = min(share, disc * (slide.spot_diameter / lattice.pitch) ** 2)
+    return float(max(1.0, share * across**2))
 
 
 def _preparation(slide: Slide) -> float:

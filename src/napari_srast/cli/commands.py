@@ -70,7 +70,7 @@ def demo(
 
 @app.command("open", short_help="Open the window.", epilog=_example("napari-srast open slide.zarr"))
 def open_slide(
-    slide: Annotated[Path | None, typer.Argument(metavar="[SLIDE.zarr]", help="A SpatialData store.")] = None,
+    slide: Annotated[Path | None, typer.Argument(metavar="[SLIDE.zarr]", help="A slide, or a result.")] = None,
 ) -> None:
     """Open napari with the SRast window docked, and the slide loaded in it."""
     from napari_srast.cli.display import DisplayError, has_display

@@ -172,8 +172,9 @@ def choose_spots(store: spatialdata.SpatialData, spots: str | None, table: str |
     if runs and len(runs) == len(store.tables):
         slide = next((str(run["slide"]) for run in runs.values() if run["slide"]), None)
         raise InputError(
-            f"The store is a result of napari-srast (run {', '.join(runs)}), not a slide; open the slide that it was "
-            f"made from{f' ({slide})' if slide else ''}, or read it in Python with napari_srast.read_result."
+            f"The store is a result of napari-srast (run {', '.join(runs)}), not a slide; see it with napari-srast "
+            "open, read it in Python with napari_srast.read_result, or use the slide that it was made from"
+            f"{f' ({slide})' if slide else ''}."
         )
     raise InputError(
         "No table of the store annotates its shapes or labels; link one with "

@@ -19,17 +19,21 @@ from napari_srast.errors import InputError
 from napari_srast.gui.command import command_line
 from napari_srast.gui.figure import Caption, round_length, save_figure
 from napari_srast.gui.finished import finish
-from napari_srast.gui.hover import read_at
+from napari_srast.gui.hover import Reading, read_at
 from napari_srast.gui.layers import role_of
 from napari_srast.gui.measured import Paint
+from napari_srast.gui.opening import Opened
 from napari_srast.gui.overlay import Overlay
 from napari_srast.gui.regions import RegionLayer, load_geojson, save_geojson, without_holes
 from napari_srast.gui.remembered import Remembered
+from napari_srast.gui.runs import result_title
 from napari_srast.gui.shortcuts import SHORTCUTS, shortcut_table
 from napari_srast.gui.structure import spatial_structure
 from napari_srast.gui.tooltips import TOOLTIPS
 from napari_srast.gui.trust import measure_trust, trust_lines
-from napari_srast.slide import Region, Slide, SlideSource, UpsampleResult, apply_affine
+from napari_srast.gui.viewpoint import Viewpoint
+from napari_srast.gui.widget import SRastWidget
+from napari_srast.slide import Region, Slide, SlideSource, UpsampleResult, UpsampleSettings, apply_affine
 
 pytestmark = pytest.mark.gui
 
@@ -97,6 +101,60 @@ def test_the_second_picture_shows_the_same_place(
         assert [role_of(layer) for layer in viewer.layers] == ["dimmer", "gene"]
         overlay.remove()
         assert len(viewer.layers) == 0
+
+
+def test_both_pictures_come_into_view_and_the_view_goes_back() -> None:
+    viewer = ViewerModel()
+    viewer.canvas.size = (100, 200)
+    camera = viewer.scene.camera
+    camera.center, camera.zoom = (0.0, 20.0, 30.0), 2.0  # x from -20 to 80, y from -5 to 45
+    viewpoint, where = Viewpoint(viewer), (camera.center, camera.zoom)
+    viewpoint.show(np.array([0.0, 0.0]), np.array([70.0, 40.0]))
+    assert (camera.center, camera.zoom) == where  # all of it was in view
+    viewpoint.go_back()
+    viewpoint.show(np.array([0.0, 0.0]), np.array([300.0, 40.0]))
+    assert camera.center[-2:] == (20.0, 150.0)
+    assert 0.6 < camera.zoom < 200 / 300
+    viewpoint.go_back()
+    assert (camera.center, camera.zoom) == where
+    viewpoint.show(np.array([0.0, 0.0]), np.array([300.0, 40.0]))
+    camera.zoom = 5.0  # the user has looked closer since, and stays there
+    viewpoint.go_back()
+    assert (camera.center[-1], camera.zoom) == (150.0, 5.0)
+
+
+def test_results_are_told_apart_by_what_is_not_usual(
+    make_slide: Callable[..., Slide], make_result: Callable[..., UpsampleResult]
+) -> None:
+    result = make_result(make_slide())
+    assert result_title(2, finish(result)) == f"2: 64 spots, {len(result.genes)} genes, ×2, uniform"
+    usual = UpsampleSettings(factor=4)
+    assert result_title(1, finish(dataclasses.replace(result, settings=usual))).endswith(" genes, ×4")
+    drawn = UpsampleSettings(pixel_size=25.0, mode="sample")
+    assert result_title(1, finish(dataclasses.replace(result, settings=drawn))).endswith("pixels of 25, sample")
+
+
+def test_the_panel_keeps_the_room_that_a_reading_needed(widget: SRastWidget) -> None:
+    explore = widget.result_panel
+    explore.pointed.resize(300, explore.pointed.minimumHeight())
+    genes = tuple((f"GENE{i}", 1.25, 1000.0) for i in range(6))
+    explore._on_pointed(Reading("spot_0001", genes))
+    needed = explore.pointed.minimumHeight()
+    assert needed >= explore.pointed.heightForWidth(300) > 34
+    explore._on_pointed(Reading())
+    assert explore.pointed.minimumHeight() == needed
+
+
+def test_nothing_is_saved_into_the_built_in_slide(
+    widget: SRastWidget, make_slide: Callable[..., Slide], make_result: Callable[..., UpsampleResult]
+) -> None:
+    takeaway = widget.result_panel.takeaway
+    for synthetic in (True, False):
+        source = SlideSource(path="slide.zarr", synthetic=synthetic)
+        slide = dataclasses.replace(make_slide(), source=source)
+        widget.controller.show(Opened(slide=slide, source=None))
+        widget.controller.land_saved(widget.controller.current, finish(make_result(slide)))
+        assert takeaway.export_into.isEnabled() is not synthetic
 
 
 def test_the_eye_of_the_list_is_the_check_box(

@@ -178,7 +178,7 @@ class Controller(Desk):
         if self.phase is Phase.READY:
             self._run_next()
         else:
-            self.said.emit(f"Waiting: {task.title}. Draw the next region meanwhile.")
+            self.said.emit("It waits its turn. Draw the next region meanwhile.")
         self.queue_changed.emit()
 
     def _run_next(self) -> None:

@@ -85,4 +85,5 @@ def result_title(number: int, finished: Finished) -> str:
     genes = str(result.genes[0]) if n_genes == 1 else f"{n_genes:,} genes"
     settings = result.settings
     size = f"×{settings.factor:g}" if settings.pixel_size is None else f"pixels of {settings.pixel_size:g}"
-    return f"{number}: {len(result.raster.spots):,} spots, {genes}, {size}, {settings.method} {settings.mode}"
+    others = [word for word in (settings.method, settings.mode) if word not in ("srast", "mean")]
+    return ", ".join([f"{number}: {len(result.raster.spots):,} spots", genes, size, *others])

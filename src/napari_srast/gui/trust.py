@@ -61,7 +61,7 @@ def _image_line(result: UpsampleResult, shown: list[str]) -> str:
 def trust_lines(result: UpsampleResult, trust: Trust, shown: list[str]) -> list[str]:
     """Tell the checks in short sentences: mass, skill, area, fall-backs, trust in the network, image, notices."""
     error = trust.max_relative_mass_error
-    lines = [f"Counts of every spot conserved {'exactly' if error == 0 else f'to {error:.0e}'}."]
+    lines = [f"Counts of every spot conserved{' exactly' if error == 0 else f', relative error {error:.0e}'}."]
     if trust.negative_pixels:
         lines.append(f"{trust.negative_pixels:,} negative values: please report this.")
     lines += [_skill_line(result, shown), _area_line(trust), _method_line(result)]

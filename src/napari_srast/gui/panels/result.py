@@ -121,7 +121,7 @@ class ResultPanel(QWidget):
         self.legend = Legend(self._controller)
         self.meaning = label()
         self.pointed = label()
-        self.pointed.setMinimumHeight(34)  # two lines: the panel must not jump as the pointer moves
+        self.pointed.setMinimumHeight(34)  # two lines
         column.addWidget(self.legend)
         column.addWidget(self.meaning)
         column.addWidget(self.pointed)
@@ -304,3 +304,6 @@ class ResultPanel(QWidget):
     def _on_pointed(self, reading: Reading) -> None:
         has_result = self._controller.finished is not None
         self.pointed.setText(reading.text or (_POINT if has_result else ""))
+        # Room that was needed once is kept: the panel must not jump as the pointer moves.
+        needed = self.pointed.heightForWidth(self.pointed.width())
+        self.pointed.setMinimumHeight(max(self.pointed.minimumHeight(), needed))

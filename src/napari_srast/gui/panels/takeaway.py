@@ -67,11 +67,11 @@ class TakeAway(QWidget):
         allow(self.export, none or self._controller.obstacle())
         allow(self.copy, none)
         source = None if finished is None else finished.result.slide.source
-        has_store = source is not None and source.path is not None
+        has_store = source is not None and source.path is not None and not source.synthetic
         assert self.export_into is not None
         self.export_into.setEnabled(has_store)
         into = "Add the result to the slide's store under a fresh name."
-        self.export_into.setToolTip(into if has_store else "The slide was not read from a store of its own.")
+        self.export_into.setToolTip(into if has_store else "The slide has no store of its own.")
 
     def _ask(self, kind: str, name: str) -> Path | None:
         path, _ = QFileDialog.getSaveFileName(self, "Export the result", f"{name}.{kind}", f"*.{kind}")

@@ -142,6 +142,9 @@ def test_all_that_is_written_can_be_read(
     click(qtbot, explore.views["beside"])
     qtbot.waitUntil(lambda: len(visible(window, "beside")) == 4, timeout=PATIENCE)
     look("beside")
+    viewer.window.resize(1366, 768)  # a small laptop's screen
+    look("small")
+    assert viewer.window._qt_window.height() <= 768
     assert {stage: found for stage, found in faults.items() if found} == {}
 
     # Every button can be reached: it lies on the screen, or where its page can be scrolled to.

@@ -9,13 +9,14 @@ from pathlib import Path
 
 from napari.components import LayerList, ViewerModel
 from napari.utils.notifications import show_error
-from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer
+from qtpy.QtCore import QEvent, QObject, Qt, QTimer
 from qtpy.QtGui import QDragEnterEvent, QDropEvent, QShowEvent
-from qtpy.QtWidgets import QFrame, QMainWindow, QMessageBox, QScrollArea, QTabWidget, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QMainWindow, QMessageBox, QTabWidget, QVBoxLayout, QWidget
 
 from napari_srast.errors import SrastError
 from napari_srast.gui.batches import before_end
 from napari_srast.gui.controller import Controller
+from napari_srast.gui.panels.common import VerticalScrollArea
 from napari_srast.gui.panels.genes import GenePanel
 from napari_srast.gui.panels.region import RegionPanel
 from napari_srast.gui.panels.result import ResultPanel
@@ -28,22 +29,6 @@ from napari_srast.gui.tooltips import describe
 __all__ = ["SRastWidget"]
 
 _ESTIMATE_DELAY_MS = 150
-
-
-class _VerticalScrollArea(QScrollArea):
-    """Scrolls up and down only, and is never narrower than what is in it."""
-
-    def __init__(self, content: QWidget) -> None:
-        super().__init__()
-        self.setWidget(content)
-        self.setWidgetResizable(True)
-        self.setFrameShape(QFrame.Shape.NoFrame)
-        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-
-    def minimumSizeHint(self) -> QSize:
-        content, bar = self.widget(), self.verticalScrollBar()
-        width = 0 if content is None else content.minimumSizeHint().width()
-        return QSize(width + (0 if bar is None else bar.sizeHint().width()), 200)
 
 
 class SRastWidget(QWidget):
@@ -79,7 +64,7 @@ class SRastWidget(QWidget):
         column.addWidget(self.region_panel)
         column.addWidget(self.gene_panel, 1)
         column.addWidget(self.settings_panel)
-        scroll = _VerticalScrollArea(prepare)
+        scroll = VerticalScrollArea(prepare)
         self.tabs = QTabWidget()
         self.tabs.addTab(scroll, "Prepare")
         self.tabs.addTab(self.result_panel, "Explore")

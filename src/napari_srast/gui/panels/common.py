@@ -4,25 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QSize, Qt
 from qtpy.QtGui import QKeyEvent
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QComboBox,
+    QFrame,
     QGroupBox,
     QHeaderView,
     QLabel,
     QPushButton,
+    QScrollArea,
     QSizePolicy,
     QTableView,
     QVBoxLayout,
+    QWidget,
 )
 
 from napari_srast.gui.controller import Controller
 from napari_srast.gui.genes import GeneTableModel, Listing
 from napari_srast.gui.tooltips import describe
 
-__all__ = ["button", "chooser", "gene_view", "group", "label", "listing_chooser"]
+__all__ = ["VerticalScrollArea", "button", "chooser", "gene_view", "group", "label", "listing_chooser"]
 
 
 _COLUMN_WIDTH = 62  # five columns fit the narrowest dock, and the names still show
@@ -74,6 +77,22 @@ def listing_chooser(name: str, checked: str, model: GeneTableModel) -> QComboBox
         control.addItem(text, kind)
     control.currentIndexChanged.connect(lambda _: model.set_listing(control.currentData()))
     return control
+
+
+class VerticalScrollArea(QScrollArea):
+    """Scrolls up and down only, and is never narrower than what is in it."""
+
+    def __init__(self, content: QWidget) -> None:
+        super().__init__()
+        self.setWidget(content)
+        self.setWidgetResizable(True)
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+
+    def minimumSizeHint(self) -> QSize:  # noqa: D102
+        content, bar = self.widget(), self.verticalScrollBar()
+        width = 0 if content is None else content.minimumSizeHint().width()
+        return QSize(width + (0 if bar is None else bar.sizeHint().width()), 200)
 
 
 class _GeneView(QTableView):

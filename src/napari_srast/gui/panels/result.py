@@ -27,7 +27,7 @@ from napari_srast.gui.finished import Finished
 from napari_srast.gui.genes import Column, GeneTableModel, read_gene_list
 from napari_srast.gui.hover import Reading
 from napari_srast.gui.overlay import MAX_GENES, View
-from napari_srast.gui.panels.common import button, chooser, gene_view, group, label, listing_chooser
+from napari_srast.gui.panels.common import VerticalScrollArea, button, chooser, gene_view, group, label, listing_chooser
 from napari_srast.gui.panels.genes import structure_column
 from napari_srast.gui.panels.legend import Legend
 from napari_srast.gui.panels.takeaway import NO_RESULT, TakeAway
@@ -47,12 +47,16 @@ class ResultPanel(QWidget):
         self._controller = controller
         self._filling = False
         self._to_compare: list[Finished | None] = [None]
-        outer = QVBoxLayout(self)
-        outer.setContentsMargins(6, 6, 6, 6)
-        outer.addLayout(self._results_row())
-        outer.addWidget(self._genes_box(), 1)
+        page = QWidget()
+        column = QVBoxLayout(page)
+        column.setContentsMargins(6, 6, 6, 6)
+        column.addLayout(self._results_rows())
+        column.addWidget(self._genes_box(), 1)
         self.takeaway = TakeAway(controller)
-        outer.addWidget(self.takeaway)
+        column.addWidget(self.takeaway)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.addWidget(VerticalScrollArea(page))
         controller.result_changed.connect(self._on_result)
         controller.slide_changed.connect(self._list_results)
         controller.shown_changed.connect(self._on_shown)
@@ -60,16 +64,20 @@ class ResultPanel(QWidget):
         controller.pointed.connect(self._on_pointed)
         self._on_result()
 
-    def _results_row(self) -> QHBoxLayout:
+    def _results_rows(self) -> QVBoxLayout:
         self.results = chooser("open_results")
         self.results.activated.connect(self._choose_result)
         self.reuse = button("reuse_settings", "Reuse settings", self._controller.recall)
         self.close_result = button("close_result", "Close", self._controller.drop_result)
+        rows = QVBoxLayout()
+        rows.setSpacing(4)
+        rows.addWidget(self.results)  # a row of its own: what tells results apart comes last in their names
         row = QHBoxLayout()
-        row.addWidget(self.results, 1)
-        row.addWidget(self.reuse)
-        row.addWidget(self.close_result)
-        return row
+        row.setSpacing(4)
+        row.addWidget(self.reuse, 1)
+        row.addWidget(self.close_result, 1)
+        rows.addLayout(row)
+        return rows
 
     def _genes_box(self) -> QWidget:
         box, column = group("Genes on show")

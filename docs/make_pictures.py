@@ -78,7 +78,6 @@ def take_pictures() -> None:
         explore.views[view].click()
         if view == "beside":
             wait_until(lambda: "SRast beside spots" in viewer.layers, 120)
-            viewer.reset_view()
         keep(viewer, view)
     explore.views["after"].click()
     viewer.reset_view()

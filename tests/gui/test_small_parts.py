@@ -123,6 +123,22 @@ def test_both_pictures_come_into_view_and_the_view_goes_back() -> None:
     assert (camera.center[-1], camera.zoom) == (150.0, 5.0)
 
 
+@pytest.mark.parametrize(
+    ("limits", "written"),
+    [
+        ((0.0, 1.811), "0 to 1.81"),
+        ((0.056, 22.44), "0.1 to 22.4"),
+        ((0.25, 2.0), "0.25 to 2"),
+        ((54.2, 1234.5), "54 to 1,234"),
+        ((0.0, 0.00123), "0 to 0.00123"),
+        ((0.0, 100.0), "0 to 100"),
+        ((0.0, 0.0), "0 to 0"),
+    ],
+)
+def test_a_scale_is_written_as_people_read_it(limits: tuple[float, float], written: str) -> None:
+    assert Paint("ERBB2", "#56b4e9", limits).scale == written
+
+
 def test_results_are_told_apart_by_what_is_not_usual(
     make_slide: Callable[..., Slide], make_result: Callable[..., UpsampleResult]
 ) -> None:

@@ -109,7 +109,7 @@ def _draw_legend(painter: QPainter, caption: Caption, cols: int, rows: int) -> N
     metrics = QFontMetricsF(painter.font())
     line, margin = metrics.height() * 1.15, _MARGIN * cols
     names = [paint.gene for paint in caption.genes]
-    scales = [f"{paint.limits[0]:.2g} to {paint.limits[1]:.3g}" for paint in caption.genes]
+    scales = [paint.scale for paint in caption.genes]
     name_width = max(map(metrics.horizontalAdvance, names))
     bar_width = 4 * line
     width = max(

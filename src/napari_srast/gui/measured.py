@@ -50,6 +50,18 @@ class Paint:
     limits: tuple[float, float]
     opacity: float = 1.0
 
+    @property
+    def scale(self) -> str:
+        """The limits in words, to three figures of the upper one."""
+        low, high = self.limits
+        decimals = max(0, 2 - int(np.floor(np.log10(high)))) if 0 < high < 1000 else 0
+
+        def write(value: float) -> str:
+            text = f"{value:,.{decimals}f}"
+            return text.rstrip("0").rstrip(".") if decimals else text
+
+        return f"{write(low)} to {write(high)}"
+
 
 def spot_colors(result: UpsampleResult, paints: Sequence[Paint], strength: float) -> np.ndarray:
     """Return the colours of all spots, shape (N, 4): measured counts spread evenly over the spots' pixels.

@@ -35,7 +35,7 @@ class _Row:
         self.contrast.setMinimumWidth(60)
         self.contrast.valueChanged.connect(self._on_contrast)
         self.scale = QLabel()
-        self.scale.setFixedWidth(_SCALE_WIDTH)
+        self.scale.setMinimumWidth(_SCALE_WIDTH)  # and more where a number would be cut off
         self.opacity = QSlider(Qt.Orientation.Horizontal)
         self.opacity.setRange(0, 100)
         self.opacity.setFixedWidth(46)
@@ -70,7 +70,7 @@ class _Row:
         metrics = QFontMetrics(self.name.font())
         self.name.setText(metrics.elidedText(paint.gene, Qt.TextElideMode.ElideRight, _NAME_WIDTH))
         self.name.setToolTip(paint.gene)
-        self.scale.setText(f"{paint.limits[0]:.2g} to {paint.limits[1]:.3g}")
+        self.scale.setText(paint.scale)
         for control in (self.contrast, self.opacity):
             control.blockSignals(True)
         if another or paint.limits[1] > self.contrast.maximum():

@@ -15,6 +15,7 @@ from qtpy.QtWidgets import (
     QLabel,
     QLineEdit,
     QPushButton,
+    QSizePolicy,
     QSlider,
     QVBoxLayout,
     QWidget,
@@ -97,7 +98,8 @@ class ResultPanel(QWidget):
         row.addWidget(self.hide_all)
         column.addLayout(row)
         self.view = gene_view("result_table", self.model, self._controller)
-        self.view.setMinimumHeight(90)
+        self.view.setMinimumHeight(90)  # more where there is room, without a scroll bar for it
+        self.view.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Ignored)
         column.addWidget(self.view, 1)
         self.model.checked_changed.connect(self._on_checked)
         self.model.refused.connect(
@@ -130,6 +132,7 @@ class ResultPanel(QWidget):
         self.meaning = label()
         self.pointed = label()
         self.pointed.setMinimumHeight(34)  # two lines
+        self.pointed.setAlignment(Qt.AlignmentFlag.AlignTop)
         column.addWidget(self.legend)
         column.addWidget(self.meaning)
         column.addWidget(self.pointed)

@@ -270,7 +270,10 @@ def _train_side_by_side(recipe: Recipe, n_folds: int, report: Report) -> None:
     if torch.cuda.is_available() or n_processes == 1 or steps < _MANY_STEPS:
         return
     context = multiprocessing.get_context("spawn")
-    with context.Manager() as manager, ProcessPoolExecutor(n_processes, context, _as_one_thread) as processes:
+    with (
+        context.Manager() as manager,
+        ProcessPoolExecutor(n_processes, context, _ready_to_train, (recipe,)) as processes,
+    ):
         told = manager.Queue()
         running = {processes.submit(_train_apart, recipe, stage, told) for stage in stages}
         while running:
@@ -284,12 +287,21 @@ def _train_side_by_side(recipe: Recipe, n_folds: int, report: Report) -> None:
                 continue
 
 
-def _train_apart(recipe: Recipe, fold: int | None, told: queue.Queue[tuple[str, int, int, str]]) -> None:
-    """Train in a process of its own."""
+_at_hand: list[Case] = []
+"""The pseudo-slides, in a process that trains: it loads them once."""
+
+
+def _ready_to_train(recipe: Recipe) -> None:
+    """Load the pseudo-slides into a process of its own."""
     from napari_srast.models.sasa import SasaConfig
 
-    cases = _cases(recipe, SasaConfig(**recipe.sasa), lambda *_: None)
-    _trained(recipe, cases, fold, lambda *step: told.put(step))
+    _as_one_thread()
+    _at_hand[:] = _cases(recipe, SasaConfig(**recipe.sasa), lambda *_: None)
+
+
+def _train_apart(recipe: Recipe, fold: int | None, told: queue.Queue[tuple[str, int, int, str]]) -> None:
+    """Train in a process of its own."""
+    _trained(recipe, _at_hand, fold, lambda *step: told.put(step))
 
 
 def _folds(recipe: Recipe, cases: Sequence[Any]) -> list[set[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -169,6 +170,21 @@ def test_recipe_leaves_checkpoint_card_and_scores(tmp_path: Path, cells: Path, m
     assert "CC0" in card
     assert (tmp_path / "runs" / "tiny" / "scores.json").exists()
     assert {"pseudo-slides", "score"} <= {stage for stage, *_ in told}
+
+
+def test_networks_trained_side_by_side_are_those_trained_in_turn(
+    tmp_path: Path, cells: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NAPARI_SRAST_DATA", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    digests = []
+    for name, few_steps in (("in_turn", 10**9), ("side_by_side", 1)):
+        monkeypatch.setattr("napari_srast.training.recipe._MANY_STEPS", few_steps)
+        folder = tmp_path / name
+        folder.mkdir()
+        loaded = load_checkpoint(train_from_recipe(write_recipe(folder, cells)))
+        digests.append({key: value.numpy().tobytes() for key, value in loaded.network.state_dict().items()})
+    assert digests[0] == digests[1]
 
 
 def test_wrong_recipes_are_named(tmp_path: Path, cells: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,7 @@ __all__ = ["FORMAT", "SHIPPED", "Checkpoint", "describe_checkpoint", "load_check
 
 FORMAT = 4
 SHIPPED: Mapping[str, str] = {
-    "default": "a41bcc97034cdf07795f6623b42963ce35b020412cee8073e62d3ab0cb50470a",
+    "default": "669972230a1e608708817d7115731f4a4a93ce2352c6238229186e762334e766",
 }
 """Names of the shipped checkpoints and their sha256."""
 _FOLDER = Path(__file__).parent / "checkpoints"

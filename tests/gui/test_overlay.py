@@ -94,6 +94,7 @@ def test_before_shows_measured_counts_on_the_scale_of_after(
     overlay.set_view("before")
     assert _gene_layers(viewer) == []
     spots = viewer.layers["SRast measured spots"]
+    assert spots.blending == "additive"  # a spot without counts shows the tissue below it
     assert spots.visible
     low, high = overlay.shown[0].limits
     measured = result.slide.counts[:, 0].toarray()[:, 0] / result.raster.counts_per_spot

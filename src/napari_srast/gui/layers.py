@@ -209,6 +209,7 @@ def measured_layer(slide: Slide, spots: np.ndarray | None = None) -> Points:
         symbol="square" if slide.spot_shape == "square" else "disc",
         face_color="black",
         border_width=0,
+        blending="additive",  # as the genes are: a spot without counts shows the tissue, not a hole
         visible=False,
         metadata={KEY: {"role": "measured"}},
     )

@@ -212,7 +212,12 @@ def run(folder: Path, how: str, n_moments: int, seed: int, by: str) -> dict[str,
             status = kill_after(lambda: write("killed"), rng.uniform(0, 1.1 * seconds))
         else:
             first = 0 if moment % 2 else first_rename  # half of the moments lie among the renames, which are short
-            status = kill_at_step(lambda: write("killed"), rng.randrange(first, steps))
+            step = rng.randrange(first, steps)
+            status = kill_at_step(lambda: write("killed"), step)
+            while status == 0 and step > 0:  # one write takes a step less than another: its threads share them out
+                step -= 1
+                prepare()
+                status = kill_at_step(lambda: write("killed"), step)
         killed += status == KILLED
         left = {path.name for path in at.iterdir()} - {"slide.zarr", "out.zarr"}
         unfinished += any(not name.endswith(".lock") for name in left)

@@ -34,7 +34,7 @@ class _Part:
 
 
 class Assembly:
-    """Collects units as they come.
+    """Collects units as they come; used in a ``with`` block, it leaves nothing behind.
 
     Parameters
     ----------
@@ -52,6 +52,12 @@ class Assembly:
         self._counts: list[_Part] = []
         self._spreads: list[_Part] = []
 
+    def __enter__(self) -> Assembly:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._scratch.close()
+
     def add(self, rows: np.ndarray, counts: sparse.csr_matrix, spread: sparse.csr_matrix | None) -> None:
         """Take the pixels (Q, G) of a unit, which are ``rows`` of the result."""
         self._counts.append(self._part(rows, counts))
@@ -60,8 +66,9 @@ class Assembly:
 
     def finish(self) -> tuple[sparse.csr_matrix, sparse.csr_matrix | None]:
         """Return counts and standard deviations; the units are given up."""
-        spread = self._joined(self._spreads) if self._spreads else None
-        return self._joined(self._counts), spread
+        with self:
+            spread = self._joined(self._spreads) if self._spreads else None
+            return self._joined(self._counts), spread
 
     def _part(self, rows: np.ndarray, part: sparse.csr_matrix) -> _Part:
         order = np.argsort(rows)

@@ -34,9 +34,9 @@ def split_steps(job: Job, workers: Workers | None = None) -> Steps:
     with telling_device_faults(job.settings.device), single_threaded():
         method = yield from workers.prepare(job)
         cutter = Cutter(job.layout, job.inner)
-        assembly = Assembly(int(job.inner.sum()), len(job.columns))
-        notices = yield from workers.split(job, method, cutter, assembly)
-        counts, std = assembly.finish()
+        with Assembly(int(job.inner.sum()), len(job.columns)) as assembly:
+            notices = yield from workers.split(job, method, cutter, assembly)
+            counts, std = assembly.finish()
     return Split(
         counts=counts,
         std=std,

@@ -59,6 +59,13 @@ class Scratch:
             return None
         return Kept(self._file, place, [(len(array), array.dtype) for array in arrays])
 
+    def close(self) -> None:
+        """Give the room back."""
+        if self._file is not None:
+            with contextlib.suppress(OSError):  # what a full disk did not take is still to be written
+                self._file.close()
+            self._file = None
+
 
 def room_for(sizes: list[tuple[int, type]]) -> list[np.ndarray] | None:
     """Return arrays of these lengths and types that lie on disk; None where it has no room for them.

@@ -16,6 +16,7 @@ import numpy as np
 __all__ = ["Kept", "Scratch", "room_for"]
 
 _ZEROS = 1 << 20
+_ROOMY = "/var/tmp"  # noqa: S108  # nosec B108 - what is put there gets no name
 
 
 class Kept:
@@ -106,5 +107,5 @@ def _reserve(file: BinaryIO, size: int) -> None:
 def _unnamed() -> BinaryIO:
     """Open a file without a name where temporary files may be large: often /tmp is memory itself."""
     chosen = any(os.environ.get(name) for name in ("TMPDIR", "TEMP", "TMP"))
-    folder = "/var/tmp" if not chosen and os.access("/var/tmp", os.W_OK) else None  # noqa: S108 - it gets no name
+    folder = _ROOMY if not chosen and os.access(_ROOMY, os.W_OK) else None
     return cast("BinaryIO", tempfile.TemporaryFile(dir=folder))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from scipy import sparse
-from sklearn.neighbors import kneighbors_graph
 
 from napari_srast.slide import Slide
 
@@ -22,6 +21,8 @@ def spatial_structure(slide: Slide) -> np.ndarray:
     1950); 1 is perfectly smooth, 0 is without order. NaN for genes without counts or with the same counts everywhere,
     for slides of fewer than seven spots, and on very large slides for the rarer genes.
     """
+    from sklearn.neighbors import kneighbors_graph  # takes a second to load: not before the window is there
+
     n_spots, n_genes = slide.counts.shape
     structure = np.full(n_genes, np.nan)
     if n_spots <= _NEIGHBOURS:

@@ -10,6 +10,7 @@ from scipy import sparse
 from napari_srast.errors import Cancelled
 from napari_srast.geometry.graphs import dual_topology_graph, nearest_other_spots
 from napari_srast.geometry.lattice import detect_lattice
+from napari_srast.models import sasa
 from napari_srast.models.devices import available_devices
 from napari_srast.models.sasa import (
     SasaConfig,
@@ -133,6 +134,19 @@ def test_canonical_order_depends_on_content_alone() -> None:
     turn = np.random.default_rng(2).permutation(len(centers))
     order = canonical_order(counts, centers)
     np.testing.assert_array_equal(turn[canonical_order(counts[turn], centers[turn] + 7.0)], order)
+
+
+def test_canonical_order_is_the_same_in_pieces_and_with_zeros_that_are_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts, centers, _ = two_domains()
+    for spot in (5, 143):
+        counts.data[counts.indptr[spot] : counts.indptr[spot + 1]] = 0
+    order = canonical_order(counts, centers)
+    stored = counts.copy()
+    stored.eliminate_zeros()
+    assert stored.nnz < counts.nnz
+    np.testing.assert_array_equal(canonical_order(stored, centers), order)
+    monkeypatch.setattr(sasa, "_ENTRIES_AT_ONCE", 40)
+    np.testing.assert_array_equal(canonical_order(counts, centers), order)
 
 
 def test_graph_has_both_topologies_without_loops() -> None:

@@ -24,6 +24,7 @@ __all__ = ["MOST_PAIRS", "PoolLikelihood", "count_depth", "information_share", "
 _DEEP = np.log1p(100.0)
 _TEMPER = 10.0
 _MOST_STEPS = 30
+_PAIRS_AT_ONCE = 1024  # a part that stays in the cache
 MOST_PAIRS = 30_000
 
 
@@ -110,13 +111,19 @@ class PoolLikelihood:
     def derivatives(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return each spot's gradient (N', J), their sum (J,), and the negative curvature (J, J)."""
         share = self._shares(weights)
-        mean = np.einsum("bk,bkj->bj", share, self._features)
-        of_pairs = np.einsum("bk,bkj->bj", self._known, self._features) - self._mass[:, None] * mean
+        mean = np.matmul(share[:, None], self._features)[:, 0]
+        of_pairs = np.matmul(self._known[:, None], self._features)[:, 0] - self._mass[:, None] * mean
         gradient = np.zeros((int(self._spot.max(initial=-1)) + 1, len(weights)))
-        np.add.at(gradient, self._spot, of_pairs)
-        spread = np.sqrt(share * self._mass[:, None])[..., None] * (self._features - mean[:, None])
-        spread = spread.reshape(-1, len(weights))
-        return gradient, of_pairs.sum(axis=0), spread.T @ spread
+        first = np.flatnonzero(np.diff(self._spot, prepend=-1))  # pairs are in order of their spots
+        if len(first):
+            gradient[self._spot[first]] = np.add.reduceat(of_pairs, first)
+        spread = -mean.T @ (self._mass[:, None] * mean)
+        root = np.sqrt(share * self._mass[:, None])[..., None]
+        for start in range(0, len(root), _PAIRS_AT_ONCE):
+            part = slice(start, start + _PAIRS_AT_ONCE)
+            weighted = (self._features[part] * root[part]).reshape(-1, len(weights))
+            spread += weighted.T @ weighted
+        return gradient, of_pairs.sum(axis=0), spread
 
 
 def information_share(likelihoods: Sequence[PoolLikelihood], weights: np.ndarray, covariance: np.ndarray) -> float:

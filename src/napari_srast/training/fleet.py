@@ -5,11 +5,14 @@ Shape legend: Q pixels, F fields, N spots, E experts.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from napari_srast.models.calibration import Calibration, Check, pool_ratios
 from napari_srast.models.fleet import Fleet, KnownSlide, fit_fleet, fit_prior
@@ -98,7 +101,9 @@ def _of_others(known: Sequence[Known], fit: Callable[[Known], T]) -> tuple[list[
     everyone = fit(of(range(len(known))))
     if len(known) == 1:
         return [everyone], everyone
-    return [fit(of([j for j in range(len(known)) if j != i])) for i in range(len(known))], everyone
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(os.cpu_count()) as threads:
+        fits = threads.map(fit, [of([j for j in range(len(known)) if j != i]) for i in range(len(known))])
+        return list(fits), everyone
 
 
 def _known(fold: Fold) -> Known:

@@ -16,13 +16,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from scipy import sparse
+from threadpoolctl import threadpool_limits
 
 from napari_srast.errors import InputError, OutputError, SrastError
 from napari_srast.evaluation.metrics import Scores, fraction_better, gain_over, score_ratios
@@ -50,6 +55,7 @@ __all__ = ["FLEET", "NETWORK", "POOLED", "SASA_GP", "calibrate_case", "score_cas
 POOLED, NETWORK, FLEET, SASA_GP = "no fall-back", "network alone", "fleet weights", "gp+sasa"
 """Parts of the default: no gene falls back to another method; the flow's mean; the pool with the other folds' weights;
 the flow's prior."""
+_MOST_THREADS = 8  # a case in work takes memory
 _TEN = np.array([10.0])  # counts at which concentrations are compared
 
 
@@ -79,13 +85,14 @@ def score_folds(
         One row for each case, of plain values: see :func:`score_case`.
     """
     fleets = fit_fold_fleets(folds)[0] if fleets is None else fleets
-    total = sum(len(fold.unseen) for fold in folds)
+    work = [(case, fold.network, fleet) for fold, fleet in zip(folds, fleets, strict=True) for case in fold.unseen]
     rows: list[dict[str, Any]] = []
-    for fold, fleet in zip(folds, fleets, strict=True):
-        for case in fold.unseen:
-            rows.append(score_case(case, fold.network, fleet, baselines))
+    n_threads = min(os.cpu_count() or 1, _MOST_THREADS)
+    with threadpool_limits(1), ThreadPoolExecutor(n_threads, initializer=partial(torch.set_num_threads, 1)) as threads:
+        for row in threads.map(lambda one: score_case(*one, baselines), work):
+            rows.append(row)
             if progress is not None:
-                progress(len(rows), total, case.name)
+                progress(len(rows), len(work), row["name"])
     return rows
 
 

@@ -85,11 +85,15 @@ def score_folds(
         One row for each case, of plain values: see :func:`score_case`.
     """
     fleets = fit_fold_fleets(folds)[0] if fleets is None else fleets
-    work = [(case, fold.network, fleet) for fold, fleet in zip(folds, fleets, strict=True) for case in fold.unseen]
+    work = [
+        partial(score_case, case, fold.network, fleet, baselines)
+        for fold, fleet in zip(folds, fleets, strict=True)
+        for case in fold.unseen
+    ]
     rows: list[dict[str, Any]] = []
     n_threads = min(os.cpu_count() or 1, _MOST_THREADS)
     with threadpool_limits(1), ThreadPoolExecutor(n_threads, initializer=partial(torch.set_num_threads, 1)) as threads:
-        for row in threads.map(lambda one: score_case(*one, baselines), work):
+        for row in threads.map(lambda score: score(), work):
             rows.append(row)
             if progress is not None:
                 progress(len(rows), len(work), row["name"])

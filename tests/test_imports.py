@@ -19,6 +19,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 HEAVY = ("anndata", "geopandas", "napari", "pandas", "qtpy", "spatialdata", "torch", "zarr")
 LAYERS = {  # a part may import parts of its own or a lower level
     "__init__": 0,
+    "drivers": 0,
     "errors": 0,
     "slide": 1,
     "geometry": 1,

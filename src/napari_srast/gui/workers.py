@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from napari.qt.threading import create_worker
 
+from napari_srast.drivers import keep_triton_out
 from napari_srast.errors import Cancelled, SrastError, lacks_memory
 from napari_srast.gui.priority import GivingWay, step_back
 
@@ -101,6 +102,7 @@ def start(
 
     A job that is stopped calls neither ``on_done`` nor ``on_error``.
     """
+    keep_triton_out()
     job = Job(steps, on_step, on_done, on_error)
     # Functions, not the job's methods: the signals keep only functions alive.
     create_worker(

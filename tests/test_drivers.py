@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from napari_srast import drivers, models
+from napari_srast import drivers
+from napari_srast.models import message_passing
 
 PLAIN = "7f00-7f10 r-xp 00000000 08:01 11 /usr/lib/libGL.so.1\n"
 MESA = PLAIN + "7f20-7f30 r-xp 00000000 08:01 12 /usr/lib/x86_64-linux-gnu/libLLVM-15.so.1\n"
@@ -49,9 +50,9 @@ def test_triton_is_left_alone_elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert sys.modules["triton"] is there
 
 
-def test_it_is_looked_for_before_the_model_is_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_it_is_looked_for_before_pytorch_geometric_is_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     _maps(monkeypatch, tmp_path, MESA)
-    importlib.reload(models)
+    importlib.reload(message_passing)
     assert importlib.util.find_spec("triton") is None
 
 

@@ -25,7 +25,6 @@ import torch
 from scipy import sparse
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch_geometric.nn import MessagePassing
 
 from napari_srast.errors import Cancelled
 from napari_srast.geometry.graphs import DualTopologyGraph, dual_topology_graph
@@ -33,6 +32,7 @@ from napari_srast.geometry.lattice import Lattice
 from napari_srast.geometry.partition import patches
 from napari_srast.models.devices import graph_device, on_device, one_thread
 from napari_srast.models.features import FeaturePool, log_normalise, spot_context
+from napari_srast.models.message_passing import MessagePassing
 from napari_srast.models.negative_binomial import negative_binomial
 from napari_srast.models.sparse import csr_tensor
 

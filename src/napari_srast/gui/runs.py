@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from napari_srast.gui.fault_report import Circumstances
 from napari_srast.gui.finished import Finished, finish
+from napari_srast.gui.processes import processes
 from napari_srast.gui.slides import OpenSlide
 from napari_srast.slide import Progress, Region, Slide, UpsampleSettings
 
@@ -71,8 +72,12 @@ class Task:
     def steps(self, should_stop: Callable[[], bool]) -> Generator[Progress, None, Finished]:
         """Run it, in a worker's thread."""
         from napari_srast import pipeline
+        from napari_srast.splitting import LocalWorkers
 
-        steps = pipeline.upsample_steps(self.slide, self.region, self.genes, self.settings, should_stop=should_stop)
+        workers = LocalWorkers(fit=processes().fit) if self.settings.method == "srast" else None
+        steps = pipeline.upsample_steps(
+            self.slide, self.region, self.genes, self.settings, should_stop=should_stop, workers=workers
+        )
         result = yield from steps
         yield Progress("checks", 0, 1, 1.0)
         return finish(result)

@@ -313,6 +313,7 @@ def fit_slide_model(
     device: str = "cpu",
     calibrate: bool = True,
     should_stop: Callable[[], bool] | None = None,
+    fit: Callable[..., FeaturePool] | None = None,
 ) -> Generator[str, None, SlideModel]:
     """Fit SASA to a slide and calibrate the experts on it; yields the name of each stage as it begins.
 
@@ -326,7 +327,10 @@ def fit_slide_model(
         The flow, SASA's configuration, and the fleet's prior.
     calibrate
         Whether to fit the weights on the slide; otherwise the fleet's are taken.
+    fit
+        What fits SASA, with the same bytes; :func:`napari_srast.models.sasa.fit_sasa` by default.
     """
+    fit = fit or fit_sasa
     key = slide_key(counts, centers, checkpoint.sha256, seed, device, calibrate)
     with _lock:
         if key in _cache:
@@ -336,11 +340,9 @@ def fit_slide_model(
     # The check on the coarsened slide asks nothing of the slide's own features: a core each.
     with ThreadPoolExecutor(1, "napari-srast-check", torch.set_num_threads, (1,)) as beside:
         checking = beside.submit(
-            _calibrated, counts, centers, lattice, checkpoint, seed, device, should_stop, calibrate=calibrate
+            _calibrated, counts, centers, lattice, checkpoint, seed, device, should_stop, fit, calibrate=calibrate
         )
-        pool = fit_sasa(
-            counts, centers, lattice, config=checkpoint.sasa, seed=seed, device=device, should_stop=should_stop
-        )
+        pool = fit(counts, centers, lattice, config=checkpoint.sasa, seed=seed, device=device, should_stop=should_stop)
         yield "calibrate"
         model = SlideModel(pool=pool, lattice=lattice, **checking.result())
     with _lock:
@@ -358,6 +360,7 @@ def _calibrated(
     seed: int,
     device: str,
     should_stop: Callable[[], bool] | None,
+    fit: Callable[..., FeaturePool],
     *,
     calibrate: bool,
 ) -> dict[str, Any]:
@@ -367,7 +370,7 @@ def _calibrated(
     for coarsened in coarsened_variants(centers[seen], counts[seen], lattice, seed=seed) if calibrate else ():
         layout, low = coarsened.layout, coarsened.counts.tocsr()
         coarse_lattice = detect_lattice(layout.spots)
-        coarse_pool = fit_sasa(
+        coarse_pool = fit(
             low, layout.spots, coarse_lattice, config=checkpoint.sasa, seed=seed, device=device, should_stop=should_stop
         )
         experts = Experts.on(layout, coarse_pool, checkpoint.network)

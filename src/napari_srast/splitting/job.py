@@ -72,6 +72,8 @@ class Job:
         Histology; None to do without.
     should_stop
         Asked before every large step.
+    fit
+        What fits SASA; the model's own function by default.
     """
 
     counts: sparse.csr_matrix
@@ -84,6 +86,7 @@ class Job:
     settings: UpsampleSettings
     image: SlideImage | None = None
     should_stop: Callable[[], bool] | None = None
+    fit: Callable[..., Any] | None = None
 
     def chosen(self, spots: np.ndarray | slice = slice(None)) -> sparse.csr_matrix:
         """Return counts of the chosen genes in some spots, shape (n, F)."""

@@ -57,6 +57,7 @@ def _prepare(job: Job) -> Generator[tuple[str, int, int], None, Method]:
         seed=job.settings.seed,
         device=device,
         should_stop=job.should_stop,
+        fit=job.fit,
     )
     stage = None
     while True:

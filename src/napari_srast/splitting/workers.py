@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -53,14 +54,17 @@ class LocalWorkers(Workers):
     n_workers
         Units in work at once: the size of a tile. None: as many as there are cores and memory for. On a GPU they take
         turns, while the cores interpolate the others.
+    fit
+        What fits SASA, such as :meth:`napari_srast.models.elsewhere.Elsewhere.fit`; None: this process.
     """
 
-    def __init__(self, n_workers: int | None = None) -> None:
+    def __init__(self, n_workers: int | None = None, fit: Callable[..., Any] | None = None) -> None:
         self._n_workers = n_workers
+        self._fit = fit
 
     def prepare(self, job: Job) -> Generator[tuple[str, int, int], None, Method]:
         """Make the job's method ready in this thread."""
-        return (yield from prepare(job))
+        return (yield from prepare(replace(job, fit=self._fit)))
 
     def split(
         self, job: Job, method: Method, cutter: Cutter, assembly: Assembly

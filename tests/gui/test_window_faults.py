@@ -35,7 +35,7 @@ Patch = Callable[..., None]
 STAGES = {
     "reading": "napari_srast.gui.opening.load",
     "raster": "napari_srast.pipeline.make_raster",
-    "align": "napari_srast.models.elsewhere.fit_sasa",
+    "align": "napari_srast.models.elsewhere._fit",
     "calibrate": "napari_srast.models.slide_model.coarsened_variants",
     "split": "napari_srast.interpolation.Interpolator.ratios",
     "checks": "napari_srast.pipeline.check_result",

@@ -72,7 +72,7 @@ def test_a_fit_is_done_there_with_the_same_bytes(
 ) -> None:
     with single_threaded():
         expected = fit_sasa(*slide, config=QUICK, seed=3)
-    monkeypatch.setattr(module, "fit_sasa", _only(there=True))
+    monkeypatch.setattr(module, "_fit", _only(there=True))
     pool = elsewhere.fit(*slide, config=QUICK, seed=3)
     for name in ("latent", "raw_latent", "components", "totals"):
         np.testing.assert_array_equal(getattr(pool, name), getattr(expected, name))
@@ -92,7 +92,7 @@ def test_a_run_has_the_same_bytes(elsewhere: Elsewhere, make_slide: Callable[...
 
 
 def test_what_fails_there_is_done_here(elsewhere: Elsewhere, slide: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "fit_sasa", _only(there=False))
+    monkeypatch.setattr(module, "_fit", _only(there=False))
     assert elsewhere.fit(*slide, config=QUICK).latent.shape == (81, QUICK.latent)
     assert elsewhere.is_ready
 
@@ -100,7 +100,7 @@ def test_what_fails_there_is_done_here(elsewhere: Elsewhere, slide: Any, monkeyp
 def test_large_slides_and_those_of_a_gpu_are_fitted_here(
     elsewhere: Elsewhere, slide: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "fit_sasa", lambda *_, **options: options["device"])
+    monkeypatch.setattr(module, "_fit", lambda *_, **options: options["device"])
     assert elsewhere.fit(*slide, device="cuda") == "cuda"
     monkeypatch.setattr(module, "_LARGEST", 100)
     assert elsewhere.fit(*slide) == "cpu"
@@ -113,7 +113,7 @@ def test_a_stop_ends_a_fit_at_once_and_a_killed_process_is_replaced(elsewhere: E
     assert time.monotonic() < start + 10
     assert not elsewhere.is_ready  # it is being made ready again
     start = time.monotonic()
-    elsewhere.fit(*slide, config=QUICK)  # here, without waiting
+    elsewhere.fit(*slide, config=QUICK)  # after a moment of patience, there or here
     _wait_until_ready(elsewhere)
     processes = elsewhere._processes
     assert processes is not None

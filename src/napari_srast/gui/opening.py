@@ -13,7 +13,6 @@ from napari.layers import Layer
 
 from napari_srast.errors import InputError
 from napari_srast.gui.finished import Finished, finish
-from napari_srast.gui.processes import processes
 from napari_srast.gui.structure import spatial_structure
 from napari_srast.slide import Slide, UpsampleResult
 
@@ -89,13 +88,12 @@ def load(source: str | Path | spatialdata.SpatialData, **elements: str | None) -
 
 
 def _load_modules() -> None:
-    """Load all that a run takes, here and in the processes that will fit beside the window.
+    """Load all that a run takes.
 
     Imports hold Python's lock for half a second at a time: better now than while the user watches a run.
     """
     for name in ("io.slides", "models.sasa", "models.checkpoint", "splitting.srast"):
         importlib.import_module(f"napari_srast.{name}")
-    processes().prepare()
 
 
 def _opened(slide: Slide, source: Any, result: UpsampleResult | None) -> Opened:

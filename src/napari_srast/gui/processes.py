@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING
+import threading
 
-if TYPE_CHECKING:
-    from napari_srast.models.elsewhere import Elsewhere
+from napari_srast.gui.priority import step_back
+from napari_srast.models.elsewhere import Elsewhere
 
-__all__ = ["processes"]
+__all__ = ["processes", "start_processes"]
+
+_AFTER_SECONDS = 0.5  # the window is drawn first
 
 
 @functools.cache
 def processes() -> Elsewhere:
-    """Return what fits SASA beside the window; importing it loads torch."""
-    from napari_srast.models.elsewhere import Elsewhere
-
+    """Return what fits SASA beside the window."""
     return Elsewhere()
+
+
+def start_processes() -> None:
+    """Start the processes in a moment: they load while a slide is opened and a region drawn."""
+
+    def start() -> None:
+        step_back()  # what this thread starts steps back with it
+        processes().prepare()
+
+    timer = threading.Timer(_AFTER_SECONDS, start)
+    timer.daemon = True
+    timer.start()

@@ -23,6 +23,7 @@ from napari_srast.gui.panels.result import ResultPanel
 from napari_srast.gui.panels.run import RunBar, duration
 from napari_srast.gui.panels.settings import SettingsPanel
 from napari_srast.gui.panels.slide import SlidePanel
+from napari_srast.gui.processes import start_processes
 from napari_srast.gui.shortcuts import bind_shortcuts, shortcut_table
 from napari_srast.gui.tooltips import describe
 
@@ -99,6 +100,7 @@ class SRastWidget(QWidget):
         self.destroyed.connect(self.controller.shutdown)
         self.controller.viewer.layers.events.removing.connect(self._make_canvas_current)
         before_end(self._on_batch_end)
+        start_processes()
 
     def _on_batch_end(self, layers: LayerList) -> None:
         if layers == self.controller.viewer.layers:  # and not another window's

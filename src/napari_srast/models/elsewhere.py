@@ -2,25 +2,31 @@
 
 A fit is thousands of small steps in Python, and Python's lock lets one thread of a process go on at a time: beside a
 canvas that is moved, a fit in the window's own process took up to twice as long as one without a window.
+
+This module loads nothing large: the processes are started while the window has yet to load what a fit takes.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Future, wait
-from typing import Any
-
-import numpy as np
-from scipy import sparse
+from typing import TYPE_CHECKING, Any
 
 from napari_srast.errors import Cancelled
-from napari_srast.geometry.lattice import Lattice
-from napari_srast.models.devices import graph_device
-from napari_srast.models.sasa import FeaturePool, SasaConfig, fit_sasa
+
+if TYPE_CHECKING:
+    import numpy as np
+    from scipy import sparse
+
+    from napari_srast.geometry.lattice import Lattice
+    from napari_srast.models.features import FeaturePool
+    from napari_srast.models.sasa import SasaConfig
 
 __all__ = ["Elsewhere"]
 
@@ -30,6 +36,7 @@ _FITS = 2  # of a run: of the slide, and of the slide coarsened once
 _LARGEST = 1 << 28  # bytes of counts that are worth a copy
 _IDLE_SECONDS = 900  # after which a process ends
 _ASKED_EVERY = 0.05  # seconds between two looks at the stop token
+_PATIENCE = 5.0  # seconds that a fit waits for processes that are loading: what they load is worth as much
 _NICENESS = 5
 
 
@@ -79,12 +86,13 @@ class Elsewhere:
 
         A fit on a GPU, which the window's process has in use, and one of a very large slide are done here.
         """
+        from napari_srast.models.devices import graph_device
+
         options: dict[str, Any] = {"config": config, "seed": seed, "device": device}
         small = counts.data.nbytes + counts.indices.nbytes <= _LARGEST
-        processes = self._processes
-        if small and graph_device(device) == "cpu" and self.is_ready and processes is not None:
+        if small and graph_device(device) == "cpu" and (processes := self._ready(should_stop)) is not None:
             try:
-                future = processes.submit(fit_sasa, counts, centers, lattice, **options)
+                future = processes.submit(_fit, counts, centers, lattice, **options)
                 return self._wait(future, processes, should_stop)
             except Cancelled:
                 raise
@@ -95,7 +103,20 @@ class Elsewhere:
                 if isinstance(error, BrokenExecutor):
                     self._end(processes)
         self.prepare()
-        return fit_sasa(counts, centers, lattice, **options, should_stop=should_stop)
+        return _fit(counts, centers, lattice, **options, should_stop=should_stop)
+
+    def _ready(self, should_stop: Callable[[], bool] | None) -> Any:
+        """Return the processes, after a moment's patience if they are loading; None if they are not ready by then."""
+        with self._lock:
+            processes, loading = self._processes, list(self._loading)
+        end = time.monotonic() + _PATIENCE
+        while processes is not None and not self.is_ready and time.monotonic() < end:
+            if should_stop is not None and should_stop():
+                raise Cancelled
+            wait(loading, timeout=_ASKED_EVERY)
+            if processes is not self._processes or any(one.done() and one.exception() is not None for one in loading):
+                return None
+        return processes if self.is_ready else None
 
     def close(self) -> None:
         """End the processes, whatever they do."""
@@ -118,6 +139,12 @@ class Elsewhere:
         return future.result()
 
 
+def _fit(*arguments: Any, **options: Any) -> FeaturePool:
+    from napari_srast.models.sasa import fit_sasa
+
+    return fit_sasa(*arguments, **options)
+
+
 def _begin() -> None:
     """Let the window go first, and compute on one thread, as the window's own process does."""
     with contextlib.suppress(OSError, AttributeError):
@@ -125,10 +152,13 @@ def _begin() -> None:
     import torch
     from threadpoolctl import threadpool_limits
 
+    importlib.import_module("scipy.linalg")  # the limit is set to what is loaded
     torch.set_num_threads(1)
     threadpool_limits(1)
 
 
 def _load() -> int:
-    """Stand for a first task: to find it, a process imports this module and all that a fit takes."""
+    """Load all that a fit takes, and stay a moment, so that every process gets one such task."""
+    importlib.import_module("napari_srast.models.sasa")
+    time.sleep(0.5)
     return os.getpid()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import threading
 
+from qtpy.QtCore import QCoreApplication
+
 from napari_srast.gui.priority import step_back
 from napari_srast.models.elsewhere import Elsewhere
 
@@ -15,8 +17,12 @@ _AFTER_SECONDS = 0.5  # the window is drawn first
 
 @functools.cache
 def processes() -> Elsewhere:
-    """Return what fits SASA beside the window."""
-    return Elsewhere()
+    """Return what fits SASA beside the window; it ends with the program, which does not wait for what it loads."""
+    beside = Elsewhere()
+    program = QCoreApplication.instance()
+    if program is not None:
+        program.aboutToQuit.connect(beside.close)
+    return beside
 
 
 def start_processes() -> None:
@@ -26,6 +32,7 @@ def start_processes() -> None:
         step_back()  # what this thread starts steps back with it
         processes().prepare()
 
+    processes()  # in the window's thread: it speaks to Qt
     timer = threading.Timer(_AFTER_SECONDS, start)
     timer.daemon = True
     timer.start()

@@ -55,8 +55,8 @@ def test_cancel_ends_a_fit_in_a_second_and_the_next_run_works(
     def for_ever(*_: Any, **__: Any) -> None:
         time.sleep(600)
 
+    monkeypatch.setattr(slide_model, "_cache", type(slide_model._cache)())
     with monkeypatch.context() as slow:
-        slow.setattr(slide_model, "_cache", type(slide_model._cache)())
         slow.setattr(elsewhere, "_fit", for_ever)
         click(qtbot, widget.run_bar.run)
         qtbot.wait(500)

@@ -27,6 +27,7 @@ from napari_srast.gui.controller import Phase
 from napari_srast.gui.layers import role_of
 from napari_srast.gui.widget import SRastWidget
 from napari_srast.io.slides import read_slide
+from napari_srast.models import slide_model
 from napari_srast.slide import Slide
 
 pytestmark = pytest.mark.gui
@@ -53,6 +54,12 @@ LOST = (
 QUOTED = "90417"
 FULL = MemoryError("Unable to allocate 3.2 GiB for an array with shape (20000, 40000)")
 TOLD_FULL = "This computer ran out of memory"
+
+
+@pytest.fixture(autouse=True)
+def _nothing_fitted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no test before have fitted the same slide: what is kept is not fitted again, and cannot fail."""
+    monkeypatch.setattr(slide_model, "_cache", type(slide_model._cache)())
 
 
 def prepare(widget: SRastWidget, method: str = "bilinear") -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -80,7 +81,12 @@ def _waited_ms() -> dict[Any, float]:
 
 
 def _core_seconds() -> tuple[float, float, float]:
-    """Return seconds of cores that this program used, that all programs used, and that there were."""
-    own, everyone = psutil.Process().cpu_times(), psutil.cpu_times()
+    """Return seconds of cores that this program and its processes used, that all programs used, and that there were."""
+    program, everyone = psutil.Process(), psutil.cpu_times()
+    own = 0.0
+    for process in (program, *program.children(recursive=True)):
+        with contextlib.suppress(psutil.Error):  # ended meanwhile
+            times = process.cpu_times()
+            own += times.user + times.system
     there = sum(everyone)
-    return own.user + own.system, there - everyone.idle - getattr(everyone, "iowait", 0.0), there
+    return own, there - everyone.idle - getattr(everyone, "iowait", 0.0), there

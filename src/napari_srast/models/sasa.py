@@ -236,6 +236,8 @@ def canonical_order(counts: sparse.csr_matrix, centers: np.ndarray) -> np.ndarra
     A spot's key is the sum, modulo 2^64, of a mixed word for each gene that it holds; equal keys are told apart by
     place.
     """
+    counts = counts.tocsr()
+    counts.sort_indices()  # what is summed over genes later is then summed in one order, too
     key = np.zeros(counts.shape[0], dtype=np.uint64)
     pointer = counts.indptr
     start = 0

@@ -128,9 +128,9 @@ def test_no_stage_grew(slide: Slide, reference: dict[str, float]) -> None:
     assert not grown(all_ratios(slide), reference)
 
 
-def test_a_stage_that_takes_twice_as_long_is_noticed(
-    slide: Slide, reference: dict[str, float], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stage_that_takes_twice_as_long_is_noticed(slide: Slide, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against what it takes on this very computer: the reference may be of one where it takes a quarter longer."""
+    here = {"split of few genes": split_ratio(slide)}
     plain = slide_model.Experts.predict
 
     def twice(*arguments, **options):  # type: ignore[no-untyped-def]
@@ -139,7 +139,7 @@ def test_a_stage_that_takes_twice_as_long_is_noticed(
 
     monkeypatch.setattr(slide_model.Experts, "predict", twice)
     measured = {"split of few genes": split_ratio(slide)}
-    assert grown(measured, reference), f"not noticed: {measured}"
+    assert grown(measured, here), f"not noticed: {measured} against {here}"
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from gui_window import PATIENCE, click, open_slide, visible, wait_ready, wait_shown
+from gui_window import PATIENCE, SQUARE, click, open_slide, run, use_fast_method, visible, wait_ready, wait_shown
 from napari import current_viewer
 from napari.components import ViewerModel
 from napari.layers import Image
@@ -17,6 +17,7 @@ from qtpy.QtWidgets import QWidget
 
 from napari_srast.gui import garbage
 from napari_srast.gui.batches import changing, insert_unchosen, removing
+from napari_srast.gui.controller import Controller
 from napari_srast.gui.finished import finish
 from napari_srast.gui.opening import Opened
 from napari_srast.gui.widget import SRastWidget
@@ -101,6 +102,41 @@ def test_what_is_set_aside_is_taken_back_once_nobody_works(
     garbage.set_aside(keep=lambda: True)
     window.controller.shutdown()
     assert gc.get_freeze_count() < 1000
+
+
+def test_nothing_is_taken_back_between_a_run_and_its_layers(
+    open_window: Callable[[], SRastWidget], qtbot: Any, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long the run took: the clock is set anew when it ends, and when a slide has been read."""
+    window = open_window()
+    controller, aside = window.controller, garbage._aside
+    left: dict[str, float] = {}
+
+    def note(event: Any) -> None:
+        clock = aside._clock
+        assert clock is not None
+        left[event.value.name] = clock.remainingTime() if aside.any else 0.0
+
+    controller.viewer.layers.events.inserted.connect(note)
+
+    def spent(*arguments: Any, **options: Any) -> Any:
+        """Begin as if the clock were about to ring."""
+        result = begin(*arguments, **options)
+        assert aside._clock is not None
+        aside._clock.start(2_000)
+        return result
+
+    begin = Controller.begin
+    monkeypatch.setattr(Controller, "begin", spent)
+    open_slide(qtbot, window, store)
+    use_fast_method(window)
+    controller.add_polygon(SQUARE)
+    window.gene_panel.model.check(["Gene3"])
+    run(qtbot, window)
+    wait_shown(qtbot, window)
+    shown = {name: ms for name, ms in left.items() if name == "Gene3" or name.startswith("breast")}
+    assert len(shown) == 3
+    assert min(shown.values()) > 2_000
 
 
 def test_a_batch_ends_in_the_context_of_the_canvas(

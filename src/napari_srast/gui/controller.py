@@ -14,7 +14,7 @@ from napari.components import ViewerModel
 from psygnal import Signal
 
 from napari_srast.errors import RegionError, SrastError
-from napari_srast.gui import garbage, opening, workers
+from napari_srast.gui import opening, workers
 from napari_srast.gui.comparing import counterpart, image_difference
 from napari_srast.gui.desk import Desk
 from napari_srast.gui.exporting import export_steps
@@ -188,12 +188,13 @@ class Controller(Desk):
         task = self.waiting.pop(0)
 
         def done(finished: Finished) -> None:
+            self._keep_aside()  # until its layers are drawn, too
             self.set_phase(Phase.READY)
             self._land(task, finished)
             self._run_next()
 
         self._running = task
-        garbage.set_aside(keep=lambda: self.phase is Phase.RUNNING and not self.is_down)
+        self._keep_aside()
         steps = workers.aside(task.steps)
         self.begin(Phase.RUNNING, steps, done, "upsampling", failed=self._run_next, circumstances=task.circumstances)
         self.said.emit(f"Running: {task.title} …")

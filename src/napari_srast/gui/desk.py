@@ -149,10 +149,17 @@ class Desk(Jobs):
         def done(opened: Opened) -> None:
             if replaced is not None and replaced in self.slides:
                 self._take_out(replaced)
+            garbage.take_back()
+            self._keep_aside()  # what was loaded for it, too
             self.show(opened, shown)
 
+        self._keep_aside()
         self.begin(Phase.OPENING, workers.once(load), done, doing)
         self.said.emit(f"{doing[0].upper()}{doing[1:]} …")
+
+    def _keep_aside(self) -> None:
+        """Let no collection of garbage look through all that lives while a slide is opened or a run goes on."""
+        garbage.set_aside(keep=lambda: self.phase in (Phase.OPENING, Phase.RUNNING) and not self.is_down)
 
     def show(self, opened: Opened, shown: Shown | None = None) -> None:
         """Show a slide and work on it; ``shown`` holds layers of it that are there already."""

@@ -2,8 +2,8 @@
 
 A full collection looks through all that lives: with torch, napari and SpatialData loaded that takes a third of a
 second, now and then in the middle of a run, and napari asks for one at the end of each batch of changes. Nearly all of
-it was loaded once and stays. So what lives is set aside while a run goes on or views are switched, and taken back once
-nobody has done so for a while, or as soon as a layer goes: what goes with it may be old.
+it was loaded once and stays. So what lives is set aside while a slide is opened, a run goes on or views are switched,
+and taken back once nobody has done so for a while, or as soon as a layer goes: what goes with it may be old.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable
 
-from qtpy.QtCore import QCoreApplication, QTimer
+from qtpy.QtCore import QCoreApplication, Qt, QTimer
+from qtpy.QtGui import QGuiApplication
 
 __all__ = ["set_aside", "take_back"]
 
@@ -33,14 +34,13 @@ class _Aside:
         if self._clock is None:
             self._clock = QTimer()
             self._clock.setSingleShot(True)
-            self._clock.setInterval(_QUIET_MS)
             self._clock.timeout.connect(self._end)
-        self._clock.start()
+        self._clock.start(_QUIET_MS)
 
     def _end(self) -> None:
         if not self.any:
             return
-        if self.keep is not None and self.keep():
+        if (self.keep is not None and self.keep()) or QGuiApplication.mouseButtons() != Qt.MouseButton.NoButton:
             self.wait()
             return
         take_back()
@@ -53,7 +53,7 @@ _aside = _Aside()
 def set_aside(keep: Callable[[], bool] | None = None) -> None:
     """Leave all that lives now out of collections for a while, and for as long as ``keep`` says.
 
-    What was set aside before stays so.
+    What was set aside before stays so, and the while is counted from now.
     """
     if not _aside.any:
         gc.freeze()

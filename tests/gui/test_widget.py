@@ -194,7 +194,7 @@ def test_cancel_errors_and_stale_runs(
     monkeypatch.setattr(pipeline, "upsample_steps", slow)
     before = layer_names(window)
     click(qtbot, window.run_bar.run)
-    qtbot.waitUntil(lambda: "align 1 of 4" in window.run_bar.progress.format(), timeout=PATIENCE)
+    qtbot.waitUntil(lambda: "learning the tissue 1 of 4" in window.run_bar.progress.format(), timeout=PATIENCE)
     assert not window.run_bar.run.isEnabled()
     assert "cancel it" in window.slide_panel.path.toolTip()
     start = time.monotonic()

@@ -13,6 +13,13 @@ from napari_srast.slide import Progress
 
 __all__ = ["RunBar", "duration"]
 
+_STAGES = {  # as people would say them; the command line names them as the paper does
+    "raster": "laying out pixels",
+    "align": "learning the tissue",
+    "calibrate": "trying it on this slide",
+    "split": "splitting counts",
+    "checks": "checking the sums",
+}
 # No red can be read on both of napari's themes, so it brings its own ground.
 _ALARM = "color: #ffffff; background: #b3131f; font-weight: bold; padding: 4px; border-radius: 3px;"
 
@@ -111,7 +118,7 @@ class RunBar(QWidget):
         left = ""
         if 0.05 < progress.fraction < 1 and elapsed > 2:
             left = f", {duration(elapsed * (1 - progress.fraction) / progress.fraction)} left"
-        self.progress.setFormat(f"{progress.stage}{part}{left}")
+        self.progress.setFormat(f"{_STAGES.get(progress.stage, progress.stage)}{part}{left}")
 
 
 def duration(seconds: float) -> str:

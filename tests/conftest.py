@@ -30,6 +30,36 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         item.add_marker(pytest.mark.xdist_group("window" if window else file))
 
 
+_NO_DEVICE = ("geometry", "interpolation", "io", "test_bootstrap", "test_docs", "test_drivers", "test_imports")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Where there is a GPU, run each test of what computes twice: by default on the GPU, then by default on the CPU."""
+    part = metafunc.definition.path.relative_to(Path(__file__).parent).parts[0].removesuffix(".py")
+    if part in _NO_DEVICE or "device" in metafunc.fixturenames:  # it names each device itself
+        return
+    from napari_srast.models import devices
+
+    present = devices.available_devices()
+    if len(present) > 1:
+        metafunc.parametrize("default_device", present, indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def default_device(request: pytest.FixtureRequest) -> Iterator[str | None]:
+    """Let the device ``auto`` be the one that the test is run for; None where there is but the CPU."""
+    device: str | None = getattr(request, "param", None)
+    if device is None:
+        yield None
+        return
+    from napari_srast.models import devices
+
+    others = [other for other in devices.available_devices() if other != device]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(devices, "available_devices", lambda: (device, *others))
+        yield device
+
+
 @pytest.fixture(autouse=True)
 def _seeds() -> None:
     """Give every test the same global random state, so that code that forgets to seed still repeats."""

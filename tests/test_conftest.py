@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -18,3 +23,34 @@ def test_made_slides_lie_on_the_lattice_they_are_said_to(make_slide, lattice):
 def test_made_slides_repeat(make_slide):
     first, second = make_slide(), make_slide()
     np.testing.assert_array_equal(first.counts.toarray(), second.counts.toarray())
+
+
+_TWO_DEVICES = """
+from napari_srast.models import devices
+
+devices.available_devices = lambda: ("cuda", "cpu")
+
+
+def pytest_runtest_call(item):
+    print(item.name, devices.choose_device("auto"))
+"""
+
+
+def test_beside_a_gpu_every_test_of_what_computes_is_run_for_either_device(tmp_path: Path) -> None:
+    (tmp_path / "two_devices.py").write_text(_TWO_DEVICES)
+    here = Path(__file__).parent
+    tests = ("splitting/test_mixture.py", "geometry/test_partition.py")
+    found = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "two_devices", "-p", "no:xdist", "-s", "-q", *(here / t for t in tests)],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        cwd=here.parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    told = dict(line.strip(" .").split() for line in found.splitlines() if line.strip(" .").endswith(("cuda", "cpu")))
+    for device in ("cuda", "cpu"):
+        of_it = [default for name, default in told.items() if device in name]
+        assert of_it
+        assert set(of_it) == {device}
+    assert any("[" not in name for name in told)  # of geometry, once

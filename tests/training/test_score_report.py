@@ -10,6 +10,7 @@ from napari_srast.errors import OutputError
 from napari_srast.evaluation.protocol import BASELINES
 from napari_srast.training.score_report import (
     DEFAULT,
+    average_table,
     case_table,
     mean_of_studies,
     method_table,
@@ -81,6 +82,16 @@ def test_the_summary_by_hand() -> None:
     assert found["seam_ratio_to_truth_mean"] == pytest.approx(4)
     assert found["seam_ratio_to_truth_draw"] == pytest.approx(1.1)
     assert found["seam_ratio_to_truth_totals_mean"] == pytest.approx(1.5)
+
+
+def test_averages_over_studies_slides_and_cases_by_hand() -> None:
+    rows = [*ROWS, row("b", "three", ours=0.03, gp=0.025, bilinear=0.02)]  # another case of that slide
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in average_table(rows).splitlines()[2:]]
+    assert [line[:5] for line in lines] == [
+        ["studies", "2", "0.0300", "bilinear 0.0200", "1.50 times"],
+        ["slides", "3", "0.0333", "bilinear 0.0200", "1.67 times"],
+        ["cases", "4", "0.0300", "bilinear 0.0200", "1.50 times"],
+    ]
 
 
 def test_a_study_without_a_value_is_left_out() -> None:

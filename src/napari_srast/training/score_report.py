@@ -6,7 +6,7 @@ its cases, so that a study with many slides weighs no more than another.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +19,21 @@ from napari_srast.evaluation.protocol import BASELINES
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["DEFAULT", "case_table", "method_table", "shared_table", "study_table", "summarise", "write_score_plots"]
+__all__ = [
+    "DEFAULT",
+    "average_table",
+    "case_table",
+    "method_table",
+    "shared_table",
+    "study_table",
+    "summarise",
+    "write_score_plots",
+]
 
 DEFAULT = "srast"
 Row = Mapping[str, Any]
 _COMPARED = ("gp+denoised", "gp", "pycnophylactic", "bilinear")
+_KINDS = (("nats_per_count", "best_baseline"), ("within_spot_pcc", "best_baseline_pcc"))
 
 
 def summarise(rows: Sequence[Row]) -> dict[str, Any]:
@@ -44,7 +54,7 @@ def summarise(rows: Sequence[Row]) -> dict[str, Any]:
         genes and of totals.
     """
     figures: dict[str, Any] = {"n_cases": len(rows), "n_studies": len({row["study"] for row in rows})}
-    for kind, chosen in (("nats_per_count", "best_baseline"), ("within_spot_pcc", "best_baseline_pcc")):
+    for kind, chosen in _KINDS:
         of_method = {m: mean_of_studies(rows, [r["methods"][m][kind] for r in rows]) for m in (DEFAULT, *BASELINES)}
         best = mean_of_studies(rows, [r["methods"][r[chosen]][kind] for r in rows])
         single = max(BASELINES, key=of_method.__getitem__)
@@ -77,13 +87,46 @@ def summarise(rows: Sequence[Row]) -> dict[str, Any]:
     return figures
 
 
-def mean_of_studies(rows: Sequence[Row], values: Sequence[float | None]) -> float:
-    """Return the mean over studies of the mean over their cases; cases without a value are left out."""
-    by_study: dict[str, list[float]] = {}
-    for row, value in zip(rows, values, strict=True):
+def mean_of_studies(
+    rows: Sequence[Row],
+    values: Sequence[float | None],
+    group: Callable[[int, Row], Hashable] = lambda _, row: row["study"],
+) -> float:
+    """Return the mean over studies, or other groups, of the mean over their cases; those without a value are left out.
+
+    Parameters
+    ----------
+    rows, values
+        Cases, and a figure of each.
+    group
+        Takes the number of a case and the case, and returns what group it is of.
+    """
+    groups: dict[Hashable, list[float]] = {}
+    for i, (row, value) in enumerate(zip(rows, values, strict=True)):
         if np.isfinite(_number(value)):
-            by_study.setdefault(row["study"], []).append(_number(value))
-    return float(np.mean([np.mean(of_study) for of_study in by_study.values()])) if by_study else float("nan")
+            groups.setdefault(group(i, row), []).append(_number(value))
+    return float(np.mean([np.mean(of_group) for of_group in groups.values()])) if groups else float("nan")
+
+
+def average_table(rows: Sequence[Row]) -> str:
+    """Return a Markdown table: the default against the best single baseline by what the average is taken over."""
+    groups: dict[str, Callable[[int, Row], Hashable]] = {
+        "studies": lambda _, row: row["study"],
+        "slides": lambda _, row: (row["study"], row["name"]),
+        "cases": lambda i, _: i,
+    }
+    lines = [_line(["mean over", "", "nats per count", "", "", "within-spot PCC", "", ""]), "|---" * 8 + "|"]
+    for name, group in groups.items():
+        cells = [name, str(len({group(i, row) for i, row in enumerate(rows)}))]
+        for kind, _ in _KINDS:
+            mean = {
+                method: mean_of_studies(rows, [row["methods"][method][kind] for row in rows], group)
+                for method in (DEFAULT, *BASELINES)
+            }
+            best = max(BASELINES, key=mean.__getitem__)
+            cells += [f"{mean[DEFAULT]:.4f}", f"{best} {mean[best]:.4f}", f"{mean[DEFAULT] / mean[best]:.2f} times"]
+        lines.append(_line(cells))
+    return "\n".join(lines)
 
 
 def margin_error(row: Row) -> float:

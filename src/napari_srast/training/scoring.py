@@ -42,6 +42,7 @@ from napari_srast.training.data import Case
 from napari_srast.training.fleet import Fold, check_of, fit_fold_fleets, shared_check_of
 from napari_srast.training.score_report import (
     DEFAULT,
+    average_table,
     case_table,
     method_table,
     shared_table,
@@ -235,7 +236,11 @@ def write_scores(rows: Sequence[dict[str, Any]], directory: Path) -> list[Path]:
         Matplotlib is not installed, or the directory cannot be written.
     """
     summary = plain_values(summarise(rows))
-    parts = {"By study": study_table(rows), "By method": method_table(rows)}
+    parts = {
+        "Averages": average_table(rows),
+        "By study": study_table(rows),
+        "By method": method_table(rows),
+    }
     if any(row.get("shared") for row in rows):
         parts["Genes one by one, and by the maps that they share"] = shared_table(rows)
     parts |= {"By case": case_table(rows)}

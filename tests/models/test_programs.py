@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 from scipy import sparse
@@ -49,6 +51,15 @@ def test_many_spots_are_factorised_in_blocks(monkeypatch: pytest.MonkeyPatch) ->
     programs = fit_programs(counts, lambda spots: counts[spots].toarray(), n_programs=3)
     correlation = np.corrcoef(programs.fields(counts).T, activity.T)[:3, 3:]
     assert correlation.max(axis=0).min() > 0.95
+
+
+def test_nobody_is_warned_that_programs_are_approximate(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts, _ = planted()
+    monkeypatch.setattr("napari_srast.models.programs._ROUNDS", 2)
+    monkeypatch.setattr("napari_srast.models.programs._ROWS", 80)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fit_programs(counts, lambda spots: counts[spots].toarray(), n_programs=3)
 
 
 def test_panel_takes_variable_genes() -> None:

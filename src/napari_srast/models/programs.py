@@ -9,6 +9,7 @@ Shape legend: N spots, G genes, P programs, Q pixels.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 from scipy import sparse
 from sklearn.decomposition import NMF
+from sklearn.exceptions import ConvergenceWarning
 
 from napari_srast.models.sparse import csr_tensor
 
@@ -23,6 +25,7 @@ __all__ = ["Programs", "fit_activities", "fit_programs", "program_panel"]
 
 Spots = np.ndarray | slice
 _BLOCK = 1 << 18  # non-zero entries that are worked on at once
+_ROUNDS = 60  # programs are a means to maps: to stop here is meant, and no fault to warn of
 _ROWS = 5_000  # spots that are factorised at once; beyond, the programs come from so many of them
 
 
@@ -87,11 +90,13 @@ def fit_programs(
     first = frequency(learned)
     level = np.maximum(np.sqrt(first.mean(axis=0)), 1e-12)
     rank = int(min(n_programs, *first.shape))
-    solver = NMF(n_components=rank, init="nndsvda", max_iter=60, tol=1e-3, random_state=seed)
-    activity = solver.fit_transform((first / level).astype(np.float32)).astype(np.float64)
-    if n_spots > _ROWS:
-        blocks = [slice(start, start + _ROWS) for start in range(0, n_spots, _ROWS)]
-        activity = np.concatenate([solver.transform((frequency(b) / level).astype(np.float32)) for b in blocks])
+    solver = NMF(n_components=rank, init="nndsvda", max_iter=_ROUNDS, tol=1e-3, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        activity = solver.fit_transform((first / level).astype(np.float32)).astype(np.float64)
+        if n_spots > _ROWS:
+            blocks = [slice(start, start + _ROWS) for start in range(0, n_spots, _ROWS)]
+            activity = np.concatenate([solver.transform((frequency(b) / level).astype(np.float32)) for b in blocks])
     activity = activity.astype(np.float64) + 1e-6
     activity *= (scale / activity.sum(axis=1))[:, None]
     return Programs(activity=activity, loading=_loadings(counts.tocsc(), activity))

@@ -127,7 +127,7 @@ def _steps(
     should_stop: Callable[[], bool] | None,
     workers: Workers | None,
 ) -> Generator[Progress, None, UpsampleResult]:
-    from napari_srast.models.sasa import canonical_order
+    from napari_srast.models.spot_order import canonical_order
     from napari_srast.splitting import Job, split_steps
 
     seconds: dict[str, float] = {}

@@ -4,23 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 from scipy import sparse
 
 from napari_srast.errors import Cancelled
-from napari_srast.geometry.graphs import dual_topology_graph, nearest_other_spots
 from napari_srast.geometry.lattice import detect_lattice
-from napari_srast.models import sasa
 from napari_srast.models.devices import available_devices
-from napari_srast.models.sasa import (
-    SasaConfig,
-    _sum_in_order,
-    _sum_of_neighbours,
-    canonical_order,
-    fit_sasa,
-    latent_norm,
-)
-from napari_srast.models.sparse import csr_tensor
+from napari_srast.models.sasa import SasaConfig, fit_sasa, latent_norm
 
 QUICK = SasaConfig(epochs=60, n_components=10)
 
@@ -75,16 +64,6 @@ def test_nothing_is_asked_of_a_device_before_the_latents_are_fetched() -> None:
         fit_sasa(counts, centers, detect_lattice(centers), config=QUICK, device="meta")
 
 
-@pytest.mark.parametrize("device", [name for name in available_devices() if name != "mps"])
-def test_neighbours_add_up_in_a_fixed_order_to_the_sparse_product(device: str) -> None:
-    matrix = sparse.random(40, 40, 0.1, format="csr", random_state=0, dtype=np.float32)
-    matrix.data[:] = 1.0
-    h = torch.randn(40, 5, generator=torch.Generator().manual_seed(0)).to(device)
-    adjacency = csr_tensor(matrix, device)
-    torch.testing.assert_close(_sum_of_neighbours(adjacency, h).cpu(), torch.from_numpy(matrix @ h.cpu().numpy()))
-    torch.testing.assert_close(_sum_in_order(adjacency, h), adjacency @ h)
-
-
 @pytest.mark.parametrize("n_spots", [1, 2, 3, 5])
 def test_tiny_slides_have_latents(n_spots: int) -> None:
     counts = sparse.csr_matrix(np.arange(n_spots * 4).reshape(n_spots, 4), dtype=np.float32)
@@ -99,7 +78,7 @@ def test_a_large_slide_is_encoded_in_parts(monkeypatch: pytest.MonkeyPatch) -> N
     counts, centers, _ = two_domains()
     lattice = detect_lattice(centers)
     whole = fit_sasa(counts, centers, lattice, config=QUICK)
-    monkeypatch.setattr("napari_srast.models.sasa._ENCODED", 50)
+    monkeypatch.setattr("napari_srast.models.graph_vae._ENCODED", 50)
     in_parts = fit_sasa(counts, centers, lattice, config=QUICK)
     np.testing.assert_allclose(in_parts.latent, whole.latent, rtol=1e-3, atol=1e-4)
 
@@ -127,43 +106,3 @@ def test_latent_norm_of_a_turned_latent_keeps_inner_products() -> None:
     noise = np.full((200, 4), 0.2)
     plain, turned = latent_norm(latent, noise), latent_norm(latent @ rotation, noise)
     np.testing.assert_allclose(plain @ plain.T, turned @ turned.T, atol=1e-4)
-
-
-def test_canonical_order_depends_on_content_alone() -> None:
-    counts, centers, _ = two_domains()
-    turn = np.random.default_rng(2).permutation(len(centers))
-    order = canonical_order(counts, centers)
-    np.testing.assert_array_equal(turn[canonical_order(counts[turn], centers[turn] + 7.0)], order)
-
-
-def test_canonical_order_is_the_same_in_pieces_and_with_zeros_that_are_stored(monkeypatch: pytest.MonkeyPatch) -> None:
-    counts, centers, _ = two_domains()
-    for spot in (5, 143):
-        counts.data[counts.indptr[spot] : counts.indptr[spot + 1]] = 0
-    order = canonical_order(counts, centers)
-    stored = counts.copy()
-    stored.eliminate_zeros()
-    assert stored.nnz < counts.nnz
-    np.testing.assert_array_equal(canonical_order(stored, centers), order)
-    monkeypatch.setattr(sasa, "_ENTRIES_AT_ONCE", 40)
-    np.testing.assert_array_equal(canonical_order(counts, centers), order)
-
-
-def test_graph_has_both_topologies_without_loops() -> None:
-    counts, centers, _ = two_domains()
-    graph = dual_topology_graph(centers, counts.toarray(), detect_lattice(centers), n_expression=5)
-    inner = 5 * 12 + 5
-    assert graph.spatial[inner].sum() >= 8
-    assert graph.spatial.diagonal().sum() == graph.expression.diagonal().sum() == 0
-    assert (graph.spatial != graph.spatial.T).nnz == 0
-    assert graph.expression.sum(axis=1).min() >= 5
-
-
-def test_nearest_other_spots_leave_out_the_parent_and_keep_the_order() -> None:
-    spots = np.array([[0.0, 0], [1, 0], [2, 0], [3, 0]])
-    index, distance = nearest_other_spots(spots, np.array([[0.4, 0.0]]), np.array([0]), 2)
-    assert index.tolist() == [[1, 2]]
-    np.testing.assert_allclose(distance, [[0.6, 1.6]])
-    index, distance = nearest_other_spots(spots[:2], np.array([[0.4, 0.0]]), np.array([0]), 3)
-    assert index[0, 0] == 1
-    assert np.isinf(distance[0, 1:]).all()

@@ -18,12 +18,11 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from scipy import sparse
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from napari_srast.errors import Cancelled
@@ -32,22 +31,16 @@ from napari_srast.geometry.lattice import Lattice
 from napari_srast.geometry.partition import patches
 from napari_srast.models.devices import graph_device, on_device, one_thread
 from napari_srast.models.features import FeaturePool, log_normalise, spot_context
-from napari_srast.models.message_passing import MessagePassing
+from napari_srast.models.graph_vae import GraphVAE, Topology
 from napari_srast.models.negative_binomial import negative_binomial
-from napari_srast.models.sparse import csr_tensor
+from napari_srast.models.spot_order import canonical_order
 
-__all__ = ["FeaturePool", "GraphVAE", "SasaConfig", "canonical_order", "fit_sasa"]
+__all__ = ["FeaturePool", "SasaConfig", "fit_sasa"]
 
 
 _LEARNED = 20_000  # spots that the model is learned from, at the most
 _PATCHES = 8  # that they lie in, where the slide has more
-_ENCODED = 16_384  # spots that are encoded at once
 _DECOMPOSED = 10_000  # spots that the principal components are found on, at the most
-_ENTRIES_AT_ONCE = 1 << 22  # counts that are hashed at once
-# Odd multipliers and shifts of SplitMix64 (Steele et al. 2014), whose output has all bits depend on all of its input.
-_MIXERS = tuple(np.uint64(value) for value in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
-_SHIFTS = (np.uint64(30), np.uint64(27))
-_LAST_SHIFT = np.uint64(31)
 # Of each size, far above what serves: a checkpoint from a stranger may ask for no more memory or time than this.
 _LARGEST: dict[str, int | float] = {
     "n_components": 1000,
@@ -123,140 +116,6 @@ def _seeded(seed: int) -> Iterator[None]:
     with _random, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
-
-
-class _SymmetricProduct(torch.autograd.Function):
-    """Sparse product with a symmetric matrix: its gradient needs no transposed matrix, which torch makes every time."""
-
-    @staticmethod
-    def forward(ctx: Any, h: Tensor, matrix: Tensor) -> Tensor:
-        ctx.matrix = matrix
-        return _sum_of_neighbours(matrix, h)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return _sum_of_neighbours(ctx.matrix, grad), None
-
-
-def _sum_of_neighbours(adjacency: Tensor, h: Tensor) -> Tensor:
-    """Multiply a CSR matrix of ones (N, N) by (N, H)."""
-    return adjacency @ h if h.device.type == "cpu" else _sum_in_order(adjacency, h)
-
-
-def _sum_in_order(adjacency: Tensor, h: Tensor) -> Tensor:
-    """Do the same in an order that is always the same; CUDA's own product may change it from run to run."""
-    of_neighbours = h.index_select(0, adjacency.col_indices())
-    return torch.segment_reduce(of_neighbours, "sum", offsets=adjacency.crow_indices(), axis=0, unsafe=True)
-
-
-class _NeighbourMean(MessagePassing):
-    """Mean over a spot's neighbours on one topology."""
-
-    def forward(self, h: Tensor, topology: _Topology) -> Tensor:
-        return topology.share * self.propagate(topology.adjacency, h=h)
-
-    def message_and_aggregate(self, edge_index: Tensor, h: Tensor) -> Tensor:
-        return _SymmetricProduct.apply(h, edge_index)
-
-
-@dataclass(frozen=True, eq=False)
-class _Topology:
-    """Adjacency of ones, symmetric, CSR (N, N), and one over each spot's number of neighbours, (N, 1)."""
-
-    adjacency: Tensor
-    share: Tensor
-
-    @classmethod
-    def of(cls, adjacency: sparse.csr_matrix, device: str) -> _Topology:
-        matrix = csr_tensor(adjacency.astype(np.float32), device)
-        degree = np.maximum(np.diff(adjacency.indptr), 1).astype(np.float32)
-        return cls(matrix, torch.from_numpy(1 / degree)[:, None].to(device))
-
-
-class _DualConv(nn.Module):
-    """One layer of message passing on both topologies, fused by a gate, with a residual path."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.average = _NeighbourMean()
-        self.spatial = nn.Linear(width, width)
-        self.expression = nn.Linear(width, width)
-        self.gate = nn.Linear(2 * width, width)
-        self.own = nn.Linear(width, width)
-
-    def forward(self, h: Tensor, spatial: _Topology, expression: _Topology) -> Tensor:
-        means = self.average(h, spatial), self.average(h, expression)
-        if torch.is_grad_enabled():
-            return self._fused(h, *means)
-        # Nothing is learned from what passes between: a part of the spots at a time keeps that small.
-        parts = zip(*(value.split(_ENCODED) for value in (h, *means)), strict=True)
-        return torch.cat([self._fused(*part) for part in parts])
-
-    def _fused(self, h: Tensor, near: Tensor, alike: Tensor) -> Tensor:
-        near, alike = self.spatial(near), self.expression(alike)
-        gate = torch.sigmoid(self.gate(torch.cat([near, alike], dim=1)))
-        return h + F.silu(self.own(h) + gate * near + (1 - gate) * alike)
-
-
-class GraphVAE(nn.Module):
-    """Encoder on the dual-topology graph, decoder linear in the latent."""
-
-    def __init__(self, n_components: int, n_panel: int, config: SasaConfig) -> None:
-        super().__init__()
-        self.embed = nn.Linear(n_components, config.hidden)
-        self.layers = nn.ModuleList([_DualConv(config.hidden), _DualConv(config.hidden)])
-        self.mean = nn.Linear(config.hidden, config.latent)
-        self.log_variance = nn.Linear(config.hidden, config.latent)
-        self.decoder = nn.Linear(config.latent, n_panel)
-        self.log_dispersion = nn.Parameter(torch.full((n_panel,), 1.0))
-        self.edge_scale = nn.Parameter(torch.zeros(2, config.latent))
-        self.edge_bias = nn.Parameter(torch.zeros(2))
-
-    def encode(self, x: Tensor, spatial: _Topology, expression: _Topology) -> tuple[Tensor, Tensor]:
-        """Return mean and log-variance of the latent, shape (N, D) each."""
-        h = F.silu(self.embed(x))
-        for layer in self.layers:
-            h = layer(h, spatial, expression)
-        return self.mean(h), self.log_variance(h).clamp(-8, 4)
-
-    def decode(self, z: Tensor) -> Tensor:
-        """Return the log share of each gene in the panel's counts, shape (N, n_panel)."""
-        return torch.log_softmax(self.decoder(z), dim=1)
-
-    def edge_logits(self, z: Tensor, edges: Tensor, kind: int) -> Tensor:
-        """Return the logit of each edge (2, E) of one topology."""
-        weight = F.softplus(self.edge_scale[kind])
-        # A look-up: on CUDA the gradient of indexing adds up in another order every time, and that of this does not.
-        return (F.embedding(edges[0], z) * weight * F.embedding(edges[1], z)).mean(dim=1) + self.edge_bias[kind]
-
-
-def canonical_order(counts: sparse.csr_matrix, centers: np.ndarray) -> np.ndarray:
-    """Order spots by what they hold, so that no permutation, shift or turn of the slide changes a random draw.
-
-    A spot's key is the sum, modulo 2^64, of a mixed word for each gene that it holds; equal keys are told apart by
-    place.
-    """
-    counts = counts.tocsr()
-    counts.sort_indices()  # what is summed over genes later is then summed in one order, too
-    key = np.zeros(counts.shape[0], dtype=np.uint64)
-    pointer = counts.indptr
-    start = 0
-    while start < len(key):
-        stop = max(start + 1, int(np.searchsorted(pointer, int(pointer[start]) + _ENTRIES_AT_ONCE, side="right")) - 1)
-        part = slice(pointer[start], pointer[stop])
-        word = counts.indices[part].astype(np.uint64)
-        word *= _MIXERS[0]
-        word ^= counts.data[part].astype(np.float64).view(np.uint64)
-        for shift, mixer in zip(_SHIFTS, _MIXERS[1:], strict=True):
-            word ^= word >> shift
-            word *= mixer
-        word ^= word >> _LAST_SHIFT
-        word *= counts.data[part] != 0
-        total = np.concatenate([np.zeros(1, dtype=np.uint64), np.cumsum(word, dtype=np.uint64)])
-        key[start:stop] = np.diff(total[pointer[start : stop + 1] - pointer[start]])
-        start = stop
-    relative = centers - centers.min(axis=0)
-    return np.lexsort((relative[:, 0], relative[:, 1], key))
 
 
 def fit_sasa(
@@ -385,7 +244,7 @@ def _train(
         )
     _optimise(model, decoded, components[learned], part, config, seed, device, should_stop)
     with torch.no_grad():
-        topologies = (_Topology.of(a, device) for a in (graph.spatial, graph.expression))
+        topologies = (Topology.of(a, device) for a in (graph.spatial, graph.expression))
         mean, log_variance = model.encode(torch.from_numpy(components).to(device), *topologies)
     return mean.cpu().numpy().astype(np.float64), log_variance.exp().cpu().numpy().astype(np.float64)
 
@@ -395,7 +254,7 @@ def _initial_model(
 ) -> GraphVAE:
     """Return a model that decodes every latent to the mean expression."""
     with _seeded(seed):
-        model = GraphVAE(n_components, counts.shape[1], config).to(device)
+        model = GraphVAE(n_components, counts.shape[1], hidden=config.hidden, latent=config.latent).to(device)
     frequency = torch.from_numpy(np.asarray(counts.sum(axis=0), dtype=np.float32).ravel()).to(device) + 1e-3
     with torch.no_grad():
         model.decoder.bias.copy_(torch.log(frequency / frequency.sum()))
@@ -417,7 +276,7 @@ def _optimise(
     n_spots = len(components)
     x = torch.from_numpy(components).to(device)
     panel_totals = np.asarray(counts.sum(axis=1), dtype=np.float32).ravel()
-    spatial, expression = (_Topology.of(a, device) for a in (graph.spatial, graph.expression))
+    spatial, expression = (Topology.of(a, device) for a in (graph.spatial, graph.expression))
     edges = [torch.from_numpy(np.stack(sparse.triu(a).nonzero())).to(device) for a in (graph.spatial, graph.expression)]
     optimiser = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=config.learning_rate, total_steps=config.epochs)

@@ -6,10 +6,14 @@ import dataclasses
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import anndata
 import numpy as np
@@ -17,6 +21,7 @@ import pytest
 
 from napari_srast import pipeline
 from napari_srast.cli import main
+from napari_srast.cli import upsample as cli_upsample
 from napari_srast.cli.inputs import parse_genes
 from napari_srast.errors import Cancelled, InputError
 from napari_srast.evaluation.bench import Benchmark, Case, Measurement
@@ -217,6 +222,55 @@ def test_several_slides_go_into_a_folder_and_a_bad_one_holds_up_no_other(
     assert (tmp_path / "more" / "other.zarr").is_dir()
 
 
+def test_a_fault_in_one_slide_holds_up_no_other_and_is_told_with_it(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other.zarr"
+    shutil.copytree(store, other)
+    plain = cli_upsample._upsample
+
+    def faulty(slide: Path, *arguments: Any) -> dict[str, Any]:
+        if slide == store:
+            raise ZeroDivisionError("by zero")
+        return plain(slide, *arguments)
+
+    monkeypatch.setattr(cli_upsample, "_upsample", faulty)
+    out = tmp_path / "all"
+    arguments = ["upsample", str(store), str(other), "-o", str(out), "--genes", "Gene1", "--method", "bilinear"]
+    assert main([*arguments, "--json"]) == 1
+    told = capsys.readouterr()
+    assert [("error" in one, "output" in one) for one in json.loads(told.out)] == [(True, False), (False, True)]
+    assert "ZeroDivisionError: by zero" in told.err
+    assert (out / "other.zarr").is_dir()
+
+
+def test_stopping_several_slides_stops_the_one_in_work_and_says_what_is_written(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slides = [store, *(tmp_path / f"{name}.zarr" for name in "bc")]
+    for other in slides[1:]:
+        shutil.copytree(store, other)
+    plain, begun = cli_upsample._upsample, []
+
+    def slow(slide: Path, *arguments: Any) -> dict[str, Any]:
+        begun.append(slide)
+        if slide == store:
+            return plain(slide, *arguments)
+        should_stop = arguments[-1]
+        threading.Timer(0.2, signal.raise_signal, [signal.SIGINT]).start()
+        deadline = time.monotonic() + 20
+        while not should_stop():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        raise Cancelled
+
+    monkeypatch.setattr(cli_upsample, "_upsample", slow)
+    arguments = [*map(str, slides), "-o", str(tmp_path / "all"), "--genes", "Gene1", "--method", "bilinear"]
+    assert main(["upsample", *arguments]) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == "napari-srast: Stopped; 1 of 3 results are written."
+    assert begun == slides[:2]
+
+
 def test_region_is_geojson_or_text(store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     corners = [[-50, -50], [150, -50], [150, 150], [-50, 150], [-50, -50]]  # the first two rows and columns
     feature = {"type": "Feature", "properties": {}, "geometry": {"type": "Polygon", "coordinates": [corners]}}
@@ -319,9 +373,13 @@ def test_demo_names_what_a_virtual_screen_needs(
 
 
 def test_demo_spares_files_that_it_did_not_make(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    own = tmp_path / "overlay.png"
+    own, report = tmp_path / "overlay.png", tmp_path / "report.json"
     own.write_bytes(b"mine")
     assert "overlay.png" in _refuse(capsys, ["demo", "--headless", "--out", str(tmp_path)])
+    for somebody_elses in ('{"spots": 3}', "[1]", "no JSON"):
+        report.write_text(somebody_elses)
+        assert "report.json" in _refuse(capsys, ["demo", "--headless", "--out", str(tmp_path)])
+        assert report.read_text() == somebody_elses
     assert own.read_bytes() == b"mine"
 
 
@@ -431,7 +489,9 @@ def test_demo_shows_the_report_and_can_be_repeated(
         assert arguments == ["demo", "--headless", "--out", str(out)]
         assert list(out.iterdir()) == []
         (out / "result.zarr").mkdir()
-        (out / "report.json").write_text(json.dumps({"spots": 239, "seconds": {"total": 1.5}, "scores": scores}))
+        (out / "report.json").write_text(
+            json.dumps({"made_by": "napari-srast demo", "spots": 239, "seconds": {"total": 1.5}, "scores": scores})
+        )
         return 0
 
     monkeypatch.setattr("napari_srast.cli.demo.run_in_virtual_display", window)

@@ -277,6 +277,16 @@ def test_shapes_that_cross_themselves_are_united() -> None:
         Region.from_polygons([np.array([[0, 0], [np.nan, 0], [1, 1]])])
 
 
+def test_a_bow_with_a_spur_is_its_two_halves() -> None:
+    """Mended, it is a collection that holds polygons within polygons beside a line."""
+    spurred = np.array([[0, 0], [10, 10], [10, 0], [0, 10], [0, 0], [-3, 0], [0, 0]])
+    assert Region.from_polygons([spurred]).geometry.area == pytest.approx(50)
+    bow = [spurred[:5].tolist()]
+    nested = {"type": "GeometryCollection", "geometries": [{"type": "MultiPolygon", "coordinates": [bow]}]}
+    feature = {"type": "Feature", "properties": {}, "geometry": nested}
+    assert Region.from_geojson(json.dumps(feature)).geometry.area == pytest.approx(50)
+
+
 @pytest.mark.parametrize("name", ["x" * 240 + ".csv", "x" * 300 + ".csv"])
 def test_name_that_no_file_can_have_is_refused(
     name: str, slide: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -20,14 +20,13 @@ from napari_srast.geometry.lattice import Lattice, detect_lattice
 from napari_srast.geometry.layout import Layout
 from napari_srast.geometry.raster import Raster, make_raster
 from napari_srast.slide import Progress, Region, Slide, UpsampleResult, UpsampleSettings
-from napari_srast.summary import relative_mass_error
+from napari_srast.summary import MASS_TOLERANCE, relative_mass_error
 
 if TYPE_CHECKING:
     from napari_srast.splitting import Split, Workers
 
 __all__ = ["Estimate", "estimate", "upsample", "upsample_steps"]
 
-MASS_TOLERANCE = 1e-6
 EXACT_FLOAT32 = 2**24  # results are float32, whose whole numbers have no gaps up to here
 _SHARES = {"raster": 0.02, "align": 0.35, "calibrate": 0.25, "split": 0.38}
 _STOPS = tuple(_SHARES)
@@ -331,7 +330,7 @@ def _provenance(
         "pixel_side": raster.pixel_size * slide.cs_scale,
         "pitch": raster.lattice.pitch * slide.cs_scale,
         "lattice": raster.lattice.kind,
-        "unit": slide.unit,
+        "unit": slide.cs_unit,
         "n_spots": len(raster.spots),
         "n_pixels": raster.n_pixels,
         "measured_fraction": measured_fraction(slide, raster),
@@ -340,7 +339,7 @@ def _provenance(
         "region": None if region is None else region.wkt,
         "region_coordinate_system": None if region is None else region.coordinate_system,
         "calibration": split.calibration,
-        **({"notices": list(split.notices)} if split.notices else {}),
+        **({"notices": [*settings.unused, *split.notices]} if settings.unused or split.notices else {}),
         **figures,
         "seconds": {**{k: round(v, 3) for k, v in seconds.items()}, "total": round(sum(seconds.values()), 3)},
     }

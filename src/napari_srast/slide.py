@@ -17,7 +17,7 @@ import numpy as np
 import shapely
 from scipy import sparse
 from shapely.geometry import MultiPolygon, Polygon
-from shapely.geometry.base import BaseGeometry
+from shapely.geometry.base import BaseGeometry, BaseMultipartGeometry
 
 from napari_srast.errors import InputError, RegionError, SettingsError
 
@@ -164,6 +164,11 @@ class Slide:
         """Length of one unit of the spots' own frame in the chosen coordinate system (root of the area ratio)."""
         return float(np.sqrt(abs(np.linalg.det(self.to_cs[:2, :2]))))
 
+    @property
+    def cs_unit(self) -> str:
+        """Unit of lengths in the chosen coordinate system; "unknown" where that is scaled against the spots' frame."""
+        return self.unit if np.isclose(self.cs_scale, 1.0) else "unknown"
+
     def gene_indices(self, names: Sequence[str] | None) -> np.ndarray:
         """Return the column of each named gene, all of them for None.
 
@@ -282,8 +287,15 @@ def _union(shapes: Sequence[BaseGeometry]) -> BaseGeometry:
         raise RegionError("The region has corners that are not finite numbers; draw it again.")
     whole = shapes[0] if len(shapes) == 1 else shapely.union_all([shapely.make_valid(shape) for shape in shapes])
     mended = whole if whole.is_valid else shapely.make_valid(whole)
-    parts = [g for g in shapely.get_parts(mended).tolist() if isinstance(g, Polygon)]
+    parts = _polygons(mended)
     return MultiPolygon(parts) if len(parts) != 1 else parts[0]
+
+
+def _polygons(shape: BaseGeometry) -> list[Polygon]:
+    """Return the polygons of a shape, however deep in collections they lie."""
+    if isinstance(shape, BaseMultipartGeometry):
+        return [polygon for part in shape.geoms for polygon in _polygons(part)]
+    return [shape] if isinstance(shape, Polygon) else []
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -342,6 +354,19 @@ class UpsampleSettings:
                 raise SettingsError(f"{name} is {value}, but must lie between 1 and {most}.")
         if not 0 <= self.seed < 2**32:
             raise SettingsError(f"seed is {self.seed}, but must lie between 0 and {2**32 - 1}.")
+
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """What was asked for and changes nothing, one sentence each."""
+        told = []
+        if self.method != "srast" and self.mode == "sample":
+            told.append(f"Method '{self.method}' draws no samples, so there is no standard deviation; take 'srast'.")
+        if self.method != "srast" and self.device not in ("auto", "cpu"):
+            told.append(f"Method '{self.method}' runs on the CPU; device '{self.device}' is not used.")
+        given = [name for name in ("draws", "steps") if getattr(self, name) is not None]
+        if given and (self.method != "srast" or self.mode != "sample"):
+            told.append(f"Only method 'srast' in mode 'sample' uses {' and '.join(given)}.")
+        return tuple(told)
 
 
 def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
@@ -418,7 +443,7 @@ class UpsampleResult:
         """Paint one gene onto the raster: float32 (rows, columns), NaN where no pixel has a parent."""
         matrix = self.counts if layer == "counts" else self.std
         if matrix is None:
-            raise InputError("The run kept no standard deviation; run again with mode 'sample'.")
+            raise InputError("The run kept no standard deviation; run again with method 'srast' and mode 'sample'.")
         return self.raster.paint(matrix[:, [self.gene_column(gene)]].toarray()[:, 0])
 
     def to_anndata(self) -> anndata.AnnData:

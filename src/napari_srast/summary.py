@@ -12,8 +12,10 @@ from napari_srast.slide import UpsampleResult
 if TYPE_CHECKING:
     from napari_srast.geometry.raster import Raster
 
-__all__ = ["gene_totals", "image_nats", "max_relative_mass_error", "relative_mass_error", "summarise"]
+__all__ = ["MASS_TOLERANCE", "gene_totals", "image_nats", "max_relative_mass_error", "relative_mass_error", "summarise"]
 
+MASS_TOLERANCE = 1e-6
+"""Of a spot's count, by which its pixels may differ from it."""
 _ENTRIES = 5_000_000  # of the result that are summed at once
 
 

@@ -215,7 +215,7 @@ def write_10x_h5(path, counts, barcodes, genes):
 
 @pytest.fixture
 def visium_folder(make_slide, tmp_path):
-    """A tiny Visium folder as Space Ranger writes it: 100 um are 40 full-resolution pixels."""
+    """A tiny Visium folder as Space Ranger writes it: 100 um are 40 full-resolution pixels, spots stated as 65 um."""
     made = make_slide(6, 7, lattice="hex", pitch=40)
     folder = tmp_path / "mouse 1" / "outs"
     (folder / "spatial").mkdir(parents=True)
@@ -230,7 +230,7 @@ def visium_folder(make_slide, tmp_path):
             "pxl_col_in_fullres": made.centers[:, 0],
         }
     ).to_csv(folder / "spatial" / "tissue_positions.csv", index=False)
-    factors = {"spot_diameter_fullres": 22.0, "tissue_hires_scalef": 0.5, "tissue_lowres_scalef": 0.1}
+    factors = {"spot_diameter_fullres": 26.0, "tissue_hires_scalef": 0.5, "tissue_lowres_scalef": 0.1}
     (folder / "spatial" / "scalefactors_json.json").write_text(json.dumps(factors))
     for name, size in (("hires", (150, 120)), ("lowres", (30, 24))):
         Image.new("RGB", size, "pink").save(folder / "spatial" / f"tissue_{name}_image.png")
@@ -254,6 +254,18 @@ def test_visium_folder_is_imported_in_micrometres(visium_folder, picture_file, t
     np.testing.assert_allclose(apply_affine(slide.transforms["mouse_1"], slide.centers), made.centers)
     hires_px = apply_affine(slide.transforms["mouse_1_downscaled_hires"], slide.centers)
     np.testing.assert_allclose(hires_px, made.centers * 0.5)
+
+
+def test_another_image_and_sizes_that_are_known_are_refused_for_visium(visium_folder, picture_file, tmp_path):
+    _, folder = visium_folder
+    small = picture_file("hires.png", shape=(60, 75, 3))
+    with pytest.raises(InputError, match=r"spots lie on the image .* give the full-resolution image"):
+        import_slide(folder, tmp_path / "out.zarr", image=small)
+    with pytest.raises(SettingsError, match="leave the pixel size out"):
+        import_slide(folder, tmp_path / "out.zarr", pixel_size=0.5)
+    assert not (tmp_path / "out.zarr").exists()
+    slide = read_slide(import_slide(folder, tmp_path / "out.zarr", spot_diameter=50))
+    assert slide.spot_diameter == pytest.approx(50)
 
 
 def test_incomplete_visium_folder_is_refused(visium_folder, tmp_path):

@@ -23,6 +23,7 @@ from napari_srast.io.results import image_genes, result_names, to_anndata, to_sp
 from napari_srast.io.slides import read_slide
 from napari_srast.io.transforms import to_matrix
 from napari_srast.slide import Region, apply_affine
+from napari_srast.summary import max_relative_mass_error
 
 
 def assert_same_result(got, expected):
@@ -114,6 +115,25 @@ def test_a_changed_slide_is_not_taken_for_the_source(make_result, make_slide, ma
     make_store(make_slide(5, 6, n_genes=4, pitch=50)).write(tmp_path / "slide.zarr")
     assert read_result(path).slide.source.path == result.slide.source.path
     assert "rebuilt" in read_result(path).slide.notices[0]
+
+
+@pytest.mark.parametrize("change", ["counts", "genes"])
+def test_a_slide_with_other_counts_or_genes_is_not_taken_for_the_source(
+    make_result, make_slide, make_store, written_slide, tmp_path, change
+):
+    result = make_result(written_slide)
+    path = write_result(result, tmp_path / "out.zarr")
+    shutil.rmtree(tmp_path / "slide.zarr")
+    slide = make_slide(5, 6, n_genes=4)
+    if change == "counts":
+        slide = dataclasses.replace(slide, counts=7 * slide.counts)
+    else:
+        slide = dataclasses.replace(slide, genes=np.array(["A", "B", "C", "D"], dtype=object))
+    make_store(slide).write(tmp_path / "slide.zarr")
+    got = read_result(path)
+    assert "other counts" in got.slide.notices[0]
+    assert max_relative_mass_error(got) < 1e-6
+    np.testing.assert_array_equal(got.slide.genes, result.genes)
 
 
 @pytest.mark.parametrize("name", ["out.csv", "out.csv.gz"])

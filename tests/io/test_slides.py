@@ -69,6 +69,7 @@ def test_every_transformation_of_the_spots_is_resolved(make_slide, make_store, t
     point = apply_affine(slide.to_cs, np.array([[1.0, 1.0]]))[0]
     np.testing.assert_allclose(point, [-3 + 3, 2 + 4 + 10])
     assert slide.cs_scale == pytest.approx(np.sqrt(6))
+    assert slide.cs_unit == "unknown"
 
 
 def test_rows_are_matched_by_id_and_not_by_order(make_slide, make_store):
@@ -312,3 +313,10 @@ def test_description_of_a_result_names_its_run_and_where_to_look(make_slide, mak
     assert told.usable
     assert list(told.results) == [result.run]
     json.dumps(told.to_dict())
+
+
+@pytest.mark.parametrize(("width", "told"), [(65.0, True), (55.0, False)])
+def test_spots_as_wide_as_space_ranger_states_are_told(make_slide, make_store, width, told):
+    slide = read_slide(make_store(make_slide(6, 7, lattice="hex", spot_diameter=width)))
+    assert slide.spot_diameter == width
+    assert any("measure 55 um" in notice for notice in slide.notices) == told

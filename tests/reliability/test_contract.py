@@ -242,7 +242,14 @@ def test_store_of_zarr_format_2_is_read_and_results_go_elsewhere(
 def test_device_that_a_method_does_not_use_is_told(make_slide: Any, make_store: MakeStore, command: Any) -> None:
     status, told = command(make_store(make_slide(3, 3)), "--device", "cuda")
     assert status == 0
-    assert "Note: method 'uniform' runs on the CPU; device 'cuda' is not used." in told
+    assert "Note: Method 'uniform' runs on the CPU; device 'cuda' is not used." in told
+
+
+def test_settings_that_change_nothing_are_told_once(make_slide: Any, make_store: MakeStore, command: Any) -> None:
+    status, told = command(make_store(make_slide(3, 3)), "--mode", "sample", "--draws", "4", "--steps", "3")
+    assert status == 0
+    assert told.count("Note: Method 'uniform' draws no samples, so there is no standard deviation; take 'srast'.") == 1
+    assert told.count("Note: Only method 'srast' in mode 'sample' uses draws and steps.") == 1
 
 
 def _shipped() -> Path:

@@ -55,8 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     except _UsageError as error:
         return _fail(2, _usage_sentence(error))
-    except (Cancelled, KeyboardInterrupt, typer.Abort):
-        return _fail(1, "Stopped; nothing was written.")
+    except (Cancelled, KeyboardInterrupt, typer.Abort) as stopped:
+        return _fail(1, str(stopped) or "Stopped; nothing was written.")
     except Exception as error:
         if debug:
             raise

@@ -17,6 +17,7 @@ from napari_srast.errors import OutputError
 
 DEFAULT_FOLDER = Path("srast-demo")
 REPORT = "report.json"
+_MARK, _MADE_BY = "made_by", "napari-srast demo"
 _OWN_FILES = ("overlay.png", "result.zarr", REPORT)
 
 
@@ -49,7 +50,7 @@ def run(out: Path | None, *, headless: bool, as_json: bool) -> None:
 def _perform(out: Path | None, *, headless: bool) -> None:
     from napari_srast.gui.demo import run_demo
 
-    report = run_demo(out, headless=headless)
+    report = {_MARK: _MADE_BY, **run_demo(out, headless=headless)}
     if out is not None:
         text = json.dumps(plain(report), indent=2, ensure_ascii=False)
         (out / REPORT).write_text(text + "\n", encoding="utf-8")
@@ -66,7 +67,7 @@ def _make_room(out: Path) -> None:
     if out.exists() and not out.is_dir():
         raise OutputError(f"'{out}' is a file; choose a folder for --out.")
     there = [name for name in _OWN_FILES if (out / name).exists()]
-    if there and REPORT not in there:
+    if there and not _is_report(out / REPORT):
         raise OutputError(f"The folder '{out}' holds {' and '.join(there)} already; choose another for --out.")
     try:
         for name in there:
@@ -80,6 +81,15 @@ def _make_room(out: Path) -> None:
         raise OutputError(
             f"The folder '{out}' cannot be made or emptied ({error.strerror}); choose another for --out."
         ) from error
+
+
+def _is_report(path: Path) -> bool:
+    """Tell whether a file is the report of a demo."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and found.get(_MARK) == _MADE_BY
 
 
 def _show(report: Mapping[str, Any], out: Path) -> None:

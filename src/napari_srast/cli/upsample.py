@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_srast.cli.console import note, print_figures, print_json, progress_bar
 from napari_srast.cli.inputs import RESULT_SUFFIXES, check_exists, check_output, parse_genes, parse_region
-from napari_srast.errors import InputError, OutputError, SettingsError, SrastError
+from napari_srast.errors import Cancelled, FaultError, InputError, OutputError, SettingsError, SrastError
 
 if TYPE_CHECKING:
     from napari_srast.slide import Progress, UpsampleSettings
@@ -45,12 +46,13 @@ def run(
     from napari_srast.slide import UpsampleSettings
 
     settings = UpsampleSettings(**options)
-    if settings.method != "srast" and settings.device not in ("auto", "cpu"):
-        note(f"Note: method '{settings.method}' runs on the CPU; device '{settings.device}' is not used.")
+    for notice in settings.unused:
+        note(f"Note: {notice}")
+    halt = threading.Event()
     with _workers(dask) as workers:
 
         def upsample(slide: Path, target: Path, report: Callable[[Progress], None] | None) -> dict[str, Any]:
-            return _upsample(slide, target, settings, elements, region, names, workers, report)
+            return _upsample(slide, target, settings, elements, region, names, workers, report, halt.is_set)
 
         if len(slides) == 1:
             with progress_bar() as report:
@@ -58,7 +60,8 @@ def run(
             print_json(figures) if as_json else print_figures(_shortened(figures))
             return
         output.mkdir(exist_ok=True)
-        _upsample_all(slides, outputs, upsample, at_once=1 if workers is None else _SLIDES_AT_ONCE, as_json=as_json)
+        at_once = 1 if workers is None else _SLIDES_AT_ONCE
+        _upsample_all(slides, outputs, upsample, halt, at_once=at_once, as_json=as_json)
 
 
 def _upsample(
@@ -70,6 +73,7 @@ def _upsample(
     names: Sequence[str] | None,
     workers: Workers | None,
     report: Callable[[Progress], None] | None,
+    should_stop: Callable[[], bool],
 ) -> dict[str, Any]:
     """Upsample one slide; returns the figures to print."""
     from napari_srast import pipeline
@@ -86,9 +90,12 @@ def _upsample(
         f"{expected.n_spots} spots, {expected.n_pixels} pixels, {expected.n_genes} genes: "
         f"about {expected.seconds:.0f} s and {expected.memory_bytes / 1e9:.1f} GB."
     )
-    result = pipeline.upsample(slide, area, names, settings=settings, progress=report, workers=workers)
+    result = pipeline.upsample(
+        slide, area, names, settings=settings, progress=report, should_stop=should_stop, workers=workers
+    )
     for notice in result.provenance.get("notices", ()):
-        note(f"Note: {notice}")
+        if notice not in settings.unused:  # told before
+            note(f"Note: {notice}")
     written = write_result(result, output)
     return {**summarise(result), "output": str(written)}
 
@@ -97,6 +104,7 @@ def _upsample_all(
     slides: Sequence[Path],
     outputs: Sequence[Path],
     upsample: Callable[[Path, Path, Callable[[Progress], None] | None], dict[str, Any]],
+    halt: threading.Event,
     *,
     at_once: int,
     as_json: bool,
@@ -107,24 +115,42 @@ def _upsample_all(
     ------
     InputError
         A slide failed; the others are done.
+    FaultError
+        One did by a fault of this package.
+    Cancelled
+        Ctrl-C was pressed; the message says what is written.
     """
+    faults = []
 
     def attempt(slide: Path, target: Path) -> dict[str, Any]:
         try:
             return {"slide": str(slide), **upsample(slide, target, None)}
         except SrastError as error:
             return {"slide": str(slide), "error": str(error)}
+        except Cancelled:
+            raise
+        except Exception as error:  # noqa: BLE001 - told with the slide, and no reason to lose the others
+            faults.append(error)
+            return {"slide": str(slide), "error": f"{type(error).__name__}: {' '.join(str(error).split())}"}
 
     done = []
     with ThreadPoolExecutor(at_once) as pool:
-        for number, figures in enumerate(pool.map(attempt, slides, outputs), start=1):
-            done.append(figures)
-            note(f"{number} of {len(slides)}: {figures.get('output') or figures['error']}")
+        try:
+            for number, figures in enumerate(pool.map(attempt, slides, outputs), start=1):
+                done.append(figures)
+                note(f"{number} of {len(slides)}: {figures.get('output') or figures['error']}")
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            halt.set()
+            pool.shutdown()
+            written = sum(target.exists() for target in outputs)
+            raise Cancelled(f"Stopped; {written} of {len(slides)} results are written.") from None
     if as_json:
         print_json(done)
     failed = [f"'{figures['slide']}' ({figures['error']})" for figures in done if "error" in figures]
     if failed:
-        raise InputError(f"{len(failed)} of {len(slides)} slides could not be upsampled: {'; '.join(failed)}")
+        kind = FaultError if faults else InputError
+        raise kind(f"{len(failed)} of {len(slides)} slides could not be upsampled: {'; '.join(failed)}")
 
 
 def _outputs_in(folder: Path, slides: Sequence[Path]) -> list[Path]:

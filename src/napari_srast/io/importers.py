@@ -16,7 +16,7 @@ from napari_srast.io.atomic import atomic_output
 from napari_srast.io.choices import SLIDE_KEY
 from napari_srast.io.counts import raw_counts, unique_names
 from napari_srast.io.limits import check_h5ad
-from napari_srast.io.pictures import multiscale_image, read_picture
+from napari_srast.io.pictures import check_on_image, multiscale_image, read_picture
 from napari_srast.io.slides import read_slide
 from napari_srast.io.space_ranger import is_space_ranger, read_space_ranger
 from napari_srast.io.spots import is_length
@@ -59,7 +59,7 @@ def import_slide(
         ``obsm["spatial"]``; for Space Ranger it is the full-resolution image that Space Ranger was given.
     spot_diameter
         Diameter of a spot in the unit of ``obsm["spatial"]``. None takes it from ``uns["meta"]``, else 0.55 pitches.
-        For Visium HD it chooses the bin size in micrometres; None takes the bins of 8.
+        Of Visium in micrometres; None takes 55. For Visium HD it chooses the bin size; None takes the bins of 8.
     pixel_size
         Side of an image pixel in the unit of ``obsm["spatial"]``; used where there is no ``obsm["spatial_px"]``, and
         the image's upper left corner then lies at (0, 0).
@@ -84,7 +84,9 @@ def import_slide(
         raise InputError(f"There is nothing at '{src}'; check the path.")
     with atomic_output(out) as partial:
         if is_space_ranger(src):
-            store = read_space_ranger(src, image=image, bin_size=spot_diameter)
+            if pixel_size is not None:
+                raise SettingsError("Space Ranger's folders tell the size of an image pixel; leave the pixel size out.")
+            store = read_space_ranger(src, image=image, spot_diameter=spot_diameter)
         elif src.suffix == ".h5ad" and src.is_file():
             store = _read_h5ad(src, image=image, spot_diameter=spot_diameter, pixel_size=pixel_size)
         else:
@@ -124,7 +126,12 @@ def _read_h5ad(
     if image is not None:
         placed, image_notices = _place_image(source, centers, src, pixel_size)
         pixels = read_picture(image)
-        _check_on_image(apply_affine(np.linalg.inv(placed), centers), pixels.shape[1:], Path(image))
+        check_on_image(
+            apply_affine(np.linalg.inv(placed), centers),
+            pixels.shape[1:],
+            Path(image),
+            "give the image that obsm['spatial_px'] was measured on, or another pixel size",
+        )
         name = element_name(Path(image).stem)
         name = f"{name}_image" if name.casefold() in (SPOTS, TABLE) else name
         systems[f"{name}_px"] = np.linalg.inv(placed)
@@ -211,15 +218,6 @@ def _place_image(
             f"The image lies {off:.2g} pitches beside the spots on average, which no turning or scaling mends.",
         )
     return matrix, ()
-
-
-def _check_on_image(points: np.ndarray, shape: tuple[int, int], image: Path) -> None:
-    inside = np.all((points >= 0) & (points <= shape[::-1]), axis=1)
-    if inside.mean() < 0.5:
-        raise InputError(
-            f"Only {inside.sum()} of {len(points)} spots lie on the image '{image}' ({shape[1]} x {shape[0]} pixels); "
-            "give the image that obsm['spatial_px'] was measured on, or another pixel size."
-        )
 
 
 def _writable(frame: pd.DataFrame, index: np.ndarray) -> pd.DataFrame:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from spatialdata.transformations import BaseTransformation
     from xarray import DataTree
 
-__all__ = ["multiscale_image", "read_picture"]
+__all__ = ["check_on_image", "multiscale_image", "read_picture"]
 
 _CHUNK = 512
 _WIDEST = 4  # bytes of a whole number: viewers and OME-Zarr know no longer ones
@@ -54,6 +54,31 @@ def read_picture(path: str | Path) -> np.ndarray:
     if pixels.ndim != 3:
         raise InputError(f"'{path}' has {pixels.ndim} dimensions; save it as a flat image.")
     return np.ascontiguousarray(pixels)
+
+
+def check_on_image(points: np.ndarray, shape: tuple[int, int], image: Path, advice: str) -> None:
+    """Check that most spots lie on an image.
+
+    Parameters
+    ----------
+    points
+        Spot centres in pixels of the image, (x, y), shape (N, 2).
+    shape
+        Rows and columns of the image.
+    image, advice
+        Its path, and what to do where it is another one, for the sentence.
+
+    Raises
+    ------
+    InputError
+        Less than half of the spots lie on it.
+    """
+    inside = np.all((points >= 0) & (points <= shape[::-1]), axis=1)
+    if inside.mean() < 0.5:
+        raise InputError(
+            f"Only {inside.sum()} of {len(points)} spots lie on the image '{image}' ({shape[1]} x {shape[0]} pixels); "
+            f"{advice}."
+        )
 
 
 def _read_tiff(path: Path) -> np.ndarray:

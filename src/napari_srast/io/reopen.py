@@ -19,6 +19,7 @@ from napari_srast.io.provenance import FORMAT_VERSION
 from napari_srast.io.slides import read_slide
 from napari_srast.io.store import one_line
 from napari_srast.slide import Region, Slide, SlideSource, UpsampleResult, UpsampleSettings
+from napari_srast.summary import MASS_TOLERANCE, relative_mass_error
 
 if TYPE_CHECKING:
     import anndata
@@ -114,29 +115,35 @@ def _rebuild(table: anndata.AnnData, stored: dict[str, Any], path: Path) -> Upsa
     categories = table.obs["spot"].cat
     place = np.array([order[str(spot)] for spot in categories.categories])
     parent = place[categories.codes.to_numpy()]
-    slide, index = _source_slide(known, path, spot_ids)
-    if slide is None:
-        slide = _slide_of_result(known, counts, table.var_names.to_numpy(dtype=object), parent)
-        index = np.arange(len(spot_ids))
-    shape = known["raster"]["shape"]
-    region = known.get("region")
-    return UpsampleResult(
-        counts=counts,
-        std=sparse.csr_matrix(table.layers["std"]) if "std" in table.layers else None,
-        genes=table.var_names.to_numpy(dtype=object),
-        skill=table.var["skill"].to_numpy(dtype=float),
-        method=table.var["method"].astype(str).to_numpy(dtype=object),
-        raster=Raster(
+    genes = table.var_names.to_numpy(dtype=object)
+    stored_raster = known["raster"]
+    shape = stored_raster["shape"]
+
+    def raster(slide: Slide, index: np.ndarray) -> Raster:
+        return Raster(
             row=table.obs["row"].to_numpy(),
             col=table.obs["col"].to_numpy(),
             parent=index[parent],
             shape=(int(shape[0]), int(shape[1])),
-            pixel_size=float(known["raster"]["pixel_size"]),
-            affine=np.asarray(known["raster"]["affine"]),
+            pixel_size=float(stored_raster["pixel_size"]),
+            affine=np.asarray(stored_raster["affine"]),
             n_spots=slide.n_spots,
-            lattice=_lattice(known["raster"]["lattice"]),
-            footprint=known["raster"]["footprint"],
-        ),
+            lattice=_lattice(stored_raster["lattice"]),
+            footprint=stored_raster["footprint"],
+        )
+
+    slide, index = _source_slide(known, path, spot_ids)
+    if slide is None or not _holds(slide, genes, counts, raster(slide, index)):
+        slide = _slide_of_result(known, counts, genes, parent)
+        index = np.arange(len(spot_ids))
+    region = known.get("region")
+    return UpsampleResult(
+        counts=counts,
+        std=sparse.csr_matrix(table.layers["std"]) if "std" in table.layers else None,
+        genes=genes,
+        skill=table.var["skill"].to_numpy(dtype=float),
+        method=table.var["method"].astype(str).to_numpy(dtype=object),
+        raster=raster(slide, index),
         slide=slide,
         region=None if region is None else Region.from_wkt(str(region["wkt"]), str(region["coordinate_system"])),
         settings=UpsampleSettings(
@@ -174,6 +181,15 @@ def _source_slide(known: Mapping[str, Any], path: Path, spot_ids: np.ndarray) ->
     return None, np.empty(0, dtype=int)
 
 
+def _holds(slide: Slide, genes: np.ndarray, counts: sparse.csr_matrix, raster: Raster) -> bool:
+    """Tell whether a slide still holds the counts that a result was made of."""
+    column = {str(gene): i for i, gene in enumerate(slide.genes)}
+    columns = [column.get(str(gene), -1) for gene in genes]
+    if min(columns, default=-1) < 0:
+        return False
+    return relative_mass_error(raster, counts, slide.counts[:, columns]) <= MASS_TOLERANCE
+
+
 def _slide_of_result(
     known: Mapping[str, Any], counts: sparse.csr_matrix, genes: np.ndarray, parent: np.ndarray
 ) -> Slide:
@@ -194,7 +210,10 @@ def _slide_of_result(
         transforms=dict(zip(map(str, known["systems"]), np.asarray(known["transforms"]), strict=True)),
         coordinate_system=str(known["coordinate_system"]),
         source=SlideSource(**source),
-        notices=("The slide that this result came from was not found; its spots were rebuilt from the result.",),
+        notices=(
+            "The slide that this result came from was not found, or holds other counts; "
+            "its spots were rebuilt from the result.",
+        ),
     )
 
 

@@ -16,7 +16,7 @@ import shapely
 from napari_srast.errors import InputError, lacks_memory
 from napari_srast.geometry.lattice import detect_lattice
 from napari_srast.io.choices import SLIDE_KEY
-from napari_srast.io.pictures import multiscale_image, read_picture
+from napari_srast.io.pictures import check_on_image, multiscale_image, read_picture
 from napari_srast.io.spots import read_spots
 from napari_srast.io.store import element_name, one_line
 from napari_srast.io.transforms import element_matrices, to_affines
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["is_space_ranger", "read_space_ranger"]
 
 _VISIUM_PITCH_UM = 100.0  # by the design of the Visium slides
+_VISIUM_SPOT_UM = 55.0  # so, too; what Space Ranger calls the diameter is of a "theoretical 65 um spot"
 _DEFAULT_BIN_UM = 8
 _UM = "global"
 
@@ -37,7 +38,7 @@ def is_space_ranger(path: Path) -> bool:
 
 
 def read_space_ranger(
-    path: Path, *, image: str | Path | None = None, bin_size: float | None = None
+    path: Path, *, image: str | Path | None = None, spot_diameter: float | None = None
 ) -> spatialdata.SpatialData:
     """Read a Visium or Visium HD folder; coordinate system "global" is in micrometres.
 
@@ -47,13 +48,14 @@ def read_space_ranger(
         The ``outs`` folder, or the one that holds it.
     image
         The full-resolution image that Space Ranger was given.
-    bin_size
-        For Visium HD: which bins, in micrometres; None takes those of 8, or the smallest there are.
+    spot_diameter
+        In micrometres; None takes the 55 of Visium. For Visium HD it says which bins; None takes those of 8, or the
+        smallest there are.
 
     Raises
     ------
     InputError
-        spatialdata-io is not installed, or the folder is incomplete.
+        spatialdata-io is not installed, the folder is incomplete, or the image is another one.
     """
     try:
         import spatialdata_io
@@ -64,7 +66,7 @@ def read_space_ranger(
     folder = _outs(path)
     bins = _bins(folder)
     name = element_name(path.parent.name if path.name == "outs" else path.name)
-    chosen = _choose_bin(bins, bin_size, path) if bins else None
+    chosen = _choose_bin(bins, spot_diameter, path) if bins else None
     with (
         warnings.catch_warnings(),
         open(os.devnull, "w") as silence,
@@ -87,11 +89,11 @@ def read_space_ranger(
             ) from error
     for other in [n for n in store.tables if chosen is not None and n != f"square_{chosen:03d}um"]:
         del store.tables[other]
-    return _in_micrometres(store, folder, image, chosen)
+    return _in_micrometres(store, folder, image, chosen, spot_diameter or _VISIUM_SPOT_UM)
 
 
 def _in_micrometres(
-    store: spatialdata.SpatialData, folder: Path, image: str | Path | None, bin_um: int | None
+    store: spatialdata.SpatialData, folder: Path, image: str | Path | None, bin_um: int | None, diameter: float
 ) -> spatialdata.SpatialData:
     """Put the spots' own frame into micrometres and lead everything to "global" in micrometres."""
     import spatialdata
@@ -114,7 +116,7 @@ def _in_micrometres(
     shapes.attrs = {}
     shapes["geometry"] = shapely.transform(element.geometry.to_numpy(), lambda points: points * um_per_px)
     if "radius" in shapes:
-        shapes["radius"] = element["radius"] * um_per_px
+        shapes["radius"] = element["radius"] * um_per_px if bin_um is not None else diameter / 2
     systems = {_UM: np.eye(3), **{s: m @ np.linalg.inv(to_um) for s, m in pixel_systems.items()}}
     images = dict(store.images)
     for image_name, picture in images.items():
@@ -122,9 +124,16 @@ def _in_micrometres(
         matrices[_UM] = to_um @ matrices[full_resolution]
         set_transformation(picture, to_affines(matrices), set_all=True)
     if image is not None:
+        pixels = read_picture(image)
+        check_on_image(
+            read_spots(element, name).centers,
+            pixels.shape[1:],
+            Path(image),
+            "give the full-resolution image that Space Ranger was given; the smaller ones are read from the folder",
+        )
         label = element_name(Path(image).stem)
         label = label if label not in (*images, name, *store.tables) else f"{label}_image"
-        images[label] = multiscale_image(read_picture(image), to_affines({_UM: to_um, full_resolution: np.eye(3)}))
+        images[label] = multiscale_image(pixels, to_affines({_UM: to_um, full_resolution: np.eye(3)}))
     if "spatial" in table.obsm:
         table.obsm["spatial"] = np.asarray(table.obsm["spatial"], dtype=float) * um_per_px
     table.uns[SLIDE_KEY] = {"unit": "um", "source": folder.name, "um_per_full_resolution_pixel": um_per_px}

@@ -170,7 +170,7 @@ class SettingsPanel(QWidget):
         else:
             allow(self.footprint, None)
         unit = "" if slide is None or slide.unit == "unknown" else f" {slide.unit}"
-        self.pixel_size.setSuffix(unit if slide is not None and slide.cs_scale == 1 else "")
+        self.pixel_size.setSuffix(unit)
         self._on_change()
 
     def _on_change(self) -> None:

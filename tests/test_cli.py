@@ -257,7 +257,7 @@ def test_stopping_several_slides_stops_the_one_in_work_and_says_what_is_written(
         if slide == store:
             return plain(slide, *arguments)
         should_stop = arguments[-1]
-        threading.Timer(0.2, signal.raise_signal, [signal.SIGINT]).start()
+        threading.Timer(0.2, os.kill, [os.getpid(), signal.SIGINT]).start()
         deadline = time.monotonic() + 20
         while not should_stop():
             assert time.monotonic() < deadline

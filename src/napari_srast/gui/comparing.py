@@ -11,10 +11,10 @@ from napari_srast.gui.finished import Finished
 from napari_srast.gui.measured import same_pixels
 from napari_srast.gui.overlay import Overlay, View
 from napari_srast.gui.slides import OpenSlide
-from napari_srast.slide import Slide, UpsampleResult
+from napari_srast.slide import Slide, UpsampleResult, UpsampleSettings
 from napari_srast.summary import image_nats
 
-__all__ = ["comparable", "counterpart", "image_difference", "looked_at_image", "meaning_of"]
+__all__ = ["comparable", "counterpart", "image_difference", "looked_at_image", "meaning_of", "settings_on"]
 
 _MEANING: dict[View, str] = {
     "after": "counts per pixel",
@@ -53,6 +53,14 @@ def counterpart(owner: OpenSlide) -> Slide | None:
         return owner.slide
     source = dataclasses.replace(owner.slide.source, image=None)
     return dataclasses.replace(owner.slide, image=None, source=source)
+
+
+def settings_on(slide: Slide, result: UpsampleResult) -> UpsampleSettings:
+    """Return the settings that give a result's pixels in the slide's chosen coordinate system, which may be another."""
+    settings = result.settings
+    if settings.pixel_size is None or slide.cs_scale == result.slide.cs_scale:
+        return settings
+    return dataclasses.replace(settings, pixel_size=settings.pixel_size * slide.cs_scale / result.slide.cs_scale)
 
 
 def image_difference(result: UpsampleResult, other: UpsampleResult) -> str:

@@ -5,6 +5,7 @@ Every method runs in the GUI thread.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from psygnal import Signal
 
 from napari_srast.errors import RegionError, SrastError
 from napari_srast.gui import opening, workers
-from napari_srast.gui.comparing import counterpart, image_difference
+from napari_srast.gui.comparing import counterpart, image_difference, settings_on
 from napari_srast.gui.desk import Desk
 from napari_srast.gui.exporting import export_steps
 from napari_srast.gui.fault_report import Circumstances
@@ -54,6 +55,7 @@ class Controller(Desk):
         self.waiting: list[Task] = []
         self._running: Task | None = None
         self._hover = Hover(viewer, self._on_show, self.pointed.emit)
+        self.phase_changed.connect(self._on_rest)
 
     # ------------------------------------------------------------------ region
 
@@ -168,7 +170,7 @@ class Controller(Desk):
                 slide=slide,
                 region=result.region,
                 genes=genes,
-                settings=result.settings,
+                settings=settings_on(slide, result),
                 against=finished,
             )
         )
@@ -176,10 +178,20 @@ class Controller(Desk):
     def _queue(self, task: Task) -> None:
         self.waiting.append(task)
         if self.phase is Phase.READY:
+            self.regions.rest()  # from here on a drawing tool is for the next region
             self._run_next()
         else:
             self.said.emit("It waits its turn. Draw the next region meanwhile.")
         self.queue_changed.emit()
+
+    def _on_rest(self) -> None:
+        """Go on with what waits once something else than a run has ended."""
+        if self.phase is Phase.READY and self.waiting and self._later is not None:
+            self._later(self._run_waiting)
+
+    def _run_waiting(self) -> None:
+        if self.phase is Phase.READY and not self.is_working and not self.is_down:
+            self._run_next()
 
     def _run_next(self) -> None:
         self._running = None
@@ -247,10 +259,11 @@ class Controller(Desk):
             task.owner.show_first_genes()
 
     def _tell_of_landing(self, owner: OpenSlide) -> None:
-        owner.regions.rest()  # the next press on the canvas is to look around, not to draw
         self.result_changed.emit()
         owner.show_first_genes()
-        self.landed.emit()
+        if not owner.regions.is_drawing:  # the next region: it is left in peace
+            owner.regions.rest()
+            self.landed.emit()
 
     # ----------------------------------------------------------------- results
 
@@ -263,7 +276,7 @@ class Controller(Desk):
         overlay = owner.overlay
         if overlay is not None:
             overlay.compare_with(other)
-            if other is not None and overlay.view not in ("before", "beside"):
+            if other is not None and owner is self.current and overlay.view not in ("before", "beside"):
                 overlay.set_view("beside")
                 self.shown_changed.emit()
 
@@ -283,8 +296,10 @@ class Controller(Desk):
 
     def open_run(self, run: str) -> None:
         """Show a result that is saved in the slide's own store."""
-        current = self.current
-        if current is None:
+        current, busy = self.current, self.busy()
+        if current is None or busy is not None:
+            if busy is not None:
+                self.failed.emit(busy)
             return
         slide = current.slide
 
@@ -313,7 +328,8 @@ class Controller(Desk):
             self.regions.clear()
             if result.region is not None:
                 self.set_region(result.region)
-            self.recalled.emit(result)
+            settings = result.settings if self.slide is None else settings_on(self.slide, result)
+            self.recalled.emit(dataclasses.replace(result, settings=settings))
 
     def show_genes(self, genes: Sequence[str]) -> None:
         """Show exactly these genes of the result."""
@@ -327,7 +343,10 @@ class Controller(Desk):
 
     def export(self, path: Path | None, *, into_slide: bool = False) -> None:
         """Save the result in a worker, to ``path`` or into the slide's own store."""
-        if self.finished is None:
+        owner, busy = self.current, self.busy()
+        if owner is None or self.finished is None or busy is not None:
+            if busy is not None:
+                self.failed.emit(busy)
             return
         result = self.finished.result
         target = Path(str(result.slide.source.path)) if path is None else path
@@ -335,6 +354,9 @@ class Controller(Desk):
         def done(written: Path) -> None:
             self.set_phase(self.resting_phase())  # the slide may have been closed meanwhile
             self.said.emit(f"Saved to {written}")
+            if into_slide:
+                owner.add_run(result.run)
+                self.result_changed.emit()
 
         steps = export_steps(result, target, into_slide=into_slide)
         circumstances = Circumstances(slide=result.slide, settings=result.settings, n_genes=len(result.genes))

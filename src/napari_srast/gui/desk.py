@@ -25,6 +25,7 @@ from napari_srast.gui.overlay import Overlay
 from napari_srast.gui.regions import RegionLayer
 from napari_srast.gui.remembered import Remembered
 from napari_srast.gui.slides import OpenSlide, slide_of
+from napari_srast.gui.viewpoint import look_at
 from napari_srast.slide import Slide
 
 __all__ = ["Desk"]
@@ -226,7 +227,7 @@ class Desk(Jobs):
             self.remembered.add_slide(source.path)
         self._rest()
         self._tell_of_current()
-        self.viewer.reset_view()
+        look_at(self.viewer, new.shown_layers)
         notices = " ".join(new.slide.notices)
         self.said.emit(notices or f"{new.title} is open. Draw a region, or run the whole slide.")
         if new.opened.result is not None:
@@ -250,7 +251,7 @@ class Desk(Jobs):
         self.current = slide
         slide.reveal()
         self._tell_of_current()
-        self.viewer.reset_view()
+        look_at(self.viewer, slide.shown_layers)
         self.said.emit(f"{slide.title} is on show.")
 
     def close(self) -> None:
@@ -291,7 +292,7 @@ class Desk(Jobs):
         """Show slide, region and result in another coordinate system of the slide."""
         if self.current is not None and name != self.current.slide.coordinate_system:
             self.current.place(name)
-            self.viewer.reset_view()
+            look_at(self.viewer, self.current.shown_layers)
             self.coordinate_system_changed.emit()
 
     # ------------------------------------------------- what happens in the viewer
@@ -305,11 +306,21 @@ class Desk(Jobs):
         finally:
             self._adopting = before
 
+    def adopt_present(self) -> None:
+        """Work on slides whose layers were there before the panel was."""
+        for layer in list(self.viewer.layers):
+            self._adopt(layer)
+
     def _on_inserted(self, event: Any) -> None:
         """Adopt slides that the sample menu adds as plain layers; their spots come last."""
         self.layers_changed.emit()
-        slide = slide_of(event.value)
-        if self._adopting or slide is None or role_of(event.value) != "spots":
+        if not self._adopting:
+            self._adopt(event.value)
+
+    def _adopt(self, layer: Layer) -> None:
+        """Work on the slide whose spots a layer shows."""
+        slide = slide_of(layer)
+        if slide is None or role_of(layer) != "spots":
             return
         if all(slide is not known.slide for known in self.slides):
             self.show(Opened(slide=slide, source=None))

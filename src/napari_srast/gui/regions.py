@@ -84,6 +84,11 @@ class RegionLayer:
         layer.visible = True
         layer.mode = _MODES[tool]
 
+    @property
+    def is_drawing(self) -> bool:
+        """Whether a tool for new shapes is in hand."""
+        return self._layer is not None and str(self._layer.mode).startswith("add_")
+
     def rest(self) -> None:
         """Stop drawing, so that the mouse moves the picture again."""
         if self._layer is not None:

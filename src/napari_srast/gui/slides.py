@@ -80,6 +80,11 @@ class OpenSlide:
         return slide_title(self.slide)
 
     @property
+    def shown_layers(self) -> list[Layer]:
+        """The layers in the viewer that show the slide."""
+        return [layer for layer in (*self.layers, *self.theirs) if layer in self._viewer.layers]
+
+    @property
     def is_gone(self) -> bool:
         """Whether every layer that shows the slide was removed from the viewer."""
         own = [*self.layers, *self.theirs]
@@ -96,6 +101,11 @@ class OpenSlide:
         data = [d for d in slide_layer_data(self.slide) if name_of[d[1]["metadata"][KEY]["role"]] not in present]
         self.layers = [Layer.create(*d) for d in data]
         return list(self.layers)
+
+    def add_run(self, run: str) -> None:
+        """Take note of a result that was saved in the slide's own store."""
+        choices = dataclasses.replace(self.opened.choices, runs=(*self.opened.choices.runs, run))
+        self.opened = dataclasses.replace(self.opened, choices=choices)
 
     def place(self, name: str) -> None:
         """Show slide, region and result in another coordinate system of the slide."""

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from inspect import signature
 from typing import Any
 
 import numpy as np
 from napari.components import ViewerModel
+from napari.layers import Layer
 
-__all__ = ["Viewpoint"]
+__all__ = ["Viewpoint", "look_at"]
 
 _AROUND = 1.05  # of the size of what is brought into view
+
+
+def look_at(viewer: ViewerModel, layers: Sequence[Layer]) -> None:
+    """Bring layers into view, whatever else there is, hidden or not."""
+    if layers and "layers" in signature(viewer.reset_view).parameters:
+        viewer.reset_view(layers=layers)
+    else:  # napari 0.9.0 fits all that there is
+        viewer.reset_view()
 
 
 class Viewpoint:

@@ -55,6 +55,7 @@ class SRastWidget(QWidget):
         self._lay_out()
         self._connect()
         self.setAcceptDrops(True)
+        self.controller.adopt_present()
         self._refresh_estimate()
 
     def _lay_out(self) -> None:
@@ -115,6 +116,9 @@ class SRastWidget(QWidget):
         if self.controller.is_down:  # the panel itself may be gone
             return
         window = self.window()
+        while window is not None and not isinstance(window, QMainWindow):  # the panel floats
+            above = window.parentWidget()
+            window = None if above is None else above.window()
         centre = window.centralWidget() if isinstance(window, QMainWindow) else None
         for canvas in centre.findChildren(QWidget) if centre is not None else ():
             if hasattr(canvas, "makeCurrent"):  # a QOpenGLWidget, wherever the Qt at hand keeps that class
@@ -167,7 +171,7 @@ class SRastWidget(QWidget):
             "explore": go(explore, explore.view),
             "filter_genes": filter_genes,
             "blink": explore.blink,
-            "export": takeaway.export.showMenu,
+            "export": lambda: takeaway.export.showMenu() if takeaway.export.isEnabled() else None,
         }
 
     def _queue(self) -> None:
@@ -243,9 +247,10 @@ class SRastWidget(QWidget):
             window.installEventFilter(self)
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
-        """Stop the run when the window closes; nothing else is touched."""
+        """Stop the run when the window has closed; nothing else is touched."""
         if event is not None and event.type() == QEvent.Type.Close:
             self._closing = True  # unless the user is asked and says no
+        elif event is not None and event.type() == QEvent.Type.Hide and self._closing and not event.spontaneous():
             self.controller.cancel()
         return False
 

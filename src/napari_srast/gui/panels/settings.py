@@ -169,7 +169,7 @@ class SettingsPanel(QWidget):
             allow(self.footprint, _NO_DIAMETER)
         else:
             allow(self.footprint, None)
-        unit = "" if slide is None or slide.unit == "unknown" else f" {slide.unit}"
+        unit = "" if slide is None or slide.cs_unit == "unknown" else f" {slide.cs_unit}"
         self.pixel_size.setSuffix(unit)
         self._on_change()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from qtpy.QtWidgets import QComboBox, QFileDialog, QFormLayout, QHBoxLayout, QLineEdit, QMenu, QWidget
+from qtpy.QtWidgets import QComboBox, QFileDialog, QFormLayout, QHBoxLayout, QLineEdit, QMenu, QMessageBox, QWidget
 
 from napari_srast.gui.controller import Controller, Phase
 from napari_srast.gui.opening import Choices, Shown, shown_elsewhere
@@ -102,21 +102,32 @@ class SlidePanel(QWidget):
         if slide is not None:
             self.coordinate_system.setCurrentIndex(self.coordinate_system.findData(slide.coordinate_system))
         self._form.setRowVisible(self.coordinate_system, slide is not None)
-        source = SlideSource() if slide is None else slide.source
-        for control, items, chosen in (
-            (self.spots, choices.spots, source.spots),
-            (self.table, choices.tables, source.table),
-            (self.image, (*choices.images, "none") if choices.images else (), source.image or "none"),
-        ):
+        for control, items, chosen in self._elements():
             _fill(control, items, chosen)
             self._form.setRowVisible(control, len(items) > 1)
         if slide is not None and slide.source.path and not slide.source.synthetic:
             self.path.setText(slide.source.path)
         self.refresh_allowed()
 
+    def _elements(self) -> list[tuple[QComboBox, tuple[str, ...], str | None]]:
+        """Return the boxes of the slide's elements, what each offers, and what is in use."""
+        current = self._controller.current
+        choices = Choices() if current is None else current.opened.choices
+        source = SlideSource() if current is None else current.slide.source
+        images = (*choices.images, "none") if choices.images else ()
+        return [
+            (self.spots, choices.spots, source.spots),
+            (self.table, choices.tables, source.table),
+            (self.image, images, source.image or "none"),
+        ]
+
     def refresh_allowed(self) -> None:
         """Enable what can be done now."""
         busy = self._controller.busy()
+        if busy is None:  # of a choice that was cancelled, or could not be read, nothing stays
+            for box, items, chosen in self._elements():
+                if chosen in items:
+                    box.setCurrentText(str(chosen))
         for control in (self.path, self.browse, self.sample, self.spots, self.table, self.image):
             allow(control, busy)
         none = None if self._controller.remembered.slides else "No slide was open before."
@@ -167,7 +178,17 @@ class SlidePanel(QWidget):
         return [s for s in shown_elsewhere(self._controller.viewer.layers) if not set(s.layers) & taken]
 
     def _reopen(self) -> None:
+        """Read the slide with other elements; what was made of it goes, which is asked about."""
         opened = self._controller.opened
+        if all(chosen in (None, control.currentText()) for control, items, chosen in self._elements() if items):
+            return
+        results = len(self._controller.results)
+        if results and not self.confirm_reopening(
+            "Reading the slide with other elements closes its region and its "
+            f"{'result' if results == 1 else f'{results} results'}. What is not saved is lost. Go on?"
+        ):
+            self.refresh()
+            return
         if opened is not None and opened.source is not None:
             self._controller.open(
                 opened.source,
@@ -175,6 +196,11 @@ class SlidePanel(QWidget):
                 table=self.table.currentText() or None,
                 image=self.image.currentText() or None,
             )
+
+    def confirm_reopening(self, text: str) -> bool:
+        """Ask before results are closed."""
+        answer = QMessageBox.question(self, "Read the slide again?", text)
+        return answer == QMessageBox.StandardButton.Yes
 
 
 def _fill(control: QComboBox, items: tuple[str, ...], current: str | None) -> None:

@@ -22,7 +22,7 @@ from gui_window import (
     wait_shown,
 )
 from qtpy.QtGui import QCloseEvent, QHideEvent
-from qtpy.QtWidgets import QMessageBox, QToolButton
+from qtpy.QtWidgets import QToolButton
 
 from napari_srast import pipeline
 from napari_srast.gui.controller import Phase
@@ -148,38 +148,34 @@ def test_a_run_that_lands_leaves_the_drawing_of_the_next_region_in_peace(
     assert ready.tabs.currentIndex() == 1
 
 
-def test_the_same_choice_reads_nothing_again_and_another_asks_before_results_are_lost(
-    open_window: Callable[[], SRastWidget], qtbot: Any, store: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_same_choice_reads_nothing_again_and_another_loses_no_result(
+    open_window: Callable[[], SRastWidget], qtbot: Any, store: Path
 ) -> None:
     ready = with_result(open_window, qtbot, store)
-    panel, asked = ready.slide_panel, []
-    before = panel.image.currentText()
-    answer = QMessageBox.StandardButton.No
+    controller, box = ready.controller, ready.slide_panel.image
+    before, region = box.currentText(), controller.region()
+    box.textActivated.emit(before)
+    assert controller.phase is Phase.READY
 
-    def ask(parent: object, title: str, text: str) -> QMessageBox.StandardButton:
-        asked.append(text)
-        return answer
+    def choose(name: str) -> None:
+        box.setCurrentText(name)
+        box.textActivated.emit(name)
 
-    monkeypatch.setattr(QMessageBox, "question", ask)
-    panel.image.textActivated.emit(panel.image.currentText())
-    assert (asked, ready.controller.phase) == ([], Phase.READY)
-    panel.image.setCurrentText("none")
-    panel.image.textActivated.emit("none")
-    assert "not saved" in asked[0]
-    assert panel.image.currentText() == before
-    assert len(ready.controller.results) == 1
-    answer = QMessageBox.StandardButton.Yes
-    panel.image.setCurrentText("none")
-    panel.image.textActivated.emit("none")
-    assert ready.controller.phase is Phase.OPENING
-    ready.controller.cancel()
-    assert panel.image.currentText() == before  # which is still in use
-    panel.image.setCurrentText("none")
-    panel.image.textActivated.emit("none")
+    choose("none")
+    assert controller.phase is Phase.OPENING
+    controller.cancel()
+    assert box.currentText() == before  # which is still in use
+    assert len(controller.results) == 1
+    choose("none")
     wait_ready(qtbot, ready)
-    assert ready.controller.slide is not None
-    assert ready.controller.slide.image is None
-    assert ready.controller.results == []
+    assert controller.slide is not None
+    assert controller.slide.image is None
+    assert (controller.results, controller.region()) == ([], None)
+    choose(before)
+    wait_ready(qtbot, ready)
+    assert controller.slide.image is not None
+    assert len(controller.results) == 1
+    assert controller.region() == region
 
 
 def test_each_slide_is_looked_at_however_far_away_others_are(

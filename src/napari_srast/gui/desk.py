@@ -145,7 +145,8 @@ class Desk(Jobs):
     def _open(
         self, load: Callable[[], Opened], doing: str, shown: Shown | None = None, *, replace: bool = False
     ) -> None:
-        replaced = self.current if replace else None
+        # What results were made of stays open beside what was chosen now: nothing unsaved is lost.
+        replaced = self.current if replace and not self.results else None
 
         def done(opened: Opened) -> None:
             if replaced is not None and replaced in self.slides:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from qtpy.QtWidgets import QComboBox, QFileDialog, QFormLayout, QHBoxLayout, QLineEdit, QMenu, QMessageBox, QWidget
+from qtpy.QtWidgets import QComboBox, QFileDialog, QFormLayout, QHBoxLayout, QLineEdit, QMenu, QWidget
 
 from napari_srast.gui.controller import Controller, Phase
 from napari_srast.gui.opening import Choices, Shown, shown_elsewhere
@@ -178,17 +178,10 @@ class SlidePanel(QWidget):
         return [s for s in shown_elsewhere(self._controller.viewer.layers) if not set(s.layers) & taken]
 
     def _reopen(self) -> None:
-        """Read the slide with other elements; what was made of it goes, which is asked about."""
+        """Read the slide with other elements."""
         opened = self._controller.opened
         if all(chosen in (None, control.currentText()) for control, items, chosen in self._elements() if items):
-            return
-        results = len(self._controller.results)
-        if results and not self.confirm_reopening(
-            "Reading the slide with other elements closes its region and its "
-            f"{'result' if results == 1 else f'{results} results'}. What is not saved is lost. Go on?"
-        ):
-            self.refresh()
-            return
+            return  # the same again
         if opened is not None and opened.source is not None:
             self._controller.open(
                 opened.source,
@@ -196,11 +189,6 @@ class SlidePanel(QWidget):
                 table=self.table.currentText() or None,
                 image=self.image.currentText() or None,
             )
-
-    def confirm_reopening(self, text: str) -> bool:
-        """Ask before results are closed."""
-        answer = QMessageBox.question(self, "Read the slide again?", text)
-        return answer == QMessageBox.StandardButton.Yes
 
 
 def _fill(control: QComboBox, items: tuple[str, ...], current: str | None) -> None:

@@ -17,9 +17,10 @@ _AROUND = 1.05  # of the size of what is brought into view
 
 def look_at(viewer: ViewerModel, layers: Sequence[Layer]) -> None:
     """Bring layers into view, whatever else there is, hidden or not."""
-    if layers and "layers" in signature(viewer.reset_view).parameters:
+    as_deep = max((layer.ndim for layer in layers), default=0) == viewer.dims.ndim
+    if as_deep and "layers" in signature(viewer.reset_view).parameters:
         viewer.reset_view(layers=layers)
-    else:  # napari 0.9.0 fits all that there is
+    else:  # napari 0.9.0 fits all that there is, and later ones fit flat layers only where all are flat
         viewer.reset_view()
 
 

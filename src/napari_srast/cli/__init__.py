@@ -14,27 +14,14 @@ from collections.abc import Sequence
 import typer
 
 from napari_srast.cli.commands import app
-from napari_srast.cli.display import DisplayError
-from napari_srast.errors import Cancelled, FaultError, SrastError, lacks_memory
+from napari_srast.cli.explaining import DEBUG_VARIABLE, explain
+from napari_srast.errors import Cancelled
 
 __all__ = ["app", "main"]
 
-DEBUG_VARIABLE = "NAPARI_SRAST_DEBUG"
 _INTERRUPTED = 130  # what typer answers for Ctrl-C
 # typer carries its own copy of click from some version on; this class is the same in both
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
-_EXTRA_OF_MODULE = {
-    "distributed": "dask",
-    "lightning": "train",
-    "lightning_fabric": "train",
-    "magicgui": "gui",
-    "matplotlib": "plots",
-    "napari": "gui",
-    "pyarrow": "train",
-    "qtpy": "gui",
-    "spatialdata_io": "io",
-    "superqt": "gui",
-}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -60,31 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if debug:
             raise
-        return _fail(*_explain(error))
+        return _fail(*explain(error))
     if status == _INTERRUPTED:
         return _fail(1, "Stopped; nothing was written.")
     return status if isinstance(status, int) else 0
-
-
-def _explain(error: Exception) -> tuple[int, str]:
-    """Return the exit status and the sentence for an error."""
-    text = " ".join(str(error).split())
-    if isinstance(error, SrastError):
-        return 2, text
-    if isinstance(error, DisplayError | FaultError):
-        return 1, text
-    if lacks_memory(error):
-        return 2, "This computer ran out of memory; close other programs, or ask for less at once."
-    if isinstance(error, OSError) and error.filename is not None and error.strerror:
-        return (
-            2,
-            f"'{error.filename}' cannot be used ({error.strerror}); check the path, its rights and the free space.",
-        )
-    if isinstance(error, ModuleNotFoundError) and error.name:
-        extra = _EXTRA_OF_MODULE.get(error.name.partition(".")[0])
-        if extra:
-            return 1, f"This needs {error.name}, which is not installed; run: pip install 'napari-srast[{extra}]'."
-    return 1, f"Unexpected {type(error).__name__}: {text or 'no message'}; set {DEBUG_VARIABLE}=1 to see where."
 
 
 def _usage_sentence(error: BaseException) -> str:

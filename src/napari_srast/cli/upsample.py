@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_srast.cli.console import note, print_figures, print_json, progress_bar
+from napari_srast.cli.explaining import explain
 from napari_srast.cli.inputs import RESULT_SUFFIXES, check_exists, check_output, parse_genes, parse_region
-from napari_srast.errors import Cancelled, FaultError, InputError, OutputError, SettingsError, SrastError
+from napari_srast.errors import Cancelled, FaultError, InputError, OutputError, SettingsError
 
 if TYPE_CHECKING:
     from napari_srast.slide import Progress, UpsampleSettings
     from napari_srast.splitting import Workers
 
 _SHOWN_GENES = 10
+_INPUT = 2  # the exit status that says that the input is at fault
 _SLIDES_AT_ONCE = 4  # on a cluster; this computer then only reads and writes them
 
 
@@ -125,13 +127,13 @@ def _upsample_all(
     def attempt(slide: Path, target: Path) -> dict[str, Any]:
         try:
             return {"slide": str(slide), **upsample(slide, target, None)}
-        except SrastError as error:
-            return {"slide": str(slide), "error": str(error)}
         except Cancelled:
             raise
         except Exception as error:  # noqa: BLE001 - told with the slide, and no reason to lose the others
-            faults.append(error)
-            return {"slide": str(slide), "error": f"{type(error).__name__}: {' '.join(str(error).split())}"}
+            status, sentence = explain(error)
+            if status != _INPUT:
+                faults.append(error)
+            return {"slide": str(slide), "error": sentence}
 
     done = []
     with ThreadPoolExecutor(at_once) as pool:

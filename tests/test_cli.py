@@ -245,7 +245,11 @@ def test_a_fault_in_one_slide_holds_up_no_other_and_is_told_with_it(
 
 
 def test_stopping_several_slides_stops_the_one_in_work_and_says_what_is_written(
-    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    store: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    request: pytest.FixtureRequest,
 ) -> None:
     slides = [store, *(tmp_path / f"{name}.zarr" for name in "bc")]
     for other in slides[1:]:
@@ -265,6 +269,8 @@ def test_stopping_several_slides_stops_the_one_in_work_and_says_what_is_written(
         raise Cancelled
 
     monkeypatch.setattr(cli_upsample, "_upsample", slow)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a program in the background may ignore it
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     arguments = [*map(str, slides), "-o", str(tmp_path / "all"), "--genes", "Gene1", "--method", "bilinear"]
     assert main(["upsample", *arguments]) == 1
     assert capsys.readouterr().err.splitlines()[-1] == "napari-srast: Stopped; 1 of 3 results are written."

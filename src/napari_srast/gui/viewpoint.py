@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -17,11 +16,15 @@ _AROUND = 1.05  # of the size of what is brought into view
 
 def look_at(viewer: ViewerModel, layers: Sequence[Layer]) -> None:
     """Bring layers into view, whatever else there is, hidden or not."""
-    as_deep = max((layer.ndim for layer in layers), default=0) == viewer.dims.ndim
-    if as_deep and "layers" in signature(viewer.reset_view).parameters:
-        viewer.reset_view(layers=layers)
-    else:  # napari 0.9.0 fits all that there is, and later ones fit flat layers only where all are flat
-        viewer.reset_view()
+    viewer.reset_view()
+    if not layers:
+        return
+    # By hand: napari 0.9.0 fits all that there is, and later ones fit flat layers only where all are flat.
+    corners = np.concatenate([layer.extent.world[:, -2:] for layer in layers])
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    camera, canvas = viewer.scene.camera, np.asarray(viewer.canvas.size, dtype=float)
+    camera.center = (*camera.center[:-2], *(low + high) / 2)
+    camera.zoom = float(np.min(canvas / np.maximum(high - low, 1e-12))) / _AROUND
 
 
 class Viewpoint:

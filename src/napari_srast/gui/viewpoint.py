@@ -21,7 +21,11 @@ def look_at(viewer: ViewerModel, layers: Sequence[Layer]) -> None:
         return
     # By hand: napari 0.9.0 fits all that there is, and later ones fit flat layers only where all are flat.
     corners = np.concatenate([layer.extent.world[:, -2:] for layer in layers])
-    low, high = corners.min(axis=0), corners.max(axis=0)
+    _fit(viewer, corners.min(axis=0), corners.max(axis=0))
+
+
+def _fit(viewer: Any, low: np.ndarray, high: np.ndarray) -> None:
+    """Move the camera to the box from ``low`` to ``high``, (y, x) in world coordinates."""
     camera, canvas = viewer.scene.camera, np.asarray(viewer.canvas.size, dtype=float)
     camera.center = (*camera.center[:-2], *(low + high) / 2)
     camera.zoom = float(np.min(canvas / np.maximum(high - low, 1e-12))) / _AROUND
@@ -54,9 +58,7 @@ class Viewpoint:
         if (low >= middle - half).all() and (high <= middle + half).all():
             return
         self._before = self._now
-        x, y = (low + high) / 2
-        camera.center = (*camera.center[:-2], y, x)
-        camera.zoom = float(np.min(canvas / np.maximum(high - low, 1e-12))) / _AROUND
+        _fit(self._viewer, low[::-1], high[::-1])
         self._moved_to = self._now
 
     def go_back(self) -> None:

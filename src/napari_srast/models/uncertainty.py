@@ -20,12 +20,13 @@ from dataclasses import dataclass
 from itertools import starmap
 
 import numpy as np
+from scipy import sparse
 from scipy.optimize import minimize
 from scipy.special import digamma, gammaln
 
 from napari_srast.geometry.layout import Layout
 from napari_srast.models.calibration import Calibration, Check, pool_ratios
-from napari_srast.models.pcfm.sampler import draw_counts
+from napari_srast.models.draws import DrawKeys, draw_counts
 from napari_srast.models.pooling import count_depth
 
 __all__ = ["LEVEL_STEP", "TYPICAL", "Concentration", "Prediction", "check_concentration", "fit_concentration"]
@@ -75,8 +76,10 @@ class Concentration:
         ratio = np.clip(ratio, 0.0, 1.0)
         return np.sqrt(n * ratio * (1 - ratio) * (np.maximum(n, 1.0) + a) / (1 + a))
 
-    def draw(self, ratio: np.ndarray, counts: np.ndarray, layout: Layout, seed: int) -> np.ndarray:
-        """Draw whole counts of pixels as they might truly be, int64, shape (Q, F).
+    def draw(
+        self, ratio: np.ndarray, counts: np.ndarray, layout: Layout, seed: int, keys: DrawKeys | None = None
+    ) -> sparse.csc_matrix:
+        """Draw whole counts of pixels as they might truly be, shape (Q, F).
 
         Parameters
         ----------
@@ -84,12 +87,10 @@ class Concentration:
             Predicted ratios, shape (Q, F).
         counts
             Counts of the spots, whole, shape (N, F).
-        layout, seed
-            Gives each pixel's spot; seeds the draw.
+        layout, seed, keys
+            As for :func:`napari_srast.models.draws.draw_counts`.
         """
-        alpha = np.maximum(self.at(counts)[layout.parent] * ratio, 1e-6)
-        scattered = layout.normalise(np.random.default_rng(seed).gamma(alpha))
-        return draw_counts(scattered, counts, layout, seed)
+        return draw_counts(ratio, counts, layout, seed, keys=keys, concentration=self.at(counts))
 
     def finer(self) -> Concentration:
         """Return the concentration one level down, for the slide's own pixels: see :data:`LEVEL_STEP`."""

@@ -5,7 +5,6 @@ Shape legend: N spots, G genes, Q pixels, F genes of a block.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -126,31 +125,33 @@ class Assembler:
     concentration: Concentration | None = None
 
     def counts(
-        self, ratios: np.ndarray, counts: np.ndarray, layout: Layout, block: slice, unit: int
+        self, ratios: np.ndarray, counts: np.ndarray, layout: Layout, block: slice, spots: np.ndarray
     ) -> sparse.csc_matrix:
-        """Multiply ratios (Q, F) by the spots' counts (N, F); in integer mode draw whole counts."""
+        """Multiply ratios (Q, F) by the spots' counts (N, F); in integer mode draw whole counts.
+
+        Parameters
+        ----------
+        ratios, counts, layout
+            Of a unit.
+        block
+            Which genes of the run these are.
+        spots
+            Which spots of the slide these are, shape (N,).
+        """
         if self.mode == "integer":
-            return self.draw(ratios, counts, layout, block, unit)
+            return self.draw(ratios, counts, layout, block, spots)
         exact = layout.normalise(ratios) * counts[layout.parent]
         return sparse.csc_matrix(exact.astype(np.float32))
 
     def draw(
-        self, ratios: np.ndarray, counts: np.ndarray, layout: Layout, block: slice, unit: int
+        self, ratios: np.ndarray, counts: np.ndarray, layout: Layout, block: slice, spots: np.ndarray
     ) -> sparse.csc_matrix:
         """Draw whole counts of a block of genes; arguments as for :meth:`counts`."""
-        from napari_srast.models.pcfm.sampler import draw_counts
+        from napari_srast.models.draws import DrawKeys, draw_counts
 
         draw = draw_counts if self.concentration is None else self.concentration.draw
-        drawn = [
-            draw(ratios[:, [j]], counts[:, [j]], layout, _draw_seed(self.seed, gene, unit))
-            for j, gene in enumerate(self.genes[block])
-        ]
-        return sparse.csc_matrix(np.hstack(drawn).astype(np.float32))
-
-
-def _draw_seed(seed: int, gene: str, unit: int) -> int:
-    """Seed a gene's draw by its name, so that it does not depend on the genes that it comes with, and by the unit."""
-    return (unit << 64) + (seed << 32) + zlib.crc32(str(gene).encode())
+        drawn = draw(ratios, counts, layout, self.seed, keys=DrawKeys.of(self.genes[block], spots))
+        return drawn.astype(np.float32)
 
 
 def blocks(n_genes: int, n_pixels: int) -> list[slice]:

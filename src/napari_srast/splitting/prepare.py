@@ -47,7 +47,7 @@ class _Interpolation(Splitter):
             fields = by_gene[:, block].toarray().astype(np.float64)
             process = None if self.process is None else self.process[block]
             ratios = interpolator.ratios(self.name, fields, process=process)
-            return self.assembler.counts(ratios, fields, unit.layout, block, unit.index), None
+            return self.assembler.counts(ratios, fields, unit.layout, block, unit.spots), None
 
         return split_block
 

@@ -138,7 +138,7 @@ class _GeneSplitter(Splitter):
             if packed.image is not None and self.slopes is not None:
                 log_ratio = packed.image.added_to(log_ratio, self.slopes[:, block], layout)
             log_ratio = fallen_back(log_ratio, log_experts, methods[block])
-            counts = self.assembler.counts(np.exp(log_ratio), dense, layout, block, unit.index)
+            counts = self.assembler.counts(np.exp(log_ratio), dense, layout, block, unit.spots)
             if self.assembler.mode != "sample":
                 return counts, None
             deviation = np.zeros(counts.shape)
@@ -259,7 +259,7 @@ class _SharedSplitter(Splitter):
             dense = np.zeros((unit.layout.n_spots, block.stop - start))
             dense[unit.own] = by_gene[:, block].toarray()
             of_block = unit.layout.normalise(ratios[:, block].toarray())
-            drawn.append(self.assembler.draw(of_block, dense, unit.layout, block, unit.index))
+            drawn.append(self.assembler.draw(of_block, dense, unit.layout, block, unit.spots))
         return sparse.csr_matrix(sparse.hstack(drawn, format="csr"))
 
 

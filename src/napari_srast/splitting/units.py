@@ -74,7 +74,7 @@ class Unit:
         order = np.concatenate([first, np.setdiff1d(np.arange(wide.n_pixels), first)])
         return replace(
             self,
-            index=(self.index + 1) * _HALVES_FROM + half,  # random draws are seeded by it
+            index=(self.index + 1) * _HALVES_FROM + half,  # samples of the flow are seeded by it
             layout=_some_pixels(self.layout, np.flatnonzero(mine)),
             surroundings=replace(self.surroundings, wide=_some_pixels(wide, order)),
             rows=self.rows[mine],

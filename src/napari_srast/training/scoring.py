@@ -141,7 +141,7 @@ def score_case(case: Case, network: DiT, fleet: Fleet, baselines: Sequence[str] 
     calibrated = score_ratios(truth, ratios[DEFAULT], layout, concentration=concentration.at)
     of_truth = fit_concentration([(np.log(np.maximum(ratios[DEFAULT], 1e-12)), dense, layout)])
     draw = concentration.draw(ratios[DEFAULT], layout.membership @ dense, layout, seed=0)
-    drawn = score_ratios(truth, layout.normalise(draw), layout)
+    drawn = score_ratios(truth, layout.normalise(draw.toarray()), layout)
     interpolator, low_rank = Interpolator(layout), np.asarray(case.low_rank)[:, : case.n_genes]
     for method in baselines:
         fields = low_rank if method.endswith(DENOISED) else counts

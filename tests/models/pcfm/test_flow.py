@@ -25,7 +25,7 @@ from napari_srast.models.pcfm.condition import (
 from napari_srast.models.pcfm.loss import boundary_loss, endpoint_loss, pair_weight
 from napari_srast.models.pcfm.network import DiT, DiTConfig
 from napari_srast.models.pcfm.path import dirichlet_noise, euler_step, interpolate
-from napari_srast.models.pcfm.sampler import Sampler, draw_counts
+from napari_srast.models.pcfm.sampler import Sampler
 from napari_srast.models.sasa import SasaConfig, fit_sasa
 
 
@@ -240,21 +240,3 @@ def test_condition_ignores_turns_mirrors_and_units(small: tuple[Layout, sparse.c
     a, b = (np.exp(Sampler().mean(lively_network(), c)) for c in (condition, other))
     # Not to the last digit: which of equally far spots the local kriging takes depends on rounding.
     np.testing.assert_allclose(a, b, atol=0.01)
-
-
-def test_drawn_counts_are_whole_and_add_up(small: tuple[Layout, sparse.csr_matrix, Condition]) -> None:
-    layout, counts, _ = small
-    rng = np.random.default_rng(0)
-    ratios = layout.normalise(rng.random((layout.n_pixels, 3)))
-    drawn = draw_counts(ratios, counts.toarray(), layout, seed=1)
-    assert drawn.dtype == np.int64
-    assert drawn.min() >= 0
-    np.testing.assert_array_equal(layout.membership @ drawn, counts.toarray())
-
-
-def test_drawn_counts_follow_the_ratios() -> None:
-    layout = Layout(spots=np.zeros((1, 2)), pixels=np.zeros((3, 2)), parent=np.zeros(3, dtype=int), pitch=1.0)
-    ratios = np.tile([[0.5], [0.3], [0.2]], (1, 2000))
-    drawn = draw_counts(ratios, np.full((1, 2000), 50.0), layout, seed=0)
-    np.testing.assert_allclose(drawn.mean(axis=1) / 50, [0.5, 0.3, 0.2], atol=0.01)
-    assert drawn[0].var() == pytest.approx(50 * 0.25, rel=0.15)  # binomial

@@ -1,4 +1,4 @@
-"""From condition to ratios: the mean of the flow, samples of it, whole counts.
+"""From condition to ratios: the mean of the flow, and samples of it.
 
 Shape legend: T target spots, Q pixels, K pixels of a spot (padded), F fields, B pairs, S draws.
 """
@@ -14,13 +14,12 @@ import torch
 from torch import Tensor
 
 from napari_srast.errors import Cancelled
-from napari_srast.geometry.layout import Layout
 from napari_srast.models.devices import bfloat16_where_native, on_device, turn_on
 from napari_srast.models.pcfm.condition import Condition, PairBatch
 from napari_srast.models.pcfm.network import DiT
 from napari_srast.models.pcfm.path import dirichlet_noise, euler_step
 
-__all__ = ["Sampler", "draw_counts"]
+__all__ = ["Sampler"]
 
 Stop = Callable[[], bool] | None
 # Pairs, and pixels of all these pairs, that go through the network at once.
@@ -129,40 +128,3 @@ def _even(condition: Condition) -> Tensor:
     out = torch.zeros(len(geometry.offset) + 1, condition.n_fields, device=geometry.mask.device)
     out[_rows(condition)] = -torch.log(geometry.mask.sum(dim=1).float())[:, None, None]
     return out
-
-
-def draw_counts(ratios: np.ndarray, counts: np.ndarray, layout: Layout, seed: int) -> np.ndarray:
-    """Draw whole counts: one multinomial draw for each spot and field, int64, shape (Q, F).
-
-    Parameters
-    ----------
-    ratios
-        Shape (Q, F), summing to 1 within each spot.
-    counts
-        Counts of the spots, shape (N, F); must be whole.
-    layout
-        Gives each pixel's spot.
-    seed
-        Seeds the draw.
-
-    Notes
-    -----
-    A multinomial is a chain of binomials; pixels are walked slot by slot, all spots and fields at once.
-    """
-    rng = np.random.default_rng(seed)
-    order = np.argsort(layout.parent, kind="stable")
-    n_pixels = layout.n_pixels_of_spot
-    starts = np.concatenate([[0], np.cumsum(n_pixels)[:-1]])
-    left = np.rint(counts).astype(np.int64)
-    mass = np.ones(counts.shape)
-    drawn = np.zeros(ratios.shape, dtype=np.int64)
-    for slot in range(int(n_pixels.max(initial=0))):
-        spots = np.flatnonzero(n_pixels > slot)
-        pixel = order[starts[spots] + slot]
-        share = ratios[pixel].astype(np.float64)
-        chance = np.clip(share / np.maximum(mass[spots], 1e-12), 0.0, 1.0)
-        chance[n_pixels[spots] == slot + 1] = 1.0  # the last pixel takes what is left, to the last count
-        drawn[pixel] = rng.binomial(left[spots], chance)
-        left[spots] -= drawn[pixel]
-        mass[spots] -= share
-    return drawn

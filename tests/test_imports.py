@@ -31,6 +31,7 @@ LAYERS = {  # a part may import parts of its own or a lower level
     "pipeline": 5,
     "io": 5,
     "summary": 5,
+    "checks": 5,
     "evaluation": 6,
     "training": 6,
     "gui": 7,

@@ -18,6 +18,7 @@ _EXPORTS = {
     "Region": "slide",
     "Slide": "slide",
     "SlideImage": "slide",
+    "UpsampleRecord": "slide",
     "UpsampleResult": "slide",
     "UpsampleSettings": "slide",
     "SrastError": "errors",
@@ -26,6 +27,7 @@ _EXPORTS = {
     "write_result": "io.results",
     "read_result": "io.results",
     "upsample": "pipeline",
+    "upsample_to_store": "pipeline",
     "estimate": "pipeline",
     "evaluate": "evaluation.protocol",
 }
@@ -38,8 +40,8 @@ if TYPE_CHECKING:
     from napari_srast.io.results import read_result, write_result
     from napari_srast.io.sample import sample_slide
     from napari_srast.io.slides import read_slide
-    from napari_srast.pipeline import estimate, upsample
-    from napari_srast.slide import Region, Slide, SlideImage, UpsampleResult, UpsampleSettings
+    from napari_srast.pipeline import estimate, upsample, upsample_to_store
+    from napari_srast.slide import Region, Slide, SlideImage, UpsampleRecord, UpsampleResult, UpsampleSettings
 
 
 def __getattr__(name: str) -> Any:

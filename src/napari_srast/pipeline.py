@@ -7,29 +7,33 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from scipy import sparse
 from scipy.spatial import cKDTree
 
 from napari_srast import __version__
-from napari_srast.errors import Cancelled, FaultError, SettingsError, telling_lack_of_memory
+from napari_srast.checks import Checks, check_result
+from napari_srast.errors import OutputError, SettingsError, telling_lack_of_memory
 from napari_srast.forecast import Estimate, estimate
 from napari_srast.geometry.lattice import Lattice, detect_lattice
 from napari_srast.geometry.layout import Layout
 from napari_srast.geometry.raster import Raster, make_raster
-from napari_srast.slide import Progress, Region, Slide, UpsampleResult, UpsampleSettings
-from napari_srast.summary import MASS_TOLERANCE, relative_mass_error
+from napari_srast.slide import Progress, Region, Slide, UpsampleRecord, UpsampleResult, UpsampleSettings
+from napari_srast.splitting.assembly import Assembly, Collector
 
 if TYPE_CHECKING:
-    from napari_srast.splitting import Split, Workers
+    from napari_srast.io.streaming import StoreStream
+    from napari_srast.splitting import Job, Split, Workers
 
-__all__ = ["Estimate", "estimate", "upsample", "upsample_steps"]
+__all__ = ["Estimate", "estimate", "upsample", "upsample_steps", "upsample_to_store"]
 
 EXACT_FLOAT32 = 2**24  # results are float32, whose whole numbers have no gaps up to here
 _SHARES = {"raster": 0.02, "align": 0.35, "calibrate": 0.25, "split": 0.38}
 _STOPS = tuple(_SHARES)
+_Record = TypeVar("_Record", bound=UpsampleRecord)
 
 
 def upsample(
@@ -82,21 +86,87 @@ def upsample(
     >>> slide = srast.sample_slide()  # doctest: +SKIP
     >>> result = srast.upsample(slide, genes=["ERBB2"], factor=2)  # doctest: +SKIP
     """
-    if settings is not None and options:
-        raise SettingsError("Give either settings or keywords, not both.")
-    if settings is None:
-        settings = _settings(options)
-    steps = upsample_steps(slide, region, genes, settings, should_stop=should_stop, workers=workers)
+    settings = _settings(settings, options)
+    return _driven(upsample_steps(slide, region, genes, settings, should_stop=should_stop, workers=workers), progress)
+
+
+def upsample_to_store(
+    slide: Slide,
+    path: str | Path,
+    region: Region | None = None,
+    genes: Sequence[str] | None = None,
+    *,
+    settings: UpsampleSettings | None = None,
+    include_image: bool = True,
+    progress: Callable[[Progress], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+    workers: Workers | None = None,
+    **options: Any,
+) -> UpsampleRecord:
+    """Do what :func:`upsample` and :func:`napari_srast.write_result` do, without ever holding the result.
+
+    Counts go to the store as they come. It has its name once all of them are there and have passed their checks; what
+    stops before leaves nothing.
+
+    Parameters
+    ----------
+    slide, region, genes, settings, progress, should_stop, workers
+        As for :func:`upsample`; the settings may be given as keywords, too.
+    path
+        The new store; its name ends in ``.zarr``.
+    include_image
+        Whether it gets the image beside circles and table.
+
+    Returns
+    -------
+    UpsampleRecord
+        What :class:`UpsampleResult` has beside the counts.
+
+    Raises
+    ------
+    SrastError
+        The input, a setting or the output cannot be used; the message says what to do.
+    Cancelled
+        ``should_stop`` said so.
+
+    Examples
+    --------
+    >>> import napari_srast as srast
+    >>> slide = srast.sample_slide()  # doctest: +SKIP
+    >>> record = srast.upsample_to_store(slide, "fine.zarr", factor=2)  # doctest: +SKIP
+    """
+    from napari_srast.io.atomic import Refused, atomic_output, refuse_inside
+    from napari_srast.io.streaming import StoreStream
+
+    path, settings = Path(path), _settings(settings, options)
+    if path.suffix.casefold() != ".zarr":
+        raise OutputError(f"'{path}' is no name of a store; let it end in .zarr.")
+    if slide.source.path is not None:
+        refuse_inside(path, Path(slide.source.path))
+    with atomic_output(path, refusal=Refused) as partial, StoreStream(partial, include_image=include_image) as stream:
+        steps = _told_steps(slide, region, genes, settings, should_stop, workers, stream)
+        record = _driven(steps, progress)
+        stream.finish(record)
+    return record
+
+
+def _driven(steps: Generator[Progress, None, _Record], progress: Callable[[Progress], None] | None) -> _Record:
+    """Run steps to their end."""
     while True:
         try:
             step = next(steps)
         except StopIteration as done:
-            return done.value
+            record: _Record = done.value
+            return record
         if progress is not None:
             progress(step)
 
 
-def _settings(options: dict[str, Any]) -> UpsampleSettings:
+def _settings(settings: UpsampleSettings | None, options: dict[str, Any]) -> UpsampleSettings:
+    if settings is not None and options:
+        raise SettingsError("Give either settings or keywords, not both.")
+    if settings is not None:
+        return settings
     try:
         return UpsampleSettings(**options)
     except TypeError as error:
@@ -114,8 +184,14 @@ def upsample_steps(
     workers: Workers | None = None,
 ) -> Generator[Progress, None, UpsampleResult]:
     """Run :func:`upsample` as a generator that yields :class:`Progress` and returns the :class:`UpsampleResult`."""
+    result = yield from _told_steps(slide, region, genes, settings, should_stop, workers, None)
+    assert isinstance(result, UpsampleResult)
+    return result
+
+
+def _told_steps(*arguments: Any) -> Generator[Progress, None, UpsampleRecord]:
     with telling_lack_of_memory("during the run", "choose fewer genes, a smaller region or a lower factor"):
-        return (yield from _steps(slide, region, genes, settings, should_stop, workers))
+        return (yield from _steps(*arguments))
 
 
 def _steps(
@@ -125,12 +201,13 @@ def _steps(
     settings: UpsampleSettings,
     should_stop: Callable[[], bool] | None,
     workers: Workers | None,
-) -> Generator[Progress, None, UpsampleResult]:
+    stream: StoreStream | None,
+) -> Generator[Progress, None, UpsampleRecord]:
+    """Run; the counts go to a stream, or into the result."""
     from napari_srast.models.spot_order import canonical_order
-    from napari_srast.splitting import Job, split_steps
+    from napari_srast.splitting import Job
 
-    seconds: dict[str, float] = {}
-    clock = _Clock(seconds)
+    clock = _Clock()
     columns = slide.gene_indices(genes)
     selected = None if region is None else region.spots(slide)
     _check_whole(slide, columns, selected, settings)
@@ -159,45 +236,71 @@ def _steps(
         image=slide.image,
         should_stop=should_stop,
     )
-    steps = split_steps(job, workers)
+    run = f"{datetime.now(UTC):%Y%m%d_%H%M%S}_{secrets.token_hex(2)}"
+    own, whole = _in_slide_order(raster, order), settings.mode == "integer"
+    matrices: dict[str, Any] = {}
+    if stream is None:
+        with Assembly(raster.n_pixels, len(columns)) as assembly:
+            split = yield from _split(job, assembly, workers, clock)
+            matrices["counts"], matrices["std"] = assembly.finish()
+        clock.lap("split")
+        figures = check_result(matrices["counts"], counts[:, columns], raster, run=run, whole=whole)
+    else:
+        checks = Checks(counts[:, columns], raster, run=run, whole=whole)
+        stream.begin(slide, own, columns, with_std=settings.mode == "sample" and settings.method == "srast")
+        split = yield from _split(job, _Checked(stream, checks), workers, clock)
+        clock.lap("split")
+        figures = checks.figures()
+    record = (UpsampleResult if stream is None else UpsampleRecord)(
+        **matrices,
+        genes=np.asarray(slide.genes)[columns],
+        skill=split.skill,
+        method=split.method,
+        raster=own,
+        slide=slide,
+        region=region,
+        settings=settings,
+        run=run,
+        provenance=_provenance(slide, region, settings, raster, split, figures, clock.seconds),
+    )
+    yield Progress("split", 1, 1, 1.0)
+    return record
+
+
+def _split(job: Job, collector: Collector, workers: Workers | None, clock: _Clock) -> Generator[Progress, None, Split]:
+    """Split, timed and stopped where it is asked for."""
+    from napari_srast.splitting import split_steps
+
+    steps = split_steps(job, collector, workers)
     while True:
         try:
             stage, done, total = next(steps)
         except StopIteration as finished:
             split: Split = finished.value
-            break
+            return split
         clock.lap(stage if done else None)
         before = sum(_SHARES[s] for s in _STOPS[: _STOPS.index(stage)])
         yield Progress(stage, done, total, before + _SHARES[stage] * done / max(total, 1))
-        if should_stop is not None and should_stop():
-            raise Cancelled
-    clock.lap("split")
+        job.check_stop()
 
-    run = f"{datetime.now(UTC):%Y%m%d_%H%M%S}_{secrets.token_hex(2)}"
-    whole = settings.mode == "integer"
-    figures = check_result(split.counts, counts[:, columns], raster, run=run, whole=whole)
-    result = UpsampleResult(
-        counts=split.counts,
-        std=split.std,
-        genes=np.asarray(slide.genes)[columns],
-        skill=split.skill,
-        method=split.method,
-        raster=_in_slide_order(raster, order),
-        slide=slide,
-        region=region,
-        settings=settings,
-        run=run,
-        provenance=_provenance(slide, region, settings, raster, split, figures, seconds),
-    )
-    yield Progress("split", 1, 1, 1.0)
-    return result
+
+class _Checked(Collector):
+    """Checks units before it hands them on: what fails is not written."""
+
+    def __init__(self, to: Collector, checks: Checks) -> None:
+        self._to = to
+        self._checks = checks
+
+    def add(self, rows: np.ndarray, counts: sparse.csr_matrix, spread: sparse.csr_matrix | None) -> None:
+        self._checks.add(rows, counts)
+        self._to.add(rows, counts, spread)
 
 
 class _Clock:
     """Adds up seconds per stage."""
 
-    def __init__(self, seconds: dict[str, float]) -> None:
-        self.seconds = seconds
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
         self.last = time.perf_counter()
 
     def lap(self, stage: str | None) -> None:
@@ -254,62 +357,6 @@ def _in_slide_order(raster: Raster, order: np.ndarray) -> Raster:
     """Return the raster with parents that index the slide's own order of spots."""
     fields = {name: getattr(raster, name) for name in Raster.__dataclass_fields__}
     return Raster(**{**fields, "parent": order[raster.parent]})
-
-
-def check_result(
-    counts: sparse.csr_matrix, spot_counts: sparse.csr_matrix, raster: Raster, *, run: str, whole: bool = False
-) -> dict[str, float]:
-    """Check the invariants on the result itself.
-
-    Parameters
-    ----------
-    counts
-        Counts of the pixels, shape (Q, G).
-    spot_counts
-        Counts of all spots that ``raster.parent`` indexes, shape (N, G).
-    raster
-        The pixels and their parents.
-    run
-        Name of the run, for the report of a fault.
-    whole
-        Whether every count must be a whole number and every sum exact (mode "integer").
-
-    Returns
-    -------
-    dict
-        ``max_relative_mass_error`` and ``negative_pixels``.
-
-    Raises
-    ------
-    FaultError
-        A count was lost, a value is negative or not finite, or a pixel has no known parent: a fault of this package,
-        never of the input.
-    """
-    broken = []
-    if counts.shape != (raster.n_pixels, spot_counts.shape[1]):
-        broken.append(f"it has shape {counts.shape} for {raster.n_pixels} pixels and {spot_counts.shape[1]} genes")
-    if raster.n_pixels and not (0 <= raster.parent.min() and raster.parent.max() < spot_counts.shape[0]):
-        broken.append("a pixel belongs to no spot")
-    negative = int((counts.data < 0).sum())
-    if negative:
-        broken.append(f"{negative} values are negative")
-    if not np.isfinite(counts.data).all():
-        broken.append("a value is not finite")
-    if whole and np.any(counts.data != np.rint(counts.data)):
-        broken.append("a count is not whole")
-    worst = 0.0
-    if not broken:
-        worst = relative_mass_error(raster, counts, spot_counts)
-        if not worst <= MASS_TOLERANCE:
-            broken.append(f"its sums differ from the counts of the spots by {worst:.2g} of them")
-        elif whole and ((raster.membership @ counts.astype(np.float64) - spot_counts)[raster.spots]).count_nonzero():
-            broken.append("its sums are not exactly the counts of the spots")
-    if broken:
-        raise FaultError(
-            f"The result of run {run} failed its own checks ({', '.join(broken)}), so it was thrown away and nothing "
-            "was written; this is a fault of napari-srast: please report it with this sentence."
-        )
-    return {"max_relative_mass_error": worst, "negative_pixels": negative}
 
 
 def _provenance(

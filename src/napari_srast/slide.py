@@ -385,15 +385,11 @@ class Progress:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class UpsampleResult:
-    """Upsampled counts on the fine raster, with everything needed to trust and repeat them.
+class UpsampleRecord:
+    """A run and what it made, without the counts themselves, which lie in a store.
 
     Parameters
     ----------
-    counts
-        float32 CSR, shape (Q, G); its sums over the pixels of a spot are the spot's counts.
-    std
-        Standard deviation of the true counts around ``counts``, same shape, or None.
     genes
         Gene names, shape (G,).
     skill
@@ -415,8 +411,6 @@ class UpsampleResult:
         What ``uns["napari_srast"]`` holds: version, model name and sha256, calibration weights, timings and the rest.
     """
 
-    counts: sparse.csr_matrix
-    std: sparse.csr_matrix | None
     genes: np.ndarray
     skill: np.ndarray
     method: np.ndarray
@@ -430,7 +424,7 @@ class UpsampleResult:
     @property
     def n_pixels(self) -> int:
         """Number of pixels that have a parent spot, Q."""
-        return self.counts.shape[0]
+        return self.raster.n_pixels
 
     def gene_column(self, gene: str) -> int:
         """Return the column of a gene of this result."""
@@ -438,6 +432,24 @@ class UpsampleResult:
         if len(hits) == 0:
             raise InputError(f"The result has no gene '{gene}'; run again with it in the list of genes.")
         return int(hits[0])
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class UpsampleResult(UpsampleRecord):
+    """Upsampled counts on the fine raster, with everything needed to trust and repeat them.
+
+    Parameters
+    ----------
+    counts
+        float32 CSR, shape (Q, G); its sums over the pixels of a spot are the spot's counts.
+    std
+        Standard deviation of the true counts around ``counts``, same shape, or None.
+    genes, skill, method, raster, slide, region, settings, run, provenance
+        As of :class:`UpsampleRecord`.
+    """
+
+    counts: sparse.csr_matrix
+    std: sparse.csr_matrix | None
 
     def gene_image(self, gene: str, layer: Literal["counts", "std"] = "counts") -> np.ndarray:
         """Paint one gene onto the raster: float32 (rows, columns), NaN where no pixel has a parent."""

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import sparse
 
-from napari_srast.slide import UpsampleResult
+from napari_srast.slide import UpsampleRecord, UpsampleResult
 
 if TYPE_CHECKING:
     from napari_srast.geometry.raster import Raster
 
-__all__ = ["MASS_TOLERANCE", "gene_totals", "image_nats", "max_relative_mass_error", "relative_mass_error", "summarise"]
+__all__ = [
+    "MASS_TOLERANCE",
+    "gene_totals",
+    "image_nats",
+    "max_relative_mass_error",
+    "relative_mass_error",
+    "summarise",
+    "sums_of_spots",
+    "worst_relative",
+]
 
 MASS_TOLERANCE = 1e-6
 """Of a spot's count, by which its pixels may differ from it."""
@@ -33,23 +43,39 @@ def relative_mass_error(raster: Raster, counts: sparse.csr_matrix, spot_counts: 
     spot_counts
         Counts of all spots that ``raster.parent`` indexes, shape (N, G).
     """
-    by_spot = np.argsort(raster.parent, kind="stable")
-    last = np.cumsum(raster.counts_per_spot)
-    worst = 0.0
-    step = max(1, int(len(raster.spots) * _ENTRIES / max(counts.nnz, 1)))  # copies of all counts could fill the memory
-    for start in range(0, len(raster.spots), step):
-        spots = raster.spots[start : start + step]
-        n_pixels = raster.counts_per_spot[spots]
-        pixels = by_spot[last[spots[0]] - n_pixels[0] : last[spots[-1]]]
-        pointer = np.concatenate([[0], np.cumsum(n_pixels)])
+    sums = sums_of_spots(raster.parent, counts, spot_counts)
+    return max((worst_relative(summed, measured) for summed, measured in sums), default=0.0)
+
+
+def sums_of_spots(
+    parent: np.ndarray, counts: sparse.csr_matrix, spot_counts: sparse.csr_matrix
+) -> Iterator[tuple[sparse.csr_matrix, sparse.csr_matrix]]:
+    """Yield counts of pixels summed over their spots, and the spots' own, for some spots at a time, in float64.
+
+    Parameters
+    ----------
+    parent
+        Spot of each pixel, shape (Q,).
+    counts
+        Counts of the pixels, shape (Q, G).
+    spot_counts
+        Counts of all spots that ``parent`` indexes, shape (N, G).
+    """
+    by_spot = np.argsort(parent, kind="stable")
+    spots, first, n_pixels = np.unique(parent[by_spot], return_index=True, return_counts=True)
+    step = max(1, int(len(spots) * _ENTRIES / max(counts.nnz, 1)))  # copies of all counts could fill the memory
+    for start in range(0, len(spots), step):
+        some = slice(start, start + step)
+        pixels = by_spot[first[start] : first[start] + n_pixels[some].sum()]
+        pointer = np.concatenate([[0], np.cumsum(n_pixels[some])])
         adding = sparse.csr_matrix((np.ones(len(pixels)), np.arange(len(pixels)), pointer))
         summed = sparse.csr_matrix(adding @ counts[pixels].astype(np.float64))
-        worst = max(worst, _worst_relative(summed, spot_counts[spots].astype(np.float64)))
-    return worst
+        yield summed, spot_counts[spots[some]].astype(np.float64)
 
 
-def _worst_relative(summed: sparse.csr_matrix, measured: sparse.csr_matrix) -> float:
+def worst_relative(summed: sparse.csr_matrix, measured: sparse.csr_matrix) -> float:
     """Return the largest relative difference of two matrices of counts, infinite where only the second is 0."""
+    measured = measured.copy()
     measured.eliminate_zeros()
     known = measured.copy()
     known.data[:] = 1.0
@@ -75,7 +101,7 @@ def max_relative_mass_error(result: UpsampleResult) -> float:
     return relative_mass_error(result.raster, result.counts, result.slide.counts[:, columns])
 
 
-def image_nats(result: UpsampleResult) -> np.ndarray | None:
+def image_nats(result: UpsampleRecord) -> np.ndarray | None:
     """Return the nats per count that the histology expects to have brought to each gene, shape (G,).
 
     Zero where it was not used; None where the run had none to look at (``--image none``, an interpolation).
@@ -87,20 +113,25 @@ def image_nats(result: UpsampleResult) -> np.ndarray | None:
     return told if told.shape == (len(result.genes),) else np.zeros(len(result.genes))
 
 
-def summarise(result: UpsampleResult) -> dict[str, Any]:
+def summarise(result: UpsampleRecord) -> dict[str, Any]:
     """Return the size, the proof of conserved counts, seconds by stage, and each gene's skill and share of the image.
 
     ``skill`` is in nats per count gained over the uniform split in the check on the slide itself; NaN where the slide
     is too small to tell. ``image_nats``, by gene, is there only where the run had histology: see :func:`image_nats`.
+    Of a result in a store the proof is the one that was made while it was written.
     """
+    if isinstance(result, UpsampleResult):
+        worst, n_negative = max_relative_mass_error(result), int((result.counts.data < 0).sum())
+    else:
+        worst, n_negative = (result.provenance[key] for key in ("max_relative_mass_error", "negative_pixels"))
     told = image_nats(result)
     genes = [str(gene) for gene in result.genes]
     return {
         "spots": len(result.raster.spots),
         "pixels": result.n_pixels,
         "genes": len(result.genes),
-        "max_relative_mass_error": max_relative_mass_error(result),
-        "negative_pixels": int((result.counts.data < 0).sum()),
+        "max_relative_mass_error": worst,
+        "negative_pixels": n_negative,
         "seconds": dict(result.provenance.get("seconds", {})),
         "skill": dict(zip(genes, result.skill.astype(float).tolist(), strict=True)),
         **({} if told is None else {"image_nats": dict(zip(genes, told.tolist(), strict=True))}),

@@ -6,7 +6,7 @@ import filelock
 import pytest
 
 from napari_srast.errors import OutputError
-from napari_srast.io.atomic import atomic_output, replace_file, sole_writer
+from napari_srast.io.atomic import Refused, atomic_output, replace_file, sole_writer
 
 
 def test_output_appears_only_when_all_went_well(tmp_path):
@@ -31,6 +31,19 @@ def test_failure_leaves_nothing(tmp_path, error):
 
     with pytest.raises(expected):
         write()
+    assert os.listdir(tmp_path) == []
+
+
+def test_only_a_refusal_to_write_is_told_as_one_where_more_is_done(tmp_path):
+    def write(error):
+        with atomic_output(tmp_path / "out.zarr", refusal=Refused) as partial:
+            partial.mkdir()
+            raise error
+
+    with pytest.raises(ConnectionResetError):
+        write(ConnectionResetError(104, "Connection reset by peer"))
+    with pytest.raises(OutputError, match="No space left on device"):
+        write(Refused(28, "No space left on device"))
     assert os.listdir(tmp_path) == []
 
 

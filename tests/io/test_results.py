@@ -17,7 +17,7 @@ from scipy import ndimage, sparse
 from spatialdata.transformations import get_transformation
 
 from napari_srast.errors import InputError, OutputError
-from napari_srast.io import results
+from napari_srast.io import elements, results
 from napari_srast.io.reopen import list_runs, read_result
 from napari_srast.io.results import image_genes, result_names, to_anndata, to_spatialdata, write_result
 from napari_srast.io.slides import read_slide
@@ -199,7 +199,7 @@ def test_image_shows_the_most_abundant_of_many_genes(make_slide, make_result):
     rng = np.random.default_rng(0)
     result = make_result(make_slide(3, 3, counts=rng.poisson(np.linspace(1, 50, 80), size=(9, 80))))
     columns = image_genes(result)
-    assert len(columns) == results.MAX_IMAGE_GENES
+    assert len(columns) == elements.MAX_IMAGE_GENES
     assert (np.diff(columns) > 0).all()
     totals = result.counts.toarray().sum(axis=0)
     assert totals[columns].min() >= np.delete(totals, columns).max()
@@ -225,7 +225,7 @@ def test_image_is_the_same_however_many_genes_are_made_ready_at_once(make_slide,
     result = make_result(make_slide(6, 6, n_genes=7))
     expected = to_spatialdata(result).images[f"srast_{result.run}"].values
     for at_once in (1, 3):
-        monkeypatch.setattr(results, "_COLUMN_ENTRIES", at_once * result.n_pixels)
+        monkeypatch.setattr(elements, "_COLUMN_ENTRIES", at_once * result.n_pixels)
         image = to_spatialdata(result).images[f"srast_{result.run}"].values
         np.testing.assert_array_equal(image, expected)
     for channel, gene in zip(expected, result.genes, strict=True):

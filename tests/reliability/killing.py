@@ -1,4 +1,7 @@
-"""Kill writers at random moments and look at what they leave: ``python killing.py FOLDER new|into N SEED [time|step]``.
+"""Kill writers at random moments, see what they leave: ``python killing.py FOLDER new|stream|into N SEED [time|step]``.
+
+"new" and "into" write a result that lies in memory, to a new store and into the slide's own; "stream" is a run that
+writes a new store as its units come.
 
 One warm process forks a writer for each moment, so that a moment costs a write and not the imports. Everything that
 touches a store runs in such a fork: threads of Zarr and Dask would not survive the next one. A moment is a random time
@@ -31,13 +34,15 @@ from anndata.io import write_elem  # noqa: F401
 from scipy import sparse
 from spatialdata.models import ShapesModel, TableModel
 
+from napari_srast.io import streaming
 from napari_srast.io.merging import merge_into  # noqa: F401
 from napari_srast.io.reopen import list_runs, read_result
 from napari_srast.io.results import write_result
 from napari_srast.io.slides import read_slide
 from napari_srast.io.store import write_store
-from napari_srast.pipeline import upsample
+from napari_srast.pipeline import upsample, upsample_to_store
 from napari_srast.slide import Slide, UpsampleResult
+from napari_srast.splitting import units
 
 _STEPS = {"open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.chmod", "os.link", "shutil.copymode"}
 KILLED = -signal.SIGKILL
@@ -188,7 +193,13 @@ def run(folder: Path, how: str, n_moments: int, seed: int, by: str) -> dict[str,
     slide_path, expected = at / "slide.zarr", _in_memory(pristine)
     result = upsample(expected, method="uniform", factor=2)
 
+    if how == "stream":  # in many small units and writes
+        units._PIXELS, units._FEW_SPOTS, streaming._AT_ONCE = 16, 1, 100
+
     def write(run: str) -> None:
+        if how == "stream":
+            upsample_to_store(expected, at / "out.zarr", method="uniform", factor=2)
+            return
         named: UpsampleResult = dataclasses.replace(result, run=run)
         write_result(named, slide_path if how == "into" else at / "out.zarr", into_slide=how == "into")
 

@@ -70,6 +70,11 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
 for name in ("o.zarr", "o.h5ad", "o.csv", "o.csv.gz"):
     attempt(name)
 attempt("slide.zarr", into_slide=True)
+from napari_srast.pipeline import upsample_to_store
+try:
+    upsample_to_store(slide, folder / "stream.zarr", method="gp", factor=8)
+except SrastError as error:
+    print(error, flush=True)
 assert before == {p: p.read_bytes() for p in (folder / "slide.zarr").rglob("*") if p.is_file()}
 """
     return folder, child(code, folder)
@@ -81,7 +86,7 @@ def test_disk_that_fills_up_in_the_middle_is_one_sentence_for_every_format(
     folder, done = full_disk
     assert done.returncode == 0, done.stderr  # HDF5 would end here with a segmentation fault
     sentences = done.stdout.splitlines()
-    assert len(sentences) == 5
+    assert len(sentences) == 6
     for sentence in sentences:
         assert "cannot be written" in sentence
         assert "nothing was left behind" in sentence

@@ -35,6 +35,7 @@ IMPORTING = "ran out of memory while importing the slide"
 RUNNING = "ran out of memory during the run"
 WRITING = "ran out of memory while writing the result, and nothing was left behind"
 UPSAMPLE = ["upsample", "{slide}", "-o", "{out}.zarr", "--method", "uniform"]
+TO_H5AD = ["upsample", "{slide}", "-o", "{out}.h5ad", "--method", "uniform"]
 IMPORT = ["import", "{table}", "-o", "{out}.zarr"]
 
 
@@ -72,9 +73,15 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ([*IMPORT, "--image", "{picture}", "--pixel-size", "1"], "PIL.Image.open", IMPORTING),
         (IMPORT, "napari_srast.io.importers.raw_counts", IMPORTING),
         (UPSAMPLE, "napari_srast.pipeline.make_raster", RUNNING),
-        (UPSAMPLE, "napari_srast.pipeline.check_result", RUNNING),
-        (UPSAMPLE, "napari_srast.io.results.to_anndata", WRITING),
-        (["upsample", "{slide}", "-o", "{out}.h5ad", "--method", "uniform"], "anndata.io.write_elem", WRITING),
+        (UPSAMPLE, "napari_srast.checks.sums_of_spots", RUNNING),
+        (UPSAMPLE, "anndata.io.sparse_dataset", RUNNING),
+        (UPSAMPLE, "napari_srast.io.elements.describe_result", WRITING),
+        (
+            ["upsample", "{slide}", "-o", "{out}.h5ad", "--method", "uniform"],
+            "napari_srast.pipeline.check_result",
+            RUNNING,
+        ),
+        (TO_H5AD, "anndata.io.write_elem", WRITING),
         (["upsample", "{slide}", "-o", "{out}.csv", "--method", "uniform"], "pandas.concat", WRITING),
         (["evaluate", "{table}", "--pitch", "200"], "napari_srast.evaluation.protocol.evaluate", "ran out of memory;"),
         (["info", "default"], "napari_srast.models.checkpoint.describe_checkpoint", "ran out of memory;"),

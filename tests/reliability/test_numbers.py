@@ -12,6 +12,7 @@ import pytest
 from scipy import sparse
 
 from napari_srast import pipeline
+from napari_srast.checks import Checks, check_result
 from napari_srast.cli import main
 from napari_srast.errors import FaultError, SettingsError
 from napari_srast.geometry.lattice import detect_lattice
@@ -88,20 +89,26 @@ def tampered(counts: sparse.csr_matrix, how: str) -> sparse.csr_matrix:
     return counts
 
 
+@pytest.mark.parametrize("name", ["o.zarr", "o.h5ad"])
 @pytest.mark.parametrize("how", ["lost", "moved between spots", "negative", "nan", "inf", "pixel lost"])
 def test_broken_promise_is_an_error_of_its_own_and_writes_nothing(
-    how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    how: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """Into a store units go as they come, so each is checked; of another file the whole is."""
     from napari_srast.splitting.assembly import Assembly
+    from napari_srast.splitting.workers import Enduring
 
     counts = np.random.default_rng(0).poisson(9, (16, 3)) + 1
     imported(tmp_path, sparse.csr_matrix(counts))
-    original = Assembly.finish
+    whole, unit = Assembly.finish, Enduring.split
     monkeypatch.setattr("napari_srast.cli._silence_third_parties", lambda: None)
     monkeypatch.delenv("NAPARI_SRAST_DEBUG", raising=False)
-    monkeypatch.setattr(Assembly, "finish", lambda self: (tampered(original(self)[0], how), None))
+    if name.endswith(".zarr"):
+        monkeypatch.setattr(Enduring, "split", lambda self, *args: (tampered(unit(self, *args)[0], how), None))
+    else:
+        monkeypatch.setattr(Assembly, "finish", lambda self: (tampered(whole(self)[0], how), None))
     before = sorted(path.name for path in tmp_path.iterdir())
-    status = main(["upsample", str(tmp_path / "slide.zarr"), "-o", str(tmp_path / "o.zarr"), "--method", "uniform"])
+    status = main(["upsample", str(tmp_path / "slide.zarr"), "-o", str(tmp_path / name), "--method", "uniform"])
     told = capsys.readouterr().err.splitlines()
     assert status == 1
     (sentence,) = [line for line in told if line.startswith("napari-srast: ")]
@@ -110,22 +117,37 @@ def test_broken_promise_is_an_error_of_its_own_and_writes_nothing(
     assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 
+def test_unit_that_is_lost_or_comes_twice_is_seen() -> None:
+    raster, spots = make_raster(CENTERS, factor=2), sparse.csr_matrix(np.full((16, 1), 4.0))
+    rows = [np.flatnonzero(np.isin(raster.parent, some)) for some in (np.arange(7), np.arange(7, 16))]
+    parts = [sparse.csr_matrix(np.ones((len(some), 1), dtype=np.float32)) for some in rows]
+    checks = Checks(spots, raster, run="r")
+    checks.add(rows[0], parts[0])
+    with pytest.raises(FaultError, match="36 pixels are missing"):
+        checks.figures()
+    with pytest.raises(FaultError, match="a pixel came twice"):
+        checks.add(rows[0], parts[0])
+    checks = Checks(spots, raster, run="r")
+    with pytest.raises(FaultError, match="differ from the counts"):  # the pixels of a spot come together
+        checks.add(rows[0][:-1], parts[0][:-1])
+
+
 def test_sum_that_is_off_by_one_count_is_seen_in_integer_mode() -> None:
     raster = make_raster(CENTERS, factor=2)
     spots = sparse.csr_matrix(np.full((16, 1), 4_000_000.0))
     counts = sparse.csr_matrix(np.full((64, 1), 1_000_000.0, dtype=np.float32))
-    assert pipeline.check_result(counts, spots, raster, run="r", whole=True)["max_relative_mass_error"] == 0
+    assert check_result(counts, spots, raster, run="r", whole=True)["max_relative_mass_error"] == 0
     counts.data[5] += 1  # 2.5e-7 of the spot: within the tolerance of the other modes
-    pipeline.check_result(counts, spots, raster, run="r")
+    check_result(counts, spots, raster, run="r")
     with pytest.raises(FaultError, match="not exactly"):
-        pipeline.check_result(counts, spots, raster, run="r", whole=True)
+        check_result(counts, spots, raster, run="r", whole=True)
 
 
 def test_parent_that_is_no_spot_is_seen() -> None:
     raster = make_raster(CENTERS, factor=2)
     counts = sparse.csr_matrix(np.ones((64, 1), dtype=np.float32))
     with pytest.raises(FaultError, match="belongs to no spot"):
-        pipeline.check_result(counts, sparse.csr_matrix(np.full((10, 1), 4.0)), raster, run="r")
+        check_result(counts, sparse.csr_matrix(np.full((10, 1), 4.0)), raster, run="r")
 
 
 def test_spots_that_lost_their_coordinates_are_told_so() -> None:

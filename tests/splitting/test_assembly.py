@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from napari_srast.pipeline import upsample
+from napari_srast import pipeline
 from napari_srast.splitting import assembly as assembly_module
-from napari_srast.splitting import run, scratch
+from napari_srast.splitting import scratch
 from napari_srast.splitting.assembly import Assembly
 
 N_PIXELS, N_GENES = 1000, 50
@@ -80,11 +80,11 @@ def test_room_is_taken_at_once_where_the_system_cannot_reserve(monkeypatch: pyte
 
 def test_a_run_on_disk_gives_the_bytes_of_one_in_memory(make_slide, monkeypatch, tmp_path) -> None:
     slide = make_slide(9, 9)
-    expected = upsample(slide, method="pycnophylactic", mode="integer")
+    expected = pipeline.upsample(slide, method="pycnophylactic", mode="integer")
     assert assembly_module.IN_MEMORY > 0
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr(run, "Assembly", lambda *shape: Assembly(*shape, in_memory=0))
-    result = upsample(slide, method="pycnophylactic", mode="integer")
+    monkeypatch.setattr(pipeline, "Assembly", lambda *shape: Assembly(*shape, in_memory=0))
+    result = pipeline.upsample(slide, method="pycnophylactic", mode="integer")
     assert same(result.counts, expected.counts)
     assert not list(tmp_path.iterdir())  # nothing that could be left behind has a name
     written = result.write(tmp_path / "result.zarr")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +16,8 @@ from napari_srast.pipeline import upsample
 from napari_srast.slide import Slide, UpsampleResult
 from napari_srast.splitting import LocalWorkers, units
 from napari_srast.splitting import srast as srast_module
+from napari_srast.splitting.assembly import Assembly
+from napari_srast.splitting.workers import Enduring
 
 MakeSlide = Callable[..., Slide]
 
@@ -103,3 +107,23 @@ def test_out_of_memory_halves_the_unit_then_leaves_the_device(
     assert any(notice in told for told in result.provenance["notices"])
     assert bool(moved) == (largest == 0)
     np.testing.assert_allclose(result.counts.toarray(), expected.counts.toarray(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("n_workers", [1, 3])
+def test_units_do_not_pile_up_before_a_slow_collector(
+    make_slide: MakeSlide, monkeypatch: pytest.MonkeyPatch, n_workers: int
+) -> None:
+    begun, ahead, added = [], [], []
+    split, add = Enduring.split, Assembly.add
+    monkeypatch.setattr(Enduring, "split", lambda self, *args: begun.append(1) or split(self, *args))
+
+    def slowly(self: Assembly, *unit: Any) -> None:
+        time.sleep(0.02)
+        ahead.append(len(begun) - len(added))
+        add(self, *unit)
+        added.append(1)
+
+    monkeypatch.setattr(Assembly, "add", slowly)
+    upsample(make_slide(16, 16), method="uniform", workers=LocalWorkers(n_workers))
+    assert len(added) > 8
+    assert n_workers < max(ahead) <= 2 * n_workers

@@ -15,7 +15,7 @@ from napari_srast.cli.inputs import RESULT_SUFFIXES, check_exists, check_output,
 from napari_srast.errors import Cancelled, FaultError, InputError, OutputError, SettingsError
 
 if TYPE_CHECKING:
-    from napari_srast.slide import Progress, UpsampleSettings
+    from napari_srast.slide import Progress, UpsampleRecord, UpsampleSettings
     from napari_srast.splitting import Workers
 
 _SHOWN_GENES = 10
@@ -81,6 +81,7 @@ def _upsample(
     from napari_srast import pipeline
     from napari_srast.io.results import write_result
     from napari_srast.io.slides import read_slide
+    from napari_srast.slide import UpsampleResult
     from napari_srast.summary import summarise
 
     slide = read_slide(slide_path, **elements)
@@ -92,14 +93,18 @@ def _upsample(
         f"{expected.n_spots} spots, {expected.n_pixels} pixels, {expected.n_genes} genes: "
         f"about {expected.seconds:.0f} s and {expected.memory_bytes / 1e9:.1f} GB."
     )
-    result = pipeline.upsample(
-        slide, area, names, settings=settings, progress=report, should_stop=should_stop, workers=workers
-    )
+    how: dict[str, Any] = {"settings": settings, "progress": report, "should_stop": should_stop, "workers": workers}
+    result: UpsampleRecord
+    if output.suffix.casefold() == ".zarr":
+        result = pipeline.upsample_to_store(slide, output, area, names, **how)
+    else:
+        result = pipeline.upsample(slide, area, names, **how)
     for notice in result.provenance.get("notices", ()):
         if notice not in settings.unused:  # told before
             note(f"Note: {notice}")
-    written = write_result(result, output)
-    return {**summarise(result), "output": str(written)}
+    if isinstance(result, UpsampleResult):
+        write_result(result, output)
+    return {**summarise(result), "output": str(output)}
 
 
 def _upsample_all(

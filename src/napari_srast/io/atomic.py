@@ -19,6 +19,7 @@ from napari_srast.errors import OutputError, lacks_memory
 from napari_srast.io.store import one_line
 
 __all__ = [
+    "Refused",
     "atomic_output",
     "clear_leftovers",
     "output_error",
@@ -29,6 +30,10 @@ __all__ = [
 ]
 
 _LEFTOVER = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.partial[^/]*")
+
+
+class Refused(OSError):
+    """The system refuses to write the output; any other error of the system is about something else."""
 
 
 def refuse_inside(path: Path, source: Path) -> None:
@@ -44,7 +49,9 @@ def refuse_inside(path: Path, source: Path) -> None:
 
 
 @contextlib.contextmanager
-def atomic_output(path: Path, *, replace: bool = False, wait: float = 0.0) -> Iterator[Path]:
+def atomic_output(
+    path: Path, *, replace: bool = False, wait: float = 0.0, refusal: type[OSError] = OSError
+) -> Iterator[Path]:
     """Yield a hidden sibling of ``path`` to write to; it takes the name ``path`` only once all went well.
 
     Parameters
@@ -55,6 +62,8 @@ def atomic_output(path: Path, *, replace: bool = False, wait: float = 0.0) -> It
         Take the place of what is there, instead of refusing.
     wait
         Seconds to wait for another process that writes the same.
+    refusal
+        What is raised where the system refuses to write; :class:`Refused` where more than writing is done meanwhile.
 
     Raises
     ------
@@ -73,18 +82,25 @@ def atomic_output(path: Path, *, replace: bool = False, wait: float = 0.0) -> It
         clear_leftovers(path)
         try:
             yield partial
-            if replace:
-                remove(path)
-            elif os.path.lexists(path):
-                raise OutputError(f"'{path}' came into being meanwhile; choose another name.")
-            os.replace(partial, path)
-        except OSError as error:
+            _take_name(partial, path, replace)
+        except (refusal, Refused) as error:
             remove(partial)
             if lacks_memory(error):  # which no free space on the disk would mend
                 raise
             raise output_error(path, error, left=partial) from error
         finally:
             remove(partial)
+
+
+def _take_name(partial: Path, path: Path, replace: bool) -> None:
+    if replace:
+        remove(path)
+    elif os.path.lexists(path):
+        raise OutputError(f"'{path}' came into being meanwhile; choose another name.")
+    try:
+        os.replace(partial, path)
+    except OSError as error:
+        raise Refused(*error.args) from error
 
 
 @contextlib.contextmanager

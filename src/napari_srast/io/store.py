@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -93,12 +93,24 @@ def quiet_writing() -> Iterator[None]:
         yield
 
 
-def write_store(store: spatialdata.SpatialData, path: Path) -> None:
-    """Write a new store, with the metadata of all elements in its root, without changing what the object points to."""
+def write_store(store: spatialdata.SpatialData, path: Path, fill: Callable[[], None] | None = None) -> None:
+    """Write a new store, with the metadata of all elements in its root, without changing what the object points to.
+
+    Parameters
+    ----------
+    store
+        What to write.
+    path
+        Where.
+    fill
+        Puts the large parts of its elements into the store, before their metadata are collected.
+    """
     import zarr
 
     with quiet_writing():
         store.write(path, update_sdata_path=False)
+        if fill is not None:
+            fill()
         zarr.consolidate_metadata(zarr.storage.LocalStore(path))  # SpatialData leaves it out for such a copy
 
 

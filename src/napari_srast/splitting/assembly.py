@@ -1,11 +1,12 @@
 """Puts the units' pixels together in the order of the result, without ever holding the result twice.
 
-A small result lies in memory. Of a large one every unit goes to disk as it comes, and so does the whole, from where it
-is checked and written to its store: a store takes rows in their order, and nothing that failed its checks.
+A result that is wanted in memory lies there if it is small. Of a large one every unit goes to disk as it comes, and so
+does the whole. One that is wanted in a store is written there as it comes: :mod:`napari_srast.io.streaming`.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,27 +14,100 @@ from scipy import sparse
 
 from napari_srast.splitting.scratch import Kept, Scratch, room_for
 
-__all__ = ["IN_MEMORY", "Assembly"]
+__all__ = ["IN_MEMORY", "Assembly", "Collector", "Part", "Parts"]
 
 IN_MEMORY = 512 * 2**20
 """Bytes of a result up to which it is put together in memory."""
 
 
+class Collector(ABC):
+    """Takes units as they come, in any order."""
+
+    @abstractmethod
+    def add(self, rows: np.ndarray, counts: sparse.csr_matrix, spread: sparse.csr_matrix | None) -> None:
+        """Take the pixels (Q, G) of a unit, which are ``rows`` of the result."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Part:
-    """A unit's pixels (Q, G): rows of the result, entries of each, and their columns and counts, at hand or on disk."""
+class Part:
+    """A unit's pixels (Q, G): rows of the result, sorted, entries of each, and their columns and counts."""
 
     rows: np.ndarray
     pointer: np.ndarray
     kept: Kept | tuple[np.ndarray, np.ndarray]
 
-    def entries(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return columns and counts."""
-        columns, data = self.kept.read() if isinstance(self.kept, Kept) else self.kept
+    def entries(self, first: int = 0, last: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Return columns and counts of some of its rows, whether they lie in memory or on disk."""
+        start, stop = int(self.pointer[first]), int(self.pointer[len(self.rows) if last is None else last])
+        if isinstance(self.kept, Kept):
+            columns, data = self.kept.read(start, stop)
+        else:
+            columns, data = (array[start:stop] for array in self.kept)
         return columns, data
 
+    def copy(
+        self, first: int, last: int, columns: np.ndarray, data: np.ndarray, pointer: np.ndarray, row: int = 0
+    ) -> None:
+        """Copy some of its rows to where they belong; runs of rows that follow one another at once.
 
-class Assembly:
+        Parameters
+        ----------
+        first, last
+            Which of its rows.
+        columns, data
+            Where they go.
+        pointer
+            Where there the entries of each row of the result begin, from row number ``row`` on.
+        row
+            See there.
+        """
+        of_columns, of_data = self.entries(first, last)
+        rows, begin = self.rows[first:last] - row, self.pointer[first : last + 1] - self.pointer[first]
+        breaks = np.flatnonzero(np.diff(rows) != 1) + 1
+        for start, stop in zip(np.append(0, breaks), np.append(breaks, len(rows)), strict=True):
+            own = slice(begin[start], begin[stop])
+            place = slice(pointer[rows[start]], pointer[rows[start] + (stop - start)])
+            data[place], columns[place] = of_data[own], of_columns[own]
+
+
+class Parts:
+    """Keeps units until they are needed: so many bytes of them in memory, what comes then on disk.
+
+    Parameters
+    ----------
+    in_memory
+        Bytes.
+    """
+
+    def __init__(self, in_memory: int = IN_MEMORY) -> None:
+        self._in_memory = in_memory
+        self._held = 0
+        self._scratch = Scratch()
+
+    def keep(self, rows: np.ndarray, part: sparse.csr_matrix) -> Part:
+        """Keep the pixels of a unit, which are ``rows`` of the result."""
+        order = np.argsort(rows)
+        if not np.array_equal(order, np.arange(len(order))):
+            part, rows = part[order], rows[order]
+        columns, data = part.indices, part.data.astype(np.float32, copy=False)
+        kept: Kept | None = None
+        if self._held + columns.nbytes + data.nbytes > self._in_memory:
+            kept = self._scratch.keep(columns, data)
+        if kept is None:
+            self._held += columns.nbytes + data.nbytes
+        return Part(rows=rows, pointer=part.indptr, kept=kept or (columns, data))
+
+    def forget(self, part: Part) -> None:
+        """Give its place in memory to others, once nothing needs it."""
+        if not isinstance(part.kept, Kept):
+            self._held -= sum(array.nbytes for array in part.kept)
+
+    def close(self) -> None:
+        """Give the room on disk back."""
+        self._scratch.close()
+
+
+class Assembly(Collector):
     """Collects units as they come; used in a ``with`` block, it leaves nothing behind.
 
     Parameters
@@ -47,22 +121,21 @@ class Assembly:
     def __init__(self, n_pixels: int, n_genes: int, in_memory: int = IN_MEMORY) -> None:
         self._shape = (n_pixels, n_genes)
         self._in_memory = in_memory
-        self._held = 0
-        self._scratch = Scratch()
-        self._counts: list[_Part] = []
-        self._spreads: list[_Part] = []
+        self._parts = Parts(in_memory)
+        self._counts: list[Part] = []
+        self._spreads: list[Part] = []
 
     def __enter__(self) -> Assembly:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._scratch.close()
+        self._parts.close()
 
     def add(self, rows: np.ndarray, counts: sparse.csr_matrix, spread: sparse.csr_matrix | None) -> None:
         """Take the pixels (Q, G) of a unit, which are ``rows`` of the result."""
-        self._counts.append(self._part(rows, counts))
+        self._counts.append(self._parts.keep(rows, counts))
         if spread is not None:
-            self._spreads.append(self._part(rows, spread))
+            self._spreads.append(self._parts.keep(rows, spread))
 
     def finish(self) -> tuple[sparse.csr_matrix, sparse.csr_matrix | None]:
         """Return counts and standard deviations; the units are given up."""
@@ -70,19 +143,7 @@ class Assembly:
             spread = self._joined(self._spreads) if self._spreads else None
             return self._joined(self._counts), spread
 
-    def _part(self, rows: np.ndarray, part: sparse.csr_matrix) -> _Part:
-        order = np.argsort(rows)
-        if not np.array_equal(order, np.arange(len(order))):
-            part, rows = part[order], rows[order]
-        columns, data = part.indices, part.data.astype(np.float32, copy=False)
-        kept: Kept | None = None
-        if self._held + columns.nbytes + data.nbytes > self._in_memory:
-            kept = self._scratch.keep(columns, data)
-        if kept is None:
-            self._held += columns.nbytes + data.nbytes
-        return _Part(rows=rows, pointer=part.indptr, kept=kept or (columns, data))
-
-    def _joined(self, parts: list[_Part]) -> sparse.csr_matrix:
+    def _joined(self, parts: list[Part]) -> sparse.csr_matrix:
         per_row = np.zeros(self._shape[0], dtype=np.int64)
         for part in parts:
             per_row[part.rows] = np.diff(part.pointer)
@@ -94,7 +155,9 @@ class Assembly:
         else:
             columns, data = self._room(n_entries, index_type)
             while parts:  # each is freed as it is copied
-                _copy(parts.pop(), columns, data, pointer)
+                part = parts.pop()
+                part.copy(0, len(part.rows), columns, data, pointer)
+                del part
         return sparse.csr_matrix(
             (data, columns.astype(index_type, copy=False), pointer.astype(index_type)), shape=self._shape
         )
@@ -107,14 +170,3 @@ class Assembly:
             on_disk = room_for(sizes)
         columns, data = on_disk or [np.empty(size, dtype=dtype) for size, dtype in sizes]
         return columns, data
-
-
-def _copy(part: _Part, columns: np.ndarray, data: np.ndarray, pointer: np.ndarray) -> None:
-    """Copy the entries of a unit to their places; runs of rows that follow one another at once."""
-    of_columns, of_data = part.entries()
-    rows = part.rows
-    breaks = np.flatnonzero(np.diff(rows) != 1) + 1
-    for first, last in zip(np.append(0, breaks), np.append(breaks, len(rows)), strict=True):
-        own = slice(part.pointer[first], part.pointer[last])
-        place = slice(pointer[rows[first]], pointer[rows[first] + (last - first)])
-        data[place], columns[place] = of_data[own], of_columns[own]

@@ -18,7 +18,7 @@ from distributed.scheduler import KilledWorker
 from scipy import sparse
 
 from napari_srast.errors import Cancelled, SettingsError
-from napari_srast.splitting.assembly import Assembly
+from napari_srast.splitting.assembly import Collector
 from napari_srast.splitting.job import Job
 from napari_srast.splitting.method import Method, Packed, Splitter
 from napari_srast.splitting.prepare import prepare
@@ -88,12 +88,12 @@ class DaskWorkers(Workers):
         return method
 
     def split(
-        self, job: Job, method: Method, cutter: Cutter, assembly: Assembly
+        self, job: Job, method: Method, cutter: Cutter, collector: Collector
     ) -> Generator[tuple[str, int, int], None, tuple[str, ...]]:
         """Split the units as tasks."""
         device = method.record.get("device", "cpu")
         shared = self._share(method.splitter)
-        waiting = list(range(len(cutter.groups)))[::-1]
+        waiting = cutter.order[::-1]
         in_work: dict[Future, int] = {}
         attempts = dict.fromkeys(waiting, 0)
         finished = 0
@@ -109,7 +109,7 @@ class DaskWorkers(Workers):
                     index = in_work.pop(future)
                     try:
                         notices, *split = future.result()
-                        assembly.add(*split)
+                        collector.add(*split)
                     except (CancelledError, KilledWorker):
                         # What the task needed went down with the workers that held it: send it again.
                         attempts[index] += 1

@@ -27,12 +27,10 @@ _BLOCK_VALUES = 1_000_000  # pixels x genes in work at once in a unit
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Split:
-    """Upsampled counts with how they came about.
+    """How upsampled counts came about.
 
     Parameters
     ----------
-    counts, std
-        float32 CSR, shape (Q, G).
     skill, method
         Per gene, shape (G,).
     device, model_sha256, calibration
@@ -41,8 +39,6 @@ class Split:
         What did not go as asked, one sentence each.
     """
 
-    counts: sparse.csr_matrix
-    std: sparse.csr_matrix | None
     skill: np.ndarray
     method: np.ndarray
     device: str = "cpu"

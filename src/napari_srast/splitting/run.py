@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
-from napari_srast.splitting.assembly import Assembly
+from napari_srast.splitting.assembly import Collector
 from napari_srast.splitting.devices import telling_device_faults
 from napari_srast.splitting.job import Job, Split
 from napari_srast.splitting.units import Cutter
@@ -15,13 +15,15 @@ __all__ = ["Steps", "split_steps"]
 Steps = Generator[tuple[str, int, int], None, Split]
 
 
-def split_steps(job: Job, workers: Workers | None = None) -> Steps:
+def split_steps(job: Job, collector: Collector, workers: Workers | None = None) -> Steps:
     """Split the chosen genes; yields (stage, done, total) and returns the :class:`Split`.
 
     Parameters
     ----------
     job
         What to split.
+    collector
+        Takes the counts of each unit as it comes.
     workers
         Who prepares and splits; by default the cores of this computer. It changes no byte of the result.
 
@@ -34,12 +36,8 @@ def split_steps(job: Job, workers: Workers | None = None) -> Steps:
     with telling_device_faults(job.settings.device), single_threaded():
         method = yield from workers.prepare(job)
         cutter = Cutter(job.layout, job.inner)
-        with Assembly(int(job.inner.sum()), len(job.columns)) as assembly:
-            notices = yield from workers.split(job, method, cutter, assembly)
-            counts, std = assembly.finish()
+        notices = yield from workers.split(job, method, cutter, collector)
     return Split(
-        counts=counts,
-        std=std,
         skill=method.skill,
         method=method.method,
         notices=(*method.notices, *notices),

@@ -35,10 +35,14 @@ class Kept:
         self._place = place
         self._kinds = kinds
 
-    def read(self) -> list[np.ndarray]:
-        """Return them."""
-        self._file.seek(self._place)
-        return [np.fromfile(self._file, dtype=dtype, count=size) for size, dtype in self._kinds]
+    def read(self, first: int, last: int) -> list[np.ndarray]:
+        """Return their values ``first`` to ``last``."""
+        arrays, place = [], self._place
+        for size, dtype in self._kinds:
+            self._file.seek(place + first * dtype.itemsize)
+            arrays.append(np.fromfile(self._file, dtype=dtype, count=last - first))
+            place += size * dtype.itemsize
+        return arrays
 
 
 class Scratch:

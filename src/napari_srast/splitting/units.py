@@ -108,6 +108,14 @@ class Cutter:
         self._first = np.concatenate([[0], np.cumsum(layout.n_pixels_of_spot)])
 
     @cached_property
+    def order(self) -> list[int]:
+        """The units in the order of their first pixels in the result, so that it can be written as they come."""
+        spots, first = np.unique(self._layout.parent[self._inner], return_index=True)
+        first_of = np.zeros(self._layout.n_spots, dtype=np.int64)
+        first_of[spots] = first
+        return np.argsort([first_of[group].min() for group in self.groups], kind="stable").tolist()
+
+    @cached_property
     def _tree(self) -> cKDTree:
         return cKDTree(self._layout.spots)
 

@@ -18,7 +18,7 @@ from scipy import sparse
 from threadpoolctl import threadpool_limits
 
 from napari_srast.errors import Cancelled
-from napari_srast.splitting.assembly import Assembly
+from napari_srast.splitting.assembly import Collector
 from napari_srast.splitting.devices import free_device, out_of_memory
 from napari_srast.splitting.job import Job
 from napari_srast.splitting.method import Method, Packed, Splitter
@@ -30,6 +30,7 @@ __all__ = ["Enduring", "LocalWorkers", "Workers", "single_threaded"]
 Stop = Callable[[], bool] | None
 _MOST_HALVINGS = 4
 _UNIT_BYTES = 400_000_000  # that a unit in work may take
+_AHEAD = 2  # units for each worker that are in work or wait to be collected: a slow disk must not fill the memory
 
 
 class Workers(ABC):
@@ -41,9 +42,9 @@ class Workers(ABC):
 
     @abstractmethod
     def split(
-        self, job: Job, method: Method, cutter: Cutter, assembly: Assembly
+        self, job: Job, method: Method, cutter: Cutter, collector: Collector
     ) -> Generator[tuple[str, int, int], None, tuple[str, ...]]:
-        """Hand all units, split, to the assembly; yields (stage, done, total) and returns notices."""
+        """Hand all units, split, to the collector; yields (stage, done, total) and returns notices."""
 
 
 class LocalWorkers(Workers):
@@ -67,7 +68,7 @@ class LocalWorkers(Workers):
         return (yield from prepare(replace(job, fit=self._fit)))
 
     def split(
-        self, job: Job, method: Method, cutter: Cutter, assembly: Assembly
+        self, job: Job, method: Method, cutter: Cutter, collector: Collector
     ) -> Generator[tuple[str, int, int], None, tuple[str, ...]]:
         """Split the units on a thread each."""
         total = sum(len(method.splitter.blocks(n_pixels)) for n_pixels in cutter.n_pixels)
@@ -85,17 +86,19 @@ class LocalWorkers(Workers):
         n_workers = min(self._n_workers or _room(), len(cutter.groups))
         pool = ThreadPoolExecutor(n_workers, thread_name_prefix="napari-srast", initializer=_use_one_thread)
         try:
-            for index in range(len(cutter.groups)):
-                pool.submit(work, index).add_done_callback(events.put)
-            done = finished = 0
-            while finished < len(cutter.groups):
+            waiting = cutter.order[::-1]
+            done = in_work = 0
+            while waiting or in_work:
+                while waiting and in_work < _AHEAD * n_workers:
+                    pool.submit(work, waiting.pop()).add_done_callback(events.put)
+                    in_work += 1
                 event = events.get()
                 if event is None:
                     done = min(done + 1, total)
                     yield "split", done, total
                 else:
-                    assembly.add(*event.result())
-                    finished += 1
+                    collector.add(*event.result())
+                    in_work -= 1
         finally:
             halt.set()
             pool.shutdown(wait=True, cancel_futures=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import time
 from collections.abc import Callable, Generator, Sequence
@@ -21,7 +22,7 @@ from napari_srast.forecast import Estimate, estimate
 from napari_srast.geometry.lattice import Lattice, detect_lattice
 from napari_srast.geometry.layout import Layout
 from napari_srast.geometry.raster import Raster, make_raster
-from napari_srast.slide import Progress, Region, Slide, UpsampleRecord, UpsampleResult, UpsampleSettings
+from napari_srast.slide import Progress, Region, Slide, UpsampleRecord, UpsampleResult, UpsampleSettings, columns_of
 from napari_srast.splitting.assembly import Assembly, Collector
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ __all__ = ["Estimate", "estimate", "upsample", "upsample_steps", "upsample_to_st
 EXACT_FLOAT32 = 2**24  # results are float32, whose whole numbers have no gaps up to here
 _SHARES = {"raster": 0.02, "align": 0.35, "calibrate": 0.25, "split": 0.38}
 _STOPS = tuple(_SHARES)
+_LACKING = ("during the run", "choose fewer genes, a smaller region or a lower factor")
 _Record = TypeVar("_Record", bound=UpsampleRecord)
 
 
@@ -144,22 +146,23 @@ def upsample_to_store(
     if slide.source.path is not None:
         refuse_inside(path, Path(slide.source.path))
     with atomic_output(path, refusal=Refused) as partial, StoreStream(partial, include_image=include_image) as stream:
-        steps = _told_steps(slide, region, genes, settings, should_stop, workers, stream)
-        record = _driven(steps, progress)
+        with telling_lack_of_memory(*_LACKING):
+            record = _driven(_steps(slide, region, genes, settings, should_stop, workers, stream), progress)
         stream.finish(record)
     return record
 
 
 def _driven(steps: Generator[Progress, None, _Record], progress: Callable[[Progress], None] | None) -> _Record:
-    """Run steps to their end."""
-    while True:
-        try:
-            step = next(steps)
-        except StopIteration as done:
-            record: _Record = done.value
-            return record
-        if progress is not None:
-            progress(step)
+    """Run steps to their end, or to where ``progress`` raises: nothing computes on then."""
+    with contextlib.closing(steps):
+        while True:
+            try:
+                step = next(steps)
+            except StopIteration as done:
+                record: _Record = done.value
+                return record
+            if progress is not None:
+                progress(step)
 
 
 def _settings(settings: UpsampleSettings | None, options: dict[str, Any]) -> UpsampleSettings:
@@ -184,14 +187,10 @@ def upsample_steps(
     workers: Workers | None = None,
 ) -> Generator[Progress, None, UpsampleResult]:
     """Run :func:`upsample` as a generator that yields :class:`Progress` and returns the :class:`UpsampleResult`."""
-    result = yield from _told_steps(slide, region, genes, settings, should_stop, workers, None)
+    with telling_lack_of_memory(*_LACKING):
+        result = yield from _steps(slide, region, genes, settings, should_stop, workers, None)
     assert isinstance(result, UpsampleResult)
     return result
-
-
-def _told_steps(*arguments: Any) -> Generator[Progress, None, UpsampleRecord]:
-    with telling_lack_of_memory("during the run", "choose fewer genes, a smaller region or a lower factor"):
-        return (yield from _steps(*arguments))
 
 
 def _steps(
@@ -244,9 +243,9 @@ def _steps(
             split = yield from _split(job, assembly, workers, clock)
             matrices["counts"], matrices["std"] = assembly.finish()
         clock.lap("split")
-        figures = check_result(matrices["counts"], counts[:, columns], raster, run=run, whole=whole)
+        figures = check_result(matrices["counts"], columns_of(counts, columns), raster, run=run, whole=whole)
     else:
-        checks = Checks(counts[:, columns], raster, run=run, whole=whole)
+        checks = Checks(columns_of(counts, columns), raster, run=run, whole=whole)
         stream.begin(slide, own, columns, with_std=settings.mode == "sample" and settings.method == "srast")
         split = yield from _split(job, _Checked(stream, checks), workers, clock)
         clock.lap("split")
@@ -314,7 +313,7 @@ def _check_whole(slide: Slide, columns: np.ndarray, selected: np.ndarray | None,
     """Whole counts can only come of whole counts."""
     if settings.mode != "integer":
         return
-    used = slide.counts[:, columns] if selected is None else slide.counts[selected][:, columns]
+    used = slide.counts_of(columns) if selected is None else slide.counts[selected][:, columns]
     if np.any(used.data != np.rint(used.data)):
         raise SettingsError(
             f"mode 'integer' needs whole counts, but table '{slide.source.table}' holds fractions; use mode 'mean'."

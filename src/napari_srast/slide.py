@@ -35,9 +35,11 @@ __all__ = [
     "Slide",
     "SlideImage",
     "SlideSource",
+    "UpsampleRecord",
     "UpsampleResult",
     "UpsampleSettings",
     "apply_affine",
+    "columns_of",
     "METHODS",
 ]
 
@@ -84,6 +86,11 @@ class SlideSource:
     table: str | None = None
     image: str | None = None
     synthetic: bool = False
+
+
+def columns_of(counts: sparse.csr_matrix, columns: np.ndarray) -> sparse.csr_matrix:
+    """Return some columns of counts; no copy where these are all, in their order."""
+    return counts if np.array_equal(columns, np.arange(counts.shape[1])) else counts[:, columns].tocsr()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -168,6 +175,10 @@ class Slide:
     def cs_unit(self) -> str:
         """Unit of lengths in the chosen coordinate system; "unknown" where that is scaled against the spots' frame."""
         return self.unit if np.isclose(self.cs_scale, 1.0) else "unknown"
+
+    def counts_of(self, columns: np.ndarray) -> sparse.csr_matrix:
+        """Return counts of some genes, given as columns, shape (N, G); no copy where these are all."""
+        return columns_of(self.counts, columns)
 
     def gene_indices(self, names: Sequence[str] | None) -> np.ndarray:
         """Return the column of each named gene, all of them for None.

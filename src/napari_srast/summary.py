@@ -98,7 +98,7 @@ def gene_totals(counts: sparse.csr_matrix) -> np.ndarray:
 def max_relative_mass_error(result: UpsampleResult) -> float:
     """Return the :func:`relative_mass_error` of a result against its slide."""
     columns = result.slide.gene_indices([str(gene) for gene in result.genes])
-    return relative_mass_error(result.raster, result.counts, result.slide.counts[:, columns])
+    return relative_mass_error(result.raster, result.counts, result.slide.counts_of(columns))
 
 
 def image_nats(result: UpsampleRecord) -> np.ndarray | None:

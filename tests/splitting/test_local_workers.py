@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 from napari_srast.errors import Cancelled
 from napari_srast.models.devices import available_devices
 from napari_srast.pipeline import upsample
-from napari_srast.slide import Slide, UpsampleResult
+from napari_srast.slide import Progress, Slide, UpsampleResult
 from napari_srast.splitting import LocalWorkers, units
 from napari_srast.splitting import srast as srast_module
 from napari_srast.splitting.assembly import Assembly
@@ -67,6 +68,17 @@ def test_stopping_ends_all_workers(make_slide: MakeSlide) -> None:
 
     with pytest.raises(Cancelled):
         upsample(make_slide(9, 9), method="gp", workers=LocalWorkers(2), should_stop=should_stop, progress=told.append)
+
+
+def test_nothing_computes_on_where_who_watches_fails(make_slide: MakeSlide) -> None:
+    def fail(step: Progress) -> None:
+        if step.stage == "split":
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError) as caught:  # which holds the frames of the run
+        upsample(make_slide(20, 20), method="pycnophylactic", workers=LocalWorkers(2), progress=fail)
+    assert caught.traceback
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("napari-srast")]
 
 
 def test_an_error_in_a_unit_is_raised(make_slide: MakeSlide, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -187,7 +187,7 @@ def _holds(slide: Slide, genes: np.ndarray, counts: sparse.csr_matrix, raster: R
     columns = [column.get(str(gene), -1) for gene in genes]
     if min(columns, default=-1) < 0:
         return False
-    return relative_mass_error(raster, counts, slide.counts[:, columns]) <= MASS_TOLERANCE
+    return relative_mass_error(raster, counts, slide.counts_of(np.asarray(columns))) <= MASS_TOLERANCE
 
 
 def _slide_of_result(

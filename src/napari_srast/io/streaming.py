@@ -67,8 +67,7 @@ class _Rows:
 
     def append(self, rows: sparse.csr_matrix) -> None:
         """Append rows (n, G)."""
-        with quiet_writing():
-            self._rows.append(rows)
+        self._rows.append(rows)
 
 
 class _Ordered:
@@ -200,7 +199,7 @@ class StoreStream(Collector):
             Whether standard deviations come beside the counts.
         """
         n_pixels, n_genes = raster.n_pixels, len(columns)
-        most = most_entries(slide.counts[:, columns], raster)
+        most = most_entries(slide.counts_of(columns), raster)
         with _refusing():
             for key in ("X", "layers/std") if with_std else ("X",):
                 rows = _Rows(self._folder / key, n_pixels, n_genes, most)
@@ -280,7 +279,7 @@ def write_whole(result: UpsampleResult, path: Path, include_image: bool, watch: 
     column = column_reader(result.counts, image_genes(result)) if include_image else None
     matrices = {"X": result.counts} | ({} if result.std is None else {"layers/std": result.std})
     columns = result.slide.gene_indices([str(gene) for gene in result.genes])
-    most = max(most_entries(result.slide.counts[:, columns], result.raster), *(m.nnz for m in matrices.values()))
+    most = max(most_entries(result.slide.counts_of(columns), result.raster), *(m.nnz for m in matrices.values()))
     store = as_store(result, with_std=result.std is not None, column=column, watch=deferred)
     table = path / "tables" / result_names(result).table
 

@@ -15,7 +15,7 @@ from scipy import sparse
 from napari_srast.errors import Cancelled
 from napari_srast.geometry.lattice import Lattice
 from napari_srast.geometry.layout import Layout
-from napari_srast.slide import SlideImage, UpsampleSettings
+from napari_srast.slide import SlideImage, UpsampleSettings, columns_of
 
 if TYPE_CHECKING:
     from napari_srast.models.uncertainty import Concentration
@@ -85,9 +85,7 @@ class Job:
 
     def chosen(self, spots: np.ndarray | slice = slice(None)) -> sparse.csr_matrix:
         """Return counts of the chosen genes in some spots, shape (n, F)."""
-        counts = self.counts[spots]
-        everything = np.array_equal(self.columns, np.arange(counts.shape[1]))
-        return counts if everything else counts[:, self.columns]
+        return columns_of(self.counts[spots], self.columns)
 
     @property
     def assembler(self) -> Assembler:

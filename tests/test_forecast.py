@@ -45,7 +45,8 @@ def _slide(n_spots: int, n_genes: int, n_entries: int) -> Slide:
 )
 def test_estimate_is_within_a_factor_of_two(one: dict[str, Any]) -> None:
     slide = _slide(one["spots"], one["genes"], one["entries"])
-    guess = estimate(slide, None, None, UpsampleSettings(method=one["method"], factor=one["factor"]))
+    settings = UpsampleSettings(method=one["method"], factor=one["factor"])
+    guess = estimate(slide, None, None, settings, into_store=True)  # as bench does
     assert 0.5 * one["seconds"] - 1 <= guess.seconds <= 2 * one["seconds"] + 1  # a second either way is no matter
     assert 0.5 * one["peak_mb"] - 500 <= guess.memory_bytes / 1e6 <= 2 * one["peak_mb"] + 500
 
@@ -57,6 +58,15 @@ def test_a_larger_job_takes_longer_and_more() -> None:
     )
     assert large.seconds > small.seconds
     assert large.memory_bytes > small.memory_bytes
+
+
+def test_a_large_result_that_goes_into_a_store_takes_less_memory() -> None:
+    slide = _slide(4000, 2000, 4_000_000)
+    held, stored = (
+        estimate(slide, None, None, UpsampleSettings(factor=8), into_store=into_store) for into_store in (False, True)
+    )
+    assert stored.memory_bytes < held.memory_bytes - 1e9
+    assert stored.seconds == held.seconds
 
 
 def test_what_the_forecast_knows_of_the_method_is_still_so() -> None:

@@ -20,6 +20,7 @@ _LATTICE_SPOTS = 2000  # from the middle of the slide, from which its lattice is
 _FULL_GENES, _FLOW_PAIRS = 512, 1e6  # beyond these the flow splits no more genes by themselves
 _STEPS, _DRAWS = 8, 16  # of the flow in mode 'sample'
 _PROGRAMS = 24
+_WAITING = 1e9  # bytes of units that wait to be written into a store, and of the genes of its image
 _EPOCHS, _PANEL, _LEARNED = 150, 1000, 20_000  # of SASA
 _CHECKED, _CHECKED_GENES, _COARSE_SPOTS, _VARIANTS = 6000, 160, 300, 4  # of the calibration
 
@@ -45,22 +46,31 @@ class Estimate:
     memory_bytes: int
 
 
-def estimate(slide: Slide, region: Region | None, genes: Sequence[str] | None, settings: UpsampleSettings) -> Estimate:
+def estimate(
+    slide: Slide,
+    region: Region | None,
+    genes: Sequence[str] | None,
+    settings: UpsampleSettings,
+    *,
+    into_store: bool = False,
+) -> Estimate:
     """Predict size, time and memory of a run on a slide that was not worked on before, without starting it.
 
-    The figures are fits to runs on two CPU cores; take them as orders of magnitude.
+    The figures are fits to runs on two CPU cores; take them as orders of magnitude. A result that goes into a store as
+    it is computed (``into_store``) is never held as a whole.
     """
     n_spots = slide.n_spots if region is None else int(region.spots(slide).sum())
     n_genes = len(slide.gene_indices(genes))
     pixels_per_spot = _pixels_per_spot(slide, settings)
     n_pixels = round(n_spots * pixels_per_spot)
     filled = n_pixels * n_genes * slide.counts.nnz / max(slide.n_spots * slide.n_genes, 1)
+    held = min(12 * filled, _WAITING) if into_store else 12 * filled
     if settings.method == "srast":
         seconds = _preparation(slide) + _split(slide, n_pixels, n_genes, filled, pixels_per_spot, settings)
-        memory = 6e8 + 4e3 * slide.n_spots + 30.0 * slide.counts.nnz + 12 * filled
+        memory = 6e8 + 4e3 * slide.n_spots + 30.0 * slide.counts.nnz + held
     else:
         seconds = 0.3 + _interpolation(settings.method, pixels_per_spot) * n_pixels * n_genes / _CORES
-        memory = 3e8 + 12 * filled
+        memory = 3e8 + held
     return Estimate(
         n_spots=n_spots, n_pixels=n_pixels, n_genes=n_genes, seconds=float(seconds), memory_bytes=int(memory)
     )

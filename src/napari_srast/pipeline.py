@@ -17,7 +17,7 @@ from scipy.spatial import cKDTree
 
 from napari_srast import __version__
 from napari_srast.checks import Checks, check_result
-from napari_srast.errors import OutputError, SettingsError, telling_lack_of_memory
+from napari_srast.errors import Cancelled, OutputError, SettingsError, telling_lack_of_memory
 from napari_srast.forecast import Estimate, estimate
 from napari_srast.geometry.lattice import Lattice, detect_lattice
 from napari_srast.geometry.layout import Layout
@@ -145,10 +145,15 @@ def upsample_to_store(
         raise OutputError(f"'{path}' is no name of a store; let it end in .zarr.")
     if slide.source.path is not None:
         refuse_inside(path, Path(slide.source.path))
+
+    def check_stop(_: float) -> None:
+        if should_stop is not None and should_stop():
+            raise Cancelled
+
     with atomic_output(path, refusal=Refused) as partial, StoreStream(partial, include_image=include_image) as stream:
         with telling_lack_of_memory(*_LACKING):
             record = _driven(_steps(slide, region, genes, settings, should_stop, workers, stream), progress)
-        stream.finish(record)
+        stream.finish(record, check_stop)
     return record
 
 
@@ -270,17 +275,17 @@ def _split(job: Job, collector: Collector, workers: Workers | None, clock: _Cloc
     """Split, timed and stopped where it is asked for."""
     from napari_srast.splitting import split_steps
 
-    steps = split_steps(job, collector, workers)
-    while True:
-        try:
-            stage, done, total = next(steps)
-        except StopIteration as finished:
-            split: Split = finished.value
-            return split
-        clock.lap(stage if done else None)
-        before = sum(_SHARES[s] for s in _STOPS[: _STOPS.index(stage)])
-        yield Progress(stage, done, total, before + _SHARES[stage] * done / max(total, 1))
-        job.check_stop()
+    with contextlib.closing(split_steps(job, collector, workers)) as steps:
+        while True:
+            try:
+                stage, done, total = next(steps)
+            except StopIteration as finished:
+                split: Split = finished.value
+                return split
+            clock.lap(stage if done else None)
+            before = sum(_SHARES[s] for s in _STOPS[: _STOPS.index(stage)])
+            yield Progress(stage, done, total, before + _SHARES[stage] * done / max(total, 1))
+            job.check_stop()
 
 
 class _Checked(Collector):

@@ -62,7 +62,9 @@ def sums_of_spots(
         Counts of all spots that ``parent`` indexes, shape (N, G).
     """
     by_spot = np.argsort(parent, kind="stable")
-    spots, first, n_pixels = np.unique(parent[by_spot], return_index=True, return_counts=True)
+    ordered = parent[by_spot]
+    first = np.flatnonzero(np.diff(ordered, prepend=-1))
+    spots, n_pixels = ordered[first], np.diff(first, append=len(ordered))
     step = max(1, int(len(spots) * _ENTRIES / max(counts.nnz, 1)))  # copies of all counts could fill the memory
     for start in range(0, len(spots), step):
         some = slice(start, start + step)

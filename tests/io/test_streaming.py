@@ -20,7 +20,7 @@ from napari_srast.io import streaming
 from napari_srast.io.results import read_result, write_result
 from napari_srast.io.streaming import StoreStream
 from napari_srast.pipeline import upsample, upsample_to_store
-from napari_srast.slide import Region, Slide, UpsampleRecord, UpsampleResult
+from napari_srast.slide import Progress, Region, Slide, UpsampleRecord, UpsampleResult
 from napari_srast.splitting import LocalWorkers, scratch, units
 from napari_srast.splitting.workers import Enduring
 from napari_srast.summary import summarise
@@ -150,53 +150,78 @@ def _rows_in(folder: Path) -> int:
     return int(zarr.open_group(parts / "X", mode="r").attrs["shape"][0])
 
 
-@pytest.mark.parametrize("how", ["stop", "fault", "interrupt", "disk", "disk at the end", "network"])
+ENDS = {
+    "stop": Cancelled,
+    "stop at the end": Cancelled,
+    "fault": FaultError,
+    "interrupt": KeyboardInterrupt,
+    "interrupt at the end": KeyboardInterrupt,
+    "network": ConnectionResetError,
+    "disk at once": OutputError,
+    "disk": OutputError,
+    "disk at the end": OutputError,
+}
+
+
+@pytest.mark.parametrize("how", ENDS)
 def test_what_stops_in_the_middle_leaves_nothing(
     make_slide: MakeSlide, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
-    slide, told = make_slide(12, 12), []
-    append, split = streaming._Rows.append, Enduring.split
+    slide, calls = make_slide(12, 12), []
     full = OSError(28, "No space left on device")
 
-    def failing(self: Any, *args: Any) -> Any:
-        told.append(1)
-        if len(told) > 3:
-            raise {"disk": full, "network": ConnectionResetError(104, "reset"), "interrupt": KeyboardInterrupt()}[how]
-        return (append if how == "disk" else split)(self, *args)
+    def raising(place: Any, name: str, error: BaseException, after: int = 3) -> None:
+        true = getattr(place, name)
 
-    def halved(self: Any, *args: Any) -> Any:
-        counts, spread = split(self, *args)
-        told.append(1)
-        return (counts * 0.5 if len(told) > 3 else counts), spread
+        def failing(*args: Any, **more: Any) -> Any:
+            calls.append(1)
+            if len(calls) > after:
+                raise error
+            return true(*args, **more)
 
-    if how == "disk":
-        monkeypatch.setattr(streaming._Rows, "append", failing)
+        monkeypatch.setattr(place, name, failing)
+
+    def should_stop() -> bool:
+        calls.append(1)
+        return how == "stop" and len(calls) > 8
+
+    def progress(step: Progress) -> None:
+        if how == "stop at the end" and step.fraction == 1.0:
+            monkeypatch.setattr(streaming, "as_store", None)  # it is asked before the last portion
+            calls.append("end")
+
+    if how == "fault":
+        split = Enduring.split
+        monkeypatch.setattr(
+            Enduring, "split", lambda self, *args: (split(self, *args)[0] * (0.5 if len(calls) > 20 else 1), None)
+        )
+    elif how == "interrupt":  # in the thread that collects, as Ctrl-C is
+        raising(StoreStream, "add", KeyboardInterrupt())
+    elif how == "interrupt at the end":
+        raising(streaming, "write_store", KeyboardInterrupt(), after=0)
+    elif how == "network":
+        raising(Enduring, "split", ConnectionResetError(104, "reset"))
+    elif how == "disk at once":
+        raising(streaming, "_Rows", full, after=0)
+    elif how == "disk":
+        raising(streaming._Rows, "append", full)
     elif how == "disk at the end":
-        monkeypatch.setattr(streaming.os, "rename", lambda *_: (_ for _ in ()).throw(full))
-    elif how in ("network", "interrupt"):
-        monkeypatch.setattr(Enduring, "split", failing)
-    elif how == "fault":
-        monkeypatch.setattr(Enduring, "split", halved)
-    expected = {
-        "stop": Cancelled,
-        "fault": FaultError,
-        "interrupt": KeyboardInterrupt,
-        "network": ConnectionResetError,
-    }.get(how, OutputError)
-    with pytest.raises(expected) as caught:
+        raising(streaming.os, "rename", full, after=0)
+    with pytest.raises(ENDS[how]) as caught:
         upsample_to_store(
             slide,
             tmp_path / "a.zarr",
             method="uniform",
             workers=LocalWorkers(1),
-            progress=told.append if how == "stop" else None,
-            should_stop=(lambda: len(told) > 4) if how == "stop" else None,
+            progress=progress,
+            should_stop=lambda: should_stop() or "end" in calls,
         )
-    if expected is OutputError:
-        assert "No space left on device" in str(caught.value)
+    if ENDS[how] is OutputError:
+        assert "a.zarr' cannot be written (No space left on device)" in str(caught.value)
         assert "nothing was left behind" in str(caught.value)
     assert os.listdir(tmp_path) == []
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("napari-srast-writer")]
+    assert caught.traceback  # holds the frames of the run, and none of its threads
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("napari-srast")]
     monkeypatch.undo()
     upsample_to_store(slide, tmp_path / "a.zarr", method="uniform")
     assert os.listdir(tmp_path) == ["a.zarr"]
@@ -248,6 +273,16 @@ def test_scattered_rows_are_put_in_order_with_a_full_scratch_disk(
             ordered.finish()
 
 
+def test_more_counts_than_32_bits_can_number_are_told_with_64(tmp_path: Path) -> None:
+    rows = streaming._Rows(tmp_path / "X", 3, 4, 2**40)
+    whole = sparse.csr_matrix(np.arange(12, dtype=np.float32).reshape(3, 4))
+    rows.append(whole[:2])
+    rows.append(whole[2:])
+    assert _group(tmp_path)["indptr"].dtype == np.int64
+    got = anndata.io.read_elem(_group(tmp_path))
+    np.testing.assert_array_equal(got.toarray(), whole.toarray())
+
+
 def _group(folder: Path) -> Any:
     import zarr
 
@@ -261,10 +296,12 @@ def test_a_result_is_still_written_from_memory_in_parts(
     told: list[float] = []
     write_result(result, tmp_path / "a.zarr", watch=told.append)
     np.testing.assert_array_equal(read_result(tmp_path / "a.zarr").counts.toarray(), result.counts.toarray())
-    assert told[-1] == 1.0
+    assert sorted(told) == told
+    assert min(told) == 0.0
+    assert 0.5 < max(told) < 1.0
 
     def stop(done: float) -> None:
-        if done == 1.0:
+        if done > 0.5:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

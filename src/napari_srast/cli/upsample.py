@@ -88,14 +88,15 @@ def _upsample(
     for notice in slide.notices:
         note(f"Note: {notice}")
     area = None if region is None else parse_region(region, slide.coordinate_system)
-    expected = pipeline.estimate(slide, area, names, settings)
+    into_store = output.suffix.casefold() == ".zarr"
+    expected = pipeline.estimate(slide, area, names, settings, into_store=into_store)
     note(
         f"{expected.n_spots} spots, {expected.n_pixels} pixels, {expected.n_genes} genes: "
         f"about {expected.seconds:.0f} s and {expected.memory_bytes / 1e9:.1f} GB."
     )
     how: dict[str, Any] = {"settings": settings, "progress": report, "should_stop": should_stop, "workers": workers}
     result: UpsampleRecord
-    if output.suffix.casefold() == ".zarr":
+    if into_store:
         result = pipeline.upsample_to_store(slide, output, area, names, **how)
     else:
         result = pipeline.upsample(slide, area, names, **how)

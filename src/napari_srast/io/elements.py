@@ -64,12 +64,13 @@ class Deferred:
     def __init__(self, watch: Watch | None) -> None:
         self._watch = watch
         self._raised: BaseException | None = None
+        self.span = 0.0, 1.0  # from where to where the work that goes on takes the whole
 
     def goes_on(self, done: float) -> bool:
-        """Tell how much is done; returns whether more is wanted."""
+        """Tell how much of the work that goes on is done; returns whether more is wanted."""
         if self._watch is not None and self._raised is None:
             try:
-                self._watch(done)
+                self._watch(self.span[0] + done * (self.span[1] - self.span[0]))
             except BaseException as stop:  # noqa: BLE001 - it is raised again by settle
                 self._raised = stop
         return self._raised is None
@@ -118,7 +119,8 @@ def image_columns(slide: Slide, raster: Raster, columns: np.ndarray) -> np.ndarr
     most = max(1, min(MAX_IMAGE_GENES, MAX_IMAGE_BYTES // (4 * rows * cols)))
     if len(columns) <= most:
         return np.arange(len(columns))
-    totals = gene_totals(slide.counts[raster.spots])[columns]
+    counts = slide.counts if len(raster.spots) == slide.n_spots else slide.counts[raster.spots]
+    totals = gene_totals(counts)[columns]
     return np.sort(np.argsort(-totals, kind="stable")[:most])
 
 

@@ -1,4 +1,4 @@
-"""Writing a store while its result is computed: rows go to disk in their order as soon as all before them are there.
+"""Writing a store while its result is computed: rows go to disk in their order, once all before them are there.
 
 Units come in any order, but nearly in that of their first pixels, so that little has to wait for its turn. What waits
 is kept sparse, in memory or on disk (:class:`napari_srast.splitting.assembly.Parts`); a thread compresses and writes
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -29,10 +29,10 @@ from napari_srast.slide import Slide, UpsampleRecord, UpsampleResult
 from napari_srast.splitting.assembly import IN_MEMORY, Collector, Part, Parts
 from napari_srast.splitting.scratch import room_for
 
-__all__ = ["StoreStream", "write_whole"]
+__all__ = ["LACKING", "StoreStream", "write_whole"]
 
 _CHUNK = 1 << 19  # values of a chunk of the store
-_AT_ONCE = 1 << 22  # counts that are written at once
+_AT_ONCE = 1 << 21  # counts that are written at once
 _MAPPED = 1 << 26  # bytes of the image's genes from which on they lie on disk
 
 
@@ -56,7 +56,7 @@ class _Rows:
         chunk = int(np.clip(max(most_entries, n_rows + 1), 1, _CHUNK))
         wide = np.dtype(np.int32 if most_entries < np.iinfo(np.int32).max else np.int64)
         with quiet_writing():
-            group = zarr.open_group(folder.parent, mode="a")
+            group = zarr.open_group(folder.parent, mode="a", zarr_format=3)
             write_elem(
                 group,
                 folder.name,
@@ -108,28 +108,36 @@ class _Ordered:
         self._n_ready += int(self._n_entries[before : self._ready].sum(dtype=np.int64))
         self._write(_AT_ONCE)
 
-    def finish(self) -> None:
-        """Write the rest."""
+    def finish(self, check_stop: Callable[[], object] = lambda: None) -> None:
+        """Write the rest; ``check_stop`` is called before each portion, and may raise."""
         if self._missing.any():
             raise ValueError("not all rows came")
-        self._write(0)
+        self._write(0, check_stop)
         self._wait()
 
-    def _write(self, at_least: int) -> None:
-        """Write what is ready, if it is at least so many entries."""
-        while self._written < self._ready and self._n_ready >= at_least:
-            entries = np.cumsum(self._n_entries[self._written : self._ready], dtype=np.int64)
-            n_rows = max(1, int(np.searchsorted(entries, _AT_ONCE, side="right")))
-            n_entries = int(entries[n_rows - 1])
-            band = self._band(self._written, self._written + n_rows, n_entries)
+    def _write(self, at_least: int, check_stop: Callable[[], object] = lambda: None) -> None:
+        """Write what is ready in portions, as long as it is at least so many entries."""
+        if self._written == self._ready or self._n_ready < at_least:
+            return
+        begin, pointer = self._written, _pointer(self._n_entries[self._written : self._ready])
+        for first, last in _portions(pointer):
+            if self._n_ready < at_least:
+                break
+            check_stop()
+            n_entries = int(pointer[last] - pointer[first])
+            band = self._band(begin + first, begin + last, n_entries)
             self._wait()
-            self._writing = self._writer.submit(self._rows.append, band)
-            self._written += n_rows
+            self._writing = self._writer.submit(self._append, band)
+            self._written += last - first
             self._n_ready -= n_entries
+
+    def _append(self, band: sparse.csr_matrix) -> None:
+        with _refusing():
+            self._rows.append(band)
 
     def _band(self, start: int, stop: int, n_entries: int) -> sparse.csr_matrix:
         """Return some rows, and forget the units that are written to their end."""
-        pointer = np.concatenate([[0], np.cumsum(self._n_entries[start:stop])]).astype(np.int32)
+        pointer = _pointer(self._n_entries[start:stop]).astype(np.int32)
         columns, data = np.empty(n_entries, dtype=np.int32), np.empty(n_entries, dtype=np.float32)
         waiting = []
         for part in self._waiting:
@@ -165,7 +173,7 @@ class StoreStream(Collector):
     Raises
     ------
     Refused
-        The system refuses to write: raised by :meth:`add` and :meth:`finish`.
+        The system refuses to write: raised by :meth:`begin`, :meth:`add` and :meth:`finish`.
     """
 
     def __init__(self, path: Path, *, include_image: bool = True, in_memory: int = IN_MEMORY) -> None:
@@ -216,10 +224,9 @@ class StoreStream(Collector):
         if len(self._shown):
             shown = counts if len(self._shown) == counts.shape[1] else counts[:, self._shown]
             self._images[:, rows] = shown.toarray().T
-        with _refusing():
-            self._matrices["X"].add(rows, counts)
-            if spread is not None:
-                self._matrices["layers/std"].add(rows, spread)
+        self._matrices["X"].add(rows, counts)
+        if spread is not None:
+            self._matrices["layers/std"].add(rows, spread)
 
     def finish(self, record: UpsampleRecord, watch: Watch | None = None) -> None:
         """Write all the rest, once all units have come and passed their checks.
@@ -229,12 +236,14 @@ class StoreStream(Collector):
         record
             The run.
         watch
-            Called with the share that is done, 0 to 1, before each gene's image; what it raises stops the writing.
+            Called before each portion of counts and each gene's image, with the share of these that is done, 0 to 1;
+            what it raises stops the writing.
         """
         deferred = Deferred(watch)
-        with _refusing(), telling_lack_of_memory(*LACKING):
+        with telling_lack_of_memory(*LACKING):
             for matrix in self._matrices.values():
-                matrix.finish()
+                matrix.finish(lambda: None if watch is None else watch(0.0))
+        with _refusing(), telling_lack_of_memory(*LACKING):
             store = as_store(
                 record,
                 with_std="layers/std" in self._matrices,
@@ -284,16 +293,34 @@ def write_whole(result: UpsampleResult, path: Path, include_image: bool, watch: 
     table = path / "tables" / result_names(result).table
 
     def fill() -> None:
+        total = max(sum(matrix.nnz for matrix in matrices.values()), 1)
+        done, deferred.span = 0, (0.5 if include_image else 0.0, 1.0)
         for key, matrix in matrices.items():
             deferred.settle()
             remove(table / key)
             rows = _Rows(table / key, matrix.shape[0], matrix.shape[1], most)
-            start = 0
-            while start < matrix.shape[0] and deferred.goes_on(1.0):
-                upto = np.searchsorted(matrix.indptr, int(matrix.indptr[start]) + _AT_ONCE, side="right") - 1
-                stop = max(start + 1, int(upto))
-                rows.append(matrix[start:stop].astype(np.float32, copy=False))
-                start = stop
+            for first, last in _portions(matrix.indptr.astype(np.int64, copy=False)):
+                if not deferred.goes_on(done / total):
+                    break
+                portion = matrix[first:last].astype(np.float32, copy=False)
+                rows.append(portion)
+                done += portion.nnz
 
+    deferred.span = 0.0, 0.5
     write_store(store, path, fill)
     deferred.settle()
+
+
+def _pointer(n_entries: np.ndarray) -> np.ndarray:
+    """Return where the entries of each row begin, and the last end, int64."""
+    return np.concatenate([[0], np.cumsum(n_entries, dtype=np.int64)])
+
+
+def _portions(pointer: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Cut rows into portions of a few million entries, at least one row each; yields where each begins and ends."""
+    first = 0
+    while first < len(pointer) - 1:
+        last = int(np.searchsorted(pointer, pointer[first] + _AT_ONCE, side="right")) - 1
+        last = max(first + 1, last)
+        yield first, last
+        first = last

@@ -139,7 +139,7 @@ def _batches(pairs: np.ndarray, price: np.ndarray) -> list[np.ndarray]:
 def _shares(ratios: np.ndarray, owned: np.ndarray) -> np.ndarray:
     """Scale ratios (B, K) to sum to 1 over the pixels of a spot; where all are 0 the split is even."""
     share = np.where(owned, ratios, 0.0).astype(np.float64)
-    total = share.sum(axis=1, keepdims=True)
+    total = np.cumsum(share, axis=1)[:, -1:]  # one by one: padding must not change the last bit
     even = owned / owned.sum(axis=1, keepdims=True)
     return np.asarray(np.where(total > 0, share / np.where(total > 0, total, 1.0), even))
 
@@ -194,7 +194,8 @@ def _by_quantiles(share: np.ndarray, n: np.ndarray, stream: np.ndarray, a: np.nd
         if a is not None:
             alpha = a[open_] * share[open_, slot]
             beta = a[open_] * (rest[open_, slot] - share[open_, slot])
-            p = betaincinv(alpha, np.maximum(beta, 1e-300), _uniform(stream[open_], 2 * slot))
+            least = 1e-300  # of what is above 0
+            p = betaincinv(np.maximum(alpha, least), np.maximum(beta, least), _uniform(stream[open_], 2 * slot))
         u = np.clip(_uniform(stream[open_], 2 * slot + 1), _EDGE, 1.0 - _EDGE)
         drawn[open_, slot] = np.clip(binom.ppf(u, left[open_], p), 0, left[open_])
         left -= drawn[:, slot]

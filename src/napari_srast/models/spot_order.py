@@ -6,15 +6,13 @@ Shape legend: N spots, G genes.
 from __future__ import annotations
 
 import numpy as np
+from pandas.util import hash_array
 from scipy import sparse
 
 __all__ = ["canonical_order"]
 
 _ENTRIES_AT_ONCE = 1 << 22  # counts that are hashed at once
-# Odd multipliers and shifts of SplitMix64 (Steele et al. 2014), whose output has all bits depend on all of its input.
-_MIXERS = tuple(np.uint64(value) for value in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
-_SHIFTS = (np.uint64(30), np.uint64(27))
-_LAST_SHIFT = np.uint64(31)
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # of SplitMix64 (Steele et al. 2014), whose output function hash_array is
 
 
 def canonical_order(counts: sparse.csr_matrix, centers: np.ndarray) -> np.ndarray:
@@ -32,12 +30,9 @@ def canonical_order(counts: sparse.csr_matrix, centers: np.ndarray) -> np.ndarra
         stop = max(start + 1, int(np.searchsorted(pointer, int(pointer[start]) + _ENTRIES_AT_ONCE, side="right")) - 1)
         part = slice(pointer[start], pointer[stop])
         word = counts.indices[part].astype(np.uint64)
-        word *= _MIXERS[0]
+        word *= _GOLDEN
         word ^= counts.data[part].astype(np.float64).view(np.uint64)
-        for shift, mixer in zip(_SHIFTS, _MIXERS[1:], strict=True):
-            word ^= word >> shift
-            word *= mixer
-        word ^= word >> _LAST_SHIFT
+        word = hash_array(word)
         word *= counts.data[part] != 0
         total = np.concatenate([np.zeros(1, dtype=np.uint64), np.cumsum(word, dtype=np.uint64)])
         key[start:stop] = np.diff(total[pointer[start : stop + 1] - pointer[start]])

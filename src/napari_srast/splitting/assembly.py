@@ -98,8 +98,10 @@ class Parts:
         return Part(rows=rows, pointer=part.indptr, kept=kept or (columns, data))
 
     def forget(self, part: Part) -> None:
-        """Give its place in memory to others, once nothing needs it."""
-        if not isinstance(part.kept, Kept):
+        """Give its place to others, once nothing needs it."""
+        if isinstance(part.kept, Kept):
+            self._scratch.forget(part.kept)
+        else:
             self._held -= sum(array.nbytes for array in part.kept)
 
     def close(self) -> None:

@@ -32,12 +32,13 @@ class Kept:
 
     def __init__(self, file: BinaryIO, place: int, kinds: list[tuple[int, np.dtype]]) -> None:
         self._file = file
-        self._place = place
         self._kinds = kinds
+        self.place = place
+        self.size = sum(length * dtype.itemsize for length, dtype in kinds)
 
     def read(self, first: int, last: int) -> list[np.ndarray]:
         """Return their values ``first`` to ``last``."""
-        arrays, place = [], self._place
+        arrays, place = [], self.place
         for size, dtype in self._kinds:
             self._file.seek(place + first * dtype.itemsize)
             arrays.append(np.fromfile(self._file, dtype=dtype, count=last - first))
@@ -50,25 +51,44 @@ class Scratch:
 
     def __init__(self) -> None:
         self._file: BinaryIO | None = None
+        self._end = 0
+        self._holes: list[tuple[int, int]] = []  # where what was forgotten begins and ends, in this order
 
     def keep(self, *arrays: np.ndarray) -> Kept | None:
         """Write arrays down; None where the disk takes no more."""
+        size = sum(array.nbytes for array in arrays)
+        hole = min(
+            (one for one in self._holes if one[1] - one[0] >= size), key=lambda one: one[1] - one[0], default=None
+        )
+        place = self._end if hole is None else hole[0]
         try:
             if self._file is None:
                 self._file = _unnamed()
-            place = self._file.seek(0, os.SEEK_END)
+            self._file.seek(place)
             for array in arrays:
-                self._file.write(np.ascontiguousarray(array).view(np.uint8).data)
-            self._file.flush()
+                _write_all(self._file, np.ascontiguousarray(array).view(np.uint8).data)
         except OSError:
             return None
+        if hole is None:
+            self._end += size
+        else:
+            self._holes[self._holes.index(hole)] = (place + size, hole[1])
         return Kept(self._file, place, [(len(array), array.dtype) for array in arrays])
+
+    def forget(self, kept: Kept) -> None:
+        """Give the room of arrays to those that come."""
+        holes: list[tuple[int, int]] = []
+        for start, stop in sorted([*self._holes, (kept.place, kept.place + kept.size)]):
+            if start < stop and holes and holes[-1][1] == start:
+                holes[-1] = (holes[-1][0], stop)
+            elif start < stop:
+                holes.append((start, stop))
+        self._holes = holes
 
     def close(self) -> None:
         """Give the room back."""
         if self._file is not None:
-            with contextlib.suppress(OSError):  # what a full disk did not take is still to be written
-                self._file.close()
+            self._file.close()
             self._file = None
 
 
@@ -103,13 +123,18 @@ def _reserve(file: BinaryIO, size: int) -> None:
         os.posix_fallocate(file.fileno(), 0, size)
         return
     for _ in range(size // _ZEROS):
-        file.write(bytes(_ZEROS))
-    file.write(bytes(size % _ZEROS))
-    file.flush()
+        _write_all(file, memoryview(bytes(_ZEROS)))
+    _write_all(file, memoryview(bytes(size % _ZEROS)))
+
+
+def _write_all(file: BinaryIO, data: memoryview) -> None:
+    """Write everything: a file without a buffer may take less at once, and one with a buffer would keep the rest."""
+    while len(data):
+        data = data[file.write(data) :]
 
 
 def _unnamed() -> BinaryIO:
     """Open a file without a name where temporary files may be large: often /tmp is memory itself."""
     chosen = any(os.environ.get(name) for name in ("TMPDIR", "TEMP", "TMP"))
     folder = _ROOMY if not chosen and os.access(_ROOMY, os.W_OK) else None
-    return cast("BinaryIO", tempfile.TemporaryFile(dir=folder))
+    return cast("BinaryIO", tempfile.TemporaryFile(dir=folder, buffering=0))

@@ -28,6 +28,7 @@ from napari_srast.gui.regions import RegionLayer, load_geojson, save_geojson, wi
 from napari_srast.gui.remembered import Remembered
 from napari_srast.gui.runs import result_title
 from napari_srast.gui.shortcuts import SHORTCUTS, shortcut_table
+from napari_srast.gui.slides import OpenSlide, titles
 from napari_srast.gui.structure import spatial_structure
 from napari_srast.gui.tooltips import TOOLTIPS
 from napari_srast.gui.trust import measure_trust, trust_lines
@@ -337,3 +338,17 @@ def test_shortcuts_are_none_of_naparis() -> None:
 
     theirs = {str(keys).replace(" ", "") for bound in default_shortcuts.values() for keys in bound}
     assert not theirs & {s.keys.replace("Return", "Enter") for s in SHORTCUTS}
+
+
+def test_slides_of_one_name_are_told_apart(make_slide: Callable[..., Slide]) -> None:
+    def opened(path: str, image: str | None, table: str = "table") -> OpenSlide:
+        source = SlideSource(path=path, spots="spots", table=table, image=image)
+        slide = dataclasses.replace(make_slide(3, 3), source=source)
+        nothing = {"region_changed": lambda: None, "shown_changed": lambda: None, "failed": lambda _: None}
+        return OpenSlide(ViewerModel(), Opened(slide=slide, source=path), **nothing)
+
+    one, other, none = (opened("/a/one.zarr", image) for image in ("he", "he2", None))
+    assert titles([one, opened("/a/two.zarr", "he")]) == ["one", "two"]
+    assert titles([one, other, none]) == ["one, he", "one, he2", "one, no image"]
+    assert titles([one, opened("/a/one.zarr", "he", "raw")]) == ["one, table", "one, raw"]
+    assert titles([one, opened("/b/one.zarr", "he")]) == ["one (1)", "one (2)"]

@@ -47,8 +47,13 @@ def plot_benchmark(measured: Benchmark, folder: Path) -> list[Path]:
         time.plot(x, [one.floor_seconds for one in floor], "k--", label="bytes in and out at memory bandwidth")
         for axes, label in ((time, "seconds"), (memory, "peak memory of the process, MB")):
             axes.set(xscale="log", yscale="log", xlabel=_NAMES.get(size, size), ylabel=label)
-            axes.grid(alpha=0.3, which="both")
-        time.legend(fontsize="small")
+            sizes = sorted({_size(one, size) for sweep in sweeps.values() for one in sweep})
+            axes.set_xticks(sizes, [f"{at:,g}" for at in sizes])
+            axes.set_xticks([], minor=True)
+            axes.grid(alpha=0.3)
+        memory.set_yscale("linear")
+        memory.set_ylim(bottom=0)
+        figure.legend(*time.get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize="small")
         drawn[f"bench_{size}.png"] = figure
     return save_figures(drawn, folder)
 

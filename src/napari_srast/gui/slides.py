@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from napari.components import ViewerModel
@@ -18,7 +18,7 @@ from napari_srast.gui.regions import RegionLayer
 from napari_srast.gui.slots import first_genes
 from napari_srast.slide import Slide
 
-__all__ = ["OpenSlide", "slide_of"]
+__all__ = ["OpenSlide", "slide_of", "titles"]
 
 Later = Callable[[Callable[[], None]], None]
 
@@ -27,6 +27,21 @@ def slide_of(layer: Layer) -> Slide | None:
     """Return the slide that a layer of ours shows."""
     mark = layer.metadata.get(KEY)
     return mark.get("slide") if isinstance(mark, dict) else None
+
+
+def titles(slides: Sequence[OpenSlide]) -> list[str]:
+    """Return a name for each of some open slides; those called the same are told apart by image, table and number."""
+    names = [slide.title for slide in slides]
+    sources = [slide.slide.source for slide in slides]
+    for kind in ("image", "table"):
+        of_kind = [getattr(source, kind) or f"no {kind}" for source in sources]
+        alike = [{k for n, k in zip(names, of_kind, strict=True) if n == name} for name in names]
+        names = [
+            f"{name}, {own}" if len(others) > 1 else name
+            for name, own, others in zip(names, of_kind, alike, strict=True)
+        ]
+    seen = [names[: place + 1].count(name) for place, name in enumerate(names)]
+    return [f"{name} ({number})" if names.count(name) > 1 else name for name, number in zip(names, seen, strict=True)]
 
 
 class OpenSlide:

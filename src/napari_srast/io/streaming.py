@@ -31,6 +31,8 @@ from napari_srast.splitting.scratch import room_for
 
 __all__ = ["LACKING", "StoreStream", "write_whole"]
 
+LACKING = ("while writing the result, and nothing was left behind", "write .csv, fewer genes or a smaller region")
+"""What is told where memory is full, and what to do."""
 _CHUNK = 1 << 19  # values of a chunk of the store
 _AT_ONCE = 1 << 21  # counts that are written at once
 _MAPPED = 1 << 26  # bytes of the image's genes from which on they lie on disk
@@ -259,10 +261,6 @@ class StoreStream(Collector):
 
             write_store(store, self._path, fill)
             deferred.settle()
-
-
-LACKING = ("while writing the result, and nothing was left behind", "write .csv, fewer genes or a smaller region")
-"""What is told where memory is full, and what to do."""
 
 
 def most_entries(counts: sparse.csr_matrix, raster: Raster) -> int:

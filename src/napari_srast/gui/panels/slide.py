@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QComboBox, QFileDialog, QFormLayout, QHBoxLayout, QLi
 from napari_srast.gui.controller import Controller, Phase
 from napari_srast.gui.opening import Choices, Shown, shown_elsewhere
 from napari_srast.gui.panels.common import button, chooser, group, label
-from napari_srast.gui.slides import OpenSlide
+from napari_srast.gui.slides import OpenSlide, titles
 from napari_srast.gui.tooltips import allow, describe
 from napari_srast.slide import SlideSource
 
@@ -91,7 +91,7 @@ class SlidePanel(QWidget):
         slide = None if current is None else current.slide
         self.about.setText("No slide is open." if current is None else _about(current))
         self.slides.clear()
-        self.slides.addItems([s.title for s in self._controller.slides])
+        self.slides.addItems(titles(self._controller.slides))
         self.slides.setCurrentIndex(-1 if current is None else self._controller.slides.index(current))
         self._open_row.setVisible(current is not None)
         choices = Choices() if current is None else current.opened.choices

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from napari_srast.errors import InputError, lacks_memory
 from napari_srast.io.limits import check_store
+from napari_srast.io.zarr_writes import settled_writes
 
 if TYPE_CHECKING:
     import spatialdata
@@ -107,7 +108,7 @@ def write_store(store: spatialdata.SpatialData, path: Path, fill: Callable[[], N
     """
     import zarr
 
-    with quiet_writing():
+    with quiet_writing(), settled_writes():
         store.write(path, update_sdata_path=False)
         if fill is not None:
             fill()

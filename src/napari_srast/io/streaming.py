@@ -25,6 +25,7 @@ from napari_srast.geometry.raster import Raster
 from napari_srast.io.atomic import Refused, remove
 from napari_srast.io.elements import Deferred, Watch, as_store, column_reader, image_columns, image_genes, result_names
 from napari_srast.io.store import quiet_writing, write_store
+from napari_srast.io.zarr_writes import settle_zarr_writes
 from napari_srast.slide import Slide, UpsampleRecord, UpsampleResult
 from napari_srast.splitting.assembly import IN_MEMORY, Collector, Part, Parts
 from napari_srast.splitting.scratch import room_for
@@ -192,7 +193,8 @@ class StoreStream(Collector):
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._writer.shutdown(wait=True, cancel_futures=True)  # what still wrote would make folders anew
+        self._writer.shutdown(wait=True, cancel_futures=True)
+        settle_zarr_writes()  # a chunk that is still being written would create the folder again
         self._parts.close()
         remove(self._folder)
 

@@ -1,0 +1,71 @@
+"""Wait for every write in flight before anyone cleans up.
+
+A Zarr array writes its chunks concurrently on an event loop. When one chunk fails, for example because the disk is
+full, the caller gets the error at once while the other chunks are still being written, and each of them creates its
+folder again if it is missing. A clean-up at that moment leaves a folder behind. Dask does the same one level higher:
+it raises the first error of a graph while its other threads go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Any
+
+__all__ = ["settle_zarr_writes", "settled_writes"]
+
+_TIMEOUT_S = 60.0
+
+
+class _WritingPool(ThreadPoolExecutor):
+    """Threads for Dask that can be waited for. It is never shut down, so that a reader that uses it too can go on."""
+
+    def __init__(self) -> None:
+        super().__init__(os.cpu_count() or 1, thread_name_prefix="napari-srast-dask")
+        self._running: set[Future[Any]] = set()
+
+    def submit(self, *args: Any, **kwargs: Any) -> Future[Any]:
+        future = super().submit(*args, **kwargs)
+        self._running.add(future)
+        future.add_done_callback(self._running.discard)
+        return future
+
+    def settle(self) -> None:
+        """Wait until every task that has been submitted has ended."""
+        wait(self._running.copy(), timeout=_TIMEOUT_S)
+
+
+_pool: _WritingPool | None = None
+
+
+@contextlib.contextmanager
+def settled_writes() -> Iterator[None]:
+    """Run a block that writes with Zarr and Dask; when it is left, by an error too, nothing writes any more."""
+    import dask
+
+    global _pool
+    if _pool is None:
+        _pool = _WritingPool()
+    try:
+        with dask.config.set(pool=_pool):
+            yield
+    finally:
+        _pool.settle()
+        settle_zarr_writes()
+
+
+def settle_zarr_writes() -> None:
+    """Wait until the tasks on Zarr's event loop have ended."""
+    from zarr.core.sync import sync
+
+    with contextlib.suppress(TimeoutError):
+        sync(_other_tasks(), timeout=_TIMEOUT_S)
+
+
+async def _other_tasks() -> None:
+    current = asyncio.current_task()
+    while others := [task for task in asyncio.all_tasks() if task is not current]:
+        await asyncio.wait(others)

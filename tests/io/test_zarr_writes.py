@@ -1,0 +1,61 @@
+"""A failed write has ended everywhere before its error reaches the caller."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from pathlib import Path
+
+import dask.array as da
+import numpy as np
+import pytest
+import zarr
+import zarr.storage._local as local_store
+
+from napari_srast.io.zarr_writes import settle_zarr_writes, settled_writes
+
+
+@pytest.fixture
+def slow_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first chunk fails at once, the others take a while: what a disk that fills up looks like from outside."""
+    put, first = local_store._put, threading.Event()
+
+    def put_slowly(path: Path, *args: object, **kwargs: object) -> int:
+        if path.name.startswith("zarr"):
+            return put(path, *args, **kwargs)
+        if not first.is_set():
+            first.set()
+            raise OSError(28, "No space left on device")
+        time.sleep(0.3)
+        return put(path, *args, **kwargs)
+
+    monkeypatch.setattr(local_store, "_put", put_slowly)
+
+
+def stays_removed(folder: Path) -> bool:
+    shutil.rmtree(folder, ignore_errors=True)
+    time.sleep(0.6)
+    return not folder.exists()
+
+
+@pytest.mark.usefixtures("slow_disk")
+def test_chunks_in_flight_end_before_the_clean_up(tmp_path: Path) -> None:
+    array = zarr.create_array(tmp_path / "a.zarr", shape=(8, 4), chunks=(1, 4), dtype="f4")
+    with pytest.raises(OSError, match="No space left"):
+        array[:] = 1.0
+    settle_zarr_writes()
+    assert stays_removed(tmp_path / "a.zarr")
+
+
+@pytest.mark.usefixtures("slow_disk")
+def test_dask_tasks_in_flight_end_before_the_error_is_raised(tmp_path: Path) -> None:
+    def compute(block: np.ndarray) -> np.ndarray:
+        time.sleep(0.2 * float(block.max()))
+        return block
+
+    values = da.from_array(np.arange(8.0)[:, None] * np.ones((1, 4)), chunks=(1, 4)).map_blocks(compute, dtype=float)
+    target = zarr.create_array(tmp_path / "a.zarr", shape=(8, 4), chunks=(1, 4), dtype="f8")
+    with pytest.raises(OSError, match="No space left"), settled_writes():
+        da.store(values, target, lock=False)
+    assert stays_removed(tmp_path / "a.zarr")

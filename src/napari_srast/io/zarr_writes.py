@@ -24,7 +24,7 @@ class _WritingPool(ThreadPoolExecutor):
     """Threads for Dask that can be waited for. It is never shut down, so that a reader that uses it too can go on."""
 
     def __init__(self) -> None:
-        super().__init__(os.cpu_count() or 1, thread_name_prefix="napari-srast-dask")
+        super().__init__(os.cpu_count() or 1, thread_name_prefix="dask-writing")
         self._running: set[Future[Any]] = set()
 
     def submit(self, *args: Any, **kwargs: Any) -> Future[Any]:

@@ -19,18 +19,18 @@ import numpy as np
 from scipy import sparse
 from scipy.spatial import cKDTree
 
+from napari_srast.api import upsample
+from napari_srast.core.slide import Slide, SlideImage
 from napari_srast.evaluation.metrics import score_ratios
 from napari_srast.evaluation.protocol import BASELINES, DENOISED
-from napari_srast.geometry.layout import Layout
+from napari_srast.geometry.coarsening import coarsen_slide
 from napari_srast.geometry.raster import make_raster
-from napari_srast.geometry.rebin import coarsen_slide
+from napari_srast.geometry.spot_pixel_map import Layout
 from napari_srast.histology import ImageExpert, fit_image_expert
-from napari_srast.histology.registration import check_registration
+from napari_srast.histology.offset import check_registration
 from napari_srast.interpolation import Denoiser, Interpolator
-from napari_srast.io.pictures import read_picture
+from napari_srast.io.convert.images import read_picture
 from napari_srast.io.transforms import fit_affine
-from napari_srast.pipeline import upsample
-from napari_srast.slide import Slide, SlideImage
 
 IMAGES = Path(__file__).resolve().parent / "images"
 HALF_SHIFTS = ((0.5, 0.0), (0.0, -0.5), (-0.35, 0.35))

@@ -19,11 +19,11 @@ import numpy as np
 from make_histology import Case, laid_on
 from scipy import ndimage
 
+from napari_srast.core.slide import SlideImage
 from napari_srast.histology import fit_image_expert
-from napari_srast.histology.moments import level_for
-from napari_srast.histology.registration import check_registration
+from napari_srast.histology.offset import check_registration
+from napari_srast.histology.streaming_statistics import level_for
 from napari_srast.interpolation import Denoiser, Interpolator
-from napari_srast.slide import SlideImage
 
 FINE_ENOUGH = 18  # pixels to a pitch
 FEW = 1000  # spots

@@ -18,8 +18,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from napari_srast.benchmarks.external import PEERS, check_peers
 from napari_srast.errors import SettingsError
-from napari_srast.evaluation.peers import PEERS, check_peers
 
 HERE = Path(__file__).resolve().parent
 FOLDER, IMAGES = HERE / "performance", HERE / "images"

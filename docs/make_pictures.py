@@ -35,10 +35,10 @@ def main() -> int:
 
 def take_pictures() -> None:
     """Go through the flows and keep a picture of each."""
+    from napari_srast.gui.controllers.task_runner import Phase
     from napari_srast.gui.demo import wait_until
-    from napari_srast.gui.jobs import Phase
-    from napari_srast.gui.launch import open_window
-    from napari_srast.gui.layers import world_extent
+    from napari_srast.gui.layers.factory import world_extent
+    from napari_srast.gui.runtime.launch import open_window
 
     viewer, widget = open_window()
     viewer.window.resize(1600, 1000)

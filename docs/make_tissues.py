@@ -11,7 +11,7 @@ from PIL import Image
 from scipy import sparse
 from scipy.spatial import cKDTree
 
-from napari_srast.training.tissues import make_tissue
+from napari_srast.simulation.tissues import make_tissue
 
 PICTURE = Path(__file__).resolve().parent / "images" / "tissues.png"
 SEEDS = (103, 105, 106, 101, 8, 7, 3, 111)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from napari_srast.slide import Slide
+from napari_srast.core.slide import Slide
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -38,7 +38,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     part = metafunc.definition.path.relative_to(Path(__file__).parent).parts[0].removesuffix(".py")
     if part in _NO_DEVICE or "device" in metafunc.fixturenames:  # it names each device itself
         return
-    from napari_srast.models import devices
+    from napari_srast._utils import devices
 
     present = devices.available_devices()
     if len(present) > 1:
@@ -52,7 +52,7 @@ def default_device(request: pytest.FixtureRequest) -> Iterator[str | None]:
     if device is None:
         yield None
         return
-    from napari_srast.models import devices
+    from napari_srast._utils import devices
 
     others = [other for other in devices.available_devices() if other != device]
     with pytest.MonkeyPatch.context() as patch:

@@ -19,9 +19,9 @@ import pytest
 from scipy import sparse
 
 from napari_srast.cli import main
+from napari_srast.core.region import Region
 from napari_srast.errors import RegionError
 from napari_srast.io.store import write_store
-from napari_srast.slide import Region
 
 COUNTS = np.random.default_rng(0).poisson(5, (20, 4)).astype(np.float64)
 CENTERS = np.column_stack([np.arange(20) % 5, np.arange(20) // 5]) * 100.0

@@ -12,36 +12,39 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from napari_srast._version import __version__
 
 _EXPORTS = {
-    "Region": "slide",
-    "Slide": "slide",
-    "SlideImage": "slide",
-    "UpsampleRecord": "slide",
-    "UpsampleResult": "slide",
-    "UpsampleSettings": "slide",
+    "Region": "core.slide",
+    "Slide": "core.slide",
+    "SlideImage": "core.slide",
+    "UpsampleRecord": "core.slide",
+    "UpsampleResult": "core.slide",
+    "UpsampleSettings": "core.slide",
     "SrastError": "errors",
-    "read_slide": "io.slides",
-    "sample_slide": "io.sample",
-    "write_result": "io.results",
-    "read_result": "io.results",
-    "upsample": "pipeline",
-    "upsample_to_store": "pipeline",
-    "estimate": "pipeline",
+    "read_slide": "io.slide_reader",
+    "sample_slide": "datasets.synthetic_colon",
+    "write_result": "io.result_writer",
+    "read_result": "io.result_writer",
+    "upsample": "api",
+    "upsample_to_store": "api",
+    "estimate": "api",
     "evaluate": "evaluation.protocol",
 }
 
 __all__ = ["__version__", *sorted(_EXPORTS)]
 
 if TYPE_CHECKING:
+    from napari_srast.api import estimate, upsample, upsample_to_store
+    from napari_srast.core.region import Region
+    from napari_srast.core.result import UpsampleRecord, UpsampleResult
+    from napari_srast.core.settings import UpsampleSettings
+    from napari_srast.core.slide import Slide, SlideImage
+    from napari_srast.datasets.synthetic_colon import sample_slide
     from napari_srast.errors import SrastError
     from napari_srast.evaluation.protocol import evaluate
-    from napari_srast.io.results import read_result, write_result
-    from napari_srast.io.sample import sample_slide
-    from napari_srast.io.slides import read_slide
-    from napari_srast.pipeline import estimate, upsample, upsample_to_store
-    from napari_srast.slide import Region, Slide, SlideImage, UpsampleRecord, UpsampleResult, UpsampleSettings
+    from napari_srast.io.result_writer import read_result, write_result
+    from napari_srast.io.slide_reader import read_slide
 
 
 def __getattr__(name: str) -> Any:

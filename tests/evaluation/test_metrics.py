@@ -15,8 +15,8 @@ from napari_srast.evaluation.metrics import (
     gain_over,
     score_ratios,
 )
-from napari_srast.geometry.layout import Layout
 from napari_srast.geometry.raster import Raster, make_raster
+from napari_srast.geometry.spot_pixel_map import Layout
 
 
 def square(rows: int = 6, cols: int = 6, factor: int = 2) -> tuple[Layout, Raster]:

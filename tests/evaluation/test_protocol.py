@@ -11,14 +11,17 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from napari_srast import pipeline
+from napari_srast import api
+from napari_srast.core.progress import Progress
+from napari_srast.core.result import UpsampleResult
+from napari_srast.core.settings import UpsampleSettings
+from napari_srast.core.slide import Slide
 from napari_srast.errors import InputError, SettingsError
 from napari_srast.evaluation.protocol import ALL_METHODS, BASELINES, evaluate, score_result
-from napari_srast.geometry.layout import Layout
+from napari_srast.geometry.coarsening import coarsen_points
 from napari_srast.geometry.raster import make_raster
-from napari_srast.geometry.rebin import coarsen_points
+from napari_srast.geometry.spot_pixel_map import Layout
 from napari_srast.interpolation import Interpolator
-from napari_srast.slide import Progress, Slide, UpsampleResult, UpsampleSettings
 
 
 def tissue(n_cells: int = 4000, n_genes: int = 6, seed: int = 0) -> anndata.AnnData:
@@ -79,7 +82,7 @@ def quick_srast(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let bilinear interpolation stand for the model, which takes its time to fit a slide."""
 
     def upsample(slide: Slide, *, genes: list[str], settings: UpsampleSettings) -> UpsampleResult:
-        return pipeline.upsample(slide, genes=genes, settings=replace(settings, method="bilinear"))
+        return api.upsample(slide, genes=genes, settings=replace(settings, method="bilinear"))
 
     monkeypatch.setattr("napari_srast.evaluation.protocol.upsample", upsample)
 

@@ -15,7 +15,10 @@ import pytest
 from PIL import Image as PillowImage
 from scipy import sparse
 
-from napari_srast.slide import Region, Slide, SlideImage, SlideSource, UpsampleResult, UpsampleSettings
+from napari_srast.core.region import Region
+from napari_srast.core.result import UpsampleResult
+from napari_srast.core.settings import UpsampleSettings
+from napari_srast.core.slide import Slide, SlideImage, SlideSource
 
 collect_ignore_glob = [] if find_spec("napari") else ["*"]
 
@@ -32,15 +35,15 @@ def _own_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def _nothing_aside() -> Iterator[None]:
     """Take back what a test left out of collections of garbage."""
     yield
-    from napari_srast.gui import garbage
+    from napari_srast.gui.runtime import gc_pause
 
-    garbage.take_back()
+    gc_pause.take_back()
 
 
 @pytest.fixture
 def skewed_slide(make_slide: Callable[..., Slide]) -> Slide:
     """A slide with histology, in three coordinate systems."""
-    from gui_window import SKEWED  # it needs Qt, which a run without the window's tests may lack
+    from helpers.window import SKEWED  # it needs Qt, which a run without the window's tests may lack
 
     rng = np.random.default_rng(0)
     pixels = rng.integers(60, 240, (3, 80, 100), dtype=np.uint8)
@@ -66,7 +69,7 @@ def make_store(tmp_path: Path) -> Callable[..., Path]:
     """Write a small slide with histology, as a user's own file."""
 
     def make(name: str = "breast", n_genes: int = 12, seed: int = 0) -> Path:
-        from napari_srast.io.importers import import_slide
+        from napari_srast.io.convert.h5ad import import_slide
 
         rng = np.random.default_rng(seed)
         row, col = (a.ravel() for a in np.mgrid[:6, :6])
@@ -102,7 +105,7 @@ def make_result() -> Callable[..., UpsampleResult]:
     ) -> UpsampleResult:
         import dataclasses
 
-        from napari_srast.pipeline import upsample
+        from napari_srast.api import upsample
 
         options = {"factor": 2.0, "method": "uniform", **settings}
         result = upsample(slide, region, genes, settings=UpsampleSettings(**options))

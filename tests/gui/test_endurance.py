@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-from beating import Beats
-from gui_window import (
+from helpers.heartbeat import Beats
+from helpers.window import (
     PATIENCE,
     SQUARE,
     click,
@@ -27,14 +27,16 @@ from gui_window import (
 )
 from qtpy.QtCore import QTimer
 
-from napari_srast import pipeline
-from napari_srast.gui.controller import Phase
-from napari_srast.gui.opening import Opened
+from napari_srast import api
+from napari_srast.core.settings import UpsampleSettings
+from napari_srast.core.slide import Slide, SlideSource
+from napari_srast.geometry.affine import apply_affine
+from napari_srast.gui.controllers.controller import Phase
+from napari_srast.gui.state.slide_loading import Opened
 from napari_srast.gui.widget import SRastWidget
-from napari_srast.io.importers import import_slide
-from napari_srast.io.results import result_names, write_result
-from napari_srast.io.slides import read_slide
-from napari_srast.slide import Slide, SlideSource, UpsampleSettings, apply_affine
+from napari_srast.io.convert.h5ad import import_slide
+from napari_srast.io.result_writer import result_names, write_result
+from napari_srast.io.slide_reader import read_slide
 
 pytestmark = pytest.mark.gui
 
@@ -154,7 +156,7 @@ def test_a_real_slide_with_a_beating_heart(
     name = "st_human_breast_her2_c4"
     store = import_slide(slide_path(name), tmp_path / "her2.zarr", image=slide_path(name, "_he.jpg"))
     # What is loaded once in a process is no matter of the window: the run that it is compared with has it all, too.
-    pipeline.upsample(read_slide(store), None, ["ERBB2"], settings=UpsampleSettings(factor=4, seed=2))
+    api.upsample(read_slide(store), None, ["ERBB2"], settings=UpsampleSettings(factor=4, seed=2))
     viewer, beats = window.controller.viewer, Beats()
     beats.start()
     slide = open_slide(qtbot, window, store)
@@ -224,7 +226,7 @@ def test_a_real_slide_with_a_beating_heart(
     import dataclasses
 
     settings = dataclasses.replace(result.settings, seed=1)
-    alone = pipeline.upsample(slide, result.region, genes, settings=settings)
+    alone = api.upsample(slide, result.region, genes, settings=settings)
     seconds = [r.provenance["seconds"]["total"] for r in (alone, result)]
     record_property("seconds_without_a_window", seconds[0])
     record_property("times_as_long_with_the_window_busy", round(seconds[1] / seconds[0], 2))

@@ -10,7 +10,7 @@ from typing import Any
 import napari
 import numpy as np
 import pytest
-from gui_window import (
+from helpers.window import (
     PATIENCE,
     SQUARE,
     canvas_point,
@@ -29,12 +29,12 @@ from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QApplication, QColorDialog, QFileDialog
 from typer.testing import CliRunner
 
-from napari_srast.cli.commands import app
+from napari_srast.cli.app import app
 from napari_srast.gui.demo import wait_until
-from napari_srast.gui.measured import beside_box
-from napari_srast.gui.panels import takeaway
+from napari_srast.gui.layers.measured_spots import beside_box
+from napari_srast.gui.panels import export
 from napari_srast.gui.widget import SRastWidget
-from napari_srast.io.results import read_result
+from napari_srast.io.result_writer import read_result
 
 pytestmark = pytest.mark.gui
 
@@ -129,9 +129,9 @@ def test_exploring_a_result(
     assert (viewer.scene.camera.center, viewer.scene.camera.zoom) == looked_at
 
     # A picture with scale bar and legend.
-    made: list[tuple[np.ndarray, takeaway.Caption]] = []
-    true_save = takeaway.save_figure
-    monkeypatch.setattr(takeaway, "save_figure", lambda *given: (made.append(given[:2]), true_save(*given)))
+    made: list[tuple[np.ndarray, export.Caption]] = []
+    true_save = export.save_figure
+    monkeypatch.setattr(export, "save_figure", lambda *given: (made.append(given[:2]), true_save(*given)))
     explore.brightness.setValue(100)
     window.region_panel.clear.click()
     target = tmp_path / "figure.png"

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from gui_window import (
+from helpers.window import (
     PATIENCE,
     SQUARE,
     click,
@@ -25,12 +25,12 @@ from gui_window import (
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog
 
-from napari_srast import pipeline
-from napari_srast.gui.controller import Phase
-from napari_srast.gui.layers import role_of
+from napari_srast import api
+from napari_srast.core.progress import Progress
+from napari_srast.gui.controllers.controller import Phase
+from napari_srast.gui.layers.factory import role_of
 from napari_srast.gui.widget import SRastWidget
-from napari_srast.io.results import read_result
-from napari_srast.slide import Progress
+from napari_srast.io.result_writer import read_result
 
 pytestmark = pytest.mark.gui
 
@@ -59,14 +59,14 @@ def test_two_slides_keep_their_regions_and_results(
     assert not window.result_panel.takeaway.export.isEnabled()
 
     # One region runs, two wait; what is drawn meanwhile is the next one's.
-    release, true_steps = threading.Event(), pipeline.upsample_steps
+    release, true_steps = threading.Event(), api.upsample_steps
 
     def slow(*args: Any, **options: Any) -> Generator[Progress, None, Any]:
         yield Progress("align", 1, 4, 0.25)
         release.wait(60)
         return (yield from true_steps(*args, **options))
 
-    monkeypatch.setattr(pipeline, "upsample_steps", slow)
+    monkeypatch.setattr(api, "upsample_steps", slow)
     window.tabs.setCurrentIndex(0)
     assert not window.run_bar.queue.isEnabled()
     controller.add_polygon(SQUARE)
@@ -140,7 +140,7 @@ def test_cancel_drops_what_waits(widget: SRastWidget, qtbot: Any, store: Path, m
             ended.wait(0.01)
         ended.set()
 
-    monkeypatch.setattr(pipeline, "upsample_steps", endless)
+    monkeypatch.setattr(api, "upsample_steps", endless)
     widget.controller.add_polygon(SQUARE)
     click(qtbot, widget.run_bar.run)
     widget._refresh_estimate()

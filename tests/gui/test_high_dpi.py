@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gui_window import PATIENCE, SQUARE, click, visible, wait_ready, wait_shown
+from helpers.window import PATIENCE, SQUARE, click, visible, wait_ready, wait_shown
 from napari import current_viewer
 from qtpy.QtCore import QPoint, QRect
 from qtpy.QtGui import QFont, QFontMetrics
@@ -28,11 +28,12 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_srast.core.result import UpsampleResult
+from napari_srast.core.slide import Slide
 from napari_srast.gui.demo import wait_until
-from napari_srast.gui.finished import finish
-from napari_srast.gui.opening import Opened
+from napari_srast.gui.state.displayed_result import finish
+from napari_srast.gui.state.slide_loading import Opened
 from napari_srast.gui.widget import SRastWidget
-from napari_srast.slide import Slide, UpsampleResult
 
 pytestmark = pytest.mark.gui
 PICTURES = "NAPARI_SRAST_PICTURES"

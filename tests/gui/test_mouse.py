@@ -8,14 +8,15 @@ from typing import Any
 import napari
 import numpy as np
 import pytest
-from gui_window import PATIENCE, canvas_point, click, wait_ready, wait_shown
+from helpers.window import PATIENCE, canvas_point, click, wait_ready, wait_shown
 from qtpy.QtCore import Qt
 
-from napari_srast.gui.finished import finish
-from napari_srast.gui.opening import Opened
-from napari_srast.gui.panels import takeaway
+from napari_srast.core.result import UpsampleResult
+from napari_srast.core.slide import Slide
+from napari_srast.gui.panels import export
+from napari_srast.gui.state.displayed_result import finish
+from napari_srast.gui.state.slide_loading import Opened
 from napari_srast.gui.widget import SRastWidget
-from napari_srast.slide import Slide, UpsampleResult
 
 pytestmark = pytest.mark.gui
 
@@ -61,8 +62,8 @@ def test_the_mouse_draws_and_reads_where_it_points(
     qtbot.waitUntil(is_read, timeout=PATIENCE)
 
     # The length that a pixel of the picture stands for, by a layer of known length.
-    made: list[tuple[np.ndarray, takeaway.Caption]] = []
-    monkeypatch.setattr(takeaway, "save_figure", lambda *given: made.append(given[:2]))
+    made: list[tuple[np.ndarray, export.Caption]] = []
+    monkeypatch.setattr(export, "save_figure", lambda *given: made.append(given[:2]))
     explore.hide_all.click()
     for layer in viewer.layers:
         layer.visible = False

@@ -15,26 +15,30 @@ import shapely
 from napari.components import ViewerModel
 from PIL import Image as PillowImage
 
+from napari_srast.core.region import Region
+from napari_srast.core.result import UpsampleResult
+from napari_srast.core.settings import UpsampleSettings
+from napari_srast.core.slide import Slide, SlideSource
 from napari_srast.errors import InputError
-from napari_srast.gui.command import command_line
-from napari_srast.gui.figure import Caption, round_length, save_figure
-from napari_srast.gui.finished import finish
-from napari_srast.gui.hover import Reading, read_at
-from napari_srast.gui.layers import role_of
-from napari_srast.gui.measured import Paint
-from napari_srast.gui.opening import Opened
-from napari_srast.gui.overlay import Overlay
-from napari_srast.gui.regions import RegionLayer, load_geojson, save_geojson, without_holes
-from napari_srast.gui.remembered import Remembered
-from napari_srast.gui.runs import result_title
-from napari_srast.gui.shortcuts import SHORTCUTS, shortcut_table
-from napari_srast.gui.slides import OpenSlide, titles
-from napari_srast.gui.structure import spatial_structure
-from napari_srast.gui.tooltips import TOOLTIPS
-from napari_srast.gui.trust import measure_trust, trust_lines
-from napari_srast.gui.viewpoint import Viewpoint
+from napari_srast.geometry.affine import apply_affine
+from napari_srast.gui.export.command_line import command_line
+from napari_srast.gui.export.figure import Caption, round_length, save_figure
+from napari_srast.gui.layers.camera import Viewpoint
+from napari_srast.gui.layers.cursor_readout import Reading, read_at
+from napari_srast.gui.layers.factory import role_of
+from napari_srast.gui.layers.measured_spots import Paint
+from napari_srast.gui.layers.overlay import Overlay
+from napari_srast.gui.layers.regions import RegionLayer, load_geojson, save_geojson, without_holes
+from napari_srast.gui.state.displayed_result import finish
+from napari_srast.gui.state.preferences import Remembered
+from napari_srast.gui.state.quality_checks import measure_trust, trust_lines
+from napari_srast.gui.state.run_request import result_title
+from napari_srast.gui.state.slide_loading import Opened
+from napari_srast.gui.state.slide_session import OpenSlide, titles
+from napari_srast.gui.state.spatial_structure import spatial_structure
 from napari_srast.gui.widget import SRastWidget
-from napari_srast.slide import Region, Slide, SlideSource, UpsampleResult, UpsampleSettings, apply_affine
+from napari_srast.gui.widgets.shortcuts import SHORTCUTS, shortcut_table
+from napari_srast.gui.widgets.tooltips import TOOLTIPS
 
 pytestmark = pytest.mark.gui
 

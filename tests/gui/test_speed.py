@@ -17,13 +17,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from gui_window import PATIENCE, click, tick, visible, wait_ready, wait_shown
+from helpers.window import PATIENCE, click, tick, visible, wait_ready, wait_shown
 from scipy import sparse
 
-from napari_srast.gui.finished import finish
-from napari_srast.gui.opening import Opened
+from napari_srast.core.result import UpsampleResult
+from napari_srast.core.slide import Slide, SlideSource
+from napari_srast.gui.state.displayed_result import finish
+from napari_srast.gui.state.slide_loading import Opened
 from napari_srast.gui.widget import SRastWidget
-from napari_srast.slide import Slide, SlideSource, UpsampleResult
 
 pytestmark = pytest.mark.gui
 GENES = [f"Gene{i}" for i in range(12)]

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from gui_window import PATIENCE, click, layer_names, open_slide, run, tick, use_fast_method, visible, wait_ready
+from helpers.window import PATIENCE, click, layer_names, open_slide, run, tick, use_fast_method, visible, wait_ready
 from napari.utils.notifications import notification_manager
 from qtpy.QtWidgets import (
     QAbstractButton,
@@ -30,14 +30,15 @@ from qtpy.QtWidgets import (
 )
 
 import napari_srast
-from napari_srast import pipeline
+from napari_srast import api
+from napari_srast.core.progress import Progress
+from napari_srast.core.slide import Slide
 from napari_srast.errors import Cancelled
-from napari_srast.gui.controller import Phase
-from napari_srast.gui.layers import role_of
-from napari_srast.gui.opening import Opened
-from napari_srast.gui.tooltips import TOOLTIPS
+from napari_srast.gui.controllers.controller import Phase
+from napari_srast.gui.layers.factory import role_of
+from napari_srast.gui.state.slide_loading import Opened
 from napari_srast.gui.widget import SRastWidget
-from napari_srast.slide import Progress, Slide
+from napari_srast.gui.widgets.tooltips import TOOLTIPS
 
 pytestmark = pytest.mark.gui
 _CONTROLS: Any = (
@@ -179,7 +180,7 @@ def test_cancel_errors_and_stale_runs(
     assert viewer.canvas.overlays.text.text == "Synthetic slide"
     controller.add_polygon(np.array([[-50, -50], [350, -50], [350, 350], [-50, 350]]))
     use_fast_method(window)
-    true_steps, release, ended = pipeline.upsample_steps, threading.Event(), threading.Event()
+    true_steps, release, ended = api.upsample_steps, threading.Event(), threading.Event()
 
     def slow(*args: Any, should_stop: Callable[[], bool], **options: Any) -> Generator[Progress, None, Any]:
         yield Progress("align", 1, 4, 0.25)
@@ -191,7 +192,7 @@ def test_cancel_errors_and_stale_runs(
         finally:
             ended.set()
 
-    monkeypatch.setattr(pipeline, "upsample_steps", slow)
+    monkeypatch.setattr(api, "upsample_steps", slow)
     before = layer_names(window)
     click(qtbot, window.run_bar.run)
     qtbot.waitUntil(lambda: "learning the tissue 1 of 4" in window.run_bar.progress.format(), timeout=PATIENCE)
@@ -206,7 +207,7 @@ def test_cancel_errors_and_stale_runs(
     assert layer_names(window) == before
 
     # The next run lands although the cancelled one is still winding down, and that one never does.
-    monkeypatch.setattr(pipeline, "upsample_steps", true_steps)
+    monkeypatch.setattr(api, "upsample_steps", true_steps)
     kept = run(qtbot, window)
     release.set()
     assert ended.wait(60)
@@ -219,7 +220,7 @@ def test_cancel_errors_and_stale_runs(
         yield Progress("align", 1, 4, 0.25)
         raise RuntimeError("the device ran out of memory")
 
-    monkeypatch.setattr(pipeline, "upsample_steps", broken)
+    monkeypatch.setattr(api, "upsample_steps", broken)
     window.tabs.setCurrentIndex(0)
     click(qtbot, window.run_bar.run)
     wait_ready(qtbot, window)
@@ -227,7 +228,7 @@ def test_cancel_errors_and_stale_runs(
     assert "ran out of memory" in notification_manager.records[-1].message
     assert controller.finished.result is kept
     assert window.run_bar.run.isEnabled()
-    monkeypatch.setattr(pipeline, "upsample_steps", true_steps)
+    monkeypatch.setattr(api, "upsample_steps", true_steps)
 
     # A region without spots, and settings that make no sense, stop the run before it starts.
     controller.regions.clear()
@@ -300,7 +301,7 @@ def test_the_window_closes_during_a_run(
             ended.set()
         raise Cancelled
 
-    monkeypatch.setattr(pipeline, "upsample_steps", slow)
+    monkeypatch.setattr(api, "upsample_steps", slow)
     widget.controller.show(Opened(slide=skewed_slide, source=None))
     wait_ready(qtbot, widget)
     widget.controller.add_polygon(np.array([[-50, -50], [350, -50], [350, 350], [-50, 350]]))
@@ -321,7 +322,7 @@ def test_nothing_private_of_napari_is_used_and_samples_are_adopted(
     viewer = make_napari_viewer_proxy()
     widget = SRastWidget(viewer)
     qtbot.addWidget(widget)
-    monkeypatch.setattr("napari_srast.io.sample.sample_slide", lambda: skewed_slide)
+    monkeypatch.setattr("napari_srast.datasets.synthetic_colon.sample_slide", lambda: skewed_slide)
     for data in sample_layers():
         viewer.add_layer(Layer.create(*data))
     assert widget.controller.slide is skewed_slide

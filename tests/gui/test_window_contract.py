@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
-from gui_window import PATIENCE, SQUARE, click, layer_names, open_slide, run, wait_ready
+from helpers.window import PATIENCE, SQUARE, click, layer_names, open_slide, run, wait_ready
 from qtpy.QtWidgets import QFileDialog
 
 from napari_srast.cli import main
-from napari_srast.gui.controller import Phase
+from napari_srast.gui.controllers.controller import Phase
 from napari_srast.gui.widget import SRastWidget
 
 pytestmark = [pytest.mark.gui, pytest.mark.filterwarnings("ignore")]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from gui_window import PATIENCE, SQUARE, click, layer_names, open_slide, run, tick, visible, wait_ready, wait_shown
+from helpers.window import PATIENCE, SQUARE, click, layer_names, open_slide, run, tick, visible, wait_ready, wait_shown
 from napari.components import ViewerModel
 from napari.layers import Image, Layer
 from qtpy.QtGui import QOpenGLContext
@@ -22,27 +22,27 @@ from qtpy.QtWidgets import QApplication, QFileDialog, QWidget
 from safetensors import safe_open
 from safetensors.torch import load_file, save
 
-from napari_srast import __version__, pipeline
-from napari_srast.gui.controller import Phase
-from napari_srast.gui.layers import role_of
+from napari_srast import __version__, api
+from napari_srast.calibration import experts
+from napari_srast.core.slide import Slide
+from napari_srast.gui.controllers.controller import Phase
+from napari_srast.gui.layers.factory import role_of
 from napari_srast.gui.widget import SRastWidget
-from napari_srast.io.slides import read_slide
-from napari_srast.models import slide_model
-from napari_srast.slide import Slide
+from napari_srast.io.slide_reader import read_slide
 
 pytestmark = pytest.mark.gui
 
 Patch = Callable[..., None]
 STAGES = {
-    "reading": "napari_srast.gui.opening.load",
-    "raster": "napari_srast.pipeline.make_raster",
-    "align": "napari_srast.models.elsewhere._fit",
-    "calibrate": "napari_srast.models.slide_model.coarsened_variants",
+    "reading": "napari_srast.gui.state.slide_loading.load",
+    "raster": "napari_srast.api.make_raster",
+    "align": "napari_srast.inference.executors.sasa_process_pool._fit",
+    "calibrate": "napari_srast.calibration.holdout.coarsened_variants",
     "split": "napari_srast.interpolation.Interpolator.ratios",
-    "checks": "napari_srast.pipeline.check_result",
-    "figures": "napari_srast.gui.runs.finish",
-    "landing": "napari_srast.gui.slides.OpenSlide.choose_result",
-    "saving": "napari_srast.io.results.write_result",
+    "checks": "napari_srast.api.check_result",
+    "figures": "napari_srast.gui.state.run_request.finish",
+    "landing": "napari_srast.gui.state.slide_session.OpenSlide.choose_result",
+    "saving": "napari_srast.io.result_writer.write_result",
 }
 """What each stage of a slide's way through the window cannot do without."""
 LOST = (
@@ -59,7 +59,7 @@ TOLD_FULL = "This computer ran out of memory"
 @pytest.fixture(autouse=True)
 def _nothing_fitted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no test before have fitted the same slide: what is kept is not fitted again, and cannot fail."""
-    monkeypatch.setattr(slide_model, "_cache", type(slide_model._cache)())
+    monkeypatch.setattr(experts, "_cache", type(experts._cache)())
 
 
 def prepare(widget: SRastWidget, method: str = "bilinear") -> None:
@@ -185,10 +185,10 @@ def test_a_full_memory_while_a_slide_is_read_or_put_on_show_leaves_the_window_as
         return add_layer(viewer, layer)
 
     for target, fail in (
-        ("napari_srast.gui.opening.load", raising(FULL)),
-        ("napari_srast.io.slides.raw_counts", raising(FULL)),
-        ("napari_srast.gui.opening.spatial_structure", raising(FULL)),
-        ("napari_srast.gui.slides.slide_layer_data", raising(FULL)),
+        ("napari_srast.gui.state.slide_loading.load", raising(FULL)),
+        ("napari_srast.io.slide_reader.raw_counts", raising(FULL)),
+        ("napari_srast.gui.state.slide_loading.spatial_structure", raising(FULL)),
+        ("napari_srast.gui.state.slide_session.slide_layer_data", raising(FULL)),
         ("napari.components.ViewerModel.add_layer", raising(FULL)),
         ("napari.components.ViewerModel.add_layer", add_one),
     ):
@@ -239,7 +239,7 @@ def test_a_full_memory_while_the_first_genes_are_painted_keeps_the_result(
     open_slide(qtbot, widget, store)
     prepare(widget)
     with monkeypatch.context() as broken:
-        broken.setattr(f"napari_srast.gui.overlay.{target}", raising(FULL))
+        broken.setattr(f"napari_srast.gui.layers.overlay.{target}", raising(FULL))
         click(qtbot, widget.run_bar.run)
         wait_ready(qtbot, widget)
         qtbot.waitUntil(lambda: told_full(widget), timeout=PATIENCE)
@@ -273,7 +273,7 @@ def test_a_full_memory_while_more_is_painted_leaves_what_was_on_show(
         """Do something without the memory for it, and look whether all is as before; then do it with."""
         before = sorted(visible(widget))
         with monkeypatch.context() as broken:
-            broken.setattr(f"napari_srast.gui.overlay.{target}", raising(FULL))
+            broken.setattr(f"napari_srast.gui.layers.overlay.{target}", raising(FULL))
             act()
             qtbot.waitUntil(lambda: told_full(widget), timeout=PATIENCE)
         assert sorted(visible(widget)) == sorted(panel.model.checked) == sorted(overlay.genes) == before
@@ -330,9 +330,9 @@ def with_header(ours: Path, **entries: Any) -> bytes:
 def test_a_model_that_cannot_be_used_is_refused_in_one_sentence(
     widget: SRastWidget, qtbot: Any, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from napari_srast.models import checkpoint
+    from napari_srast.checkpoints import storage
 
-    ours = Path(checkpoint.__file__).parent / "checkpoints" / "default.safetensors"
+    ours = Path(storage.__file__).parent / "default.safetensors"
     open_slide(qtbot, widget, store)
     chosen = tmp_path / "chosen.safetensors"
     monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(chosen), ""))
@@ -373,8 +373,8 @@ class Halted:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.begun, self.release, self.ended = threading.Event(), threading.Event(), threading.Event()
-        self._true = pipeline.upsample_steps
-        monkeypatch.setattr(pipeline, "upsample_steps", self._steps)
+        self._true = api.upsample_steps
+        monkeypatch.setattr(api, "upsample_steps", self._steps)
 
     def _steps(self, *args: Any, **options: Any) -> Any:
         steps = self._true(*args, **options)
@@ -407,9 +407,14 @@ def content(folder: Path) -> dict[str, bytes]:
 
 def slow_export(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, threading.Event, threading.Event]:
     """Halt exports in the middle; returns what tells that one began, lets it go on, and tells that it ended."""
-    from napari_srast.io import results
+    from napari_srast.io import result_writer
 
-    begun, release, ended, true_write = threading.Event(), threading.Event(), threading.Event(), results.write_result
+    begun, release, ended, true_write = (
+        threading.Event(),
+        threading.Event(),
+        threading.Event(),
+        result_writer.write_result,
+    )
 
     def slow(*args: Any, watch: Callable[[float], None], **options: Any) -> Any:
         def wait(done: float) -> None:
@@ -422,7 +427,7 @@ def slow_export(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, threa
         finally:
             ended.set()
 
-    monkeypatch.setattr(results, "write_result", slow)
+    monkeypatch.setattr(result_writer, "write_result", slow)
     return begun, release, ended
 
 

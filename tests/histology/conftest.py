@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from scipy import ndimage, sparse
 
-from napari_srast.geometry.layout import Layout
+from napari_srast.core.slide import SlideImage
 from napari_srast.geometry.raster import make_raster
-from napari_srast.slide import SlideImage
+from napari_srast.geometry.spot_pixel_map import Layout
 
 PITCH, SIDE, PIXELS = 100.0, 14, 24  # of a spot, spots along a side, image pixels along a spot
 

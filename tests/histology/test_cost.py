@@ -16,7 +16,7 @@ import dask.array as da
 import numpy as np
 from scipy import sparse
 from napari_srast.histology import fit_image_expert
-from napari_srast.slide import SlideImage
+from napari_srast.core.slide import SlideImage
 
 image = da.random.default_rng(0).integers(0, 256, (3, 10_000, 10_000), dtype=np.uint8, chunks=(3, 1024, 1024))
 side = np.arange(71) * 140.0 + 70

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from scipy import sparse
 
+from napari_srast.calibration.fitting import gain_per_gene
+from napari_srast.core.slide import SlideImage
 from napari_srast.errors import InputError
-from napari_srast.geometry.layout import Layout
-from napari_srast.geometry.rebin import coarsen_slide
+from napari_srast.geometry.coarsening import coarsen_slide
+from napari_srast.geometry.spot_pixel_map import Layout
 from napari_srast.histology import ImageExpert, fit_image_expert
-from napari_srast.io.pictures import read_picture
+from napari_srast.io.convert.images import read_picture
 from napari_srast.io.transforms import fit_affine
-from napari_srast.models.calibration import gain_per_gene
-from napari_srast.slide import SlideImage
 
 
 def _even(layout: Layout, n_fields: int) -> np.ndarray:

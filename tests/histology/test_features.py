@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from napari_srast.core.slide import SlideImage
 from napari_srast.histology.features import StainTexture, disc, extract_features
-from napari_srast.histology.moments import level_for, stream_moments
-from napari_srast.slide import SlideImage
+from napari_srast.histology.streaming_statistics import level_for, stream_moments
 
 
 def _image(values: np.ndarray, side: float = 1.0) -> SlideImage:
@@ -22,7 +22,7 @@ def test_strips_know_nothing_of_each_other(monkeypatch: pytest.MonkeyPatch) -> N
     values = np.random.default_rng(0).integers(0, 256, (3, 300, 280), dtype=np.uint8)
     values[:, :80] = 250
     whole = stream_moments(_image(values), _spots(280), 56.0)
-    monkeypatch.setattr("napari_srast.histology.moments._STRIP_VALUES", 1)
+    monkeypatch.setattr("napari_srast.histology.streaming_statistics._STRIP_VALUES", 1)
     strips = stream_moments(_image(values), _spots(280), 56.0)
     np.testing.assert_allclose(strips.mean, whole.mean, rtol=1e-5)
     np.testing.assert_allclose(strips.square, whole.square, rtol=1e-5)

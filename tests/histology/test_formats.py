@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from dask import delayed
 
+from napari_srast.api import upsample
+from napari_srast.core.result import UpsampleResult
+from napari_srast.core.slide import Slide, SlideImage
 from napari_srast.histology import fit_image_expert
-from napari_srast.pipeline import upsample
-from napari_srast.slide import Slide, SlideImage, UpsampleResult
 
 PITCH = 100.0
 

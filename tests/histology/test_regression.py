@@ -7,7 +7,7 @@ from scipy.spatial.distance import cdist
 
 from napari_srast.histology import regression
 from napari_srast.histology.regression import ContrastRegression
-from napari_srast.interpolation.neighbourhoods import matern32
+from napari_srast.interpolation.local_kriging import matern32
 
 
 def _spots(n: int = 40) -> np.ndarray:

@@ -8,7 +8,7 @@ from scipy import stats
 from scipy.spatial.distance import cdist
 
 from napari_srast.interpolation.gaussian_process import NOISES, WIDTHS, GaussianProcessGrid
-from napari_srast.interpolation.neighbourhoods import matern32
+from napari_srast.interpolation.local_kriging import matern32
 
 
 @pytest.mark.parametrize(("width", "noise"), [(1, 0), (2, 2), (3, 1)])

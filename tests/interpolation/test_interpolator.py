@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from napari_srast.errors import SettingsError
-from napari_srast.geometry.layout import Layout
 from napari_srast.geometry.raster import make_raster
+from napari_srast.geometry.spot_pixel_map import Layout
 from napari_srast.interpolation import INTERPOLATIONS, Interpolator
 
 QUARTER = np.array([[0.0, 1.0], [-1.0, 0.0]])

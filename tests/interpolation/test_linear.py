@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_srast.geometry.layout import Layout
+from napari_srast.geometry.spot_pixel_map import Layout
 from napari_srast.interpolation.linear import clamp_to_hull, linear_weights
 
 

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from scipy import sparse
 
+from napari_srast.core.result import UpsampleResult
+from napari_srast.core.settings import UpsampleSettings
+from napari_srast.core.slide import Slide, SlideSource
 from napari_srast.geometry.raster import make_raster
-from napari_srast.slide import Slide, SlideSource, UpsampleResult, UpsampleSettings
 
 
 @pytest.fixture(scope="session")
@@ -66,7 +68,7 @@ def make_result(make_slide: Callable[..., Slide]) -> Callable[..., UpsampleResul
 @pytest.fixture
 def written_slide(make_slide: Callable[..., Slide], make_store: Callable[..., Any], tmp_path: Any) -> Slide:
     """A slide that was read from a store on disk."""
-    from napari_srast.io.slides import read_slide
+    from napari_srast.io.slide_reader import read_slide
     from napari_srast.io.store import write_store
 
     write_store(make_store(make_slide(5, 6, n_genes=4)), tmp_path / "slide.zarr")

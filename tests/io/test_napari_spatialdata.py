@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import spatialdata
 
-from napari_srast.io.results import result_names, write_result
-from napari_srast.slide import apply_affine
+from napari_srast.geometry.affine import apply_affine
+from napari_srast.io.result_writer import result_names, write_result
 
 pytestmark = pytest.mark.gui
 

@@ -6,7 +6,7 @@ import pytest
 from spatialdata._core.validation import check_valid_name
 
 from napari_srast.errors import InputError
-from napari_srast.io.slides import read_slide
+from napari_srast.io.slide_reader import read_slide
 from napari_srast.io.store import element_name, open_store
 
 

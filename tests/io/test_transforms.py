@@ -5,8 +5,8 @@ import pytest
 from spatialdata.transformations import Affine, Identity, MapAxis, Scale, Sequence, Translation
 
 from napari_srast.errors import InputError
+from napari_srast.geometry.affine import apply_affine
 from napari_srast.io.transforms import fit_affine, to_affine, to_matrix
-from napari_srast.slide import apply_affine
 
 
 @pytest.mark.parametrize(

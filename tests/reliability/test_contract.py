@@ -17,13 +17,13 @@ from scipy import sparse
 from spatialdata.models import Image2DModel, ShapesModel, TableModel
 from spatialdata.transformations import Identity, Scale, set_transformation
 
+from napari_srast._utils.devices import available_devices
+from napari_srast.api import upsample
+from napari_srast.checkpoints import storage
 from napari_srast.cli import main
-from napari_srast.io.results import write_result
-from napari_srast.io.slides import read_slide
+from napari_srast.io.result_writer import write_result
+from napari_srast.io.slide_reader import read_slide
 from napari_srast.io.store import write_store
-from napari_srast.models import checkpoint
-from napari_srast.models.devices import available_devices
-from napari_srast.pipeline import upsample
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 MakeStore = Callable[..., Any]
@@ -253,7 +253,7 @@ def test_settings_that_change_nothing_are_told_once(make_slide: Any, make_store:
 
 
 def _shipped() -> Path:
-    return Path(checkpoint.__file__).parent / "checkpoints" / "default.safetensors"
+    return Path(storage.__file__).parent / "default.safetensors"
 
 
 def _header(path: Path) -> dict[str, Any]:
@@ -302,7 +302,7 @@ def test_checkpoint_that_cannot_be_used_is_refused(
 def test_shipped_checkpoint_with_another_checksum_is_refused(
     make_slide: Any, make_store: MakeStore, command: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checkpoint, "SHIPPED", {"default": "0" * 64})
+    monkeypatch.setattr(storage, "SHIPPED", {"default": "0" * 64})
     status, told = command(make_store(make_slide(3, 3)), "--method", "srast")
     assert status == 2
     assert "checksum differs" in told
@@ -374,7 +374,7 @@ def test_folder_that_is_read_only_is_told_before_anything_is_computed(
 
 def test_result_of_the_first_format_is_still_read() -> None:
     """The file was written by the first version with format 1; every later version must open it."""
-    from napari_srast.io.reopen import read_result
+    from napari_srast.io.result_reader import read_result
 
     golden = Path(__file__).parent / "golden" / "result_format_1.h5ad"
     expected = json.loads(golden.with_suffix(".json").read_text())

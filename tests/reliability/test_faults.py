@@ -24,10 +24,10 @@ from pathlib import Path
 import numpy as np
 from scipy import sparse
 from napari_srast.errors import SrastError
-from napari_srast.io.results import write_result, to_anndata
-from napari_srast.io.slides import read_slide
-from napari_srast.pipeline import upsample
-from napari_srast.slide import Slide
+from napari_srast.io.result_writer import write_result, to_anndata
+from napari_srast.io.slide_reader import read_slide
+from napari_srast.api import upsample
+from napari_srast.core.slide import Slide
 import anndata, filelock, geopandas, h5py, spatialdata, zarr  # before rights are given up
 import pandas.io.formats.csvs  # loaded by pandas when it is asked for it, from where a user may not read
 
@@ -70,7 +70,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
 for name in ("o.zarr", "o.h5ad", "o.csv", "o.csv.gz"):
     attempt(name)
 attempt("slide.zarr", into_slide=True)
-from napari_srast.pipeline import upsample_to_store
+from napari_srast.api import upsample_to_store
 try:
     upsample_to_store(slide, folder / "stream.zarr", method="gp", factor=8)
 except SrastError as error:
@@ -166,7 +166,7 @@ for i in range(3):
 
     import spatialdata
 
-    from napari_srast.io.reopen import list_runs
+    from napari_srast.io.result_reader import list_runs
 
     store = spatialdata.read_zarr(tmp_path / "slide.zarr")
     assert len(list_runs(tmp_path / "slide.zarr")) == written

@@ -21,17 +21,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.slide_strategies import Request, apply, damages, requests, slides
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from slide_strategies import Request, apply, damages, requests, slides
 
+from napari_srast.api import upsample
 from napari_srast.cli import main
+from napari_srast.core.region import Region
+from napari_srast.core.settings import UpsampleSettings
 from napari_srast.errors import SrastError
-from napari_srast.io.results import write_result
-from napari_srast.io.slides import read_slide
+from napari_srast.io.result_writer import write_result
+from napari_srast.io.slide_reader import read_slide
 from napari_srast.io.store import write_store
-from napari_srast.pipeline import upsample
-from napari_srast.slide import Region, UpsampleSettings
 
 N_CASES = int(os.environ.get("NAPARI_SRAST_FUZZ", "20"))
 REPORT = os.environ.get("NAPARI_SRAST_FUZZ_REPORT")
@@ -167,7 +168,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory, make_slide: Any) -> Path:
     import anndata
     from PIL import Image
 
-    from napari_srast.io.importers import import_slide
+    from napari_srast.io.convert.h5ad import import_slide
 
     folder = tmp_path_factory.mktemp("sound")
     slide = make_slide(4, 4, 3)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-KILLING = Path(__file__).with_name("killing.py")
+KILLING = Path(__file__).parents[1] / "helpers" / "killing.py"
 MOMENTS = int(os.environ.get("NAPARI_SRAST_KILLS", "13"))  # of each kind: three ways, chosen by time or by step
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and the signals of POSIX")

@@ -16,13 +16,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from napari_srast.api import upsample
 from napari_srast.cli import main
 from napari_srast.errors import DeviceError, lacks_memory, telling_lack_of_memory
-from napari_srast.io.importers import import_slide
-from napari_srast.io.reopen import read_result
-from napari_srast.io.results import to_spatialdata, write_result
-from napari_srast.io.slides import read_slide
-from napari_srast.pipeline import upsample
+from napari_srast.io.convert.h5ad import import_slide
+from napari_srast.io.result_reader import read_result
+from napari_srast.io.result_writer import to_spatialdata, write_result
+from napari_srast.io.slide_reader import read_slide
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 CENTERS = np.column_stack([np.arange(16) % 4, np.arange(16) // 4]) * 100.0
@@ -67,24 +67,24 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("words", "where", "says"),
     [
         (UPSAMPLE, "spatialdata.read_zarr", READING),
-        (UPSAMPLE, "napari_srast.io.slides.raw_counts", READING),
-        (["info", "{slide}"], "napari_srast.io.slides.detect_lattice", READING),
+        (UPSAMPLE, "napari_srast.io.slide_reader.raw_counts", READING),
+        (["info", "{slide}"], "napari_srast.io.slide_reader.detect_lattice", READING),
         (IMPORT, "anndata.read_h5ad", IMPORTING),
         ([*IMPORT, "--image", "{picture}", "--pixel-size", "1"], "PIL.Image.open", IMPORTING),
-        (IMPORT, "napari_srast.io.importers.raw_counts", IMPORTING),
-        (UPSAMPLE, "napari_srast.pipeline.make_raster", RUNNING),
-        (UPSAMPLE, "napari_srast.checks.sums_of_spots", RUNNING),
+        (IMPORT, "napari_srast.io.convert.h5ad.raw_counts", IMPORTING),
+        (UPSAMPLE, "napari_srast.api.make_raster", RUNNING),
+        (UPSAMPLE, "napari_srast.inference.validation.sums_of_spots", RUNNING),
         (UPSAMPLE, "anndata.io.sparse_dataset", RUNNING),
-        (UPSAMPLE, "napari_srast.io.elements.describe_result", WRITING),
+        (UPSAMPLE, "napari_srast.io.result_elements.describe_result", WRITING),
         (
             ["upsample", "{slide}", "-o", "{out}.h5ad", "--method", "uniform"],
-            "napari_srast.pipeline.check_result",
+            "napari_srast.api.check_result",
             RUNNING,
         ),
         (TO_H5AD, "anndata.io.write_elem", WRITING),
         (["upsample", "{slide}", "-o", "{out}.csv", "--method", "uniform"], "pandas.concat", WRITING),
         (["evaluate", "{table}", "--pitch", "200"], "napari_srast.evaluation.protocol.evaluate", "ran out of memory;"),
-        (["info", "default"], "napari_srast.models.checkpoint.describe_checkpoint", "ran out of memory;"),
+        (["info", "default"], "napari_srast.checkpoints.storage.describe_checkpoint", "ran out of memory;"),
     ],
     ids=lambda value: value if isinstance(value, str) else value[0],
 )

@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from napari_srast import pipeline
-from napari_srast.checks import Checks, check_result
+from napari_srast import api
 from napari_srast.cli import main
+from napari_srast.core.slide import Slide
 from napari_srast.errors import FaultError, SettingsError
 from napari_srast.geometry.lattice import detect_lattice
 from napari_srast.geometry.raster import make_raster
-from napari_srast.io.importers import import_slide
-from napari_srast.io.results import write_result
-from napari_srast.io.slides import read_slide
-from napari_srast.slide import Slide
+from napari_srast.inference.validation import Checks, check_result
+from napari_srast.io.convert.h5ad import import_slide
+from napari_srast.io.result_writer import write_result
+from napari_srast.io.slide_reader import read_slide
 
 MakeSlide = Callable[..., Slide]
 CENTERS = np.column_stack([np.arange(16) % 4, np.arange(16) // 4]) * 100.0
@@ -50,7 +50,7 @@ def test_counts_above_16_million_keep_their_sums_to_the_disk(dtype: type, method
     counts[3, 1] = 0
     slide = imported(tmp_path, sparse.csr_matrix(counts))
     np.testing.assert_array_equal(slide.counts.toarray(), counts.astype(np.float64))  # to the last digit
-    result = pipeline.upsample(slide, method=method, factor=2)
+    result = api.upsample(slide, method=method, factor=2)
     path = write_result(result, tmp_path / "out.h5ad")
     stored = anndata.read_h5ad(path)
     sums = result.raster.sum_to_spots(stored.X.toarray())
@@ -62,7 +62,7 @@ def test_counts_above_16_million_keep_their_sums_to_the_disk(dtype: type, method
 def test_spots_of_a_hundred_thousand_counts_keep_their_sums(mode: str, make_slide: MakeSlide) -> None:
     counts = np.random.default_rng(1).multinomial(100_000, np.full(200, 1 / 200), size=36)
     slide = make_slide(6, 6, counts=counts)
-    result = pipeline.upsample(slide, method="gp", mode=mode, factor=4)
+    result = api.upsample(slide, method="gp", mode=mode, factor=4)
     sums = result.raster.sum_to_spots(result.counts.toarray())
     np.testing.assert_allclose(sums, counts, rtol=0 if mode == "integer" else 1e-6)
     np.testing.assert_allclose(sums.sum(axis=1), 100_000, rtol=1e-6)
@@ -71,7 +71,7 @@ def test_spots_of_a_hundred_thousand_counts_keep_their_sums(mode: str, make_slid
 def test_whole_counts_beyond_float32_are_refused_where_they_must_be_exact(tmp_path: Path) -> None:
     slide = imported(tmp_path, sparse.csr_matrix(np.full((16, 2), 2**24 + 1, dtype=np.int64)))
     with pytest.raises(SettingsError, match="mode 'mean'"):
-        pipeline.upsample(slide, method="uniform", mode="integer")
+        api.upsample(slide, method="uniform", mode="integer")
 
 
 def tampered(counts: sparse.csr_matrix, how: str) -> sparse.csr_matrix:
@@ -95,8 +95,8 @@ def test_broken_promise_is_an_error_of_its_own_and_writes_nothing(
     how: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Into a store units go as they come, so each is checked; of another file the whole is."""
-    from napari_srast.splitting.assembly import Assembly
-    from napari_srast.splitting.workers import Enduring
+    from napari_srast.core.sinks import Assembly
+    from napari_srast.inference.executors.fallback import Enduring
 
     counts = np.random.default_rng(0).poisson(9, (16, 3)) + 1
     imported(tmp_path, sparse.csr_matrix(counts))

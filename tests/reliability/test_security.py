@@ -21,15 +21,15 @@ import pytest
 import torch
 
 import napari_srast
+from napari_srast.api import upsample
+from napari_srast.checkpoints.storage import load_checkpoint
 from napari_srast.cli import main
 from napari_srast.errors import InputError, ModelError
-from napari_srast.io import limits
-from napari_srast.io.importers import import_slide
-from napari_srast.io.reopen import read_result
-from napari_srast.io.results import write_result
-from napari_srast.io.slides import read_slide
-from napari_srast.models.checkpoint import load_checkpoint
-from napari_srast.pipeline import upsample
+from napari_srast.io import safety_limits
+from napari_srast.io.convert.h5ad import import_slide
+from napari_srast.io.result_reader import read_result
+from napari_srast.io.result_writer import write_result
+from napari_srast.io.slide_reader import read_slide
 
 ROOT = Path(napari_srast.__file__).parent
 CENTERS = np.column_stack([np.arange(20) % 5, np.arange(20) // 5]) * 100.0
@@ -138,10 +138,10 @@ def test_picture_whose_declared_pixels_exceed_the_memory_is_refused_before_it_is
     table = anndata.AnnData(np.ones((20, 2), np.float32), obsm={"spatial": CENTERS})
     table.write_h5ad(tmp_path / "in.h5ad")
     Image.fromarray(np.zeros((400, 500, 3), np.uint8)).save(tmp_path / f"he.{ending}")
-    monkeypatch.setattr(limits, "memory_limit", lambda: 599_999)
+    monkeypatch.setattr(safety_limits, "memory_limit", lambda: 599_999)
     monkeypatch.setattr("PIL.Image.Image.load", lambda *_: pytest.fail("it was decoded"))
     monkeypatch.setattr("tifffile.TiffFile.asarray", lambda *_, **__: pytest.fail("it was decoded"))
-    monkeypatch.setattr(limits, "check_h5ad", lambda _: None)
+    monkeypatch.setattr(safety_limits, "check_h5ad", lambda _: None)
     words = ["import", str(tmp_path / "in.h5ad"), "-o", str(tmp_path / "o.zarr"), "--pixel-size", "1"]
     sentence = refused(capsys, monkeypatch, [*words, "--image", str(tmp_path / f"he.{ending}")])
     assert f"he.{ending}' declares {takes} GB" in sentence
@@ -152,9 +152,9 @@ def test_declared_rows_of_shapes_beyond_memory_are_refused(slide: Path, monkeypa
     shutil.rmtree(slide / "images")
     shutil.rmtree(slide / "tables")
     (slide / "zarr.json").write_text('{"zarr_format": 3, "node_type": "group"}')
-    monkeypatch.setattr(limits, "memory_limit", lambda: 1999)
+    monkeypatch.setattr(safety_limits, "memory_limit", lambda: 1999)
     with pytest.raises(InputError, match="'shapes/spots' declares"):
-        limits.check_store(slide)
+        safety_limits.check_store(slide)
 
 
 def test_metadata_that_are_too_long_or_nested_too_deep_are_refused(
@@ -163,7 +163,7 @@ def test_metadata_that_are_too_long_or_nested_too_deep_are_refused(
     words = ["upsample", str(slide), "-o", str(tmp_path / "o.csv"), "--method", "uniform"]
     (slide / "zarr.json").write_text("[" * 100_000)
     assert "cannot be read as a SpatialData store" in refused(capsys, monkeypatch, words)
-    monkeypatch.setattr(limits, "MAX_METADATA_BYTES", 99_999)
+    monkeypatch.setattr(safety_limits, "MAX_METADATA_BYTES", 99_999)
     assert "MB of metadata" in refused(capsys, monkeypatch, words)
     assert not (tmp_path / "o.csv").exists()
 
@@ -376,6 +376,10 @@ def test_security_policy_and_the_limits_are_stated() -> None:
     text = (project / "SECURITY.md").read_text() + (project / "docs" / "reliability.md").read_text()
     for limit in ("10¹² values", "10⁷ chunks", "500 MB"):
         assert limit in text, limit
-    assert (limits.MAX_IMAGE_VALUES, limits.MAX_CHUNKS, limits.MAX_METADATA_BYTES) == (10**12, 10**7, 500_000_000)
+    assert (safety_limits.MAX_IMAGE_VALUES, safety_limits.MAX_CHUNKS, safety_limits.MAX_METADATA_BYTES) == (
+        10**12,
+        10**7,
+        500_000_000,
+    )
     rules = tomllib.loads((project / "pyproject.toml").read_text())["tool"]["ruff"]["lint"]["select"]
     assert "S" in rules

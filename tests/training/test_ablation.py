@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from napari_srast.models.sasa import SasaConfig
+from napari_srast.models.sasa.config import SasaConfig
 from napari_srast.training.ablation import VARIANTS, Ablation, ablation_table, main, run
-from napari_srast.training.data import Case
+from napari_srast.training.cross_validation import FLEET, NETWORK, SASA_GP
+from napari_srast.training.pseudo_slides import Case
 from napari_srast.training.recipe import read_recipe
 from napari_srast.training.score_report import DEFAULT
-from napari_srast.training.scoring import FLEET, NETWORK, SASA_GP
 
 
 @pytest.fixture(scope="module")

@@ -12,14 +12,16 @@ import numpy as np
 import pytest
 import torch
 
+from napari_srast.calibration.fitting import gain_per_gene
+from napari_srast.calibration.weights import POOL
+from napari_srast.checkpoints.storage import load_checkpoint
 from napari_srast.errors import InputError, SettingsError
-from napari_srast.models.calibration import POOL, gain_per_gene
-from napari_srast.models.checkpoint import load_checkpoint
 from napari_srast.models.pcfm.network import DiTConfig
-from napari_srast.models.sasa import SasaConfig
-from napari_srast.training.data import Case, CaseSettings, SourceSlide, make_cases
-from napari_srast.training.fleet import check_of
-from napari_srast.training.recipe import read_recipe, train_from_recipe
+from napari_srast.models.sasa.config import SasaConfig
+from napari_srast.training.pipeline import train_from_recipe
+from napari_srast.training.prior_fitting import check_of
+from napari_srast.training.pseudo_slides import Case, CaseSettings, SourceSlide, make_cases
+from napari_srast.training.recipe import read_recipe
 from napari_srast.training.trainer import TrainerConfig, train_flow
 
 SASA = SasaConfig(epochs=10, n_components=8)

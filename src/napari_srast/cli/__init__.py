@@ -13,8 +13,8 @@ from collections.abc import Sequence
 
 import typer
 
-from napari_srast.cli.commands import app
-from napari_srast.cli.explaining import DEBUG_VARIABLE, explain
+from napari_srast.cli.app import app
+from napari_srast.cli.errors import DEBUG_VARIABLE, explain
 from napari_srast.errors import Cancelled
 
 __all__ = ["app", "main"]

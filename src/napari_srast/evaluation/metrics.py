@@ -41,8 +41,8 @@ from typing import Literal
 import numpy as np
 from scipy import ndimage, sparse, stats
 
-from napari_srast.geometry.layout import Layout
 from napari_srast.geometry.raster import Raster
+from napari_srast.geometry.spot_pixel_map import Layout
 
 __all__ = ["COVERAGES", "Scores", "Stratum", "fraction_better", "gain_over", "score_ratios"]
 

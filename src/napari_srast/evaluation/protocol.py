@@ -13,13 +13,16 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from scipy import sparse
 
+from napari_srast.api import upsample
+from napari_srast.core.progress import Progress
+from napari_srast.core.result import UpsampleResult
+from napari_srast.core.settings import UpsampleSettings
+from napari_srast.core.slide import Slide
 from napari_srast.errors import InputError, SettingsError
 from napari_srast.evaluation.metrics import Scores, fraction_better, gain_over, score_ratios
-from napari_srast.geometry.layout import Layout
-from napari_srast.geometry.rebin import bin_points, coarsen_points
+from napari_srast.geometry.coarsening import bin_points, coarsen_points
+from napari_srast.geometry.spot_pixel_map import Layout
 from napari_srast.interpolation import INTERPOLATIONS, Denoiser, Interpolator
-from napari_srast.pipeline import upsample
-from napari_srast.slide import Progress, Slide, UpsampleResult, UpsampleSettings
 
 if TYPE_CHECKING:
     import anndata
@@ -294,7 +297,7 @@ def _read(source: str | Path | anndata.AnnData) -> tuple[str, np.ndarray, sparse
     if isinstance(source, anndata.AnnData):
         name, table = "slide", source
     else:
-        from napari_srast.io.limits import check_h5ad
+        from napari_srast.io.safety_limits import check_h5ad
 
         name = Path(source).stem
         check_h5ad(Path(source))

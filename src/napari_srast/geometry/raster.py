@@ -12,16 +12,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 from scipy import sparse
 from scipy.spatial import cKDTree
 
 from napari_srast.errors import SettingsError
+from napari_srast.geometry.affine import apply_affine
 from napari_srast.geometry.lattice import Lattice, detect_lattice
-from napari_srast.slide import Footprint, apply_affine
 
-__all__ = ["MAX_PIXELS", "Raster", "make_raster"]
+__all__ = ["MAX_PIXELS", "Footprint", "Raster", "make_raster"]
 
 MAX_PIXELS = 200_000_000
 _TIE = 1e-7  # in pitches: spots this much farther than the nearest count as equally near
@@ -333,3 +334,6 @@ def _with_orphans(
                 "none; use a larger factor or smaller pixels."
             )
     return col[keep], row[keep], parent[keep]
+
+
+Footprint = Literal["cell", "spot"]

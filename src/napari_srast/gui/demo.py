@@ -14,12 +14,13 @@ import napari
 import numpy as np
 from qtpy.QtCore import QEventLoop, Qt, QTimer
 
-from napari_srast.gui.controller import Controller, Phase
-from napari_srast.gui.launch import open_window
-from napari_srast.gui.layers import world_extent
-from napari_srast.gui.overlay import MAX_GENES
+from napari_srast.core.result import UpsampleResult
+from napari_srast.core.slide import Slide
+from napari_srast.gui.controllers.controller import Controller, Phase
+from napari_srast.gui.layers.factory import world_extent
+from napari_srast.gui.layers.overlay import MAX_GENES
+from napari_srast.gui.runtime.launch import open_window
 from napari_srast.gui.widget import SRastWidget
-from napari_srast.slide import Slide, UpsampleResult
 
 __all__ = ["Heartbeat", "run_demo", "wait_until"]
 
@@ -207,9 +208,9 @@ def _scores(result: UpsampleResult) -> tuple[int, dict[str, dict[str, float]]]:
 
     The region is split again for the whole panel: a score of the few genes on show would be mostly chance.
     """
+    from napari_srast.api import upsample
+    from napari_srast.datasets.synthetic_colon import sample_truth
     from napari_srast.evaluation.protocol import score_result
-    from napari_srast.io.sample import sample_truth
-    from napari_srast.pipeline import upsample
 
     everything = upsample(result.slide, result.region, settings=result.settings)
     return len(everything.genes), score_result(everything, sample_truth())

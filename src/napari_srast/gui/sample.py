@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from napari_srast.gui.layers import slide_layer_data
+from napari_srast.gui.layers.factory import slide_layer_data
 
 __all__ = ["sample_layers"]
 
 
 def sample_layers() -> list[tuple[Any, dict[str, Any], str]]:
     """Return histology and spots of the built-in synthetic slide as napari layer data."""
-    from napari_srast.io.sample import sample_slide
+    from napari_srast.datasets.synthetic_colon import sample_slide
 
     return slide_layer_data(sample_slide())

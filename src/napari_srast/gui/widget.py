@@ -14,18 +14,18 @@ from qtpy.QtGui import QDragEnterEvent, QDropEvent, QShowEvent
 from qtpy.QtWidgets import QMainWindow, QMessageBox, QTabWidget, QVBoxLayout, QWidget
 
 from napari_srast.errors import SrastError
-from napari_srast.gui.batches import before_end
-from napari_srast.gui.controller import Controller
-from napari_srast.gui.panels.common import VerticalScrollArea
+from napari_srast.gui.controllers.controller import Controller
 from napari_srast.gui.panels.genes import GenePanel
 from napari_srast.gui.panels.region import RegionPanel
 from napari_srast.gui.panels.result import ResultPanel
 from napari_srast.gui.panels.run import RunBar, duration
 from napari_srast.gui.panels.settings import SettingsPanel
 from napari_srast.gui.panels.slide import SlidePanel
-from napari_srast.gui.processes import start_processes
-from napari_srast.gui.shortcuts import bind_shortcuts, shortcut_table
-from napari_srast.gui.tooltips import describe
+from napari_srast.gui.runtime.layer_batches import before_end
+from napari_srast.gui.runtime.processes import start_processes
+from napari_srast.gui.widgets.common import VerticalScrollArea
+from napari_srast.gui.widgets.shortcuts import bind_shortcuts, shortcut_table
+from napari_srast.gui.widgets.tooltips import describe
 
 __all__ = ["SRastWidget"]
 
@@ -198,7 +198,7 @@ class SRastWidget(QWidget):
         self._estimate_timer.start()
 
     def _refresh_estimate(self) -> None:
-        from napari_srast.pipeline import estimate
+        from napari_srast.api import estimate
 
         slide = self.controller.slide
         if slide is None:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_srast.core.slide import SlideImage
 from napari_srast.errors import ModelError, lacks_memory, telling_lack_of_memory
 from napari_srast.histology.features import FeatureLayer, FeatureMap
-from napari_srast.histology.moments import image_window, level_for
-from napari_srast.slide import SlideImage
+from napari_srast.histology.streaming_statistics import image_window, level_for
 
 if TYPE_CHECKING:
     import torch

@@ -11,14 +11,14 @@ import numpy as np
 from scipy import sparse
 from scipy.spatial import cKDTree
 
-from napari_srast.geometry.layout import Layout
-from napari_srast.histology.components import composition, loadings, log_totals
+from napari_srast.core.slide import SlideImage
+from napari_srast.geometry.spot_pixel_map import Layout
+from napari_srast.histology.background_mask import bare_pixels
 from napari_srast.histology.features import FeatureExtractor, FeatureMap, extract_features, pixel_area
+from napari_srast.histology.pooling import expected_nats, with_image
 from napari_srast.histology.regression import ContrastRegression, Fit
-from napari_srast.histology.tissue import bare_pixels
-from napari_srast.histology.trust import expected_nats, with_image
-from napari_srast.interpolation.neighbourhoods import Neighbourhoods, matern32
-from napari_srast.slide import SlideImage
+from napari_srast.histology.targets import composition, loadings, log_totals
+from napari_srast.interpolation.local_kriging import Neighbourhoods, matern32
 
 __all__ = ["EXPERTS", "LEAST_EVIDENCE", "ImageExpert", "LocalImage", "fit_image_expert"]
 

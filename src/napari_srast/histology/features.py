@@ -13,9 +13,10 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from napari_srast.geometry.layout import Layout
-from napari_srast.histology.moments import Moments, stream_moments
-from napari_srast.slide import SlideImage, apply_affine
+from napari_srast.core.slide import SlideImage
+from napari_srast.geometry.affine import apply_affine
+from napari_srast.geometry.spot_pixel_map import Layout
+from napari_srast.histology.streaming_statistics import Moments, stream_moments
 
 __all__ = ["FeatureExtractor", "FeatureMap", "StainTexture", "extract_features", "pixel_area"]
 

@@ -25,7 +25,7 @@ import numpy as np
 from scipy import sparse
 from scipy.spatial import cKDTree
 
-from napari_srast.interpolation.neighbourhoods import matern32
+from napari_srast.interpolation.local_kriging import matern32
 
 __all__ = ["ContrastRegression", "Fit"]
 

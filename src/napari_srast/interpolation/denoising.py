@@ -9,7 +9,7 @@ import numpy as np
 from scipy import sparse
 from scipy.spatial import cKDTree
 
-from napari_srast.geometry.graphs import nearest_alike
+from napari_srast.geometry.neighbors import nearest_alike
 
 __all__ = ["Denoiser", "denoise", "mean_of_alike", "mean_of_near"]
 

@@ -15,7 +15,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
 
-from napari_srast.interpolation.neighbourhoods import matern32
+from napari_srast.interpolation.local_kriging import matern32
 
 __all__ = ["NOISES", "WIDTHS", "FittedProcess", "GaussianProcessGrid"]
 

@@ -14,11 +14,11 @@ from scipy import sparse
 from scipy.spatial import cKDTree
 
 from napari_srast.errors import SettingsError
-from napari_srast.geometry.layout import Layout
-from napari_srast.geometry.rebin import LatticeFrame
+from napari_srast.geometry.coarsening import LatticeFrame
+from napari_srast.geometry.spot_pixel_map import Layout
 from napari_srast.interpolation.gaussian_process import NOISES, WIDTHS, FittedProcess, GaussianProcessGrid
 from napari_srast.interpolation.linear import clamp_to_hull, linear_weights, nearest_weights, weights_on_frame
-from napari_srast.interpolation.neighbourhoods import Neighbourhoods, cubic, matern32
+from napari_srast.interpolation.local_kriging import Neighbourhoods, cubic, matern32
 
 __all__ = ["GAUSSIAN_WIDTHS", "INTERPOLATIONS", "Interpolator", "Surroundings"]
 
@@ -62,7 +62,7 @@ class Interpolator:
     Examples
     --------
     >>> import numpy as np
-    >>> from napari_srast.geometry.layout import Layout
+    >>> from napari_srast.geometry.spot_pixel_map import Layout
     >>> spots = np.array([[0.0, 0.0], [1.0, 0.0]])
     >>> pixels = np.array([[-0.25, 0.0], [0.25, 0.0], [0.75, 0.0], [1.25, 0.0]])
     >>> layout = Layout(spots=spots, pixels=pixels, parent=np.array([0, 0, 1, 1]), pitch=1.0)

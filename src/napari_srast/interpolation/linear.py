@@ -10,9 +10,9 @@ from scipy import sparse
 from scipy.spatial import ConvexHull, Delaunay, QhullError, cKDTree
 
 from napari_srast.errors import InputError
+from napari_srast.geometry.coarsening import LatticeFrame, lattice_frame
 from napari_srast.geometry.lattice import detect_lattice
-from napari_srast.geometry.layout import Layout
-from napari_srast.geometry.rebin import LatticeFrame, lattice_frame
+from napari_srast.geometry.spot_pixel_map import Layout
 
 __all__ = ["clamp_to_hull", "linear_weights", "nearest_weights", "square_frame", "weights_on_frame"]
 

@@ -15,8 +15,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from napari_srast._utils.text import one_line
 from napari_srast.errors import OutputError, lacks_memory
-from napari_srast.io.store import one_line
 
 __all__ = [
     "Refused",

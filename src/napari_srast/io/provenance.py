@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from napari_srast import __version__
-from napari_srast.slide import UpsampleRecord
+from napari_srast._version import __version__
+from napari_srast.core.result import UpsampleRecord
 
 __all__ = ["FORMAT_VERSION", "describe_result", "storable"]
 

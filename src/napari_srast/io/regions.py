@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from napari_srast.core.region import Region
+from napari_srast.core.slide import Slide
 from napari_srast.errors import OutputError, telling_lack_of_memory
-from napari_srast.io.choices import RESULT_PREFIX
-from napari_srast.io.merging import merge_into
+from napari_srast.io.element_selection import RESULT_PREFIX
 from napari_srast.io.store import open_store, write_store
+from napari_srast.io.store_merge import merge_into
 from napari_srast.io.transforms import element_matrices, to_affines
-from napari_srast.slide import Region, Slide
 
 __all__ = ["REGION_PREFIX", "read_regions", "write_region"]
 

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari_srast._utils.text import one_line
 from napari_srast.errors import InputError, lacks_memory
-from napari_srast.io.limits import check_store
+from napari_srast.io.safety_limits import check_store
 from napari_srast.io.zarr_writes import settled_writes
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "element_name",
-    "one_line",
     "open_store",
     "quiet_writing",
     "write_store",
@@ -117,12 +117,6 @@ def write_store(store: spatialdata.SpatialData, path: Path, fill: Callable[[], N
 
 def _looks_like_space_ranger(path: Path) -> bool:
     return path.is_dir() and ((path / "spatial").is_dir() or (path / "binned_outputs").is_dir())
-
-
-def one_line(error: BaseException) -> str:
-    """Give the first line of an error's text, for use inside a sentence."""
-    text = str(error).strip().splitlines()
-    return (text[0] if text else type(error).__name__).rstrip(".:")
 
 
 def _what_is_wrong(error: Exception) -> str:

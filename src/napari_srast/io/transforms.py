@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_srast.errors import InputError
-from napari_srast.slide import apply_affine
+from napari_srast.geometry.affine import apply_affine
 
 if TYPE_CHECKING:
     from spatialdata.transformations import Affine, BaseTransformation

@@ -23,18 +23,18 @@ from typing import Any
 
 import numpy as np
 
+from napari_srast._utils.devices import one_thread
 from napari_srast.errors import SrastError
 from napari_srast.interpolation.denoising import mean_of_near
-from napari_srast.models.devices import one_thread
-from napari_srast.models.features import FeaturePool, spot_context
 from napari_srast.models.pcfm.network import DiTConfig
-from napari_srast.models.sasa import SasaConfig
-from napari_srast.training.data import Case, CaseSettings, SourceSlide, make_cases, with_pool
-from napari_srast.training.fleet import Fold
-from napari_srast.training.kept import load_or_make
+from napari_srast.models.sasa.config import SasaConfig
+from napari_srast.models.sasa.embedding import FeaturePool, spot_context
+from napari_srast.training.cross_validation import FLEET, NETWORK, SASA_GP, score_folds
+from napari_srast.training.prior_fitting import Fold
+from napari_srast.training.pseudo_slides import Case, CaseSettings, SourceSlide, make_cases, with_pool
 from napari_srast.training.recipe import Recipe, read_recipe
 from napari_srast.training.score_report import DEFAULT, mean_of_studies
-from napari_srast.training.scoring import FLEET, NETWORK, SASA_GP, score_folds
+from napari_srast.training.signed_cache import load_or_make
 from napari_srast.training.trainer import TrainerConfig, train_flow
 
 __all__ = ["VARIANTS", "Ablation", "Variant", "ablation_table", "run"]

@@ -1,6 +1,6 @@
 """What the scores on unseen studies say: means, ratios to the baselines, tables in Markdown, plots.
 
-Rows are those of :func:`napari_srast.training.scoring.score_case`. A mean is one over studies of each study's mean over
+Rows are those of :func:`napari_srast.training.cross_validation.score_case`. A mean is one over studies of each study's mean over
 its cases, so that a study with many slides weighs no more than another.
 """
 

@@ -20,7 +20,7 @@ from napari_srast.models.pcfm.condition import PairBatch
 from napari_srast.models.pcfm.loss import boundary_loss, endpoint_loss, pair_weight
 from napari_srast.models.pcfm.network import DiT, DiTConfig
 from napari_srast.models.pcfm.path import dirichlet_noise, interpolate
-from napari_srast.training.data import Case, studies
+from napari_srast.training.pseudo_slides import Case, studies
 
 __all__ = ["TrainerConfig", "train_flow"]
 

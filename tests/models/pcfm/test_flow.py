@@ -8,11 +8,11 @@ import torch
 from scipy import sparse
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from napari_srast._utils.devices import available_devices
 from napari_srast.geometry.lattice import detect_lattice
-from napari_srast.geometry.layout import Layout
 from napari_srast.geometry.raster import make_raster
+from napari_srast.geometry.spot_pixel_map import Layout
 from napari_srast.interpolation import Interpolator
-from napari_srast.models.devices import available_devices
 from napari_srast.models.pcfm import sampler as sampler_module
 from napari_srast.models.pcfm.condition import (
     N_CONDITIONS,
@@ -26,7 +26,8 @@ from napari_srast.models.pcfm.loss import boundary_loss, endpoint_loss, pair_wei
 from napari_srast.models.pcfm.network import DiT, DiTConfig
 from napari_srast.models.pcfm.path import dirichlet_noise, euler_step, interpolate
 from napari_srast.models.pcfm.sampler import Sampler
-from napari_srast.models.sasa import SasaConfig, fit_sasa
+from napari_srast.models.sasa.config import SasaConfig
+from napari_srast.models.sasa.fitting import fit_sasa
 
 
 def lively_network() -> DiT:

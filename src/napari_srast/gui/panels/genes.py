@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QLineEdit, QWidget
 
+from napari_srast.core.result import UpsampleResult
 from napari_srast.errors import InputError
-from napari_srast.gui.controller import Controller
-from napari_srast.gui.genes import Column, GeneTableModel, read_gene_list
-from napari_srast.gui.panels.common import button, gene_view, group, label, listing_chooser
-from napari_srast.gui.slides import OpenSlide
-from napari_srast.gui.tooltips import allow, describe
-from napari_srast.slide import UpsampleResult
+from napari_srast.gui.controllers.controller import Controller
+from napari_srast.gui.state.slide_session import OpenSlide
+from napari_srast.gui.widgets.common import button, gene_view, group, label, listing_chooser
+from napari_srast.gui.widgets.gene_table import Column, GeneTableModel, read_gene_list
+from napari_srast.gui.widgets.tooltips import allow, describe
 
 __all__ = ["GenePanel", "structure_column"]
 

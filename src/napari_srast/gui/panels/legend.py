@@ -9,10 +9,10 @@ from qtpy.QtGui import QColor, QFontMetrics, QIcon, QPixmap
 from qtpy.QtWidgets import QColorDialog, QGridLayout, QLabel, QPushButton, QSlider, QWidget
 from superqt import QDoubleRangeSlider
 
-from napari_srast.gui.controller import Controller
-from napari_srast.gui.measured import Paint
-from napari_srast.gui.overlay import MAX_GENES
-from napari_srast.gui.tooltips import describe
+from napari_srast.gui.controllers.controller import Controller
+from napari_srast.gui.layers.measured_spots import Paint
+from napari_srast.gui.layers.overlay import MAX_GENES
+from napari_srast.gui.widgets.tooltips import describe
 
 __all__ = ["Legend"]
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QMenu, QWidget
 
 from napari_srast.errors import RegionError
-from napari_srast.gui.controller import Controller
-from napari_srast.gui.panels.common import button, group, label
-from napari_srast.gui.regions import Tool
-from napari_srast.gui.tooltips import allow
+from napari_srast.gui.controllers.controller import Controller
+from napari_srast.gui.layers.regions import Tool
+from napari_srast.gui.widgets.common import button, group, label
+from napari_srast.gui.widgets.tooltips import allow
 
 __all__ = ["RegionPanel"]
 

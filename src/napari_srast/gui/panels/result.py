@@ -22,18 +22,32 @@ from qtpy.QtWidgets import (
 )
 
 from napari_srast.errors import InputError
-from napari_srast.gui.comparing import comparable, counterpart, image_difference, looked_at_image, meaning_of
-from napari_srast.gui.controller import Controller
-from napari_srast.gui.finished import Finished
-from napari_srast.gui.genes import Column, GeneTableModel, read_gene_list
-from napari_srast.gui.hover import Reading
-from napari_srast.gui.overlay import MAX_GENES, View
-from napari_srast.gui.panels.common import VerticalScrollArea, button, chooser, gene_view, group, label, listing_chooser
+from napari_srast.gui.controllers.comparison import (
+    comparable,
+    counterpart,
+    image_difference,
+    looked_at_image,
+    meaning_of,
+)
+from napari_srast.gui.controllers.controller import Controller
+from napari_srast.gui.layers.cursor_readout import Reading
+from napari_srast.gui.layers.overlay import MAX_GENES, View
+from napari_srast.gui.panels.export import NO_RESULT, TakeAway
 from napari_srast.gui.panels.genes import structure_column
 from napari_srast.gui.panels.legend import Legend
-from napari_srast.gui.panels.takeaway import NO_RESULT, TakeAway
-from napari_srast.gui.runs import result_title
-from napari_srast.gui.tooltips import allow, describe
+from napari_srast.gui.state.displayed_result import Finished
+from napari_srast.gui.state.run_request import result_title
+from napari_srast.gui.widgets.common import (
+    VerticalScrollArea,
+    button,
+    chooser,
+    gene_view,
+    group,
+    label,
+    listing_chooser,
+)
+from napari_srast.gui.widgets.gene_table import Column, GeneTableModel, read_gene_list
+from napari_srast.gui.widgets.tooltips import allow, describe
 
 __all__ = ["ResultPanel"]
 

@@ -6,10 +6,10 @@ import time
 
 from qtpy.QtWidgets import QApplication, QHBoxLayout, QProgressBar, QVBoxLayout, QWidget
 
-from napari_srast.gui.controller import Controller, Phase
-from napari_srast.gui.panels.common import button, label
-from napari_srast.gui.tooltips import allow, describe
-from napari_srast.slide import Progress
+from napari_srast.core.progress import Progress
+from napari_srast.gui.controllers.controller import Controller, Phase
+from napari_srast.gui.widgets.common import button, label
+from napari_srast.gui.widgets.tooltips import allow, describe
 
 __all__ = ["RunBar", "duration"]
 

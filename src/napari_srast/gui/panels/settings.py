@@ -19,10 +19,11 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_srast.gui.controller import Controller
-from napari_srast.gui.panels.common import button, chooser, group
-from napari_srast.gui.tooltips import allow, describe
-from napari_srast.slide import METHODS, Footprint, Mode, UpsampleSettings
+from napari_srast.core.settings import METHODS, Mode, UpsampleSettings
+from napari_srast.geometry.raster import Footprint
+from napari_srast.gui.controllers.controller import Controller
+from napari_srast.gui.widgets.common import button, chooser, group
+from napari_srast.gui.widgets.tooltips import allow, describe
 
 __all__ = ["SettingsPanel"]
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from qtpy.QtWidgets import QComboBox, QFileDialog, QFormLayout, QHBoxLayout, QLineEdit, QMenu, QWidget
 
-from napari_srast.gui.controller import Controller, Phase
-from napari_srast.gui.opening import Choices, Shown, shown_elsewhere
-from napari_srast.gui.panels.common import button, chooser, group, label
-from napari_srast.gui.slides import OpenSlide, titles
-from napari_srast.gui.tooltips import allow, describe
-from napari_srast.slide import SlideSource
+from napari_srast.core.slide import SlideSource
+from napari_srast.gui.controllers.controller import Controller, Phase
+from napari_srast.gui.state.slide_loading import Choices, Shown, shown_elsewhere
+from napari_srast.gui.state.slide_session import OpenSlide, titles
+from napari_srast.gui.widgets.common import button, chooser, group, label
+from napari_srast.gui.widgets.tooltips import allow, describe
 
 __all__ = ["SlidePanel"]
 

@@ -17,11 +17,11 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from napari_srast.geometry.graphs import nearest_other_spots
-from napari_srast.geometry.layout import Layout
+from napari_srast.geometry.neighbors import nearest_other_spots
+from napari_srast.geometry.spot_pixel_map import Layout
 from napari_srast.interpolation import Interpolator
-from napari_srast.models.features import FeaturePool, SpotFeatures
-from napari_srast.models.fields import FieldSummary, level_neighbours, summarise_fields
+from napari_srast.models.pcfm.field_statistics import FieldSummary, level_neighbours, summarise_fields
+from napari_srast.models.sasa.embedding import FeaturePool, SpotFeatures
 
 __all__ = [
     "EXPERTS",

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from napari_srast._utils.devices import bfloat16_where_native, on_device, turn_on
 from napari_srast.errors import Cancelled
-from napari_srast.models.devices import bfloat16_where_native, on_device, turn_on
 from napari_srast.models.pcfm.condition import Condition, PairBatch
 from napari_srast.models.pcfm.network import DiT
 from napari_srast.models.pcfm.path import dirichlet_noise, euler_step

@@ -1,0 +1,306 @@
+"""The commands. Each imports what it needs when it runs, so that ``--help`` answers at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from napari_srast._version import __version__
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    name="napari-srast",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+# Options that several commands share
+Json = Annotated[bool, typer.Option("--json", help="Print the figures as JSON, for machines.")]
+Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda|mps", help="Where the networks run.")]
+Model = Annotated[str, typer.Option(metavar="NAME|FILE", help="A shipped model, or a checkpoint file.")]
+Seed = Annotated[int, typer.Option(metavar="N", help="Seeds everything random: the same seed, the same result.")]
+
+
+def _example(line: str) -> str:
+    return f"\b\nExample:\n  {line}"  # \b keeps the lines apart
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"napari-srast {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True, epilog=_example("napari-srast demo"))
+def _root(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Visual super-resolution of spatial transcriptomics slides: every spot's counts split over finer pixels."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@app.command(
+    short_help="The whole way on the built-in slide.", epilog=_example("napari-srast demo --headless --out demo")
+)
+def demo(
+    headless: Annotated[bool, typer.Option("--headless", help="Use a virtual screen; needs no display.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where overlay.png, result.zarr and report.json go.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Show the whole way on the built-in synthetic slide: open, select a region, upsample, overlay, export.
+
+    With a display the window stays open. Headless, the same window runs on a virtual screen and leaves overlay.png,
+    result.zarr and report.json in DIR (srast-demo by default).
+    """
+    from napari_srast.cli.commands.demo import run
+
+    run(out, headless=headless, as_json=json)
+
+
+@app.command("open", short_help="Open the window.", epilog=_example("napari-srast open slide.zarr"))
+def open_slide(
+    slide: Annotated[Path | None, typer.Argument(metavar="[SLIDE.zarr]", help="A slide, or a result.")] = None,
+) -> None:
+    """Open napari with the SRast window docked, and the slide loaded in it."""
+    from napari_srast.cli.parsing import check_exists
+    from napari_srast.cli.virtual_display import DisplayError, has_display
+
+    if slide is not None:
+        check_exists(slide, "slide")
+    if not has_display():
+        raise DisplayError("There is no display to open a window on; use 'napari-srast upsample' here instead.")
+    from napari_srast.gui.runtime.launch import launch
+
+    launch(slide)
+
+
+@app.command(
+    "import",
+    short_help="Make a slide of a table or a Space Ranger folder.",
+    epilog=_example("napari-srast import breast.h5ad -o breast.zarr --image breast_he.jpg"),
+)
+def import_slide(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="An .h5ad file, or a Space Ranger folder.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="SLIDE.zarr", help="The store to write.")],
+    image: Annotated[
+        Path | None, typer.Option(metavar="HE.jpg", help="Histology, placed by obsm['spatial_px'] of the table.")
+    ] = None,
+    spot_diameter: Annotated[
+        float | None, typer.Option(metavar="UM", help="Diameter of a spot, in the units of obsm['spatial'].")
+    ] = None,
+    pixel_size: Annotated[
+        float | None, typer.Option(metavar="UM", help="Side of an image pixel, where obsm['spatial_px'] is missing.")
+    ] = None,
+) -> None:
+    """Make a SpatialData store of an .h5ad table (and image) or of a Space Ranger folder (Visium, Visium HD)."""
+    from napari_srast.cli.parsing import check_exists, check_output
+
+    check_exists(source, "file or folder")
+    if image is not None:
+        check_exists(image, "image")
+    _check_positive("--spot-diameter", spot_diameter)
+    _check_positive("--pixel-size", pixel_size)
+    check_output(output, (".zarr",), inputs=(source,))
+    from napari_srast.io.convert.h5ad import import_slide as run
+
+    written = run(source, output, image=image, spot_diameter=spot_diameter, pixel_size=pixel_size)
+    typer.echo(f"Wrote {written}; see it with: napari-srast info {written}")
+
+
+@app.command(
+    short_help="Split every spot's counts over finer pixels.",
+    epilog=_example("napari-srast upsample breast.zarr -o breast_4x.zarr --factor 4 --genes ERBB2,KRT19"),
+)
+def upsample(
+    slides: Annotated[list[Path], typer.Argument(metavar="SLIDE.zarr...", help="One SpatialData store, or several.")],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="OUT.zarr",
+            help="The result: .zarr, .h5ad, .csv or .csv.gz; for several slides, a folder.",
+        ),
+    ],
+    spots: Annotated[str | None, typer.Option(metavar="NAME", help="The element that holds the spots.")] = None,
+    table: Annotated[str | None, typer.Option(metavar="NAME", help="The table that holds the counts.")] = None,
+    image: Annotated[str, typer.Option(metavar="NAME|none", help="The histology image.")] = "auto",
+    coordinate_system: Annotated[
+        str | None, typer.Option(metavar="CS", help="Where the region and --pixel-size are given.")
+    ] = None,
+    region: Annotated[
+        str | None, typer.Option(metavar="FILE.geojson|WKT", help="Only spots whose centres lie inside.")
+    ] = None,
+    genes: Annotated[str, typer.Option(metavar="A,B|@FILE|all", help="Which genes.")] = "all",
+    factor: Annotated[
+        float | None, typer.Option(metavar="N", help="Pixels along a pitch (2 by default); 2 on square bins: 2 x 2.")
+    ] = None,
+    pixel_size: Annotated[
+        float | None, typer.Option(metavar="UM", help="Side of a pixel, in units of the coordinate system.")
+    ] = None,
+    footprint: Annotated[
+        str, typer.Option(metavar="cell|spot", help="Fill each spot's cell, or only its measured area.")
+    ] = "cell",
+    method: Annotated[
+        str, typer.Option(metavar="srast|uniform|bilinear|pycnophylactic|gp", help="The model or a baseline.")
+    ] = "srast",
+    mode: Annotated[
+        str, typer.Option(metavar="mean|sample|integer", help="Expected counts, with spread, or whole counts.")
+    ] = "mean",
+    draws: Annotated[int | None, typer.Option(metavar="S", help="Number of flow samples.")] = None,
+    steps: Annotated[int | None, typer.Option(metavar="T", help="Number of flow steps.")] = None,
+    model: Model = "default",
+    device: Device = "auto",
+    seed: Seed = 0,
+    dask: Annotated[
+        str | None, typer.Option(metavar="SCHEDULER", help="Spread over a Dask cluster, such as tcp://10.0.0.1:8786.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Split the counts of every spot over finer pixels; the sums over a spot's pixels stay its counts."""
+    from napari_srast.errors import SettingsError
+
+    if factor is not None and pixel_size is not None:
+        raise SettingsError("--factor and --pixel-size both set the size of the pixels; give one of them.")
+    options: dict[str, Any] = {
+        "pixel_size": pixel_size,
+        "footprint": footprint,
+        "method": method,
+        "mode": mode,
+        "draws": draws,
+        "steps": steps,
+        "model": model,
+        "device": device,
+        "seed": seed,
+    }
+    if factor is not None:
+        options["factor"] = factor
+    from napari_srast.cli.commands.upsample import run
+
+    run(
+        slides,
+        output,
+        options,
+        elements={"spots": spots, "table": table, "image": image, "coordinate_system": coordinate_system},
+        region=region,
+        genes=genes,
+        dask=dask,
+        as_json=json,
+    )
+
+
+@app.command(
+    short_help="Score all methods against a known truth.",
+    epilog=_example("napari-srast evaluate cells.h5ad --pitch 100 --lattice hex --factor 4 --json scores.json"),
+)
+def evaluate(
+    truth: Annotated[Path, typer.Argument(metavar="HR.h5ad", help="A high-resolution slide: the truth.")],
+    pitch: Annotated[float, typer.Option(metavar="P", help="Distance of the spots to make, in its own units.")],
+    lattice: Annotated[str, typer.Option(metavar="square|hex", help="Their layout.")] = "square",
+    factor: Annotated[float, typer.Option(metavar="N", help="Pixels along a pitch.")] = 2,
+    model: Model = "default",
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write all figures; - prints them.")] = None,
+    plots: Annotated[Path | None, typer.Option(metavar="DIR", help="Write plots into this folder.")] = None,
+) -> None:
+    """Coarsen a high-resolution slide, split it again by every method, and score each against the truth."""
+    from napari_srast.cli.parsing import check_exists
+    from napari_srast.errors import SettingsError
+
+    check_exists(truth, "file")
+    _check_positive("--pitch", pitch)
+    if not 1 < factor <= 64:
+        raise SettingsError(f"--factor is {factor:g}, but must be above 1 and at most 64; 2 or 4 suit most slides.")
+    if lattice not in ("square", "hex"):
+        raise SettingsError(f"--lattice is '{lattice}', but must be square or hex.")
+    from napari_srast.cli.commands.evaluate import run
+
+    kind: Literal["square", "hex"] = "hex" if lattice == "hex" else "square"
+    run(truth, pitch=pitch, lattice=kind, factor=factor, model=model, json_path=json, plots=plots)
+
+
+@app.command(short_help="Train a model by a recipe.", epilog=_example("napari-srast train recipe.toml"))
+def train(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE.toml", help="What to train on, and how.")],
+    json: Json = False,
+) -> None:
+    """Train a model by a recipe; resumes after an interruption. Writes a checkpoint and its model card."""
+    from napari_srast.cli.parsing import check_exists
+
+    check_exists(recipe, "recipe")
+    from napari_srast.cli.commands.train import run
+
+    run(recipe, as_json=json)
+
+
+@app.command(short_help="Measure time and memory.", epilog=_example("napari-srast bench --spots 500,1000 --json"))
+def bench(
+    spots: Annotated[str, typer.Option(metavar="N,N,...", help="Sizes of the made slides.")] = "500,1000,2000",
+    genes: Annotated[str, typer.Option(metavar="N,N,...", help="Sizes of the panel; the first goes with all.")] = (
+        "200,50,800"
+    ),
+    factors: Annotated[str, typer.Option(metavar="N,N,...", help="Pixels along a pitch; likewise.")] = "2,4",
+    workers: Annotated[
+        str | None, typer.Option(metavar="N,N,...", help="Parts of the slide in work at once, to compare.")
+    ] = None,
+    devices: Annotated[str, typer.Option(metavar="auto|cpu|cuda|mps,...", help="Where the networks run.")] = "cpu",
+    peer: Annotated[bool, typer.Option(help="Do the same jobs by pycnophylactic interpolation, too.")] = True,
+    peers: Annotated[
+        str | None, typer.Option(metavar="tesla,tobler", help="Published packages that do them, too, if installed.")
+    ] = None,
+    plots: Annotated[Path | None, typer.Option(metavar="DIR", help="Write plots into this folder.")] = None,
+    json: Json = False,
+) -> None:
+    """Measure time and peak memory against spots, genes and factor, beside pycnophylactic interpolation."""
+    from napari_srast.cli.parsing import parse_numbers
+    from napari_srast.errors import SettingsError
+
+    sizes, panels = parse_numbers(spots, "--spots"), parse_numbers(genes, "--genes")
+    sides = parse_numbers(factors, "--factors")
+    if min(sides) < 2:
+        raise SettingsError(f"--factors is '{factors}', but must be whole numbers above 1, such as 2,4.")
+    at_once = () if workers is None else parse_numbers(workers, "--workers")
+    if plots is not None and plots.exists() and not plots.is_dir():
+        raise SettingsError(f"--plots is '{plots}', which is a file; name a folder.")
+    published = () if peers is None else tuple(name.strip() for name in peers.split(","))
+    from napari_srast.cli.commands.bench import run
+
+    run(
+        sizes,
+        panels,
+        sides,
+        at_once,
+        devices.split(","),
+        peer=peer,
+        peers=published,
+        plots=plots,
+        as_json=json,
+    )
+
+
+@app.command(short_help="What a slide or a model holds.", epilog=_example("napari-srast info breast.zarr"))
+def info(
+    target: Annotated[str, typer.Argument(metavar="SLIDE.zarr|MODEL", help="A store, or a model's name or file.")],
+    json: Json = False,
+) -> None:
+    """Tell what a slide or a model holds, whether it can be used, and what is missing if not."""
+    from napari_srast.cli.commands.info import run
+
+    run(target, as_json=json)
+
+
+def _check_positive(option: str, value: float | None) -> None:
+    from napari_srast.errors import SettingsError
+
+    if value is not None and not 0 < value < float("inf"):
+        raise SettingsError(f"{option} is {value:g}, but must be above 0.")

@@ -1,0 +1,77 @@
+"""``napari-srast bench``: a table of seconds and memory, or all figures as JSON, and plots."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_srast.cli.output import note, print_json, print_table, progress_bar
+
+if TYPE_CHECKING:
+    from napari_srast.benchmarks.scaling import Measurement
+
+
+def run(
+    spots: Sequence[int],
+    genes: Sequence[int],
+    factors: Sequence[float],
+    workers: Sequence[int],
+    devices: Sequence[str],
+    *,
+    peer: bool,
+    peers: Sequence[str],
+    plots: Path | None,
+    as_json: bool,
+) -> None:
+    """Measure, print and plot."""
+    from napari_srast._utils.devices import choose_device
+    from napari_srast.benchmarks.scaling import bench
+
+    devices = [choose_device(device) for device in devices]
+    with progress_bar() as report:
+        measured = bench(
+            spots,
+            genes=genes,
+            factors=factors,
+            workers=workers,
+            devices=devices,
+            peer=peer,
+            peers=peers,
+            progress=report,
+        )
+    if plots is not None:
+        from napari_srast.benchmarks.plots import plot_benchmark
+
+        for path in plot_benchmark(measured, plots):
+            note(f"Wrote {path}")
+    if as_json:
+        print_json(measured.to_dict())
+        return
+    rows = [
+        [
+            one.case.method,
+            one.case.device,
+            one.case.spots,
+            one.case.genes,
+            one.case.factor,
+            one.case.workers or "",
+            one.seconds,
+            one.cpu_seconds,
+            *("" if value is None else value for value in _further(one)),
+            one.process_mb,
+        ]
+        for one in measured.measurements
+    ]
+    heads = ["method", "device", "spots", "genes", "factor", "units at once", "seconds", "CPU s", "floor s"]
+    heads += ["writing s", "first region s", "region s", "peak MB"]
+    print_table(heads, rows)
+    growth = measured.growth("srast")
+    if not math.isnan(growth):
+        note(f"The model's seconds grow as the number of spots to the power {growth:.2f}.")
+
+
+def _further(one: Measurement) -> tuple[float | None, ...]:
+    """Return what is not measured of every job."""
+    return one.floor_seconds, one.write_seconds, one.first_region_seconds, one.region_seconds

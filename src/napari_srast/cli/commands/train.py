@@ -1,0 +1,23 @@
+"""``napari-srast train``: train by a recipe and describe the checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from napari_srast.cli.output import plain, print_figures, print_json, progress_bar
+
+
+def run(recipe: Path, *, as_json: bool) -> None:
+    """Train, or go on where an interrupted training stopped, and print what came of it."""
+    from napari_srast.checkpoints.storage import describe_checkpoint
+    from napari_srast.core.progress import Progress
+    from napari_srast.training.pipeline import train_from_recipe
+
+    with progress_bar() as show:
+
+        def report(stage: str, done: int, total: int, word: str) -> None:
+            show(Progress(f"{stage} {word}".strip(), done, total, done / max(total, 1)))
+
+        checkpoint = train_from_recipe(recipe, progress=report)
+    figures = {"checkpoint": str(checkpoint), **plain(describe_checkpoint(checkpoint))}
+    (print_json if as_json else print_figures)(figures)

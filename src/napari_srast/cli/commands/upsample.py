@@ -1,0 +1,205 @@
+"""``napari-srast upsample``: read, check everything that can be checked, compute, write, sum up."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_srast.cli.errors import explain
+from napari_srast.cli.output import note, print_figures, print_json, progress_bar
+from napari_srast.cli.parsing import RESULT_SUFFIXES, check_exists, check_output, parse_genes, parse_region
+from napari_srast.errors import Cancelled, FaultError, InputError, OutputError, SettingsError
+
+if TYPE_CHECKING:
+    from napari_srast.core.progress import Progress
+    from napari_srast.core.result import UpsampleRecord
+    from napari_srast.core.settings import UpsampleSettings
+    from napari_srast.inference.executors.base import Workers
+
+_SHOWN_GENES = 10
+_INPUT = 2  # the exit status that says that the input is at fault
+_SLIDES_AT_ONCE = 4  # on a cluster; this computer then only reads and writes them
+
+
+def run(
+    slides: Sequence[Path],
+    output: Path,
+    options: Mapping[str, Any],
+    *,
+    elements: Mapping[str, str | None],
+    region: str | None,
+    genes: str,
+    dask: str | None,
+    as_json: bool,
+) -> None:
+    """Upsample one slide into a file, or several into a folder; nothing is computed unless it can be written."""
+    for slide in slides:
+        check_exists(slide, "slide")
+    outputs = [output] if len(slides) == 1 else _outputs_in(output, slides)
+    for slide, target in zip(slides, outputs, strict=True):
+        if len(slides) == 1 or output.exists():
+            check_output(target, RESULT_SUFFIXES, inputs=(slide,))
+    if region is not None and len(slides) > 1:
+        raise SettingsError("--region is a place on one slide; leave it out, or give one slide.")
+    names = parse_genes(genes)
+
+    from napari_srast.core.settings import UpsampleSettings
+
+    settings = UpsampleSettings(**options)
+    for notice in settings.unused:
+        note(f"Note: {notice}")
+    halt = threading.Event()
+    with _workers(dask) as workers:
+
+        def upsample(slide: Path, target: Path, report: Callable[[Progress], None] | None) -> dict[str, Any]:
+            return _upsample(slide, target, settings, elements, region, names, workers, report, halt.is_set)
+
+        if len(slides) == 1:
+            with progress_bar() as report:
+                figures = upsample(slides[0], output, report)
+            print_json(figures) if as_json else print_figures(_shortened(figures))
+            return
+        output.mkdir(exist_ok=True)
+        at_once = 1 if workers is None else _SLIDES_AT_ONCE
+        _upsample_all(slides, outputs, upsample, halt, at_once=at_once, as_json=as_json)
+
+
+def _upsample(
+    slide_path: Path,
+    output: Path,
+    settings: UpsampleSettings,
+    elements: Mapping[str, str | None],
+    region: str | None,
+    names: Sequence[str] | None,
+    workers: Workers | None,
+    report: Callable[[Progress], None] | None,
+    should_stop: Callable[[], bool],
+) -> dict[str, Any]:
+    """Upsample one slide; returns the figures to print."""
+    from napari_srast import api
+    from napari_srast.core.result import UpsampleResult
+    from napari_srast.core.summary import summarise
+    from napari_srast.io.result_writer import write_result
+    from napari_srast.io.slide_reader import read_slide
+
+    slide = read_slide(slide_path, **elements)
+    for notice in slide.notices:
+        note(f"Note: {notice}")
+    area = None if region is None else parse_region(region, slide.coordinate_system)
+    into_store = output.suffix.casefold() == ".zarr"
+    expected = api.estimate(slide, area, names, settings, into_store=into_store)
+    note(
+        f"{expected.n_spots} spots, {expected.n_pixels} pixels, {expected.n_genes} genes: "
+        f"about {expected.seconds:.0f} s and {expected.memory_bytes / 1e9:.1f} GB."
+    )
+    how: dict[str, Any] = {"settings": settings, "progress": report, "should_stop": should_stop, "workers": workers}
+    result: UpsampleRecord
+    if into_store:
+        result = api.upsample_to_store(slide, output, area, names, **how)
+    else:
+        result = api.upsample(slide, area, names, **how)
+    for notice in result.provenance.get("notices", ()):
+        if notice not in settings.unused:  # told before
+            note(f"Note: {notice}")
+    if isinstance(result, UpsampleResult):
+        write_result(result, output)
+    return {**summarise(result), "output": str(output)}
+
+
+def _upsample_all(
+    slides: Sequence[Path],
+    outputs: Sequence[Path],
+    upsample: Callable[[Path, Path, Callable[[Progress], None] | None], dict[str, Any]],
+    halt: threading.Event,
+    *,
+    at_once: int,
+    as_json: bool,
+) -> None:
+    """Upsample several slides; one that cannot be used does not keep the others from it.
+
+    Raises
+    ------
+    InputError
+        A slide failed; the others are done.
+    FaultError
+        One did by a fault of this package.
+    Cancelled
+        Ctrl-C was pressed; the message says what is written.
+    """
+    faults = []
+
+    def attempt(slide: Path, target: Path) -> dict[str, Any]:
+        try:
+            return {"slide": str(slide), **upsample(slide, target, None)}
+        except Cancelled:
+            raise
+        except Exception as error:  # noqa: BLE001 - told with the slide, and no reason to lose the others
+            status, sentence = explain(error)
+            if status != _INPUT:
+                faults.append(error)
+            return {"slide": str(slide), "error": sentence}
+
+    done = []
+    with ThreadPoolExecutor(at_once) as pool:
+        try:
+            for number, figures in enumerate(pool.map(attempt, slides, outputs), start=1):
+                done.append(figures)
+                note(f"{number} of {len(slides)}: {figures.get('output') or figures['error']}")
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            halt.set()
+            pool.shutdown()
+            written = sum(target.exists() for target in outputs)
+            raise Cancelled(f"Stopped; {written} of {len(slides)} results are written.") from None
+    if as_json:
+        print_json(done)
+    failed = [f"'{figures['slide']}' ({figures['error']})" for figures in done if "error" in figures]
+    if failed:
+        kind = FaultError if faults else InputError
+        raise kind(f"{len(failed)} of {len(slides)} slides could not be upsampled: {'; '.join(failed)}")
+
+
+def _outputs_in(folder: Path, slides: Sequence[Path]) -> list[Path]:
+    """Return the results' paths for several slides."""
+    if folder.suffix in RESULT_SUFFIXES or (folder.exists() and not folder.is_dir()):
+        raise OutputError(f"The output '{folder}' is one result, but there are several slides; name a folder.")
+    if not folder.parent.is_dir():
+        raise OutputError(f"The folder '{folder.parent}' of the output does not exist; make it first.")
+    names = [slide.resolve().stem for slide in slides]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise SettingsError(f"Two slides are called '{twice[0]}', and so would be their results; rename one of them.")
+    return [folder / f"{name}.zarr" for name in names]
+
+
+@contextmanager
+def _workers(dask: str | None) -> Iterator[Workers | None]:
+    """Give the workers of a cluster, or None for this computer's cores."""
+    if dask is None:
+        yield None
+        return
+    from napari_srast.inference.executors.dask import DaskWorkers
+
+    with DaskWorkers(dask) as workers:
+        yield workers
+
+
+def _shortened(figures: dict[str, Any]) -> dict[str, Any]:
+    """Return figures for people: those of a few genes."""
+    titles = {
+        "skill": "skill, nats per count over an even split",
+        "image_nats": "image, nats per count that it expects to bring",
+    }
+    for key, title in titles.items():
+        if key not in figures:
+            continue
+        by_gene = figures.pop(key)
+        shown = dict(list(by_gene.items())[:_SHOWN_GENES])
+        if len(by_gene) > _SHOWN_GENES:
+            shown["..."] = f"{len(by_gene) - _SHOWN_GENES} more, see --json"
+        figures[title] = shown
+    return figures

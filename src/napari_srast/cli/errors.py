@@ -1,0 +1,43 @@
+"""One sentence and an exit status for every error."""
+
+from __future__ import annotations
+
+from napari_srast.cli.virtual_display import DisplayError
+from napari_srast.errors import FaultError, SrastError, lacks_memory
+
+__all__ = ["DEBUG_VARIABLE", "explain"]
+
+DEBUG_VARIABLE = "NAPARI_SRAST_DEBUG"
+_EXTRA_OF_MODULE = {
+    "distributed": "dask",
+    "lightning": "train",
+    "lightning_fabric": "train",
+    "magicgui": "gui",
+    "matplotlib": "plots",
+    "napari": "gui",
+    "pyarrow": "train",
+    "qtpy": "gui",
+    "spatialdata_io": "io",
+    "superqt": "gui",
+}
+
+
+def explain(error: Exception) -> tuple[int, str]:
+    """Return the exit status and the sentence for an error."""
+    text = " ".join(str(error).split())
+    if isinstance(error, SrastError):
+        return 2, text
+    if isinstance(error, DisplayError | FaultError):
+        return 1, text
+    if lacks_memory(error):
+        return 2, "This computer ran out of memory; close other programs, or ask for less at once."
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return (
+            2,
+            f"'{error.filename}' cannot be used ({error.strerror}); check the path, its rights and the free space.",
+        )
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        extra = _EXTRA_OF_MODULE.get(error.name.partition(".")[0])
+        if extra:
+            return 1, f"This needs {error.name}, which is not installed; run: pip install 'napari-srast[{extra}]'."
+    return 1, f"Unexpected {type(error).__name__}: {text or 'no message'}; set {DEBUG_VARIABLE}=1 to see where."

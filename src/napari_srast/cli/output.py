@@ -1,0 +1,121 @@
+"""What the command line prints: progress and notes on standard error, figures on standard output."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from napari_srast.core.progress import Progress
+
+__all__ = ["note", "plain", "print_figures", "print_json", "print_table", "progress_bar", "wide_console"]
+
+_TABLE_WIDTH = 120
+
+
+def note(text: str) -> None:
+    """Tell the user something beside the result."""
+    sys.stderr.write(text + "\n")
+
+
+@contextmanager
+def progress_bar() -> Iterator[Callable[[Progress], None]]:
+    """Show a progress bar on a terminal, nothing in a log file; yield the function that moves it."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:  # where older Rich writes an empty line for a bar that is switched off
+        yield lambda _: None
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("starting", total=1.0)
+
+        def report(step: Any) -> None:
+            count = f" {step.done}/{step.total}" if step.total > 1 else ""
+            bar.update(task, completed=step.fraction, description=f"{step.stage}{count}")
+
+        yield report
+
+
+def plain(value: Any) -> Any:
+    """Turn a value into what JSON can hold: numpy and paths become plain, NaN and infinities become null."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, list | tuple | set):
+        return [plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Path):
+        return str(value)
+    return value
+
+
+def print_json(value: Any) -> None:
+    """Write a value as JSON to standard output."""
+    sys.stdout.write(json.dumps(plain(value), indent=2, ensure_ascii=False) + "\n")
+
+
+def print_figures(figures: Mapping[str, Any], title: str = "") -> None:
+    """Write named figures, one a line, nested ones indented."""
+    if title:
+        sys.stdout.write(title + "\n")
+    _write_figures(figures, "  " if title else "")
+
+
+def wide_console() -> Console:
+    """Return a console on standard output that is wide enough for a table of figures, also into a pipe."""
+    from rich.console import Console
+
+    console = Console()
+    console.width = max(console.width, _TABLE_WIDTH)
+    return console
+
+
+def print_table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Write a table to standard output; the first column is text, the others are figures; empty ones are left out."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    texts = [[_text(cell) for cell in row] for row in rows]
+    filled = [i for i in range(len(headings)) if not texts or any(row[i] for row in texts)]
+    for i in filled:
+        table.add_column(headings[i], justify="left" if i == 0 else "right", overflow="fold", no_wrap=i == 0)
+    for row in texts:
+        table.add_row(*(row[i] for i in filled))
+    wide_console().print(table)
+
+
+def _write_figures(figures: Mapping[str, Any], indent: str) -> None:
+    width = max((len(str(key)) for key in figures), default=0)
+    for key, value in figures.items():
+        if isinstance(value, Mapping) and value:
+            sys.stdout.write(f"{indent}{key}\n")
+            _write_figures(value, indent + "  ")
+        else:
+            sys.stdout.write(f"{indent}{key!s:<{width}}  {_text(value)}\n")
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.0f}" if 1e4 <= abs(value) < 1e15 else f"{value:.4g}"
+    if isinstance(value, list | tuple | Mapping):
+        return ", ".join(_text(item) for item in value) or "-"
+    return str(value)

@@ -1,0 +1,118 @@
+"""TODO docstring."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import shapely
+from shapely.geometry import MultiPolygon, Polygon
+from shapely.geometry.base import BaseGeometry, BaseMultipartGeometry
+
+from napari_srast.core.slide import Slide
+from napari_srast.errors import RegionError
+from napari_srast.geometry.affine import apply_affine
+
+if TYPE_CHECKING:
+    pass
+
+
+__all__ = ["Region"]
+
+
+@dataclass(frozen=True)
+class Region:
+    """A region of interest: a union of polygons in one coordinate system; spots belong to it by their centres."""
+
+    geometry: BaseGeometry
+    coordinate_system: str = "global"
+
+    def __post_init__(self) -> None:
+        geometry = self.geometry
+        if not isinstance(geometry, Polygon | MultiPolygon):
+            raise RegionError(
+                f"A region must be a polygon or a union of polygons, not a {geometry.geom_type}; draw a closed shape."
+            )
+        object.__setattr__(self, "geometry", _union([geometry]))
+        if self.geometry.is_empty or self.geometry.area == 0:
+            raise RegionError("The region is empty; draw a shape that encloses spots.")
+
+    @classmethod
+    def from_polygons(cls, polygons: Sequence[np.ndarray], coordinate_system: str = "global") -> Region:
+        """Build the union of polygons, each an (n, 2) array of (x, y) corners."""
+        shapes = [Polygon(np.asarray(p, dtype=float)) for p in polygons if len(p) >= 3]
+        if not shapes:
+            raise RegionError("The region is empty; draw a shape with at least three corners.")
+        return cls(_union(shapes), coordinate_system)
+
+    @classmethod
+    def from_wkt(cls, text: str, coordinate_system: str = "global") -> Region:
+        """Read well-known text, such as ``POLYGON ((0 0, 10 0, 10 10, 0 0))``."""
+        try:
+            geometry = shapely.from_wkt(text)
+        except shapely.errors.ShapelyError as error:
+            raise RegionError(
+                f"The region is not well-known text ({error}); write POLYGON ((x y, x y, x y, x y))."
+            ) from error
+        return cls(geometry, coordinate_system)
+
+    @classmethod
+    def from_geojson(cls, text: str, coordinate_system: str = "global") -> Region:
+        """Read a GeoJSON geometry, feature or feature collection; several polygons make a union."""
+        try:
+            geometry = shapely.from_geojson(text)
+        except shapely.errors.ShapelyError as error:
+            raise RegionError(f"The region is not GeoJSON ({error}); save it as a polygon feature.") from error
+        return cls(_union(shapely.get_parts(geometry).tolist()), coordinate_system)
+
+    @property
+    def wkt(self) -> str:
+        """The region as well-known text."""
+        return str(self.geometry.wkt)
+
+    def contains(self, points: np.ndarray) -> np.ndarray:
+        """Tell which (n, 2) points, in the region's coordinate system, lie in it (the border counts as inside)."""
+        shapely.prepare(self.geometry)
+        return np.asarray(shapely.intersects_xy(self.geometry, points[:, 0], points[:, 1]))
+
+    def spots(self, slide: Slide) -> np.ndarray:
+        """Return a boolean mask (N,) of the slide's spots whose centres lie in the region.
+
+        Raises
+        ------
+        RegionError
+            No spot lies in it, or its coordinate system is not the slide's.
+        """
+        if self.coordinate_system not in slide.transforms:
+            raise RegionError(
+                f"The region lies in coordinate system '{self.coordinate_system}', but the spots lead to "
+                f"others only; choose one of: {', '.join(slide.transforms)}."
+            )
+        points = apply_affine(slide.transforms[self.coordinate_system], slide.centers)
+        mask = self.contains(points)
+        if not mask.any():
+            low, high = points.min(axis=0), points.max(axis=0)
+            raise RegionError(
+                f"The region encloses no spot; spots lie at x {low[0]:.6g} to {high[0]:.6g} and y {low[1]:.6g} to "
+                f"{high[1]:.6g} in '{self.coordinate_system}': draw the region there."
+            )
+        return mask
+
+
+def _union(shapes: Sequence[BaseGeometry]) -> BaseGeometry:
+    """Unite shapes, those that cross themselves mended, into polygons alone (repairs leave stray lines and points)."""
+    if not np.isfinite(shapely.get_coordinates(shapes)).all():
+        raise RegionError("The region has corners that are not finite numbers; draw it again.")
+    whole = shapes[0] if len(shapes) == 1 else shapely.union_all([shapely.make_valid(shape) for shape in shapes])
+    mended = whole if whole.is_valid else shapely.make_valid(whole)
+    parts = _polygons(mended)
+    return MultiPolygon(parts) if len(parts) != 1 else parts[0]
+
+
+def _polygons(shape: BaseGeometry) -> list[Polygon]:
+    """Return the polygons of a shape, however deep in collections they lie."""
+    if isinstance(shape, BaseMultipartGeometry):
+        return [polygon for part in shape.geoms for polygon in _polygons(part)]
+    return [shape] if isinstance(shape, Polygon) else []

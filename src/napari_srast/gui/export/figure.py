@@ -1,0 +1,131 @@
+"""A picture of what is on show, with a scale bar and a legend, ready for a slide or a paper."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from qtpy.QtCore import QRectF, Qt
+from qtpy.QtGui import QColor, QFont, QFontMetricsF, QImage, QLinearGradient, QPainter
+
+from napari_srast.errors import OutputError
+from napari_srast.gui.layers.measured_spots import Paint
+
+__all__ = ["Caption", "round_length", "save_figure"]
+
+_MARGIN = 0.02  # of the picture's width
+_BAR_SHARE = 0.25  # longest scale bar, of the picture's width
+
+
+@dataclass(frozen=True, kw_only=True)
+class Caption:
+    """What is written on the picture.
+
+    Parameters
+    ----------
+    pixel_length
+        Length of one pixel of the picture, in ``unit``.
+    unit
+        Name of the unit; "unknown" where the slide does not say.
+    genes
+        The genes on show and how they are painted.
+    meaning
+        What their numbers are.
+    note
+        A line on top, such as that the slide is synthetic; empty for none.
+    """
+
+    pixel_length: float
+    unit: str
+    genes: Sequence[Paint]
+    meaning: str
+    note: str = ""
+
+
+def round_length(longest: float) -> float:
+    """Return the largest 1, 2 or 5 times a power of ten that is no longer: 200 for 270."""
+    power = 10.0 ** np.floor(np.log10(longest))
+    return float(power * max(step for step in (1, 2, 5) if step * power <= longest))
+
+
+def save_figure(picture: np.ndarray, caption: Caption, path: Path) -> None:
+    """Write a picture, uint8 (rows, columns, 4), with its caption as PNG.
+
+    Raises
+    ------
+    OutputError
+        The file cannot be written.
+    """
+    rows, cols = picture.shape[:2]
+    pixels = np.ascontiguousarray(picture[..., :4])
+    image = QImage(pixels.tobytes(), cols, rows, 4 * cols, QImage.Format.Format_RGBA8888).copy()
+    painter = QPainter(image)
+    try:
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        font = QFont("sans-serif")
+        font.setPixelSize(max(11, round(cols / 60)))
+        painter.setFont(font)
+        _draw_scale_bar(painter, caption, cols, rows)
+        _draw_legend(painter, caption, cols, rows)
+        if caption.note:
+            margin = _MARGIN * cols
+            line = QFontMetricsF(font).height()
+            _backdrop(painter, margin, margin, QFontMetricsF(font).horizontalAdvance(caption.note), line)
+            painter.drawText(QRectF(margin, margin, cols, line), Qt.AlignmentFlag.AlignLeft, caption.note)
+    finally:
+        painter.end()
+    if not image.save(str(path), "PNG"):
+        raise OutputError(f"The picture cannot be written to '{path}'; choose another place.")
+
+
+def _backdrop(painter: QPainter, x: float, y: float, width: float, height: float) -> None:
+    """Darken the ground of text, and take white for what follows."""
+    pad = height / 3 if height < 60 else 12
+    painter.setPen(Qt.PenStyle.NoPen)
+    painter.setBrush(QColor(0, 0, 0, 165))
+    painter.drawRoundedRect(QRectF(x - pad, y - pad, width + 2 * pad, height + 2 * pad), pad, pad)
+    painter.setPen(QColor("white"))
+
+
+def _draw_scale_bar(painter: QPainter, caption: Caption, cols: int, rows: int) -> None:
+    length = round_length(_BAR_SHARE * cols * caption.pixel_length)
+    width = length / caption.pixel_length
+    unit = {"um": "µm", "unknown": "units"}.get(caption.unit, caption.unit)
+    line = QFontMetricsF(painter.font()).height()
+    margin = _MARGIN * cols
+    text = f"{length:g} {unit}"
+    wide = max(width, QFontMetricsF(painter.font()).horizontalAdvance(text))
+    top = rows - margin - 1.4 * line
+    _backdrop(painter, cols - margin - wide, top, wide, 1.4 * line)
+    painter.fillRect(QRectF(cols - margin - (wide + width) / 2, top, width, 0.25 * line), QColor("white"))
+    painter.drawText(QRectF(cols - margin - wide, top + 0.3 * line, wide, line), Qt.AlignmentFlag.AlignHCenter, text)
+
+
+def _draw_legend(painter: QPainter, caption: Caption, cols: int, rows: int) -> None:
+    if not caption.genes:
+        return
+    metrics = QFontMetricsF(painter.font())
+    line, margin = metrics.height() * 1.15, _MARGIN * cols
+    names = [paint.gene for paint in caption.genes]
+    scales = [paint.scale for paint in caption.genes]
+    name_width = max(map(metrics.horizontalAdvance, names))
+    bar_width = 4 * line
+    width = max(
+        name_width + bar_width + max(map(metrics.horizontalAdvance, scales)) + 1.2 * line,
+        metrics.horizontalAdvance(caption.meaning),
+    )
+    height = (len(names) + 1) * line
+    x, y = margin, rows - margin - height
+    _backdrop(painter, x, y, width, height)
+    for paint, name, scale in zip(caption.genes, names, scales, strict=True):
+        painter.drawText(QRectF(x, y, name_width, line), Qt.AlignmentFlag.AlignVCenter, name)
+        left = x + name_width + 0.6 * line
+        ramp = QLinearGradient(left, 0, left + bar_width, 0)
+        ramp.setColorAt(0, QColor("black"))
+        ramp.setColorAt(1, QColor(paint.color))
+        painter.fillRect(QRectF(left, y + 0.25 * line, bar_width, 0.5 * line), ramp)
+        painter.drawText(QRectF(left + bar_width + 0.6 * line, y, width, line), Qt.AlignmentFlag.AlignVCenter, scale)
+        y += line
+    painter.drawText(QRectF(x, y, width, line), Qt.AlignmentFlag.AlignVCenter, caption.meaning)

@@ -1,0 +1,32 @@
+"""Taking a result away, step by step, so that it can be watched and stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from pathlib import Path
+
+from napari_srast.core.progress import Progress
+from napari_srast.core.result import UpsampleResult
+from napari_srast.errors import Cancelled
+from napari_srast.gui.runtime import background
+
+__all__ = ["export_steps"]
+
+
+def export_steps(result: UpsampleResult, path: Path, *, into_slide: bool) -> background.Steps:
+    """Return the job that writes a result; it stops between two genes or blocks of pixels, and leaves nothing then."""
+
+    def steps(should_stop: Callable[[], bool]) -> Generator[Progress, None, Path]:
+        def write(report: Callable[[Progress], None]) -> Path:
+            from napari_srast.io.result_writer import write_result
+
+            def watch(done: float) -> None:
+                if should_stop():
+                    raise Cancelled
+                report(Progress("saving", 0, 1, done))
+
+            return write_result(result, path, into_slide=into_slide, watch=watch)
+
+        return (yield from background.with_reports(write))
+
+    return steps

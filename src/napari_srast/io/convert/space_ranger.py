@@ -1,0 +1,170 @@
+"""Space Ranger folders (Visium, Visium HD), read by spatialdata-io and put into micrometres."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import shapely
+
+from napari_srast._utils.text import one_line
+from napari_srast.errors import InputError, lacks_memory
+from napari_srast.geometry.lattice import detect_lattice
+from napari_srast.io.convert.images import check_on_image, multiscale_image, read_picture
+from napari_srast.io.element_selection import SLIDE_KEY
+from napari_srast.io.spots import read_spots
+from napari_srast.io.store import element_name
+from napari_srast.io.transforms import element_matrices, to_affines
+
+if TYPE_CHECKING:
+    import spatialdata
+
+__all__ = ["is_space_ranger", "read_space_ranger"]
+
+_VISIUM_PITCH_UM = 100.0  # by the design of the Visium slides
+_VISIUM_SPOT_UM = 55.0  # so, too; what Space Ranger calls the diameter is of a "theoretical 65 um spot"
+_DEFAULT_BIN_UM = 8
+_UM = "global"
+
+
+def is_space_ranger(path: Path) -> bool:
+    """Tell whether a folder was written by Space Ranger (its ``outs`` folder, or the one that holds it)."""
+    return path.is_dir() and any((_outs(path) / name).is_dir() for name in ("spatial", "binned_outputs"))
+
+
+def read_space_ranger(
+    path: Path, *, image: str | Path | None = None, spot_diameter: float | None = None
+) -> spatialdata.SpatialData:
+    """Read a Visium or Visium HD folder; coordinate system "global" is in micrometres.
+
+    Parameters
+    ----------
+    path
+        The ``outs`` folder, or the one that holds it.
+    image
+        The full-resolution image that Space Ranger was given.
+    spot_diameter
+        In micrometres; None takes the 55 of Visium. For Visium HD it says which bins; None takes those of 8, or the
+        smallest there are.
+
+    Raises
+    ------
+    InputError
+        spatialdata-io is not installed, the folder is incomplete, or the image is another one.
+    """
+    try:
+        import spatialdata_io
+    except ImportError as error:
+        raise InputError(
+            'Space Ranger folders need spatialdata-io; install it with: pip install "napari-srast[io]"'
+        ) from error
+    folder = _outs(path)
+    bins = _bins(folder)
+    name = element_name(path.parent.name if path.name == "outs" else path.name)
+    chosen = _choose_bin(bins, spot_diameter, path) if bins else None
+    with (
+        warnings.catch_warnings(),
+        open(os.devnull, "w") as silence,
+        contextlib.redirect_stdout(silence),
+    ):
+        warnings.simplefilter("ignore")
+        try:
+            if chosen is None:
+                store = spatialdata_io.visium(folder, dataset_id=None if _prefixed(folder) else name)
+            else:
+                store = spatialdata_io.visium_hd(
+                    folder, dataset_id=name, bin_size=chosen, load_segmentations_only=False
+                )
+        except Exception as error:
+            if lacks_memory(error):
+                raise
+            raise InputError(
+                f"'{path}' cannot be read as a Space Ranger folder ({one_line(error)}); "
+                "check that it holds the counts (.h5) and the folder 'spatial'."
+            ) from error
+    for other in [n for n in store.tables if chosen is not None and n != f"square_{chosen:03d}um"]:
+        del store.tables[other]
+    return _in_micrometres(store, folder, image, chosen, spot_diameter or _VISIUM_SPOT_UM)
+
+
+def _in_micrometres(
+    store: spatialdata.SpatialData, folder: Path, image: str | Path | None, bin_um: int | None, diameter: float
+) -> spatialdata.SpatialData:
+    """Put the spots' own frame into micrometres and lead everything to "global" in micrometres."""
+    import spatialdata
+    from spatialdata.models import ShapesModel
+    from spatialdata.transformations import set_transformation
+
+    (table,) = store.tables.values()
+    name = str(table.uns["spatialdata_attrs"]["region"])
+    element = store.shapes[name]
+    if bin_um is None:
+        um_per_px = _VISIUM_PITCH_UM / detect_lattice(read_spots(element, name).centers).pitch
+    else:
+        factors = folder / "binned_outputs" / f"square_{bin_um:03d}um" / "spatial" / "scalefactors_json.json"
+        um_per_px = float(json.loads(factors.read_text())["microns_per_pixel"])
+    to_um = np.diag([um_per_px, um_per_px, 1.0])
+    pixel_systems = element_matrices(element, name)
+    full_resolution = next(s for s, matrix in pixel_systems.items() if np.allclose(matrix, np.eye(3)))
+
+    shapes = element.copy()
+    shapes.attrs = {}
+    shapes["geometry"] = shapely.transform(element.geometry.to_numpy(), lambda points: points * um_per_px)
+    if "radius" in shapes:
+        shapes["radius"] = element["radius"] * um_per_px if bin_um is not None else diameter / 2
+    systems = {_UM: np.eye(3), **{s: m @ np.linalg.inv(to_um) for s, m in pixel_systems.items()}}
+    images = dict(store.images)
+    for image_name, picture in images.items():
+        matrices = element_matrices(picture, image_name)
+        matrices[_UM] = to_um @ matrices[full_resolution]
+        set_transformation(picture, to_affines(matrices), set_all=True)
+    if image is not None:
+        pixels = read_picture(image)
+        check_on_image(
+            read_spots(element, name).centers,
+            pixels.shape[1:],
+            Path(image),
+            "give the full-resolution image that Space Ranger was given; the smaller ones are read from the folder",
+        )
+        label = element_name(Path(image).stem)
+        label = label if label not in (*images, name, *store.tables) else f"{label}_image"
+        images[label] = multiscale_image(pixels, to_affines({_UM: to_um, full_resolution: np.eye(3)}))
+    if "spatial" in table.obsm:
+        table.obsm["spatial"] = np.asarray(table.obsm["spatial"], dtype=float) * um_per_px
+    table.uns[SLIDE_KEY] = {"unit": "um", "source": folder.name, "um_per_full_resolution_pixel": um_per_px}
+    return spatialdata.SpatialData(
+        images=images,
+        shapes={name: ShapesModel.parse(shapes, transformations=to_affines(systems))},
+        tables=dict(store.tables),
+    )
+
+
+def _outs(path: Path) -> Path:
+    return path / "outs" if (path / "outs").is_dir() else path
+
+
+def _prefixed(folder: Path) -> bool:
+    """Tell whether the file of counts carries the name of the data set."""
+    return not (folder / "filtered_feature_bc_matrix.h5").exists()
+
+
+def _bins(folder: Path) -> list[int]:
+    """Bin sizes of a Visium HD folder in micrometres; none for Visium."""
+    names = (re.fullmatch(r"square_(\d+)um", child.name) for child in (folder / "binned_outputs").glob("square_*um"))
+    return sorted(int(name[1]) for name in names if name)
+
+
+def _choose_bin(bins: list[int], wanted: float | None, path: Path) -> int:
+    if wanted is not None:
+        if wanted not in bins:
+            raise InputError(
+                f"'{path}' has no bins of {wanted:g} um; give one of {', '.join(map(str, bins))} as spot diameter."
+            )
+        return int(wanted)
+    return _DEFAULT_BIN_UM if _DEFAULT_BIN_UM in bins else bins[0]

@@ -1,0 +1,237 @@
+"""Written results -> :class:`~napari_srast.core.result.UpsampleResult`, with their settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy import sparse
+
+from napari_srast._utils.text import one_line
+from napari_srast.core.mass_balance import MASS_TOLERANCE, relative_mass_error
+from napari_srast.core.region import Region
+from napari_srast.core.result import UpsampleResult
+from napari_srast.core.settings import UpsampleSettings
+from napari_srast.core.slide import Slide, SlideSource
+from napari_srast.errors import InputError, lacks_memory, telling_lack_of_memory
+from napari_srast.geometry.lattice import Lattice
+from napari_srast.geometry.raster import Raster
+from napari_srast.io.element_selection import RESULT_KEY
+from napari_srast.io.provenance import FORMAT_VERSION
+from napari_srast.io.safety_limits import check_h5ad, check_store
+from napari_srast.io.slide_reader import read_slide
+
+if TYPE_CHECKING:
+    import anndata
+
+__all__ = ["list_runs", "read_result"]
+
+
+def list_runs(path: str | Path) -> dict[str, str]:
+    """Return the runs whose results a store holds, oldest first: name of the run -> name of its table.
+
+    Raises
+    ------
+    InputError
+        There is no store at the path.
+    """
+    import zarr
+
+    path = Path(path)
+    if not (path / "zarr.json").exists():
+        raise InputError(f"'{path}' is not a SpatialData store with results; check the path.")
+    tables = path / "tables"
+    # Each table is looked into by itself: a half-written neighbour must not hide the others.
+    runs = {}
+    for folder in sorted(tables.iterdir()) if tables.is_dir() else []:
+        mark = folder / "uns" / RESULT_KEY / "run"
+        if mark.is_dir():
+            runs[str(zarr.open_array(mark, mode="r")[()])] = folder.name
+    return runs
+
+
+@telling_lack_of_memory("while reading the result", "write it again with fewer genes or a smaller region")
+def read_result(path: str | Path, run: str | None = None) -> UpsampleResult:
+    """Open a written result again.
+
+    The slide inside is read from where the run found it. Where that is gone or has changed, it is rebuilt from the
+    result itself: the spots that have pixels, the genes of the result, counts summed over the pixels, no histology;
+    a notice says so.
+
+    Parameters
+    ----------
+    path
+        A ``.zarr`` store that holds results, or an ``.h5ad``.
+    run
+        Name of the run; None where there is only one.
+
+    Raises
+    ------
+    InputError
+        There is no result, several and none was named, or it was written by a newer version.
+    """
+    path = Path(path)
+    if path.suffix == ".zarr" or path.is_dir():
+        runs = list_runs(path)
+        if not runs:
+            raise InputError(f"'{path}' holds no result of napari-srast; write one with 'napari-srast upsample'.")
+        if run is None and len(runs) > 1:
+            raise InputError(f"'{path}' holds several results; name one of the runs: {', '.join(runs)}.")
+        if run is not None and run not in runs:
+            raise InputError(f"'{path}' holds no run '{run}'; it has: {', '.join(runs)}.")
+        table = _read_table(path, runs[run] if run is not None else next(iter(runs.values())))
+    else:
+        table = _read_table(path, None)
+    if RESULT_KEY not in table.uns:
+        raise InputError(f"'{path}' is not a result of napari-srast; open one that 'napari-srast upsample' wrote.")
+    stored = dict(table.uns[RESULT_KEY])
+    version = int(stored.get("format_version", 0))
+    if version > FORMAT_VERSION or "reopen" not in stored:
+        raise InputError(f"The result in '{path}' has format {version}, unknown to this version; update napari-srast.")
+    return _rebuild(table, stored, path)
+
+
+def _read_table(path: Path, name: str | None) -> anndata.AnnData:
+    import anndata
+
+    if not path.exists():
+        raise InputError(f"There is no result at '{path}'; check the path.")
+    check_h5ad(path) if name is None else check_store(path)
+    try:
+        return anndata.read_h5ad(path) if name is None else anndata.read_zarr(path / "tables" / name)
+    except Exception as error:
+        if lacks_memory(error):
+            raise
+        raise InputError(
+            f"'{path}' cannot be read as a result ({one_line(error)}); open a .zarr or .h5ad written by napari-srast."
+        ) from error
+
+
+def _rebuild(table: anndata.AnnData, stored: dict[str, Any], path: Path) -> UpsampleResult:
+    known = stored.pop("reopen")
+    counts = sparse.csr_matrix(table.X, dtype=np.float32)
+    spot_ids = np.asarray(known["spot_ids"], dtype=object)
+    order = {spot: i for i, spot in enumerate(spot_ids)}
+    categories = table.obs["spot"].cat
+    place = np.array([order[str(spot)] for spot in categories.categories])
+    parent = place[categories.codes.to_numpy()]
+    genes = table.var_names.to_numpy(dtype=object)
+    stored_raster = known["raster"]
+    shape = stored_raster["shape"]
+
+    def raster(slide: Slide, index: np.ndarray) -> Raster:
+        return Raster(
+            row=table.obs["row"].to_numpy(),
+            col=table.obs["col"].to_numpy(),
+            parent=index[parent],
+            shape=(int(shape[0]), int(shape[1])),
+            pixel_size=float(stored_raster["pixel_size"]),
+            affine=np.asarray(stored_raster["affine"]),
+            n_spots=slide.n_spots,
+            lattice=_lattice(stored_raster["lattice"]),
+            footprint=stored_raster["footprint"],
+        )
+
+    slide, index = _source_slide(known, path, spot_ids)
+    if slide is None or not _holds(slide, genes, counts, raster(slide, index)):
+        slide = _slide_of_result(known, counts, genes, parent)
+        index = np.arange(len(spot_ids))
+    region = known.get("region")
+    return UpsampleResult(
+        counts=counts,
+        std=sparse.csr_matrix(table.layers["std"]) if "std" in table.layers else None,
+        genes=genes,
+        skill=table.var["skill"].to_numpy(dtype=float),
+        method=table.var["method"].astype(str).to_numpy(dtype=object),
+        raster=raster(slide, index),
+        slide=slide,
+        region=None if region is None else Region.from_wkt(str(region["wkt"]), str(region["coordinate_system"])),
+        settings=UpsampleSettings(
+            **{
+                f.name: _plain(known["settings"][f.name])
+                for f in fields(UpsampleSettings)
+                if f.name in known["settings"]
+            }
+        ),
+        run=str(stored["run"]),
+        provenance=stored,
+    )
+
+
+def _source_slide(known: Mapping[str, Any], path: Path, spot_ids: np.ndarray) -> tuple[Slide | None, np.ndarray]:
+    """Read the slide that the result came from, if it is still there with the same spots at the same places."""
+    source = known["source"]
+    for place in dict.fromkeys(p for p in (source.get("path"), str(path)) if p is not None):
+        if not Path(place).is_dir():
+            continue
+        try:
+            slide = read_slide(
+                place,
+                spots=source.get("spots"),
+                table=source.get("table"),
+                image=source.get("image"),
+                coordinate_system=str(known["coordinate_system"]),
+            )
+        except InputError:
+            continue
+        positions = {spot: i for i, spot in enumerate(slide.spot_ids)}
+        index = np.array([positions.get(spot, -1) for spot in spot_ids])
+        if (index >= 0).all() and np.allclose(slide.centers[index], known["spot_centers"]):
+            return slide, index
+    return None, np.empty(0, dtype=int)
+
+
+def _holds(slide: Slide, genes: np.ndarray, counts: sparse.csr_matrix, raster: Raster) -> bool:
+    """Tell whether a slide still holds the counts that a result was made of."""
+    column = {str(gene): i for i, gene in enumerate(slide.genes)}
+    columns = [column.get(str(gene), -1) for gene in genes]
+    if min(columns, default=-1) < 0:
+        return False
+    return relative_mass_error(raster, counts, slide.counts_of(np.asarray(columns))) <= MASS_TOLERANCE
+
+
+def _slide_of_result(
+    known: Mapping[str, Any], counts: sparse.csr_matrix, genes: np.ndarray, parent: np.ndarray
+) -> Slide:
+    n_spots = len(known["spot_ids"])
+    member = sparse.csr_matrix((np.ones(len(parent)), (parent, np.arange(len(parent)))), shape=(n_spots, len(parent)))
+    sums = (member @ counts).tocsr()
+    sums.data = np.rint(sums.data)
+    source = {key: _plain(value) for key, value in known["source"].items()}
+    diameter = known.get("spot_diameter")
+    return Slide(
+        counts=sums,
+        genes=genes,
+        spot_ids=np.asarray(known["spot_ids"], dtype=object),
+        centers=np.asarray(known["spot_centers"], dtype=float),
+        spot_diameter=None if diameter is None else float(diameter),
+        spot_shape=known["spot_shape"],
+        unit=str(known["unit"]),
+        transforms=dict(zip(map(str, known["systems"]), np.asarray(known["transforms"]), strict=True)),
+        coordinate_system=str(known["coordinate_system"]),
+        source=SlideSource(**source),
+        notices=(
+            "The slide that this result came from was not found, or holds other counts; "
+            "its spots were rebuilt from the result.",
+        ),
+    )
+
+
+def _lattice(stored: Mapping[str, Any]) -> Lattice:
+    center, extent = (np.asarray(stored[key], dtype=float) for key in ("center", "extent"))
+    return Lattice(
+        kind=stored["kind"],
+        pitch=float(stored["pitch"]),
+        angle=float(stored["angle"]),
+        center=(float(center[0]), float(center[1])),
+        extent=(float(extent[0]), float(extent[1])),
+        misfit=float(stored["misfit"]),
+    )
+
+
+def _plain(value: Any) -> Any:
+    """Return numpy's scalars as Python's."""
+    return value.item() if isinstance(value, np.generic | np.ndarray) else value

@@ -1,0 +1,72 @@
+"""Triton, which torch may bring, is kept out where a graphics driver has loaded an LLVM of its own."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from napari_srast._utils import triton_guard
+from napari_srast.models.sasa import message_passing
+
+PLAIN = "7f00-7f10 r-xp 00000000 08:01 11 /usr/lib/libGL.so.1\n"
+MESA = PLAIN + "7f20-7f30 r-xp 00000000 08:01 12 /usr/lib/x86_64-linux-gnu/libLLVM-15.so.1\n"
+
+
+@pytest.fixture(autouse=True)
+def without_triton(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "triton", ModuleType("triton"))  # so that the end of the test puts back what was
+    monkeypatch.delitem(sys.modules, "triton")
+
+
+def _maps(monkeypatch: pytest.MonkeyPatch, folder: Path, text: str) -> None:
+    (folder / "maps").write_text(text)
+    monkeypatch.setattr(triton_guard, "_MAPS", folder / "maps")
+
+
+def test_triton_is_not_installed_beside_the_llvm_of_mesa(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    _maps(monkeypatch, tmp_path, MESA)
+    assert triton_guard.keep_triton_out()
+    assert importlib.util.find_spec("triton") is None
+    with pytest.raises(ImportError):
+        importlib.import_module("triton")
+    assert not triton_guard.keep_triton_out()
+
+
+def test_triton_is_left_alone_elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    _maps(monkeypatch, tmp_path, PLAIN)
+    assert not triton_guard.keep_triton_out()
+    monkeypatch.setattr(triton_guard, "_MAPS", tmp_path / "none")
+    assert not triton_guard.keep_triton_out()
+    assert "triton" not in sys.modules
+    _maps(monkeypatch, tmp_path, MESA)
+    there = ModuleType("triton")
+    monkeypatch.setitem(sys.modules, "triton", there)
+    assert not triton_guard.keep_triton_out()
+    assert sys.modules["triton"] is there
+
+
+def test_it_is_looked_for_before_pytorch_geometric_is_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    _maps(monkeypatch, tmp_path, MESA)
+    importlib.reload(message_passing)
+    assert importlib.util.find_spec("triton") is None
+
+
+@pytest.mark.gui
+def test_every_job_of_the_window_looks(qtbot: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from napari_srast.gui.runtime import background
+
+    _maps(monkeypatch, tmp_path, MESA)
+    ended: list[Any] = []
+    background.start(
+        background.once(lambda: importlib.util.find_spec("triton")),
+        on_step=ended.append,
+        on_done=ended.append,
+        on_error=ended.append,
+    )
+    qtbot.waitUntil(lambda: bool(ended), timeout=10_000)
+    assert ended == [None]

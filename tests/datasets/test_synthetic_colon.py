@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import functools
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from napari_srast.datasets import synthetic_colon
+from napari_srast.datasets.synthetic_colon import sample_path, sample_slide, sample_truth
+from napari_srast.geometry.lattice import detect_lattice
+from napari_srast.simulation.colon.layout import CELL_TYPES, SIZE_UM, grow_tissue
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """A cache of its own, with the sample in it."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("platformdirs.user_cache_path", lambda *_args, **_kwargs: folder)
+        patch.setattr(
+            synthetic_colon, "_generate", functools.cache(synthetic_colon._generate)
+        )  # the rewriting must not cost it again
+        sample_path()
+        yield folder
+
+
+def test_sample_is_a_visium_like_slide_and_says_that_it_is_synthetic(cache):
+    slide = sample_slide()
+    assert slide.source.synthetic
+    assert "SYNTHETIC" in slide.notices[0]
+    assert "synthetic" in slide.image.name
+    lattice = detect_lattice(slide.centers)
+    assert (lattice.kind, round(lattice.pitch, 6)) == ("hex", 100)
+    assert slide.spot_diameter == 55
+    assert slide.unit == "um"
+    assert 600 <= slide.n_spots <= 900
+    assert slide.n_genes == 200
+    totals = np.asarray(slide.counts.sum(axis=1)).ravel()
+    assert 1000 <= np.median(totals) <= 5000
+    per_gene = slide.counts.toarray()
+    spread = per_gene.var(axis=0) / per_gene.mean(axis=0)
+    assert np.median(spread) > 1.5  # over-dispersed
+
+
+def test_truth_adds_up_to_the_slide(cache):
+    slide, truth = sample_slide(), sample_truth()
+    assert list(truth.var_names) == list(slide.genes)
+    assert truth.n_obs > 5000
+    assert set(truth.obs["cell_type"]) == set(CELL_TYPES)
+    counted = (truth.obs["spot"] != "").to_numpy()
+    sums = pd.DataFrame(truth.X[counted].toarray()).groupby(truth.obs["spot"].astype(str)[counted].to_numpy()).sum()
+    np.testing.assert_array_equal(sums.loc[slide.spot_ids].to_numpy(), slide.counts.toarray())
+    places = pd.DataFrame(slide.centers, index=slide.spot_ids).loc[truth.obs["spot"].astype(str)[counted]]
+    assert np.hypot(*(places.to_numpy() - truth.obsm["spatial"][counted]).T).max() <= 58
+
+
+def test_markers_mark_their_cells_and_vary_within_them(cache):
+    truth = sample_truth()
+    kind = truth.obs["cell_type"].astype(str).to_numpy()
+    for gene, cell_type in (("MUC2", "goblet"), ("MS4A1", "b_cell"), ("DES", "smooth_muscle"), ("VWF", "endothelial")):
+        values = truth[:, gene].X.toarray()[:, 0]
+        assert values[kind == cell_type].mean() > 10 * values[kind != cell_type].mean(), gene
+    crypt = truth[kind == "crypt_cell"]
+    stem, depth = crypt[:, "LGR5"].X.toarray()[:, 0], crypt.obsm["spatial"][:, 1]
+    assert stem[depth > 950].mean() > 5 * stem[depth < 650].mean()
+
+
+def test_histology_is_drawn_from_the_same_cells(cache):
+    slide, truth = sample_slide(), sample_truth()
+    image = slide.image.levels[0].compute()
+    assert image.dtype == np.uint8
+    assert image.shape[0] == 3
+    assert 1500 <= image.shape[2] <= 2500
+    assert len(slide.image.levels) > 1
+    scale = slide.image.to_intrinsic[0][0, 0]
+    assert image.shape[2] * scale == pytest.approx(SIZE_UM[0], rel=0.01)
+    cols, rows = (truth.obsm["spatial"] / scale).astype(int).T
+    at_nuclei = image[0, rows, cols].mean()
+    beside = image[0, rows, np.minimum(cols + 8, image.shape[2] - 1)].mean()
+    assert at_nuclei < beside - 30  # haematoxylin takes the red
+    assert image[:, :40, :40].min() > 200  # empty glass
+
+
+def test_sample_is_written_once_and_again_when_damaged(cache, monkeypatch):
+    path = sample_path()
+    made = []
+    original = synthetic_colon._generate
+
+    def small(seed):
+        made.append(seed)
+        return original(seed)
+
+    monkeypatch.setattr(synthetic_colon, "_generate", small)
+    assert sample_path() == path
+    assert made == []
+    shutil.rmtree(path / "tables")
+    assert sample_slide().n_genes == 200
+    assert made == [0]
+    assert [p.name for p in cache.iterdir()] == [path.parent.name]
+
+
+@pytest.mark.slow
+def test_same_seed_gives_the_same_slide(cache):
+    again = synthetic_colon._generate.__wrapped__(0)[0]
+    slide = sample_slide()
+    assert (again.tables["table"].X != slide.counts).nnz == 0
+    pixels = again.images[synthetic_colon.IMAGE]["scale0"]["image"].values
+    np.testing.assert_array_equal(pixels, slide.image.levels[0].compute())
+
+
+def test_another_seed_gives_another_tissue():
+    first, second = (grow_tissue(np.random.default_rng(seed)) for seed in (0, 1))
+    assert first.cells.shape != second.cells.shape or not np.allclose(first.cells, second.cells)

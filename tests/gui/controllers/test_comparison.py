@@ -1,0 +1,205 @@
+"""A result beside itself without the histology."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import spatialdata
+from helpers.window import PATIENCE, click, layer_names, open_slide, run, visible, wait_ready
+from napari.components import ViewerModel
+from spatialdata.models import Image2DModel
+
+from napari_srast import api
+from napari_srast.core.result import UpsampleResult
+from napari_srast.core.settings import UpsampleSettings
+from napari_srast.core.slide import Slide
+from napari_srast.gui.controllers.comparison import comparable, counterpart, image_difference, meaning_of
+from napari_srast.gui.controllers.controller import Phase
+from napari_srast.gui.layers.factory import image_affine
+from napari_srast.gui.layers.overlay import Overlay
+from napari_srast.gui.state.displayed_result import Finished, finish
+from napari_srast.gui.state.slide_loading import Opened
+from napari_srast.gui.state.slide_session import OpenSlide
+from napari_srast.gui.widget import SRastWidget
+
+pytestmark = pytest.mark.gui
+LOOKED = {"calibration": {"image": {"used": True, "nats_expected_by_gene": [0.01] * 9}}}
+
+
+@pytest.fixture
+def pair(skewed_slide: Slide, make_result: Callable[..., UpsampleResult]) -> tuple[Finished, Finished]:
+    """A result with the histology and one without; by interpolations, for speed, and labelled as the method."""
+    results = [make_result(skewed_slide, method=method) for method in ("bilinear", "uniform")]
+    settings = UpsampleSettings()
+    with_image = dataclasses.replace(results[0], settings=settings, provenance=LOOKED)
+    without = dataclasses.replace(results[1], settings=settings, provenance={"calibration": {}})
+    return finish(with_image), finish(without)
+
+
+def _overlay(shown: Finished) -> tuple[Overlay, ViewerModel]:
+    viewer = ViewerModel()
+    overlay = Overlay(viewer, shown.result, shown.columns, lambda: None)
+    overlay.show(["Gene0", "Gene3"])
+    return overlay, viewer
+
+
+def _expected(overlay: Overlay, other: Finished) -> np.ndarray:
+    """Red, green and blue of the other result, gene by gene, at the scale of the genes on show."""
+    total = np.zeros((*other.result.raster.shape, 3))
+    for paint in overlay.shown:
+        low, high = paint.limits
+        share = np.clip((np.nan_to_num(other.result.gene_image(paint.gene)) - low) / (high - low), 0, 1)
+        rgb = [int(paint.color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        total += share[..., None] * rgb * np.sqrt(0.5)  # two genes share the brightness
+    return np.minimum(total, 1)
+
+
+def test_before_and_beside_show_the_other_result_at_the_same_scale(pair: tuple[Finished, Finished]) -> None:
+    shown, other = pair
+    overlay, viewer = _overlay(shown)
+    overlay.compare_with(other)
+    overlay.set_view("before")
+    pixels = viewer.layers["SRast compared pixels"]
+    assert pixels.visible
+    assert not viewer.layers["Gene0"].visible
+    np.testing.assert_allclose(pixels.data[..., :3], _expected(overlay, other), atol=1e-6)
+    np.testing.assert_array_equal(pixels.affine.affine_matrix, viewer.layers["Gene0"].affine.affine_matrix)
+    assert meaning_of(overlay) == "counts per pixel: without the image"
+    overlay.paint("Gene0", limits=(0.0, 100.0))
+    np.testing.assert_allclose(pixels.data[..., :3], _expected(overlay, other), atol=1e-6)
+
+    overlay.set_view("beside")
+    beside = viewer.layers["SRast beside pixels"]
+    assert not pixels.visible
+    assert viewer.layers["Gene0"].visible
+    np.testing.assert_allclose(beside.data[..., :3], _expected(overlay, other), atol=1e-6)
+    step = beside.affine.translate[-2:] - viewer.layers["Gene0"].affine.translate[-2:]
+    assert step[1] > 0
+    assert step[0] == pytest.approx(0)
+
+    overlay.compare_with(None)
+    assert "SRast beside pixels" not in viewer.layers
+    assert viewer.layers["SRast beside spots"].visible
+    assert "measured" in meaning_of(overlay)
+
+
+def test_what_is_compared_follows_the_coordinate_system_and_ends_with_the_result(
+    pair: tuple[Finished, Finished], skewed_slide: Slide
+) -> None:
+    shown, other = pair
+    overlay, viewer = _overlay(shown)
+    overlay.compare_with(other)
+    overlay.set_view("before")
+    turned = dataclasses.replace(skewed_slide, coordinate_system="turned")
+    overlay.place(turned)
+    np.testing.assert_allclose(
+        viewer.layers["SRast compared pixels"].affine.affine_matrix,
+        image_affine(turned.to_cs @ other.result.raster.affine),
+    )
+    overlay.replace(other.result, other.columns)
+    assert overlay.compared is None
+    assert "SRast compared pixels" not in viewer.layers
+
+
+def test_only_results_on_the_same_pixels_are_offered_and_no_run_is_offered_twice(
+    pair: tuple[Finished, Finished], skewed_slide: Slide, make_result: Callable[..., UpsampleResult]
+) -> None:
+    shown, other = pair
+    changed: list[int] = []
+    owner = OpenSlide(
+        ViewerModel(),
+        Opened(slide=skewed_slide, source=None),
+        region_changed=lambda: None,
+        shown_changed=lambda: changed.append(1),
+        failed=lambda error: pytest.fail(str(error)),
+    )
+    finer = finish(make_result(skewed_slide, factor=3.0))
+    owner.results = [shown, finer]
+    owner.finished = shown
+    assert comparable(owner) == []
+    without = counterpart(owner)
+    assert without is not None
+    assert without.image is None
+    assert without.source.image is None
+    owner.results.append(other)
+    assert comparable(owner) == [other]
+    assert counterpart(owner) is None
+    assert image_difference(shown.result, other.result) == "without the image"
+    owner.results, owner.finished = [other], other
+    assert counterpart(owner) is skewed_slide
+    assert image_difference(other.result, shown.result) == "with the image"
+    owner.finished = finer  # an interpolation does not look at the image
+    assert counterpart(owner) is None
+
+
+def test_the_run_without_the_image_lands_beside_the_one_with_it(
+    open_window: Callable[[], SRastWidget], qtbot: Any, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Choose an image, run, compare with the run without it; then open the slide without the image."""
+    both = spatialdata.read_zarr(store)
+    first = next(iter(both.images.values()))
+    first = first["scale0"]["image"] if hasattr(first, "children") else first
+    both.images["second"] = Image2DModel.parse(255 - first.data[:, :-1], dims=("c", "y", "x"))  # the smaller one
+    both.write_element("second")
+    seen: list[str | None] = []
+    whole = api.upsample_steps
+
+    def steps(slide: Slide, region: Any, genes: Any, settings: UpsampleSettings, **options: Any) -> Any:
+        """Stand in for the whole method, which takes half a minute: split otherwise with the image than without."""
+        seen.append(None if slide.image is None else slide.image.name)
+        fast = dataclasses.replace(settings, method="uniform" if slide.image is None else "bilinear")
+        made = yield from whole(slide, region, genes, fast, **options)
+        calibration = {} if slide.image is None else {"image": {"used": True, "nats_expected_by_gene": [0.02]}}
+        return dataclasses.replace(made, settings=settings, provenance={"calibration": calibration})
+
+    window = open_window()
+    controller, explore = window.controller, window.result_panel
+    slide = open_slide(qtbot, window, store)
+    chooser = window.slide_panel.image
+    names = [chooser.itemText(i) for i in range(chooser.count())]
+    assert names == [slide.source.image, "second", "none"]
+    assert chooser.currentText() == slide.source.image
+    _choose(qtbot, window, chooser, "second")
+    assert controller.slide.image.name == "second"
+
+    monkeypatch.setattr(api, "upsample_steps", steps)
+    monkeypatch.setattr(SRastWidget, "confirm_whole_slide", lambda _self, _text: True)
+    window.gene_panel.model.check(["Gene3"], only=True)
+    run(qtbot, window)
+    assert "expected to have brought: Gene3 +0.020." in explore.takeaway.trust.text()
+    assert explore.compare.currentText() == "measured counts"
+    place = explore.compare.findText("without the image (run it)")
+    explore.compare.setCurrentIndex(place)
+    explore.compare.activated.emit(place)
+    assert controller.phase is Phase.RUNNING
+    wait_ready(qtbot, window)
+    assert seen == ["second", None]
+    assert controller.finished is controller.results[0]
+    assert explore.compare.currentText() == "without the image (2)"
+    assert explore.views["beside"].isChecked()
+    assert "beside: without the image" in explore.meaning.text()
+    qtbot.waitUntil(lambda: "SRast beside pixels" in layer_names(window), timeout=PATIENCE)  # one layer at a time
+    assert controller.viewer.layers["SRast beside pixels"].visible
+    assert "without the image" in explore.results.itemText(1)
+    click(qtbot, explore.views["before"])
+    assert visible(window) == []
+    assert controller.viewer.layers["SRast compared pixels"].visible
+    click(qtbot, explore.views["after"])
+    assert visible(window) == ["Gene3"]
+
+    _choose(qtbot, window, chooser, "none")
+    assert controller.slide.image is None
+    assert chooser.currentText() == "none"
+    _choose(qtbot, window, chooser, "second")
+    assert controller.slide.image.name == "second"
+
+
+def _choose(qtbot: Any, window: SRastWidget, chooser: Any, name: str) -> None:
+    chooser.setCurrentText(name)
+    chooser.textActivated.emit(name)
+    wait_ready(qtbot, window)

@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+from napari.layers import Image, Layer, Points
+from scipy import sparse
+
+from napari_srast.core.result import UpsampleResult
+from napari_srast.core.slide import Slide, SlideImage
+from napari_srast.geometry.affine import apply_affine
+from napari_srast.gui.layers.factory import (
+    KEY,
+    dimmer_layer,
+    gene_layer_kwargs,
+    image_affine,
+    measured_layer,
+    place_layers,
+    role_of,
+    slide_layer_data,
+    swap_axes,
+)
+
+pytestmark = pytest.mark.gui
+SYSTEMS = ["global", "skewed", "turned"]
+
+
+def _world_of(layer: Layer, weights: np.ndarray) -> np.ndarray:
+    """Where the weight of an image lies in the world, (x, y)."""
+    place = np.array([np.average(grid, weights=weights) for grid in np.indices(weights.shape)])
+    return np.array(layer.data_to_world(place))[::-1]
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_a_planted_pattern_appears_at_the_known_place(
+    skewed_slide: Slide, make_result: Callable[..., UpsampleResult], system: str
+) -> None:
+    """Histology, spots and gene pixels of one place meet within a tenth of a pixel in every coordinate system."""
+    slide = dataclasses.replace(skewed_slide, coordinate_system=system)
+    spot = 17
+    known = apply_affine(slide.transforms[system], slide.centers[[spot]])[0]
+    counts = sparse.csr_matrix(([50.0], ([spot], [0])), shape=slide.counts.shape, dtype=np.float32)
+    only = dataclasses.replace(slide, counts=counts)
+    assert slide.image is not None
+    to_intrinsic = np.diag([4.0, 4.0, 1.0])
+    to_intrinsic[:2, 2] = slide.centers[spot] - 4.0 * np.array([31.5, 20.5])
+    pixels = np.zeros((1, 40, 60), dtype=np.uint8)
+    pixels[0, 20, 31] = 255  # its centre lies at column 31.5, row 20.5 in spatialdata's convention
+    only = dataclasses.replace(
+        only, image=SlideImage(name="he", levels=(pixels,), to_intrinsic=(to_intrinsic,), channels=("dapi",))
+    )
+    histology, spots = (Layer.create(*data) for data in slide_layer_data(only))
+    np.testing.assert_allclose(_world_of(histology, np.asarray(histology.data, float)), known, atol=0.4)
+    np.testing.assert_allclose(np.array(spots.data_to_world(spots.data[spot]))[::-1], known, atol=1e-6)
+
+    result = make_result(only, factor=5.0)
+    gene = Image(result.gene_image("Gene0"), **gene_layer_kwargs(result))
+    tenth = 0.1 * result.raster.pixel_size * slide.cs_scale
+    np.testing.assert_allclose(_world_of(gene, np.nan_to_num(gene.data)), known, atol=tenth)
+
+
+def test_half_a_pixel_lies_between_the_two_conventions() -> None:
+    affine = image_affine(np.diag([2.0, 3.0, 1.0]))
+    np.testing.assert_allclose(affine @ [0, 0, 1], [1.5, 1.0, 1.0])  # (y, x) of the centre of pixel [0, 0]
+
+
+def test_swapping_axes_twice_changes_nothing() -> None:
+    matrix = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0], [0.0, 0.0, 1.0]])
+    np.testing.assert_array_equal(swap_axes(swap_axes(matrix)), matrix)
+    np.testing.assert_array_equal(swap_axes(matrix) @ [7, 8, 1], (matrix @ [8, 7, 1])[[1, 0, 2]])
+
+
+def test_a_colour_image_is_one_lazy_multiscale_layer_and_channels_are_one_each(skewed_slide: Slide) -> None:
+    import dask.array as da
+
+    assert skewed_slide.image is not None
+    lazy = dataclasses.replace(skewed_slide.image, levels=tuple(da.from_array(lv) for lv in skewed_slide.image.levels))
+    data, kwargs, kind = slide_layer_data(dataclasses.replace(skewed_slide, image=lazy))[0]
+    assert kind == "image"
+    assert kwargs["rgb"]
+    assert kwargs["multiscale"]
+    assert [level.shape for level in data] == [(80, 100, 3), (40, 50, 3)]
+    assert all(isinstance(level, da.Array) for level in data)
+
+    stains = dataclasses.replace(lazy, channels=("DAPI", "PanCK", "CD45"))
+    layers = slide_layer_data(dataclasses.replace(skewed_slide, image=stains))
+    assert [meta["name"] for _, meta, kind in layers if kind == "image"] == [
+        "Synthetic slide DAPI",
+        "Synthetic slide PanCK",
+        "Synthetic slide CD45",
+    ]
+
+
+def test_spots_are_drawn_as_large_as_they_were_measured(make_slide: Callable[..., Slide]) -> None:
+    hexagonal = Layer.create(*slide_layer_data(make_slide(lattice="hex", pitch=100.0))[-1])
+    assert isinstance(hexagonal, Points)
+    np.testing.assert_allclose(hexagonal.size, 55.0)
+    unknown = Layer.create(*slide_layer_data(make_slide(spot_diameter=None))[-1])
+    assert 20 < float(np.unique(unknown.size)[0]) < 80
+
+
+@pytest.mark.parametrize("make", [lambda slide: Layer.create(*slide_layer_data(slide)[-1]), measured_layer])
+def test_spots_keep_their_size_in_every_coordinate_system(
+    make: Callable[[Slide], Points], make_slide: Callable[..., Slide]
+) -> None:
+    pixels = np.array([[0.0, -0.25, 30.0], [0.25, 0.0, -7.0], [0.0, 0.0, 1.0]])
+    slide = make_slide(lattice="hex", pitch=100.0, transforms={"global": np.eye(3), "px": pixels})
+    layer = make(slide)
+    for name, drawn in (("px", 55.0 / 4), ("global", 55.0)):
+        moved = dataclasses.replace(slide, coordinate_system=name)
+        for placed in (layer, make(moved)):
+            place_layers([placed], moved)
+            # napari draws a point as large as its size times the last scale, whatever the affine
+            np.testing.assert_allclose(placed.size * placed.scale[-1], drawn)
+            world = np.array([placed.data_to_world(point) for point in placed.data])
+            np.testing.assert_allclose(world[:, ::-1], apply_affine(moved.to_cs, slide.centers), atol=1e-9)
+
+
+def test_spots_without_histology_below_stand_out(make_slide: Callable[..., Slide], skewed_slide: Slide) -> None:
+    alone, above = (Layer.create(*slide_layer_data(slide)[-1]) for slide in (make_slide(), skewed_slide))
+    assert alone.face_color[0, 3] > 2 * above.face_color[0, 3]
+
+
+def test_layers_follow_the_coordinate_system(skewed_slide: Slide, make_result: Callable[..., UpsampleResult]) -> None:
+    viewer = ViewerModel()
+    for data in slide_layer_data(skewed_slide):
+        viewer.add_layer(Layer.create(*data))
+    result = make_result(skewed_slide)
+    viewer.add_layer(dimmer_layer(skewed_slide, result, 0.5))
+    other = viewer.add_image(np.zeros((4, 4)), name="not ours")
+    turned = dataclasses.replace(skewed_slide, coordinate_system="turned")
+    place_layers(list(viewer.layers), turned)
+    fresh = {meta["name"]: meta["affine"] for _, meta, _ in slide_layer_data(turned)}
+    for name, affine in fresh.items():
+        np.testing.assert_allclose(viewer.layers[name].affine.affine_matrix, affine)
+        assert viewer.layers[name].metadata[KEY]["slide"] is turned
+    np.testing.assert_array_equal(other.affine.affine_matrix, np.eye(3))
+    assert role_of(other) is None
+
+
+def test_the_dimmer_covers_the_histology(skewed_slide: Slide, make_result: Callable[..., UpsampleResult]) -> None:
+    dimmer = dimmer_layer(skewed_slide, make_result(skewed_slide), 0.5)
+    histology = Layer.create(*slide_layer_data(skewed_slide)[0])
+    for corner, pixel in (((-0.5, -0.5), (-0.5, -0.5)), ((0.5, 0.5), (79.5, 99.5)), ((-0.5, 0.5), (-0.5, 99.5))):
+        np.testing.assert_allclose(dimmer.data_to_world(corner), histology.data_to_world(pixel))

@@ -1,0 +1,286 @@
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import shapely
+from napari.components import ViewerModel
+
+from napari_srast.core.region import Region
+from napari_srast.core.result import UpsampleResult
+from napari_srast.core.slide import Slide
+from napari_srast.gui.layers import overlay as overlay_module
+from napari_srast.gui.layers.factory import PALETTE, image_affine, role_of
+from napari_srast.gui.layers.gene_layer import first_genes
+from napari_srast.gui.layers.overlay import MAX_GENES, Overlay
+
+pytestmark = pytest.mark.gui
+
+
+@pytest.fixture
+def made(
+    skewed_slide: Slide, make_result: Callable[..., UpsampleResult]
+) -> tuple[Overlay, ViewerModel, UpsampleResult, list[int]]:
+    viewer, calls, result = ViewerModel(), [], make_result(skewed_slide, std=True)
+    return Overlay(viewer, result, result.counts.tocsc(), lambda: calls.append(1)), viewer, result, calls
+
+
+def _gene_layers(viewer: ViewerModel) -> list[str]:
+    return [layer.name for layer in viewer.layers if role_of(layer) == "gene" and layer.visible]
+
+
+def test_shows_the_counts_of_the_genes_asked_for(
+    made: tuple[Overlay, ViewerModel, UpsampleResult, list[int]],
+) -> None:
+    overlay, viewer, result, _ = made
+    overlay.show(["Gene1", "Gene3"])
+    assert _gene_layers(viewer) == ["Gene1", "Gene3"]
+    np.testing.assert_array_equal(viewer.layers["Gene3"].data, result.gene_image("Gene3"))
+    assert viewer.layers["Gene1"].blending == "additive"
+    assert [s.color for s in overlay.shown] == list(PALETTE[:2])
+
+
+def test_a_freed_slot_is_refilled_and_others_keep_their_colours(
+    made: tuple[Overlay, ViewerModel, UpsampleResult, list[int]],
+) -> None:
+    overlay, viewer, result, _ = made
+    overlay.show(["Gene0", "Gene1", "Gene3"])
+    n_layers = len(viewer.layers)
+    overlay.show(["Gene0", "Gene3"])
+    assert _gene_layers(viewer) == ["Gene0", "Gene3"]
+    overlay.show(["Gene0", "Gene3", "Gene5"])
+    assert len(viewer.layers) == n_layers
+    assert {s.gene: s.color for s in overlay.shown} == {"Gene0": PALETTE[0], "Gene5": PALETTE[1], "Gene3": PALETTE[2]}
+    np.testing.assert_array_equal(viewer.layers["Gene5"].data, result.gene_image("Gene5"))
+
+
+def test_no_more_than_six(made: tuple[Overlay, ViewerModel, UpsampleResult, list[int]]) -> None:
+    overlay, viewer, result, _ = made
+    overlay.show(list(result.genes[:MAX_GENES]))
+    assert len({s.color for s in overlay.shown}) == MAX_GENES
+    with pytest.raises(ValueError, match="at most 6"):
+        overlay.show(list(result.genes[: MAX_GENES + 1]))
+    assert len(_gene_layers(viewer)) == MAX_GENES
+
+
+def test_genes_together_do_not_wash_each_other_out(
+    made: tuple[Overlay, ViewerModel, UpsampleResult, list[int]],
+) -> None:
+    overlay, viewer, result, _ = made
+    overlay.show(list(result.genes[:1]))
+    assert viewer.layers["Gene0"].opacity == 1
+    overlay.show(list(result.genes[:4]))
+    assert {viewer.layers[str(gene)].opacity for gene in result.genes[:4]} == {0.5}
+
+
+def test_what_is_shown_first_is_no_gene_of_a_few_lucky_counts(
+    skewed_slide: Slide, make_result: Callable[..., UpsampleResult]
+) -> None:
+    result = make_result(skewed_slide)
+    counts = result.counts.tolil()
+    counts[1:, 8] = 0
+    skill = np.array([0.01, 0.03, np.nan, 0.02, -0.5, 0.0, 0.0, 0.0, 0.9])
+    result = dataclasses.replace(result, counts=counts.tocsr(), skill=skill)
+    totals = np.asarray(counts.sum(axis=0)).ravel()
+    assert set(first_genes(result, totals)) == {"Gene0", "Gene1", "Gene3"}
+
+
+def test_before_shows_measured_counts_on_the_scale_of_after(
+    made: tuple[Overlay, ViewerModel, UpsampleResult, list[int]],
+) -> None:
+    overlay, viewer, result, _ = made
+    overlay.show(["Gene0"])
+    overlay.set_view("before")
+    assert _gene_layers(viewer) == []
+    spots = viewer.layers["SRast measured spots"]
+    assert spots.blending == "additive"  # a spot without counts shows the tissue below it
+    assert spots.visible
+    low, high = overlay.shown[0].limits
+    measured = result.slide.counts[:, 0].toarray()[:, 0] / result.raster.counts_per_spot
+    blue = int(PALETTE[0][5:7], 16) / 255
+    np.testing.assert_allclose(spots.face_color[:, 2], np.clip((measured - low) / (high - low), 0, 1) * blue, atol=1e-6)
+    overlay.set_view("after")
+    assert not spots.visible
+    assert _gene_layers(viewer) == ["Gene0"]
+
+
+def test_napari_is_not_asked_to_draw_what_stays_as_it_is(
+    made: tuple[Overlay, ViewerModel, UpsampleResult, list[int]],
+) -> None:
+    overlay, viewer, _, _ = made
+    overlay.show(["Gene0", "Gene1"])
+    overlay.set_view("before")
+    overlay.set_view("after")
+    changes: list[str] = []
+    for layer in viewer.layers:
+        for name in ("visible", "opacity", "set_data"):
+            layer.events[name].connect(lambda event: changes.append(event.type))
+    overlay.show(["Gene0", "Gene1"])
+    assert changes == []
+    overlay.set_view("before")
+    assert changes.count("visible") == 3  # two genes go, the spots come
+    overlay.show(["Gene0", "Gene1"])
+    assert changes.count("visible") == 3
+
+
+def test_uncertainty_shows_the_standard_deviation_and_goes_back(
+    made: tuple[Overlay, ViewerModel, UpsampleResult, list[int]],
+) -> None:
+    overlay, viewer, result, _ = made
+    overlay.show(["Gene0"])
+    overlay.set_view("std")
+    np.testing.assert_array_equal(viewer.layers["Gene0"].data, result.gene_image("Gene0", "std"))
+    overlay.set_view("after")
+    np.testing.assert_array_equal(viewer.layers["Gene0"].data, result.gene_image("Gene0"))
+
+
+def test_a_gene_of_zeros_is_shown_as_nothing(made: tuple[Overlay, ViewerModel, UpsampleResult, list[int]]) -> None:
+    overlay, viewer, result, _ = made
+    overlay.show(["Gene2"])  # zero everywhere
+    assert result.gene_image("Gene2").size
+    assert overlay.shown[0].limits == (0.0, 1.0)
+    assert not np.nansum(viewer.layers["Gene2"].data)
+
+
+def test_a_layer_deleted_by_the_user_is_forgotten(
+    made: tuple[Overlay, ViewerModel, UpsampleResult, list[int]],
+) -> None:
+    overlay, viewer, _, calls = made
+    overlay.show(["Gene0", "Gene1"])
+    calls.clear()
+    viewer.layers.remove("Gene0")
+    assert calls
+    assert overlay.genes == ["Gene1"]
+    overlay.show(["Gene0", "Gene1"])
+    assert sorted(_gene_layers(viewer)) == ["Gene0", "Gene1"]
+
+
+@pytest.mark.parametrize("works", [0, 1, 2])
+def test_no_picture_of_one_kind_is_left_where_the_other_cannot_be_painted(
+    works: int, skewed_slide: Slide, make_result: Callable[..., UpsampleResult], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    viewer, result, told = ViewerModel(), make_result(skewed_slide, std=True), []
+    overlay = Overlay(viewer, result, result.counts.tocsc(), lambda: None, failed=told.append)
+    overlay.show(["Gene0", "Gene1", "Gene3", "Gene4"])
+    overlay.show(["Gene0", "Gene1", "Gene3"])
+    error, paint, calls = MemoryError("full"), overlay_module.gene_picture, []
+
+    def paint_some(*args: Any) -> Any:
+        calls.append(args)
+        if len(calls) > works:
+            raise error
+        return paint(*args)
+
+    with monkeypatch.context() as full:
+        full.setattr(overlay_module, "gene_picture", paint_some)
+        overlay.set_view("std")
+    assert told == [error]
+    assert overlay.view == "std"
+    assert overlay.genes == _gene_layers(viewer) == ["Gene0", "Gene1"][:works]
+    for gene in overlay.genes:
+        np.testing.assert_array_equal(viewer.layers[gene].data, result.gene_image(gene, "std"))
+    overlay.show(["Gene1", "Gene3", "Gene4"])
+    for gene in ("Gene1", "Gene3", "Gene4"):
+        np.testing.assert_array_equal(viewer.layers[gene].data, result.gene_image(gene, "std"))
+    with monkeypatch.context() as full:
+        full.setattr(overlay_module, "gene_picture", paint_some)
+        overlay.show(["Gene1", "Gene5"])  # in the place of another
+    assert told == [error, error]
+    assert overlay.genes == _gene_layers(viewer) == ["Gene1"]
+    overlay.set_view("after")
+    overlay.show(["Gene1", "Gene5"])
+    for gene in ("Gene1", "Gene5"):
+        np.testing.assert_array_equal(viewer.layers[gene].data, result.gene_image(gene))
+    assert len(told) == 2
+
+
+def test_one_layer_at_a_time_is_added_or_drawn_where_there_is_a_window(
+    skewed_slide: Slide, make_result: Callable[..., UpsampleResult]
+) -> None:
+    viewer, result, queue = ViewerModel(), make_result(skewed_slide), []
+    overlay = Overlay(viewer, result, result.counts.tocsc(), lambda: None, queue.append)
+    genes = ["Gene0", "Gene1", "Gene3"]
+    overlay.show(genes)
+    seen = []
+    while queue:
+        assert overlay.genes == genes
+        seen.append((len(viewer.layers), len(_gene_layers(viewer)), len(overlay.shown)))
+        (show_next,) = queue
+        queue.clear()
+        show_next()
+    # The dimmer first, then each gene: its layer is added, and drawn the next time.
+    assert seen == [(0, 0, 0), (1, 0, 0), (2, 0, 0), (2, 1, 1), (3, 1, 1), (3, 2, 2), (4, 2, 2)]
+    assert _gene_layers(viewer) == genes
+    assert {viewer.layers[gene].opacity for gene in genes} == {3**-0.5}
+
+    overlay.show([*genes, "Gene4", "Gene5"])
+    queue.pop()()
+    assert len(viewer.layers) == 5
+    assert _gene_layers(viewer) == genes
+    overlay.show(["Gene4"])  # its layer is there already, so it is shown at once
+    assert _gene_layers(viewer) == ["Gene4"]
+    overlay.show([*genes, "Gene4", "Gene5", "Gene6"])
+    late = list(queue)
+    overlay.remove()
+    for show_next in late:  # too late: the result is gone
+        show_next()
+    assert len(viewer.layers) == 0
+
+
+def test_another_result_of_the_slide_takes_over_the_layers(
+    skewed_slide: Slide,
+    made: tuple[Overlay, ViewerModel, UpsampleResult, list[int]],
+    make_result: Callable[..., UpsampleResult],
+) -> None:
+    overlay, viewer, _, _ = made
+    overlay.show(["Gene0", "Gene1"])
+    overlay.set_view("std")
+    n_layers = len(viewer.layers)
+    finer = make_result(skewed_slide, Region(shapely.box(-50, -50, 250, 250)), factor=3.0)
+    overlay.replace(finer, finer.counts.tocsc())
+    assert _gene_layers(viewer) == []
+    overlay.show(["Gene1", "Gene4"])
+    assert len(viewer.layers) == n_layers
+    assert _gene_layers(viewer) == ["Gene1", "Gene4"]
+    for name in ("Gene1", "Gene4"):
+        np.testing.assert_array_equal(viewer.layers[name].data, finer.gene_image(name))
+        np.testing.assert_allclose(
+            viewer.layers[name].affine.affine_matrix, image_affine(skewed_slide.to_cs @ finer.raster.affine)
+        )
+
+
+def test_follows_the_slide_and_stays_below_the_region(
+    skewed_slide: Slide, made: tuple[Overlay, ViewerModel, UpsampleResult, list[int]]
+) -> None:
+    from napari_srast.gui.layers.regions import RegionLayer
+
+    overlay, viewer, result, _ = made
+    RegionLayer(viewer, lambda: None).draw("polygon", 1.0)
+    overlay.show(["Gene0"])
+    overlay.set_view("before")
+    assert role_of(viewer.layers[-1]) == "region"
+    turned = dataclasses.replace(skewed_slide, coordinate_system="turned")
+    overlay.place(turned)
+    overlay.show(["Gene0", "Gene4"])  # one that comes after the switch lies right, too
+    for name in ("Gene0", "Gene4"):
+        np.testing.assert_allclose(
+            viewer.layers[name].affine.affine_matrix, image_affine(turned.to_cs @ result.raster.affine)
+        )
+    overlay.remove()
+    assert [role_of(layer) for layer in viewer.layers] == ["region"]
+
+
+def test_the_ground_is_dark_where_there_is_no_histology(
+    make_slide: Callable[..., Slide], make_result: Callable[..., UpsampleResult]
+) -> None:
+    viewer, result = ViewerModel(), make_result(make_slide())
+    overlay = Overlay(viewer, result, result.counts.tocsc(), lambda: None)
+    overlay.show(["Gene0"])
+    assert viewer.layers["SRast dimmer"].opacity == 1
+    overlay.set_brightness(0.8)
+    assert viewer.layers["SRast dimmer"].opacity == 1
+    overlay.show([])
+    assert not viewer.layers["SRast dimmer"].visible

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Generator
+from typing import Any
+
+import pytest
+
+from napari_srast.errors import Cancelled, InputError
+from napari_srast.gui.runtime.background import Job, explain, start
+
+pytestmark = pytest.mark.gui
+
+
+class _Calls:
+    def __init__(self) -> None:
+        self.steps: list[Any] = []
+        self.done: list[Any] = []
+        self.errors: list[Exception] = []
+        self.threads: set[int] = set()
+
+    def start(self, steps: Callable[..., Generator[Any, None, Any]]) -> Job:
+        return start(steps, on_step=self._step, on_done=self.done.append, on_error=self.errors.append)
+
+    def _step(self, value: Any) -> None:
+        self.steps.append(value)
+        self.threads.add(threading.get_ident())
+
+
+def test_steps_and_result_arrive_in_the_gui_thread(qtbot: Any) -> None:
+    calls = _Calls()
+    threads = []
+
+    def steps(should_stop: Callable[[], bool]) -> Generator[int, None, str]:
+        threads.append(threading.get_ident())
+        yield from (1, 2)
+        return "result"
+
+    calls.start(steps)
+    qtbot.waitUntil(lambda: bool(calls.done))
+    assert calls.steps == [1, 2]
+    assert calls.done == ["result"]
+    assert calls.threads == {threading.get_ident()}
+    assert threads[0] != threading.get_ident()
+
+
+@pytest.mark.parametrize("error", [RuntimeError("out of memory"), InputError("no gene"), AssertionError("mass")])
+def test_every_error_arrives(qtbot: Any, error: Exception) -> None:
+    calls = _Calls()
+
+    def steps(should_stop: Callable[[], bool]) -> Generator[int, None, None]:
+        yield 1
+        raise error
+
+    job = calls.start(steps)
+    qtbot.waitUntil(lambda: bool(calls.errors))
+    assert calls.errors == [error]
+    assert not job.active
+
+
+def test_an_abandoned_job_stops_and_never_calls_back(qtbot: Any) -> None:
+    calls, ended = _Calls(), threading.Event()
+
+    def steps(should_stop: Callable[[], bool]) -> Generator[int, None, str]:
+        try:
+            while not should_stop():
+                yield 0
+                time.sleep(0.005)
+            raise Cancelled
+        finally:
+            ended.set()
+
+    job = calls.start(steps)
+    qtbot.waitUntil(lambda: bool(calls.steps))
+    job.abandon()
+    n_steps = len(calls.steps)
+    assert ended.wait(1)
+    qtbot.wait(50)
+    assert len(calls.steps) == n_steps
+    assert calls.done == calls.errors == []
+
+
+def test_a_result_that_comes_too_late_never_lands(qtbot: Any) -> None:
+    calls, go = _Calls(), threading.Event()
+
+    def steps(should_stop: Callable[[], bool]) -> Generator[int, None, str]:
+        go.wait(5)  # deaf to the stop token
+        yield from ()
+        return "stale"
+
+    job = calls.start(steps)
+    job.abandon()
+    go.set()
+    qtbot.wait(100)
+    assert calls.done == []
+
+
+def test_faults_of_ours_are_one_sentence_and_logged(caplog: pytest.LogCaptureFixture) -> None:
+    assert explain(InputError("The slide has no gene."), "upsampling") == "The slide has no gene."
+    assert not caplog.records
+    text = explain(ValueError("bad\nshape"), "upsampling")
+    assert text.startswith("Unexpected error while upsampling (ValueError: bad shape)")
+    assert caplog.records[0].exc_info is not None

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Generator
+from typing import Any
+
+import pytest
+from qtpy.QtCore import QThreadPool
+
+from napari_srast.api import upsample
+from napari_srast.core.slide import Slide
+from napari_srast.errors import Cancelled
+from napari_srast.gui.runtime.background import aside, once, start
+from napari_srast.gui.runtime.priority import SWITCH_SECONDS, GivingWay
+
+pytestmark = pytest.mark.gui
+
+
+def _niceness() -> int:
+    return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+
+def _outcome(qtbot: Any, steps: Callable[..., Generator[Any, None, Any]]) -> tuple[list[Any], Any]:
+    seen: list[Any] = []
+    ended: list[Any] = []
+    start(steps, on_step=seen.append, on_done=ended.append, on_error=ended.append)
+    qtbot.waitUntil(lambda: bool(ended), timeout=60_000)
+    return seen, ended[0]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere niceness is the whole program's")
+def test_a_run_steps_back_with_all_its_threads_and_nobody_else_does(
+    qtbot: Any, make_slide: Callable[..., Slide]
+) -> None:
+    niceness: dict[str, int] = {}
+
+    def should_stop() -> bool:
+        """Every thread that computes asks."""
+        niceness[threading.current_thread().name.rpartition("_")[0]] = _niceness()
+        return False
+
+    def compute() -> int:
+        niceness["run"] = _niceness()
+        return upsample(make_slide(10, 10, n_genes=30), factor=2, should_stop=should_stop).n_pixels
+
+    before = _niceness()
+    _, n_pixels = _outcome(qtbot, aside(once(compute)))
+    assert n_pixels == 400
+    assert {"run", "napari-srast-check", "napari-srast"} <= set(niceness)
+    assert set(niceness.values()) == {max(5, before)}
+    assert _niceness() == before
+    pool = QThreadPool.globalInstance()
+    for _ in range(2 * pool.maxThreadCount()):  # the threads that others work in
+        assert _outcome(qtbot, once(_niceness))[1] == before
+
+
+def test_steps_results_and_errors_arrive_as_they_do_otherwise(qtbot: Any) -> None:
+    def steps(should_stop: Callable[[], bool]) -> Generator[int, None, str]:
+        yield from (1, 2)
+        return "result"
+
+    assert _outcome(qtbot, aside(steps)) == ([1, 2], "result")
+
+    def fail() -> None:
+        raise RuntimeError("out of memory")
+
+    _, error = _outcome(qtbot, aside(once(fail)))
+    assert isinstance(error, RuntimeError)
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    assert last.tb_frame.f_code.co_name == "fail"  # a report tells where it was raised
+
+
+def test_python_passes_its_lock_on_sooner_only_while_something_is_computed(qtbot: Any) -> None:
+    before = sys.getswitchinterval()
+    begun, ended = threading.Event(), threading.Event()
+
+    def steps(should_stop: Callable[[], bool]) -> Generator[int, None, None]:
+        yield 0
+        begun.set()
+        while not should_stop():
+            time.sleep(0.005)
+        ended.set()
+        raise Cancelled
+
+    job = start(aside(steps), on_step=lambda _: None, on_done=lambda _: None, on_error=lambda _: None)
+    qtbot.waitUntil(begun.is_set)
+    assert sys.getswitchinterval() == pytest.approx(SWITCH_SECONDS)
+    job.abandon()
+    assert ended.wait(5)
+    qtbot.waitUntil(lambda: sys.getswitchinterval() == pytest.approx(before))
+
+    giving_way = GivingWay()
+    with giving_way:
+        with giving_way:
+            pass
+        assert sys.getswitchinterval() == pytest.approx(SWITCH_SECONDS)  # the other one goes on
+    assert sys.getswitchinterval() == pytest.approx(before)

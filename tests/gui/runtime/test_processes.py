@@ -1,0 +1,68 @@
+"""SASA is fitted beside the window, in processes that stand ready when a region is drawn, and Cancel ends them."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers.window import PATIENCE, SQUARE, click, open_slide, run, wait_ready
+
+from napari_srast.api import upsample
+from napari_srast.calibration import experts
+from napari_srast.gui.runtime.processes import processes
+from napari_srast.gui.widget import SRastWidget
+from napari_srast.inference.executors import sasa_process_pool
+
+pytestmark = [pytest.mark.gui, pytest.mark.slow]
+pytest.importorskip("loky")
+
+
+def test_a_run_is_fitted_beside_the_window_with_the_bytes_of_one_without(
+    widget: SRastWidget, qtbot: Any, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slide = open_slide(qtbot, widget, store)
+    widget.controller.add_polygon(SQUARE)
+    widget.settings_panel.method.setCurrentText("srast")
+    qtbot.waitUntil(lambda: processes().is_ready, timeout=PATIENCE)
+    window = os.getpid()
+
+    def not_here(*arguments: Any, **options: Any) -> Any:
+        from napari_srast.models.sasa.fitting import fit_sasa
+
+        if os.getpid() == window:
+            raise AssertionError("fitted in the window's process")
+        return fit_sasa(*arguments, **options)
+
+    monkeypatch.setattr(experts, "_cache", type(experts._cache)())
+    monkeypatch.setattr(sasa_process_pool, "_fit", not_here)
+    result = run(qtbot, widget)
+    experts._cache.clear()
+    alone = upsample(slide, result.region, list(result.genes), settings=result.settings)
+    np.testing.assert_array_equal(result.counts.toarray(), alone.counts.toarray())
+
+
+def test_cancel_ends_a_fit_in_a_second_and_the_next_run_works(
+    widget: SRastWidget, qtbot: Any, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_slide(qtbot, widget, store)
+    widget.controller.add_polygon(SQUARE)
+    widget.settings_panel.method.setCurrentText("srast")
+    qtbot.waitUntil(lambda: processes().is_ready, timeout=PATIENCE)
+
+    def for_ever(*_: Any, **__: Any) -> None:
+        time.sleep(600)
+
+    monkeypatch.setattr(experts, "_cache", type(experts._cache)())
+    with monkeypatch.context() as slow:
+        slow.setattr(sasa_process_pool, "_fit", for_ever)
+        click(qtbot, widget.run_bar.run)
+        qtbot.wait(500)
+        start = time.monotonic()
+        click(qtbot, widget.run_bar.cancel)
+        wait_ready(qtbot, widget)
+        assert time.monotonic() < start + 2
+    assert run(qtbot, widget).counts.sum() > 0

@@ -1,0 +1,267 @@
+"""What a user does while something else goes on, or was there before."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers.window import (
+    PATIENCE,
+    SQUARE,
+    click,
+    layer_names,
+    open_slide,
+    press,
+    run,
+    use_fast_method,
+    wait_ready,
+    wait_shown,
+)
+from qtpy.QtGui import QCloseEvent, QHideEvent
+from qtpy.QtWidgets import QToolButton
+
+from napari_srast import api
+from napari_srast.core.slide import Slide
+from napari_srast.gui.controllers.controller import Phase
+from napari_srast.gui.layers.cursor_readout import Reading
+from napari_srast.gui.sample import sample_layers
+from napari_srast.gui.state.slide_loading import Opened
+from napari_srast.gui.widget import SRastWidget
+from napari_srast.io import result_writer
+
+pytestmark = pytest.mark.gui
+
+
+def with_result(open_window: Callable[[], SRastWidget], qtbot: Any, store: Path) -> SRastWidget:
+    """Return a window with a slide, a region and the result of a run."""
+    window = open_window()
+    open_slide(qtbot, window, store)
+    use_fast_method(window)
+    window.controller.add_polygon(SQUARE)
+    window.gene_panel.model.check(["Gene3"])
+    run(qtbot, window)
+    window.tabs.setCurrentIndex(0)
+    return window
+
+
+@pytest.fixture
+def held_back(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Once this is cleared, runs do not end before it is set."""
+    true_steps, release = api.upsample_steps, threading.Event()
+    release.set()
+
+    def slow(*args: Any, should_stop: Callable[[], bool], **options: Any) -> Any:
+        yield api.Progress("align", 1, 4, 0.25)
+        while not (release.wait(0.02) or should_stop()):
+            pass
+        return (yield from true_steps(*args, should_stop=should_stop, **options))
+
+    monkeypatch.setattr(api, "upsample_steps", slow)
+    yield release
+    release.set()
+
+
+def test_nothing_is_exported_and_no_run_lost_while_one_goes_on(
+    open_window: Callable[[], SRastWidget],
+    qtbot: Any,
+    store: Path,
+    held_back: threading.Event,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    ready = with_result(open_window, qtbot, store)
+    held_back.clear()
+    menus: list[object] = []
+    monkeypatch.setattr(QToolButton, "showMenu", menus.append)
+    click(qtbot, ready.run_bar.run)
+    click(qtbot, ready.run_bar.queue)
+    press(ready, "Alt+E")
+    assert menus == []
+    ready.controller.export(tmp_path / "out.zarr")
+    assert "A run is going on" in ready.run_bar.status.text()
+    assert ready.controller.phase is Phase.RUNNING
+    held_back.set()
+    qtbot.waitUntil(lambda: len(ready.controller.results) == 3, timeout=PATIENCE)
+    assert ready.controller.waiting == []
+    assert not (tmp_path / "out.zarr").exists()
+
+
+def test_what_was_asked_for_during_an_export_is_run_after_it(
+    open_window: Callable[[], SRastWidget], qtbot: Any, store: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ready = with_result(open_window, qtbot, store)
+    begun, release, true_write = threading.Event(), threading.Event(), result_writer.write_result
+
+    def slow(*args: Any, **options: Any) -> Any:
+        begun.set()
+        release.wait(60)
+        return true_write(*args, **options)
+
+    monkeypatch.setattr(result_writer, "write_result", slow)
+    ready.controller.export(tmp_path / "out.zarr")
+    qtbot.waitUntil(begun.is_set, timeout=PATIENCE)
+    ready.controller.run(["Gene0"], ready.settings_panel.settings())
+    assert "waits its turn" in ready.run_bar.status.text()
+    release.set()
+    qtbot.waitUntil(lambda: len(ready.controller.results) == 2, timeout=PATIENCE)
+    assert ready.controller.waiting == []
+    assert (tmp_path / "out.zarr").exists()
+
+
+def test_a_window_that_is_not_closed_after_all_keeps_its_run(
+    open_window: Callable[[], SRastWidget], qtbot: Any, store: Path, held_back: threading.Event
+) -> None:
+    ready = with_result(open_window, qtbot, store)
+    held_back.clear()
+    click(qtbot, ready.run_bar.run)
+    ready.eventFilter(ready.window(), QCloseEvent())  # napari asks now, and the user says no
+    qtbot.wait(50)
+    assert ready.controller.phase is Phase.RUNNING
+    ready.eventFilter(ready.window(), QHideEvent())  # or yes
+    assert ready.controller.phase is Phase.READY
+    assert len(ready.controller.results) == 1
+
+
+def test_a_run_that_lands_leaves_the_drawing_of_the_next_region_in_peace(
+    open_window: Callable[[], SRastWidget], qtbot: Any, store: Path, held_back: threading.Event
+) -> None:
+    ready = with_result(open_window, qtbot, store)
+    held_back.clear()
+    controller = ready.controller
+    controller.draw("rectangle")
+    click(qtbot, ready.run_bar.run)
+    layer = controller.regions.layer
+    assert layer is not None
+    assert layer.mode == "pan_zoom"  # what was drawn is being run
+    controller.draw("polygon")
+    held_back.set()
+    qtbot.waitUntil(lambda: len(controller.results) == 2, timeout=PATIENCE)
+    wait_shown(qtbot, ready)
+    assert layer.mode == "add_polygon"
+    assert ready.tabs.currentIndex() == 0
+    controller.regions.rest()
+    run(qtbot, ready)
+    assert ready.tabs.currentIndex() == 1
+
+
+def test_the_same_choice_reads_nothing_again_and_another_loses_no_result(
+    open_window: Callable[[], SRastWidget], qtbot: Any, store: Path
+) -> None:
+    ready = with_result(open_window, qtbot, store)
+    controller, box = ready.controller, ready.slide_panel.image
+    before, region = box.currentText(), controller.region()
+    box.textActivated.emit(before)
+    assert controller.phase is Phase.READY
+
+    def choose(name: str) -> None:
+        box.setCurrentText(name)
+        box.textActivated.emit(name)
+
+    choose("none")
+    assert controller.phase is Phase.OPENING
+    controller.cancel()
+    assert box.currentText() == before  # which is still in use
+    assert len(controller.results) == 1
+    choose("none")
+    wait_ready(qtbot, ready)
+    assert controller.slide is not None
+    assert controller.slide.image is None
+    assert (controller.results, controller.region()) == ([], None)
+    choose(before)
+    wait_ready(qtbot, ready)
+    assert controller.slide.image is not None
+    assert len(controller.results) == 1
+    assert controller.region() == region
+
+
+def test_each_slide_is_looked_at_however_far_away_others_are(
+    open_window: Callable[[], SRastWidget], qtbot: Any, make_slide: Callable[..., Slide]
+) -> None:
+    window = open_window()
+    camera = window.controller.viewer.scene.camera
+    far = make_slide(6, 6, seed=2)
+    far = Slide(**{**{f: getattr(far, f) for f in far.__dataclass_fields__}, "centers": far.centers + 1e5})
+    zooms = []
+    for slide in (make_slide(6, 6, seed=1), far):
+        window.controller.show(Opened(slide=slide, source=None))
+        wait_ready(qtbot, window)
+        zooms.append(camera.zoom)
+        np.testing.assert_allclose(np.array(camera.center)[-2:][::-1], slide.centers.mean(axis=0), atol=100)
+    assert zooms[1] == pytest.approx(zooms[0], rel=0.1)
+    window.controller.switch(window.controller.slides[0])
+    assert camera.center[-1] < 1000
+
+
+def test_a_slide_that_was_there_before_the_panel_is_worked_on(
+    make_napari_viewer: Callable[..., Any], qtbot: Any
+) -> None:
+    viewer = make_napari_viewer()
+    for data, options, kind in sample_layers():
+        getattr(viewer, f"add_{kind}")(data, **options)
+    names = [layer.name for layer in viewer.layers]
+    window = SRastWidget(viewer)
+    qtbot.addWidget(window)
+    wait_ready(qtbot, window)
+    assert window.controller.slide is not None
+    assert window.controller.slide.source.synthetic
+    assert "No slide" not in window.slide_panel.about.text()
+    assert layer_names(window) == names
+    window.controller.shutdown()
+
+
+def test_before_reads_the_result_that_it_shows(open_window: Callable[[], SRastWidget], qtbot: Any, store: Path) -> None:
+    ready = with_result(open_window, qtbot, store)
+    controller = ready.controller
+    ready.settings_panel.method.setCurrentText("bilinear")
+    run(qtbot, ready)
+    uniform, bilinear = controller.results
+    controller.compare_with(uniform)
+    controller.overlay.set_view("before")
+    readings: list[Reading] = []
+    controller.pointed.connect(readings.append)
+    raster = bilinear.result.raster
+    differs = np.abs(bilinear.result.gene_image("Gene3") - uniform.result.gene_image("Gene3"))
+    row, col = np.unravel_index(np.nanargmax(differs), raster.shape)
+    x, y = (raster.affine @ [col + 0.5, row + 0.5, 1])[:2]
+    controller.viewer.cursor.position = (y, x)
+    for callback in controller.viewer.mouse_move_callbacks:
+        callback(controller.viewer, None)
+    values = {gene: pixel for gene, pixel, _ in readings[-1].genes}
+    assert values["Gene3"] == pytest.approx(float(uniform.result.gene_image("Gene3")[row, col]), abs=1e-5)
+
+
+def test_settings_are_reused_in_another_coordinate_system_with_the_same_pixels(
+    open_window: Callable[[], SRastWidget], qtbot: Any, make_slide: Callable[..., Slide]
+) -> None:
+    window = open_window()
+    systems = {"global": np.eye(3), "tenfold": np.diag([10.0, 10.0, 1.0])}
+    window.controller.show(Opened(slide=make_slide(6, 6, transforms=systems), source=None))
+    wait_ready(qtbot, window)
+    use_fast_method(window)
+    panel = window.settings_panel
+    panel.resolution_kind.setCurrentIndex(1)
+    panel.pixel_size.setValue(25)
+    assert panel.pixel_size.suffix() == " um"
+    first = run(qtbot, window) if window.controller.add_polygon(SQUARE) is None else None
+    window.controller.set_coordinate_system("tenfold")
+    assert panel.pixel_size.suffix() == ""
+    window.controller.recall()
+    assert panel.pixel_size.value() == pytest.approx(250)
+    window.tabs.setCurrentIndex(0)
+    assert run(qtbot, window).n_pixels == first.n_pixels
+
+
+def test_a_result_saved_with_the_slide_is_listed(
+    open_window: Callable[[], SRastWidget], qtbot: Any, store: Path
+) -> None:
+    ready = with_result(open_window, qtbot, store)
+    run_name = ready.controller.results[0].result.run
+    ready.controller.export(None, into_slide=True)
+    wait_ready(qtbot, ready)
+    ready.controller.drop_result()
+    box = ready.result_panel.results
+    assert f"saved: {run_name}" in [box.itemText(i) for i in range(box.count())]

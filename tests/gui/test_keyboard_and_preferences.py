@@ -1,0 +1,123 @@
+"""Manners of the window: colours that can be read, reasons for what is disabled, and the keyboard alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.window import click, open_slide, press, use_fast_method, visible, wait_ready, wait_shown
+from napari.utils.theme import get_theme
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QApplication, QMessageBox, QWidget
+
+from napari_srast.core.result import UpsampleResult
+from napari_srast.core.slide import Slide
+from napari_srast.gui.controllers.controller import Phase
+from napari_srast.gui.layers.factory import PALETTE
+from napari_srast.gui.state.displayed_result import finish
+from napari_srast.gui.state.slide_loading import Opened
+from napari_srast.gui.widget import SRastWidget
+from napari_srast.gui.widgets.tooltips import TOOLTIPS
+
+pytestmark = pytest.mark.gui
+Rgb = tuple[int, ...]
+
+
+def _rgb(color: str) -> Rgb:
+    return tuple(int(color[i : i + 2], 16) for i in (1, 3, 5))
+
+
+def _contrast(one: Rgb, other: Rgb) -> float:
+    """Contrast ratio of WCAG 2.1: 4.5 is asked of text, 3 of what is only a mark."""
+
+    def luminance(color: Rgb) -> float:
+        parts = [c / 255 for c in color]
+        linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    dark, light = sorted((luminance(one), luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+def test_colours_of_our_own_can_be_read_on_both_themes(widget: SRastWidget) -> None:
+    widget.controller.failed.emit("Something went wrong.")
+    text, ground = map(_rgb, re.findall("#[0-9a-f]{6}", widget.run_bar.status.styleSheet()))
+    assert _contrast(text, ground) >= 4.5
+    (box,) = map(_rgb, re.findall("#[0-9a-f]{6}", widget.gene_panel.view.styleSheet()))
+    for name in ("dark", "light"):
+        theme = get_theme(name)
+        for behind in (theme.background, theme.foreground):
+            assert _contrast(box, behind.as_rgb_tuple()[:3]) >= 3, name
+    assert all(_contrast(_rgb(color), (0, 0, 0)) >= 4.5 for color in PALETTE)
+
+
+def _unexplained(widget: SRastWidget) -> list[str]:
+    """Name the disabled controls whose tooltip does not say why they are."""
+    controls = [control for control in widget.findChildren(QWidget) if control.objectName() in TOOLTIPS]
+    assert len(controls) >= len(TOOLTIPS)
+    return [
+        control.objectName()
+        for control in controls
+        if not control.isEnabledTo(widget)
+        and (control.accessibleDescription() or TOOLTIPS[control.objectName()]).startswith(
+            TOOLTIPS[control.objectName()]
+        )
+    ]
+
+
+def test_what_is_disabled_says_why_at_every_stage(
+    widget: SRastWidget, qtbot: Any, skewed_slide: Slide, make_result: Callable[..., UpsampleResult]
+) -> None:
+    controller, explore = widget.controller, widget.result_panel
+    assert _unexplained(widget) == []
+    controller.show(Opened(slide=skewed_slide, source=None))
+    wait_ready(qtbot, widget)
+    assert _unexplained(widget) == []
+    result = make_result(skewed_slide, std=True)
+    controller.land_saved(controller.current, finish(result))
+    wait_shown(qtbot, widget)
+    assert _unexplained(widget) == []
+    click(qtbot, explore.views["std"])
+    assert controller.overlay.view == "std"
+    assert explore.meaning.text() == "standard deviation of the counts per pixel"
+    click(qtbot, explore.views["after"])
+    assert len(visible(widget)) == 3
+
+
+def test_the_keyboard_is_enough(widget: SRastWidget, qtbot: Any, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    controller, panel, explore = widget.controller, widget.gene_panel, widget.result_panel
+    chain, control = [], widget.nextInFocusChain()
+    while control is not None and control is not widget:
+        chain.append(control)
+        control = control.nextInFocusChain()
+    reached = {c.objectName() for c in chain if c.focusPolicy() & Qt.FocusPolicy.TabFocus}
+    assert set(TOOLTIPS) - reached == {"run_progress"}  # which is looked at only
+
+    open_slide(qtbot, widget, store)
+    assert "spots" in widget.slide_panel.coordinate_system.currentText()
+    qtbot.keyClicks(panel.filter, "gene3")
+    panel.view.setCurrentIndex(panel.model.index(0, 0))
+    for key, ticked in ((Qt.Key.Key_Space, ["Gene3"]), (Qt.Key.Key_Space, []), (Qt.Key.Key_Space, ["Gene3"])):
+        qtbot.keyClick(panel.view, key)
+        assert panel.model.checked == ticked
+    panel.view.setCurrentIndex(panel.model.index(0, 1))  # in another column of the row it works as well
+    qtbot.keyClick(panel.view, Qt.Key.Key_F)
+    assert controller.remembered.genes == ["Gene3"]
+    use_fast_method(widget)
+    monkeypatch.setattr(QMessageBox, "question", lambda *_: QMessageBox.StandardButton.Yes)
+    press(widget, "Alt+Return")
+    assert controller.phase is Phase.RUNNING
+    assert _unexplained(widget) == []
+    wait_ready(qtbot, widget)
+    wait_shown(qtbot, widget)
+    assert widget.tabs.currentWidget() is explore
+    for keys, view in (("Alt+B", "before"), ("Alt+B", "after"), ("Alt+S", "beside")):
+        press(widget, keys)
+        assert controller.overlay.view == view
+    press(widget, "Alt+K")
+    assert QApplication.clipboard().text().startswith("napari-srast upsample ")
+    press(widget, "Alt+1")
+    assert widget.tabs.currentIndex() == 0

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from qtpy.QtCore import QPoint, Qt
+from qtpy.QtWidgets import QTableView
+
+from napari_srast.errors import InputError
+from napari_srast.gui.widgets.gene_table import Column, GeneTableModel, read_gene_list
+
+pytestmark = pytest.mark.gui
+CHECK = Qt.ItemDataRole.CheckStateRole
+
+
+def _model(limit: int | None = None) -> GeneTableModel:
+    model = GeneTableModel(limit=limit)
+    skill = np.array([0.3, np.nan, -0.1, 0.2])
+    model.set_genes(["ERBB2", "KRT19", "Krt8", "CD74"], [Column("Skill", skill, lambda v: f"{v:.1f}")])
+    return model
+
+
+def test_filter_ignores_case_and_keeps_what_is_checked() -> None:
+    model = _model()
+    model.check(["ERBB2"])
+    model.set_filter(" krt ")
+    assert model.listed == ["KRT19", "Krt8"]
+    model.setData(model.index(1, 0), Qt.CheckState.Checked, CHECK)
+    assert model.checked == ["ERBB2", "Krt8"]
+    model.set_filter("")
+    model.set_listing("checked")
+    assert model.listed == ["ERBB2", "Krt8"]
+    model.setData(model.index(0, 0), Qt.CheckState.Unchecked.value, CHECK)  # views pass the number
+    assert model.listed == ["Krt8"]
+
+
+def test_sorting_puts_unknown_values_last_either_way() -> None:
+    model = _model()
+    model.sort(1, Qt.SortOrder.DescendingOrder)
+    assert model.listed == ["ERBB2", "CD74", "Krt8", "KRT19"]
+    model.sort(1, Qt.SortOrder.AscendingOrder)
+    assert model.listed == ["Krt8", "CD74", "ERBB2", "KRT19"]
+    model.sort(0, Qt.SortOrder.AscendingOrder)
+    assert model.listed == ["CD74", "ERBB2", "KRT19", "Krt8"]
+
+
+def test_the_first_click_on_a_heading_of_numbers_puts_the_highest_first(qtbot: Any) -> None:
+    model, view = _model(), QTableView()
+    qtbot.addWidget(view)
+    view.setModel(model)
+    header = view.horizontalHeader()
+    assert header is not None
+    header.setSortIndicator(-1, Qt.SortOrder.AscendingOrder)
+    view.setSortingEnabled(True)
+    view.show()
+    for column, listed in (
+        (1, ["ERBB2", "CD74", "Krt8", "KRT19"]),
+        (1, ["Krt8", "CD74", "ERBB2", "KRT19"]),
+        (0, ["CD74", "ERBB2", "KRT19", "Krt8"]),
+    ):
+        place = QPoint(header.sectionViewportPosition(column) + 10, header.height() // 2)
+        qtbot.mouseClick(header.viewport(), Qt.MouseButton.LeftButton, pos=place)
+        assert model.listed == listed
+
+
+def test_no_more_genes_than_the_limit_are_checked() -> None:
+    model, refusals = _model(limit=2), []
+    model.refused.connect(lambda: refusals.append(1))
+    model.check(["ERBB2", "CD74"])
+    model.setData(model.index(1, 0), Qt.CheckState.Checked, CHECK)
+    assert model.checked == ["ERBB2", "CD74"]
+    assert len(refusals) == 1
+    model.check(["KRT19", "not a gene"], only=True)
+    assert model.checked == ["KRT19"]
+
+
+def test_model_obeys_qt(qtmodeltester: object) -> None:
+    qtmodeltester.check(_model())  # type: ignore[attr-defined]
+
+
+def test_twenty_thousand_genes_are_filtered_in_a_keystroke(qtbot: object) -> None:
+    from napari.components import ViewerModel
+
+    from napari_srast.gui.controllers.controller import Controller
+    from napari_srast.gui.widgets.common import gene_view
+
+    rng = np.random.default_rng(0)
+    genes = [f"{''.join(rng.choice(list('ABCDEFGHKLMNPRST'), 4))}{i}" for i in range(20_000)]
+    model = GeneTableModel()
+    view = gene_view("gene_table", model, Controller(ViewerModel()))
+    qtbot.addWidget(view)  # type: ignore[attr-defined]
+    view.show()
+    model.set_genes(genes, [Column("Counts", np.arange(20_000.0), lambda v: f"{v:.0f}")])
+    model.check(genes[::3])
+    times = []
+    for text in ("A", "AB", "AB1", "AB", "A", "", "7"):
+        start = time.process_time()
+        model.set_filter(text)
+        view.viewport().repaint()
+        times.append(time.process_time() - start)
+    assert sorted(times)[len(times) // 2] < 0.05
+
+
+@pytest.mark.parametrize(
+    ("text", "found", "missing"),
+    [
+        ("KRT19\nCD74\n", ["KRT19", "CD74"], []),
+        ("gene,score\nERBB2,3\nkrt8,2\nNOPE,1\n", ["ERBB2", "Krt8"], ["NOPE"]),
+        ("score;gene\n3;ERBB2\n1;CD74\n", ["ERBB2", "CD74"], []),
+        ("\ufeffERBB2, CD74, XX", ["ERBB2", "CD74"], ["XX"]),
+        ("cell\tmarker\nT\tCD74\nB\tCD74\n", ["CD74"], []),
+    ],
+)
+def test_gene_lists_are_read_as_people_write_them(
+    tmp_path: Path, text: str, found: list[str], missing: list[str]
+) -> None:
+    path = tmp_path / "markers.csv"
+    path.write_text(text, encoding="utf-8")
+    assert read_gene_list(path, ["ERBB2", "KRT19", "Krt8", "CD74"]) == (found, missing)
+
+
+@pytest.mark.parametrize("content", [b"nothing, here", b"\xff\xfe\x00\xd8", b""])
+def test_a_file_without_genes_is_explained(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "markers.csv"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"markers\.csv"):
+        read_gene_list(path, ["ERBB2"])

@@ -1,0 +1,100 @@
+"""What a user does in the window, and what can be seen of it: small steps that the tests of the flows are made of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from qtpy.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
+from qtpy.QtGui import QDropEvent, QShortcut
+from qtpy.QtWidgets import QWidget
+
+from napari_srast.core.slide import Slide
+from napari_srast.gui.controllers.controller import Phase
+from napari_srast.gui.layers.factory import role_of
+from napari_srast.gui.widget import SRastWidget
+
+PATIENCE = 300_000
+"""Milliseconds until a test gives up: a busy machine is no failure."""
+SKEWED = np.array([[-1.3, 0.4, 250.0], [0.3, 0.9, -70.0], [0.0, 0.0, 1.0]])
+"""A turn, a shear, a mirror, unequal scales and a shift."""
+SQUARE = np.array([[-50, -50], [250, -50], [250, 250], [-50, 250]])
+"""Nine spots of the small slides."""
+
+
+def click(qtbot: Any, control: QWidget) -> None:
+    assert control.isEnabled(), control.toolTip()
+    qtbot.mouseClick(control, Qt.MouseButton.LeftButton)
+
+
+def wait_ready(qtbot: Any, widget: SRastWidget, timeout: int = PATIENCE) -> None:
+    qtbot.waitUntil(lambda: widget.controller.phase is Phase.READY, timeout=timeout)
+
+
+def open_slide(qtbot: Any, widget: SRastWidget, store: Path) -> Slide:
+    widget.slide_panel.path.setText(str(store))
+    qtbot.keyClick(widget.slide_panel.path, Qt.Key.Key_Return)
+    assert widget.controller.phase is Phase.OPENING
+    wait_ready(qtbot, widget)
+    assert widget.controller.slide is not None, widget.run_bar.status.text()
+    return widget.controller.slide
+
+
+def use_fast_method(widget: SRastWidget) -> None:
+    widget.settings_panel.method.setCurrentText("uniform")
+
+
+def run(qtbot: Any, widget: SRastWidget) -> Any:
+    click(qtbot, widget.run_bar.run)
+    assert widget.controller.phase is Phase.RUNNING
+    wait_ready(qtbot, widget)
+    assert widget.controller.finished is not None, widget.run_bar.status.text()
+    wait_shown(qtbot, widget)
+    return widget.controller.finished.result
+
+
+def wait_shown(qtbot: Any, widget: SRastWidget) -> None:
+    overlay = widget.controller.overlay
+    assert overlay is not None
+    qtbot.waitUntil(lambda: len(overlay.shown) == len(overlay.genes), timeout=PATIENCE)
+
+
+def tick(qtbot: Any, view: Any, gene: str) -> None:
+    """Click the check box of a gene that is listed."""
+    row = view.model().listed.index(gene)
+    view.scrollTo(view.model().index(row, 0))
+    box = view.visualRect(view.model().index(row, 0))
+    qtbot.mouseClick(view.viewport(), Qt.MouseButton.LeftButton, pos=box.topLeft() + QPoint(10, box.height() // 2))
+
+
+def layer_names(widget: SRastWidget) -> list[str]:
+    return [layer.name for layer in widget.controller.viewer.layers]
+
+
+def visible(widget: SRastWidget, role: str = "gene") -> list[str]:
+    """Names of the visible layers of a role."""
+    return [layer.name for layer in widget.controller.viewer.layers if role_of(layer) == role and layer.visible]
+
+
+def drop(widget: SRastWidget, path: Path) -> None:
+    data = QMimeData()
+    data.setUrls([QUrl.fromLocalFile(str(path))])
+    move, button, keys = Qt.DropAction.CopyAction, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
+    widget.dropEvent(QDropEvent(QPointF(5, 5), move, data, button, keys))
+
+
+def canvas_point(widget: SRastWidget, world: tuple[float, float]) -> QPoint:
+    """Where a place (x, y) of the world lies on the canvas, in its pixels."""
+    viewer: Any = widget.controller.viewer
+    rows, cols = viewer.canvas.size
+    y0, x0 = viewer.scene.camera.center[-2:]
+    zoom = viewer.scene.camera.zoom
+    return QPoint(round(cols / 2 + (world[0] - x0) * zoom), round(rows / 2 + (world[1] - y0) * zoom))
+
+
+def press(widget: SRastWidget, keys: str) -> None:
+    """Press a shortcut; by its name, because without a window manager no window is active."""
+    (shortcut,) = (s for s in widget.findChildren(QShortcut) if s.key().toString() == keys)
+    assert shortcut.isEnabled()
+    shortcut.activated.emit()

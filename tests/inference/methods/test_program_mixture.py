@@ -1,0 +1,88 @@
+"""The sparse pool of programs and totals is the dense one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import sparse
+
+from napari_srast.calibration.likelihood import count_depth
+from napari_srast.geometry.spot_pixel_map import Layout
+from napari_srast.inference.methods import program_mixture as module
+from napari_srast.inference.methods.program_mixture import Mixture
+
+
+def made(seed: int = 0) -> tuple[Mixture, sparse.csr_matrix, np.ndarray]:
+    """Return a mixture over 6 spots of 1 to 4 pixels (and one spot without), counts, and the dense split."""
+    rng = np.random.default_rng(seed)
+    parent = np.repeat([0, 1, 2, 4, 5, 6], [1, 4, 2, 3, 4, 2])
+    parent = parent[rng.permutation(len(parent))]
+    layout = Layout(spots=rng.normal(size=(7, 2)), pixels=rng.normal(size=(16, 2)), parent=parent, pitch=1.0)
+    ratios = layout.normalise(rng.random((16, 4)))  # three programs and the totals
+    activity, loading = rng.random((6, 3)), rng.random((20, 3)).astype(np.float32)
+    loading[4] = 0.0
+    weights, trust = rng.normal(size=(2, 2)), rng.integers(0, 2, 20).astype(float)
+    counts = sparse.csr_matrix(rng.poisson(0.7, size=(6, 20)).astype(np.float32))
+    row = np.searchsorted(np.flatnonzero(layout.n_pixels_of_spot), parent)
+    mixed = layout.normalise((ratios[:, :3] * activity[row]) @ loading.T)  # of nothing it makes the even split
+    n = counts.toarray()[row]
+    of_programs, of_totals = (weights[0, e] + weights[1, e] * count_depth(n) for e in (0, 1))
+    pooled = layout.normalise(mixed ** (trust * of_programs) * ratios[:, 3:] ** (trust * of_totals))
+    mixture = Mixture(
+        layout=layout, log_ratio=np.log(ratios), activity=activity, loading=loading, weights=weights, trust=trust
+    )
+    return mixture, counts, pooled * n
+
+
+@pytest.mark.parametrize("batch", [1, 30, 1 << 17])
+def test_sparse_split_is_the_dense_one(monkeypatch: pytest.MonkeyPatch, batch: int) -> None:
+    monkeypatch.setattr(module, "_BATCH", batch)
+    mixture, counts, dense = made()
+    split = mixture.split(counts)
+    assert split.has_canonical_format
+    assert split.dtype == np.float32
+    np.testing.assert_allclose(split.toarray(), dense, rtol=1e-5)
+    assert split.nnz == np.count_nonzero(dense)
+
+
+def test_counts_are_conserved() -> None:
+    mixture, counts, _ = made(3)
+    row = np.searchsorted(np.flatnonzero(mixture.layout.n_pixels_of_spot), mixture.layout.parent)
+    sums = np.zeros(counts.shape)
+    np.add.at(sums, row, mixture.split(counts).toarray().astype(np.float64))
+    np.testing.assert_allclose(sums, counts.toarray(), rtol=2e-7)
+
+
+def test_bare_glass_gets_nothing() -> None:
+    mixture, counts, _ = made(2)
+    layout = mixture.layout
+    bare = np.zeros(layout.n_pixels, dtype=bool)
+    bare[[np.flatnonzero(layout.parent == spot)[0] for spot in (1, 2, 6)]] = True  # of spots with more pixels
+    log_ratio = np.where(bare[:, None], -np.inf, mixture.log_ratio)
+    split = replace(mixture, log_ratio=log_ratio).split(counts)
+    assert split[bare].nnz == 0
+    row = np.searchsorted(np.flatnonzero(layout.n_pixels_of_spot), layout.parent)
+    sums = np.zeros(counts.shape)
+    np.add.at(sums, row, split.toarray().astype(np.float64))
+    np.testing.assert_allclose(sums, counts.toarray(), rtol=2e-7)
+
+
+def test_a_strongly_negative_weight_leaves_the_padding_out() -> None:
+    mixture, counts, _ = made(4)
+    split = replace(mixture, weights=np.array([[-30.0, 0.5], [0.0, 0.0]])).split(counts)
+    assert np.isfinite(split.data).all()
+    assert split.sum() == pytest.approx(counts.sum(), rel=1e-6)
+
+
+def test_shares_are_those_of_the_split() -> None:
+    mixture, counts, dense = made(1)
+    row = np.searchsorted(np.flatnonzero(mixture.layout.n_pixels_of_spot), mixture.layout.parent)
+    shares = mixture.shares(counts).toarray()
+    np.testing.assert_allclose(shares * counts.toarray()[row], dense, rtol=1e-5)
+
+
+def test_no_counts_no_entries() -> None:
+    mixture, counts, _ = made()
+    assert mixture.split(sparse.csr_matrix(counts.shape, dtype=np.float32)).nnz == 0

@@ -1,0 +1,359 @@
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+import anndata
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from scipy import sparse
+
+from napari_srast.errors import InputError, OutputError, SettingsError
+from napari_srast.geometry.affine import apply_affine
+from napari_srast.geometry.lattice import detect_lattice
+from napari_srast.io.convert.h5ad import import_slide
+from napari_srast.io.slide_reader import read_slide
+
+TO_PIXELS = np.array([[0.11, -0.02, 30.0], [0.03, 0.1, 25.0], [0, 0, 1]])
+
+
+@pytest.fixture
+def h5ad(make_slide, tmp_path):
+    """Write an .h5ad of a made slide; keyword arguments replace its parts."""
+
+    def write(slide=None, **parts):
+        slide = slide or make_slide(6, 7)
+        data = anndata.AnnData(
+            slide.counts,
+            obs=pd.DataFrame(index=slide.spot_ids),
+            var=pd.DataFrame(index=slide.genes),
+            obsm={"spatial": slide.centers, "spatial_px": apply_affine(TO_PIXELS, slide.centers)},
+            uns={"meta": {"coord_unit": "um", "spot_diameter_um": 90, "tissue": "none"}},
+        )
+        for name, value in parts.items():
+            setattr(data, name, value)
+        data.write_h5ad(tmp_path / "in.h5ad")
+        return tmp_path / "in.h5ad"
+
+    return write
+
+
+@pytest.fixture
+def picture_file(tmp_path):
+    """Write an image file with one red pixel at column 90, row 50."""
+
+    def write(name="he.png", shape=(120, 150, 3), dtype=np.uint8):
+        pixels = np.full(shape, 200, dtype=dtype)
+        pixels[min(50, shape[0] - 1), min(90, shape[1] - 1)] = 0
+        if name.endswith(".tif"):
+            import tifffile
+
+            tifffile.imwrite(tmp_path / name, pixels)
+        else:
+            Image.fromarray(pixels.squeeze()).save(tmp_path / name)
+        return tmp_path / name
+
+    return write
+
+
+def test_import_keeps_counts_places_and_facts(h5ad, make_slide, tmp_path):
+    made = make_slide(6, 7)
+    out = import_slide(h5ad(made), tmp_path / "out.zarr")
+    slide = read_slide(out)
+    np.testing.assert_array_equal(slide.counts.toarray(), made.counts.toarray())
+    np.testing.assert_allclose(slide.centers, made.centers)
+    assert list(slide.spot_ids) == list(made.spot_ids)
+    assert slide.spot_diameter == 90
+    assert slide.unit == "um"
+    assert slide.image is None
+    assert slide.notices == ()
+    assert sorted(os.listdir(tmp_path)) == ["in.h5ad", "out.zarr"]
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "dtype"),
+    [
+        ("he.jpg", (120, 150, 3), np.uint8),
+        ("H&E scan.png", (120, 150, 4), np.uint8),
+        ("grey.png", (120, 150), np.uint8),
+        ("he.tif", (120, 150, 3), np.uint8),
+        ("deep.tif", (120, 150), np.uint16),
+    ],
+)
+def test_image_lies_where_the_spots_say(h5ad, picture_file, tmp_path, name, shape, dtype):
+    slide = read_slide(import_slide(h5ad(), tmp_path / "out.zarr", image=picture_file(name, shape, dtype)))
+    channels = 1 if len(shape) == 2 else shape[2]
+    assert slide.image.levels[0].shape == (channels, 120, 150)
+    assert slide.image.levels[0].dtype == dtype
+    np.testing.assert_allclose(slide.image.to_intrinsic[0], np.linalg.inv(TO_PIXELS), atol=1e-6)
+    row, col = np.unravel_index(slide.image.levels[0][0].argmin().compute(), (120, 150))
+    assert (row, col) == (50, 90)
+    pixel_system = next(s for s in slide.transforms if s.endswith("_px"))
+    np.testing.assert_allclose(slide.transforms[pixel_system], TO_PIXELS, atol=1e-6)
+
+
+def test_large_image_gets_chunks_and_levels(h5ad, picture_file, tmp_path):
+    image = picture_file(shape=(1100, 1300, 3))
+    levels = read_slide(import_slide(h5ad(), tmp_path / "out.zarr", image=image)).image.levels
+    assert [level.shape for level in levels] == [(3, 1100, 1300), (3, 550, 650)]
+    assert max(levels[0].chunks[1]) == 512
+
+
+def test_pixel_size_places_an_image_without_spatial_px(h5ad, make_slide, picture_file, tmp_path):
+    made = make_slide(6, 7)
+    source = h5ad(made, obsm={"spatial": made.centers})
+    with pytest.raises(InputError, match=r"spatial_px.*--pixel-size"):
+        import_slide(source, tmp_path / "out.zarr", image=picture_file())
+    slide = read_slide(import_slide(source, tmp_path / "out.zarr", image=picture_file(), pixel_size=8.0))
+    np.testing.assert_allclose(slide.image.to_intrinsic[0], np.diag([8.0, 8, 1]))
+
+
+def test_wrong_image_is_refused(h5ad, picture_file, tmp_path):
+    with pytest.raises(InputError, match="spots lie on the image"):
+        import_slide(h5ad(), tmp_path / "out.zarr", image=picture_file(shape=(20, 25, 3)))
+    assert not (tmp_path / "out.zarr").exists()
+
+
+@pytest.mark.parametrize("shake", [40, 4000])
+def test_points_that_do_not_fit_are_noticed_and_foreign_ones_refused(h5ad, make_slide, picture_file, tmp_path, shake):
+    made = make_slide(6, 7)
+    moved = made.centers + np.random.default_rng(0).normal(0, shake, (42, 2))
+    source = h5ad(made, obsm={"spatial": made.centers, "spatial_px": apply_affine(TO_PIXELS, moved)})
+    if shake > 100:
+        with pytest.raises(InputError, match="same spots in the same order"):
+            import_slide(source, tmp_path / "out.zarr", image=picture_file())
+    else:
+        slide = read_slide(import_slide(source, tmp_path / "out.zarr", image=picture_file()))
+        assert any("beside the spots" in notice for notice in slide.notices)
+
+
+def test_diameter_is_taken_from_the_option_first_and_guessed_last(h5ad, make_slide, tmp_path):
+    assert read_slide(import_slide(h5ad(), tmp_path / "a.zarr", spot_diameter=33)).spot_diameter == 33
+    guessed = read_slide(import_slide(h5ad(make_slide(6, 7, lattice="hex"), uns={}), tmp_path / "b.zarr"))
+    assert guessed.spot_diameter == pytest.approx(55)
+    assert "diameter" in guessed.notices[0]
+    assert guessed.unit == "unknown"
+
+
+def test_columns_that_cannot_be_stored_are_left_out_and_the_rest_kept(h5ad, make_slide, tmp_path):
+    made = make_slide(2, 2)
+    obs = pd.DataFrame(
+        {
+            "cluster": pd.Categorical(["a", "b", None, "a"]),
+            "in tissue": [True, False, True, True],
+            "score": [1.0, np.nan, 2.0, 3.0],
+            "region": ["x"] * 4,
+        },
+        index=made.spot_ids,
+    )
+    out = import_slide(h5ad(made, obs=obs), tmp_path / "out.zarr")
+    table = anndata.read_zarr(out / "tables" / "table")
+    assert {"cluster", "in_tissue", "score"} <= set(table.obs)
+    assert list(table.obs["cluster"].astype(object).where(table.obs["cluster"].notna(), None)) == ["a", "b", None, "a"]
+    assert list(table.obs["region"]) == ["spots"] * 4
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ({"obsm": {}}, r"no obsm\['spatial'\]"),
+        ({"obsm": {"spatial": np.full((42, 2), np.nan)}}, "finite"),
+        ({"X": np.full((42, 5), 0.5, dtype=np.float32)}, "not counts"),
+        ({"X": np.full((42, 5), -1, dtype=np.float32)}, "negative"),
+    ],
+)
+def test_unusable_sources_are_refused_and_leave_nothing(h5ad, tmp_path, parts, message):
+    with pytest.raises(InputError, match=message):
+        import_slide(h5ad(**parts), tmp_path / "out.zarr")
+    assert os.listdir(tmp_path) == ["in.h5ad"]
+
+
+def test_foreign_and_missing_paths_are_refused(h5ad, tmp_path):
+    (tmp_path / "notes.txt").write_text("x")
+    (tmp_path / "broken.h5ad").write_text("x")
+    for name, message in (("notes.txt", "neither"), ("missing.h5ad", "nothing at"), ("broken.h5ad", "cannot be read")):
+        with pytest.raises(InputError, match=message):
+            import_slide(tmp_path / name, tmp_path / "out.zarr")
+    for image, message in (("missing.jpg", "no image at"), ("notes.txt", "cannot be read as an image")):
+        with pytest.raises(InputError, match=message):
+            import_slide(h5ad(), tmp_path / "out.zarr", image=tmp_path / image)
+    with pytest.raises(SettingsError, match="pixel size"):
+        import_slide(h5ad(), tmp_path / "out.zarr", pixel_size=-1)
+    assert not (tmp_path / "out.zarr").exists()
+
+
+def test_existing_output_is_kept(h5ad, tmp_path):
+    (tmp_path / "out.zarr").mkdir()
+    with pytest.raises(OutputError, match="exists already"):
+        import_slide(h5ad(), tmp_path / "out.zarr")
+
+
+def test_nothing_is_printed(h5ad, picture_file, tmp_path, capsys, recwarn):
+    import_slide(h5ad(), tmp_path / "out.zarr", image=picture_file())
+    assert capsys.readouterr() == ("", "")
+    assert [str(w.message) for w in recwarn if "autosharding" in str(w.message)] == []
+
+
+def write_10x_h5(path, counts, barcodes, genes):
+    matrix = sparse.csc_matrix(counts.T)
+    with h5py.File(path, "w") as file:
+        file.attrs["library_ids"] = np.array([b"lib"])
+        group = file.create_group("matrix")
+        group["barcodes"] = np.array(barcodes, dtype="S")
+        group["data"], group["indices"], group["indptr"] = matrix.data.astype("i4"), matrix.indices, matrix.indptr
+        group["shape"] = np.array(matrix.shape)
+        features = group.create_group("features")
+        for key in ("id", "name"):
+            features[key] = np.array(genes, dtype="S")
+        for key, value in (("feature_type", b"Gene Expression"), ("genome", b"none")):
+            features[key] = np.array([value] * len(genes))
+
+
+@pytest.fixture
+def visium_folder(make_slide, tmp_path):
+    """A tiny Visium folder as Space Ranger writes it: 100 um are 40 full-resolution pixels, spots stated as 65 um."""
+    made = make_slide(6, 7, lattice="hex", pitch=40)
+    folder = tmp_path / "mouse 1" / "outs"
+    (folder / "spatial").mkdir(parents=True)
+    write_10x_h5(folder / "filtered_feature_bc_matrix.h5", made.counts, made.spot_ids, made.genes)
+    pd.DataFrame(
+        {
+            "barcode": made.spot_ids,
+            "in_tissue": 1,
+            "array_row": 0,
+            "array_col": 0,
+            "pxl_row_in_fullres": made.centers[:, 1],
+            "pxl_col_in_fullres": made.centers[:, 0],
+        }
+    ).to_csv(folder / "spatial" / "tissue_positions.csv", index=False)
+    factors = {"spot_diameter_fullres": 26.0, "tissue_hires_scalef": 0.5, "tissue_lowres_scalef": 0.1}
+    (folder / "spatial" / "scalefactors_json.json").write_text(json.dumps(factors))
+    for name, size in (("hires", (150, 120)), ("lowres", (30, 24))):
+        Image.new("RGB", size, "pink").save(folder / "spatial" / f"tissue_{name}_image.png")
+    return made, folder.parent
+
+
+def test_visium_folder_is_imported_in_micrometres(visium_folder, picture_file, tmp_path):
+    made, folder = visium_folder
+    full = picture_file("full.png", shape=(240, 300, 3))
+    slide = read_slide(import_slide(folder, tmp_path / "out.zarr", image=full))
+    np.testing.assert_array_equal(slide.counts.toarray(), made.counts.toarray())
+    np.testing.assert_allclose(slide.centers, made.centers * 2.5)
+    assert detect_lattice(slide.centers).pitch == pytest.approx(100)
+    assert slide.spot_diameter == pytest.approx(55)
+    assert (slide.unit, slide.coordinate_system) == ("um", "global")
+    assert slide.image.name == "full"
+    np.testing.assert_allclose(slide.image.to_intrinsic[0], np.diag([2.5, 2.5, 1]))
+    hires = read_slide(tmp_path / "out.zarr", image="mouse_1_hires_image").image
+    np.testing.assert_allclose(hires.to_intrinsic[0], np.diag([5.0, 5, 1]))
+    # Space Ranger's own coordinate systems still hold: full-resolution and hires pixels.
+    np.testing.assert_allclose(apply_affine(slide.transforms["mouse_1"], slide.centers), made.centers)
+    hires_px = apply_affine(slide.transforms["mouse_1_downscaled_hires"], slide.centers)
+    np.testing.assert_allclose(hires_px, made.centers * 0.5)
+
+
+def test_another_image_and_sizes_that_are_known_are_refused_for_visium(visium_folder, picture_file, tmp_path):
+    _, folder = visium_folder
+    small = picture_file("hires.png", shape=(60, 75, 3))
+    with pytest.raises(InputError, match=r"spots lie on the image .* give the full-resolution image"):
+        import_slide(folder, tmp_path / "out.zarr", image=small)
+    with pytest.raises(SettingsError, match="leave the pixel size out"):
+        import_slide(folder, tmp_path / "out.zarr", pixel_size=0.5)
+    assert not (tmp_path / "out.zarr").exists()
+    slide = read_slide(import_slide(folder, tmp_path / "out.zarr", spot_diameter=50))
+    assert slide.spot_diameter == pytest.approx(50)
+
+
+def test_incomplete_visium_folder_is_refused(visium_folder, tmp_path):
+    (visium_folder[1] / "outs" / "filtered_feature_bc_matrix.h5").unlink()
+    with pytest.raises(InputError, match="Space Ranger folder"):
+        import_slide(visium_folder[1], tmp_path / "out.zarr")
+    assert not (tmp_path / "out.zarr").exists()
+
+
+def test_missing_spatialdata_io_names_the_extra(visium_folder, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "spatialdata_io", None)
+    with pytest.raises(InputError, match=r'pip install "napari-srast\[io\]"'):
+        import_slide(visium_folder[1], tmp_path / "out.zarr")
+
+
+@pytest.fixture
+def visium_hd_folder(make_slide, tmp_path):
+    """A tiny Visium HD folder with bins of 8 and 16 um; one full-resolution pixel is 0.5 um."""
+    folder = tmp_path / "hd"
+    made = {}
+    for size in (8, 16):
+        made[size] = make_slide(5, 6, pitch=size / 0.5)
+        bins = folder / "binned_outputs" / f"square_{size:03d}um"
+        (bins / "spatial").mkdir(parents=True)
+        write_10x_h5(bins / "filtered_feature_bc_matrix.h5", made[size].counts, made[size].spot_ids, made[size].genes)
+        pd.DataFrame(
+            {
+                "barcode": made[size].spot_ids,
+                "in_tissue": 1,
+                "array_row": 0,
+                "array_col": 0,
+                "pxl_row_in_fullres": made[size].centers[:, 1],
+                "pxl_col_in_fullres": made[size].centers[:, 0],
+            }
+        ).to_parquet(bins / "spatial" / "tissue_positions.parquet")
+        factors = {
+            "bin_size_um": float(size),
+            "spot_diameter_fullres": size / 0.5,
+            "microns_per_pixel": 0.5,
+            "tissue_hires_scalef": 0.5,
+            "tissue_lowres_scalef": 0.1,
+        }
+        (bins / "spatial" / "scalefactors_json.json").write_text(json.dumps(factors))
+    with h5py.File(folder / "feature_slice.h5", "w") as file:
+        file.attrs["metadata_json"] = json.dumps({"hd_layout_json": json.dumps({"file_format": "1.0"})})
+    return made, folder
+
+
+@pytest.mark.parametrize(("option", "size"), [(None, 8), (16, 16)])
+def test_visium_hd_folder_is_imported_with_one_bin_size(visium_hd_folder, tmp_path, option, size, capsys):
+    made, folder = visium_hd_folder
+    slide = read_slide(import_slide(folder, tmp_path / "out.zarr", spot_diameter=option))
+    np.testing.assert_array_equal(slide.counts.toarray(), made[size].counts.toarray())
+    np.testing.assert_allclose(slide.centers, made[size].centers * 0.5)
+    assert slide.spot_shape == "square"
+    assert slide.spot_diameter == pytest.approx(size)
+    assert slide.unit == "um"
+    assert capsys.readouterr().out == ""
+
+
+def test_bins_that_are_not_there_are_answered_with_those_that_are(visium_hd_folder, tmp_path):
+    with pytest.raises(InputError, match="8, 16"):
+        import_slide(visium_hd_folder[1], tmp_path / "out.zarr", spot_diameter=2)
+
+
+@pytest.mark.slides
+@pytest.mark.slow
+def test_every_real_slide_is_imported_and_read_back_with_equal_counts(slide_paths, tmp_path):
+    assert slide_paths
+    for path in slide_paths:
+        source = anndata.read_h5ad(path)
+        slide = read_slide(import_slide(path, tmp_path / f"{path.stem}.zarr"))
+        assert (slide.counts != source.X).nnz == 0, path.name
+        np.testing.assert_array_equal(slide.centers, source.obsm["spatial"])
+        assert list(slide.genes) == list(source.var_names)
+        assert list(slide.spot_ids) == list(source.obs_names)
+
+
+@pytest.mark.slides
+@pytest.mark.parametrize(
+    "name", ["st_human_breast_her2_c4", "visium_mouse_muscle_vis5a", "st_mouse_olfactorybulb_mob1"]
+)
+def test_real_histology_lies_on_its_spots(slide_path, tmp_path, name):
+    path = slide_path(name)
+    slide = read_slide(import_slide(path, tmp_path / "out.zarr", image=slide_path(f"{name}_he", ".jpg")))
+    source = anndata.read_h5ad(path)
+    pixels = apply_affine(np.linalg.inv(slide.image.to_intrinsic[0]), slide.centers)
+    off = np.hypot(*(pixels - source.obsm["spatial_px"]).T) * np.sqrt(
+        abs(np.linalg.det(slide.image.to_intrinsic[0][:2, :2]))
+    )
+    assert np.median(off) < 0.3 * detect_lattice(slide.centers).pitch  # legacy spots are registered one by one

@@ -25,9 +25,9 @@ from napari_srast.evaluation.metrics import score_ratios
 from napari_srast.evaluation.protocol import BASELINES, DENOISED
 from napari_srast.geometry.coarsening import coarsen_slide
 from napari_srast.geometry.raster import make_raster
-from napari_srast.geometry.spot_pixel_map import Layout
+from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 from napari_srast.histology import ImageExpert, fit_image_expert
-from napari_srast.histology.offset import check_registration
+from napari_srast.histology.offset import estimate_offset
 from napari_srast.interpolation import Denoiser, Interpolator
 from napari_srast.io.convert.images import read_picture
 from napari_srast.io.transforms import fit_affine
@@ -79,7 +79,7 @@ class Case:
     def with_image(self, ratios: np.ndarray, image: SlideImage) -> tuple[np.ndarray, bool, str | None]:
         """Return ratios with the image as the method would use it, whether it did, and its notice."""
         expert = self.expert(image)
-        found = check_registration(expert)
+        found = estimate_offset(expert)
         notice = found.notice(image.name)
         if not found.trusted:
             return ratios, False, notice
@@ -167,10 +167,10 @@ def score_slide(case: Case, others: list[Case], full: Path | None) -> dict[str, 
     for name, image in wrong.items():
         ratios, _, said = case.with_image(without, image)
         controls[name] = {"nats": case.score(ratios)[0], "notice": said is not None}
-    aligned = check_registration(case.expert(case.image)).offset_pitches
+    aligned = estimate_offset(case.expert(case.image)).offset_pitches
     errors = []
     for shift in HALF_SHIFTS:
-        found = check_registration(case.expert(case.shifted(shift)))
+        found = estimate_offset(case.expert(case.shifted(shift)))
         errors.append(float(np.hypot(*(np.array(found.offset) / case.layout.pitch - shift))) if found.off else np.nan)
     figures: dict[str, object] = {
         "name": case.name,
@@ -230,7 +230,7 @@ def draw(case: Case, column: int, gene: str, factor: int = 8) -> None:
 
     pitch = case.native_pitch
     raster = make_raster(case.spots, factor=factor)
-    layout = Layout.of_raster(case.spots, raster)
+    layout = SpotPixelMap.of_raster(case.spots, raster)
     field = case.all_counts[:, [column]].toarray().astype(float)
     smooth = Denoiser(case.all_counts, layout.spots, pitch).fields(np.array([column]))
     without = Interpolator(layout).ratios("gp", smooth)

@@ -21,7 +21,7 @@ from scipy import ndimage
 
 from napari_srast.core.slide import SlideImage
 from napari_srast.histology import fit_image_expert
-from napari_srast.histology.offset import check_registration
+from napari_srast.histology.offset import estimate_offset
 from napari_srast.histology.streaming_statistics import level_for
 from napari_srast.interpolation import Denoiser, Interpolator
 
@@ -130,7 +130,7 @@ def judge(
 ) -> dict[str, object]:
     """Judge one image on the coarse slide, with its gain over the result without it, and on the slide's own spots."""
     expert = case.expert(image)
-    found = check_registration(expert) if expert.informative else None  # else it is not used, wherever it fits best
+    found = estimate_offset(expert) if expert.informative else None  # else it is not used, wherever it fits best
     used, nats = found is not None and found.trusted, alone
     if used:
         local, slopes = expert.on(case.layout), expert.slopes(case.low)
@@ -145,17 +145,17 @@ def judge(
     if own_spots and len(case.spots) <= FEW:
         own = fit_image_expert(case.all_counts, case.spots, case.native_pitch, image)
         told["own_evidence"] = round(own.fit.evidence, 2)
-        told["own_used"] = own.informative and check_registration(own).trusted
+        told["own_used"] = own.informative and estimate_offset(own).trusted
     return told
 
 
 def shifts(case: Case) -> list[dict[str, object]]:
     """Shift the image by half a pitch in eight directions; by how far the named shift is off, in pitches."""
-    home = np.array(check_registration(case.expert(case.image)).offset) / case.layout.pitch
+    home = np.array(estimate_offset(case.expert(case.image)).offset) / case.layout.pitch
     rows: list[dict[str, object]] = []
     for angle in np.arange(8) * np.pi / 4:
         shift = 0.5 * np.array([np.cos(angle), np.sin(angle)])
-        found = check_registration(case.expert(case.shifted((float(shift[0]), float(shift[1])))))
+        found = estimate_offset(case.expert(case.shifted((float(shift[0]), float(shift[1])))))
         named = np.array(found.offset) / case.layout.pitch
         rows.append(
             {

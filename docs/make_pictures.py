@@ -35,7 +35,7 @@ def main() -> int:
 
 def take_pictures() -> None:
     """Go through the flows and keep a picture of each."""
-    from napari_srast.gui.controllers.task_runner import Phase
+    from napari_srast.gui.controllers.task_runner import AppState
     from napari_srast.gui.demo import wait_until
     from napari_srast.gui.layers.factory import world_extent
     from napari_srast.gui.runtime.launch import open_window
@@ -47,7 +47,7 @@ def take_pictures() -> None:
     controller.failed.connect(problems.append)
 
     def ready() -> None:
-        if not wait_until(lambda: controller.phase is Phase.READY or bool(problems), 1800) or problems:
+        if not wait_until(lambda: controller.phase is AppState.READY or bool(problems), 1800) or problems:
             raise RuntimeError(f"A step failed: {problems or 'it took too long'}")
         overlay = controller.overlay
         wait_until(lambda: overlay is None or len(overlay.shown) == len(overlay.genes), 120)
@@ -67,7 +67,7 @@ def take_pictures() -> None:
     widget.settings_panel.mode.setCurrentText("sample")
     widget.settings_panel.advanced.click()
     widget.run_bar.run.click()
-    wait_until(lambda: widget.run_bar.progress.value() > 100 or controller.phase is Phase.READY, 600)
+    wait_until(lambda: widget.run_bar.progress.value() > 100 or controller.phase is AppState.READY, 600)
     keep(viewer, "running")
     ready()
     widget.result_panel.model.check(GENES, only=True)

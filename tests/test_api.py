@@ -20,7 +20,7 @@ from napari_srast.core.region import Region
 from napari_srast.core.result import UpsampleResult
 from napari_srast.core.settings import UpsampleSettings
 from napari_srast.core.slide import Slide
-from napari_srast.datasets.synthetic_colon import sample_slide
+from napari_srast.datasets.synthetic_colon import synthetic_colon
 from napari_srast.errors import Cancelled, InputError, RegionError, SettingsError
 from napari_srast.geometry.raster import Footprint
 
@@ -147,11 +147,11 @@ def test_all_genes_route_conserves_and_follows_the_planted_gradient(
 ) -> None:
     import napari_srast.inference.methods.srast as module
 
-    monkeypatch.setattr(module, "FULL_GENES", 3)
+    monkeypatch.setattr(module, "PER_GENE_LIMIT", 3)
     slide = make_slide(10, 10, 8)
     one_by_one = upsample(slide)  # so few pairs the flow splits also of a panel that is large
     assert not (one_by_one.method == "srast-programs").any()
-    monkeypatch.setattr(module, "FLOW_PAIRS", 0)
+    monkeypatch.setattr(module, "FLOW_PAIR_BUDGET", 0)
     result = upsample(slide)
     np.testing.assert_allclose(sums(result), slide.counts.toarray(), rtol=1e-6)
     deepest = int(np.argmax(np.asarray(slide.counts.sum(axis=0)).ravel()))
@@ -259,7 +259,7 @@ def test_estimate_counts_what_a_run_makes(make_slide: MakeSlide) -> None:
 
 @pytest.mark.parametrize("footprint", ["cell", "spot"])
 def test_estimate_counts_the_pixels_of_hexagons(footprint: Footprint) -> None:
-    slide = sample_slide()
+    slide = synthetic_colon()
     settings = UpsampleSettings(method="uniform", factor=4, footprint=footprint)
     made = upsample(slide, genes=["MUC2"], settings=settings).n_pixels
     assert estimate(slide, None, ["MUC2"], settings).n_pixels == pytest.approx(made, rel=0.05)
@@ -301,9 +301,9 @@ def test_spread_of_a_gene_that_fell_back_is_that_of_its_split(
     make_slide: MakeSlide, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from napari_srast.calibration.dispersion import Concentration
-    from napari_srast.calibration.skill import GeneCheck
+    from napari_srast.calibration.skill import GeneSkill
 
-    monkeypatch.setattr(GeneCheck, "fall_back", lambda check: np.full(len(check.skill), "uniform", dtype=object))
+    monkeypatch.setattr(GeneSkill, "fall_back", lambda check: np.full(len(check.skill), "uniform", dtype=object))
     slide = make_slide()
     result = upsample(slide, mode="sample", draws=2, steps=1)
     assert result.std is not None

@@ -18,12 +18,12 @@ _EXPORTS = {
     "Region": "core.slide",
     "Slide": "core.slide",
     "SlideImage": "core.slide",
-    "UpsampleRecord": "core.slide",
+    "UpsampleMetadata": "core.slide",
     "UpsampleResult": "core.slide",
     "UpsampleSettings": "core.slide",
     "SrastError": "errors",
     "read_slide": "io.slide_reader",
-    "sample_slide": "datasets.synthetic_colon",
+    "synthetic_colon": "datasets.synthetic_colon",
     "write_result": "io.result_writer",
     "read_result": "io.result_writer",
     "upsample": "api",
@@ -37,10 +37,10 @@ __all__ = ["__version__", *sorted(_EXPORTS)]
 if TYPE_CHECKING:
     from napari_srast.api import estimate, upsample, upsample_to_store
     from napari_srast.core.region import Region
-    from napari_srast.core.result import UpsampleRecord, UpsampleResult
+    from napari_srast.core.result import UpsampleMetadata, UpsampleResult
     from napari_srast.core.settings import UpsampleSettings
     from napari_srast.core.slide import Slide, SlideImage
-    from napari_srast.datasets.synthetic_colon import sample_slide
+    from napari_srast.datasets.synthetic_colon import synthetic_colon
     from napari_srast.errors import SrastError
     from napari_srast.evaluation.protocol import evaluate
     from napari_srast.io.result_writer import read_result, write_result

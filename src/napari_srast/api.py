@@ -18,21 +18,21 @@ from scipy.spatial import cKDTree
 from napari_srast._version import __version__
 from napari_srast.core.progress import Progress
 from napari_srast.core.region import Region
-from napari_srast.core.result import UpsampleRecord, UpsampleResult
+from napari_srast.core.result import UpsampleMetadata, UpsampleResult
 from napari_srast.core.settings import UpsampleSettings
-from napari_srast.core.sinks import Assembly, Collector
+from napari_srast.core.sinks import InMemorySink, ResultSink
 from napari_srast.core.slide import Slide, columns_of
-from napari_srast.errors import Cancelled, OutputError, SettingsError, telling_lack_of_memory
+from napari_srast.errors import Cancelled, OutputError, SettingsError, translate_memory_errors
 from napari_srast.geometry.lattice import Lattice, detect_lattice
 from napari_srast.geometry.raster import Raster, make_raster
-from napari_srast.geometry.spot_pixel_map import Layout
+from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 from napari_srast.inference.estimate import Estimate, estimate
-from napari_srast.inference.validation import Checks, check_result
+from napari_srast.inference.validation import StreamingValidator, validate_result
 
 if TYPE_CHECKING:
-    from napari_srast.inference.executors.base import Workers
-    from napari_srast.inference.job import Job, Split
-    from napari_srast.io.streaming_writer import StoreStream
+    from napari_srast.inference.executors.base import Executor
+    from napari_srast.inference.job import InferenceReport, UpsampleJob
+    from napari_srast.io.streaming_writer import StreamingResultWriter
 
 __all__ = ["Estimate", "estimate", "upsample", "upsample_steps", "upsample_to_store"]
 
@@ -40,7 +40,7 @@ EXACT_FLOAT32 = 2**24  # results are float32, whose whole numbers have no gaps u
 _SHARES = {"raster": 0.02, "align": 0.35, "calibrate": 0.25, "split": 0.38}
 _STOPS = tuple(_SHARES)
 _LACKING = ("during the run", "choose fewer genes, a smaller region or a lower factor")
-_Record = TypeVar("_Record", bound=UpsampleRecord)
+_Record = TypeVar("_Record", bound=UpsampleMetadata)
 
 
 def upsample(
@@ -51,7 +51,7 @@ def upsample(
     settings: UpsampleSettings | None = None,
     progress: Callable[[Progress], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
-    workers: Workers | None = None,
+    workers: Executor | None = None,
     **options: Any,
 ) -> UpsampleResult:
     """Split every spot's counts over finer pixels, conserving them exactly.
@@ -73,7 +73,7 @@ def upsample(
         Asked often; True stops the run.
     workers
         Who computes: by default all cores of this computer, or a cluster
-        (:class:`napari_srast.inference.executors.dask.DaskWorkers`). It changes no byte of the result.
+        (:class:`napari_srast.inference.executors.dask.DaskExecutor`). It changes no byte of the result.
 
     Returns
     -------
@@ -107,9 +107,9 @@ def upsample_to_store(
     include_image: bool = True,
     progress: Callable[[Progress], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
-    workers: Workers | None = None,
+    workers: Executor | None = None,
     **options: Any,
-) -> UpsampleRecord:
+) -> UpsampleMetadata:
     """Do what :func:`upsample` and :func:`napari_srast.write_result` do, without ever holding the result.
 
     Counts go to the store as they come. It has its name once all of them are there and have passed their checks; what
@@ -142,8 +142,8 @@ def upsample_to_store(
     >>> slide = srast.sample_slide()  # doctest: +SKIP
     >>> record = srast.upsample_to_store(slide, "fine.zarr", factor=2)  # doctest: +SKIP
     """
-    from napari_srast.io.atomic import Refused, atomic_output, refuse_inside
-    from napari_srast.io.streaming_writer import StoreStream
+    from napari_srast.io.atomic import WriteRefused, atomic_output, refuse_inside
+    from napari_srast.io.streaming_writer import StreamingResultWriter
 
     path, settings = Path(path), _settings(settings, options)
     if path.suffix.casefold() != ".zarr":
@@ -155,8 +155,11 @@ def upsample_to_store(
         if should_stop is not None and should_stop():
             raise Cancelled
 
-    with atomic_output(path, refusal=Refused) as partial, StoreStream(partial, include_image=include_image) as stream:
-        with telling_lack_of_memory(*_LACKING):
+    with (
+        atomic_output(path, refusal=WriteRefused) as partial,
+        StreamingResultWriter(partial, include_image=include_image) as stream,
+    ):
+        with translate_memory_errors(*_LACKING):
             record = _driven(_steps(slide, region, genes, settings, should_stop, workers, stream), progress)
         stream.finish(record, check_stop)
     return record
@@ -194,10 +197,10 @@ def upsample_steps(
     settings: UpsampleSettings,
     *,
     should_stop: Callable[[], bool] | None = None,
-    workers: Workers | None = None,
+    workers: Executor | None = None,
 ) -> Generator[Progress, None, UpsampleResult]:
     """Run :func:`upsample` as a generator that yields :class:`Progress` and returns the :class:`UpsampleResult`."""
-    with telling_lack_of_memory(*_LACKING):
+    with translate_memory_errors(*_LACKING):
         result = yield from _steps(slide, region, genes, settings, should_stop, workers, None)
     assert isinstance(result, UpsampleResult)
     return result
@@ -209,12 +212,12 @@ def _steps(
     genes: Sequence[str] | None,
     settings: UpsampleSettings,
     should_stop: Callable[[], bool] | None,
-    workers: Workers | None,
-    stream: StoreStream | None,
-) -> Generator[Progress, None, UpsampleRecord]:
+    workers: Executor | None,
+    stream: StreamingResultWriter | None,
+) -> Generator[Progress, None, UpsampleMetadata]:
     """Run; the counts go to a stream, or into the result."""
     from napari_srast._utils.canonical_order import canonical_order
-    from napari_srast.inference.job import Job
+    from napari_srast.inference.job import UpsampleJob
 
     clock = _Clock()
     columns = slide.gene_indices(genes)
@@ -233,11 +236,11 @@ def _steps(
     clock.lap("raster")
     yield Progress("raster", 1, 1, _SHARES["raster"])
 
-    job = Job(
+    job = UpsampleJob(
         counts=counts,
         centers=centers,
         lattice=lattice,
-        layout=Layout.of_raster(centers, wide),
+        layout=SpotPixelMap.of_raster(centers, wide),
         inner=inner,
         columns=columns,
         genes=np.asarray(slide.genes),
@@ -249,18 +252,18 @@ def _steps(
     own, whole = _in_slide_order(raster, order), settings.mode == "integer"
     matrices: dict[str, Any] = {}
     if stream is None:
-        with Assembly(raster.n_pixels, len(columns)) as assembly:
+        with InMemorySink(raster.n_pixels, len(columns)) as assembly:
             split = yield from _split(job, assembly, workers, clock)
             matrices["counts"], matrices["std"] = assembly.finish()
         clock.lap("split")
-        figures = check_result(matrices["counts"], columns_of(counts, columns), raster, run=run, whole=whole)
+        figures = validate_result(matrices["counts"], columns_of(counts, columns), raster, run=run, whole=whole)
     else:
-        checks = Checks(columns_of(counts, columns), raster, run=run, whole=whole)
+        checks = StreamingValidator(columns_of(counts, columns), raster, run=run, whole=whole)
         stream.begin(slide, own, columns, with_std=settings.mode == "sample" and settings.method == "srast")
         split = yield from _split(job, _Checked(stream, checks), workers, clock)
         clock.lap("split")
         figures = checks.figures()
-    record = (UpsampleResult if stream is None else UpsampleRecord)(
+    record = (UpsampleResult if stream is None else UpsampleMetadata)(
         **matrices,
         genes=np.asarray(slide.genes)[columns],
         skill=split.skill,
@@ -276,7 +279,9 @@ def _steps(
     return record
 
 
-def _split(job: Job, collector: Collector, workers: Workers | None, clock: _Clock) -> Generator[Progress, None, Split]:
+def _split(
+    job: UpsampleJob, collector: ResultSink, workers: Executor | None, clock: _Clock
+) -> Generator[Progress, None, InferenceReport]:
     """Split, timed and stopped where it is asked for."""
     from napari_srast.inference.engine import split_steps
 
@@ -285,7 +290,7 @@ def _split(job: Job, collector: Collector, workers: Workers | None, clock: _Cloc
             try:
                 stage, done, total = next(steps)
             except StopIteration as finished:
-                split: Split = finished.value
+                split: InferenceReport = finished.value
                 return split
             clock.lap(stage if done else None)
             before = sum(_SHARES[s] for s in _STOPS[: _STOPS.index(stage)])
@@ -293,10 +298,10 @@ def _split(job: Job, collector: Collector, workers: Workers | None, clock: _Cloc
             job.check_stop()
 
 
-class _Checked(Collector):
+class _Checked(ResultSink):
     """Checks units before it hands them on: what fails is not written."""
 
-    def __init__(self, to: Collector, checks: Checks) -> None:
+    def __init__(self, to: ResultSink, checks: StreamingValidator) -> None:
         self._to = to
         self._checks = checks
 
@@ -373,7 +378,7 @@ def _provenance(
     region: Region | None,
     settings: UpsampleSettings,
     raster: Raster,
-    split: Split,
+    split: InferenceReport,
     figures: dict[str, float],
     seconds: dict[str, float],
 ) -> dict[str, Any]:

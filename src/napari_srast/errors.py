@@ -2,7 +2,7 @@
 
 The command line prints the message as one sentence and exits with status 2; the window shows it as a
 notification. Anything that is not an :class:`SrastError` is a fault of this package, never of the input; where the
-package notices one by itself, it raises :class:`FaultError`.
+package notices one by itself, it raises :class:`InternalError`.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from contextlib import contextmanager
 __all__ = [
     "Cancelled",
     "DeviceError",
-    "FaultError",
     "InputError",
+    "InternalError",
     "ModelError",
     "OutputError",
     "RegionError",
     "SettingsError",
     "SrastError",
-    "lacks_memory",
-    "telling_lack_of_memory",
+    "is_memory_error",
+    "translate_memory_errors",
 ]
 
 # torch's own way to say MemoryError, on Windows in other words
@@ -61,11 +61,11 @@ class Cancelled(Exception):
     """The run was stopped by its stop token; nothing was written."""
 
 
-class FaultError(Exception):
+class InternalError(Exception):
     """A result broke a promise of this package; it was thrown away, and nothing was written."""
 
 
-def lacks_memory(error: BaseException) -> bool:
+def is_memory_error(error: BaseException) -> bool:
     """Tell whether an error says that this computer's own memory is full, and nothing of what was being read."""
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
@@ -75,7 +75,7 @@ def lacks_memory(error: BaseException) -> bool:
 
 
 @contextmanager
-def telling_lack_of_memory(when: str, advice: str) -> Iterator[None]:
+def translate_memory_errors(when: str, advice: str) -> Iterator[None]:
     """Turn what is raised where this computer's memory is full into one sentence; also a decorator.
 
     Parameters
@@ -93,6 +93,6 @@ def telling_lack_of_memory(when: str, advice: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if not lacks_memory(error):
+        if not is_memory_error(error):
             raise
         raise DeviceError(f"This computer ran out of memory {when}; close other programs, or {advice}.") from error

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from napari_srast._utils.device_errors import telling_device_faults
+from napari_srast._utils.device_errors import translate_device_errors
 from napari_srast.api import upsample
 from napari_srast.cli import main
 from napari_srast.core.slide import Slide
@@ -35,7 +35,7 @@ FEWER = "choose fewer genes, a smaller region or a lower factor"
     ids=lambda value: str(value)[:20],
 )
 def test_every_kind_of_giving_out_is_one_sentence(error: Exception, says: str) -> None:
-    with pytest.raises(DeviceError) as told, telling_device_faults("cuda"):
+    with pytest.raises(DeviceError) as told, translate_device_errors("cuda"):
         raise error
     assert says in str(told.value)
     assert "\n" not in str(told.value)
@@ -43,7 +43,7 @@ def test_every_kind_of_giving_out_is_one_sentence(error: Exception, says: str) -
 
 
 def test_other_faults_stay_what_they_are() -> None:
-    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"), telling_device_faults("auto"):
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"), translate_device_errors("auto"):
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from napari_srast._utils.scratch_file import Kept, Scratch
+from napari_srast._utils.scratch_file import ScratchFile, ScratchSlice
 
 
 def test_parts_of_arrays_are_read() -> None:
-    scratch, rng = Scratch(), np.random.default_rng(0)
+    scratch, rng = ScratchFile(), np.random.default_rng(0)
     arrays = [(rng.integers(0, 9, n).astype(np.int32), rng.random(n).astype(np.float32)) for n in (5, 0, 70_000)]
     kept = [scratch.keep(*pair) for pair in arrays]
     for one, pair in zip(kept, arrays, strict=True):
@@ -26,12 +26,12 @@ def test_parts_of_arrays_are_read() -> None:
 
 
 def test_room_of_what_is_forgotten_is_used_again() -> None:
-    scratch, held, most = Scratch(), [], 0
+    scratch, held, most = ScratchFile(), [], 0
     rng = np.random.default_rng(1)
     for step in range(300):
         array = np.full(rng.integers(500, 1500), step, dtype=np.float32)
         kept = scratch.keep(array)
-        assert isinstance(kept, Kept)
+        assert isinstance(kept, ScratchSlice)
         held.append((kept, array))
         most = max(most, kept.place + kept.size)
         if len(held) > 5:

@@ -30,23 +30,23 @@ def _maps(monkeypatch: pytest.MonkeyPatch, folder: Path, text: str) -> None:
 
 def test_triton_is_not_installed_beside_the_llvm_of_mesa(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     _maps(monkeypatch, tmp_path, MESA)
-    assert triton_guard.keep_triton_out()
+    assert triton_guard.block_triton_import()
     assert importlib.util.find_spec("triton") is None
     with pytest.raises(ImportError):
         importlib.import_module("triton")
-    assert not triton_guard.keep_triton_out()
+    assert not triton_guard.block_triton_import()
 
 
 def test_triton_is_left_alone_elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     _maps(monkeypatch, tmp_path, PLAIN)
-    assert not triton_guard.keep_triton_out()
+    assert not triton_guard.block_triton_import()
     monkeypatch.setattr(triton_guard, "_MAPS", tmp_path / "none")
-    assert not triton_guard.keep_triton_out()
+    assert not triton_guard.block_triton_import()
     assert "triton" not in sys.modules
     _maps(monkeypatch, tmp_path, MESA)
     there = ModuleType("triton")
     monkeypatch.setitem(sys.modules, "triton", there)
-    assert not triton_guard.keep_triton_out()
+    assert not triton_guard.block_triton_import()
     assert sys.modules["triton"] is there
 
 

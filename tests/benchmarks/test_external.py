@@ -18,7 +18,7 @@ import shapely
 from napari_srast.benchmarks import scaling as bench_module
 from napari_srast.benchmarks.external import PEERS, check_peers, run_peer
 from napari_srast.benchmarks.plots import plot_benchmark
-from napari_srast.benchmarks.scaling import PEER, Benchmark, Case, Measurement, bench, made_slide, measure
+from napari_srast.benchmarks.scaling import PEER, Benchmark, BenchmarkCase, Measurement, bench, made_slide, measure
 from napari_srast.cli import main
 from napari_srast.core.slide import Slide
 from napari_srast.errors import SettingsError
@@ -171,7 +171,7 @@ def test_peers_print_nothing(
 
 
 def test_a_job_of_a_peer_is_measured(tobler_calls: Calls) -> None:
-    done = measure(Case(method="tobler", spots=70, genes=2))
+    done = measure(BenchmarkCase(method="tobler", spots=70, genes=2))
     assert len(tobler_calls) == 1 + 2  # once to load what every run shares
     assert done.pixels == _raster(made_slide(70, 2), 2).n_pixels
     assert done.seconds > 0
@@ -207,7 +207,7 @@ def test_an_unknown_peer_is_one_sentence(capsys: pytest.CaptureFixture[str], mon
 
 def _measurement(method: str, spots: int, seconds: float, floor: float | None = None) -> Measurement:
     return Measurement(
-        case=Case(method=method, spots=spots, genes=20),
+        case=BenchmarkCase(method=method, spots=spots, genes=20),
         pixels=4 * spots,
         seconds=seconds,
         cpu_seconds=seconds,

@@ -25,7 +25,7 @@ from napari_srast.calibration import experts
 from napari_srast.checkpoints.storage import load_checkpoint
 from napari_srast.core.progress import Progress
 from napari_srast.core.slide import Slide
-from napari_srast.inference.executors.local import LocalWorkers
+from napari_srast.inference.executors.local import ThreadExecutor
 from napari_srast.inference.methods import srast
 
 REFERENCE = Path(__file__).with_name("reference_ratios.json")
@@ -56,7 +56,9 @@ def few_epochs() -> Iterator[None]:
     """Let the model that ships be aligned in a few epochs."""
     whole = load_checkpoint("default")
     short = replace(whole, sasa=replace(whole.sasa, epochs=EPOCHS))
-    flow_pairs = mock.patch.object(srast, "FLOW_PAIRS", 10_000)  # so that most genes take the maps that they share
+    flow_pairs = mock.patch.object(
+        srast, "FLOW_PAIR_BUDGET", 10_000
+    )  # so that most genes take the maps that they share
     with mock.patch.object(srast, "load_checkpoint", return_value=short), flow_pairs:
         yield
 
@@ -74,7 +76,7 @@ def stages(slide: Slide, method: str, n_genes: int) -> dict[str, float]:
         seconds[stage] = seconds.get(stage, 0.0) + now - last
         last = now
 
-    upsample(slide, genes=list(slide.genes[:n_genes]), method=method, progress=lap, workers=LocalWorkers(1))
+    upsample(slide, genes=list(slide.genes[:n_genes]), method=method, progress=lap, workers=ThreadExecutor(1))
     return seconds
 
 

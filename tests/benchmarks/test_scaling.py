@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from napari_srast.benchmarks.plots import plot_benchmark
-from napari_srast.benchmarks.scaling import Benchmark, Case, Measurement, bandwidth, made_slide, measure
+from napari_srast.benchmarks.scaling import Benchmark, BenchmarkCase, Measurement, bandwidth, made_slide, measure
 from napari_srast.geometry.lattice import detect_lattice
 
 
@@ -17,7 +17,7 @@ def _measurement(
     method: str, spots: int, seconds: float, peak_mb: float, genes: int = 10, device: str = "cpu"
 ) -> Measurement:
     return Measurement(
-        case=Case(method=method, spots=spots, genes=genes, device=device),
+        case=BenchmarkCase(method=method, spots=spots, genes=genes, device=device),
         pixels=4 * spots,
         seconds=seconds,
         cpu_seconds=seconds,
@@ -77,7 +77,7 @@ def test_large_panels_are_sparse_as_on_visium() -> None:
 
 
 def test_measure_does_the_job() -> None:
-    done = measure(Case(method="pycnophylactic", spots=100, genes=5, workers=1), bytes_per_second=1e9)
+    done = measure(BenchmarkCase(method="pycnophylactic", spots=100, genes=5, workers=1), bytes_per_second=1e9)
     assert (done.case.spots, done.case.genes) == (100, 5)
     assert done.pixels > 300
     assert 0 < done.floor_seconds < done.seconds

@@ -8,21 +8,21 @@ from scipy import stats
 from scipy.special import comb, gammaln
 
 from napari_srast.calibration import count_sampling
-from napari_srast.calibration.count_sampling import DrawKeys, draw_counts
-from napari_srast.geometry.spot_pixel_map import Layout
+from napari_srast.calibration.count_sampling import SampleKeys, draw_counts
+from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 
 
-def squares(n_spots: int, n_pixels: int = 4) -> Layout:
+def squares(n_spots: int, n_pixels: int = 4) -> SpotPixelMap:
     """Return spots of as many pixels each; where they lie does not matter here."""
     parent = np.repeat(np.arange(n_spots), n_pixels)
-    return Layout(spots=np.zeros((n_spots, 2)), pixels=np.zeros((len(parent), 2)), parent=parent, pitch=1.0)
+    return SpotPixelMap(spots=np.zeros((n_spots, 2)), pixels=np.zeros((len(parent), 2)), parent=parent, pitch=1.0)
 
 
-def ragged(seed: int = 0) -> Layout:
+def ragged(seed: int = 0) -> SpotPixelMap:
     """Return 200 spots of 0 to 7 pixels each, in no order."""
     rng = np.random.default_rng(seed)
     parent = rng.permutation(np.repeat(np.arange(200), rng.integers(0, 8, 200)))
-    return Layout(spots=np.zeros((200, 2)), pixels=np.zeros((len(parent), 2)), parent=parent, pitch=1.0)
+    return SpotPixelMap(spots=np.zeros((200, 2)), pixels=np.zeros((len(parent), 2)), parent=parent, pitch=1.0)
 
 
 @pytest.mark.parametrize("a", [None, 0.4, 30.0])
@@ -84,14 +84,14 @@ def test_a_gene_and_a_spot_do_not_depend_on_their_company(a: float | None) -> No
 
     def drawn(spots: np.ndarray, columns: np.ndarray) -> np.ndarray:
         mine = np.isin(layout.parent, spots)
-        part = Layout(
+        part = SpotPixelMap(
             spots=layout.spots[spots],
             pixels=layout.pixels[mine],
             parent=np.searchsorted(spots, layout.parent[mine]),
             pitch=1.0,
         )
         own = counts[spots][:, columns]
-        keys = DrawKeys.of(genes[columns], spots)
+        keys = SampleKeys.of(genes[columns], spots)
         known = None if a is None else np.full(own.shape, a)
         return draw_counts(ratios[mine][:, columns], own, part, 7, keys=keys, concentration=known).toarray()
 

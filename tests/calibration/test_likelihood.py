@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_srast.calibration.likelihood import PoolLikelihood, information_share, maximise
-from napari_srast.geometry.spot_pixel_map import Layout
+from napari_srast.calibration.likelihood import PoolLikelihood, curvature_adjustment, newton_maximize
+from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 
 
 @pytest.fixture
-def problem() -> tuple[np.ndarray, np.ndarray, np.ndarray, Layout]:
+def problem() -> tuple[np.ndarray, np.ndarray, np.ndarray, SpotPixelMap]:
     """Return three experts, counts, truth and a layout whose spots have 2 to 4 pixels, one of them none."""
     rng = np.random.default_rng(0)
     parent = np.repeat(np.arange(1, 41), rng.integers(2, 5, 40))
-    layout = Layout(spots=rng.random((41, 2)), pixels=rng.random((len(parent), 2)), parent=parent, pitch=1.0)
+    layout = SpotPixelMap(spots=rng.random((41, 2)), pixels=rng.random((len(parent), 2)), parent=parent, pitch=1.0)
     experts = np.log(np.stack([layout.normalise(rng.gamma(2.0, size=(len(parent), 5))) for _ in range(3)]))
     truth = rng.poisson(6 * np.exp(experts[0])).astype(float)
     return experts, layout.membership @ truth, truth, layout
@@ -44,7 +44,7 @@ def test_copies_of_a_gene_add_no_information(problem: tuple) -> None:
     once = PoolLikelihood(experts, counts, truth, layout)
     often = PoolLikelihood(*(np.tile(a, 10) for a in (experts, counts, truth)), layout)
     w, covariance = np.array([0.9, 0.0, 0.0, 0.0, 0.0, 0.0]), np.eye(6)
-    few, many = (information_share([one], w, covariance) for one in (once, often))
+    few, many = (curvature_adjustment([one], w, covariance) for one in (once, often))
     assert many == pytest.approx(few / 10, rel=0.01) or few == 1.0
     assert many < 0.5
 
@@ -52,7 +52,7 @@ def test_copies_of_a_gene_add_no_information(problem: tuple) -> None:
 def test_maximum_has_no_slope(problem: tuple) -> None:
     likelihood, precision = PoolLikelihood(*problem), 3 * np.eye(6)
     centre = np.full(6, 0.2)
-    found, converged = maximise([likelihood], [0.7], centre, precision)
+    found, converged = newton_maximize([likelihood], [0.7], centre, precision)
     assert converged
     slope = 0.7 * likelihood.derivatives(found)[1] - precision @ (found - centre)
     np.testing.assert_allclose(slope, 0, atol=1e-2)
@@ -61,5 +61,5 @@ def test_maximum_has_no_slope(problem: tuple) -> None:
 def test_fewer_pairs_say_much_the_same(problem: tuple) -> None:
     whole, part = PoolLikelihood(*problem), PoolLikelihood(*problem, most_pairs=60)
     assert part.mass < whole.mass
-    gained = [whole.value(maximise([one], [1.0], np.zeros(6), np.eye(6))[0]) for one in (whole, part)]
+    gained = [whole.value(newton_maximize([one], [1.0], np.zeros(6), np.eye(6))[0]) for one in (whole, part)]
     assert 0.8 * gained[0] < gained[1] <= gained[0] + 0.1

@@ -7,43 +7,49 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from napari_srast.calibration.fitting import fit_calibration, fit_shared, gain_per_gene
-from napari_srast.calibration.predictions import Check
-from napari_srast.calibration.prior import Fleet, KnownSlide, Prior, fit_fleet, fit_prior
-from napari_srast.calibration.weights import POOL, SHARED, calibration_from_dict, pool_ratios
-from napari_srast.geometry.spot_pixel_map import Layout
+from napari_srast.calibration.fitting import fit_pool_weights, fit_program_weights, gain_per_gene
+from napari_srast.calibration.predictions import HoldoutPredictions
+from napari_srast.calibration.prior import CalibrationPriors, LabeledSlide, WeightPrior, fit_prior, fit_priors
+from napari_srast.calibration.weights import EXPERT_NAMES, PROGRAM_EXPERT_NAMES, pool_ratios, pool_weights_from_dict
+from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 
-E = len(POOL)
+E = len(EXPERT_NAMES)
 
 
-def fleet(*first: float, spread: float = 0.1) -> Fleet:
+def fleet(*first: float, spread: float = 0.1) -> CalibrationPriors:
     """Return priors around some weights."""
     return replace(
-        Fleet.untried(), pool=Prior.around(first, E, spread), interpolations=Prior.around(first[1:], E - 1, spread)
+        CalibrationPriors.untried(),
+        pool=WeightPrior.around(first, E, spread),
+        interpolations=WeightPrior.around(first[1:], E - 1, spread),
     )
 
 
 FLEET = fleet(0.5, 0.2)
 
 
-def planted(n_spots: int, depth: float, seed: int = 0, right: int = 1) -> Check:
+def planted(n_spots: int, depth: float, seed: int = 0, right: int = 1) -> HoldoutPredictions:
     """Return a slide where one expert is right and the others are noise."""
     rng = np.random.default_rng(seed)
     parent = np.repeat(np.arange(n_spots), 4)
-    layout = Layout(spots=rng.random((n_spots, 2)), pixels=rng.random((4 * n_spots, 2)), parent=parent, pitch=1.0)
+    layout = SpotPixelMap(spots=rng.random((n_spots, 2)), pixels=rng.random((4 * n_spots, 2)), parent=parent, pitch=1.0)
     ratios = layout.normalise(rng.gamma(2.0, size=(4 * n_spots, 6)))
     truth = rng.poisson(depth * ratios).astype(float)
     experts = [np.log(layout.normalise(rng.gamma(2.0, size=ratios.shape))) for _ in range(E)]
     experts[right] = np.log(ratios)
-    return Check(log_experts=np.stack(experts), counts=layout.membership @ truth, truth=truth, layout=layout)
+    return HoldoutPredictions(
+        log_experts=np.stack(experts), counts=layout.membership @ truth, truth=truth, layout=layout
+    )
 
 
-def emptied(check: Check) -> Check:
-    return Check(log_experts=check.log_experts, counts=check.counts * 0, truth=check.truth * 0, layout=check.layout)
+def emptied(check: HoldoutPredictions) -> HoldoutPredictions:
+    return HoldoutPredictions(
+        log_experts=check.log_experts, counts=check.counts * 0, truth=check.truth * 0, layout=check.layout
+    )
 
 
 def test_right_expert_is_trusted_and_noise_is_not() -> None:
-    fitted = fit_calibration([planted(400, 40)], FLEET)
+    fitted = fit_pool_weights([planted(400, 40)], FLEET)
     weight = fitted.at(np.array(40.0))
     assert fitted.source == "slide"
     assert weight[1] == pytest.approx(1.0, abs=0.1)
@@ -54,34 +60,34 @@ def test_right_expert_is_trusted_and_noise_is_not() -> None:
 def test_several_ways_of_coarsening_say_more_than_one() -> None:
     tight = fleet(0.5, 0.2, spread=0.01)
     one, several = ([planted(12, 2, seed) for seed in seeds] for seeds in ((3,), (3, 4, 5, 6)))
-    away = [abs(fit_calibration(ways, tight).at(np.array(2.0))[1] - 1) for ways in (one, several)]
+    away = [abs(fit_pool_weights(ways, tight).at(np.array(2.0))[1] - 1) for ways in (one, several)]
     assert away[1] < away[0]
 
 
 def test_tiny_slide_keeps_the_fleet() -> None:
     tight = fleet(0.5, 0.2, spread=0.01)
-    fitted = fit_calibration([planted(6, 1)], tight)
+    fitted = fit_pool_weights([planted(6, 1)], tight)
     low, high = np.insert(tight.interpolations.weights, 0, 0.0, axis=1), tight.pool.weights
     between = low + fitted.trust * (high - low)
     np.testing.assert_allclose(fitted.weights, between, atol=0.1)
     assert 0.01 < fitted.trust < 0.99
-    empty = fit_calibration([emptied(planted(6, 1))], FLEET)
+    empty = fit_pool_weights([emptied(planted(6, 1))], FLEET)
     np.testing.assert_array_equal(empty.weights, FLEET.pool.weights)
-    assert empty.source == fit_calibration([], FLEET).source == "fleet"
+    assert empty.source == fit_pool_weights([], FLEET).source == "fleet"
 
 
 def test_fit_scores_above_the_fleet() -> None:
     for seed in range(5):
         for right in (0, 1):
-            fitted = fit_calibration([planted(20, 3, seed, right)], FLEET)
+            fitted = fit_pool_weights([planted(20, 3, seed, right)], FLEET)
             assert fitted.nats >= fitted.nats_fleet
 
 
 def test_network_is_trusted_where_it_is_right_and_not_where_it_is_wrong() -> None:
     start = fleet(0.5, 0.5, spread=0.001)  # which the checks can hardly move
-    right = fit_calibration([planted(200, 20, right=0)], start)
+    right = fit_pool_weights([planted(200, 20, right=0)], start)
     assert right.trust == pytest.approx(1, abs=0.01)
-    wrong = fit_calibration([planted(200, 20, right=1)], start)
+    wrong = fit_pool_weights([planted(200, 20, right=1)], start)
     assert wrong.trust == pytest.approx(0, abs=0.01)
     np.testing.assert_allclose(wrong.weights[:, 0], 0, atol=0.01)
 
@@ -90,14 +96,18 @@ def test_useless_experts_end_even() -> None:
     check = planted(400, 40)
     truth = np.random.default_rng(9).permuted(check.truth, axis=0)
     layout = check.layout
-    useless = Check(log_experts=check.log_experts, counts=layout.membership @ truth, truth=truth, layout=layout)
-    log_ratio = pool_ratios(check.log_experts, useless.counts, layout, fit_calibration([useless], FLEET))
+    useless = HoldoutPredictions(
+        log_experts=check.log_experts, counts=layout.membership @ truth, truth=truth, layout=layout
+    )
+    log_ratio = pool_ratios(check.log_experts, useless.counts, layout, fit_pool_weights([useless], FLEET))
     assert np.nanmean(gain_per_gene(log_ratio, truth, layout)) > -0.02
 
 
 def test_slide_moves_both_levels_alike() -> None:
-    pool = Prior(weights=FLEET.pool.weights * 2, check_weights=FLEET.pool.weights, covariance=FLEET.pool.covariance)
-    fitted = fit_calibration([planted(100, 20, right=0)], replace(FLEET, pool=pool))
+    pool = WeightPrior(
+        weights=FLEET.pool.weights * 2, check_weights=FLEET.pool.weights, covariance=FLEET.pool.covariance
+    )
+    fitted = fit_pool_weights([planted(100, 20, right=0)], replace(FLEET, pool=pool))
     assert fitted.trust > 0.999
     np.testing.assert_allclose(fitted.weights - pool.weights, fitted.check_weights - pool.check_weights, atol=1e-3)
     np.testing.assert_allclose(fitted.at(np.array(0.0), check=True), fitted.check_weights[0])
@@ -108,60 +118,62 @@ def test_fleet_learns_the_mean_and_where_studies_differ() -> None:
     studies = {}
     for i in range(6):
         check = planted(80, 20, seed=i, right=i % 2)
-        studies[f"study{i}"] = [KnownSlide(own=check.likelihood(), above=[check.likelihood()])]
-    found = fit_fleet(studies, Fleet.untried())
+        studies[f"study{i}"] = [LabeledSlide(own=check.likelihood(), above=[check.likelihood()])]
+    found = fit_priors(studies, CalibrationPriors.untried())
     mean = found.calibration.at(np.array(20.0))
     assert mean[:2].min() > 0.25
     assert np.abs(mean[2:]).max() < 0.1
     spread = np.sqrt(np.diag(found.pool.covariance))
     assert spread[:2].min() > 2 * spread[2:E].max()
-    follows = [np.argmax(fit_calibration([planted(30, 10, 50 + k, right=k)], found).at(np.array(10.0))) for k in (0, 1)]
+    follows = [
+        np.argmax(fit_pool_weights([planted(30, 10, 50 + k, right=k)], found).at(np.array(10.0))) for k in (0, 1)
+    ]
     assert follows == [0, 1]
 
 
-def shared(check: Check) -> Check:
+def shared(check: HoldoutPredictions) -> HoldoutPredictions:
     """Return the same, told by the first two experts only."""
-    return replace(check, log_experts=check.log_experts[: len(SHARED)])
+    return replace(check, log_experts=check.log_experts[: len(PROGRAM_EXPERT_NAMES)])
 
 
 def test_what_genes_share_is_weighed_on_the_slide_around_the_fleet() -> None:
-    prior = Prior.around([0.3, 0.6], len(SHARED), 0.1)
+    prior = WeightPrior.around([0.3, 0.6], len(PROGRAM_EXPERT_NAMES), 0.1)
     for right in range(2):
-        fitted = fit_shared([shared(planted(100, 20, right=right))], prior)
-        assert fitted.experts == SHARED
+        fitted = fit_program_weights([shared(planted(100, 20, right=right))], prior)
+        assert fitted.experts == PROGRAM_EXPERT_NAMES
         assert fitted.source == "slide"
         assert fitted.at(np.array(20.0))[right] > 0.8
         assert abs(fitted.at(np.array(20.0))[1 - right]) < 0.2
         assert fitted.nats > fitted.nats_fleet
     nothing = shared(planted(100, 0.0))
-    for silent in (fit_shared([], prior), fit_shared([nothing], prior)):
+    for silent in (fit_program_weights([], prior), fit_program_weights([nothing], prior)):
         assert silent.source == "fleet"
         np.testing.assert_array_equal(silent.weights, prior.weights)
 
 
 def test_maps_that_the_slide_speaks_against_are_softened_towards_even() -> None:
-    rigid = Prior.around([0.3, 0.6], len(SHARED), 1e-4)  # which the check can hardly move
-    wrong = fit_shared([shared(planted(200, 20, right=2))], rigid)
+    rigid = WeightPrior.around([0.3, 0.6], len(PROGRAM_EXPERT_NAMES), 1e-4)  # which the check can hardly move
+    wrong = fit_program_weights([shared(planted(200, 20, right=2))], rigid)
     assert wrong.trust < 0.01
     np.testing.assert_allclose(wrong.weights, 0, atol=0.01)
-    right = fit_shared([shared(planted(200, 20, right=1))], rigid)
+    right = fit_program_weights([shared(planted(200, 20, right=1))], rigid)
     assert right.trust > 0.99
 
 
 def test_a_slide_leaves_the_fleet_as_far_as_its_spots_are_sure() -> None:
     check = planted(20, 2, right=1)
-    loose = Prior.around([0.5, 0.2], E, 0.1)
-    sure = fit_shared([planted(400, 40, right=1)], loose)
-    unsure = fit_shared([check], loose)
+    loose = WeightPrior.around([0.5, 0.2], E, 0.1)
+    sure = fit_program_weights([planted(400, 40, right=1)], loose)
+    unsure = fit_program_weights([check], loose)
     away = [abs(fitted.at(np.array(20.0))[1] - 0.2) for fitted in (sure, unsure)]
     assert away[1] < away[0]
 
 
 def test_one_prior_is_learned_as_those_of_the_fleet_are() -> None:
-    start = Prior.around([0.3, 0.6], len(SHARED), 0.1)
+    start = WeightPrior.around([0.3, 0.6], len(PROGRAM_EXPERT_NAMES), 0.1)
     assert fit_prior({}, start) is start
     one = shared(planted(80, 20, right=0)).likelihood()
-    found = fit_prior({"one": [KnownSlide(own=one, above=[one])]}, start)
+    found = fit_prior({"one": [LabeledSlide(own=one, above=[one])]}, start)
     assert found.weights[0, 0] + 0.66 * found.weights[1, 0] > 0.5
     np.testing.assert_array_equal(found.weights, found.check_weights)
 
@@ -169,8 +181,8 @@ def test_one_prior_is_learned_as_those_of_the_fleet_are() -> None:
 def test_studies_weigh_the_same_however_many_slides_they_have() -> None:
     many = [planted(60, 20, seed=i, right=0) for i in range(5)]
     one = planted(60, 20, seed=9, right=1)
-    known = [KnownSlide(own=c.likelihood(), above=[c.likelihood()]) for c in (*many, one)]
-    mean = fit_fleet({"many": known[:5], "one": known[5:]}, Fleet.untried()).calibration.at(np.array(20.0))
+    known = [LabeledSlide(own=c.likelihood(), above=[c.likelihood()]) for c in (*many, one)]
+    mean = fit_priors({"many": known[:5], "one": known[5:]}, CalibrationPriors.untried()).calibration.at(np.array(20.0))
     assert mean[0] == pytest.approx(mean[1], abs=0.15)
 
 
@@ -189,18 +201,18 @@ def test_gain_is_the_divergence_from_even() -> None:
 
 
 def test_round_trips() -> None:
-    again = calibration_from_dict(FLEET.calibration.to_dict())
+    again = pool_weights_from_dict(FLEET.calibration.to_dict())
     np.testing.assert_allclose(again.weights, FLEET.pool.weights)
     values = FLEET.to_dict()
-    known = Fleet.from_dict(values)
+    known = CalibrationPriors.from_dict(values)
     np.testing.assert_allclose(known.pool.covariance, FLEET.pool.covariance)
     np.testing.assert_allclose(known.interpolations.weights, FLEET.interpolations.weights)
     with pytest.raises(ValueError, match="experts"):
-        Fleet.from_dict({**values, "experts": ["pcfm"]})
+        CalibrationPriors.from_dict({**values, "experts": ["pcfm"]})
     for damage in (
         {"covariance": [[1.0]]},
         {"covariance": (-np.eye(2 * E)).tolist()},
         {"weights": [[float("nan")] * E] * 2},
     ):
         with pytest.raises(ValueError, match=r"experts|finite|covariance"):
-            Fleet.from_dict({**values, "pool": {**FLEET.pool.to_dict(), **damage}})
+            CalibrationPriors.from_dict({**values, "pool": {**FLEET.pool.to_dict(), **damage}})

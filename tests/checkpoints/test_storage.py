@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from napari_srast.calibration.prior import Fleet, Prior
+from napari_srast.calibration.prior import CalibrationPriors, WeightPrior
 from napari_srast.checkpoints import storage as module
 from napari_srast.checkpoints.storage import describe_checkpoint, load_checkpoint, save_checkpoint
 from napari_srast.errors import ModelError
@@ -60,10 +60,12 @@ def largest_allocation(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     return lambda: max(made)
 
 
-def _fleet() -> Fleet:
+def _fleet() -> CalibrationPriors:
     weights = np.array([[0.5, 0.1, 0.2, 0.0, 0.0, 0.1], [0.1, 0.0, 0.0, 0.3, 0.0, 0.0]])
-    pool = Prior(weights=weights, check_weights=weights / 2, covariance=0.3 * np.eye(12))
-    return Fleet(pool=pool, interpolations=Prior.around([0.7], 5, 0.2), shared=Prior.around([0.4, 0.5], 2, 0.3))
+    pool = WeightPrior(weights=weights, check_weights=weights / 2, covariance=0.3 * np.eye(12))
+    return CalibrationPriors(
+        pool=pool, interpolations=WeightPrior.around([0.7], 5, 0.2), shared=WeightPrior.around([0.4, 0.5], 2, 0.3)
+    )
 
 
 def test_round_trip(saved: Path) -> None:

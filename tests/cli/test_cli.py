@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from napari_srast import api
-from napari_srast.benchmarks.scaling import Benchmark, Case, Measurement
+from napari_srast.benchmarks.scaling import Benchmark, BenchmarkCase, Measurement
 from napari_srast.cli import main
 from napari_srast.cli.commands import upsample as cli_upsample
 from napari_srast.cli.parsing import parse_genes
@@ -460,7 +460,7 @@ def test_bench_prints_seconds_and_memory(
         return Benchmark(
             measurements=tuple(
                 Measurement(
-                    case=Case(method=method, spots=7, genes=2),
+                    case=BenchmarkCase(method=method, spots=7, genes=2),
                     pixels=28,
                     seconds=seconds,
                     cpu_seconds=seconds,

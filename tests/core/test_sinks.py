@@ -11,7 +11,7 @@ from scipy import sparse
 from napari_srast import api
 from napari_srast._utils import scratch_file
 from napari_srast.core import sinks as assembly_module
-from napari_srast.core.sinks import Assembly
+from napari_srast.core.sinks import InMemorySink
 
 N_PIXELS, N_GENES = 1000, 50
 
@@ -21,7 +21,7 @@ def assembled(in_memory: int, seed: int = 0) -> tuple[sparse.csr_matrix, list[sp
     whole = sparse.random(N_PIXELS, N_GENES, 0.3, format="csr", dtype=np.float32, random_state=seed)
     whole.sort_indices()
     rows = np.random.default_rng(seed).permutation(N_PIXELS)
-    pieces = Assembly(N_PIXELS, N_GENES, in_memory)
+    pieces = InMemorySink(N_PIXELS, N_GENES, in_memory)
     for start in range(0, N_PIXELS, 130):
         some = rows[start : start + 130]
         pieces.add(some, whole[some], 2 * whole[some])
@@ -47,7 +47,7 @@ def test_one_piece_is_the_whole() -> None:
     whole = sparse.random(40, 9, 0.5, format="csr", dtype=np.float32, random_state=1)
     for in_memory in (0, 10**9):
         order = np.arange(40)[::-1]
-        single = Assembly(40, 9, in_memory)
+        single = InMemorySink(40, 9, in_memory)
         single.add(order, whole[order], None)
         counts, spread = single.finish()
         assert spread is None
@@ -55,7 +55,7 @@ def test_one_piece_is_the_whole() -> None:
 
 
 def test_nothing_at_all() -> None:
-    counts, _ = Assembly(3, 2).finish()
+    counts, _ = InMemorySink(3, 2).finish()
     assert counts.shape == (3, 2)
     assert counts.nnz == 0
 
@@ -83,7 +83,7 @@ def test_a_run_on_disk_gives_the_bytes_of_one_in_memory(make_slide, monkeypatch,
     expected = api.upsample(slide, method="pycnophylactic", mode="integer")
     assert assembly_module.IN_MEMORY > 0
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr(api, "Assembly", lambda *shape: Assembly(*shape, in_memory=0))
+    monkeypatch.setattr(api, "InMemorySink", lambda *shape: InMemorySink(*shape, in_memory=0))
     result = api.upsample(slide, method="pycnophylactic", mode="integer")
     assert same(result.counts, expected.counts)
     assert not list(tmp_path.iterdir())  # nothing that could be left behind has a name

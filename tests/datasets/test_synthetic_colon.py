@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from napari_srast.datasets import synthetic_colon
-from napari_srast.datasets.synthetic_colon import sample_path, sample_slide, sample_truth
+from napari_srast.datasets import synthetic_colon as module
+from napari_srast.datasets.synthetic_colon import sample_path, synthetic_colon, synthetic_colon_truth
 from napari_srast.geometry.lattice import detect_lattice
 from napari_srast.simulation.colon.layout import CELL_TYPES, SIZE_UM, grow_tissue
 
@@ -20,14 +20,14 @@ def cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("platformdirs.user_cache_path", lambda *_args, **_kwargs: folder)
         patch.setattr(
-            synthetic_colon, "_generate", functools.cache(synthetic_colon._generate)
+            module, "_generate", functools.cache(module._generate)
         )  # the rewriting must not cost it again
         sample_path()
         yield folder
 
 
 def test_sample_is_a_visium_like_slide_and_says_that_it_is_synthetic(cache):
-    slide = sample_slide()
+    slide = synthetic_colon()
     assert slide.source.synthetic
     assert "SYNTHETIC" in slide.notices[0]
     assert "synthetic" in slide.image.name
@@ -45,7 +45,7 @@ def test_sample_is_a_visium_like_slide_and_says_that_it_is_synthetic(cache):
 
 
 def test_truth_adds_up_to_the_slide(cache):
-    slide, truth = sample_slide(), sample_truth()
+    slide, truth = synthetic_colon(), synthetic_colon_truth()
     assert list(truth.var_names) == list(slide.genes)
     assert truth.n_obs > 5000
     assert set(truth.obs["cell_type"]) == set(CELL_TYPES)
@@ -57,7 +57,7 @@ def test_truth_adds_up_to_the_slide(cache):
 
 
 def test_markers_mark_their_cells_and_vary_within_them(cache):
-    truth = sample_truth()
+    truth = synthetic_colon_truth()
     kind = truth.obs["cell_type"].astype(str).to_numpy()
     for gene, cell_type in (("MUC2", "goblet"), ("MS4A1", "b_cell"), ("DES", "smooth_muscle"), ("VWF", "endothelial")):
         values = truth[:, gene].X.toarray()[:, 0]
@@ -68,7 +68,7 @@ def test_markers_mark_their_cells_and_vary_within_them(cache):
 
 
 def test_histology_is_drawn_from_the_same_cells(cache):
-    slide, truth = sample_slide(), sample_truth()
+    slide, truth = synthetic_colon(), synthetic_colon_truth()
     image = slide.image.levels[0].compute()
     assert image.dtype == np.uint8
     assert image.shape[0] == 3
@@ -86,25 +86,25 @@ def test_histology_is_drawn_from_the_same_cells(cache):
 def test_sample_is_written_once_and_again_when_damaged(cache, monkeypatch):
     path = sample_path()
     made = []
-    original = synthetic_colon._generate
+    original = module._generate
 
     def small(seed):
         made.append(seed)
         return original(seed)
 
-    monkeypatch.setattr(synthetic_colon, "_generate", small)
+    monkeypatch.setattr(module, "_generate", small)
     assert sample_path() == path
     assert made == []
     shutil.rmtree(path / "tables")
-    assert sample_slide().n_genes == 200
+    assert synthetic_colon().n_genes == 200
     assert made == [0]
     assert [p.name for p in cache.iterdir()] == [path.parent.name]
 
 
 @pytest.mark.slow
 def test_same_seed_gives_the_same_slide(cache):
-    again = synthetic_colon._generate.__wrapped__(0)[0]
-    slide = sample_slide()
+    again = module._generate.__wrapped__(0)[0]
+    slide = synthetic_colon()
     assert (again.tables["table"].X != slide.counts).nnz == 0
     pixels = again.images[synthetic_colon.IMAGE]["scale0"]["image"].values
     np.testing.assert_array_equal(pixels, slide.image.levels[0].compute())

@@ -16,22 +16,24 @@ from napari_srast.evaluation.metrics import (
     score_ratios,
 )
 from napari_srast.geometry.raster import Raster, make_raster
-from napari_srast.geometry.spot_pixel_map import Layout
+from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 
 
-def square(rows: int = 6, cols: int = 6, factor: int = 2) -> tuple[Layout, Raster]:
+def square(rows: int = 6, cols: int = 6, factor: int = 2) -> tuple[SpotPixelMap, Raster]:
     row, col = (a.ravel().astype(float) for a in np.mgrid[:rows, :cols])
     centers = np.column_stack([col, row])
     raster = make_raster(centers, factor=factor)
-    return Layout.of_raster(centers, raster), raster
+    return SpotPixelMap.of_raster(centers, raster), raster
 
 
-def pair() -> Layout:
+def pair() -> SpotPixelMap:
     """One spot of two pixels."""
-    return Layout(spots=np.zeros((1, 2)), pixels=np.array([[-0.2, 0], [0.2, 0]]), parent=np.array([0, 0]), pitch=1.0)
+    return SpotPixelMap(
+        spots=np.zeros((1, 2)), pixels=np.array([[-0.2, 0], [0.2, 0]]), parent=np.array([0, 0]), pitch=1.0
+    )
 
 
-def even(layout: Layout, n_genes: int) -> np.ndarray:
+def even(layout: SpotPixelMap, n_genes: int) -> np.ndarray:
     return np.repeat(1 / layout.n_pixels_of_spot[layout.parent][:, None], n_genes, axis=1)
 
 
@@ -165,7 +167,7 @@ def test_seams_on_hexagons_are_told_by_touching_pixels() -> None:
     """Pixels of a slide coarsened once lie on no raster; all six neighbours of one touch it."""
     row, col = (a.ravel() for a in np.mgrid[:12, :12])
     pixels = np.column_stack([col + 0.5 * (row % 2), row * np.sqrt(0.75)])
-    layout = Layout(
+    layout = SpotPixelMap(
         spots=np.column_stack([np.repeat(np.arange(6), 6), np.tile(np.arange(6), 6)]) * 2.0,
         pixels=pixels,
         parent=(row // 2) * 6 + col // 2,
@@ -181,7 +183,7 @@ def test_seams_on_hexagons_are_told_by_touching_pixels() -> None:
     assert score_ratios(sparse.csr_matrix(blocks), even(layout, 1), layout).seam_ratio == np.inf
 
 
-def overdispersed(concentration: float, n: int = 40) -> tuple[Layout, np.ndarray, np.ndarray]:
+def overdispersed(concentration: float, n: int = 40) -> tuple[SpotPixelMap, np.ndarray, np.ndarray]:
     """Counts and ratios of 400 spots of four pixels and five genes, Dirichlet-multinomial."""
     layout, _ = square(20, 20)
     rng = np.random.default_rng(0)

@@ -20,7 +20,7 @@ from napari_srast.errors import InputError, SettingsError
 from napari_srast.evaluation.protocol import ALL_METHODS, BASELINES, evaluate, score_result
 from napari_srast.geometry.coarsening import coarsen_points
 from napari_srast.geometry.raster import make_raster
-from napari_srast.geometry.spot_pixel_map import Layout
+from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 from napari_srast.interpolation import Interpolator
 
 
@@ -46,7 +46,7 @@ def result_of(table: anndata.AnnData, method: str) -> UpsampleResult:
         centers=found.centers,
     )
     raster = make_raster(found.centers, factor=2)
-    ratios = Interpolator(Layout.of_raster(found.centers, raster)).ratios(method, found.counts.toarray())
+    ratios = Interpolator(SpotPixelMap.of_raster(found.centers, raster)).ratios(method, found.counts.toarray())
     return UpsampleResult(
         counts=sparse.csr_matrix(ratios * found.counts.toarray()[raster.parent]),
         std=None,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from napari_srast.geometry.bisection import halve, patches
-from napari_srast.geometry.neighbors import nearest_alike
+from napari_srast.geometry.bisection import bisect_points, sample_patches
+from napari_srast.geometry.neighbors import expression_neighbors
 
 
 def grid(n_rows: int, n_columns: int) -> np.ndarray:
@@ -15,7 +15,7 @@ def grid(n_rows: int, n_columns: int) -> np.ndarray:
 
 def test_halves_hold_every_point_once_and_are_compact() -> None:
     points = grid(16, 32)
-    groups = halve(points, lambda group: len(group) <= 64)
+    groups = bisect_points(points, lambda group: len(group) <= 64)
     np.testing.assert_array_equal(np.sort(np.concatenate(groups)), np.arange(len(points)))
     assert {len(group) for group in groups} == {64}
     assert all(np.ptp(points[group], axis=0).tolist() == [7, 7] for group in groups)
@@ -27,20 +27,20 @@ def test_halves_depend_on_places_alone() -> None:
     as_places = [
         {tuple(place) for place in given[group]}
         for given in (points, points[order])
-        for group in halve(given, lambda group: len(group) <= 8)
+        for group in bisect_points(given, lambda group: len(group) <= 8)
     ]
     half = len(as_places) // 2
     assert as_places[:half] == as_places[half:]
 
 
 def test_points_at_one_place_end() -> None:
-    assert [len(group) for group in halve(np.zeros((3, 2)), lambda group: False)] == [1, 1, 1]
+    assert [len(group) for group in bisect_points(np.zeros((3, 2)), lambda group: False)] == [1, 1, 1]
 
 
 def test_patches_are_few_and_bounded() -> None:
     points = grid(40, 40)
-    np.testing.assert_array_equal(patches(points, 1600, 4), np.arange(1600))
-    taken = patches(points, 400, 4)
+    np.testing.assert_array_equal(sample_patches(points, 1600, 4), np.arange(1600))
+    taken = sample_patches(points, 400, 4)
     assert 200 <= len(taken) <= 400
     assert len(np.unique(taken)) == len(taken)
     assert np.ptp(points[taken], axis=0).min() > 20  # all over the points
@@ -49,9 +49,9 @@ def test_patches_are_few_and_bounded() -> None:
 def test_neighbours_in_groups_are_nearly_the_nearest(monkeypatch: object) -> None:
     rng = np.random.default_rng(0)
     features = rng.normal(size=(8, 3))[rng.integers(0, 8, 2000)] * 5 + rng.normal(size=(2000, 3))
-    exact = nearest_alike(features, 6)
+    exact = expression_neighbors(features, 6)
     monkeypatch.setattr("napari_srast.geometry.neighbors._EXACT", 100)  # type: ignore[attr-defined]
     monkeypatch.setattr("napari_srast.geometry.neighbors._GROUP", 500)  # type: ignore[attr-defined]
-    near = nearest_alike(features, 6)
+    near = expression_neighbors(features, 6)
     assert (near[:, 0] == np.arange(2000)).all()  # itself is the nearest
     assert np.mean([len(set(a) & set(b)) / 6 for a, b in zip(exact, near, strict=True)]) > 0.85

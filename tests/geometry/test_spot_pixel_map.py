@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from napari_srast.geometry.raster import make_raster
-from napari_srast.geometry.spot_pixel_map import Layout
+from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 
 
-def three_spots() -> Layout:
-    return Layout(
+def three_spots() -> SpotPixelMap:
+    return SpotPixelMap(
         spots=np.array([[0.0, 0], [1, 0], [2, 0]]),
         pixels=np.array([[0.0, 0], [0.2, 0], [1, 0], [1.1, 0], [1.2, 0]]),
         parent=np.array([0, 0, 1, 1, 1]),
@@ -43,6 +43,6 @@ def test_a_spot_of_zeros_is_split_evenly() -> None:
 def test_of_a_raster_keeps_relative_places() -> None:
     centers = np.array([[1000.0, 50], [1100, 50], [1000, 150], [1100, 150]])
     raster = make_raster(centers, factor=2)
-    layout = Layout.of_raster(centers, raster)
+    layout = SpotPixelMap.of_raster(centers, raster)
     assert layout.spots.min() == 0
     np.testing.assert_allclose(layout.pixels - layout.spots[layout.parent], raster.centers - centers[raster.parent])

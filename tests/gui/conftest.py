@@ -37,7 +37,7 @@ def _nothing_aside() -> Iterator[None]:
     yield
     from napari_srast.gui.runtime import gc_pause
 
-    gc_pause.take_back()
+    gc_pause.unfreeze_gc()
 
 
 @pytest.fixture

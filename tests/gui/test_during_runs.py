@@ -26,10 +26,10 @@ from qtpy.QtWidgets import QToolButton
 
 from napari_srast import api
 from napari_srast.core.slide import Slide
-from napari_srast.gui.controllers.controller import Phase
-from napari_srast.gui.layers.cursor_readout import Reading
+from napari_srast.gui.controllers.task_runner import AppState
+from napari_srast.gui.layers.cursor_readout import PixelReadout
 from napari_srast.gui.sample import sample_layers
-from napari_srast.gui.state.slide_loading import Opened
+from napari_srast.gui.state.slide_loading import LoadedSlide
 from napari_srast.gui.widget import SRastWidget
 from napari_srast.io import result_writer
 
@@ -83,7 +83,7 @@ def test_nothing_is_exported_and_no_run_lost_while_one_goes_on(
     assert menus == []
     ready.controller.export(tmp_path / "out.zarr")
     assert "A run is going on" in ready.run_bar.status.text()
-    assert ready.controller.phase is Phase.RUNNING
+    assert ready.controller.phase is AppState.RUNNING
     held_back.set()
     qtbot.waitUntil(lambda: len(ready.controller.results) == 3, timeout=PATIENCE)
     assert ready.controller.waiting == []
@@ -120,9 +120,9 @@ def test_a_window_that_is_not_closed_after_all_keeps_its_run(
     click(qtbot, ready.run_bar.run)
     ready.eventFilter(ready.window(), QCloseEvent())  # napari asks now, and the user says no
     qtbot.wait(50)
-    assert ready.controller.phase is Phase.RUNNING
+    assert ready.controller.phase is AppState.RUNNING
     ready.eventFilter(ready.window(), QHideEvent())  # or yes
-    assert ready.controller.phase is Phase.READY
+    assert ready.controller.phase is AppState.READY
     assert len(ready.controller.results) == 1
 
 
@@ -155,14 +155,14 @@ def test_the_same_choice_reads_nothing_again_and_another_loses_no_result(
     controller, box = ready.controller, ready.slide_panel.image
     before, region = box.currentText(), controller.region()
     box.textActivated.emit(before)
-    assert controller.phase is Phase.READY
+    assert controller.phase is AppState.READY
 
     def choose(name: str) -> None:
         box.setCurrentText(name)
         box.textActivated.emit(name)
 
     choose("none")
-    assert controller.phase is Phase.OPENING
+    assert controller.phase is AppState.OPENING
     controller.cancel()
     assert box.currentText() == before  # which is still in use
     assert len(controller.results) == 1
@@ -187,7 +187,7 @@ def test_each_slide_is_looked_at_however_far_away_others_are(
     far = Slide(**{**{f: getattr(far, f) for f in far.__dataclass_fields__}, "centers": far.centers + 1e5})
     zooms = []
     for slide in (make_slide(6, 6, seed=1), far):
-        window.controller.show(Opened(slide=slide, source=None))
+        window.controller.show(LoadedSlide(slide=slide, source=None))
         wait_ready(qtbot, window)
         zooms.append(camera.zoom)
         np.testing.assert_allclose(np.array(camera.center)[-2:][::-1], slide.centers.mean(axis=0), atol=100)
@@ -221,7 +221,7 @@ def test_before_reads_the_result_that_it_shows(open_window: Callable[[], SRastWi
     uniform, bilinear = controller.results
     controller.compare_with(uniform)
     controller.overlay.set_view("before")
-    readings: list[Reading] = []
+    readings: list[PixelReadout] = []
     controller.pointed.connect(readings.append)
     raster = bilinear.result.raster
     differs = np.abs(bilinear.result.gene_image("Gene3") - uniform.result.gene_image("Gene3"))
@@ -239,7 +239,7 @@ def test_settings_are_reused_in_another_coordinate_system_with_the_same_pixels(
 ) -> None:
     window = open_window()
     systems = {"global": np.eye(3), "tenfold": np.diag([10.0, 10.0, 1.0])}
-    window.controller.show(Opened(slide=make_slide(6, 6, transforms=systems), source=None))
+    window.controller.show(LoadedSlide(slide=make_slide(6, 6, transforms=systems), source=None))
     wait_ready(qtbot, window)
     use_fast_method(window)
     panel = window.settings_panel

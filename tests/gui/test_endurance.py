@@ -31,8 +31,8 @@ from napari_srast import api
 from napari_srast.core.settings import UpsampleSettings
 from napari_srast.core.slide import Slide, SlideSource
 from napari_srast.geometry.affine import apply_affine
-from napari_srast.gui.controllers.controller import Phase
-from napari_srast.gui.state.slide_loading import Opened
+from napari_srast.gui.controllers.task_runner import AppState
+from napari_srast.gui.state.slide_loading import LoadedSlide
 from napari_srast.gui.widget import SRastWidget
 from napari_srast.io.convert.h5ad import import_slide
 from napari_srast.io.result_writer import result_names, write_result
@@ -115,7 +115,7 @@ def test_memory_comes_back_after_ten_runs_and_ten_slides(
 
     def once(seed: int) -> None:
         slide = make_slide(12, 12, n_genes=400, seed=seed, source=SlideSource(synthetic=True))
-        window.controller.show(Opened(slide=slide, source=None))
+        window.controller.show(LoadedSlide(slide=slide, source=None))
         wait_ready(qtbot, window)
         window.controller.add_polygon(SQUARE * 3)
         window.tabs.setCurrentIndex(0)
@@ -126,7 +126,7 @@ def test_memory_comes_back_after_ten_runs_and_ten_slides(
         gone.extend((weakref.ref(slide), weakref.ref(result), weakref.ref(window.controller.current)))
         window.tabs.setCurrentIndex(0)
         click(qtbot, window.slide_panel.close_slide)
-        assert window.controller.phase is Phase.EMPTY
+        assert window.controller.phase is AppState.EMPTY
 
     once(0)  # what is loaded once stays
     once(1)

@@ -27,7 +27,7 @@ from qtpy.QtWidgets import QFileDialog
 
 from napari_srast import api
 from napari_srast.core.progress import Progress
-from napari_srast.gui.controllers.controller import Phase
+from napari_srast.gui.controllers.task_runner import AppState
 from napari_srast.gui.layers.factory import role_of
 from napari_srast.gui.widget import SRastWidget
 from napari_srast.io.result_writer import read_result
@@ -92,7 +92,7 @@ def test_two_slides_keep_their_regions_and_results(
     assert sorted(visible(window)) == ["Gene3", "Gene4"]
     assert visible(window, "histology") == ["breast histology"]
     release.set()
-    qtbot.waitUntil(lambda: controller.phase is Phase.READY and not controller.waiting, timeout=PATIENCE)
+    qtbot.waitUntil(lambda: controller.phase is AppState.READY and not controller.waiting, timeout=PATIENCE)
     assert controller.finished.result is first
     assert sorted(visible(window)) == ["Gene3", "Gene4"]
 
@@ -116,13 +116,13 @@ def test_two_slides_keep_their_regions_and_results(
     # Opened again, a slide that is open is not loaded twice.
     panel.path.setText(str(breast.source.path))
     qtbot.keyClick(panel.path, Qt.Key.Key_Return)
-    assert controller.phase is Phase.READY
+    assert controller.phase is AppState.READY
     assert len(controller.slides) == 1
     # Layers removed in napari's own list close the slide, too.
     viewer = controller.viewer
     for layer in [layer for layer in viewer.layers if role_of(layer) in ("histology", "spots")]:
         viewer.layers.remove(layer)
-    qtbot.waitUntil(lambda: controller.phase is Phase.EMPTY, timeout=PATIENCE)
+    qtbot.waitUntil(lambda: controller.phase is AppState.EMPTY, timeout=PATIENCE)
     assert layer_names(window) == []
 
 
@@ -196,7 +196,7 @@ def test_results_are_opened_again_with_their_settings(
     results = widget.result_panel.results
     assert [results.itemText(i) for i in range(results.count())] == [f"saved: {made.run}"]
     results.activated.emit(0)
-    assert controller.phase is Phase.OPENING
+    assert controller.phase is AppState.OPENING
     wait_ready(qtbot, widget)
     is_back()
     assert results.count() == 1

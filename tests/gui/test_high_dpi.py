@@ -31,8 +31,8 @@ from qtpy.QtWidgets import (
 from napari_srast.core.result import UpsampleResult
 from napari_srast.core.slide import Slide
 from napari_srast.gui.demo import wait_until
-from napari_srast.gui.state.displayed_result import finish
-from napari_srast.gui.state.slide_loading import Opened
+from napari_srast.gui.state.displayed_result import prepare_for_display
+from napari_srast.gui.state.slide_loading import LoadedSlide
 from napari_srast.gui.widget import SRastWidget
 
 pytestmark = pytest.mark.gui
@@ -126,7 +126,7 @@ def test_all_that_is_written_can_be_read(
         viewer.window._qt_window.grab().save(str(pictures / f"{stage}_at_{scale:g}.png"))
 
     look("empty")
-    controller.show(Opened(slide=skewed_slide, source=None))
+    controller.show(LoadedSlide(slide=skewed_slide, source=None))
     wait_ready(qtbot, window)
     window.gene_panel.model.check(["Gene1", "Gene3"])
     look("slide")
@@ -137,7 +137,7 @@ def test_all_that_is_written_can_be_read(
     controller.failed.emit("The region holds no spot; draw it over the spots, or clear it to use the whole slide.")
     look("complaint")
     result = make_result(skewed_slide, std=True)
-    controller.land_saved(controller.current, finish(result))
+    controller.land_saved(controller.current, prepare_for_display(result))
     explore.model.check([f"Gene{i}" for i in (0, 1, 3, 4, 5, 6)], only=True)
     wait_shown(qtbot, window)
     assert len(visible(window)) == 6

@@ -15,10 +15,10 @@ from qtpy.QtWidgets import QApplication, QMessageBox, QWidget
 
 from napari_srast.core.result import UpsampleResult
 from napari_srast.core.slide import Slide
-from napari_srast.gui.controllers.controller import Phase
+from napari_srast.gui.controllers.task_runner import AppState
 from napari_srast.gui.layers.factory import PALETTE
-from napari_srast.gui.state.displayed_result import finish
-from napari_srast.gui.state.slide_loading import Opened
+from napari_srast.gui.state.displayed_result import prepare_for_display
+from napari_srast.gui.state.slide_loading import LoadedSlide
 from napari_srast.gui.widget import SRastWidget
 from napari_srast.gui.widgets.tooltips import TOOLTIPS
 
@@ -73,11 +73,11 @@ def test_what_is_disabled_says_why_at_every_stage(
 ) -> None:
     controller, explore = widget.controller, widget.result_panel
     assert _unexplained(widget) == []
-    controller.show(Opened(slide=skewed_slide, source=None))
+    controller.show(LoadedSlide(slide=skewed_slide, source=None))
     wait_ready(qtbot, widget)
     assert _unexplained(widget) == []
     result = make_result(skewed_slide, std=True)
-    controller.land_saved(controller.current, finish(result))
+    controller.land_saved(controller.current, prepare_for_display(result))
     wait_shown(qtbot, widget)
     assert _unexplained(widget) == []
     click(qtbot, explore.views["std"])
@@ -109,7 +109,7 @@ def test_the_keyboard_is_enough(widget: SRastWidget, qtbot: Any, store: Path, mo
     use_fast_method(widget)
     monkeypatch.setattr(QMessageBox, "question", lambda *_: QMessageBox.StandardButton.Yes)
     press(widget, "Alt+Return")
-    assert controller.phase is Phase.RUNNING
+    assert controller.phase is AppState.RUNNING
     assert _unexplained(widget) == []
     wait_ready(qtbot, widget)
     wait_shown(qtbot, widget)

@@ -14,8 +14,8 @@ from qtpy.QtCore import Qt
 from napari_srast.core.result import UpsampleResult
 from napari_srast.core.slide import Slide
 from napari_srast.gui.panels import export
-from napari_srast.gui.state.displayed_result import finish
-from napari_srast.gui.state.slide_loading import Opened
+from napari_srast.gui.state.displayed_result import prepare_for_display
+from napari_srast.gui.state.slide_loading import LoadedSlide
 from napari_srast.gui.widget import SRastWidget
 
 pytestmark = pytest.mark.gui
@@ -31,7 +31,7 @@ def test_the_mouse_draws_and_reads_where_it_points(
 ) -> None:
     window = open_window()
     controller, viewer = window.controller, window.controller.viewer
-    controller.show(Opened(slide=skewed_slide, source=None))
+    controller.show(LoadedSlide(slide=skewed_slide, source=None))
     wait_ready(qtbot, window)
     viewer.reset_view()
     canvas = napari.current_viewer().window._qt_viewer.canvas.native
@@ -49,7 +49,7 @@ def test_the_mouse_draws_and_reads_where_it_points(
     np.testing.assert_allclose(controller.region().geometry.bounds, (-40, -40, 140, 140), atol=12)
 
     result = make_result(skewed_slide, controller.region())
-    controller.land_saved(controller.current, finish(result))
+    controller.land_saved(controller.current, prepare_for_display(result))
     wait_shown(qtbot, window)
     spot = int(result.raster.spots[3])
     explore = window.result_panel

@@ -23,18 +23,18 @@ from napari_srast.errors import InputError
 from napari_srast.geometry.affine import apply_affine
 from napari_srast.gui.export.command_line import command_line
 from napari_srast.gui.export.figure import Caption, round_length, save_figure
-from napari_srast.gui.layers.camera import Viewpoint
-from napari_srast.gui.layers.cursor_readout import Reading, read_at
+from napari_srast.gui.layers.camera import CameraBookmark
+from napari_srast.gui.layers.cursor_readout import PixelReadout, read_at
 from napari_srast.gui.layers.factory import role_of
-from napari_srast.gui.layers.measured_spots import Paint
+from napari_srast.gui.layers.measured_spots import GeneStyle
 from napari_srast.gui.layers.overlay import Overlay
 from napari_srast.gui.layers.regions import RegionLayer, load_geojson, save_geojson, without_holes
-from napari_srast.gui.state.displayed_result import finish
-from napari_srast.gui.state.preferences import Remembered
-from napari_srast.gui.state.quality_checks import measure_trust, trust_lines
+from napari_srast.gui.state.displayed_result import prepare_for_display
+from napari_srast.gui.state.preferences import UserPreferences
+from napari_srast.gui.state.quality_checks import measure_quality, trust_lines
 from napari_srast.gui.state.run_request import result_title
-from napari_srast.gui.state.slide_loading import Opened
-from napari_srast.gui.state.slide_session import OpenSlide, titles
+from napari_srast.gui.state.slide_loading import LoadedSlide
+from napari_srast.gui.state.slide_session import SlideSession, titles
 from napari_srast.gui.state.spatial_structure import spatial_structure
 from napari_srast.gui.widget import SRastWidget
 from napari_srast.gui.widgets.shortcuts import SHORTCUTS, shortcut_table
@@ -64,7 +64,7 @@ def test_a_pixel_is_read_with_its_spot_and_what_was_measured(
     make_slide: Callable[..., Slide], make_result: Callable[..., UpsampleResult]
 ) -> None:
     slide = make_slide()
-    finished = finish(make_result(slide))
+    finished = prepare_for_display(make_result(slide))
     reading = read_at(finished, ["Gene0", "Gene3"], slide.centers[20] + [10.0, -10.0])
     measured = slide.counts[20, [0, 3]].toarray()[0]
     assert reading.spot == "spot20"
@@ -113,7 +113,7 @@ def test_both_pictures_come_into_view_and_the_view_goes_back() -> None:
     viewer.canvas.size = (100, 200)
     camera = viewer.scene.camera
     camera.center, camera.zoom = (0.0, 20.0, 30.0), 2.0  # x from -20 to 80, y from -5 to 45
-    viewpoint, where = Viewpoint(viewer), (camera.center, camera.zoom)
+    viewpoint, where = CameraBookmark(viewer), (camera.center, camera.zoom)
     viewpoint.show(np.array([0.0, 0.0]), np.array([70.0, 40.0]))
     assert (camera.center, camera.zoom) == where  # all of it was in view
     viewpoint.go_back()
@@ -141,28 +141,30 @@ def test_both_pictures_come_into_view_and_the_view_goes_back() -> None:
     ],
 )
 def test_a_scale_is_written_as_people_read_it(limits: tuple[float, float], written: str) -> None:
-    assert Paint("ERBB2", "#56b4e9", limits).scale == written
+    assert GeneStyle("ERBB2", "#56b4e9", limits).scale == written
 
 
 def test_results_are_told_apart_by_what_is_not_usual(
     make_slide: Callable[..., Slide], make_result: Callable[..., UpsampleResult]
 ) -> None:
     result = make_result(make_slide())
-    assert result_title(2, finish(result)) == f"2: 64 spots, {len(result.genes)} genes, ×2, uniform"
+    assert result_title(2, prepare_for_display(result)) == f"2: 64 spots, {len(result.genes)} genes, ×2, uniform"
     usual = UpsampleSettings(factor=4)
-    assert result_title(1, finish(dataclasses.replace(result, settings=usual))).endswith(" genes, ×4")
+    assert result_title(1, prepare_for_display(dataclasses.replace(result, settings=usual))).endswith(" genes, ×4")
     drawn = UpsampleSettings(pixel_size=25.0, mode="sample")
-    assert result_title(1, finish(dataclasses.replace(result, settings=drawn))).endswith("pixels of 25, sample")
+    assert result_title(1, prepare_for_display(dataclasses.replace(result, settings=drawn))).endswith(
+        "pixels of 25, sample"
+    )
 
 
 def test_the_panel_keeps_the_room_that_a_reading_needed(widget: SRastWidget) -> None:
     explore = widget.result_panel
     explore.pointed.resize(300, explore.pointed.minimumHeight())
     genes = tuple((f"GENE{i}", 1.25, 1000.0) for i in range(6))
-    explore._on_pointed(Reading("spot_0001", genes))
+    explore._on_pointed(PixelReadout("spot_0001", genes))
     needed = explore.pointed.minimumHeight()
     assert needed >= explore.pointed.heightForWidth(300) > 34
-    explore._on_pointed(Reading())
+    explore._on_pointed(PixelReadout())
     assert explore.pointed.minimumHeight() == needed
 
 
@@ -173,8 +175,8 @@ def test_nothing_is_saved_into_the_built_in_slide(
     for synthetic in (True, False):
         source = SlideSource(path="slide.zarr", synthetic=synthetic)
         slide = dataclasses.replace(make_slide(), source=source)
-        widget.controller.show(Opened(slide=slide, source=None))
-        widget.controller.land_saved(widget.controller.current, finish(make_result(slide)))
+        widget.controller.show(LoadedSlide(slide=slide, source=None))
+        widget.controller.land_saved(widget.controller.current, prepare_for_display(make_result(slide)))
         assert takeaway.export_into.isEnabled() is not synthetic
 
 
@@ -210,7 +212,7 @@ def test_before_follows_colour_and_contrast(
     overlay.paint("Gene0", limits=(0.0, 1e-9))
     counts = result.slide.counts[:, 0].toarray()[:, 0]
     np.testing.assert_allclose(layer.face_color[counts > 0][:, :3], [[1, 0, 0]] * int((counts > 0).sum()), atol=1e-6)
-    assert overlay.shown == [Paint("Gene0", "#ff0000", (0.0, 1e-9), 1.0)]
+    assert overlay.shown == [GeneStyle("Gene0", "#ff0000", (0.0, 1e-9), 1.0)]
 
 
 def test_changes_of_the_region_are_undone_one_by_one() -> None:
@@ -245,21 +247,21 @@ def test_a_region_with_a_hole_is_drawn_as_what_it_is(make_slide: Callable[..., S
 
 def test_recent_slides_and_favourites_are_remembered_and_damage_is_forgiven(tmp_path: Path) -> None:
     file = tmp_path / "state" / "window.json"
-    remembered = Remembered.load(file)
+    remembered = UserPreferences.load(file)
     for i in range(12):
         remembered.add_slide(f"/slides/{i}.zarr")
     remembered.add_slide("/slides/5.zarr")
     remembered.set_favourite("ERBB2", True)
-    again = Remembered.load(file)
+    again = UserPreferences.load(file)
     assert again.slides[:2] == ["/slides/5.zarr", "/slides/11.zarr"]
     assert len(again.slides) == 10
     assert again.genes == ["ERBB2"]
     again.set_favourite("ERBB2", False)
     again.forget_slides()
-    assert (Remembered.load(file).slides, Remembered.load(file).genes) == ([], [])
+    assert (UserPreferences.load(file).slides, UserPreferences.load(file).genes) == ([], [])
     for damage in ("", "[]", '{"slides": 3}', "\x00"):
         file.write_text(damage)
-        assert Remembered.load(file).slides == []
+        assert UserPreferences.load(file).slides == []
 
 
 def test_the_command_names_what_decides_the_result(
@@ -285,7 +287,7 @@ def test_the_command_names_what_decides_the_result(
 def test_a_figure_has_a_scale_bar_of_the_right_length(qtbot: Any, tmp_path: Path) -> None:
     black = np.zeros((600, 800, 4), dtype=np.uint8)
     black[..., 3] = 255
-    genes = [Paint("ERBB2", "#ff0000", (0.0, 4.0))]
+    genes = [GeneStyle("ERBB2", "#ff0000", (0.0, 4.0))]
     caption = Caption(pixel_length=2.5, unit="um", genes=genes, meaning="counts per pixel", note="Synthetic slide")
     save_figure(black, caption, tmp_path / "figure.png")
     with PillowImage.open(tmp_path / "figure.png") as picture:
@@ -311,7 +313,7 @@ def test_trust_tells_skill_fallbacks_and_the_say_of_the_image(
             "calibration": {"image": {"used": True, "nats_expected_by_gene": [0.01, 0.02, 0.0, 0.03, 0.05]}},
         },
     )
-    trust = measure_trust(result)
+    trust = measure_quality(result)
     text = " ".join(trust_lines(result, trust, ["Gene0", "Gene1"]))
     assert "+0.005 nats per count" in text
     assert "Gene1: no better than an even split" in text
@@ -324,7 +326,7 @@ def test_trust_tells_skill_fallbacks_and_the_say_of_the_image(
     plain = dataclasses.replace(result, provenance={})
     assert "Image" not in " ".join(trust_lines(plain, trust, ["Gene0"]))
     unused = dataclasses.replace(result, provenance={"calibration": {"image": {"used": False}}})
-    assert "Image: not used" in " ".join(trust_lines(unused, measure_trust(unused), ["Gene0"]))
+    assert "Image: not used" in " ".join(trust_lines(unused, measure_quality(unused), ["Gene0"]))
 
 
 def test_every_shortcut_is_listed_and_documented() -> None:
@@ -345,11 +347,11 @@ def test_shortcuts_are_none_of_naparis() -> None:
 
 
 def test_slides_of_one_name_are_told_apart(make_slide: Callable[..., Slide]) -> None:
-    def opened(path: str, image: str | None, table: str = "table") -> OpenSlide:
+    def opened(path: str, image: str | None, table: str = "table") -> SlideSession:
         source = SlideSource(path=path, spots="spots", table=table, image=image)
         slide = dataclasses.replace(make_slide(3, 3), source=source)
         nothing = {"region_changed": lambda: None, "shown_changed": lambda: None, "failed": lambda _: None}
-        return OpenSlide(ViewerModel(), Opened(slide=slide, source=path), **nothing)
+        return SlideSession(ViewerModel(), LoadedSlide(slide=slide, source=path), **nothing)
 
     one, other, none = (opened("/a/one.zarr", image) for image in ("he", "he2", None))
     assert titles([one, opened("/a/two.zarr", "he")]) == ["one", "two"]

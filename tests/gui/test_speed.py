@@ -22,8 +22,8 @@ from scipy import sparse
 
 from napari_srast.core.result import UpsampleResult
 from napari_srast.core.slide import Slide, SlideSource
-from napari_srast.gui.state.displayed_result import finish
-from napari_srast.gui.state.slide_loading import Opened
+from napari_srast.gui.state.displayed_result import prepare_for_display
+from napari_srast.gui.state.slide_loading import LoadedSlide
 from napari_srast.gui.widget import SRastWidget
 
 pytestmark = pytest.mark.gui
@@ -63,7 +63,7 @@ def test_twenty_thousand_genes_and_a_hundred_thousand_pixels(
     rare = sparse.random(4096, 20_000 - len(GENES), density=1e-4, format="csr", random_state=rng, dtype=np.float32)
     counts = sparse.hstack([sparse.csr_matrix(rng.poisson(5, (4096, len(GENES)))), rare.ceil()], format="csr")
     slide = make_slide(64, 64, counts=counts, source=SlideSource(synthetic=True))
-    controller.show(Opened(slide=slide, source=None))
+    controller.show(LoadedSlide(slide=slide, source=None))
     wait_ready(qtbot, window)
     assert window.gene_panel.model.n_genes == 20_000
 
@@ -77,7 +77,7 @@ def test_twenty_thousand_genes_and_a_hundred_thousand_pixels(
 
     result = make_result(slide, genes=GENES, factor=5.0)
     assert result.n_pixels > 100_000
-    controller.land_saved(controller.current, finish(result))
+    controller.land_saved(controller.current, prepare_for_display(result))
     wait_shown(qtbot, window)
     explore.model.check(GENES[:6], only=True)
     wait_shown(qtbot, window)

@@ -34,9 +34,9 @@ from napari_srast import api
 from napari_srast.core.progress import Progress
 from napari_srast.core.slide import Slide
 from napari_srast.errors import Cancelled
-from napari_srast.gui.controllers.controller import Phase
+from napari_srast.gui.controllers.task_runner import AppState
 from napari_srast.gui.layers.factory import role_of
-from napari_srast.gui.state.slide_loading import Opened
+from napari_srast.gui.state.slide_loading import LoadedSlide
 from napari_srast.gui.widget import SRastWidget
 from napari_srast.gui.widgets.tooltips import TOOLTIPS
 
@@ -155,7 +155,7 @@ def test_from_slide_to_export(
     assert "whole slide" in window.region_panel.count.text()
     qtbot.waitUntil(lambda: "36 spots" in window.run_bar.estimate.text(), timeout=PATIENCE)
     click(qtbot, window.run_bar.run)
-    assert controller.phase is Phase.READY
+    assert controller.phase is AppState.READY
     assert "36 spots" in answers[0]
     reply = QMessageBox.StandardButton.Yes
     assert run(qtbot, window).region is None
@@ -164,7 +164,7 @@ def test_from_slide_to_export(
     window.tabs.setCurrentIndex(0)
     click(qtbot, window.slide_panel.close_slide)
     assert layer_names(window) == []
-    assert controller.phase is Phase.EMPTY
+    assert controller.phase is AppState.EMPTY
     assert not takeaway.export.isEnabled()
     assert not window.run_bar.run.isEnabled()
 
@@ -174,7 +174,7 @@ def test_cancel_errors_and_stale_runs(
 ) -> None:
     window = open_window()
     controller, viewer = window.controller, window.controller.viewer
-    controller.show(Opened(slide=skewed_slide, source=None))
+    controller.show(LoadedSlide(slide=skewed_slide, source=None))
     wait_ready(qtbot, window)
     assert "Generated, not a measurement" in window.slide_panel.about.text()
     assert viewer.canvas.overlays.text.text == "Synthetic slide"
@@ -201,7 +201,7 @@ def test_cancel_errors_and_stale_runs(
     start = time.monotonic()
     click(qtbot, window.run_bar.cancel)
     assert time.monotonic() - start < 1
-    assert controller.phase is Phase.READY
+    assert controller.phase is AppState.READY
     assert window.run_bar.run.isEnabled()
     assert not window.run_bar.progress.isVisible()
     assert layer_names(window) == before
@@ -302,7 +302,7 @@ def test_the_window_closes_during_a_run(
         raise Cancelled
 
     monkeypatch.setattr(api, "upsample_steps", slow)
-    widget.controller.show(Opened(slide=skewed_slide, source=None))
+    widget.controller.show(LoadedSlide(slide=skewed_slide, source=None))
     wait_ready(qtbot, widget)
     widget.controller.add_polygon(np.array([[-50, -50], [350, -50], [350, 350], [-50, 350]]))
     click(qtbot, widget.run_bar.run)
@@ -322,7 +322,7 @@ def test_nothing_private_of_napari_is_used_and_samples_are_adopted(
     viewer = make_napari_viewer_proxy()
     widget = SRastWidget(viewer)
     qtbot.addWidget(widget)
-    monkeypatch.setattr("napari_srast.datasets.synthetic_colon.sample_slide", lambda: skewed_slide)
+    monkeypatch.setattr("napari_srast.datasets.synthetic_colon.synthetic_colon", lambda: skewed_slide)
     for data in sample_layers():
         viewer.add_layer(Layer.create(*data))
     assert widget.controller.slide is skewed_slide

@@ -15,7 +15,7 @@ from helpers.window import PATIENCE, SQUARE, click, layer_names, open_slide, run
 from qtpy.QtWidgets import QFileDialog
 
 from napari_srast.cli import main
-from napari_srast.gui.controllers.controller import Phase
+from napari_srast.gui.controllers.task_runner import AppState
 from napari_srast.gui.widget import SRastWidget
 
 pytestmark = [pytest.mark.gui, pytest.mark.filterwarnings("ignore")]
@@ -76,7 +76,7 @@ def test_unusable_slides_are_refused_with_the_sentence_of_the_command_line(
             monkeypatch, capsys, "upsample", str(slide), "-o", str(tmp_path / "o.csv"), "--method", "uniform"
         )
         widget.open_path(slide)
-        qtbot.waitUntil(lambda: widget.controller.phase is Phase.EMPTY, timeout=PATIENCE)
+        qtbot.waitUntil(lambda: widget.controller.phase is AppState.EMPTY, timeout=PATIENCE)
         assert " ".join(widget.run_bar.status.text().split()) == sentence, name
         assert layer_names(widget) == []
     open_slide(qtbot, widget, store)

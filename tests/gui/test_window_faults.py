@@ -25,7 +25,7 @@ from safetensors.torch import load_file, save
 from napari_srast import __version__, api
 from napari_srast.calibration import experts
 from napari_srast.core.slide import Slide
-from napari_srast.gui.controllers.controller import Phase
+from napari_srast.gui.controllers.task_runner import AppState
 from napari_srast.gui.layers.factory import role_of
 from napari_srast.gui.widget import SRastWidget
 from napari_srast.io.slide_reader import read_slide
@@ -41,7 +41,7 @@ STAGES = {
     "split": "napari_srast.interpolation.Interpolator.ratios",
     "checks": "napari_srast.api.check_result",
     "figures": "napari_srast.gui.state.run_request.finish",
-    "landing": "napari_srast.gui.state.slide_session.OpenSlide.choose_result",
+    "landing": "napari_srast.gui.state.slide_session.SlideSession.choose_result",
     "saving": "napari_srast.io.result_writer.write_result",
 }
 """What each stage of a slide's way through the window cannot do without."""
@@ -120,7 +120,7 @@ def test_a_fault_in_any_stage_is_told_and_leaves_the_window_usable(
             else:
                 click(qtbot, widget.run_bar.run)
             assert widget.run_bar.cancel.isEnabled(), stage
-            rest = Phase.EMPTY if stage == "reading" else Phase.READY
+            rest = AppState.EMPTY if stage == "reading" else AppState.READY
             qtbot.waitUntil(lambda rest=rest: widget.controller.phase is rest, timeout=PATIENCE)
         told = widget.run_bar.status.text()
         assert told.startswith("Unexpected error while"), stage
@@ -195,7 +195,7 @@ def test_a_full_memory_while_a_slide_is_read_or_put_on_show_leaves_the_window_as
         with monkeypatch.context() as broken:
             broken.setattr(target, fail)
             widget.open_path(store)
-            assert controller.phase is Phase.OPENING, target
+            assert controller.phase is AppState.OPENING, target
             qtbot.waitUntil(lambda: controller.phase is rest, timeout=PATIENCE)
         assert told_full(widget), (target, widget.run_bar.status.text())
         assert str(store) not in copied_report(qtbot, widget)
@@ -493,7 +493,7 @@ def test_layers_slides_and_the_viewer_go_while_something_runs(
         for layer in [*controller.current.layers, controller.regions.layer]:
             controller.viewer.layers.remove(layer)
         qtbot.waitUntil(lambda: len(controller.slides) == 1, timeout=PATIENCE)
-        assert controller.phase is Phase.RUNNING
+        assert controller.phase is AppState.RUNNING
         assert not controller.waiting
         halted.release.set()
         n_results = len(breast.results)
@@ -508,7 +508,7 @@ def test_layers_slides_and_the_viewer_go_while_something_runs(
     with monkeypatch.context() as patch:
         halted = halted_run(qtbot, window, patch)
         controller.viewer.layers.clear()
-        qtbot.waitUntil(lambda: controller.phase is Phase.EMPTY, timeout=PATIENCE)
+        qtbot.waitUntil(lambda: controller.phase is AppState.EMPTY, timeout=PATIENCE)
         assert "its run was stopped" in window.run_bar.status.text()
         halted.release.set()
         qtbot.waitUntil(halted.ended.is_set, timeout=PATIENCE)

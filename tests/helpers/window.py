@@ -11,7 +11,7 @@ from qtpy.QtGui import QDropEvent, QShortcut
 from qtpy.QtWidgets import QWidget
 
 from napari_srast.core.slide import Slide
-from napari_srast.gui.controllers.controller import Phase
+from napari_srast.gui.controllers.task_runner import AppState
 from napari_srast.gui.layers.factory import role_of
 from napari_srast.gui.widget import SRastWidget
 
@@ -29,13 +29,13 @@ def click(qtbot: Any, control: QWidget) -> None:
 
 
 def wait_ready(qtbot: Any, widget: SRastWidget, timeout: int = PATIENCE) -> None:
-    qtbot.waitUntil(lambda: widget.controller.phase is Phase.READY, timeout=timeout)
+    qtbot.waitUntil(lambda: widget.controller.phase is AppState.READY, timeout=timeout)
 
 
 def open_slide(qtbot: Any, widget: SRastWidget, store: Path) -> Slide:
     widget.slide_panel.path.setText(str(store))
     qtbot.keyClick(widget.slide_panel.path, Qt.Key.Key_Return)
-    assert widget.controller.phase is Phase.OPENING
+    assert widget.controller.phase is AppState.OPENING
     wait_ready(qtbot, widget)
     assert widget.controller.slide is not None, widget.run_bar.status.text()
     return widget.controller.slide
@@ -47,7 +47,7 @@ def use_fast_method(widget: SRastWidget) -> None:
 
 def run(qtbot: Any, widget: SRastWidget) -> Any:
     click(qtbot, widget.run_bar.run)
-    assert widget.controller.phase is Phase.RUNNING
+    assert widget.controller.phase is AppState.RUNNING
     wait_ready(qtbot, widget)
     assert widget.controller.finished is not None, widget.run_bar.status.text()
     wait_shown(qtbot, widget)

@@ -11,7 +11,7 @@ from scipy import ndimage, sparse
 
 from napari_srast.core.slide import SlideImage
 from napari_srast.geometry.raster import make_raster
-from napari_srast.geometry.spot_pixel_map import Layout
+from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 
 PITCH, SIDE, PIXELS = 100.0, 14, 24  # of a spot, spots along a side, image pixels along a spot
 
@@ -23,7 +23,7 @@ class Tissue:
     counts: sparse.csr_matrix
     centers: np.ndarray
     truth: np.ndarray
-    layout: Layout
+    layout: SpotPixelMap
     density: np.ndarray
 
     def image(
@@ -89,7 +89,7 @@ def make_tissue(seed: int = 0) -> Tissue:
     known = rng.poisson(40 * fine / stained.mean())
     counts = known.reshape(6, SIDE, 2, SIDE, 2).sum(axis=(2, 4)).reshape(6, -1).T
     raster = make_raster(centers, factor=2, spot_diameter=PITCH, spot_shape="square")
-    layout = Layout.of_raster(centers, raster)
+    layout = SpotPixelMap.of_raster(centers, raster)
     place = np.floor((layout.pixels + PITCH / 2) / (PITCH / 2)).astype(int)
     return Tissue(
         counts=sparse.csr_matrix(counts, dtype=np.float32),

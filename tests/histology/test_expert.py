@@ -12,13 +12,13 @@ from napari_srast.calibration.fitting import gain_per_gene
 from napari_srast.core.slide import SlideImage
 from napari_srast.errors import InputError
 from napari_srast.geometry.coarsening import coarsen_slide
-from napari_srast.geometry.spot_pixel_map import Layout
+from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 from napari_srast.histology import ImageExpert, fit_image_expert
 from napari_srast.io.convert.images import read_picture
 from napari_srast.io.transforms import fit_affine
 
 
-def _even(layout: Layout, n_fields: int) -> np.ndarray:
+def _even(layout: SpotPixelMap, n_fields: int) -> np.ndarray:
     return np.repeat(-np.log(layout.n_pixels_of_spot[layout.parent])[:, None], n_fields, axis=1)
 
 
@@ -91,7 +91,7 @@ def test_part_of_the_pixels_says_the_same_as_all(tissue) -> None:
     expert = fit_image_expert(tissue.counts, tissue.centers, 100.0, tissue.image())
     layout = tissue.layout
     some = np.arange(40, 90)
-    part = Layout(spots=layout.spots, pixels=layout.pixels[some], parent=layout.parent[some], pitch=layout.pitch)
+    part = SpotPixelMap(spots=layout.spots, pixels=layout.pixels[some], parent=layout.parent[some], pitch=layout.pitch)
     np.testing.assert_allclose(expert.on(part).contrasts, expert.on(layout).at(some).contrasts, atol=1e-5)
 
 

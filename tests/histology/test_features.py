@@ -5,7 +5,7 @@ import pytest
 
 from napari_srast.core.slide import SlideImage
 from napari_srast.histology.features import StainTexture, disc, extract_features
-from napari_srast.histology.streaming_statistics import level_for, stream_moments
+from napari_srast.histology.streaming_statistics import level_for, stream_image_statistics
 
 
 def _image(values: np.ndarray, side: float = 1.0) -> SlideImage:
@@ -21,9 +21,9 @@ def _spots(size: float, n: int = 5) -> np.ndarray:
 def test_strips_know_nothing_of_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
     values = np.random.default_rng(0).integers(0, 256, (3, 300, 280), dtype=np.uint8)
     values[:, :80] = 250
-    whole = stream_moments(_image(values), _spots(280), 56.0)
+    whole = stream_image_statistics(_image(values), _spots(280), 56.0)
     monkeypatch.setattr("napari_srast.histology.streaming_statistics._STRIP_VALUES", 1)
-    strips = stream_moments(_image(values), _spots(280), 56.0)
+    strips = stream_image_statistics(_image(values), _spots(280), 56.0)
     np.testing.assert_allclose(strips.mean, whole.mean, rtol=1e-5)
     np.testing.assert_allclose(strips.square, whole.square, rtol=1e-5)
 

@@ -5,13 +5,13 @@ import pytest
 
 from napari_srast.errors import Cancelled
 from napari_srast.histology import fit_image_expert
-from napari_srast.histology.offset import Registration, check_registration
+from napari_srast.histology.offset import OffsetEstimate, estimate_offset
 
 
-def _registration(tissue, shift: tuple[float, float]) -> Registration:
+def _registration(tissue, shift: tuple[float, float]) -> OffsetEstimate:
     move = np.eye(3)
     move[:2, 2] = shift
-    return check_registration(fit_image_expert(tissue.counts, tissue.centers, 100.0, tissue.image(to_intrinsic=move)))
+    return estimate_offset(fit_image_expert(tissue.counts, tissue.centers, 100.0, tissue.image(to_intrinsic=move)))
 
 
 def test_an_image_in_place_is_trusted_without_a_word(tissue) -> None:
@@ -33,9 +33,7 @@ def test_a_shift_of_half_a_pitch_is_named_to_a_quarter_of_a_pitch(tissue, shift:
 
 def test_an_image_of_another_tissue_is_told_of(tissue, tissue_maker) -> None:
     other = tissue_maker(seed=5)
-    found = check_registration(
-        fit_image_expert(tissue.counts, tissue.centers, 100.0, tissue.image(density=other.density))
-    )
+    found = estimate_offset(fit_image_expert(tissue.counts, tissue.centers, 100.0, tissue.image(density=other.density)))
     assert not found.trusted
     notice = found.notice("he")
     assert notice is not None
@@ -45,4 +43,4 @@ def test_an_image_of_another_tissue_is_told_of(tissue, tissue_maker) -> None:
 def test_the_check_can_be_stopped(tissue) -> None:
     expert = fit_image_expert(tissue.counts, tissue.centers, 100.0, tissue.image())
     with pytest.raises(Cancelled):
-        check_registration(expert, lambda: True)
+        estimate_offset(expert, lambda: True)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_srast._utils.devices import available_devices, bfloat16_where_native, graph_device, on_device, turn_on
+from napari_srast._utils.devices import available_devices, bfloat16_where_native, device_lock, graph_device, on_device
 from napari_srast.api import upsample
 from napari_srast.calibration import experts
 from napari_srast.core.slide import Slide
@@ -38,10 +38,10 @@ def test_one_thread_at_a_time_computes_on_a_gpu_and_any_number_on_the_cpu() -> N
 
     def compute() -> None:
         held.set()
-        with turn_on(torch.device("cuda")):
+        with device_lock(torch.device("cuda")):
             waited.set()
 
-    with turn_on(torch.device("mps")), turn_on(torch.device("cpu")), turn_on(torch.device("cpu")):
+    with device_lock(torch.device("mps")), device_lock(torch.device("cpu")), device_lock(torch.device("cpu")):
         other = threading.Thread(target=compute)
         other.start()
         assert held.wait(10)
@@ -69,8 +69,8 @@ def test_bfloat16_is_for_devices_that_are_made_for_it(monkeypatch: pytest.Monkey
 def test_a_device_gives_the_same_bytes_again_and_the_numbers_of_the_cpu(
     make_slide: Callable[..., Slide], monkeypatch: pytest.MonkeyPatch, device: str, mode: str, full_genes: int
 ) -> None:
-    monkeypatch.setattr(srast_module, "FULL_GENES", full_genes)
-    monkeypatch.setattr(srast_module, "FLOW_PAIRS", 0)
+    monkeypatch.setattr(srast_module, "PER_GENE_LIMIT", full_genes)
+    monkeypatch.setattr(srast_module, "FLOW_PAIR_BUDGET", 0)
     slide = make_slide(9, 9, lattice="hex")
 
     def run(device: str) -> np.ndarray:

@@ -11,20 +11,20 @@ from napari_srast.api import upsample
 from napari_srast.calibration.dispersion import Concentration
 from napari_srast.core.region import Region
 from napari_srast.core.slide import Slide
-from napari_srast.geometry.spot_pixel_map import Layout
-from napari_srast.inference.allocation import Assembler
+from napari_srast.geometry.spot_pixel_map import SpotPixelMap
+from napari_srast.inference.allocation import CountAllocator
 from napari_srast.inference.methods import srast
 
 
 def test_draws_scatter_as_the_concentration_says() -> None:
     n_spots, n = 3000, 20.0
     parent = np.repeat(np.arange(n_spots), 4)
-    layout = Layout(spots=np.zeros((n_spots, 2)), pixels=np.zeros((4 * n_spots, 2)), parent=parent, pitch=1.0)
+    layout = SpotPixelMap(spots=np.zeros((n_spots, 2)), pixels=np.zeros((4 * n_spots, 2)), parent=parent, pitch=1.0)
     ratio = np.tile([0.1, 0.2, 0.3, 0.4], n_spots)[:, None]
     counts = np.full((n_spots, 1), n)
     loose = Concentration(shallow=np.log(3.0), slope=0.0)
     for concentration, factor in ((None, 1.0), (loose, (n + 3) / (1 + 3))):
-        assembler = Assembler(mode="integer", seed=0, genes=np.array(["A"]), concentration=concentration)
+        assembler = CountAllocator(mode="integer", seed=0, genes=np.array(["A"]), concentration=concentration)
         drawn = assembler.draw(ratio, counts, layout, slice(0, 1), np.arange(n_spots)).toarray().reshape(n_spots, 4)
         np.testing.assert_array_equal(drawn.sum(axis=1), n)
         np.testing.assert_allclose(drawn.mean(axis=0), n * ratio[:4, 0], rtol=0.1)
@@ -35,8 +35,8 @@ def test_draws_scatter_as_the_concentration_says() -> None:
 def test_the_models_whole_counts_use_the_slides_concentration(
     make_slide: Callable[..., Slide], monkeypatch: pytest.MonkeyPatch, full_genes: int
 ) -> None:
-    monkeypatch.setattr(srast, "FULL_GENES", full_genes)
-    monkeypatch.setattr(srast, "FLOW_PAIRS", 0)
+    monkeypatch.setattr(srast, "PER_GENE_LIMIT", full_genes)
+    monkeypatch.setattr(srast, "FLOW_PAIR_BUDGET", 0)
     used = []
     draw = Concentration.draw
     monkeypatch.setattr(
@@ -54,8 +54,8 @@ def test_the_models_whole_counts_use_the_slides_concentration(
 def test_a_region_and_a_few_genes_draw_what_the_whole_slide_draws(
     make_slide: Callable[..., Slide], monkeypatch: pytest.MonkeyPatch, method: str, full_genes: int
 ) -> None:
-    monkeypatch.setattr(srast, "FULL_GENES", full_genes)
-    monkeypatch.setattr(srast, "FLOW_PAIRS", 0)
+    monkeypatch.setattr(srast, "PER_GENE_LIMIT", full_genes)
+    monkeypatch.setattr(srast, "FLOW_PAIR_BUDGET", 0)
     slide = make_slide(12, 12)
     low, high = slide.centers.min(axis=0) - 1, np.median(slide.centers, axis=0)
     region = Region.from_polygons([[low, (high[0], low[1]), high, (low[0], high[1])]], slide.coordinate_system)

@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 
 from napari_srast.geometry.raster import make_raster
-from napari_srast.geometry.spot_pixel_map import Layout
+from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 from napari_srast.inference import tiles
-from napari_srast.inference.tiles import Cutter
+from napari_srast.inference.tiles import Tiling
 from napari_srast.interpolation import Interpolator
 from napari_srast.interpolation.gaussian_process import GaussianProcessGrid
 
 
-def layout_of(n_rows: int, n_columns: int, factor: float = 2.0) -> Layout:
+def layout_of(n_rows: int, n_columns: int, factor: float = 2.0) -> SpotPixelMap:
     row, column = (a.ravel() for a in np.mgrid[:n_rows, :n_columns])
     centers = 100.0 * np.column_stack([column + 0.5 * (row % 2), row * np.sqrt(0.75)])
-    return Layout.of_raster(centers, make_raster(centers, factor=factor))
+    return SpotPixelMap.of_raster(centers, make_raster(centers, factor=factor))
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def test_every_wanted_pixel_lies_in_one_unit() -> None:
     layout = layout_of(20, 20)
     inner = layout.pixels[:, 0] < 1200
     inner = np.isin(layout.parent, np.unique(layout.parent[inner]))
-    cutter = Cutter(layout, inner)
+    cutter = Tiling(layout, inner)
     made = [cutter.unit(index) for index in range(len(cutter.groups))]
     assert len(made) > 3
     np.testing.assert_array_equal(np.sort(np.concatenate([u.rows for u in made])), np.arange(inner.sum()))
@@ -50,7 +50,7 @@ def test_no_seam_between_units(method: str, factor: float) -> None:
     fields = np.random.default_rng(0).poisson(5, size=(400, 6)).astype(float)
     whole = Interpolator(layout).ratios(method, fields)
     process = GaussianProcessGrid(layout.spots, layout.pitch).fit(fields)
-    cutter = Cutter(layout, np.ones(layout.n_pixels, dtype=bool))
+    cutter = Tiling(layout, np.ones(layout.n_pixels, dtype=bool))
     for index in range(len(cutter.groups)):
         unit = cutter.unit(index)
         part = Interpolator(unit.layout, unit.surroundings)
@@ -60,7 +60,7 @@ def test_no_seam_between_units(method: str, factor: float) -> None:
 
 @pytest.mark.usefixtures("small_units")
 def test_halves_share_the_pixels_of_a_unit() -> None:
-    cutter = Cutter(layout_of(20, 20), np.ones(layout_of(20, 20).n_pixels, dtype=bool))
+    cutter = Tiling(layout_of(20, 20), np.ones(layout_of(20, 20).n_pixels, dtype=bool))
     unit = cutter.unit(1)
     halves = unit.halves()
     assert len(halves) == 2
@@ -74,7 +74,7 @@ def test_halves_share_the_pixels_of_a_unit() -> None:
 
 def test_units_stay_small_for_large_factors_and_whole_for_small_slides() -> None:
     layout = layout_of(12, 12, 16.0)
-    cutter = Cutter(layout, np.ones(layout.n_pixels, dtype=bool))
+    cutter = Tiling(layout, np.ones(layout.n_pixels, dtype=bool))
     assert max(cutter.n_pixels) <= 65_536
     small = layout_of(12, 12)
-    assert len(Cutter(small, np.ones(small.n_pixels, dtype=bool)).groups) == 1
+    assert len(Tiling(small, np.ones(small.n_pixels, dtype=bool)).groups) == 1

@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 
 from napari_srast.errors import SettingsError
 from napari_srast.geometry.raster import make_raster
-from napari_srast.geometry.spot_pixel_map import Layout
+from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 from napari_srast.interpolation import INTERPOLATIONS, Interpolator
 
 QUARTER = np.array([[0.0, 1.0], [-1.0, 0.0]])
@@ -23,8 +23,8 @@ def spots(kind: str, rows: int = 7, cols: int = 8) -> np.ndarray:
     return np.column_stack([col + 0.5 * (row % 2), row * np.sqrt(0.75)] if kind == "hex" else [col, row])
 
 
-def layout_of(centers: np.ndarray, factor: float = 2.0) -> Layout:
-    return Layout.of_raster(centers, make_raster(centers, factor=factor, spot_diameter=1.0))
+def layout_of(centers: np.ndarray, factor: float = 2.0) -> SpotPixelMap:
+    return SpotPixelMap.of_raster(centers, make_raster(centers, factor=factor, spot_diameter=1.0))
 
 
 def smooth_fields(centers: np.ndarray) -> np.ndarray:
@@ -32,7 +32,7 @@ def smooth_fields(centers: np.ndarray) -> np.ndarray:
     return np.column_stack([20 + 15 * np.sin(x), 5 * np.exp(-((x - 3) ** 2 + (y - 3) ** 2) / 4), 1 + x + 2 * y])
 
 
-def sums(layout: Layout, ratios: np.ndarray) -> np.ndarray:
+def sums(layout: SpotPixelMap, ratios: np.ndarray) -> np.ndarray:
     return (layout.membership @ ratios.astype(float))[layout.n_pixels_of_spot > 0]
 
 
@@ -76,7 +76,7 @@ def test_small_and_odd_slides_work(name: str, centers: np.ndarray) -> None:
 @pytest.mark.parametrize("name", INTERPOLATIONS)
 def test_one_pixel_takes_all(name: str) -> None:
     centers = spots("square", 3, 3)
-    layout = Layout(spots=centers, pixels=centers + 0.1, parent=np.arange(9), pitch=1.0)
+    layout = SpotPixelMap(spots=centers, pixels=centers + 0.1, parent=np.arange(9), pitch=1.0)
     np.testing.assert_allclose(Interpolator(layout).ratios(name, smooth_fields(centers)), 1)
 
 
@@ -86,7 +86,7 @@ def test_order_of_spots_decides_nothing(name: str, kind: str) -> None:
     centers = spots(kind)
     layout, fields = layout_of(centers), smooth_fields(centers)
     order = np.random.default_rng(1).permutation(len(centers))
-    shuffled = Layout(
+    shuffled = SpotPixelMap(
         spots=centers[order] - centers.min(axis=0),
         pixels=layout.pixels,
         parent=np.argsort(order)[layout.parent],
@@ -102,7 +102,7 @@ def test_order_of_spots_decides_nothing(name: str, kind: str) -> None:
 def test_a_quarter_turn_turns_the_answer(name: str, kind: str) -> None:
     centers = spots(kind)
     layout, fields = layout_of(centers), smooth_fields(centers)
-    turned = Layout(
+    turned = SpotPixelMap(
         spots=layout.spots @ QUARTER, pixels=layout.pixels @ QUARTER, parent=layout.parent, pitch=layout.pitch
     )
     np.testing.assert_allclose(
@@ -157,7 +157,7 @@ def test_bilinear_weights_by_hand() -> None:
 
 
 def test_nearest_is_even_on_a_raster_and_not_where_pixels_lie_nearer_to_another_spot() -> None:
-    layout = Layout(
+    layout = SpotPixelMap(
         spots=np.array([[0.0, 0], [1, 0]]),
         pixels=np.array([[0.0, 0], [0.8, 0], [1, 0]]),
         parent=np.array([0, 0, 1]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_srast.geometry.spot_pixel_map import Layout
+from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 from napari_srast.interpolation.linear import clamp_to_hull, linear_weights
 
 
@@ -30,6 +30,6 @@ def test_weights_sum_to_one_and_are_not_negative(kind: str) -> None:
         spots = rng.uniform(0, 9, (81, 2))
     parent = np.repeat(np.arange(len(spots)), 5)
     pixels = spots[parent] + rng.uniform(-0.5, 0.5, (len(parent), 2))
-    weights = linear_weights(Layout(spots=spots, pixels=pixels, parent=parent, pitch=1.0))
+    weights = linear_weights(SpotPixelMap(spots=spots, pixels=pixels, parent=parent, pitch=1.0))
     np.testing.assert_allclose(np.asarray(weights.sum(axis=1)).ravel(), 1)
     assert weights.data.min() >= 0

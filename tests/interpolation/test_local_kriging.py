@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial.distance import cdist
 
-from napari_srast.geometry.spot_pixel_map import Layout
-from napari_srast.interpolation.local_kriging import Neighbourhoods, cubic, matern32
+from napari_srast.geometry.spot_pixel_map import SpotPixelMap
+from napari_srast.interpolation.local_kriging import LocalKriging, cubic, matern32
 
 
-def layout(n_spots: int, seed: int = 0) -> Layout:
+def layout(n_spots: int, seed: int = 0) -> SpotPixelMap:
     rng = np.random.default_rng(seed)
     spots = rng.uniform(0, 5, (n_spots, 2))
     parent = np.repeat(np.arange(0, n_spots, 2), 3)
-    return Layout(
+    return SpotPixelMap(
         spots=spots, pixels=spots[parent] + rng.normal(scale=0.3, size=(len(parent), 2)), parent=parent, pitch=0.7
     )
 
@@ -23,22 +23,22 @@ def test_weights_of_a_small_slide_are_the_whole_process() -> None:
     kernel = matern32(1.7)
     system = kernel(cdist(found.spots, found.spots) / 0.7) + 0.3 * np.eye(25)
     expected = kernel(cdist(found.pixels, found.spots) / 0.7) @ np.linalg.inv(system)
-    np.testing.assert_allclose(Neighbourhoods(found).weights(kernel, 0.3).toarray(), expected, atol=1e-5)
+    np.testing.assert_allclose(LocalKriging(found).weights(kernel, 0.3).toarray(), expected, atol=1e-5)
 
 
 def test_weights_of_a_larger_slide_reach_the_nearest_only() -> None:
     found = layout(120)
-    weights = Neighbourhoods(found).weights(matern32(3.0), 0.5)
+    weights = LocalKriging(found).weights(matern32(3.0), 0.5)
     assert weights.shape == (found.n_pixels, 120)
     assert (np.diff(weights.indptr) == 30).all()
 
 
 def test_the_cubic_with_a_trend_passes_through_the_spots_and_reproduces_lines() -> None:
     found = layout(25)
-    at_spots = Layout(spots=found.spots, pixels=found.spots, parent=np.arange(25), pitch=0.7)
-    weights = Neighbourhoods(at_spots).weights(cubic, 0.0, linear=True).toarray()
+    at_spots = SpotPixelMap(spots=found.spots, pixels=found.spots, parent=np.arange(25), pitch=0.7)
+    weights = LocalKriging(at_spots).weights(cubic, 0.0, linear=True).toarray()
     np.testing.assert_allclose(weights, np.eye(25), atol=1e-4)
-    trend = Neighbourhoods(found).weights(cubic, 0.0, linear=True) @ found.spots
+    trend = LocalKriging(found).weights(cubic, 0.0, linear=True) @ found.spots
     np.testing.assert_allclose(trend, found.pixels, atol=1e-3)
 
 
@@ -46,7 +46,7 @@ def test_equal_arrangements_have_equal_weights() -> None:
     spots = np.stack(np.meshgrid(np.arange(20.0), np.arange(20.0)), axis=-1).reshape(-1, 2)
     parent = np.repeat(np.arange(400), 2)
     pixels = spots[parent] + np.tile([[0.25, 0.1], [-0.25, 0.1]], (400, 1))
-    weights = Neighbourhoods(Layout(spots=spots, pixels=pixels, parent=parent, pitch=1.0)).weights(matern32(3), 0.2)
+    weights = LocalKriging(SpotPixelMap(spots=spots, pixels=pixels, parent=parent, pitch=1.0)).weights(matern32(3), 0.2)
     middle = [2 * 210, 2 * 211]
     rows = [np.sort(weights[i].data) for i in middle]
     np.testing.assert_allclose(rows[0], rows[1])

@@ -6,7 +6,7 @@ import filelock
 import pytest
 
 from napari_srast.errors import OutputError
-from napari_srast.io.atomic import Refused, atomic_output, replace_file, sole_writer
+from napari_srast.io.atomic import WriteRefused, atomic_output, replace_file, write_lock
 
 
 def test_output_appears_only_when_all_went_well(tmp_path):
@@ -36,14 +36,14 @@ def test_failure_leaves_nothing(tmp_path, error):
 
 def test_only_a_refusal_to_write_is_told_as_one_where_more_is_done(tmp_path):
     def write(error):
-        with atomic_output(tmp_path / "out.zarr", refusal=Refused) as partial:
+        with atomic_output(tmp_path / "out.zarr", refusal=WriteRefused) as partial:
             partial.mkdir()
             raise error
 
     with pytest.raises(ConnectionResetError):
         write(ConnectionResetError(104, "Connection reset by peer"))
     with pytest.raises(OutputError, match="No space left on device"):
-        write(Refused(28, "No space left on device"))
+        write(WriteRefused(28, "No space left on device"))
     assert os.listdir(tmp_path) == []
 
 
@@ -98,12 +98,12 @@ def test_leftovers_of_dead_writers_are_removed_whatever_they_were_to_become(tmp_
 
 
 def test_one_writer_at_a_time(tmp_path):
-    with sole_writer(tmp_path / "a"):
-        with pytest.raises(OutputError, match="another process"), sole_writer(tmp_path / "a"):
+    with write_lock(tmp_path / "a"):
+        with pytest.raises(OutputError, match="another process"), write_lock(tmp_path / "a"):
             pass
-        with sole_writer(tmp_path / "b"):
+        with write_lock(tmp_path / "b"):
             pass
-    with sole_writer(tmp_path / "a"):
+    with write_lock(tmp_path / "a"):
         pass
     assert os.listdir(tmp_path) == []
 

@@ -19,16 +19,16 @@ from napari_srast._utils import scratch_file
 from napari_srast.api import upsample, upsample_to_store
 from napari_srast.core.progress import Progress
 from napari_srast.core.region import Region
-from napari_srast.core.result import UpsampleRecord, UpsampleResult
+from napari_srast.core.result import UpsampleMetadata, UpsampleResult
 from napari_srast.core.slide import Slide
 from napari_srast.core.summary import summarise
-from napari_srast.errors import Cancelled, FaultError, OutputError
+from napari_srast.errors import Cancelled, InternalError, OutputError
 from napari_srast.inference import tiles
-from napari_srast.inference.executors.fallback import Enduring
-from napari_srast.inference.executors.local import LocalWorkers
+from napari_srast.inference.executors.fallback import OutOfMemoryFallback
+from napari_srast.inference.executors.local import ThreadExecutor
 from napari_srast.io import streaming_writer
 from napari_srast.io.result_writer import read_result, write_result
-from napari_srast.io.streaming_writer import StoreStream
+from napari_srast.io.streaming_writer import StreamingResultWriter
 
 MakeSlide = Callable[..., Slide]
 
@@ -76,15 +76,17 @@ def test_bytes_are_those_of_a_result_written_at_the_end(
     in_memory: int,
 ) -> None:
     monkeypatch.setattr(
-        streaming_writer, "StoreStream", lambda path, **more: StoreStream(path, **more, in_memory=in_memory)
+        streaming_writer,
+        "StreamingResultWriter",
+        lambda path, **more: StreamingResultWriter(path, **more, in_memory=in_memory),
     )
     slide = make_slide(9, 9, lattice="hex")
     expected = upsample(slide, method=method, **options)
     write_result(expected, tmp_path / "whole.zarr")
-    for name, workers in (("one", LocalWorkers(1)), ("three", LocalWorkers(3))):
+    for name, workers in (("one", ThreadExecutor(1)), ("three", ThreadExecutor(3))):
         path = tmp_path / f"{name}.zarr"
         record = upsample_to_store(slide, path, method=method, workers=workers, **options)
-        assert type(record) is UpsampleRecord
+        assert type(record) is UpsampleMetadata
         files = matrix_files(path)
         assert files == matrix_files(tmp_path / "whole.zarr")
         assert len([file for file in files if file.startswith("X/data/c/")]) > 3
@@ -137,12 +139,14 @@ def test_counts_are_on_disk_before_the_last_unit(
     make_slide: MakeSlide, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One unit at a time: what is behind the last but one may not wait for the end."""
-    slide, split = make_slide(16, 16), Enduring.split
+    slide, split = make_slide(16, 16), OutOfMemoryFallback.split
     sizes = []
     monkeypatch.setattr(
-        Enduring, "split", lambda self, packed, *args: sizes.append(_rows_in(tmp_path)) or split(self, packed, *args)
+        OutOfMemoryFallback,
+        "split",
+        lambda self, packed, *args: sizes.append(_rows_in(tmp_path)) or split(self, packed, *args),
     )
-    upsample_to_store(slide, tmp_path / "a.zarr", method="uniform", workers=LocalWorkers(1))
+    upsample_to_store(slide, tmp_path / "a.zarr", method="uniform", workers=ThreadExecutor(1))
     assert len(sizes) > 8
     assert sizes[0] == 0
     assert sizes[-1] > 0.5 * read_result(tmp_path / "a.zarr").n_pixels
@@ -160,7 +164,7 @@ def _rows_in(folder: Path) -> int:
 ENDS = {
     "stop": Cancelled,
     "stop at the end": Cancelled,
-    "fault": FaultError,
+    "fault": InternalError,
     "interrupt": KeyboardInterrupt,
     "interrupt at the end": KeyboardInterrupt,
     "network": ConnectionResetError,
@@ -198,20 +202,22 @@ def test_what_stops_in_the_middle_leaves_nothing(
             calls.append("end")
 
     if how == "fault":
-        split = Enduring.split
+        split = OutOfMemoryFallback.split
         monkeypatch.setattr(
-            Enduring, "split", lambda self, *args: (split(self, *args)[0] * (0.5 if len(calls) > 20 else 1), None)
+            OutOfMemoryFallback,
+            "split",
+            lambda self, *args: (split(self, *args)[0] * (0.5 if len(calls) > 20 else 1), None),
         )
     elif how == "interrupt":  # in the thread that collects, as Ctrl-C is
-        raising(StoreStream, "add", KeyboardInterrupt())
+        raising(StreamingResultWriter, "add", KeyboardInterrupt())
     elif how == "interrupt at the end":
         raising(streaming_writer, "write_store", KeyboardInterrupt(), after=0)
     elif how == "network":
-        raising(Enduring, "split", ConnectionResetError(104, "reset"))
+        raising(OutOfMemoryFallback, "split", ConnectionResetError(104, "reset"))
     elif how == "disk at once":
-        raising(streaming_writer, "_Rows", full, after=0)
+        raising(streaming_writer, "_AppendableCsr", full, after=0)
     elif how == "disk":
-        raising(streaming_writer._Rows, "append", full)
+        raising(streaming_writer._AppendableCsr, "append", full)
     elif how == "disk at the end":
         raising(streaming_writer.os, "rename", full, after=0)
     with pytest.raises(ENDS[how]) as caught:
@@ -219,7 +225,7 @@ def test_what_stops_in_the_middle_leaves_nothing(
             slide,
             tmp_path / "a.zarr",
             method="uniform",
-            workers=LocalWorkers(1),
+            workers=ThreadExecutor(1),
             progress=progress,
             should_stop=lambda: should_stop() or "end" in calls,
         )
@@ -251,7 +257,7 @@ def test_scattered_rows_are_put_in_order_with_a_full_scratch_disk(
 ) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
-    from napari_srast._utils.spill import Parts
+    from napari_srast._utils.spill import SpillBuffer
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
@@ -263,8 +269,8 @@ def test_scattered_rows_are_put_in_order_with_a_full_scratch_disk(
         with monkeypatch.context() as patched, ThreadPoolExecutor(1) as writer:
             if not can_be_kept:
                 patched.setattr(scratch_file, "_unnamed", full)
-            to = streaming_writer._Rows(tmp_path / name / "X", 1000, 50, whole.nnz)
-            ordered = streaming_writer._Ordered(to, 1000, 50, Parts(0), writer)
+            to = streaming_writer._AppendableCsr(tmp_path / name / "X", 1000, 50, whole.nnz)
+            ordered = streaming_writer._RowReorderBuffer(to, 1000, 50, SpillBuffer(0), writer)
             for start in range(0, 1000, 130):
                 some = rows[start : start + 130]
                 ordered.add(some, whole[some])
@@ -272,8 +278,8 @@ def test_scattered_rows_are_put_in_order_with_a_full_scratch_disk(
         got = anndata.io.read_elem(_group(tmp_path / name))
         assert (got != whole).nnz == 0
     with ThreadPoolExecutor(1) as writer:
-        ordered = streaming_writer._Ordered(
-            streaming_writer._Rows(tmp_path / "c" / "X", 1000, 50, whole.nnz), 1000, 50, Parts(0), writer
+        ordered = streaming_writer._RowReorderBuffer(
+            streaming_writer._AppendableCsr(tmp_path / "c" / "X", 1000, 50, whole.nnz), 1000, 50, SpillBuffer(0), writer
         )
         ordered.add(rows[:900], whole[rows[:900]])
         with pytest.raises(ValueError, match="not all rows"):
@@ -281,7 +287,7 @@ def test_scattered_rows_are_put_in_order_with_a_full_scratch_disk(
 
 
 def test_more_counts_than_32_bits_can_number_are_told_with_64(tmp_path: Path) -> None:
-    rows = streaming_writer._Rows(tmp_path / "X", 3, 4, 2**40)
+    rows = streaming_writer._AppendableCsr(tmp_path / "X", 3, 4, 2**40)
     whole = sparse.csr_matrix(np.arange(12, dtype=np.float32).reshape(3, 4))
     rows.append(whole[:2])
     rows.append(whole[2:])

@@ -18,7 +18,7 @@ from PIL import Image
 
 from napari_srast.api import upsample
 from napari_srast.cli import main
-from napari_srast.errors import DeviceError, lacks_memory, telling_lack_of_memory
+from napari_srast.errors import DeviceError, is_memory_error, translate_memory_errors
 from napari_srast.io.convert.h5ad import import_slide
 from napari_srast.io.result_reader import read_result
 from napari_srast.io.result_writer import to_spatialdata, write_result
@@ -153,10 +153,10 @@ def test_memory_that_is_full_in_a_thread_of_the_writer_leaves_nothing(
 
 def test_other_errors_stay_what_they_are() -> None:
     for error in (ValueError("can't allocate memory"), OSError(errno.ENOSPC, "No space left"), RuntimeError("other")):
-        assert not lacks_memory(error)
-        with pytest.raises(type(error)), telling_lack_of_memory("now", "wait"):
+        assert not is_memory_error(error)
+        with pytest.raises(type(error)), translate_memory_errors("now", "wait"):
             raise error
-    with pytest.raises(DeviceError) as told, telling_lack_of_memory("now", "wait"):
+    with pytest.raises(DeviceError) as told, translate_memory_errors("now", "wait"):
         raise NUMPYS
     assert str(told.value) == "This computer ran out of memory now; close other programs, or wait."
     assert told.value.__cause__ is NUMPYS

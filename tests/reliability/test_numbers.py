@@ -14,10 +14,10 @@ from scipy import sparse
 from napari_srast import api
 from napari_srast.cli import main
 from napari_srast.core.slide import Slide
-from napari_srast.errors import FaultError, SettingsError
+from napari_srast.errors import InternalError, SettingsError
 from napari_srast.geometry.lattice import detect_lattice
 from napari_srast.geometry.raster import make_raster
-from napari_srast.inference.validation import Checks, check_result
+from napari_srast.inference.validation import StreamingValidator, validate_result
 from napari_srast.io.convert.h5ad import import_slide
 from napari_srast.io.result_writer import write_result
 from napari_srast.io.slide_reader import read_slide
@@ -95,18 +95,20 @@ def test_broken_promise_is_an_error_of_its_own_and_writes_nothing(
     how: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Into a store units go as they come, so each is checked; of another file the whole is."""
-    from napari_srast.core.sinks import Assembly
-    from napari_srast.inference.executors.fallback import Enduring
+    from napari_srast.core.sinks import InMemorySink
+    from napari_srast.inference.executors.fallback import OutOfMemoryFallback
 
     counts = np.random.default_rng(0).poisson(9, (16, 3)) + 1
     imported(tmp_path, sparse.csr_matrix(counts))
-    whole, unit = Assembly.finish, Enduring.split
+    whole, unit = InMemorySink.finish, OutOfMemoryFallback.split
     monkeypatch.setattr("napari_srast.cli._silence_third_parties", lambda: None)
     monkeypatch.delenv("NAPARI_SRAST_DEBUG", raising=False)
     if name.endswith(".zarr"):
-        monkeypatch.setattr(Enduring, "split", lambda self, *args: (tampered(unit(self, *args)[0], how), None))
+        monkeypatch.setattr(
+            OutOfMemoryFallback, "split", lambda self, *args: (tampered(unit(self, *args)[0], how), None)
+        )
     else:
-        monkeypatch.setattr(Assembly, "finish", lambda self: (tampered(whole(self)[0], how), None))
+        monkeypatch.setattr(InMemorySink, "finish", lambda self: (tampered(whole(self)[0], how), None))
     before = sorted(path.name for path in tmp_path.iterdir())
     status = main(["upsample", str(tmp_path / "slide.zarr"), "-o", str(tmp_path / name), "--method", "uniform"])
     told = capsys.readouterr().err.splitlines()
@@ -121,14 +123,14 @@ def test_unit_that_is_lost_or_comes_twice_is_seen() -> None:
     raster, spots = make_raster(CENTERS, factor=2), sparse.csr_matrix(np.full((16, 1), 4.0))
     rows = [np.flatnonzero(np.isin(raster.parent, some)) for some in (np.arange(7), np.arange(7, 16))]
     parts = [sparse.csr_matrix(np.ones((len(some), 1), dtype=np.float32)) for some in rows]
-    checks = Checks(spots, raster, run="r")
+    checks = StreamingValidator(spots, raster, run="r")
     checks.add(rows[0], parts[0])
-    with pytest.raises(FaultError, match="36 pixels are missing"):
+    with pytest.raises(InternalError, match="36 pixels are missing"):
         checks.figures()
-    with pytest.raises(FaultError, match="a pixel came twice"):
+    with pytest.raises(InternalError, match="a pixel came twice"):
         checks.add(rows[0], parts[0])
-    checks = Checks(spots, raster, run="r")
-    with pytest.raises(FaultError, match="differ from the counts"):  # the pixels of a spot come together
+    checks = StreamingValidator(spots, raster, run="r")
+    with pytest.raises(InternalError, match="differ from the counts"):  # the pixels of a spot come together
         checks.add(rows[0][:-1], parts[0][:-1])
 
 
@@ -136,18 +138,18 @@ def test_sum_that_is_off_by_one_count_is_seen_in_integer_mode() -> None:
     raster = make_raster(CENTERS, factor=2)
     spots = sparse.csr_matrix(np.full((16, 1), 4_000_000.0))
     counts = sparse.csr_matrix(np.full((64, 1), 1_000_000.0, dtype=np.float32))
-    assert check_result(counts, spots, raster, run="r", whole=True)["max_relative_mass_error"] == 0
+    assert validate_result(counts, spots, raster, run="r", whole=True)["max_relative_mass_error"] == 0
     counts.data[5] += 1  # 2.5e-7 of the spot: within the tolerance of the other modes
-    check_result(counts, spots, raster, run="r")
-    with pytest.raises(FaultError, match="not exactly"):
-        check_result(counts, spots, raster, run="r", whole=True)
+    validate_result(counts, spots, raster, run="r")
+    with pytest.raises(InternalError, match="not exactly"):
+        validate_result(counts, spots, raster, run="r", whole=True)
 
 
 def test_parent_that_is_no_spot_is_seen() -> None:
     raster = make_raster(CENTERS, factor=2)
     counts = sparse.csr_matrix(np.ones((64, 1), dtype=np.float32))
-    with pytest.raises(FaultError, match="belongs to no spot"):
-        check_result(counts, sparse.csr_matrix(np.full((10, 1), 4.0)), raster, run="r")
+    with pytest.raises(InternalError, match="belongs to no spot"):
+        validate_result(counts, sparse.csr_matrix(np.full((10, 1), 4.0)), raster, run="r")
 
 
 def test_spots_that_lost_their_coordinates_are_told_so() -> None:

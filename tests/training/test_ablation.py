@@ -14,7 +14,7 @@ import torch
 from napari_srast.models.sasa.config import SasaConfig
 from napari_srast.training.ablation import VARIANTS, Ablation, ablation_table, main, run
 from napari_srast.training.cross_validation import FLEET, NETWORK, SASA_GP
-from napari_srast.training.pseudo_slides import Case
+from napari_srast.training.pseudo_slides import PseudoSlide
 from napari_srast.training.recipe import read_recipe
 from napari_srast.training.score_report import DEFAULT
 
@@ -45,13 +45,13 @@ def small(tiny: Path) -> Ablation:
 
 
 @pytest.fixture(scope="module")
-def full(small: Ablation) -> list[Case]:
+def full(small: Ablation) -> list[PseudoSlide]:
     return small.cases(VARIANTS["full"])
 
 
 @pytest.mark.parametrize("name", ["components", "nothing", "raw", "cosine"])
 def test_a_change_of_features_reaches_the_condition_and_leaves_the_truth(
-    small: Ablation, full: list[Case], name: str
+    small: Ablation, full: list[PseudoSlide], name: str
 ) -> None:
     for changed, case in zip(small.cases(VARIANTS[name]), full, strict=True):
         torch.testing.assert_close(changed.truth, case.truth)
@@ -67,7 +67,7 @@ def test_without_features_nothing_is_alike_and_directions_have_length_one(small:
     np.testing.assert_allclose(np.linalg.norm(unit.pool.latent, axis=1), 1, atol=1e-5)
 
 
-def test_spatial_edges_only_fits_another_latent(small: Ablation, full: list[Case]) -> None:
+def test_spatial_edges_only_fits_another_latent(small: Ablation, full: list[PseudoSlide]) -> None:
     changed = small.cases(VARIANTS["spatial"])[0]
     assert changed.pool.config == replace(SasaConfig(epochs=5, n_components=8), n_expression=0)
     assert not np.allclose(changed.pool.raw_latent, full[0].pool.raw_latent)

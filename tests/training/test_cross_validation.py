@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from napari_srast.calibration.dispersion import TYPICAL
-from napari_srast.calibration.prior import Fleet, Prior
-from napari_srast.calibration.weights import POOL
+from napari_srast.calibration.dispersion import DEFAULT_CONCENTRATION
+from napari_srast.calibration.prior import CalibrationPriors, WeightPrior
+from napari_srast.calibration.weights import EXPERT_NAMES
 from napari_srast.evaluation.protocol import BASELINES
 from napari_srast.models.pcfm.network import DiT, DiTConfig
 from napari_srast.models.sasa.config import SasaConfig
@@ -27,23 +27,23 @@ from napari_srast.training.cross_validation import (
     score_folds,
     write_scores,
 )
-from napari_srast.training.prior_fitting import fit_fold_fleets
-from napari_srast.training.pseudo_slides import Case, CaseSettings, SourceSlide, make_cases
+from napari_srast.training.prior_fitting import fit_fold_priors
+from napari_srast.training.pseudo_slides import PseudoSlide, PseudoSlideSettings, SourceSlide, make_pseudo_slides
 from napari_srast.training.score_report import DEFAULT
 from napari_srast.training.scoring import main
 
 
 @pytest.fixture(scope="module")
-def cases(cells: Path) -> list[Case]:
+def cases(cells: Path) -> list[PseudoSlide]:
     return _made(cells)
 
 
-def _made(cells: Path) -> list[Case]:
-    settings = CaseSettings(fields=12, groups=3, least_spots=40, factors=(2.0,), thinning=(1.0,))
+def _made(cells: Path) -> list[PseudoSlide]:
+    settings = PseudoSlideSettings(fields=12, groups=3, least_spots=40, factors=(2.0,), thinning=(1.0,))
     made = []
     for study in ("a", "b"):
         source = SourceSlide(name=f"cells_{study}", study=study, path=cells, resolution="high", cases=1)
-        made += list(make_cases(source, settings, SasaConfig(epochs=5, n_components=8), seed=0))
+        made += list(make_pseudo_slides(source, settings, SasaConfig(epochs=5, n_components=8), seed=0))
     return made
 
 
@@ -54,20 +54,20 @@ def untrained() -> DiT:
 
 
 @pytest.fixture(scope="module")
-def rows(cases: list[Case], untrained: DiT) -> list[dict]:
+def rows(cases: list[PseudoSlide], untrained: DiT) -> list[dict]:
     return score_folds([Fold(network=untrained, unseen=[case]) for case in cases])
 
 
-def trusting(expert: str) -> Fleet:
-    weights = [float(name == expert) for name in POOL]
+def trusting(expert: str) -> CalibrationPriors:
+    weights = [float(name == expert) for name in EXPERT_NAMES]
     return replace(
-        Fleet.untried(),
-        pool=Prior.around(weights, len(POOL), 0.1),
-        interpolations=Prior.around(weights[1:], len(POOL) - 1, 0.1),
+        CalibrationPriors.untried(),
+        pool=WeightPrior.around(weights, len(EXPERT_NAMES), 0.1),
+        interpolations=WeightPrior.around(weights[1:], len(EXPERT_NAMES) - 1, 0.1),
     )
 
 
-def test_every_method_is_scored_on_the_same_truth(rows: list[dict], cases: list[Case]) -> None:
+def test_every_method_is_scored_on_the_same_truth(rows: list[dict], cases: list[PseudoSlide]) -> None:
     assert [row["study"] for row in rows] == ["a", "b"]
     for row, case in zip(rows, cases, strict=True):
         methods = row["methods"]
@@ -88,7 +88,7 @@ def test_an_untrained_network_is_its_prior(rows: list[dict]) -> None:
         assert network["within_spot_pcc"] == pytest.approx(prior["within_spot_pcc"], abs=1e-4)
 
 
-def test_each_fold_is_scored_with_its_fleet(cases: list[Case], untrained: DiT) -> None:
+def test_each_fold_is_scored_with_its_fleet(cases: list[PseudoSlide], untrained: DiT) -> None:
     folds = [Fold(network=untrained, unseen=[case]) for case in cases]
     first, second = score_folds(folds, fleets=[trusting("bilinear"), trusting("gp")])
     for row, other in ((first, "bilinear"), (second, "gp")):
@@ -110,8 +110,8 @@ def test_genes_of_a_large_panel_are_scored_by_what_they_share_too(
         np.testing.assert_allclose(case.shared.fields.fields[:, :-1].sum(axis=1), totals, rtol=1e-6)
         assert case.checks[0].shared is not None
     folds = [Fold(network=untrained, unseen=[case]) for case in cases]
-    fleets, everyone = fit_fold_fleets(folds)
-    start = Fleet.untried().shared.weights
+    fleets, everyone = fit_fold_priors(folds)
+    start = CalibrationPriors.untried().shared.weights
     for fleet in (*fleets, everyone):
         assert np.abs(fleet.shared.weights - start).max() > 1e-3
     for row, again in zip(score_folds(folds, fleets=fleets), rows, strict=True):
@@ -124,12 +124,12 @@ def test_genes_of_a_large_panel_are_scored_by_what_they_share_too(
         assert row["methods"][DEFAULT]["nats_per_count"] == pytest.approx(again["methods"][DEFAULT]["nats_per_count"])
 
 
-def test_a_slide_too_small_to_be_coarsened_keeps_the_fleet(cases: list[Case], untrained: DiT) -> None:
+def test_a_slide_too_small_to_be_coarsened_keeps_the_fleet(cases: list[PseudoSlide], untrained: DiT) -> None:
     fleet = trusting("gp")
     calibration, concentration, methods = calibrate_case(replace(cases[0], checks=()), untrained, fleet)
     assert set(methods) == {"srast"}
     np.testing.assert_array_equal(calibration.weights, fleet.pool.weights)
-    assert concentration == TYPICAL.finer()
+    assert concentration == DEFAULT_CONCENTRATION.finer()
     row = score_case(replace(cases[0], checks=()), untrained, fleet)
     of_fleet = row["methods"][FLEET]["nats_per_count"]
     assert row["methods"][DEFAULT]["nats_per_count"] == pytest.approx(of_fleet, rel=1e-6)

@@ -13,33 +13,33 @@ import pytest
 import torch
 
 from napari_srast.calibration.fitting import gain_per_gene
-from napari_srast.calibration.weights import POOL
+from napari_srast.calibration.weights import EXPERT_NAMES
 from napari_srast.checkpoints.storage import load_checkpoint
 from napari_srast.errors import InputError, SettingsError
 from napari_srast.models.pcfm.network import DiTConfig
 from napari_srast.models.sasa.config import SasaConfig
 from napari_srast.training.pipeline import train_from_recipe
 from napari_srast.training.prior_fitting import check_of
-from napari_srast.training.pseudo_slides import Case, CaseSettings, SourceSlide, make_cases
+from napari_srast.training.pseudo_slides import PseudoSlide, PseudoSlideSettings, SourceSlide, make_pseudo_slides
 from napari_srast.training.recipe import read_recipe
 from napari_srast.training.trainer import TrainerConfig, train_flow
 
 SASA = SasaConfig(epochs=10, n_components=8)
-SETTINGS = CaseSettings(fields=12, groups=3, least_spots=40, factors=(2.0,), thinning=(1.0,))
+SETTINGS = PseudoSlideSettings(fields=12, groups=3, least_spots=40, factors=(2.0,), thinning=(1.0,))
 SMALL = DiTConfig(width=16, depth=1, heads=2)
 
 
 @pytest.fixture(scope="module")
-def cases(cells: Path) -> list[Case]:
+def cases(cells: Path) -> list[PseudoSlide]:
     made = []
     for study in ("a", "b"):
         source = SourceSlide(name=f"cells_{study}", study=study, path=cells, resolution="high", cases=2)
-        made += list(make_cases(source, SETTINGS, SASA, seed=0))
+        made += list(make_pseudo_slides(source, SETTINGS, SASA, seed=0))
     assert len(made) >= 3
     return made
 
 
-def test_truth_sums_to_the_coarse_counts(cases: list[Case]) -> None:
+def test_truth_sums_to_the_coarse_counts(cases: list[PseudoSlide]) -> None:
     for case in cases:
         sums = case.layout.membership @ case.truth.numpy()
         np.testing.assert_allclose(sums, case.condition.counts.numpy(), rtol=1e-5)
@@ -49,7 +49,7 @@ def test_truth_sums_to_the_coarse_counts(cases: list[Case]) -> None:
 
 def test_cases_repeat_for_a_seed(cells: Path) -> None:
     source = SourceSlide(name="cells", study="a", path=cells, resolution="high", cases=1)
-    first, again = (next(iter(make_cases(source, SETTINGS, SASA, seed=3))) for _ in range(2))
+    first, again = (next(iter(make_pseudo_slides(source, SETTINGS, SASA, seed=3))) for _ in range(2))
     assert first.description == again.description
     torch.testing.assert_close(first.condition.experts, again.condition.experts)
 
@@ -66,7 +66,7 @@ def grid(tmp_path: Path) -> SourceSlide:
 
 
 def test_low_resolution_slide_is_its_own_truth(grid: SourceSlide) -> None:
-    (case,) = make_cases(grid, SETTINGS, SASA, seed=0)
+    (case,) = make_pseudo_slides(grid, SETTINGS, SASA, seed=0)
     assert case.layout.n_spots == 100
     assert (case.layout.n_pixels_of_spot == 4).all()
 
@@ -77,8 +77,8 @@ def test_windows_are_smaller_never_scored_and_leave_the_scored_cases_as_they_are
     high = SourceSlide(name="cells", study="a", path=cells, resolution="high", cases=1)
     windows = replace(SETTINGS, windows=4, missing_spots=(0.1,))
     for source in (grid, high):
-        (whole,) = make_cases(source, SETTINGS, SASA, seed=0)
-        same, *others = make_cases(source, windows, SASA, seed=0)
+        (whole,) = make_pseudo_slides(source, SETTINGS, SASA, seed=0)
+        same, *others = make_pseudo_slides(source, windows, SASA, seed=0)
         torch.testing.assert_close(same.condition.experts, whole.condition.experts)
         assert same.scored
         assert same.checks
@@ -93,16 +93,16 @@ def test_windows_are_smaller_never_scored_and_leave_the_scored_cases_as_they_are
             assert min(other.layout.n_spots for other in others) < whole.layout.n_spots
 
 
-def test_training_gains_on_a_study_that_it_has_not_seen(cases: list[Case]) -> None:
+def test_training_gains_on_a_study_that_it_has_not_seen(cases: list[PseudoSlide]) -> None:
     seen, unseen = [c for c in cases if c.study == "a"], [c for c in cases if c.study == "b"]
     config = TrainerConfig(steps=120, patch_spots=16, patch_fields=8, warmup=10, ema=0.9)
     network, losses = train_flow(seen, config, SMALL, accelerator="cpu")
     assert np.mean(losses[-20:]) < np.mean(losses[:20])
     known = check_of(network, unseen[0])
-    assert np.nanmean(gain_per_gene(known.log_experts[POOL.index("pcfm")], known.truth, known.layout)) > 0
+    assert np.nanmean(gain_per_gene(known.log_experts[EXPERT_NAMES.index("pcfm")], known.truth, known.layout)) > 0
 
 
-def test_killed_run_ends_as_an_unbroken_one(cases: list[Case], tmp_path: Path) -> None:
+def test_killed_run_ends_as_an_unbroken_one(cases: list[PseudoSlide], tmp_path: Path) -> None:
     config = TrainerConfig(steps=12, patch_spots=8, patch_fields=4, checkpoint_every=5)
     whole, whole_losses = train_flow(cases, config, SMALL, accelerator="cpu")
 

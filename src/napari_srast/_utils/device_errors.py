@@ -7,9 +7,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from napari_srast.errors import DeviceError, lacks_memory
+from napari_srast.errors import DeviceError, is_memory_error
 
-__all__ = ["free_device", "out_of_memory", "telling_device_faults"]
+__all__ = ["free_device", "out_of_memory", "translate_device_errors"]
 
 # torch tells the faults of its devices as RuntimeErrors: by the name of the layer below that failed.
 _LAYERS_BELOW = re.compile(r"\b(CUDA|cuDNN|CUDNN|CUBLAS|CUSOLVER|CUSPARSE|NVIDIA|NVML|HIP|MPS)")
@@ -35,7 +35,7 @@ def free_device() -> None:
 
 
 @contextmanager
-def telling_device_faults(device: str) -> Iterator[None]:
+def translate_device_errors(device: str) -> Iterator[None]:
     """Turn what is raised where a device or its memory gives out into one sentence for the user.
 
     Parameters
@@ -59,7 +59,7 @@ def telling_device_faults(device: str) -> Iterator[None]:
             raise DeviceError(
                 f"{name} ran out of memory; choose device 'cpu', a smaller region or a lower factor."
             ) from error
-        if lacks_memory(error):
+        if is_memory_error(error):
             raise _no_memory() from error
         if _LAYERS_BELOW.search(text):
             raise DeviceError(

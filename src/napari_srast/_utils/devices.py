@@ -15,10 +15,10 @@ __all__ = [
     "available_devices",
     "bfloat16_where_native",
     "choose_device",
+    "device_lock",
     "graph_device",
     "on_device",
     "one_thread",
-    "turn_on",
 ]
 
 _turn = threading.Lock()
@@ -64,7 +64,7 @@ def on_device(values: Tensor, device: torch.device | str) -> Tensor:
     return values.to(device)
 
 
-def turn_on(device: torch.device) -> AbstractContextManager:
+def device_lock(device: torch.device) -> AbstractContextManager:
     """Wait for this thread's turn on a GPU.
 
     Several units are in work at once; what they need of a device's memory must not add up, and it computes no faster

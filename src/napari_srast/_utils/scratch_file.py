@@ -13,13 +13,13 @@ from typing import BinaryIO, cast
 
 import numpy as np
 
-__all__ = ["Kept", "Scratch", "room_for"]
+__all__ = ["ScratchFile", "ScratchSlice", "room_for"]
 
 _ZEROS = 1 << 20
 _ROOMY = "/var/tmp"  # noqa: S108  # nosec B108 - what is put there gets no name
 
 
-class Kept:
+class ScratchSlice:
     """Arrays that were written down one after the other, and can be read again.
 
     Parameters
@@ -46,7 +46,7 @@ class Kept:
         return arrays
 
 
-class Scratch:
+class ScratchFile:
     """A file for what is needed once more later; made when it is first written to."""
 
     def __init__(self) -> None:
@@ -54,7 +54,7 @@ class Scratch:
         self._end = 0
         self._holes: list[tuple[int, int]] = []  # where what was forgotten begins and ends, in this order
 
-    def keep(self, *arrays: np.ndarray) -> Kept | None:
+    def keep(self, *arrays: np.ndarray) -> ScratchSlice | None:
         """Write arrays down; None where the disk takes no more."""
         size = sum(array.nbytes for array in arrays)
         hole = min(
@@ -73,9 +73,9 @@ class Scratch:
             self._end += size
         else:
             self._holes[self._holes.index(hole)] = (place + size, hole[1])
-        return Kept(self._file, place, [(len(array), array.dtype) for array in arrays])
+        return ScratchSlice(self._file, place, [(len(array), array.dtype) for array in arrays])
 
-    def forget(self, kept: Kept) -> None:
+    def forget(self, kept: ScratchSlice) -> None:
         """Give the room of arrays to those that come."""
         holes: list[tuple[int, int]] = []
         for start, stop in sorted([*self._holes, (kept.place, kept.place + kept.size)]):

@@ -7,26 +7,26 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
-from napari_srast._utils.scratch_file import Kept, Scratch
+from napari_srast._utils.scratch_file import ScratchFile, ScratchSlice
 
-__all__ = ["IN_MEMORY", "Part", "Parts"]
+__all__ = ["IN_MEMORY", "SparseBlock", "SpillBuffer"]
 
 IN_MEMORY = 512 * 2**20
 """Bytes of a result up to which it is put together in memory."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Part:
+class SparseBlock:
     """A unit's pixels (Q, G): rows of the result, sorted, entries of each, and their columns and counts."""
 
     rows: np.ndarray
     pointer: np.ndarray
-    kept: Kept | tuple[np.ndarray, np.ndarray]
+    kept: ScratchSlice | tuple[np.ndarray, np.ndarray]
 
     def entries(self, first: int = 0, last: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Return columns and counts of some of its rows, whether they lie in memory or on disk."""
         start, stop = int(self.pointer[first]), int(self.pointer[len(self.rows) if last is None else last])
-        if isinstance(self.kept, Kept):
+        if isinstance(self.kept, ScratchSlice):
             columns, data = self.kept.read(start, stop)
         else:
             columns, data = (array[start:stop] for array in self.kept)
@@ -57,7 +57,7 @@ class Part:
             data[place], columns[place] = of_data[own], of_columns[own]
 
 
-class Parts:
+class SpillBuffer:
     """Keeps units until they are needed: so many bytes of them in memory, what comes then on disk.
 
     Parameters
@@ -69,24 +69,24 @@ class Parts:
     def __init__(self, in_memory: int = IN_MEMORY) -> None:
         self._in_memory = in_memory
         self._held = 0
-        self._scratch = Scratch()
+        self._scratch = ScratchFile()
 
-    def keep(self, rows: np.ndarray, part: sparse.csr_matrix) -> Part:
+    def keep(self, rows: np.ndarray, part: sparse.csr_matrix) -> SparseBlock:
         """Keep the pixels of a unit, which are ``rows`` of the result."""
         order = np.argsort(rows)
         if not np.array_equal(order, np.arange(len(order))):
             part, rows = part[order], rows[order]
         columns, data = part.indices, part.data.astype(np.float32, copy=False)
-        kept: Kept | None = None
+        kept: ScratchSlice | None = None
         if self._held + columns.nbytes + data.nbytes > self._in_memory:
             kept = self._scratch.keep(columns, data)
         if kept is None:
             self._held += columns.nbytes + data.nbytes
-        return Part(rows=rows, pointer=part.indptr, kept=kept or (columns, data))
+        return SparseBlock(rows=rows, pointer=part.indptr, kept=kept or (columns, data))
 
-    def forget(self, part: Part) -> None:
+    def forget(self, part: SparseBlock) -> None:
         """Give its place to others, once nothing needs it."""
-        if isinstance(part.kept, Kept):
+        if isinstance(part.kept, ScratchSlice):
             self._scratch.forget(part.kept)
         else:
             self._held -= sum(array.nbytes for array in part.kept)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-__all__ = ["keep_triton_out"]
+__all__ = ["block_triton_import"]
 
 _MAPS = Path("/proc/self/maps")  # Linux alone has Triton
 _DRIVERS = ("libLLVM", "libgallium")
 
 
-def keep_triton_out() -> bool:
+def block_triton_import() -> bool:
     """Let Triton count as not installed in a process that has drawn with Mesa's OpenGL.
 
     Triton and Mesa each bring an LLVM whose names clash: importing Triton 3.9.0 after Mesa's drivers had loaded LLVM 15

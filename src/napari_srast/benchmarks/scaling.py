@@ -28,7 +28,7 @@ from napari_srast.core.region import Region
 from napari_srast.core.settings import UpsampleSettings
 from napari_srast.core.slide import Slide
 
-__all__ = ["Benchmark", "Case", "Measurement", "bandwidth", "bench", "made_slide", "measure"]
+__all__ = ["Benchmark", "BenchmarkCase", "Measurement", "bandwidth", "bench", "made_slide", "measure"]
 
 PEER = "pycnophylactic"
 _PITCH_UM = 100.0
@@ -40,7 +40,7 @@ _REGION_SPOTS, _REGION_GENES = 300, 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class Case:
+class BenchmarkCase:
     """A job to be measured.
 
     Parameters
@@ -99,7 +99,7 @@ class Measurement:
         Most memory of a CUDA device in use at once, in 10^6 bytes; None on other devices.
     """
 
-    case: Case
+    case: BenchmarkCase
     pixels: int
     seconds: float
     cpu_seconds: float
@@ -233,9 +233,9 @@ def _cases(
     workers: Sequence[int],
     devices: Sequence[str],
     peers: Sequence[str] = (),
-) -> list[Case]:
+) -> list[BenchmarkCase]:
     """List the model's cases, and those of interpolation and published peers for each size among them."""
-    first = Case(method="srast", spots=sizes[0], genes=genes[0], factor=factors[0], device=devices[0])
+    first = BenchmarkCase(method="srast", spots=sizes[0], genes=genes[0], factor=factors[0], device=devices[0])
     models = [replace(first, spots=n) for n in sizes]
     models += [replace(first, genes=n) for n in genes[1:]]
     models += [replace(first, factor=factor) for factor in factors[1:]]
@@ -247,12 +247,12 @@ def _cases(
     return list(dict.fromkeys(case for group in beside for case in group))
 
 
-def measure(case: Case, seed: int = 0, bytes_per_second: float = math.inf) -> Measurement:
+def measure(case: BenchmarkCase, seed: int = 0, bytes_per_second: float = math.inf) -> Measurement:
     """Do one job in this process and measure it."""
     if case.method in PEERS:
         return _measure_peer(case, seed)
     from napari_srast import api
-    from napari_srast.inference.executors.local import LocalWorkers
+    from napari_srast.inference.executors.local import ThreadExecutor
 
     slide = made_slide(case.spots, case.genes, seed)
     settings = UpsampleSettings(method=case.method, factor=case.factor, device=case.device, seed=seed)
@@ -264,7 +264,7 @@ def measure(case: Case, seed: int = 0, bytes_per_second: float = math.inf) -> Me
         with _PeakMemory(case.device) as memory:
             clock.start()
             result = api.upsample_to_store(
-                slide, store, settings=settings, workers=LocalWorkers(case.workers), progress=clock.tell
+                slide, store, settings=settings, workers=ThreadExecutor(case.workers), progress=clock.tell
             )
             write_seconds = time.perf_counter() - clock.split_at
         moved = sum(array.nbytes for array in (slide.counts.data, slide.counts.indices, slide.counts.indptr))
@@ -285,7 +285,7 @@ def measure(case: Case, seed: int = 0, bytes_per_second: float = math.inf) -> Me
     )
 
 
-def _measure_peer(case: Case, seed: int) -> Measurement:
+def _measure_peer(case: BenchmarkCase, seed: int) -> Measurement:
     """Let a published package do one job in this process and measure it."""
     slide = made_slide(case.spots, case.genes, seed)
     run_peer(case.method, made_slide(64, 1, seed), case.factor)  # imports and caches, which every run shares

@@ -21,9 +21,9 @@ import numpy as np
 from pandas.util import hash_array
 from scipy import sparse
 
-from napari_srast.geometry.spot_pixel_map import Layout
+from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 
-__all__ = ["DrawKeys", "draw_counts"]
+__all__ = ["SampleKeys", "draw_counts"]
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # the step of SplitMix64, whose output function hash_array is for numbers
 _URN = 24  # counts of a pair up to which they are drawn one by one; beyond, quantiles are quicker
@@ -32,7 +32,7 @@ _AT_ONCE = 1_000_000  # counts, or pixels of pairs
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class DrawKeys:
+class SampleKeys:
     """Who draws: numbers that stay the same whatever is drawn beside.
 
     Parameters
@@ -47,7 +47,7 @@ class DrawKeys:
     spots: np.ndarray
 
     @classmethod
-    def of(cls, genes: np.ndarray, spots: np.ndarray) -> DrawKeys:
+    def of(cls, genes: np.ndarray, spots: np.ndarray) -> SampleKeys:
         """Return the keys of genes by their names, and of spots by their numbers in the slide."""
         names = np.asarray(genes).astype(str).astype(object)
         return cls(fields=hash_array(names, categorize=False), spots=np.asarray(spots).astype(np.uint64))
@@ -56,10 +56,10 @@ class DrawKeys:
 def draw_counts(
     ratios: np.ndarray,
     counts: np.ndarray,
-    layout: Layout,
+    layout: SpotPixelMap,
     seed: int,
     *,
-    keys: DrawKeys | None = None,
+    keys: SampleKeys | None = None,
     concentration: np.ndarray | None = None,
 ) -> sparse.csc_matrix:
     """Draw whole counts, which add up to those of the spots.
@@ -85,7 +85,7 @@ def draw_counts(
     scipy.sparse.csc_matrix
         Shape (Q, F), float64.
     """
-    keys = keys or DrawKeys(fields=np.arange(counts.shape[1]), spots=np.arange(counts.shape[0]))
+    keys = keys or SampleKeys(fields=np.arange(counts.shape[1]), spots=np.arange(counts.shape[0]))
     slots = _Slots.of(layout)
     spot, field = np.nonzero((counts > 0) & (layout.n_pixels_of_spot > 0)[:, None])
     n = np.rint(counts[spot, field]).astype(np.int64)
@@ -117,7 +117,7 @@ class _Slots:
     owned: np.ndarray
 
     @classmethod
-    def of(cls, layout: Layout) -> _Slots:
+    def of(cls, layout: SpotPixelMap) -> _Slots:
         n_pixels = layout.n_pixels_of_spot
         owned = np.arange(n_pixels.max(initial=1)) < n_pixels[:, None]
         first = (np.cumsum(n_pixels) - n_pixels)[:, None]

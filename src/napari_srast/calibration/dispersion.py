@@ -24,15 +24,22 @@ from scipy import sparse
 from scipy.optimize import minimize
 from scipy.special import digamma, gammaln
 
-from napari_srast.calibration.count_sampling import DrawKeys, draw_counts
-from napari_srast.calibration.likelihood import count_depth
-from napari_srast.calibration.predictions import Check
-from napari_srast.calibration.weights import Calibration, pool_ratios
-from napari_srast.geometry.spot_pixel_map import Layout
+from napari_srast.calibration.count_sampling import SampleKeys, draw_counts
+from napari_srast.calibration.likelihood import scaled_log_count
+from napari_srast.calibration.predictions import HoldoutPredictions
+from napari_srast.calibration.weights import PoolWeights, pool_ratios
+from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 
-__all__ = ["LEVEL_STEP", "TYPICAL", "Concentration", "Prediction", "check_concentration", "fit_concentration"]
+__all__ = [
+    "DEFAULT_CONCENTRATION",
+    "LEVEL_STEP",
+    "Concentration",
+    "Prediction",
+    "check_concentration",
+    "fit_concentration",
+]
 
-Prediction = tuple[np.ndarray, np.ndarray, Layout]
+Prediction = tuple[np.ndarray, np.ndarray, SpotPixelMap]
 """Predicted log ratios (Q, F), true counts (Q, F), and their layout."""
 
 _LEAST, _MOST = -1.0, 8.0  # of log A
@@ -66,7 +73,7 @@ class Concentration:
 
     def at(self, n: np.ndarray) -> np.ndarray:
         """Return A for spots with n counts, same shape."""
-        return np.exp(np.clip(self.shallow + self.slope * count_depth(n), _LEAST, _MOST))
+        return np.exp(np.clip(self.shallow + self.slope * scaled_log_count(n), _LEAST, _MOST))
 
     def std(self, ratio: np.ndarray, n: np.ndarray) -> np.ndarray:
         """Return the standard deviation of true counts around n r, for pixels with ratios r in spots with n counts.
@@ -78,7 +85,7 @@ class Concentration:
         return np.sqrt(n * ratio * (1 - ratio) * (np.maximum(n, 1.0) + a) / (1 + a))
 
     def draw(
-        self, ratio: np.ndarray, counts: np.ndarray, layout: Layout, seed: int, keys: DrawKeys | None = None
+        self, ratio: np.ndarray, counts: np.ndarray, layout: SpotPixelMap, seed: int, keys: SampleKeys | None = None
     ) -> sparse.csc_matrix:
         """Draw whole counts of pixels as they might truly be, shape (Q, F).
 
@@ -107,11 +114,11 @@ LEVEL_STEP = -0.5
 
 The median over pseudo-slides whose fine truth is known; docs/results/uncertainty.md has the spread and the command.
 """
-TYPICAL = Concentration(shallow=1.9, slope=0.6)
+DEFAULT_CONCENTRATION = Concentration(shallow=1.9, slope=0.6)
 """Of a middling slide's check: what fits are drawn to, and what a slide too small for a check is given."""
 
 
-def fit_concentration(predictions: Sequence[Prediction], prior: Concentration = TYPICAL) -> Concentration:
+def fit_concentration(predictions: Sequence[Prediction], prior: Concentration = DEFAULT_CONCENTRATION) -> Concentration:
     """Fit the concentration where the truth is known, by penalised maximum likelihood.
 
     Parameters
@@ -134,7 +141,7 @@ def fit_concentration(predictions: Sequence[Prediction], prior: Concentration = 
     def value_and_slope(x: np.ndarray) -> tuple[float, np.ndarray]:
         value, slope = 0.5 * float((((x - start) / _PRIOR_SD) ** 2).sum()), (x - start) / _PRIOR_SD**2
         for n, y, ratio, pair in pairs:
-            depth = count_depth(n)
+            depth = scaled_log_count(n)
             a = np.exp(np.clip(x[0] + x[1] * depth, _LEAST, _MOST))
             alpha = a[pair] * ratio
             value -= float((gammaln(y + alpha) - gammaln(alpha)).sum() - (gammaln(n + a) - gammaln(a)).sum())
@@ -149,7 +156,7 @@ def fit_concentration(predictions: Sequence[Prediction], prior: Concentration = 
     return Concentration(shallow=float(fit.x[0]), slope=float(fit.x[1]))
 
 
-def check_concentration(checks: Sequence[Check], calibration: Calibration) -> Concentration:
+def check_concentration(checks: Sequence[HoldoutPredictions], calibration: PoolWeights) -> Concentration:
     """Fit the concentration on a slide coarsened once, and return it for the slide's own pixels.
 
     Parameters
@@ -167,7 +174,7 @@ def check_concentration(checks: Sequence[Check], calibration: Calibration) -> Co
 
 
 def _pairs(
-    log_ratio: np.ndarray, truth: np.ndarray, layout: Layout
+    log_ratio: np.ndarray, truth: np.ndarray, layout: SpotPixelMap
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Return the counts (B,) of pairs with at least two, and counts, ratios and pairs (E,) of their pixels with any."""
     n = layout.membership @ truth

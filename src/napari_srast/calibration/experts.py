@@ -13,14 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
-from napari_srast.calibration.weights import POOL
-from napari_srast.geometry.spot_pixel_map import Layout
-from napari_srast.interpolation import Interpolator, Surroundings
-from napari_srast.models.pcfm.condition import EXPERTS, Condition, Geometry, condition_fields
-from napari_srast.models.pcfm.field_statistics import FieldSummary
+from napari_srast.calibration.weights import EXPERT_NAMES
+from napari_srast.geometry.spot_pixel_map import SpotPixelMap
+from napari_srast.interpolation import HaloContext, Interpolator
+from napari_srast.models.pcfm.condition import INTERPOLATION_EXPERTS, FlowInputs, SpotNeighborhoods, condition_fields
+from napari_srast.models.pcfm.field_statistics import FieldStatistics
 from napari_srast.models.pcfm.network import DiT
 from napari_srast.models.pcfm.sampler import Sampler
-from napari_srast.models.sasa.embedding import FeaturePool, SpotFeatures
+from napari_srast.models.sasa.embedding import SlideEmbedding, SpotEmbedding
 
 __all__ = [
     "Experts",
@@ -40,22 +40,22 @@ class Experts:
         The flow.
     """
 
-    layout: Layout
-    pool: FeaturePool | SpotFeatures
-    geometry: Geometry
+    layout: SpotPixelMap
+    pool: SlideEmbedding | SpotEmbedding
+    geometry: SpotNeighborhoods
     interpolator: Interpolator
     network: DiT
 
     @classmethod
     def on(
         cls,
-        layout: Layout,
-        pool: FeaturePool | SpotFeatures,
+        layout: SpotPixelMap,
+        pool: SlideEmbedding | SpotEmbedding,
         network: DiT,
-        surroundings: Surroundings | None = None,
+        surroundings: HaloContext | None = None,
     ) -> Experts:
         """Prepare the experts for a layout, or for a part of a slide with its surroundings."""
-        geometry = Geometry.of_layout(layout, pool)
+        geometry = SpotNeighborhoods.of_layout(layout, pool)
         interpolator = Interpolator(layout, surroundings)
         return cls(layout=layout, pool=pool, geometry=geometry, interpolator=interpolator, network=network)
 
@@ -63,8 +63,8 @@ class Experts:
         self,
         counts: sparse.csr_matrix,
         should_stop: Callable[[], bool] | None = None,
-        known: FieldSummary | None = None,
-    ) -> tuple[Condition, np.ndarray]:
+        known: FieldStatistics | None = None,
+    ) -> tuple[FlowInputs, np.ndarray]:
         """Return the condition of fields (N, F), and the experts' log ratios (E, Q, F) in the order of the pool.
 
         A part of a slide needs what is ``known`` of the fields over the whole of it.
@@ -74,10 +74,10 @@ class Experts:
 
 
 def log_experts_of(
-    network: DiT, condition: Condition, layout: Layout, should_stop: Callable[[], bool] | None = None
+    network: DiT, condition: FlowInputs, layout: SpotPixelMap, should_stop: Callable[[], bool] | None = None
 ) -> np.ndarray:
     """Return the experts' log ratios of fields whose condition is known, (E, Q, F) in the order of the pool."""
     flow = Sampler().mean(network, condition, should_stop)
     log_k = np.log(layout.n_pixels_of_spot[layout.parent])[:, None]
-    told = {name: condition.experts[i].numpy() - log_k for i, name in enumerate(EXPERTS)}
-    return np.stack([flow if name == "pcfm" else told[name] for name in POOL]).astype(np.float64)
+    told = {name: condition.experts[i].numpy() - log_k for i, name in enumerate(INTERPOLATION_EXPERTS)}
+    return np.stack([flow if name == "pcfm" else told[name] for name in EXPERT_NAMES]).astype(np.float64)

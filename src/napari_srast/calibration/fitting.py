@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.stats import norm
 
-from napari_srast.calibration.likelihood import PoolLikelihood, information_share, maximise
-from napari_srast.calibration.predictions import Check
-from napari_srast.calibration.prior import Fleet, Prior
-from napari_srast.calibration.weights import FLOW, SHARED, Calibration
-from napari_srast.geometry.spot_pixel_map import Layout
+from napari_srast.calibration.likelihood import PoolLikelihood, curvature_adjustment, newton_maximize
+from napari_srast.calibration.predictions import HoldoutPredictions
+from napari_srast.calibration.prior import CalibrationPriors, WeightPrior
+from napari_srast.calibration.weights import FLOW, PROGRAM_EXPERT_NAMES, PoolWeights
+from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 
 if TYPE_CHECKING:
     pass
 
 
-__all__ = ["fit_calibration", "fit_shared", "gain_per_gene"]
+__all__ = ["fit_pool_weights", "fit_program_weights", "gain_per_gene"]
 
 
-def gain_per_gene(log_ratio: np.ndarray, truth: np.ndarray, layout: Layout) -> np.ndarray:
+def gain_per_gene(log_ratio: np.ndarray, truth: np.ndarray, layout: SpotPixelMap) -> np.ndarray:
     """Return nats per count over the even split of each field, sum y log(K r) / sum y, (F,); NaN without counts."""
     log_even = np.log(layout.n_pixels_of_spot[layout.parent])[:, None]
     total = truth.sum(axis=0)
@@ -29,7 +29,7 @@ def gain_per_gene(log_ratio: np.ndarray, truth: np.ndarray, layout: Layout) -> n
     return np.where(total > 0, gain / np.where(total > 0, total, 1), np.nan)
 
 
-def fit_calibration(checks: Sequence[Check], fleet: Fleet) -> Calibration:
+def fit_pool_weights(checks: Sequence[HoldoutPredictions], fleet: CalibrationPriors) -> PoolWeights:
     """Fit the pool's weights on a slide coarsened once, perhaps in several ways.
 
     Parameters
@@ -57,7 +57,7 @@ def fit_calibration(checks: Sequence[Check], fleet: Fleet) -> Calibration:
     high, high_check = fleet.pool.weights + with_flow, fleet.pool.check_weights + with_flow
     trust = _chance_of_gain(likelihoods, high_check.ravel(), low_check.ravel())
     check_weights = low_check + trust * (high_check - low_check)
-    return Calibration(
+    return PoolWeights(
         weights=low + trust * (high - low),
         check_weights=check_weights,
         source="slide",
@@ -67,13 +67,13 @@ def fit_calibration(checks: Sequence[Check], fleet: Fleet) -> Calibration:
     )
 
 
-def fit_shared(checks: Sequence[Check], prior: Prior) -> Calibration:
+def fit_program_weights(checks: Sequence[HoldoutPredictions], prior: WeightPrior) -> PoolWeights:
     """Fit the weights of the maps that genes share on a slide coarsened once, perhaps in several ways.
 
     Parameters
     ----------
     checks
-        What :data:`SHARED` say of some genes, one for each way that the slide was coarsened.
+        What :data:`PROGRAM_EXPERT_NAMES` say of some genes, one for each way that the slide was coarsened.
     prior
         The fleet's.
 
@@ -82,7 +82,7 @@ def fit_shared(checks: Sequence[Check], prior: Prior) -> Calibration:
     Calibration
         The fleet's average where nothing can be told or the fit did not converge.
     """
-    average = Calibration(weights=prior.weights, check_weights=prior.check_weights, experts=SHARED)
+    average = PoolWeights(weights=prior.weights, check_weights=prior.check_weights, experts=PROGRAM_EXPERT_NAMES)
     likelihoods = [check.likelihood() for check in checks]
     mass = sum(one.mass for one in likelihoods)
     deviation = _deviation(likelihoods, prior) if mass > 0 else None
@@ -91,10 +91,10 @@ def fit_shared(checks: Sequence[Check], prior: Prior) -> Calibration:
     check_weights = prior.check_weights + deviation
     trust = _chance_of_gain(likelihoods, check_weights.ravel(), np.zeros(check_weights.size))
     check_weights = trust * check_weights
-    return Calibration(
+    return PoolWeights(
         weights=trust * (prior.weights + deviation),
         check_weights=check_weights,
-        experts=SHARED,
+        experts=PROGRAM_EXPERT_NAMES,
         source="slide",
         nats=sum(one.value(check_weights.ravel()) for one in likelihoods) / mass,
         nats_fleet=sum(one.value(prior.check_weights.ravel()) for one in likelihoods) / mass,
@@ -102,11 +102,13 @@ def fit_shared(checks: Sequence[Check], prior: Prior) -> Calibration:
     )
 
 
-def _deviation(likelihoods: Sequence[PoolLikelihood], prior: Prior) -> np.ndarray | None:
+def _deviation(likelihoods: Sequence[PoolLikelihood], prior: WeightPrior) -> np.ndarray | None:
     """Return how far a slide's weights go from the prior's, (2, E); None where the fit did not converge."""
     centre = prior.check_weights.ravel()
-    share = information_share(likelihoods, centre, prior.covariance)
-    weights, converged = maximise(likelihoods, [share] * len(likelihoods), centre, np.linalg.inv(prior.covariance))
+    share = curvature_adjustment(likelihoods, centre, prior.covariance)
+    weights, converged = newton_maximize(
+        likelihoods, [share] * len(likelihoods), centre, np.linalg.inv(prior.covariance)
+    )
     if not converged:
         return None
     return _chance_of_gain(likelihoods, weights, centre) * (weights - centre).reshape(2, -1)

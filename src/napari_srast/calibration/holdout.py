@@ -9,13 +9,13 @@ import numpy as np
 from scipy import sparse
 
 from napari_srast.calibration.experts import Experts
-from napari_srast.calibration.predictions import Check
+from napari_srast.calibration.predictions import HoldoutPredictions
 from napari_srast.geometry.coarsening import Coarsened, coarsen_slide
 from napari_srast.geometry.lattice import Lattice
 
-__all__ = ["CoarseSlide", "Refine", "coarsened_variants"]
+__all__ = ["CoarseSlide", "LogRatioAdjustment", "coarsened_variants"]
 
-Refine = Callable[[int, np.ndarray, np.ndarray], np.ndarray]
+LogRatioAdjustment = Callable[[int, np.ndarray, np.ndarray], np.ndarray]
 """Takes the number of a coarsened slide, the pool's log ratios there (Q, F) and the coarse spots' counts (N, F), and
 returns better log ratios: the image's part in the check."""
 _CALIBRATION_SPOTS = 6000  # at the most: a few weights are told by so many
@@ -44,12 +44,14 @@ class CoarseSlide:
     truth: sparse.csr_matrix
     origin: np.ndarray
 
-    def ask(self, columns: np.ndarray, should_stop: Callable[[], bool] | None = None) -> Check:
+    def ask(self, columns: np.ndarray, should_stop: Callable[[], bool] | None = None) -> HoldoutPredictions:
         """Return what the experts say of some genes, beside their truth."""
         counts = self.counts[:, columns]
         _, log_experts = self.experts.predict(counts, should_stop)
         truth = self.truth[:, columns].toarray().astype(np.float64)
-        return Check(log_experts=log_experts, counts=counts.toarray(), truth=truth, layout=self.experts.layout)
+        return HoldoutPredictions(
+            log_experts=log_experts, counts=counts.toarray(), truth=truth, layout=self.experts.layout
+        )
 
 
 def coarsened_variants(

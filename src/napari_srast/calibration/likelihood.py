@@ -3,7 +3,7 @@
 The pool is log r = sum_j w_j x_j + const within each spot and field, with x_j the experts' log ratios, once as they are
 and once times the count depth. Its multinomial log-likelihood is concave in w. Counts of one pair are far from
 independent, nor are the genes of a spot: pairs are tempered (n / (1 + n / 10), as in training), and
-:func:`information_share` tells from the scatter of the spots' gradients what part of the likelihood may be believed
+:func:`curvature_adjustment` tells from the scatter of the spots' gradients what part of the likelihood may be believed
 (the magnitude adjustment of Pauli, Racugno and Ventura 2011 for composite likelihoods).
 
 Shape legend: N spots, Q pixels, F fields, E experts, J = 2 E weights, B pairs of a spot and a field that holds counts,
@@ -17,9 +17,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from napari_srast.geometry.spot_pixel_map import Layout
+from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 
-__all__ = ["MOST_PAIRS", "PoolLikelihood", "count_depth", "information_share", "maximise"]
+__all__ = ["MOST_PAIRS", "PoolLikelihood", "curvature_adjustment", "newton_maximize", "scaled_log_count"]
 
 _DEEP = np.log1p(100.0)
 _TEMPER = 10.0
@@ -28,7 +28,7 @@ _PAIRS_AT_ONCE = 1024  # a part that stays in the cache
 MOST_PAIRS = 30_000
 
 
-def count_depth(n: np.ndarray) -> np.ndarray:
+def scaled_log_count(n: np.ndarray) -> np.ndarray:
     """Return the depth of counts: 0 at none, 1 at 100, linear in log(1 + n), at most 1.5."""
     return np.minimum(np.log1p(n) / _DEEP, 1.5)
 
@@ -53,7 +53,7 @@ class PoolLikelihood:
         log_experts: np.ndarray,
         counts: np.ndarray,
         truth: np.ndarray,
-        layout: Layout,
+        layout: SpotPixelMap,
         *,
         most_pairs: int = MOST_PAIRS,
     ) -> None:
@@ -76,7 +76,7 @@ class PoolLikelihood:
         self._mass = self._known.sum(axis=1)
         self._n_pixels = self._mask.sum(axis=1)
         told = log_experts[:, pixel[spot], field[:, None]].transpose(1, 2, 0) * self._mask[..., None]
-        self._features = np.concatenate([told, told * count_depth(n)[:, None, None]], axis=2)  # (B, K, J)
+        self._features = np.concatenate([told, told * scaled_log_count(n)[:, None, None]], axis=2)  # (B, K, J)
 
     @property
     def mass(self) -> float:
@@ -126,7 +126,7 @@ class PoolLikelihood:
         return gradient, of_pairs.sum(axis=0), spread
 
 
-def information_share(likelihoods: Sequence[PoolLikelihood], weights: np.ndarray, covariance: np.ndarray) -> float:
+def curvature_adjustment(likelihoods: Sequence[PoolLikelihood], weights: np.ndarray, covariance: np.ndarray) -> float:
     """Return by how much log-likelihoods must be scaled so that their curvature equals the scatter of the spots.
 
     Parameters
@@ -146,7 +146,7 @@ def information_share(likelihoods: Sequence[PoolLikelihood], weights: np.ndarray
     return min(1.0, curved / scattered) if scattered > 0 else 0.0
 
 
-def maximise(
+def newton_maximize(
     likelihoods: Sequence[PoolLikelihood], scales: Sequence[float], centre: np.ndarray, precision: np.ndarray
 ) -> tuple[np.ndarray, bool]:
     """Maximise sum_i scale_i L_i(w) - (w - centre)' precision (w - centre) / 2 by Newton's method.

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_srast.calibration.likelihood import MOST_PAIRS, PoolLikelihood
-from napari_srast.geometry.spot_pixel_map import Layout
+from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 
 if TYPE_CHECKING:
     pass
 
 
-__all__ = ["Check"]
+__all__ = ["HoldoutPredictions"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Check:
+class HoldoutPredictions:
     """One layout whose pixels are known, with what the experts say of it.
 
     Parameters
@@ -34,7 +34,7 @@ class Check:
     log_experts: np.ndarray
     counts: np.ndarray
     truth: np.ndarray
-    layout: Layout
+    layout: SpotPixelMap
 
     def likelihood(self, most_pairs: int = MOST_PAIRS) -> PoolLikelihood:
         """Return how well weights explain the pixels."""

@@ -11,10 +11,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from napari_srast.calibration.likelihood import PoolLikelihood, information_share, maximise
-from napari_srast.calibration.weights import FLOW, POOL, SHARED, Calibration
+from napari_srast.calibration.likelihood import PoolLikelihood, curvature_adjustment, newton_maximize
+from napari_srast.calibration.weights import EXPERT_NAMES, FLOW, PROGRAM_EXPERT_NAMES, PoolWeights
 
-__all__ = ["Fleet", "KnownSlide", "Prior", "fit_fleet", "fit_prior"]
+__all__ = ["CalibrationPriors", "LabeledSlide", "WeightPrior", "fit_prior", "fit_priors"]
 
 _STUDY_MASS = 100.0  # tempered counts that a study weighs in the fleet's means
 _LOOSE = 0.5  # precision around the start: only what no study tells stays there
@@ -24,7 +24,7 @@ _Told: TypeAlias = Mapping[str, Sequence[Sequence[PoolLikelihood]]]  # of the sl
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Prior:
+class WeightPrior:
     """How the weights of some experts are spread over studies.
 
     Parameters
@@ -40,7 +40,7 @@ class Prior:
     covariance: np.ndarray
 
     @classmethod
-    def around(cls, first: Sequence[float], n_experts: int, variance: float) -> Prior:
+    def around(cls, first: Sequence[float], n_experts: int, variance: float) -> WeightPrior:
         """Return a prior around given weights of the first experts and nothing for the others."""
         weights = np.zeros((2, n_experts))
         weights[0, : len(first)] = first
@@ -55,7 +55,7 @@ class Prior:
         }
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, object], n_experts: int) -> Prior:
+    def from_dict(cls, values: Mapping[str, object], n_experts: int) -> WeightPrior:
         """Rebuild from :meth:`to_dict`.
 
         Raises
@@ -79,7 +79,7 @@ class Prior:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Fleet:
+class CalibrationPriors:
     """What other studies taught: the priors of a slide's calibration.
 
     Parameters
@@ -92,35 +92,35 @@ class Fleet:
         Of the maps that genes share.
     """
 
-    pool: Prior
-    interpolations: Prior
-    shared: Prior
+    pool: WeightPrior
+    interpolations: WeightPrior
+    shared: WeightPrior
 
     @property
-    def calibration(self) -> Calibration:
+    def calibration(self) -> PoolWeights:
         """The average, for a slide that cannot be coarsened."""
-        return Calibration(weights=self.pool.weights, check_weights=self.pool.check_weights)
+        return PoolWeights(weights=self.pool.weights, check_weights=self.pool.check_weights)
 
     def to_dict(self) -> dict[str, object]:
         """Return plain values for the checkpoint."""
         return {
-            "experts": list(POOL),
+            "experts": list(EXPERT_NAMES),
             "pool": self.pool.to_dict(),
             "interpolations": self.interpolations.to_dict(),
             "shared": self.shared.to_dict(),
         }
 
     @classmethod
-    def untried(cls) -> Fleet:
+    def untried(cls) -> CalibrationPriors:
         """Return the priors of a network that was scored on nothing: mostly the flow, and loosely so."""
         return cls(
-            pool=Prior.around([0.6, 0.2], len(POOL), 0.1),
-            interpolations=Prior.around([0.8], len(POOL) - 1, 0.1),
-            shared=Prior.around([0.3, 0.6], len(SHARED), 0.1),
+            pool=WeightPrior.around([0.6, 0.2], len(EXPERT_NAMES), 0.1),
+            interpolations=WeightPrior.around([0.8], len(EXPERT_NAMES) - 1, 0.1),
+            shared=WeightPrior.around([0.3, 0.6], len(PROGRAM_EXPERT_NAMES), 0.1),
         )
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Fleet:
+    def from_dict(cls, values: Mapping[str, Any]) -> CalibrationPriors:
         """Rebuild from :meth:`to_dict`.
 
         Raises
@@ -128,24 +128,24 @@ class Fleet:
         ValueError
             The values are of other experts, not finite, or no covariance.
         """
-        if tuple(values["experts"]) != POOL:
+        if tuple(values["experts"]) != EXPERT_NAMES:
             raise ValueError("other experts")
         return cls(
-            pool=Prior.from_dict(values["pool"], len(POOL)),
-            interpolations=Prior.from_dict(values["interpolations"], len(POOL) - 1),
-            shared=Prior.from_dict(values["shared"], len(SHARED)),
+            pool=WeightPrior.from_dict(values["pool"], len(EXPERT_NAMES)),
+            interpolations=WeightPrior.from_dict(values["interpolations"], len(EXPERT_NAMES) - 1),
+            shared=WeightPrior.from_dict(values["shared"], len(PROGRAM_EXPERT_NAMES)),
         )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class KnownSlide:
+class LabeledSlide:
     """A slide whose fine truth is known: what explains its own pixels, and its spots when it is coarsened once more."""
 
     own: PoolLikelihood
     above: Sequence[PoolLikelihood]
 
 
-def fit_fleet(studies: Mapping[str, Sequence[KnownSlide]], start: Fleet) -> Fleet:
+def fit_priors(studies: Mapping[str, Sequence[LabeledSlide]], start: CalibrationPriors) -> CalibrationPriors:
     """Learn from studies that the networks had not seen how weights are spread (empirical Bayes).
 
     Every study weighs the same. The means maximise the likelihood of all studies together; the covariance of the
@@ -171,20 +171,20 @@ def fit_fleet(studies: Mapping[str, Sequence[KnownSlide]], start: Fleet) -> Flee
     )
 
 
-def fit_prior(studies: Mapping[str, Sequence[KnownSlide]], start: Prior) -> Prior:
-    """Learn how the weights of one pool are spread over studies; as :func:`fit_fleet` does for each of its pools."""
+def fit_prior(studies: Mapping[str, Sequence[LabeledSlide]], start: WeightPrior) -> WeightPrior:
+    """Learn how the weights of one pool are spread over studies; as :func:`fit_priors` does for each of its pools."""
     return _fit_prior(*_told(studies), start) if studies else start
 
 
-def _told(studies: Mapping[str, Sequence[KnownSlide]]) -> tuple[_Told, _Told]:
+def _told(studies: Mapping[str, Sequence[LabeledSlide]]) -> tuple[_Told, _Told]:
     """Return the likelihoods of the slides' own pixels, and of the slides coarsened once more."""
     own = {name: [[slide.own] for slide in slides] for name, slides in studies.items()}
     above = {name: [slide.above for slide in slides] for name, slides in studies.items()}
     return own, above
 
 
-def _fit_prior(own: _Told, above: _Told, start: Prior) -> Prior:
-    """Fit the prior of one pool; see :func:`fit_fleet`."""
+def _fit_prior(own: _Told, above: _Told, start: WeightPrior) -> WeightPrior:
+    """Fit the prior of one pool; see :func:`fit_priors`."""
     weights, check_weights = _mean_weights(own, start.weights), _mean_weights(above, start.check_weights)
     centre, covariance = check_weights.ravel(), start.covariance
     for _ in range(_ROUNDS):
@@ -194,8 +194,8 @@ def _fit_prior(own: _Told, above: _Told, start: Prior) -> Prior:
             told = [checks for checks in slides if sum(one.mass for one in checks) > 0]
             n_studies += bool(told)
             for checks in told:
-                share = information_share(checks, centre, covariance)
-                mode, _ = maximise(checks, [share] * len(checks), centre, precision)
+                share = curvature_adjustment(checks, centre, covariance)
+                mode, _ = newton_maximize(checks, [share] * len(checks), centre, precision)
                 curvature = precision + share * sum(one.derivatives(mode)[2] for one in checks)
                 deviation = mode - centre
                 spread += (np.outer(deviation, deviation) + np.linalg.inv(curvature)) / len(told)
@@ -203,7 +203,7 @@ def _fit_prior(own: _Told, above: _Told, start: Prior) -> Prior:
             break
         covariance = spread / n_studies
         covariance = 0.7 * covariance + 0.3 * np.diag(np.diag(covariance)) + 1e-4 * np.eye(len(covariance))
-    return Prior(weights=weights, check_weights=check_weights, covariance=covariance)
+    return WeightPrior(weights=weights, check_weights=check_weights, covariance=covariance)
 
 
 def _mean_weights(studies: _Told, start: np.ndarray) -> np.ndarray:
@@ -216,5 +216,5 @@ def _mean_weights(studies: _Told, start: np.ndarray) -> np.ndarray:
             if mass > 0:
                 likelihoods += parts
                 scales += [_STUDY_MASS / len(slides) / mass] * len(parts)
-    weights, _ = maximise(likelihoods, scales, start.ravel(), _LOOSE * np.eye(start.size))
+    weights, _ = newton_maximize(likelihoods, scales, start.ravel(), _LOOSE * np.eye(start.size))
     return weights.reshape(start.shape)

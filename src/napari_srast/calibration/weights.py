@@ -21,31 +21,31 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_srast.calibration.likelihood import count_depth
-from napari_srast.geometry.spot_pixel_map import Layout
+from napari_srast.calibration.likelihood import scaled_log_count
+from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 
 if TYPE_CHECKING:
     pass
 
 __all__ = [
+    "EXPERT_NAMES",
     "FLOW",
-    "POOL",
-    "SHARED",
-    "Calibration",
-    "calibration_from_dict",
+    "PROGRAM_EXPERT_NAMES",
+    "PoolWeights",
     "pool_ratios",
+    "pool_weights_from_dict",
 ]
 
-POOL = ("pcfm", "gp_denoised", "gp", "pycnophylactic_denoised", "bilinear", "gp_totals")
+EXPERT_NAMES = ("pcfm", "gp_denoised", "gp", "pycnophylactic_denoised", "bilinear", "gp_totals")
 """The experts of the pool, in the order of the weights."""
-FLOW = POOL.index("pcfm")
+FLOW = EXPERT_NAMES.index("pcfm")
 """Place of the network among them."""
-SHARED = ("programs", "totals")
+PROGRAM_EXPERT_NAMES = ("programs", "totals")
 """The experts of genes that are not split one by one: see :mod:`napari_srast.models.programs.program_fields`."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Calibration:
+class PoolWeights:
     """Weights of the pool.
 
     Parameters
@@ -67,7 +67,7 @@ class Calibration:
 
     weights: np.ndarray
     check_weights: np.ndarray
-    experts: tuple[str, ...] = POOL
+    experts: tuple[str, ...] = EXPERT_NAMES
     source: str = "fleet"
     nats: float = float("nan")
     nats_fleet: float = float("nan")
@@ -76,7 +76,7 @@ class Calibration:
     def at(self, n: np.ndarray, *, check: bool = False) -> np.ndarray:
         """Return the weights at counts n (...), shape (..., E); with ``check`` those for the slide coarsened once."""
         weights = self.check_weights if check else self.weights
-        return np.asarray(weights[0] + count_depth(n)[..., None] * weights[1])
+        return np.asarray(weights[0] + scaled_log_count(n)[..., None] * weights[1])
 
     def to_dict(self) -> dict[str, object]:
         """Return plain values for the provenance."""
@@ -87,12 +87,12 @@ class Calibration:
             "weights_slope": self.weights[1].round(5).tolist(),
             "nats_per_count": self.nats,
             "nats_per_count_fleet": self.nats_fleet,
-            "trust_in_network" if self.experts == POOL else "trust": self.trust,
+            "trust_in_network" if self.experts == EXPERT_NAMES else "trust": self.trust,
         }
 
 
 def pool_ratios(
-    log_experts: np.ndarray, counts: np.ndarray, layout: Layout, calibration: Calibration, *, check: bool = False
+    log_experts: np.ndarray, counts: np.ndarray, layout: SpotPixelMap, calibration: PoolWeights, *, check: bool = False
 ) -> np.ndarray:
     """Pool experts geometrically; returns log ratios, float64, shape (Q, F).
 
@@ -109,7 +109,7 @@ def pool_ratios(
     return _log_normalise(np.einsum("eqf,eqf->qf", weight, log_experts), layout)
 
 
-def _log_normalise(score: np.ndarray, layout: Layout) -> np.ndarray:
+def _log_normalise(score: np.ndarray, layout: SpotPixelMap) -> np.ndarray:
     """Return score - log sum exp over each spot's pixels."""
     peak = np.full((layout.n_spots, score.shape[1]), -np.inf)
     np.maximum.at(peak, layout.parent, score)
@@ -118,7 +118,7 @@ def _log_normalise(score: np.ndarray, layout: Layout) -> np.ndarray:
     return shifted - np.log(np.maximum(total, 1e-300))[layout.parent]  # spots without pixels are never looked up
 
 
-def calibration_from_dict(values: Mapping[str, object]) -> Calibration:
-    """Rebuild a result's calibration from :meth:`Calibration.to_dict`; the weights for its check are not kept."""
+def pool_weights_from_dict(values: Mapping[str, object]) -> PoolWeights:
+    """Rebuild a result's calibration from :meth:`PoolWeights.to_dict`; the weights for its check are not kept."""
     weights = np.array([values["weights_shallow"], values["weights_slope"]], dtype=float)
-    return Calibration(weights=weights, check_weights=weights, experts=tuple(values["experts"]))  # type: ignore[arg-type]
+    return PoolWeights(weights=weights, check_weights=weights, experts=tuple(values["experts"]))  # type: ignore[arg-type]

@@ -18,8 +18,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from napari_srast.calibration.prior import Fleet
-from napari_srast.errors import ModelError, lacks_memory
+from napari_srast.calibration.prior import CalibrationPriors
+from napari_srast.errors import ModelError, is_memory_error
 from napari_srast.models.pcfm.network import DiT, DiTConfig
 from napari_srast.models.sasa.config import SasaConfig
 
@@ -58,11 +58,13 @@ class Checkpoint:
     sha256: str
     network: DiT
     sasa: SasaConfig
-    fleet: Fleet
+    fleet: CalibrationPriors
     record: Mapping[str, Any]
 
 
-def save_checkpoint(path: Path, network: DiT, sasa: SasaConfig, fleet: Fleet, record: Mapping[str, Any]) -> str:
+def save_checkpoint(
+    path: Path, network: DiT, sasa: SasaConfig, fleet: CalibrationPriors, record: Mapping[str, Any]
+) -> str:
     """Write a checkpoint and return its sha256."""
     header = {
         "format": FORMAT,
@@ -101,11 +103,11 @@ def load_checkpoint(model: str | Path = "default") -> Checkpoint:
             sha256=sha256,
             network=_network(path, DiTConfig(**header["network"])),
             sasa=SasaConfig(**header["sasa"]),
-            fleet=Fleet.from_dict(header["fleet"]),
+            fleet=CalibrationPriors.from_dict(header["fleet"]),
             record=dict(header["record"]),
         )
     except (KeyError, TypeError, ValueError, OverflowError, RuntimeError, OSError, SafetensorError) as error:
-        if lacks_memory(error):  # the file is not to blame
+        if is_memory_error(error):  # the file is not to blame
             raise
         raise ModelError(
             f"The model file '{path.name}' does not fit this version of napari-srast; use a checkpoint made by it."
@@ -176,7 +178,7 @@ def _header(path: Path) -> dict[str, Any]:
         with safe_open(path, framework="pt") as tensors:
             text = (tensors.metadata() or {}).get("napari_srast")
     except (SafetensorError, OSError) as error:
-        if lacks_memory(error):  # the file is not to blame
+        if is_memory_error(error):  # the file is not to blame
             raise
         raise ModelError(
             f"The model file '{path.name}' is no readable safetensors file, perhaps damaged; fetch it again."
@@ -202,7 +204,7 @@ def _sha256(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        if lacks_memory(error):
+        if is_memory_error(error):
             raise
         raise ModelError(
             f"The model file '{path.name}' cannot be read ({error.strerror}); see to its permissions, or copy it here."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from napari_srast.cli.virtual_display import DisplayError
-from napari_srast.errors import FaultError, SrastError, lacks_memory
+from napari_srast.errors import InternalError, SrastError, is_memory_error
 
 __all__ = ["DEBUG_VARIABLE", "explain"]
 
@@ -27,9 +27,9 @@ def explain(error: Exception) -> tuple[int, str]:
     text = " ".join(str(error).split())
     if isinstance(error, SrastError):
         return 2, text
-    if isinstance(error, DisplayError | FaultError):
+    if isinstance(error, DisplayError | InternalError):
         return 1, text
-    if lacks_memory(error):
+    if is_memory_error(error):
         return 2, "This computer ran out of memory; close other programs, or ask for less at once."
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         return (

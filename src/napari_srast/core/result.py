@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from napari_srast.geometry.raster import Raster
 
 
-__all__ = ["UpsampleRecord", "UpsampleResult"]
+__all__ = ["UpsampleMetadata", "UpsampleResult"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class UpsampleRecord:
+class UpsampleMetadata:
     """A run and what it made, without the counts themselves, which lie in a store.
 
     Parameters
@@ -77,7 +77,7 @@ class UpsampleRecord:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class UpsampleResult(UpsampleRecord):
+class UpsampleResult(UpsampleMetadata):
     """Upsampled counts on the fine raster, with everything needed to trust and repeat them.
 
     Parameters
@@ -87,7 +87,7 @@ class UpsampleResult(UpsampleRecord):
     std
         Standard deviation of the true counts around ``counts``, same shape, or None.
     genes, skill, method, raster, slide, region, settings, run, provenance
-        As of :class:`UpsampleRecord`.
+        As of :class:`UpsampleMetadata`.
     """
 
     counts: sparse.csr_matrix

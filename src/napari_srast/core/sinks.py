@@ -12,15 +12,15 @@ import numpy as np
 from scipy import sparse
 
 from napari_srast._utils.scratch_file import room_for
-from napari_srast._utils.spill import IN_MEMORY, Part, Parts
+from napari_srast._utils.spill import IN_MEMORY, SparseBlock, SpillBuffer
 
 __all__ = [
-    "Assembly",
-    "Collector",
+    "InMemorySink",
+    "ResultSink",
 ]
 
 
-class Collector(ABC):
+class ResultSink(ABC):
     """Takes units as they come, in any order."""
 
     @abstractmethod
@@ -28,7 +28,7 @@ class Collector(ABC):
         """Take the pixels (Q, G) of a unit, which are ``rows`` of the result."""
 
 
-class Assembly(Collector):
+class InMemorySink(ResultSink):
     """Collects units as they come; used in a ``with`` block, it leaves nothing behind.
 
     Parameters
@@ -42,11 +42,11 @@ class Assembly(Collector):
     def __init__(self, n_pixels: int, n_genes: int, in_memory: int = IN_MEMORY) -> None:
         self._shape = (n_pixels, n_genes)
         self._in_memory = in_memory
-        self._parts = Parts(in_memory)
-        self._counts: list[Part] = []
-        self._spreads: list[Part] = []
+        self._parts = SpillBuffer(in_memory)
+        self._counts: list[SparseBlock] = []
+        self._spreads: list[SparseBlock] = []
 
-    def __enter__(self) -> Assembly:
+    def __enter__(self) -> InMemorySink:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -64,7 +64,7 @@ class Assembly(Collector):
             spread = self._joined(self._spreads) if self._spreads else None
             return self._joined(self._counts), spread
 
-    def _joined(self, parts: list[Part]) -> sparse.csr_matrix:
+    def _joined(self, parts: list[SparseBlock]) -> sparse.csr_matrix:
         per_row = np.zeros(self._shape[0], dtype=np.int64)
         for part in parts:
             per_row[part.rows] = np.diff(part.pointer)

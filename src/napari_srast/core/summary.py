@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_srast.core.mass_balance import max_relative_mass_error
-from napari_srast.core.result import UpsampleRecord, UpsampleResult
+from napari_srast.core.result import UpsampleMetadata, UpsampleResult
 
 if TYPE_CHECKING:
     pass
@@ -18,7 +18,7 @@ __all__ = [
 ]
 
 
-def image_nats(result: UpsampleRecord) -> np.ndarray | None:
+def image_nats(result: UpsampleMetadata) -> np.ndarray | None:
     """Return the nats per count that the histology expects to have brought to each gene, shape (G,).
 
     Zero where it was not used; None where the run had none to look at (``--image none``, an interpolation).
@@ -30,7 +30,7 @@ def image_nats(result: UpsampleRecord) -> np.ndarray | None:
     return told if told.shape == (len(result.genes),) else np.zeros(len(result.genes))
 
 
-def summarise(result: UpsampleRecord) -> dict[str, Any]:
+def summarise(result: UpsampleMetadata) -> dict[str, Any]:
     """Return the size, the proof of conserved counts, seconds by stage, and each gene's skill and share of the image.
 
     ``skill`` is in nats per count gained over the uniform split in the check on the slide itself; NaN where the slide

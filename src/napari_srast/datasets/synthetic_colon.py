@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from napari_srast.core.slide import Slide
 
-__all__ = ["IMAGE", "SAMPLE_VERSION", "make_sample", "sample_path", "sample_slide", "sample_truth"]
+__all__ = ["IMAGE", "SAMPLE_VERSION", "make_sample", "sample_path", "synthetic_colon", "synthetic_colon_truth"]
 
 SAMPLE_VERSION = 1  # raise whenever the slide changes, so that caches are made anew
 IMAGE = "synthetic_he"
@@ -57,12 +57,12 @@ def sample_path() -> Path:
     return _cached_folder() / "synthetic_slide.zarr"
 
 
-def sample_slide() -> Slide:
+def synthetic_colon() -> Slide:
     """Open the built-in slide; ``source.synthetic`` is True."""
     return read_slide(sample_path())
 
 
-def sample_truth() -> anndata.AnnData:
+def synthetic_colon_truth() -> anndata.AnnData:
     """Return what the built-in slide's spots were summed from.
 
     Returns

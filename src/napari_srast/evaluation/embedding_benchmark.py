@@ -24,9 +24,9 @@ from napari_srast.errors import InputError, OutputError
 from napari_srast.evaluation.batch_mixing import ilisi, neighbour_agreement
 from napari_srast.geometry.lattice import detect_lattice
 from napari_srast.models.sasa.config import SasaConfig
-from napari_srast.models.sasa.embedding import FeaturePool, log_normalise
+from napari_srast.models.sasa.embedding import SlideEmbedding, log_normalise
 from napari_srast.models.sasa.fitting import fit_sasa
-from napari_srast.models.sasa.procrustes import align_pools
+from napari_srast.models.sasa.procrustes import align_embeddings
 
 __all__ = ["COHORTS", "Comparison", "FeatureScore", "SlideCounts", "compare_features", "main"]
 
@@ -87,7 +87,7 @@ class Comparison:
     n_shared
         Genes that the slides share.
     agreement
-        For each slide; see :class:`~napari_srast.models.sasa.procrustes.AlignedPools`.
+        For each slide; see :class:`~napari_srast.models.sasa.procrustes.AlignedEmbeddings`.
     by_panel
         Agreement across slides (last of the scores) when only so many shared genes align the latents.
     """
@@ -114,7 +114,7 @@ def compare_features(slides: Sequence[SlideCounts], *, sasa: SasaConfig | None =
     Raises
     ------
     InputError
-        The slides cannot be aligned; see :func:`~napari_srast.models.sasa.procrustes.align_pools`.
+        The slides cannot be aligned; see :func:`~napari_srast.models.sasa.procrustes.align_embeddings`.
     """
     rng = np.random.default_rng(seed)
     halves = [_halves(slide.counts, rng) for slide in slides]
@@ -123,7 +123,7 @@ def compare_features(slides: Sequence[SlideCounts], *, sasa: SasaConfig | None =
     ]
     panels = [slide.genes for slide in slides]
     seen = [a for a, _ in halves]
-    aligned = align_pools(pools, seen, panels)
+    aligned = align_embeddings(pools, seen, panels)
     before = [dataclasses.replace(pool, latent=pool.raw_latent - pool.raw_latent.mean(axis=0)) for pool in pools]
     columns = [[panel.index(gene) for gene in aligned.genes] for panel in panels]
     expression = [_logged(a[:, c]) for a, c in zip(seen, columns, strict=True)]
@@ -134,7 +134,7 @@ def compare_features(slides: Sequence[SlideCounts], *, sasa: SasaConfig | None =
         "joint PCA, slides centred": _components(centred, width),
         "joint PCA, slides centred, whitened": _components(centred, width, whiten=True),
         "SASA": _stack([pool.raw_latent for pool in pools]),
-        "SASA, aligned": _stack(align_pools(before, seen, panels).latents),
+        "SASA, aligned": _stack(align_embeddings(before, seen, panels).latents),
         "SASA + Latent Norm": _stack([pool.latent for pool in pools]),
         "SASA + Latent Norm, aligned": _stack(aligned.latents),
         "noise": rng.standard_normal((len(centred), width)),
@@ -167,11 +167,11 @@ def _score(name: str, values: np.ndarray, unseen: np.ndarray, slide: np.ndarray)
 
 
 def _align_by(
-    pools: Sequence[FeaturePool], counts: Sequence[sparse.csr_matrix], columns: Sequence[list[int]], some: np.ndarray
+    pools: Sequence[SlideEmbedding], counts: Sequence[sparse.csr_matrix], columns: Sequence[list[int]], some: np.ndarray
 ) -> np.ndarray:
     """Return latents (N, D) aligned by some of the shared genes only."""
     parts = [matrix[:, np.asarray(shared)[some]] for matrix, shared in zip(counts, columns, strict=True)]
-    return _stack(align_pools(pools, parts, [[str(gene) for gene in some]] * len(pools)).latents)
+    return _stack(align_embeddings(pools, parts, [[str(gene) for gene in some]] * len(pools)).latents)
 
 
 def _halves(counts: sparse.csr_matrix, rng: np.random.Generator) -> tuple[sparse.csr_matrix, sparse.csr_matrix]:

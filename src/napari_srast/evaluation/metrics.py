@@ -42,7 +42,7 @@ import numpy as np
 from scipy import ndimage, sparse, stats
 
 from napari_srast.geometry.raster import Raster
-from napari_srast.geometry.spot_pixel_map import Layout
+from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 
 __all__ = ["COVERAGES", "Scores", "Stratum", "fraction_better", "gain_over", "score_ratios"]
 
@@ -184,7 +184,7 @@ class Scores:
 def score_ratios(
     truth: sparse.csr_matrix,
     ratios: np.ndarray | Callable[[np.ndarray], np.ndarray],
-    layout: Layout,
+    layout: SpotPixelMap,
     *,
     raster: Raster | None = None,
     concentration: Callable[[np.ndarray], np.ndarray] | None = None,
@@ -296,7 +296,7 @@ def gain_over(scores: Scores, baseline: Scores, over: Literal["spots", "genes"] 
 class _Seams:
     """Jumps between touching pixels, across and inside spots, of truth and prediction."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: SpotPixelMap) -> None:
         first, second = layout.touching
         inside = layout.parent[first] == layout.parent[second]
         size = len(first)

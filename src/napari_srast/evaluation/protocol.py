@@ -21,7 +21,7 @@ from napari_srast.core.slide import Slide
 from napari_srast.errors import InputError, SettingsError
 from napari_srast.evaluation.metrics import Scores, fraction_better, gain_over, score_ratios
 from napari_srast.geometry.coarsening import bin_points, coarsen_points
-from napari_srast.geometry.spot_pixel_map import Layout
+from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 from napari_srast.interpolation import INTERPOLATIONS, Denoiser, Interpolator
 
 if TYPE_CHECKING:
@@ -223,7 +223,7 @@ def score_result(
     if len(shared) == 0:
         raise InputError("The truth has none of the result's genes; give the cells that the slide was made from.")
     truth = bin_points(result.raster, points, counts[:, [known[str(gene)] for gene in result.genes[shared]]])
-    layout = Layout.of_raster(result.slide.centers, result.raster)
+    layout = SpotPixelMap.of_raster(result.slide.centers, result.raster)
     columns = result.slide.gene_indices([str(gene) for gene in result.genes[shared]])
     split = _Splitter(result.slide, layout, result.raster.parent, columns, result.settings)
     own = sparse.csc_matrix(result.counts)[:, shared]
@@ -248,7 +248,7 @@ class _Splitter:
     """Gives each method's ratios for columns of the scored genes; methods share neighbours and the denoising."""
 
     def __init__(
-        self, slide: Slide, layout: Layout, parent: np.ndarray, columns: np.ndarray, settings: UpsampleSettings
+        self, slide: Slide, layout: SpotPixelMap, parent: np.ndarray, columns: np.ndarray, settings: UpsampleSettings
     ) -> None:
         self._slide, self._layout, self._parent = slide, layout, parent
         self._columns, self._settings = columns, settings
@@ -333,7 +333,7 @@ def _columns(panel: np.ndarray, genes: Sequence[str] | None, counts: sparse.csr_
     return np.array([index[gene] for gene in dict.fromkeys(genes)])
 
 
-def _thin(truth: sparse.csr_matrix, layout: Layout, seed: int) -> tuple[sparse.csr_matrix, sparse.csr_matrix]:
+def _thin(truth: sparse.csr_matrix, layout: SpotPixelMap, seed: int) -> tuple[sparse.csr_matrix, sparse.csr_matrix]:
     """Part pixel counts at random into two halves: the coarse counts of one, the pixel counts of the other."""
     whole = np.rint(truth.data).astype(np.int64)
     if not np.allclose(whole, truth.data):

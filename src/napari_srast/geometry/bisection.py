@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-__all__ = ["halve", "patches"]
+__all__ = ["bisect_points", "sample_patches"]
 
 
-def halve(
+def bisect_points(
     points: np.ndarray, is_small: Callable[[np.ndarray], bool], members: np.ndarray | None = None
 ) -> list[np.ndarray]:
     """Halve points (n, d) across their widest side until every group is small.
@@ -42,10 +42,10 @@ def halve(
     others = [places[:, d] for d in range(places.shape[1]) if d != axis]
     order = members[np.lexsort((*others, places[:, axis]))]
     middle = len(order) // 2
-    return [*halve(points, is_small, order[:middle]), *halve(points, is_small, order[middle:])]
+    return [*bisect_points(points, is_small, order[:middle]), *bisect_points(points, is_small, order[middle:])]
 
 
-def patches(points: np.ndarray, n_points: int, n_patches: int) -> np.ndarray:
+def sample_patches(points: np.ndarray, n_points: int, n_patches: int) -> np.ndarray:
     """Return the sorted indices of about ``n_points`` of some points (n, d), in compact patches all over them.
 
     All of them where there are no more.
@@ -53,7 +53,7 @@ def patches(points: np.ndarray, n_points: int, n_patches: int) -> np.ndarray:
     if len(points) <= n_points:
         return np.arange(len(points))
     size = n_points // n_patches
-    groups = halve(points, lambda group: len(group) <= size)
+    groups = bisect_points(points, lambda group: len(group) <= size)
     n_taken = min(len(groups), n_points // max(len(group) for group in groups))
     taken = np.unique(np.linspace(0, len(groups) - 1, n_taken).astype(int))
     return np.sort(np.concatenate([groups[i] for i in taken]))

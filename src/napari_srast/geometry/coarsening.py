@@ -18,7 +18,7 @@ from scipy.spatial import cKDTree
 from napari_srast.errors import InputError, SettingsError
 from napari_srast.geometry.lattice import Lattice, detect_lattice
 from napari_srast.geometry.raster import Raster, make_raster
-from napari_srast.geometry.spot_pixel_map import Layout
+from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 
 __all__ = [
     "Coarsened",
@@ -59,9 +59,9 @@ class Rebinned:
     truth: sparse.csr_matrix
 
     @property
-    def layout(self) -> Layout:
+    def layout(self) -> SpotPixelMap:
         """Spots and pixels, as the interpolations take them."""
-        return Layout.of_raster(self.centers, self.raster)
+        return SpotPixelMap.of_raster(self.centers, self.raster)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -81,7 +81,7 @@ class Coarsened:
         Index of the used spots in the slide, shape (Q,).
     """
 
-    layout: Layout
+    layout: SpotPixelMap
     counts: sparse.csr_matrix
     truth: sparse.csr_matrix
     used: np.ndarray
@@ -202,7 +202,7 @@ def coarsen_points(
     while len(centers):
         raster = make_raster(centers, factor=factor, spot_diameter=pitch)
         truth = bin_points(raster, points, counts)
-        coarse = sparse.csr_matrix(Layout.of_raster(centers, raster).membership @ truth)
+        coarse = sparse.csr_matrix(SpotPixelMap.of_raster(centers, raster).membership @ truth)
         enough = np.asarray(coarse.sum(axis=1)).ravel() >= max(min_counts, 1)
         if enough.all():
             return Rebinned(
@@ -377,7 +377,7 @@ def _assemble(
     # Fitted places differ in their last digits when a slide is shifted; neighbours that are equally far must stay so.
     grain = 2.0 ** np.floor(np.log2(pitch) - 24)
     spots, pixels = (np.rint((at - origin) / grain) * grain for at in (places[kept], centers[used]))
-    layout = Layout(spots=spots, pixels=pixels, parent=number[group[used]], pitch=float(pitch))
+    layout = SpotPixelMap(spots=spots, pixels=pixels, parent=number[group[used]], pitch=float(pitch))
     return Coarsened(
         layout=layout,
         counts=sparse.csr_matrix(adding @ counts, dtype=np.float32),

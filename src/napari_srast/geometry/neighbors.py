@@ -12,10 +12,10 @@ from scipy import sparse
 from scipy.spatial import cKDTree
 from sklearn.neighbors import NearestNeighbors
 
-from napari_srast.geometry.bisection import halve
+from napari_srast.geometry.bisection import bisect_points
 from napari_srast.geometry.lattice import Lattice
 
-__all__ = ["DualTopologyGraph", "dual_topology_graph", "nearest_alike", "nearest_other_spots"]
+__all__ = ["DualTopologyGraph", "dual_topology_graph", "expression_neighbors", "nearest_other_spots"]
 
 _SPATIAL_NEIGHBOURS = {"hex": 6, "square": 8, "irregular": 6}
 _SPATIAL_REACH = 2.0  # in pitches: across a wider gap there is no spatial edge
@@ -56,11 +56,11 @@ def dual_topology_graph(
     distance, index = cKDTree(centers).query(centers, k=n_near + 1)
     near = _adjacency(index, distance <= _SPATIAL_REACH * lattice.pitch)
     n_alike = min(n_expression, n_spots - 1)
-    alike = nearest_alike(components, n_alike + 1)
+    alike = expression_neighbors(components, n_alike + 1)
     return DualTopologyGraph(spatial=near, expression=_adjacency(alike, np.ones(alike.shape, dtype=bool)))
 
 
-def nearest_alike(features: np.ndarray, n_nearest: int) -> np.ndarray:
+def expression_neighbors(features: np.ndarray, n_nearest: int) -> np.ndarray:
     """Return for each row of features (N, C) the nearest rows, itself among them, shape (N, n_nearest).
 
     Above 20,000 rows they are sought in groups of rows that are alike, so that the time grows in proportion.
@@ -68,7 +68,7 @@ def nearest_alike(features: np.ndarray, n_nearest: int) -> np.ndarray:
     if len(features) <= _EXACT:
         return _nearest_of(features, n_nearest)
     found = np.empty((len(features), n_nearest), dtype=np.int64)
-    for group in halve(features, lambda group: len(group) <= max(_GROUP, 2 * n_nearest)):
+    for group in bisect_points(features, lambda group: len(group) <= max(_GROUP, 2 * n_nearest)):
         found[group] = group[_nearest_of(features[group], n_nearest)]
     return found
 

@@ -15,11 +15,11 @@ from scipy.spatial import cKDTree
 
 from napari_srast.geometry.raster import Raster
 
-__all__ = ["Layout"]
+__all__ = ["SpotPixelMap"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Layout:
+class SpotPixelMap:
     """Spots and the pixels that they are split into.
 
     Parameters
@@ -40,7 +40,7 @@ class Layout:
     pitch: float
 
     @classmethod
-    def of_raster(cls, centers: np.ndarray, raster: Raster) -> Layout:
+    def of_raster(cls, centers: np.ndarray, raster: Raster) -> SpotPixelMap:
         """Return the layout of a raster over (N, 2) spot centres, shifted to the origin for accuracy."""
         origin = centers.min(axis=0)
         return cls(

@@ -16,7 +16,8 @@ from qtpy.QtCore import QEventLoop, Qt, QTimer
 
 from napari_srast.core.result import UpsampleResult
 from napari_srast.core.slide import Slide
-from napari_srast.gui.controllers.controller import Controller, Phase
+from napari_srast.gui.controllers.controller import Controller
+from napari_srast.gui.controllers.task_runner import AppState
 from napari_srast.gui.layers.factory import world_extent
 from napari_srast.gui.layers.overlay import MAX_GENES
 from napari_srast.gui.runtime.launch import open_window
@@ -170,7 +171,7 @@ def _upsample(widget: SRastWidget, errors: list[str]) -> dict[str, Any]:
 
 
 def _wait(controller: Controller, errors: list[str], doing: str) -> None:
-    done = wait_until(lambda: bool(errors) or controller.phase is Phase.READY)
+    done = wait_until(lambda: bool(errors) or controller.phase is AppState.READY)
     if errors:
         raise RuntimeError(f"The demo could not {doing}: {errors[0]}")
     if not done:
@@ -209,8 +210,8 @@ def _scores(result: UpsampleResult) -> tuple[int, dict[str, dict[str, float]]]:
     The region is split again for the whole panel: a score of the few genes on show would be mostly chance.
     """
     from napari_srast.api import upsample
-    from napari_srast.datasets.synthetic_colon import sample_truth
+    from napari_srast.datasets.synthetic_colon import synthetic_colon_truth
     from napari_srast.evaluation.protocol import score_result
 
     everything = upsample(result.slide, result.region, settings=result.settings)
-    return len(everything.genes), score_result(everything, sample_truth())
+    return len(everything.genes), score_result(everything, synthetic_colon_truth())

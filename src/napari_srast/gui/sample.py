@@ -11,6 +11,6 @@ __all__ = ["sample_layers"]
 
 def sample_layers() -> list[tuple[Any, dict[str, Any], str]]:
     """Return histology and spots of the built-in synthetic slide as napari layer data."""
-    from napari_srast.datasets.synthetic_colon import sample_slide
+    from napari_srast.datasets.synthetic_colon import synthetic_colon
 
-    return slide_layer_data(sample_slide())
+    return slide_layer_data(synthetic_colon())

@@ -6,7 +6,7 @@ says what they mean for every gene, ``registration`` whether the image lies wher
 is tissue at all, ``trust`` how far to believe it.
 """
 
-from napari_srast.histology.expert import ImageExpert, LocalImage, fit_image_expert
+from napari_srast.histology.expert import ImageExpert, PixelImageEvidence, fit_image_expert
 from napari_srast.histology.features import FeatureExtractor, FeatureMap, StainTexture
 
-__all__ = ["FeatureExtractor", "FeatureMap", "ImageExpert", "LocalImage", "StainTexture", "fit_image_expert"]
+__all__ = ["FeatureExtractor", "FeatureMap", "ImageExpert", "PixelImageEvidence", "StainTexture", "fit_image_expert"]

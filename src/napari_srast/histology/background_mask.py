@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from napari_srast.geometry.spot_pixel_map import Layout
+from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 from napari_srast.histology.features import FeatureMap
 
-__all__ = ["bare_pixels"]
+__all__ = ["background_pixels"]
 
 _BARE = 0.01  # share of tissue up to which a pixel, with a rim around it, counts as bare glass
 _RIM = 2.0  # area looked at, in pixels' areas: a mask is never sharp to the pixel
@@ -19,8 +19,8 @@ _OFF, _ON = 0.1, 0.9  # shares of tissue of spots off and on it
 _FEWEST = 3
 
 
-def bare_pixels(
-    features: FeatureMap, centers: np.ndarray, totals: np.ndarray, layout: Layout, area: float, of_pixel: float
+def background_pixels(
+    features: FeatureMap, centers: np.ndarray, totals: np.ndarray, layout: SpotPixelMap, area: float, of_pixel: float
 ) -> np.ndarray:
     """Tell which pixels lie off the tissue and get no counts, boolean, shape (Q,).
 

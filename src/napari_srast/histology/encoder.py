@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_srast.core.slide import SlideImage
-from napari_srast.errors import ModelError, lacks_memory, telling_lack_of_memory
+from napari_srast.errors import ModelError, is_memory_error, translate_memory_errors
 from napari_srast.histology.features import FeatureLayer, FeatureMap
 from napari_srast.histology.streaming_statistics import image_window, level_for
 
@@ -99,7 +99,7 @@ class EncoderFeatures:
         return FeatureMap(layers=(layer,), names=names, kind="encoded")
 
 
-@telling_lack_of_memory("while loading the encoder", "choose a smaller one")
+@translate_memory_errors("while loading the encoder", "choose a smaller one")
 def load_timm_encoder(architecture: str, weights: str | Path) -> torch.nn.Module:
     """Build a network of timm and load weights from a file; needs ``timm``, downloads nothing.
 
@@ -126,7 +126,7 @@ def load_timm_encoder(architecture: str, weights: str | Path) -> torch.nn.Module
         network: torch.nn.Module = timm.create_model(architecture, pretrained=False, num_classes=0)
         network.load_state_dict(_read_weights(path))
     except Exception as error:
-        if lacks_memory(error):  # neither the name nor the weights are to blame
+        if is_memory_error(error):  # neither the name nor the weights are to blame
             raise
         first_line = str(error).partition("\n")[0]
         raise ModelError(

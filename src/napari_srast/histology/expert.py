@@ -12,18 +12,18 @@ from scipy import sparse
 from scipy.spatial import cKDTree
 
 from napari_srast.core.slide import SlideImage
-from napari_srast.geometry.spot_pixel_map import Layout
-from napari_srast.histology.background_mask import bare_pixels
+from napari_srast.geometry.spot_pixel_map import SpotPixelMap
+from napari_srast.histology.background_mask import background_pixels
 from napari_srast.histology.features import FeatureExtractor, FeatureMap, extract_features, pixel_area
 from napari_srast.histology.pooling import expected_nats, with_image
 from napari_srast.histology.regression import ContrastRegression, Fit
 from napari_srast.histology.targets import composition, loadings, log_totals
-from napari_srast.interpolation.local_kriging import Neighbourhoods, matern32
+from napari_srast.interpolation.local_kriging import LocalKriging, matern32
 
-__all__ = ["EXPERTS", "LEAST_EVIDENCE", "ImageExpert", "LocalImage", "fit_image_expert"]
+__all__ = ["IMAGE_EXPERTS", "LEAST_EVIDENCE", "ImageExpert", "PixelImageEvidence", "fit_image_expert"]
 
-EXPERTS = ("image_totals", "image")
-"""In the order of :meth:`LocalImage.log_ratios`: what the image tells of all counts, and of a gene beyond them."""
+IMAGE_EXPERTS = ("image_totals", "image")
+"""In the order of :meth:`PixelImageEvidence.log_ratios`: what the image tells of all counts, and of a gene beyond them."""
 LEAST_EVIDENCE = 8.0
 """Log odds below which the image is not used at all."""
 _SMOOTH, _NOISE = 2.0, 0.1  # pitches; of the signal's variance: what interpolation would make of a feature
@@ -94,7 +94,7 @@ class ImageExpert:
         """Return by how much each field of all spots (N, F) follows each component of the composition, (P - 1, F)."""
         return loadings(self.components, fields[self.rows], self.totals[self.rows])
 
-    def on(self, layout: Layout) -> LocalImage:
+    def on(self, layout: SpotPixelMap) -> PixelImageEvidence:
         """Look at the image in the pixels of a layout.
 
         Parameters
@@ -108,19 +108,19 @@ class ImageExpert:
         low, high = shown.min(axis=0) - _BEYOND, shown.max(axis=0) + _BEYOND
         # What interpolation makes of the features at the spots is what the other experts have of them already.
         told = self.of_spots @ self.fit.coefficients
-        contrasts = -(Neighbourhoods(layout).weights(matern32(_SMOOTH), _NOISE) @ told)
+        contrasts = -(LocalKriging(layout).weights(matern32(_SMOOTH), _NOISE) @ told)
         for start in range(0, len(pixels), _AT_ONCE):
             part = slice(start, start + _AT_ONCE)
             seen = (self.features.over(pixels[part], area, 4) - self.middle) / self.scale
             # Linear in the features only as far as spots have shown it to be.
             contrasts[part] += np.clip(seen, low, high) @ self.fit.coefficients
         contrasts[~self.features.covers(pixels)] = 0.0  # beyond the image there is only its rim
-        bare = bare_pixels(self.features, self.centers, self.totals, layout, self.cell_area, area)
-        return LocalImage(contrasts=contrasts.astype(np.float32), bare=bare)
+        bare = background_pixels(self.features, self.centers, self.totals, layout, self.cell_area, area)
+        return PixelImageEvidence(contrasts=contrasts.astype(np.float32), bare=bare)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class LocalImage:
+class PixelImageEvidence:
     """What the image says in some pixels; small, so that it can be sent to where they are split.
 
     Parameters
@@ -134,7 +134,7 @@ class LocalImage:
     contrasts: np.ndarray
     bare: np.ndarray
 
-    def at(self, pixels: np.ndarray) -> LocalImage:
+    def at(self, pixels: np.ndarray) -> PixelImageEvidence:
         """Return that of some of the pixels."""
         return replace(self, contrasts=self.contrasts[pixels], bare=self.bare[pixels])
 
@@ -149,17 +149,17 @@ class LocalImage:
         Returns
         -------
         np.ndarray
-            Shape (2, Q, F), in the order of :data:`EXPERTS`.
+            Shape (2, Q, F), in the order of :data:`IMAGE_EXPERTS`.
         """
         contrasts = self.contrasts.astype(np.float64)
         totals = np.broadcast_to(contrasts[:, :1], (len(contrasts), slopes.shape[1]))
         return np.stack([totals, contrasts[:, 1:] @ slopes])
 
-    def added_to(self, log_ratios: np.ndarray, slopes: np.ndarray, layout: Layout) -> np.ndarray:
+    def added_to(self, log_ratios: np.ndarray, slopes: np.ndarray, layout: SpotPixelMap) -> np.ndarray:
         """Return log ratios (Q, F) with the image's, normalised in each spot; off the tissue -inf."""
         return with_image(log_ratios, self.log_ratios(slopes), self.bare, layout)
 
-    def expected_nats(self, slopes: np.ndarray, totals: np.ndarray, layout: Layout) -> np.ndarray:
+    def expected_nats(self, slopes: np.ndarray, totals: np.ndarray, layout: SpotPixelMap) -> np.ndarray:
         """Return the nats per count that the image expects to bring to each field, (F,), for totals of spots (N,)."""
         return expected_nats(self.contrasts.astype(np.float64), slopes, totals, layout)
 

@@ -15,8 +15,8 @@ from scipy.spatial import cKDTree
 
 from napari_srast.core.slide import SlideImage
 from napari_srast.geometry.affine import apply_affine
-from napari_srast.geometry.spot_pixel_map import Layout
-from napari_srast.histology.streaming_statistics import Moments, stream_moments
+from napari_srast.geometry.spot_pixel_map import SpotPixelMap
+from napari_srast.histology.streaming_statistics import ImageStatistics, stream_image_statistics
 
 __all__ = ["FeatureExtractor", "FeatureMap", "StainTexture", "extract_features", "pixel_area"]
 
@@ -106,7 +106,7 @@ class StainTexture:
 
     def extract(self, image: SlideImage, spots: np.ndarray, pitch: float) -> FeatureMap:
         """Return the features of an image around spots (N, 2) that lie ``pitch`` apart."""
-        moments = stream_moments(image, spots, pitch)
+        moments = stream_image_statistics(image, spots, pitch)
         layers = [_at_scale(moments, scale * pitch) for scale in self.scales]
         names = tuple(
             f"{what}_{name}_{scale:g}"
@@ -133,7 +133,7 @@ def extract_features(
     return known[key]
 
 
-def pixel_area(layout: Layout) -> float:
+def pixel_area(layout: SpotPixelMap) -> float:
     """Return the area of a pixel: the square of the distance to the next one, whichever part of a slide this is."""
     if layout.n_pixels < 2:
         return float(layout.pitch**2)
@@ -150,12 +150,12 @@ def disc(area: float, n_points: int) -> np.ndarray:
     return np.column_stack([radius * np.cos(angle), radius * np.sin(angle)])
 
 
-def _spreading(moments: Moments) -> tuple[str, ...]:
+def _spreading(moments: ImageStatistics) -> tuple[str, ...]:
     """Return the channels whose spread is told: not that of masks, which their mean already gives."""
     return tuple(name for name in moments.names if name not in ("nuclei", "tissue"))
 
 
-def _at_scale(moments: Moments, width: float) -> FeatureLayer:
+def _at_scale(moments: ImageStatistics, width: float) -> FeatureLayer:
     """Average the moments under a Gaussian window; keep as few places as its width allows."""
     sigma = width / moments.cell
     stride = max(1, int(sigma / 1.5))

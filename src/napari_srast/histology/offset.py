@@ -10,7 +10,7 @@ import numpy as np
 from napari_srast.errors import Cancelled
 from napari_srast.histology.expert import LEAST_EVIDENCE, ImageExpert
 
-__all__ = ["Registration", "check_registration"]
+__all__ = ["OffsetEstimate", "estimate_offset"]
 
 _RINGS = ((0.5, 8), (1.0, 12))  # radius in pitches, number of trial shifts on it
 _STEPS = (0.25, 0.125)  # pitches: of the refinement around the best trial
@@ -20,7 +20,7 @@ _STILL = 0.6  # of the evidence at the best place: with less, what the image tel
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Registration:
+class OffsetEstimate:
     """Where the image fits best.
 
     Parameters
@@ -92,7 +92,7 @@ class Registration:
         return None
 
 
-def check_registration(expert: ImageExpert, should_stop: Callable[[], bool] | None = None) -> Registration:
+def estimate_offset(expert: ImageExpert, should_stop: Callable[[], bool] | None = None) -> OffsetEstimate:
     """Try the image at shifts of up to one pitch, then refine around the best."""
     tried: dict[tuple[float, float], float] = {(0.0, 0.0): expert.fit.evidence}
 
@@ -110,7 +110,7 @@ def check_registration(expert: ImageExpert, should_stop: Callable[[], bool] | No
     for step in _STEPS:
         around = [(best[0] + i * step, best[1] + j * step) for i in (-1, 0, 1) for j in (-1, 0, 1)]
         best = max(around, key=evidence)
-    return Registration(
+    return OffsetEstimate(
         # The image seen at a shifted place fits: so what belongs here lies there.
         offset=(best[0] * expert.pitch, best[1] * expert.pitch),
         pitch=expert.pitch,

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from napari_srast.geometry.spot_pixel_map import Layout
+from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 
 __all__ = ["WEIGHTS", "expected_nats", "with_image"]
 
@@ -21,14 +21,14 @@ WEIGHTS = (0.8, 0.8)
 _FLOOR = 1e-300
 
 
-def with_image(log_ratios: np.ndarray, image: np.ndarray, bare: np.ndarray, layout: Layout) -> np.ndarray:
+def with_image(log_ratios: np.ndarray, image: np.ndarray, bare: np.ndarray, layout: SpotPixelMap) -> np.ndarray:
     """Return log ratios (Q, F) with those of the image (2, Q, F) added, normalised in each spot, -inf if bare."""
     score = np.clip(log_ratios + np.einsum("e,eqf->qf", WEIGHTS, image), -60.0, 60.0)  # exponentials stay numbers
     share = layout.normalise(np.where(bare[:, None], 0.0, np.exp(score)))
     return np.where(bare[:, None], -np.inf, np.log(np.maximum(share, _FLOOR)))
 
 
-def expected_nats(contrasts: np.ndarray, slopes: np.ndarray, totals: np.ndarray, layout: Layout) -> np.ndarray:
+def expected_nats(contrasts: np.ndarray, slopes: np.ndarray, totals: np.ndarray, layout: SpotPixelMap) -> np.ndarray:
     """Return the nats per count that the image expects to bring to each field, shape (F,).
 
     To second order that is half the variance of its log ratios inside spots, averaged over the counts.

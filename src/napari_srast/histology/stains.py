@@ -17,7 +17,7 @@ import numpy as np
 from skimage.color import rgb2hed
 from skimage.filters import threshold_otsu
 
-__all__ = ["Reading", "read_channels", "reading_of"]
+__all__ = ["StainModel", "choose_stain_model", "read_channels"]
 
 ImageKind = Literal["colour", "grey", "fluorescence"]
 
@@ -29,7 +29,7 @@ _RGB = 3
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Reading:
+class StainModel:
     """How an image's values are to be read, decided once on a sample of its pixels.
 
     Parameters
@@ -63,7 +63,7 @@ class Reading:
         return ("density",) if self.kind == "grey" else tuple(f"channel_{i}" for i in self.channels)
 
 
-def reading_of(sample: np.ndarray, names: Sequence[str] = ()) -> Reading:
+def choose_stain_model(sample: np.ndarray, names: Sequence[str] = ()) -> StainModel:
     """Decide how an image is to be read.
 
     Parameters
@@ -83,12 +83,12 @@ def reading_of(sample: np.ndarray, names: Sequence[str] = ()) -> Reading:
     bright = len(opaque) in (1, _RGB) and _bright(flat / np.maximum(high, 1e-12)[:, None])
     if bright:
         kind: ImageKind = "colour" if len(opaque) == _RGB else "grey"
-        reading = Reading(
+        reading = StainModel(
             kind=kind, channels=np.array(opaque), ground=np.maximum(high, 1e-12), span=np.ones(len(opaque))
         )
     else:
         chosen = np.sort(np.argsort(-(high - low) / np.maximum(high, 1e-12), kind="stable")[:_MOST_CHANNELS])
-        reading = Reading(
+        reading = StainModel(
             kind="fluorescence",
             channels=np.array(opaque)[chosen],
             ground=low[chosen],
@@ -99,7 +99,7 @@ def reading_of(sample: np.ndarray, names: Sequence[str] = ()) -> Reading:
     tissue = _split(density)
     nuclear = stains[_nuclear(reading)]
     stained = nuclear[density > tissue]
-    return Reading(
+    return StainModel(
         kind=reading.kind,
         channels=reading.channels,
         ground=reading.ground,
@@ -123,7 +123,7 @@ def _bright(shares: np.ndarray) -> bool:
     return least.size > 0 and bool(np.mean(least > 0.8) > 0.1)
 
 
-def read_channels(pixels: np.ndarray, reading: Reading) -> np.ndarray:
+def read_channels(pixels: np.ndarray, reading: StainModel) -> np.ndarray:
     """Turn pixels (C, y, x), as stored, into channels, float32 (S, y, x)."""
     values = pixels[reading.channels].astype(np.float32)
     known = np.isfinite(values)
@@ -142,7 +142,7 @@ def read_channels(pixels: np.ndarray, reading: Reading) -> np.ndarray:
     return np.concatenate([density, np.moveaxis(stains, -1, 0)])
 
 
-def derived(stains: np.ndarray, reading: Reading) -> tuple[np.ndarray, np.ndarray]:
+def derived(stains: np.ndarray, reading: StainModel) -> tuple[np.ndarray, np.ndarray]:
     """Return overall density (y, x), and the masks of nuclei and tissue, float32 (2, y, x)."""
     density = _overall(stains, reading)
     nuclei = stains[_nuclear(reading)] > reading.nuclei
@@ -150,12 +150,12 @@ def derived(stains: np.ndarray, reading: Reading) -> tuple[np.ndarray, np.ndarra
     return density, np.stack([nuclei & tissue, tissue]).astype(np.float32)
 
 
-def _overall(stains: np.ndarray, reading: Reading) -> np.ndarray:
+def _overall(stains: np.ndarray, reading: StainModel) -> np.ndarray:
     """Return how much there is of anything: mean optical density, or mean signal."""
     return np.asarray(stains[:_RGB].mean(axis=0) if reading.kind == "colour" else stains.mean(axis=0))
 
 
-def _nuclear(reading: Reading) -> int:
+def _nuclear(reading: StainModel) -> int:
     """Return the channel that shows nuclei: haematoxylin, else the first (DAPI by custom)."""
     return _RGB if reading.kind == "colour" else 0
 

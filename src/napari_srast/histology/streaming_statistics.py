@@ -14,9 +14,9 @@ import numpy as np
 from napari_srast.core.slide import SlideImage
 from napari_srast.errors import InputError
 from napari_srast.geometry.affine import apply_affine
-from napari_srast.histology.stains import Reading, derived, read_channels, reading_of
+from napari_srast.histology.stains import StainModel, choose_stain_model, derived, read_channels
 
-__all__ = ["Moments", "image_window", "level_for", "stream_moments"]
+__all__ = ["ImageStatistics", "image_window", "level_for", "stream_image_statistics"]
 
 CELLS_PER_PITCH = 24.0
 FINE_PER_CELL = 2.0  # image pixels that a cell should have along its side, where the image is fine enough
@@ -26,7 +26,7 @@ _SAMPLE_SIDE = 1024
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Moments:
+class ImageStatistics:
     """Channels of an image on a coarse grid.
 
     Parameters
@@ -48,10 +48,10 @@ class Moments:
     names: tuple[str, ...]
     to_grid: np.ndarray
     cell: float
-    reading: Reading
+    reading: StainModel
 
 
-def stream_moments(image: SlideImage, spots: np.ndarray, pitch: float) -> Moments:
+def stream_image_statistics(image: SlideImage, spots: np.ndarray, pitch: float) -> ImageStatistics:
     """Read the part of an image around the spots, strip by strip.
 
     Parameters
@@ -81,7 +81,7 @@ def stream_moments(image: SlideImage, spots: np.ndarray, pitch: float) -> Moment
     n_rows, n_cols = (y1 - y0) // reduce, (x1 - x0) // reduce
 
     step = max(1, int(max(y1 - y0, x1 - x0) / _SAMPLE_SIDE))
-    reading = reading_of(_read(stored, slice(y0, y1, step), slice(x0, x1, step)), image.channels)
+    reading = choose_stain_model(_read(stored, slice(y0, y1, step), slice(x0, x1, step)), image.channels)
     names = (*reading.names, "gradient", "nuclei", "tissue")
     mean = np.empty((len(names), n_rows, n_cols), dtype=np.float32)
     square = np.empty_like(mean)
@@ -100,7 +100,7 @@ def stream_moments(image: SlideImage, spots: np.ndarray, pitch: float) -> Moment
     to_level = np.linalg.inv(to_intrinsic)
     shrink = np.diag([1 / reduce, 1 / reduce, 1.0])
     shrink[:2, 2] = -x0 / reduce, -y0 / reduce
-    return Moments(
+    return ImageStatistics(
         mean=mean,
         square=square,
         names=names,
@@ -155,7 +155,7 @@ def _averaged(pixels: np.ndarray, size: int) -> np.ndarray:
     return np.asarray(blocks.mean(axis=(2, 4), dtype=np.float32))
 
 
-def _channels(pixels: np.ndarray, reading: Reading) -> np.ndarray:
+def _channels(pixels: np.ndarray, reading: StainModel) -> np.ndarray:
     """Return stains, gradient, nuclei and tissue of a strip, float32 (M, y, x)."""
     stains = read_channels(pixels, reading)
     density, masks = derived(stains, reading)

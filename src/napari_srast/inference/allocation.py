@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import sparse
 
-from napari_srast.geometry.spot_pixel_map import Layout
+from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 
 if TYPE_CHECKING:
     from napari_srast.calibration.dispersion import Concentration
 
 
-__all__ = ["Assembler"]
+__all__ = ["CountAllocator"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Assembler:
+class CountAllocator:
     """Turns ratios into counts.
 
     Parameters
@@ -38,7 +38,7 @@ class Assembler:
     concentration: Concentration | None = None
 
     def counts(
-        self, ratios: np.ndarray, counts: np.ndarray, layout: Layout, block: slice, spots: np.ndarray
+        self, ratios: np.ndarray, counts: np.ndarray, layout: SpotPixelMap, block: slice, spots: np.ndarray
     ) -> sparse.csc_matrix:
         """Multiply ratios (Q, F) by the spots' counts (N, F); in integer mode draw whole counts.
 
@@ -57,11 +57,11 @@ class Assembler:
         return sparse.csc_matrix(exact.astype(np.float32))
 
     def draw(
-        self, ratios: np.ndarray, counts: np.ndarray, layout: Layout, block: slice, spots: np.ndarray
+        self, ratios: np.ndarray, counts: np.ndarray, layout: SpotPixelMap, block: slice, spots: np.ndarray
     ) -> sparse.csc_matrix:
         """Draw whole counts of a block of genes; arguments as for :meth:`counts`."""
-        from napari_srast.calibration.count_sampling import DrawKeys, draw_counts
+        from napari_srast.calibration.count_sampling import SampleKeys, draw_counts
 
         draw = draw_counts if self.concentration is None else self.concentration.draw
-        drawn = draw(ratios, counts, layout, self.seed, keys=DrawKeys.of(self.genes[block], spots))
+        drawn = draw(ratios, counts, layout, self.seed, keys=SampleKeys.of(self.genes[block], spots))
         return drawn.astype(np.float32)

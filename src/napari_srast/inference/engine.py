@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
-from napari_srast._utils.device_errors import telling_device_faults
+from napari_srast._utils.device_errors import translate_device_errors
 from napari_srast._utils.threads import single_threaded
-from napari_srast.core.sinks import Collector
-from napari_srast.inference.executors.base import Workers
-from napari_srast.inference.executors.local import LocalWorkers
-from napari_srast.inference.job import Job, Split
-from napari_srast.inference.tiles import Cutter
+from napari_srast.core.sinks import ResultSink
+from napari_srast.inference.executors.base import Executor
+from napari_srast.inference.executors.local import ThreadExecutor
+from napari_srast.inference.job import InferenceReport, UpsampleJob
+from napari_srast.inference.tiles import Tiling
 
 __all__ = ["Steps", "split_steps"]
 
-Steps = Generator[tuple[str, int, int], None, Split]
+Steps = Generator[tuple[str, int, int], None, InferenceReport]
 
 
-def split_steps(job: Job, collector: Collector, workers: Workers | None = None) -> Steps:
-    """Split the chosen genes; yields (stage, done, total) and returns the :class:`Split`.
+def split_steps(job: UpsampleJob, collector: ResultSink, workers: Executor | None = None) -> Steps:
+    """Split the chosen genes; yields (stage, done, total) and returns the :class:`InferenceReport`.
 
     Parameters
     ----------
@@ -34,12 +34,12 @@ def split_steps(job: Job, collector: Collector, workers: Workers | None = None) 
     DeviceError
         The device or the memory gave out.
     """
-    workers = LocalWorkers() if workers is None else workers
-    with telling_device_faults(job.settings.device), single_threaded():
+    workers = ThreadExecutor() if workers is None else workers
+    with translate_device_errors(job.settings.device), single_threaded():
         method = yield from workers.prepare(job)
-        cutter = Cutter(job.layout, job.inner)
+        cutter = Tiling(job.layout, job.inner)
         notices = yield from workers.split(job, method, cutter, collector)
-    return Split(
+    return InferenceReport(
         skill=method.skill,
         method=method.method,
         notices=(*method.notices, *notices),

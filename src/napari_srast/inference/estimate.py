@@ -123,7 +123,7 @@ def _split(
 
 
 def _flow_price(slide: Slide, n_genes: int, pixels_per_spot: float) -> float:
-    """Return what the flow of single genes would cost, as :data:`napari_srast.inference.methods.srast.FLOW_PAIRS` counts it."""
+    """Return what the flow of single genes would cost, as :data:`napari_srast.inference.methods.srast.FLOW_PAIR_BUDGET` counts it."""
     share = slide.counts.nnz / max(slide.n_spots * slide.n_genes, 1)
     coarse = min(slide.n_spots, _CHECKED) / 4
     variants = np.clip(np.ceil(_COARSE_SPOTS / max(coarse, 1)), 1, _VARIANTS)

@@ -14,25 +14,25 @@ import numpy as np
 import torch
 from scipy import sparse
 
-from napari_srast.calibration.dispersion import TYPICAL, Concentration, check_concentration
+from napari_srast.calibration.dispersion import DEFAULT_CONCENTRATION, Concentration, check_concentration
 from napari_srast.calibration.experts import Experts
-from napari_srast.calibration.fitting import fit_calibration
+from napari_srast.calibration.fitting import fit_pool_weights
 from napari_srast.calibration.holdout import (
     _CALIBRATION_PATCHES,
     _CALIBRATION_SPOTS,
     CoarseSlide,
-    Refine,
+    LogRatioAdjustment,
     coarsened_variants,
 )
-from napari_srast.calibration.skill import GeneCheck
-from napari_srast.calibration.weights import Calibration
+from napari_srast.calibration.skill import GeneSkill
+from napari_srast.calibration.weights import PoolWeights
 from napari_srast.checkpoints.storage import Checkpoint
-from napari_srast.geometry.bisection import patches
+from napari_srast.geometry.bisection import sample_patches
 from napari_srast.geometry.lattice import Lattice, detect_lattice
-from napari_srast.models.sasa.embedding import FeaturePool
+from napari_srast.models.sasa.embedding import SlideEmbedding
 from napari_srast.models.sasa.fitting import fit_sasa
 
-__all__ = ["SlideModel", "calibration_genes", "fit_slide_model", "slide_key"]
+__all__ = ["FittedSlide", "calibration_genes", "fit_slide", "slide_key"]
 
 _lock = threading.Lock()
 _KEPT = 4
@@ -40,7 +40,7 @@ _CALIBRATION_GENES = 160
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class SlideModel:
+class FittedSlide:
     """What is known of a slide: features, calibration, and the coarsened slides that the calibration was made on.
 
     Parameters
@@ -57,10 +57,10 @@ class SlideModel:
         How counts scatter around the pool; that of a middling slide where this one is too small.
     """
 
-    pool: FeaturePool
-    calibration: Calibration
+    pool: SlideEmbedding
+    calibration: PoolWeights
     lattice: Lattice
-    concentration: Concentration = field(default_factory=TYPICAL.finer)
+    concentration: Concentration = field(default_factory=DEFAULT_CONCENTRATION.finer)
     coarse: tuple[CoarseSlide, ...] = ()
 
     @property
@@ -72,13 +72,13 @@ class SlideModel:
         self,
         columns: np.ndarray,
         should_stop: Callable[[], bool] | None = None,
-        refine: Refine | None = None,
-    ) -> GeneCheck:
+        refine: LogRatioAdjustment | None = None,
+    ) -> GeneSkill:
         """Score genes on the coarsened slides; ``refine`` gives the pool what else the method knows there."""
         if not self.coarse:
-            return GeneCheck.unknown(len(columns))
+            return GeneSkill.unknown(len(columns))
         checks = [coarse.ask(columns, should_stop) for coarse in self.coarse]
-        return GeneCheck.of(checks, self.calibration, refine)
+        return GeneSkill.of(checks, self.calibration, refine)
 
 
 def slide_key(counts: sparse.csr_matrix, centers: np.ndarray, *extra: object) -> str:
@@ -90,7 +90,7 @@ def slide_key(counts: sparse.csr_matrix, centers: np.ndarray, *extra: object) ->
     return digest.hexdigest()
 
 
-def fit_slide_model(
+def fit_slide(
     counts: sparse.csr_matrix,
     centers: np.ndarray,
     lattice: Lattice,
@@ -100,8 +100,8 @@ def fit_slide_model(
     device: str = "cpu",
     calibrate: bool = True,
     should_stop: Callable[[], bool] | None = None,
-    fit: Callable[..., FeaturePool] | None = None,
-) -> Generator[str, None, SlideModel]:
+    fit: Callable[..., SlideEmbedding] | None = None,
+) -> Generator[str, None, FittedSlide]:
     """Fit SASA to a slide and calibrate the experts on it; yields the name of each stage as it begins.
 
     Parameters
@@ -131,7 +131,7 @@ def fit_slide_model(
         )
         pool = fit(counts, centers, lattice, config=checkpoint.sasa, seed=seed, device=device, should_stop=should_stop)
         yield "calibrate"
-        model = SlideModel(pool=pool, lattice=lattice, **checking.result())
+        model = FittedSlide(pool=pool, lattice=lattice, **checking.result())
     with _lock:
         _cache[key] = model
         while len(_cache) > _KEPT:
@@ -147,13 +147,13 @@ def _calibrated(
     seed: int,
     device: str,
     should_stop: Callable[[], bool] | None,
-    fit: Callable[..., FeaturePool],
+    fit: Callable[..., SlideEmbedding],
     *,
     calibrate: bool,
 ) -> dict[str, Any]:
-    """Coarsen a slide and calibrate on it; returns fields of :class:`SlideModel`."""
+    """Coarsen a slide and calibrate on it; returns fields of :class:`FittedSlide`."""
     coarse = []
-    seen = patches(centers, _CALIBRATION_SPOTS, _CALIBRATION_PATCHES)
+    seen = sample_patches(centers, _CALIBRATION_SPOTS, _CALIBRATION_PATCHES)
     for coarsened in coarsened_variants(centers[seen], counts[seen], lattice, seed=seed) if calibrate else ():
         layout, low = coarsened.layout, coarsened.counts.tocsr()
         coarse_lattice = detect_lattice(layout.spots)
@@ -167,7 +167,7 @@ def _calibrated(
         return {"calibration": checkpoint.fleet.calibration}
     columns = calibration_genes(coarse[0].counts)
     checks = [slide.ask(columns, should_stop) for slide in coarse]
-    calibration = fit_calibration(checks, checkpoint.fleet)
+    calibration = fit_pool_weights(checks, checkpoint.fleet)
     concentration = check_concentration(checks, calibration)
     return {"calibration": calibration, "concentration": concentration, "coarse": tuple(coarse)}
 
@@ -183,4 +183,4 @@ def calibration_genes(counts: sparse.csr_matrix) -> np.ndarray:
     return np.sort(ranked[place])
 
 
-_cache: OrderedDict[str, SlideModel] = OrderedDict()
+_cache: OrderedDict[str, FittedSlide] = OrderedDict()

@@ -16,20 +16,20 @@ from napari_srast.core.settings import UpsampleSettings
 from napari_srast.core.slide import SlideImage, columns_of
 from napari_srast.errors import Cancelled
 from napari_srast.geometry.lattice import Lattice
-from napari_srast.geometry.spot_pixel_map import Layout
-from napari_srast.inference.allocation import Assembler
+from napari_srast.geometry.spot_pixel_map import SpotPixelMap
+from napari_srast.inference.allocation import CountAllocator
 
 if TYPE_CHECKING:
     pass
 
 __all__ = [
-    "Job",
-    "Split",
+    "InferenceReport",
+    "UpsampleJob",
 ]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Split:
+class InferenceReport:
     """How upsampled counts came about.
 
     Parameters
@@ -51,7 +51,7 @@ class Split:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Job:
+class UpsampleJob:
     """What is to be split, and how.
 
     Parameters
@@ -77,7 +77,7 @@ class Job:
     counts: sparse.csr_matrix
     centers: np.ndarray
     lattice: Lattice
-    layout: Layout
+    layout: SpotPixelMap
     inner: np.ndarray
     columns: np.ndarray
     genes: np.ndarray
@@ -91,9 +91,9 @@ class Job:
         return columns_of(self.counts[spots], self.columns)
 
     @property
-    def assembler(self) -> Assembler:
+    def assembler(self) -> CountAllocator:
         """What turns ratios of the chosen genes into counts."""
-        return Assembler(mode=self.settings.mode, seed=self.settings.seed, genes=self.genes[self.columns])
+        return CountAllocator(mode=self.settings.mode, seed=self.settings.seed, genes=self.genes[self.columns])
 
     def check_stop(self) -> None:
         """Raise Cancelled if the stop token says so."""

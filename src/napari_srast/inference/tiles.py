@@ -15,12 +15,12 @@ from functools import cached_property
 import numpy as np
 from scipy.spatial import cKDTree
 
-from napari_srast.geometry.bisection import halve
-from napari_srast.geometry.spot_pixel_map import Layout
-from napari_srast.interpolation import Surroundings
+from napari_srast.geometry.bisection import bisect_points
+from napari_srast.geometry.spot_pixel_map import SpotPixelMap
+from napari_srast.interpolation import HaloContext
 from napari_srast.interpolation.linear import square_frame
 
-__all__ = ["HALO", "Cutter", "Unit", "blocks"]
+__all__ = ["HALO", "Tile", "Tiling", "blocks"]
 
 HALO = 6.0
 """Pitches around a unit or a region in which pixels are smoothed with it, so that its border changes no number."""
@@ -33,7 +33,7 @@ _NEAREST = 48  # it knows so many neighbours of every spot too: more than any me
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Unit:
+class Tile:
     """A compact group of spots that is computed at once.
 
     Parameters
@@ -52,8 +52,8 @@ class Unit:
 
     index: int
     spots: np.ndarray
-    layout: Layout
-    surroundings: Surroundings
+    layout: SpotPixelMap
+    surroundings: HaloContext
     rows: np.ndarray
 
     @cached_property
@@ -61,13 +61,13 @@ class Unit:
         """The spots that it holds, as indices into ``spots``."""
         return np.flatnonzero(self.layout.n_pixels_of_spot)
 
-    def halves(self) -> list[Unit]:
+    def halves(self) -> list[Tile]:
         """Return two units that hold half of the spots each."""
         most = (len(self.own) + 1) // 2
-        groups = halve(self.layout.spots, lambda g: len(g) <= most, self.own)
+        groups = bisect_points(self.layout.spots, lambda g: len(g) <= most, self.own)
         return [self._holding(group, half) for half, group in enumerate(groups)]
 
-    def _holding(self, own: np.ndarray, half: int) -> Unit:
+    def _holding(self, own: np.ndarray, half: int) -> Tile:
         wide = self.surroundings.wide
         mine = np.isin(self.layout.parent, own)
         first = np.flatnonzero(np.concatenate([mine, np.zeros(wide.n_pixels - len(mine), dtype=bool)]))
@@ -81,7 +81,7 @@ class Unit:
         )
 
 
-class Cutter:
+class Tiling:
     """Cuts a layout into units; each is made when it is asked for.
 
     Parameters
@@ -92,7 +92,7 @@ class Cutter:
         Which of these pixels are wanted, shape (Q,); the others are context.
     """
 
-    def __init__(self, layout: Layout, inner: np.ndarray) -> None:
+    def __init__(self, layout: SpotPixelMap, inner: np.ndarray) -> None:
         self._layout = layout
         self._inner = inner
         self._row = np.cumsum(inner) - 1
@@ -102,7 +102,7 @@ class Cutter:
             n_pixels = wanted[group].sum()
             return n_pixels <= _PIXELS or (len(group) <= _FEW_SPOTS and n_pixels <= _MOST_PIXELS)
 
-        self.groups = halve(layout.spots, is_small, np.flatnonzero(wanted))
+        self.groups = bisect_points(layout.spots, is_small, np.flatnonzero(wanted))
         self.n_pixels = [int(wanted[group].sum()) for group in self.groups]
         self._by_spot = np.argsort(layout.parent, kind="stable")
         self._first = np.concatenate([[0], np.cumsum(layout.n_pixels_of_spot)])
@@ -120,13 +120,13 @@ class Cutter:
         return cKDTree(self._layout.spots)
 
     @cached_property
-    def _whole(self) -> Surroundings:
+    def _whole(self) -> HaloContext:
         """What all units share."""
         layout = self._layout
         most = int(layout.n_pixels_of_spot.max(initial=1))
-        return Surroundings(wide=layout, frame=square_frame(layout), most_pixels=most)
+        return HaloContext(wide=layout, frame=square_frame(layout), most_pixels=most)
 
-    def unit(self, index: int) -> Unit:
+    def unit(self, index: int) -> Tile:
         """Make a unit."""
         layout, group = self._layout, self.groups[index]
         places = layout.spots[group]
@@ -140,7 +140,7 @@ class Cutter:
         own = own[self._inner[own]]
         halo = self._pixels_of(np.setdiff1d(around[distance <= HALO * layout.pitch], group))
         wide = self._part(spots, np.concatenate([own, halo]))
-        return Unit(
+        return Tile(
             index=index,
             spots=spots,
             layout=_some_pixels(wide, np.arange(len(own))),
@@ -156,14 +156,16 @@ class Cutter:
         )
         return np.sort(self._by_spot[place])
 
-    def _part(self, spots: np.ndarray, pixels: np.ndarray) -> Layout:
+    def _part(self, spots: np.ndarray, pixels: np.ndarray) -> SpotPixelMap:
         layout = self._layout
         parent = np.searchsorted(spots, layout.parent[pixels])
-        return Layout(spots=layout.spots[spots], pixels=layout.pixels[pixels], parent=parent, pitch=layout.pitch)
+        return SpotPixelMap(spots=layout.spots[spots], pixels=layout.pixels[pixels], parent=parent, pitch=layout.pitch)
 
 
-def _some_pixels(layout: Layout, pixels: np.ndarray) -> Layout:
-    return Layout(spots=layout.spots, pixels=layout.pixels[pixels], parent=layout.parent[pixels], pitch=layout.pitch)
+def _some_pixels(layout: SpotPixelMap, pixels: np.ndarray) -> SpotPixelMap:
+    return SpotPixelMap(
+        spots=layout.spots, pixels=layout.pixels[pixels], parent=layout.parent[pixels], pitch=layout.pitch
+    )
 
 
 def blocks(n_genes: int, n_pixels: int) -> list[slice]:

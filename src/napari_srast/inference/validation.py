@@ -6,13 +6,13 @@ import numpy as np
 from scipy import sparse
 
 from napari_srast.core.mass_balance import MASS_TOLERANCE, sums_of_spots, worst_relative
-from napari_srast.errors import FaultError
+from napari_srast.errors import InternalError
 from napari_srast.geometry.raster import Raster
 
-__all__ = ["Checks", "check_result"]
+__all__ = ["StreamingValidator", "validate_result"]
 
 
-class Checks:
+class StreamingValidator:
     """Checks a result part by part.
 
     Parameters
@@ -86,13 +86,13 @@ class Checks:
         return {"max_relative_mass_error": self._worst, "negative_pixels": 0}
 
     def _fail(self, broken: list[str]) -> None:
-        raise FaultError(
+        raise InternalError(
             f"The result of run {self._run} failed its own checks ({', '.join(broken)}), so it was thrown away and "
             "nothing was written; this is a fault of napari-srast: please report it with this sentence."
         )
 
 
-def check_result(
+def validate_result(
     counts: sparse.csr_matrix, spot_counts: sparse.csr_matrix, raster: Raster, *, run: str, whole: bool = False
 ) -> dict[str, float]:
     """Check a whole result.
@@ -102,7 +102,7 @@ def check_result(
     counts
         Counts of the pixels, shape (Q, G).
     spot_counts, raster, run, whole
-        As for :class:`Checks`.
+        As for :class:`StreamingValidator`.
 
     Returns
     -------
@@ -112,8 +112,8 @@ def check_result(
     Raises
     ------
     FaultError
-        As for :meth:`Checks.add`.
+        As for :meth:`StreamingValidator.add`.
     """
-    checks = Checks(spot_counts, raster, run=run, whole=whole)
+    checks = StreamingValidator(spot_counts, raster, run=run, whole=whole)
     checks.add(np.arange(raster.n_pixels), counts)
     return checks.figures()

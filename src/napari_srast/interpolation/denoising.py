@@ -9,7 +9,7 @@ import numpy as np
 from scipy import sparse
 from scipy.spatial import cKDTree
 
-from napari_srast.geometry.neighbors import nearest_alike
+from napari_srast.geometry.neighbors import expression_neighbors
 
 __all__ = ["Denoiser", "denoise", "mean_of_alike", "mean_of_near"]
 
@@ -108,7 +108,7 @@ def _smooth(scores: np.ndarray, spots: np.ndarray, nothing: np.ndarray) -> np.nd
 def mean_of_alike(features: np.ndarray, n_alike: int = _ALIKE) -> sparse.csr_matrix:
     """Return the (N, N) matrix that averages each spot and those most like it in features (N, C)."""
     n_spots = len(features)
-    index = nearest_alike(features, min(n_alike + 1, n_spots))
+    index = expression_neighbors(features, min(n_alike + 1, n_spots))
     return _mean_over(np.repeat(np.arange(n_spots), index.shape[1]), index.ravel(), n_spots)
 
 

@@ -15,12 +15,12 @@ from scipy.spatial import cKDTree
 
 from napari_srast.errors import SettingsError
 from napari_srast.geometry.coarsening import LatticeFrame
-from napari_srast.geometry.spot_pixel_map import Layout
+from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 from napari_srast.interpolation.gaussian_process import NOISES, WIDTHS, FittedProcess, GaussianProcessGrid
 from napari_srast.interpolation.linear import clamp_to_hull, linear_weights, nearest_weights, weights_on_frame
-from napari_srast.interpolation.local_kriging import Neighbourhoods, cubic, matern32
+from napari_srast.interpolation.local_kriging import LocalKriging, cubic, matern32
 
-__all__ = ["GAUSSIAN_WIDTHS", "INTERPOLATIONS", "Interpolator", "Surroundings"]
+__all__ = ["GAUSSIAN_WIDTHS", "INTERPOLATIONS", "HaloContext", "Interpolator"]
 
 INTERPOLATIONS = ("uniform", "nearest", "bilinear", "bicubic", "gaussian", "pycnophylactic", "gp")
 GAUSSIAN_WIDTHS = (0.4, 0.5, 0.65, 0.8, 1.0, 1.3, 1.8, 2.5)  # standard deviations, in pitches
@@ -31,7 +31,7 @@ _GAUSSIAN_NEAREST = 24
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Surroundings:
+class HaloContext:
     """What a part of a slide must know of the rest to be interpolated as the whole slide is.
 
     Parameters
@@ -44,7 +44,7 @@ class Surroundings:
         Largest number of pixels that any spot of the whole slide owns.
     """
 
-    wide: Layout
+    wide: SpotPixelMap
     frame: LatticeFrame | None
     most_pixels: int
 
@@ -70,13 +70,13 @@ class Interpolator:
     array([0.444, 0.556, 0.467, 0.533], dtype=float32)
     """
 
-    def __init__(self, layout: Layout, surroundings: Surroundings | None = None) -> None:
+    def __init__(self, layout: SpotPixelMap, surroundings: HaloContext | None = None) -> None:
         self.layout = layout
         self._wide = layout if surroundings is None else surroundings.wide
         self._surroundings = surroundings
         most_pixels = int(layout.n_pixels_of_spot.max(initial=1))
         self._most_pixels = most_pixels if surroundings is None else surroundings.most_pixels
-        self._neighbourhoods = Neighbourhoods(layout)
+        self._neighbourhoods = LocalKriging(layout)
         self._grid = GaussianProcessGrid(layout.spots, layout.pitch)
         self._process_weights: dict[int, sparse.csr_matrix] = {}
 
@@ -160,13 +160,13 @@ class Interpolator:
     @cached_property
     def _cubic(self) -> sparse.csr_matrix:
         layout = self.layout
-        inside = Layout(
+        inside = SpotPixelMap(
             spots=layout.spots,
             pixels=clamp_to_hull(layout.spots, layout.pixels),  # a cubic may run away outside
             parent=layout.parent,
             pitch=layout.pitch,
         )
-        return Neighbourhoods(inside).weights(cubic, 1e-6, linear=True)
+        return LocalKriging(inside).weights(cubic, 1e-6, linear=True)
 
     # Gaussian kernel ---------------------------------------------------------------------------------------------
 
@@ -258,7 +258,7 @@ class Interpolator:
         return self._process_weights[point]
 
 
-def _nearest_spots(layout: Layout, points: np.ndarray, n_nearest: int) -> tuple[np.ndarray, np.ndarray]:
+def _nearest_spots(layout: SpotPixelMap, points: np.ndarray, n_nearest: int) -> tuple[np.ndarray, np.ndarray]:
     """Return distances in pitches, infinite where not taken, and indices, each (n, M), of the spots nearest to points.
 
     Spots as far as the last one are all taken.
@@ -270,7 +270,7 @@ def _nearest_spots(layout: Layout, points: np.ndarray, n_nearest: int) -> tuple[
     return np.where(distance <= distance[:, last : last + 1] + 1e-6, distance, np.inf), index
 
 
-def _kernel_mean(distance: np.ndarray, index: np.ndarray, layout: Layout, width: float) -> sparse.csr_matrix:
+def _kernel_mean(distance: np.ndarray, index: np.ndarray, layout: SpotPixelMap, width: float) -> sparse.csr_matrix:
     """Return the matrix (n, N) that averages spots under a Gaussian of their distance."""
     nearest = np.min(distance, axis=1, keepdims=True)  # subtracted, so that a narrow kernel never vanishes
     weights = np.exp(-(distance**2 - nearest**2) / (2 * width**2))

@@ -12,21 +12,21 @@ from scipy.spatial import ConvexHull, Delaunay, QhullError, cKDTree
 from napari_srast.errors import InputError
 from napari_srast.geometry.coarsening import LatticeFrame, lattice_frame
 from napari_srast.geometry.lattice import detect_lattice
-from napari_srast.geometry.spot_pixel_map import Layout
+from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 
 __all__ = ["clamp_to_hull", "linear_weights", "nearest_weights", "square_frame", "weights_on_frame"]
 
 _CHUNK = 1 << 22
 
 
-def nearest_weights(layout: Layout) -> sparse.csr_matrix:
+def nearest_weights(layout: SpotPixelMap) -> sparse.csr_matrix:
     """Return the (Q, N) matrix that gives each pixel the value of the nearest spot."""
     places, average = _distinct(layout.spots)
     _, index = cKDTree(places).query(layout.pixels)
     return _assemble(index[:, None], np.ones((len(index), 1)), len(places)) @ average
 
 
-def square_frame(layout: Layout) -> LatticeFrame | None:
+def square_frame(layout: SpotPixelMap) -> LatticeFrame | None:
     """Return the square lattice that a layout's spots lie on; None where they lie on no such lattice."""
     try:
         lattice = detect_lattice(layout.spots, layout.pitch)
@@ -37,12 +37,12 @@ def square_frame(layout: Layout) -> LatticeFrame | None:
     return lattice_frame(layout.spots, lattice)
 
 
-def linear_weights(layout: Layout) -> sparse.csr_matrix:
+def linear_weights(layout: SpotPixelMap) -> sparse.csr_matrix:
     """Return the (Q, N) matrix of linear weights on the lattice that the spots lie on; see :func:`weights_on_frame`."""
     return weights_on_frame(layout, square_frame(layout))
 
 
-def weights_on_frame(layout: Layout, frame: LatticeFrame | None) -> sparse.csr_matrix:
+def weights_on_frame(layout: SpotPixelMap, frame: LatticeFrame | None) -> sparse.csr_matrix:
     """Return the (Q, N) matrix of bilinear weights on a square lattice, of barycentric weights elsewhere.
 
     A pixel outside the hull takes the value at the nearest place of the hull. Beside a missing corner of a square cell
@@ -118,7 +118,7 @@ def _assemble(index: np.ndarray, weights: np.ndarray, n_columns: int) -> sparse.
     return matrix
 
 
-def _bilinear(layout: Layout, frame: LatticeFrame) -> sparse.csr_matrix:
+def _bilinear(layout: SpotPixelMap, frame: LatticeFrame) -> sparse.csr_matrix:
     """Interpolate in the cells of the fitted lattice; a Delaunay diagonal would favour one direction."""
     nodes, place = np.rint(frame.place(layout.spots)).astype(np.int64), frame.place(layout.pixels)
     low = np.floor(place + 1e-9)

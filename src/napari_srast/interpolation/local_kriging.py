@@ -16,9 +16,9 @@ import numpy as np
 from scipy import sparse
 from scipy.spatial import cKDTree
 
-from napari_srast.geometry.spot_pixel_map import Layout
+from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 
-__all__ = ["Kernel", "Neighbourhoods", "cubic", "matern32"]
+__all__ = ["Kernel", "LocalKriging", "cubic", "matern32"]
 
 Kernel = Callable[[np.ndarray], np.ndarray]
 
@@ -53,14 +53,14 @@ class _Arrangement:
     of_owner: np.ndarray  # (P,)
 
 
-class Neighbourhoods:
+class LocalKriging:
     """The nearest spots of every spot that owns pixels.
 
     Spots as far as the last of the nearest 30 are all kept, so that the order of the spots and the last digit of a
     coordinate decide nothing.
     """
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: SpotPixelMap) -> None:
         self._layout = layout
         self._owners = np.flatnonzero(layout.n_pixels_of_spot)
 

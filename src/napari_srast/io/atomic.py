@@ -16,23 +16,23 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from napari_srast._utils.text import one_line
-from napari_srast.errors import OutputError, lacks_memory
+from napari_srast.errors import OutputError, is_memory_error
 
 __all__ = [
-    "Refused",
+    "WriteRefused",
     "atomic_output",
-    "clear_leftovers",
     "output_error",
     "refuse_inside",
     "remove",
+    "remove_stale_partials",
     "replace_file",
-    "sole_writer",
+    "write_lock",
 ]
 
 _LEFTOVER = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.partial[^/]*")
 
 
-class Refused(OSError):
+class WriteRefused(OSError):
     """The system refuses to write the output; any other error of the system is about something else."""
 
 
@@ -63,7 +63,7 @@ def atomic_output(
     wait
         Seconds to wait for another process that writes the same.
     refusal
-        What is raised where the system refuses to write; :class:`Refused` where more than writing is done meanwhile.
+        What is raised where the system refuses to write; :class:`WriteRefused` where more than writing is done meanwhile.
 
     Raises
     ------
@@ -78,14 +78,14 @@ def atomic_output(
     if not os.path.isdir(path.parent):  # unlike Path.is_dir, also where the way there is closed
         raise OutputError(f"The folder '{path.parent}' does not exist, or you may not enter it; choose another one.")
     partial = path.parent / f".{path.name}.{secrets.token_hex(4)}.partial{path.suffix}"
-    with sole_writer(path, wait=wait):
-        clear_leftovers(path)
+    with write_lock(path, wait=wait):
+        remove_stale_partials(path)
         try:
             yield partial
             _take_name(partial, path, replace)
-        except (refusal, Refused) as error:
+        except (refusal, WriteRefused) as error:
             remove(partial)
-            if lacks_memory(error):  # which no free space on the disk would mend
+            if is_memory_error(error):  # which no free space on the disk would mend
                 raise
             raise output_error(path, error, left=partial) from error
         finally:
@@ -100,11 +100,11 @@ def _take_name(partial: Path, path: Path, replace: bool) -> None:
     try:
         os.replace(partial, path)
     except OSError as error:
-        raise Refused(*error.args) from error
+        raise WriteRefused(*error.args) from error
 
 
 @contextlib.contextmanager
-def sole_writer(path: Path, *, wait: float = 0.0) -> Iterator[None]:
+def write_lock(path: Path, *, wait: float = 0.0) -> Iterator[None]:
     """Hold the lock of an output: no other process of this package writes it meanwhile.
 
     Raises
@@ -131,7 +131,7 @@ def sole_writer(path: Path, *, wait: float = 0.0) -> Iterator[None]:
         holder.release()
 
 
-def clear_leftovers(path: Path) -> None:
+def remove_stale_partials(path: Path) -> None:
     """Remove what killed processes left in the folder of ``path``, whose lock is held; others' lock must be free."""
     import filelock
 
@@ -143,7 +143,7 @@ def clear_leftovers(path: Path) -> None:
     for name, siblings in left.items():
         owner = path.parent / name
         with contextlib.suppress(filelock.Timeout, OutputError, OSError):
-            with contextlib.nullcontext() if name == path.name else sole_writer(owner):
+            with contextlib.nullcontext() if name == path.name else write_lock(owner):
                 for sibling in siblings:
                     remove(sibling)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_srast.errors import InputError, telling_lack_of_memory
+from napari_srast.errors import InputError, translate_memory_errors
 from napari_srast.io.store import open_store
 from napari_srast.io.transforms import element_matrices
 
@@ -57,7 +57,7 @@ class SlideChoices:
     contents: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-@telling_lack_of_memory("while reading the slide", "take a smaller one")
+@translate_memory_errors("while reading the slide", "take a smaller one")
 def slide_choices(path_or_sdata: str | Path | spatialdata.SpatialData) -> SlideChoices:
     """List the spots, tables, images and coordinate systems of a store; results of earlier runs are left out.
 

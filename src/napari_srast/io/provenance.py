@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 
 from napari_srast._version import __version__
-from napari_srast.core.result import UpsampleRecord
+from napari_srast.core.result import UpsampleMetadata
 
 __all__ = ["FORMAT_VERSION", "describe_result", "storable"]
 
 FORMAT_VERSION = 1
 
 
-def describe_result(result: UpsampleRecord, *, image: str, shapes: str, image_genes: Sequence[str]) -> dict[str, Any]:
+def describe_result(result: UpsampleMetadata, *, image: str, shapes: str, image_genes: Sequence[str]) -> dict[str, Any]:
     """Return what ``uns["napari_srast"]`` holds.
 
     The run's own provenance, completed with its settings, input and region where it does not tell them, the names of
@@ -53,7 +53,7 @@ def describe_result(result: UpsampleRecord, *, image: str, shapes: str, image_ge
     return stored
 
 
-def _reopening(result: UpsampleRecord, settings: dict[str, Any]) -> dict[str, Any]:
+def _reopening(result: UpsampleMetadata, settings: dict[str, Any]) -> dict[str, Any]:
     slide, raster, region = result.slide, result.raster, result.region
     return {
         "settings": settings,

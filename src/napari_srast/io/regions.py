@@ -9,7 +9,7 @@ import numpy as np
 
 from napari_srast.core.region import Region
 from napari_srast.core.slide import Slide
-from napari_srast.errors import OutputError, telling_lack_of_memory
+from napari_srast.errors import OutputError, translate_memory_errors
 from napari_srast.io.element_selection import RESULT_PREFIX
 from napari_srast.io.store import open_store, write_store
 from napari_srast.io.store_merge import merge_into
@@ -20,7 +20,7 @@ __all__ = ["REGION_PREFIX", "read_regions", "write_region"]
 REGION_PREFIX = f"{RESULT_PREFIX}region_"
 
 
-@telling_lack_of_memory("while saving the region", "save it as GeoJSON")
+@translate_memory_errors("while saving the region", "save it as GeoJSON")
 def write_region(region: Region, slide: Slide) -> str:
     """Add a region to the store of its slide, placed in every coordinate system of the spots.
 
@@ -56,7 +56,7 @@ def write_region(region: Region, slide: Slide) -> str:
     return name
 
 
-@telling_lack_of_memory("while reading the slide", "take a smaller one")
+@translate_memory_errors("while reading the slide", "take a smaller one")
 def read_regions(path: str | Path) -> dict[str, Region]:
     """Return the regions that are kept in a slide's store, by name.
 

@@ -18,7 +18,7 @@ import pandas as pd
 from scipy import sparse
 
 from napari_srast.core.mass_balance import gene_totals
-from napari_srast.core.result import UpsampleRecord, UpsampleResult
+from napari_srast.core.result import UpsampleMetadata, UpsampleResult
 from napari_srast.core.slide import Slide
 from napari_srast.io.element_selection import RESULT_KEY, RESULT_PREFIX
 from napari_srast.io.provenance import describe_result
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 __all__ = [
     "MAX_IMAGE_BYTES",
     "MAX_IMAGE_GENES",
-    "Deferred",
+    "DeferredErrors",
+    "ProgressHook",
     "ResultNames",
-    "Watch",
     "as_store",
     "column_reader",
     "image_columns",
@@ -47,7 +47,7 @@ __all__ = [
     "to_spatialdata",
 ]
 
-Watch = Callable[[float], None]
+ProgressHook = Callable[[float], None]
 Column = Callable[[int], np.ndarray]
 """Gives the counts (Q,) of one of the genes that the image shows."""
 
@@ -56,13 +56,13 @@ MAX_IMAGE_BYTES = 1_000_000_000
 _COLUMN_ENTRIES = 4_000_000  # of the columns that are made ready at once, if all were above 0
 
 
-class Deferred:
+class DeferredErrors:
     """A watcher for threads that write: what it raises, or a thread lacks, is kept until all have come to an end.
 
     Raised in one thread it would let the caller clean up while the others still write, and make folders anew.
     """
 
-    def __init__(self, watch: Watch | None) -> None:
+    def __init__(self, watch: ProgressHook | None) -> None:
         self._watch = watch
         self._raised: BaseException | None = None
         self.span = 0.0, 1.0  # from where to where the work that goes on takes the whole
@@ -95,13 +95,13 @@ class ResultNames:
     table: str
 
 
-def result_names(result: UpsampleRecord) -> ResultNames:
+def result_names(result: UpsampleMetadata) -> ResultNames:
     """Return the names that a result's elements get in a store."""
     stem = f"{RESULT_PREFIX}{element_name(result.run)}"
     return ResultNames(image=stem, shapes=f"{stem}_pixels", table=f"{stem}_table")
 
 
-def image_genes(result: UpsampleRecord) -> np.ndarray:
+def image_genes(result: UpsampleMetadata) -> np.ndarray:
     """Return the columns of the genes that get an image channel.
 
     All of them, as long as they are at most :data:`MAX_IMAGE_GENES` and fit :data:`MAX_IMAGE_BYTES`; else the most
@@ -138,7 +138,7 @@ def to_anndata(result: UpsampleResult) -> anndata.AnnData:
     return _table(result, result.counts.astype(np.float32, copy=False), result.std)
 
 
-def _table(record: UpsampleRecord, counts: sparse.csr_matrix, std: sparse.csr_matrix | None) -> anndata.AnnData:
+def _table(record: UpsampleMetadata, counts: sparse.csr_matrix, std: sparse.csr_matrix | None) -> anndata.AnnData:
     import anndata
 
     names, raster = result_names(record), record.raster
@@ -180,7 +180,7 @@ def to_spatialdata(result: UpsampleResult, include_image: bool = True) -> spatia
 
 
 def as_store(
-    record: UpsampleRecord, *, with_std: bool, column: Column | None, watch: Deferred | None
+    record: UpsampleMetadata, *, with_std: bool, column: Column | None, watch: DeferredErrors | None
 ) -> spatialdata.SpatialData:
     """Return what :func:`to_spatialdata` does but for the table's counts, which are all 0: they lie elsewhere.
 
@@ -200,7 +200,7 @@ def as_store(
 
 
 def _elements(
-    record: UpsampleRecord, table: anndata.AnnData, column: Column | None, watch: Deferred | None
+    record: UpsampleMetadata, table: anndata.AnnData, column: Column | None, watch: DeferredErrors | None
 ) -> spatialdata.SpatialData:
     import spatialdata
     from spatialdata.models import ShapesModel, TableModel
@@ -220,7 +220,7 @@ def _elements(
     )
 
 
-def _image(record: UpsampleRecord, column: Column, watch: Deferred | None) -> DataArray:
+def _image(record: UpsampleMetadata, column: Column, watch: DeferredErrors | None) -> DataArray:
     import dask.array as da
     from spatialdata.models import Image2DModel
 

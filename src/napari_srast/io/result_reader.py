@@ -16,7 +16,7 @@ from napari_srast.core.region import Region
 from napari_srast.core.result import UpsampleResult
 from napari_srast.core.settings import UpsampleSettings
 from napari_srast.core.slide import Slide, SlideSource
-from napari_srast.errors import InputError, lacks_memory, telling_lack_of_memory
+from napari_srast.errors import InputError, is_memory_error, translate_memory_errors
 from napari_srast.geometry.lattice import Lattice
 from napari_srast.geometry.raster import Raster
 from napari_srast.io.element_selection import RESULT_KEY
@@ -53,7 +53,7 @@ def list_runs(path: str | Path) -> dict[str, str]:
     return runs
 
 
-@telling_lack_of_memory("while reading the result", "write it again with fewer genes or a smaller region")
+@translate_memory_errors("while reading the result", "write it again with fewer genes or a smaller region")
 def read_result(path: str | Path, run: str | None = None) -> UpsampleResult:
     """Open a written result again.
 
@@ -103,7 +103,7 @@ def _read_table(path: Path, name: str | None) -> anndata.AnnData:
     try:
         return anndata.read_h5ad(path) if name is None else anndata.read_zarr(path / "tables" / name)
     except Exception as error:
-        if lacks_memory(error):
+        if is_memory_error(error):
             raise
         raise InputError(
             f"'{path}' cannot be read as a result ({one_line(error)}); open a .zarr or .h5ad written by napari-srast."

@@ -9,13 +9,13 @@ from pathlib import Path
 import pandas as pd
 
 from napari_srast.core.result import UpsampleResult
-from napari_srast.errors import OutputError, telling_lack_of_memory
+from napari_srast.errors import OutputError, translate_memory_errors
 from napari_srast.io.atomic import atomic_output, refuse_inside
 from napari_srast.io.result_elements import (
     MAX_IMAGE_BYTES,
     MAX_IMAGE_GENES,
+    ProgressHook,
     ResultNames,
-    Watch,
     image_genes,
     result_names,
     to_anndata,
@@ -41,14 +41,14 @@ __all__ = [
 _CSV_ROWS = 5_000
 
 
-@telling_lack_of_memory(*LACKING)
+@translate_memory_errors(*LACKING)
 def write_result(
     result: UpsampleResult,
     path: str | Path,
     *,
     into_slide: bool = False,
     include_image: bool = True,
-    watch: Watch | None = None,
+    watch: ProgressHook | None = None,
 ) -> Path:
     """Write a result.
 
@@ -104,7 +104,7 @@ def _write_h5ad(result: UpsampleResult, path: Path) -> None:
         target.write(image.getbuffer())
 
 
-def _write_csv(result: UpsampleResult, path: Path, packed: bool, watch: Watch | None) -> None:
+def _write_csv(result: UpsampleResult, path: Path, packed: bool, watch: ProgressHook | None) -> None:
     spots, centers = result.slide.spot_ids[result.raster.parent], result.raster.centers
     with io.TextIOWrapper(gzip.GzipFile(path, "wb", mtime=0) if packed else path.open("wb"), newline="") as file:
         for start in range(0, max(result.n_pixels, 1), _CSV_ROWS):
@@ -117,7 +117,7 @@ def _write_csv(result: UpsampleResult, path: Path, packed: bool, watch: Watch | 
             pd.concat([place, frame], axis=1).to_csv(file, index=False, header=start == 0, float_format="%.9g")
 
 
-def _write_into(result: UpsampleResult, path: Path, include_image: bool, watch: Watch | None) -> None:
+def _write_into(result: UpsampleResult, path: Path, include_image: bool, watch: ProgressHook | None) -> None:
     """Add the elements to a store, all of them or none."""
     if (path / ".zgroup").exists():
         raise OutputError(f"'{path}' is a store of the old Zarr format 2; write the result to a new store instead.")

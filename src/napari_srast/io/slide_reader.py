@@ -14,7 +14,7 @@ from scipy import sparse
 from scipy.spatial import cKDTree
 
 from napari_srast.core.slide import Slide, SlideImage, SlideSource
-from napari_srast.errors import InputError, telling_lack_of_memory
+from napari_srast.errors import InputError, translate_memory_errors
 from napari_srast.geometry.lattice import detect_lattice
 from napari_srast.io.counts import raw_counts, unique_names
 from napari_srast.io.element_selection import (
@@ -40,7 +40,7 @@ _STATED_WIDTH = 0.64, 0.66  # in pitches: 65 um of 100
 _MICROMETRES = {"um", "µm", "μm", "micron", "microns", "micrometer", "micrometers", "micrometre", "micrometres"}
 
 
-@telling_lack_of_memory("while reading the slide", "take a smaller one")
+@translate_memory_errors("while reading the slide", "take a smaller one")
 def read_slide(
     path_or_sdata: str | Path | spatialdata.SpatialData,
     *,
@@ -338,7 +338,7 @@ class SlideDescription:
         return dataclasses.asdict(self)
 
 
-@telling_lack_of_memory("while reading the slide", "take a smaller one")
+@translate_memory_errors("while reading the slide", "take a smaller one")
 def describe_slide(path: str | Path, **choices: str | None) -> SlideDescription:
     """Say what is in a store, whether it can be upsampled, and what is missing if not.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_srast._utils.text import one_line
-from napari_srast.errors import InputError, lacks_memory
+from napari_srast.errors import InputError, is_memory_error
 from napari_srast.io.safety_limits import check_store
 from napari_srast.io.zarr_writes import settled_writes
 
@@ -62,7 +62,7 @@ def open_store(path: str | Path) -> tuple[spatialdata.SpatialData, tuple[str, ..
         try:
             store = spatialdata.read_zarr(path, on_bad_files="warn")
         except Exception as error:
-            if lacks_memory(error):  # the store is not to blame
+            if is_memory_error(error):  # the store is not to blame
                 raise
             raise InputError(
                 f"'{path}' cannot be read as a SpatialData store ({_what_is_wrong(error)}); "

@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from napari_srast.errors import OutputError, lacks_memory
-from napari_srast.io.atomic import clear_leftovers, output_error, remove, replace_file, sole_writer
+from napari_srast.errors import OutputError, is_memory_error
+from napari_srast.io.atomic import output_error, remove, remove_stale_partials, replace_file, write_lock
 from napari_srast.io.element_selection import RESULT_PREFIX
 
 __all__ = ["merge_into"]
@@ -50,8 +50,8 @@ def merge_into(path: Path, names: dict[str, str], write: Callable[[Path], None],
     import zarr
 
     path = path.resolve()
-    with sole_writer(path, wait=wait):
-        clear_leftovers(path)
+    with write_lock(path, wait=wait):
+        remove_stale_partials(path)
         for sibling in path.parent.glob(f".{_escaped(path.name)}.*.merging"):
             _recover(path, sibling)
         present = {element.name.casefold() for kind in path.iterdir() if kind.is_dir() for element in kind.iterdir()}
@@ -74,7 +74,7 @@ def merge_into(path: Path, names: dict[str, str], write: Callable[[Path], None],
             if (path / _ROOT).read_bytes() != root:
                 replace_file(path / _ROOT, root)
             remove(staging)
-            if isinstance(error, OSError) and not lacks_memory(error):
+            if isinstance(error, OSError) and not is_memory_error(error):
                 raise output_error(path, error, left=staging) from error
             raise
         remove(staging)

@@ -1,7 +1,7 @@
 """Writing a store while its result is computed: rows go to disk in their order, once all before them are there.
 
 Units come in any order, but nearly in that of their first pixels, so that little has to wait for its turn. What waits
-is kept sparse, in memory or on disk (:class:`napari_srast._utils.spill.Parts`); a thread compresses and writes
+is kept sparse, in memory or on disk (:class:`napari_srast._utils.spill.SpillBuffer`); a thread compresses and writes
 what need not wait. All of it happens in the hidden place that :func:`napari_srast.io.atomic.atomic_output` gives: a
 store is seen once its result is whole and has passed its checks.
 
@@ -21,16 +21,16 @@ import numpy as np
 from scipy import sparse
 
 from napari_srast._utils.scratch_file import room_for
-from napari_srast._utils.spill import IN_MEMORY, Part, Parts
-from napari_srast.core.result import UpsampleRecord, UpsampleResult
-from napari_srast.core.sinks import Collector
+from napari_srast._utils.spill import IN_MEMORY, SparseBlock, SpillBuffer
+from napari_srast.core.result import UpsampleMetadata, UpsampleResult
+from napari_srast.core.sinks import ResultSink
 from napari_srast.core.slide import Slide
-from napari_srast.errors import telling_lack_of_memory
+from napari_srast.errors import translate_memory_errors
 from napari_srast.geometry.raster import Raster
-from napari_srast.io.atomic import Refused, remove
+from napari_srast.io.atomic import WriteRefused, remove
 from napari_srast.io.result_elements import (
-    Deferred,
-    Watch,
+    DeferredErrors,
+    ProgressHook,
     as_store,
     column_reader,
     image_columns,
@@ -40,7 +40,7 @@ from napari_srast.io.result_elements import (
 from napari_srast.io.store import quiet_writing, write_store
 from napari_srast.io.zarr_writes import settle_zarr_writes
 
-__all__ = ["LACKING", "StoreStream", "write_whole"]
+__all__ = ["LACKING", "StreamingResultWriter", "write_whole"]
 
 LACKING = ("while writing the result, and nothing was left behind", "write .csv, fewer genes or a smaller region")
 """What is told where memory is full, and what to do."""
@@ -49,7 +49,7 @@ _AT_ONCE = 1 << 21  # counts that are written at once
 _MAPPED = 1 << 26  # bytes of the image's genes from which on they lie on disk
 
 
-class _Rows:
+class _AppendableCsr:
     """A sparse matrix of a store, to which rows are appended.
 
     Parameters
@@ -83,7 +83,7 @@ class _Rows:
         self._rows.append(rows)
 
 
-class _Ordered:
+class _RowReorderBuffer:
     """Puts the rows of units in their order and appends them, as they come.
 
     Parameters
@@ -98,13 +98,15 @@ class _Ordered:
         The thread that writes.
     """
 
-    def __init__(self, rows: _Rows, n_rows: int, n_genes: int, parts: Parts, writer: ThreadPoolExecutor) -> None:
+    def __init__(
+        self, rows: _AppendableCsr, n_rows: int, n_genes: int, parts: SpillBuffer, writer: ThreadPoolExecutor
+    ) -> None:
         self._rows = rows
         self._n_genes = n_genes
         self._parts = parts
         self._writer = writer
         self._writing: Future[None] | None = None
-        self._waiting: list[Part] = []
+        self._waiting: list[SparseBlock] = []
         self._n_entries = np.zeros(n_rows, dtype=np.int32)
         self._missing = np.ones(n_rows, dtype=bool)
         self._written = self._ready = 0  # rows: those that are in the store, and those that may go there
@@ -171,7 +173,7 @@ class _Ordered:
             self._writing = None
 
 
-class StoreStream(Collector):
+class StreamingResultWriter(ResultSink):
     """Writes units to a store as they come; used in a ``with`` block, it leaves only the store.
 
     Parameters
@@ -186,20 +188,20 @@ class StoreStream(Collector):
     Raises
     ------
     Refused
-        The system refuses to write: raised by :meth:`begin`, :meth:`add` and :meth:`finish`.
+        The system refuses to write: raised by :meth:`begin`, :meth:`add` and :meth:`prepare_for_display`.
     """
 
     def __init__(self, path: Path, *, include_image: bool = True, in_memory: int = IN_MEMORY) -> None:
         self._path = path
         self._include_image = include_image
         self._folder = path.with_name(f"{path.name}.parts")
-        self._parts = Parts(in_memory)
+        self._parts = SpillBuffer(in_memory)
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="napari-srast-writer")
-        self._matrices: dict[str, _Ordered] = {}
+        self._matrices: dict[str, _RowReorderBuffer] = {}
         self._shown = np.empty(0, dtype=np.int64)
         self._images = np.empty((0, 0), dtype=np.float32)
 
-    def __enter__(self) -> StoreStream:
+    def __enter__(self) -> StreamingResultWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -224,8 +226,8 @@ class StoreStream(Collector):
         most = most_entries(slide.counts_of(columns), raster)
         with _refusing():
             for key in ("X", "layers/std") if with_std else ("X",):
-                rows = _Rows(self._folder / key, n_pixels, n_genes, most)
-                self._matrices[key] = _Ordered(rows, n_pixels, n_genes, self._parts, self._writer)
+                rows = _AppendableCsr(self._folder / key, n_pixels, n_genes, most)
+                self._matrices[key] = _RowReorderBuffer(rows, n_pixels, n_genes, self._parts, self._writer)
         if self._include_image:
             self._shown = image_columns(slide, raster, columns)
             size = len(self._shown) * n_pixels
@@ -242,7 +244,7 @@ class StoreStream(Collector):
         if spread is not None:
             self._matrices["layers/std"].add(rows, spread)
 
-    def finish(self, record: UpsampleRecord, watch: Watch | None = None) -> None:
+    def finish(self, record: UpsampleMetadata, watch: ProgressHook | None = None) -> None:
         """Write all the rest, once all units have come and passed their checks.
 
         Parameters
@@ -253,11 +255,11 @@ class StoreStream(Collector):
             Called before each portion of counts and each gene's image, with the share of these that is done, 0 to 1;
             what it raises stops the writing.
         """
-        deferred = Deferred(watch)
-        with telling_lack_of_memory(*LACKING):
+        deferred = DeferredErrors(watch)
+        with translate_memory_errors(*LACKING):
             for matrix in self._matrices.values():
                 matrix.finish(lambda: None if watch is None else watch(0.0))
-        with _refusing(), telling_lack_of_memory(*LACKING):
+        with _refusing(), translate_memory_errors(*LACKING):
             store = as_store(
                 record,
                 with_std="layers/std" in self._matrices,
@@ -286,15 +288,15 @@ def _refusing() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise Refused(*error.args) from error
+        raise WriteRefused(*error.args) from error
 
 
-def write_whole(result: UpsampleResult, path: Path, include_image: bool, watch: Watch | None) -> None:
+def write_whole(result: UpsampleResult, path: Path, include_image: bool, watch: ProgressHook | None) -> None:
     """Write a result that lies in memory to a new store, the same bytes that a stream writes.
 
     A watcher that raises is heard once nothing writes any more.
     """
-    deferred = Deferred(watch)
+    deferred = DeferredErrors(watch)
     column = column_reader(result.counts, image_genes(result)) if include_image else None
     matrices = {"X": result.counts} | ({} if result.std is None else {"layers/std": result.std})
     columns = result.slide.gene_indices([str(gene) for gene in result.genes])
@@ -308,7 +310,7 @@ def write_whole(result: UpsampleResult, path: Path, include_image: bool, watch: 
         for key, matrix in matrices.items():
             deferred.settle()
             remove(table / key)
-            rows = _Rows(table / key, matrix.shape[0], matrix.shape[1], most)
+            rows = _AppendableCsr(table / key, matrix.shape[0], matrix.shape[1], most)
             for first, last in _portions(matrix.indptr.astype(np.int64, copy=False)):
                 if not deferred.goes_on(done / total):
                     break

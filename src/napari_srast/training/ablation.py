@@ -28,10 +28,16 @@ from napari_srast.errors import SrastError
 from napari_srast.interpolation.denoising import mean_of_near
 from napari_srast.models.pcfm.network import DiTConfig
 from napari_srast.models.sasa.config import SasaConfig
-from napari_srast.models.sasa.embedding import FeaturePool, spot_context
+from napari_srast.models.sasa.embedding import SlideEmbedding, spot_context
 from napari_srast.training.cross_validation import FLEET, NETWORK, SASA_GP, score_folds
 from napari_srast.training.prior_fitting import Fold
-from napari_srast.training.pseudo_slides import Case, CaseSettings, SourceSlide, make_cases, with_pool
+from napari_srast.training.pseudo_slides import (
+    PseudoSlide,
+    PseudoSlideSettings,
+    SourceSlide,
+    make_pseudo_slides,
+    with_pool,
+)
 from napari_srast.training.recipe import Recipe, read_recipe
 from napari_srast.training.score_report import DEFAULT, mean_of_studies
 from napari_srast.training.signed_cache import load_or_make
@@ -44,7 +50,7 @@ _SCORED = (DEFAULT, FLEET, NETWORK, SASA_GP, _REFERENCE)
 _KINDS = ("nats_per_count", "within_spot_pcc")
 
 
-def _components_instead(pool: FeaturePool, places: np.ndarray) -> FeaturePool:
+def _components_instead(pool: SlideEmbedding, places: np.ndarray) -> SlideEmbedding:
     """Let standardised principal components stand for the latents: no graph VAE."""
     latent = np.zeros_like(pool.latent)
     leading = pool.components[:, : latent.shape[1]]
@@ -52,27 +58,27 @@ def _components_instead(pool: FeaturePool, places: np.ndarray) -> FeaturePool:
     return replace(pool, latent=latent, context=spot_context(pool.components, latent, places))
 
 
-def _nothing_instead(pool: FeaturePool, places: np.ndarray) -> FeaturePool:
+def _nothing_instead(pool: SlideEmbedding, places: np.ndarray) -> SlideEmbedding:
     """Leave places and totals only: no latent, no components, neighbours in space alone."""
     nothing = np.zeros_like(pool.latent)
     components = np.zeros((len(nothing), 0), dtype=pool.components.dtype)
     return replace(pool, latent=nothing, components=components, context=mean_of_near(places))
 
 
-def _without_norm(pool: FeaturePool, places: np.ndarray) -> FeaturePool:
+def _without_norm(pool: SlideEmbedding, places: np.ndarray) -> SlideEmbedding:
     """Take the latents as the encoder gives them."""
     raw = pool.raw_latent.astype(np.float32)
     return replace(pool, latent=raw, context=spot_context(pool.components, raw, places))
 
 
-def _cosine(pool: FeaturePool, places: np.ndarray) -> FeaturePool:
+def _cosine(pool: SlideEmbedding, places: np.ndarray) -> SlideEmbedding:
     """Take directions of the centred raw latents: their inner products know no rotation and no scale."""
     raw = pool.raw_latent - pool.raw_latent.mean(axis=0)
     unit = (raw / np.maximum(np.linalg.norm(raw, axis=1, keepdims=True), 1e-9)).astype(np.float32)
     return replace(pool, latent=unit, context=spot_context(pool.components, unit, places))
 
 
-def _near_only(pool: FeaturePool, places: np.ndarray) -> FeaturePool:
+def _near_only(pool: SlideEmbedding, places: np.ndarray) -> SlideEmbedding:
     return replace(pool, context=mean_of_near(places))
 
 
@@ -91,7 +97,7 @@ class Variant:
     """
 
     title: str
-    pool: Callable[[FeaturePool, np.ndarray], FeaturePool] | None = None
+    pool: Callable[[SlideEmbedding, np.ndarray], SlideEmbedding] | None = None
     sasa: dict[str, Any] = field(default_factory=dict)
     trainer: dict[str, Any] = field(default_factory=dict)
 
@@ -133,15 +139,15 @@ class Ablation:
     groups: int = 4
     folds: int = 2
 
-    def cases(self, variant: Variant) -> list[Case]:
+    def cases(self, variant: Variant) -> list[PseudoSlide]:
         """Make the pseudo-slides of a variant, one of each real study, or load those that were made."""
         sasa = SasaConfig(**{**self.recipe.sasa, **variant.sasa})
         budget = {"fields": self.fields, "groups": self.groups, "windows": 0}
-        settings = CaseSettings(**{**self.recipe.cases, **budget})
+        settings = PseudoSlideSettings(**{**self.recipe.cases, **budget})
         first_of_study = {s.study: replace(s, cases=1) for s in reversed(self.recipe.sources) if s.path is not None}
         folder = self.folder / "cases"
         folder.mkdir(parents=True, exist_ok=True)
-        cases: list[Case] = []
+        cases: list[PseudoSlide] = []
         for source in first_of_study.values():
             kept = folder / f"{source.name}_{sasa.n_expression}_{self.fields}.cases"
             make = partial(_make, source, settings, sasa, self.recipe.seed)
@@ -161,11 +167,11 @@ class Ablation:
         return folds
 
 
-def _make(source: SourceSlide, settings: CaseSettings, sasa: SasaConfig, seed: int) -> list[Case]:
-    return list(make_cases(source, settings, sasa, seed))
+def _make(source: SourceSlide, settings: PseudoSlideSettings, sasa: SasaConfig, seed: int) -> list[PseudoSlide]:
+    return list(make_pseudo_slides(source, settings, sasa, seed))
 
 
-def _through(change: Callable[[FeaturePool, np.ndarray], FeaturePool], case: Case) -> Case:
+def _through(change: Callable[[SlideEmbedding, np.ndarray], SlideEmbedding], case: PseudoSlide) -> PseudoSlide:
     places = case.layout.spots / case.layout.pitch
     seen = with_pool(case, change(case.pool, places))
     return replace(seen, checks=tuple(_through(change, check) for check in case.checks))

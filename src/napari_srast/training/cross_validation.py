@@ -28,18 +28,18 @@ from scipy import sparse
 from threadpoolctl import threadpool_limits
 
 from napari_srast.calibration.dispersion import LEVEL_STEP, Concentration, check_concentration, fit_concentration
-from napari_srast.calibration.fitting import fit_calibration, fit_shared
-from napari_srast.calibration.predictions import Check
-from napari_srast.calibration.prior import Fleet
-from napari_srast.calibration.skill import GeneCheck, fallen_back
-from napari_srast.calibration.weights import POOL, Calibration, pool_ratios
+from napari_srast.calibration.fitting import fit_pool_weights, fit_program_weights
+from napari_srast.calibration.predictions import HoldoutPredictions
+from napari_srast.calibration.prior import CalibrationPriors
+from napari_srast.calibration.skill import GeneSkill, apply_fallback
+from napari_srast.calibration.weights import EXPERT_NAMES, PoolWeights, pool_ratios
 from napari_srast.errors import OutputError
 from napari_srast.evaluation.metrics import Scores, fraction_better, gain_over, score_ratios
 from napari_srast.evaluation.protocol import BASELINES, DENOISED, plain_values
 from napari_srast.interpolation import Interpolator
 from napari_srast.models.pcfm.network import DiT
-from napari_srast.training.prior_fitting import Fold, check_of, fit_fold_fleets, shared_check_of
-from napari_srast.training.pseudo_slides import Case
+from napari_srast.training.prior_fitting import Fold, check_of, fit_fold_priors, shared_check_of
+from napari_srast.training.pseudo_slides import PseudoSlide
 from napari_srast.training.score_report import (
     DEFAULT,
     average_table,
@@ -65,7 +65,7 @@ def score_folds(
     progress: Callable[[int, int, str], None] | None = None,
     *,
     baselines: Sequence[str] = BASELINES,
-    fleets: Sequence[Fleet] | None = None,
+    fleets: Sequence[CalibrationPriors] | None = None,
 ) -> list[dict[str, Any]]:
     """Score every unseen case of every fold, with the other folds' calibrations as prior.
 
@@ -85,7 +85,7 @@ def score_folds(
     list of dict
         One row for each case, of plain values: see :func:`score_case`.
     """
-    fleets = fit_fold_fleets(folds)[0] if fleets is None else fleets
+    fleets = fit_fold_priors(folds)[0] if fleets is None else fleets
     work = [
         partial(score_case, case, fold.network, fleet, baselines)
         for fold, fleet in zip(folds, fleets, strict=True)
@@ -101,7 +101,9 @@ def score_folds(
     return rows
 
 
-def score_case(case: Case, network: DiT, fleet: Fleet, baselines: Sequence[str] = BASELINES) -> dict[str, Any]:
+def score_case(
+    case: PseudoSlide, network: DiT, fleet: CalibrationPriors, baselines: Sequence[str] = BASELINES
+) -> dict[str, Any]:
     """Score the default method, its parts and every baseline on one case.
 
     Parameters
@@ -131,11 +133,11 @@ def score_case(case: Case, network: DiT, fleet: Fleet, baselines: Sequence[str] 
     own, concentration, methods = calibrate_case(case, network, fleet)
     pooled = pool_ratios(logs, counts, layout, own)
     ratios = {
-        DEFAULT: layout.normalise(np.exp(fallen_back(pooled, logs, methods))),
+        DEFAULT: layout.normalise(np.exp(apply_fallback(pooled, logs, methods))),
         POOLED: np.exp(pooled),
         FLEET: np.exp(pool_ratios(logs, counts, layout, fleet.calibration)),
-        NETWORK: layout.normalise(np.exp(logs[POOL.index("pcfm")])),
-        SASA_GP: layout.normalise(np.exp(logs[POOL.index("gp_denoised")])),
+        NETWORK: layout.normalise(np.exp(logs[EXPERT_NAMES.index("pcfm")])),
+        SASA_GP: layout.normalise(np.exp(logs[EXPERT_NAMES.index("gp_denoised")])),
     }
     scores = {method: score_ratios(truth, values, layout) for method, values in ratios.items()}
     calibrated = score_ratios(truth, ratios[DEFAULT], layout, concentration=concentration.at)
@@ -182,7 +184,9 @@ def score_case(case: Case, network: DiT, fleet: Fleet, baselines: Sequence[str] 
     )
 
 
-def calibrate_case(case: Case, network: DiT, fleet: Fleet) -> tuple[Calibration, Concentration, np.ndarray]:
+def calibrate_case(
+    case: PseudoSlide, network: DiT, fleet: CalibrationPriors
+) -> tuple[PoolWeights, Concentration, np.ndarray]:
     """Do what is done to a user's slide: learn of the slide coarsened once whom to trust, and how counts scatter.
 
     Returns
@@ -192,30 +196,30 @@ def calibrate_case(case: Case, network: DiT, fleet: Fleet) -> tuple[Calibration,
         coarsened. The method of each gene, shape (G,): the pool, or what the gene falls back to.
     """
     checks = [_of_genes(network, check) for check in case.checks]
-    own = fit_calibration(checks, fleet)
-    genes = GeneCheck.of(checks, own) if checks else GeneCheck.unknown(case.n_genes)
+    own = fit_pool_weights(checks, fleet)
+    genes = GeneSkill.of(checks, own) if checks else GeneSkill.unknown(case.n_genes)
     return own, check_concentration(checks, own), genes.fall_back()
 
 
 def _score_shared(
-    case: Case, network: DiT, fleet: Fleet, own: Calibration, one_by_one: Scores
+    case: PseudoSlide, network: DiT, fleet: CalibrationPriors, own: PoolWeights, one_by_one: Scores
 ) -> dict[str, Any] | None:
     """Score the maps that genes share, as a run on a large panel would pool them; None for a small panel."""
     known = shared_check_of(network, case, own)
     if known is None:
         return None
     told = [shared_check_of(network, check, own, check=True) for check in case.checks]
-    calibration = fit_shared([check for check in told if check is not None], fleet.shared)
+    calibration = fit_program_weights([check for check in told if check is not None], fleet.shared)
     ratios = np.exp(pool_ratios(known.log_experts, known.counts, known.layout, calibration))
     scores = score_ratios(sparse.csr_matrix(known.truth), ratios, known.layout)
     change, error = gain_over(scores, one_by_one, over="genes")
     return {**scores.summary(), "change": change, "change_se": error, "calibration": calibration.to_dict()}
 
 
-def _of_genes(network: DiT, case: Case) -> Check:
+def _of_genes(network: DiT, case: PseudoSlide) -> HoldoutPredictions:
     """Return what all experts say of a case's genes, its sums left out."""
     known, genes = check_of(network, case), slice(case.n_genes)
-    return Check(
+    return HoldoutPredictions(
         log_experts=known.log_experts[..., genes],
         counts=known.counts[:, genes],
         truth=known.truth[:, genes],

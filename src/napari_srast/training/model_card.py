@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_srast.calibration.prior import Fleet
-from napari_srast.calibration.weights import POOL
+from napari_srast.calibration.prior import CalibrationPriors
+from napari_srast.calibration.weights import EXPERT_NAMES
 from napari_srast.training.score_report import study_table, summarise
 
 if TYPE_CHECKING:
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 __all__ = ["write_card"]
 
 
-def write_card(path: Path, recipe: Recipe, scores: Sequence[Mapping[str, Any]], fleet: Fleet, sha256: str) -> None:
+def write_card(
+    path: Path, recipe: Recipe, scores: Sequence[Mapping[str, Any]], fleet: CalibrationPriors, sha256: str
+) -> None:
     """Write the model card of a checkpoint.
 
     Parameters
@@ -35,7 +37,8 @@ def write_card(path: Path, recipe: Recipe, scores: Sequence[Mapping[str, Any]], 
     made_up = len(recipe.sources) - len(real)
     told = _scores(scores) if scores else "None: the recipe has no folds."
     weights = ", ".join(
-        f"{e} {a:.2f} {b:+.2f}" for e, a, b in zip(POOL, fleet.pool.weights[0], fleet.pool.weights[1], strict=True)
+        f"{e} {a:.2f} {b:+.2f}"
+        for e, a, b in zip(EXPERT_NAMES, fleet.pool.weights[0], fleet.pool.weights[1], strict=True)
     )
     path.write_text(
         f"""# Model card: {recipe.name}

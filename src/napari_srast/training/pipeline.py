@@ -20,13 +20,13 @@ from napari_srast.errors import InputError, SettingsError
 from napari_srast.models.pcfm.network import DiT
 from napari_srast.models.sasa.config import SasaConfig
 from napari_srast.training.prior_fitting import Fold
-from napari_srast.training.pseudo_slides import CaseSettings, SourceSlide
+from napari_srast.training.pseudo_slides import PseudoSlideSettings, SourceSlide
 from napari_srast.training.recipe import Recipe, Report, read_recipe
 from napari_srast.training.signed_cache import load_or_make
 from napari_srast.training.trainer import TrainerConfig
 
 if TYPE_CHECKING:
-    from napari_srast.training.pseudo_slides import Case
+    from napari_srast.training.pseudo_slides import PseudoSlide
 
     pass
 
@@ -35,7 +35,7 @@ __all__ = ["train_folds", "train_from_recipe"]
 
 _MANY, _MANY_STEPS = 8, 200  # sources without pseudo-slides, and steps of a training: worth processes of their own
 
-_at_hand: list[Case] = []
+_at_hand: list[PseudoSlide] = []
 """The pseudo-slides, in a process that trains: it loads them once."""
 
 
@@ -60,7 +60,7 @@ def train_from_recipe(path: str | Path, *, progress: Report | None = None) -> Pa
     from napari_srast.models.sasa.config import SasaConfig
     from napari_srast.training.cross_validation import score_folds
     from napari_srast.training.model_card import write_card
-    from napari_srast.training.prior_fitting import fit_fold_fleets
+    from napari_srast.training.prior_fitting import fit_fold_priors
 
     recipe = read_recipe(path)
     try:
@@ -74,7 +74,7 @@ def train_from_recipe(path: str | Path, *, progress: Report | None = None) -> Pa
         _train_side_by_side(recipe, len(_folds(recipe, cases)), report)
         model, losses = _trained(recipe, cases, None, report)
         folds = train_folds(recipe, progress)
-        fleets, fleet = fit_fold_fleets(folds)
+        fleets, fleet = fit_fold_priors(folds)
         scores = score_folds(folds, lambda done, total, name: report("score", done, total, name), fleets=fleets)
     (recipe.work / "scores.json").write_text(json.dumps(scores, indent=1))
     record = {
@@ -128,7 +128,7 @@ def _trainer(recipe: Recipe) -> TrainerConfig:
     return TrainerConfig(**{"seed": recipe.seed, **recipe.trainer})
 
 
-def _trained(recipe: Recipe, cases: Sequence[Case], fold: int | None, report: Report) -> tuple[DiT, list[float]]:
+def _trained(recipe: Recipe, cases: Sequence[PseudoSlide], fold: int | None, report: Report) -> tuple[DiT, list[float]]:
     """Train on all slides, or on those outside a fold, from the state where an earlier run ended."""
     from napari_srast.models.pcfm.network import DiTConfig
     from napari_srast.training.trainer import train_flow
@@ -197,11 +197,11 @@ def _folds(recipe: Recipe, cases: Sequence[Any]) -> list[set[str]]:
     return [set(studies[i::n_folds]) for i in range(n_folds)]
 
 
-def _cases(recipe: Recipe, sasa: SasaConfig, report: Report) -> list[Case]:
+def _cases(recipe: Recipe, sasa: SasaConfig, report: Report) -> list[PseudoSlide]:
     """Make the pseudo-slides, or load those that an interrupted run of the same recipe made."""
-    from napari_srast.training.pseudo_slides import CaseSettings
+    from napari_srast.training.pseudo_slides import PseudoSlideSettings
 
-    settings = CaseSettings(**recipe.cases)
+    settings = PseudoSlideSettings(**recipe.cases)
     place = partial(_case_file, recipe.work, settings, sasa, recipe.seed)
     keep = partial(_kept_cases, recipe.work, settings, sasa, recipe.seed)
     missing = [source for source in recipe.sources if not place(source).is_file()]
@@ -213,7 +213,7 @@ def _cases(recipe: Recipe, sasa: SasaConfig, report: Report) -> list[Case]:
             for i, done in enumerate(as_completed(made)):
                 done.result()
                 report("pseudo-slides", i + 1, len(missing), made[done].name)
-    cases: list[Case] = []
+    cases: list[PseudoSlide] = []
     for i, source in enumerate(recipe.sources):
         cases += keep(source)
         report("pseudo-slides", i + 1, len(recipe.sources), source.name)
@@ -222,7 +222,7 @@ def _cases(recipe: Recipe, sasa: SasaConfig, report: Report) -> list[Case]:
     return cases
 
 
-def _case_file(folder: Path, settings: CaseSettings, sasa: SasaConfig, seed: int, source: SourceSlide) -> Path:
+def _case_file(folder: Path, settings: PseudoSlideSettings, sasa: SasaConfig, seed: int, source: SourceSlide) -> Path:
     """Return where pseudo-slides are kept: another recipe in the same folder finds another name."""
     from napari_srast.training.pseudo_slides import CASE_FORMAT
 
@@ -239,15 +239,17 @@ def _mark(*parts: object) -> str:
     return hashlib.blake2b(repr(parts).encode(), digest_size=4).hexdigest()
 
 
-def _kept_cases(folder: Path, settings: CaseSettings, sasa: SasaConfig, seed: int, source: SourceSlide) -> list[Case]:
+def _kept_cases(
+    folder: Path, settings: PseudoSlideSettings, sasa: SasaConfig, seed: int, source: SourceSlide
+) -> list[PseudoSlide]:
     """Return the pseudo-slides of one source, made or loaded."""
-    from napari_srast.training.pseudo_slides import make_cases
+    from napari_srast.training.pseudo_slides import make_pseudo_slides
 
     file = _case_file(folder, settings, sasa, seed, source)
-    return load_or_make(file, partial(make_cases, source, settings, sasa, seed))
+    return load_or_make(file, partial(make_pseudo_slides, source, settings, sasa, seed))
 
 
-def _keep(keep: Callable[[SourceSlide], list[Case]], source: SourceSlide) -> None:
+def _keep(keep: Callable[[SourceSlide], list[PseudoSlide]], source: SourceSlide) -> None:
     """Make and keep pseudo-slides, and bring none back."""
     keep(source)
 

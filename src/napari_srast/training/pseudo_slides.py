@@ -26,21 +26,22 @@ from napari_srast.errors import InputError
 from napari_srast.geometry.coarsening import bin_points, coarsen_points, coarsen_slide
 from napari_srast.geometry.lattice import detect_lattice
 from napari_srast.geometry.raster import make_raster
-from napari_srast.geometry.spot_pixel_map import Layout
+from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 from napari_srast.interpolation import Denoiser, Interpolator
-from napari_srast.models.pcfm.condition import Condition, Geometry, condition_fields
-from napari_srast.models.programs.program_fields import LARGE_PANEL, SharedFields, learn_shared
+from napari_srast.models.pcfm.condition import FlowInputs, SpotNeighborhoods, condition_fields
+from napari_srast.models.programs.program_fields import PER_GENE_LIMIT, ProgramFields, fit_program_fields
 from napari_srast.models.sasa.config import SasaConfig
-from napari_srast.models.sasa.fitting import FeaturePool, fit_sasa
+from napari_srast.models.sasa.embedding import SlideEmbedding
+from napari_srast.models.sasa.fitting import fit_sasa
 from napari_srast.simulation.tissues import make_tissue
 
 __all__ = [
     "CASE_FORMAT",
-    "Case",
-    "CaseSettings",
+    "PseudoSlide",
+    "PseudoSlideSettings",
     "SharedCase",
     "SourceSlide",
-    "make_cases",
+    "make_pseudo_slides",
     "prepare_case",
     "read_source",
     "with_pool",
@@ -79,7 +80,7 @@ class SourceSlide:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class CaseSettings:
+class PseudoSlideSettings:
     """Ranges that cases are drawn from.
 
     Parameters
@@ -133,12 +134,12 @@ class SharedCase:
         The condition of these fields.
     """
 
-    fields: SharedFields
-    condition: Condition
+    fields: ProgramFields
+    condition: FlowInputs
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Case:
+class PseudoSlide:
     """One pseudo-slide, ready to train on or to score.
 
     Parameters
@@ -170,14 +171,14 @@ class Case:
 
     name: str
     study: str
-    layout: Layout
-    pool: FeaturePool
-    condition: Condition
+    layout: SpotPixelMap
+    pool: SlideEmbedding
+    condition: FlowInputs
     truth: Tensor
     n_genes: int
     low_rank: np.ndarray
     description: str
-    checks: tuple[Case, ...] = ()
+    checks: tuple[PseudoSlide, ...] = ()
     scored: bool = True
     edges: Tensor = field(default_factory=lambda: torch.zeros((2, 0), dtype=torch.int64))
     edge_similarity: Tensor = field(default_factory=lambda: torch.zeros(0))
@@ -196,7 +197,9 @@ def read_source(source: SourceSlide) -> tuple[np.ndarray, sparse.csr_matrix]:
     return points, sparse.csr_matrix(table.X, dtype=np.float32)
 
 
-def make_cases(source: SourceSlide, settings: CaseSettings, sasa: SasaConfig, seed: int) -> Iterator[Case]:
+def make_pseudo_slides(
+    source: SourceSlide, settings: PseudoSlideSettings, sasa: SasaConfig, seed: int
+) -> Iterator[PseudoSlide]:
     """Yield the pseudo-slides of one source; ones that come out too small are left out."""
     points, counts = read_source(source)
     make = _coarsened if source.resolution == "low" else _rebinned
@@ -217,11 +220,11 @@ def _rebinned(
     source: SourceSlide,
     points: np.ndarray,
     counts: sparse.csr_matrix,
-    settings: CaseSettings,
+    settings: PseudoSlideSettings,
     sasa: SasaConfig,
     rng: np.random.Generator,
     window: bool,
-) -> Case | None:
+) -> PseudoSlide | None:
     if len(points) > settings.most_observations:
         near = cKDTree(points).query(points[rng.integers(len(points))], k=settings.most_observations)[1]
         points, counts = points[near], counts[near]
@@ -250,14 +253,14 @@ def _rebinned(
         return prepare_case(source, rebinned.layout, rebinned.counts, rebinned.truth, settings, sasa, rng, words)
     centers = rebinned.centers[_window(rebinned.centers, settings, rng)]
     raster = make_raster(centers, factor=factor, spot_diameter=pitch)
-    layout, truth = Layout.of_raster(centers, raster), bin_points(raster, points, counts)
+    layout, truth = SpotPixelMap.of_raster(centers, raster), bin_points(raster, points, counts)
     if source.path is None:
         truth = _unevenly_captured(truth, layout, settings.capture_noise, rng)
     low = sparse.csr_matrix(layout.membership @ truth, dtype=np.float32)
     return prepare_case(source, layout, low, truth, settings, sasa, rng, f"window of {words}", scored=False)
 
 
-def _window(centers: np.ndarray, settings: CaseSettings, rng: np.random.Generator) -> np.ndarray:
+def _window(centers: np.ndarray, settings: PseudoSlideSettings, rng: np.random.Generator) -> np.ndarray:
     """Choose spots to keep, (N,) bool: all, or those on one side of a line or in a disc; some are missing.
 
     Where spots end the tissue need not: capture areas end, too, and spots fail. Without such cases a network takes
@@ -277,11 +280,11 @@ def _coarsened(
     source: SourceSlide,
     points: np.ndarray,
     counts: sparse.csr_matrix,
-    settings: CaseSettings,
+    settings: PseudoSlideSettings,
     sasa: SasaConfig,
     rng: np.random.Generator,
     window: bool,
-) -> Case | None:
+) -> PseudoSlide | None:
     share = float(rng.choice(settings.thinning))
     counts = _thinned(counts, share, rng)
     words, variant = f"coarsened once, depth {share:g}", 0
@@ -298,7 +301,7 @@ def _coarsened(
 
 
 def _unevenly_captured(
-    truth: sparse.csr_matrix, layout: Layout, noise: tuple[float, ...], rng: np.random.Generator
+    truth: sparse.csr_matrix, layout: SpotPixelMap, noise: tuple[float, ...], rng: np.random.Generator
 ) -> sparse.csr_matrix:
     """Thin each spot, each pixel and each gene of a pixel by an efficiency of its own, log-normal and at most 1."""
     of_spots, of_pixels, of_entries = rng.choice(noise, 3)
@@ -324,15 +327,15 @@ def _thinned(counts: sparse.csr_matrix, share: float, rng: np.random.Generator) 
 
 def prepare_case(
     source: SourceSlide,
-    layout: Layout,
+    layout: SpotPixelMap,
     counts: sparse.csr_matrix,
     truth: sparse.csr_matrix,
-    settings: CaseSettings,
+    settings: PseudoSlideSettings,
     sasa: SasaConfig,
     rng: np.random.Generator,
     description: str,
     scored: bool = True,
-) -> Case | None:
+) -> PseudoSlide | None:
     """Fit SASA to the coarse counts, choose fields and prepare their condition, here and for scores one level up."""
     totals = np.asarray(counts.sum(axis=0)).ravel()
     usable = np.flatnonzero(totals >= 20)
@@ -350,7 +353,7 @@ def prepare_case(
         sparse.eye_array(counts.shape[1], format="csc")[:, usable] @ sparse.hstack([ones, groups])
     )
     words = f"{description}, {layout.n_spots} spots, {layout.n_pixels} pixels, {chooser.shape[1]} fields"
-    shared = learn_shared(counts, pool) if scored and len(usable) > LARGE_PANEL else None
+    shared = fit_program_fields(counts, pool) if scored and len(usable) > PER_GENE_LIMIT else None
     case = _case(source, layout, counts, truth, chooser, n_fields, pool, words, shared)
     seed = int(rng.integers(2**31))
     checks = []
@@ -359,7 +362,7 @@ def prepare_case(
         check_pool = fit_sasa(
             check.counts, check.layout.spots, detect_lattice(check.layout.spots), config=sasa, seed=seed
         )
-        of_check = None if shared is None else learn_shared(check.counts.tocsr(), check_pool)
+        of_check = None if shared is None else fit_program_fields(check.counts.tocsr(), check_pool)
         words = "coarsened once more"
         checks.append(
             _case(source, check.layout, check.counts, check.truth, chooser, n_fields, check_pool, words, of_check)
@@ -367,27 +370,27 @@ def prepare_case(
     return replace(case, checks=tuple(checks), scored=scored)
 
 
-def with_pool(case: Case, pool: FeaturePool) -> Case:
+def with_pool(case: PseudoSlide, pool: SlideEmbedding) -> PseudoSlide:
     """Return a case as it is seen through another feature pool; its checks keep theirs."""
     layout, counts = case.layout, sparse.csr_matrix(case.condition.counts.numpy())
-    condition = condition_fields(layout, pool, Geometry.of_layout(layout, pool), Interpolator(layout), counts)
+    condition = condition_fields(layout, pool, SpotNeighborhoods.of_layout(layout, pool), Interpolator(layout), counts)
     return replace(case, pool=pool, condition=condition, edge_similarity=_similarity(case.edges, layout, pool))
 
 
 def _case(
     source: SourceSlide,
-    layout: Layout,
+    layout: SpotPixelMap,
     counts: sparse.csr_matrix,
     truth: sparse.csr_matrix,
     chooser: sparse.csr_matrix,
     n_genes: int,
-    pool: FeaturePool,
+    pool: SlideEmbedding,
     description: str,
-    shared: SharedFields | None,
-) -> Case:
+    shared: ProgramFields | None,
+) -> PseudoSlide:
     """Prepare the condition of fields that are given as columns (G, F) of sums over genes."""
     fields, fine = sparse.csr_matrix(counts @ chooser), sparse.csr_matrix(truth @ chooser)
-    geometry, interpolator = Geometry.of_layout(layout, pool), Interpolator(layout)
+    geometry, interpolator = SpotNeighborhoods.of_layout(layout, pool), Interpolator(layout)
     condition = condition_fields(layout, pool, geometry, interpolator, fields)
     of_genes = None
     if shared is not None:
@@ -399,7 +402,7 @@ def _case(
         )
     touching = layout.touching
     edges = torch.from_numpy(touching[:, layout.parent[touching[0]] != layout.parent[touching[1]]])
-    return Case(
+    return PseudoSlide(
         name=source.name,
         study=source.study,
         layout=layout,
@@ -415,7 +418,7 @@ def _case(
     )
 
 
-def _similarity(edges: Tensor, layout: Layout, pool: FeaturePool) -> Tensor:
+def _similarity(edges: Tensor, layout: SpotPixelMap, pool: SlideEmbedding) -> Tensor:
     """Return the cosine of the latents on the two sides of each edge, shape (E,)."""
     latent = pool.latent / np.maximum(np.linalg.norm(pool.latent, axis=1, keepdims=True), 1e-6)
     first, second = latent[layout.parent[edges.numpy()]]
@@ -423,7 +426,7 @@ def _similarity(edges: Tensor, layout: Layout, pool: FeaturePool) -> Tensor:
 
 
 def _gene_groups(
-    pool: FeaturePool, counts: sparse.csr_matrix, usable: np.ndarray, n_groups: int, rng: np.random.Generator
+    pool: SlideEmbedding, counts: sparse.csr_matrix, usable: np.ndarray, n_groups: int, rng: np.random.Generator
 ) -> sparse.csr_matrix:
     """Join genes around random ones by their loadings: an indicator matrix (usable genes, groups), all genes last."""
     loading = pool.loadings(counts[:, usable])[1:].T
@@ -444,7 +447,7 @@ def _area_per_point(points: np.ndarray) -> float:
     return len(occupied) * side**2 / len(points)
 
 
-def studies(cases: Sequence[Case]) -> dict[str, list[int]]:
+def studies(cases: Sequence[PseudoSlide]) -> dict[str, list[int]]:
     """Group the indices of cases by study."""
     groups: dict[str, list[int]] = {}
     for i, case in enumerate(cases):

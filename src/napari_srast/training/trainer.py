@@ -20,7 +20,7 @@ from napari_srast.models.pcfm.condition import PairBatch
 from napari_srast.models.pcfm.loss import boundary_loss, endpoint_loss, pair_weight
 from napari_srast.models.pcfm.network import DiT, DiTConfig
 from napari_srast.models.pcfm.path import dirichlet_noise, interpolate
-from napari_srast.training.pseudo_slides import Case, studies
+from napari_srast.training.pseudo_slides import PseudoSlide, studies
 
 __all__ = ["TrainerConfig", "train_flow"]
 
@@ -63,7 +63,7 @@ class TrainerConfig:
 
 
 def train_flow(
-    cases: Sequence[Case],
+    cases: Sequence[PseudoSlide],
     config: TrainerConfig,
     network: DiTConfig,
     *,
@@ -138,7 +138,13 @@ def train_flow(
 
 
 def _loss(
-    flow: Any, case: Case, target: Tensor, field: Tensor, config: TrainerConfig, generator: torch.Generator, device: Any
+    flow: Any,
+    case: PseudoSlide,
+    target: Tensor,
+    field: Tensor,
+    config: TrainerConfig,
+    generator: torch.Generator,
+    device: Any,
 ) -> Tensor:
     """Endpoint loss of a patch, plus the boundary-aware term over its seams."""
     condition = case.condition
@@ -160,7 +166,7 @@ def _loss(
 
 
 def _seams(
-    case: Case, target: Tensor, field: Tensor, log_ratio: Tensor, mask: Tensor, pixel: Tensor, t: Tensor
+    case: PseudoSlide, target: Tensor, field: Tensor, log_ratio: Tensor, mask: Tensor, pixel: Tensor, t: Tensor
 ) -> Tensor:
     """Boundary term over the touching pixels of a patch's spots, for pairs at t = 0 (others saw part of the answer)."""
     device = log_ratio.device
@@ -177,7 +183,7 @@ def _seams(
     return boundary_loss(density, edges, case.edge_similarity.to(device), known.float())
 
 
-def _patch(case: Case, config: TrainerConfig, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+def _patch(case: PseudoSlide, config: TrainerConfig, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
     """Choose neighbouring spots and some fields; keep the pairs that hold counts."""
     geometry = case.condition.geometry
     places = case.layout.spots[geometry.target]
@@ -192,7 +198,7 @@ def _patch(case: Case, config: TrainerConfig, rng: np.random.Generator) -> tuple
 
 
 def _scale_batch(
-    cases: Sequence[Case], groups: list[list[int]], rng: np.random.Generator, config: TrainerConfig
+    cases: Sequence[PseudoSlide], groups: list[list[int]], rng: np.random.Generator, config: TrainerConfig
 ) -> PairBatch:
     """Join patches of all studies: the inputs are standardised by their statistics."""
     parts = []

@@ -19,12 +19,12 @@ from napari_srast.core.result import UpsampleResult
 from napari_srast.core.settings import UpsampleSettings
 from napari_srast.core.slide import Slide
 from napari_srast.gui.controllers.comparison import comparable, counterpart, image_difference, meaning_of
-from napari_srast.gui.controllers.controller import Phase
+from napari_srast.gui.controllers.task_runner import AppState
 from napari_srast.gui.layers.factory import image_affine
 from napari_srast.gui.layers.overlay import Overlay
-from napari_srast.gui.state.displayed_result import Finished, finish
-from napari_srast.gui.state.slide_loading import Opened
-from napari_srast.gui.state.slide_session import OpenSlide
+from napari_srast.gui.state.displayed_result import DisplayedResult, prepare_for_display
+from napari_srast.gui.state.slide_loading import LoadedSlide
+from napari_srast.gui.state.slide_session import SlideSession
 from napari_srast.gui.widget import SRastWidget
 
 pytestmark = pytest.mark.gui
@@ -32,23 +32,23 @@ LOOKED = {"calibration": {"image": {"used": True, "nats_expected_by_gene": [0.01
 
 
 @pytest.fixture
-def pair(skewed_slide: Slide, make_result: Callable[..., UpsampleResult]) -> tuple[Finished, Finished]:
+def pair(skewed_slide: Slide, make_result: Callable[..., UpsampleResult]) -> tuple[DisplayedResult, DisplayedResult]:
     """A result with the histology and one without; by interpolations, for speed, and labelled as the method."""
     results = [make_result(skewed_slide, method=method) for method in ("bilinear", "uniform")]
     settings = UpsampleSettings()
     with_image = dataclasses.replace(results[0], settings=settings, provenance=LOOKED)
     without = dataclasses.replace(results[1], settings=settings, provenance={"calibration": {}})
-    return finish(with_image), finish(without)
+    return prepare_for_display(with_image), prepare_for_display(without)
 
 
-def _overlay(shown: Finished) -> tuple[Overlay, ViewerModel]:
+def _overlay(shown: DisplayedResult) -> tuple[Overlay, ViewerModel]:
     viewer = ViewerModel()
     overlay = Overlay(viewer, shown.result, shown.columns, lambda: None)
     overlay.show(["Gene0", "Gene3"])
     return overlay, viewer
 
 
-def _expected(overlay: Overlay, other: Finished) -> np.ndarray:
+def _expected(overlay: Overlay, other: DisplayedResult) -> np.ndarray:
     """Red, green and blue of the other result, gene by gene, at the scale of the genes on show."""
     total = np.zeros((*other.result.raster.shape, 3))
     for paint in overlay.shown:
@@ -59,7 +59,9 @@ def _expected(overlay: Overlay, other: Finished) -> np.ndarray:
     return np.minimum(total, 1)
 
 
-def test_before_and_beside_show_the_other_result_at_the_same_scale(pair: tuple[Finished, Finished]) -> None:
+def test_before_and_beside_show_the_other_result_at_the_same_scale(
+    pair: tuple[DisplayedResult, DisplayedResult],
+) -> None:
     shown, other = pair
     overlay, viewer = _overlay(shown)
     overlay.compare_with(other)
@@ -89,7 +91,7 @@ def test_before_and_beside_show_the_other_result_at_the_same_scale(pair: tuple[F
 
 
 def test_what_is_compared_follows_the_coordinate_system_and_ends_with_the_result(
-    pair: tuple[Finished, Finished], skewed_slide: Slide
+    pair: tuple[DisplayedResult, DisplayedResult], skewed_slide: Slide
 ) -> None:
     shown, other = pair
     overlay, viewer = _overlay(shown)
@@ -107,18 +109,18 @@ def test_what_is_compared_follows_the_coordinate_system_and_ends_with_the_result
 
 
 def test_only_results_on_the_same_pixels_are_offered_and_no_run_is_offered_twice(
-    pair: tuple[Finished, Finished], skewed_slide: Slide, make_result: Callable[..., UpsampleResult]
+    pair: tuple[DisplayedResult, DisplayedResult], skewed_slide: Slide, make_result: Callable[..., UpsampleResult]
 ) -> None:
     shown, other = pair
     changed: list[int] = []
-    owner = OpenSlide(
+    owner = SlideSession(
         ViewerModel(),
-        Opened(slide=skewed_slide, source=None),
+        LoadedSlide(slide=skewed_slide, source=None),
         region_changed=lambda: None,
         shown_changed=lambda: changed.append(1),
         failed=lambda error: pytest.fail(str(error)),
     )
-    finer = finish(make_result(skewed_slide, factor=3.0))
+    finer = prepare_for_display(make_result(skewed_slide, factor=3.0))
     owner.results = [shown, finer]
     owner.finished = shown
     assert comparable(owner) == []
@@ -176,7 +178,7 @@ def test_the_run_without_the_image_lands_beside_the_one_with_it(
     place = explore.compare.findText("without the image (run it)")
     explore.compare.setCurrentIndex(place)
     explore.compare.activated.emit(place)
-    assert controller.phase is Phase.RUNNING
+    assert controller.phase is AppState.RUNNING
     wait_ready(qtbot, window)
     assert seen == ["second", None]
     assert controller.finished is controller.results[0]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from napari_srast.errors import Cancelled, InputError
-from napari_srast.gui.runtime.background import Job, explain, start
+from napari_srast.gui.runtime.background import BackgroundTask, explain, start
 
 pytestmark = pytest.mark.gui
 
@@ -20,7 +20,7 @@ class _Calls:
         self.errors: list[Exception] = []
         self.threads: set[int] = set()
 
-    def start(self, steps: Callable[..., Generator[Any, None, Any]]) -> Job:
+    def start(self, steps: Callable[..., Generator[Any, None, Any]]) -> BackgroundTask:
         return start(steps, on_step=self._step, on_done=self.done.append, on_error=self.errors.append)
 
     def _step(self, value: Any) -> None:

@@ -20,8 +20,8 @@ from napari_srast.core.slide import Slide
 from napari_srast.gui.controllers.controller import Controller
 from napari_srast.gui.runtime import gc_pause
 from napari_srast.gui.runtime.layer_batches import changing, insert_unchosen, removing
-from napari_srast.gui.state.displayed_result import finish
-from napari_srast.gui.state.slide_loading import Opened
+from napari_srast.gui.state.displayed_result import prepare_for_display
+from napari_srast.gui.state.slide_loading import LoadedSlide
 from napari_srast.gui.widget import SRastWidget
 
 pytestmark = pytest.mark.gui
@@ -82,25 +82,25 @@ def test_what_is_set_aside_is_taken_back_once_nobody_works(
     window = open_window()
     open_slide(qtbot, window, store)
     working = [True]
-    gc_pause.set_aside(keep=lambda: working[0])
+    gc_pause.freeze_gc(keep=lambda: working[0])
     qtbot.wait(300)
     assert gc.get_freeze_count() > 1000  # as long as a run goes on
     working.clear()
     working.append(False)
     qtbot.waitUntil(lambda: gc.get_freeze_count() < 1000, timeout=PATIENCE)
 
-    gc_pause.set_aside(keep=lambda: True)
+    gc_pause.freeze_gc(keep=lambda: True)
     layers = window.controller.viewer.layers
     other = Image(np.zeros((4, 4)))
     layers.append(other)
     gone = weakref.ref(other)
-    gc_pause.set_aside(keep=lambda: True)
+    gc_pause.freeze_gc(keep=lambda: True)
     del other
     layers.pop()  # somebody else's
     assert gc.get_freeze_count() < 1000
     gc.collect()
     assert gone() is None
-    gc_pause.set_aside(keep=lambda: True)
+    gc_pause.freeze_gc(keep=lambda: True)
     window.controller.shutdown()
     assert gc.get_freeze_count() < 1000
 
@@ -174,9 +174,9 @@ def test_all_layers_can_be_removed_at_once_while_two_pictures_stand_side_by_side
     window = open_window()
     slide = make_slide(6, 6)
     controller = window.controller
-    controller.show(Opened(slide=slide, source=None))
+    controller.show(LoadedSlide(slide=slide, source=None))
     wait_ready(qtbot, window)
-    controller.land_saved(controller.current, finish(make_result(slide, genes=["Gene0", "Gene1"])))
+    controller.land_saved(controller.current, prepare_for_display(make_result(slide, genes=["Gene0", "Gene1"])))
     wait_shown(qtbot, window)
     click(qtbot, window.result_panel.views["beside"])
     qtbot.waitUntil(lambda: len(visible(window, "beside")) >= 2, timeout=PATIENCE)
@@ -223,9 +223,9 @@ def test_before_and_after_are_one_batch_and_look_as_they_do_without(
 ) -> None:
     window = open_window()
     controller, explore = window.controller, window.result_panel
-    controller.show(Opened(slide=skewed_slide, source=None))
+    controller.show(LoadedSlide(slide=skewed_slide, source=None))
     wait_ready(qtbot, window)
-    controller.land_saved(controller.current, finish(make_result(skewed_slide)))
+    controller.land_saved(controller.current, prepare_for_display(make_result(skewed_slide)))
     wait_shown(qtbot, window)
     viewer = controller.viewer
     click(qtbot, explore.views["before"])  # the spots are added the first time

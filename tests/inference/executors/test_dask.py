@@ -18,7 +18,7 @@ from napari_srast.inference import tiles
 distributed = pytest.importorskip("distributed", reason="the extra 'dask' is not installed")
 
 from napari_srast.inference.executors import dask as dask_module  # noqa: E402
-from napari_srast.inference.executors.dask import DaskWorkers  # noqa: E402
+from napari_srast.inference.executors.dask import DaskExecutor  # noqa: E402
 
 MakeSlide = Callable[..., Slide]
 
@@ -47,7 +47,7 @@ def test_cluster_gives_the_bytes_of_the_local_run(
     slide = make_slide(9, 9, lattice="hex")
     seen: list[Progress] = []
     local = upsample(slide, method=method)
-    spread = upsample(slide, method=method, workers=DaskWorkers(client), progress=seen.append)
+    spread = upsample(slide, method=method, workers=DaskExecutor(client), progress=seen.append)
     assert spread.counts.data.tobytes() == local.counts.data.tobytes()
     assert spread.counts.indices.tobytes() == local.counts.indices.tobytes()
     assert spread.counts.indptr.tobytes() == local.counts.indptr.tobytes()
@@ -66,20 +66,20 @@ def test_a_killed_worker_costs_a_retry(client: distributed.Client, make_slide: M
             killed.append(next(iter(client.run(os.getpid).values())))
             os.kill(killed[0], signal.SIGKILL)
 
-    spread = upsample(slide, method="pycnophylactic", workers=DaskWorkers(client), progress=kill_one)
+    spread = upsample(slide, method="pycnophylactic", workers=DaskExecutor(client), progress=kill_one)
     assert killed
     assert spread.counts.data.tobytes() == local.counts.data.tobytes()
 
 
 def test_a_run_on_a_cluster_can_be_stopped(client: distributed.Client, make_slide: MakeSlide) -> None:
     with pytest.raises(Cancelled):
-        upsample(make_slide(9, 9), method="gp", workers=DaskWorkers(client), should_stop=lambda: True)
+        upsample(make_slide(9, 9), method="gp", workers=DaskExecutor(client), should_stop=lambda: True)
 
 
 def test_no_scheduler_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("napari_srast.inference.executors.dask._PATIENCE", 1.0)
     with pytest.raises(SettingsError, match="No Dask scheduler"):
-        DaskWorkers("tcp://127.0.0.1:9")
+        DaskExecutor("tcp://127.0.0.1:9")
 
 
 @pytest.fixture
@@ -99,14 +99,14 @@ def test_a_worker_whose_device_is_full_halves_its_units_then_leaves_the_device(
 ) -> None:
     import torch
 
-    from napari_srast.inference.methods.srast import _GeneSplitter
+    from napari_srast.inference.methods.srast import PerGenePredictor
 
     slide = make_slide(9, 9)
     local = upsample(slide)
-    opened = _GeneSplitter.open
+    opened = PerGenePredictor.open
     tried: set[int] = set()
 
-    def open_or_fail(self: _GeneSplitter, packed: object, should_stop: object) -> object:
+    def open_or_fail(self: PerGenePredictor, packed: object, should_stop: object) -> object:
         own = len(packed.unit.own)  # type: ignore[attr-defined]
         # Where nothing fits, the second try with one unit is the one on the CPU.
         full = own > largest if largest else packed.unit.index not in tried  # type: ignore[attr-defined]
@@ -115,8 +115,8 @@ def test_a_worker_whose_device_is_full_halves_its_units_then_leaves_the_device(
             raise torch.cuda.OutOfMemoryError("out of memory")
         return opened(self, packed, should_stop)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(_GeneSplitter, "open", open_or_fail)
-    result = upsample(slide, workers=DaskWorkers(threads))
+    monkeypatch.setattr(PerGenePredictor, "open", open_or_fail)
+    result = upsample(slide, workers=DaskExecutor(threads))
     assert any(notice in told for told in result.provenance["notices"])
     np.testing.assert_allclose(result.counts.toarray(), local.counts.toarray(), rtol=1e-4, atol=1e-5)
 
@@ -135,6 +135,6 @@ def test_a_worker_without_the_device_of_the_run_computes_on_its_cpu(
 
     monkeypatch.setattr(dask_module, "_prepare", prepared_on_a_gpu)
     monkeypatch.setattr(dask_module, "_devices", lambda: ("cpu",))
-    result = upsample(slide, workers=DaskWorkers(threads))
+    result = upsample(slide, workers=DaskExecutor(threads))
     assert result.counts.data.tobytes() == local.counts.data.tobytes()
     assert any("no device 'cuda'" in told for told in result.provenance["notices"])

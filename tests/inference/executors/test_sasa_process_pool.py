@@ -19,8 +19,8 @@ from napari_srast.core.slide import Slide
 from napari_srast.errors import Cancelled
 from napari_srast.geometry.lattice import Lattice, detect_lattice
 from napari_srast.inference.executors import sasa_process_pool as module
-from napari_srast.inference.executors.local import LocalWorkers
-from napari_srast.inference.executors.sasa_process_pool import Elsewhere
+from napari_srast.inference.executors.local import ThreadExecutor
+from napari_srast.inference.executors.sasa_process_pool import SasaProcessPool
 from napari_srast.models.sasa.config import SasaConfig
 from napari_srast.models.sasa.fitting import fit_sasa
 
@@ -30,8 +30,8 @@ LONG = SasaConfig(epochs=100_000, n_components=10)
 
 
 @pytest.fixture(scope="module")
-def elsewhere() -> Iterator[Elsewhere]:
-    processes = Elsewhere()
+def elsewhere() -> Iterator[SasaProcessPool]:
+    processes = SasaProcessPool()
     processes.prepare()
     _wait_until_ready(processes)
     yield processes
@@ -47,7 +47,7 @@ def slide() -> tuple[sparse.csr_matrix, np.ndarray, Lattice]:
     return counts.astype(np.float32), centers, detect_lattice(centers)
 
 
-def _wait_until_ready(processes: Elsewhere) -> None:
+def _wait_until_ready(processes: SasaProcessPool) -> None:
     end = time.monotonic() + 120
     while not processes.is_ready:
         assert time.monotonic() < end
@@ -69,7 +69,7 @@ def _only(there: bool) -> Callable[..., Any]:
 
 
 def test_a_fit_is_done_there_with_the_same_bytes(
-    elsewhere: Elsewhere, slide: Any, monkeypatch: pytest.MonkeyPatch
+    elsewhere: SasaProcessPool, slide: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with single_threaded():
         expected = fit_sasa(*slide, config=QUICK, seed=3)
@@ -80,9 +80,9 @@ def test_a_fit_is_done_there_with_the_same_bytes(
     assert (pool.context != expected.context).nnz == 0
 
 
-def test_a_run_has_the_same_bytes(elsewhere: Elsewhere, make_slide: Callable[..., Slide]) -> None:
+def test_a_run_has_the_same_bytes(elsewhere: SasaProcessPool, make_slide: Callable[..., Slide]) -> None:
     slide = make_slide(12, 12)
-    there = upsample(slide, workers=LocalWorkers(fit=elsewhere.fit), seed=5)
+    there = upsample(slide, workers=ThreadExecutor(fit=elsewhere.fit), seed=5)
     here = upsample(slide, seed=6)  # so that nothing is kept
     assert (here.counts != there.counts).nnz > 0
     from napari_srast.calibration import experts
@@ -92,14 +92,14 @@ def test_a_run_has_the_same_bytes(elsewhere: Elsewhere, make_slide: Callable[...
     assert (here.counts != there.counts).nnz == 0
 
 
-def test_what_fails_there_is_done_here(elsewhere: Elsewhere, slide: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_fails_there_is_done_here(elsewhere: SasaProcessPool, slide: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_fit", _only(there=False))
     assert elsewhere.fit(*slide, config=QUICK).latent.shape == (81, QUICK.latent)
     assert elsewhere.is_ready
 
 
 def test_large_slides_and_those_of_a_gpu_are_fitted_here(
-    elsewhere: Elsewhere, slide: Any, monkeypatch: pytest.MonkeyPatch
+    elsewhere: SasaProcessPool, slide: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_fit", lambda *_, **options: options["device"])
     assert elsewhere.fit(*slide, device="cuda") == "cuda"
@@ -107,7 +107,7 @@ def test_large_slides_and_those_of_a_gpu_are_fitted_here(
     assert elsewhere.fit(*slide) == "cpu"
 
 
-def test_a_stop_ends_a_fit_at_once_and_a_killed_process_is_replaced(elsewhere: Elsewhere, slide: Any) -> None:
+def test_a_stop_ends_a_fit_at_once_and_a_killed_process_is_replaced(elsewhere: SasaProcessPool, slide: Any) -> None:
     start = time.monotonic()
     with pytest.raises(Cancelled):
         elsewhere.fit(*slide, config=LONG, should_stop=lambda: time.monotonic() > start + 1)
@@ -126,7 +126,7 @@ def test_a_stop_ends_a_fit_at_once_and_a_killed_process_is_replaced(elsewhere: E
 
 def test_without_loky_a_fit_is_done_here(slide: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "loky", None)
-    processes = Elsewhere()
+    processes = SasaProcessPool()
     processes.prepare()
     assert not processes.is_ready
     assert processes.fit(*slide, config=QUICK).latent.shape == (81, QUICK.latent)

@@ -11,9 +11,9 @@ from scipy import ndimage, sparse
 from napari_srast.calibration.holdout import CoarseSlide
 from napari_srast.core.slide import SlideImage
 from napari_srast.geometry.raster import make_raster
-from napari_srast.geometry.spot_pixel_map import Layout
+from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 from napari_srast.histology.features import extract_features
-from napari_srast.inference.methods.histology_context import JobImage, _CoarseImage
+from napari_srast.inference.methods.histology_context import HistologyContext, _CoarseImage
 
 SIDE, PITCH, PIXELS = 16, 100.0, 24
 ORIGIN = np.array([500.0, -300.0])
@@ -28,7 +28,7 @@ def _coarse() -> tuple[CoarseSlide, np.ndarray, SlideImage]:
     quarters = density.reshape(2 * SIDE, half, 2 * SIDE, half).mean(axis=(1, 3))
     row, col = (a.ravel() for a in np.mgrid[:SIDE, :SIDE])
     centers = np.column_stack([col, row]) * PITCH
-    layout = Layout.of_raster(centers, make_raster(centers, factor=2, spot_diameter=PITCH, spot_shape="square"))
+    layout = SpotPixelMap.of_raster(centers, make_raster(centers, factor=2, spot_diameter=PITCH, spot_shape="square"))
     place = np.floor((layout.pixels + PITCH / 2) / (PITCH / 2)).astype(int)
     truth = rng.poisson(np.stack([30 * quarters, np.full_like(quarters, 40.0)]))[:, place[:, 1], place[:, 0]].T
     slide = CoarseSlide(
@@ -49,7 +49,7 @@ def test_the_check_of_a_gene_knows_of_the_image_where_the_coarse_spots_bear_it_o
     even = np.full(truth.shape, -np.log(4.0))
 
     def gain(told: _CoarseImage | None) -> np.ndarray:
-        refined = JobImage(coarse=(told,)).refine(0, even, slide.counts.toarray())
+        refined = HistologyContext(coarse=(told,)).refine(0, even, slide.counts.toarray())
         np.testing.assert_allclose(layout.membership @ np.exp(refined), 1.0, rtol=1e-6)
         return np.asarray((truth * (refined - even)).sum(axis=0) / truth.sum(axis=0))
 
@@ -64,4 +64,4 @@ def test_the_check_of_a_gene_knows_of_the_image_where_the_coarse_spots_bear_it_o
 
 def test_without_an_image_the_check_stays_as_it_was() -> None:
     told = np.log(np.array([[0.3], [0.7]]))
-    assert JobImage().refine(0, told, np.ones((1, 1))) is told
+    assert HistologyContext().refine(0, told, np.ones((1, 1))) is told

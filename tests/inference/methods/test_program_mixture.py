@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from napari_srast.calibration.likelihood import count_depth
-from napari_srast.geometry.spot_pixel_map import Layout
+from napari_srast.calibration.likelihood import scaled_log_count
+from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 from napari_srast.inference.methods import program_mixture as module
-from napari_srast.inference.methods.program_mixture import Mixture
+from napari_srast.inference.methods.program_mixture import ProgramMixture
 
 
-def made(seed: int = 0) -> tuple[Mixture, sparse.csr_matrix, np.ndarray]:
+def made(seed: int = 0) -> tuple[ProgramMixture, sparse.csr_matrix, np.ndarray]:
     """Return a mixture over 6 spots of 1 to 4 pixels (and one spot without), counts, and the dense split."""
     rng = np.random.default_rng(seed)
     parent = np.repeat([0, 1, 2, 4, 5, 6], [1, 4, 2, 3, 4, 2])
     parent = parent[rng.permutation(len(parent))]
-    layout = Layout(spots=rng.normal(size=(7, 2)), pixels=rng.normal(size=(16, 2)), parent=parent, pitch=1.0)
+    layout = SpotPixelMap(spots=rng.normal(size=(7, 2)), pixels=rng.normal(size=(16, 2)), parent=parent, pitch=1.0)
     ratios = layout.normalise(rng.random((16, 4)))  # three programs and the totals
     activity, loading = rng.random((6, 3)), rng.random((20, 3)).astype(np.float32)
     loading[4] = 0.0
@@ -28,9 +28,9 @@ def made(seed: int = 0) -> tuple[Mixture, sparse.csr_matrix, np.ndarray]:
     row = np.searchsorted(np.flatnonzero(layout.n_pixels_of_spot), parent)
     mixed = layout.normalise((ratios[:, :3] * activity[row]) @ loading.T)  # of nothing it makes the even split
     n = counts.toarray()[row]
-    of_programs, of_totals = (weights[0, e] + weights[1, e] * count_depth(n) for e in (0, 1))
+    of_programs, of_totals = (weights[0, e] + weights[1, e] * scaled_log_count(n) for e in (0, 1))
     pooled = layout.normalise(mixed ** (trust * of_programs) * ratios[:, 3:] ** (trust * of_totals))
-    mixture = Mixture(
+    mixture = ProgramMixture(
         layout=layout, log_ratio=np.log(ratios), activity=activity, loading=loading, weights=weights, trust=trust
     )
     return mixture, counts, pooled * n

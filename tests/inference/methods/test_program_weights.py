@@ -34,8 +34,8 @@ def slide_with_noise(make_slide: MakeSlide) -> Slide:
 
 @pytest.fixture
 def shared_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "FULL_GENES", 3)
-    monkeypatch.setattr(module, "FLOW_PAIRS", 0)
+    monkeypatch.setattr(module, "PER_GENE_LIMIT", 3)
+    monkeypatch.setattr(module, "FLOW_PAIR_BUDGET", 0)
 
 
 @pytest.mark.usefixtures("shared_only")
@@ -55,8 +55,8 @@ def test_genes_by_the_flow_and_by_shared_maps_come_to_their_own_columns(
     slide = slide_with_noise(make_slide)
     genes = [*slide.genes[:30], *slide.genes[PATTERNED : PATTERNED + 30]]
     one_by_one = upsample(slide, genes=genes, mode=mode)
-    monkeypatch.setattr(module, "FULL_GENES", 3)
-    monkeypatch.setattr(module, "FLOW_PAIRS", 9000)
+    monkeypatch.setattr(module, "PER_GENE_LIMIT", 3)
+    monkeypatch.setattr(module, "FLOW_PAIR_BUDGET", 9000)
     mixed = upsample(slide, genes=genes, mode=mode)
     deep = ~np.isin(mixed.method, ["srast-programs", "uniform"]) | (mixed.method == one_by_one.method)
     assert 2 < (mixed.method == "srast").sum() < 40
@@ -80,7 +80,7 @@ def test_the_deepest_genes_go_first_and_a_region_changes_nothing() -> None:
         return _genes_for_the_flow(cast(Any, job), cast(Any, SimpleNamespace(coarse=())))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "FLOW_PAIRS", 2000)
+        patch.setattr(module, "FLOW_PAIR_BUDGET", 2000)
         whole = chosen(np.full(200, 4))
         totals = np.asarray(counts.sum(axis=0)).ravel()
         assert totals[whole].min() >= totals[~whole].max()
@@ -89,7 +89,7 @@ def test_the_deepest_genes_go_first_and_a_region_changes_nothing() -> None:
         assert price[whole].sum() <= 2000 < price[whole].sum() + price[~whole].max()
         np.testing.assert_array_equal(whole, chosen(np.where(np.arange(200) < 20, 4, 0)))
         assert chosen(np.full(200, 16)).sum() < whole.sum()
-        patch.setattr(module, "FLOW_PAIRS", 0)
+        patch.setattr(module, "FLOW_PAIR_BUDGET", 0)
         assert chosen(np.full(200, 4)).sum() == 1
 
 

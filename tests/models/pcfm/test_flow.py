@@ -11,15 +11,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from napari_srast._utils.devices import available_devices
 from napari_srast.geometry.lattice import detect_lattice
 from napari_srast.geometry.raster import make_raster
-from napari_srast.geometry.spot_pixel_map import Layout
+from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 from napari_srast.interpolation import Interpolator
 from napari_srast.models.pcfm import sampler as sampler_module
 from napari_srast.models.pcfm.condition import (
     N_CONDITIONS,
     N_FEATURES,
-    Condition,
-    Geometry,
+    FlowInputs,
     PairBatch,
+    SpotNeighborhoods,
     condition_fields,
 )
 from napari_srast.models.pcfm.loss import boundary_loss, endpoint_loss, pair_weight
@@ -50,7 +50,7 @@ def random_batch(b: int = 5, k: int = 6) -> PairBatch:
 
 
 @pytest.fixture(scope="module")
-def small() -> tuple[Layout, sparse.csr_matrix, Condition]:
+def small() -> tuple[SpotPixelMap, sparse.csr_matrix, FlowInputs]:
     rng = np.random.default_rng(0)
     row, col = (a.ravel() for a in np.mgrid[:6, :6])
     centers = np.column_stack([col + 0.5 * (row % 2), row * np.sqrt(3) / 2]) * 100.0
@@ -58,9 +58,9 @@ def small() -> tuple[Layout, sparse.csr_matrix, Condition]:
         rng.poisson(5.0 * np.exp(-0.5 * np.abs(col - 2))[:, None] * [1, 2, 0.1]), dtype=np.float32
     )
     raster = make_raster(centers, factor=2)
-    layout = Layout.of_raster(centers, raster)
+    layout = SpotPixelMap.of_raster(centers, raster)
     pool = fit_sasa(counts, centers, detect_lattice(centers), config=SasaConfig(epochs=5))
-    condition = condition_fields(layout, pool, Geometry.of_layout(layout, pool), Interpolator(layout), counts)
+    condition = condition_fields(layout, pool, SpotNeighborhoods.of_layout(layout, pool), Interpolator(layout), counts)
     return layout, counts, condition
 
 
@@ -140,7 +140,9 @@ def test_boundary_loss_spares_unlike_spots() -> None:
 
 
 @pytest.mark.parametrize("device", available_devices())
-def test_mean_and_samples_stay_on_the_simplex(small: tuple[Layout, sparse.csr_matrix, Condition], device: str) -> None:
+def test_mean_and_samples_stay_on_the_simplex(
+    small: tuple[SpotPixelMap, sparse.csr_matrix, FlowInputs], device: str
+) -> None:
     layout, _, condition = small
     network = lively_network().to(device)
     sampler = Sampler(steps=4, draws=3, batch_pairs=17)
@@ -151,7 +153,7 @@ def test_mean_and_samples_stay_on_the_simplex(small: tuple[Layout, sparse.csr_ma
 
 
 @pytest.mark.parametrize("device", available_devices())
-def test_samples_differ_and_repeat(small: tuple[Layout, sparse.csr_matrix, Condition], device: str) -> None:
+def test_samples_differ_and_repeat(small: tuple[SpotPixelMap, sparse.csr_matrix, FlowInputs], device: str) -> None:
     _, _, condition = small
     network = lively_network().to(device)
     first, second = list(Sampler(draws=2, seed=5).samples(network, condition))
@@ -162,7 +164,7 @@ def test_samples_differ_and_repeat(small: tuple[Layout, sparse.csr_matrix, Condi
 
 @pytest.mark.parametrize("device", available_devices())
 def test_every_device_gives_the_ratios_of_the_network_pair_by_pair(
-    small: tuple[Layout, sparse.csr_matrix, Condition], device: str
+    small: tuple[SpotPixelMap, sparse.csr_matrix, FlowInputs], device: str
 ) -> None:
     layout, counts, condition = small
     network = lively_network()
@@ -194,7 +196,7 @@ class _Made(TorchDispatchMode):
 
 
 def test_nothing_is_asked_of_a_device_before_the_ratios_are_fetched(
-    small: tuple[Layout, sparse.csr_matrix, Condition],
+    small: tuple[SpotPixelMap, sparse.csr_matrix, FlowInputs],
 ) -> None:
     """On the device "meta" no tensor has values: what needed one (.item(), the size of a choice) fails there."""
     _, _, condition = small
@@ -216,7 +218,7 @@ def test_pairs_at_once_are_bounded_by_their_pixels(n_pixels: int, cpu: int, gpu:
 
 
 def test_draws_in_bfloat16_stay_on_the_simplex_and_scatter_alike(
-    small: tuple[Layout, sparse.csr_matrix, Condition], monkeypatch: pytest.MonkeyPatch
+    small: tuple[SpotPixelMap, sparse.csr_matrix, FlowInputs], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     layout, _, condition = small
     sampler, network = Sampler(steps=4, draws=8), lively_network()
@@ -230,14 +232,14 @@ def test_draws_in_bfloat16_stay_on_the_simplex_and_scatter_alike(
     np.testing.assert_allclose(rounded.std(axis=0), exact.std(axis=0), atol=0.02)
 
 
-def test_condition_ignores_turns_mirrors_and_units(small: tuple[Layout, sparse.csr_matrix, Condition]) -> None:
+def test_condition_ignores_turns_mirrors_and_units(small: tuple[SpotPixelMap, sparse.csr_matrix, FlowInputs]) -> None:
     layout, counts, condition = small
     turn = 3.7 * np.array([[0.0, -1.0], [-1.0, 0.0]])
     pool = fit_sasa(counts, layout.spots, detect_lattice(layout.spots), config=SasaConfig(epochs=5))
-    turned = Layout(
+    turned = SpotPixelMap(
         spots=layout.spots @ turn.T, pixels=layout.pixels @ turn.T, parent=layout.parent, pitch=layout.pitch * 3.7
     )
-    other = condition_fields(turned, pool, Geometry.of_layout(turned, pool), Interpolator(turned), counts)
+    other = condition_fields(turned, pool, SpotNeighborhoods.of_layout(turned, pool), Interpolator(turned), counts)
     a, b = (np.exp(Sampler().mean(lively_network(), c)) for c in (condition, other))
     # Not to the last digit: which of equally far spots the local kriging takes depends on rounding.
     np.testing.assert_allclose(a, b, atol=0.01)

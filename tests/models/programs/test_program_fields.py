@@ -7,21 +7,21 @@ import pytest
 from scipy import sparse
 
 from napari_srast.geometry.lattice import detect_lattice
-from napari_srast.geometry.spot_pixel_map import Layout
+from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 from napari_srast.models.programs.factorization import Programs
-from napari_srast.models.programs.program_fields import LEAST_SHARE, SharedFields, learn_shared
+from napari_srast.models.programs.program_fields import LEAST_SHARE, ProgramFields, fit_program_fields
 from napari_srast.models.sasa.config import SasaConfig
 from napari_srast.models.sasa.fitting import fit_sasa
 
 
-def planted() -> tuple[SharedFields, sparse.csr_matrix]:
+def planted() -> tuple[ProgramFields, sparse.csr_matrix]:
     """Return three programs of 40 genes, one of which nobody has, and counts of 60 spots."""
     rng = np.random.default_rng(0)
     activity = rng.dirichlet([0.4] * 3, size=60) * 500
     loading = rng.dirichlet([0.2] * 40, size=3)
     loading[:, 7] = 0
     counts = sparse.csr_matrix(rng.poisson(activity @ loading), dtype=np.float32)
-    return SharedFields.of(Programs(activity=activity, loading=loading), counts), counts
+    return ProgramFields.of(Programs(activity=activity, loading=loading), counts), counts
 
 
 def test_fields_are_counts_by_program_and_all_of_them() -> None:
@@ -35,7 +35,7 @@ def test_a_gene_is_told_its_mixture_and_the_totals() -> None:
     shared, _ = planted()
     rng = np.random.default_rng(1)
     parent = np.repeat(np.arange(60), 4)
-    layout = Layout(spots=rng.random((60, 2)), pixels=rng.random((240, 2)), parent=parent, pitch=1.0)
+    layout = SpotPixelMap(spots=rng.random((60, 2)), pixels=rng.random((240, 2)), parent=parent, pitch=1.0)
     ratios = layout.normalise(rng.gamma(1.0, size=(240, 4)))
     ratios[0, 3] = 0.0
     genes = np.array([3, 7, 30])
@@ -57,7 +57,7 @@ def test_programs_are_learned_from_a_slide() -> None:
     mean = np.where(left, np.r_[np.full(20, 6.0), np.full(20, 0.5)], np.r_[np.full(20, 0.5), np.full(20, 6.0)])
     counts = sparse.csr_matrix(rng.poisson(mean), dtype=np.float32)
     pool = fit_sasa(counts, place, detect_lattice(place), config=SasaConfig(epochs=10), seed=0)
-    fields = learn_shared(counts, pool).fields[:, :-1]
+    fields = fit_program_fields(counts, pool).fields[:, :-1]
     share = fields[left.ravel()].sum(axis=0) / fields.sum(axis=0)
     assert share.max() > 0.8
     assert share.min() < 0.2

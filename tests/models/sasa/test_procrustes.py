@@ -8,8 +8,8 @@ from scipy import sparse
 
 from napari_srast.errors import InputError
 from napari_srast.models.sasa.config import SasaConfig
-from napari_srast.models.sasa.embedding import FeaturePool
-from napari_srast.models.sasa.procrustes import align_pools, procrustes_rotations
+from napari_srast.models.sasa.embedding import SlideEmbedding
+from napari_srast.models.sasa.procrustes import align_embeddings, procrustes_rotations
 
 WIDTH, N_GENES = 4, 30
 
@@ -18,9 +18,9 @@ def turn(seed: int) -> np.ndarray:
     return np.linalg.qr(np.random.default_rng(seed).standard_normal((WIDTH, WIDTH)))[0]
 
 
-def pool_of(latent: np.ndarray, counts: sparse.csr_matrix) -> FeaturePool:
+def pool_of(latent: np.ndarray, counts: sparse.csr_matrix) -> SlideEmbedding:
     n = len(latent)
-    return FeaturePool(
+    return SlideEmbedding(
         latent=latent,
         totals=np.asarray(counts.sum(axis=1), dtype=float).ravel(),
         components=latent,
@@ -44,7 +44,7 @@ def test_turned_slides_come_back_to_common_coordinates(slides: tuple) -> None:
     latents, counts, turns = slides
     pools = [pool_of(z @ r, c) for z, r, c in zip(latents, turns, counts, strict=True)]
     genes = [[f"g{i}" for i in range(N_GENES)]] * 3
-    aligned = align_pools(pools, counts, genes)
+    aligned = align_embeddings(pools, counts, genes)
     # Common coordinates may be turned as a whole, by one and the same turn for all slides.
     whole = [np.linalg.lstsq(z, a, rcond=None)[0] for z, a in zip(latents, aligned.latents, strict=True)]
     np.testing.assert_allclose(whole[0], whole[1], atol=0.1)
@@ -59,13 +59,13 @@ def test_genes_are_matched_by_name_and_others_ignored(slides: tuple) -> None:
     latents, counts, turns = slides
     pools = [pool_of(z @ r, c) for z, r, c in zip(latents, turns, counts, strict=True)]
     names = [f"g{i}" for i in range(N_GENES)]
-    plain = align_pools(pools, counts, [names] * 3)
+    plain = align_embeddings(pools, counts, [names] * 3)
     order = np.random.default_rng(1).permutation(N_GENES)
     shuffled = [counts[0][:, order], *counts[1:]]
-    again = align_pools(pools, shuffled, [[names[i] for i in order], names, names])
+    again = align_embeddings(pools, shuffled, [[names[i] for i in order], names, names])
     assert plain.genes == again.genes
     np.testing.assert_allclose(plain.latents[0], again.latents[0], atol=1e-6)
-    some = align_pools(pools, [counts[0][:, :10], *counts[1:]], [names[:10], names, names])
+    some = align_embeddings(pools, [counts[0][:, :10], *counts[1:]], [names[:10], names, names])
     assert some.genes == tuple(sorted(names[:10]))
 
 
@@ -84,7 +84,7 @@ def test_slides_that_share_nothing_say_so_by_their_agreement(slides: tuple) -> N
     names = [f"g{i}" for i in range(N_GENES)]
     unrelated = [counts[0], *(sparse.csr_matrix(c.toarray()[:, rng.permutation(N_GENES)]) for c in counts[1:])]
     pools = [pool_of(z, c) for z, c in zip(latents, unrelated, strict=True)]
-    assert max(align_pools(pools, unrelated, [names] * 3).agreement) < 0.8
+    assert max(align_embeddings(pools, unrelated, [names] * 3).agreement) < 0.8
 
 
 def test_what_cannot_be_aligned_is_refused(slides: tuple) -> None:
@@ -92,9 +92,9 @@ def test_what_cannot_be_aligned_is_refused(slides: tuple) -> None:
     pools = [pool_of(z, c) for z, c in zip(latents, counts, strict=True)]
     names = [f"g{i}" for i in range(N_GENES)]
     with pytest.raises(InputError, match="two slides"):
-        align_pools(pools[:1], counts[:1], [names])
+        align_embeddings(pools[:1], counts[:1], [names])
     with pytest.raises(InputError, match="share 0 genes"):
-        align_pools(pools[:2], counts[:2], [names, [name.upper() for name in names]])
+        align_embeddings(pools[:2], counts[:2], [names, [name.upper() for name in names]])
     narrow = pool_of(latents[1][:, :2], counts[1])
     with pytest.raises(InputError, match="width"):
-        align_pools([pools[0], narrow], counts[:2], [names, names])
+        align_embeddings([pools[0], narrow], counts[:2], [names, names])

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 from napari_srast.cli.errors import explain
 from napari_srast.cli.output import note, print_figures, print_json, progress_bar
 from napari_srast.cli.parsing import RESULT_SUFFIXES, check_exists, check_output, parse_genes, parse_region
-from napari_srast.errors import Cancelled, FaultError, InputError, OutputError, SettingsError
+from napari_srast.errors import Cancelled, InputError, InternalError, OutputError, SettingsError
 
 if TYPE_CHECKING:
     from napari_srast.core.progress import Progress
-    from napari_srast.core.result import UpsampleRecord
+    from napari_srast.core.result import UpsampleMetadata
     from napari_srast.core.settings import UpsampleSettings
-    from napari_srast.inference.executors.base import Workers
+    from napari_srast.inference.executors.base import Executor
 
 _SHOWN_GENES = 10
 _INPUT = 2  # the exit status that says that the input is at fault
@@ -75,7 +75,7 @@ def _upsample(
     elements: Mapping[str, str | None],
     region: str | None,
     names: Sequence[str] | None,
-    workers: Workers | None,
+    workers: Executor | None,
     report: Callable[[Progress], None] | None,
     should_stop: Callable[[], bool],
 ) -> dict[str, Any]:
@@ -97,7 +97,7 @@ def _upsample(
         f"about {expected.seconds:.0f} s and {expected.memory_bytes / 1e9:.1f} GB."
     )
     how: dict[str, Any] = {"settings": settings, "progress": report, "should_stop": should_stop, "workers": workers}
-    result: UpsampleRecord
+    result: UpsampleMetadata
     if into_store:
         result = api.upsample_to_store(slide, output, area, names, **how)
     else:
@@ -159,7 +159,7 @@ def _upsample_all(
         print_json(done)
     failed = [f"'{figures['slide']}' ({figures['error']})" for figures in done if "error" in figures]
     if failed:
-        kind = FaultError if faults else InputError
+        kind = InternalError if faults else InputError
         raise kind(f"{len(failed)} of {len(slides)} slides could not be upsampled: {'; '.join(failed)}")
 
 
@@ -177,14 +177,14 @@ def _outputs_in(folder: Path, slides: Sequence[Path]) -> list[Path]:
 
 
 @contextmanager
-def _workers(dask: str | None) -> Iterator[Workers | None]:
+def _workers(dask: str | None) -> Iterator[Executor | None]:
     """Give the workers of a cluster, or None for this computer's cores."""
     if dask is None:
         yield None
         return
-    from napari_srast.inference.executors.dask import DaskWorkers
+    from napari_srast.inference.executors.dask import DaskExecutor
 
-    with DaskWorkers(dask) as workers:
+    with DaskExecutor(dask) as workers:
         yield workers
 
 

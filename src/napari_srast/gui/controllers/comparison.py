@@ -13,8 +13,8 @@ from napari_srast.core.slide import Slide
 from napari_srast.core.summary import image_nats
 from napari_srast.gui.layers.measured_spots import same_pixels
 from napari_srast.gui.layers.overlay import Overlay, View
-from napari_srast.gui.state.displayed_result import Finished
-from napari_srast.gui.state.slide_session import OpenSlide
+from napari_srast.gui.state.displayed_result import DisplayedResult
+from napari_srast.gui.state.slide_session import SlideSession
 
 __all__ = ["comparable", "counterpart", "image_difference", "looked_at_image", "meaning_of", "settings_on"]
 
@@ -31,7 +31,7 @@ def looked_at_image(result: UpsampleResult) -> bool:
     return image_nats(result) is not None
 
 
-def comparable(owner: OpenSlide) -> list[Finished]:
+def comparable(owner: SlideSession) -> list[DisplayedResult]:
     """Return the other results of a slide that have the pixels and the genes of the one on show."""
     shown = owner.finished
     if shown is None:
@@ -39,7 +39,7 @@ def comparable(owner: OpenSlide) -> list[Finished]:
     return [other for other in owner.results if other is not shown and same_pixels(shown.result, other.result)]
 
 
-def counterpart(owner: OpenSlide) -> Slide | None:
+def counterpart(owner: SlideSession) -> Slide | None:
     """Return the slide on which the result on show would be made without its histology, or with it.
 
     None where there is no such run, or where its result is among the comparable ones.

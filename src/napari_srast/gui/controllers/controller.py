@@ -20,24 +20,24 @@ from napari_srast.core.settings import UpsampleSettings
 from napari_srast.core.slide import Slide
 from napari_srast.errors import RegionError, SrastError
 from napari_srast.gui.controllers.comparison import counterpart, image_difference, settings_on
-from napari_srast.gui.controllers.slides import Desk
-from napari_srast.gui.controllers.task_runner import Phase
+from napari_srast.gui.controllers.slides import SlideManager
+from napari_srast.gui.controllers.task_runner import AppState
 from napari_srast.gui.export.write import export_steps
-from napari_srast.gui.layers.cursor_readout import Hover, Reading
+from napari_srast.gui.layers.cursor_readout import CursorReadout, PixelReadout
 from napari_srast.gui.layers.factory import world_extent
 from napari_srast.gui.layers.overlay import Overlay
 from napari_srast.gui.layers.regions import Tool, load_geojson, save_geojson
 from napari_srast.gui.runtime import background
-from napari_srast.gui.runtime.error_report import Circumstances
+from napari_srast.gui.runtime.error_report import ErrorContext
 from napari_srast.gui.state import slide_loading
-from napari_srast.gui.state.displayed_result import Finished
-from napari_srast.gui.state.run_request import Task
-from napari_srast.gui.state.slide_session import OpenSlide
+from napari_srast.gui.state.displayed_result import DisplayedResult
+from napari_srast.gui.state.run_request import RunRequest
+from napari_srast.gui.state.slide_session import SlideSession
 
-__all__ = ["Controller", "Phase"]
+__all__ = ["Controller"]
 
 
-class Controller(Desk):
+class Controller(SlideManager):
     """Keeps regions, runs them one after the other, and lays results over the histology.
 
     Parameters
@@ -45,20 +45,20 @@ class Controller(Desk):
     viewer
         The viewer, or its model.
     options
-        Passed on to :class:`Desk`.
+        Passed on to :class:`SlideManager`.
     """
 
     queue_changed = Signal()
     landed = Signal()
     recalled = Signal(UpsampleResult)
-    pointed = Signal(Reading)
+    pointed = Signal(PixelReadout)
     favourites_changed = Signal()
 
     def __init__(self, viewer: ViewerModel, **options: Any) -> None:
         super().__init__(viewer, **options)
-        self.waiting: list[Task] = []
-        self._running: Task | None = None
-        self._hover = Hover(viewer, self._on_show, self.pointed.emit)
+        self.waiting: list[RunRequest] = []
+        self._running: RunRequest | None = None
+        self._hover = CursorReadout(viewer, self._on_show, self.pointed.emit)
         self.phase_changed.connect(self._on_rest)
 
     # ------------------------------------------------------------------ region
@@ -154,7 +154,7 @@ class Controller(Desk):
         if self.current is None:
             return
         try:
-            task = Task.of(self.current, self.region(), genes, settings)
+            task = RunRequest.of(self.current, self.region(), genes, settings)
         except SrastError as error:
             self.failed.emit(str(error))
             return
@@ -169,7 +169,7 @@ class Controller(Desk):
         result = finished.result
         genes = [str(gene) for gene in result.genes]
         self._queue(
-            Task(
+            RunRequest(
                 owner=current,
                 slide=slide,
                 region=result.region,
@@ -179,9 +179,9 @@ class Controller(Desk):
             )
         )
 
-    def _queue(self, task: Task) -> None:
+    def _queue(self, task: RunRequest) -> None:
         self.waiting.append(task)
-        if self.phase is Phase.READY:
+        if self.phase is AppState.READY:
             self.regions.rest()  # from here on a drawing tool is for the next region
             self._run_next()
         else:
@@ -190,11 +190,11 @@ class Controller(Desk):
 
     def _on_rest(self) -> None:
         """Go on with what waits once something else than a run has ended."""
-        if self.phase is Phase.READY and self.waiting and self._later is not None:
+        if self.phase is AppState.READY and self.waiting and self._later is not None:
             self._later(self._run_waiting)
 
     def _run_waiting(self) -> None:
-        if self.phase is Phase.READY and not self.is_working and not self.is_down:
+        if self.phase is AppState.READY and not self.is_working and not self.is_down:
             self._run_next()
 
     def _run_next(self) -> None:
@@ -203,16 +203,16 @@ class Controller(Desk):
             return
         task = self.waiting.pop(0)
 
-        def done(finished: Finished) -> None:
+        def done(finished: DisplayedResult) -> None:
             self._keep_aside()  # until its layers are drawn, too
-            self.set_phase(Phase.READY)
+            self.set_phase(AppState.READY)
             self._land(task, finished)
             self._run_next()
 
         self._running = task
         self._keep_aside()
         steps = background.aside(task.steps)
-        self.begin(Phase.RUNNING, steps, done, "upsampling", failed=self._run_next, circumstances=task.circumstances)
+        self.begin(AppState.RUNNING, steps, done, "upsampling", failed=self._run_next, circumstances=task.circumstances)
         self.said.emit(f"Running: {task.title} …")
         self.queue_changed.emit()
 
@@ -227,12 +227,12 @@ class Controller(Desk):
         self.set_phase(self.resting_phase())
         self.queue_changed.emit()
         also = f" {dropped} waiting {'region was' if dropped == 1 else 'regions were'} dropped." if dropped else ""
-        what = "Nothing was changed." if was is not Phase.EXPORTING else "Nothing was left on the disk."
+        what = "Nothing was changed." if was is not AppState.EXPORTING else "Nothing was left on the disk."
         self.said.emit(f"Cancelled. {what}{also}")
 
-    def _close(self, slide: OpenSlide) -> None:
+    def _close(self, slide: SlideSession) -> None:
         """Close a slide, and stop or drop its runs: nobody would see what comes of them."""
-        of_it = self.phase is Phase.RUNNING and self._running is not None and self._running.owner is slide
+        of_it = self.phase is AppState.RUNNING and self._running is not None and self._running.owner is slide
         self.waiting = [task for task in self.waiting if task.owner is not slide]
         if of_it:
             self.let_go()
@@ -242,7 +242,7 @@ class Controller(Desk):
             self.said.emit(f"{slide.title} was closed, so its run was stopped.")
             self._run_next()
 
-    def _land(self, task: Task, finished: Finished) -> None:
+    def _land(self, task: RunRequest, finished: DisplayedResult) -> None:
         result = finished.result
         if task.against is not None and task.against is task.owner.finished:
             task.owner.results.append(finished)
@@ -262,7 +262,7 @@ class Controller(Desk):
             task.owner.overlay.hide()
             task.owner.show_first_genes()
 
-    def _tell_of_landing(self, owner: OpenSlide) -> None:
+    def _tell_of_landing(self, owner: SlideSession) -> None:
         self.result_changed.emit()
         owner.show_first_genes()
         if not owner.regions.is_drawing:  # the next region: it is left in peace
@@ -271,12 +271,12 @@ class Controller(Desk):
 
     # ----------------------------------------------------------------- results
 
-    def compare_with(self, other: Finished | None) -> None:
+    def compare_with(self, other: DisplayedResult | None) -> None:
         """Compare the result on show with another one on its pixels, or (None) with the measured counts."""
         if self.current is not None:
             self._compare(self.current, other)
 
-    def _compare(self, owner: OpenSlide, other: Finished | None) -> None:
+    def _compare(self, owner: SlideSession, other: DisplayedResult | None) -> None:
         overlay = owner.overlay
         if overlay is not None:
             overlay.compare_with(other)
@@ -284,7 +284,7 @@ class Controller(Desk):
                 overlay.set_view("beside")
                 self.shown_changed.emit()
 
-    def choose_result(self, finished: Finished) -> None:
+    def choose_result(self, finished: DisplayedResult) -> None:
         """Show one of the slide's results."""
         if self.current is not None and finished is not self.current.finished:
             self.current.choose_result(finished)
@@ -307,16 +307,16 @@ class Controller(Desk):
             return
         slide = current.slide
 
-        def done(finished: Finished) -> None:
-            self.set_phase(Phase.READY)
+        def done(finished: DisplayedResult) -> None:
+            self.set_phase(AppState.READY)
             self.land_saved(current, finished)
 
         self.begin(
-            Phase.OPENING, background.once(lambda: slide_loading.load_run(slide, run)), done, "opening the result"
+            AppState.OPENING, background.once(lambda: slide_loading.load_run(slide, run)), done, "opening the result"
         )
         self.said.emit("Opening the result …")
 
-    def land_saved(self, owner: OpenSlide, finished: Finished) -> None:
+    def land_saved(self, owner: SlideSession, finished: DisplayedResult) -> None:
         """Show a result that was read, with its settings."""
         try:
             owner.land(finished.on(owner.slide))
@@ -365,11 +365,11 @@ class Controller(Desk):
                 self.result_changed.emit()
 
         steps = export_steps(result, target, into_slide=into_slide)
-        circumstances = Circumstances(slide=result.slide, settings=result.settings, n_genes=len(result.genes))
-        self.begin(Phase.EXPORTING, steps, done, "saving the result", circumstances=circumstances)
+        circumstances = ErrorContext(slide=result.slide, settings=result.settings, n_genes=len(result.genes))
+        self.begin(AppState.EXPORTING, steps, done, "saving the result", circumstances=circumstances)
         self.said.emit("Saving …")
 
-    def _on_show(self) -> tuple[Slide, Finished, Overlay] | None:
+    def _on_show(self) -> tuple[Slide, DisplayedResult, Overlay] | None:
         if self.slide is None or self.finished is None or self.overlay is None:
             return None
         return self.slide, self.finished, self.overlay

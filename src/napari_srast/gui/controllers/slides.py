@@ -16,23 +16,23 @@ from napari.layers import Layer
 from psygnal import Signal
 
 from napari_srast.core.slide import Slide
-from napari_srast.gui.controllers.task_runner import Jobs, Phase
-from napari_srast.gui.layers.camera import look_at
+from napari_srast.gui.controllers.task_runner import AppState, TaskRunner
+from napari_srast.gui.layers.camera import zoom_to_layers
 from napari_srast.gui.layers.factory import role_of
 from napari_srast.gui.layers.overlay import Overlay
 from napari_srast.gui.layers.regions import RegionLayer
 from napari_srast.gui.runtime import background, gc_pause
-from napari_srast.gui.runtime.error_report import Circumstances
+from napari_srast.gui.runtime.error_report import ErrorContext
 from napari_srast.gui.state import slide_loading
-from napari_srast.gui.state.displayed_result import Finished
-from napari_srast.gui.state.preferences import Remembered
-from napari_srast.gui.state.slide_loading import Opened, Shown, shown_elsewhere
-from napari_srast.gui.state.slide_session import OpenSlide, slide_of
+from napari_srast.gui.state.displayed_result import DisplayedResult
+from napari_srast.gui.state.preferences import UserPreferences
+from napari_srast.gui.state.slide_loading import ExternalSlide, LoadedSlide, shown_elsewhere
+from napari_srast.gui.state.slide_session import SlideSession, slide_of
 
-__all__ = ["Desk"]
+__all__ = ["SlideManager"]
 
 
-class Desk(Jobs):
+class SlideManager(TaskRunner):
     """Opens slides, switches between them and closes them.
 
     Parameters
@@ -59,15 +59,15 @@ class Desk(Jobs):
         self,
         viewer: ViewerModel,
         *,
-        start: Callable[..., background.Job] = background.start,
+        start: Callable[..., background.BackgroundTask] = background.start,
         later: Callable[[Callable[[], None]], None] | None = None,
-        remembered: Remembered | None = None,
+        remembered: UserPreferences | None = None,
     ) -> None:
         super().__init__(start)
         self.viewer = viewer
-        self.slides: list[OpenSlide] = []
-        self.current: OpenSlide | None = None
-        self.remembered = Remembered.load() if remembered is None else remembered
+        self.slides: list[SlideSession] = []
+        self.current: SlideSession | None = None
+        self.remembered = UserPreferences.load() if remembered is None else remembered
         self._later = later
         self._adopting = False
         self.is_down = False  # the window or the dock widget has closed
@@ -80,7 +80,7 @@ class Desk(Jobs):
     # -------------------------------------------------------- what is worked on
 
     @property
-    def opened(self) -> Opened | None:
+    def opened(self) -> LoadedSlide | None:
         """The slide that is worked on, as it was read."""
         return None if self.current is None else self.current.opened
 
@@ -95,12 +95,12 @@ class Desk(Jobs):
         return self._no_regions if self.current is None else self.current.regions
 
     @property
-    def results(self) -> list[Finished]:
+    def results(self) -> list[DisplayedResult]:
         """The results of that slide."""
         return [] if self.current is None else self.current.results
 
     @property
-    def finished(self) -> Finished | None:
+    def finished(self) -> DisplayedResult | None:
         """The one of them that is on show."""
         return None if self.current is None else self.current.finished
 
@@ -109,9 +109,9 @@ class Desk(Jobs):
         """Its layers."""
         return None if self.current is None else self.current.overlay
 
-    def resting_phase(self) -> Phase:
+    def resting_phase(self) -> AppState:
         """Return the phase when nothing runs."""
-        return Phase.EMPTY if self.current is None else Phase.READY
+        return AppState.EMPTY if self.current is None else AppState.READY
 
     # ------------------------------------------------------------------ slides
 
@@ -137,7 +137,7 @@ class Desk(Jobs):
         """Make and show the built-in synthetic slide."""
         self._open(slide_loading.load_sample, "making the sample slide")
 
-    def use_shown(self, shown: Shown) -> None:
+    def use_shown(self, shown: ExternalSlide) -> None:
         """Take over a slide that napari-spatialdata shows, without showing it twice."""
         self._open(
             lambda: slide_loading.load(shown.sdata, coordinate_system=shown.coordinate_system),
@@ -146,27 +146,27 @@ class Desk(Jobs):
         )
 
     def _open(
-        self, load: Callable[[], Opened], doing: str, shown: Shown | None = None, *, replace: bool = False
+        self, load: Callable[[], LoadedSlide], doing: str, shown: ExternalSlide | None = None, *, replace: bool = False
     ) -> None:
         # What results were made of stays open beside what was chosen now: nothing unsaved is lost.
         replaced = self.current if replace and not self.results else None
 
-        def done(opened: Opened) -> None:
+        def done(opened: LoadedSlide) -> None:
             if replaced is not None and replaced in self.slides:
                 self._take_out(replaced)
-            gc_pause.take_back()
+            gc_pause.unfreeze_gc()
             self._keep_aside()  # what was loaded for it, too
             self.show(opened, shown)
 
         self._keep_aside()
-        self.begin(Phase.OPENING, background.once(load), done, doing)
+        self.begin(AppState.OPENING, background.once(load), done, doing)
         self.said.emit(f"{doing[0].upper()}{doing[1:]} …")
 
     def _keep_aside(self) -> None:
         """Let no collection of garbage look through all that lives while a slide is opened or a run goes on."""
-        gc_pause.set_aside(keep=lambda: self.phase in (Phase.OPENING, Phase.RUNNING) and not self.is_down)
+        gc_pause.freeze_gc(keep=lambda: self.phase in (AppState.OPENING, AppState.RUNNING) and not self.is_down)
 
-    def show(self, opened: Opened, shown: Shown | None = None) -> None:
+    def show(self, opened: LoadedSlide, shown: ExternalSlide | None = None) -> None:
         """Show a slide and work on it; ``shown`` holds layers of it that are there already."""
         known = next((s for s in self.slides if _same_slide(s.slide, opened.slide)), None)
         if known is not None:
@@ -175,7 +175,7 @@ class Desk(Jobs):
             if opened.result is not None:
                 self.land_saved(known, opened.result)
             return
-        new = OpenSlide(
+        new = SlideSession(
             self.viewer,
             opened,
             region_changed=self.region_changed.emit,
@@ -193,10 +193,10 @@ class Desk(Jobs):
         self.slides.append(new)
         self.current = new
         if missing:
-            self.set_phase(Phase.OPENING)
+            self.set_phase(AppState.OPENING)
         self._add_layers(new, missing)
 
-    def _add_layers(self, new: OpenSlide, missing: list[Layer]) -> None:
+    def _add_layers(self, new: SlideSession, missing: list[Layer]) -> None:
         """Add a slide's layers, one in each turn of the event loop, then begin to work on it."""
         while missing and new in self.slides and not self.is_down:
             layer, *missing = missing
@@ -220,10 +220,10 @@ class Desk(Jobs):
         result = None if self.finished is None else self.finished.result
         circumstances = None
         if result is not None:
-            circumstances = Circumstances(slide=result.slide, settings=result.settings, n_genes=len(result.genes))
+            circumstances = ErrorContext(slide=result.slide, settings=result.settings, n_genes=len(result.genes))
         self.complain(error, "showing the genes", circumstances=circumstances)
 
-    def _begin_work(self, new: OpenSlide) -> None:
+    def _begin_work(self, new: SlideSession) -> None:
         for layer in new.theirs:
             layer.events.affine.connect(self._on_their_affine)
         source = new.slide.source
@@ -231,22 +231,22 @@ class Desk(Jobs):
             self.remembered.add_slide(source.path)
         self._rest()
         self._tell_of_current()
-        look_at(self.viewer, new.shown_layers)
+        zoom_to_layers(self.viewer, new.shown_layers)
         notices = " ".join(new.slide.notices)
         self.said.emit(notices or f"{new.title} is open. Draw a region, or run the whole slide.")
         if new.opened.result is not None:
             self.land_saved(new, new.opened.result)
 
-    def land_saved(self, owner: OpenSlide, finished: Finished) -> None:
+    def land_saved(self, owner: SlideSession, finished: DisplayedResult) -> None:
         """Show a result that came with its slide."""
         raise NotImplementedError
 
     def _rest(self) -> None:
         """Be ready, unless a run or an export goes on beside."""
-        if self.phase in (Phase.EMPTY, Phase.OPENING):
+        if self.phase in (AppState.EMPTY, AppState.OPENING):
             self.set_phase(self.resting_phase())
 
-    def switch(self, slide: OpenSlide) -> None:
+    def switch(self, slide: SlideSession) -> None:
         """Work on another open slide; region and results of each are kept."""
         if slide is self.current or slide not in self.slides:
             return
@@ -255,7 +255,7 @@ class Desk(Jobs):
         self.current = slide
         slide.reveal()
         self._tell_of_current()
-        look_at(self.viewer, slide.shown_layers)
+        zoom_to_layers(self.viewer, slide.shown_layers)
         self.said.emit(f"{slide.title} is on show.")
 
     def close(self) -> None:
@@ -263,13 +263,13 @@ class Desk(Jobs):
         if self.current is not None and self.busy() is None:
             self._close(self.current)
 
-    def _close(self, slide: OpenSlide) -> None:
+    def _close(self, slide: SlideSession) -> None:
         self._take_out(slide)
         if not self.is_working:
             self.set_phase(self.resting_phase())
         self._tell_of_current()
 
-    def _take_out(self, slide: OpenSlide) -> None:
+    def _take_out(self, slide: SlideSession) -> None:
         """Remove a slide from the viewer and reveal the one before it."""
         for layer in slide.theirs:
             layer.events.affine.disconnect(self._on_their_affine)
@@ -296,7 +296,7 @@ class Desk(Jobs):
         """Show slide, region and result in another coordinate system of the slide."""
         if self.current is not None and name != self.current.slide.coordinate_system:
             self.current.place(name)
-            look_at(self.viewer, self.current.shown_layers)
+            zoom_to_layers(self.viewer, self.current.shown_layers)
             self.coordinate_system_changed.emit()
 
     # ------------------------------------------------- what happens in the viewer
@@ -327,11 +327,11 @@ class Desk(Jobs):
         if slide is None or role_of(layer) != "spots":
             return
         if all(slide is not known.slide for known in self.slides):
-            self.show(Opened(slide=slide, source=None))
+            self.show(LoadedSlide(slide=slide, source=None))
 
     def _on_removing(self, event: Any) -> None:
         """Let napari's collection, which follows, find what goes with the layer."""
-        gc_pause.take_back()
+        gc_pause.unfreeze_gc()
 
     def _on_removed(self, event: Any) -> None:
         """Close slides all of whose layers the user has removed, once napari has removed all that it is about to."""
@@ -360,7 +360,7 @@ class Desk(Jobs):
     def shutdown(self) -> None:
         """Stop whatever runs and stop listening, because the window or the dock widget closes."""
         self.is_down = True  # what was put off comes too late
-        gc_pause.take_back()
+        gc_pause.unfreeze_gc()
         self.let_go()
         events = self.viewer.layers.events
         events.inserted.disconnect(self._on_inserted)

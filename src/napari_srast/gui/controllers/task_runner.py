@@ -1,7 +1,7 @@
 """One long piece of work at a time, and what the window says meanwhile; no controls.
 
 Phases: EMPTY -> OPENING -> READY <-> RUNNING or EXPORTING. Whatever runs is a job with its own tag (the
-:class:`~napari_srast.gui.runtime.background.Job` itself): letting go of the job is what makes a late result harmless.
+:class:`~napari_srast.gui.runtime.background.BackgroundTask` itself): letting go of the job is what makes a late result harmless.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from psygnal import Signal
 
 from napari_srast.core.progress import Progress
 from napari_srast.gui.runtime import background
-from napari_srast.gui.runtime.error_report import Circumstances, fault_report
+from napari_srast.gui.runtime.error_report import ErrorContext, error_report
 
-__all__ = ["Jobs", "Phase"]
+__all__ = ["AppState", "TaskRunner"]
 
 
-class Phase(Enum):
+class AppState(Enum):
     """What the window is busy with."""
 
     EMPTY = "empty"
@@ -29,7 +29,7 @@ class Phase(Enum):
     EXPORTING = "exporting"
 
 
-class Jobs:
+class TaskRunner:
     """Runs one job at a time and tells its phase, its progress and how it ended.
 
     Parameters
@@ -43,35 +43,35 @@ class Jobs:
     said = Signal(str)
     failed = Signal(str)
 
-    def __init__(self, start: Callable[..., background.Job] = background.start) -> None:
-        self.phase = Phase.EMPTY
+    def __init__(self, start: Callable[..., background.BackgroundTask] = background.start) -> None:
+        self.phase = AppState.EMPTY
         self.report: str | None = None
         """What can be copied and sent about the last job that failed."""
         self._start = start
-        self._job: background.Job | None = None
+        self._job: background.BackgroundTask | None = None
 
     def obstacle(self) -> str | None:
         """Return why nothing that needs a slide can be started now, or None."""
-        return "Open a slide first." if self.phase is Phase.EMPTY else self.busy()
+        return "Open a slide first." if self.phase is AppState.EMPTY else self.busy()
 
     def busy(self) -> str | None:
         """Return why nothing at all can be started now, or None."""
         return {
-            Phase.EMPTY: None,
-            Phase.OPENING: "Wait until the slide is open, or cancel.",
-            Phase.READY: None,
-            Phase.RUNNING: "A run is going on; wait for it, or cancel it.",
-            Phase.EXPORTING: "Wait until the result is saved, or cancel.",
+            AppState.EMPTY: None,
+            AppState.OPENING: "Wait until the slide is open, or cancel.",
+            AppState.READY: None,
+            AppState.RUNNING: "A run is going on; wait for it, or cancel it.",
+            AppState.EXPORTING: "Wait until the result is saved, or cancel.",
         }[self.phase]
 
     def begin(
         self,
-        phase: Phase,
+        phase: AppState,
         steps: background.Steps,
         done: Callable[[Any], None],
         doing: str,
         failed: Callable[[], None] | None = None,
-        circumstances: Circumstances | None = None,
+        circumstances: ErrorContext | None = None,
     ) -> None:
         """Start a job.
 
@@ -117,15 +117,15 @@ class Jobs:
         error: Exception,
         doing: str,
         last: Progress | None = None,
-        circumstances: Circumstances | None = None,
+        circumstances: ErrorContext | None = None,
     ) -> None:
         """Tell an error, keep its report, and be ready for the next thing."""
-        self.report = fault_report(error, doing, last, circumstances)
+        self.report = error_report(error, doing, last, circumstances)
         if not self.is_working:
             self.set_phase(self.resting_phase())
         self.failed.emit(background.explain(error, doing))
 
-    def resting_phase(self) -> Phase:
+    def resting_phase(self) -> AppState:
         """Return the phase when nothing runs."""
         raise NotImplementedError
 
@@ -140,7 +140,7 @@ class Jobs:
             self._job.abandon()
             self._job = None
 
-    def set_phase(self, phase: Phase) -> None:
+    def set_phase(self, phase: AppState) -> None:
         """Change the phase and tell it."""
         if phase is not self.phase:
             self.phase = phase

@@ -11,7 +11,7 @@ from qtpy.QtCore import QRectF, Qt
 from qtpy.QtGui import QColor, QFont, QFontMetricsF, QImage, QLinearGradient, QPainter
 
 from napari_srast.errors import OutputError
-from napari_srast.gui.layers.measured_spots import Paint
+from napari_srast.gui.layers.measured_spots import GeneStyle
 
 __all__ = ["Caption", "round_length", "save_figure"]
 
@@ -39,7 +39,7 @@ class Caption:
 
     pixel_length: float
     unit: str
-    genes: Sequence[Paint]
+    genes: Sequence[GeneStyle]
     meaning: str
     note: str = ""
 

@@ -9,12 +9,12 @@ import numpy as np
 from napari.components import ViewerModel
 from napari.layers import Layer
 
-__all__ = ["Viewpoint", "look_at"]
+__all__ = ["CameraBookmark", "zoom_to_layers"]
 
 _AROUND = 1.05  # of the size of what is brought into view
 
 
-def look_at(viewer: ViewerModel, layers: Sequence[Layer]) -> None:
+def zoom_to_layers(viewer: ViewerModel, layers: Sequence[Layer]) -> None:
     """Bring layers into view, whatever else there is, hidden or not."""
     viewer.reset_view()
     if not layers:
@@ -31,7 +31,7 @@ def _fit(viewer: Any, low: np.ndarray, high: np.ndarray) -> None:
     camera.zoom = float(np.min(canvas / np.maximum(high - low, 1e-12))) / _AROUND
 
 
-class Viewpoint:
+class CameraBookmark:
     """Where the camera of a viewer was, and where it was moved to.
 
     Parameters

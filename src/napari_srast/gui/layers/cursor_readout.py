@@ -12,13 +12,13 @@ from napari.components import ViewerModel
 from napari_srast.core.slide import Slide
 from napari_srast.geometry.affine import apply_affine
 from napari_srast.gui.layers.overlay import Overlay
-from napari_srast.gui.state.displayed_result import Finished
+from napari_srast.gui.state.displayed_result import DisplayedResult
 
-__all__ = ["Hover", "Reading", "read_at"]
+__all__ = ["CursorReadout", "PixelReadout", "read_at"]
 
 
 @dataclass(frozen=True)
-class Reading:
+class PixelReadout:
     """What is known of one place.
 
     Parameters
@@ -41,24 +41,24 @@ class Reading:
         return f"Spot {self.spot}: {values}" if values else f"Spot {self.spot}"
 
 
-def read_at(finished: Finished, genes: list[str], point: np.ndarray) -> Reading:
+def read_at(finished: DisplayedResult, genes: list[str], point: np.ndarray) -> PixelReadout:
     """Read a result at a point (x, y) in the spots' own frame."""
     result = finished.result
     pixel = int(result.raster.locate(point[None])[0])
     if pixel < 0:
-        return Reading()
+        return PixelReadout()
     spot = int(result.raster.parent[pixel])
     values = [
         (gene, float(finished.columns[pixel, result.gene_column(gene)]), column)
         for gene, column in zip(genes, result.slide.gene_indices(genes) if genes else (), strict=True)
     ]
-    return Reading(
+    return PixelReadout(
         str(result.slide.spot_ids[spot]),
         tuple((gene, value, float(result.slide.counts[spot, column])) for gene, value, column in values),
     )
 
 
-class Hover:
+class CursorReadout:
     """Reads the result on show wherever the pointer moves over the canvas.
 
     Parameters
@@ -74,13 +74,13 @@ class Hover:
     def __init__(
         self,
         viewer: ViewerModel,
-        current: Callable[[], tuple[Slide, Finished, Overlay] | None],
-        pointed: Callable[[Reading], None],
+        current: Callable[[], tuple[Slide, DisplayedResult, Overlay] | None],
+        pointed: Callable[[PixelReadout], None],
     ) -> None:
         self._viewer = viewer
         self._current = current
         self._pointed = pointed
-        self._last = Reading()
+        self._last = PixelReadout()
         self._callback = self._on_move
         viewer.mouse_move_callbacks.append(self._callback)
 
@@ -95,10 +95,10 @@ class Hover:
             self._last = reading
             self._pointed(reading)
 
-    def _read(self) -> Reading:
+    def _read(self) -> PixelReadout:
         current = self._current()
         if current is None:
-            return Reading()
+            return PixelReadout()
         slide, finished, overlay = current
         world = np.asarray(self._viewer.cursor.position, dtype=float)[-2:][::-1]
         shift = overlay.shift_at(world)

@@ -10,9 +10,9 @@ from scipy import sparse
 
 from napari_srast.core.result import UpsampleResult
 from napari_srast.gui.layers.factory import PALETTE, gene_colormap, gene_layer_kwargs
-from napari_srast.gui.layers.measured_spots import Paint
+from napari_srast.gui.layers.measured_spots import GeneStyle
 
-__all__ = ["Picture", "Slot", "first_genes", "gene_picture"]
+__all__ = ["GeneLayer", "Picture", "first_genes", "gene_picture"]
 
 _HIGH = 99.5  # percentile of the pixels that have any counts: a few bright ones must not darken the rest
 _LOW = 20.0  # percentile of all pixels: a gene that is everywhere must not wash the others out
@@ -38,7 +38,7 @@ def gene_picture(result: UpsampleResult, columns: sparse.csc_matrix, gene: str, 
 
 
 @dataclass(eq=False)
-class Slot:
+class GeneLayer:
     """A layer for one gene at a time."""
 
     gene: str
@@ -49,7 +49,7 @@ class Slot:
     shown: bool = False
 
     @classmethod
-    def make(cls, gene: str, color: str, picture: Picture, result: UpsampleResult) -> Slot:
+    def make(cls, gene: str, color: str, picture: Picture, result: UpsampleResult) -> GeneLayer:
         """Return a slot that does not show yet, with its layer, hidden and not in the viewer yet."""
         image, limits = picture
         options = {"name": gene, "colormap": gene_colormap(color), "contrast_limits": limits, "visible": False}
@@ -58,9 +58,9 @@ class Slot:
         return cls(gene, layer, color, limits)
 
     @property
-    def paint(self) -> Paint:
+    def paint(self) -> GeneStyle:
         """How the gene is painted."""
-        return Paint(self.gene, self.color, self.limits, self.opacity)
+        return GeneStyle(self.gene, self.color, self.limits, self.opacity)
 
     def fill(self, picture: Picture) -> None:
         """Show another image; the slot's gene was set before."""

@@ -27,7 +27,7 @@ from napari_srast.gui.layers.factory import (
 )
 
 __all__ = [
-    "Paint",
+    "GeneStyle",
     "beside_box",
     "beside_layers",
     "beside_shift",
@@ -44,7 +44,7 @@ _CROP_PIXELS = 1024  # longer side of the repeated piece of histology
 
 
 @dataclass(frozen=True)
-class Paint:
+class GeneStyle:
     """How one gene is painted: its colour, the counts per pixel at which it begins and is full, and its opacity."""
 
     gene: str
@@ -65,7 +65,7 @@ class Paint:
         return f"{write(low)} to {write(high)}"
 
 
-def spot_colors(result: UpsampleResult, paints: Sequence[Paint], strength: float) -> np.ndarray:
+def spot_colors(result: UpsampleResult, paints: Sequence[GeneStyle], strength: float) -> np.ndarray:
     """Return the colours of all spots, shape (N, 4): measured counts spread evenly over the spots' pixels.
 
     Spots without pixels are transparent. ``strength`` is the opacity that all genes share.
@@ -81,7 +81,7 @@ def spot_colors(result: UpsampleResult, paints: Sequence[Paint], strength: float
 
 
 def pixel_colors(
-    result: UpsampleResult, columns: sparse.csc_matrix, paints: Sequence[Paint], strength: float
+    result: UpsampleResult, columns: sparse.csc_matrix, paints: Sequence[GeneStyle], strength: float
 ) -> np.ndarray:
     """Return the colours of a result's raster, shape (rows, columns, 4): transparent where no pixel has a parent.
 
@@ -92,7 +92,7 @@ def pixel_colors(
     return np.nan_to_num(np.stack([result.raster.paint(channel) for channel in colors.T], axis=-1))
 
 
-def _added_up(counts: np.ndarray, paints: Sequence[Paint], strength: float) -> np.ndarray:
+def _added_up(counts: np.ndarray, paints: Sequence[GeneStyle], strength: float) -> np.ndarray:
     """Return red, green and blue (n, 3) of counts (n, genes), added up as napari adds up the genes' layers."""
     colors = np.zeros((len(counts), 3))
     for paint, values in zip(paints, counts.T, strict=True):

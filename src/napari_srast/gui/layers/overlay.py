@@ -21,7 +21,7 @@ from scipy import sparse
 from napari_srast.core.result import UpsampleResult
 from napari_srast.core.slide import Slide
 from napari_srast.geometry.affine import apply_affine
-from napari_srast.gui.layers.camera import Viewpoint
+from napari_srast.gui.layers.camera import CameraBookmark
 from napari_srast.gui.layers.factory import (
     KEY,
     PALETTE,
@@ -33,9 +33,9 @@ from napari_srast.gui.layers.factory import (
     role_of,
     set_visible,
 )
-from napari_srast.gui.layers.gene_layer import Slot, gene_picture
+from napari_srast.gui.layers.gene_layer import GeneLayer, gene_picture
 from napari_srast.gui.layers.measured_spots import (
-    Paint,
+    GeneStyle,
     beside_box,
     beside_layers,
     beside_shift,
@@ -45,7 +45,7 @@ from napari_srast.gui.layers.measured_spots import (
     spot_colors,
 )
 from napari_srast.gui.runtime.layer_batches import insert_unchosen, removing
-from napari_srast.gui.state.displayed_result import Finished
+from napari_srast.gui.state.displayed_result import DisplayedResult
 
 __all__ = ["MAX_GENES", "Overlay", "View"]
 
@@ -105,7 +105,7 @@ class Overlay:
     ) -> None:
         self.result = result
         self.view: View = "after"
-        self.compared: Finished | None = None
+        self.compared: DisplayedResult | None = None
         self._viewer = viewer
         self._columns = columns
         self._changed = changed
@@ -114,12 +114,12 @@ class Overlay:
         self._waiting: list[str] = []
         self._slide = result.slide
         self._brightness = brightness
-        self._slots: list[Slot] = []
+        self._slots: list[GeneLayer] = []
         self._dimmer: Image | None = None
         self._measured: Layer | None = None
         self._beside: list[Layer] = []
         self._to_add: list[Layer] = []
-        self._viewpoint = Viewpoint(viewer)
+        self._viewpoint = CameraBookmark(viewer)
         self._painted: tuple[Any, ...] = ()  # what was compared with was painted last, and how
         self._in_charge = 0  # > 0 while a change of a layer is our own doing
         self._out_of_sight = False
@@ -128,7 +128,7 @@ class Overlay:
     # ---------------------------------------------------------------- genes
 
     @property
-    def shown(self) -> list[Paint]:
+    def shown(self) -> list[GeneStyle]:
         """The genes on show and how, in the order in which they were given their colours."""
         return [slot.paint for slot in self._slots if slot.shown]
 
@@ -210,7 +210,7 @@ class Overlay:
         self._refresh()
 
     @_telling
-    def compare_with(self, other: Finished | None) -> None:
+    def compare_with(self, other: DisplayedResult | None) -> None:
         """Compare with another result on the same pixels, or (None) with the measured counts: before, and beside."""
         if other is self.compared:
             return
@@ -345,7 +345,7 @@ class Overlay:
     def _add_slot(self, gene: str) -> None:
         used = {slot.color for slot in self._slots}
         color = next((c for c in PALETTE if c not in used), PALETTE[0])
-        slot = Slot.make(gene, color, gene_picture(self.result, self._columns, gene, self.view), self.result)
+        slot = GeneLayer.make(gene, color, gene_picture(self.result, self._columns, gene, self.view), self.result)
         self._slots.append(slot)
         place_layers([slot.layer], self._slide)
         slot.layer.events.visible.connect(self._on_eye)
@@ -353,7 +353,7 @@ class Overlay:
             event.connect(self._on_paint)
         self._add(slot.layer)
 
-    def _fill(self, slot: Slot) -> None:
+    def _fill(self, slot: GeneLayer) -> None:
         """Paint a slot's gene; where that fails it goes empty, for it holds another image."""
         try:
             with self._taking_charge():

@@ -18,13 +18,13 @@ from napari_srast.gui.state.quality_checks import trust_lines
 from napari_srast.gui.widgets.common import button, group, label
 from napari_srast.gui.widgets.tooltips import allow
 
-__all__ = ["NO_RESULT", "TakeAway"]
+__all__ = ["NO_RESULT", "ExportPanel"]
 
 NO_RESULT = "Run first: there is no result yet."
 _FIGURE_SCALE = 2.0
 
 
-class TakeAway(QWidget):
+class ExportPanel(QWidget):
     """What to think of a result, and ways to take it away."""
 
     def __init__(self, controller: Controller) -> None:

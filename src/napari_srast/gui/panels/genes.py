@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QLineEdit, QWidget
 from napari_srast.core.result import UpsampleResult
 from napari_srast.errors import InputError
 from napari_srast.gui.controllers.controller import Controller
-from napari_srast.gui.state.slide_session import OpenSlide
+from napari_srast.gui.state.slide_session import SlideSession
 from napari_srast.gui.widgets.common import button, gene_view, group, label, listing_chooser
 from napari_srast.gui.widgets.gene_table import Column, GeneTableModel, read_gene_list
 from napari_srast.gui.widgets.tooltips import allow, describe
@@ -24,8 +24,8 @@ class GenePanel(QWidget):
     def __init__(self, controller: Controller) -> None:
         super().__init__()
         self._controller = controller
-        self._of: OpenSlide | None = None
-        self._ticked: dict[OpenSlide, list[str]] = {}
+        self._of: SlideSession | None = None
+        self._ticked: dict[SlideSession, list[str]] = {}
         box, column = group("Genes")
         self.model = GeneTableModel(self)
         self.filter = QLineEdit()

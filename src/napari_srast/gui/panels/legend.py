@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QColorDialog, QGridLayout, QLabel, QPushButton, QSlid
 from superqt import QDoubleRangeSlider
 
 from napari_srast.gui.controllers.controller import Controller
-from napari_srast.gui.layers.measured_spots import Paint
+from napari_srast.gui.layers.measured_spots import GeneStyle
 from napari_srast.gui.layers.overlay import MAX_GENES
 from napari_srast.gui.widgets.tooltips import describe
 
@@ -24,7 +24,7 @@ class _Row:
     """The controls of one gene."""
 
     def __init__(self, legend: Legend, place: int) -> None:
-        self.paint: Paint | None = None
+        self.paint: GeneStyle | None = None
         self._legend = legend
         self.color = QPushButton()
         self.color.setFixedSize(22, 20)
@@ -50,7 +50,7 @@ class _Row:
         for column, widget in enumerate(self.widgets):
             legend.grid.addWidget(widget, place, column)
 
-    def set(self, paint: Paint | None) -> None:
+    def set(self, paint: GeneStyle | None) -> None:
         """Show how a gene is painted; None hides the row."""
         for widget in self.widgets:
             widget.setVisible(paint is not None)
@@ -110,7 +110,7 @@ class Legend(QWidget):
         self.rows = [_Row(self, place) for place in range(MAX_GENES)]
         self.set(())
 
-    def set(self, paints: Sequence[Paint]) -> None:
+    def set(self, paints: Sequence[GeneStyle]) -> None:
         """Show how the genes are painted."""
         for row, paint in zip(self.rows, [*paints, *[None] * (MAX_GENES - len(paints))], strict=True):
             row.set(paint)

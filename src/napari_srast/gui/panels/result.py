@@ -30,12 +30,12 @@ from napari_srast.gui.controllers.comparison import (
     meaning_of,
 )
 from napari_srast.gui.controllers.controller import Controller
-from napari_srast.gui.layers.cursor_readout import Reading
+from napari_srast.gui.layers.cursor_readout import PixelReadout
 from napari_srast.gui.layers.overlay import MAX_GENES, View
-from napari_srast.gui.panels.export import NO_RESULT, TakeAway
+from napari_srast.gui.panels.export import NO_RESULT, ExportPanel
 from napari_srast.gui.panels.genes import structure_column
 from napari_srast.gui.panels.legend import Legend
-from napari_srast.gui.state.displayed_result import Finished
+from napari_srast.gui.state.displayed_result import DisplayedResult
 from napari_srast.gui.state.run_request import result_title
 from napari_srast.gui.widgets.common import (
     VerticalScrollArea,
@@ -61,13 +61,13 @@ class ResultPanel(QWidget):
         super().__init__()
         self._controller = controller
         self._filling = False
-        self._to_compare: list[Finished | None] = [None]
+        self._to_compare: list[DisplayedResult | None] = [None]
         page = QWidget()
         column = QVBoxLayout(page)
         column.setContentsMargins(6, 6, 6, 6)
         column.addLayout(self._results_rows())
         column.addWidget(self._genes_box(), 1)
-        self.takeaway = TakeAway(controller)
+        self.takeaway = ExportPanel(controller)
         column.addWidget(self.takeaway)
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
@@ -242,7 +242,7 @@ class ResultPanel(QWidget):
         if finished is not None:
             self.view.sortByColumn(1, Qt.SortOrder.DescendingOrder)
             self._on_brightness(self.brightness.value())
-        self._on_pointed(Reading())
+        self._on_pointed(PixelReadout())
         self._on_shown()
         self.refresh_allowed()
 
@@ -326,7 +326,7 @@ class ResultPanel(QWidget):
         if self._controller.overlay is not None:
             self._controller.overlay.set_brightness(value / 100)
 
-    def _on_pointed(self, reading: Reading) -> None:
+    def _on_pointed(self, reading: PixelReadout) -> None:
         has_result = self._controller.finished is not None
         self.pointed.setText(reading.text or (_POINT if has_result else ""))
         # Room that was needed once is kept: the panel must not jump as the pointer moves.

@@ -7,7 +7,8 @@ import time
 from qtpy.QtWidgets import QApplication, QHBoxLayout, QProgressBar, QVBoxLayout, QWidget
 
 from napari_srast.core.progress import Progress
-from napari_srast.gui.controllers.controller import Controller, Phase
+from napari_srast.gui.controllers.controller import Controller
+from napari_srast.gui.controllers.task_runner import AppState
 from napari_srast.gui.widgets.common import button, label
 from napari_srast.gui.widgets.tooltips import allow, describe
 
@@ -72,12 +73,12 @@ class RunBar(QWidget):
     def refresh(self) -> None:
         """Enable what can be done and show progress only while something runs."""
         phase = self._controller.phase
-        busy = phase in (Phase.OPENING, Phase.RUNNING, Phase.EXPORTING)
+        busy = phase in (AppState.OPENING, AppState.RUNNING, AppState.EXPORTING)
         allow(self.cancel, None if busy else "Nothing is running.")
         self.progress.setVisible(busy)
         if busy:
             self._started = time.monotonic()
-            counted = phase in (Phase.RUNNING, Phase.EXPORTING)
+            counted = phase in (AppState.RUNNING, AppState.EXPORTING)
             self.progress.setRange(0, 1000 if counted else 0)  # 0 to 0: it moves without an end
             self.progress.setValue(0)
             self.progress.setFormat("starting" if counted else phase.value)
@@ -86,7 +87,7 @@ class RunBar(QWidget):
         """Enable Run and Queue, or say what is in the way: ``problem`` is one of the region or the settings."""
         controller = self._controller
         allow(self.run, controller.obstacle() or problem)
-        idle = None if controller.phase is Phase.RUNNING else "Nothing is running: press Run."
+        idle = None if controller.phase is AppState.RUNNING else "Nothing is running: press Run."
         allow(self.queue, ("Open a slide first." if controller.slide is None else None) or idle or problem)
 
     def say(self, text: str) -> None:

@@ -8,9 +8,10 @@ from pathlib import Path
 from qtpy.QtWidgets import QComboBox, QFileDialog, QFormLayout, QHBoxLayout, QLineEdit, QMenu, QWidget
 
 from napari_srast.core.slide import SlideSource
-from napari_srast.gui.controllers.controller import Controller, Phase
-from napari_srast.gui.state.slide_loading import Choices, Shown, shown_elsewhere
-from napari_srast.gui.state.slide_session import OpenSlide, titles
+from napari_srast.gui.controllers.controller import Controller
+from napari_srast.gui.controllers.task_runner import AppState
+from napari_srast.gui.state.slide_loading import Choices, ExternalSlide, shown_elsewhere
+from napari_srast.gui.state.slide_session import SlideSession, titles
 from napari_srast.gui.widgets.common import button, chooser, group, label
 from napari_srast.gui.widgets.tooltips import allow, describe
 
@@ -134,7 +135,7 @@ class SlidePanel(QWidget):
         allow(self.recent, busy or none)
         closed = None if self._controller.slide else "Open a slide first."
         allow(self.coordinate_system, closed)
-        opening = busy if self._controller.phase is Phase.OPENING else None
+        opening = busy if self._controller.phase is AppState.OPENING else None
         alone = None if len(self._controller.slides) > 1 else "Only this slide is open."
         allow(self.slides, closed or opening or alone)
         allow(self.close_slide, closed or busy)
@@ -172,7 +173,7 @@ class SlidePanel(QWidget):
         if shown:
             self._controller.use_shown(shown[0])
 
-    def _shown(self) -> list[Shown]:
+    def _shown(self) -> list[ExternalSlide]:
         """Return the slides that napari-spatialdata shows and that were not taken over."""
         taken = {layer for slide in self._controller.slides for layer in slide.theirs}
         return [s for s in shown_elsewhere(self._controller.viewer.layers) if not set(s.layers) & taken]
@@ -198,7 +199,7 @@ def _fill(control: QComboBox, items: tuple[str, ...], current: str | None) -> No
         control.setCurrentIndex(items.index(current))
 
 
-def _about(current: OpenSlide) -> str:
+def _about(current: SlideSession) -> str:
     slide = current.slide
     size = f"{slide.n_spots:,} spots × {slide.n_genes:,} genes"
     image = "" if slide.image is not None else ", no histology"

@@ -17,11 +17,11 @@ from typing import Any, TypeVar
 
 from napari.qt.threading import create_worker
 
-from napari_srast._utils.triton_guard import keep_triton_out
-from napari_srast.errors import Cancelled, SrastError, lacks_memory
+from napari_srast._utils.triton_guard import block_triton_import
+from napari_srast.errors import Cancelled, SrastError, is_memory_error
 from napari_srast.gui.runtime.priority import GivingWay, step_back
 
-__all__ = ["Job", "Steps", "aside", "explain", "once", "start", "with_reports"]
+__all__ = ["BackgroundTask", "Steps", "aside", "explain", "once", "start", "with_reports"]
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ Steps = Callable[[Callable[[], bool]], Generator[Any, None, Any]]
 _giving_way = GivingWay()
 
 
-class Job:
+class BackgroundTask:
     """A piece of work under way; nothing of it is called back once it has ended or was abandoned.
 
     The thread's worker outlives its work for a while, so a job that ended keeps neither its callbacks nor its input.
@@ -97,13 +97,13 @@ def start(
     on_step: Callable[[Any], None],
     on_done: Callable[[Any], None],
     on_error: Callable[[Exception], None],
-) -> Job:
+) -> BackgroundTask:
     """Run ``steps`` in a thread; the callbacks run in the GUI thread.
 
     A job that is stopped calls neither ``on_done`` nor ``on_error``.
     """
-    keep_triton_out()
-    job = Job(steps, on_step, on_done, on_error)
+    block_triton_import()
+    job = BackgroundTask(steps, on_step, on_done, on_error)
     # Functions, not the job's methods: the signals keep only functions alive.
     create_worker(
         job.work, _connect={"yielded": lambda value: job.step(value), "returned": lambda outcome: job.end(outcome)}
@@ -160,7 +160,7 @@ def explain(error: Exception, doing: str) -> str:
     """Return one sentence for the user; faults of this package are logged with their traceback."""
     if isinstance(error, SrastError):
         return str(error)
-    if lacks_memory(error):
+    if is_memory_error(error):
         return f"This computer ran out of memory while {doing}; close other programs, or ask for less at once."
     logger.error("unexpected error while %s", doing, exc_info=error)
     detail = " ".join(str(error).split())[:200]

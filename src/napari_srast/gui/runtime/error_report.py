@@ -16,9 +16,9 @@ from importlib.metadata import PackageNotFoundError, version
 from napari_srast.core.progress import Progress
 from napari_srast.core.settings import UpsampleSettings
 from napari_srast.core.slide import Slide
-from napari_srast.errors import DeviceError, FaultError
+from napari_srast.errors import DeviceError, InternalError
 
-__all__ = ["Circumstances", "fault_report"]
+__all__ = ["ErrorContext", "error_report"]
 
 _PACKAGES = (
     "napari-srast",
@@ -39,7 +39,7 @@ _MOST_FRAMES = 30
 
 
 @dataclass(frozen=True, kw_only=True)
-class Circumstances:
+class ErrorContext:
     """What was worked on when something failed.
 
     Parameters
@@ -57,8 +57,8 @@ class Circumstances:
     n_genes: int | None = None
 
 
-def fault_report(
-    error: BaseException, doing: str, last: Progress | None = None, circumstances: Circumstances | None = None
+def error_report(
+    error: BaseException, doing: str, last: Progress | None = None, circumstances: ErrorContext | None = None
 ) -> str:
     """Return a report of an error without any name, path, place or count of the slide.
 
@@ -100,7 +100,7 @@ def _errors(error: BaseException) -> Iterator[str]:
 
 
 def _message(error: BaseException) -> str:
-    if isinstance(error, DeviceError | FaultError | MemoryError):
+    if isinstance(error, DeviceError | InternalError | MemoryError):
         return " ".join(str(error).split())
     if isinstance(error, OSError) and error.errno is not None:
         return os.strerror(error.errno)
@@ -114,7 +114,7 @@ def _settings(settings: UpsampleSettings) -> str:
     return ", ".join(f"{name}={value}" for name, value in told.items())
 
 
-def _sizes(circumstances: Circumstances) -> str:
+def _sizes(circumstances: ErrorContext) -> str:
     slide, n_genes = circumstances.slide, circumstances.n_genes
     asked = "" if n_genes is None else f", {n_genes} of them asked for"
     image = "no image" if slide.image is None else f"image {slide.image.levels[0].shape} {slide.image.levels[0].dtype}"

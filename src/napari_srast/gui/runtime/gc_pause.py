@@ -14,7 +14,7 @@ from collections.abc import Callable
 from qtpy.QtCore import QCoreApplication, Qt, QTimer
 from qtpy.QtGui import QGuiApplication
 
-__all__ = ["set_aside", "take_back"]
+__all__ = ["freeze_gc", "unfreeze_gc"]
 
 _QUIET_MS = 10_000
 
@@ -43,14 +43,14 @@ class _Aside:
         if (self.keep is not None and self.keep()) or QGuiApplication.mouseButtons() != Qt.MouseButton.NoButton:
             self.wait()
             return
-        take_back()
+        unfreeze_gc()
         gc.collect()  # now that nobody waits; else Python would soon do it by itself
 
 
 _aside = _Aside()
 
 
-def set_aside(keep: Callable[[], bool] | None = None) -> None:
+def freeze_gc(keep: Callable[[], bool] | None = None) -> None:
     """Leave all that lives now out of collections for a while, and for as long as ``keep`` says.
 
     What was set aside before stays so, and the while is counted from now.
@@ -63,7 +63,7 @@ def set_aside(keep: Callable[[], bool] | None = None) -> None:
     _aside.wait()
 
 
-def take_back() -> None:
+def unfreeze_gc() -> None:
     """Let collections look through everything again."""
     if _aside.any:
         gc.unfreeze()

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from napari.components import LayerList
 from napari.layers import Layer
 
-from napari_srast.gui.runtime.gc_pause import set_aside, take_back
+from napari_srast.gui.runtime.gc_pause import freeze_gc, unfreeze_gc
 
 __all__ = ["before_end", "changing", "insert_unchosen", "removing"]
 
@@ -37,7 +37,7 @@ def changing(layers: LayerList) -> Iterator[None]:
     if _open:
         yield
         return
-    set_aside()  # at the end napari collects garbage, of which there is little
+    freeze_gc()  # at the end napari collects garbage, of which there is little
     with _batch("changing", layers):
         yield
 
@@ -48,7 +48,7 @@ def removing(layers: LayerList) -> Iterator[None]:
     if "removing" in _open:
         yield
         return
-    take_back()
+    unfreeze_gc()
     with _batch("removing", layers):
         yield
 

@@ -8,7 +8,7 @@ import threading
 from qtpy.QtCore import QCoreApplication
 
 from napari_srast.gui.runtime.priority import step_back
-from napari_srast.inference.executors.sasa_process_pool import Elsewhere
+from napari_srast.inference.executors.sasa_process_pool import SasaProcessPool
 
 __all__ = ["processes", "start_processes"]
 
@@ -16,9 +16,9 @@ _AFTER_SECONDS = 0.5  # the window is drawn first
 
 
 @functools.cache
-def processes() -> Elsewhere:
+def processes() -> SasaProcessPool:
     """Return what fits SASA beside the window; it ends with the program, which does not wait for what it loads."""
-    beside = Elsewhere()
+    beside = SasaProcessPool()
     program = QCoreApplication.instance()
     if program is not None:
         program.aboutToQuit.connect(beside.close)

@@ -11,13 +11,13 @@ from scipy import sparse
 from napari_srast.core.result import UpsampleResult
 from napari_srast.core.slide import Slide
 from napari_srast.errors import InputError
-from napari_srast.gui.state.quality_checks import Trust, measure_trust
+from napari_srast.gui.state.quality_checks import QualityChecks, measure_quality
 
-__all__ = ["Finished", "finish"]
+__all__ = ["DisplayedResult", "prepare_for_display"]
 
 
 @dataclass(frozen=True, eq=False)
-class Finished:
+class DisplayedResult:
     """A result with what was worked out in its thread, for the window would stand still meanwhile.
 
     Parameters
@@ -35,9 +35,9 @@ class Finished:
     result: UpsampleResult
     columns: sparse.csc_matrix
     totals: np.ndarray
-    trust: Trust
+    trust: QualityChecks
 
-    def on(self, slide: Slide) -> Finished:
+    def on(self, slide: Slide) -> DisplayedResult:
         """Return the same result on a slide that is open already.
 
         Raises
@@ -55,7 +55,7 @@ class Finished:
         return dataclasses.replace(self, result=dataclasses.replace(self.result, slide=slide))
 
 
-def finish(result: UpsampleResult) -> Finished:
+def prepare_for_display(result: UpsampleResult) -> DisplayedResult:
     """Work out what showing a result needs; takes a while on large results."""
     columns = result.counts.tocsc()
-    return Finished(result, columns, np.asarray(columns.sum(axis=0)).ravel(), measure_trust(result))
+    return DisplayedResult(result, columns, np.asarray(columns.sum(axis=0)).ravel(), measure_quality(result))

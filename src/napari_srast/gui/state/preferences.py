@@ -7,13 +7,13 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["Remembered"]
+__all__ = ["UserPreferences"]
 
 _MOST_SLIDES = 10
 
 
 @dataclass
-class Remembered:
+class UserPreferences:
     """Recent slides, newest first, and favourite genes, in a small file.
 
     Parameters
@@ -31,7 +31,7 @@ class Remembered:
     genes: list[str] = field(default_factory=list)
 
     @classmethod
-    def load(cls, file: Path | None = None) -> Remembered:
+    def load(cls, file: Path | None = None) -> UserPreferences:
         """Read the user's file (or another one); one that is missing or damaged is as good as empty."""
         if file is None:
             import platformdirs

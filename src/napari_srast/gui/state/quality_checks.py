@@ -12,11 +12,11 @@ from napari_srast.core.mass_balance import gene_totals, max_relative_mass_error
 from napari_srast.core.result import UpsampleResult
 from napari_srast.core.summary import image_nats
 
-__all__ = ["Trust", "measure_trust", "trust_lines"]
+__all__ = ["QualityChecks", "measure_quality", "trust_lines"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trust:
+class QualityChecks:
     """Checks of one result.
 
     Parameters
@@ -35,9 +35,9 @@ class Trust:
     measured_fraction: float | None
 
 
-def measure_trust(result: UpsampleResult) -> Trust:
+def measure_quality(result: UpsampleResult) -> QualityChecks:
     """Check a result against the counts that it was made from."""
-    return Trust(
+    return QualityChecks(
         max_relative_mass_error=max_relative_mass_error(result),
         negative_pixels=int((result.counts.data < 0).sum()),
         measured_fraction=measured_fraction(result.slide, result.raster) if result.slide.spot_diameter else None,
@@ -59,7 +59,7 @@ def _image_line(result: UpsampleResult, shown: list[str]) -> str:
     return f"Image, nats per count that it is expected to have brought: {', '.join(told)}."
 
 
-def trust_lines(result: UpsampleResult, trust: Trust, shown: list[str]) -> list[str]:
+def trust_lines(result: UpsampleResult, trust: QualityChecks, shown: list[str]) -> list[str]:
     """Tell the checks in short sentences: mass, skill, area, fall-backs, trust in the network, image, notices."""
     error = trust.max_relative_mass_error
     lines = [f"Counts of every spot conserved{' exactly' if error == 0 else f', relative error {error:.0e}'}."]
@@ -90,7 +90,7 @@ def _skill_line(result: UpsampleResult, shown: list[str]) -> str:
     return f"Skill of the genes on show, on this slide: {mean:+.3f} nats per count over an even split.{tail}"
 
 
-def _area_line(trust: Trust) -> str:
+def _area_line(trust: QualityChecks) -> str:
     if trust.measured_fraction is None:
         return "The spots' size is unknown, so the measured share of the area is too."
     if trust.measured_fraction > 0.995:

@@ -9,16 +9,16 @@ from napari_srast.core.progress import Progress
 from napari_srast.core.region import Region
 from napari_srast.core.settings import UpsampleSettings
 from napari_srast.core.slide import Slide
-from napari_srast.gui.runtime.error_report import Circumstances
+from napari_srast.gui.runtime.error_report import ErrorContext
 from napari_srast.gui.runtime.processes import processes
-from napari_srast.gui.state.displayed_result import Finished, finish
-from napari_srast.gui.state.slide_session import OpenSlide
+from napari_srast.gui.state.displayed_result import DisplayedResult, prepare_for_display
+from napari_srast.gui.state.slide_session import SlideSession
 
-__all__ = ["Task", "result_title"]
+__all__ = ["RunRequest", "result_title"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Task:
+class RunRequest:
     """A run that waits or goes on.
 
     Parameters
@@ -37,17 +37,17 @@ class Task:
         The result that this one is to be compared with, which stays on show; None shows this one.
     """
 
-    owner: OpenSlide
+    owner: SlideSession
     slide: Slide
     region: Region | None
     genes: Sequence[str] | None
     settings: UpsampleSettings
-    against: Finished | None = None
+    against: DisplayedResult | None = None
 
     @classmethod
     def of(
-        cls, owner: OpenSlide, region: Region | None, genes: Sequence[str] | None, settings: UpsampleSettings
-    ) -> Task:
+        cls, owner: SlideSession, region: Region | None, genes: Sequence[str] | None, settings: UpsampleSettings
+    ) -> RunRequest:
         """Return a task.
 
         Raises
@@ -67,26 +67,26 @@ class Task:
         return f"{self.owner.title}, {place} of {n_spots:,} spots"
 
     @property
-    def circumstances(self) -> Circumstances:
+    def circumstances(self) -> ErrorContext:
         """What a report of an error says of it."""
         n_genes = None if self.genes is None else len(self.genes)
-        return Circumstances(slide=self.slide, settings=self.settings, n_genes=n_genes)
+        return ErrorContext(slide=self.slide, settings=self.settings, n_genes=n_genes)
 
-    def steps(self, should_stop: Callable[[], bool]) -> Generator[Progress, None, Finished]:
+    def steps(self, should_stop: Callable[[], bool]) -> Generator[Progress, None, DisplayedResult]:
         """Run it, in a worker's thread."""
         from napari_srast import api
-        from napari_srast.inference.executors.local import LocalWorkers
+        from napari_srast.inference.executors.local import ThreadExecutor
 
-        workers = LocalWorkers(fit=processes().fit) if self.settings.method == "srast" else None
+        workers = ThreadExecutor(fit=processes().fit) if self.settings.method == "srast" else None
         steps = api.upsample_steps(
             self.slide, self.region, self.genes, self.settings, should_stop=should_stop, workers=workers
         )
         result = yield from steps
         yield Progress("checks", 0, 1, 1.0)
-        return finish(result)
+        return prepare_for_display(result)
 
 
-def result_title(number: int, finished: Finished) -> str:
+def result_title(number: int, finished: DisplayedResult) -> str:
     """Return the line by which a result is chosen."""
     result = finished.result
     n_genes = len(result.genes)

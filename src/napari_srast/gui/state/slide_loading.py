@@ -14,13 +14,13 @@ from napari.layers import Layer
 from napari_srast.core.result import UpsampleResult
 from napari_srast.core.slide import Slide
 from napari_srast.errors import InputError
-from napari_srast.gui.state.displayed_result import Finished, finish
+from napari_srast.gui.state.displayed_result import DisplayedResult, prepare_for_display
 from napari_srast.gui.state.spatial_structure import spatial_structure
 
 if TYPE_CHECKING:
     import spatialdata
 
-__all__ = ["Choices", "Opened", "Shown", "load", "load_run", "load_sample", "shown_elsewhere"]
+__all__ = ["Choices", "ExternalSlide", "LoadedSlide", "load", "load_run", "load_sample", "shown_elsewhere"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class Choices:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Opened:
+class LoadedSlide:
     """A slide that was read, what it was read from, and what else could be chosen there.
 
     Parameters
@@ -59,11 +59,11 @@ class Opened:
     choices: Choices = field(default_factory=Choices)
     devices: tuple[str, ...] = ("auto", "cpu")
     structure: np.ndarray | None = None
-    result: Finished | None = None
+    result: DisplayedResult | None = None
 
 
 @dataclass(frozen=True, eq=False)
-class Shown:
+class ExternalSlide:
     """A SpatialData object that napari-spatialdata shows."""
 
     sdata: spatialdata.SpatialData
@@ -71,7 +71,7 @@ class Shown:
     layers: tuple[Layer, ...]
 
 
-def load(source: str | Path | spatialdata.SpatialData, **elements: str | None) -> Opened:
+def load(source: str | Path | spatialdata.SpatialData, **elements: str | None) -> LoadedSlide:
     """Read a slide, or a result with its slide, from a path or from SpatialData in memory.
 
     ``elements`` name what was chosen of a slide. Of a store that holds nothing but results the newest is opened.
@@ -97,7 +97,7 @@ def _load_modules() -> None:
         importlib.import_module(f"napari_srast.{name}")
 
 
-def _opened(slide: Slide, source: Any, result: UpsampleResult | None) -> Opened:
+def _opened(slide: Slide, source: Any, result: UpsampleResult | None) -> LoadedSlide:
     from napari_srast._utils.devices import available_devices
     from napari_srast.io.element_selection import slide_choices
 
@@ -111,13 +111,13 @@ def _opened(slide: Slide, source: Any, result: UpsampleResult | None) -> Opened:
             runs=_runs_of(source),
             contents=found.contents,
         )
-    return Opened(
+    return LoadedSlide(
         slide=slide,
         source=source,
         choices=choices,
         devices=("auto", *available_devices()),
         structure=spatial_structure(slide),
-        result=None if result is None else finish(result),
+        result=None if result is None else prepare_for_display(result),
     )
 
 
@@ -147,25 +147,25 @@ def _result_at(path: str | Path) -> UpsampleResult | None:
     return read_result(path, runs[-1])
 
 
-def load_run(slide: Slide, run: str) -> Finished:
+def load_run(slide: Slide, run: str) -> DisplayedResult:
     """Read a result that lies in the store of a slide on show."""
     from napari_srast.io.result_reader import read_result
 
     assert slide.source.path is not None
-    return finish(read_result(slide.source.path, run)).on(slide)
+    return prepare_for_display(read_result(slide.source.path, run)).on(slide)
 
 
-def load_sample() -> Opened:
+def load_sample() -> LoadedSlide:
     """Make the built-in synthetic slide."""
     from napari_srast.datasets.synthetic_colon import sample_path
 
     return load(sample_path())
 
 
-def shown_elsewhere(layers: Iterable[Layer]) -> list[Shown]:
+def shown_elsewhere(layers: Iterable[Layer]) -> list[ExternalSlide]:
     """Return the SpatialData objects behind napari-spatialdata's layers; its metadata is only read."""
     groups: dict[int, list[Layer]] = {}
     for layer in layers:
         if layer.metadata.get("sdata") is not None:
             groups.setdefault(id(layer.metadata["sdata"]), []).append(layer)
-    return [Shown(g[0].metadata["sdata"], g[0].metadata.get("_current_cs"), tuple(g)) for g in groups.values()]
+    return [ExternalSlide(g[0].metadata["sdata"], g[0].metadata.get("_current_cs"), tuple(g)) for g in groups.values()]

@@ -15,10 +15,10 @@ from napari_srast.gui.layers.gene_layer import first_genes
 from napari_srast.gui.layers.overlay import Overlay
 from napari_srast.gui.layers.regions import RegionLayer
 from napari_srast.gui.runtime.layer_batches import removing
-from napari_srast.gui.state.displayed_result import Finished
-from napari_srast.gui.state.slide_loading import Opened, Shown
+from napari_srast.gui.state.displayed_result import DisplayedResult
+from napari_srast.gui.state.slide_loading import ExternalSlide, LoadedSlide
 
-__all__ = ["OpenSlide", "slide_of", "titles"]
+__all__ = ["SlideSession", "slide_of", "titles"]
 
 Later = Callable[[Callable[[], None]], None]
 
@@ -29,7 +29,7 @@ def slide_of(layer: Layer) -> Slide | None:
     return mark.get("slide") if isinstance(mark, dict) else None
 
 
-def titles(slides: Sequence[OpenSlide]) -> list[str]:
+def titles(slides: Sequence[SlideSession]) -> list[str]:
     """Return a name for each of some open slides; those called the same are told apart by image, table and number."""
     names = [slide.title for slide in slides]
     sources = [slide.slide.source for slide in slides]
@@ -44,7 +44,7 @@ def titles(slides: Sequence[OpenSlide]) -> list[str]:
     return [f"{name} ({number})" if names.count(name) > 1 else name for name, number in zip(names, seen, strict=True)]
 
 
-class OpenSlide:
+class SlideSession:
     """What belongs to one slide.
 
     Parameters
@@ -64,7 +64,7 @@ class OpenSlide:
     def __init__(
         self,
         viewer: ViewerModel,
-        opened: Opened,
+        opened: LoadedSlide,
         *,
         region_changed: Callable[[], None],
         shown_changed: Callable[[], None],
@@ -73,8 +73,8 @@ class OpenSlide:
     ) -> None:
         self.opened = opened
         self.regions = RegionLayer(viewer, region_changed)
-        self.results: list[Finished] = []
-        self.finished: Finished | None = None
+        self.results: list[DisplayedResult] = []
+        self.finished: DisplayedResult | None = None
         self.overlay: Overlay | None = None
         self.layers: list[Layer] = []
         self.theirs: tuple[Layer, ...] = ()
@@ -105,7 +105,7 @@ class OpenSlide:
         own = [*self.layers, *self.theirs]
         return bool(own) and not any(layer in self._viewer.layers for layer in own)
 
-    def missing_layers(self, shown: Shown | None) -> list[Layer]:
+    def missing_layers(self, shown: ExternalSlide | None) -> list[Layer]:
         """Return the layers that must be added to show the slide; those of it that are in the viewer are taken over."""
         self.layers = [layer for layer in self._viewer.layers if slide_of(layer) is self.slide]
         self.theirs = () if shown is None else shown.layers
@@ -134,12 +134,12 @@ class OpenSlide:
 
     # -------------------------------------------------------------- results
 
-    def land(self, finished: Finished) -> None:
+    def land(self, finished: DisplayedResult) -> None:
         """Keep a result and show it."""
         self.results.append(finished)
         self.choose_result(finished)
 
-    def choose_result(self, finished: Finished) -> None:
+    def choose_result(self, finished: DisplayedResult) -> None:
         """Show one of the slide's results."""
         first = self.finished is None
         if self.overlay is None:

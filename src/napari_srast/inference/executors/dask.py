@@ -18,16 +18,16 @@ from distributed.scheduler import KilledWorker
 from scipy import sparse
 
 from napari_srast._utils.threads import single_threaded
-from napari_srast.core.sinks import Collector
+from napari_srast.core.sinks import ResultSink
 from napari_srast.errors import Cancelled, SettingsError
-from napari_srast.inference.executors.base import Workers
-from napari_srast.inference.executors.fallback import Enduring
-from napari_srast.inference.job import Job
-from napari_srast.inference.methods.base import Method, Packed, Splitter
+from napari_srast.inference.executors.base import Executor
+from napari_srast.inference.executors.fallback import OutOfMemoryFallback
+from napari_srast.inference.job import UpsampleJob
+from napari_srast.inference.methods.base import PreparedMethod, TileInput, TilePredictor
 from napari_srast.inference.methods.interpolation import prepare
-from napari_srast.inference.tiles import Cutter
+from napari_srast.inference.tiles import Tiling
 
-__all__ = ["DaskWorkers"]
+__all__ = ["DaskExecutor"]
 
 _Result = TypeVar("_Result")
 _SplitUnit = tuple[list[str], np.ndarray, sparse.csr_matrix, sparse.csr_matrix | None]
@@ -36,7 +36,7 @@ _PATIENCE = 30.0  # seconds
 _LOOK_AGAIN = 0.2  # seconds between looks at the stop token
 
 
-class DaskWorkers(Workers):
+class DaskExecutor(Executor):
     """The workers of a cluster.
 
     Parameters
@@ -70,7 +70,7 @@ class DaskWorkers(Workers):
                 "'dask scheduler' and 'dask worker ADDRESS', or leave out --dask."
             ) from error
 
-    def __enter__(self) -> DaskWorkers:
+    def __enter__(self) -> DaskExecutor:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -81,7 +81,7 @@ class DaskWorkers(Workers):
         if self._own:
             self._client.close()
 
-    def prepare(self, job: Job) -> Generator[tuple[str, int, int], None, Method]:
+    def prepare(self, job: UpsampleJob) -> Generator[tuple[str, int, int], None, PreparedMethod]:
         """Make the job's method ready on one of the workers."""
         yield "align", 0, 1
         method = self._run(_prepare, replace(job, should_stop=None), job)
@@ -90,7 +90,7 @@ class DaskWorkers(Workers):
         return method
 
     def split(
-        self, job: Job, method: Method, cutter: Cutter, collector: Collector
+        self, job: UpsampleJob, method: PreparedMethod, cutter: Tiling, collector: ResultSink
     ) -> Generator[tuple[str, int, int], None, tuple[str, ...]]:
         """Split the units as tasks."""
         device = method.record.get("device", "cpu")
@@ -127,7 +127,7 @@ class DaskWorkers(Workers):
             self._client.cancel(list(in_work))
         return tuple(told)
 
-    def _share(self, splitter: Splitter) -> Future:
+    def _share(self, splitter: TilePredictor) -> Future:
         """Send what all units share to every worker."""
         return self._send(splitter, broadcast=True)
 
@@ -149,7 +149,7 @@ class DaskWorkers(Workers):
     def _submit(self, function: Callable[..., Any], *arguments: Any) -> Future:
         return self._client.submit(function, *arguments, pure=False, retries=_ATTEMPTS)
 
-    def _run(self, function: Callable[[Job], _Result], argument: Job, job: Job) -> _Result:
+    def _run(self, function: Callable[[UpsampleJob], _Result], argument: UpsampleJob, job: UpsampleJob) -> _Result:
         """Run one task to its end."""
         for attempt in range(_ATTEMPTS):
             future = self._submit(function, self._send(argument))
@@ -176,7 +176,7 @@ class DaskWorkers(Workers):
             return [future for future in futures if future.done()]
 
 
-def _prepare(job: Job) -> Method:
+def _prepare(job: UpsampleJob) -> PreparedMethod:
     """Make a method ready, on a worker."""
     with single_threaded():
         steps = prepare(job)
@@ -184,15 +184,15 @@ def _prepare(job: Job) -> Method:
             try:
                 next(steps)
             except StopIteration as done:
-                method: Method = done.value
+                method: PreparedMethod = done.value
                 return replace(method, splitter=method.splitter.on("cpu"))
 
 
-def _split(splitter: Splitter, packed: Packed, device: str) -> _SplitUnit:
+def _split(splitter: TilePredictor, packed: TileInput, device: str) -> _SplitUnit:
     """Split a unit, on a worker; on its CPU where it lacks the device that the slide was prepared on."""
     lacking = device != "cpu" and device not in _devices()
     with single_threaded():
-        enduring = Enduring(splitter.on("cpu" if lacking else device))
+        enduring = OutOfMemoryFallback(splitter.on("cpu" if lacking else device))
         counts, spread = enduring.split(packed)
     notices = [f"Some workers have no device '{device}', so they computed on their CPU."] if lacking else []
     return [*notices, *enduring.notices], packed.unit.rows, counts, spread

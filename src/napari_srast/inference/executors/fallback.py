@@ -11,14 +11,14 @@ from scipy import sparse
 from napari_srast._utils.device_errors import free_device, out_of_memory
 from napari_srast.errors import Cancelled
 from napari_srast.inference.executors.base import Stop
-from napari_srast.inference.methods.base import Packed, Splitter
+from napari_srast.inference.methods.base import TileInput, TilePredictor
 
-__all__ = ["Enduring"]
+__all__ = ["OutOfMemoryFallback"]
 
 _MOST_HALVINGS = 4
 
 
-class Enduring:
+class OutOfMemoryFallback:
     """Splits units also where the device runs out of memory: in halves, and at last on the CPU.
 
     Attributes
@@ -27,13 +27,13 @@ class Enduring:
         What the user is to know of it, one sentence each.
     """
 
-    def __init__(self, splitter: Splitter) -> None:
+    def __init__(self, splitter: TilePredictor) -> None:
         self._splitter = splitter
         self._halvings = 0
         self.notices: list[str] = []
 
     def split(
-        self, packed: Packed, should_stop: Stop = None, report: Callable[[], None] | None = None, halved: int = 0
+        self, packed: TileInput, should_stop: Stop = None, report: Callable[[], None] | None = None, halved: int = 0
     ) -> tuple[sparse.csr_matrix, sparse.csr_matrix | None]:
         """Split all genes of a unit; returns counts and standard deviations, CSR (Q, G)."""
         splitter, can_be_halved = self._splitter, halved < _MOST_HALVINGS and len(packed.unit.own) > 1
@@ -66,7 +66,7 @@ class Enduring:
 
 
 def _split_unit(
-    splitter: Splitter, packed: Packed, should_stop: Stop, report: Callable[[], None] | None
+    splitter: TilePredictor, packed: TileInput, should_stop: Stop, report: Callable[[], None] | None
 ) -> tuple[sparse.csr_matrix, sparse.csr_matrix | None]:
     """Split all genes of a unit, block by block; returns counts and standard deviations, CSR (Q, G)."""
     split_block = splitter.open(packed, should_stop)

@@ -14,23 +14,23 @@ import numpy as np
 from scipy import sparse
 
 from napari_srast._utils.threads import _use_one_thread
-from napari_srast.core.sinks import Collector
-from napari_srast.inference.executors.base import Workers
-from napari_srast.inference.executors.fallback import Enduring
-from napari_srast.inference.job import Job
-from napari_srast.inference.methods.base import Method
+from napari_srast.core.sinks import ResultSink
+from napari_srast.inference.executors.base import Executor
+from napari_srast.inference.executors.fallback import OutOfMemoryFallback
+from napari_srast.inference.job import UpsampleJob
+from napari_srast.inference.methods.base import PreparedMethod
 from napari_srast.inference.methods.interpolation import prepare
-from napari_srast.inference.tiles import Cutter
+from napari_srast.inference.tiles import Tiling
 
 __all__ = [
-    "LocalWorkers",
+    "ThreadExecutor",
 ]
 
 _UNIT_BYTES = 400_000_000  # that a unit in work may take
 _AHEAD = 2  # units for each worker that are in work or wait to be collected: a slow disk must not fill the memory
 
 
-class LocalWorkers(Workers):
+class ThreadExecutor(Executor):
     """The cores of this computer.
 
     Parameters
@@ -39,25 +39,25 @@ class LocalWorkers(Workers):
         Units in work at once: the size of a tile. None: as many as there are cores and memory for. On a GPU they take
         turns, while the cores interpolate the others.
     fit
-        What fits SASA, such as :meth:`napari_srast.inference.executors.sasa_process_pool.Elsewhere.fit`; None: this process.
+        What fits SASA, such as :meth:`napari_srast.inference.executors.sasa_process_pool.SasaProcessPool.fit`; None: this process.
     """
 
     def __init__(self, n_workers: int | None = None, fit: Callable[..., Any] | None = None) -> None:
         self._n_workers = n_workers
         self._fit = fit
 
-    def prepare(self, job: Job) -> Generator[tuple[str, int, int], None, Method]:
+    def prepare(self, job: UpsampleJob) -> Generator[tuple[str, int, int], None, PreparedMethod]:
         """Make the job's method ready in this thread."""
         return (yield from prepare(replace(job, fit=self._fit)))
 
     def split(
-        self, job: Job, method: Method, cutter: Cutter, collector: Collector
+        self, job: UpsampleJob, method: PreparedMethod, cutter: Tiling, collector: ResultSink
     ) -> Generator[tuple[str, int, int], None, tuple[str, ...]]:
         """Split the units on a thread each."""
         total = sum(len(method.splitter.blocks(n_pixels)) for n_pixels in cutter.n_pixels)
         halt = threading.Event()
         events: queue.SimpleQueue[Future | None] = queue.SimpleQueue()
-        enduring = Enduring(method.splitter)
+        enduring = OutOfMemoryFallback(method.splitter)
 
         def should_stop() -> bool:
             return halt.is_set() or (job.should_stop is not None and job.should_stop())

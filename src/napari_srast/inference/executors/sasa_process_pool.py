@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
     from napari_srast.geometry.lattice import Lattice
     from napari_srast.models.sasa.config import SasaConfig
-    from napari_srast.models.sasa.embedding import FeaturePool
+    from napari_srast.models.sasa.embedding import SlideEmbedding
 
-__all__ = ["Elsewhere"]
+__all__ = ["SasaProcessPool"]
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ _PATIENCE = 5.0  # seconds that a fit waits for processes that are loading: what
 _NICENESS = 5
 
 
-class Elsewhere:
+class SasaProcessPool:
     """Processes that stand ready to fit SASA; several threads may use them at once.
 
     loky starts them, without the program's own script. A fit that is stopped ends them, and others are made ready. As
@@ -81,7 +81,7 @@ class Elsewhere:
         seed: int = 0,
         device: str = "cpu",
         should_stop: Callable[[], bool] | None = None,
-    ) -> FeaturePool:
+    ) -> SlideEmbedding:
         """Do what :func:`napari_srast.models.sasa.fitting.fit_sasa` does, with the same bytes.
 
         A fit on a GPU, which the window's process has in use, and one of a very large slide are done here.
@@ -130,7 +130,9 @@ class Elsewhere:
             self._processes, self._loading = None, []
         processes.shutdown(wait=True, kill_workers=True)
 
-    def _wait(self, future: Future[FeaturePool], processes: Any, should_stop: Callable[[], bool] | None) -> FeaturePool:
+    def _wait(
+        self, future: Future[SlideEmbedding], processes: Any, should_stop: Callable[[], bool] | None
+    ) -> SlideEmbedding:
         while not wait([future], timeout=_ASKED_EVERY).done:
             if should_stop is not None and should_stop():
                 self._end(processes)
@@ -139,7 +141,7 @@ class Elsewhere:
         return future.result()
 
 
-def _fit(*arguments: Any, **options: Any) -> FeaturePool:
+def _fit(*arguments: Any, **options: Any) -> SlideEmbedding:
     from napari_srast.models.sasa.fitting import fit_sasa
 
     return fit_sasa(*arguments, **options)

@@ -10,21 +10,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import sparse
 
-from napari_srast.inference.job import Job
-from napari_srast.inference.tiles import Unit
+from napari_srast.inference.job import UpsampleJob
+from napari_srast.inference.tiles import Tile
 
 if TYPE_CHECKING:
-    from napari_srast.histology import LocalImage
-    from napari_srast.models.sasa.embedding import FeaturePool, SpotFeatures
+    from napari_srast.histology import PixelImageEvidence
+    from napari_srast.models.sasa.embedding import SlideEmbedding, SpotEmbedding
 
-__all__ = ["Block", "Method", "Packed", "Splitter"]
+__all__ = ["Block", "PreparedMethod", "TileInput", "TilePredictor"]
 
 Block = tuple[sparse.csc_matrix | sparse.csr_matrix, sparse.csc_matrix | None]
 """Counts and, in sample mode, standard deviations of a unit's pixels and a block of genes."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Packed:
+class TileInput:
     """A unit with everything of the slide that splitting it takes, so that it can be sent to another computer.
 
     Parameters
@@ -33,7 +33,7 @@ class Packed:
         Spots and pixels.
     counts
         Counts of the chosen genes; of all its spots, shape (n, G), or only of those that it holds (see
-        :attr:`Splitter.own_counts_only`).
+        :attr:`TilePredictor.own_counts_only`).
     features
         Of its spots; None for interpolations.
     fields
@@ -42,13 +42,13 @@ class Packed:
         What the histology says in its pixels; None without.
     """
 
-    unit: Unit
+    unit: Tile
     counts: sparse.csr_matrix
-    features: SpotFeatures | None
+    features: SpotEmbedding | None
     fields: np.ndarray | None
-    image: LocalImage | None = None
+    image: PixelImageEvidence | None = None
 
-    def halves(self, own_counts_only: bool) -> list[Packed]:
+    def halves(self, own_counts_only: bool) -> list[TileInput]:
         """Return it in two halves."""
         return [
             replace(
@@ -61,7 +61,7 @@ class Packed:
         ]
 
 
-class Splitter(ABC):
+class TilePredictor(ABC):
     """What is the same for all units of a run; it can be pickled.
 
     Attributes
@@ -73,20 +73,20 @@ class Splitter(ABC):
     own_counts_only = False
 
     @abstractmethod
-    def open(self, packed: Packed, should_stop: Callable[[], bool] | None) -> Callable[[slice], Block]:
+    def open(self, packed: TileInput, should_stop: Callable[[], bool] | None) -> Callable[[slice], Block]:
         """Return the function that splits a block of the chosen genes in a unit."""
 
     @abstractmethod
     def blocks(self, n_pixels: int) -> list[slice]:
         """Return the blocks of genes in which a unit of so many pixels is split."""
 
-    def on(self, device: str) -> Splitter:
+    def on(self, device: str) -> TilePredictor:
         """Return the same, computing on another device; others may still use this one."""
         return self
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Method:
+class PreparedMethod:
     """A method that is ready to split.
 
     Parameters
@@ -104,22 +104,22 @@ class Method:
     notices
         What the user is to know, one sentence each.
     record
-        Device, checksum and calibration, as fields of :class:`Split`.
+        Device, checksum and calibration, as fields of :class:`InferenceReport`.
     """
 
-    splitter: Splitter
+    splitter: TilePredictor
     skill: np.ndarray
     method: np.ndarray
-    features: FeaturePool | None = None
+    features: SlideEmbedding | None = None
     fields: np.ndarray | None = None
-    image: LocalImage | None = None
+    image: PixelImageEvidence | None = None
     notices: tuple[str, ...] = ()
     record: dict[str, Any] = field(default_factory=dict)
 
-    def pack(self, job: Job, unit: Unit) -> Packed:
+    def pack(self, job: UpsampleJob, unit: Tile) -> TileInput:
         """Gather what splitting a unit takes."""
         rows = unit.spots[unit.own] if self.splitter.own_counts_only else unit.spots
-        return Packed(
+        return TileInput(
             unit=unit,
             counts=job.chosen(rows),
             features=None if self.features is None else self.features.at(unit.spots),

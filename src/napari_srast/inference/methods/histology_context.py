@@ -15,13 +15,13 @@ from scipy import sparse
 from napari_srast.calibration.holdout import CoarseSlide
 from napari_srast.core.slide import SlideImage
 from napari_srast.errors import InputError
-from napari_srast.geometry.spot_pixel_map import Layout
-from napari_srast.histology import FeatureMap, ImageExpert, LocalImage, fit_image_expert
-from napari_srast.histology.offset import check_registration
+from napari_srast.geometry.spot_pixel_map import SpotPixelMap
+from napari_srast.histology import FeatureMap, ImageExpert, PixelImageEvidence, fit_image_expert
+from napari_srast.histology.offset import estimate_offset
 from napari_srast.histology.pooling import WEIGHTS
-from napari_srast.inference.job import Job
+from napari_srast.inference.job import UpsampleJob
 
-__all__ = ["JobImage", "image_of"]
+__all__ = ["HistologyContext", "image_of"]
 
 
 _WHOLE = 0.98  # share of the spots from which an image counts as lying under all of them
@@ -29,7 +29,7 @@ _LEAST = float(np.log(1e-9))  # log ratio in the check: a count on bare glass is
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class JobImage:
+class HistologyContext:
     """The histology of a job.
 
     Parameters
@@ -49,14 +49,14 @@ class JobImage:
     """
 
     expert: ImageExpert | None = None
-    layout: Layout | None = None
-    local: LocalImage | None = None
+    layout: SpotPixelMap | None = None
+    local: PixelImageEvidence | None = None
     record: dict[str, Any] | None = None
     notices: tuple[str, ...] = ()
     coarse: tuple[_CoarseImage | None, ...] = ()
 
     def refine(self, number: int, log_ratios: np.ndarray, counts: np.ndarray) -> np.ndarray:
-        """Give the pool on a coarsened slide (Q, F) the image's part; a :data:`napari_srast.calibration.holdout.Refine`.
+        """Give the pool on a coarsened slide (Q, F) the image's part; a :data:`napari_srast.calibration.holdout.LogRatioAdjustment`.
 
         So a gene's skill and fall-back know of the image as far as an image is learned from the coarse spots alone:
         what the check compares with, the counts of their parts, plays no role in that.
@@ -92,9 +92,9 @@ class JobImage:
 class _CoarseImage:
     """The histology of a coarsened slide: learned from its spots, looked at in its pixels."""
 
-    layout: Layout
+    layout: SpotPixelMap
     expert: ImageExpert
-    local: LocalImage
+    local: PixelImageEvidence
 
     @classmethod
     def of(cls, slide: CoarseSlide, image: SlideImage, features: FeatureMap, seed: int) -> _CoarseImage | None:
@@ -116,7 +116,7 @@ class _Known:
         return self.features
 
 
-def image_of(job: Job, coarse: Sequence[CoarseSlide] = ()) -> JobImage:
+def image_of(job: UpsampleJob, coarse: Sequence[CoarseSlide] = ()) -> HistologyContext:
     """Learn from the histology, check where it lies, and look at it; a job without one has nothing to say.
 
     Parameters
@@ -127,13 +127,13 @@ def image_of(job: Job, coarse: Sequence[CoarseSlide] = ()) -> JobImage:
         The slide coarsened once, on which genes will be checked.
     """
     if job.image is None:
-        return JobImage()
+        return HistologyContext()
     try:
         expert = fit_image_expert(job.counts, job.centers, job.lattice.pitch, job.image, seed=job.settings.seed)
     except InputError as error:  # the counts can be split without it
-        return JobImage(record={"name": job.image.name, "used": False}, notices=(str(error),))
+        return HistologyContext(record={"name": job.image.name, "used": False}, notices=(str(error),))
     job.check_stop()
-    registration = check_registration(expert, job.should_stop)
+    registration = estimate_offset(expert, job.should_stop)
     notice = registration.notice(job.image.name)
     record = {
         "name": job.image.name,
@@ -148,15 +148,15 @@ def image_of(job: Job, coarse: Sequence[CoarseSlide] = ()) -> JobImage:
     }
     notices: tuple[str, ...] = () if notice is None else (notice,)
     if not registration.trusted:
-        return JobImage(record=record, notices=notices)
+        return HistologyContext(record=record, notices=notices)
     if expert.covered < _WHOLE:
         part = f"{expert.covered:.0%}"
         notices += (f"The image '{job.image.name}' lies under {part} of the spots; beside it the counts alone decide.",)
     layout = job.layout
-    wanted = Layout(
+    wanted = SpotPixelMap(
         spots=layout.spots, pixels=layout.pixels[job.inner], parent=layout.parent[job.inner], pitch=layout.pitch
     )
-    return JobImage(
+    return HistologyContext(
         expert=expert,
         layout=wanted,
         local=expert.on(wanted),

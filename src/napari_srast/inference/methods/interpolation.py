@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
-from napari_srast.inference.allocation import Assembler
-from napari_srast.inference.job import Job
-from napari_srast.inference.methods.base import Block, Method, Packed, Splitter
+from napari_srast.inference.allocation import CountAllocator
+from napari_srast.inference.job import UpsampleJob
+from napari_srast.inference.methods.base import Block, PreparedMethod, TileInput, TilePredictor
 from napari_srast.inference.tiles import blocks
 from napari_srast.interpolation import Interpolator
 from napari_srast.interpolation.gaussian_process import FittedProcess, GaussianProcessGrid
@@ -20,7 +20,7 @@ __all__ = ["prepare"]
 _FIT_VALUES = 2_000_000  # spots x genes whose processes are fitted at once
 
 
-def prepare(job: Job) -> Generator[tuple[str, int, int], None, Method]:
+def prepare(job: UpsampleJob) -> Generator[tuple[str, int, int], None, PreparedMethod]:
     """Make the job's method ready; yields (stage, done, total)."""
     if job.settings.method == "srast":
         from napari_srast.inference.methods.srast import prepare_srast  # torch loads here, not when the program starts
@@ -30,17 +30,17 @@ def prepare(job: Job) -> Generator[tuple[str, int, int], None, Method]:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Interpolation(Splitter):
+class _Interpolation(TilePredictor):
     """A plain interpolation of every gene."""
 
     name: str
-    assembler: Assembler
+    assembler: CountAllocator
     process: FittedProcess | None
 
     def blocks(self, n_pixels: int) -> list[slice]:
         return blocks(len(self.assembler.genes), n_pixels)
 
-    def open(self, packed: Packed, should_stop: Callable[[], bool] | None) -> Callable[[slice], Block]:
+    def open(self, packed: TileInput, should_stop: Callable[[], bool] | None) -> Callable[[slice], Block]:
         unit = packed.unit
         interpolator = Interpolator(unit.layout, unit.surroundings)
         by_gene = packed.counts.tocsc()
@@ -54,7 +54,7 @@ class _Interpolation(Splitter):
         return split_block
 
 
-def _interpolated(job: Job) -> Method:
+def _interpolated(job: UpsampleJob) -> PreparedMethod:
     """Return the method of a plain interpolation."""
     n_genes, name = len(job.columns), job.settings.method
     process = None
@@ -66,7 +66,7 @@ def _interpolated(job: Job) -> Method:
             job.check_stop()
             parts.append(grid.fit(by_gene[:, start : start + size].toarray()))
         process = FittedProcess.join(parts)
-    return Method(
+    return PreparedMethod(
         splitter=_Interpolation(name=name, assembler=job.assembler, process=process),
         skill=np.full(n_genes, np.nan),
         method=np.array([name] * n_genes, dtype=object),

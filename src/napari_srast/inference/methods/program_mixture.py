@@ -14,17 +14,17 @@ from functools import cached_property
 import numpy as np
 from scipy import sparse
 
-from napari_srast.calibration.likelihood import count_depth
-from napari_srast.geometry.spot_pixel_map import Layout
+from napari_srast.calibration.likelihood import scaled_log_count
+from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 from napari_srast.models.programs.program_fields import LEAST_SHARE
 
-__all__ = ["Mixture"]
+__all__ = ["ProgramMixture"]
 
 _BATCH = 1 << 15  # pairs of a spot and a gene, padded
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Mixture:
+class ProgramMixture:
     """The maps of programs and totals over some pixels, ready to split genes.
 
     Parameters
@@ -39,12 +39,12 @@ class Mixture:
         Loadings of the genes, float32, shape (G, P).
     weights
         Of the gene's mixture of programs and of the totals in the pool, at no counts and the change up to 100 counts,
-        shape (2, 2); see :class:`napari_srast.calibration.weights.Calibration`.
+        shape (2, 2); see :class:`napari_srast.calibration.weights.PoolWeights`.
     trust
         By how much each gene's pool is believed, 0 for the even split, shape (G,).
     """
 
-    layout: Layout
+    layout: SpotPixelMap
     log_ratio: np.ndarray
     activity: np.ndarray
     loading: np.ndarray
@@ -93,7 +93,7 @@ class Mixture:
         known = total > 0
         mixed /= np.where(known, total, 1)
         score = np.log(np.maximum(np.where(known, mixed, even), np.float32(LEAST_SHARE)))
-        depth = count_depth(n).astype(np.float32)  # (B, M)
+        depth = scaled_log_count(n).astype(np.float32)  # (B, M)
         base, slope = self.weights.astype(np.float32)
         trust = self.trust.astype(np.float32)[column]
         score *= (trust * (base[0] + slope[0] * depth))[:, None, :]

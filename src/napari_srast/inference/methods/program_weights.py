@@ -11,26 +11,26 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
-from napari_srast.calibration.fitting import fit_shared
-from napari_srast.calibration.holdout import CoarseSlide, Refine
-from napari_srast.calibration.predictions import Check
-from napari_srast.calibration.prior import Prior
+from napari_srast.calibration.fitting import fit_program_weights
+from napari_srast.calibration.holdout import CoarseSlide, LogRatioAdjustment
+from napari_srast.calibration.predictions import HoldoutPredictions
+from napari_srast.calibration.prior import WeightPrior
 from napari_srast.calibration.skill import FEWEST_COUNTS
-from napari_srast.calibration.weights import Calibration, pool_ratios
-from napari_srast.inference.fitted_slide import SlideModel, calibration_genes
-from napari_srast.inference.job import Job
-from napari_srast.inference.methods.program_mixture import Mixture
-from napari_srast.models.programs.program_fields import SharedFields, learn_shared
-from napari_srast.models.sasa.embedding import FeaturePool
+from napari_srast.calibration.weights import PoolWeights, pool_ratios
+from napari_srast.inference.fitted_slide import FittedSlide, calibration_genes
+from napari_srast.inference.job import UpsampleJob
+from napari_srast.inference.methods.program_mixture import ProgramMixture
+from napari_srast.models.programs.program_fields import ProgramFields, fit_program_fields
+from napari_srast.models.sasa.embedding import SlideEmbedding
 
-__all__ = ["SharedTrust", "check_shared"]
+__all__ = ["ProgramGate", "fit_program_gate"]
 
 _ENTRIES = 1 << 17  # in work at once, so that they stay in the cache
 _LEAST_GAIN = 1e-6  # of a share over the even one, before the logarithm
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class SharedTrust:
+class ProgramGate:
     """How far the maps that genes share are believed.
 
     Parameters
@@ -43,12 +43,14 @@ class SharedTrust:
         Nats per count over the even split in the check, shape (G,); NaN where it had too few counts to tell.
     """
 
-    calibration: Calibration
+    calibration: PoolWeights
     trust: np.ndarray
     skill: np.ndarray
 
 
-def check_shared(model: SlideModel, job: Job, columns: np.ndarray, prior: Prior, refine: Refine) -> SharedTrust:
+def fit_program_gate(
+    model: FittedSlide, job: UpsampleJob, columns: np.ndarray, prior: WeightPrior, refine: LogRatioAdjustment
+) -> ProgramGate:
     """Fit the weights of the maps that genes share, and check which genes they serve.
 
     As for genes that are split one by one, a gene that loses to the even split beyond its standard error over spots is
@@ -65,30 +67,30 @@ def check_shared(model: SlideModel, job: Job, columns: np.ndarray, prior: Prior,
     refine
         Gives the pool what else the method knows.
     """
-    told: list[tuple[SharedFields, np.ndarray]] = []
+    told: list[tuple[ProgramFields, np.ndarray]] = []
     checks = []
     genes = calibration_genes(model.coarse[0].counts) if model.coarse else np.zeros(0, dtype=int)
     for number, slide in enumerate(model.coarse):
         job.check_stop()
         # Learned anew from the coarse spots: the slide's own loadings know the counts that are asked for.
         layout, pool = slide.experts.layout, slide.experts.pool
-        assert isinstance(pool, FeaturePool)
-        coarse = learn_shared(slide.counts, pool, seed=job.settings.seed)
+        assert isinstance(pool, SlideEmbedding)
+        coarse = fit_program_fields(slide.counts, pool, seed=job.settings.seed)
         _, log_experts = slide.experts.predict(sparse.csr_matrix(coarse.fields), job.should_stop)
         pooled = pool_ratios(log_experts, coarse.fields, layout, model.calibration, check=True)
         pooled = refine(number, pooled, coarse.fields)
         told.append((coarse, pooled))
         checks.append(
-            Check(
+            HoldoutPredictions(
                 log_experts=coarse.log_experts(pooled, genes, layout),
                 counts=slide.counts[:, genes].toarray(),
                 truth=slide.truth[:, genes].toarray().astype(np.float64),
                 layout=layout,
             )
         )
-    calibration = fit_shared(checks, prior)
+    calibration = fit_program_weights(checks, prior)
     if not told:
-        return SharedTrust(calibration=calibration, trust=np.ones(len(columns)), skill=np.full(len(columns), np.nan))
+        return ProgramGate(calibration=calibration, trust=np.ones(len(columns)), skill=np.full(len(columns), np.nan))
     gains, masses = [], []
     for slide, (coarse, pooled) in zip(model.coarse, told, strict=True):
         job.check_stop()
@@ -97,16 +99,16 @@ def check_shared(model: SlideModel, job: Job, columns: np.ndarray, prior: Prior,
         masses.append(mass)
     skill, error = _skill(gains, masses)
     trust = np.where(np.nan_to_num(skill) < -np.nan_to_num(error), 0.0, 1.0)
-    return SharedTrust(calibration=calibration, trust=trust, skill=skill)
+    return ProgramGate(calibration=calibration, trust=trust, skill=skill)
 
 
 def _gain_of_spots(
-    slide: CoarseSlide, coarse: SharedFields, pooled: np.ndarray, columns: np.ndarray, calibration: Calibration
+    slide: CoarseSlide, coarse: ProgramFields, pooled: np.ndarray, columns: np.ndarray, calibration: PoolWeights
 ) -> tuple[sparse.csc_matrix, sparse.csc_matrix]:
     """Return nats gained over the even split, and counts, of each coarse spot and gene, (N', G) each."""
     layout = slide.experts.layout
     owners = np.flatnonzero(layout.n_pixels_of_spot)
-    mixture = Mixture(
+    mixture = ProgramMixture(
         layout=layout,
         log_ratio=pooled,
         activity=coarse.programs.activity[owners],

@@ -15,27 +15,25 @@ from scipy import sparse
 from napari_srast._utils.devices import choose_device, one_thread
 from napari_srast.calibration.dispersion import Concentration
 from napari_srast.calibration.experts import Experts
-from napari_srast.calibration.skill import fallen_back
-from napari_srast.calibration.weights import Calibration, pool_ratios
+from napari_srast.calibration.skill import apply_fallback
+from napari_srast.calibration.weights import PoolWeights, pool_ratios
 from napari_srast.checkpoints.storage import Checkpoint, load_checkpoint
-from napari_srast.inference.allocation import Assembler
-from napari_srast.inference.fitted_slide import SlideModel, fit_slide_model
-from napari_srast.inference.job import Job
-from napari_srast.inference.methods.base import Block, Method, Packed, Splitter
-from napari_srast.inference.methods.histology_context import JobImage, image_of
-from napari_srast.inference.methods.program_mixture import Mixture
-from napari_srast.inference.methods.program_weights import check_shared
+from napari_srast.inference.allocation import CountAllocator
+from napari_srast.inference.fitted_slide import FittedSlide, fit_slide
+from napari_srast.inference.job import UpsampleJob
+from napari_srast.inference.methods.base import Block, PreparedMethod, TileInput, TilePredictor
+from napari_srast.inference.methods.histology_context import HistologyContext, image_of
+from napari_srast.inference.methods.program_mixture import ProgramMixture
+from napari_srast.inference.methods.program_weights import fit_program_gate
 from napari_srast.inference.tiles import blocks
-from napari_srast.models.pcfm.field_statistics import FieldSummary, summarise_fields
+from napari_srast.models.pcfm.field_statistics import FieldStatistics, summarise_fields
 from napari_srast.models.pcfm.network import DiT
 from napari_srast.models.pcfm.sampler import Sampler
-from napari_srast.models.programs.program_fields import LARGE_PANEL, learn_shared
+from napari_srast.models.programs.program_fields import PER_GENE_LIMIT, fit_program_fields
 
-__all__ = ["FLOW_PAIRS", "FULL_GENES", "prepare_srast"]
+__all__ = ["FLOW_PAIR_BUDGET", "prepare_srast"]
 
-FULL_GENES = LARGE_PANEL
-"""Up to this many genes each is split by the flow itself; beyond, the deepest, as many as :data:`FLOW_PAIRS` allow."""
-FLOW_PAIRS = 1_000_000
+FLOW_PAIR_BUDGET = 1_000_000
 """Pairs of a spot and a gene that the flow splits in a run on a larger panel, the check of the genes included: a
 quarter of a minute on two cores. A pair without counts is a fifth of one, for what is done for all spots of a gene."""
 _EMPTY_PAIR, _PIXELS_OF_PAIR = 0.2, 4.0  # of its price; pixels of a spot that the price is for
@@ -43,17 +41,17 @@ _STEPS, _DRAWS = 8, 16
 _INTEGER_GENES = 256  # drawn at once: draws are dense
 
 
-def prepare_srast(job: Job) -> Generator[tuple[str, int, int], None, Method]:
+def prepare_srast(job: UpsampleJob) -> Generator[tuple[str, int, int], None, PreparedMethod]:
     """Fit SASA, calibrate and check the genes; yields (stage, done, total) and returns the method."""
     with one_thread():
         return (yield from _prepare(job))
 
 
-def _prepare(job: Job) -> Generator[tuple[str, int, int], None, Method]:
+def _prepare(job: UpsampleJob) -> Generator[tuple[str, int, int], None, PreparedMethod]:
     device = choose_device(job.settings.device)
     checkpoint = load_checkpoint(job.settings.model)
     checkpoint.network.to(device)
-    fitting = fit_slide_model(
+    fitting = fit_slide(
         job.counts,
         job.centers,
         job.lattice,
@@ -77,7 +75,7 @@ def _prepare(job: Job) -> Generator[tuple[str, int, int], None, Method]:
     image = image_of(job, model.coarse)
     yield "calibrate", 1, 1
     deep = np.ones(len(job.columns), dtype=bool)
-    if len(deep) > FULL_GENES and job.settings.mode != "sample":
+    if len(deep) > PER_GENE_LIMIT and job.settings.mode != "sample":
         deep = _genes_for_the_flow(job, model)
     if deep.all():
         method = _by_gene(job, checkpoint, model, image)
@@ -93,7 +91,7 @@ def _prepare(job: Job) -> Generator[tuple[str, int, int], None, Method]:
     return replace(method, image=image.local, notices=image.notices, record=record)
 
 
-def _genes_for_the_flow(job: Job, model: SlideModel) -> np.ndarray:
+def _genes_for_the_flow(job: UpsampleJob, model: FittedSlide) -> np.ndarray:
     """Choose the genes of a large panel that the flow splits, the deepest as far as time allows; returns (G,) bool."""
     n_pixels = job.layout.n_pixels_of_spot
     # As for the whole slide: a region gets the maps that the slide would get.
@@ -105,30 +103,30 @@ def _genes_for_the_flow(job: Job, model: SlideModel) -> np.ndarray:
         price += pixels_of_spot / _PIXELS_OF_PAIR * (n_pairs + _EMPTY_PAIR * (counts.shape[0] - n_pairs))
     order = np.argsort(-np.asarray(job.counts.sum(axis=0)).ravel()[job.columns], kind="stable")
     chosen = np.zeros(len(job.columns), dtype=bool)
-    chosen[order[: max(1, int((np.cumsum(price[order]) <= FLOW_PAIRS).sum()))]] = True
+    chosen[order[: max(1, int((np.cumsum(price[order]) <= FLOW_PAIR_BUDGET).sum()))]] = True
     return chosen
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _GeneSplitter(Splitter):
+class PerGenePredictor(TilePredictor):
     """Every gene by the flow itself, pooled with the interpolations as the calibration says."""
 
     network: DiT
-    calibration: Calibration
+    calibration: PoolWeights
     concentration: Concentration
-    known: FieldSummary
+    known: FieldStatistics
     methods: np.ndarray
     slopes: np.ndarray | None
     sampler: Sampler
-    assembler: Assembler
+    assembler: CountAllocator
 
     def blocks(self, n_pixels: int) -> list[slice]:
         return blocks(len(self.methods), 4 * n_pixels)
 
-    def on(self, device: str) -> Splitter:
+    def on(self, device: str) -> TilePredictor:
         return replace(self, network=_moved(self.network, device))
 
-    def open(self, packed: Packed, should_stop: Callable[[], bool] | None) -> Callable[[slice], Block]:
+    def open(self, packed: TileInput, should_stop: Callable[[], bool] | None) -> Callable[[slice], Block]:
         unit, layout, methods = packed.unit, packed.unit.layout, self.methods
         assert packed.features is not None
         experts = Experts.on(layout, packed.features, self.network, unit.surroundings)
@@ -141,7 +139,7 @@ class _GeneSplitter(Splitter):
             log_ratio = pool_ratios(log_experts, dense, layout, self.calibration)
             if packed.image is not None and self.slopes is not None:
                 log_ratio = packed.image.added_to(log_ratio, self.slopes[:, block], layout)
-            log_ratio = fallen_back(log_ratio, log_experts, methods[block])
+            log_ratio = apply_fallback(log_ratio, log_experts, methods[block])
             counts = self.assembler.counts(np.exp(log_ratio), dense, layout, block, unit.spots)
             if self.assembler.mode != "sample":
                 return counts, None
@@ -161,7 +159,7 @@ class _GeneSplitter(Splitter):
         return split_block
 
 
-def _by_gene(job: Job, checkpoint: Checkpoint, model: SlideModel, image: JobImage) -> Method:
+def _by_gene(job: UpsampleJob, checkpoint: Checkpoint, model: FittedSlide, image: HistologyContext) -> PreparedMethod:
     """Every gene by the flow itself."""
     settings = job.settings
     checks = []
@@ -169,7 +167,7 @@ def _by_gene(job: Job, checkpoint: Checkpoint, model: SlideModel, image: JobImag
         job.check_stop()
         checks.append(model.check(job.columns[block], job.should_stop, image.refine))
     methods = np.concatenate([check.fall_back() for check in checks])
-    splitter = _GeneSplitter(
+    splitter = PerGenePredictor(
         network=checkpoint.network,
         calibration=model.calibration,
         concentration=model.concentration,
@@ -180,11 +178,11 @@ def _by_gene(job: Job, checkpoint: Checkpoint, model: SlideModel, image: JobImag
         assembler=replace(job.assembler, concentration=model.concentration),
     )
     skill = np.concatenate([check.skill for check in checks])
-    return Method(splitter=splitter, skill=skill, method=methods, features=model.pool)
+    return PreparedMethod(splitter=splitter, skill=skill, method=methods, features=model.pool)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _SharedSplitter(Splitter):
+class ProgramPredictor(TilePredictor):
     """Programs and totals by the flow, every gene by what these say of it; some genes by the flow itself.
 
     Of a unit's fields (n, P + 1 + P + D) the first are counts by program and all counts, then come the programs'
@@ -192,25 +190,25 @@ class _SharedSplitter(Splitter):
     """
 
     network: DiT
-    calibration: Calibration
-    known: FieldSummary
+    calibration: PoolWeights
+    known: FieldStatistics
     slopes: np.ndarray | None
     loading: np.ndarray
     weights: np.ndarray
     trust: np.ndarray
-    assembler: Assembler
+    assembler: CountAllocator
     deep: np.ndarray
-    by_gene: _GeneSplitter
+    by_gene: PerGenePredictor
     own_counts_only = True
 
     def blocks(self, n_pixels: int) -> list[slice]:
         return [slice(0, len(self.deep))]
 
-    def on(self, device: str) -> Splitter:
+    def on(self, device: str) -> TilePredictor:
         network = _moved(self.network, device)
         return replace(self, network=network, by_gene=replace(self.by_gene, network=network))
 
-    def open(self, packed: Packed, should_stop: Callable[[], bool] | None) -> Callable[[slice], Block]:
+    def open(self, packed: TileInput, should_stop: Callable[[], bool] | None) -> Callable[[slice], Block]:
         unit, layout, fields = packed.unit, packed.unit.layout, packed.fields
         assert packed.features is not None
         assert fields is not None
@@ -221,7 +219,7 @@ class _SharedSplitter(Splitter):
         log_ratio = pool_ratios(log_experts, shared, layout, self.calibration)
         if packed.image is not None and self.slopes is not None:
             log_ratio = packed.image.added_to(log_ratio, self.slopes, layout)
-        mixture = Mixture(
+        mixture = ProgramMixture(
             layout=layout,
             log_ratio=log_ratio,
             activity=fields[unit.own, n_programs + 1 : 2 * n_programs + 1],
@@ -241,7 +239,7 @@ class _SharedSplitter(Splitter):
         return split_block
 
     def _deep_ones(
-        self, packed: Packed, counts: sparse.csr_matrix, should_stop: Callable[[], bool] | None
+        self, packed: TileInput, counts: sparse.csr_matrix, should_stop: Callable[[], bool] | None
     ) -> sparse.csr_matrix:
         """Split the genes that the flow splits; the columns of all others are empty, (Q, G)."""
         layout, columns = packed.unit.layout, np.flatnonzero(self.deep)
@@ -253,7 +251,7 @@ class _SharedSplitter(Splitter):
         split = sparse.csr_matrix(sparse.hstack(parts, format="csr"), dtype=np.float32)
         return sparse.csr_matrix((split.data, columns[split.indices], split.indptr), shape=shape)
 
-    def _drawn(self, expected: sparse.csr_matrix, counts: sparse.csr_matrix, packed: Packed) -> sparse.csr_matrix:
+    def _drawn(self, expected: sparse.csr_matrix, counts: sparse.csr_matrix, packed: TileInput) -> sparse.csr_matrix:
         """Draw whole counts around expected ones."""
         unit = packed.unit
         ratios, by_gene = expected.tocsc(), counts.tocsc()
@@ -274,19 +272,21 @@ def _without(counts: sparse.csr_matrix, columns: np.ndarray) -> sparse.csr_matri
     return sparse.csr_matrix((counts.data[keep], counts.indices[keep], pointer), shape=counts.shape)
 
 
-def _with_shared(job: Job, checkpoint: Checkpoint, model: SlideModel, image: JobImage, deep: np.ndarray) -> Method:
+def _with_shared(
+    job: UpsampleJob, checkpoint: Checkpoint, model: FittedSlide, image: HistologyContext, deep: np.ndarray
+) -> PreparedMethod:
     """Split some genes, given as (G,) bool, by the flow itself, the others by the maps that they share."""
     job.check_stop()
     by_flow = _by_gene(replace(job, columns=job.columns[deep]), checkpoint, model, image)
-    shared = learn_shared(job.counts, model.pool, seed=job.settings.seed)
+    shared = fit_program_fields(job.counts, model.pool, seed=job.settings.seed)
     job.check_stop()
-    others = check_shared(model, job, job.columns[~deep], checkpoint.fleet.shared, image.refine)
+    others = fit_program_gate(model, job, job.columns[~deep], checkpoint.fleet.shared, image.refine)
     trust, skill, methods = np.ones(len(deep)), np.empty(len(deep)), np.empty(len(deep), dtype=object)
     trust[~deep], skill[~deep] = others.trust, others.skill
     methods[~deep] = np.where(others.trust > 0, "srast-programs", "uniform")
     skill[deep], methods[deep] = by_flow.skill, by_flow.method
-    assert isinstance(by_flow.splitter, _GeneSplitter)
-    splitter = _SharedSplitter(
+    assert isinstance(by_flow.splitter, PerGenePredictor)
+    splitter = ProgramPredictor(
         network=checkpoint.network,
         calibration=model.calibration,
         known=summarise_fields(job.layout, model.pool, sparse.csr_matrix(shared.fields)),
@@ -298,7 +298,7 @@ def _with_shared(job: Job, checkpoint: Checkpoint, model: SlideModel, image: Job
         deep=deep,
         by_gene=by_flow.splitter,
     )
-    return Method(
+    return PreparedMethod(
         splitter=splitter,
         skill=skill,
         method=methods,

@@ -11,7 +11,7 @@ import pandas as pd
 from pandas.api import types
 
 from napari_srast._utils.text import one_line
-from napari_srast.errors import InputError, SettingsError, lacks_memory, telling_lack_of_memory
+from napari_srast.errors import InputError, SettingsError, is_memory_error, translate_memory_errors
 from napari_srast.geometry.affine import apply_affine
 from napari_srast.geometry.lattice import detect_lattice
 from napari_srast.io.atomic import atomic_output
@@ -36,7 +36,7 @@ _DISC = 0.55  # a spot's diameter in pitches where nothing states it: that of Vi
 _UNITS = {"um": "um", "µm": "um", "micron": "um", "microns": "um", "px": "px", "array units": "array units"}
 
 
-@telling_lack_of_memory("while importing the slide", "import a smaller table or image")
+@translate_memory_errors("while importing the slide", "import a smaller table or image")
 def import_slide(
     src: str | Path,
     out: str | Path,
@@ -109,7 +109,7 @@ def _read_h5ad(
     try:
         source = anndata.read_h5ad(src)
     except Exception as error:
-        if lacks_memory(error):
+        if is_memory_error(error):
             raise
         raise InputError(f"'{src}' cannot be read as an .h5ad file ({one_line(error)}); write it again.") from error
     centers = _places(source, "spatial", src)

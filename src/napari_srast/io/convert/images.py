@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_srast._utils.text import one_line
-from napari_srast.errors import InputError, lacks_memory
+from napari_srast.errors import InputError, is_memory_error
 from napari_srast.io.safety_limits import check_pixels
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def read_picture(path: str | Path) -> np.ndarray:
     except InputError:
         raise
     except Exception as error:
-        if lacks_memory(error):
+        if is_memory_error(error):
             raise
         raise InputError(
             f"'{path}' cannot be read as an image ({one_line(error)}); save it as .jpg, .png or .tif."

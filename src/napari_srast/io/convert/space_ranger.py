@@ -14,7 +14,7 @@ import numpy as np
 import shapely
 
 from napari_srast._utils.text import one_line
-from napari_srast.errors import InputError, lacks_memory
+from napari_srast.errors import InputError, is_memory_error
 from napari_srast.geometry.lattice import detect_lattice
 from napari_srast.io.convert.images import check_on_image, multiscale_image, read_picture
 from napari_srast.io.element_selection import SLIDE_KEY
@@ -82,7 +82,7 @@ def read_space_ranger(
                     folder, dataset_id=name, bin_size=chosen, load_segmentations_only=False
                 )
         except Exception as error:
-            if lacks_memory(error):
+            if is_memory_error(error):
                 raise
             raise InputError(
                 f"'{path}' cannot be read as a Space Ranger folder ({one_line(error)}); "

@@ -18,28 +18,28 @@ from scipy import sparse
 from torch import Tensor
 
 from napari_srast.geometry.neighbors import nearest_other_spots
-from napari_srast.geometry.spot_pixel_map import Layout
+from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 from napari_srast.interpolation import Interpolator
-from napari_srast.models.pcfm.field_statistics import FieldSummary, level_neighbours, summarise_fields
-from napari_srast.models.sasa.embedding import FeaturePool, SpotFeatures
+from napari_srast.models.pcfm.field_statistics import FieldStatistics, level_neighbours, summarise_fields
+from napari_srast.models.sasa.embedding import SlideEmbedding, SpotEmbedding
 
 __all__ = [
-    "EXPERTS",
+    "INTERPOLATION_EXPERTS",
     "N_CONDITIONS",
     "N_FEATURES",
     "N_NEIGHBOURS",
-    "Condition",
-    "Geometry",
+    "FlowInputs",
     "PairBatch",
+    "SpotNeighborhoods",
     "condition_fields",
 ]
 
 N_NEIGHBOURS = 10
-EXPERTS = ("gp", "gp_denoised", "pycnophylactic_denoised", "bilinear", "gp_totals")
+INTERPOLATION_EXPERTS = ("gp", "gp_denoised", "pycnophylactic_denoised", "bilinear", "gp_totals")
 """The interpolations whose log ratios each pixel is told, in this order; ``gp_denoised`` is the network's prior."""
-PRIOR = EXPERTS.index("gp_denoised")
+PRIOR = INTERPOLATION_EXPERTS.index("gp_denoised")
 _OWN = 7
-N_FEATURES = 5 * N_NEIGHBOURS + _OWN + len(EXPERTS)
+N_FEATURES = 5 * N_NEIGHBOURS + _OWN + len(INTERPOLATION_EXPERTS)
 N_CONDITIONS = 8
 _SPARE = 4  # more neighbours are looked up than kept, so that ties at the last place can be broken
 _RAW_COUNT, _DENOISED_COUNT = 0.5, 0.1  # added before a logarithm
@@ -47,7 +47,7 @@ _CLIP = 4.0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Geometry:
+class SpotNeighborhoods:
     """The part of the condition that no field changes; made once for a layout.
 
     Parameters
@@ -81,7 +81,7 @@ class Geometry:
     spot_condition: Tensor
 
     @classmethod
-    def of_layout(cls, layout: Layout, pool: FeaturePool | SpotFeatures) -> Geometry:
+    def of_layout(cls, layout: SpotPixelMap, pool: SlideEmbedding | SpotEmbedding) -> SpotNeighborhoods:
         """Precompute neighbours and similarities."""
         index, distance = nearest_other_spots(layout.spots, layout.pixels, layout.parent, N_NEIGHBOURS + _SPARE)
         latent = pool.comparable
@@ -137,7 +137,7 @@ class PairBatch:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Condition:
+class FlowInputs:
     """The condition of all pairs of a layout's target spots and a block of fields.
 
     Parameters
@@ -156,7 +156,7 @@ class Condition:
         Per field: smoothness, dependence on the totals, log mean; shape (F, 3).
     """
 
-    geometry: Geometry
+    geometry: SpotNeighborhoods
     counts: Tensor
     log_raw: Tensor
     log_denoised: Tensor
@@ -213,13 +213,13 @@ class Condition:
 
 
 def condition_fields(
-    layout: Layout,
-    pool: FeaturePool | SpotFeatures,
-    geometry: Geometry,
+    layout: SpotPixelMap,
+    pool: SlideEmbedding | SpotEmbedding,
+    geometry: SpotNeighborhoods,
     interpolator: Interpolator,
     counts: sparse.csr_matrix,
-    known: FieldSummary | None = None,
-) -> Condition:
+    known: FieldStatistics | None = None,
+) -> FlowInputs:
     """Prepare a block of fields.
 
     Parameters
@@ -232,7 +232,7 @@ def condition_fields(
         What is known of them over the whole slide, where these spots are only a part of it; else fitted here.
     """
     if known is None:
-        if isinstance(pool, SpotFeatures):
+        if isinstance(pool, SpotEmbedding):
             raise TypeError("a part of a slide needs what is known of the fields over the whole")
         known = summarise_fields(layout, pool, counts)
     raw = counts.toarray().astype(np.float64)
@@ -251,7 +251,7 @@ def condition_fields(
         ]
     )
     log_raw, log_level = np.log(raw + _RAW_COUNT), np.log(level_raw + _RAW_COUNT)
-    return Condition(
+    return FlowInputs(
         geometry=geometry,
         counts=_float(raw),
         log_raw=_float(log_raw),

@@ -11,11 +11,11 @@ import numpy as np
 from scipy import sparse
 from scipy.spatial import cKDTree
 
-from napari_srast.geometry.spot_pixel_map import Layout
+from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 from napari_srast.interpolation.gaussian_process import FittedProcess, GaussianProcessGrid
-from napari_srast.models.sasa.embedding import Denoising, FeaturePool
+from napari_srast.models.sasa.embedding import RidgeDenoiser, SlideEmbedding
 
-__all__ = ["FieldSummary", "describe_fields", "level_neighbours", "summarise_fields"]
+__all__ = ["FieldStatistics", "describe_fields", "level_neighbours", "summarise_fields"]
 
 _LEVEL_NEIGHBOURS = 7
 _SPARE = 4  # more are looked up than kept, so that ties at the last place can be broken
@@ -23,7 +23,7 @@ _BLOCK_VALUES = 2_000_000  # spots x fields in work at once
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class FieldSummary:
+class FieldStatistics:
     """What the parts of a slide must know of the fields over all its spots.
 
     Parameters
@@ -38,15 +38,15 @@ class FieldSummary:
         Per field: smoothness, dependence on the totals, log mean; shape (F, 3).
     """
 
-    denoising: Denoising
+    denoising: RidgeDenoiser
     raw: FittedProcess
     denoised: FittedProcess
     totals: FittedProcess
     description: np.ndarray
 
-    def __getitem__(self, fields: slice) -> FieldSummary:
+    def __getitem__(self, fields: slice) -> FieldStatistics:
         """Return what is known of some fields."""
-        return FieldSummary(
+        return FieldStatistics(
             denoising=self.denoising[fields],
             raw=self.raw[fields],
             denoised=self.denoised[fields],
@@ -55,7 +55,7 @@ class FieldSummary:
         )
 
 
-def summarise_fields(layout: Layout, pool: FeaturePool, counts: sparse.csr_matrix) -> FieldSummary:
+def summarise_fields(layout: SpotPixelMap, pool: SlideEmbedding, counts: sparse.csr_matrix) -> FieldStatistics:
     """Summarise fields over all spots of a slide.
 
     Parameters
@@ -79,8 +79,8 @@ def summarise_fields(layout: Layout, pool: FeaturePool, counts: sparse.csr_matri
         raw.append(grid.fit(dense))
         denoised.append(grid.fit(denoising[-1].at(pool.surroundings, pool.depth)))
         description.append(describe_fields(dense, dense[near].mean(axis=1), near.shape[1], pool.totals))
-    return FieldSummary(
-        denoising=Denoising.join(denoising),
+    return FieldStatistics(
+        denoising=RidgeDenoiser.join(denoising),
         raw=FittedProcess.join(raw),
         denoised=FittedProcess.join(denoised),
         totals=grid.fit(pool.totals[:, None]),
@@ -110,7 +110,7 @@ def describe_fields(raw: np.ndarray, level: np.ndarray, n_level: int, totals: np
     )
 
 
-def level_neighbours(layout: Layout, log_total: np.ndarray) -> np.ndarray:
+def level_neighbours(layout: SpotPixelMap, log_total: np.ndarray) -> np.ndarray:
     """Return the nearest spots of each spot (N, L), itself first; what they hold breaks ties."""
     n_near = min(_LEVEL_NEIGHBOURS + _SPARE, layout.n_spots)
     distance, index = cKDTree(layout.spots).query(layout.spots, k=n_near)

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_srast._utils.devices import bfloat16_where_native, on_device, turn_on
+from napari_srast._utils.devices import bfloat16_where_native, device_lock, on_device
 from napari_srast.errors import Cancelled
-from napari_srast.models.pcfm.condition import Condition, PairBatch
+from napari_srast.models.pcfm.condition import FlowInputs, PairBatch
 from napari_srast.models.pcfm.network import DiT
 from napari_srast.models.pcfm.path import dirichlet_noise, euler_step
 
@@ -49,10 +49,10 @@ class Sampler:
     seed: int = 0
     batch_pairs: int | None = None
 
-    def mean(self, network: DiT, condition: Condition, should_stop: Stop = None) -> np.ndarray:
+    def mean(self, network: DiT, condition: FlowInputs, should_stop: Stop = None) -> np.ndarray:
         """Return log mean ratios of every pixel and field, float32, shape (Q, F)."""
         device = network.head.weight.device
-        with turn_on(device), torch.inference_mode():
+        with device_lock(device), torch.inference_mode():
             resident = _moved(condition, device)
             out = _even(resident)
             for row, field, batch in self._batches(condition, resident, should_stop):
@@ -60,14 +60,14 @@ class Sampler:
                 out[row, field] = network(batch, start, torch.zeros(len(start), device=device))
             return out[:-1].cpu().numpy()
 
-    def samples(self, network: DiT, condition: Condition, should_stop: Stop = None) -> Iterator[np.ndarray]:
+    def samples(self, network: DiT, condition: FlowInputs, should_stop: Stop = None) -> Iterator[np.ndarray]:
         """Yield ``draws`` samples of the ratios, float32, shape (Q, F) each."""
         device = network.head.weight.device
         resident = _moved(condition, device)
         for draw in range(self.draws):
             generator = torch.Generator().manual_seed(self.seed * 1_000_003 + draw)
             # Draws only tell how far counts scatter: rounding is nothing beside what so few of them leave open.
-            with turn_on(device), torch.inference_mode(), bfloat16_where_native(device):
+            with device_lock(device), torch.inference_mode(), bfloat16_where_native(device):
                 out = torch.exp(_even(resident))
                 for row, field, batch in self._batches(condition, resident, should_stop):
                     x = dirichlet_noise(batch.mask, generator)
@@ -80,7 +80,7 @@ class Sampler:
             yield ratios
 
     def _batches(
-        self, condition: Condition, resident: Condition, should_stop: Stop
+        self, condition: FlowInputs, resident: FlowInputs, should_stop: Stop
     ) -> Iterator[tuple[Tensor, Tensor, PairBatch]]:
         """Walk over the pairs that hold counts; yields where they go, rows (B, K) and fields (B, 1), and their input.
 
@@ -102,7 +102,7 @@ def _pairs_at_once(device: torch.device, n_pixels: int) -> int:
     return max(1, min(pairs, pixels // n_pixels))
 
 
-def _moved(condition: Condition, device: torch.device) -> Condition:
+def _moved(condition: FlowInputs, device: torch.device) -> FlowInputs:
     """Return the condition on a device: all batches of a unit are gathered there, from this one transfer."""
 
     def tensors(part: Any) -> dict[str, Any]:
@@ -113,7 +113,7 @@ def _moved(condition: Condition, device: torch.device) -> Condition:
     return replace(condition, geometry=geometry, **tensors(condition))
 
 
-def _rows(condition: Condition) -> Tensor:
+def _rows(condition: FlowInputs) -> Tensor:
     """Row of each pixel of each target spot in the ratios, (T, K); padding goes to one more row, which is left out.
 
     So nothing is chosen by a mask: a device would have to be waited for to tell how much that is.
@@ -122,7 +122,7 @@ def _rows(condition: Condition) -> Tensor:
     return torch.where(geometry.mask, geometry.pixel, len(geometry.offset))
 
 
-def _even(condition: Condition) -> Tensor:
+def _even(condition: FlowInputs) -> Tensor:
     """Log ratios of the even split, with a row for padding, shape (Q + 1, F)."""
     geometry = condition.geometry
     out = torch.zeros(len(geometry.offset) + 1, condition.n_fields, device=geometry.mask.device)

@@ -2,7 +2,7 @@
 
 A gene's programs give it r_ig = sum_p a_igp r_ip, with a_igp what each program accounts for in the spot: a mixture of
 points on the simplex. It is pooled geometrically with the map of the totals, as the slide coarsened once says
-(:func:`napari_srast.calibration.fitting.fit_shared`): of a gene with a few counts, where counts lie at all says more
+(:func:`napari_srast.calibration.fitting.fit_program_weights`): of a gene with a few counts, where counts lie at all says more
 than its programs do.
 
 Shape legend: N spots, G genes, F chosen genes, P programs, Q pixels.
@@ -15,13 +15,13 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
-from napari_srast.geometry.spot_pixel_map import Layout
+from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 from napari_srast.models.programs.factorization import Programs, fit_programs, program_panel
-from napari_srast.models.sasa.embedding import FeaturePool
+from napari_srast.models.sasa.embedding import SlideEmbedding
 
-__all__ = ["LARGE_PANEL", "LEAST_SHARE", "SharedFields", "learn_shared"]
+__all__ = ["LEAST_SHARE", "PER_GENE_LIMIT", "ProgramFields", "fit_program_fields"]
 
-LARGE_PANEL = 512
+PER_GENE_LIMIT = 512
 """Up to this many genes each is split one by one."""
 
 LEAST_SHARE = 1e-9
@@ -29,7 +29,7 @@ LEAST_SHARE = 1e-9
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class SharedFields:
+class ProgramFields:
     """The fields whose maps genes share.
 
     Parameters
@@ -44,12 +44,12 @@ class SharedFields:
     fields: np.ndarray
 
     @classmethod
-    def of(cls, programs: Programs, counts: sparse.csr_matrix) -> SharedFields:
+    def of(cls, programs: Programs, counts: sparse.csr_matrix) -> ProgramFields:
         """Return the fields of counts (N, G) by given programs."""
         by_program = programs.fields(counts)
         return cls(programs=programs, fields=np.column_stack([by_program, by_program.sum(axis=1)]))
 
-    def log_experts(self, log_ratio: np.ndarray, genes: np.ndarray, layout: Layout) -> np.ndarray:
+    def log_experts(self, log_ratio: np.ndarray, genes: np.ndarray, layout: SpotPixelMap) -> np.ndarray:
         """Return what programs and totals say of some genes (F,): log ratios, shape (2, Q, F).
 
         Parameters
@@ -70,7 +70,7 @@ class SharedFields:
         return np.maximum(np.stack([np.log(np.maximum(share, LEAST_SHARE)), of_totals]), np.log(LEAST_SHARE))
 
 
-def learn_shared(counts: sparse.csr_matrix, pool: FeaturePool, *, seed: int = 0) -> SharedFields:
+def fit_program_fields(counts: sparse.csr_matrix, pool: SlideEmbedding, *, seed: int = 0) -> ProgramFields:
     """Learn a slide's programs from its counts (N, G) and features.
 
     A slide coarsened once has programs of its own: the slide's loadings were fitted to the very counts that the check
@@ -78,4 +78,4 @@ def learn_shared(counts: sparse.csr_matrix, pool: FeaturePool, *, seed: int = 0)
     """
     denoising = pool.fit_denoising(counts[:, program_panel(counts)])
     programs = fit_programs(counts, lambda spots: denoising.at(pool.surroundings[spots], pool.depth[spots]), seed=seed)
-    return SharedFields.of(programs, counts)
+    return ProgramFields.of(programs, counts)

@@ -18,13 +18,13 @@ from napari_srast.interpolation.denoising import mean_of_alike, mean_of_near
 if TYPE_CHECKING:
     from napari_srast.models.sasa.config import SasaConfig
 
-__all__ = ["Denoising", "FeaturePool", "SpotFeatures", "log_normalise", "spot_context"]
+__all__ = ["RidgeDenoiser", "SlideEmbedding", "SpotEmbedding", "log_normalise", "spot_context"]
 
 _LEADING = 10  # components in which likeness is told: distances in more are mostly noise
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Denoising:
+class RidgeDenoiser:
     """A denoiser of fields, fitted to a slide: enough to denoise them at any of its spots.
 
     Parameters
@@ -38,12 +38,12 @@ class Denoising:
     loading: np.ndarray
     factor: np.ndarray
 
-    def __getitem__(self, fields: slice) -> Denoising:
+    def __getitem__(self, fields: slice) -> RidgeDenoiser:
         """Return the denoiser of some fields."""
-        return Denoising(loading=self.loading[:, fields], factor=self.factor[fields])
+        return RidgeDenoiser(loading=self.loading[:, fields], factor=self.factor[fields])
 
     @classmethod
-    def join(cls, parts: Sequence[Denoising]) -> Denoising:
+    def join(cls, parts: Sequence[RidgeDenoiser]) -> RidgeDenoiser:
         """Join the denoisers of blocks of fields."""
         return cls(
             loading=np.concatenate([p.loading for p in parts], axis=1), factor=np.concatenate([p.factor for p in parts])
@@ -55,13 +55,13 @@ class Denoising:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class SpotFeatures:
+class SpotEmbedding:
     """The features of some of a slide's n spots.
 
     Parameters
     ----------
     comparable
-        Latents of a common length, shape (n, D); see :attr:`FeaturePool.comparable`.
+        Latents of a common length, shape (n, D); see :attr:`SlideEmbedding.comparable`.
     totals
         Total counts, shape (n,).
     surroundings, depth
@@ -75,7 +75,7 @@ class SpotFeatures:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class FeaturePool:
+class SlideEmbedding:
     """General features of a slide's spots: the normalised latents and what follows from them.
 
     Parameters
@@ -126,16 +126,16 @@ class FeaturePool:
         """Totals in units of the scale, shape (N,)."""
         return self.totals / self.scale
 
-    def at(self, spots: np.ndarray) -> SpotFeatures:
+    def at(self, spots: np.ndarray) -> SpotEmbedding:
         """Return the features of some spots."""
-        return SpotFeatures(
+        return SpotEmbedding(
             comparable=self.comparable[spots],
             totals=self.totals[spots],
             surroundings=self.surroundings[spots],
             depth=self.depth[spots],
         )
 
-    def fit_denoising(self, counts: sparse.csr_matrix) -> Denoising:
+    def fit_denoising(self, counts: sparse.csr_matrix) -> RidgeDenoiser:
         """Fit the denoiser of fields (N, F).
 
         Log-normalised counts are regressed (ridge) on the components and latents, and the regression is evaluated on
@@ -145,7 +145,7 @@ class FeaturePool:
         loading = _ridge(features, log_normalise(counts, self.totals, self.scale))
         level = _expected(self.surroundings, loading, self.depth).mean(axis=0)
         mean = np.asarray(counts.mean(axis=0)).ravel()
-        return Denoising(loading=loading, factor=np.divide(mean, level, out=np.zeros_like(level), where=level > 0))
+        return RidgeDenoiser(loading=loading, factor=np.divide(mean, level, out=np.zeros_like(level), where=level > 0))
 
     def denoise(self, counts: sparse.csr_matrix) -> np.ndarray:
         """Return denoised counts (N, F): what a spot's context expects, at the spot's own depth."""

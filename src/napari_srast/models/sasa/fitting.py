@@ -27,15 +27,15 @@ from torch.nn import functional as F
 from napari_srast._utils.canonical_order import canonical_order
 from napari_srast._utils.devices import graph_device, on_device, one_thread
 from napari_srast.errors import Cancelled
-from napari_srast.geometry.bisection import patches
+from napari_srast.geometry.bisection import sample_patches
 from napari_srast.geometry.lattice import Lattice
 from napari_srast.geometry.neighbors import DualTopologyGraph, dual_topology_graph
 from napari_srast.models.sasa.config import SasaConfig
-from napari_srast.models.sasa.embedding import FeaturePool, log_normalise, spot_context
+from napari_srast.models.sasa.embedding import SlideEmbedding, log_normalise, spot_context
 from napari_srast.models.sasa.graph_vae import GraphVAE, Topology
 from napari_srast.models.sasa.negative_binomial import negative_binomial
 
-__all__ = ["FeaturePool", "fit_sasa"]
+__all__ = ["fit_sasa"]
 
 
 _LEARNED = 20_000  # spots that the model is learned from, at the most
@@ -63,7 +63,7 @@ def fit_sasa(
     seed: int = 0,
     device: str = "cpu",
     should_stop: Callable[[], bool] | None = None,
-) -> FeaturePool:
+) -> SlideEmbedding:
     """Fit the graph VAE to one slide and return its feature pool.
 
     Parameters
@@ -102,7 +102,7 @@ def fit_sasa(
         latent = latent_norm(raw, variance)
     back = np.argsort(order)
     latent, components = latent[back], components[back]
-    return FeaturePool(
+    return SlideEmbedding(
         latent=latent,
         totals=totals[back],
         components=components,
@@ -169,7 +169,7 @@ def _train(
     Messages pass between all spots that are learned from. On large slides these are patches all over it, and the
     whole slide is only encoded: the time and memory of learning are bounded.
     """
-    learned = patches(points, _LEARNED, _PATCHES)
+    learned = sample_patches(points, _LEARNED, _PATCHES)
     decoded = counts[learned][:, panel]
     model = _initial_model(decoded, components.shape[1], config, seed, device)
     if len(learned) == len(points):

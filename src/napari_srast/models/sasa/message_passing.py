@@ -1,8 +1,8 @@
 """PyTorch Geometric, loaded so that a window may lie beside it."""
 
-from napari_srast._utils.triton_guard import keep_triton_out
+from napari_srast._utils.triton_guard import block_triton_import
 
-keep_triton_out()
+block_triton_import()
 
 from torch_geometric.nn import MessagePassing  # noqa: E402 - has torch import Triton, where that is installed
 

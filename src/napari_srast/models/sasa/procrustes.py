@@ -20,16 +20,16 @@ import numpy as np
 from scipy import sparse
 
 from napari_srast.errors import InputError
-from napari_srast.models.sasa.embedding import FeaturePool
+from napari_srast.models.sasa.embedding import SlideEmbedding
 
-__all__ = ["AlignedPools", "align_pools", "procrustes_rotations"]
+__all__ = ["AlignedEmbeddings", "align_embeddings", "procrustes_rotations"]
 
 _ROUNDS = 200
 _TOLERANCE = 1e-9
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class AlignedPools:
+class AlignedEmbeddings:
     """Latents of several slides in common coordinates.
 
     Parameters
@@ -51,9 +51,9 @@ class AlignedPools:
     agreement: tuple[float, ...]
 
 
-def align_pools(
-    pools: Sequence[FeaturePool], counts: Sequence[sparse.csr_matrix], genes: Sequence[Sequence[str]]
-) -> AlignedPools:
+def align_embeddings(
+    pools: Sequence[SlideEmbedding], counts: Sequence[sparse.csr_matrix], genes: Sequence[Sequence[str]]
+) -> AlignedEmbeddings:
     """Turn the latents of several slides into common coordinates.
 
     Parameters
@@ -95,7 +95,7 @@ def align_pools(
     rotations = procrustes_rotations(loadings)
     turned = [_unit(rotation.T @ loading) for rotation, loading in zip(rotations, loadings, strict=True)]
     others = [_unit(sum(turned[:s] + turned[s + 1 :], np.zeros_like(turned[s]))) for s in range(len(turned))]
-    return AlignedPools(
+    return AlignedEmbeddings(
         latents=tuple(pool.latent @ rotation for pool, rotation in zip(pools, rotations, strict=True)),
         rotations=tuple(rotations),
         genes=tuple(shared),

@@ -114,20 +114,20 @@ class Case:
         intensity = np.expm1(np.maximum(told, 0.0)) / self.layout.n_pixels_of_spot[self.layout.parent][:, None]
         owners = self.layout.n_pixels_of_spot > 0
         summed, known = (self.layout.membership @ intensity)[owners].sum(axis=1), self.low[owners].sum(axis=1)
-        return self.layout.normalise(intensity), float(np.median(np.abs(summed / known - 1)))
+        return self.layout.normalize(intensity), float(np.median(np.abs(summed / known - 1)))
 
-    def grey_distance(self) -> np.ndarray:
-        """Average the ten spots nearest in place and grey level, as TESLA does at heart."""
+    def gray_distance(self) -> np.ndarray:
+        """Average the ten spots nearest in place and gray level, as TESLA does at heart."""
         expert = self.expert(self.image)
-        grey = [i for i, name in enumerate(expert.features.names) if name in ("mean_red_0.1", "mean_blue_0.1")]
+        gray = [i for i, name in enumerate(expert.features.names) if name in ("mean_red_0.1", "mean_blue_0.1")]
         at_pixels = expert.features.over(self.layout.pixels + self.centers[0] - self.layout.spots[0], 1e-9, 1)
-        of_spots = expert.of_spots[:, grey].mean(axis=1)
-        of_pixels = ((at_pixels - expert.middle) / expert.scale)[:, grey].mean(axis=1)
+        of_spots = expert.of_spots[:, gray].mean(axis=1)
+        of_pixels = ((at_pixels - expert.middle) / expert.scale)[:, gray].mean(axis=1)
         spots = np.column_stack([self.layout.spots / self.layout.pitch, of_spots])
         pixels = np.column_stack([self.layout.pixels / self.layout.pitch, of_pixels])
         distance, index = cKDTree(spots).query(pixels, k=min(10, len(spots)))
         weight = 1 / np.maximum(distance, 1e-6)
-        return self.layout.normalise(np.einsum("qk,qkf->qf", weight, self.low[index]))
+        return self.layout.normalize(np.einsum("qk,qkf->qf", weight, self.low[index]))
 
     def whole_method(self, image: SlideImage | None, model: Path) -> float:
         """Run the method itself on the coarse slide; nats per count of the slide's own spots."""
@@ -144,7 +144,7 @@ class Case:
         result = upsample(slide, genes=list(names[self.genes]), factor=2, model=str(model))
         split = sparse.csc_matrix(result.counts)
         _, pixel = cKDTree(result.raster.centers).query(self.spots[self.coarse.used])
-        return self.score(self.layout.normalise(split[pixel].toarray()))[0]
+        return self.score(self.layout.normalize(split[pixel].toarray()))[0]
 
 
 def score_slide(case: Case, others: list[Case], full: Path | None) -> dict[str, object]:
@@ -184,7 +184,7 @@ def score_slide(case: Case, others: list[Case], full: Path | None) -> dict[str, 
         "notice": notice,
         "regression_alone": case.score(alone)[0],
         "regression_mass_error": mass_error,
-        "grey_distance": case.score(case.grey_distance())[0],
+        "gray_distance": case.score(case.gray_distance())[0],
         "controls": controls,
         "offset": aligned,
         "offset_errors": errors,

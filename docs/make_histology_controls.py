@@ -68,13 +68,13 @@ def wrong_images(case: Case, others: list[Case]) -> Iterator[tuple[str, str, Sli
         return replace(case.image, levels=(shown,), to_intrinsic=case.image.to_intrinsic)
 
     yield "noise", "uniform, by channel", drawn(rng.integers(0, 256, pixels.shape))
-    yield "noise", "normal, grey", drawn(np.repeat(rng.normal(200, 30, (1, *size)), 3, axis=0))
+    yield "noise", "normal, gray", drawn(np.repeat(rng.normal(200, 30, (1, *size)), 3, axis=0))
     yield "noise", "sparse dark dots", drawn(np.where(rng.random((1, *size)) < 0.02, 60, 235).repeat(3, axis=0))
-    colours = pixels.reshape(3, -1)[:, np.argsort(pixels.sum(axis=0, dtype=int), axis=None)]
+    colors = pixels.reshape(3, -1)[:, np.argsort(pixels.sum(axis=0, dtype=int), axis=None)]
     for width in TEXTURES:
         field = ndimage.gaussian_filter(rng.normal(size=size), width * per_pitch)
-        shown = np.empty_like(colours)
-        shown[:, np.argsort(field, axis=None)] = colours  # the right image's own colours, from dark to light
+        shown = np.empty_like(colors)
+        shown[:, np.argsort(field, axis=None)] = colors  # the right image's own colors, from dark to light
         yield "texture", f"{width} pitches", drawn(shown.reshape(pixels.shape))
     yield "own tiles, shuffled", "tiles of a pitch", drawn(_shuffled(pixels, max(2, round(per_pitch)), rng))
 
@@ -115,7 +115,7 @@ def spoilt_images(case: Case) -> Iterator[tuple[str, SlideImage]]:
         "yellow, lit from the left", pixels * np.array([1.0, 0.95, 0.7])[:, None, None] * (1 - 0.4 * x / columns)
     )
     yield spoilt("out of focus by a quarter of a pitch", ndimage.gaussian_filter(pixels, (0, 0.25 * side, 0.25 * side)))
-    yield spoilt("grey", np.repeat(pixels.mean(axis=0, keepdims=True), 3, axis=0))
+    yield spoilt("gray", np.repeat(pixels.mean(axis=0, keepdims=True), 3, axis=0))
     yield spoilt("inverted", 255 - pixels)
     step = max(1, round(side / 4))
     blocks = pixels[:, : rows // step * step, : columns // step * step]

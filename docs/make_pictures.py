@@ -99,7 +99,7 @@ def keep(viewer: Any, name: str) -> None:
     IMAGES.mkdir(exist_ok=True)
     picture = Image.fromarray(viewer.window.screenshot(canvas_only=False, flash=False)).convert("RGB")
     smaller = picture.resize((1200, 750), Image.Resampling.LANCZOS)
-    smaller.save(IMAGES / f"{name}.png", optimize=True)  # a palette would change the colours of the genes
+    smaller.save(IMAGES / f"{name}.png", optimize=True)  # a palette would change the colors of the genes
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def _patterned(points: np.ndarray, counts: sparse.csr_matrix) -> int:
-    """Return the deep gene whose neighbouring observations are most alike."""
+    """Return the deep gene whose neighboring observations are most alike."""
     deep = np.argsort(-np.asarray(counts.sum(axis=0)).ravel())[:30]
     values = np.log1p(counts[:, deep].toarray())
     values = (values - values.mean(axis=0)) / np.maximum(values.std(axis=0), 1e-9)

@@ -17,36 +17,42 @@ import napari_srast
 PACKAGE = Path(napari_srast.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 HEAVY = ("anndata", "geopandas", "napari", "pandas", "qtpy", "spatialdata", "torch", "zarr")
-LAYERS = {  # a part may import parts of its own or a lower level
-    "__init__": 0,
-    "drivers": 0,
-    "errors": 0,
-    "slide": 1,
-    "geometry": 1,
-    "interpolation": 2,
-    "histology": 3,
-    "models": 3,
-    "splitting": 4,
-    "forecast": 5,
-    "pipeline": 5,
-    "io": 5,
-    "summary": 5,
-    "checks": 5,
-    "evaluation": 6,
-    "training": 6,
-    "gui": 7,
-    "cli": 8,
-    "__main__": 9,
-}
-LATE = {"slide": {"io"}}  # to_anndata and friends of a result, imported when called
+LAYERS = (  # from the bottom up: a folder imports only folders that are named before it
+    "__init__",
+    "_version",
+    "errors",
+    "_utils",
+    "geometry",
+    "core",
+    "interpolation",
+    "histology",
+    "models",
+    "calibration",
+    "checkpoints",
+    "io",
+    "simulation",
+    "datasets",
+    "inference",
+    "api",
+    "evaluation",
+    "benchmarks",
+    "training",
+    "gui",
+    "cli",
+    "__main__",
+)
 
 
 def _part(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-def _imports(path: Path) -> Iterator[str]:
-    """Yield every imported module, save those that only type checkers see."""
+def _module(path: Path) -> str:
+    return ".".join(("napari_srast", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
+
+
+def _imports(path: Path, *, type_checking: bool = True) -> Iterator[str]:
+    """Yield every imported module; without ``type_checking``, not those that only type checkers see."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     only_typing = {
         id(inner)
@@ -55,7 +61,7 @@ def _imports(path: Path) -> Iterator[str]:
         for inner in ast.walk(node)
     }
     for node in ast.walk(tree):
-        if id(node) in only_typing:
+        if id(node) in only_typing and not type_checking:
             continue
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -63,8 +69,8 @@ def _imports(path: Path) -> Iterator[str]:
             assert node.level == 0, f"{path} has a relative import"
             assert node.module is not None
             yield node.module
-            if node.module == "napari_srast":
-                yield from (f"napari_srast.{alias.name}" for alias in node.names)
+            if node.module.startswith("napari_srast"):
+                yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 def _fresh(code: str) -> dict[str, object]:
@@ -97,19 +103,34 @@ def test_running_without_a_window_loads_no_napari() -> None:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_each_module_keeps_the_arrows(path: Path) -> None:
+def test_each_module_imports_lower_folders_only(path: Path) -> None:
     part = _part(path)
     assert part in LAYERS, f"{part} is new: give it a place in LAYERS and in docs/architecture.md"
     for name in _imports(path):
+        target = name.split(".")[1] if name.startswith("napari_srast.") else ""
+        if target in LAYERS and part != "__init__":  # the package's face names everything, for type checkers
+            assert LAYERS.index(target) <= LAYERS.index(part), f"{part} is below {target} and must not import it"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_each_framework_has_one_home(path: Path) -> None:
+    for name in _imports(path, type_checking=False):
         top = name.partition(".")[0]
         if top in ("napari", "qtpy", "superqt", "magicgui", "vispy", "PyQt6"):
-            assert part == "gui", f"only gui/ may import {top}"
+            assert _part(path) == "gui", f"only gui/ may import {top}"
         if top in ("spatialdata", "spatialdata_io"):
-            assert part == "io", f"only io/ may import {top}"
-        if top == "napari_srast" and "." in name:
-            target = name.split(".")[1]
-            allowed = target not in LAYERS or LAYERS[target] <= LAYERS[part] or target in LATE.get(part, set())
-            assert allowed, f"{part} is below {target} and must not import it"
+            assert _part(path) == "io", f"only io/ may import {top}"
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    paths = {_module(path): path for path in MODULES if path != PACKAGE / "__init__.py"}
+    graph = {module: {name for name in _imports(path) if name in paths} for module, path in paths.items()}
+    graph = {module: {t for t in targets if t != module} for module, targets in graph.items()}
+    # A package that a module imports from counts as the modules it names, so a face that re-exports ties no circle.
+    while leaves := [module for module, targets in graph.items() if not targets & graph.keys()]:
+        for module in leaves:
+            del graph[module]
+    assert sorted(graph) == [], "these modules take part in an import cycle, or import one"
 
 
 def test_public_names_exist() -> None:
@@ -133,7 +154,7 @@ def test_what_is_imported_is_declared() -> None:
         "lightning": "lightning_fabric",
         "umap": "umap_learn",
     }
-    used = {name.partition(".")[0] for path in MODULES for name in _imports(path)}
+    used = {name.partition(".")[0] for path in MODULES for name in _imports(path, type_checking=False)}
     foreign = used - set(sys.stdlib_module_names) - {"napari_srast"}
     assert {top for top in foreign if distribution.get(top, top).lower() not in names} == set()
 

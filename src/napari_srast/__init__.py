@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING, Any
 from napari_srast._version import __version__
 
 _EXPORTS = {
-    "Region": "core.slide",
+    "Region": "core.region",
     "Slide": "core.slide",
     "SlideImage": "core.slide",
-    "UpsampleMetadata": "core.slide",
-    "UpsampleResult": "core.slide",
-    "UpsampleSettings": "core.slide",
+    "UpsampleMetadata": "core.result",
+    "UpsampleResult": "core.result",
+    "UpsampleSettings": "core.settings",
     "SrastError": "errors",
     "read_slide": "io.slide_reader",
     "synthetic_colon": "datasets.synthetic_colon",
     "write_result": "io.result_writer",
-    "read_result": "io.result_writer",
+    "read_result": "io.result_reader",
     "upsample": "api",
     "upsample_to_store": "api",
     "estimate": "api",
@@ -43,7 +43,8 @@ if TYPE_CHECKING:
     from napari_srast.datasets.synthetic_colon import synthetic_colon
     from napari_srast.errors import SrastError
     from napari_srast.evaluation.protocol import evaluate
-    from napari_srast.io.result_writer import read_result, write_result
+    from napari_srast.io.result_reader import read_result
+    from napari_srast.io.result_writer import write_result
     from napari_srast.io.slide_reader import read_slide
 
 

@@ -61,7 +61,7 @@ def upsample(
     slide
         From :func:`napari_srast.read_slide`.
     region
-        Spots whose centres lie in it are upsampled, with the whole slide as their context; None for all spots.
+        Spots whose centers lie in it are upsampled, with the whole slide as their context; None for all spots.
     genes
         Gene names; None for the whole panel.
     settings
@@ -90,7 +90,7 @@ def upsample(
     Examples
     --------
     >>> import napari_srast as srast
-    >>> slide = srast.sample_slide()  # doctest: +SKIP
+    >>> slide = srast.synthetic_colon()  # doctest: +SKIP
     >>> result = srast.upsample(slide, genes=["ERBB2"], factor=2)  # doctest: +SKIP
     """
     settings = _settings(settings, options)
@@ -139,7 +139,7 @@ def upsample_to_store(
     Examples
     --------
     >>> import napari_srast as srast
-    >>> slide = srast.sample_slide()  # doctest: +SKIP
+    >>> slide = srast.synthetic_colon()  # doctest: +SKIP
     >>> record = srast.upsample_to_store(slide, "fine.zarr", factor=2)  # doctest: +SKIP
     """
     from napari_srast.io.atomic import WriteRefused, atomic_output, refuse_inside

@@ -11,7 +11,7 @@ from napari_srast._utils.canonical_order import canonical_order
 
 
 def slide() -> tuple[sparse.csr_matrix, np.ndarray]:
-    """Return counts (144, 30) and centres."""
+    """Return counts (144, 30) and centers."""
     row, col = (a.ravel() for a in np.mgrid[:12, :12])
     counts = sparse.csr_matrix(np.random.default_rng(0).poisson(2.0, (144, 30)).astype(np.float32))
     return counts, np.column_stack([col, row]) * 100.0

@@ -139,7 +139,7 @@ def test_teslas_image_is_a_gradient_that_holds_everything(slide: Slide, tesla_ca
     assert image.shape == ((raster.shape[0] + 1) * res, (raster.shape[1] + 1) * res, 3)
     assert (np.diff(image.astype(int), axis=0) >= 0).all()
     assert (np.diff(image.astype(int), axis=1) >= 0).all()
-    assert image.std(axis=(0, 1)).min() > 10  # TESLA divides by the spread of the colours
+    assert image.std(axis=(0, 1)).min() > 10  # TESLA divides by the spread of the colors
     assert (outline.dtype, outline.shape[1:]) == (np.dtype(np.int32), (1, 2))
     within = shapely.Polygon(outline[:, 0])
     assert shapely.contains_xy(within, (raster.col + 1) * res, (raster.row + 1) * res).all()

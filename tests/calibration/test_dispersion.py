@@ -24,7 +24,7 @@ def layout() -> SpotPixelMap:
 
 def drawn(layout: SpotPixelMap, known: Concentration, seed: int = 0, n_fields: int = 12) -> Prediction:
     rng = np.random.default_rng(seed)
-    ratio = layout.normalise(rng.gamma(2.0, size=(layout.n_pixels, n_fields)))
+    ratio = layout.normalize(rng.gamma(2.0, size=(layout.n_pixels, n_fields)))
     counts = rng.poisson(np.geomspace(2, 200, n_fields), (layout.n_spots, n_fields))
     return np.log(ratio), known.draw(ratio, counts, layout, seed).toarray(), layout
 
@@ -45,7 +45,7 @@ def test_several_checks_are_as_good_as_one_larger(layout: SpotPixelMap) -> None:
 
 def test_the_standard_deviation_is_that_of_the_draws(layout: SpotPixelMap) -> None:
     known = Concentration(shallow=np.log(6.0), slope=0.3)
-    ratio = layout.normalise(np.random.default_rng(0).gamma(2.0, size=(layout.n_pixels, 3)))
+    ratio = layout.normalize(np.random.default_rng(0).gamma(2.0, size=(layout.n_pixels, 3)))
     counts = np.tile([1, 12, 90], (layout.n_spots, 1))
     draws = np.stack([known.draw(ratio, counts, layout, seed).toarray() for seed in range(60)])
     assert (np.stack([layout.membership @ one for one in draws]) == counts).all()

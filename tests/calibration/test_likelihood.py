@@ -15,7 +15,7 @@ def problem() -> tuple[np.ndarray, np.ndarray, np.ndarray, SpotPixelMap]:
     rng = np.random.default_rng(0)
     parent = np.repeat(np.arange(1, 41), rng.integers(2, 5, 40))
     layout = SpotPixelMap(spots=rng.random((41, 2)), pixels=rng.random((len(parent), 2)), parent=parent, pitch=1.0)
-    experts = np.log(np.stack([layout.normalise(rng.gamma(2.0, size=(len(parent), 5))) for _ in range(3)]))
+    experts = np.log(np.stack([layout.normalize(rng.gamma(2.0, size=(len(parent), 5))) for _ in range(3)]))
     truth = rng.poisson(6 * np.exp(experts[0])).astype(float)
     return experts, layout.membership @ truth, truth, layout
 
@@ -51,10 +51,10 @@ def test_copies_of_a_gene_add_no_information(problem: tuple) -> None:
 
 def test_maximum_has_no_slope(problem: tuple) -> None:
     likelihood, precision = PoolLikelihood(*problem), 3 * np.eye(6)
-    centre = np.full(6, 0.2)
-    found, converged = newton_maximize([likelihood], [0.7], centre, precision)
+    center = np.full(6, 0.2)
+    found, converged = newton_maximize([likelihood], [0.7], center, precision)
     assert converged
-    slope = 0.7 * likelihood.derivatives(found)[1] - precision @ (found - centre)
+    slope = 0.7 * likelihood.derivatives(found)[1] - precision @ (found - center)
     np.testing.assert_allclose(slope, 0, atol=1e-2)
 
 

@@ -33,9 +33,9 @@ def planted(n_spots: int, depth: float, seed: int = 0, right: int = 1) -> Holdou
     rng = np.random.default_rng(seed)
     parent = np.repeat(np.arange(n_spots), 4)
     layout = SpotPixelMap(spots=rng.random((n_spots, 2)), pixels=rng.random((4 * n_spots, 2)), parent=parent, pitch=1.0)
-    ratios = layout.normalise(rng.gamma(2.0, size=(4 * n_spots, 6)))
+    ratios = layout.normalize(rng.gamma(2.0, size=(4 * n_spots, 6)))
     truth = rng.poisson(depth * ratios).astype(float)
-    experts = [np.log(layout.normalise(rng.gamma(2.0, size=ratios.shape))) for _ in range(E)]
+    experts = [np.log(layout.normalize(rng.gamma(2.0, size=ratios.shape))) for _ in range(E)]
     experts[right] = np.log(ratios)
     return HoldoutPredictions(
         log_experts=np.stack(experts), counts=layout.membership @ truth, truth=truth, layout=layout

@@ -19,9 +19,7 @@ def cache(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("platformdirs.user_cache_path", lambda *_args, **_kwargs: folder)
-        patch.setattr(
-            module, "_generate", functools.cache(module._generate)
-        )  # the rewriting must not cost it again
+        patch.setattr(module, "_generate", functools.cache(module._generate))  # the rewriting must not cost it again
         sample_path()
         yield folder
 
@@ -79,7 +77,7 @@ def test_histology_is_drawn_from_the_same_cells(cache):
     cols, rows = (truth.obsm["spatial"] / scale).astype(int).T
     at_nuclei = image[0, rows, cols].mean()
     beside = image[0, rows, np.minimum(cols + 8, image.shape[2] - 1)].mean()
-    assert at_nuclei < beside - 30  # haematoxylin takes the red
+    assert at_nuclei < beside - 30  # hematoxylin takes the red
     assert image[:, :40, :40].min() > 200  # empty glass
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_srast.evaluation.batch_mixing import ilisi, neighbour_agreement
+from napari_srast.evaluation.batch_mixing import ilisi, neighbor_agreement
 
 N = 300
 
@@ -47,9 +47,9 @@ def test_true_features_foretell_expression_and_noise_does_not(slide: np.ndarray,
     rng = np.random.default_rng(1)
     features = rng.standard_normal((3 * N, 3))
     expression = features @ rng.standard_normal((3, 20)) + 0.3 * rng.standard_normal((3 * N, 20))
-    assert neighbour_agreement(features, expression, slide, across=across) > 0.8
+    assert neighbor_agreement(features, expression, slide, across=across) > 0.8
     noise = rng.standard_normal((3 * N, 3))
-    assert abs(neighbour_agreement(noise, expression, slide, across=across)) < 0.1
+    assert abs(neighbor_agreement(noise, expression, slide, across=across)) < 0.1
 
 
 def test_a_turn_of_one_slide_breaks_agreement_across_slides_only(slide: np.ndarray) -> None:
@@ -58,8 +58,8 @@ def test_a_turn_of_one_slide_breaks_agreement_across_slides_only(slide: np.ndarr
     expression = features @ rng.standard_normal((3, 20))
     turned = features.copy()
     turned[slide == 1] *= -1
-    straight = [neighbour_agreement(features, expression, slide, across=a) for a in (False, True)]
-    broken = [neighbour_agreement(turned, expression, slide, across=a) for a in (False, True)]
+    straight = [neighbor_agreement(features, expression, slide, across=a) for a in (False, True)]
+    broken = [neighbor_agreement(turned, expression, slide, across=a) for a in (False, True)]
     assert broken[0] == pytest.approx(straight[0], abs=1e-9)
     assert broken[1] < straight[1] - 0.3
 
@@ -67,5 +67,5 @@ def test_a_turn_of_one_slide_breaks_agreement_across_slides_only(slide: np.ndarr
 def test_genes_that_do_not_vary_are_left_out(slide: np.ndarray) -> None:
     features = np.random.default_rng(3).standard_normal((3 * N, 2))
     with_flat = np.column_stack([features, np.ones(3 * N)])
-    score = neighbour_agreement(features, with_flat, slide, across=True)
-    assert score == pytest.approx(neighbour_agreement(features, features, slide, across=True))
+    score = neighbor_agreement(features, with_flat, slide, across=True)
+    assert score == pytest.approx(neighbor_agreement(features, features, slide, across=True))

@@ -68,8 +68,8 @@ def test_the_even_split_scores_nothing_and_the_truth_scores_most(seed: int) -> N
     assert flat.nats_per_count == pytest.approx(0, abs=1e-12)
     assert flat.totals == pytest.approx(0, abs=1e-12)
     np.testing.assert_array_equal(flat.within_pcc, 0)
-    best = score_ratios(sparse.csr_matrix(truth), layout.normalise(truth), layout, raster=raster)
-    other = score_ratios(sparse.csr_matrix(truth), layout.normalise(rng.random((layout.n_pixels, 3))), layout)
+    best = score_ratios(sparse.csr_matrix(truth), layout.normalize(truth), layout, raster=raster)
+    other = score_ratios(sparse.csr_matrix(truth), layout.normalize(rng.random((layout.n_pixels, 3))), layout)
     assert best.nats_per_count > max(0, other.nats_per_count)
     np.testing.assert_allclose(best.within_pcc, 1)
     np.testing.assert_allclose(best.pcc, 1)
@@ -88,7 +88,7 @@ def test_plain_correlation_is_inflated_by_totals_and_within_spot_correlation_is_
     rng = np.random.default_rng(0)
     level = rng.gamma(1.0, 30.0, layout.n_spots)
     truth = rng.poisson(level[layout.parent])[:, None].astype(float)
-    scores = score_ratios(sparse.csr_matrix(truth), layout.normalise(rng.random((layout.n_pixels, 1)) + 3), layout)
+    scores = score_ratios(sparse.csr_matrix(truth), layout.normalize(rng.random((layout.n_pixels, 1)) + 3), layout)
     assert scores.pcc[0] > 0.8
     assert abs(scores.within_pcc[0]) < 0.25
 
@@ -110,7 +110,7 @@ def test_genes_without_counts_are_left_out() -> None:
 def test_only_the_split_is_scored_not_the_depth() -> None:
     layout, raster = square()
     truth = sparse.csr_matrix(np.random.default_rng(0).poisson(4.0, (layout.n_pixels, 2)).astype(float))
-    ratios = layout.normalise(np.random.default_rng(1).random((layout.n_pixels, 2)))
+    ratios = layout.normalize(np.random.default_rng(1).random((layout.n_pixels, 2)))
     once, thrice = (score_ratios(truth * k, ratios, layout, raster=raster) for k in (1, 3))
     assert once.nats_per_count == pytest.approx(thrice.nats_per_count)
     np.testing.assert_allclose(once.within_pcc, thrice.within_pcc)
@@ -119,7 +119,7 @@ def test_only_the_split_is_scored_not_the_depth() -> None:
 def test_blocks_of_genes_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     layout, raster = square()
     truth = sparse.csr_matrix(np.random.default_rng(0).poisson(4.0, (layout.n_pixels, 7)).astype(float))
-    ratios = layout.normalise(np.random.default_rng(1).random((layout.n_pixels, 7)))
+    ratios = layout.normalize(np.random.default_rng(1).random((layout.n_pixels, 7)))
     whole = score_ratios(truth, ratios, layout, raster=raster).summary()
     monkeypatch.setattr("napari_srast.evaluation.metrics._BLOCK", 2 * layout.n_pixels)
     asked = []
@@ -137,12 +137,12 @@ def test_blocks_of_genes_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None
 def test_seams_of_a_plane_and_of_blocks() -> None:
     layout, raster = square(5, 5)
     plane = 1 + layout.pixels[:, :1] + 2 * layout.pixels[:, 1:]
-    scores = score_ratios(sparse.csr_matrix(plane), layout.normalise(plane), layout, raster=raster)
+    scores = score_ratios(sparse.csr_matrix(plane), layout.normalize(plane), layout, raster=raster)
     assert scores.seam_ratio == pytest.approx(1)
     assert scores.seam_ratio_truth == pytest.approx(1)
     noise = np.random.default_rng(0).normal(scale=0.2, size=plane.shape)
     pair_of = np.hstack([plane + 3 + noise, plane + 3 - noise])  # whose noise vanishes in the sum
-    scores = score_ratios(sparse.csr_matrix(pair_of), layout.normalise(pair_of), layout)
+    scores = score_ratios(sparse.csr_matrix(pair_of), layout.normalize(pair_of), layout)
     assert scores.seam_ratio_totals == scores.seam_ratio_totals_truth == pytest.approx(1)
     assert scores.seam_ratio == pytest.approx(scores.seam_ratio_truth)
     assert scores.seam_ratio != pytest.approx(1, abs=1e-3)
@@ -152,7 +152,7 @@ def test_seams_of_a_plane_and_of_blocks() -> None:
 def test_coverage_is_nominal_where_counts_follow_the_ratios_and_low_where_they_do_not() -> None:
     layout, _ = square(20, 20)
     rng = np.random.default_rng(0)
-    ratios = layout.normalise(rng.gamma(2.0, size=(layout.n_pixels, 5)))
+    ratios = layout.normalize(rng.gamma(2.0, size=(layout.n_pixels, 5)))
     by_spot = np.argsort(layout.parent, kind="stable")
     truth = np.zeros_like(ratios)
     for gene in range(5):
@@ -164,7 +164,7 @@ def test_coverage_is_nominal_where_counts_follow_the_ratios_and_low_where_they_d
 
 
 def test_seams_on_hexagons_are_told_by_touching_pixels() -> None:
-    """Pixels of a slide coarsened once lie on no raster; all six neighbours of one touch it."""
+    """Pixels of a slide coarsened once lie on no raster; all six neighbors of one touch it."""
     row, col = (a.ravel() for a in np.mgrid[:12, :12])
     pixels = np.column_stack([col + 0.5 * (row % 2), row * np.sqrt(0.75)])
     layout = SpotPixelMap(
@@ -177,7 +177,7 @@ def test_seams_on_hexagons_are_told_by_touching_pixels() -> None:
     assert (np.bincount(layout.touching.ravel())[inner] == 6).all()
     blocks = np.random.default_rng(0).random(36)[layout.parent][:, None]
     noisy = blocks + np.random.default_rng(1).random((144, 1))
-    scores = score_ratios(sparse.csr_matrix(noisy), layout.normalise(noisy), layout)
+    scores = score_ratios(sparse.csr_matrix(noisy), layout.normalize(noisy), layout)
     assert scores.seam_ratio == pytest.approx(scores.seam_ratio_truth)
     assert scores.seam_ratio > 1
     assert score_ratios(sparse.csr_matrix(blocks), even(layout, 1), layout).seam_ratio == np.inf
@@ -187,7 +187,7 @@ def overdispersed(concentration: float, n: int = 40) -> tuple[SpotPixelMap, np.n
     """Counts and ratios of 400 spots of four pixels and five genes, Dirichlet-multinomial."""
     layout, _ = square(20, 20)
     rng = np.random.default_rng(0)
-    ratios = layout.normalise(rng.gamma(2.0, size=(layout.n_pixels, 5)))
+    ratios = layout.normalize(rng.gamma(2.0, size=(layout.n_pixels, 5)))
     by_spot = np.argsort(layout.parent, kind="stable")
     truth = np.zeros_like(ratios)
     for gene in range(5):
@@ -241,7 +241,7 @@ def test_strata_add_up_to_the_whole() -> None:
     layout, _ = square(8, 8)
     depth = np.array([0.05, 0.2, 0.5, 2.0, 6.0, 30.0])
     truth = np.random.default_rng(0).poisson(depth / 4, (layout.n_pixels, 6)).astype(float)
-    ratios = layout.normalise(np.random.default_rng(1).random((layout.n_pixels, 6)))
+    ratios = layout.normalize(np.random.default_rng(1).random((layout.n_pixels, 6)))
     scores = score_ratios(sparse.csr_matrix(truth), ratios, layout)
     strata = scores.strata()
     assert sum(s.n_genes for s in strata) == 6
@@ -254,7 +254,7 @@ def test_comparison_with_a_baseline() -> None:
     layout, _ = square()
     truth = np.random.default_rng(0).poisson(5.0, (layout.n_pixels, 4)).astype(float)
     mixed = even(layout, 4)
-    mixed[:, :3] = layout.normalise(truth)[:, :3]
+    mixed[:, :3] = layout.normalize(truth)[:, :3]
     scores, flat = (score_ratios(sparse.csr_matrix(truth), r, layout) for r in (mixed, even(layout, 4)))
     assert fraction_better(scores, flat) == 0.75
     gained, error = gain_over(scores, flat)

@@ -177,10 +177,10 @@ def test_input_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     (tmp_path / "broken.h5ad").write_text("no table")
     with pytest.raises(InputError, match=r"broken\.h5ad"):
         evaluate(tmp_path / "broken.h5ad", pitch=100)
-    normalised = table.copy()
-    normalised.X = normalised.X * 0.3
+    normalized = table.copy()
+    normalized.X = normalized.X * 0.3
     with pytest.raises(InputError, match="whole counts"):
-        evaluate(normalised, pitch=100, methods=["uniform"], thinned=True)
+        evaluate(normalized, pitch=100, methods=["uniform"], thinned=True)
 
 
 def test_every_method_has_a_name_of_its_own() -> None:

@@ -46,7 +46,7 @@ def test_patches_are_few_and_bounded() -> None:
     assert np.ptp(points[taken], axis=0).min() > 20  # all over the points
 
 
-def test_neighbours_in_groups_are_nearly_the_nearest(monkeypatch: object) -> None:
+def test_neighbors_in_groups_are_nearly_the_nearest(monkeypatch: object) -> None:
     rng = np.random.default_rng(0)
     features = rng.normal(size=(8, 3))[rng.integers(0, 8, 2000)] * 5 + rng.normal(size=(2000, 3))
     exact = expression_neighbors(features, 6)

@@ -108,7 +108,7 @@ def test_seeds_turn_the_rhombi() -> None:
     assert len(groups) > 1
 
 
-def test_groups_that_lack_members_are_scaled_neighbours() -> None:
+def test_groups_that_lack_members_are_scaled_neighbors() -> None:
     centers = lattice_points("square", 6, 6)[1:]
     counts = sparse.csr_matrix(np.full((35, 1), 2.0, dtype=np.float32))
     found = coarsen_slide(centers, counts)

@@ -1,4 +1,4 @@
-"""Neighbours in space and in what spots hold."""
+"""Neighbors in space and in what spots hold."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def test_squares_split_exactly_also_tilted(factor: int, angle: float, rows: int,
     raster = make_raster(centers, factor=factor)
     assert (raster.counts_per_spot == factor**2).all()
     offset = (raster.centers - centers[raster.parent]).reshape(-1, 2)
-    np.testing.assert_allclose(raster.sum_to_spots(offset), 0, atol=1.0)  # each block is centred on its spot
+    np.testing.assert_allclose(raster.sum_to_spots(offset), 0, atol=1.0)  # each block is centerd on its spot
 
 
 @settings(max_examples=25, deadline=None)
@@ -101,7 +101,7 @@ def test_a_region_sees_the_pixels_of_the_whole_slide(kind: str, footprint) -> No
     assert set(part.spots) == set(np.flatnonzero(selected))
 
 
-def test_paint_and_locate_agree_with_the_pixel_centres() -> None:
+def test_paint_and_locate_agree_with_the_pixel_centers() -> None:
     raster = make_raster(lattice_points("hex", 6, 6, angle=0.3), factor=3)
     values = np.arange(raster.n_pixels)
     np.testing.assert_array_equal(raster.locate(raster.centers), values)

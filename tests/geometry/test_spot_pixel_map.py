@@ -27,16 +27,16 @@ def test_membership_adds_up_pixels() -> None:
 
 
 @given(hnp.arrays(float, (5, 2), elements=st.floats(0, 1e6)))
-def test_normalised_values_sum_to_one(values: np.ndarray) -> None:
+def test_normalized_values_sum_to_one(values: np.ndarray) -> None:
     layout = three_spots()
-    ratios = layout.normalise(values)
+    ratios = layout.normalize(values)
     assert (ratios >= 0).all()
     np.testing.assert_allclose(layout.membership @ ratios, [[1, 1], [1, 1], [0, 0]], rtol=1e-9)
 
 
 def test_a_spot_of_zeros_is_split_evenly() -> None:
     np.testing.assert_allclose(
-        three_spots().normalise(np.array([[0.0], [0], [1], [2], [1]]))[:, 0], [0.5, 0.5, 0.25, 0.5, 0.25]
+        three_spots().normalize(np.array([[0.0], [0], [1], [2], [1]]))[:, 0], [0.5, 0.5, 0.25, 0.5, 0.25]
     )
 
 

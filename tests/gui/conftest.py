@@ -27,7 +27,7 @@ TURNED = np.array([[0.8, -0.6, 10.0], [0.6, 0.8, 20.0], [0.0, 0.0, 1.0]])
 
 @pytest.fixture(autouse=True)
 def _own_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep recent slides and favourites of the tests apart from the user's."""
+    """Keep recent slides and favorites of the tests apart from the user's."""
     monkeypatch.setattr(platformdirs, "user_state_path", lambda *_: tmp_path / "state")
 
 

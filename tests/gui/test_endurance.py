@@ -1,4 +1,4 @@
-"""What only shows over time: a window that stays awake, memory that comes back, and the neighbour's switch."""
+"""What only shows over time: a window that stays awake, memory that comes back, and the neighbor's switch."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from napari_srast.io.slide_reader import read_slide
 pytestmark = pytest.mark.gui
 
 
-def test_a_slide_of_the_neighbour_is_taken_over_and_its_switch_followed(
+def test_a_slide_of_the_neighbor_is_taken_over_and_its_switch_followed(
     make_napari_viewer: Callable[..., Any], qtbot: Any, store: Path, tmp_path: Path
 ) -> None:
     interactive = pytest.importorskip("napari_spatialdata", reason="napari-spatialdata is not installed").Interactive
@@ -54,8 +54,8 @@ def test_a_slide_of_the_neighbour_is_taken_over_and_its_switch_followed(
     for name in ("spots", image):
         set_transformation(sdata[name], turned, "turned")
     viewer = make_napari_viewer()
-    neighbour = interactive(sdata, headless=True)
-    neighbour.add_element("spots", element_coordinate_system="global")
+    neighbor = interactive(sdata, headless=True)
+    neighbor.add_element("spots", element_coordinate_system="global")
     qtbot.waitUntil(lambda: len(viewer.layers) == 1, timeout=PATIENCE)
     theirs = viewer.layers[0]
     widget = SRastWidget(viewer)
@@ -72,7 +72,7 @@ def test_a_slide_of_the_neighbour_is_taken_over_and_its_switch_followed(
     widget.gene_panel.model.check(["Gene3"])
     result = run(qtbot, widget)
 
-    neighbour.switch_coordinate_system("turned")
+    neighbor.switch_coordinate_system("turned")
     qtbot.waitUntil(lambda: widget.controller.slide.coordinate_system == "turned", timeout=PATIENCE)
     slide = widget.controller.slide
     corner = np.array(viewer.layers["Gene3"].data_to_world((-0.5, -0.5)))[::-1]
@@ -85,11 +85,11 @@ def test_a_slide_of_the_neighbour_is_taken_over_and_its_switch_followed(
     # The result, written to the disk, opens in napari-spatialdata and lies on ours wherever both are moved.
     name = result_names(result).image
     sdata[name] = spatialdata.read_zarr(write_result(result, tmp_path / "result.zarr"))[name]
-    neighbour.add_element(name, element_coordinate_system="turned")
+    neighbor.add_element(name, element_coordinate_system="turned")
     qtbot.waitUntil(lambda: name in viewer.layers, timeout=PATIENCE)  # it loads in a thread of its own
     written, ours = viewer.layers[name], viewer.layers["Gene3"]
     for system in ("global", "turned"):
-        neighbour.switch_coordinate_system(system)
+        neighbor.switch_coordinate_system(system)
         qtbot.waitUntil(lambda system=system: widget.controller.slide.coordinate_system == system, timeout=PATIENCE)
         for pixel in ((0, 0), (3, 2)):
             place = written.data_to_world((0,) * (written.ndim - 2) + pixel)[-2:]
@@ -230,5 +230,5 @@ def test_a_real_slide_with_a_beating_heart(
     seconds = [r.provenance["seconds"]["total"] for r in (alone, result)]
     record_property("seconds_without_a_window", seconds[0])
     record_property("times_as_long_with_the_window_busy", round(seconds[1] / seconds[0], 2))
-    if not beats.crowded:  # or the two had different neighbours
+    if not beats.crowded:  # or the two had different neighbors
         assert seconds[1] <= 2 * 1.5 * seconds[0]

@@ -1,4 +1,4 @@
-"""Exploring a result on the real canvas: genes, their colours, before and after, reading values, taking it away."""
+"""Exploring a result on the real canvas: genes, their colors, before and after, reading values, taking it away."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_exploring_a_result(
     assert sorted(explore.model.listed) == ["Gene3", "Gene4"]
     explore.listing.setCurrentIndex(0)
 
-    # Favourites are remembered by the gene's name.
+    # Favorites are remembered by the gene's name.
     explore.view.setCurrentIndex(explore.model.index(explore.model.listed.index("Gene5"), 0))
     explore.view.setFocus()
     qtbot.keyClick(explore.view, Qt.Key.Key_F)
@@ -78,7 +78,7 @@ def test_exploring_a_result(
     explore.listing.setCurrentIndex(0)
     assert window.gene_panel.model.data(window.gene_panel.model.index(5, 0)) == "★ Gene5"
 
-    # Colour, contrast and opacity: ours and napari's own controls are two views of one thing.
+    # Color, contrast and opacity: ours and napari's own controls are two views of one thing.
     row = next(row for row in explore.legend.rows if row.paint is not None and row.paint.gene == "Gene3")
     monkeypatch.setattr(QColorDialog, "getColor", lambda *_: QColor("#ff0000"))
     click(qtbot, row.color)
@@ -120,10 +120,10 @@ def test_exploring_a_result(
     assert sorted(visible(window)) == ["Gene3", "Gene4"]
     beside = viewer.layers["SRast beside spots"]
     assert len(beside.data) == 9
-    centre = np.array(beside.data_to_world(beside.data[4]))[::-1]
-    shift = controller.overlay.shift_at(centre)
+    center = np.array(beside.data_to_world(beside.data[4]))[::-1]
+    shift = controller.overlay.shift_at(center)
     assert shift[0] > 0
-    np.testing.assert_allclose(centre - shift, slide.centers[spot], atol=1e-6)
+    np.testing.assert_allclose(center - shift, slide.centers[spot], atol=1e-6)
     click(qtbot, explore.views["after"])
     assert visible(window, "beside") == []
     assert (viewer.scene.camera.center, viewer.scene.camera.zoom) == looked_at
@@ -147,7 +147,7 @@ def test_exploring_a_result(
     ((pixels, caption),) = made
     across = np.flatnonzero(pixels[pixels.shape[0] // 2, :, :3].max(axis=1) > 30)
     histology = viewer.layers["breast histology"].extent.world
-    width = histology[1][-1] - histology[0][-1] + 5.0  # from pixel centre to pixel centre, of 5 um
+    width = histology[1][-1] - histology[0][-1] + 5.0  # from pixel center to pixel center, of 5 um
     assert (across[-1] - across[0] + 1) * caption.pixel_length == pytest.approx(width, rel=0.02)
 
     # The command line repeats the result, byte for byte.

@@ -1,4 +1,4 @@
-"""Manners of the window: colours that can be read, reasons for what is disabled, and the keyboard alone."""
+"""Manners of the window: colors that can be read, reasons for what is disabled, and the keyboard alone."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _contrast(one: Rgb, other: Rgb) -> float:
     return (light + 0.05) / (dark + 0.05)
 
 
-def test_colours_of_our_own_can_be_read_on_both_themes(widget: SRastWidget) -> None:
+def test_colors_of_our_own_can_be_read_on_both_themes(widget: SRastWidget) -> None:
     widget.controller.failed.emit("Something went wrong.")
     text, ground = map(_rgb, re.findall("#[0-9a-f]{6}", widget.run_bar.status.styleSheet()))
     assert _contrast(text, ground) >= 4.5

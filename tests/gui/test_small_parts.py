@@ -55,7 +55,7 @@ def test_structure_is_morans_i(make_slide: Callable[..., Slide]) -> None:
     with np.errstate(invalid="ignore"):
         known = (z * z[near].mean(axis=1)).sum(axis=0) / (z**2).sum(axis=0)
     inner = np.isfinite(known)
-    np.testing.assert_allclose(found[inner], known[inner], atol=0.02)  # ties among the neighbours at the rim
+    np.testing.assert_allclose(found[inner], known[inner], atol=0.02)  # ties among the neighbors at the rim
     assert np.isnan(found[2])  # zero everywhere
     assert found[0] > found[4]  # a slope is smoother than a wave
 
@@ -93,7 +93,7 @@ def test_the_second_picture_shows_the_same_place(
         np.testing.assert_allclose(world - home, np.tile(shift, (len(home), 1)), atol=1e-3)
         np.testing.assert_allclose(overlay.shift_at(world[0]), shift, atol=1e-3)
         np.testing.assert_array_equal(overlay.shift_at(home[0]), 0)
-        # A pixel of the crop has the colour that the whole picture has there.
+        # A pixel of the crop has the color that the whole picture has there.
         pixel = np.array([2, 3])
         place = np.array(histology.data_to_world(pixel))[::-1] - shift
         to_pixels = np.linalg.inv(slide.to_cs @ slide.image.to_intrinsic[0])
@@ -199,7 +199,7 @@ def test_the_eye_of_the_list_is_the_check_box(
 
 
 @pytest.mark.parametrize("mode", ["measured", "beside"])
-def test_before_follows_colour_and_contrast(
+def test_before_follows_color_and_contrast(
     mode: str, make_slide: Callable[..., Slide], make_result: Callable[..., UpsampleResult]
 ) -> None:
     viewer, result = ViewerModel(), make_result(make_slide())
@@ -245,18 +245,18 @@ def test_a_region_with_a_hole_is_drawn_as_what_it_is(make_slide: Callable[..., S
     assert load_geojson(tmp_path / "r.geojson", "global").geometry.equals(hole)
 
 
-def test_recent_slides_and_favourites_are_remembered_and_damage_is_forgiven(tmp_path: Path) -> None:
+def test_recent_slides_and_favorites_are_remembered_and_damage_is_forgiven(tmp_path: Path) -> None:
     file = tmp_path / "state" / "window.json"
     remembered = UserPreferences.load(file)
     for i in range(12):
         remembered.add_slide(f"/slides/{i}.zarr")
     remembered.add_slide("/slides/5.zarr")
-    remembered.set_favourite("ERBB2", True)
+    remembered.set_favorite("ERBB2", True)
     again = UserPreferences.load(file)
     assert again.slides[:2] == ["/slides/5.zarr", "/slides/11.zarr"]
     assert len(again.slides) == 10
     assert again.genes == ["ERBB2"]
-    again.set_favourite("ERBB2", False)
+    again.set_favorite("ERBB2", False)
     again.forget_slides()
     assert (UserPreferences.load(file).slides, UserPreferences.load(file).genes) == ([], [])
     for damage in ("", "[]", '{"slides": 3}', "\x00"):

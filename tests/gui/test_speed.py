@@ -2,7 +2,7 @@
 
 Aimed at are 50 ms for a keystroke in the filter, 150 ms for another gene, 100 ms for before and after; figures of
 an idle computer are in docs/window/manners.md. What is held to that here is the time that the window's own thread
-computes: neighbours on the same cores lengthen it, too, so it is the quicker quarter that counts. Medians of it and of
+computes: neighbors on the same cores lengthen it, too, so it is the quicker quarter that counts. Medians of it and of
 the time on the clock are in the test's report.
 """
 

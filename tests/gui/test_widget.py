@@ -206,7 +206,7 @@ def test_cancel_errors_and_stale_runs(
     assert not window.run_bar.progress.isVisible()
     assert layer_names(window) == before
 
-    # The next run lands although the cancelled one is still winding down, and that one never does.
+    # The next run lands although the canceled one is still winding down, and that one never does.
     monkeypatch.setattr(api, "upsample_steps", true_steps)
     kept = run(qtbot, window)
     release.set()
@@ -254,8 +254,8 @@ def test_cancel_errors_and_stale_runs(
         corner = np.array(gene.data_to_world((-0.5, -0.5)))[::-1]
         affine = skewed_slide.transforms[system] @ kept.raster.affine
         np.testing.assert_allclose(corner, affine[:2, 2], atol=1e-3)
-        in_micrometres = controller.slide.cs_scale == 1
-        assert window.settings_panel.pixel_size.suffix() == (" um" if in_micrometres else "")
+        in_micrometers = controller.slide.cs_scale == 1
+        assert window.settings_panel.pixel_size.suffix() == (" um" if in_micrometers else "")
     window.result_panel.hide_all.click()
     assert "No gene is on show" in window.result_panel.meaning.text()
 

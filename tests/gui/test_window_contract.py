@@ -46,7 +46,7 @@ UNUSABLE: dict[str, Callable[[Path], object]] = {
     "lost its counts": lambda store: shutil.rmtree(store / "tables" / "table" / "X" / "data" / "c"),
     "has negative counts": lambda store: set_counts(store, lambda x: -x),
     "has counts that are not finite": lambda store: set_counts(store, lambda x: x * np.nan),
-    "is log-normalised": lambda store: set_counts(store, np.log1p),
+    "is log-normalized": lambda store: set_counts(store, np.log1p),
     "is all zeros": lambda store: set_counts(store, np.zeros_like),
     "declares more than the memory": declare_too_much,
 }

@@ -1,4 +1,4 @@
-"""A heartbeat in the window's thread that tells what the program kept it waiting from what its neighbours did."""
+"""A heartbeat in the window's thread that tells what the program kept it waiting from what its neighbors did."""
 
 from __future__ import annotations
 

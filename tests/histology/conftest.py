@@ -27,7 +27,7 @@ class Tissue:
     density: np.ndarray
 
     def image(
-        self, kind: str = "colour", to_intrinsic: np.ndarray | None = None, density: np.ndarray | None = None
+        self, kind: str = "color", to_intrinsic: np.ndarray | None = None, density: np.ndarray | None = None
     ) -> SlideImage:
         """Photograph it; the image lies where it should unless told otherwise."""
         density = self.density if density is None else density
@@ -40,11 +40,11 @@ class Tissue:
 
 def _photograph(density: np.ndarray, kind: str) -> np.ndarray:
     light = np.exp(-density[None] * np.array([1.2, 1.6, 0.5])[:, None, None])
-    if kind == "colour":
+    if kind == "color":
         return (255 * light).astype(np.uint8)
-    if kind == "colour16":
+    if kind == "color16":
         return (4095 * light).astype(np.uint16)  # twelve bits of sixteen, as cameras write
-    if kind == "grey":
+    if kind == "gray":
         return (255 * light[1:2]).astype(np.uint8)
     if kind == "alpha":
         return np.concatenate([255 * light, np.full((1, *density.shape), 255.0)]).astype(np.uint8)

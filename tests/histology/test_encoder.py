@@ -75,6 +75,6 @@ def test_a_full_memory_is_told_and_is_no_fault_of_the_weights(
 def test_patches_at_the_rim_repeat_it(tissue) -> None:
     seen = []
     encoder = EncoderFeatures(lambda p: seen.append(p) or p.flatten(1)[:, :4], side=8, width=2.0, n_features=2)
-    found = encoder.extract(tissue.image("grey"), tissue.centers, 100.0)
+    found = encoder.extract(tissue.image("gray"), tissue.centers, 100.0)
     assert np.isfinite(found.at(tissue.centers)).all()
     assert all(torch.isfinite(batch).all() for batch in seen)

@@ -33,10 +33,10 @@ def _gain(tissue, image: SlideImage) -> tuple[float, np.ndarray]:
 @pytest.mark.parametrize(
     ("kind", "taken_for"),
     [
-        ("colour", "colour"),
-        ("colour16", "colour"),
-        ("alpha", "colour"),
-        ("grey", "grey"),
+        ("color", "color"),
+        ("color16", "color"),
+        ("alpha", "color"),
+        ("gray", "gray"),
         ("fluorescence", "fluorescence"),
     ],
 )

@@ -70,33 +70,33 @@ def _padded(tissue, value: int, width: int = 500) -> SlideImage:
 
 def _masked(tissue, value: int) -> SlideImage:
     """Everything beside the tissue painted over, as segmentation programs leave it."""
-    return _as(tissue, "colour", lambda p: np.where(tissue.density > 0, p, value).astype(np.uint8))
+    return _as(tissue, "color", lambda p: np.where(tissue.density > 0, p, value).astype(np.uint8))
 
 
 IMAGES: dict[str, tuple[str, Callable[[Any], SlideImage]]] = {
-    "colour": ("colour", lambda t: t.image()),
-    "colour of 16 bits": ("colour", lambda t: t.image("colour16")),
-    "colour as floats": ("colour", lambda t: _as(t, "colour", lambda p: (p / 255).astype(np.float32))),
-    "colour with opacity": ("colour", lambda t: t.image("alpha")),
+    "color": ("color", lambda t: t.image()),
+    "color of 16 bits": ("color", lambda t: t.image("color16")),
+    "color as floats": ("color", lambda t: _as(t, "color", lambda p: (p / 255).astype(np.float32))),
+    "color with opacity": ("color", lambda t: t.image("alpha")),
     "opacity by name, 16 bits": (
-        "colour",
+        "color",
         lambda t: _as(t, "alpha", lambda p: p.astype(np.uint16) * 257, channels=("r", "g", "b", "a")),
     ),
-    "grey": ("grey", lambda t: t.image("grey")),
-    "grey as floats": ("grey", lambda t: _as(t, "grey", lambda p: p / 255)),
-    "grey stored as colour": ("colour", lambda t: _as(t, "grey", lambda p: np.repeat(p, 3, axis=0))),
+    "gray": ("gray", lambda t: t.image("gray")),
+    "gray as floats": ("gray", lambda t: _as(t, "gray", lambda p: p / 255)),
+    "gray stored as color": ("color", lambda t: _as(t, "gray", lambda p: np.repeat(p, 3, axis=0))),
     "fluorescence of 16 bits": ("fluorescence", lambda t: t.image("fluorescence")),
     "one stain": ("fluorescence", lambda t: _as(t, "fluorescence", lambda p: p[:1], channels=("dapi",))),
     "seven stains": (
         "fluorescence",
         lambda t: _as(t, "fluorescence", lambda p: np.concatenate([p, p[1:2] + 3, p]), channels=tuple("abcdefg")),
     ),
-    "much larger than the tissue": ("colour", lambda t: _padded(t, 255)),
-    "on black": ("colour", lambda t: _padded(t, 0)),
-    "masked in black": ("colour", lambda t: _masked(t, 0)),
+    "much larger than the tissue": ("color", lambda t: _padded(t, 255)),
+    "on black": ("color", lambda t: _padded(t, 0)),
+    "masked in black": ("color", lambda t: _masked(t, 0)),
     "not a number beside the tissue": (
-        "colour",
-        lambda t: _as(t, "colour", lambda p: np.where(t.density > 0, p / 255, np.nan)),
+        "color",
+        lambda t: _as(t, "color", lambda p: np.where(t.density > 0, p / 255, np.nan)),
     ),
 }
 
@@ -120,7 +120,7 @@ def test_an_image_of_every_kind_helps_and_loses_no_count(whole_method, tissue, g
 def test_an_image_under_half_of_the_tissue_helps_there_and_changes_nothing_elsewhere(
     whole_method, tissue, gain_without: float
 ) -> None:
-    half = _as(tissue, "colour", lambda p: p[:, :, : p.shape[2] // 2])
+    half = _as(tissue, "color", lambda p: p[:, :, : p.shape[2] // 2])
     result, without = whole_method(half), whole_method(None)
     assert result.provenance["calibration"]["image"]["covered"] == pytest.approx(0.5)
     assert result.provenance["notices"] == [

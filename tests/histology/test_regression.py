@@ -22,7 +22,7 @@ def _field(spots: np.ndarray, seed: int) -> np.ndarray:
 
 
 def test_the_evidence_is_that_of_the_dense_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One grid point, all earlier spots as neighbours: nothing is approximated."""
+    """One grid point, all earlier spots as neighbors: nothing is approximated."""
     monkeypatch.setattr(regression, "WIDTHS", (2.0,))
     monkeypatch.setattr(regression, "NOISES", (0.3,))
     monkeypatch.setattr(regression, "RATIOS", (0.7,))

@@ -139,7 +139,7 @@ def test_a_linear_gradient_is_reproduced_inside_the_hull(name: str, kind: str) -
     centers = spots(kind)
     layout = layout_of(centers)
     field = 3 + layout.spots @ np.array([1.0, 2.0])
-    expected = layout.normalise((3 + layout.pixels @ np.array([1.0, 2.0]))[:, None])
+    expected = layout.normalize((3 + layout.pixels @ np.array([1.0, 2.0]))[:, None])
     middle = np.abs(layout.pixels - layout.spots.mean(axis=0)).max(axis=1) < 2
     whole = middle & (np.bincount(layout.parent, middle, layout.n_spots) == layout.n_pixels_of_spot)[layout.parent]
     assert whole.sum() > 20
@@ -185,7 +185,7 @@ def test_the_process_beats_the_even_split_and_bilinear_on_a_noisy_smooth_field(k
 
     rng = np.random.default_rng(0)
     observed = rng.poisson(truth(layout.spots))
-    expected = layout.normalise(truth(layout.pixels))
+    expected = layout.normalize(truth(layout.pixels))
     weight = truth(layout.spots)[layout.parent]
 
     def loss(name: str) -> float:

@@ -36,14 +36,14 @@ def test_stored_zeros_are_dropped():
 
 
 @pytest.mark.parametrize(
-    ("value", "word"), [(-1.0, "negative"), (np.nan, "missing"), (np.inf, "infinite"), (0.5, "normalised")]
+    ("value", "word"), [(-1.0, "negative"), (np.nan, "missing"), (np.inf, "infinite"), (0.5, "normalized")]
 )
 def test_what_is_no_count_is_refused_by_name(value, word):
     with pytest.raises(InputError, match=word):
         as_counts(np.array([[1.0, value]]), "X of table 'table'")
 
 
-def test_layer_counts_stands_in_for_normalised_values():
+def test_layer_counts_stands_in_for_normalized_values():
     counts = np.array([[1.0, 4.0], [0.0, 2.0]])
     table = anndata.AnnData(np.log1p(counts), layers={"counts": counts})
     got, notices = raw_counts(table, "table")
@@ -51,7 +51,7 @@ def test_layer_counts_stands_in_for_normalised_values():
     assert "layer 'counts'" in notices[0]
 
 
-def test_normalised_values_alone_are_refused_with_a_hint():
+def test_normalized_values_alone_are_refused_with_a_hint():
     table = anndata.AnnData(np.log1p([[1.0, 4.0]]), layers={"scaled": np.zeros((1, 2))})
     with pytest.raises(InputError, match=r"layer named 'counts' \(this table has the layers 'scaled'\)"):
         raw_counts(table, "table")

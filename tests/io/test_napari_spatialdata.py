@@ -1,4 +1,4 @@
-"""napari-spatialdata, the neighbour whose users will look at the results, opens what is written here."""
+"""napari-spatialdata, the neighbor whose users will look at the results, opens what is written here."""
 
 from __future__ import annotations
 

@@ -157,7 +157,7 @@ def test_planted_pattern_lies_where_it_was_planted_in_every_coordinate_system(
 ):
     slide = make_slide(9, 9, n_genes=2, lattice=lattice, transforms=awkward_transforms, depth=100)
     result = make_result(slide)
-    # Plant a blob around a place between pixel centres, far from any symmetry of the slide.
+    # Plant a blob around a place between pixel centers, far from any symmetry of the slide.
     place = slide.centers[30] + [23.4, -11.7]
     blob = np.exp(-np.sum((result.raster.centers - place) ** 2, axis=1) / (2 * 90.0**2))
     counts = sparse.csr_matrix(np.column_stack([blob, np.ones_like(blob)]), dtype=np.float32)
@@ -175,7 +175,7 @@ def test_planted_pattern_lies_where_it_was_planted_in_every_coordinate_system(
     for system, matrix in awkward_transforms.items():
         expected = apply_affine(matrix, place[None])[0]
         tolerance = 0.1 * result.raster.pixel_size * np.sqrt(abs(np.linalg.det(matrix[:2, :2])))
-        # SpatialData puts the centre of pixel [0, 0] at (0.5, 0.5).
+        # SpatialData puts the center of pixel [0, 0] at (0.5, 0.5).
         in_image = apply_affine(to_matrix(systems[system]), np.array([[col + 0.5, row + 0.5]]))[0]
         in_shapes = apply_affine(to_matrix(shape_systems[system]), from_table[None])[0]
         np.testing.assert_allclose(in_image, expected, atol=tolerance, rtol=0)
@@ -183,7 +183,7 @@ def test_planted_pattern_lies_where_it_was_planted_in_every_coordinate_system(
 
 
 def test_spatialdata_agrees_where_the_pixels_are(make_slide, make_result, awkward_transforms):
-    """spatialdata's own transform of the image's coordinates must meet the circles' centres."""
+    """spatialdata's own transform of the image's coordinates must meet the circles' centers."""
     result = make_result(make_slide(4, 5, transforms=awkward_transforms))
     store = to_spatialdata(result)
     names = result_names(result)

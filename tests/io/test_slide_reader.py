@@ -43,7 +43,7 @@ def test_labels_become_spots(make_slide, make_store):
     made = make_slide(4, 5, pitch=10, spot_diameter=10.0)
     made.centers[:] += 5
     slide = read_slide(make_store(made, "labels"))
-    np.testing.assert_allclose(slide.centers, made.centers)  # a label's centre, with pixel [0, 0] centred at 0.5
+    np.testing.assert_allclose(slide.centers, made.centers)  # a label's center, with pixel [0, 0] centerd at 0.5
     np.testing.assert_array_equal(slide.counts.toarray(), made.counts.toarray())
     assert slide.unit == "px"
     assert np.pi / 4 * slide.spot_diameter**2 == pytest.approx(100)
@@ -173,12 +173,12 @@ def test_missing_parts_are_named(make_slide, make_store):
         read_slide(store)
 
 
-def test_log_normalised_counts_are_refused_and_the_layer_taken(make_slide, make_store):
+def test_log_normalized_counts_are_refused_and_the_layer_taken(make_slide, make_store):
     made = make_slide(3, 3)
-    normalised = made.counts.log1p()
+    normalized = made.counts.log1p()
     with pytest.raises(InputError, match="not counts"):
-        read_slide(make_store(made, x=normalised))
-    slide = read_slide(make_store(made, x=normalised, layers={"counts": made.counts}))
+        read_slide(make_store(made, x=normalized))
+    slide = read_slide(make_store(made, x=normalized, layers={"counts": made.counts}))
     np.testing.assert_array_equal(slide.counts.toarray(), made.counts.toarray())
     assert any("layer 'counts'" in n for n in slide.notices)
 
@@ -220,7 +220,7 @@ def test_every_level_of_an_image_lies_at_the_same_place(make_slide, make_store, 
         np.testing.assert_allclose(apply_affine(matrix, corners), apply_affine(expected, full), atol=1e-6)
 
 
-def test_largest_colour_image_is_taken(make_slide, make_store):
+def test_largest_color_image_is_taken(make_slide, make_store):
     images = {
         "lowres": picture((3, 20, 30)),
         "hires": picture((3, 40, 60)),

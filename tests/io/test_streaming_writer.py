@@ -21,7 +21,7 @@ from napari_srast.core.progress import Progress
 from napari_srast.core.region import Region
 from napari_srast.core.result import UpsampleMetadata, UpsampleResult
 from napari_srast.core.slide import Slide
-from napari_srast.core.summary import summarise
+from napari_srast.core.summary import summarize
 from napari_srast.errors import Cancelled, InternalError, OutputError
 from napari_srast.inference import tiles
 from napari_srast.inference.executors.fallback import OutOfMemoryFallback
@@ -100,9 +100,9 @@ def test_bytes_are_those_of_a_result_written_at_the_end(
         np.testing.assert_array_equal(got.counts.toarray(), expected.counts.toarray())
         if expected.std is not None:
             np.testing.assert_array_equal(got.std.toarray(), expected.std.toarray())
-        figures = summarise(record)
+        figures = summarize(record)
         assert figures["max_relative_mass_error"] == record.provenance["max_relative_mass_error"] <= 1e-6
-        assert set(figures) == set(summarise(expected))
+        assert set(figures) == set(summarize(expected))
     assert sorted(os.listdir(tmp_path)) == ["one.zarr", "three.zarr", "whole.zarr"]
 
 

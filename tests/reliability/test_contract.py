@@ -194,7 +194,7 @@ def test_image_elsewhere_is_left_out_and_told(make_slide: Any, make_store: MakeS
     assert "shares no coordinate system" in told
 
 
-def test_log_normalised_values_are_replaced_by_the_layer_of_counts_and_told(
+def test_log_normalized_values_are_replaced_by_the_layer_of_counts_and_told(
     make_slide: Any, make_store: MakeStore, command: Any, tmp_path: Path
 ) -> None:
     made = make_slide(3, 3)

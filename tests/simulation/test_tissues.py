@@ -24,10 +24,10 @@ def tissues() -> list[Tissue]:
 
 
 def moran(values: np.ndarray, points: np.ndarray) -> float:
-    """Moran's I over the six nearest neighbours."""
-    centred = values - values.mean()
+    """Moran's I over the six nearest neighbors."""
+    centerd = values - values.mean()
     near = cKDTree(points).query(points, k=7)[1][:, 1:]
-    return float((centred[:, None] * centred[near]).mean() / centred.var())
+    return float((centerd[:, None] * centerd[near]).mean() / centerd.var())
 
 
 def test_a_seed_gives_the_same_tissue_and_another_seed_another() -> None:

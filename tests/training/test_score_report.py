@@ -16,7 +16,7 @@ from napari_srast.training.score_report import (
     method_table,
     shared_table,
     study_table,
-    summarise,
+    summarize,
     write_score_plots,
 )
 
@@ -68,7 +68,7 @@ ROWS = [
 
 
 def test_the_summary_by_hand() -> None:
-    found = summarise(ROWS)
+    found = summarize(ROWS)
     nats = found["nats_per_count"]
     assert (found["n_cases"], found["n_studies"]) == (3, 2)
     assert nats["default"] == pytest.approx((0.04 + 0.01) / 2)

@@ -119,7 +119,7 @@ DEFAULT_CONCENTRATION = Concentration(shallow=1.9, slope=0.6)
 
 
 def fit_concentration(predictions: Sequence[Prediction], prior: Concentration = DEFAULT_CONCENTRATION) -> Concentration:
-    """Fit the concentration where the truth is known, by penalised maximum likelihood.
+    """Fit the concentration where the truth is known, by penalized maximum likelihood.
 
     Parameters
     ----------

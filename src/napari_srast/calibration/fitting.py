@@ -104,14 +104,14 @@ def fit_program_weights(checks: Sequence[HoldoutPredictions], prior: WeightPrior
 
 def _deviation(likelihoods: Sequence[PoolLikelihood], prior: WeightPrior) -> np.ndarray | None:
     """Return how far a slide's weights go from the prior's, (2, E); None where the fit did not converge."""
-    centre = prior.check_weights.ravel()
-    share = curvature_adjustment(likelihoods, centre, prior.covariance)
+    center = prior.check_weights.ravel()
+    share = curvature_adjustment(likelihoods, center, prior.covariance)
     weights, converged = newton_maximize(
-        likelihoods, [share] * len(likelihoods), centre, np.linalg.inv(prior.covariance)
+        likelihoods, [share] * len(likelihoods), center, np.linalg.inv(prior.covariance)
     )
     if not converged:
         return None
-    return _chance_of_gain(likelihoods, weights, centre) * (weights - centre).reshape(2, -1)
+    return _chance_of_gain(likelihoods, weights, center) * (weights - center).reshape(2, -1)
 
 
 def _no_flow(weights: np.ndarray) -> np.ndarray:

@@ -147,9 +147,9 @@ def curvature_adjustment(likelihoods: Sequence[PoolLikelihood], weights: np.ndar
 
 
 def newton_maximize(
-    likelihoods: Sequence[PoolLikelihood], scales: Sequence[float], centre: np.ndarray, precision: np.ndarray
+    likelihoods: Sequence[PoolLikelihood], scales: Sequence[float], center: np.ndarray, precision: np.ndarray
 ) -> tuple[np.ndarray, bool]:
-    """Maximise sum_i scale_i L_i(w) - (w - centre)' precision (w - centre) / 2 by Newton's method.
+    """Maximize sum_i scale_i L_i(w) - (w - center)' precision (w - center) / 2 by Newton's method.
 
     Returns
     -------
@@ -159,11 +159,11 @@ def newton_maximize(
 
     def objective(weights: np.ndarray) -> float:
         told = sum(scale * one.value(weights) for one, scale in zip(likelihoods, scales, strict=True))
-        return told - 0.5 * float((weights - centre) @ precision @ (weights - centre))
+        return told - 0.5 * float((weights - center) @ precision @ (weights - center))
 
-    weights, value = centre.copy(), objective(centre)
+    weights, value = center.copy(), objective(center)
     for _ in range(_MOST_STEPS):
-        gradient, curvature = -precision @ (weights - centre), precision.copy()
+        gradient, curvature = -precision @ (weights - center), precision.copy()
         for one, scale in zip(likelihoods, scales, strict=True):
             _, slope, curved = one.derivatives(weights)
             gradient += scale * slope

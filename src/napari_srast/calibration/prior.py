@@ -148,8 +148,8 @@ class LabeledSlide:
 def fit_priors(studies: Mapping[str, Sequence[LabeledSlide]], start: CalibrationPriors) -> CalibrationPriors:
     """Learn from studies that the networks had not seen how weights are spread (empirical Bayes).
 
-    Every study weighs the same. The means maximise the likelihood of all studies together; the covariance of the
-    slides' deviations comes of a few rounds of expectation maximisation with Laplace's approximation, and is drawn
+    Every study weighs the same. The means maximize the likelihood of all studies together; the covariance of the
+    slides' deviations comes of a few rounds of expectation maximization with Laplace's approximation, and is drawn
     towards its diagonal.
 
     Parameters
@@ -186,7 +186,7 @@ def _told(studies: Mapping[str, Sequence[LabeledSlide]]) -> tuple[_Told, _Told]:
 def _fit_prior(own: _Told, above: _Told, start: WeightPrior) -> WeightPrior:
     """Fit the prior of one pool; see :func:`fit_priors`."""
     weights, check_weights = _mean_weights(own, start.weights), _mean_weights(above, start.check_weights)
-    centre, covariance = check_weights.ravel(), start.covariance
+    center, covariance = check_weights.ravel(), start.covariance
     for _ in range(_ROUNDS):
         precision = np.linalg.inv(covariance)
         spread, n_studies = np.zeros_like(covariance), 0
@@ -194,10 +194,10 @@ def _fit_prior(own: _Told, above: _Told, start: WeightPrior) -> WeightPrior:
             told = [checks for checks in slides if sum(one.mass for one in checks) > 0]
             n_studies += bool(told)
             for checks in told:
-                share = curvature_adjustment(checks, centre, covariance)
-                mode, _ = newton_maximize(checks, [share] * len(checks), centre, precision)
+                share = curvature_adjustment(checks, center, covariance)
+                mode, _ = newton_maximize(checks, [share] * len(checks), center, precision)
                 curvature = precision + share * sum(one.derivatives(mode)[2] for one in checks)
-                deviation = mode - centre
+                deviation = mode - center
                 spread += (np.outer(deviation, deviation) + np.linalg.inv(curvature)) / len(told)
         if n_studies == 0:
             break

@@ -3,7 +3,7 @@
 The slide is coarsened once; its own spots then are known fine pixels. The experts (interpolations and the flow) predict
 them, and a geometric pool log r = sum_e w_e(n) log r_e + const is fitted by its posterior mode. The prior, the fleet's,
 is how weights were spread over studies that no network had seen; the likelihood is scaled to what the spots agree on.
-So a small or noisy slide keeps the fleet's average, the problem is concave, and no optimiser can collapse. Sums of
+So a small or noisy slide keeps the fleet's average, the problem is concave, and no optimizer can collapse. Sums of
 weights below 1 soften the split towards even.
 
 How surely one set of weights is better than another on the slide's own spots, Phi(gain / its standard error), is how
@@ -106,10 +106,10 @@ def pool_ratios(
         Whether the layout is the slide coarsened once.
     """
     weight = np.moveaxis(calibration.at(counts, check=check), -1, 0)[:, layout.parent]  # (E, Q, F)
-    return _log_normalise(np.einsum("eqf,eqf->qf", weight, log_experts), layout)
+    return _log_normalize(np.einsum("eqf,eqf->qf", weight, log_experts), layout)
 
 
-def _log_normalise(score: np.ndarray, layout: SpotPixelMap) -> np.ndarray:
+def _log_normalize(score: np.ndarray, layout: SpotPixelMap) -> np.ndarray:
     """Return score - log sum exp over each spot's pixels."""
     peak = np.full((layout.n_spots, score.shape[1]), -np.inf)
     np.maximum.at(peak, layout.parent, score)

@@ -51,7 +51,7 @@ class Checkpoint:
     fleet
         The prior of a slide's calibration.
     record
-        How it was trained: recipe, data with licences, seed, steps, loss.
+        How it was trained: recipe, data with licenses, seed, steps, loss.
     """
 
     name: str

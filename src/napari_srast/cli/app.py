@@ -140,7 +140,7 @@ def upsample(
         str | None, typer.Option(metavar="CS", help="Where the region and --pixel-size are given.")
     ] = None,
     region: Annotated[
-        str | None, typer.Option(metavar="FILE.geojson|WKT", help="Only spots whose centres lie inside.")
+        str | None, typer.Option(metavar="FILE.geojson|WKT", help="Only spots whose centers lie inside.")
     ] = None,
     genes: Annotated[str, typer.Option(metavar="A,B|@FILE|all", help="Which genes.")] = "all",
     factor: Annotated[

@@ -24,7 +24,7 @@ __all__ = ["Region"]
 
 @dataclass(frozen=True)
 class Region:
-    """A region of interest: a union of polygons in one coordinate system; spots belong to it by their centres."""
+    """A region of interest: a union of polygons in one coordinate system; spots belong to it by their centers."""
 
     geometry: BaseGeometry
     coordinate_system: str = "global"
@@ -78,7 +78,7 @@ class Region:
         return np.asarray(shapely.intersects_xy(self.geometry, points[:, 0], points[:, 1]))
 
     def spots(self, slide: Slide) -> np.ndarray:
-        """Return a boolean mask (N,) of the slide's spots whose centres lie in the region.
+        """Return a boolean mask (N,) of the slide's spots whose centers lie in the region.
 
         Raises
         ------

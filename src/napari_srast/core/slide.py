@@ -40,7 +40,7 @@ class SlideImage:
     levels
         Arrays of shape (c, y, x), finest first; numpy or dask.
     to_intrinsic
-        One (3, 3) affine for each level: from its pixel coordinates (x, y), where the centre of pixel [0, 0] lies at
+        One (3, 3) affine for each level: from its pixel coordinates (x, y), where the center of pixel [0, 0] lies at
         (0.5, 0.5), to the spots' own frame.
     channels
         Channel names.
@@ -81,7 +81,7 @@ class Slide:
     spot_ids
         Names of the spots in the input table, shape (N,).
     centers
-        Spot centres in the spots' own frame, shape (N, 2), (x, y).
+        Spot centers in the spots' own frame, shape (N, 2), (x, y).
     spot_diameter
         Diameter (circles) or side (squares) of the measured area, in the units of ``centers``; None if unknown.
     spot_shape
@@ -117,7 +117,7 @@ class Slide:
         n_spots, n_genes = self.counts.shape
         if self.centers.shape != (n_spots, 2) or len(self.genes) != n_genes or len(self.spot_ids) != n_spots:
             raise InputError(
-                f"The table has {n_spots} spots and {n_genes} genes, but there are {len(self.centers)} spot centres, "
+                f"The table has {n_spots} spots and {n_genes} genes, but there are {len(self.centers)} spot centers, "
                 f"{len(self.spot_ids)} spot names and {len(self.genes)} gene names; export the slide again."
             )
         if self.coordinate_system not in self.transforms:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "image_nats",
-    "summarise",
+    "summarize",
 ]
 
 
@@ -30,7 +30,7 @@ def image_nats(result: UpsampleMetadata) -> np.ndarray | None:
     return told if told.shape == (len(result.genes),) else np.zeros(len(result.genes))
 
 
-def summarise(result: UpsampleMetadata) -> dict[str, Any]:
+def summarize(result: UpsampleMetadata) -> dict[str, Any]:
     """Return the size, the proof of conserved counts, seconds by stage, and each gene's skill and share of the image.
 
     ``skill`` is in nats per count gained over the uniform split in the check on the slide itself; NaN where the slide

@@ -19,6 +19,7 @@ from napari_srast.errors import InputError
 from napari_srast.io.atomic import atomic_output
 from napari_srast.io.convert.images import multiscale_image
 from napari_srast.io.element_selection import SLIDE_KEY
+from napari_srast.io.slide_elements import slide_store
 from napari_srast.io.slide_reader import read_slide
 from napari_srast.io.store import quiet_writing, write_store
 from napari_srast.io.transforms import to_affines
@@ -47,7 +48,7 @@ def make_sample(seed: int = 0) -> spatialdata.SpatialData:
     -------
     spatialdata.SpatialData
         Image "synthetic_he" (multiscale RGB), circles "spots", table "table" with 200 genes; coordinate system "global"
-        in micrometres. The same seed gives the same slide.
+        in micrometers. The same seed gives the same slide.
     """
     return _generate(seed)[0]
 
@@ -68,7 +69,7 @@ def synthetic_colon_truth() -> anndata.AnnData:
     Returns
     -------
     anndata.AnnData
-        Counts of every cell, shape (cells, genes); obsm["spatial"] in micrometres, in the frame of the spots;
+        Counts of every cell, shape (cells, genes); obsm["spatial"] in micrometers, in the frame of the spots;
         obs["cell_type"], and obs["spot"], the spot that counts the cell ("" for none).
     """
     import anndata
@@ -113,8 +114,6 @@ def _usable(folder: Path) -> bool:
 def _generate(seed: int) -> tuple[spatialdata.SpatialData, anndata.AnnData]:
     """Return the slide and its truth."""
     import anndata
-    import spatialdata
-    from spatialdata.models import ShapesModel, TableModel
 
     from napari_srast.simulation.colon.expression import GENES, express
     from napari_srast.simulation.colon.histology import stain
@@ -156,16 +155,7 @@ def _generate(seed: int) -> tuple[spatialdata.SpatialData, anndata.AnnData]:
     )
     to_um = np.diag([PIXEL_UM, PIXEL_UM, 1.0])
     picture = multiscale_image(stain(tissue, of_stain), to_affines({"global": np.eye(3)}, first=to_um))
-    store = spatialdata.SpatialData(
-        images={IMAGE: picture},
-        shapes={
-            "spots": ShapesModel.parse(
-                centers, geometry=0, radius=_DISC_UM / 2, transformations=to_affines({"global": np.eye(3)})
-            )
-        },
-        tables={"table": TableModel.parse(table, region="spots", region_key="region", instance_key="instance_id")},
-        attrs={SLIDE_KEY: {"synthetic": True, "note": NOTE}},
-    )
+    store = slide_store(table, _DISC_UM / 2, {IMAGE: picture}, {SLIDE_KEY: {"synthetic": True, "note": NOTE}})
     return store, truth
 
 
@@ -175,14 +165,14 @@ def _lay_spots(cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Returns
     -------
     tuple
-        Spot centres, shape (N, 2), and for each cell the spot that counts it, -1 for none.
+        Spot centers, shape (N, 2), and for each cell the spot that counts it, -1 for none.
     """
     from napari_srast.simulation.colon.layout import SIZE_UM
 
     y, x = np.mgrid[_PITCH_UM / 2 : SIZE_UM[1] : _PITCH_UM * np.sqrt(3) / 2, _PITCH_UM / 2 : SIZE_UM[0] : _PITCH_UM]
     x = x + _PITCH_UM / 2 * (np.arange(len(x)) % 2)[:, None]
     centers = np.column_stack([x.ravel(), y.ravel()])
-    # The farthest corner of a hexagonal cell is 0.577 pitches from its centre.
+    # The farthest corner of a hexagonal cell is 0.577 pitches from its center.
     distance, nearest = cKDTree(centers).query(cells, distance_upper_bound=0.58 * _PITCH_UM)
     counted = np.isfinite(distance)
     n_cells = np.bincount(nearest[counted], minlength=len(centers))

@@ -1,7 +1,7 @@
 """Whether features of several slides mix, and whether they still mean anything when they do.
 
 Mixing alone is won by noise, so each score of mixing stands beside one of structure.
-Shape legend: N observations of all slides, D features, G genes, M neighbours.
+Shape legend: N observations of all slides, D features, G genes, M neighbors.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from __future__ import annotations
 import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
-__all__ = ["ilisi", "neighbour_agreement"]
+__all__ = ["ilisi", "neighbor_agreement"]
 
 
 def ilisi(features: np.ndarray, slide: np.ndarray, *, perplexity: float = 30.0) -> np.ndarray:
     """Integration LISI: how many slides are effectively found around each observation.
 
-    The inverse Simpson index of the slides in a Gaussian neighbourhood whose width gives it the stated perplexity
-    (Korsunsky et al. 2019, doi:10.1038/s41592-019-0619-0), among three perplexities of nearest neighbours.
+    The inverse Simpson index of the slides in a Gaussian neighborhood whose width gives it the stated perplexity
+    (Korsunsky et al. 2019, doi:10.1038/s41592-019-0619-0), among three perplexities of nearest neighbors.
 
     Parameters
     ----------
@@ -25,7 +25,7 @@ def ilisi(features: np.ndarray, slide: np.ndarray, *, perplexity: float = 30.0) 
     slide
         Slide of each observation, shape (N,).
     perplexity
-        Effective number of neighbours; at most a third of the observations is used.
+        Effective number of neighbors; at most a third of the observations is used.
 
     Returns
     -------
@@ -39,9 +39,9 @@ def ilisi(features: np.ndarray, slide: np.ndarray, *, perplexity: float = 30.0) 
     >>> ilisi(apart, np.repeat([0, 1], 100)).max().round(3)
     np.float64(1.0)
     """
-    n_neighbours = max(min(int(3 * perplexity), len(features) - 1), 1)
-    perplexity = min(perplexity, n_neighbours / 3)
-    distance, index = NearestNeighbors(n_neighbors=n_neighbours).fit(features).kneighbors()
+    n_neighbors = max(min(int(3 * perplexity), len(features) - 1), 1)
+    perplexity = min(perplexity, n_neighbors / 3)
+    distance, index = NearestNeighbors(n_neighbors=n_neighbors).fit(features).kneighbors()
     weight = _perplexed(distance**2, perplexity)
     codes = np.unique(slide, return_inverse=True)[1]
     share = np.stack([np.where(codes[index] == code, weight, 0).sum(axis=1) for code in range(codes.max() + 1)])
@@ -64,8 +64,8 @@ def _perplexed(squared: np.ndarray, perplexity: float) -> np.ndarray:
     return weight
 
 
-def neighbour_agreement(
-    features: np.ndarray, expression: np.ndarray, slide: np.ndarray, *, across: bool, n_neighbours: int = 15
+def neighbor_agreement(
+    features: np.ndarray, expression: np.ndarray, slide: np.ndarray, *, across: bool, n_neighbors: int = 15
 ) -> float:
     """Return how well the nearest in the features foretell an observation's expression.
 
@@ -77,12 +77,12 @@ def neighbour_agreement(
     features
         Shape (N, D).
     expression
-        What is foretold, shape (N, G): log-normalised counts that the features have not seen.
+        What is foretold, shape (N, G): log-normalized counts that the features have not seen.
     slide
         Slide of each observation, shape (N,); every slide needs two observations at least.
     across
-        Look for neighbours on the other slides.
-    n_neighbours
+        Look for neighbors on the other slides.
+    n_neighbors
         How many.
 
     Returns
@@ -94,9 +94,9 @@ def neighbour_agreement(
     for one in np.unique(slide):
         own = slide == one
         candidates = ~own if across else own
-        n_found = min(n_neighbours, int(candidates.sum()) - (not across))
+        n_found = min(n_neighbors, int(candidates.sum()) - (not across))
         search = NearestNeighbors(n_neighbors=n_found).fit(features[candidates])
-        # Without an argument, scikit-learn leaves each observation out of its own neighbours.
+        # Without an argument, scikit-learn leaves each observation out of its own neighbors.
         index = search.kneighbors(features[own] if across else None, return_distance=False)
         foretold = expression[candidates][index].mean(axis=1)
         a, b = foretold - foretold.mean(axis=0), expression[own] - expression[own].mean(axis=0)

@@ -21,10 +21,10 @@ from scipy import sparse
 from sklearn.decomposition import PCA
 
 from napari_srast.errors import InputError, OutputError
-from napari_srast.evaluation.batch_mixing import ilisi, neighbour_agreement
+from napari_srast.evaluation.batch_mixing import ilisi, neighbor_agreement
 from napari_srast.geometry.lattice import detect_lattice
 from napari_srast.models.sasa.config import SasaConfig
-from napari_srast.models.sasa.embedding import SlideEmbedding, log_normalise
+from napari_srast.models.sasa.embedding import SlideEmbedding, log_normalize
 from napari_srast.models.sasa.fitting import fit_sasa
 from napari_srast.models.sasa.procrustes import align_embeddings
 
@@ -34,7 +34,7 @@ COHORTS: Mapping[str, tuple[str, ...]] = {
     "breast carcinoma, adjacent sections": tuple(f"st_human_breast_bcl_{i}" for i in (1, 2, 3, 4)),
     "olfactory bulb, serial sections": tuple(f"st_mouse_olfactorybulb_mob{i}" for i in (1, 2, 3)),
     "HER2+ breast carcinoma, one patient": tuple(f"st_human_breast_her2_{i}" for i in ("c2", "c4", "c6")),
-    "three tumours of three studies": ("st_human_breast_bcl_1", "st_human_breast_her2_c2", "st_human_melanoma"),
+    "three tumors of three studies": ("st_human_breast_bcl_1", "st_human_breast_her2_c2", "st_human_melanoma"),
 }
 _DRAWN = ("joint PCA", "SASA", "SASA + Latent Norm", "SASA + Latent Norm, aligned")
 _VARIABLE = 2000  # genes of the joint PCA
@@ -44,7 +44,7 @@ _PANELS = (16, 32, 64, 128, 256, 512, 1000)
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SlideCounts:
-    """A slide's whole counts, CSR (N, G), spot centres (N, 2) and gene names."""
+    """A slide's whole counts, CSR (N, G), spot centers (N, 2) and gene names."""
 
     counts: sparse.csr_matrix
     centers: np.ndarray
@@ -64,7 +64,7 @@ class FeatureScore:
     mixing
         Mean :func:`~napari_srast.evaluation.batch_mixing.ilisi`.
     within, across
-        :func:`~napari_srast.evaluation.batch_mixing.neighbour_agreement` on the same slide and on the other slides.
+        :func:`~napari_srast.evaluation.batch_mixing.neighbor_agreement` on the same slide and on the other slides.
     """
 
     name: str
@@ -128,25 +128,25 @@ def compare_features(slides: Sequence[SlideCounts], *, sasa: SasaConfig | None =
     columns = [[panel.index(gene) for gene in aligned.genes] for panel in panels]
     expression = [_logged(a[:, c]) for a, c in zip(seen, columns, strict=True)]
     width = pools[0].latent.shape[1]
-    centred = _stack([values - values.mean(axis=0) for values in expression])
+    centerd = _stack([values - values.mean(axis=0) for values in expression])
     features = {
         "joint PCA": _components(_stack(expression), width),
-        "joint PCA, slides centred": _components(centred, width),
-        "joint PCA, slides centred, whitened": _components(centred, width, whiten=True),
+        "joint PCA, slides centerd": _components(centerd, width),
+        "joint PCA, slides centerd, whitened": _components(centerd, width, whiten=True),
         "SASA": _stack([pool.raw_latent for pool in pools]),
         "SASA, aligned": _stack(align_embeddings(before, seen, panels).latents),
         "SASA + Latent Norm": _stack([pool.latent for pool in pools]),
         "SASA + Latent Norm, aligned": _stack(aligned.latents),
-        "noise": rng.standard_normal((len(centred), width)),
+        "noise": rng.standard_normal((len(centerd), width)),
     }
     slide = np.repeat(np.arange(len(slides)), [a.shape[0] for a in seen])
-    unseen = _stack([_centred(_logged(b[:, c])) for (_, b), c in zip(halves, columns, strict=True)])
+    unseen = _stack([_centerd(_logged(b[:, c])) for (_, b), c in zip(halves, columns, strict=True)])
     unseen = unseen[:, np.argsort(-unseen.var(axis=0), kind="stable")[:_FORETOLD]]
     by_panel = {}
     for n_genes in (n for n in _PANELS if width <= n < len(aligned.genes)):
         some = np.sort(rng.choice(len(aligned.genes), n_genes, replace=False))
         few = _align_by(pools, seen, columns, some)
-        by_panel[n_genes] = neighbour_agreement(few, unseen, slide, across=True)
+        by_panel[n_genes] = neighbor_agreement(few, unseen, slide, across=True)
     return Comparison(
         scores=tuple(_score(name, values, unseen, slide) for name, values in features.items()),
         slide=slide,
@@ -161,8 +161,8 @@ def _score(name: str, values: np.ndarray, unseen: np.ndarray, slide: np.ndarray)
         name=name,
         values=values,
         mixing=float(ilisi(values, slide).mean()),
-        within=neighbour_agreement(values, unseen, slide, across=False),
-        across=neighbour_agreement(values, unseen, slide, across=True),
+        within=neighbor_agreement(values, unseen, slide, across=False),
+        across=neighbor_agreement(values, unseen, slide, across=True),
     )
 
 
@@ -186,7 +186,7 @@ def _halves(counts: sparse.csr_matrix, rng: np.random.Generator) -> tuple[sparse
 
 def _logged(counts: sparse.csr_matrix) -> np.ndarray:
     totals = np.asarray(counts.sum(axis=1), dtype=np.float64).ravel()
-    return log_normalise(counts, totals, float(np.median(totals))).toarray()
+    return log_normalize(counts, totals, float(np.median(totals))).toarray()
 
 
 def _components(values: np.ndarray, width: int, *, whiten: bool = False) -> np.ndarray:
@@ -197,7 +197,7 @@ def _components(values: np.ndarray, width: int, *, whiten: bool = False) -> np.n
     )
 
 
-def _centred(values: np.ndarray) -> np.ndarray:
+def _centerd(values: np.ndarray) -> np.ndarray:
     return values - values.mean(axis=0)
 
 
@@ -246,7 +246,7 @@ def _write_tables(comparisons: Mapping[str, Comparison], out: Path) -> None:
 
 
 def _draw(comparisons: Mapping[str, Comparison], path: Path) -> None:
-    """Draw UMAPs (McInnes et al. 2018): one row for each group of slides, one colour for each slide."""
+    """Draw UMAPs (McInnes et al. 2018): one row for each group of slides, one color for each slide."""
     try:
         from matplotlib.figure import Figure
         from umap import UMAP
@@ -262,8 +262,8 @@ def _draw(comparisons: Mapping[str, Comparison], path: Path) -> None:
         for ax, kind in zip(axes, _DRAWN, strict=True):
             score = by_name[kind]
             embedding: Any = UMAP(random_state=0, n_jobs=1).fit_transform(score.values)
-            colours = [f"C{slide}" for slide in comparison.slide[order]]
-            ax.scatter(*embedding[order].T, s=4, c=colours, linewidths=0)
+            colors = [f"C{slide}" for slide in comparison.slide[order]]
+            ax.scatter(*embedding[order].T, s=4, c=colors, linewidths=0)
             ax.set(xticks=[], yticks=[])
             ax.set_title(f"{kind}\niLISI {score.mixing:.2f}, across {score.across:.2f}", fontsize=9)
         axes[0].set_ylabel(name, fontsize=8)

@@ -22,7 +22,7 @@ seam ratio              Mean jump between touching pixels of different spots ove
                         the truth's own: counts of different spots differ, seams or not. Also of all genes added up,
                         where chance plays a smaller part.
 coverage                Share of counts inside the central 50, 80 and 95 % of their predictive distribution, by the
-                        randomised probability integral transform: a calibrated prediction covers just so many. It is
+                        randomized probability integral transform: a calibrated prediction covers just so many. It is
                         Binomial(n, r), or where a concentration A is given Beta-binomial(n, A r, A (1 - r)), the
                         margin of a Dirichlet-multinomial. Also of pairs of a spot and a gene with 10 counts or more
                         alone: those with fewer scatter much the same whatever is predicted.
@@ -207,7 +207,7 @@ def score_ratios(
         Gives the concentration A of the Dirichlet-multinomial around the ratios for counts n of spots; None for
         multinomial counts.
     seed
-        Seeds the randomised coverage.
+        Seeds the randomized coverage.
     """
     predict = ratios if callable(ratios) else lambda columns: ratios[:, columns]
     truth = sparse.csc_matrix(truth, dtype=np.float64)
@@ -366,7 +366,7 @@ def _ssim(raster: Raster, truth: np.ndarray, prediction: np.ndarray) -> float:
 
 
 def _correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Correlate the columns of two centred (Q, F) arrays: NaN where the first is flat, 0 where the second is."""
+    """Correlate the columns of two centerd (Q, F) arrays: NaN where the first is flat, 0 where the second is."""
     power_a, power_b = np.sum(a * a, axis=0), np.sum(b * b, axis=0)
     flat = 1e-12 * len(a)
     both = np.sqrt(np.where(power_b > flat, power_a * power_b, 1.0))

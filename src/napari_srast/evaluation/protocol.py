@@ -228,7 +228,7 @@ def score_result(
     split = _Splitter(result.slide, layout, result.raster.parent, columns, result.settings)
     own = sparse.csc_matrix(result.counts)[:, shared]
     predictors: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-        result.settings.method: lambda some: layout.normalise(own[:, some].toarray())
+        result.settings.method: lambda some: layout.normalize(own[:, some].toarray())
     }
     for method in methods:
         predictors.setdefault(method, split.predictor(method))
@@ -245,7 +245,7 @@ def score_result(
 
 
 class _Splitter:
-    """Gives each method's ratios for columns of the scored genes; methods share neighbours and the denoising."""
+    """Gives each method's ratios for columns of the scored genes; methods share neighbors and the denoising."""
 
     def __init__(
         self, slide: Slide, layout: SpotPixelMap, parent: np.ndarray, columns: np.ndarray, settings: UpsampleSettings
@@ -274,7 +274,7 @@ class _Splitter:
         result = upsample(self._slide, genes=names, settings=self._settings)
         assert np.array_equal(result.raster.parent, self._parent), "the pipeline laid another raster"
         counts = sparse.csc_matrix(result.counts)
-        return lambda columns: self._layout.normalise(counts[:, columns].toarray())
+        return lambda columns: self._layout.normalize(counts[:, columns].toarray())
 
 
 class _Watch:

@@ -44,7 +44,7 @@ class Rebinned:
     Parameters
     ----------
     centers
-        Spot centres, shape (N, 2).
+        Spot centers, shape (N, 2).
     counts
         Low-resolution counts, CSR (N, G): the sums of ``truth`` over each spot's pixels.
     raster
@@ -71,10 +71,10 @@ class Coarsened:
     Parameters
     ----------
     layout
-        Groups as spots, used spots as pixels. Groups without pixels serve as neighbours only.
+        Groups as spots, used spots as pixels. Groups without pixels serve as neighbors only.
     counts
         Counts of the groups, CSR (N groups, G). A group that lacks members is scaled up to a whole one, so that it
-        does not look like a dark place to its neighbours; elsewhere they are the sums of ``truth``.
+        does not look like a dark place to its neighbors; elsewhere they are the sums of ``truth``.
     truth
         Counts of the used spots, CSR (Q, G).
     used
@@ -168,7 +168,7 @@ def coarsen_points(
     counts
         Counts of each point, shape (n, G).
     pitch
-        Distance between neighbouring spots, in the units of ``points``.
+        Distance between neighboring spots, in the units of ``points``.
     lattice
         "square" or "hex".
     factor
@@ -226,12 +226,12 @@ def coarsen_slide(
     Squares are joined in 2 x 2 blocks, hexagons in 2 x 2 rhombi of one of three orientations (or triangles of three, or
     flowers of seven), irregular spots in square bins of twice the pitch. Of all ways to lay the groups the one that
     keeps most whole groups is taken; ties are broken by the seed. Only whole groups are targets with pixels, unless
-    they hold less than a quarter of the spots; other groups at least half full serve as neighbours.
+    they hold less than a quarter of the spots; other groups at least half full serve as neighbors.
 
     Parameters
     ----------
     centers
-        Spot centres, shape (N, 2).
+        Spot centers, shape (N, 2).
     counts
         Counts, CSR (N, G).
     lattice
@@ -374,7 +374,7 @@ def _assemble(
     lent = np.flatnonzero(kept[group])
     adding = sparse.csr_matrix((scale[group[lent]], (number[group[lent]], lent)), shape=(int(kept.sum()), len(centers)))
     origin = places[kept].min(axis=0)
-    # Fitted places differ in their last digits when a slide is shifted; neighbours that are equally far must stay so.
+    # Fitted places differ in their last digits when a slide is shifted; neighbors that are equally far must stay so.
     grain = 2.0 ** np.floor(np.log2(pitch) - 24)
     spots, pixels = (np.rint((at - origin) / grain) * grain for at in (places[kept], centers[used]))
     layout = SpotPixelMap(spots=spots, pixels=pixels, parent=number[group[used]], pitch=float(pitch))

@@ -1,8 +1,8 @@
 """The lattice of the spots: hexagonal, square or none, its pitch and its orientation.
 
 A tilted or jittered lattice is common (legacy ST spots are registered one by one), so orientation comes from the
-bond-orientational order of all neighbour pairs and the pitch from a least-squares fit of the whole lattice where it
-is regular enough, else from the median distance to the nearest neighbour.
+bond-orientational order of all neighbor pairs and the pitch from a least-squares fit of the whole lattice where it
+is regular enough, else from the median distance to the nearest neighbor.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ class Lattice:
     kind
         "hex", "square" or "irregular".
     pitch
-        Distance between neighbouring spots.
+        Distance between neighboring spots.
     angle
         Direction of one lattice axis in radians: in (-pi/4, pi/4] for squares, (-pi/6, pi/6] for hexagons.
     center
         Middle of the lattice's extent, (x, y).
     extent
-        Size of the lattice along its own axes (squares) or along x and y, from first to last spot centre.
+        Size of the lattice along its own axes (squares) or along x and y, from first to last spot center.
     misfit
         Root mean square distance of the spots from the fitted lattice, in pitches; NaN where none was fitted.
     """
@@ -49,7 +49,7 @@ class Lattice:
 
 
 def detect_lattice(centers: np.ndarray, spot_diameter: float | None = None) -> Lattice:
-    """Find the lattice that the (n, 2) spot centres lie on.
+    """Find the lattice that the (n, 2) spot centers lie on.
 
     A single spot takes its own diameter as pitch.
 
@@ -77,11 +77,11 @@ def detect_lattice(centers: np.ndarray, spot_diameter: float | None = None) -> L
             )
         return _make("irregular", float(spot_diameter), 0.0, middle + low, size, np.nan)
     tree = cKDTree(unique)
-    n_neighbours = min(9, len(unique))
-    distance, index = tree.query(unique, k=n_neighbours)
+    n_neighbors = min(9, len(unique))
+    distance, index = tree.query(unique, k=n_neighbors)
     pitch = float(np.median(distance[:, 1]))
     if not np.isfinite(pitch) or pitch <= 0:
-        raise InputError("The spot centres are too close together or too far apart to tell a pitch; check their units.")
+        raise InputError("The spot centers are too close together or too far apart to tell a pitch; check their units.")
 
     near = distance[:, 1:] < 1.3 * pitch
     bond = (unique[index[:, 1:]] - unique[:, None])[near]
@@ -97,7 +97,7 @@ def detect_lattice(centers: np.ndarray, spot_diameter: float | None = None) -> L
     if not misfit < _REGULAR:
         return _make(kind, pitch, angle, middle + low, size, np.nan)
     if kind == "hex":
-        fitted_pitch = pitch  # arrays are often stretched by a percent: the nearest neighbours say it best
+        fitted_pitch = pitch  # arrays are often stretched by a percent: the nearest neighbors say it best
     else:
         first, last = indices.min(axis=0), indices.max(axis=0)
         extent = (last - first) * fitted_pitch

@@ -1,6 +1,6 @@
 """The dual-topology graph: who is near in space, who is alike in expression.
 
-The two edge sets are kept apart; the graph VAE fuses them with a learned gate. Shape legend: N spots, M neighbours.
+The two edge sets are kept apart; the graph VAE fuses them with a learned gate. Shape legend: N spots, M neighbors.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ def dual_topology_graph(
     Parameters
     ----------
     centers
-        Spot centres, shape (N, 2).
+        Spot centers, shape (N, 2).
     components
         Expression components, shape (N, n_components).
     lattice
-        Decides the number of spatial neighbours: 6 on hexagons, 8 on squares.
+        Decides the number of spatial neighbors: 6 on hexagons, 8 on squares.
     n_expression
-        Number of nearest neighbours in expression.
+        Number of nearest neighbors in expression.
     """
     n_spots = len(centers)
     n_near = min(_SPATIAL_NEIGHBOURS[lattice.kind], n_spots - 1)
@@ -81,7 +81,7 @@ def _nearest_of(features: np.ndarray, n_nearest: int) -> np.ndarray:
 
 
 def _adjacency(index: np.ndarray, use: np.ndarray) -> sparse.csr_matrix:
-    """Return the symmetric adjacency of (N, M) neighbour lists, own entries and masked ones left out."""
+    """Return the symmetric adjacency of (N, M) neighbor lists, own entries and masked ones left out."""
     n_spots = len(index)
     source = np.repeat(np.arange(n_spots), index.shape[1]).reshape(index.shape)
     use = use & (index != source)
@@ -93,23 +93,23 @@ def _adjacency(index: np.ndarray, use: np.ndarray) -> sparse.csr_matrix:
 
 
 def nearest_other_spots(
-    spots: np.ndarray, pixels: np.ndarray, parent: np.ndarray, n_neighbours: int
+    spots: np.ndarray, pixels: np.ndarray, parent: np.ndarray, n_neighbors: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Find for each pixel the nearest spots other than its parent, in order of distance from the pixel.
 
     Returns
     -------
     index, distance
-        Both of shape (Q, n_neighbours); where the slide has too few spots, the parent itself with infinite distance.
+        Both of shape (Q, n_neighbors); where the slide has too few spots, the parent itself with infinite distance.
     """
-    k = min(n_neighbours + 1, len(spots))
+    k = min(n_neighbors + 1, len(spots))
     distance, index = cKDTree(spots).query(pixels, k=k)
     distance, index = distance.reshape(len(pixels), k), index.reshape(len(pixels), k)
     own = index == parent[:, None]
     own[~own.any(axis=1), -1] = True  # the parent is not among them: drop the farthest instead
     keep = np.argsort(own, axis=1, kind="stable")[:, : k - 1]
     index, distance = np.take_along_axis(index, keep, 1), np.take_along_axis(distance, keep, 1)
-    short = n_neighbours - (k - 1)
+    short = n_neighbors - (k - 1)
     if short > 0:
         index = np.hstack([index, np.repeat(parent[:, None], short, axis=1)])
         distance = np.hstack([distance, np.full((len(pixels), short), np.inf)])

@@ -1,11 +1,11 @@
 """The fine raster: square pixels, each with at most one parent spot.
 
 The raster is the only definition of who owns what. It depends on the spots, the pixel side and the region, never on
-counts or method: the grid is centred on the lattice of *all* spots and a pixel's parent is the nearest of all spots, so
+counts or method: the grid is centerd on the lattice of *all* spots and a pixel's parent is the nearest of all spots, so
 a region sees the very pixels that the whole slide has. On a square lattice with an integer factor every spot owns
 exactly factor x factor pixels, also where the lattice is tilted: the grid then follows it.
 
-Coordinates are (x, y) in the spots' own frame. The centre of pixel [0, 0] has pixel coordinates (0.5, 0.5).
+Coordinates are (x, y) in the spots' own frame. The center of pixel [0, 0] has pixel coordinates (0.5, 0.5).
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Raster:
 
     @cached_property
     def centers(self) -> np.ndarray:
-        """Pixel centres in the spots' own frame, shape (Q, 2), (x, y)."""
+        """Pixel centers in the spots' own frame, shape (Q, 2), (x, y)."""
         return apply_affine(self.affine, np.column_stack([self.col + 0.5, self.row + 0.5]))
 
     @cached_property
@@ -147,7 +147,7 @@ def make_raster(
     Parameters
     ----------
     centers
-        Spot centres, shape (N, 2), (x, y).
+        Spot centers, shape (N, 2), (x, y).
     factor
         Pixels per pitch, unless ``pixel_size`` gives the pixel side itself.
     pixel_size
@@ -224,7 +224,7 @@ def _cropped(
 
 
 def _grid(lattice: Lattice, centers: np.ndarray, side: float) -> tuple[np.ndarray, int, int]:
-    """Centre the pixel grid on the lattice's extent, so that it turns and mirrors with the slide."""
+    """Center the pixel grid on the lattice's extent, so that it turns and mirrors with the slide."""
     angle = lattice.angle if lattice.kind == "square" and np.isfinite(lattice.misfit) else 0.0
     margin = 2 * np.ceil(lattice.pitch / side)  # jittered spots may lie outside the fitted extent
     span = (np.asarray(lattice.extent) + lattice.pitch) / side

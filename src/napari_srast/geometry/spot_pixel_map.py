@@ -25,13 +25,13 @@ class SpotPixelMap:
     Parameters
     ----------
     spots
-        Spot centres, shape (N, 2). Spots without pixels serve as neighbours only.
+        Spot centers, shape (N, 2). Spots without pixels serve as neighbors only.
     pixels
-        Pixel centres, shape (Q, 2).
+        Pixel centers, shape (Q, 2).
     parent
         Spot of each pixel, shape (Q,).
     pitch
-        Distance between neighbouring spots, in the same units.
+        Distance between neighboring spots, in the same units.
     """
 
     spots: np.ndarray
@@ -41,7 +41,7 @@ class SpotPixelMap:
 
     @classmethod
     def of_raster(cls, centers: np.ndarray, raster: Raster) -> SpotPixelMap:
-        """Return the layout of a raster over (N, 2) spot centres, shifted to the origin for accuracy."""
+        """Return the layout of a raster over (N, 2) spot centers, shifted to the origin for accuracy."""
         origin = centers.min(axis=0)
         return cls(
             spots=centers - origin, pixels=raster.centers - origin, parent=raster.parent, pitch=raster.lattice.pitch
@@ -77,7 +77,7 @@ class SpotPixelMap:
         side = float(np.median(tree.query(self.pixels, k=[2])[0]))
         return np.ascontiguousarray(tree.query_pairs(1.2 * side, output_type="ndarray").T)
 
-    def normalise(self, values: np.ndarray) -> np.ndarray:
+    def normalize(self, values: np.ndarray) -> np.ndarray:
         """Scale non-negative (Q, F) values so that they sum to 1 within each spot; a spot of zeros is split evenly."""
         values = np.asarray(values, dtype=np.float64)
         total = (self.membership @ values)[self.parent]

@@ -119,8 +119,8 @@ class SRastWidget(QWidget):
         while window is not None and not isinstance(window, QMainWindow):  # the panel floats
             above = window.parentWidget()
             window = None if above is None else above.window()
-        centre = window.centralWidget() if isinstance(window, QMainWindow) else None
-        for canvas in centre.findChildren(QWidget) if centre is not None else ():
+        center = window.centralWidget() if isinstance(window, QMainWindow) else None
+        for canvas in center.findChildren(QWidget) if center is not None else ():
             if hasattr(canvas, "makeCurrent"):  # a QOpenGLWidget, wherever the Qt at hand keeps that class
                 canvas.makeCurrent()
 

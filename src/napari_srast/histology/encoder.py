@@ -35,7 +35,7 @@ class EncoderFeatures:
     Parameters
     ----------
     network
-        Takes float tensors (n, 3, side, side), normalised as ImageNet is, and returns embeddings (n, W).
+        Takes float tensors (n, 3, side, side), normalized as ImageNet is, and returns embeddings (n, W).
     name
         Name for the provenance.
     side

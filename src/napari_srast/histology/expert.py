@@ -47,13 +47,13 @@ class ImageExpert:
     fit
         The regression on the image where it lies.
     centers, pitch
-        All spots in their own frame, shape (N, 2), and the distance between neighbours.
+        All spots in their own frame, shape (N, 2), and the distance between neighbors.
     rows
         The spots that were learned from, shape (n,).
     of_spots
-        Features of the cells of all spots, standardised, shape (N, D).
+        Features of the cells of all spots, standardized, shape (N, D).
     middle, scale
-        By which features are standardised, shape (D,).
+        By which features are standardized, shape (D,).
     components
         Of the composition of the spots that were learned from, shape (n, P - 1).
     totals
@@ -88,7 +88,7 @@ class ImageExpert:
     def evidence_at(self, shift: np.ndarray) -> float:
         """Return the log odds that the image would tell of the counts if the spots lay elsewhere by ``shift`` (2,)."""
         seen = self.features.over(self.centers[self.rows] + shift, self.cell_area)
-        return self.regression.fit(_standardised(seen)[0]).evidence
+        return self.regression.fit(_standardized(seen)[0]).evidence
 
     def slopes(self, fields: sparse.csr_matrix | np.ndarray) -> np.ndarray:
         """Return by how much each field of all spots (N, F) follows each component of the composition, (P - 1, F)."""
@@ -139,7 +139,7 @@ class PixelImageEvidence:
         return replace(self, contrasts=self.contrasts[pixels], bare=self.bare[pixels])
 
     def log_ratios(self, slopes: np.ndarray) -> np.ndarray:
-        """Return what to add to log ratios before they are normalised in each spot.
+        """Return what to add to log ratios before they are normalized in each spot.
 
         Parameters
         ----------
@@ -156,7 +156,7 @@ class PixelImageEvidence:
         return np.stack([totals, contrasts[:, 1:] @ slopes])
 
     def added_to(self, log_ratios: np.ndarray, slopes: np.ndarray, layout: SpotPixelMap) -> np.ndarray:
-        """Return log ratios (Q, F) with the image's, normalised in each spot; off the tissue -inf."""
+        """Return log ratios (Q, F) with the image's, normalized in each spot; off the tissue -inf."""
         return with_image(log_ratios, self.log_ratios(slopes), self.bare, layout)
 
     def expected_nats(self, slopes: np.ndarray, totals: np.ndarray, layout: SpotPixelMap) -> np.ndarray:
@@ -180,7 +180,7 @@ def fit_image_expert(
     counts, centers
         All spots, (N, G) and (N, 2), in the spots' own frame.
     pitch
-        Distance between neighbouring spots.
+        Distance between neighboring spots.
     image
         Histology.
     extractor
@@ -200,7 +200,7 @@ def fit_image_expert(
     covered = features.covers(centers)
     rows = _rows_to_learn_from(centers, np.where(covered, totals, 0.0))
     raw = features.over(centers, area)
-    _, middle, scale = _standardised(raw[rows])
+    _, middle, scale = _standardized(raw[rows])
     of_spots = (raw - middle) / scale
     of_composition = composition(counts[rows], seed=seed)
     learned = np.column_stack([log_totals(counts[rows]), of_composition])
@@ -221,7 +221,7 @@ def fit_image_expert(
     )
 
 
-def _standardised(features: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _standardized(features: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return features (n, D) with mean 0 and variance 1, and the mean and deviation that they had."""
     middle, scale = features.mean(axis=0), features.std(axis=0)
     scale = np.where(scale > 1e-6 * np.maximum(np.abs(middle), 1e-3), scale, np.inf)  # what is constant says nothing

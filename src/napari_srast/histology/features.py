@@ -51,7 +51,7 @@ class FeatureMap:
     layers: tuple[FeatureLayer, ...]
     names: tuple[str, ...]
     tissue: FeatureLayer | None = None
-    kind: str = "colour"
+    kind: str = "color"
 
     def at(self, points: np.ndarray) -> np.ndarray:
         """Return features (n, D) at points (n, 2) in the spots' own frame; those of the rim beyond the image."""
@@ -64,11 +64,11 @@ class FeatureMap:
         return np.asarray(((place >= 0) & (place <= [n_cols, n_rows])).all(axis=1))
 
     def over(self, centers: np.ndarray, area: float, n_points: int = 16) -> np.ndarray:
-        """Return features averaged over discs of an area around (n, 2) centres, shape (n, D)."""
+        """Return features averaged over discs of an area around (n, 2) centers, shape (n, D)."""
         return np.asarray(sum(self.at(centers + offset) for offset in disc(area, n_points)) / n_points)
 
     def tissue_over(self, centers: np.ndarray, area: float, n_points: int = 16) -> np.ndarray:
-        """Return the share of tissue of discs of an area around (n, 2) centres, shape (n,); 1 where unknown."""
+        """Return the share of tissue of discs of an area around (n, 2) centers, shape (n,); 1 where unknown."""
         if self.tissue is None:
             return np.ones(len(centers))
         layer = self.tissue
@@ -167,7 +167,7 @@ def _at_scale(moments: ImageStatistics, width: float) -> FeatureLayer:
     mean = np.stack([smooth(plane) for plane in moments.mean])
     square = np.stack([smooth(moments.square[i]) for i in spreading])
     spread = np.sqrt(np.maximum(square - mean[spreading] ** 2, 0.0))
-    # Place [i] of the kept ones is the centre of cell [i * stride].
+    # Place [i] of the kept ones is the center of cell [i * stride].
     thin = np.diag([1 / stride, 1 / stride, 1.0])
     thin[:2, 2] = 0.5 - 0.5 / stride
     return FeatureLayer(values=np.concatenate([mean, spread]), to_grid=thin @ moments.to_grid)

@@ -28,7 +28,7 @@ class OffsetEstimate:
     offset
         By how much the image lies beside the spots, (x, y) in the spots' own frame: moved back by so much it fits best.
     pitch
-        Distance between neighbouring spots.
+        Distance between neighboring spots.
     evidence, best
         Log odds that the image tells of the counts, where it lies and where it fits best.
     shifts

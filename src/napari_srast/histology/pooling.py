@@ -22,9 +22,9 @@ _FLOOR = 1e-300
 
 
 def with_image(log_ratios: np.ndarray, image: np.ndarray, bare: np.ndarray, layout: SpotPixelMap) -> np.ndarray:
-    """Return log ratios (Q, F) with those of the image (2, Q, F) added, normalised in each spot, -inf if bare."""
+    """Return log ratios (Q, F) with those of the image (2, Q, F) added, normalized in each spot, -inf if bare."""
     score = np.clip(log_ratios + np.einsum("e,eqf->qf", WEIGHTS, image), -60.0, 60.0)  # exponentials stay numbers
-    share = layout.normalise(np.where(bare[:, None], 0.0, np.exp(score)))
+    share = layout.normalize(np.where(bare[:, None], 0.0, np.exp(score)))
     return np.where(bare[:, None], -np.inf, np.log(np.maximum(share, _FLOOR)))
 
 
@@ -43,8 +43,8 @@ def expected_nats(contrasts: np.ndarray, slopes: np.ndarray, totals: np.ndarray,
         All counts of each spot, shape (N,).
     """
     size = np.maximum(layout.n_pixels_of_spot, 1)[:, None]
-    centred = contrasts - ((layout.membership @ contrasts) / size)[layout.parent]
+    centerd = contrasts - ((layout.membership @ contrasts) / size)[layout.parent]
     weight = (totals / size[:, 0])[layout.parent][:, None]
-    covariance = (centred * weight).T @ centred / max(float(weight.sum()), 1e-12)
+    covariance = (centerd * weight).T @ centerd / max(float(weight.sum()), 1e-12)
     effect = np.vstack([np.full((1, slopes.shape[1]), WEIGHTS[0]), WEIGHTS[1] * slopes])
     return 0.5 * np.einsum("pf,pr,rf->f", effect, covariance, effect)

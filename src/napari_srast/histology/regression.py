@@ -1,11 +1,11 @@
-"""Bayesian regression of what spots hold on what the image shows there, beyond what neighbouring spots tell.
+"""Bayesian regression of what spots hold on what the image shows there, beyond what neighboring spots tell.
 
 For each component y of the slide (its log totals, its principal components),
 
     y = mean + s + F b + noise,    s ~ GP(0, a K_w),  b ~ N(0, a r / D I),  noise ~ N(0, a v I),
 
 with the Matern 3/2 kernel K_w of width w (pitches). The field s takes up everything smooth, so that b only learns from
-contrasts between neighbouring spots: an image that merely has the same outline as the counts, or one that was turned,
+contrasts between neighboring spots: an image that merely has the same outline as the counts, or one that was turned,
 earns nothing. The scale a and the mean are integrated out in closed form; w, v and r run over a grid, and b is
 averaged over the grid by the evidence, r = 0 included. Nothing is chosen, so nothing can be over-fitted by choice.
 
@@ -13,7 +13,7 @@ The covariance K_w + v I is whitened by Vecchia's approximation (1988, doi:10.11
 spot given the nearest of those before it. What is left is ridge regression on whitened rows, D x D per grid point,
 whatever the number of spots.
 
-Shape legend: N spots, D features, P components, M neighbours, g grid points.
+Shape legend: N spots, D features, P components, M neighbors, g grid points.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Fit:
     coefficients
         Posterior mean of b, shape (D, P).
     log_bayes
-        Log Bayes factor of the image for each component, at even odds, shape (P,): e.g. 3 is 20 to 1 in favour.
+        Log Bayes factor of the image for each component, at even odds, shape (P,): e.g. 3 is 20 to 1 in favor.
     """
 
     coefficients: np.ndarray
@@ -67,9 +67,9 @@ class ContrastRegression:
     Parameters
     ----------
     spots
-        Spot centres, shape (N, 2).
+        Spot centers, shape (N, 2).
     pitch
-        Distance between neighbouring spots.
+        Distance between neighboring spots.
     components
         What is to be told, shape (N, P).
     """
@@ -79,7 +79,7 @@ class ContrastRegression:
         self._components = np.asarray(components, dtype=np.float64)
 
     def fit(self, features: np.ndarray) -> Fit:
-        """Regress on features, shape (N, D), standardised by the caller."""
+        """Regress on features, shape (N, D), standardized by the caller."""
         n_spots, n_features = features.shape
         scores, coefficients = [], []
         for grid in self._grid:
@@ -105,7 +105,7 @@ class ContrastRegression:
 
     @cached_property
     def _grid(self) -> list[_Whitened]:
-        before, absent = _earlier_neighbours(self._places)
+        before, absent = _earlier_neighbors(self._places)
         near = np.where(absent[..., None], 0.0, self._places[before])
         among = np.linalg.norm(near[:, :, None] - near[:, None], axis=-1)
         away = np.linalg.norm(near - self._places[:, None], axis=-1)
@@ -138,7 +138,7 @@ class _Whitened:
         right: np.ndarray,
         noise: float,
     ) -> _Whitened:
-        """Whiten by the covariances among earlier neighbours (N, M, M) and with them (N, M)."""
+        """Whiten by the covariances among earlier neighbors (N, M, M) and with them (N, M)."""
         n_spots, n_near = before.shape
         diagonal = np.arange(n_near)
         system = system.copy()
@@ -163,7 +163,7 @@ class _Whitened:
 
 
 def _without_mean(values: np.ndarray, one: np.ndarray) -> np.ndarray:
-    """Take the generalised mean out of whitened columns."""
+    """Take the generalized mean out of whitened columns."""
     return np.asarray(values - np.outer(one, one @ values) / (one @ one))
 
 
@@ -176,7 +176,7 @@ def _log_sum(values: np.ndarray) -> np.ndarray:
     return np.asarray(np.logaddexp.reduce(values, axis=0))
 
 
-def _earlier_neighbours(places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _earlier_neighbors(places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return for each spot the nearest of those before it, (N, M), and which of these places are empty."""
     n_spots = len(places)
     _, near = cKDTree(places).query(places, k=np.arange(1, min(_SEARCH, n_spots) + 1))

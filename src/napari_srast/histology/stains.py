@@ -1,7 +1,7 @@
 """Pixels of any image as channels on a physical scale: optical density and stains, or fluorescence.
 
-Bright-field images are read as optical density, which is linear in the amount of stain (Beer-Lambert), and colour ones
-also as haematoxylin and eosin (Ruifrok and Johnston 2001). Images on a dark ground, and those with other numbers of
+Bright-field images are read as optical density, which is linear in the amount of stain (Beer-Lambert), and color ones
+also as hematoxylin and eosin (Ruifrok and Johnston 2001). Images on a dark ground, and those with other numbers of
 channels, are read as fluorescence: the logarithm of the intensity above the ground, channel by channel.
 
 Shape legend: C channels of the file, S channels made of them, y rows, x columns.
@@ -19,11 +19,11 @@ from skimage.filters import threshold_otsu
 
 __all__ = ["StainModel", "choose_stain_model", "read_channels"]
 
-ImageKind = Literal["colour", "grey", "fluorescence"]
+ImageKind = Literal["color", "gray", "fluorescence"]
 
 _DARKEST = 1 / 255  # of the ground's brightness: beyond, the camera sees nothing
 _VOID = 0.02  # of the ground, in every channel: darker than any stain; what turning and masking leave at the rim
-_ALIKE = 0.02  # of the ground, by which channels differ in a grey picture that is stored as a colour one
+_ALIKE = 0.02  # of the ground, by which channels differ in a gray picture that is stored as a color one
 _MOST_CHANNELS = 6  # of fluorescence: the ones that vary most
 _RGB = 3
 
@@ -35,7 +35,7 @@ class StainModel:
     Parameters
     ----------
     kind
-        "colour" (bright ground, red, green and blue), "grey" (bright ground) or "fluorescence" (dark ground).
+        "color" (bright ground, red, green and blue), "gray" (bright ground) or "fluorescence" (dark ground).
     channels
         Channels of the file that are read, shape (C',).
     ground
@@ -58,9 +58,9 @@ class StainModel:
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the channels that :func:`read_channels` returns, length S."""
-        if self.kind == "colour":
-            return ("red", "green", "blue", "haematoxylin", "eosin")
-        return ("density",) if self.kind == "grey" else tuple(f"channel_{i}" for i in self.channels)
+        if self.kind == "color":
+            return ("red", "green", "blue", "hematoxylin", "eosin")
+        return ("density",) if self.kind == "gray" else tuple(f"channel_{i}" for i in self.channels)
 
 
 def choose_stain_model(sample: np.ndarray, names: Sequence[str] = ()) -> StainModel:
@@ -82,7 +82,7 @@ def choose_stain_model(sample: np.ndarray, names: Sequence[str] = ()) -> StainMo
     low, high = np.percentile(flat, [1, 99], axis=1)
     bright = len(opaque) in (1, _RGB) and _bright(flat / np.maximum(high, 1e-12)[:, None])
     if bright:
-        kind: ImageKind = "colour" if len(opaque) == _RGB else "grey"
+        kind: ImageKind = "color" if len(opaque) == _RGB else "gray"
         reading = StainModel(
             kind=kind, channels=np.array(opaque), ground=np.maximum(high, 1e-12), span=np.ones(len(opaque))
         )
@@ -115,11 +115,11 @@ def _bright(shares: np.ndarray) -> bool:
     Of a bright field much is bare glass, in every channel as bright as anything; of fluorescence much is dark.
     """
     least = shares.min(axis=0)
-    grey = len(shares) == 1 or bool(np.percentile(np.ptp(shares, axis=0), 99) < _ALIKE)
-    if grey:
+    gray = len(shares) == 1 or bool(np.percentile(np.ptp(shares, axis=0), 99) < _ALIKE)
+    if gray:
         darkest = np.percentile(least, 1)  # cameras add a constant to darkness
         return bool(np.mean(least > 0.8) > np.mean(least < darkest + 0.2 * (1 - darkest)))
-    least = least[(shares > _VOID).any(axis=0)]  # a colour picture may be masked, or turned on a black ground
+    least = least[(shares > _VOID).any(axis=0)]  # a color picture may be masked, or turned on a black ground
     return least.size > 0 and bool(np.mean(least > 0.8) > 0.1)
 
 
@@ -135,7 +135,7 @@ def read_channels(pixels: np.ndarray, reading: StainModel) -> np.ndarray:
     share = np.clip(values / ground, _DARKEST, 1.0)
     share = np.where((share <= _VOID).all(axis=0) | ~known.all(axis=0), np.float32(1.0), share)
     density = -np.log(share)
-    if reading.kind == "grey":
+    if reading.kind == "gray":
         return density
     # skimage warns of nothing and clips stains at 0, which is what is wanted: less than no stain is noise.
     stains = rgb2hed(np.moveaxis(share, 0, -1))[..., :2].astype(np.float32)
@@ -152,12 +152,12 @@ def derived(stains: np.ndarray, reading: StainModel) -> tuple[np.ndarray, np.nda
 
 def _overall(stains: np.ndarray, reading: StainModel) -> np.ndarray:
     """Return how much there is of anything: mean optical density, or mean signal."""
-    return np.asarray(stains[:_RGB].mean(axis=0) if reading.kind == "colour" else stains.mean(axis=0))
+    return np.asarray(stains[:_RGB].mean(axis=0) if reading.kind == "color" else stains.mean(axis=0))
 
 
 def _nuclear(reading: StainModel) -> int:
-    """Return the channel that shows nuclei: haematoxylin, else the first (DAPI by custom)."""
-    return _RGB if reading.kind == "colour" else 0
+    """Return the channel that shows nuclei: hematoxylin, else the first (DAPI by custom)."""
+    return _RGB if reading.kind == "color" else 0
 
 
 def _split(values: np.ndarray) -> float:

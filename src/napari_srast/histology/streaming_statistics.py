@@ -36,7 +36,7 @@ class ImageStatistics:
     names
         Names of the channels, length M.
     to_grid
-        (3, 3) affine from the spots' own frame to grid coordinates; the centre of cell [0, 0] lies at (0.5, 0.5).
+        (3, 3) affine from the spots' own frame to grid coordinates; the center of cell [0, 0] lies at (0.5, 0.5).
     cell
         Side of a cell, in units of the spots' frame.
     reading
@@ -59,9 +59,9 @@ def stream_image_statistics(image: SlideImage, spots: np.ndarray, pitch: float) 
     image
         Multiscale and lazy; the coarsest level that is still fine enough is read.
     spots
-        Spot centres in the spots' own frame, shape (N, 2).
+        Spot centers in the spots' own frame, shape (N, 2).
     pitch
-        Distance between neighbouring spots.
+        Distance between neighboring spots.
 
     Raises
     ------

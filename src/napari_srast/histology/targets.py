@@ -16,7 +16,7 @@ _PRIOR_COUNTS = 20.0  # a gene needs about so many before it leaves the mean
 
 
 def log_totals(counts: sparse.csr_matrix) -> np.ndarray:
-    """Return the centred logarithm of all counts of each spot, shape (N,); empty spots count as the poorest."""
+    """Return the centerd logarithm of all counts of each spot, shape (N,); empty spots count as the poorest."""
     total = np.asarray(counts.sum(axis=1), dtype=np.float64).ravel()
     least = total[total > 0].min() if (total > 0).any() else 1.0
     logs = np.log(np.maximum(total, least))
@@ -24,7 +24,7 @@ def log_totals(counts: sparse.csr_matrix) -> np.ndarray:
 
 
 def composition(counts: sparse.csr_matrix, *, seed: int = 0) -> np.ndarray:
-    """Return the leading principal components of depth-normalised log counts, each of variance 1, shape (N, P)."""
+    """Return the leading principal components of depth-normalized log counts, each of variance 1, shape (N, P)."""
     from sklearn.decomposition import PCA
 
     total = np.asarray(counts.sum(axis=1), dtype=np.float64).ravel()
@@ -62,8 +62,8 @@ def loadings(components: np.ndarray, fields: sparse.csr_matrix | np.ndarray, tot
     every = max(float(totals.sum()), 1e-12)
     expected_share = np.asarray(fields.sum(axis=0), dtype=np.float64).ravel() / every
     weight = totals / every
-    centred = components - weight @ components
-    variance = weight @ centred**2
-    score = np.asarray((fields.T @ centred).T)  # what the totals explain drops out: they are their own weights
+    centerd = components - weight @ components
+    variance = weight @ centerd**2
+    score = np.asarray((fields.T @ centerd).T)  # what the totals explain drops out: they are their own weights
     information = variance[:, None] * (every * expected_share + _PRIOR_COUNTS)
     return np.asarray(score / np.maximum(information, 1e-12))

@@ -53,7 +53,7 @@ class CountAllocator:
         """
         if self.mode == "integer":
             return self.draw(ratios, counts, layout, block, spots)
-        exact = layout.normalise(ratios) * counts[layout.parent]
+        exact = layout.normalize(ratios) * counts[layout.parent]
         return sparse.csc_matrix(exact.astype(np.float32))
 
     def draw(

@@ -29,7 +29,7 @@ _FEW_SPOTS = 256
 _MOST_PIXELS = 65_536
 _HALVES_FROM = 1_000_003  # more units than a job has
 _CONTEXT = HALO + 2.0  # pitches around a unit whose spots it knows
-_NEAREST = 48  # it knows so many neighbours of every spot too: more than any method looks at
+_NEAREST = 48  # it knows so many neighbors of every spot too: more than any method looks at
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

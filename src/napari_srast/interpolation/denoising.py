@@ -13,8 +13,8 @@ from napari_srast.geometry.neighbors import expression_neighbors
 
 __all__ = ["Denoiser", "denoise", "mean_of_alike", "mean_of_near"]
 
-_ALIKE = 10  # neighbours in expression
-_TOGETHER = 1.5  # pitches: 8 neighbours on squares, 6 on hexagons, none cut off among equals
+_ALIKE = 10  # neighbors in expression
+_TOGETHER = 1.5  # pitches: 8 neighbors on squares, 6 on hexagons, none cut off among equals
 _LEADING = 10  # components in which likeness is told: distances in more are mostly noise, and slow to search
 
 
@@ -26,13 +26,13 @@ class Denoiser:
     counts
         Raw counts, shape (N, G).
     spots
-        Spot centres, shape (N, 2).
+        Spot centers, shape (N, 2).
     pitch
-        Distance between neighbouring spots, in the same units.
+        Distance between neighboring spots, in the same units.
     n_components
         Rank of the reconstruction, C.
     seed
-        Seeds the randomised decomposition.
+        Seeds the randomized decomposition.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ def _low_rank(logs: sparse.csr_matrix, n_components: int, seed: int) -> tuple[np
 
 
 def _smooth(scores: np.ndarray, spots: np.ndarray, nothing: np.ndarray) -> np.ndarray:
-    """Average scores over neighbours in expression and in space, half each; spots without counts lend nothing."""
+    """Average scores over neighbors in expression and in space, half each; spots without counts lend nothing."""
     some = np.flatnonzero(~nothing)
     if len(some) == 0:
         return scores
@@ -113,7 +113,7 @@ def mean_of_alike(features: np.ndarray, n_alike: int = _ALIKE) -> sparse.csr_mat
 
 
 def mean_of_near(spots: np.ndarray) -> sparse.csr_matrix:
-    """Return the (N, N) matrix that averages each spot and its neighbours; places in pitches, (N, 2)."""
+    """Return the (N, N) matrix that averages each spot and its neighbors; places in pitches, (N, 2)."""
     n_spots = len(spots)
     pairs = cKDTree(spots).query_pairs(_TOGETHER, output_type="ndarray")
     i, j, itself = pairs[:, 0], pairs[:, 1], np.arange(n_spots)

@@ -88,11 +88,11 @@ class GaussianProcessGrid:
         mean = logs.mean(axis=0, dtype=np.float64).astype(np.float32)
         return FittedProcess(point=self.choose(logs - mean), mean=mean)
 
-    def choose(self, centred: np.ndarray) -> np.ndarray:
+    def choose(self, centerd: np.ndarray) -> np.ndarray:
         """Return the flat index (F,) of the likeliest (width, noise) of each (N, F) field; 0 for a constant field."""
         n_observed = sum(len(patch) for patch in self._patches)
-        score = np.empty((len(WIDTHS), len(NOISES), centred.shape[1]))
-        values = [centred[patch].astype(np.float64) for patch in self._patches]
+        score = np.empty((len(WIDTHS), len(NOISES), centerd.shape[1]))
+        values = [centerd[patch].astype(np.float64) for patch in self._patches]
         for w, spectra in enumerate(self._spectra):
             power = [(vectors.T @ y) ** 2 for (_, vectors), y in zip(spectra, values, strict=True)]
             for v, noise in enumerate(NOISES):
@@ -101,4 +101,4 @@ class GaussianProcessGrid:
                 log_det = sum(np.log(s).sum() for s in variances)
                 score[w, v] = -0.5 * (n_observed * np.log(np.maximum(scale, 1e-30)) + log_det)
         flat = score.reshape(len(WIDTHS) * len(NOISES), -1)
-        return np.where(np.ptp(centred, axis=0) > 0, np.argmax(flat, axis=0), 0)
+        return np.where(np.ptp(centerd, axis=0) > 0, np.argmax(flat, axis=0), 0)

@@ -76,7 +76,7 @@ class Interpolator:
         self._surroundings = surroundings
         most_pixels = int(layout.n_pixels_of_spot.max(initial=1))
         self._most_pixels = most_pixels if surroundings is None else surroundings.most_pixels
-        self._neighbourhoods = LocalKriging(layout)
+        self._neighborhoods = LocalKriging(layout)
         self._grid = GaussianProcessGrid(layout.spots, layout.pitch)
         self._process_weights: dict[int, sparse.csr_matrix] = {}
 
@@ -128,7 +128,7 @@ class Interpolator:
             block = slice(start, start + at_once)
             values = np.ascontiguousarray(fields[:, block], dtype=np.float32)
             known = None if process is None else process[block]
-            ratios[:, block] = layout.normalise(self._intensity(name, values, width, known))
+            ratios[:, block] = layout.normalize(self._intensity(name, values, width, known))
         return ratios
 
     def _intensity(
@@ -224,7 +224,7 @@ class Interpolator:
         # A pixel stands for its share of the spot's cell: spots that the raster cut out larger are not denser.
         n_pixels = layout.n_pixels_of_spot.astype(np.float32)[:, None]
         mass = (fields * n_pixels)[layout.parent]
-        values = layout.normalise(self._linear @ fields).astype(np.float32) * mass  # near the answer: few rounds
+        values = layout.normalize(self._linear @ fields).astype(np.float32) * mass  # near the answer: few rounds
         # A fixed number of rounds, so that no field depends on another.
         for _ in range(int(np.clip(4 * self._most_pixels, 16, 100))):
             values = self._smoother @ values
@@ -239,18 +239,18 @@ class Interpolator:
         return self._grid.fit(fields)
 
     def _process(self, fields: np.ndarray, process: FittedProcess) -> np.ndarray:
-        centred = np.log1p(fields) - process.mean
+        centerd = np.log1p(fields) - process.mean
         values = np.empty((self.layout.n_pixels, fields.shape[1]), dtype=np.float32)
         for point in np.unique(process.point):
             of_point = process.point == point
-            values[:, of_point] = self._weights_at(int(point)) @ centred[:, of_point] + process.mean[of_point]
+            values[:, of_point] = self._weights_at(int(point)) @ centerd[:, of_point] + process.mean[of_point]
         return np.expm1(np.maximum(values, 0.0))
 
     def _weights_at(self, point: int) -> sparse.csr_matrix:
         """Return the kriging weights of a grid point, keeping as many matrices as the cache may hold."""
         if point not in self._process_weights:
             width, noise = WIDTHS[point // len(NOISES)], NOISES[point % len(NOISES)]
-            weights = self._neighbourhoods.weights(matern32(width), noise)
+            weights = self._neighborhoods.weights(matern32(width), noise)
             room = _CACHE_BYTES // max(1, weights.data.nbytes + weights.indices.nbytes)
             while self._process_weights and len(self._process_weights) >= room:
                 self._process_weights.pop(next(iter(self._process_weights)))

@@ -119,7 +119,7 @@ def _assemble(index: np.ndarray, weights: np.ndarray, n_columns: int) -> sparse.
 
 
 def _bilinear(layout: SpotPixelMap, frame: LatticeFrame) -> sparse.csr_matrix:
-    """Interpolate in the cells of the fitted lattice; a Delaunay diagonal would favour one direction."""
+    """Interpolate in the cells of the fitted lattice; a Delaunay diagonal would favor one direction."""
     nodes, place = np.rint(frame.place(layout.spots)).astype(np.int64), frame.place(layout.pixels)
     low = np.floor(place + 1e-9)
     fraction = np.clip(place - low, 0, 1)

@@ -3,7 +3,7 @@
 Predicting from the nearest few dozen spots bounds the memory and makes the weights a sparse matrix that all genes
 share. On a lattice most spots see the very same arrangement, so each distinct arrangement is solved only once.
 
-Shape legend: N spots, Q pixels, P spots that own pixels, M neighbours of a spot, K pixels of a spot, T arrangements.
+Shape legend: N spots, Q pixels, P spots that own pixels, M neighbors of a spot, K pixels of a spot, T arrangements.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ def cubic(distance: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class _Arrangement:
-    """Distinct arrangements of neighbours and pixels around a spot, in pitches; NaN marks places not taken."""
+    """Distinct arrangements of neighbors and pixels around a spot, in pitches; NaN marks places not taken."""
 
-    neighbours: np.ndarray  # (T, M, 2)
+    neighbors: np.ndarray  # (T, M, 2)
     pixels: np.ndarray  # (T, K, 2)
     of_owner: np.ndarray  # (P,)
 
@@ -65,8 +65,8 @@ class LocalKriging:
         self._owners = np.flatnonzero(layout.n_pixels_of_spot)
 
     @cached_property
-    def _neighbours(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return neighbour indices, (P, M), N where there is none, and their offsets in pitches, (P, M, 2)."""
+    def _neighbors(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return neighbor indices, (P, M), N where there is none, and their offsets in pitches, (P, M, 2)."""
         spots, n_spots = self._layout.spots, self._layout.n_spots
         nearest = min(_NEAREST, n_spots)
         at_most = min(_NEAREST + _SPARE, n_spots)
@@ -91,15 +91,15 @@ class LocalKriging:
 
     @cached_property
     def _arrangements(self) -> _Arrangement:
-        layout, (_, neighbours) = self._layout, self._neighbours
+        layout, (_, neighbors) = self._layout, self._neighbors
         owner, slot = self._slots
         pixels = np.full((len(self._owners), int(layout.n_pixels_of_spot.max(initial=0)), 2), np.nan)
         pixels[owner, slot] = (layout.pixels - layout.spots[layout.parent]) / layout.pitch
-        everything = np.concatenate([neighbours, pixels], axis=1).reshape(len(self._owners), -1)
+        everything = np.concatenate([neighbors, pixels], axis=1).reshape(len(self._owners), -1)
         grain = np.nan_to_num(np.rint(everything / _GRAIN + 0.3), nan=2**30).astype(np.int32)
         rows = np.ascontiguousarray(grain).view(np.dtype((np.void, grain.shape[1] * 4)))[:, 0]
         _, first, of_owner = np.unique(rows, return_index=True, return_inverse=True)
-        return _Arrangement(neighbours[first], pixels[first], of_owner)
+        return _Arrangement(neighbors[first], pixels[first], of_owner)
 
     def weights(self, kernel: Kernel, noise: float, *, linear: bool = False) -> sparse.csr_matrix:
         """Return the matrix that predicts pixels from spots.
@@ -119,14 +119,14 @@ class LocalKriging:
             Float32, shape (Q, N): kriging weights ``k(pixel, spots) (K + noise I)^-1``.
         """
         found = self._arrangements
-        n_arrangements, n_neighbours = found.neighbours.shape[:2]
-        weights = np.empty((n_arrangements, found.pixels.shape[1], n_neighbours), dtype=np.float32)
-        at_once = max(1, _CHUNK // (n_neighbours + 3) ** 2)
+        n_arrangements, n_neighbors = found.neighbors.shape[:2]
+        weights = np.empty((n_arrangements, found.pixels.shape[1], n_neighbors), dtype=np.float32)
+        at_once = max(1, _CHUNK // (n_neighbors + 3) ** 2)
         for start in range(0, n_arrangements, at_once):
             chunk = slice(start, start + at_once)
-            weights[chunk] = _solve(found.neighbours[chunk], found.pixels[chunk], kernel, noise, linear)
+            weights[chunk] = _solve(found.neighbors[chunk], found.pixels[chunk], kernel, noise, linear)
         owner, slot = self._slots
-        index = self._neighbours[0][owner]
+        index = self._neighbors[0][owner]
         taken = index < self._layout.n_spots
         pointer = np.concatenate([[0], np.cumsum(taken.sum(axis=1))])
         data = weights[found.of_owner[owner], slot][taken]
@@ -135,21 +135,19 @@ class LocalKriging:
         )
 
 
-def _solve(neighbours: np.ndarray, pixels: np.ndarray, kernel: Kernel, noise: float, linear: bool) -> np.ndarray:
+def _solve(neighbors: np.ndarray, pixels: np.ndarray, kernel: Kernel, noise: float, linear: bool) -> np.ndarray:
     """Solve a batch of kriging systems; returns weights (T, K, M), zero for places not taken."""
-    absent = np.isnan(neighbours[..., 0])
-    neighbours = np.where(absent[..., None], 0.0, neighbours)
+    absent = np.isnan(neighbors[..., 0])
+    neighbors = np.where(absent[..., None], 0.0, neighbors)
     pixels = np.nan_to_num(pixels)
-    system = kernel(_distance(neighbours, neighbours))
+    system = kernel(_distance(neighbors, neighbors))
     system[absent[:, :, None] | absent[:, None, :]] = 0.0
-    n_neighbours = neighbours.shape[1]
-    diagonal = np.arange(n_neighbours)
+    n_neighbors = neighbors.shape[1]
+    diagonal = np.arange(n_neighbors)
     system[:, diagonal, diagonal] += np.where(absent, 1.0, noise)
-    right = np.where(absent[:, :, None], 0.0, kernel(_distance(neighbours, pixels)))
+    right = np.where(absent[:, :, None], 0.0, kernel(_distance(neighbors, pixels)))
     if linear:
-        trend = np.where(
-            absent[..., None], 0.0, np.concatenate([np.ones_like(neighbours[..., :1]), neighbours], axis=2)
-        )
+        trend = np.where(absent[..., None], 0.0, np.concatenate([np.ones_like(neighbors[..., :1]), neighbors], axis=2))
         at_pixels = np.concatenate([np.ones_like(pixels[..., :1]), pixels], axis=2).transpose(0, 2, 1)
         corner = np.broadcast_to(-1e-9 * np.eye(3), (len(trend), 3, 3))  # spots on one line leave a slope open
         system = np.concatenate(
@@ -160,7 +158,7 @@ def _solve(neighbours: np.ndarray, pixels: np.ndarray, kernel: Kernel, noise: fl
             axis=1,
         )
         right = np.concatenate([right, at_pixels], axis=1)
-    return np.linalg.solve(system, right)[:, :n_neighbours].transpose(0, 2, 1)
+    return np.linalg.solve(system, right)[:, :n_neighbors].transpose(0, 2, 1)
 
 
 def _distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RAW_LAYERS", "as_counts", "raw_counts", "unique_names"]
 
-RAW_LAYERS = ("counts", "raw_counts", "raw")  # where tools keep counts once X is normalised
+RAW_LAYERS = ("counts", "raw_counts", "raw")  # where tools keep counts once X is normalized
 _LARGEST_LOGARITHM = 30.0  # e to that is more than was ever counted in a spot
 _AT_ONCE = 2**18  # values, where all of them would fill the memory once more
 _EXACT_FLOAT32 = 2**24
@@ -80,12 +80,12 @@ def as_counts(values: Any, what: str, rows: np.ndarray | None = None) -> sparse.
     for wrong, text in (
         (~np.isfinite(data), "missing or infinite values, which are not counts"),
         (data < 0, "negative values, so it is scaled data and not counts"),
-        (data != np.rint(data), "fractions, so it is normalised data and not counts"),
+        (data != np.rint(data), "fractions, so it is normalized data and not counts"),
         (data > _EXACT_FLOAT64, "values too large to be counts"),
     ):
         if wrong.any():
             if "fractions" in text and _look_logarithmic(matrix):
-                text = "values that look log-normalised, which are not counts"
+                text = "values that look log-normalized, which are not counts"
             raise InputError(f"{what} holds {text} (such as {data[wrong][0]:.4g}).")
     exact = data.max(initial=0) <= _EXACT_FLOAT32
     matrix = matrix.astype(np.float32 if exact else np.float64)

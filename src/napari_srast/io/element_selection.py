@@ -225,7 +225,7 @@ def choose_image(
 
 
 def _image_rank(image: Any, name: str) -> tuple[bool, int, bool]:
-    """Colour images first, then those with most pixels, then those named like histology."""
+    """Color images first, then those with most pixels, then those named like histology."""
     level = next(iter(image.values()))["image"] if hasattr(image, "children") else image
     n_channels, rows, columns = level.shape
     stained = any(part in name.casefold() for part in ("he", "h_e", "hist", "tissue", "stain"))

@@ -132,7 +132,7 @@ def to_anndata(result: UpsampleResult) -> anndata.AnnData:
     -------
     anndata.AnnData
         X: upsampled counts, float32 CSR, shape (Q, G). obs: ``spot`` (id of the parent in the input table), ``region``,
-        ``instance_id``, ``row``, ``col``. var: ``skill``, ``method``. obsm["spatial"]: pixel centres in the spots' own
+        ``instance_id``, ``row``, ``col``. var: ``skill``, ``method``. obsm["spatial"]: pixel centers in the spots' own
         frame. layers["std"]: standard deviation over draws, where it was asked for. uns["napari_srast"]: provenance.
     """
     return _table(result, result.counts.astype(np.float32, copy=False), result.std)
@@ -254,7 +254,7 @@ def _image(record: UpsampleMetadata, column: Column, watch: DeferredErrors | Non
 
 
 def column_reader(counts: sparse.csr_matrix, columns: np.ndarray) -> Column:
-    """Return what gives one of some columns, dense; a few neighbours are made ready at once, never a copy of all."""
+    """Return what gives one of some columns, dense; a few neighbors are made ready at once, never a copy of all."""
     at_once = max(1, _COLUMN_ENTRIES // max(counts.shape[0], 1))
     one_by_one = threading.Lock()  # threads that ask for the same few wait for the first to make them
 

@@ -44,7 +44,7 @@ def list_runs(path: str | Path) -> dict[str, str]:
     if not (path / "zarr.json").exists():
         raise InputError(f"'{path}' is not a SpatialData store with results; check the path.")
     tables = path / "tables"
-    # Each table is looked into by itself: a half-written neighbour must not hide the others.
+    # Each table is looked into by itself: a half-written neighbor must not hide the others.
     runs = {}
     for folder in sorted(tables.iterdir()) if tables.is_dir() else []:
         mark = folder / "uns" / RESULT_KEY / "run"

@@ -60,7 +60,7 @@ def read_slide(
     table
         Name of the table of raw counts. None takes the one that annotates the spots.
     image
-        Name of the histology image; "auto" takes the largest colour image that shares a coordinate system with the
+        Name of the histology image; "auto" takes the largest color image that shares a coordinate system with the
         spots; None or "none" reads no image.
     coordinate_system
         The one that regions and lengths are given in. None takes "global" where the spots have it, else the first

@@ -51,7 +51,7 @@ _KINDS = ("nats_per_count", "within_spot_pcc")
 
 
 def _components_instead(pool: SlideEmbedding, places: np.ndarray) -> SlideEmbedding:
-    """Let standardised principal components stand for the latents: no graph VAE."""
+    """Let standardized principal components stand for the latents: no graph VAE."""
     latent = np.zeros_like(pool.latent)
     leading = pool.components[:, : latent.shape[1]]
     latent[:, : leading.shape[1]] = (leading - leading.mean(axis=0)) / np.maximum(leading.std(axis=0), 1e-6)
@@ -59,7 +59,7 @@ def _components_instead(pool: SlideEmbedding, places: np.ndarray) -> SlideEmbedd
 
 
 def _nothing_instead(pool: SlideEmbedding, places: np.ndarray) -> SlideEmbedding:
-    """Leave places and totals only: no latent, no components, neighbours in space alone."""
+    """Leave places and totals only: no latent, no components, neighbors in space alone."""
     nothing = np.zeros_like(pool.latent)
     components = np.zeros((len(nothing), 0), dtype=pool.components.dtype)
     return replace(pool, latent=nothing, components=components, context=mean_of_near(places))
@@ -72,7 +72,7 @@ def _without_norm(pool: SlideEmbedding, places: np.ndarray) -> SlideEmbedding:
 
 
 def _cosine(pool: SlideEmbedding, places: np.ndarray) -> SlideEmbedding:
-    """Take directions of the centred raw latents: their inner products know no rotation and no scale."""
+    """Take directions of the centerd raw latents: their inner products know no rotation and no scale."""
     raw = pool.raw_latent - pool.raw_latent.mean(axis=0)
     unit = (raw / np.maximum(np.linalg.norm(raw, axis=1, keepdims=True), 1e-9)).astype(np.float32)
     return replace(pool, latent=unit, context=spot_context(pool.components, unit, places))
@@ -91,7 +91,7 @@ class Variant:
     title
         What is changed, in words.
     pool
-        Changes the features of every pseudo-slide and of its checks, given spot centres in pitches; SASA's fit stays.
+        Changes the features of every pseudo-slide and of its checks, given spot centers in pitches; SASA's fit stays.
     sasa, trainer
         Changed entries of the configurations.
     """
@@ -243,7 +243,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m napari_srast.training.ablation", description=__doc__)
     parser.add_argument("recipe", type=Path, help="the recipe, a .toml file")
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder for pseudo-slides and ablation.json")
-    parser.add_argument("--steps", type=int, default=Ablation.steps, help="optimiser steps of each training")
+    parser.add_argument("--steps", type=int, default=Ablation.steps, help="optimizer steps of each training")
     parser.add_argument("--seeds", type=int, default=2, help="trainings of each variant and fold")
     parser.add_argument("--only", nargs="*", choices=[*VARIANTS], help="some of the variants")
     options = parser.parse_args(arguments)

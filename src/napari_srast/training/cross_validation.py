@@ -47,7 +47,7 @@ from napari_srast.training.score_report import (
     method_table,
     shared_table,
     study_table,
-    summarise,
+    summarize,
     write_score_plots,
 )
 
@@ -133,17 +133,17 @@ def score_case(
     own, concentration, methods = calibrate_case(case, network, fleet)
     pooled = pool_ratios(logs, counts, layout, own)
     ratios = {
-        DEFAULT: layout.normalise(np.exp(apply_fallback(pooled, logs, methods))),
+        DEFAULT: layout.normalize(np.exp(apply_fallback(pooled, logs, methods))),
         POOLED: np.exp(pooled),
         FLEET: np.exp(pool_ratios(logs, counts, layout, fleet.calibration)),
-        NETWORK: layout.normalise(np.exp(logs[EXPERT_NAMES.index("pcfm")])),
-        SASA_GP: layout.normalise(np.exp(logs[EXPERT_NAMES.index("gp_denoised")])),
+        NETWORK: layout.normalize(np.exp(logs[EXPERT_NAMES.index("pcfm")])),
+        SASA_GP: layout.normalize(np.exp(logs[EXPERT_NAMES.index("gp_denoised")])),
     }
     scores = {method: score_ratios(truth, values, layout) for method, values in ratios.items()}
     calibrated = score_ratios(truth, ratios[DEFAULT], layout, concentration=concentration.at)
     of_truth = fit_concentration([(np.log(np.maximum(ratios[DEFAULT], 1e-12)), dense, layout)])
     draw = concentration.draw(ratios[DEFAULT], layout.membership @ dense, layout, seed=0)
-    drawn = score_ratios(truth, layout.normalise(draw.toarray()), layout)
+    drawn = score_ratios(truth, layout.normalize(draw.toarray()), layout)
     interpolator, low_rank = Interpolator(layout), np.asarray(case.low_rank)[:, : case.n_genes]
     for method in baselines:
         fields = low_rank if method.endswith(DENOISED) else counts
@@ -239,7 +239,7 @@ def write_scores(rows: Sequence[dict[str, Any]], directory: Path) -> list[Path]:
     OutputError
         Matplotlib is not installed, or the directory cannot be written.
     """
-    summary = plain_values(summarise(rows))
+    summary = plain_values(summarize(rows))
     parts = {
         "Averages": average_table(rows),
         "By study": study_table(rows),

@@ -1,4 +1,4 @@
-"""The model card beside a checkpoint: data with licences, recipe, scores on unseen studies, limits."""
+"""The model card beside a checkpoint: data with licenses, recipe, scores on unseen studies, limits."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_srast.calibration.prior import CalibrationPriors
 from napari_srast.calibration.weights import EXPERT_NAMES
-from napari_srast.training.score_report import study_table, summarise
+from napari_srast.training.score_report import study_table, summarize
 
 if TYPE_CHECKING:
     from napari_srast.training.recipe import Recipe
@@ -26,14 +26,14 @@ def write_card(
     path
         Where to.
     recipe
-        Slides with licences, folds.
+        Slides with licenses, folds.
     scores
         Rows of :func:`napari_srast.training.cross_validation.score_folds`.
     fleet, sha256
         The calibration's prior, and the digest of the checkpoint.
     """
     real = [source for source in recipe.sources if source.path is not None]
-    data = "\n".join(f"| {s.name} | {s.study} | {recipe.licences[s.name]} |" for s in real)
+    data = "\n".join(f"| {s.name} | {s.study} | {recipe.licenses[s.name]} |" for s in real)
     made_up = len(recipe.sources) - len(real)
     told = _scores(scores) if scores else "None: the recipe has no folds."
     weights = ", ".join(
@@ -55,13 +55,13 @@ paper's weights, and the paper's figures are not claimed for it.
 
 ## Trained on
 
-| slide | study | licence (of its repository) |
+| slide | study | license (of its repository) |
 |---|---|---|
 {data}
 
 And on {made_up} procedural tissues, made up by `training/tissues` from seeds; nothing is scored on these.
 
-Licences are those of the repositories that the files came from; mostly none was stated for the data themselves.
+Licenses are those of the repositories that the files came from; mostly none was stated for the data themselves.
 
 ## Scores on studies never trained on
 
@@ -77,7 +77,7 @@ counts, and the change up to 100 counts): {weights}.
 
 ## Where it fails
 
-Spots in which neighbouring cells are of unlike types without any pattern between spots (mosaics) hold little that any
+Spots in which neighboring cells are of unlike types without any pattern between spots (mosaics) hold little that any
 method can recover: expect gains near zero there. Deep detail below about half a pitch is guessed from the statistics of
 other tissues. Standard deviations and intervals are those of a Dirichlet-multinomial whose concentration is fitted on
 the slide coarsened once: calibrated on average over a slide's genes, not for each gene.
@@ -88,7 +88,7 @@ the slide coarsened once: calibrated on average over a slide's genes, not for ea
 
 def _scores(rows: Sequence[Mapping[str, Any]]) -> str:
     """Tell the table of studies, and what it comes to."""
-    found = summarise(rows)
+    found = summarize(rows)
     nats, pcc = found["nats_per_count"], found["within_spot_pcc"]
     return f"""{study_table(rows)}
 

@@ -80,7 +80,7 @@ def train_from_recipe(path: str | Path, *, progress: Report | None = None) -> Pa
     record = {
         "recipe": recipe.text,
         "version": __version__,
-        "slides": recipe.licences,
+        "slides": recipe.licenses,
         "final_loss": float(np.mean(losses[-200:])),
     }
     for i, (fold, prior) in enumerate(zip(folds, fleets, strict=True)):

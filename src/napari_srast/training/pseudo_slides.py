@@ -264,7 +264,7 @@ def _window(centers: np.ndarray, settings: PseudoSlideSettings, rng: np.random.G
     """Choose spots to keep, (N,) bool: all, or those on one side of a line or in a disc; some are missing.
 
     Where spots end the tissue need not: capture areas end, too, and spots fail. Without such cases a network takes
-    every missing neighbour for the edge of the tissue, and moves counts away from it.
+    every missing neighbor for the edge of the tissue, and moves counts away from it.
     """
     keep = rng.random(len(centers)) >= rng.choice(settings.missing_spots)
     kind, least = rng.integers(3), int(0.6 * settings.least_spots)

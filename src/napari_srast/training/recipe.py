@@ -1,6 +1,6 @@
 """From a recipe to a checkpoint: ``napari-srast train RECIPE.toml``.
 
-A recipe names its slides with study and licence, the ranges of the pseudo-slides, the sizes and the schedule. Studies
+A recipe names its slides with study and license, the ranges of the pseudo-slides, the sizes and the schedule. Studies
 are split into folds: each fold's network is scored on the studies that it has not seen, and the fleet's calibration is
 fitted there; the checkpoint that is kept is trained on all of them. Every stage is written down as it ends, so that a
 run that was killed goes on where it was.
@@ -46,8 +46,8 @@ class Recipe:
         Number of folds of studies that are scored unseen; 0 skips this.
     cases, sasa, network, trainer
         Sections of the recipe, as keywords of the dataclasses of the same name.
-    licences
-        For each slide the source and licence, for the model card.
+    licenses
+        For each slide the source and license, for the model card.
     seed
         Seeds cases and training.
     text
@@ -63,7 +63,7 @@ class Recipe:
     sasa: dict[str, Any]
     network: dict[str, Any]
     trainer: dict[str, Any]
-    licences: dict[str, str]
+    licenses: dict[str, str]
     seed: int
     text: str
 
@@ -90,7 +90,7 @@ def read_recipe(path: str | Path) -> Recipe:
     try:
         values = tomllib.loads(text)
         folder = Path(os.environ.get("NAPARI_SRAST_DATA", path.parent / values["data"]))
-        sources, licences = [], {}
+        sources, licenses = [], {}
         for entry in values["slides"]:
             file = folder / entry["file"]
             sources.append(
@@ -102,8 +102,8 @@ def read_recipe(path: str | Path) -> Recipe:
                     cases=entry.get("cases", 4),
                 )
             )
-            licences[file.stem] = entry.get("licence", "not stated")
-        if len(licences) < len(sources):
+            licenses[file.stem] = entry.get("licence", "not stated")
+        if len(licenses) < len(sources):
             raise InputError(f"The recipe '{path}' names two slides with the same file name; rename one of the files.")
         tissues = values.get("tissues", {})
         sources += [
@@ -126,7 +126,7 @@ def read_recipe(path: str | Path) -> Recipe:
             sasa=values.get("sasa", {}),
             network=values.get("network", {}),
             trainer=values.get("trainer", {}),
-            licences=licences,
+            licenses=licenses,
             seed=values.get("seed", 0),
             text=text,
         )

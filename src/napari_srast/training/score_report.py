@@ -26,7 +26,7 @@ __all__ = [
     "method_table",
     "shared_table",
     "study_table",
-    "summarise",
+    "summarize",
     "write_score_plots",
 ]
 
@@ -36,7 +36,7 @@ _COMPARED = ("gp+denoised", "gp", "pycnophylactic", "bilinear")
 _KINDS = (("nats_per_count", "best_baseline"), ("within_spot_pcc", "best_baseline_pcc"))
 
 
-def summarise(rows: Sequence[Row]) -> dict[str, Any]:
+def summarize(rows: Sequence[Row]) -> dict[str, Any]:
     """Return the figures that a checkpoint is judged by.
 
     Parameters
@@ -251,8 +251,8 @@ def _draw_margins(rows: Sequence[Row], make: type[Figure]) -> Figure:
     axes = figure.subplots()
     studies = sorted({row["study"] for row in rows})
     for i, row in enumerate(ordered):
-        colour = f"C{studies.index(row['study']) % 10}"
-        axes.errorbar(row["margin"], i, xerr=2 * margin_error(row), fmt="o", markersize=3, color=colour, linewidth=1)
+        color = f"C{studies.index(row['study']) % 10}"
+        axes.errorbar(row["margin"], i, xerr=2 * margin_error(row), fmt="o", markersize=3, color=color, linewidth=1)
     axes.axvline(0, color="k", linewidth=0.8)
     axes.set(yticks=range(len(rows)), xlabel="nats per count beyond the best baseline of the case, two standard errors")
     axes.set_yticklabels([row["name"] for row in ordered], fontsize=5)
@@ -283,12 +283,12 @@ def _draw_coverage(rows: Sequence[Row], make: type[Figure]) -> Figure:
     figure = make(figsize=(7, 3.6), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
     for axes, depth, title in zip(panels, ("all", "deep"), ("all pairs", "pairs of 10 counts or more"), strict=True):
-        for kind, colour in (("multinomial", "C7"), ("calibrated", "C0")):
+        for kind, color in (("multinomial", "C7"), ("calibrated", "C0")):
             for row in rows:
                 covered = [_number(value) for value in row["coverage"][kind][depth]]
-                axes.plot(COVERAGES, covered, color=colour, linewidth=0.4, alpha=0.5)
+                axes.plot(COVERAGES, covered, color=color, linewidth=0.4, alpha=0.5)
             mean = [mean_of_studies(rows, [r["coverage"][kind][depth][i] for r in rows]) for i in range(len(COVERAGES))]
-            axes.plot(COVERAGES, mean, "o-", color=colour, label=kind)
+            axes.plot(COVERAGES, mean, "o-", color=color, label=kind)
         axes.plot([0, 1], [0, 1], "k:", linewidth=0.8)
         axes.set(xlim=(0.4, 1), ylim=(0, 1), xlabel="nominal coverage", title=title)
     panels[0].set_ylabel("share of true counts inside")

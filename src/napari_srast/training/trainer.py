@@ -32,9 +32,9 @@ class TrainerConfig:
     Parameters
     ----------
     steps
-        Optimiser steps.
+        Optimizer steps.
     patch_spots, patch_fields
-        A step sees a patch of neighbouring spots and some fields of one case.
+        A step sees a patch of neighboring spots and some fields of one case.
     learning_rate, weight_decay, warmup
         AdamW with linear warm-up and cosine decay.
     boundary_weight
@@ -102,15 +102,15 @@ def train_flow(
     groups = list(studies(cases).values())
     model.set_scales(_scale_batch(cases, groups, rng, config))
     average = copy.deepcopy(model).requires_grad_(False)
-    optimiser = torch.optim.AdamW(
+    optimizer = torch.optim.AdamW(
         model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.98)
     )
-    flow, optimiser = fabric.setup(model, optimiser)
+    flow, optimizer = fabric.setup(model, optimizer)
     average = average.to(fabric.device)
     generator = torch.Generator().manual_seed(config.seed)
     losses: list[float] = []
     if state_file is not None and state_file.exists():
-        losses = _resume(state_file, fabric.device, model, average, optimiser, generator, rng)
+        losses = _resume(state_file, fabric.device, model, average, optimizer, generator, rng)
     for step in range(len(losses), config.steps):
         group = groups[rng.integers(len(groups))]
         case = cases[group[rng.integers(len(group))]]
@@ -118,13 +118,13 @@ def train_flow(
         if len(target) < 8:
             losses.append(losses[-1] if losses else 0.0)
             continue
-        for parameters in optimiser.param_groups:
+        for parameters in optimizer.param_groups:
             parameters["lr"] = config.learning_rate * _schedule(step, config)
         loss = _loss(flow, case, target, field, config, generator, fabric.device)
-        optimiser.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=True)
         fabric.backward(loss)
-        fabric.clip_gradients(flow, optimiser, max_norm=1.0)
-        optimiser.step()
+        fabric.clip_gradients(flow, optimizer, max_norm=1.0)
+        optimizer.step()
         decay = min(config.ema, (1 + step) / (10 + step))
         with torch.no_grad():
             for kept, new in zip(average.parameters(), model.parameters(), strict=True):
@@ -133,7 +133,7 @@ def train_flow(
         if progress is not None and (step + 1) % 20 == 0:
             progress(step + 1, config.steps, float(np.mean(losses[-200:])))
         if state_file is not None and ((step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps):
-            _save(state_file, model, average, optimiser, generator, rng, losses)
+            _save(state_file, model, average, optimizer, generator, rng, losses)
     return average.cpu().eval(), losses
 
 
@@ -184,7 +184,7 @@ def _seams(
 
 
 def _patch(case: PseudoSlide, config: TrainerConfig, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Choose neighbouring spots and some fields; keep the pairs that hold counts."""
+    """Choose neighboring spots and some fields; keep the pairs that hold counts."""
     geometry = case.condition.geometry
     places = case.layout.spots[geometry.target]
     seed = places[rng.integers(len(places))]
@@ -200,7 +200,7 @@ def _patch(case: PseudoSlide, config: TrainerConfig, rng: np.random.Generator) -
 def _scale_batch(
     cases: Sequence[PseudoSlide], groups: list[list[int]], rng: np.random.Generator, config: TrainerConfig
 ) -> PairBatch:
-    """Join patches of all studies: the inputs are standardised by their statistics."""
+    """Join patches of all studies: the inputs are standardized by their statistics."""
     parts = []
     for group in groups:
         for _ in range(4):
@@ -222,7 +222,7 @@ def _save(
     path: Path,
     model: DiT,
     average: DiT,
-    optimiser: Any,
+    optimizer: Any,
     generator: torch.Generator,
     rng: np.random.Generator,
     losses: list[float],
@@ -234,7 +234,7 @@ def _save(
         {
             "model": model.state_dict(),
             "average": average.state_dict(),
-            "optimiser": optimiser.state_dict(),
+            "optimizer": optimizer.state_dict(),
             "generator": generator.get_state(),
             "rng": rng.bit_generator.state,
             "losses": losses,
@@ -249,14 +249,14 @@ def _resume(
     device: Any,
     model: DiT,
     average: DiT,
-    optimiser: Any,
+    optimizer: Any,
     generator: torch.Generator,
     rng: np.random.Generator,
 ) -> list[float]:
     state = torch.load(path, map_location=device, weights_only=True)
     model.load_state_dict(state["model"])
     average.load_state_dict(state["average"])
-    optimiser.load_state_dict(state["optimiser"])
+    optimizer.load_state_dict(state["optimizer"])
     generator.set_state(state["generator"].cpu())
     rng.bit_generator.state = state["rng"]
     return list(state["losses"])

@@ -33,7 +33,7 @@ LOOKED = {"calibration": {"image": {"used": True, "nats_expected_by_gene": [0.01
 
 @pytest.fixture
 def pair(skewed_slide: Slide, make_result: Callable[..., UpsampleResult]) -> tuple[DisplayedResult, DisplayedResult]:
-    """A result with the histology and one without; by interpolations, for speed, and labelled as the method."""
+    """A result with the histology and one without; by interpolations, for speed, and labeled as the method."""
     results = [make_result(skewed_slide, method=method) for method in ("bilinear", "uniform")]
     settings = UpsampleSettings()
     with_image = dataclasses.replace(results[0], settings=settings, provenance=LOOKED)

@@ -48,7 +48,7 @@ def test_a_planted_pattern_appears_at_the_known_place(
     to_intrinsic = np.diag([4.0, 4.0, 1.0])
     to_intrinsic[:2, 2] = slide.centers[spot] - 4.0 * np.array([31.5, 20.5])
     pixels = np.zeros((1, 40, 60), dtype=np.uint8)
-    pixels[0, 20, 31] = 255  # its centre lies at column 31.5, row 20.5 in spatialdata's convention
+    pixels[0, 20, 31] = 255  # its center lies at column 31.5, row 20.5 in spatialdata's convention
     only = dataclasses.replace(
         only, image=SlideImage(name="he", levels=(pixels,), to_intrinsic=(to_intrinsic,), channels=("dapi",))
     )
@@ -64,7 +64,7 @@ def test_a_planted_pattern_appears_at_the_known_place(
 
 def test_half_a_pixel_lies_between_the_two_conventions() -> None:
     affine = image_affine(np.diag([2.0, 3.0, 1.0]))
-    np.testing.assert_allclose(affine @ [0, 0, 1], [1.5, 1.0, 1.0])  # (y, x) of the centre of pixel [0, 0]
+    np.testing.assert_allclose(affine @ [0, 0, 1], [1.5, 1.0, 1.0])  # (y, x) of the center of pixel [0, 0]
 
 
 def test_swapping_axes_twice_changes_nothing() -> None:
@@ -73,7 +73,7 @@ def test_swapping_axes_twice_changes_nothing() -> None:
     np.testing.assert_array_equal(swap_axes(matrix) @ [7, 8, 1], (matrix @ [8, 7, 1])[[1, 0, 2]])
 
 
-def test_a_colour_image_is_one_lazy_multiscale_layer_and_channels_are_one_each(skewed_slide: Slide) -> None:
+def test_a_color_image_is_one_lazy_multiscale_layer_and_channels_are_one_each(skewed_slide: Slide) -> None:
     import dask.array as da
 
     assert skewed_slide.image is not None

@@ -43,7 +43,7 @@ def test_shows_the_counts_of_the_genes_asked_for(
     assert [s.color for s in overlay.shown] == list(PALETTE[:2])
 
 
-def test_a_freed_slot_is_refilled_and_others_keep_their_colours(
+def test_a_freed_slot_is_refilled_and_others_keep_their_colors(
     made: tuple[Overlay, ViewerModel, UpsampleResult, list[int]],
 ) -> None:
     overlay, viewer, result, _ = made

@@ -20,16 +20,16 @@ def made(seed: int = 0) -> tuple[ProgramMixture, sparse.csr_matrix, np.ndarray]:
     parent = np.repeat([0, 1, 2, 4, 5, 6], [1, 4, 2, 3, 4, 2])
     parent = parent[rng.permutation(len(parent))]
     layout = SpotPixelMap(spots=rng.normal(size=(7, 2)), pixels=rng.normal(size=(16, 2)), parent=parent, pitch=1.0)
-    ratios = layout.normalise(rng.random((16, 4)))  # three programs and the totals
+    ratios = layout.normalize(rng.random((16, 4)))  # three programs and the totals
     activity, loading = rng.random((6, 3)), rng.random((20, 3)).astype(np.float32)
     loading[4] = 0.0
     weights, trust = rng.normal(size=(2, 2)), rng.integers(0, 2, 20).astype(float)
     counts = sparse.csr_matrix(rng.poisson(0.7, size=(6, 20)).astype(np.float32))
     row = np.searchsorted(np.flatnonzero(layout.n_pixels_of_spot), parent)
-    mixed = layout.normalise((ratios[:, :3] * activity[row]) @ loading.T)  # of nothing it makes the even split
+    mixed = layout.normalize((ratios[:, :3] * activity[row]) @ loading.T)  # of nothing it makes the even split
     n = counts.toarray()[row]
     of_programs, of_totals = (weights[0, e] + weights[1, e] * scaled_log_count(n) for e in (0, 1))
-    pooled = layout.normalise(mixed ** (trust * of_programs) * ratios[:, 3:] ** (trust * of_totals))
+    pooled = layout.normalize(mixed ** (trust * of_programs) * ratios[:, 3:] ** (trust * of_totals))
     mixture = ProgramMixture(
         layout=layout, log_ratio=np.log(ratios), activity=activity, loading=loading, weights=weights, trust=trust
     )

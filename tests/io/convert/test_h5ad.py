@@ -79,7 +79,7 @@ def test_import_keeps_counts_places_and_facts(h5ad, make_slide, tmp_path):
     [
         ("he.jpg", (120, 150, 3), np.uint8),
         ("H&E scan.png", (120, 150, 4), np.uint8),
-        ("grey.png", (120, 150), np.uint8),
+        ("gray.png", (120, 150), np.uint8),
         ("he.tif", (120, 150, 3), np.uint8),
         ("deep.tif", (120, 150), np.uint16),
     ],
@@ -237,7 +237,7 @@ def visium_folder(make_slide, tmp_path):
     return made, folder.parent
 
 
-def test_visium_folder_is_imported_in_micrometres(visium_folder, picture_file, tmp_path):
+def test_visium_folder_is_imported_in_micrometers(visium_folder, picture_file, tmp_path):
     made, folder = visium_folder
     full = picture_file("full.png", shape=(240, 300, 3))
     slide = read_slide(import_slide(folder, tmp_path / "out.zarr", image=full))

@@ -45,7 +45,7 @@ def test_activities_are_found_again() -> None:
     np.testing.assert_allclose(found, activity, atol=60)
 
 
-def test_many_spots_are_factorised_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_spots_are_factorized_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     counts, activity = planted()
     monkeypatch.setattr("napari_srast.models.programs.factorization._ROWS", 80)
     programs = fit_programs(counts, lambda spots: counts[spots].toarray(), n_programs=3)

@@ -36,14 +36,14 @@ def test_a_gene_is_told_its_mixture_and_the_totals() -> None:
     rng = np.random.default_rng(1)
     parent = np.repeat(np.arange(60), 4)
     layout = SpotPixelMap(spots=rng.random((60, 2)), pixels=rng.random((240, 2)), parent=parent, pitch=1.0)
-    ratios = layout.normalise(rng.gamma(1.0, size=(240, 4)))
+    ratios = layout.normalize(rng.gamma(1.0, size=(240, 4)))
     ratios[0, 3] = 0.0
     genes = np.array([3, 7, 30])
     with np.errstate(divide="ignore"):
         told = shared.log_experts(np.log(ratios), genes, layout)
     weight = shared.programs.activity[:, :, None] * shared.programs.loading[None][:, :, genes]  # (N, P, F)
     mixed = np.einsum("qp,qpf->qf", ratios[:, :3], weight[parent])
-    expected = layout.normalise(np.where(mixed.sum(axis=0) > 0, mixed, 1.0))
+    expected = layout.normalize(np.where(mixed.sum(axis=0) > 0, mixed, 1.0))
     np.testing.assert_allclose(np.exp(told[0]), expected, rtol=1e-9)
     np.testing.assert_allclose(told[0][:, 1], np.log(0.25))  # which no program has
     np.testing.assert_allclose(np.exp(told[1][1:]), np.repeat(ratios[1:, 3:], 3, axis=1), rtol=1e-9)

@@ -16,7 +16,7 @@ QUICK = SasaConfig(epochs=60, n_components=10)
 
 
 def two_domains(seed: int = 0) -> tuple[sparse.csr_matrix, np.ndarray, np.ndarray]:
-    """Return counts, centres and the domain of 12 x 12 spots: left and right halves express other genes."""
+    """Return counts, centers and the domain of 12 x 12 spots: left and right halves express other genes."""
     rng = np.random.default_rng(seed)
     row, col = (a.ravel() for a in np.mgrid[:12, :12])
     domain = (col >= 6).astype(int)
@@ -93,11 +93,11 @@ def test_stop_token_is_heard() -> None:
 def test_latent_norm_whitens_signal_and_shrinks_noise() -> None:
     rng = np.random.default_rng(0)
     strong, weak = 10 * rng.normal(size=500), 0.01 * rng.normal(size=500)
-    normalised = latent_norm(np.column_stack([strong, weak]), np.full((500, 2), 0.1))
-    variance = normalised.var(axis=0)
+    normalized = latent_norm(np.column_stack([strong, weak]), np.full((500, 2), 0.1))
+    variance = normalized.var(axis=0)
     assert variance.max() == pytest.approx(1.0, abs=0.02)
     assert variance.min() < 0.01
-    np.testing.assert_allclose(normalised.mean(axis=0), 0, atol=1e-6)
+    np.testing.assert_allclose(normalized.mean(axis=0), 0, atol=1e-6)
 
 
 def test_latent_norm_of_a_turned_latent_keeps_inner_products() -> None:

@@ -82,7 +82,7 @@ def _upsample(
     """Upsample one slide; returns the figures to print."""
     from napari_srast import api
     from napari_srast.core.result import UpsampleResult
-    from napari_srast.core.summary import summarise
+    from napari_srast.core.summary import summarize
     from napari_srast.io.result_writer import write_result
     from napari_srast.io.slide_reader import read_slide
 
@@ -107,7 +107,7 @@ def _upsample(
             note(f"Note: {notice}")
     if isinstance(result, UpsampleResult):
         write_result(result, output)
-    return {**summarise(result), "output": str(output)}
+    return {**summarize(result), "output": str(output)}
 
 
 def _upsample_all(

@@ -72,7 +72,7 @@ def image_difference(result: UpsampleResult, other: UpsampleResult) -> str:
 
 
 def meaning_of(overlay: Overlay) -> str:
-    """Say what the colours on show mean."""
+    """Say what the colors on show mean."""
     other = overlay.compared
     if other is None or overlay.view not in ("before", "beside"):
         return _MEANING[overlay.view]

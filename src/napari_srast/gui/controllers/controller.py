@@ -52,7 +52,7 @@ class Controller(SlideManager):
     landed = Signal()
     recalled = Signal(UpsampleResult)
     pointed = Signal(PixelReadout)
-    favourites_changed = Signal()
+    favorites_changed = Signal()
 
     def __init__(self, viewer: ViewerModel, **options: Any) -> None:
         super().__init__(viewer, **options)
@@ -342,10 +342,10 @@ class Controller(SlideManager):
         if self.overlay is not None:
             self.overlay.show(genes)
 
-    def toggle_favourite(self, gene: str) -> None:
-        """Make a gene a favourite of the user, or no longer."""
-        self.remembered.set_favourite(gene, gene not in self.remembered.genes)
-        self.favourites_changed.emit()
+    def toggle_favorite(self, gene: str) -> None:
+        """Make a gene a favorite of the user, or no longer."""
+        self.remembered.set_favorite(gene, gene not in self.remembered.genes)
+        self.favorites_changed.emit()
 
     def export(self, path: Path | None, *, into_slide: bool = False) -> None:
         """Save the result in a worker, to ``path`` or into the slide's own store."""

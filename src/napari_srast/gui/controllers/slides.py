@@ -44,7 +44,7 @@ class SlideManager(TaskRunner):
     later
         What runs a function once the window has drawn itself; by default at once.
     remembered
-        Recent slides and favourite genes; by default those of the user.
+        Recent slides and favorite genes; by default those of the user.
     """
 
     slide_changed = Signal()

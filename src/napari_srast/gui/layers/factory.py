@@ -1,6 +1,6 @@
 """The layers of a slide and of a result, each exactly where it belongs.
 
-spatialdata puts the centre of pixel [0, 0] at (0.5, 0.5), napari at (0, 0); napari's world is (y, x). Every affine here
+spatialdata puts the center of pixel [0, 0] at (0.5, 0.5), napari at (0, 0); napari's world is (y, x). Every affine here
 goes through :func:`image_affine` or :func:`swap_axes`, so that the half pixel is in one place. World coordinates are
 those of the slide's chosen coordinate system. Our layers are known by ``layer.metadata["napari_srast"]``.
 """
@@ -45,7 +45,7 @@ __all__ = [
 
 KEY = "napari_srast"
 _WORTH_A_BATCH = 4
-# Okabe and Ito's colours, which stay apart for colour-blind eyes, brightest contrasts first; green lightened for black.
+# Okabe and Ito's colors, which stay apart for color-blind eyes, brightest contrasts first; green lightened for black.
 PALETTE = ("#56b4e9", "#e69f00", "#cc79a7", "#00c48c", "#f0e442", "#d55e00")
 _SWAP = np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
 _HALF_PIXEL = np.array([[1.0, 0.0, 0.5], [0.0, 1.0, 0.5], [0.0, 0.0, 1.0]])
@@ -115,7 +115,7 @@ def _histology(slide: Slide, image: SlideImage) -> list[tuple[Any, dict[str, Any
 
 
 def is_color_image(image: SlideImage) -> bool:
-    """Tell colour pictures from stacks of stains."""
+    """Tell color pictures from stacks of stains."""
     names = [str(c).casefold() for c in image.channels]
     in_color = not names or "".join(n[:1] for n in names) in ("rgb", "rgba", "012", "0123")
     return image.levels[0].shape[0] in (3, 4) and in_color
@@ -128,7 +128,7 @@ def _spots(slide: Slide) -> tuple[Any, dict[str, Any], str]:
         "size": spot_size(slide),
         "symbol": "square" if slide.spot_shape == "square" else "disc",
         "face_color": [1.0, 1.0, 1.0, 0.5 if slide.image is None else 0.12],
-        "border_color": "#00a5e0",  # neither haematoxylin nor eosin nor bare glass
+        "border_color": "#00a5e0",  # neither hematoxylin nor eosin nor bare glass
         "border_width": 0.08,
         "metadata": {KEY: {"role": "spots", "slide": slide}},
     }
@@ -165,12 +165,12 @@ def place_layers(layers: list[Layer], slide: Slide) -> None:
 
 
 def gene_colormap(color: str) -> Colormap:
-    """Return a map from black to a colour, for additive blending; pixels without data stay transparent."""
+    """Return a map from black to a color, for additive blending; pixels without data stay transparent."""
     return Colormap(["#000000", color], name=color, nan_color=[0.0, 0.0, 0.0, 0.0])
 
 
 def dimmer_layer(slide: Slide, result: UpsampleResult, opacity: float) -> Image:
-    """Return a black sheet between histology and genes: additive colours need a dark ground, in light themes too."""
+    """Return a black sheet between histology and genes: additive colors need a dark ground, in light themes too."""
     to_intrinsic = dimmer_extent(slide, result)
     return Image(
         np.zeros((1, 1), dtype=np.uint8),
@@ -218,6 +218,6 @@ def measured_layer(slide: Slide, spots: np.ndarray | None = None) -> Points:
 
 
 def world_extent(slide: Slide, spots: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Return the lowest and highest (x, y) of the spot centres (of ``spots`` only, if given) in world coordinates."""
+    """Return the lowest and highest (x, y) of the spot centers (of ``spots`` only, if given) in world coordinates."""
     points = apply_affine(slide.to_cs, slide.centers if spots is None else slide.centers[spots])
     return points.min(axis=0), points.max(axis=0)

@@ -19,7 +19,7 @@ _LOW = 20.0  # percentile of all pixels: a gene that is everywhere must not wash
 _AT_FIRST = 3
 
 Picture = tuple[np.ndarray, tuple[float, float]]
-"""A gene's image, NaN outside, and the counts per pixel at which its colour begins and is full."""
+"""A gene's image, NaN outside, and the counts per pixel at which its color begins and is full."""
 
 
 def gene_picture(result: UpsampleResult, columns: sparse.csc_matrix, gene: str, view: str) -> Picture:

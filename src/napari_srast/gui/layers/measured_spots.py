@@ -1,4 +1,4 @@
-"""What a result is compared with, in the colours and on the scale of its genes: before, to their after.
+"""What a result is compared with, in the colors and on the scale of its genes: before, to their after.
 
 That is the measured counts on their spots, or another result on the same pixels, such as one made without the
 histology. Side by side, a second picture stands to the right of the region: the same piece of histology with that.
@@ -45,7 +45,7 @@ _CROP_PIXELS = 1024  # longer side of the repeated piece of histology
 
 @dataclass(frozen=True)
 class GeneStyle:
-    """How one gene is painted: its colour, the counts per pixel at which it begins and is full, and its opacity."""
+    """How one gene is painted: its color, the counts per pixel at which it begins and is full, and its opacity."""
 
     gene: str
     color: str
@@ -66,7 +66,7 @@ class GeneStyle:
 
 
 def spot_colors(result: UpsampleResult, paints: Sequence[GeneStyle], strength: float) -> np.ndarray:
-    """Return the colours of all spots, shape (N, 4): measured counts spread evenly over the spots' pixels.
+    """Return the colors of all spots, shape (N, 4): measured counts spread evenly over the spots' pixels.
 
     Spots without pixels are transparent. ``strength`` is the opacity that all genes share.
     """
@@ -83,7 +83,7 @@ def spot_colors(result: UpsampleResult, paints: Sequence[GeneStyle], strength: f
 def pixel_colors(
     result: UpsampleResult, columns: sparse.csc_matrix, paints: Sequence[GeneStyle], strength: float
 ) -> np.ndarray:
-    """Return the colours of a result's raster, shape (rows, columns, 4): transparent where no pixel has a parent.
+    """Return the colors of a result's raster, shape (rows, columns, 4): transparent where no pixel has a parent.
 
     ``columns`` holds the result's counts by columns; ``strength`` is the opacity that all genes share.
     """
@@ -116,7 +116,7 @@ def same_pixels(one: UpsampleResult, other: UpsampleResult) -> bool:
 
 
 def paint_compared(layer: Layer, colors: np.ndarray) -> None:
-    """Colour a layer of pixels, or one of spots: all of them, or only those that have pixels."""
+    """Color a layer of pixels, or one of spots: all of them, or only those that have pixels."""
     if isinstance(layer, Points):
         layer.face_color = colors if len(layer.data) == len(colors) else colors[colors[:, 3] > 0]
     else:
@@ -124,7 +124,7 @@ def paint_compared(layer: Layer, colors: np.ndarray) -> None:
 
 
 def pixels_layer(result: UpsampleResult, slide: Slide) -> Image:
-    """Return a layer for the colours of another result's pixels, hidden at first."""
+    """Return a layer for the colors of another result's pixels, hidden at first."""
     return Image(
         np.zeros((*result.raster.shape, 4), dtype=np.float32),
         rgb=True,

@@ -1,7 +1,7 @@
 """Up to six genes of a result, composited over the histology: after, before, side by side, or their uncertainty.
 
 One image layer for each slot, kept when its gene is hidden and refilled when another gene takes the slot: swapping data
-costs a quarter of adding a layer. Colour, contrast and opacity belong to the layer, so that napari's own controls and
+costs a quarter of adding a layer. Color, contrast and opacity belong to the layer, so that napari's own controls and
 ours are two views of one thing, and the eye in napari's list is the gene's check box. Without Qt, so that it can be
 tested on a ``ViewerModel``.
 """
@@ -129,7 +129,7 @@ class Overlay:
 
     @property
     def shown(self) -> list[GeneStyle]:
-        """The genes on show and how, in the order in which they were given their colours."""
+        """The genes on show and how, in the order in which they were given their colors."""
         return [slot.paint for slot in self._slots if slot.shown]
 
     @property
@@ -138,7 +138,7 @@ class Overlay:
         return [*(s.gene for s in self._slots if s.shown), *self._waiting]
 
     def show(self, genes: Sequence[str]) -> None:
-        """Show exactly these genes, at most :data:`MAX_GENES`; a gene on show keeps its colour."""
+        """Show exactly these genes, at most :data:`MAX_GENES`; a gene on show keeps its color."""
         genes = list(dict.fromkeys(genes))
         if len(genes) > MAX_GENES:
             raise ValueError(f"{len(genes)} genes, but at most {MAX_GENES} can be told apart")
@@ -410,7 +410,7 @@ class Overlay:
                     slot.layer.opacity = opacity
 
     def _paint_measured(self) -> None:
-        """Colour what is compared with: measured counts, spread evenly over the spots' pixels, or another result."""
+        """Color what is compared with: measured counts, spread evenly over the spots' pixels, or another result."""
         if self.view == "beside":
             if self._beside:
                 self._color(self._beside[-1])
@@ -423,7 +423,7 @@ class Overlay:
         self._color(self._measured)
 
     def _color(self, layer: Layer) -> None:
-        """Colour spots or pixels, unless the layer has these colours already: blinking must be quick."""
+        """Color spots or pixels, unless the layer has these colors already: blinking must be quick."""
         other, how = self.compared, (layer, self.result, *self.shown, self._strength)
         if how == self._painted:
             return
@@ -456,7 +456,7 @@ class Overlay:
 
     @_telling
     def _on_paint(self, event: object = None) -> None:
-        """Take over colour, contrast and opacity that were set in napari's own controls."""
+        """Take over color, contrast and opacity that were set in napari's own controls."""
         if self._in_charge:
             return
         for slot in self._slots:

@@ -101,13 +101,13 @@ class ExportPanel(QWidget):
             return
         viewer: Any = controller.viewer
         label, camera, canvas_width = viewer.canvas.overlays.text, viewer.scene.camera, viewer.canvas.size[1]
-        labelled, zoom = label.visible, camera.zoom
+        labeled, zoom = label.visible, camera.zoom
         try:
             # A larger canvas shows more of the world, so that the same place takes a larger zoom.
             label.visible, camera.zoom = False, zoom * _FIGURE_SCALE
             picture = viewer.screenshot(scale=_FIGURE_SCALE, canvas_only=True, flash=False)
         finally:
-            label.visible, camera.zoom = labelled, zoom
+            label.visible, camera.zoom = labeled, zoom
         # The zoom is in canvas pixels for each unit of the world, whatever the screen's own scaling.
         world_length = canvas_width / zoom / picture.shape[1]
         caption = Caption(

@@ -1,4 +1,4 @@
-"""The legend of the genes on show: colour, contrast and opacity of each, to be read and to be set."""
+"""The legend of the genes on show: color, contrast and opacity of each, to be read and to be set."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class _Row:
         swatch = QPixmap(14, 14)
         swatch.fill(QColor(paint.color))
         self.color.setIcon(QIcon(swatch))
-        self.color.setAccessibleName(f"Colour of {paint.gene}")
+        self.color.setAccessibleName(f"Color of {paint.gene}")
         self.contrast.setAccessibleName(f"Contrast of {paint.gene}")
         self.opacity.setAccessibleName(f"Opacity of {paint.gene}")
         metrics = QFontMetrics(self.name.font())
@@ -83,7 +83,7 @@ class _Row:
     def _choose_color(self) -> None:
         if self.paint is None:
             return
-        chosen = QColorDialog.getColor(QColor(self.paint.color), self._legend, f"Colour of {self.paint.gene}")
+        chosen = QColorDialog.getColor(QColor(self.paint.color), self._legend, f"Color of {self.paint.gene}")
         if chosen.isValid():
             self._legend.repaint_gene(self.paint.gene, color=chosen.name())
 

@@ -125,7 +125,7 @@ class SlidePanel(QWidget):
     def refresh_allowed(self) -> None:
         """Enable what can be done now."""
         busy = self._controller.busy()
-        if busy is None:  # of a choice that was cancelled, or could not be read, nothing stays
+        if busy is None:  # of a choice that was canceled, or could not be read, nothing stays
             for box, items, chosen in self._elements():
                 if chosen in items:
                     box.setCurrentText(str(chosen))

@@ -1,4 +1,4 @@
-"""What the window remembers from one day to the next: recent slides and favourite genes."""
+"""What the window remembers from one day to the next: recent slides and favorite genes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MOST_SLIDES = 10
 
 @dataclass
 class UserPreferences:
-    """Recent slides, newest first, and favourite genes, in a small file.
+    """Recent slides, newest first, and favorite genes, in a small file.
 
     Parameters
     ----------
@@ -54,8 +54,8 @@ class UserPreferences:
         self.slides = []
         self._save()
 
-    def set_favourite(self, gene: str, on: bool) -> None:
-        """Make a gene a favourite, or no longer."""
+    def set_favorite(self, gene: str, on: bool) -> None:
+        """Make a gene a favorite, or no longer."""
         self.genes = [g for g in self.genes if g != gene] + ([gene] if on else [])
         self._save()
 

@@ -17,7 +17,7 @@ _BLOCK = 512
 def spatial_structure(slide: Slide) -> np.ndarray:
     """Return Moran's I of each gene's log counts per ten thousand over the six nearest spots, shape (G,).
 
-    I = (z' W z) / (z' z) with z the deviations from the mean and W the neighbours' average (Moran, Biometrika 37,
+    I = (z' W z) / (z' z) with z the deviations from the mean and W the neighbors' average (Moran, Biometrika 37,
     1950); 1 is perfectly smooth, 0 is without order. NaN for genes without counts or with the same counts everywhere,
     for slides of fewer than seven spots, and on very large slides for the rarer genes.
     """

@@ -70,9 +70,9 @@ def group(title: str) -> tuple[QGroupBox, QVBoxLayout]:
 
 
 def listing_chooser(name: str, checked: str, model: GeneTableModel) -> QComboBox:
-    """Return what narrows a list of genes to the checked ones, called ``checked``, or to the favourites."""
+    """Return what narrows a list of genes to the checked ones, called ``checked``, or to the favorites."""
     control = chooser(name)
-    kinds: tuple[tuple[str, Listing], ...] = (("All", "all"), (checked, "checked"), ("Favourites", "favourites"))
+    kinds: tuple[tuple[str, Listing], ...] = (("All", "all"), (checked, "checked"), ("Favorites", "favorites"))
     for text, kind in kinds:
         control.addItem(text, kind)
     control.currentIndexChanged.connect(lambda _: model.set_listing(control.currentData()))
@@ -96,7 +96,7 @@ class VerticalScrollArea(QScrollArea):
 
 
 class _GeneView(QTableView):
-    """Lets the key F make a gene a favourite and the space bar tick it, in whichever column its row was clicked.
+    """Lets the key F make a gene a favorite and the space bar tick it, in whichever column its row was clicked.
 
     A ``QTreeView`` would ask Python about every row at each change, 0.1 s for 20,000 genes; a ``QTableView`` whose rows
     have one height asks about those on show.
@@ -112,7 +112,7 @@ class _GeneView(QTableView):
         if event is None or gene is None or event.modifiers() != Qt.KeyboardModifier.NoModifier:
             super().keyPressEvent(event)
         elif event.key() == Qt.Key.Key_F:
-            self._controller.toggle_favourite(gene)
+            self._controller.toggle_favorite(gene)
         elif event.key() == Qt.Key.Key_Space:
             self._genes.toggle(gene)
         else:
@@ -120,7 +120,7 @@ class _GeneView(QTableView):
 
 
 def gene_view(name: str, model: GeneTableModel, controller: Controller) -> QTableView:
-    """Return a table of genes whose headings sort it; the key F makes the gene in its row a favourite."""
+    """Return a table of genes whose headings sort it; the key F makes the gene in its row a favorite."""
     view = _GeneView(model, controller)
     view.setShowGrid(False)
     view.setWordWrap(False)
@@ -140,7 +140,7 @@ def gene_view(name: str, model: GeneTableModel, controller: Controller) -> QTabl
     header.setSortIndicator(-1, Qt.SortOrder.AscendingOrder)
     header.setSortIndicatorClearable(False)
     view.setSortingEnabled(True)
-    # napari draws an empty check box in the colour of the table.
+    # napari draws an empty check box in the color of the table.
     view.setStyleSheet("QTableView::indicator:unchecked { border: 1px solid #747d86; border-radius: 2px; }")
     describe(view, name)
 
@@ -158,7 +158,7 @@ def gene_view(name: str, model: GeneTableModel, controller: Controller) -> QTabl
             header.setSectionResizeMode(column, QHeaderView.ResizeMode.Interactive)
             header.resizeSection(column, _COLUMN_WIDTH)
 
-    controller.favourites_changed.connect(lambda: model.set_favourites(controller.remembered.genes))
-    model.set_favourites(controller.remembered.genes)
+    controller.favorites_changed.connect(lambda: model.set_favorites(controller.remembered.genes))
+    model.set_favorites(controller.remembered.genes)
     model.modelReset.connect(fit)
     return view

@@ -21,7 +21,7 @@ from napari_srast.errors import InputError
 
 __all__ = ["Column", "GeneTableModel", "Listing", "read_gene_list"]
 
-Listing = Literal["all", "checked", "favourites"]
+Listing = Literal["all", "checked", "favorites"]
 
 _NO_INDEX = QModelIndex()
 
@@ -60,7 +60,7 @@ class GeneTableModel(QAbstractTableModel):
         self._order = np.zeros(0, dtype=np.int64)
         self._filter = ""
         self._listing: Listing = "all"
-        self._favourites: frozenset[str] = frozenset()
+        self._favorites: frozenset[str] = frozenset()
         self._swatches: dict[str, QPixmap] = {}
 
     # what it holds
@@ -111,7 +111,7 @@ class GeneTableModel(QAbstractTableModel):
         self._set_checked(np.zeros(len(self._genes), dtype=bool))
 
     def set_swatches(self, colors: dict[str, str]) -> None:
-        """Show a coloured square beside some genes."""
+        """Show a colored square beside some genes."""
         self._swatches = {}
         for gene, color in colors.items():
             square = QPixmap(12, 12)
@@ -127,14 +127,14 @@ class GeneTableModel(QAbstractTableModel):
         self._reset_rows()
 
     def set_listing(self, listing: Listing) -> None:
-        """List all genes, only checked ones, or only favourites."""
+        """List all genes, only checked ones, or only favorites."""
         self._listing = listing
         self._reset_rows()
 
-    def set_favourites(self, genes: Iterable[str]) -> None:
-        """Mark the user's favourites."""
-        self._favourites = frozenset(genes)
-        if self._listing == "favourites":
+    def set_favorites(self, genes: Iterable[str]) -> None:
+        """Mark the user's favorites."""
+        self._favorites = frozenset(genes)
+        if self._listing == "favorites":
             self._reset_rows()
         else:
             self._repaint()
@@ -166,8 +166,8 @@ class GeneTableModel(QAbstractTableModel):
             mask &= np.fromiter((self._filter in g for g in self._folded), dtype=bool, count=len(self._folded))
         if self._listing == "checked":
             mask &= self._checked
-        elif self._listing == "favourites":
-            mask &= np.fromiter((g in self._favourites for g in self._genes), dtype=bool, count=len(self._genes))
+        elif self._listing == "favorites":
+            mask &= np.fromiter((g in self._favorites for g in self._genes), dtype=bool, count=len(self._genes))
         return self._order[mask[self._order]]
 
     def _reset_rows(self) -> None:
@@ -232,7 +232,7 @@ class GeneTableModel(QAbstractTableModel):
         if role == Qt.ItemDataRole.DisplayRole:
             if column == 0:
                 gene = self._genes[row]
-                return f"★ {gene}" if gene in self._favourites else gene
+                return f"★ {gene}" if gene in self._favorites else gene
             shown = self._columns[column - 1]
             return shown.text(shown.values[row])
         if column == 0:

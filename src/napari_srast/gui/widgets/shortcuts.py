@@ -52,6 +52,6 @@ def bind_shortcuts(parent: QWidget, actions: Mapping[str, Callable[[], object]])
 
 def shortcut_table() -> str:
     """Return the shortcuts as a table, in HTML."""
-    own = [*SHORTCUTS, Shortcut("Space", "", "Tick the gene in the list"), Shortcut("F", "", "Make it a favourite")]
+    own = [*SHORTCUTS, Shortcut("Space", "", "Tick the gene in the list"), Shortcut("F", "", "Make it a favorite")]
     rows = (f"<tr><td><b>{escape(s.keys)}</b>&nbsp;&nbsp;</td><td>{escape(s.text)}</td></tr>" for s in own)
     return f"<table>{''.join(rows)}</table>"

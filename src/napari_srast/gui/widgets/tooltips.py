@@ -40,8 +40,8 @@ TOOLTIPS = {
     # genes
     "gene_filter": "Type a part of a gene's name to narrow the list.",
     "gene_table": "Tick the genes to upsample. With none ticked, all are. Click a heading to sort; Space ticks; "
-    "F makes a gene a favourite. Moran I tells how smoothly the counts vary in space.",
-    "list_genes": "List all genes, only the ticked ones, or only your favourites.",
+    "F makes a gene a favorite. Moran I tells how smoothly the counts vary in space.",
+    "list_genes": "List all genes, only the ticked ones, or only your favorites.",
     "check_listed": "Tick every gene that is listed now.",
     "check_none": "Untick all genes.",
     "import_genes": "Tick the genes named in a CSV or text file.",
@@ -74,19 +74,19 @@ TOOLTIPS = {
     "reuse_settings": "Set region, genes and settings to those of this result.",
     "close_result": "Close this result; what was exported stays on the disk.",
     "result_filter": "Type a part of a gene's name to narrow the list.",
-    "result_table": "Tick up to six genes to show; F makes a gene a favourite. Skill: how much better than an even "
+    "result_table": "Tick up to six genes to show; F makes a gene a favorite. Skill: how much better than an even "
     "split the map predicts this very slide, in nats per count; above 0 is better.",
-    "result_list_genes": "List all genes, only those on show, or only your favourites.",
+    "result_list_genes": "List all genes, only those on show, or only your favorites.",
     "result_import": "Show up to six of the genes named in a CSV or text file.",
     "hide_all": "Show no gene; the layers stay ready.",
-    "view_before": "Before: the counts as measured, on the spots, on the same colour scale.",
+    "view_before": "Before: the counts as measured, on the spots, on the same color scale.",
     "view_after": "After: the upsampled counts.",
     "view_beside": "Side by side: the upsampled counts, and to their right the same place as measured.",
     "compare_with": "What Before and Side by side show: the measured counts, or another result on the same pixels, "
     "such as the same run without the histology.",
     "view_std": "Uncertainty: the standard deviation over draws.",
-    "gene_color": "Change the colour of this gene.",
-    "gene_contrast": "Counts per pixel at which the colour begins and at which it is full.",
+    "gene_color": "Change the color of this gene.",
+    "gene_contrast": "Counts per pixel at which the color begins and at which it is full.",
     "gene_opacity": "Opacity of this gene.",
     "dim_histology": "Darken the histology so that the genes stand out.",
     "export": "Save the result, or a picture of what is on show.",

@@ -26,7 +26,7 @@ from napari_srast.inference.methods.histology_context import HistologyContext, i
 from napari_srast.inference.methods.program_mixture import ProgramMixture
 from napari_srast.inference.methods.program_weights import fit_program_gate
 from napari_srast.inference.tiles import blocks
-from napari_srast.models.pcfm.field_statistics import FieldStatistics, summarise_fields
+from napari_srast.models.pcfm.field_statistics import FieldStatistics, summarize_fields
 from napari_srast.models.pcfm.network import DiT
 from napari_srast.models.pcfm.sampler import Sampler
 from napari_srast.models.programs.program_fields import PER_GENE_LIMIT, fit_program_fields
@@ -148,7 +148,7 @@ class PerGenePredictor(TilePredictor):
             for sample in sampler.samples(experts.network, condition, should_stop):
                 deviation += (sample - flow) ** 2
             own = dense[layout.parent]
-            variance = self.concentration.std(layout.normalise(np.exp(log_ratio)), own) ** 2
+            variance = self.concentration.std(layout.normalize(np.exp(log_ratio)), own) ** 2
             # Of two predictions mixed evenly: the scatter that the slide's check shows, and the flow's draws. Where the
             # flow was not taken, its draws say nothing.
             taken = methods[block] == "srast"
@@ -171,7 +171,7 @@ def _by_gene(job: UpsampleJob, checkpoint: Checkpoint, model: FittedSlide, image
         network=checkpoint.network,
         calibration=model.calibration,
         concentration=model.concentration,
-        known=summarise_fields(job.layout, model.pool, job.chosen()),
+        known=summarize_fields(job.layout, model.pool, job.chosen()),
         methods=methods,
         slopes=image.slopes(job.chosen()),
         sampler=Sampler(steps=settings.steps or _STEPS, draws=settings.draws or _DRAWS, seed=settings.seed),
@@ -260,7 +260,7 @@ class ProgramPredictor(TilePredictor):
             block = slice(start, min(start + _INTEGER_GENES, len(self.deep)))
             dense = np.zeros((unit.layout.n_spots, block.stop - start))
             dense[unit.own] = by_gene[:, block].toarray()
-            of_block = unit.layout.normalise(ratios[:, block].toarray())
+            of_block = unit.layout.normalize(ratios[:, block].toarray())
             drawn.append(self.assembler.draw(of_block, dense, unit.layout, block, unit.spots))
         return sparse.csr_matrix(sparse.hstack(drawn, format="csr"))
 
@@ -289,7 +289,7 @@ def _with_shared(
     splitter = ProgramPredictor(
         network=checkpoint.network,
         calibration=model.calibration,
-        known=summarise_fields(job.layout, model.pool, sparse.csr_matrix(shared.fields)),
+        known=summarize_fields(job.layout, model.pool, sparse.csr_matrix(shared.fields)),
         slopes=image.slopes(shared.fields),
         loading=np.ascontiguousarray(shared.programs.loading.T[job.columns], dtype=np.float32),
         weights=others.calibration.weights,

@@ -50,7 +50,7 @@ def import_slide(
     Parameters
     ----------
     src
-        An ``.h5ad`` file with raw counts in X (or ``layers["counts"]``) and spot centres in ``obsm["spatial"]``, or a
+        An ``.h5ad`` file with raw counts in X (or ``layers["counts"]``) and spot centers in ``obsm["spatial"]``, or a
         Space Ranger folder (Visium, Visium HD; needs the extra ``io``).
     out
         The store to make; must not exist.
@@ -60,7 +60,7 @@ def import_slide(
         ``obsm["spatial"]``; for Space Ranger it is the full-resolution image that Space Ranger was given.
     spot_diameter
         Diameter of a spot in the unit of ``obsm["spatial"]``. None takes it from ``uns["meta"]``, else 0.55 pitches.
-        Of Visium in micrometres; None takes 55. For Visium HD it chooses the bin size; None takes the bins of 8.
+        Of Visium in micrometers; None takes 55. For Visium HD it chooses the bin size; None takes the bins of 8.
     pixel_size
         Side of an image pixel in the unit of ``obsm["spatial"]``; used where there is no ``obsm["spatial_px"]``, and
         the image's upper left corner then lies at (0, 0).
@@ -163,7 +163,7 @@ def _read_h5ad(
 
 def _places(source: anndata.AnnData, key: str, src: Path) -> np.ndarray:
     if key not in source.obsm:
-        raise InputError(f"'{src}' has no obsm['{key}']; put the spot centres there, one row (x, y) for each spot.")
+        raise InputError(f"'{src}' has no obsm['{key}']; put the spot centers there, one row (x, y) for each spot.")
     try:
         places = np.asarray(source.obsm[key])
         places = places.astype(float, casting="same_kind" if places.dtype.kind == "c" else "unsafe")

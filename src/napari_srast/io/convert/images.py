@@ -62,7 +62,7 @@ def check_on_image(points: np.ndarray, shape: tuple[int, int], image: Path, advi
     Parameters
     ----------
     points
-        Spot centres in pixels of the image, (x, y), shape (N, 2).
+        Spot centers in pixels of the image, (x, y), shape (N, 2).
     shape
         Rows and columns of the image.
     image, advice
@@ -96,7 +96,7 @@ def _read_with_pillow(path: Path) -> np.ndarray:
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # whole slides are larger than what pillow trusts
     try:
         with Image.open(path) as picture:
-            # Colours take four bytes within pillow and three in the array that is copied from it.
+            # Colors take four bytes within pillow and three in the array that is copied from it.
             of_pixel = 7 if len(picture.getbands()) >= 3 else 8
             check_pixels(path, picture.width * picture.height * of_pixel)
             plain = picture if picture.mode in ("L", "RGB", "RGBA") or picture.mode.startswith("I") else None
@@ -110,7 +110,7 @@ def multiscale_image(pixels: Any, transformations: Mapping[str, BaseTransformati
     from spatialdata.models import Image2DModel
 
     n_levels = int(np.log2(max(min(pixels.shape[1:]) / _SMALLEST_LEVEL, 1)))
-    names = {1: ["grey"], 3: ["r", "g", "b"], 4: ["r", "g", "b", "a"]}
+    names = {1: ["gray"], 3: ["r", "g", "b"], 4: ["r", "g", "b", "a"]}
     return Image2DModel.parse(
         pixels,
         dims=("c", "y", "x"),

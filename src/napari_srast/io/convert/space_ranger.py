@@ -1,4 +1,4 @@
-"""Space Ranger folders (Visium, Visium HD), read by spatialdata-io and put into micrometres."""
+"""Space Ranger folders (Visium, Visium HD), read by spatialdata-io and put into micrometers."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def is_space_ranger(path: Path) -> bool:
 def read_space_ranger(
     path: Path, *, image: str | Path | None = None, spot_diameter: float | None = None
 ) -> spatialdata.SpatialData:
-    """Read a Visium or Visium HD folder; coordinate system "global" is in micrometres.
+    """Read a Visium or Visium HD folder; coordinate system "global" is in micrometers.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def read_space_ranger(
     image
         The full-resolution image that Space Ranger was given.
     spot_diameter
-        In micrometres; None takes the 55 of Visium. For Visium HD it says which bins; None takes those of 8, or the
+        In micrometers; None takes the 55 of Visium. For Visium HD it says which bins; None takes those of 8, or the
         smallest there are.
 
     Raises
@@ -90,13 +90,13 @@ def read_space_ranger(
             ) from error
     for other in [n for n in store.tables if chosen is not None and n != f"square_{chosen:03d}um"]:
         del store.tables[other]
-    return _in_micrometres(store, folder, image, chosen, spot_diameter or _VISIUM_SPOT_UM)
+    return _in_micrometers(store, folder, image, chosen, spot_diameter or _VISIUM_SPOT_UM)
 
 
-def _in_micrometres(
+def _in_micrometers(
     store: spatialdata.SpatialData, folder: Path, image: str | Path | None, bin_um: int | None, diameter: float
 ) -> spatialdata.SpatialData:
-    """Put the spots' own frame into micrometres and lead everything to "global" in micrometres."""
+    """Put the spots' own frame into micrometers and lead everything to "global" in micrometers."""
     import spatialdata
     from spatialdata.models import ShapesModel
     from spatialdata.transformations import set_transformation
@@ -155,7 +155,7 @@ def _prefixed(folder: Path) -> bool:
 
 
 def _bins(folder: Path) -> list[int]:
-    """Bin sizes of a Visium HD folder in micrometres; none for Visium."""
+    """Bin sizes of a Visium HD folder in micrometers; none for Visium."""
     names = (re.fullmatch(r"square_(\d+)um", child.name) for child in (folder / "binned_outputs").glob("square_*um"))
     return sorted(int(name[1]) for name in names if name)
 

@@ -1,11 +1,11 @@
-"""What the flow is told about a spot and a field: its neighbourhood, as each of its pixels sees it.
+"""What the flow is told about a spot and a field: its neighborhood, as each of its pixels sees it.
 
 A *field* is any non-negative quantity over spots: a gene or a program; nothing here knows which, so any panel of any
 species will do. All features are distances in pitches, logarithms of ratios and latent similarities, so that no
 rotation, mirror image, unit, lattice or gene order changes them.
 
 Shape legend: N spots, T target spots (those that own pixels), Q pixels, K pixels of a spot (padded), F fields,
-M neighbours, B pairs of a spot and a field, C conditions, E experts.
+M neighbors, B pairs of a spot and a field, C conditions, E experts.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch import Tensor
 from napari_srast.geometry.neighbors import nearest_other_spots
 from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 from napari_srast.interpolation import Interpolator
-from napari_srast.models.pcfm.field_statistics import FieldStatistics, level_neighbours, summarise_fields
+from napari_srast.models.pcfm.field_statistics import FieldStatistics, level_neighbors, summarize_fields
 from napari_srast.models.sasa.embedding import SlideEmbedding, SpotEmbedding
 
 __all__ = [
@@ -41,7 +41,7 @@ PRIOR = INTERPOLATION_EXPERTS.index("gp_denoised")
 _OWN = 7
 N_FEATURES = 5 * N_NEIGHBOURS + _OWN + len(INTERPOLATION_EXPERTS)
 N_CONDITIONS = 8
-_SPARE = 4  # more neighbours are looked up than kept, so that ties at the last place can be broken
+_SPARE = 4  # more neighbors are looked up than kept, so that ties at the last place can be broken
 _RAW_COUNT, _DENOISED_COUNT = 0.5, 0.1  # added before a logarithm
 _CLIP = 4.0
 
@@ -58,31 +58,31 @@ class SpotNeighborhoods:
         Their pixels, shape (T, K), padded with 0.
     mask
         Which of them are real, shape (T, K).
-    neighbour, distance, similarity, total
+    neighbor, distance, similarity, total
         For each pixel its nearest other spots: index, distance in pitches, latent similarity to the pixel's own spot,
         and log ratio of the totals; shape (Q, M) each.
     offset
-        Distance of each pixel from its spot's centre in pitches, shape (Q,).
-    level_neighbour
+        Distance of each pixel from its spot's center in pitches, shape (Q,).
+    level_neighbor
         The nearest spots of each spot, itself included, shape (N, L): they define a field's local level.
     spot_condition
-        Per spot: log total against its neighbours, and mean latent similarity to them, shape (N, 2).
+        Per spot: log total against its neighbors, and mean latent similarity to them, shape (N, 2).
     """
 
     target: np.ndarray
     pixel: Tensor
     mask: Tensor
-    neighbour: Tensor
+    neighbor: Tensor
     distance: Tensor
     similarity: Tensor
     total: Tensor
     offset: Tensor
-    level_neighbour: np.ndarray
+    level_neighbor: np.ndarray
     spot_condition: Tensor
 
     @classmethod
     def of_layout(cls, layout: SpotPixelMap, pool: SlideEmbedding | SpotEmbedding) -> SpotNeighborhoods:
-        """Precompute neighbours and similarities."""
+        """Precompute neighbors and similarities."""
         index, distance = nearest_other_spots(layout.spots, layout.pixels, layout.parent, N_NEIGHBOURS + _SPARE)
         latent = pool.comparable
         similarity = np.einsum("qmd,qd->qm", latent[index], latent[layout.parent])
@@ -105,7 +105,7 @@ class SpotNeighborhoods:
         slot = np.arange(counts[target].max())
         mask = slot < counts[target][:, None]
         pixel = order[np.where(mask, starts[:, None] + slot, 0)]
-        level = level_neighbours(layout, log_total)
+        level = level_neighbors(layout, log_total)
         spot_condition = np.column_stack(
             [
                 log_total - log_total[level].mean(axis=1),
@@ -116,12 +116,12 @@ class SpotNeighborhoods:
             target=target,
             pixel=torch.from_numpy(np.where(mask, pixel, 0)),
             mask=torch.from_numpy(mask),
-            neighbour=torch.from_numpy(index),
+            neighbor=torch.from_numpy(index),
             distance=_float(np.minimum(distance / layout.pitch, 10.0)),
             similarity=_float(similarity),
             total=_float(total),
             offset=_float(np.linalg.norm(layout.pixels - layout.spots[layout.parent], axis=1) / layout.pitch),
-            level_neighbour=level,
+            level_neighbor=level,
             spot_condition=_float(spot_condition),
         )
 
@@ -175,11 +175,11 @@ class FlowInputs:
         geometry = self.geometry
         spot = torch.from_numpy(geometry.target)[target]
         pixel, mask = geometry.pixel[target], geometry.mask[target]
-        neighbour = geometry.neighbour[pixel]  # (B, K, M)
+        neighbor = geometry.neighbor[pixel]  # (B, K, M)
         column = field[:, None, None]
         level_raw, level_denoised = self.level_raw[spot, field], self.level_denoised[spot, field]
-        raw = (self.log_raw[neighbour, column] - level_raw[:, None, None]).clamp(-_CLIP, _CLIP)
-        denoised = (self.log_denoised[neighbour, column] - level_denoised[:, None, None]).clamp(-_CLIP, _CLIP)
+        raw = (self.log_raw[neighbor, column] - level_raw[:, None, None]).clamp(-_CLIP, _CLIP)
+        denoised = (self.log_denoised[neighbor, column] - level_denoised[:, None, None]).clamp(-_CLIP, _CLIP)
         n = self.counts[spot, field]
         n_pixels = mask.sum(dim=1)
         own = torch.stack(
@@ -234,10 +234,10 @@ def condition_fields(
     if known is None:
         if isinstance(pool, SpotEmbedding):
             raise TypeError("a part of a slide needs what is known of the fields over the whole")
-        known = summarise_fields(layout, pool, counts)
+        known = summarize_fields(layout, pool, counts)
     raw = counts.toarray().astype(np.float64)
     denoised = known.denoising.at(pool.surroundings, pool.depth)
-    level = geometry.level_neighbour
+    level = geometry.level_neighbor
     level_raw, level_denoised = raw[level].mean(axis=1), denoised[level].mean(axis=1)
     n_pixels = layout.n_pixels_of_spot[layout.parent][:, None]
     totals = interpolator.ratios("gp", pool.totals[:, None], process=known.totals) * n_pixels

@@ -1,6 +1,6 @@
 """What is known of fields over the whole slide: fitted once, then enough to split any part of the slide as the whole.
 
-Shape legend: N spots, F fields, C features of the denoiser, L spots of a neighbourhood.
+Shape legend: N spots, F fields, C features of the denoiser, L spots of a neighborhood.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 from napari_srast.interpolation.gaussian_process import FittedProcess, GaussianProcessGrid
 from napari_srast.models.sasa.embedding import RidgeDenoiser, SlideEmbedding
 
-__all__ = ["FieldStatistics", "describe_fields", "level_neighbours", "summarise_fields"]
+__all__ = ["FieldStatistics", "describe_fields", "level_neighbors", "summarize_fields"]
 
 _LEVEL_NEIGHBOURS = 7
 _SPARE = 4  # more are looked up than kept, so that ties at the last place can be broken
@@ -55,8 +55,8 @@ class FieldStatistics:
         )
 
 
-def summarise_fields(layout: SpotPixelMap, pool: SlideEmbedding, counts: sparse.csr_matrix) -> FieldStatistics:
-    """Summarise fields over all spots of a slide.
+def summarize_fields(layout: SpotPixelMap, pool: SlideEmbedding, counts: sparse.csr_matrix) -> FieldStatistics:
+    """Summarize fields over all spots of a slide.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def summarise_fields(layout: SpotPixelMap, pool: SlideEmbedding, counts: sparse.
         The fields, shape (N, F).
     """
     grid = GaussianProcessGrid(layout.spots, layout.pitch)
-    near = level_neighbours(layout, np.log1p(pool.totals))
+    near = level_neighbors(layout, np.log1p(pool.totals))
     columns = sparse.csc_matrix(counts)
     size = int(np.clip(_BLOCK_VALUES // max(layout.n_spots, 1), 1, 256))
     raw, denoised, denoising, description = [], [], [], []
@@ -94,7 +94,7 @@ def describe_fields(raw: np.ndarray, level: np.ndarray, n_level: int, totals: np
     Parameters
     ----------
     raw, level
-        Counts of all spots, and their mean over each spot and its neighbours, shape (N, F).
+        Counts of all spots, and their mean over each spot and its neighbors, shape (N, F).
     n_level
         Spots that such a mean is over.
     totals
@@ -110,7 +110,7 @@ def describe_fields(raw: np.ndarray, level: np.ndarray, n_level: int, totals: np
     )
 
 
-def level_neighbours(layout: SpotPixelMap, log_total: np.ndarray) -> np.ndarray:
+def level_neighbors(layout: SpotPixelMap, log_total: np.ndarray) -> np.ndarray:
     """Return the nearest spots of each spot (N, L), itself first; what they hold breaks ties."""
     n_near = min(_LEVEL_NEIGHBOURS + _SPARE, layout.n_spots)
     distance, index = cKDTree(layout.spots).query(layout.spots, k=n_near)

@@ -1,4 +1,4 @@
-"""What the flow is trained for: the KL constraint and the boundary-aware regularisation.
+"""What the flow is trained for: the KL constraint and the boundary-aware regularization.
 
 Shape legend: B pairs, K pixels of a spot (padded, masked), Q pixels, F fields, E edges between touching pixels of
 different spots.
@@ -36,7 +36,7 @@ def endpoint_loss(log_ratio: Tensor, target: Tensor, n_pixels: Tensor, weight: T
 
 
 def boundary_loss(log_density: Tensor, edges: Tensor, similarity: Tensor, weight: Tensor) -> Tensor:
-    """Penalise jumps of the predicted density between touching pixels of different spots that are alike.
+    """Penalize jumps of the predicted density between touching pixels of different spots that are alike.
 
     Parameters
     ----------

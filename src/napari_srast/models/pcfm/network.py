@@ -113,7 +113,7 @@ class DiT(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def set_scales(self, batch: PairBatch) -> None:
-        """Standardise inputs by the statistics of one large batch of pairs."""
+        """Standardize inputs by the statistics of one large batch of pairs."""
         tokens = batch.tokens[batch.mask]
         self.feature_mean.copy_(tokens.mean(dim=0))
         self.feature_std.copy_(tokens.std(dim=0).clamp_min(1e-3))

@@ -1,6 +1,6 @@
-"""Programs: a few non-negative fields that summarise all genes, so that every gene of a slide costs seconds.
+"""Programs: a few non-negative fields that summarize all genes, so that every gene of a slide costs seconds.
 
-A Poisson factorisation n_ig ~ sum_p h_ip w_pg (Lee & Seung, 1999, KL updates) attributes a spot's counts of a gene to
+A Poisson factorization n_ig ~ sum_p h_ip w_pg (Lee & Seung, 1999, KL updates) attributes a spot's counts of a gene to
 programs, a_igp = h_ip w_pg / sum. The flow splits the programs; a gene then takes r_ig = sum_p a_igp r_ip, a convex
 mixture of points on the simplex and hence on it.
 
@@ -26,12 +26,12 @@ __all__ = ["Programs", "fit_activities", "fit_programs", "program_panel"]
 Spots = np.ndarray | slice
 _BLOCK = 1 << 18  # non-zero entries that are worked on at once
 _ROUNDS = 60  # programs are a means to maps: to stop here is meant, and no fault to warn of
-_ROWS = 5_000  # spots that are factorised at once; beyond, the programs come from so many of them
+_ROWS = 5_000  # spots that are factorized at once; beyond, the programs come from so many of them
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Programs:
-    """A non-negative factorisation of a slide's counts.
+    """A non-negative factorization of a slide's counts.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ class Programs:
 def fit_programs(
     counts: sparse.csr_matrix, denoised: Callable[[Spots], np.ndarray], *, n_programs: int = 24, seed: int = 0
 ) -> Programs:
-    """Factorise a slide's counts.
+    """Factorize a slide's counts.
 
     Parameters
     ----------

@@ -16,7 +16,7 @@ class SasaConfig:
     n_components
         Principal components that go in.
     n_expression
-        Expression neighbours of each spot; 0 leaves the spatial topology alone.
+        Expression neighbors of each spot; 0 leaves the spatial topology alone.
     n_panel
         Genes (the most variable) whose counts are decoded.
     hidden, latent

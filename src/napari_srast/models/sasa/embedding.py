@@ -18,7 +18,7 @@ from napari_srast.interpolation.denoising import mean_of_alike, mean_of_near
 if TYPE_CHECKING:
     from napari_srast.models.sasa.config import SasaConfig
 
-__all__ = ["RidgeDenoiser", "SlideEmbedding", "SpotEmbedding", "log_normalise", "spot_context"]
+__all__ = ["RidgeDenoiser", "SlideEmbedding", "SpotEmbedding", "log_normalize", "spot_context"]
 
 _LEADING = 10  # components in which likeness is told: distances in more are mostly noise
 
@@ -30,7 +30,7 @@ class RidgeDenoiser:
     Parameters
     ----------
     loading
-        Ridge coefficients of log-normalised counts, intercept first, shape (C + 1, F).
+        Ridge coefficients of log-normalized counts, intercept first, shape (C + 1, F).
     factor
         Brings each field to its total over the slide, shape (F,).
     """
@@ -76,12 +76,12 @@ class SpotEmbedding:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SlideEmbedding:
-    """General features of a slide's spots: the normalised latents and what follows from them.
+    """General features of a slide's spots: the normalized latents and what follows from them.
 
     Parameters
     ----------
     latent
-        Normalised latents, shape (N, D); mean 0, variance of a direction = the part of it that is signal.
+        Normalized latents, shape (N, D); mean 0, variance of a direction = the part of it that is signal.
     totals
         Total counts of each spot, shape (N,).
     components
@@ -89,7 +89,7 @@ class SlideEmbedding:
     raw_latent
         Latent means before Latent Norm, shape (N, D).
     context
-        Averages a spot's neighbours in space and in expression, shape (N, N); see :func:`spot_context`.
+        Averages a spot's neighbors in space and in expression, shape (N, N); see :func:`spot_context`.
     config
         How it was made.
     """
@@ -103,13 +103,13 @@ class SlideEmbedding:
 
     @property
     def scale(self) -> float:
-        """Counts that a spot's expression is normalised to: the median total."""
+        """Counts that a spot's expression is normalized to: the median total."""
         positive = self.totals[self.totals > 0]
         return float(np.median(positive)) if len(positive) else 1.0
 
     def loadings(self, counts: sparse.csr_matrix) -> np.ndarray:
-        """Return w_g with an intercept for each column of (N, F) counts: ridge on log-normalised counts, (D + 1, F)."""
-        return _ridge(_with_intercept(self.latent), log_normalise(counts, self.totals, self.scale))
+        """Return w_g with an intercept for each column of (N, F) counts: ridge on log-normalized counts, (D + 1, F)."""
+        return _ridge(_with_intercept(self.latent), log_normalize(counts, self.totals, self.scale))
 
     @cached_property
     def comparable(self) -> np.ndarray:
@@ -118,7 +118,7 @@ class SlideEmbedding:
 
     @cached_property
     def surroundings(self) -> np.ndarray:
-        """Components and latents, with an intercept, averaged over each spot's neighbours, shape (N, C + 1)."""
+        """Components and latents, with an intercept, averaged over each spot's neighbors, shape (N, C + 1)."""
         return np.asarray(self.context @ _with_intercept(self.components, self.latent))
 
     @property
@@ -138,11 +138,11 @@ class SlideEmbedding:
     def fit_denoising(self, counts: sparse.csr_matrix) -> RidgeDenoiser:
         """Fit the denoiser of fields (N, F).
 
-        Log-normalised counts are regressed (ridge) on the components and latents, and the regression is evaluated on
-        the mean of these over the spot's neighbours on both topologies (``context``). Each field keeps its total.
+        Log-normalized counts are regressed (ridge) on the components and latents, and the regression is evaluated on
+        the mean of these over the spot's neighbors on both topologies (``context``). Each field keeps its total.
         """
         features = _with_intercept(self.components, self.latent)  # not kept: on a large slide they are all its memory
-        loading = _ridge(features, log_normalise(counts, self.totals, self.scale))
+        loading = _ridge(features, log_normalize(counts, self.totals, self.scale))
         level = _expected(self.surroundings, loading, self.depth).mean(axis=0)
         mean = np.asarray(counts.mean(axis=0)).ravel()
         return RidgeDenoiser(loading=loading, factor=np.divide(mean, level, out=np.zeros_like(level), where=level > 0))
@@ -169,15 +169,15 @@ def _ridge(x: np.ndarray, fields: sparse.csr_matrix) -> np.ndarray:
 
 
 def spot_context(components: np.ndarray, latent: np.ndarray, places: np.ndarray) -> sparse.csr_matrix:
-    """Return the (N, N) matrix that averages a spot's neighbours: half in space, half in expression.
+    """Return the (N, N) matrix that averages a spot's neighbors: half in space, half in expression.
 
     Parameters
     ----------
     components, latent
-        Features of the spots, shape (N, P) and (N, D): neighbours in expression are sought in the leading components
+        Features of the spots, shape (N, P) and (N, D): neighbors in expression are sought in the leading components
         and in the latent, a quarter of the weight each.
     places
-        Spot centres in pitches, shape (N, 2).
+        Spot centers in pitches, shape (N, 2).
     """
     near = mean_of_near(places)
     if components.shape[1] == 0:  # too few spots or genes to tell what is alike
@@ -186,8 +186,8 @@ def spot_context(components: np.ndarray, latent: np.ndarray, places: np.ndarray)
     return sparse.csr_matrix(alike / 4 + near / 2)
 
 
-def log_normalise(counts: sparse.csr_matrix, totals: np.ndarray, scale: float) -> sparse.csr_matrix:
+def log_normalize(counts: sparse.csr_matrix, totals: np.ndarray, scale: float) -> sparse.csr_matrix:
     """Return log(1 + counts / total * scale), sparse."""
     factor = np.divide(scale, totals, out=np.zeros(len(totals)), where=totals > 0)
-    normalised = sparse.csr_matrix(sparse.diags(factor) @ counts, dtype=np.float64)
-    return normalised.log1p()
+    normalized = sparse.csr_matrix(sparse.diags(factor) @ counts, dtype=np.float64)
+    return normalized.log1p()

@@ -2,11 +2,11 @@
 
 Independent implementation after the published description (arXiv 2602.10644); sizes and losses are ours:
 
-1. log-normalise, project on the slide's own principal components;
+1. log-normalize, project on the slide's own principal components;
 2. join spots that are near and spots that are alike (the dual-topology graph);
 3. encode on both topologies, fused by a learned gate, to a Gaussian latent; decode counts (negative binomial with the
    spot's size factor and a decoder linear in the latent, so that every gene has a loading) and both edge sets;
-4. Latent Norm: centre, whiten and shrink each direction by how much of it is signal, so that latents of all slides
+4. Latent Norm: center, whiten and shrink each direction by how much of it is signal, so that latents of all slides
    share one scale and only inner products and distances, which no rotation changes, are used downstream.
 
 Shape legend: N spots, G genes, P components, D latent width, H hidden width.
@@ -31,7 +31,7 @@ from napari_srast.geometry.bisection import sample_patches
 from napari_srast.geometry.lattice import Lattice
 from napari_srast.geometry.neighbors import DualTopologyGraph, dual_topology_graph
 from napari_srast.models.sasa.config import SasaConfig
-from napari_srast.models.sasa.embedding import SlideEmbedding, log_normalise, spot_context
+from napari_srast.models.sasa.embedding import SlideEmbedding, log_normalize, spot_context
 from napari_srast.models.sasa.graph_vae import GraphVAE, Topology
 from napari_srast.models.sasa.negative_binomial import negative_binomial
 
@@ -71,7 +71,7 @@ def fit_sasa(
     counts
         Raw counts, CSR, shape (N, G).
     centers
-        Spot centres, shape (N, 2).
+        Spot centers, shape (N, 2).
     lattice
         Their lattice.
     config, seed, device
@@ -113,27 +113,27 @@ def fit_sasa(
 
 
 def latent_norm(mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
-    """Centre and whiten latents; each direction keeps the share of its variance that is signal.
+    """Center and whiten latents; each direction keeps the share of its variance that is signal.
 
     Parameters
     ----------
     mean, variance
         Posterior of each spot, shape (N, D) each.
     """
-    centred = mean - mean.mean(axis=0)
-    value, vector = np.linalg.eigh(np.cov(centred.T) + 1e-9 * np.eye(centred.shape[1]))
+    centerd = mean - mean.mean(axis=0)
+    value, vector = np.linalg.eigh(np.cov(centerd.T) + 1e-9 * np.eye(centerd.shape[1]))
     value = np.maximum(value, 1e-9)
     noise = np.einsum("nd,dk->k", variance, vector**2) / len(variance)
     signal = np.sqrt(value / (value + noise))
     vector = vector * np.where(np.abs(vector).max(axis=0) == vector.max(axis=0), 1.0, -1.0)  # a fixed sign
-    return (centred @ vector / np.sqrt(value) * signal)[:, ::-1].astype(np.float32)
+    return (centerd @ vector / np.sqrt(value) * signal)[:, ::-1].astype(np.float32)
 
 
 def _components(counts: sparse.csr_matrix, totals: np.ndarray, config: SasaConfig) -> tuple[np.ndarray, np.ndarray]:
     """Return principal components (N, P), scaled to the first one's spread, and the indices of the decoded panel."""
     positive = totals[totals > 0]
     scale = float(np.median(positive)) if len(positive) else 1.0
-    logged = log_normalise(counts, totals, scale)
+    logged = log_normalize(counts, totals, scale)
     mean = np.asarray(logged.mean(axis=0)).ravel()
     spread = np.asarray(logged.multiply(logged).mean(axis=0)).ravel() - mean**2
     expressed = np.flatnonzero(spread > 1e-12)
@@ -178,7 +178,7 @@ def _train(
         part = DualTopologyGraph(
             spatial=graph.spatial[learned][:, learned].tocsr(), expression=graph.expression[learned][:, learned].tocsr()
         )
-    _optimise(model, decoded, components[learned], part, config, seed, device, should_stop)
+    _optimize(model, decoded, components[learned], part, config, seed, device, should_stop)
     with torch.no_grad():
         topologies = (Topology.of(a, device) for a in (graph.spatial, graph.expression))
         mean, log_variance = model.encode(torch.from_numpy(components).to(device), *topologies)
@@ -198,7 +198,7 @@ def _initial_model(
     return model
 
 
-def _optimise(
+def _optimize(
     model: GraphVAE,
     counts: sparse.csr_matrix,
     components: np.ndarray,
@@ -214,8 +214,8 @@ def _optimise(
     panel_totals = np.asarray(counts.sum(axis=1), dtype=np.float32).ravel()
     spatial, expression = (Topology.of(a, device) for a in (graph.spatial, graph.expression))
     edges = [torch.from_numpy(np.stack(sparse.triu(a).nonzero())).to(device) for a in (graph.spatial, graph.expression)]
-    optimiser = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=config.learning_rate, total_steps=config.epochs)
+    optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=config.learning_rate, total_steps=config.epochs)
     for _ in range(config.epochs):
         if should_stop is not None and should_stop():
             raise Cancelled
@@ -232,9 +232,9 @@ def _optimise(
                 some = torch.randint(edge.shape[1], (min(config.batch_edges, edge.shape[1]),), generator=generator)
                 part = edge[:, on_device(some, device)]
                 loss = loss + config.edge_weight * _edge_loss(model, z, part, kind, generator)
-        optimiser.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         schedule.step()
 
 

@@ -28,26 +28,26 @@ class _SymmetricProduct(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, h: Tensor, matrix: Tensor) -> Tensor:
         ctx.matrix = matrix
-        return _sum_of_neighbours(matrix, h)
+        return _sum_of_neighbors(matrix, h)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return _sum_of_neighbours(ctx.matrix, grad), None
+        return _sum_of_neighbors(ctx.matrix, grad), None
 
 
-def _sum_of_neighbours(adjacency: Tensor, h: Tensor) -> Tensor:
+def _sum_of_neighbors(adjacency: Tensor, h: Tensor) -> Tensor:
     """Multiply a CSR matrix of ones (N, N) by (N, H)."""
     return adjacency @ h if h.device.type == "cpu" else _sum_in_order(adjacency, h)
 
 
 def _sum_in_order(adjacency: Tensor, h: Tensor) -> Tensor:
     """Do the same in an order that is always the same; CUDA's own product may change it from run to run."""
-    of_neighbours = h.index_select(0, adjacency.col_indices())
-    return torch.segment_reduce(of_neighbours, "sum", offsets=adjacency.crow_indices(), axis=0, unsafe=True)
+    of_neighbors = h.index_select(0, adjacency.col_indices())
+    return torch.segment_reduce(of_neighbors, "sum", offsets=adjacency.crow_indices(), axis=0, unsafe=True)
 
 
-class _NeighbourMean(MessagePassing):
-    """Mean over a spot's neighbours on one topology."""
+class _NeighborMean(MessagePassing):
+    """Mean over a spot's neighbors on one topology."""
 
     def forward(self, h: Tensor, topology: Topology) -> Tensor:
         return topology.share * self.propagate(topology.adjacency, h=h)
@@ -58,7 +58,7 @@ class _NeighbourMean(MessagePassing):
 
 @dataclass(frozen=True, eq=False)
 class Topology:
-    """Adjacency of ones, symmetric, CSR (N, N), and one over each spot's number of neighbours, (N, 1)."""
+    """Adjacency of ones, symmetric, CSR (N, N), and one over each spot's number of neighbors, (N, 1)."""
 
     adjacency: Tensor
     share: Tensor
@@ -76,7 +76,7 @@ class _DualConv(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.average = _NeighbourMean()
+        self.average = _NeighborMean()
         self.spatial = nn.Linear(width, width)
         self.expression = nn.Linear(width, width)
         self.gate = nn.Linear(2 * width, width)

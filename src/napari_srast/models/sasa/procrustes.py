@@ -4,7 +4,7 @@ SASA is fitted to each slide by itself, so a latent's axes have an arbitrary tur
 nothing about near in another's. The loadings say what the axes mean. If ``z`` is a latent and ``w_g`` the loading of
 gene g, ``z . w_g`` is that gene's denoised field, and it stays what it is when both are turned,
 ``(z R) . (R^T w_g)``. So each slide is turned until its loadings of the genes that all slides share agree best with
-those of the others: generalised orthogonal Procrustes (Gower 1975, doi:10.1007/BF02291478; a single rotation by
+those of the others: generalized orthogonal Procrustes (Gower 1975, doi:10.1007/BF02291478; a single rotation by
 Schoenemann 1966, doi:10.1007/BF02289451). A turn changes neither distances nor inner products within a slide, hence
 nothing of what PCFM is told.
 
@@ -35,7 +35,7 @@ class AlignedEmbeddings:
     Parameters
     ----------
     latents
-        For each slide (N, D): its normalised latent, turned.
+        For each slide (N, D): its normalized latent, turned.
     rotations
         The turns, orthogonal (D, D); ``latent @ rotation`` is the turned latent.
     genes
@@ -128,7 +128,7 @@ def procrustes_rotations(loadings: Sequence[np.ndarray]) -> list[np.ndarray]:
     """
     scaled = [_unit(np.asarray(loading, dtype=np.float64)) for loading in loadings]
     width = len(scaled[0])
-    # Begun at what all loadings have in common, which favours no slide.
+    # Begun at what all loadings have in common, which favors no slide.
     _, strength, axes = np.linalg.svd(np.concatenate(scaled), full_matrices=False)
     mean = strength[:width, None] * axes[:width]
     for _ in range(_ROUNDS):

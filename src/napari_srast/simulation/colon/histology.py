@@ -1,7 +1,7 @@
-"""Haematoxylin and eosin, computed: stain concentrations from zones and cells, colours by Beer and Lambert.
+"""Hematoxylin and eosin, computed: stain concentrations from zones and cells, colors by Beer and Lambert.
 
-The optical density of haematoxylin in red, green and blue is that of Ruifrok and Johnston (2001), as commonly used for
-colour deconvolution; eosin is a little warmer than theirs, as many scanners show it.
+The optical density of hematoxylin in red, green and blue is that of Ruifrok and Johnston (2001), as commonly used for
+color deconvolution; eosin is a little warmer than theirs, as many scanners show it.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from napari_srast.simulation.colon.layout import PIXEL_UM, CellType, Tissue, Zon
 
 __all__ = ["stain"]
 
-_HAEMATOXYLIN = np.array([0.65, 0.70, 0.29])
+_HEMATOXYLIN = np.array([0.65, 0.70, 0.29])
 _EOSIN = np.array([0.09, 0.95, 0.27])
 _BLOOD = np.array([0.06, 0.75, 0.55])
 _OVERSAMPLE = 2
 
-# Concentration of haematoxylin and eosin in each zone, between the nuclei.
+# Concentration of hematoxylin and eosin in each zone, between the nuclei.
 _STAIN = {
     Zone.BACKGROUND: (0.0, 0.0),
     Zone.SURFACE: (0.20, 0.34),
@@ -53,16 +53,16 @@ def stain(tissue: Tissue, rng: np.random.Generator) -> np.ndarray:
     shape = tissue.zones.shape
     lookup = np.array([_STAIN[zone] for zone in Zone], dtype=np.float32)[tissue.zones]
     # Stains run a little over the borders of the zones.
-    haematoxylin, eosin = (ndimage.gaussian_filter(lookup[..., i], 0.9) for i in range(2))
-    haematoxylin *= 1 + 0.25 * smooth_noise(rng, shape, 4)
+    hematoxylin, eosin = (ndimage.gaussian_filter(lookup[..., i], 0.9) for i in range(2))
+    hematoxylin *= 1 + 0.25 * smooth_noise(rng, shape, 4)
     eosin *= 1 + 0.10 * smooth_noise(rng, shape, 60) + 0.12 * smooth_noise(rng, shape, 3)
     eosin *= _fibres(tissue, rng)
-    _open_clefts(tissue, rng, haematoxylin, eosin)
+    _open_clefts(tissue, rng, hematoxylin, eosin)
     vacuoles, nuclei = _draw_cells(tissue, rng)
     eosin *= 1 - 0.85 * vacuoles
-    haematoxylin *= 1 - 0.55 * vacuoles
+    hematoxylin *= 1 - 0.55 * vacuoles
     chromatin = nuclei * (1 + 0.16 * smooth_noise(rng, shape, 2.5))
-    haematoxylin = np.maximum(haematoxylin * (1 - 0.5 * nuclei), 0) + chromatin
+    hematoxylin = np.maximum(hematoxylin * (1 - 0.5 * nuclei), 0) + chromatin
     eosin *= 1 - 0.35 * nuclei
     blood = _erythrocytes(tissue, rng)
     thickness = 1 + 0.07 * smooth_noise(rng, shape, 220)
@@ -70,9 +70,7 @@ def stain(tissue: Tissue, rng: np.random.Generator) -> np.ndarray:
     noise = rng.standard_normal(shape, dtype=np.float32) * 0.006
     channels = []
     for channel in range(3):
-        density = (
-            _HAEMATOXYLIN[channel] * haematoxylin + _EOSIN[channel] * eosin + _BLOOD[channel] * blood
-        ) * thickness
+        density = (_HEMATOXYLIN[channel] * hematoxylin + _EOSIN[channel] * eosin + _BLOOD[channel] * blood) * thickness
         bright = light[channel] * np.exp(-1.45 * np.clip(density, 0, None), dtype=np.float32)
         bright = ndimage.gaussian_filter(bright, 0.55) + noise
         channels.append(np.clip(255 * bright, 0, 255).astype(np.uint8))
@@ -97,7 +95,7 @@ def _fibres(tissue: Tissue, rng: np.random.Generator) -> np.ndarray:
     return np.clip(1 + strength[tissue.zones] * smeared, 0.15, 2.2)
 
 
-def _open_clefts(tissue: Tissue, rng: np.random.Generator, haematoxylin: np.ndarray, eosin: np.ndarray) -> None:
+def _open_clefts(tissue: Tissue, rng: np.random.Generator, hematoxylin: np.ndarray, eosin: np.ndarray) -> None:
     """Open the white gaps that loose tissue and muscle bundles show once fixed; in place."""
     shape = tissue.zones.shape
     loose = smooth_noise(rng, shape, 17) + 0.6 * smooth_noise(rng, shape, 7)
@@ -112,7 +110,7 @@ def _open_clefts(tissue: Tissue, rng: np.random.Generator, haematoxylin: np.ndar
         here = tissue.zones == zone
         gap[here] = 1 / (1 + np.exp(-np.clip((field[here] - threshold) / softness, -30, 30)))
     eosin *= 1 - 0.93 * gap
-    haematoxylin *= 1 - 0.9 * gap
+    hematoxylin *= 1 - 0.9 * gap
 
 
 def _draw_cells(tissue: Tissue, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

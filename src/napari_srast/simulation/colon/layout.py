@@ -1,7 +1,7 @@
 """A made-up section through the wall of a gut: which zone lies where, and every cell in it.
 
 From the lumen down: surface epithelium, a mucosa of crypts in a stroma full of infiltrate, a thin muscle, a
-submucosa with vessels and a lymphoid follicle, and a thick muscle. Lengths are in micrometres, y points down.
+submucosa with vessels and a lymphoid follicle, and a thick muscle. Lengths are in micrometers, y points down.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class CellType(IntEnum):
 
 CELL_TYPES = tuple(t.name.lower() for t in CellType)
 
-# Half axes of the nuclei, in micrometres.
+# Half axes of the nuclei, in micrometers.
 _NUCLEUS = {
     CellType.ENTEROCYTE: (5.4, 3.0),
     CellType.CRYPT_CELL: (5.2, 3.1),
@@ -66,7 +66,7 @@ _NUCLEUS = {
     CellType.PLASMA: (3.7, 3.3),
     CellType.MACROPHAGE: (4.6, 3.5),
 }
-# Distance between cells in micrometres, and shares of the types scattered there.
+# Distance between cells in micrometers, and shares of the types scattered there.
 _SCATTER: dict[Zone, tuple[float, dict[CellType, float]]] = {
     Zone.LAMINA: (
         14.5,
@@ -104,11 +104,11 @@ class Tissue:
     zones
         :class:`Zone` of each image pixel, shape (rows, columns).
     depth
-        Micrometres below the surface, same shape.
+        Micrometers below the surface, same shape.
     flow
         Direction of the fibres in radians, same shape.
     cells
-        Places of the nuclei, shape (C, 2), (x, y) in micrometres.
+        Places of the nuclei, shape (C, 2), (x, y) in micrometers.
     types
         :class:`CellType` of each cell, shape (C,).
     angles, axes
@@ -264,7 +264,7 @@ def _settle(
 
 def _line_surface(rng: np.random.Generator, zones: np.ndarray, depth: np.ndarray) -> np.ndarray:
     x = np.arange(60, SIZE_UM[0] - 60, 7.2)
-    top = -depth[0, (x / PIXEL_UM).astype(int)] + PIXEL_UM / 2  # depth grows by one per micrometre downwards
+    top = -depth[0, (x / PIXEL_UM).astype(int)] + PIXEL_UM / 2  # depth grows by one per micrometer downwards
     slope = np.gradient(top, x)
     points = np.column_stack([x + rng.normal(0, 0.7, len(x)), top + 16 + rng.normal(0, 1.6, len(x))])
     types = np.where(rng.random(len(x)) < 0.12, CellType.GOBLET, CellType.ENTEROCYTE)

@@ -1,4 +1,4 @@
-"""Procedural tissues: training data without limits or licences, made of nothing measured.
+"""Procedural tissues: training data without limits or licenses, made of nothing measured.
 
 ``anatomy`` paints domains and motifs, ``cells`` fills them, ``expression`` gives each cell its genes, ``capture`` turns
 cells into what a platform would see. The result is as fine as a high-resolution slide and is re-binned like one.
@@ -34,9 +34,9 @@ class TissueDescription:
     platform
         "cells", "beads" or "bins".
     spacing_um
-        Distance of neighbouring cells where they lie densest.
+        Distance of neighboring cells where they lie densest.
     cell_places
-        The cells, also those that no observation stands for, shape (n, 2), micrometres.
+        The cells, also those that no observation stands for, shape (n, 2), micrometers.
     cell_types, cell_domains
         Type and domain of each cell, (n,).
     n_types, n_genes, n_observations
@@ -71,7 +71,7 @@ class Tissue(NamedTuple):
     Attributes
     ----------
     points
-        Observations in micrometres, shape (n, 2).
+        Observations in micrometers, shape (n, 2).
     counts
         Whole counts, float32 CSR (n, G).
     description

@@ -24,11 +24,11 @@ class Canvas:
     Parameters
     ----------
     places
-        Candidate places of cells in micrometres, shape (n, 2).
+        Candidate places of cells in micrometers, shape (n, 2).
     span_um
         Side of the field of view.
     spacing_um
-        Distance of neighbouring places.
+        Distance of neighboring places.
 
     Attributes
     ----------
@@ -81,16 +81,16 @@ def _voronoi(canvas: Canvas, rng: np.random.Generator) -> np.ndarray:
 
 
 def _layers(canvas: Canvas, rng: np.random.Generator) -> np.ndarray:
-    """Label by the depth below a bent surface, or around a centre, as in cortex, bulb, skin and embryo."""
+    """Label by the depth below a bent surface, or around a center, as in cortex, bulb, skin and embryo."""
     angle = rng.uniform(0, 2 * np.pi)
     bend = SmoothFields(rng, np.array([canvas.span * rng.uniform(0.25, 0.8)]))(canvas.places)[:, 0]
     if rng.random() < 0.4:
-        centre = canvas.span * rng.uniform(-0.2, 0.7, 2)
-        depth = np.hypot(*(canvas.places - centre).T)
+        center = canvas.span * rng.uniform(-0.2, 0.7, 2)
+        depth = np.hypot(*(canvas.places - center).T)
     else:
         depth = canvas.places @ np.array([np.cos(angle), np.sin(angle)])
     depth = depth + canvas.span * rng.uniform(0.01, 0.09) * bend
-    canvas.coordinates.append(_standardised(depth))
+    canvas.coordinates.append(_standardized(depth))
     fuzzy = depth + canvas.span * rng.uniform(0, 0.02) * rng.standard_normal(len(depth))
     thickness = rng.dirichlet(np.full(rng.integers(3, 9), 2.5))
     cuts = np.ptp(depth) * np.cumsum(thickness)[:-1] + depth.min()
@@ -140,7 +140,7 @@ def _tubules(canvas: Canvas, rng: np.random.Generator) -> None:
 
 
 def _nests(canvas: Canvas, rng: np.random.Generator) -> None:
-    """Paint round aggregates, some with a core of another kind: follicles, islets, tumour nests."""
+    """Paint round aggregates, some with a core of another kind: follicles, islets, tumor nests."""
     radius = log_uniform(rng, 5, 18) * canvas.spacing
     distance, reach = _bodies(canvas, rng, radius, share=rng.uniform(0.1, 0.6))
     canvas.paint(distance < 0, rng.uniform(0.7, 1.0))
@@ -193,9 +193,9 @@ def _holes(canvas: Canvas, rng: np.random.Generator) -> None:
 
 def _outline(canvas: Canvas, rng: np.random.Generator) -> None:
     """Clear what lies outside a round, wavy edge of the tissue."""
-    centred = canvas.places / canvas.span - rng.uniform(0.4, 0.6, 2)
+    centerd = canvas.places / canvas.span - rng.uniform(0.4, 0.6, 2)
     wave = SmoothFields(rng, np.array([canvas.span * rng.uniform(0.08, 0.3)]))(canvas.places)[:, 0]
-    canvas.clear(np.hypot(*centred.T) + 0.03 * wave > rng.uniform(0.4, 0.55))
+    canvas.clear(np.hypot(*centerd.T) + 0.03 * wave > rng.uniform(0.4, 0.55))
 
 
 MOTIFS: dict[str, Callable[[Canvas, np.random.Generator], None]] = {
@@ -214,22 +214,22 @@ MOTIFS: dict[str, Callable[[Canvas, np.random.Generator], None]] = {
 def _bodies(canvas: Canvas, rng: np.random.Generator, radius: float, share: float) -> tuple[np.ndarray, np.ndarray]:
     """Scatter wobbly ellipses that hardly overlap; return the signed distance and the reach of the nearest (n,)."""
     tries = max(int(3 * (canvas.span / (2 * radius)) ** 2), 4)
-    centres = rng.uniform(0, canvas.span, (tries, 2))
+    centers = rng.uniform(0, canvas.span, (tries, 2))
     kept = np.ones(tries, dtype=bool)
-    for first, second in cKDTree(centres).query_pairs(2.3 * radius, output_type="ndarray"):
+    for first, second in cKDTree(centers).query_pairs(2.3 * radius, output_type="ndarray"):
         if kept[first]:
             kept[second] = False
-    centres = centres[kept]
+    centers = centers[kept]
     # Bodies come in groups: only where a field is high, or at least at its highest.
-    field = SmoothFields(rng, np.array([canvas.span * 0.3]))(centres)[:, 0]
-    centres = centres[field >= np.quantile(field, 1 - share)]
-    reach = radius * rng.uniform(0.65, 1.1, len(centres))
-    ratio = np.exp(rng.uniform(-0.3, 0.3, len(centres)))
-    angle, phase = rng.uniform(0, 2 * np.pi, (2, len(centres)))
+    field = SmoothFields(rng, np.array([canvas.span * 0.3]))(centers)[:, 0]
+    centers = centers[field >= np.quantile(field, 1 - share)]
+    reach = radius * rng.uniform(0.65, 1.1, len(centers))
+    ratio = np.exp(rng.uniform(-0.3, 0.3, len(centers)))
+    angle, phase = rng.uniform(0, 2 * np.pi, (2, len(centers)))
     best, size = np.full(len(canvas.places), np.inf), np.full(len(canvas.places), radius)
-    _, nearest = cKDTree(centres).query(canvas.places, k=min(3, len(centres)))
+    _, nearest = cKDTree(centers).query(canvas.places, k=min(3, len(centers)))
     for body in nearest.reshape(len(canvas.places), -1).T:
-        dx, dy = (canvas.places - centres[body]).T
+        dx, dy = (canvas.places - centers[body]).T
         cos, sin = np.cos(angle[body]), np.sin(angle[body])
         x, y = (dx * cos + dy * sin) * ratio[body], (dy * cos - dx * sin) / ratio[body]
         wobble = 1 + 0.08 * np.cos(3 * np.arctan2(y, x) + phase[body])
@@ -257,5 +257,5 @@ def _curve(canvas: Canvas, rng: np.random.Generator, length: float) -> np.ndarra
     return start + step * np.cumsum(np.column_stack([np.cos(heading), np.sin(heading)]), axis=0)
 
 
-def _standardised(values: np.ndarray) -> np.ndarray:
+def _standardized(values: np.ndarray) -> np.ndarray:
     return (values - values.mean()) / max(float(values.std()), 1e-9)

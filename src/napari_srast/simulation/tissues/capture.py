@@ -29,7 +29,7 @@ class Capture:
     Parameters
     ----------
     places
-        Observations in micrometres, shape (m, 2).
+        Observations in micrometers, shape (m, 2).
     shares
         CSR (m, n); columns sum to at most 1.
     efficiency

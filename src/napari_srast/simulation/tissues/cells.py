@@ -26,13 +26,13 @@ class Cells:
     Parameters
     ----------
     places
-        In micrometres, shape (n, 2).
+        In micrometers, shape (n, 2).
     types, domains
         Type and domain of each cell, (n,).
     coordinates
         Smooth functions of place, variance 1, shape (n, C).
     spacing_um
-        Distance of neighbouring cells where they lie densest.
+        Distance of neighboring cells where they lie densest.
     span_um
         Side of the field of view.
     plan, motifs
@@ -87,7 +87,7 @@ def grow_cells(rng: np.random.Generator, n_cells: int, n_types: int, settings: T
 
 
 def shaken_grid(rng: np.random.Generator, span: float, spacing: float) -> np.ndarray:
-    """Return hexagonally packed places over a square, each shaken: neighbours keep a distance, (n, 2)."""
+    """Return hexagonally packed places over a square, each shaken: neighbors keep a distance, (n, 2)."""
     y, x = np.mgrid[0 : span : spacing * np.sqrt(3) / 2, 0:span:spacing]
     x = x + spacing / 2 * (np.arange(len(x)) % 2)[:, None]
     return np.column_stack([x.ravel(), y.ravel()]) + rng.normal(0, 0.25 * spacing, (x.size, 2))
@@ -95,8 +95,8 @@ def shaken_grid(rng: np.random.Generator, span: float, spacing: float) -> np.nda
 
 def _border_distance(places: np.ndarray, domains: np.ndarray) -> np.ndarray:
     """Return each cell's distance from the nearest cell that touches another domain (n,)."""
-    neighbours = cKDTree(places).query(places, k=min(7, len(places)))[1]
-    at_border = (domains[neighbours] != domains[:, None]).any(axis=1)
+    neighbors = cKDTree(places).query(places, k=min(7, len(places)))[1]
+    at_border = (domains[neighbors] != domains[:, None]).any(axis=1)
     if not at_border.any():
         return np.full(len(places), np.inf)
     return cKDTree(places[at_border]).query(places)[0]
@@ -151,5 +151,5 @@ def _clusters(rng: np.random.Generator, places: np.ndarray, canvas: Canvas) -> n
 
 
 def _unit_variance(values: np.ndarray) -> np.ndarray:
-    centred = values - values.mean(axis=0)
-    return centred / np.maximum(centred.std(axis=0), 1e-3)
+    centerd = values - values.mean(axis=0)
+    return centerd / np.maximum(centerd.std(axis=0), 1e-3)

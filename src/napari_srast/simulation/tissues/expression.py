@@ -24,7 +24,7 @@ _DEEPEST = 5.5  # least log ratio of a gene to its level outside its types: noth
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Expression:
-    """Expected counts, kept factorised: the (n, G) array never exists as a whole.
+    """Expected counts, kept factorized: the (n, G) array never exists as a whole.
 
     Parameters
     ----------

@@ -46,7 +46,7 @@ class SmoothFields:
         return np.sqrt(2 / _WAVES) * np.stack([np.cos(a).sum(axis=1) for a in self._angles(places)], axis=1)
 
     def gradient(self, places: np.ndarray) -> np.ndarray:
-        """Return the gradients at places (n, 2): (n, F, 2), per micrometre."""
+        """Return the gradients at places (n, 2): (n, F, 2), per micrometer."""
         slopes = [-np.sin(a) @ wave for a, wave in zip(self._angles(places), self._waves, strict=True)]
         return np.sqrt(2 / _WAVES) * np.stack(slopes, axis=1)
 

@@ -20,7 +20,7 @@ class TissueSettings:
     cells
         Cells of a tissue, about.
     spacing_um
-        Distance of neighbouring cells where they lie densest.
+        Distance of neighboring cells where they lie densest.
     types
         Cell types.
     panel

@@ -1,0 +1,46 @@
+"""Build the SpatialData object of a slide from a table, circles and an image."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_srast.io.transforms import to_affines
+
+if TYPE_CHECKING:
+    import anndata
+    import spatialdata
+
+__all__ = ["slide_store"]
+
+
+def slide_store(
+    table: anndata.AnnData, radius: float, images: dict[str, Any], attrs: dict[str, Any]
+) -> spatialdata.SpatialData:
+    """Return a slide with circular spots as SpatialData.
+
+    Parameters
+    ----------
+    table
+        Counts of the spots; ``obs["region"]`` is "spots", ``obs["instance_id"]`` numbers them, and
+        ``obsm["spatial"]`` holds their centers in the coordinate system "global", shape (n_spots, 2).
+    radius
+        Radius of a spot, in the unit of the centers.
+    images
+        Image elements by name.
+    attrs
+        Attributes of the store.
+    """
+    import spatialdata
+    from spatialdata.models import ShapesModel, TableModel
+
+    circles = ShapesModel.parse(
+        table.obsm["spatial"], geometry=0, radius=radius, transformations=to_affines({"global": np.eye(3)})
+    )
+    return spatialdata.SpatialData(
+        images=images,
+        shapes={"spots": circles},
+        tables={"table": TableModel.parse(table, region="spots", region_key="region", instance_key="instance_id")},
+        attrs=attrs,
+    )

@@ -43,6 +43,11 @@ def with_order(slide: Slide, order: np.ndarray, centers: np.ndarray) -> Slide:
     )
 
 
+@pytest.mark.contract(
+    section="Tables and counts",
+    case="genes without counts",
+    response="used; their pixels are zero",
+)
 @pytest.mark.parametrize("method", ["uniform", "bilinear", "pycnophylactic", "gp", "srast"])
 @pytest.mark.parametrize("lattice", ["square", "hex"])
 def test_counts_are_conserved_and_zeros_stay_zero(make_slide: MakeSlide, method: str, lattice: str) -> None:

@@ -93,6 +93,46 @@ def upsample(
     return status, told
 
 
+@pytest.mark.contract(
+    section="Tables and counts",
+    case="ids that do not match",
+    response="shows one of each; link the table again",
+)
+@pytest.mark.contract(
+    section="Tables and counts",
+    case="negative, NaN, infinite, fractional counts, above 2⁵³",
+    response="says which and shows one; put raw counts in X or a layer 'counts'",
+)
+@pytest.mark.contract(
+    section="Tables and counts",
+    case="log-normalized counts",
+    response="look log-normalized; put raw counts in X or a layer 'counts'",
+)
+@pytest.mark.contract(
+    section="Tables and counts",
+    case="all counts zero",
+    response="holds zeros only",
+)
+@pytest.mark.contract(
+    section="Tables and counts",
+    case="no genes",
+    response="has no genes",
+)
+@pytest.mark.contract(
+    section="Spots and transformations",
+    case="one spot 10⁹ away",
+    response="the raster would have … pixels; use a region",
+)
+@pytest.mark.contract(
+    section="Spots and transformations",
+    case="circles whose radius is no length",
+    response="set the column 'radius' to a length",
+)
+@pytest.mark.contract(
+    section="Spots and transformations",
+    case="places that are not finite",
+    response="remove them or export the slide again",
+)
 @pytest.mark.parametrize(
     ("fault", "says"),
     [
@@ -126,6 +166,56 @@ def test_unusable_slide_is_refused(
     assert says in told
 
 
+@pytest.mark.contract(
+    section="Stores",
+    case="Zarr format 3",
+    response="used",
+)
+@pytest.mark.contract(
+    section="Tables and counts",
+    case="rows without spot, spots without row",
+    response="*notice:* how many were left out",
+)
+@pytest.mark.contract(
+    section="Tables and counts",
+    case="spots without counts",
+    response="*notice:* their pixels stay zero",
+)
+@pytest.mark.contract(
+    section="Tables and counts",
+    case="genes without counts",
+    response="used; their pixels are zero",
+)
+@pytest.mark.contract(
+    section="Tables and counts",
+    case="repeated gene names or barcodes",
+    response="*notice:* a number was added",
+)
+@pytest.mark.contract(
+    section="Tables and counts",
+    case="gene names in any script, with slashes, like paths",
+    response="used as they are",
+)
+@pytest.mark.contract(
+    section="Spots and transformations",
+    case="1 spot, 2 spots, spots on one line",
+    response="used",
+)
+@pytest.mark.contract(
+    section="Spots and transformations",
+    case="two spots at one place",
+    response="*notice:* they share the pixels of that place",
+)
+@pytest.mark.contract(
+    section="Spots and transformations",
+    case="all spots 10⁹ away",
+    response="used",
+)
+@pytest.mark.contract(
+    section="Images",
+    case="no image",
+    response="used without",
+)
 @pytest.mark.parametrize(
     ("oddity", "says"),
     [
@@ -159,6 +249,16 @@ def test_odd_slide_is_handled_and_told(
     np.testing.assert_allclose(written.sum(axis=0), kept.sum(axis=0), rtol=1e-6)
 
 
+@pytest.mark.contract(
+    section="Stores",
+    case="store that lost a file or folder",
+    response="names what is damaged or lost; restore it from a copy",
+)
+@pytest.mark.contract(
+    section="Tables and counts",
+    case="no table",
+    response="The store has no table, so there are no counts",
+)
 @pytest.mark.parametrize(
     ("part", "says"),
     [
@@ -184,6 +284,11 @@ def test_store_that_lost_a_part_is_refused(
     assert says in told
 
 
+@pytest.mark.contract(
+    section="Stores",
+    case="half-written store",
+    response="cannot be read …; it may be only half-written",
+)
 @pytest.mark.parametrize("part", ["zarr.json", "tables/table/X/data/c/0", "shapes/spots/shapes.parquet"])
 @pytest.mark.parametrize("keep", [0.0, 0.5])
 def test_truncated_file_is_refused(
@@ -196,6 +301,11 @@ def test_truncated_file_is_refused(
     assert upsample(torn, tmp_path, capsys)[0] == 2
 
 
+@pytest.mark.contract(
+    section="Stores",
+    case="indices that point outside the table",
+    response="is damaged; restore the slide from a copy",
+)
 @pytest.mark.parametrize(("array", "at", "value"), [("indices", 0, 99), ("indices", 0, -5), ("indptr", 5, 9999)])
 def test_indices_that_leave_the_matrix_are_refused(
     array: str, at: int, value: int, slide: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -210,6 +320,26 @@ def test_indices_that_leave_the_matrix_are_refused(
     assert "damaged" in told
 
 
+@pytest.mark.contract(
+    section="Tables and counts",
+    case="unknown genes",
+    response="names the nearest",
+)
+@pytest.mark.contract(
+    section="Images",
+    case="named image that is not there",
+    response="has no image '…'; choose one with --image",
+)
+@pytest.mark.contract(
+    section="Requests",
+    case="region empty, not finite, no polygon, no text, endless",
+    response="says which; how to write one",
+)
+@pytest.mark.contract(
+    section="Requests",
+    case="factor 0, -1, 1000, NaN; pixels too small or too large",
+    response="what it must be",
+)
 @pytest.mark.parametrize(
     ("options", "says"),
     [
@@ -242,6 +372,11 @@ def test_senseless_request_is_refused(
     assert says in told
 
 
+@pytest.mark.contract(
+    section="Requests",
+    case="region that crosses itself, with holes, of 300 corners",
+    response="used",
+)
 @pytest.mark.parametrize(
     ("wkt", "n_pixels"),
     [
@@ -287,6 +422,11 @@ def test_a_bow_with_a_spur_is_its_two_halves() -> None:
     assert Region.from_geojson(json.dumps(feature)).geometry.area == pytest.approx(50)
 
 
+@pytest.mark.contract(
+    section="Outputs and system errors",
+    case="output exists, or lies inside the input, unknown ending, name too long",
+    response="choose another name",
+)
 @pytest.mark.parametrize("name", ["x" * 240 + ".csv", "x" * 300 + ".csv"])
 def test_name_that_no_file_can_have_is_refused(
     name: str, slide: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -303,6 +443,21 @@ def spoilt(**parts: Any) -> anndata.AnnData:
     return anndata.AnnData(x, **{"obsm": {"spatial": CENTERS}, "uns": {"meta": {"spot_diameter": 100.0}}} | parts)
 
 
+@pytest.mark.contract(
+    section="Tables and counts",
+    case="counts that are text or complex numbers",
+    response="values that are not numbers",
+)
+@pytest.mark.contract(
+    section="Imports",
+    case="table without places, or with ones that are text, complex, sparse or of one axis",
+    response="put the spot centers there; must hold finite (x, y) places",
+)
+@pytest.mark.contract(
+    section="Imports",
+    case="spot diameter that is no length, stated or given",
+    response="which it is; give it with --spot-diameter",
+)
 @pytest.mark.parametrize(
     ("parts", "options", "says"),
     [
@@ -330,6 +485,11 @@ def test_table_that_cannot_be_imported_is_refused(
     assert [path.name for path in tmp_path.iterdir()] == ["in.h5ad"]
 
 
+@pytest.mark.contract(
+    section="Tables and counts",
+    case="counts of any other type, halves and Booleans too",
+    response="used",
+)
 @pytest.mark.parametrize("dtype", [np.float16, np.int8, bool, np.uint64])
 def test_counts_of_any_number_type_are_used(dtype: type, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     spoilt(x=COUNTS.astype(dtype)).write_h5ad(tmp_path / "in.h5ad")
@@ -339,6 +499,11 @@ def test_counts_of_any_number_type_are_used(dtype: type, tmp_path: Path, capsys:
     np.testing.assert_allclose(written.sum(axis=0), COUNTS.astype(dtype).astype(float).sum(axis=0), rtol=1e-6)
 
 
+@pytest.mark.contract(
+    section="Imports",
+    case="image that is empty, damaged, no picture, of four axes, of 64-bit or complex pixels",
+    response="save it as .jpg, .png or .tif; save it with 8 or 16 bits",
+)
 @pytest.mark.parametrize(
     ("name", "pixels", "says"),
     [
@@ -367,6 +532,11 @@ def test_image_that_cannot_be_imported_is_refused(
     assert sorted(path.name for path in tmp_path.iterdir()) == [name, "in.h5ad"]
 
 
+@pytest.mark.contract(
+    section="Imports",
+    case="Space Ranger folder that lacks its parts",
+    response="check that it holds the counts (.h5) and the folder 'spatial'",
+)
 @pytest.mark.parametrize("bins", ["square_xum", "square_008um", "other"])
 def test_space_ranger_folder_that_lacks_its_parts_is_refused(
     bins: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -379,6 +549,11 @@ def test_space_ranger_folder_that_lacks_its_parts_is_refused(
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
+@pytest.mark.contract(
+    section="Stores",
+    case="table that SpatialData calls invalid",
+    response="names the table and the column; write it again",
+)
 def test_table_that_spatialdata_calls_invalid_is_named(
     slide: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -402,6 +577,11 @@ def test_table_that_spatialdata_calls_invalid_is_named(
     assert "tables/table: `table.obs[region]` must be of type `categorical`" in told
 
 
+@pytest.mark.contract(
+    section="Imports",
+    case="spot diameter that is no length, stated or given",
+    response="which it is; give it with --spot-diameter",
+)
 @pytest.mark.parametrize("diameter", ["big", -4.0, np.nan, np.arange(3)], ids=["text", "negative", "nan", "list"])
 def test_senseless_diameter_of_a_table_is_refused(
     diameter: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -418,6 +598,11 @@ def _hear_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
+@pytest.mark.contract(
+    section="Outputs and system errors",
+    case="stopped with Ctrl-C",
+    response="Stopped; nothing was written. (status 1)",
+)
 @pytest.mark.skipif(not hasattr(signal, "SIGINT") or os.name == "nt", reason="needs the signals of POSIX")
 def test_interrupt_in_the_middle_leaves_nothing(slide: Path, tmp_path: Path) -> None:
     words = ["-m", "napari_srast", "upsample", str(slide), "-o", str(tmp_path / "o.zarr"), "--factor", "60"]

@@ -47,6 +47,11 @@ def test_other_faults_stay_what_they_are() -> None:
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
 
+@pytest.mark.contract(
+    section="Requests",
+    case="a device, or memory, that gives out during a run",
+    response="what failed; choose device 'cpu', or a smaller region",
+)
 def test_a_run_tells_its_device_in_python_and_on_the_command_line(
     make_slide: Callable[..., Slide],
     make_store: Callable[..., object],

@@ -153,6 +153,14 @@ BOMBS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.contract(
+    section="Models",
+    case=(
+        "a model whose header asks for a network of a billion, for a panel without end, or for weights "
+        "that its file lacks"
+    ),
+    response="does not fit; nothing was built",
+)
 @pytest.mark.parametrize("bomb", BOMBS)
 def test_a_header_that_asks_for_too_much_is_refused_before_any_memory_is_taken(
     bomb: str, change_header: Callable[..., Path], largest_allocation: Callable[[], int]

@@ -96,6 +96,31 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"napari-srast {__version__}\n"
 
 
+@pytest.mark.contract(
+    section="Stores",
+    case="no such path",
+    response="There is no slide at '…'; check the path.",
+)
+@pytest.mark.contract(
+    section="Stores",
+    case="not a Zarr store, an .h5ad, a Space Ranger folder",
+    response="not a SpatialData store; import it with …",
+)
+@pytest.mark.contract(
+    section="Spots and transformations",
+    case="unknown coordinate system",
+    response="choose one of …",
+)
+@pytest.mark.contract(
+    section="Requests",
+    case="region off the tissue",
+    response="encloses no spot; where the spots lie",
+)
+@pytest.mark.contract(
+    section="Outputs and system errors",
+    case="output exists, or lies inside the input, unknown ending, name too long",
+    response="choose another name",
+)
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -299,6 +324,11 @@ def test_info_tells_what_a_slide_holds(store: Path, capsys: pytest.CaptureFixtur
     assert "square" in capsys.readouterr().out
 
 
+@pytest.mark.contract(
+    section="Stores",
+    case="a result instead of a slide",
+    response="is a result of napari-srast …; open the slide …",
+)
 def test_info_of_a_result_says_that_it_is_one(store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "fine.zarr"
     assert main(["upsample", str(store), "-o", str(out), "--method", "uniform", "--genes", "Gene0"]) == 0

@@ -263,6 +263,11 @@ def test_regions_are_kept_with_the_slide_and_as_geojson(
     assert not controller.viewer.layers["my shapes"].visible
 
 
+@pytest.mark.contract(
+    section="In the window",
+    case="Cancel during a run or an export",
+    response="nothing lands, nothing is left",
+)
 def test_an_export_can_be_stopped_and_leaves_nothing(
     widget: SRastWidget, qtbot: Any, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -53,6 +53,11 @@ _CONTROLS: Any = (
 )
 
 
+@pytest.mark.contract(
+    section="In the window",
+    case="a region off the tissue; an output that exists; a path to nothing",
+    response="the same, before anything runs where that can be known",
+)
 def test_from_slide_to_export(
     open_window: Callable[[], SRastWidget], qtbot: Any, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -169,6 +174,16 @@ def test_from_slide_to_export(
     assert not window.run_bar.run.isEnabled()
 
 
+@pytest.mark.contract(
+    section="In the window",
+    case="a region off the tissue; an output that exists; a path to nothing",
+    response="the same, before anything runs where that can be known",
+)
+@pytest.mark.contract(
+    section="In the window",
+    case="Cancel during a run or an export",
+    response="nothing lands, nothing is left",
+)
 def test_cancel_errors_and_stale_runs(
     open_window: Callable[[], SRastWidget], qtbot: Any, skewed_slide: Slide, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -285,6 +300,11 @@ def _is_part_of_another(control: QWidget, window: QWidget) -> bool:
     return False
 
 
+@pytest.mark.contract(
+    section="In the window",
+    case="the viewer closes during a run",
+    response="the run ends",
+)
 def test_the_window_closes_during_a_run(
     open_window: Callable[[], SRastWidget], qtbot: Any, skewed_slide: Slide, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -60,6 +60,14 @@ def on_the_command_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     return told.removeprefix("napari-srast: ")
 
 
+@pytest.mark.contract(
+    section="In the window",
+    case=(
+        "a slide that is gone, no store, half-written, damaged, without table, spots or counts, with "
+        "counts that are none, or too large"
+    ),
+    response="the sentence of the command line; no layer; the next slide opens",
+)
 def test_unusable_slides_are_refused_with_the_sentence_of_the_command_line(
     widget: SRastWidget,
     qtbot: Any,
@@ -82,6 +90,11 @@ def test_unusable_slides_are_refused_with_the_sentence_of_the_command_line(
     open_slide(qtbot, widget, store)
 
 
+@pytest.mark.contract(
+    section="In the window",
+    case="a model that is missing or empty; an output inside the slide, or in no folder",
+    response="the same; the next run works",
+)
 def test_unusable_models_and_outputs_are_refused_and_the_window_works_on(
     widget: SRastWidget,
     qtbot: Any,

@@ -102,6 +102,11 @@ def assert_tells_nothing_of(slide: Slide, report: str) -> None:
         assert str(name) not in report
 
 
+@pytest.mark.contract(
+    section="In the window",
+    case="reading, any stage of a run, its checks, its landing or saving raises",
+    response="one sentence, *Copy report*; the next run works",
+)
 def test_a_fault_in_any_stage_is_told_and_leaves_the_window_usable(
     widget: SRastWidget, qtbot: Any, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,6 +146,11 @@ def test_a_fault_in_any_stage_is_told_and_leaves_the_window_usable(
         usable(qtbot, widget)
 
 
+@pytest.mark.contract(
+    section="In the window",
+    case="the device vanishes, or its memory or that of the computer is full",
+    response="what to choose instead; the next run works",
+)
 def test_a_device_that_gives_out_is_told_with_what_to_do(
     widget: SRastWidget, qtbot: Any, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -165,6 +175,14 @@ def told_full(widget: SRastWidget) -> bool:
     return told.startswith(TOLD_FULL) and "close other programs, or" in told and told.count(".") == 1
 
 
+@pytest.mark.contract(
+    section="In the window",
+    case="memory is full while a slide is read or put on show, a result lands, or genes are painted",
+    response=(
+        "ran out of memory while …; close other programs, or …; the slide is as before, the result is "
+        "kept, what was on show stays"
+    ),
+)
 @pytest.mark.parametrize("beside_another", [False, True])
 def test_a_full_memory_while_a_slide_is_read_or_put_on_show_leaves_the_window_as_it_was(
     beside_another: bool,
@@ -209,6 +227,14 @@ def test_a_full_memory_while_a_slide_is_read_or_put_on_show_leaves_the_window_as
         assert controller.current is before
 
 
+@pytest.mark.contract(
+    section="In the window",
+    case="memory is full while a slide is read or put on show, a result lands, or genes are painted",
+    response=(
+        "ran out of memory while …; close other programs, or …; the slide is as before, the result is "
+        "kept, what was on show stays"
+    ),
+)
 @pytest.mark.parametrize("stage", ["figures", "landing"])
 def test_a_full_memory_while_a_result_lands_is_told_and_the_next_one_lands(
     stage: str, widget: SRastWidget, qtbot: Any, store: Path, monkeypatch: pytest.MonkeyPatch
@@ -232,6 +258,14 @@ def test_a_full_memory_while_a_result_lands_is_told_and_the_next_one_lands(
         assert len(visible(widget)) == 3
 
 
+@pytest.mark.contract(
+    section="In the window",
+    case="memory is full while a slide is read or put on show, a result lands, or genes are painted",
+    response=(
+        "ran out of memory while …; close other programs, or …; the slide is as before, the result is "
+        "kept, what was on show stays"
+    ),
+)
 @pytest.mark.parametrize("target", ["gene_picture", "dimmer_layer", "Slot.make", "insert_unchosen"])
 def test_a_full_memory_while_the_first_genes_are_painted_keeps_the_result(
     target: str, widget: SRastWidget, qtbot: Any, store: Path, monkeypatch: pytest.MonkeyPatch
@@ -258,6 +292,14 @@ def test_a_full_memory_while_the_first_genes_are_painted_keeps_the_result(
     usable(qtbot, widget)
 
 
+@pytest.mark.contract(
+    section="In the window",
+    case="memory is full while a slide is read or put on show, a result lands, or genes are painted",
+    response=(
+        "ran out of memory while …; close other programs, or …; the slide is as before, the result is "
+        "kept, what was on show stays"
+    ),
+)
 def test_a_full_memory_while_more_is_painted_leaves_what_was_on_show(
     widget: SRastWidget, qtbot: Any, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -327,6 +369,11 @@ def with_header(ours: Path, **entries: Any) -> bytes:
     return save(load_file(ours), {"napari_srast": json.dumps(header | entries)})
 
 
+@pytest.mark.contract(
+    section="In the window",
+    case="a model is chosen that is damaged, not ours, or asks for too much",
+    response="the sentence of the command line; the next run works",
+)
 def test_a_model_that_cannot_be_used_is_refused_in_one_sentence(
     widget: SRastWidget, qtbot: Any, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -448,6 +495,21 @@ def test_what_goes_with_a_layer_is_freed_in_the_context_of_the_canvas(
     assert seen == [True]
 
 
+@pytest.mark.contract(
+    section="In the window",
+    case="layers of the slide, the region or the genes are removed during a run",
+    response="the run lands",
+)
+@pytest.mark.contract(
+    section="In the window",
+    case="a slide is closed during its run, by removing its layers",
+    response="'… was closed, so its run was stopped.'; what waits for other slides runs",
+)
+@pytest.mark.contract(
+    section="In the window",
+    case="the viewer closes during an export",
+    response="nothing is left behind; the slide is as before",
+)
 def test_layers_slides_and_the_viewer_go_while_something_runs(
     open_window: Callable[[], SRastWidget],
     qtbot: Any,
@@ -537,6 +599,11 @@ def test_layers_slides_and_the_viewer_go_while_something_runs(
     assert not any(path.is_dir() for path in tmp_path.glob(".*"))
 
 
+@pytest.mark.contract(
+    section="In the window",
+    case="the disk fills up during an export, each format",
+    response="cannot be written (…); nothing was left behind; the next export works",
+)
 def test_a_disk_that_fills_up_during_an_export(
     widget: SRastWidget,
     qtbot: Any,

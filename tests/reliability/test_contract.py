@@ -71,6 +71,11 @@ def unlinked(store: Any) -> Any:
     return store
 
 
+@pytest.mark.contract(
+    section="Tables and counts",
+    case="the same with other names",
+    response="do not match; link the table again",
+)
 def test_table_that_annotates_nothing_is_refused_where_names_do_not_match(
     make_slide: Any, make_store: MakeStore, command: Any
 ) -> None:
@@ -79,6 +84,11 @@ def test_table_that_annotates_nothing_is_refused_where_names_do_not_match(
     assert "do not match" in told
 
 
+@pytest.mark.contract(
+    section="Tables and counts",
+    case="table that annotates nothing",
+    response="matched by the names of the spots where that is possible",
+)
 def test_table_that_annotates_nothing_is_matched_by_names(
     make_slide: Any, make_store: MakeStore, command: Any, tmp_path: Path
 ) -> None:
@@ -91,6 +101,11 @@ def test_table_that_annotates_nothing_is_matched_by_names(
     np.testing.assert_allclose(written, made.counts.toarray().sum(axis=0), rtol=1e-6)
 
 
+@pytest.mark.contract(
+    section="Tables and counts",
+    case="several tables",
+    response="choose one with --table",
+)
 @pytest.mark.parametrize("chosen", [False, True])
 def test_several_tables_ask_for_a_choice(
     chosen: bool, make_slide: Any, make_store: MakeStore, command: Any, tmp_path: Path
@@ -109,6 +124,11 @@ def test_several_tables_ask_for_a_choice(
         assert "Several tables count the spots 'spots'; choose one with --table: " in told
 
 
+@pytest.mark.contract(
+    section="Tables and counts",
+    case="several kinds of spots",
+    response="choose one with --spots",
+)
 @pytest.mark.parametrize("chosen", [False, True])
 def test_several_kinds_of_spots_ask_for_a_choice(
     chosen: bool, make_slide: Any, make_store: MakeStore, command: Any, tmp_path: Path
@@ -129,6 +149,16 @@ def test_several_kinds_of_spots_ask_for_a_choice(
         assert "bins" in told
 
 
+@pytest.mark.contract(
+    section="Spots and transformations",
+    case="rotation, shear, mirror, other units",
+    response="followed",
+)
+@pytest.mark.contract(
+    section="Spots and transformations",
+    case="transformation that is flat, not finite, or by 10²⁰⁰",
+    response="cannot be inverted; set it again",
+)
 @pytest.mark.parametrize(
     ("matrix", "ok"),
     [
@@ -157,6 +187,11 @@ def test_transformation_is_followed_or_refused(
         assert "cannot be inverted" in told
 
 
+@pytest.mark.contract(
+    section="Spots and transformations",
+    case="no transformation",
+    response="the default system",
+)
 def test_spots_without_a_transformation_lie_in_the_default_system(
     make_slide: Any, make_store: MakeStore, command: Any
 ) -> None:
@@ -166,6 +201,11 @@ def test_spots_without_a_transformation_lie_in_the_default_system(
     assert command(store)[0] == 0
 
 
+@pytest.mark.contract(
+    section="Images",
+    case="RGBA, 16 bits, five channels, multiscale, 60,000 pixels wide",
+    response="used",
+)
 @pytest.mark.parametrize(
     ("shape", "dtype"),
     [((4, 40, 60), np.uint8), ((3, 40, 60), np.uint16), ((5, 40, 60), np.uint8), ((3, 10, 60_000), np.uint8)],
@@ -178,6 +218,11 @@ def test_any_image_is_carried_along(
     assert command(make_store(make_slide(3, 3), images={"he": image}))[0] == 0
 
 
+@pytest.mark.contract(
+    section="Images",
+    case="named image that lost its pixels",
+    response="the same",
+)
 def test_image_that_lost_its_pixels_is_told(
     make_slide: Any, make_store: MakeStore, command: Any, tmp_path: Path
 ) -> None:
@@ -187,6 +232,11 @@ def test_image_that_lost_its_pixels_is_told(
     assert command(tmp_path / "slide.zarr", "--image", "he")[0] == 2
 
 
+@pytest.mark.contract(
+    section="Images",
+    case="image in another coordinate system",
+    response="*notice:* was left out",
+)
 def test_image_elsewhere_is_left_out_and_told(make_slide: Any, make_store: MakeStore, command: Any) -> None:
     image = Image2DModel.parse(np.zeros((3, 8, 8)), dims=("c", "y", "x"), transformations={"other": Identity()})
     status, told = command(make_store(make_slide(3, 3), images={"he": image}))
@@ -194,6 +244,11 @@ def test_image_elsewhere_is_left_out_and_told(make_slide: Any, make_store: MakeS
     assert "shares no coordinate system" in told
 
 
+@pytest.mark.contract(
+    section="Tables and counts",
+    case="the same, with a layer of counts",
+    response="*notice:* X holds no raw counts; those of its layer 'counts' were used",
+)
 def test_log_normalized_values_are_replaced_by_the_layer_of_counts_and_told(
     make_slide: Any, make_store: MakeStore, command: Any, tmp_path: Path
 ) -> None:
@@ -205,6 +260,11 @@ def test_log_normalized_values_are_replaced_by_the_layer_of_counts_and_told(
     np.testing.assert_allclose(written, made.counts.toarray().sum(axis=0), rtol=1e-6)
 
 
+@pytest.mark.contract(
+    section="Spots and transformations",
+    case="all spots at one place",
+    response="their coordinates were lost; export the slide again",
+)
 def test_spots_that_all_lie_at_one_place_are_refused(make_slide: Any, make_store: MakeStore, command: Any) -> None:
     made = make_slide(3, 3)
     made.centers[:] = 5.0
@@ -213,6 +273,11 @@ def test_spots_that_all_lie_at_one_place_are_refused(make_slide: Any, make_store
     assert "All 9 spots lie at one place" in told
 
 
+@pytest.mark.contract(
+    section="Requests",
+    case="region in another coordinate system",
+    response="used there",
+)
 def test_region_in_another_coordinate_system_is_taken_there(
     make_slide: Any, make_store: MakeStore, command: Any, tmp_path: Path
 ) -> None:
@@ -223,6 +288,11 @@ def test_region_in_another_coordinate_system_is_taken_there(
     assert len(pd.read_csv(tmp_path / "out" / "o.csv")) == 4
 
 
+@pytest.mark.contract(
+    section="Stores",
+    case="Zarr format 2",
+    response="used; results go to a new store",
+)
 def test_store_of_zarr_format_2_is_read_and_results_go_elsewhere(
     make_slide: Any, make_store: MakeStore, command: Any, tmp_path: Path
 ) -> None:
@@ -239,6 +309,11 @@ def test_store_of_zarr_format_2_is_read_and_results_go_elsewhere(
     assert "new store" in str(caught.value)
 
 
+@pytest.mark.contract(
+    section="Requests",
+    case="a device that the method does not use",
+    response="*notice:* runs on the CPU",
+)
 def test_device_that_a_method_does_not_use_is_told(make_slide: Any, make_store: MakeStore, command: Any) -> None:
     status, told = command(make_store(make_slide(3, 3)), "--device", "cuda")
     assert status == 0
@@ -261,6 +336,11 @@ def _header(path: Path) -> dict[str, Any]:
     return json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
 
 
+@pytest.mark.contract(
+    section="Models",
+    case="missing, unreadable (a folder, a text), empty, truncated, another version, not ours, other weights",
+    response="says which; fetch it again or use another",
+)
 @pytest.mark.parametrize(
     ("fault", "says"),
     [
@@ -299,6 +379,11 @@ def test_checkpoint_that_cannot_be_used_is_refused(
     assert says in told
 
 
+@pytest.mark.contract(
+    section="Models",
+    case="shipped model with a wrong checksum",
+    response="is damaged; install again",
+)
 def test_shipped_checkpoint_with_another_checksum_is_refused(
     make_slide: Any, make_store: MakeStore, command: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -308,6 +393,11 @@ def test_shipped_checkpoint_with_another_checksum_is_refused(
     assert "checksum differs" in told
 
 
+@pytest.mark.contract(
+    section="Tables and counts",
+    case="repeated ids",
+    response="give every spot its own id",
+)
 def test_repeated_ids_are_refused(make_slide: Any, make_store: MakeStore, command: Any) -> None:
     store = make_store(make_slide(3, 3))
     store.tables["table"].obs["instance_id"] = np.full(9, 10)
@@ -316,6 +406,11 @@ def test_repeated_ids_are_refused(make_slide: Any, make_store: MakeStore, comman
     assert "give every spot its own id" in told
 
 
+@pytest.mark.contract(
+    section="Stores",
+    case="element that is half-written beside sound ones",
+    response="*notice:* was left out",
+)
 def test_half_written_element_beside_sound_ones_is_left_out_and_told(
     make_slide: Any, make_store: MakeStore, command: Any, tmp_path: Path
 ) -> None:
@@ -328,6 +423,11 @@ def test_half_written_element_beside_sound_ones_is_left_out_and_told(
     assert "shapes/other" in told
 
 
+@pytest.mark.contract(
+    section="Requests",
+    case="a device that is not there",
+    response="not present on this machine; choose …",
+)
 def test_device_that_is_not_there_is_refused(make_slide: Any, make_store: MakeStore, command: Any) -> None:
     missing = [device for device in ("cuda", "mps") if device not in available_devices()]
     if not missing:
@@ -337,6 +437,16 @@ def test_device_that_is_not_there_is_refused(make_slide: Any, make_store: MakeSt
     assert f"device '{missing[0]}' is not present on this machine" in told
 
 
+@pytest.mark.contract(
+    section="Tables and counts",
+    case="counts above 16 million, 64-bit counts, spots of 10⁵ counts",
+    response="used; sums to 1e-6 of a count",
+)
+@pytest.mark.contract(
+    section="Tables and counts",
+    case="the same in integer mode, above 2²⁴",
+    response="keeps counts up to 16777216 exactly; use mode 'mean'",
+)
 @pytest.mark.parametrize(("mode", "status"), [("mean", 0), ("integer", 2)])
 def test_counts_above_16_million_are_used_but_where_they_must_be_exact(
     make_slide: Any, make_store: MakeStore, command: Any, mode: str, status: int
@@ -348,6 +458,11 @@ def test_counts_above_16_million_are_used_but_where_they_must_be_exact(
     assert ("use mode 'mean'" in told) == (mode == "integer")
 
 
+@pytest.mark.contract(
+    section="Outputs and system errors",
+    case="disk full while writing, each format",
+    response="cannot be written (…); nothing was left behind",
+)
 @pytest.mark.parametrize("ending", [".zarr", ".h5ad", ".csv", ".csv.gz"])
 def test_disk_that_fills_up_is_one_sentence(
     ending: str, make_slide: Any, make_store: MakeStore, command: Any, tmp_path: Path, filling_disk: Any
@@ -359,6 +474,11 @@ def test_disk_that_fills_up_is_one_sentence(
     assert "nothing was left behind" in told
 
 
+@pytest.mark.contract(
+    section="Outputs and system errors",
+    case="read-only folder",
+    response="cannot be written to; choose another one",
+)
 def test_folder_that_is_read_only_is_told_before_anything_is_computed(
     make_slide: Any,
     make_store: MakeStore,

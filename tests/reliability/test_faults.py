@@ -80,6 +80,11 @@ assert before == {p: p.read_bytes() for p in (folder / "slide.zarr").rglob("*") 
     return folder, child(code, folder)
 
 
+@pytest.mark.contract(
+    section="Outputs and system errors",
+    case="disk full while writing, each format",
+    response="cannot be written (…); nothing was left behind",
+)
 def test_disk_that_fills_up_in_the_middle_is_one_sentence_for_every_format(
     full_disk: tuple[Path, subprocess.CompletedProcess[str]],
 ) -> None:
@@ -102,6 +107,11 @@ def outside() -> Iterator[Path]:
         yield Path(folder)
 
 
+@pytest.mark.contract(
+    section="Outputs and system errors",
+    case="rights lost while writing",
+    response="cannot be written (Permission denied); remove the unfinished '…'",
+)
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can become another user")
 def test_user_without_rights_gets_one_sentence_and_leaves_nothing(outside: Path) -> None:
     """The rights are lost after the run, while the result is written: the folder is closed at the first write."""
@@ -141,6 +151,11 @@ attempt("open/o.csv")
     assert list((outside / "closed").iterdir()) == []
 
 
+@pytest.mark.contract(
+    section="Outputs and system errors",
+    case="two processes export into one store",
+    response="both arrive, or one is told to wait",
+)
 def test_two_processes_that_export_into_one_store_lose_nothing(tmp_path: Path) -> None:
     make = """
 from napari_srast.io.store import write_store

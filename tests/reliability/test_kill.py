@@ -26,6 +26,11 @@ def kill(folder: Path, how: str, moments: int, by: str) -> dict[str, object]:
     return report
 
 
+@pytest.mark.contract(
+    section="Outputs and system errors",
+    case="killed at any moment",
+    response="nothing half-done is seen; the next run clears it away",
+)
 @pytest.mark.parametrize("how", ["new", "stream", "into"])
 def test_kill_before_a_random_step_on_the_file_system(how: str, tmp_path: Path) -> None:
     report = kill(tmp_path, how, 2, "step")

@@ -62,6 +62,11 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.contract(
+    section="Outputs and system errors",
+    case="memory full while a slide is read, imported, run or written",
+    response="ran out of memory while …; close other programs, or …",
+)
 @pytest.mark.parametrize("error", [NUMPYS, SYSTEMS, TORCHS], ids=["numpy", "system", "torch"])
 @pytest.mark.parametrize(
     ("words", "where", "says"),
@@ -173,6 +178,11 @@ sys.exit(main(["upsample", sys.argv[2], "-o", sys.argv[4], "--method", "uniform"
 """
 
 
+@pytest.mark.contract(
+    section="Outputs and system errors",
+    case="memory full while a slide is read, imported, run or written",
+    response="ran out of memory while …; close other programs, or …",
+)
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux")
 def test_slide_that_does_not_fit_what_the_process_may_take(

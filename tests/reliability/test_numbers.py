@@ -33,6 +33,11 @@ def imported(folder: Path, counts: Any) -> Slide:
     return read_slide(import_slide(folder / "in.h5ad", folder / "slide.zarr"))
 
 
+@pytest.mark.contract(
+    section="Tables and counts",
+    case="counts above 16 million, 64-bit counts, spots of 10⁵ counts",
+    response="used; sums to 1e-6 of a count",
+)
 @pytest.mark.parametrize(
     ("dtype", "method"),
     [
@@ -89,6 +94,11 @@ def tampered(counts: sparse.csr_matrix, how: str) -> sparse.csr_matrix:
     return counts
 
 
+@pytest.mark.contract(
+    section="Outputs and system errors",
+    case="a result breaks a promise of this package",
+    response="names the run; please report it (status 1)",
+)
 @pytest.mark.parametrize("name", ["o.zarr", "o.h5ad"])
 @pytest.mark.parametrize("how", ["lost", "moved between spots", "negative", "nan", "inf", "pixel lost"])
 def test_broken_promise_is_an_error_of_its_own_and_writes_nothing(

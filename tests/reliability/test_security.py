@@ -88,6 +88,16 @@ def refused(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
 # ------------------------------------------------------------------- memory
 
 
+@pytest.mark.contract(
+    section="Stores",
+    case="declares more than the memory of this machine",
+    response="'…' declares … GB, but this machine has …",
+)
+@pytest.mark.contract(
+    section="Images",
+    case="more than 10¹² values or 10⁷ chunks",
+    response="restore or rechunk it",
+)
 @pytest.mark.parametrize(
     ("array", "shape", "chunks", "says"),
     [
@@ -123,6 +133,11 @@ def test_declared_size_beyond_memory_is_refused_before_it_is_allocated(
     assert not (tmp_path / "o.csv").exists()
 
 
+@pytest.mark.contract(
+    section="Imports",
+    case="image that declares more pixels than the memory holds",
+    response="'…' declares … GB, but this machine has …",
+)
 @pytest.mark.parametrize(("ending", "takes"), [("png", "0.0014"), ("tif", "0.0006")])
 def test_picture_whose_declared_pixels_exceed_the_memory_is_refused_before_it_is_decoded(
     ending: str,
@@ -157,6 +172,11 @@ def test_declared_rows_of_shapes_beyond_memory_are_refused(slide: Path, monkeypa
         safety_limits.check_store(slide)
 
 
+@pytest.mark.contract(
+    section="Stores",
+    case="metadata too long or nested too deep",
+    response="restore the slide from a copy",
+)
 def test_metadata_that_are_too_long_or_nested_too_deep_are_refused(
     slide: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -208,6 +228,11 @@ def test_table_of_hdf5_that_takes_values_from_other_files_is_refused(how: str, t
         import_slide(path, tmp_path / "o.zarr")
 
 
+@pytest.mark.contract(
+    section="Requests",
+    case="list of genes that is endless or no text",
+    response="cannot be read",
+)
 def test_endless_lists_of_genes_and_regions_are_refused(
     slide: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -231,6 +256,11 @@ def _pickled_array(mark: Path, place: str) -> tuple[dict[str, Any], bytes]:
     return node, pickle.dumps(Bomb(mark))
 
 
+@pytest.mark.contract(
+    section="Stores",
+    case="pickled chunks",
+    response="holds pickled objects, which could run any program",
+)
 @pytest.mark.parametrize("place", ["filters", "compressor"])
 def test_pickled_chunks_are_refused_and_never_run(
     place: str, make_slide: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -275,6 +305,11 @@ def test_objects_in_a_table_of_hdf5_never_run(tmp_path: Path) -> None:
     assert not mark.exists()
 
 
+@pytest.mark.contract(
+    section="Models",
+    case="pickled model",
+    response="is no readable safetensors file",
+)
 @pytest.mark.parametrize("name", ["model.safetensors", "model.pt", "model.pkl", "model.npz"])
 def test_pickled_checkpoint_is_refused_and_never_run(
     name: str, slide: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

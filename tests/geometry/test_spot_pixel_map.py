@@ -26,6 +26,26 @@ def test_membership_adds_up_pixels() -> None:
     np.testing.assert_array_equal(layout.membership @ np.arange(5.0), [1, 9, 0])
 
 
+def test_padded_pixels_repeat_the_first_pixel_of_a_spot() -> None:
+    index, mask = three_spots().padded_pixels()
+    np.testing.assert_array_equal(index, [[0, 1, 0], [2, 3, 4], [0, 0, 0]])
+    np.testing.assert_array_equal(mask, [[True, True, False], [True, True, True], [False, False, False]])
+
+
+def test_padded_pixels_follow_the_parents_order() -> None:
+    layout = SpotPixelMap(spots=np.zeros((2, 2)), pixels=np.zeros((3, 2)), parent=np.array([1, 0, 1]), pitch=1.0)
+    index, mask = layout.padded_pixels()
+    np.testing.assert_array_equal(index, [[1, 1], [0, 2]])
+    np.testing.assert_array_equal(mask, [[True, False], [True, True]])
+
+
+def test_padded_pixels_of_a_map_without_pixels() -> None:
+    layout = SpotPixelMap(spots=np.zeros((2, 2)), pixels=np.zeros((0, 2)), parent=np.zeros(0, dtype=int), pitch=1.0)
+    index, mask = layout.padded_pixels()
+    assert index.shape == mask.shape == (2, 1)
+    assert not mask.any()
+
+
 @given(hnp.arrays(float, (5, 2), elements=st.floats(0, 1e6)))
 def test_normalized_values_sum_to_one(values: np.ndarray) -> None:
     layout = three_spots()

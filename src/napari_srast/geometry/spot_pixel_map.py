@@ -1,6 +1,6 @@
-"""What a splitting method needs to know of the geometry: spots, pixels, and which pixel belongs to which spot.
+"""Map between spots and pixels: the geometry that an upsampling method needs.
 
-A raster gives one; so does a slide coarsened once, whose own spots then play the pixels.
+A raster yields such a map. A coarsened slide yields one too; its pixels are the original spots.
 Shape legend: N spots, Q pixels, F fields, K pixels of a spot, E pairs of pixels.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from scipy import sparse
@@ -15,12 +16,28 @@ from scipy.spatial import cKDTree
 
 from napari_srast.geometry.raster import Raster
 
-__all__ = ["SpotPixelMap"]
+__all__ = ["PaddedPixels", "SpotPixelMap"]
+
+
+class PaddedPixels(NamedTuple):
+    """Pixels of every spot as a rectangular table.
+
+    Parameters
+    ----------
+    index
+        Pixel indices in ascending order, int64, shape (N, K). Padding repeats the spot's first pixel; a spot without
+        pixels has index 0.
+    mask
+        True where an index is a pixel of the spot, False where it is padding, shape (N, K).
+    """
+
+    index: np.ndarray
+    mask: np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SpotPixelMap:
-    """Spots and the pixels that they are split into.
+    """Spots and the pixels that their counts are distributed to.
 
     Parameters
     ----------
@@ -41,7 +58,7 @@ class SpotPixelMap:
 
     @classmethod
     def of_raster(cls, centers: np.ndarray, raster: Raster) -> SpotPixelMap:
-        """Return the layout of a raster over (N, 2) spot centers, shifted to the origin for accuracy."""
+        """Build the map of a raster over (N, 2) spot centers, shifted to the origin for accuracy."""
         origin = centers.min(axis=0)
         return cls(
             spots=centers - origin, pixels=raster.centers - origin, parent=raster.parent, pitch=raster.lattice.pitch
@@ -64,13 +81,24 @@ class SpotPixelMap:
 
     @cached_property
     def membership(self) -> sparse.csr_matrix:
-        """Indicator matrix, shape (N, Q): ``membership @ values`` adds up pixels over their spots."""
+        """Membership matrix of ones, shape (N, Q): ``membership @ values`` sums pixel values over each spot."""
         ones = np.ones(self.n_pixels)
         return sparse.csr_matrix((ones, (self.parent, np.arange(self.n_pixels))), shape=(self.n_spots, self.n_pixels))
 
+    def padded_pixels(self) -> PaddedPixels:
+        """Return the pixels of every spot, padded to the largest number of pixels K of a spot (at least 1)."""
+        n_pixels = self.n_pixels_of_spot
+        mask = np.arange(n_pixels.max(initial=1)) < n_pixels[:, None]
+        first = np.cumsum(n_pixels) - n_pixels
+        first[n_pixels == 0] = 0
+        by_spot = np.argsort(self.parent, kind="stable")
+        if len(by_spot) == 0:
+            return PaddedPixels(np.zeros(mask.shape, dtype=np.int64), mask)
+        return PaddedPixels(by_spot[np.where(mask, first[:, None] + np.arange(mask.shape[1]), first[:, None])], mask)
+
     @cached_property
     def touching(self) -> np.ndarray:
-        """Pairs of pixels that lie side by side, on any lattice, shape (2, E)."""
+        """Pairs of pixels that are side by side, on any lattice, shape (2, E)."""
         if self.n_pixels < 2:
             return np.zeros((2, 0), dtype=np.int64)
         tree = cKDTree(self.pixels)
@@ -78,7 +106,7 @@ class SpotPixelMap:
         return np.ascontiguousarray(tree.query_pairs(1.2 * side, output_type="ndarray").T)
 
     def normalize(self, values: np.ndarray) -> np.ndarray:
-        """Scale non-negative (Q, F) values so that they sum to 1 within each spot; a spot of zeros is split evenly."""
+        """Scale non-negative (Q, F) values to sum to 1 within each spot; a spot of zeros gets a uniform split."""
         values = np.asarray(values, dtype=np.float64)
         total = (self.membership @ values)[self.parent]
         even = (1.0 / self.n_pixels_of_spot[self.parent])[:, None]

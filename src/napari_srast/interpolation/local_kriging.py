@@ -81,13 +81,12 @@ class LocalKriging:
 
     @cached_property
     def _slots(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return for each pixel the row of its spot among the owners and its slot among the spot's pixels."""
-        parent = self._layout.parent
-        order = np.argsort(parent, kind="stable")
-        first = np.cumsum(self._layout.n_pixels_of_spot) - self._layout.n_pixels_of_spot
-        slot = np.empty(len(parent), dtype=np.int64)
-        slot[order] = np.arange(len(parent)) - first[parent[order]]
-        return np.searchsorted(self._owners, parent), slot
+        """Return each pixel's row among the spots that own pixels and its position among its spot's pixels, (Q,) each."""
+        index, mask = self._layout.padded_pixels()
+        index, mask = index[self._owners], mask[self._owners]
+        row, slot = np.empty((2, self._layout.n_pixels), dtype=np.int64)
+        row[index[mask]], slot[index[mask]] = np.nonzero(mask)
+        return row, slot
 
     @cached_property
     def _arrangements(self) -> _Arrangement:

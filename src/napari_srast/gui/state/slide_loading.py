@@ -93,7 +93,7 @@ def _load_modules() -> None:
 
     Imports hold Python's lock for half a second at a time: better now than while the user watches a run.
     """
-    for name in ("io.slides", "models.sasa", "models.checkpoint", "splitting.srast"):
+    for name in ("io.slide_reader", "models.sasa.embedding", "checkpoints.storage", "inference.methods.srast"):
         importlib.import_module(f"napari_srast.{name}")
 
 

@@ -1,6 +1,6 @@
-"""The command line: it parses, calls and prints.
+"""The command line: parse arguments, call the library, print results.
 
-Exit status: 0 done; 2 the input or the arguments are wrong (one sentence on standard error); 1 anything else.
+Exit status: 0 success; 2 wrong input or arguments (one sentence on standard error); 1 anything else.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from napari_srast.errors import Cancelled
 
 __all__ = ["app", "main"]
 
-_INTERRUPTED = 130  # what typer answers for Ctrl-C
-# typer carries its own copy of click from some version on; this class is the same in both
+_INTERRUPTED = 130  # typer's exit status for Ctrl-C
+# Newer versions of typer bundle click; this finds the class in both cases
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     arguments
-        The words after the program's name; those of this process by default.
+        Arguments after the program name; ``sys.argv[1:]`` by default.
     """
     debug = os.environ.get(DEBUG_VARIABLE, "") not in ("", "0")
     if not debug:
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _usage_sentence(error: BaseException) -> str:
-    """Return one sentence for a wrong option or argument."""
+    """Return one sentence about a wrong option or argument."""
     text = error.format_message() if hasattr(error, "format_message") else str(error)
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "napari-srast"
@@ -66,15 +66,15 @@ def _fail(status: int, sentence: str) -> int:
     return status
 
 
-def _say_nothing(*_: object) -> None:
-    """Stand in for Python's own reports of errors that nobody catches; ``main`` catches all that matter."""
+def _ignore(*_: object) -> None:
+    """Replace Python's hooks for uncaught errors; ``main`` catches every error that matters."""
 
 
 def _silence_third_parties() -> None:
-    """Keep warnings and log lines of libraries off the terminal: they are nothing that a user could act on."""
+    """Hide warnings and log lines of libraries, which a user cannot act on."""
     warnings.simplefilter("ignore")
     os.environ.setdefault("PYTHONWARNINGS", "ignore")  # for worker processes
     logging.disable(logging.WARNING)
-    # On a full disk h5py complains once more when its files are let go: past every handler, straight to the terminal.
-    sys.excepthook = _say_nothing
-    sys.unraisablehook = _say_nothing
+    # On a full disk, h5py reports a second error when it releases its files, directly on the terminal.
+    sys.excepthook = _ignore
+    sys.unraisablehook = _ignore

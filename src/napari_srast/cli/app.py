@@ -1,4 +1,4 @@
-"""The commands. Each imports what it needs when it runs, so that ``--help`` answers at once."""
+"""Declare the commands. Each command imports its dependencies when it runs, so that ``--help`` is fast."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ app = typer.Typer(
 )
 
 # Options that several commands share
-Json = Annotated[bool, typer.Option("--json", help="Print the figures as JSON, for machines.")]
-Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda|mps", help="Where the networks run.")]
-Model = Annotated[str, typer.Option(metavar="NAME|FILE", help="A shipped model, or a checkpoint file.")]
-Seed = Annotated[int, typer.Option(metavar="N", help="Seeds everything random: the same seed, the same result.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the results as JSON.")]
+Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda|mps", help="Device on which the networks run.")]
+Model = Annotated[str, typer.Option(metavar="NAME|FILE", help="Name of a shipped model, or a checkpoint file.")]
+Seed = Annotated[int, typer.Option(metavar="N", help="Random seed; the same seed gives the same result.")]
 
 
 def _example(line: str) -> str:
-    return f"\b\nExample:\n  {line}"  # \b keeps the lines apart
+    return f"\b\nExample:\n  {line}"  # \b keeps the line break
 
 
 def _print_version(wanted: bool) -> None:
@@ -43,25 +43,26 @@ def _root(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Visual super-resolution of spatial transcriptomics slides: every spot's counts split over finer pixels."""
+    """Visual super-resolution of spatial transcriptomics slides: split the counts of every spot over finer pixels."""
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
 
 
 @app.command(
-    short_help="The whole way on the built-in slide.", epilog=_example("napari-srast demo --headless --out demo")
+    short_help="Run the whole workflow on the built-in slide.",
+    epilog=_example("napari-srast demo --headless --out demo"),
 )
 def demo(
-    headless: Annotated[bool, typer.Option("--headless", help="Use a virtual screen; needs no display.")] = False,
+    headless: Annotated[bool, typer.Option("--headless", help="Run on a virtual screen, without a display.")] = False,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where overlay.png, result.zarr and report.json go.")
+        Path | None, typer.Option(metavar="DIR", help="Output folder for overlay.png, result.zarr and report.json.")
     ] = None,
     json: Json = False,
 ) -> None:
-    """Show the whole way on the built-in synthetic slide: open, select a region, upsample, overlay, export.
+    """Run the whole workflow on the built-in synthetic slide: open, select a region, upsample, overlay, export.
 
-    With a display the window stays open. Headless, the same window runs on a virtual screen and leaves overlay.png,
-    result.zarr and report.json in DIR (srast-demo by default).
+    With a display, the window stays open. With --headless, the same window runs on a virtual screen and writes
+    overlay.png, result.zarr and report.json to DIR (srast-demo by default).
     """
     from napari_srast.cli.commands.demo import run
 
@@ -70,16 +71,18 @@ def demo(
 
 @app.command("open", short_help="Open the window.", epilog=_example("napari-srast open slide.zarr"))
 def open_slide(
-    slide: Annotated[Path | None, typer.Argument(metavar="[SLIDE.zarr]", help="A slide, or a result.")] = None,
+    slide: Annotated[
+        Path | None, typer.Argument(metavar="[SLIDE.zarr]", help="A slide, or a result of napari-srast.")
+    ] = None,
 ) -> None:
-    """Open napari with the SRast window docked, and the slide loaded in it."""
+    """Open napari with the SRast widget docked and the slide loaded."""
     from napari_srast.cli.parsing import check_exists
     from napari_srast.cli.virtual_display import DisplayError, has_display
 
     if slide is not None:
         check_exists(slide, "slide")
     if not has_display():
-        raise DisplayError("There is no display to open a window on; use 'napari-srast upsample' here instead.")
+        raise DisplayError("No display was found, so no window can be opened; use 'napari-srast upsample' instead.")
     from napari_srast.gui.runtime.launch import launch
 
     launch(slide)
@@ -87,23 +90,23 @@ def open_slide(
 
 @app.command(
     "import",
-    short_help="Make a slide of a table or a Space Ranger folder.",
+    short_help="Convert a table or a Space Ranger folder.",
     epilog=_example("napari-srast import breast.h5ad -o breast.zarr --image breast_he.jpg"),
 )
 def import_slide(
     source: Annotated[Path, typer.Argument(metavar="SRC", help="An .h5ad file, or a Space Ranger folder.")],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="SLIDE.zarr", help="The store to write.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="SLIDE.zarr", help="SpatialData store to write.")],
     image: Annotated[
-        Path | None, typer.Option(metavar="HE.jpg", help="Histology, placed by obsm['spatial_px'] of the table.")
+        Path | None, typer.Option(metavar="HE.jpg", help="Histology image, aligned by obsm['spatial_px'] of the table.")
     ] = None,
     spot_diameter: Annotated[
-        float | None, typer.Option(metavar="UM", help="Diameter of a spot, in the units of obsm['spatial'].")
+        float | None, typer.Option(metavar="UM", help="Spot diameter, in the units of obsm['spatial'].")
     ] = None,
     pixel_size: Annotated[
-        float | None, typer.Option(metavar="UM", help="Side of an image pixel, where obsm['spatial_px'] is missing.")
+        float | None, typer.Option(metavar="UM", help="Side of an image pixel, if obsm['spatial_px'] is missing.")
     ] = None,
 ) -> None:
-    """Make a SpatialData store of an .h5ad table (and image) or of a Space Ranger folder (Visium, Visium HD)."""
+    """Convert an .h5ad table (with an image) or a Space Ranger folder (Visium, Visium HD) to a SpatialData store."""
     from napari_srast.cli.parsing import check_exists, check_output
 
     check_exists(source, "file or folder")
@@ -115,48 +118,58 @@ def import_slide(
     from napari_srast.io.convert.h5ad import import_slide as run
 
     written = run(source, output, image=image, spot_diameter=spot_diameter, pixel_size=pixel_size)
-    typer.echo(f"Wrote {written}; see it with: napari-srast info {written}")
+    typer.echo(f"Wrote {written}; inspect it with: napari-srast info {written}")
 
 
 @app.command(
-    short_help="Split every spot's counts over finer pixels.",
+    short_help="Split the counts of every spot over finer pixels.",
     epilog=_example("napari-srast upsample breast.zarr -o breast_4x.zarr --factor 4 --genes ERBB2,KRT19"),
 )
 def upsample(
-    slides: Annotated[list[Path], typer.Argument(metavar="SLIDE.zarr...", help="One SpatialData store, or several.")],
+    slides: Annotated[list[Path], typer.Argument(metavar="SLIDE.zarr...", help="One or more SpatialData stores.")],
     output: Annotated[
         Path,
         typer.Option(
             "--output",
             "-o",
             metavar="OUT.zarr",
-            help="The result: .zarr, .h5ad, .csv or .csv.gz; for several slides, a folder.",
+            help="Output: .zarr, .h5ad, .csv or .csv.gz; a folder for several slides.",
         ),
     ],
-    spots: Annotated[str | None, typer.Option(metavar="NAME", help="The element that holds the spots.")] = None,
-    table: Annotated[str | None, typer.Option(metavar="NAME", help="The table that holds the counts.")] = None,
-    image: Annotated[str, typer.Option(metavar="NAME|none", help="The histology image.")] = "auto",
+    spots: Annotated[str | None, typer.Option(metavar="NAME", help="Element with the spots.")] = None,
+    table: Annotated[str | None, typer.Option(metavar="NAME", help="Table with the counts.")] = None,
+    image: Annotated[str, typer.Option(metavar="NAME|none", help="Histology image; none to ignore it.")] = "auto",
     coordinate_system: Annotated[
-        str | None, typer.Option(metavar="CS", help="Where the region and --pixel-size are given.")
+        str | None, typer.Option(metavar="CS", help="Coordinate system of --region and --pixel-size.")
     ] = None,
     region: Annotated[
-        str | None, typer.Option(metavar="FILE.geojson|WKT", help="Only spots whose centers lie inside.")
+        str | None,
+        typer.Option(metavar="FILE.geojson|WKT", help="Upsample only spots whose centers are inside this region."),
     ] = None,
-    genes: Annotated[str, typer.Option(metavar="A,B|@FILE|all", help="Which genes.")] = "all",
+    genes: Annotated[
+        str, typer.Option(metavar="A,B|@FILE|all", help="Genes to upsample: names, a file, or all.")
+    ] = "all",
     factor: Annotated[
-        float | None, typer.Option(metavar="N", help="Pixels along a pitch (2 by default); 2 on square bins: 2 x 2.")
+        float | None,
+        typer.Option(metavar="N", help="Pixels per spot pitch (default 2); 2 on square bins gives 2 x 2 pixels."),
     ] = None,
     pixel_size: Annotated[
-        float | None, typer.Option(metavar="UM", help="Side of a pixel, in units of the coordinate system.")
+        float | None,
+        typer.Option(metavar="UM", help="Side of a pixel, in units of the coordinate system; instead of --factor."),
     ] = None,
     footprint: Annotated[
-        str, typer.Option(metavar="cell|spot", help="Fill each spot's cell, or only its measured area.")
+        str, typer.Option(metavar="cell|spot", help="Fill the whole cell of each spot, or only its measured area.")
     ] = "cell",
     method: Annotated[
-        str, typer.Option(metavar="srast|uniform|bilinear|pycnophylactic|gp", help="The model or a baseline.")
+        str,
+        typer.Option(metavar="srast|uniform|bilinear|pycnophylactic|gp", help="The SRast model, or an interpolation."),
     ] = "srast",
     mode: Annotated[
-        str, typer.Option(metavar="mean|sample|integer", help="Expected counts, with spread, or whole counts.")
+        str,
+        typer.Option(
+            metavar="mean|sample|integer",
+            help="Expected counts, expected counts with standard deviation, or integer counts.",
+        ),
     ] = "mean",
     draws: Annotated[int | None, typer.Option(metavar="S", help="Number of flow samples.")] = None,
     steps: Annotated[int | None, typer.Option(metavar="T", help="Number of flow steps.")] = None,
@@ -164,15 +177,15 @@ def upsample(
     device: Device = "auto",
     seed: Seed = 0,
     dask: Annotated[
-        str | None, typer.Option(metavar="SCHEDULER", help="Spread over a Dask cluster, such as tcp://10.0.0.1:8786.")
+        str | None, typer.Option(metavar="SCHEDULER", help="Address of a Dask scheduler, such as tcp://10.0.0.1:8786.")
     ] = None,
     json: Json = False,
 ) -> None:
-    """Split the counts of every spot over finer pixels; the sums over a spot's pixels stay its counts."""
+    """Split the counts of every spot over finer pixels; the pixels of a spot sum to its counts."""
     from napari_srast.errors import SettingsError
 
     if factor is not None and pixel_size is not None:
-        raise SettingsError("--factor and --pixel-size both set the size of the pixels; give one of them.")
+        raise SettingsError("--factor and --pixel-size both set the pixel size; give only one of them.")
     options: dict[str, Any] = {
         "pixel_size": pixel_size,
         "footprint": footprint,
@@ -201,19 +214,23 @@ def upsample(
 
 
 @app.command(
-    short_help="Score all methods against a known truth.",
+    short_help="Score all methods against a ground truth.",
     epilog=_example("napari-srast evaluate cells.h5ad --pitch 100 --lattice hex --factor 4 --json scores.json"),
 )
 def evaluate(
-    truth: Annotated[Path, typer.Argument(metavar="HR.h5ad", help="A high-resolution slide: the truth.")],
-    pitch: Annotated[float, typer.Option(metavar="P", help="Distance of the spots to make, in its own units.")],
-    lattice: Annotated[str, typer.Option(metavar="square|hex", help="Their layout.")] = "square",
-    factor: Annotated[float, typer.Option(metavar="N", help="Pixels along a pitch.")] = 2,
+    truth: Annotated[Path, typer.Argument(metavar="HR.h5ad", help="High-resolution slide that is the ground truth.")],
+    pitch: Annotated[
+        float, typer.Option(metavar="P", help="Distance between the simulated spots, in the units of the slide.")
+    ],
+    lattice: Annotated[str, typer.Option(metavar="square|hex", help="Lattice of the simulated spots.")] = "square",
+    factor: Annotated[float, typer.Option(metavar="N", help="Pixels per pitch.")] = 2,
     model: Model = "default",
-    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write all figures; - prints them.")] = None,
-    plots: Annotated[Path | None, typer.Option(metavar="DIR", help="Write plots into this folder.")] = None,
+    json: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write all scores to a file; - prints them.")
+    ] = None,
+    plots: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder for plots.")] = None,
 ) -> None:
-    """Coarsen a high-resolution slide, split it again by every method, and score each against the truth."""
+    """Coarsen a high-resolution slide, upsample it with every method, and score each against the ground truth."""
     from napari_srast.cli.parsing import check_exists
     from napari_srast.errors import SettingsError
 
@@ -229,12 +246,12 @@ def evaluate(
     run(truth, pitch=pitch, lattice=kind, factor=factor, model=model, json_path=json, plots=plots)
 
 
-@app.command(short_help="Train a model by a recipe.", epilog=_example("napari-srast train recipe.toml"))
+@app.command(short_help="Train a model from a recipe.", epilog=_example("napari-srast train recipe.toml"))
 def train(
-    recipe: Annotated[Path, typer.Argument(metavar="RECIPE.toml", help="What to train on, and how.")],
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE.toml", help="Recipe: training slides and settings.")],
     json: Json = False,
 ) -> None:
-    """Train a model by a recipe; resumes after an interruption. Writes a checkpoint and its model card."""
+    """Train a model from a recipe and write a checkpoint and its model card; resumes after an interruption."""
     from napari_srast.cli.parsing import check_exists
 
     check_exists(recipe, "recipe")
@@ -243,25 +260,31 @@ def train(
     run(recipe, as_json=json)
 
 
-@app.command(short_help="Measure time and memory.", epilog=_example("napari-srast bench --spots 500,1000 --json"))
+@app.command(short_help="Measure run time and memory.", epilog=_example("napari-srast bench --spots 500,1000 --json"))
 def bench(
-    spots: Annotated[str, typer.Option(metavar="N,N,...", help="Sizes of the made slides.")] = "500,1000,2000",
-    genes: Annotated[str, typer.Option(metavar="N,N,...", help="Sizes of the panel; the first goes with all.")] = (
-        "200,50,800"
-    ),
-    factors: Annotated[str, typer.Option(metavar="N,N,...", help="Pixels along a pitch; likewise.")] = "2,4",
+    spots: Annotated[
+        str, typer.Option(metavar="N,N,...", help="Numbers of spots of the generated slides.")
+    ] = "500,1000,2000",
+    genes: Annotated[
+        str, typer.Option(metavar="N,N,...", help="Numbers of genes; the first is used with every number of spots.")
+    ] = ("200,50,800"),
+    factors: Annotated[
+        str, typer.Option(metavar="N,N,...", help="Pixels per pitch; the first is used with every number of spots.")
+    ] = "2,4",
     workers: Annotated[
-        str | None, typer.Option(metavar="N,N,...", help="Parts of the slide in work at once, to compare.")
+        str | None, typer.Option(metavar="N,N,...", help="Numbers of tiles computed at once, to compare.")
     ] = None,
-    devices: Annotated[str, typer.Option(metavar="auto|cpu|cuda|mps,...", help="Where the networks run.")] = "cpu",
-    peer: Annotated[bool, typer.Option(help="Do the same jobs by pycnophylactic interpolation, too.")] = True,
+    devices: Annotated[
+        str, typer.Option(metavar="auto|cpu|cuda|mps,...", help="Device on which the networks run.")
+    ] = "cpu",
+    peer: Annotated[bool, typer.Option(help="Also time pycnophylactic interpolation.")] = True,
     peers: Annotated[
-        str | None, typer.Option(metavar="tesla,tobler", help="Published packages that do them, too, if installed.")
+        str | None, typer.Option(metavar="tesla,tobler", help="Also time these published packages, if installed.")
     ] = None,
-    plots: Annotated[Path | None, typer.Option(metavar="DIR", help="Write plots into this folder.")] = None,
+    plots: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder for plots.")] = None,
     json: Json = False,
 ) -> None:
-    """Measure time and peak memory against spots, genes and factor, beside pycnophylactic interpolation."""
+    """Measure run time and peak memory against spots, genes and factor, compared with pycnophylactic interpolation."""
     from napari_srast.cli.parsing import parse_numbers
     from napari_srast.errors import SettingsError
 
@@ -288,12 +311,12 @@ def bench(
     )
 
 
-@app.command(short_help="What a slide or a model holds.", epilog=_example("napari-srast info breast.zarr"))
+@app.command(short_help="Describe a slide or a model.", epilog=_example("napari-srast info breast.zarr"))
 def info(
-    target: Annotated[str, typer.Argument(metavar="SLIDE.zarr|MODEL", help="A store, or a model's name or file.")],
+    target: Annotated[str, typer.Argument(metavar="SLIDE.zarr|MODEL", help="A store, or the name or file of a model.")],
     json: Json = False,
 ) -> None:
-    """Tell what a slide or a model holds, whether it can be used, and what is missing if not."""
+    """Describe a slide or a model: its content, whether it can be used, and what is missing if not."""
     from napari_srast.cli.commands.info import run
 
     run(target, as_json=json)

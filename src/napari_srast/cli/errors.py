@@ -1,4 +1,4 @@
-"""One sentence and an exit status for every error."""
+"""Map every error to an exit status and one sentence."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _EXTRA_OF_MODULE = {
 
 
 def explain(error: Exception) -> tuple[int, str]:
-    """Return the exit status and the sentence for an error."""
+    """Return the exit status of an error, and the sentence to print."""
     text = " ".join(str(error).split())
     if isinstance(error, SrastError):
         return 2, text

@@ -1,4 +1,4 @@
-"""What the command line prints: progress and notes on standard error, figures on standard output."""
+"""Print progress and notes on standard error, and results on standard output."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ _TABLE_WIDTH = 120
 
 
 def note(text: str) -> None:
-    """Tell the user something beside the result."""
+    """Print a note on standard error."""
     sys.stderr.write(text + "\n")
 
 
 @contextmanager
 def progress_bar() -> Iterator[Callable[[Progress], None]]:
-    """Show a progress bar on a terminal, nothing in a log file; yield the function that moves it."""
+    """Show a progress bar on a terminal and nothing in a log file; yield the function that updates it."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     console = Console(stderr=True)
-    if not console.is_terminal:  # where older Rich writes an empty line for a bar that is switched off
+    if not console.is_terminal:  # older versions of Rich write an empty line for a disabled bar
         yield lambda _: None
         return
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
@@ -48,7 +48,7 @@ def progress_bar() -> Iterator[Callable[[Progress], None]]:
 
 
 def plain(value: Any) -> Any:
-    """Turn a value into what JSON can hold: numpy and paths become plain, NaN and infinities become null."""
+    """Convert a value for JSON: arrays and paths become lists and text, NaN and infinities become null."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
@@ -70,14 +70,14 @@ def print_json(value: Any) -> None:
 
 
 def print_figures(figures: Mapping[str, Any], title: str = "") -> None:
-    """Write named figures, one a line, nested ones indented."""
+    """Write named values, one per line, with nested values indented."""
     if title:
         sys.stdout.write(title + "\n")
     _write_figures(figures, "  " if title else "")
 
 
 def wide_console() -> Console:
-    """Return a console on standard output that is wide enough for a table of figures, also into a pipe."""
+    """Return a console on standard output that is wide enough for a table, also when piped."""
     from rich.console import Console
 
     console = Console()
@@ -86,7 +86,7 @@ def wide_console() -> Console:
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Write a table to standard output; the first column is text, the others are figures; empty ones are left out."""
+    """Write a table to standard output: text in the first column, numbers in the others; omit empty columns."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)

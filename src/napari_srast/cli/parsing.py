@@ -1,4 +1,4 @@
-"""Turn what was typed into values, and refuse bad requests before anything is computed."""
+"""Parse command-line values and refuse bad requests before anything is computed."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ if TYPE_CHECKING:
 __all__ = ["check_exists", "check_output", "parse_genes", "parse_numbers", "parse_region"]
 
 RESULT_SUFFIXES = (".zarr", ".h5ad", ".csv", ".csv.gz")
-_LONGEST_NAME = 200  # file systems take 255 bytes, and the unfinished output bears a longer name
+_LONGEST_NAME = 200  # file systems allow 255 bytes, and the temporary name of an unfinished output is longer
 _LONGEST_TEXT = 50_000_000  # bytes of a list of genes or of a region
 _HEADINGS = {"gene", "genes", "gene_name", "gene_names", "gene_symbol", "symbol", "feature"}
 
 
 def check_exists(path: Path, what: str) -> None:
-    """Refuse an input that is not there, before slow imports."""
-    if not os.path.exists(path):  # unlike Path.exists, also where the name is longer than the system allows
+    """Refuse an input path that does not exist, before slow imports."""
+    if not os.path.exists(path):  # Path.exists raises if the name is longer than the system allows
         raise InputError(f"There is no {what} at '{path}'; check the path.")
 
 
 def check_output(path: Path, suffixes: tuple[str, ...], inputs: tuple[Path, ...] = ()) -> None:
-    """Refuse an output that could not be written in the end.
+    """Refuse an output that cannot be written.
 
     Raises
     ------
     OutputError
-        The suffix is unknown, something is there already, the folder is missing or read-only, or the output lies
-        inside an input.
+        The suffix is unknown, the output exists, its folder is missing or read-only, or the output is inside an
+        input.
     """
     if not path.name.endswith(suffixes):
         raise OutputError(f"The output '{path}' has no known ending; end it in {', '.join(suffixes)}.")
@@ -81,7 +81,7 @@ def parse_genes(text: str) -> list[str] | None:
 
 
 def parse_region(text: str, coordinate_system: str) -> Region:
-    """Return the region of a GeoJSON file or of well-known text, in a coordinate system."""
+    """Return the region of a GeoJSON file or of a well-known text (WKT)."""
     from napari_srast.core.region import Region
 
     # os.path.exists, because Path.exists raises for text that is longer than a file's name may be.
@@ -99,7 +99,7 @@ def parse_region(text: str, coordinate_system: str) -> Region:
 
 
 def parse_numbers(text: str, option: str) -> tuple[int, ...]:
-    """Return the positive whole numbers of ``500,1000``."""
+    """Return the positive integers of a text such as ``500,1000``."""
     try:
         numbers = tuple(int(part) for part in text.split(","))
     except ValueError:
@@ -110,7 +110,7 @@ def parse_numbers(text: str, option: str) -> tuple[int, ...]:
 
 
 def _read_text(path: Path) -> str:
-    """Read a text file that a person wrote, never an endless one."""
+    """Read a text file of limited size."""
     with path.open("rb") as file:
         content = file.read(_LONGEST_TEXT + 1)
     if len(content) > _LONGEST_TEXT:

@@ -1,1 +1,1 @@
-"""Commands."""
+"""Implement the commands: one module per command."""

@@ -1,4 +1,4 @@
-"""``napari-srast bench``: a table of seconds and memory, or all figures as JSON, and plots."""
+"""Implement ``napari-srast bench``: a table of run times and memory, JSON, and plots."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def run(
     plots: Path | None,
     as_json: bool,
 ) -> None:
-    """Measure, print and plot."""
+    """Run the benchmark, print it and plot it."""
     from napari_srast._utils.devices import choose_device
-    from napari_srast.benchmarks.scaling import bench
+    from napari_srast.benchmarks.scaling import run_benchmark
 
     devices = [choose_device(device) for device in devices]
     with progress_bar() as report:
-        measured = bench(
+        measured = run_benchmark(
             spots,
             genes=genes,
             factors=factors,
@@ -59,19 +59,19 @@ def run(
             one.case.workers or "",
             one.seconds,
             one.cpu_seconds,
-            *("" if value is None else value for value in _further(one)),
+            *("" if value is None else value for value in _optional_seconds(one)),
             one.process_mb,
         ]
         for one in measured.measurements
     ]
-    heads = ["method", "device", "spots", "genes", "factor", "units at once", "seconds", "CPU s", "floor s"]
+    heads = ["method", "device", "spots", "genes", "factor", "tiles at once", "seconds", "CPU s", "floor s"]
     heads += ["writing s", "first region s", "region s", "peak MB"]
     print_table(heads, rows)
     growth = measured.growth("srast")
     if not math.isnan(growth):
-        note(f"The model's seconds grow as the number of spots to the power {growth:.2f}.")
+        note(f"The run time of the model grows as the number of spots to the power {growth:.2f}.")
 
 
-def _further(one: Measurement) -> tuple[float | None, ...]:
-    """Return what is not measured of every job."""
+def _optional_seconds(one: Measurement) -> tuple[float | None, ...]:
+    """Return the times that are measured for some jobs only."""
     return one.floor_seconds, one.write_seconds, one.first_region_seconds, one.region_seconds

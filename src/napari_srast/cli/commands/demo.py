@@ -1,4 +1,4 @@
-"""``napari-srast demo``: drive the real window over the built-in slide, on this screen or on a virtual one."""
+"""Implement ``napari-srast demo``: drive the real window over the built-in slide, on a real or virtual display."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from napari_srast.errors import OutputError
 DEFAULT_FOLDER = Path("srast-demo")
 REPORT = "report.json"
 _MARK, _MADE_BY = "made_by", "napari-srast demo"
-_OWN_FILES = ("overlay.png", "result.zarr", REPORT)
+_DEMO_FILES = ("overlay.png", "result.zarr", REPORT)
 
 
 def run(out: Path | None, *, headless: bool, as_json: bool) -> None:
-    """Run the demo; headless also where there is no display to show a window on."""
+    """Run the demo, headless if there is no display."""
     if in_virtual_display():
         _perform(out, headless=True)
         return
@@ -30,9 +30,9 @@ def run(out: Path | None, *, headless: bool, as_json: bool) -> None:
     if headless and out is None:
         out = DEFAULT_FOLDER
     if out is not None:
-        _make_room(out)
+        _prepare_folder(out)
     if headless and sys.platform.startswith("linux"):
-        note("Running the window on a virtual screen; this takes a minute or two.")
+        note("Running the window on a virtual display; this takes a minute or two.")
         status = run_in_virtual_display(["demo", "--headless", "--out", str(out)])
         if status != 0:
             raise typer.Exit(1 if status < 0 else status)
@@ -56,21 +56,23 @@ def _perform(out: Path | None, *, headless: bool) -> None:
         (out / REPORT).write_text(text + "\n", encoding="utf-8")
 
 
-def _make_room(out: Path) -> None:
-    """Make the folder; of an earlier demo, which its report proves, the files are removed.
+def _prepare_folder(out: Path) -> None:
+    """Create the output folder, and remove the files of an earlier demo, which its report identifies.
 
     Raises
     ------
     OutputError
-        The folder cannot be made, or holds files of these names that no demo made.
+        The folder cannot be created, or it contains files with these names that no demo wrote.
     """
     if out.exists() and not out.is_dir():
         raise OutputError(f"'{out}' is a file; choose a folder for --out.")
-    there = [name for name in _OWN_FILES if (out / name).exists()]
-    if there and not _is_report(out / REPORT):
-        raise OutputError(f"The folder '{out}' holds {' and '.join(there)} already; choose another for --out.")
+    existing = [name for name in _DEMO_FILES if (out / name).exists()]
+    if existing and not _is_report(out / REPORT):
+        raise OutputError(
+            f"The folder '{out}' already contains {' and '.join(existing)}; choose another folder for --out."
+        )
     try:
-        for name in there:
+        for name in existing:
             path = out / name
             if path.is_dir():
                 shutil.rmtree(path)
@@ -79,17 +81,17 @@ def _make_room(out: Path) -> None:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(
-            f"The folder '{out}' cannot be made or emptied ({error.strerror}); choose another for --out."
+            f"The folder '{out}' cannot be created or emptied ({error.strerror}); choose another folder for --out."
         ) from error
 
 
 def _is_report(path: Path) -> bool:
-    """Tell whether a file is the report of a demo."""
+    """Return whether a file is the report of a demo."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        report = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return isinstance(found, dict) and found.get(_MARK) == _MADE_BY
+    return isinstance(report, dict) and report.get(_MARK) == _MADE_BY
 
 
 def _show(report: Mapping[str, Any], out: Path) -> None:
@@ -101,5 +103,5 @@ def _show(report: Mapping[str, Any], out: Path) -> None:
     if scores:
         measures = list(next(iter(scores.values())))
         rows = [[method, *(values.get(measure) for measure in measures)] for method, values in scores.items()]
-        print_table(["against the truth", *(measure.replace("_", " ") for measure in measures)], rows)
+        print_table(["against the ground truth", *(measure.replace("_", " ") for measure in measures)], rows)
     note(f"Wrote overlay.png, result.zarr and {REPORT} to {out}.")

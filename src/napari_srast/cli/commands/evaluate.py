@@ -1,4 +1,4 @@
-"""``napari-srast evaluate``: score every method on a high-resolution slide made coarse."""
+"""Implement ``napari-srast evaluate``: score every method on a coarsened high-resolution slide."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def run(
     json_path: Path | None,
     plots: Path | None,
 ) -> None:
-    """Evaluate, write what was asked for, and print a table unless the figures go to standard output."""
+    """Run the evaluation and write the requested outputs; print a table unless JSON goes to standard output."""
     if json_path is not None and json_path != _STANDARD_OUTPUT:
         check_output(json_path, (".json",))
     if plots is not None and plots.exists() and not plots.is_dir():

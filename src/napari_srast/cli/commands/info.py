@@ -1,4 +1,4 @@
-"""``napari-srast info``: a slide or a model in plain words."""
+"""Implement ``napari-srast info``: describe a slide or a model."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ _SHOWN_GENES = 8
 
 
 def run(target: str, *, as_json: bool) -> None:
-    """Describe a store (a folder, or a path that ends in .zarr) or a model (any other name or file)."""
+    """Describe a store (a folder or a path that ends in .zarr) or a model (any other name or file)."""
     path = Path(target)
     if path.suffix in (".h5ad", ".h5"):
         raise InputError(
-            f"'{target}' is a table, not a slide; make one with: napari-srast import {target} -o SLIDE.zarr"
+            f"'{target}' is a table, not a slide; convert it with: napari-srast import {target} -o SLIDE.zarr"
         )
     if path.is_dir() or path.suffix == ".zarr":
         from napari_srast.io.slide_reader import describe_slide
 
         figures = plain(describe_slide(path))
         if not as_json:
-            figures = _for_people(figures)
+            figures = _shorten(figures)
     else:
         from napari_srast.checkpoints.storage import describe_checkpoint
 
@@ -31,8 +31,8 @@ def run(target: str, *, as_json: bool) -> None:
     (print_json if as_json else print_figures)(figures)
 
 
-def _for_people(figures: dict[str, Any]) -> dict[str, Any]:
-    """Leave out what a store lacks altogether, and name a few genes only."""
+def _shorten(figures: dict[str, Any]) -> dict[str, Any]:
+    """Shorten the description: omit what the store lacks and list only a few genes."""
     if not figures["usable"]:
         return {key: figures[key] for key in ("path", "elements", "results", "usable", "problems", "notices")}
     more = figures["n_genes"] - _SHOWN_GENES

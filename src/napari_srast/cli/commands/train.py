@@ -1,4 +1,4 @@
-"""``napari-srast train``: train by a recipe and describe the checkpoint."""
+"""Implement ``napari-srast train``: train from a recipe and describe the checkpoint."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from napari_srast.cli.output import plain, print_figures, print_json, progress_b
 
 
 def run(recipe: Path, *, as_json: bool) -> None:
-    """Train, or go on where an interrupted training stopped, and print what came of it."""
+    """Start or resume the training and print a description of the checkpoint."""
     from napari_srast.checkpoints.storage import describe_checkpoint
     from napari_srast.core.progress import Progress
     from napari_srast.training.pipeline import train_from_recipe

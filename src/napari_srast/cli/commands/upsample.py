@@ -1,4 +1,4 @@
-"""``napari-srast upsample``: read, check everything that can be checked, compute, write, sum up."""
+"""Implement ``napari-srast upsample``: validate the request, compute, write, and print a summary."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from napari_srast.inference.executors.base import Executor
 
 _SHOWN_GENES = 10
-_INPUT = 2  # the exit status that says that the input is at fault
-_SLIDES_AT_ONCE = 4  # on a cluster; this computer then only reads and writes them
+_INPUT_ERROR = 2  # exit status for wrong input
+_SLIDES_AT_ONCE = 4  # with a cluster; this computer then only reads and writes the slides
 
 
 def run(
@@ -36,7 +36,7 @@ def run(
     dask: str | None,
     as_json: bool,
 ) -> None:
-    """Upsample one slide into a file, or several into a folder; nothing is computed unless it can be written."""
+    """Upsample one slide into a file, or several into a folder; check the outputs before computing."""
     for slide in slides:
         check_exists(slide, "slide")
     outputs = [output] if len(slides) == 1 else _outputs_in(output, slides)
@@ -44,13 +44,13 @@ def run(
         if len(slides) == 1 or output.exists():
             check_output(target, RESULT_SUFFIXES, inputs=(slide,))
     if region is not None and len(slides) > 1:
-        raise SettingsError("--region is a place on one slide; leave it out, or give one slide.")
+        raise SettingsError("--region applies to one slide; leave it out, or give only one slide.")
     names = parse_genes(genes)
 
     from napari_srast.core.settings import UpsampleSettings
 
     settings = UpsampleSettings(**options)
-    for notice in settings.unused:
+    for notice in settings.ineffective_options:
         note(f"Note: {notice}")
     halt = threading.Event()
     with _workers(dask) as workers:
@@ -79,7 +79,7 @@ def _upsample(
     report: Callable[[Progress], None] | None,
     should_stop: Callable[[], bool],
 ) -> dict[str, Any]:
-    """Upsample one slide; returns the figures to print."""
+    """Upsample one slide and return the summary to print."""
     from napari_srast import api
     from napari_srast.core.result import UpsampleResult
     from napari_srast.core.summary import summarize
@@ -103,7 +103,7 @@ def _upsample(
     else:
         result = api.upsample(slide, area, names, **how)
     for notice in result.provenance.get("notices", ()):
-        if notice not in settings.unused:  # told before
+        if notice not in settings.ineffective_options:  # already printed
             note(f"Note: {notice}")
     if isinstance(result, UpsampleResult):
         write_result(result, output)
@@ -119,28 +119,28 @@ def _upsample_all(
     at_once: int,
     as_json: bool,
 ) -> None:
-    """Upsample several slides; one that cannot be used does not keep the others from it.
+    """Upsample several slides; an error in one slide does not stop the others.
 
     Raises
     ------
     InputError
-        A slide failed; the others are done.
-    FaultError
-        One did by a fault of this package.
+        At least one slide failed because of its input; the others are written.
+    InternalError
+        At least one slide failed because of a bug in this package.
     Cancelled
-        Ctrl-C was pressed; the message says what is written.
+        Ctrl-C was pressed; the message says how many results are written.
     """
-    faults = []
+    internal_errors = []
 
     def attempt(slide: Path, target: Path) -> dict[str, Any]:
         try:
             return {"slide": str(slide), **upsample(slide, target, None)}
         except Cancelled:
             raise
-        except Exception as error:  # noqa: BLE001 - told with the slide, and no reason to lose the others
+        except Exception as error:  # noqa: BLE001 - reported with the slide; the other slides go on
             status, sentence = explain(error)
-            if status != _INPUT:
-                faults.append(error)
+            if status != _INPUT_ERROR:
+                internal_errors.append(error)
             return {"slide": str(slide), "error": sentence}
 
     done = []
@@ -159,26 +159,28 @@ def _upsample_all(
         print_json(done)
     failed = [f"'{figures['slide']}' ({figures['error']})" for figures in done if "error" in figures]
     if failed:
-        kind = InternalError if faults else InputError
+        kind = InternalError if internal_errors else InputError
         raise kind(f"{len(failed)} of {len(slides)} slides could not be upsampled: {'; '.join(failed)}")
 
 
 def _outputs_in(folder: Path, slides: Sequence[Path]) -> list[Path]:
-    """Return the results' paths for several slides."""
+    """Return one output path per slide."""
     if folder.suffix in RESULT_SUFFIXES or (folder.exists() and not folder.is_dir()):
-        raise OutputError(f"The output '{folder}' is one result, but there are several slides; name a folder.")
+        raise OutputError(f"The output '{folder}' is a single file, but there are several slides; give a folder.")
     if not folder.parent.is_dir():
         raise OutputError(f"The folder '{folder.parent}' of the output does not exist; make it first.")
     names = [slide.resolve().stem for slide in slides]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise SettingsError(f"Two slides are called '{twice[0]}', and so would be their results; rename one of them.")
+        raise SettingsError(
+            f"Two slides are named '{twice[0]}', so their results would have the same name; rename one of them."
+        )
     return [folder / f"{name}.zarr" for name in names]
 
 
 @contextmanager
 def _workers(dask: str | None) -> Iterator[Executor | None]:
-    """Give the workers of a cluster, or None for this computer's cores."""
+    """Yield an executor on a Dask cluster, or None for the cores of this computer."""
     if dask is None:
         yield None
         return
@@ -189,10 +191,10 @@ def _workers(dask: str | None) -> Iterator[Executor | None]:
 
 
 def _shortened(figures: dict[str, Any]) -> dict[str, Any]:
-    """Return figures for people: those of a few genes."""
+    """Return the summary with the values of a few genes only."""
     titles = {
-        "skill": "skill, nats per count over an even split",
-        "image_nats": "image, nats per count that it expects to bring",
+        "skill": "skill, nats per count over a uniform split",
+        "image_nats": "image, expected gain in nats per count",
     }
     for key, title in titles.items():
         if key not in figures:

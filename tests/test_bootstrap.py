@@ -1,4 +1,4 @@
-"""bootstrap.py: what it refuses, what it names, and that a finished installation is not done again."""
+"""bootstrap.py: refusals, messages, and no repeated installation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SCRIPT = Path(__file__).resolve().parents[1] / "bootstrap.py"
 
 @pytest.fixture
 def bootstrap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The script as a module that believes to lie in an empty folder."""
+    """The script as a module whose folder is empty."""
     spec = importlib.util.spec_from_file_location("bootstrap_under_test", SCRIPT)
     assert spec is not None
     assert spec.loader is not None
@@ -41,13 +41,13 @@ def test_needs_only_the_standard_library() -> None:
 
 
 @pytest.mark.parametrize(("arguments", "status"), [([], 2), (["nonsense"], 2), (["--help"], 0)])
-def test_says_how_to_use_it(arguments: list[str], status: int) -> None:
+def test_prints_usage(arguments: list[str], status: int) -> None:
     done = subprocess.run([sys.executable, str(SCRIPT), *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == status
     assert "python3 bootstrap.py test" in done.stdout + done.stderr
 
 
-def test_installs_once_for_the_same_files(bootstrap: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_installs_once_for_unchanged_files(bootstrap: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[list[str]] = []
 
     def record(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
@@ -65,7 +65,7 @@ def test_installs_once_for_the_same_files(bootstrap: ModuleType, monkeypatch: py
     assert len(calls) == 2
 
 
-def test_a_failed_installation_is_tried_again(bootstrap: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_installation_is_repeated(bootstrap: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_FIND_LINKS", "here")
     monkeypatch.setattr(bootstrap.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 1))
     with pytest.raises(bootstrap.BootstrapError, match="pip failed"):
@@ -73,7 +73,7 @@ def test_a_failed_installation_is_tried_again(bootstrap: ModuleType, monkeypatch
     assert not bootstrap.STAMP.exists()
 
 
-def test_names_the_packages_that_it_may_not_install(bootstrap: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_packages_that_need_an_administrator(bootstrap: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bootstrap, "LINUX", True)
     monkeypatch.setattr(bootstrap.shutil, "which", lambda name: f"/usr/bin/{name}")
     monkeypatch.setattr(bootstrap, "has_system_package", lambda name: name != "xvfb")
@@ -82,7 +82,7 @@ def test_names_the_packages_that_it_may_not_install(bootstrap: ModuleType, monke
         bootstrap.install_system_packages(["xauth", "xvfb"])
 
 
-def test_an_old_python_is_refused_in_one_sentence(
+def test_old_python_is_refused(
     bootstrap: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(bootstrap, "OLDEST", (99, 0))

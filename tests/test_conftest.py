@@ -12,7 +12,7 @@ from napari_srast.geometry.lattice import detect_lattice
 
 
 @pytest.mark.parametrize("lattice", ["square", "hex"])
-def test_made_slides_lie_on_the_lattice_they_are_said_to(make_slide, lattice):
+def test_make_slide_uses_the_requested_lattice(make_slide, lattice):
     slide = make_slide(6, 7, n_genes=4, lattice=lattice, pitch=50)
     assert slide.counts.shape == (42, 4)
     found = detect_lattice(slide.centers)
@@ -20,7 +20,7 @@ def test_made_slides_lie_on_the_lattice_they_are_said_to(make_slide, lattice):
     assert found.pitch == pytest.approx(50)
 
 
-def test_made_slides_repeat(make_slide):
+def test_make_slide_is_deterministic(make_slide):
     first, second = make_slide(), make_slide()
     np.testing.assert_array_equal(first.counts.toarray(), second.counts.toarray())
 
@@ -36,7 +36,7 @@ def pytest_runtest_call(item):
 """
 
 
-def test_beside_a_gpu_every_test_of_what_computes_is_run_for_either_device(tmp_path: Path) -> None:
+def test_compute_tests_run_on_each_device(tmp_path: Path) -> None:
     (tmp_path / "two_devices.py").write_text(_TWO_DEVICES)
     here = Path(__file__).parent
     tests = ("splitting/test_mixture.py", "geometry/test_partition.py")
@@ -48,9 +48,11 @@ def test_beside_a_gpu_every_test_of_what_computes_is_run_for_either_device(tmp_p
         text=True,
         check=True,
     ).stdout
-    told = dict(line.strip(" .").split() for line in found.splitlines() if line.strip(" .").endswith(("cuda", "cpu")))
+    messages = dict(
+        line.strip(" .").split() for line in found.splitlines() if line.strip(" .").endswith(("cuda", "cpu"))
+    )
     for device in ("cuda", "cpu"):
-        of_it = [default for name, default in told.items() if device in name]
+        of_it = [default for name, default in messages.items() if device in name]
         assert of_it
         assert set(of_it) == {device}
-    assert any("[" not in name for name in told)  # of geometry, once
+    assert any("[" not in name for name in messages)  # of geometry, once

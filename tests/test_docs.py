@@ -1,4 +1,4 @@
-"""What the documentation claims: its examples run, its commands exist, its links lead somewhere."""
+"""The documentation is correct: examples run, commands exist, links have targets."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def test_docstring_examples_run(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
-def test_pages_show_commands_that_exist(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Every option of every ``napari-srast`` line in a page is one that the command knows."""
+def test_commands_in_pages_exist(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every option of every ``napari-srast`` line in a page is an option of that command."""
     for block in re.findall(r"```(?:sh|console)\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL):
         for line in block.replace("\\\n", " ").splitlines():
             words = shlex.split(line, comments=True)
@@ -43,7 +43,7 @@ def test_pages_show_commands_that_exist(path: Path, capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
-def test_python_examples_use_what_exists(path: Path) -> None:
+def test_python_examples_use_public_names(path: Path) -> None:
     for block in re.findall(r"```python\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL):
         for node in ast.walk(ast.parse(block)):
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "srast":
@@ -51,13 +51,13 @@ def test_python_examples_use_what_exists(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
-def test_links_within_the_project_lead_somewhere(path: Path) -> None:
+def test_relative_links_have_targets(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", text):
         if "://" not in target:
             assert (path.parent / target).exists(), f"{path.name} links to {target}"
 
 
-def test_the_version_is_the_same_everywhere() -> None:
+def test_version_matches_citation() -> None:
     citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     assert f"version: {napari_srast.__version__}\n" in citation

@@ -1,4 +1,4 @@
-"""Hostile input through the command line: refused in one sentence, or handled and told; never a changed input."""
+"""Hostile input on the command line is refused with one sentence or used with a warning, and never changed."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 @pytest.fixture(autouse=True)
 def _own_logging(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep ``main`` from silencing the warnings and log lines of the tests that follow."""
+    """Stop ``main`` from hiding the warnings and log lines of later tests."""
     monkeypatch.setattr("napari_srast.cli._silence_third_parties", lambda: None)
 
 
 def make(
     path: Path, *, x: Any = COUNTS, centers: Any = CENTERS, ids: Any = None, uns: Any = None, **names: Any
 ) -> Path:
-    """Write a small slide with one thing wrong."""
+    """Write a small slide with one error."""
     import spatialdata
     from spatialdata.models import ShapesModel, TableModel
 
@@ -76,21 +76,21 @@ def files(folder: Path) -> dict[str, bytes]:
 def upsample(
     slide: Path, folder: Path, capsys: pytest.CaptureFixture[str], *options: str, method: str = "uniform"
 ) -> tuple[int, str]:
-    """Upsample into an empty folder; return the status and all that was told, with the promises kept."""
+    """Upsample into an empty folder, check the guarantees, and return the status and the messages."""
     before = files(slide)
     out = folder / "out"
     out.mkdir()
     capsys.readouterr()
     status = main(["upsample", str(slide), "-o", str(out / "o.csv"), "--method", method, *options])
-    told = capsys.readouterr().err
+    messages = capsys.readouterr().err
     assert files(slide) == before
-    assert status in (0, 2), told
+    assert status in (0, 2), messages
     if status == 2:
-        sentences = [line for line in told.splitlines() if line.startswith("napari-srast: ")]
+        sentences = [line for line in messages.splitlines() if line.startswith("napari-srast: ")]
         assert len(sentences) == 1
-        assert "Traceback" not in told
+        assert "Traceback" not in messages
         assert list(out.iterdir()) == []
-    return status, told
+    return status, messages
 
 
 @pytest.mark.contract(
@@ -161,9 +161,9 @@ def upsample(
 def test_unusable_slide_is_refused(
     fault: dict[str, Any], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    status, told = upsample(make(tmp_path / "in.zarr", **fault), tmp_path, capsys)
+    status, messages = upsample(make(tmp_path / "in.zarr", **fault), tmp_path, capsys)
     assert status == 2
-    assert says in told
+    assert says in messages
 
 
 @pytest.mark.contract(
@@ -235,13 +235,13 @@ def test_unusable_slide_is_refused(
         ({"centers": CENTERS + 1e9}, ""),
     ],
 )
-def test_odd_slide_is_handled_and_told(
+def test_unusual_slide_is_used_with_a_warning(
     oddity: dict[str, Any], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     slide = make(tmp_path / "in.zarr", **oddity)
-    status, told = upsample(slide, tmp_path, capsys)
+    status, messages = upsample(slide, tmp_path, capsys)
     assert status == 0
-    assert says in told
+    assert says in messages
     written = pd.read_csv(tmp_path / "out" / "o.csv").iloc[:, 3:].to_numpy()
     kept = oddity.get("x", COUNTS)[: len(oddity.get("centers", CENTERS))]
     if "ids" in oddity:
@@ -273,15 +273,15 @@ def test_odd_slide_is_handled_and_told(
         ("zarr.json", "not a SpatialData store"),
     ],
 )
-def test_store_that_lost_a_part_is_refused(
+def test_store_with_missing_parts_is_refused(
     part: str, says: str, slide: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     torn = tmp_path / "torn.zarr"
     shutil.copytree(slide, torn)
     shutil.rmtree(torn / part) if (torn / part).is_dir() else (torn / part).unlink()
-    status, told = upsample(torn, tmp_path, capsys)
+    status, messages = upsample(torn, tmp_path, capsys)
     assert status == 2
-    assert says in told
+    assert says in messages
 
 
 @pytest.mark.contract(
@@ -307,7 +307,7 @@ def test_truncated_file_is_refused(
     response="is damaged; restore the slide from a copy",
 )
 @pytest.mark.parametrize(("array", "at", "value"), [("indices", 0, 99), ("indices", 0, -5), ("indptr", 5, 9999)])
-def test_indices_that_leave_the_matrix_are_refused(
+def test_out_of_range_indices_are_refused(
     array: str, at: int, value: int, slide: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import zarr
@@ -315,9 +315,9 @@ def test_indices_that_leave_the_matrix_are_refused(
     torn = tmp_path / "torn.zarr"
     shutil.copytree(slide, torn)
     zarr.open_array(torn / "tables" / "table" / "X" / array, mode="r+")[at] = value
-    status, told = upsample(torn, tmp_path, capsys)
+    status, messages = upsample(torn, tmp_path, capsys)
     assert status == 2
-    assert "damaged" in told
+    assert "damaged" in messages
 
 
 @pytest.mark.contract(
@@ -364,12 +364,12 @@ def test_indices_that_leave_the_matrix_are_refused(
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else None,
 )
-def test_senseless_request_is_refused(
+def test_invalid_request_is_refused(
     options: list[str], says: str, slide: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    status, told = upsample(slide, tmp_path, capsys, *options)
+    status, messages = upsample(slide, tmp_path, capsys, *options)
     assert status == 2
-    assert says in told
+    assert says in messages
 
 
 @pytest.mark.contract(
@@ -386,14 +386,14 @@ def test_senseless_request_is_refused(
     ],
     ids=["long text", "hole", "crosses itself"],
 )
-def test_odd_region_is_understood(
+def test_unusual_region_is_accepted(
     wkt: str, n_pixels: int, slide: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert upsample(slide, tmp_path, capsys, "--region", wkt)[0] == 0
     assert len(pd.read_csv(tmp_path / "out" / "o.csv")) == n_pixels
 
 
-def test_shapes_that_cross_themselves_are_united() -> None:
+def test_self_crossing_shapes_are_united() -> None:
     bow = [[-50, -50], [450, 350], [450, -50], [-50, 350], [-50, -50]]
     corner = [[-50, -50], [250, -50], [250, 250], [-50, -50]]
     features = [
@@ -412,8 +412,8 @@ def test_shapes_that_cross_themselves_are_united() -> None:
         Region.from_polygons([np.array([[0, 0], [np.nan, 0], [1, 1]])])
 
 
-def test_a_bow_with_a_spur_is_its_two_halves() -> None:
-    """Mended, it is a collection that holds polygons within polygons beside a line."""
+def test_bow_tie_with_a_spur_becomes_two_polygons() -> None:
+    """The repaired shape is a collection of nested polygons and a line."""
     spurred = np.array([[0, 0], [10, 10], [10, 0], [0, 10], [0, 0], [-3, 0], [0, 0]])
     assert Region.from_polygons([spurred]).geometry.area == pytest.approx(50)
     bow = [spurred[:5].tolist()]
@@ -428,7 +428,7 @@ def test_a_bow_with_a_spur_is_its_two_halves() -> None:
     response="choose another name",
 )
 @pytest.mark.parametrize("name", ["x" * 240 + ".csv", "x" * 300 + ".csv"])
-def test_name_that_no_file_can_have_is_refused(
+def test_invalid_file_name_is_refused(
     name: str, slide: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["upsample", str(slide), "-o", str(tmp_path / name)]) == 2
@@ -438,7 +438,7 @@ def test_name_that_no_file_can_have_is_refused(
 
 
 def spoilt(**parts: Any) -> anndata.AnnData:
-    """Make a sound table with one part spoilt."""
+    """Return a valid table with one invalid part."""
     x = parts.pop("x", COUNTS)
     return anndata.AnnData(x, **{"obsm": {"spatial": CENTERS}, "uns": {"meta": {"spot_diameter": 100.0}}} | parts)
 
@@ -471,7 +471,7 @@ def spoilt(**parts: Any) -> anndata.AnnData:
     ],
     ids=["text", "complex", "sparse places", "complex places", "one axis", "no places", "diameter"],
 )
-def test_table_that_cannot_be_imported_is_refused(
+def test_unusable_table_is_refused(
     parts: dict[str, Any], options: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = tmp_path / "in.h5ad"
@@ -491,7 +491,9 @@ def test_table_that_cannot_be_imported_is_refused(
     response="used",
 )
 @pytest.mark.parametrize("dtype", [np.float16, np.int8, bool, np.uint64])
-def test_counts_of_any_number_type_are_used(dtype: type, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_counts_of_any_number_type_are_accepted(
+    dtype: type, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     spoilt(x=COUNTS.astype(dtype)).write_h5ad(tmp_path / "in.h5ad")
     assert main(["import", str(tmp_path / "in.h5ad"), "-o", str(tmp_path / "in.zarr")]) == 0
     assert upsample(tmp_path / "in.zarr", tmp_path, capsys)[0] == 0
@@ -516,7 +518,7 @@ def test_counts_of_any_number_type_are_used(dtype: type, tmp_path: Path, capsys:
     ],
     ids=["long numbers", "complex", "four axes", "damaged", "empty", "no picture"],
 )
-def test_image_that_cannot_be_imported_is_refused(
+def test_unusable_image_is_refused(
     name: str, pixels: Any, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import tifffile
@@ -538,7 +540,7 @@ def test_image_that_cannot_be_imported_is_refused(
     response="check that it holds the counts (.h5) and the folder 'spatial'",
 )
 @pytest.mark.parametrize("bins", ["square_xum", "square_008um", "other"])
-def test_space_ranger_folder_that_lacks_its_parts_is_refused(
+def test_incomplete_space_ranger_folder_is_refused(
     bins: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("spatialdata_io")
@@ -554,9 +556,7 @@ def test_space_ranger_folder_that_lacks_its_parts_is_refused(
     case="table that SpatialData calls invalid",
     response="names the table and the column; write it again",
 )
-def test_table_that_spatialdata_calls_invalid_is_named(
-    slide: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_invalid_spatialdata_table_is_named(slide: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import zarr
     from anndata.io import read_elem, write_elem
 
@@ -564,7 +564,7 @@ def test_table_that_spatialdata_calls_invalid_is_named(
     shutil.copytree(slide, torn)
     table = zarr.open_group(torn / "tables" / "table", mode="r+", use_consolidated=False)
     frame = read_elem(table["obs"])
-    frame["region"] = ["spots"] * 20  # text, where SpatialData wants categories
+    frame["region"] = ["spots"] * 20  # SpatialData needs categories, not text
     del table["obs"]
     write_elem(table, "obs", frame)
     (torn / "zarr.json").write_text(
@@ -572,9 +572,9 @@ def test_table_that_spatialdata_calls_invalid_is_named(
         + json.dumps(json.loads((torn / "zarr.json").read_text())["attributes"])
         + "}"
     )
-    status, told = upsample(torn, tmp_path, capsys)
+    status, messages = upsample(torn, tmp_path, capsys)
     assert status == 2
-    assert "tables/table: `table.obs[region]` must be of type `categorical`" in told
+    assert "tables/table: `table.obs[region]` must be of type `categorical`" in messages
 
 
 @pytest.mark.contract(
@@ -583,7 +583,7 @@ def test_table_that_spatialdata_calls_invalid_is_named(
     response="which it is; give it with --spot-diameter",
 )
 @pytest.mark.parametrize("diameter", ["big", -4.0, np.nan, np.arange(3)], ids=["text", "negative", "nan", "list"])
-def test_senseless_diameter_of_a_table_is_refused(
+def test_invalid_spot_diameter_in_a_table_is_refused(
     diameter: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     table = anndata.AnnData(COUNTS, obsm={"spatial": CENTERS}, uns={"meta": {"spot_diameter": diameter}})
@@ -594,7 +594,7 @@ def test_senseless_diameter_of_a_table_is_refused(
 
 
 def _hear_interrupts() -> None:
-    """Undo what a shell does to commands in the background: their children ignore the interrupt, too."""
+    """Restore the interrupt handler, which a shell disables for background processes and their children."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
@@ -604,7 +604,7 @@ def _hear_interrupts() -> None:
     response="Stopped; nothing was written. (status 1)",
 )
 @pytest.mark.skipif(not hasattr(signal, "SIGINT") or os.name == "nt", reason="needs the signals of POSIX")
-def test_interrupt_in_the_middle_leaves_nothing(slide: Path, tmp_path: Path) -> None:
+def test_interrupt_leaves_nothing(slide: Path, tmp_path: Path) -> None:
     words = ["-m", "napari_srast", "upsample", str(slide), "-o", str(tmp_path / "o.zarr"), "--factor", "60"]
     run = subprocess.Popen(
         [sys.executable, *words],
@@ -614,11 +614,11 @@ def test_interrupt_in_the_middle_leaves_nothing(slide: Path, tmp_path: Path) -> 
         preexec_fn=_hear_interrupts,
     )
     assert run.stderr is not None
-    assert "pixels" in run.stderr.readline()  # the estimate: the run begins
+    assert "pixels" in run.stderr.readline()  # the estimate is printed when the run begins
     time.sleep(0.2)
     run.send_signal(signal.SIGINT)
-    told = run.communicate(timeout=60)[1]
+    messages = run.communicate(timeout=60)[1]
     assert run.returncode == 1
     # Typer 0.19 ends the line of the ^C.
-    assert told.strip().splitlines() == ["napari-srast: Stopped; nothing was written."]
+    assert messages.strip().splitlines() == ["napari-srast: Stopped; nothing was written."]
     assert list(tmp_path.iterdir()) == []

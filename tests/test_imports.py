@@ -1,4 +1,4 @@
-"""The import rules: light at the start, one direction of arrows, napari only in gui/ and spatialdata only in io/."""
+"""The import rules: light start-up, imports go downwards, napari only in gui/, spatialdata only in io/."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def test_public_names_exist() -> None:
         napari_srast.nothing  # noqa: B018
 
 
-def test_what_is_imported_is_declared() -> None:
+def test_imported_packages_are_declared() -> None:
     project = tomllib.loads((PACKAGE.parents[1] / "pyproject.toml").read_text())["project"]
     declared = [
         *project["dependencies"],

@@ -1,4 +1,4 @@
-"""The manifest is valid, and everything that it names can be found."""
+"""The napari manifest is valid and its commands exist."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ def test_manifest_is_valid() -> None:
     assert [widget.display_name for widget in manifest.contributions.widgets] == ["SRast"]
 
 
-def test_napari_finds_it_by_its_entry_point() -> None:
+def test_entry_point_names_the_manifest() -> None:
     (entry,) = (point for point in metadata.entry_points(group="napari.manifest") if point.name == "napari-srast")
     module, _, file = entry.value.partition(":")
     assert Path(importlib.import_module(module).__file__ or "").with_name(file) == MANIFEST
 
 
-def test_zarr_is_left_to_napari_spatialdata() -> None:
+def test_manifest_declares_no_zarr_reader() -> None:
     manifest = npe2.PluginManifest.from_file(MANIFEST)
     assert not manifest.contributions.readers
 
 
 @pytest.mark.gui
-def test_every_command_can_be_found() -> None:
+def test_commands_of_the_manifest_exist() -> None:
     manifest = npe2.PluginManifest.from_file(MANIFEST)
     manifest.validate_imports()
     assert manifest.contributions.commands

@@ -1,4 +1,4 @@
-"""The command line: what it refuses and how, and that it does the whole job."""
+"""The command line: refusals, exit statuses, and complete runs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ COMMANDS = ("demo", "open", "import", "upsample", "evaluate", "train", "bench", 
 
 @pytest.fixture(autouse=True)
 def _own_logging(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep ``main`` from silencing the warnings and log lines of the tests that follow."""
+    """Stop ``main`` from hiding the warnings and log lines of later tests."""
     monkeypatch.setattr("napari_srast.cli._silence_third_parties", lambda: None)
 
 
@@ -59,7 +59,7 @@ def store(table_path: Path) -> Path:
 
 
 def _refuse(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> str:
-    """Run, expect exit status 2 and one sentence on standard error alone, and return the sentence."""
+    """Run a command that exits with status 2 and one sentence on standard error; return the sentence."""
     capsys.readouterr()
     status = main(arguments)
     output = capsys.readouterr()
@@ -84,7 +84,7 @@ def test_help_lists_every_command_and_starts_fast() -> None:
     done = subprocess.run([sys.executable, "-m", "napari_srast", "--help"], capture_output=True, text=True, check=True)
     after = os.times()
     assert all(f"  {command} " in done.stdout for command in COMMANDS)
-    # the processor's time: what the program needs, however busy the machine is
+    # processor time does not depend on the load of the machine
     seconds = after.children_user + after.children_system - before.children_user - before.children_system
     assert seconds < 0.5
 
@@ -196,7 +196,7 @@ def test_bad_input_is_one_sentence(
     assert sorted(path.name for path in store.parent.iterdir()) == before
 
 
-def test_a_gene_list_file_may_be_plain_or_a_table(tmp_path: Path) -> None:
+def test_gene_list_file_is_text_or_table(tmp_path: Path) -> None:
     plain, table = tmp_path / "genes.txt", tmp_path / "genes.csv"
     plain.write_text("# mine\nERBB2\n\nKRT19\n")
     table.write_text('\ufeffgene,score\n"ERBB2",0.5\nKRT19,0.1\n', encoding="utf-8")
@@ -213,7 +213,7 @@ def test_empty_gene_list_file_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ending", ["zarr", "h5ad", "csv"])
-def test_upsample_conserves_counts_and_sums_up(
+def test_upsample_conserves_counts_and_prints_a_summary(
     ending: str, store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / f"out.{ending}"
@@ -228,7 +228,7 @@ def test_upsample_conserves_counts_and_sums_up(
     assert out.exists()
 
 
-def test_several_slides_go_into_a_folder_and_a_bad_one_holds_up_no_other(
+def test_bad_slide_does_not_stop_the_others(
     store: Path, table_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = tmp_path / "other.zarr"
@@ -248,7 +248,7 @@ def test_several_slides_go_into_a_folder_and_a_bad_one_holds_up_no_other(
     assert (tmp_path / "more" / "other.zarr").is_dir()
 
 
-def test_a_fault_in_one_slide_holds_up_no_other_and_is_told_with_it(
+def test_internal_error_in_one_slide_does_not_stop_the_others(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = tmp_path / "other.zarr"
@@ -264,13 +264,13 @@ def test_a_fault_in_one_slide_holds_up_no_other_and_is_told_with_it(
     out = tmp_path / "all"
     arguments = ["upsample", str(store), str(other), "-o", str(out), "--genes", "Gene1", "--method", "bilinear"]
     assert main([*arguments, "--json"]) == 1
-    told = capsys.readouterr()
-    assert [("error" in one, "output" in one) for one in json.loads(told.out)] == [(True, False), (False, True)]
-    assert "Unexpected ZeroDivisionError: by zero" in told.err
+    messages = capsys.readouterr()
+    assert [("error" in one, "output" in one) for one in json.loads(messages.out)] == [(True, False), (False, True)]
+    assert "Unexpected ZeroDivisionError: by zero" in messages.err
     assert (out / "other.zarr").is_dir()
 
 
-def test_stopping_several_slides_stops_the_one_in_work_and_says_what_is_written(
+def test_interrupt_of_several_slides_reports_what_is_written(
     store: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -295,7 +295,7 @@ def test_stopping_several_slides_stops_the_one_in_work_and_says_what_is_written(
         raise Cancelled
 
     monkeypatch.setattr(cli_upsample, "_upsample", slow)
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a program in the background may ignore it
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background process may ignore it
     request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     arguments = [*map(str, slides), "-o", str(tmp_path / "all"), "--genes", "Gene1", "--method", "bilinear"]
     assert main(["upsample", *arguments]) == 1
@@ -303,7 +303,7 @@ def test_stopping_several_slides_stops_the_one_in_work_and_says_what_is_written(
     assert begun == slides[:2]
 
 
-def test_region_is_geojson_or_text(store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_region_is_geojson_or_wkt(store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     corners = [[-50, -50], [150, -50], [150, 150], [-50, 150], [-50, -50]]  # the first two rows and columns
     feature = {"type": "Feature", "properties": {}, "geometry": {"type": "Polygon", "coordinates": [corners]}}
     drawn = tmp_path / "region.geojson"
@@ -315,7 +315,7 @@ def test_region_is_geojson_or_text(store: Path, tmp_path: Path, capsys: pytest.C
         assert json.loads(capsys.readouterr().out)["spots"] == 4
 
 
-def test_info_tells_what_a_slide_holds(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_info_describes_a_slide(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info", str(store), "--json"]) == 0
     figures = json.loads(capsys.readouterr().out)
     assert figures["usable"] is True
@@ -329,7 +329,7 @@ def test_info_tells_what_a_slide_holds(store: Path, capsys: pytest.CaptureFixtur
     case="a result instead of a slide",
     response="is a result of napari-srast …; open the slide …",
 )
-def test_info_of_a_result_says_that_it_is_one(store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_info_recognizes_a_result(store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "fine.zarr"
     assert main(["upsample", str(store), "-o", str(out), "--method", "uniform", "--genes", "Gene0"]) == 0
     assert "nats per count" in capsys.readouterr().out
@@ -341,7 +341,7 @@ def test_info_of_a_result_says_that_it_is_one(store: Path, tmp_path: Path, capsy
     assert "is a result of napari-srast" in _refuse(capsys, ["upsample", str(out), "-o", str(tmp_path / "x.zarr")])
 
 
-def test_mass_error_sees_what_is_lost_and_what_is_made_up(make_slide: Callable[..., Slide]) -> None:
+def test_mass_error_detects_lost_and_added_counts(make_slide: Callable[..., Slide]) -> None:
     slide = make_slide(rows=4, cols=4)
     result = api.upsample(slide, settings=UpsampleSettings(method="uniform"))
     assert max_relative_mass_error(result) <= 1e-6
@@ -353,7 +353,7 @@ def test_mass_error_sees_what_is_lost_and_what_is_made_up(make_slide: Callable[.
     assert max_relative_mass_error(dataclasses.replace(result, counts=made_up.tocsr())) == np.inf
 
 
-def test_unexpected_errors_say_how_to_see_more(
+def test_unexpected_error_names_the_debug_variable(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail(*_: object, **__: object) -> None:
@@ -371,7 +371,7 @@ def test_unexpected_errors_say_how_to_see_more(
 
 
 @pytest.mark.parametrize("stop", [Cancelled, KeyboardInterrupt])
-def test_a_stop_is_no_error_of_the_input(
+def test_cancel_exits_with_status_1(
     stop: type[BaseException], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def interrupt(*_: object, **__: object) -> None:
@@ -382,7 +382,7 @@ def test_a_stop_is_no_error_of_the_input(
     assert capsys.readouterr().err == "napari-srast: Stopped; nothing was written.\n"
 
 
-def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def fail(*_: object, **__: object) -> None:
         raise ModuleNotFoundError("No module named 'spatialdata_io'", name="spatialdata_io")
 
@@ -391,7 +391,7 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     assert "pip install 'napari-srast[io]'" in capsys.readouterr().err
 
 
-def test_open_without_a_display_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_open_without_a_display_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
@@ -399,7 +399,7 @@ def test_open_without_a_display_says_so(monkeypatch: pytest.MonkeyPatch, capsys:
     assert "no display" in capsys.readouterr().err
 
 
-def test_demo_names_what_a_virtual_screen_needs(
+def test_demo_names_missing_virtual_display_packages(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "platform", "linux")
@@ -409,7 +409,7 @@ def test_demo_names_what_a_virtual_screen_needs(
     assert "apt-get install xvfb xauth" in capsys.readouterr().err
 
 
-def test_demo_spares_files_that_it_did_not_make(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_demo_keeps_foreign_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     own, report = tmp_path / "overlay.png", tmp_path / "report.json"
     own.write_bytes(b"mine")
     assert "overlay.png" in _refuse(capsys, ["demo", "--headless", "--out", str(tmp_path)])
@@ -422,8 +422,8 @@ def test_demo_spares_files_that_it_did_not_make(tmp_path: Path, capsys: pytest.C
 
 @pytest.mark.slides
 @pytest.mark.slow
-def test_a_real_slide_from_table_to_result(slide_path: Callable[..., Path], tmp_path: Path) -> None:
-    """In processes of their own, as users run them: nothing but the figures on the terminal."""
+def test_real_slide_from_table_to_result(slide_path: Callable[..., Path], tmp_path: Path) -> None:
+    """Run in new processes, as users do; the terminal shows only the results."""
     table, picture = slide_path("st_human_breast_her2_c4"), slide_path("st_human_breast_her2_c4", "_he.jpg")
     slide, out = tmp_path / "slide.zarr", tmp_path / "out.zarr"
     _run("import", str(table), "--image", str(picture), "-o", str(slide))
@@ -466,21 +466,21 @@ def test_train_describes_the_checkpoint(
 ) -> None:
     recipe = tmp_path / "recipe.toml"
     recipe.write_text("seed = 1")
-    told: list[Path] = []
+    messages: list[Path] = []
 
     def train(path: Path, *, progress: Callable[[str, int, int, str], None]) -> str:
-        told.append(path)
+        messages.append(path)
         progress("train", 1, 2, "loss 0.5")
         return "default"
 
     monkeypatch.setattr("napari_srast.training.pipeline.train_from_recipe", train)
     assert main(["train", str(recipe), "--json"]) == 0
-    assert told == [recipe]
+    assert messages == [recipe]
     assert len(json.loads(capsys.readouterr().out)["sha256"]) == 64
 
 
 @pytest.mark.parametrize("options", [[], ["--json"]])
-def test_bench_prints_seconds_and_memory(
+def test_bench_prints_times_and_memory(
     options: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sizes: list[tuple[int, ...]] = []
@@ -503,7 +503,7 @@ def test_bench_prints_seconds_and_memory(
             bytes_per_second=1e10,
         )
 
-    monkeypatch.setattr("napari_srast.benchmarks.scaling.bench", bench)
+    monkeypatch.setattr("napari_srast.benchmarks.scaling.run_benchmark", bench)
     assert main(["bench", "--spots", "7,9", *options]) == 0
     assert sizes == [(7, 9)]
     printed = capsys.readouterr().out
@@ -513,10 +513,10 @@ def test_bench_prints_seconds_and_memory(
         assert "pycnophylactic" in printed
 
 
-def test_demo_shows_the_report_and_can_be_repeated(
+def test_demo_prints_the_report_and_can_be_repeated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The virtual screen is left out: the window itself is tested with the window."""
+    """The virtual display is replaced; the window has its own tests."""
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.delenv("NAPARI_SRAST_VIRTUAL_DISPLAY", raising=False)
     out = tmp_path / "demo"
@@ -541,7 +541,7 @@ def test_demo_shows_the_report_and_can_be_repeated(
     assert json.loads(capsys.readouterr().out)["scores"] == scores
 
 
-def test_demo_passes_a_failure_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_demo_forwards_the_exit_status(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.delenv("NAPARI_SRAST_VIRTUAL_DISPLAY", raising=False)
     monkeypatch.setattr("napari_srast.cli.commands.demo.run_in_virtual_display", lambda _: 1)

@@ -1,4 +1,4 @@
-"""``--image NAME | none``: which image is looked at, and what is told of it."""
+"""``--image NAME | none`` selects the histology image."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from napari_srast.core.slide import Slide, SlideImage
 
 @pytest.fixture(autouse=True)
 def _own_logging(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep ``main`` from silencing the warnings and log lines of the tests that follow."""
+    """Stop ``main`` from hiding the warnings and log lines of later tests."""
     monkeypatch.setattr("napari_srast.cli._silence_third_parties", lambda: None)
 
 
 @pytest.fixture
 def stored(tissue, make_store: Callable[..., Any], tmp_path: Path) -> Callable[..., Path]:
-    """Write the tissue as a store with images by name, each given as (y, x, c) as cameras and PNG files have it."""
+    """Write the tissue as a store with named images, each given as (y, x, c)."""
 
     def write(**images: SlideImage) -> Path:
         slide = Slide(
@@ -50,18 +50,18 @@ def stored(tissue, make_store: Callable[..., Any], tmp_path: Path) -> Callable[.
     return write
 
 
-def test_one_of_several_images_is_looked_at_or_none(
+def test_image_option_selects_one_image_or_none(
     tissue, stored: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     mirrored = tissue.image(density=tissue.density[:, ::-1])
     store = stored(he=tissue.image(), dapi=tissue.image("fluorescence"), mirrored=mirrored)
-    counts, told = {}, {}
+    counts, messages = {}, {}
     for name in ("he", "dapi", "mirrored", "none"):
         out = tmp_path / f"{name}.h5ad"
         arguments = ["upsample", str(store), "-o", str(out), "--image", name, "--genes", "Gene3,Gene0"]
         assert main([*arguments, "--device", "cpu", "--json"]) == 0
         output = capsys.readouterr()
-        told[name] = json.loads(output.out).get("image_nats")
+        messages[name] = json.loads(output.out).get("image_nats")
         table = anndata.read_h5ad(out)
         counts[name] = table.X.toarray()
         known = table.uns["napari_srast"]
@@ -69,10 +69,10 @@ def test_one_of_several_images_is_looked_at_or_none(
         assert ("image" in known["calibration"]) == (name != "none")
         assert ("Note: The image 'mirrored'" in output.err and "not used" in output.err) == (name == "mirrored")
     for name in ("he", "dapi"):
-        assert told[name]["Gene0"] > told[name]["Gene3"] > 0  # the gene of the stained cells
+        assert messages[name]["Gene0"] > messages[name]["Gene3"] > 0  # the gene of the stained cells
         assert np.abs(counts[name] - counts["none"]).sum() > 0.05 * counts["none"].sum()
-    assert told["mirrored"] == {"Gene3": 0.0, "Gene0": 0.0}
-    assert told["none"] is None
+    assert messages["mirrored"] == {"Gene3": 0.0, "Gene0": 0.0}
+    assert messages["none"] is None
     np.testing.assert_array_equal(counts["mirrored"], counts["none"])
 
 
@@ -83,7 +83,7 @@ def test_one_of_several_images_is_looked_at_or_none(
         (["--image", "frist"], "no image 'frist'; choose one with --image: first, second."),
     ],
 )
-def test_an_image_that_is_not_clear_is_asked_for_with_the_names(
+def test_ambiguous_image_is_refused_with_the_names(
     options: list[str],
     says: str,
     tissue,

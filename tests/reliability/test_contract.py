@@ -1,4 +1,4 @@
-"""The input contract through the command line: what no other test of it covers; see docs/reliability_contract.md."""
+"""Rows of the input contract that no other test covers; see docs/reliability_contract.md."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ MakeStore = Callable[..., Any]
 
 @pytest.fixture(autouse=True)
 def _own_logging(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep ``main`` from silencing the warnings and log lines of the tests that follow."""
+    """Stop ``main`` from hiding the warnings and log lines of later tests."""
     monkeypatch.setattr("napari_srast.cli._silence_third_parties", lambda: None)
 
 
 @pytest.fixture
 def command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
-    """Write a store and upsample it, with the promises kept: one sentence, nothing left behind, the input unchanged."""
+    """Write a store and upsample it; check that there is one sentence, no leftover file and no changed input."""
 
     def run(store: Any, *options: str) -> tuple[int, str]:
         slide, out = tmp_path / "slide.zarr", tmp_path / "out"
@@ -49,20 +49,20 @@ def command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[...,
         before = {path: path.read_bytes() for path in slide.rglob("*") if path.is_file()}
         capsys.readouterr()
         status = main(["upsample", str(slide), "-o", str(out / "o.csv"), "--method", "uniform", *options])
-        told = capsys.readouterr().err
+        messages = capsys.readouterr().err
         assert {path: path.read_bytes() for path in slide.rglob("*") if path.is_file()} == before
-        assert status in (0, 2), told
-        assert "Traceback" not in told
-        sentences = [line for line in told.splitlines() if line.startswith("napari-srast: ")]
-        assert len(sentences) == (status == 2), told
+        assert status in (0, 2), messages
+        assert "Traceback" not in messages
+        sentences = [line for line in messages.splitlines() if line.startswith("napari-srast: ")]
+        assert len(sentences) == (status == 2), messages
         assert [path.name for path in out.iterdir()] == ([] if status else ["o.csv"])
-        return status, told
+        return status, messages
 
     return run
 
 
 def unlinked(store: Any) -> Any:
-    """Take from a table what links it to spots."""
+    """Remove the link between a table and its spots."""
     table = store.tables["table"].copy()
     del store.tables["table"]
     table.obs = table.obs.drop(columns=["region", "instance_id"])
@@ -76,12 +76,10 @@ def unlinked(store: Any) -> Any:
     case="the same with other names",
     response="do not match; link the table again",
 )
-def test_table_that_annotates_nothing_is_refused_where_names_do_not_match(
-    make_slide: Any, make_store: MakeStore, command: Any
-) -> None:
-    status, told = command(unlinked(make_store(make_slide(3, 3))))
+def test_unlinked_table_with_other_names_is_refused(make_slide: Any, make_store: MakeStore, command: Any) -> None:
+    status, messages = command(unlinked(make_store(make_slide(3, 3))))
     assert status == 2  # spots are 10, 11, ...; rows are spot0, spot1, ...
-    assert "do not match" in told
+    assert "do not match" in messages
 
 
 @pytest.mark.contract(
@@ -89,14 +87,14 @@ def test_table_that_annotates_nothing_is_refused_where_names_do_not_match(
     case="table that annotates nothing",
     response="matched by the names of the spots where that is possible",
 )
-def test_table_that_annotates_nothing_is_matched_by_names(
+def test_unlinked_table_is_matched_by_names(
     make_slide: Any, make_store: MakeStore, command: Any, tmp_path: Path
 ) -> None:
     made = make_slide(3, 3)
     store = unlinked(make_store(made))
     store.tables["table"].obs_names = [str(10 + i) for i in range(9)]
-    status, told = command(store)
-    assert status == 0, told
+    status, messages = command(store)
+    assert status == 0, messages
     written = pd.read_csv(tmp_path / "out" / "o.csv").iloc[:, 3:].to_numpy().sum(axis=0)
     np.testing.assert_allclose(written, made.counts.toarray().sum(axis=0), rtol=1e-6)
 
@@ -115,13 +113,13 @@ def test_several_tables_ask_for_a_choice(
     second = store.tables["table"].copy()
     second.X = second.X * 2
     store.tables["second"] = second
-    status, told = command(store, *(["--table", "second"] if chosen else []))
+    status, messages = command(store, *(["--table", "second"] if chosen else []))
     assert status == (0 if chosen else 2)
     if chosen:
         written = pd.read_csv(tmp_path / "out" / "o.csv").iloc[:, 3:].to_numpy().sum(axis=0)
         np.testing.assert_allclose(written, 2 * made.counts.toarray().sum(axis=0), rtol=1e-6)
     else:
-        assert "Several tables count the spots 'spots'; choose one with --table: " in told
+        assert "Several tables count the spots 'spots'; choose one with --table: " in messages
 
 
 @pytest.mark.contract(
@@ -140,13 +138,13 @@ def test_several_kinds_of_spots_ask_for_a_choice(
     table.obs["region"] = pd.Categorical(["bins"] * 4)
     table.uns["spatialdata_attrs"]["region"] = "bins"
     store.tables["others"] = table
-    status, told = command(store, *(["--spots", "bins"] if chosen else []))
+    status, messages = command(store, *(["--spots", "bins"] if chosen else []))
     assert status == (0 if chosen else 2)
     if chosen:
         assert len(pd.read_csv(tmp_path / "out" / "o.csv")) == 16
     else:
-        assert "several kinds of spots; choose one with --spots: " in told
-        assert "bins" in told
+        assert "several kinds of spots; choose one with --spots: " in messages
+        assert "bins" in messages
 
 
 @pytest.mark.contract(
@@ -172,19 +170,19 @@ def test_several_kinds_of_spots_ask_for_a_choice(
     ],
     ids=["rotation", "shear", "mirror", "another unit", "flat", "not a number", "beyond reckoning"],
 )
-def test_transformation_is_followed_or_refused(
+def test_transformation_is_applied_or_refused(
     matrix: list[list[float]], ok: bool, make_slide: Any, make_store: MakeStore, command: Any, tmp_path: Path
 ) -> None:
     made = make_slide(3, 3, transforms={"global": np.array(matrix, dtype=float)})
     corners = made.to_cs[:2, :2] @ (np.array([[-60, 160, 160, -60], [-60, -60, 160, 160]])) + made.to_cs[:2, 2:]
     ring = ", ".join(f"{x!r} {y!r}" for x, y in [*corners.T.tolist(), corners.T.tolist()[0]])
     options = ["--region", f"POLYGON (({ring}))"] if ok else []
-    status, told = command(make_store(made), *options)
+    status, messages = command(make_store(made), *options)
     assert status == (0 if ok else 2)
     if ok:
         assert len(pd.read_csv(tmp_path / "out" / "o.csv")) == 16  # the four spots around the first corner
     else:
-        assert "cannot be inverted" in told
+        assert "cannot be inverted" in messages
 
 
 @pytest.mark.contract(
@@ -192,9 +190,7 @@ def test_transformation_is_followed_or_refused(
     case="no transformation",
     response="the default system",
 )
-def test_spots_without_a_transformation_lie_in_the_default_system(
-    make_slide: Any, make_store: MakeStore, command: Any
-) -> None:
+def test_missing_transformation_means_the_default_system(make_slide: Any, make_store: MakeStore, command: Any) -> None:
     store = make_store(make_slide(3, 3))
     store.shapes["spots"].attrs = {}
     store.shapes["spots"] = ShapesModel.parse(store.shapes["spots"])
@@ -211,7 +207,7 @@ def test_spots_without_a_transformation_lie_in_the_default_system(
     [((4, 40, 60), np.uint8), ((3, 40, 60), np.uint16), ((5, 40, 60), np.uint8), ((3, 10, 60_000), np.uint8)],
     ids=["RGBA", "16 bits", "five channels", "60,000 pixels wide"],
 )
-def test_any_image_is_carried_along(
+def test_any_image_is_accepted(
     shape: tuple[int, int, int], dtype: type, make_slide: Any, make_store: MakeStore, command: Any
 ) -> None:
     image = Image2DModel.parse(np.zeros(shape, dtype), dims=("c", "y", "x"), scale_factors=[2])
@@ -223,9 +219,7 @@ def test_any_image_is_carried_along(
     case="named image that lost its pixels",
     response="the same",
 )
-def test_image_that_lost_its_pixels_is_told(
-    make_slide: Any, make_store: MakeStore, command: Any, tmp_path: Path
-) -> None:
+def test_image_without_pixels_is_refused(make_slide: Any, make_store: MakeStore, command: Any, tmp_path: Path) -> None:
     image = Image2DModel.parse(np.ones((3, 8, 8), np.uint8), dims=("c", "y", "x"))
     write_store(make_store(make_slide(3, 3), images={"he": image}), tmp_path / "slide.zarr")
     shutil.rmtree(tmp_path / "slide.zarr" / "images" / "he")
@@ -237,11 +231,13 @@ def test_image_that_lost_its_pixels_is_told(
     case="image in another coordinate system",
     response="*notice:* was left out",
 )
-def test_image_elsewhere_is_left_out_and_told(make_slide: Any, make_store: MakeStore, command: Any) -> None:
+def test_image_in_another_system_is_omitted_with_a_warning(
+    make_slide: Any, make_store: MakeStore, command: Any
+) -> None:
     image = Image2DModel.parse(np.zeros((3, 8, 8)), dims=("c", "y", "x"), transformations={"other": Identity()})
-    status, told = command(make_store(make_slide(3, 3), images={"he": image}))
+    status, messages = command(make_store(make_slide(3, 3), images={"he": image}))
     assert status == 0
-    assert "shares no coordinate system" in told
+    assert "shares no coordinate system" in messages
 
 
 @pytest.mark.contract(
@@ -249,13 +245,13 @@ def test_image_elsewhere_is_left_out_and_told(make_slide: Any, make_store: MakeS
     case="the same, with a layer of counts",
     response="*notice:* X holds no raw counts; those of its layer 'counts' were used",
 )
-def test_log_normalized_values_are_replaced_by_the_layer_of_counts_and_told(
+def test_counts_layer_replaces_log_normalized_x(
     make_slide: Any, make_store: MakeStore, command: Any, tmp_path: Path
 ) -> None:
     made = make_slide(3, 3)
-    status, told = command(make_store(made, x=made.counts.log1p(), layers={"counts": made.counts}))
+    status, messages = command(make_store(made, x=made.counts.log1p(), layers={"counts": made.counts}))
     assert status == 0
-    assert "those of its layer 'counts' were used" in told
+    assert "those of its layer 'counts' were used" in messages
     written = pd.read_csv(tmp_path / "out" / "o.csv").iloc[:, 3:].to_numpy().sum(axis=0)
     np.testing.assert_allclose(written, made.counts.toarray().sum(axis=0), rtol=1e-6)
 
@@ -265,12 +261,12 @@ def test_log_normalized_values_are_replaced_by_the_layer_of_counts_and_told(
     case="all spots at one place",
     response="their coordinates were lost; export the slide again",
 )
-def test_spots_that_all_lie_at_one_place_are_refused(make_slide: Any, make_store: MakeStore, command: Any) -> None:
+def test_spots_with_identical_coordinates_are_refused(make_slide: Any, make_store: MakeStore, command: Any) -> None:
     made = make_slide(3, 3)
     made.centers[:] = 5.0
-    status, told = command(make_store(made))
+    status, messages = command(make_store(made))
     assert status == 2
-    assert "All 9 spots lie at one place" in told
+    assert "All 9 spots lie at one place" in messages
 
 
 @pytest.mark.contract(
@@ -278,7 +274,7 @@ def test_spots_that_all_lie_at_one_place_are_refused(make_slide: Any, make_store
     case="region in another coordinate system",
     response="used there",
 )
-def test_region_in_another_coordinate_system_is_taken_there(
+def test_region_is_read_in_its_coordinate_system(
     make_slide: Any, make_store: MakeStore, command: Any, tmp_path: Path
 ) -> None:
     store = make_store(make_slide(3, 3))
@@ -293,7 +289,7 @@ def test_region_in_another_coordinate_system_is_taken_there(
     case="Zarr format 2",
     response="used; results go to a new store",
 )
-def test_store_of_zarr_format_2_is_read_and_results_go_elsewhere(
+def test_zarr_format_2_is_read_but_not_written_into(
     make_slide: Any, make_store: MakeStore, command: Any, tmp_path: Path
 ) -> None:
     from spatialdata._io.format import SpatialDataContainerFormatV01
@@ -301,8 +297,8 @@ def test_store_of_zarr_format_2_is_read_and_results_go_elsewhere(
     made, path = make_slide(3, 3), tmp_path / "slide.zarr"
     make_store(made).write(path, sdata_formats=SpatialDataContainerFormatV01())
     assert (path / ".zgroup").exists()
-    status, told = command(path)
-    assert status == 0, told
+    status, messages = command(path)
+    assert status == 0, messages
     result = upsample(read_slide(path), method="uniform")
     with pytest.raises(Exception, match="old Zarr format 2") as caught:
         write_result(result, path, into_slide=True)
@@ -314,17 +310,19 @@ def test_store_of_zarr_format_2_is_read_and_results_go_elsewhere(
     case="a device that the method does not use",
     response="*notice:* runs on the CPU",
 )
-def test_device_that_a_method_does_not_use_is_told(make_slide: Any, make_store: MakeStore, command: Any) -> None:
-    status, told = command(make_store(make_slide(3, 3)), "--device", "cuda")
+def test_unused_device_gives_a_warning(make_slide: Any, make_store: MakeStore, command: Any) -> None:
+    status, messages = command(make_store(make_slide(3, 3)), "--device", "cuda")
     assert status == 0
-    assert "Note: Method 'uniform' runs on the CPU; device 'cuda' is not used." in told
+    assert "Note: Method 'uniform' runs on the CPU; device 'cuda' is not used." in messages
 
 
-def test_settings_that_change_nothing_are_told_once(make_slide: Any, make_store: MakeStore, command: Any) -> None:
-    status, told = command(make_store(make_slide(3, 3)), "--mode", "sample", "--draws", "4", "--steps", "3")
+def test_ineffective_settings_give_one_warning(make_slide: Any, make_store: MakeStore, command: Any) -> None:
+    status, messages = command(make_store(make_slide(3, 3)), "--mode", "sample", "--draws", "4", "--steps", "3")
     assert status == 0
-    assert told.count("Note: Method 'uniform' draws no samples, so there is no standard deviation; take 'srast'.") == 1
-    assert told.count("Note: Only method 'srast' in mode 'sample' uses draws and steps.") == 1
+    assert (
+        messages.count("Note: Method 'uniform' draws no samples, so there is no standard deviation; take 'srast'.") == 1
+    )
+    assert messages.count("Note: Only method 'srast' in mode 'sample' uses draws and steps.") == 1
 
 
 def _shipped() -> Path:
@@ -354,7 +352,7 @@ def _header(path: Path) -> dict[str, Any]:
         ("other weights", "does not fit this version"),
     ],
 )
-def test_checkpoint_that_cannot_be_used_is_refused(
+def test_unusable_checkpoint_is_refused(
     fault: str, says: str, make_slide: Any, make_store: MakeStore, command: Any, tmp_path: Path
 ) -> None:
     path, content = tmp_path / "m.safetensors", _shipped().read_bytes()
@@ -374,9 +372,9 @@ def test_checkpoint_that_cannot_be_used_is_refused(
         save_file(tensors, path)
     elif fault == "other weights":
         save_file({"x": np.zeros(3, np.float32)}, path, metadata=known)
-    status, told = command(make_store(make_slide(3, 3)), "--method", "srast", "--model", str(path))
+    status, messages = command(make_store(make_slide(3, 3)), "--method", "srast", "--model", str(path))
     assert status == 2
-    assert says in told
+    assert says in messages
 
 
 @pytest.mark.contract(
@@ -384,13 +382,13 @@ def test_checkpoint_that_cannot_be_used_is_refused(
     case="shipped model with a wrong checksum",
     response="is damaged; install again",
 )
-def test_shipped_checkpoint_with_another_checksum_is_refused(
+def test_shipped_checkpoint_with_wrong_checksum_is_refused(
     make_slide: Any, make_store: MakeStore, command: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(storage, "SHIPPED", {"default": "0" * 64})
-    status, told = command(make_store(make_slide(3, 3)), "--method", "srast")
+    status, messages = command(make_store(make_slide(3, 3)), "--method", "srast")
     assert status == 2
-    assert "checksum differs" in told
+    assert "checksum differs" in messages
 
 
 @pytest.mark.contract(
@@ -401,9 +399,9 @@ def test_shipped_checkpoint_with_another_checksum_is_refused(
 def test_repeated_ids_are_refused(make_slide: Any, make_store: MakeStore, command: Any) -> None:
     store = make_store(make_slide(3, 3))
     store.tables["table"].obs["instance_id"] = np.full(9, 10)
-    status, told = command(store)
+    status, messages = command(store)
     assert status == 2
-    assert "give every spot its own id" in told
+    assert "give every spot its own id" in messages
 
 
 @pytest.mark.contract(
@@ -411,16 +409,16 @@ def test_repeated_ids_are_refused(make_slide: Any, make_store: MakeStore, comman
     case="element that is half-written beside sound ones",
     response="*notice:* was left out",
 )
-def test_half_written_element_beside_sound_ones_is_left_out_and_told(
+def test_half_written_element_is_omitted_with_a_warning(
     make_slide: Any, make_store: MakeStore, command: Any, tmp_path: Path
 ) -> None:
     store = make_store(make_slide(3, 3))
     store.shapes["other"] = ShapesModel.parse(np.zeros((1, 2)), geometry=0, radius=1.0)
     write_store(store, tmp_path / "slide.zarr")
     (tmp_path / "slide.zarr" / "shapes" / "other" / "shapes.parquet").unlink()
-    status, told = command(tmp_path / "slide.zarr")
+    status, messages = command(tmp_path / "slide.zarr")
     assert status == 0
-    assert "shapes/other" in told
+    assert "shapes/other" in messages
 
 
 @pytest.mark.contract(
@@ -428,13 +426,13 @@ def test_half_written_element_beside_sound_ones_is_left_out_and_told(
     case="a device that is not there",
     response="not present on this machine; choose …",
 )
-def test_device_that_is_not_there_is_refused(make_slide: Any, make_store: MakeStore, command: Any) -> None:
+def test_missing_device_is_refused(make_slide: Any, make_store: MakeStore, command: Any) -> None:
     missing = [device for device in ("cuda", "mps") if device not in available_devices()]
     if not missing:
         pytest.skip("this machine has every device")
-    status, told = command(make_store(make_slide(3, 3)), "--method", "srast", "--device", missing[0])
+    status, messages = command(make_store(make_slide(3, 3)), "--method", "srast", "--device", missing[0])
     assert status == 2
-    assert f"device '{missing[0]}' is not present on this machine" in told
+    assert f"device '{missing[0]}' is not present on this machine" in messages
 
 
 @pytest.mark.contract(
@@ -448,14 +446,14 @@ def test_device_that_is_not_there_is_refused(make_slide: Any, make_store: MakeSt
     response="keeps counts up to 16777216 exactly; use mode 'mean'",
 )
 @pytest.mark.parametrize(("mode", "status"), [("mean", 0), ("integer", 2)])
-def test_counts_above_16_million_are_used_but_where_they_must_be_exact(
+def test_counts_above_float32_are_refused_in_integer_mode_only(
     make_slide: Any, make_store: MakeStore, command: Any, mode: str, status: int
 ) -> None:
     made = make_slide(3, 3)
     large = sparse.csr_matrix(np.full(made.counts.shape, 2.0**24 + 1))
-    ended, told = command(make_store(made, x=large), "--mode", mode)
+    ended, messages = command(make_store(made, x=large), "--mode", mode)
     assert ended == status
-    assert ("use mode 'mean'" in told) == (mode == "integer")
+    assert ("use mode 'mean'" in messages) == (mode == "integer")
 
 
 @pytest.mark.contract(
@@ -464,14 +462,16 @@ def test_counts_above_16_million_are_used_but_where_they_must_be_exact(
     response="cannot be written (…); nothing was left behind",
 )
 @pytest.mark.parametrize("ending", [".zarr", ".h5ad", ".csv", ".csv.gz"])
-def test_disk_that_fills_up_is_one_sentence(
+def test_full_disk_is_one_sentence(
     ending: str, make_slide: Any, make_store: MakeStore, command: Any, tmp_path: Path, filling_disk: Any
 ) -> None:
     write_store(make_store(make_slide(5, 5)), tmp_path / "slide.zarr")
     with filling_disk():
-        status, told = command(tmp_path / "slide.zarr", "-o", str(tmp_path / "out" / f"o{ending}"), "--factor", "16")
+        status, messages = command(
+            tmp_path / "slide.zarr", "-o", str(tmp_path / "out" / f"o{ending}"), "--factor", "16"
+        )
     assert status == 2
-    assert "nothing was left behind" in told
+    assert "nothing was left behind" in messages
 
 
 @pytest.mark.contract(
@@ -479,7 +479,7 @@ def test_disk_that_fills_up_is_one_sentence(
     case="read-only folder",
     response="cannot be written to; choose another one",
 )
-def test_folder_that_is_read_only_is_told_before_anything_is_computed(
+def test_read_only_folder_is_refused_before_computing(
     make_slide: Any,
     make_store: MakeStore,
     tmp_path: Path,
@@ -487,13 +487,13 @@ def test_folder_that_is_read_only_is_told_before_anything_is_computed(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     write_store(make_store(make_slide(3, 3)), tmp_path / "slide.zarr")
-    monkeypatch.setattr("os.access", lambda _, mode: mode != os.W_OK)  # root may write everywhere
+    monkeypatch.setattr("os.access", lambda _, mode: mode != os.W_OK)  # root can write everywhere
     assert main(["upsample", str(tmp_path / "slide.zarr"), "-o", str(tmp_path / "o.csv")]) == 2
     assert "cannot be written to; choose another one" in capsys.readouterr().err
 
 
-def test_result_of_the_first_format_is_still_read() -> None:
-    """The file was written by the first version with format 1; every later version must open it."""
+def test_result_of_format_1_is_readable() -> None:
+    """The file was written by the first version with format 1; every later version has to open it."""
     from napari_srast.io.result_reader import read_result
 
     golden = Path(__file__).parent / "golden" / "result_format_1.h5ad"

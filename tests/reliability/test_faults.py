@@ -1,4 +1,4 @@
-"""Faults of the system while a result is written: one clear message, nothing lost, nothing half-done left."""
+"""System errors while a result is written: one clear message, nothing lost, no partial output."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs the limits and users of POSIX")
 
-# What every child begins with: a slide in memory and its result, 40,000 pixels, about 1 MB in each format.
+# Start of every child process: a slide in memory and its result, 40,000 pixels, about 1 MB in each format.
 _PREPARE = """
 import os, resource, signal, sys, warnings
 warnings.simplefilter("ignore")
@@ -28,8 +28,8 @@ from napari_srast.io.result_writer import write_result, to_anndata
 from napari_srast.io.slide_reader import read_slide
 from napari_srast.api import upsample
 from napari_srast.core.slide import Slide
-import anndata, filelock, geopandas, h5py, spatialdata, zarr  # before rights are given up
-import pandas.io.formats.csvs  # loaded by pandas when it is asked for it, from where a user may not read
+import anndata, filelock, geopandas, h5py, spatialdata, zarr  # import before the process drops its permissions
+import pandas.io.formats.csvs  # pandas imports this lazily, from a folder that the user may not read
 
 side = 25
 centers = np.column_stack([np.arange(side**2) % side, np.arange(side**2) // side]) * 100.0
@@ -56,7 +56,7 @@ def child(code: str, folder: Path, **options: Any) -> subprocess.CompletedProces
 
 @pytest.fixture(scope="module")
 def full_disk(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
-    """Write every format where no file may grow beyond 200 kB, as on a disk that fills up in the middle."""
+    """Write every format with a file size limit of 200 kB, which acts like a full disk."""
     folder = tmp_path_factory.mktemp("full")
     code = """
 import dataclasses
@@ -85,11 +85,11 @@ assert before == {p: p.read_bytes() for p in (folder / "slide.zarr").rglob("*") 
     case="disk full while writing, each format",
     response="cannot be written (…); nothing was left behind",
 )
-def test_disk_that_fills_up_in_the_middle_is_one_sentence_for_every_format(
+def test_disk_full_during_writing_is_one_sentence_per_format(
     full_disk: tuple[Path, subprocess.CompletedProcess[str]],
 ) -> None:
     folder, done = full_disk
-    assert done.returncode == 0, done.stderr  # HDF5 would end here with a segmentation fault
+    assert done.returncode == 0, done.stderr  # HDF5 would crash here
     sentences = done.stdout.splitlines()
     assert len(sentences) == 6
     for sentence in sentences:
@@ -101,7 +101,7 @@ def test_disk_that_fills_up_in_the_middle_is_one_sentence_for_every_format(
 
 @pytest.fixture
 def outside() -> Iterator[Path]:
-    """A folder that another user may enter, which pytest's own folders forbid."""
+    """A folder that another user can enter, unlike the folders of pytest."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         yield Path(folder)
@@ -113,13 +113,13 @@ def outside() -> Iterator[Path]:
     response="cannot be written (Permission denied); remove the unfinished '…'",
 )
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can become another user")
-def test_user_without_rights_gets_one_sentence_and_leaves_nothing(outside: Path) -> None:
-    """The rights are lost after the run, while the result is written: the folder is closed at the first write."""
+def test_missing_permission_is_one_sentence_and_leaves_nothing(outside: Path) -> None:
+    """The permission is lost after the run, when the first file is written."""
     code = """
 from napari_srast.io import atomic
 os.setgid(65534); os.setuid(65534)
 closed = folder / "closed"
-attempt("hidden/in/o.csv")         # not even to be looked at
+attempt("hidden/in/o.csv")         # not readable
 attempt("closed/o.csv")            # never writable
 open_folder = folder / "open"
 original = atomic.os.replace
@@ -127,7 +127,7 @@ def lose(*arguments):
     open_folder.chmod(0o500)
     return original(*arguments)
 atomic.os.replace = lose
-attempt("open/o.csv")              # no longer writable when the result takes its name
+attempt("open/o.csv")              # not writable when the result is renamed
 atomic.os.replace = original
 open_folder.chmod(0o700)
 attempt("open/o.csv")
@@ -144,10 +144,10 @@ attempt("open/o.csv")
     assert "Permission denied" in never
     assert "nothing was left behind" in never
     assert "Permission denied" in lost
-    assert "remove the unfinished" in lost  # it could not be removed, and the sentence says so
+    assert "remove the unfinished" in lost  # the sentence names the file that could not be removed
     assert again == "written"
     left = sorted(path.name for path in (outside / "open").iterdir() if not path.is_dir())
-    assert left == ["o.csv"]  # the next writer cleared it away
+    assert left == ["o.csv"]  # the next writer removed the partial file
     assert list((outside / "closed").iterdir()) == []
 
 
@@ -156,7 +156,7 @@ attempt("open/o.csv")
     case="two processes export into one store",
     response="both arrive, or one is told to wait",
 )
-def test_two_processes_that_export_into_one_store_lose_nothing(tmp_path: Path) -> None:
+def test_concurrent_exports_into_one_store_lose_nothing(tmp_path: Path) -> None:
     make = """
 from napari_srast.io.store import write_store
 from spatialdata.models import ShapesModel
@@ -172,9 +172,9 @@ for i in range(3):
 """
     words = [sys.executable, "-c", _PREPARE + export, str(tmp_path)]
     both = [subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    told = [process.communicate(timeout=300) for process in both]
-    assert [process.returncode for process in both] == [0, 0], told
-    lines = [line for output, _ in told for line in output.splitlines()]
+    messages = [process.communicate(timeout=300) for process in both]
+    assert [process.returncode for process in both] == [0, 0], messages
+    lines = [line for output, _ in messages for line in output.splitlines()]
     written = lines.count("written")
     assert all(line == "written" or "being written by another process" in line for line in lines), lines
     assert written >= 3
@@ -192,7 +192,7 @@ for i in range(3):
 
 @pytest.fixture
 def slide(outside: Path, make_slide: Any, make_store: Any) -> Path:
-    """A slide on the disk, large enough that its result takes a while to write."""
+    """A slide on disk whose result takes a while to write."""
     from napari_srast.io.store import write_store
 
     write_store(make_store(make_slide(25, 25, 20)), outside / "slide.zarr")
@@ -208,12 +208,12 @@ def on_the_command_line(slide: Path, *words: str) -> list[str]:
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can become another user")
-def test_user_without_rights_gets_one_sentence_on_the_command_line(slide: Path, outside: Path) -> None:
+def test_missing_permission_is_one_sentence_on_the_command_line(slide: Path, outside: Path) -> None:
     code = """
 from napari_srast.cli import main
 closed, opened = folder / "closed", folder / "open"
 words = ["upsample", str(folder / "slide.zarr"), "--method", "uniform", "-o"]
-assert main([*words, str(opened / "first.csv")]) == 0  # loads everything while it may be read
+assert main([*words, str(opened / "first.csv")]) == 0  # imports everything while it is readable
 os.setgid(65534); os.setuid(65534)
 print(main([*words, str(closed / "o.csv")]), main([*words, str(folder / "hidden" / "o.csv")]))
 words[1] = str(folder / "unreadable.zarr")
@@ -229,11 +229,11 @@ print(main([*words, str(opened / "o.csv")]))
     done = child(code, outside, env={**os.environ, "HOME": str(outside / "open")})
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-2:] == ["2 2", "2"]
-    told = [line for line in done.stderr.splitlines() if line.startswith("napari-srast: ")]
-    assert len(told) == 3, done.stderr
-    assert "cannot be written to; choose another one" in told[0]
-    assert "hidden" in told[1]
-    assert "Permission denied" in told[2]
+    messages = [line for line in done.stderr.splitlines() if line.startswith("napari-srast: ")]
+    assert len(messages) == 3, done.stderr
+    assert "cannot be written to; choose another one" in messages[0]
+    assert "hidden" in messages[1]
+    assert "Permission denied" in messages[2]
     assert "Traceback" not in done.stderr
     assert sorted(path.name for path in (outside / "open").iterdir() if not path.is_dir()) == ["first.csv"]
     assert list((outside / "closed").iterdir()) == []
@@ -242,9 +242,7 @@ print(main([*words, str(opened / "o.csv")]))
 
 @pytest.mark.slow
 @pytest.mark.parametrize("wait", [0.0, 0.1])
-def test_command_that_is_killed_while_it_writes_leaves_nothing_in_the_way_of_the_next(
-    wait: float, slide: Path, outside: Path
-) -> None:
+def test_killed_command_does_not_block_the_next(wait: float, slide: Path, outside: Path) -> None:
     before = content(slide)
     words = on_the_command_line(slide, "-o", str(outside / "o.zarr"), "--factor", "8")
     run = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -264,23 +262,23 @@ def test_command_that_is_killed_while_it_writes_leaves_nothing_in_the_way_of_the
 
 
 @pytest.mark.slow
-def test_two_commands_that_write_one_file_make_it_once_and_the_other_is_told(slide: Path, outside: Path) -> None:
+def test_second_command_writing_the_same_file_is_refused(slide: Path, outside: Path) -> None:
     words = on_the_command_line(slide, "-o", str(outside / "o.zarr"), "--factor", "8")
     both = [subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    told = [process.communicate(timeout=300)[1] for process in both]
-    assert sorted(process.returncode for process in both) == [0, 2], told
-    (sentence,) = [line for text in told for line in text.splitlines() if line.startswith("napari-srast: ")]
+    messages = [process.communicate(timeout=300)[1] for process in both]
+    assert sorted(process.returncode for process in both) == [0, 2], messages
+    (sentence,) = [line for text in messages for line in text.splitlines() if line.startswith("napari-srast: ")]
     assert "being written by another process" in sentence or "exists already" in sentence
-    assert "Traceback" not in "".join(told)
+    assert "Traceback" not in "".join(messages)
     assert sorted(os.listdir(outside)) == ["o.zarr", "slide.zarr"]
 
 
 @pytest.mark.slow
-def test_two_processes_that_write_one_new_file_make_one_of_them(tmp_path: Path) -> None:
+def test_concurrent_writers_produce_one_file(tmp_path: Path) -> None:
     words = [sys.executable, "-c", _PREPARE + 'attempt("o.zarr")', str(tmp_path)]
     both = [subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    told = sorted(process.communicate(timeout=300)[0].strip() for process in both)
-    assert told[1] == "written"
-    assert told[0] == "written" or "another process" in told[0] or "exists already" in told[0]
-    assert told[0] != "written"
+    messages = sorted(process.communicate(timeout=300)[0].strip() for process in both)
+    assert messages[1] == "written"
+    assert messages[0] == "written" or "another process" in messages[0] or "exists already" in messages[0]
+    assert messages[0] != "written"
     assert os.listdir(tmp_path) == ["o.zarr"]

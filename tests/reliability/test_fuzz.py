@@ -1,4 +1,4 @@
-"""Slides and damaged stores made at random: each is used, or refused in one sentence; none harms, hangs or crashes.
+"""Random slides and damaged stores: each is used or refused with one sentence; none is changed, hangs or crashes.
 
 ``NAPARI_SRAST_FUZZ=2000 NAPARI_SRAST_FUZZ_REPORT=fuzz.json pytest tests/reliability/test_fuzz.py`` tries more of them
 than the few of every run, and writes down how many and what became of them.
@@ -36,11 +36,11 @@ from napari_srast.io.store import write_store
 
 N_CASES = int(os.environ.get("NAPARI_SRAST_FUZZ", "20"))
 REPORT = os.environ.get("NAPARI_SRAST_FUZZ_REPORT")
-SECONDS = 60  # of the processor, for one case
+SECONDS = 60  # processor time per case
 FUZZ = settings(
     max_examples=N_CASES,
     deadline=None,
-    derandomize=REPORT is None,  # every run of the tests tries the same; long runs try others
+    derandomize=REPORT is None,  # the test suite repeats the same cases; long runs try new ones
     database=None,
     phases=(Phase.generate, Phase.shrink),
     suppress_health_check=list(HealthCheck),
@@ -50,7 +50,7 @@ pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(0 if REP
 
 
 class Tally:
-    """Counts what became of the cases of a fuzzer."""
+    """Count the outcomes of a fuzzer."""
 
     def __init__(self, name: str) -> None:
         self.name, self.outcomes, self.slowest = name, Counter[str](), 0.0
@@ -71,7 +71,7 @@ class Tally:
             signal.signal(signal.SIGPROF, before)
             self.slowest = max(self.slowest, time.process_time() - started)
             if self.outcomes.total() % 50 == 0:
-                self.write()  # so that an interrupted long run tells what it tried
+                self.write()  # an interrupted run keeps its counts
 
     def refused(self, sentence: str) -> None:
         """Count a refusal; what it says must be one sentence."""
@@ -109,19 +109,17 @@ def tally(request: pytest.FixtureRequest) -> Iterator[dict[str, Tally]]:
 
 @FUZZ
 @given(store=slides(), request=requests())
-def test_any_slide_is_upsampled_or_refused_in_one_sentence(
-    store: Any, request: Request, tally: dict[str, Tally]
-) -> None:
-    told = tally.setdefault("slides", Tally("slides"))
-    with told.case():
+def test_random_slide_is_upsampled_or_refused(store: Any, request: Request, tally: dict[str, Tally]) -> None:
+    messages = tally.setdefault("slides", Tally("slides"))
+    with messages.case():
         try:
             slide = read_slide(store)
             region = None if request.region is None else Region.from_wkt(request.region, slide.coordinate_system)
             result = upsample(slide, region, request.genes, settings=UpsampleSettings(**request.options))
         except SrastError as error:
-            told.refused(str(error))
+            messages.refused(str(error))
             return
-        told.outcomes["upsampled"] += 1
+        messages.outcomes["upsampled"] += 1
         columns = slide.gene_indices(request.genes)
         spots = result.raster.spots
         sums = result.raster.sum_to_spots(result.counts.toarray())[spots]
@@ -136,7 +134,7 @@ def test_any_slide_is_upsampled_or_refused_in_one_sentence(
 
 @settings(FUZZ, max_examples=max(5, N_CASES // 10))
 @given(store=slides(), request=requests())
-def test_any_slide_on_disk_goes_through_the_command_line_unharmed(
+def test_random_slide_on_disk_keeps_its_bytes(
     store: Any,
     request: Request,
     tally: dict[str, Tally],
@@ -144,12 +142,12 @@ def test_any_slide_on_disk_goes_through_the_command_line_unharmed(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    told = tally.setdefault("slides on disk", Tally("slides on disk"))
+    messages = tally.setdefault("slides on disk", Tally("slides on disk"))
     folder = tmp_path_factory.mktemp("fuzz")
     try:
         write_store(store, folder / "slide.zarr")
-    except Exception:  # noqa: BLE001 - what SpatialData itself cannot write is no input
-        told.outcomes["not writable by SpatialData"] += 1
+    except Exception:  # noqa: BLE001 - SpatialData cannot write this case
+        messages.outcomes["not writable by SpatialData"] += 1
         shutil.rmtree(folder)
         return
     words = [f"--{name.replace('_', '-')}={value}" for name, value in request.options.items()]
@@ -157,14 +155,14 @@ def test_any_slide_on_disk_goes_through_the_command_line_unharmed(
         words = [word for word in words if not word.startswith("--factor")]
     words += [] if request.region is None else [f"--region={request.region}"]
     words += [] if not request.genes else [f"--genes={','.join(request.genes)}"]
-    with told.case():
-        _through_the_command_line(folder, words, told, monkeypatch, capsys)
+    with messages.case():
+        _through_the_command_line(folder, words, messages, monkeypatch, capsys)
     shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory, make_slide: Any) -> Path:
-    """A folder with a sound store of circles and an image, and the same with a result of an earlier run."""
+    """A folder with a valid store of circles and an image, and a copy with an earlier result."""
     import anndata
     from PIL import Image
 
@@ -184,7 +182,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory, make_slide: Any) -> Path:
 
 @FUZZ
 @given(damage=damages(), with_result=st.integers(0, 4).map(lambda n: n == 0))
-def test_any_damaged_store_is_used_or_refused_unharmed(
+def test_damaged_store_is_used_or_refused(
     damage: Any,
     with_result: bool,
     sound: Path,
@@ -193,24 +191,24 @@ def test_any_damaged_store_is_used_or_refused_unharmed(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    told = tally.setdefault("damaged stores", Tally("damaged stores"))
+    messages = tally.setdefault("damaged stores", Tally("damaged stores"))
     folder = tmp_path_factory.mktemp("damaged")
     shutil.copytree(sound / ("with_result.zarr" if with_result else "slide.zarr"), folder / "slide.zarr")
     apply(folder / "slide.zarr", damage)
-    with told.case():
-        _through_the_command_line(folder, ["--method=uniform"], told, monkeypatch, capsys, describe=with_result)
+    with messages.case():
+        _through_the_command_line(folder, ["--method=uniform"], messages, monkeypatch, capsys, describe=with_result)
     shutil.rmtree(folder)
 
 
 def _through_the_command_line(
     folder: Path,
     words: list[str],
-    told: Tally,
+    messages: Tally,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     describe: bool = True,
 ) -> None:
-    """Upsample and describe; both end well or in one sentence, nothing is left behind, the slide is as before."""
+    """Upsample and describe; check that both succeed or give one sentence, and that no file is left or changed."""
     monkeypatch.setattr("napari_srast.cli._silence_third_parties", lambda: None)
     slide, out = folder / "slide.zarr", folder / "o.csv"
     before = _content(slide)
@@ -221,11 +219,11 @@ def _through_the_command_line(
     assert status in (0, 2), text
     assert "Traceback" not in text
     if status == 0:
-        told.outcomes["upsampled"] += 1
+        messages.outcomes["upsampled"] += 1
         assert len(pd.read_csv(out, keep_default_na=False))
     else:
         assert len(sentences) == 1, text
-        told.refused(sentences[0])
+        messages.refused(sentences[0])
     if describe:
         assert main(["info", str(slide), "--json"]) in (0, 2), capsys.readouterr().err
         assert "Traceback" not in capsys.readouterr().err
@@ -234,7 +232,7 @@ def _through_the_command_line(
 
 
 def _content(folder: Path) -> dict[str, bytes | str]:
-    """Return every file of a folder, and where links lead."""
+    """Return every file of a folder, and the targets of links."""
     return {
         str(path.relative_to(folder)): os.readlink(path) if path.is_symlink() else path.read_bytes()
         for path in sorted(folder.rglob("*"))

@@ -1,4 +1,4 @@
-"""A writer that is killed at any moment leaves the slide as it was, nothing half-done to be seen, and no obstacle."""
+"""A writer that is killed at any time leaves the slide unchanged, no visible partial output, and no obstacle."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 KILLING = Path(__file__).parents[1] / "helpers" / "killing.py"
-MOMENTS = int(os.environ.get("NAPARI_SRAST_KILLS", "13"))  # of each kind: three ways, chosen by time or by step
+MOMENTS = int(os.environ.get("NAPARI_SRAST_KILLS", "13"))  # kills per kind: three ways to write, by time or by step
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and the signals of POSIX")
 
@@ -32,7 +32,7 @@ def kill(folder: Path, how: str, moments: int, by: str) -> dict[str, object]:
     response="nothing half-done is seen; the next run clears it away",
 )
 @pytest.mark.parametrize("how", ["new", "stream", "into"])
-def test_kill_before_a_random_step_on_the_file_system(how: str, tmp_path: Path) -> None:
+def test_kill_before_a_random_file_system_call(how: str, tmp_path: Path) -> None:
     report = kill(tmp_path, how, 2, "step")
     assert report["killed_before_the_end"] == 2
 
@@ -40,7 +40,7 @@ def test_kill_before_a_random_step_on_the_file_system(how: str, tmp_path: Path) 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("how", ["new", "stream", "into"])
-def test_kill_at_random_moments(how: str, tmp_path: Path) -> None:
-    """Half of them at a random time, half before a random step; the tox environment "reliability" tries 50 of each."""
+def test_kill_at_random_times(how: str, tmp_path: Path) -> None:
+    """Half at a random time, half before a random step; the tox environment "reliability" runs 50 of each."""
     killed = [kill(tmp_path / by, how, MOMENTS, by)["killed_before_the_end"] for by in ("time", "step")]
     assert sum(map(int, killed)) > MOMENTS

@@ -1,4 +1,4 @@
-"""A computer whose memory is full is told in one sentence with the next step, and never as a fault of the input."""
+"""An out-of-memory error is one sentence with the next step, and is not reported as an input error."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a table, a picture and the slide that was made of them."""
+    """A folder with a table, an image and the slide imported from them."""
     folder = tmp_path_factory.mktemp("sound")
     counts = np.random.default_rng(0).poisson(9, (16, 3)).astype(np.float32)
     table = anndata.AnnData(counts, obsm={"spatial": CENTERS}, uns={"meta": {"spot_diameter": 100.0}})
@@ -78,7 +78,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ([*IMPORT, "--image", "{picture}", "--pixel-size", "1"], "PIL.Image.open", IMPORTING),
         (IMPORT, "napari_srast.io.convert.h5ad.raw_counts", IMPORTING),
         (UPSAMPLE, "napari_srast.api.make_raster", RUNNING),
-        (UPSAMPLE, "napari_srast.inference.validation.sums_of_spots", RUNNING),
+        (UPSAMPLE, "napari_srast.inference.validation.iterate_spot_sums", RUNNING),
         (UPSAMPLE, "anndata.io.sparse_dataset", RUNNING),
         (UPSAMPLE, "napari_srast.io.result_elements.describe_result", WRITING),
         (
@@ -93,7 +93,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
     ids=lambda value: value if isinstance(value, str) else value[0],
 )
-def test_memory_that_is_full_is_one_sentence_on_the_command_line(
+def test_memory_error_is_one_sentence_on_the_command_line(
     words: list[str],
     where: str,
     says: str,
@@ -109,17 +109,17 @@ def test_memory_that_is_full_is_one_sentence_on_the_command_line(
     monkeypatch.setattr(where, raising(error))
     capsys.readouterr()
     assert main([word.format(**places, out=tmp_path / "out") for word in words]) == 2
-    told = capsys.readouterr().err
-    (sentence,) = [line for line in told.splitlines() if line.startswith("napari-srast: ")]
+    messages = capsys.readouterr().err
+    (sentence,) = [line for line in messages.splitlines() if line.startswith("napari-srast: ")]
     assert sentence.startswith("napari-srast: This computer ran out of memory")
     assert says in sentence
     assert "close other programs, or" in sentence or "choose fewer genes" in sentence
-    assert "Traceback" not in told
+    assert "Traceback" not in messages
     assert list(tmp_path.iterdir()) == []
     assert content(sound) == before
 
 
-def test_memory_that_is_full_is_told_in_python(sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_error_is_an_srast_error_in_python(sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     result = upsample(read_slide(sound / "slide.zarr"), method="uniform")
     write_result(result, tmp_path / "o.h5ad")
     with monkeypatch.context() as full:
@@ -130,15 +130,15 @@ def test_memory_that_is_full_is_told_in_python(sound: Path, tmp_path: Path, monk
 
 
 @pytest.mark.parametrize("into_slide", [False, True])
-def test_memory_that_is_full_in_a_thread_of_the_writer_leaves_nothing(
+def test_memory_error_in_a_writer_thread_leaves_nothing(
     into_slide: bool, sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The other threads go on for a while: what they write must go, too."""
+    """Other threads continue for a while; their files have to be removed as well."""
     slide = tmp_path / "slide.zarr"
     shutil.copytree(sound / "slide.zarr", slide)
     before = content(tmp_path)
     result = upsample(read_slide(slide), method="uniform")
-    paint, calls = type(result.raster).paint, []
+    paint, calls = type(result.raster).to_image, []
 
     def second_time(self: Any, values: Any) -> Any:
         calls.append(1)
@@ -146,32 +146,32 @@ def test_memory_that_is_full_in_a_thread_of_the_writer_leaves_nothing(
             raise NUMPYS
         return paint(self, values)
 
-    monkeypatch.setattr("napari_srast.geometry.raster.Raster.paint", second_time)
+    monkeypatch.setattr("napari_srast.geometry.raster.Raster.to_image", second_time)
     with pytest.raises(DeviceError, match="while writing the result, and nothing was left behind"):
         write_result(result, slide if into_slide else tmp_path / "o.zarr", into_slide=into_slide)
     assert content(tmp_path) == before
     assert sorted(os.listdir(tmp_path)) == ["slide.zarr"]
     calls.clear()
-    with pytest.raises(MemoryError):  # in memory there is no writer to tell it
+    with pytest.raises(MemoryError):  # without a writer, the error is not translated
         next(iter(to_spatialdata(result).images.values())).compute()
 
 
-def test_other_errors_stay_what_they_are() -> None:
+def test_other_errors_are_not_translated() -> None:
     for error in (ValueError("can't allocate memory"), OSError(errno.ENOSPC, "No space left"), RuntimeError("other")):
         assert not is_memory_error(error)
         with pytest.raises(type(error)), translate_memory_errors("now", "wait"):
             raise error
-    with pytest.raises(DeviceError) as told, translate_memory_errors("now", "wait"):
+    with pytest.raises(DeviceError) as messages, translate_memory_errors("now", "wait"):
         raise NUMPYS
-    assert str(told.value) == "This computer ran out of memory now; close other programs, or wait."
-    assert told.value.__cause__ is NUMPYS
+    assert str(messages.value) == "This computer ran out of memory now; close other programs, or wait."
+    assert messages.value.__cause__ is NUMPYS
 
 
 _LITTLE = """
 import resource, sys
 from pathlib import Path
 from napari_srast.cli import main
-assert main(["upsample", sys.argv[1], "-o", sys.argv[3], "--method", "uniform"]) == 0  # loads all, starts all threads
+assert main(["upsample", sys.argv[1], "-o", sys.argv[3], "--method", "uniform"]) == 0  # import all, start threads
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 600_000_000, resource.RLIM_INFINITY))
 sys.exit(main(["upsample", sys.argv[2], "-o", sys.argv[4], "--method", "uniform"]))
@@ -185,10 +185,10 @@ sys.exit(main(["upsample", sys.argv[2], "-o", sys.argv[4], "--method", "uniform"
 )
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux")
-def test_slide_that_does_not_fit_what_the_process_may_take(
+def test_memory_limit_of_the_process_is_one_sentence(
     sound: Path, make_slide: Callable[..., Any], make_store: Callable[..., Any], tmp_path: Path
 ) -> None:
-    """No pretence: the system refuses the memory."""
+    """The operating system refuses the memory; nothing is simulated."""
     from scipy import sparse
 
     from napari_srast.io.store import write_store

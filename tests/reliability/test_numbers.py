@@ -1,4 +1,4 @@
-"""Numbers are never silently wrong: large counts keep their sums, and a result that breaks a promise is thrown away."""
+"""Numbers are never silently wrong: large counts keep their sums, and an invalid result is discarded."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def imported(folder: Path, counts: Any) -> Slide:
         (np.int64, "srast"),
     ],
 )
-def test_counts_above_16_million_keep_their_sums_to_the_disk(dtype: type, method: str, tmp_path: Path) -> None:
+def test_large_counts_keep_their_sums_on_disk(dtype: type, method: str, tmp_path: Path) -> None:
     largest = 2**31 - 1 if dtype is not np.float32 else 2**31
     counts = np.random.default_rng(0).integers(2**24, largest, (16, 3)).astype(dtype)
     counts[3, 1] = 0
@@ -64,7 +64,7 @@ def test_counts_above_16_million_keep_their_sums_to_the_disk(dtype: type, method
 
 
 @pytest.mark.parametrize("mode", ["mean", "integer"])
-def test_spots_of_a_hundred_thousand_counts_keep_their_sums(mode: str, make_slide: MakeSlide) -> None:
+def test_deep_spots_keep_their_sums(mode: str, make_slide: MakeSlide) -> None:
     counts = np.random.default_rng(1).multinomial(100_000, np.full(200, 1 / 200), size=36)
     slide = make_slide(6, 6, counts=counts)
     result = api.upsample(slide, method="gp", mode=mode, factor=4)
@@ -73,7 +73,7 @@ def test_spots_of_a_hundred_thousand_counts_keep_their_sums(mode: str, make_slid
     np.testing.assert_allclose(sums.sum(axis=1), 100_000, rtol=1e-6)
 
 
-def test_whole_counts_beyond_float32_are_refused_where_they_must_be_exact(tmp_path: Path) -> None:
+def test_integer_mode_refuses_counts_above_float32(tmp_path: Path) -> None:
     slide = imported(tmp_path, sparse.csr_matrix(np.full((16, 2), 2**24 + 1, dtype=np.int64)))
     with pytest.raises(SettingsError, match="mode 'mean'"):
         api.upsample(slide, method="uniform", mode="integer")
@@ -101,10 +101,10 @@ def tampered(counts: sparse.csr_matrix, how: str) -> sparse.csr_matrix:
 )
 @pytest.mark.parametrize("name", ["o.zarr", "o.h5ad"])
 @pytest.mark.parametrize("how", ["lost", "moved between spots", "negative", "nan", "inf", "pixel lost"])
-def test_broken_promise_is_an_error_of_its_own_and_writes_nothing(
+def test_failed_conservation_is_an_internal_error_and_writes_nothing(
     how: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Into a store units go as they come, so each is checked; of another file the whole is."""
+    """A store receives tiles one by one, so each tile is validated; other formats validate the complete result."""
     from napari_srast.core.sinks import InMemorySink
     from napari_srast.inference.executors.fallback import OutOfMemoryFallback
 
@@ -121,15 +121,15 @@ def test_broken_promise_is_an_error_of_its_own_and_writes_nothing(
         monkeypatch.setattr(InMemorySink, "finish", lambda self: (tampered(whole(self)[0], how), None))
     before = sorted(path.name for path in tmp_path.iterdir())
     status = main(["upsample", str(tmp_path / "slide.zarr"), "-o", str(tmp_path / name), "--method", "uniform"])
-    told = capsys.readouterr().err.splitlines()
+    messages = capsys.readouterr().err.splitlines()
     assert status == 1
-    (sentence,) = [line for line in told if line.startswith("napari-srast: ")]
+    (sentence,) = [line for line in messages if line.startswith("napari-srast: ")]
     assert "The result of run 20" in sentence
     assert "please report" in sentence
     assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 
-def test_unit_that_is_lost_or_comes_twice_is_seen() -> None:
+def test_lost_or_repeated_tile_is_detected() -> None:
     raster, spots = make_raster(CENTERS, factor=2), sparse.csr_matrix(np.full((16, 1), 4.0))
     rows = [np.flatnonzero(np.isin(raster.parent, some)) for some in (np.arange(7), np.arange(7, 16))]
     parts = [sparse.csr_matrix(np.ones((len(some), 1), dtype=np.float32)) for some in rows]
@@ -140,11 +140,11 @@ def test_unit_that_is_lost_or_comes_twice_is_seen() -> None:
     with pytest.raises(InternalError, match="a pixel came twice"):
         checks.add(rows[0], parts[0])
     checks = StreamingValidator(spots, raster, run="r")
-    with pytest.raises(InternalError, match="differ from the counts"):  # the pixels of a spot come together
+    with pytest.raises(InternalError, match="differ from the counts"):  # the pixels of a spot arrive in one tile
         checks.add(rows[0][:-1], parts[0][:-1])
 
 
-def test_sum_that_is_off_by_one_count_is_seen_in_integer_mode() -> None:
+def test_sum_off_by_one_is_detected_in_integer_mode() -> None:
     raster = make_raster(CENTERS, factor=2)
     spots = sparse.csr_matrix(np.full((16, 1), 4_000_000.0))
     counts = sparse.csr_matrix(np.full((64, 1), 1_000_000.0, dtype=np.float32))
@@ -155,14 +155,14 @@ def test_sum_that_is_off_by_one_count_is_seen_in_integer_mode() -> None:
         validate_result(counts, spots, raster, run="r", whole=True)
 
 
-def test_parent_that_is_no_spot_is_seen() -> None:
+def test_invalid_parent_is_detected() -> None:
     raster = make_raster(CENTERS, factor=2)
     counts = sparse.csr_matrix(np.ones((64, 1), dtype=np.float32))
     with pytest.raises(InternalError, match="belongs to no spot"):
         validate_result(counts, sparse.csr_matrix(np.full((10, 1), 4.0)), raster, run="r")
 
 
-def test_spots_that_lost_their_coordinates_are_told_so() -> None:
+def test_lost_coordinates_are_refused() -> None:
     with pytest.raises(Exception, match="All 5 spots lie at one place") as caught:
         detect_lattice(np.full((5, 2), 7.0), 55.0)
     assert "export the slide again" in str(caught.value)
@@ -173,7 +173,7 @@ def test_spots_that_lost_their_coordinates_are_told_so() -> None:
 
 @pytest.mark.parametrize("side", [1e-9, 1e-12, 1e-300])
 @pytest.mark.parametrize("n_spots", [1, 2, 20])
-def test_pixels_too_small_to_be_counted_are_refused(side: float, n_spots: int) -> None:
+def test_too_small_pixels_are_refused(side: float, n_spots: int) -> None:
     centers = np.column_stack([np.arange(n_spots) % 5, np.arange(n_spots) // 5]) * 100.0
     with pytest.raises(SettingsError, match="raster"):
         make_raster(centers, pixel_size=side, spot_diameter=50.0)

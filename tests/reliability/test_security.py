@@ -1,4 +1,4 @@
-"""Nothing let in: no code is run, no memory is filled, no path leaves the folder, nothing is fetched or told."""
+"""Untrusted input: no code is run, no memory is exhausted, no path leaves its folder, no connection is opened."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ CENTERS = np.column_stack([np.arange(20) % 5, np.arange(20) // 5]) * 100.0
 
 
 class Bomb:
-    """Makes a file when it is unpickled."""
+    """Create a file when unpickled."""
 
     def __init__(self, mark: Path) -> None:
         self.mark = mark
@@ -79,9 +79,9 @@ def refused(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr("napari_srast.cli._silence_third_parties", lambda: None)
     capsys.readouterr()
     assert main(words) == 2
-    told = capsys.readouterr().err
-    assert "Traceback" not in told
-    (sentence,) = [line for line in told.splitlines() if line.startswith("napari-srast: ")]
+    messages = capsys.readouterr().err
+    assert "Traceback" not in messages
+    (sentence,) = [line for line in messages.splitlines() if line.startswith("napari-srast: ")]
     return sentence
 
 
@@ -111,7 +111,7 @@ def refused(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
     ],
 )
 @pytest.mark.parametrize("where", ["its own metadata", "those of the root"])
-def test_declared_size_beyond_memory_is_refused_before_it_is_allocated(
+def test_declared_size_above_memory_is_refused(
     array: str,
     shape: list[int],
     chunks: list[int] | None,
@@ -139,7 +139,7 @@ def test_declared_size_beyond_memory_is_refused_before_it_is_allocated(
     response="'…' declares … GB, but this machine has …",
 )
 @pytest.mark.parametrize(("ending", "takes"), [("png", "0.0014"), ("tif", "0.0006")])
-def test_picture_whose_declared_pixels_exceed_the_memory_is_refused_before_it_is_decoded(
+def test_image_larger_than_memory_is_refused(
     ending: str,
     takes: str,
     slide: Path,
@@ -147,7 +147,7 @@ def test_picture_whose_declared_pixels_exceed_the_memory_is_refused_before_it_is
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A picture of zeros packs to a thousandth of itself."""
+    """An image of zeros compresses to a thousandth of its size."""
     from PIL import Image
 
     table = anndata.AnnData(np.ones((20, 2), np.float32), obsm={"spatial": CENTERS})
@@ -163,7 +163,7 @@ def test_picture_whose_declared_pixels_exceed_the_memory_is_refused_before_it_is
     assert not (tmp_path / "o.zarr").exists()
 
 
-def test_declared_rows_of_shapes_beyond_memory_are_refused(slide: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shapes_larger_than_memory_are_refused(slide: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.rmtree(slide / "images")
     shutil.rmtree(slide / "tables")
     (slide / "zarr.json").write_text('{"zarr_format": 3, "node_type": "group"}')
@@ -177,7 +177,7 @@ def test_declared_rows_of_shapes_beyond_memory_are_refused(slide: Path, monkeypa
     case="metadata too long or nested too deep",
     response="restore the slide from a copy",
 )
-def test_metadata_that_are_too_long_or_nested_too_deep_are_refused(
+def test_oversized_or_deep_metadata_is_refused(
     slide: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = ["upsample", str(slide), "-o", str(tmp_path / "o.csv"), "--method", "uniform"]
@@ -188,12 +188,12 @@ def test_metadata_that_are_too_long_or_nested_too_deep_are_refused(
     assert not (tmp_path / "o.csv").exists()
 
 
-def test_store_that_links_back_to_itself_ends(slide: Path) -> None:
+def test_store_with_a_link_cycle_terminates(slide: Path) -> None:
     (slide / "images" / "again").symlink_to(slide, target_is_directory=True)
     assert read_slide(slide).n_spots == 20
 
 
-def test_table_of_hdf5_that_declares_more_than_memory_is_refused(
+def test_h5ad_larger_than_memory_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "bomb.h5ad"
@@ -210,7 +210,7 @@ def test_table_of_hdf5_that_declares_more_than_memory_is_refused(
 
 
 @pytest.mark.parametrize("how", ["link", "raw", "virtual"])
-def test_table_of_hdf5_that_takes_values_from_other_files_is_refused(how: str, tmp_path: Path) -> None:
+def test_h5ad_with_external_links_is_refused(how: str, tmp_path: Path) -> None:
     path, other = tmp_path / "in.h5ad", tmp_path / "secret"
     other.write_bytes(b"\1" * 64)
     anndata.AnnData(np.ones((4, 4), np.float32), obsm={"spatial": np.eye(4, 2)}).write_h5ad(path)
@@ -233,7 +233,7 @@ def test_table_of_hdf5_that_takes_values_from_other_files_is_refused(how: str, t
     case="list of genes that is endless or no text",
     response="cannot be read",
 )
-def test_endless_lists_of_genes_and_regions_are_refused(
+def test_endless_gene_list_or_region_is_refused(
     slide: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not Path("/dev/zero").exists():
@@ -262,10 +262,10 @@ def _pickled_array(mark: Path, place: str) -> tuple[dict[str, Any], bytes]:
     response="holds pickled objects, which could run any program",
 )
 @pytest.mark.parametrize("place", ["filters", "compressor"])
-def test_pickled_chunks_are_refused_and_never_run(
+def test_pickled_chunks_are_never_loaded(
     place: str, make_slide: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Even where numcodecs were told to unpickle, as its older versions did by default."""
+    """This holds even if numcodecs is configured to unpickle, which is the default of its older versions."""
     import numcodecs.pickles
 
     monkeypatch.setattr(numcodecs.pickles, "ALLOW_UNSAFE_PICKLE_DECODE", True, raising=False)
@@ -283,7 +283,7 @@ def test_pickled_chunks_are_refused_and_never_run(
     assert not mark.exists()
 
 
-def test_pickle_named_by_the_root_alone_or_inside_a_shard_is_refused(slide: Path) -> None:
+def test_pickle_in_root_metadata_or_shard_is_refused(slide: Path) -> None:
     inner = {"name": "sharding_indexed", "configuration": {"codecs": [{"name": "numcodecs.pickle"}]}}
     key = "tables/table/X/data"
     edit(slide / "zarr.json", lambda r: r["consolidated_metadata"]["metadata"][key].update(codecs=[inner]))
@@ -291,7 +291,7 @@ def test_pickle_named_by_the_root_alone_or_inside_a_shard_is_refused(slide: Path
         read_slide(slide)
 
 
-def test_objects_in_a_table_of_hdf5_never_run(tmp_path: Path) -> None:
+def test_objects_in_h5ad_are_never_loaded(tmp_path: Path) -> None:
     path, mark = tmp_path / "in.h5ad", tmp_path / "mark"
     table = anndata.AnnData(np.ones((4, 2), np.float32), obsm={"spatial": np.eye(4, 2)})
     table.write_h5ad(path)
@@ -311,7 +311,7 @@ def test_objects_in_a_table_of_hdf5_never_run(tmp_path: Path) -> None:
     response="is no readable safetensors file",
 )
 @pytest.mark.parametrize("name", ["model.safetensors", "model.pt", "model.pkl", "model.npz"])
-def test_pickled_checkpoint_is_refused_and_never_run(
+def test_pickled_checkpoint_is_never_loaded(
     name: str, slide: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mark, path = tmp_path / "mark", tmp_path / name
@@ -335,14 +335,14 @@ def _calls() -> list[tuple[str, int, str, ast.Call]]:
     return found
 
 
-def test_nothing_in_the_package_unpickles_or_runs_text() -> None:
-    """But for one file, which opens only what its keyed digest shows to be this user's own: training/test_kept.py."""
+def test_package_never_unpickles_or_evaluates_text() -> None:
+    """One file is an exception: it opens only files signed by the same user (training/test_signed_cache.py)."""
     forbidden = re.compile(r"(pickle|dill|joblib|marshal|shelve)\.\w+|eval|exec|os\.system|os\.popen|__import__")
     found = [call[:3] for call in _calls() if forbidden.fullmatch(call[2])]
     assert {file for file, _, _ in found} <= {str(Path("training", "kept.py"))}, found
 
 
-def test_torch_and_numpy_load_plain_values_only() -> None:
+def test_torch_and_numpy_load_without_pickle() -> None:
     for file, line, name, call in _calls():
         options = {word.arg: ast.unparse(word.value) for word in call.keywords}
         if name == "torch.load":
@@ -352,7 +352,7 @@ def test_torch_and_numpy_load_plain_values_only() -> None:
         assert options.get("shell", "False") == "False", f"{file}:{line}"
 
 
-def test_package_neither_fetches_nor_tells_anything() -> None:
+def test_package_opens_no_network_connection() -> None:
     """No telemetry and no downloads: the model ships with the package."""
     network = {"urllib", "http", "requests", "socket", "ftplib", "httpx", "aiohttp", "fsspec", "smtplib", "pooch"}
     for path in sorted(ROOT.rglob("*.py")):
@@ -367,7 +367,7 @@ def test_package_neither_fetches_nor_tells_anything() -> None:
 
 
 @pytest.mark.parametrize("run", ["../../escape", "..", "\x00 Ω"])
-def test_name_of_a_run_never_leaves_the_folder(run: str, make_slide: Any, tmp_path: Path) -> None:
+def test_run_name_cannot_leave_the_folder(run: str, make_slide: Any, tmp_path: Path) -> None:
     import dataclasses
 
     result = dataclasses.replace(upsample(make_slide(3, 3), method="uniform"), run=run)
@@ -378,7 +378,7 @@ def test_name_of_a_run_never_leaves_the_folder(run: str, make_slide: Any, tmp_pa
     assert all(re.fullmatch(r"srast_[A-Za-z0-9_.-]*_table", name) for name in elements)
 
 
-def test_element_named_like_a_path_reads_nothing_outside(slide: Path, tmp_path: Path) -> None:
+def test_element_name_cannot_leave_the_store(slide: Path, tmp_path: Path) -> None:
     root = json.loads((slide / "zarr.json").read_text())
     names = root["consolidated_metadata"]["metadata"]
     names["tables/../../outside"] = names["tables/table"]
@@ -388,7 +388,7 @@ def test_element_named_like_a_path_reads_nothing_outside(slide: Path, tmp_path: 
         assert "outside" not in str(read_slide(slide).source)
 
 
-def test_image_whose_name_is_a_path_stays_in_the_store(tmp_path: Path) -> None:
+def test_image_name_cannot_leave_the_store(tmp_path: Path) -> None:
     from PIL import Image
 
     table = anndata.AnnData(np.ones((20, 2), np.float32), obsm={"spatial": CENTERS})
@@ -404,7 +404,7 @@ def test_image_whose_name_is_a_path_stays_in_the_store(tmp_path: Path) -> None:
 # ----------------------------------------------------------------- promises
 
 
-def test_security_policy_and_the_limits_are_stated() -> None:
+def test_security_policy_states_the_limits() -> None:
     project = ROOT.parents[1]
     if not (project / "pyproject.toml").exists():
         pytest.skip("not run from a checkout")

@@ -104,7 +104,7 @@ def test_same_seed_gives_the_same_slide(cache):
     again = module._generate.__wrapped__(0)[0]
     slide = synthetic_colon()
     assert (again.tables["table"].X != slide.counts).nnz == 0
-    pixels = again.images[synthetic_colon.IMAGE]["scale0"]["image"].values
+    pixels = again.images[module.IMAGE]["scale0"]["image"].values
     np.testing.assert_array_equal(pixels, slide.image.levels[0].compute())
 
 

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from weakref import WeakSet
 
-import anndata
 import numpy as np
 import platformdirs
 import pytest
-from PIL import Image as PillowImage
-from scipy import sparse
+from helpers import results, slides
 
-from napari_srast.core.region import Region
 from napari_srast.core.result import UpsampleResult
-from napari_srast.core.settings import UpsampleSettings
 from napari_srast.core.slide import Slide, SlideImage, SlideSource
 
 collect_ignore_glob = [] if find_spec("napari") else ["*"]
@@ -65,53 +62,21 @@ def skewed_slide(make_slide: Callable[..., Slide]) -> Slide:
 
 
 @pytest.fixture
-def make_store(tmp_path: Path) -> Callable[..., Path]:
-    """Write a small slide with histology, as a user's own file."""
-
-    def make(name: str = "breast", n_genes: int = 12, seed: int = 0) -> Path:
-        from napari_srast.io.convert.h5ad import import_slide
-
-        rng = np.random.default_rng(seed)
-        row, col = (a.ravel() for a in np.mgrid[:6, :6])
-        table = anndata.AnnData(sparse.csr_matrix(rng.poisson(8, (36, n_genes)).astype(np.float32)))
-        table.var_names = [f"Gene{i}" for i in range(n_genes)]
-        table.obs_names = [f"spot{i}" for i in range(36)]
-        table.obsm["spatial"] = np.column_stack([col, row]) * 100.0
-        table.obsm["spatial_px"] = table.obsm["spatial"] / 5 + 20
-        table.write_h5ad(tmp_path / f"{name}.h5ad")
-        PillowImage.fromarray(rng.integers(80, 240, (140, 140, 3), dtype=np.uint8)).save(tmp_path / f"{name}.png")
-        return import_slide(tmp_path / f"{name}.h5ad", tmp_path / f"{name}.zarr", image=tmp_path / f"{name}.png")
-
-    return make
+def write_slide(tmp_path: Path) -> Callable[..., Path]:
+    """Write small slides with histology: :func:`helpers.slides.import_slide_with_image` in ``tmp_path``."""
+    return functools.partial(slides.import_slide_with_image, tmp_path)
 
 
 @pytest.fixture
-def store(make_store: Callable[..., Path]) -> Path:
-    """A small slide with histology."""
-    return make_store()
+def store(write_slide: Callable[..., Path]) -> Path:
+    """Write a small slide with histology and return its path."""
+    return write_slide()
 
 
 @pytest.fixture
 def make_result() -> Callable[..., UpsampleResult]:
-    """Split a slide evenly: a true result, at once."""
-
-    def make(
-        slide: Slide,
-        region: Region | None = None,
-        *,
-        genes: list[str] | None = None,
-        std: bool = False,
-        **settings: Any,
-    ) -> UpsampleResult:
-        import dataclasses
-
-        from napari_srast.api import upsample
-
-        options = {"factor": 2.0, "method": "uniform", **settings}
-        result = upsample(slide, region, genes, settings=UpsampleSettings(**options))
-        return dataclasses.replace(result, std=0.5 * result.counts) if std else result
-
-    return make
+    """Upsample a slide in an instant: :func:`helpers.results.make_result`."""
+    return results.make_result
 
 
 @pytest.fixture

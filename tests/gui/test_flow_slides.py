@@ -36,17 +36,17 @@ pytestmark = pytest.mark.gui
 
 
 def test_two_slides_keep_their_regions_and_results(
-    open_window: Callable[[], SRastWidget], qtbot: Any, make_store: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+    open_window: Callable[[], SRastWidget], qtbot: Any, write_slide: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     window = open_window()
     controller = window.controller
     use_fast_method(window)
-    breast = open_slide(qtbot, window, make_store("breast"))
-    controller.add_polygon(SQUARE)
+    breast = open_slide(qtbot, window, write_slide("breast"))
+    controller.regions.add(SQUARE)
     window.gene_panel.model.check(["Gene3", "Gene4"])
     first = run(qtbot, window)
 
-    drop(window, make_store("colon", n_genes=7, seed=1))
+    drop(window, write_slide("colon", n_genes=7, seed=1))
     wait_ready(qtbot, window)
     panel = window.slide_panel
     assert [panel.slides.itemText(i) for i in range(panel.slides.count())] == ["breast", "colon"]
@@ -54,9 +54,9 @@ def test_two_slides_keep_their_regions_and_results(
     assert {"breast histology", "colon histology"} < set(layer_names(window))
     assert visible(window) == []
     assert visible(window, "histology") == ["colon histology"]
-    assert controller.n_spots_inside() is None
+    assert controller.regions.n_spots_inside() is None
     assert window.gene_panel.genes is None
-    assert not window.result_panel.takeaway.export.isEnabled()
+    assert not window.result_panel.export_panel.export.isEnabled()
 
     # One region runs, two wait; what is drawn meanwhile is the next one's.
     release, true_steps = threading.Event(), api.upsample_steps
@@ -69,31 +69,31 @@ def test_two_slides_keep_their_regions_and_results(
     monkeypatch.setattr(api, "upsample_steps", slow)
     window.tabs.setCurrentIndex(0)
     assert not window.run_bar.queue.isEnabled()
-    controller.add_polygon(SQUARE)
+    controller.regions.add(SQUARE)
     click(qtbot, window.run_bar.run)
     for n_waiting, place in enumerate((200, 300), start=1):
         controller.regions.clear()
-        controller.add_polygon(SQUARE + place)
+        controller.regions.add(SQUARE + place)
         qtbot.waitUntil(lambda: window.run_bar.queue.isEnabled(), timeout=PATIENCE)
         click(qtbot, window.run_bar.queue)
-        assert len(controller.waiting) == n_waiting
-        assert controller.n_spots_inside() is None
+        assert len(controller.runs.waiting) == n_waiting
+        assert controller.regions.n_spots_inside() is None
     assert window.run_bar.waiting.text() == "Waiting: colon, region of 9 spots; colon, region of 9 spots"
     assert not panel.close_slide.isEnabled()
 
     # The other slide can be looked at meanwhile, and has its own region, genes and result.
     panel.slides.setCurrentIndex(0)
     panel.slides.activated.emit(0)
-    assert controller.slide is breast
-    assert controller.n_spots_inside() == 9
+    assert controller.slides.slide is breast
+    assert controller.regions.n_spots_inside() == 9
     assert window.gene_panel.genes == ["Gene3", "Gene4"]
-    assert controller.finished is not None
-    assert controller.finished.result is first
+    assert controller.results.current is not None
+    assert controller.results.current.result is first
     assert sorted(visible(window)) == ["Gene3", "Gene4"]
     assert visible(window, "histology") == ["breast histology"]
     release.set()
-    qtbot.waitUntil(lambda: controller.phase is AppState.READY and not controller.waiting, timeout=PATIENCE)
-    assert controller.finished.result is first
+    qtbot.waitUntil(lambda: controller.tasks.state is AppState.READY and not controller.runs.waiting, timeout=PATIENCE)
+    assert controller.results.current.result is first
     assert sorted(visible(window)) == ["Gene3", "Gene4"]
 
     panel.slides.activated.emit(1)
@@ -102,27 +102,27 @@ def test_two_slides_keep_their_regions_and_results(
     assert results.count() == 3
     assert results.currentText().startswith("3: 9 spots")
     assert len(visible(window)) > 0
-    spots = [sorted(f.result.raster.spots) for f in controller.results]
+    spots = [sorted(f.result.raster.spots) for f in controller.results.all]
     assert spots[0] != spots[1] != spots[2]
     results.activated.emit(0)
-    assert controller.finished is controller.results[0]
+    assert controller.results.current is controller.results.all[0]
     click(qtbot, window.result_panel.close_result)
     assert results.count() == 2
 
     click_tab(window, 0)
     click(qtbot, panel.close_slide)
-    assert controller.slide is breast
+    assert controller.slides.slide is breast
     assert not any(name.startswith("colon") for name in layer_names(window))
     # Opened again, a slide that is open is not loaded twice.
     panel.path.setText(str(breast.source.path))
     qtbot.keyClick(panel.path, Qt.Key.Key_Return)
-    assert controller.phase is AppState.READY
-    assert len(controller.slides) == 1
+    assert controller.tasks.state is AppState.READY
+    assert len(controller.slides.sessions) == 1
     # Layers removed in napari's own list close the slide, too.
     viewer = controller.viewer
     for layer in [layer for layer in viewer.layers if role_of(layer) in ("histology", "spots")]:
         viewer.layers.remove(layer)
-    qtbot.waitUntil(lambda: controller.phase is AppState.EMPTY, timeout=PATIENCE)
+    qtbot.waitUntil(lambda: controller.tasks.state is AppState.EMPTY, timeout=PATIENCE)
     assert layer_names(window) == []
 
 
@@ -141,14 +141,14 @@ def test_cancel_drops_what_waits(widget: SRastWidget, qtbot: Any, store: Path, m
         ended.set()
 
     monkeypatch.setattr(api, "upsample_steps", endless)
-    widget.controller.add_polygon(SQUARE)
+    widget.controller.regions.add(SQUARE)
     click(qtbot, widget.run_bar.run)
     widget._refresh_estimate()
     click(qtbot, widget.run_bar.queue)
     assert widget.run_bar.waiting.isVisible()
     click(qtbot, widget.run_bar.cancel)
     assert "1 waiting region was dropped" in widget.run_bar.status.text()
-    assert not widget.controller.waiting
+    assert not widget.controller.runs.waiting
     assert not widget.run_bar.waiting.isVisible()
     assert ended.wait(10)
 
@@ -158,18 +158,18 @@ def test_results_are_opened_again_with_their_settings(
 ) -> None:
     controller, settings = widget.controller, widget.settings_panel
     open_slide(qtbot, widget, store)
-    controller.add_polygon(SQUARE)
+    controller.regions.add(SQUARE)
     widget.gene_panel.model.check(["Gene3", "Gene4"])
     settings.method.setCurrentText("bilinear")
     settings.factor.setValue(3)
     settings.seed.setValue(7)
     made = run(qtbot, widget)
-    takeaway = widget.result_panel.takeaway
-    for action, name in ((takeaway.export_store, "out.zarr"), (takeaway.export_h5ad, "out.h5ad")):
+    export_panel = widget.result_panel.export_panel
+    for action, name in ((export_panel.export_store, "out.zarr"), (export_panel.export_h5ad, "out.h5ad")):
         monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_, name=name: (str(tmp_path / name), ""))
         action.trigger()
         wait_ready(qtbot, widget)
-    takeaway.export_into.trigger()
+    export_panel.export_into.trigger()
     wait_ready(qtbot, widget)
     click_tab(widget, 0)
     click(qtbot, widget.slide_panel.close_slide)
@@ -178,15 +178,15 @@ def test_results_are_opened_again_with_their_settings(
 
     def is_back() -> None:
         wait_shown(qtbot, widget)
-        assert controller.finished is not None
-        result = controller.finished.result
+        assert controller.results.current is not None
+        result = controller.results.current.result
         np.testing.assert_array_equal(result.counts.toarray(), made.counts.toarray())
-        assert result.slide is controller.slide
+        assert result.slide is controller.slides.slide
         assert (settings.factor.value(), settings.seed.value()) == (3, 7)
         assert settings.method.currentText() == "bilinear"
         assert widget.gene_panel.genes == ["Gene3", "Gene4"]
-        assert controller.n_spots_inside() == 9
-        np.testing.assert_allclose(controller.region().geometry.area, made.region.geometry.area)
+        assert controller.regions.n_spots_inside() == 9
+        np.testing.assert_allclose(controller.regions.region().geometry.area, made.region.geometry.area)
         assert sorted(visible(widget)) == ["Gene3", "Gene4"]
         settings.factor.setValue(2)
         settings.seed.setValue(0)
@@ -196,7 +196,7 @@ def test_results_are_opened_again_with_their_settings(
     results = widget.result_panel.results
     assert [results.itemText(i) for i in range(results.count())] == [f"saved: {made.run}"]
     results.activated.emit(0)
-    assert controller.phase is AppState.OPENING
+    assert controller.tasks.state is AppState.OPENING
     wait_ready(qtbot, widget)
     is_back()
     assert results.count() == 1
@@ -218,7 +218,7 @@ def test_results_are_opened_again_with_their_settings(
     assert actions[0].text() == str(store)
     actions[0].trigger()
     wait_ready(qtbot, widget)
-    assert controller.slide is not None
+    assert controller.slides.slide is not None
 
 
 def test_regions_are_kept_with_the_slide_and_as_geojson(
@@ -227,11 +227,11 @@ def test_regions_are_kept_with_the_slide_and_as_geojson(
     controller, panel = widget.controller, widget.region_panel
     assert not panel.files.isEnabled()
     open_slide(qtbot, widget, store)
-    controller.add_polygon(SQUARE)
-    controller.add_polygon(SQUARE + 300)
+    controller.regions.add(SQUARE)
+    controller.regions.add(SQUARE + 300)
     click(qtbot, panel.undo)
     assert "9 of 36" in panel.count.text()
-    drawn = controller.region()
+    drawn = controller.regions.region()
     target = tmp_path / "region.geojson"
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(target), ""))
     monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(target), ""))
@@ -243,15 +243,15 @@ def test_regions_are_kept_with_the_slide_and_as_geojson(
     click(qtbot, panel.clear)
     assert "whole slide" in panel.count.text()
     panel.load_geojson.trigger()
-    assert controller.region().geometry.equals(drawn.geometry)
+    assert controller.regions.region().geometry.equals(drawn.geometry)
     click(qtbot, panel.clear)
     panel.saved.aboutToShow.emit()
     panel.saved.actions()[0].trigger()
-    assert controller.region().geometry.equals(drawn.geometry)
+    assert controller.regions.region().geometry.equals(drawn.geometry)
     target.write_text("no region")
     panel.load_geojson.trigger()
     assert "not GeoJSON" in widget.run_bar.status.text()
-    assert controller.region().geometry.equals(drawn.geometry)
+    assert controller.regions.region().geometry.equals(drawn.geometry)
 
     # Shapes drawn in a layer that is not the region's are pointed out, and taken over by a click.
     click(qtbot, panel.clear)
@@ -275,7 +275,7 @@ def test_an_export_can_be_stopped_and_leaves_nothing(
 
     open_slide(qtbot, widget, store)
     use_fast_method(widget)
-    widget.controller.add_polygon(SQUARE)
+    widget.controller.regions.add(SQUARE)
     run(qtbot, widget)
     begun, release, true_write = threading.Event(), threading.Event(), results.write_result
 
@@ -291,7 +291,7 @@ def test_an_export_can_be_stopped_and_leaves_nothing(
     folder = tmp_path / "exports"
     folder.mkdir()
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(folder / "out.zarr"), ""))
-    widget.result_panel.takeaway.export_store.trigger()
+    widget.result_panel.export_panel.export_store.trigger()
     qtbot.waitUntil(begun.is_set, timeout=PATIENCE)
     qtbot.waitUntil(lambda: "saving" in widget.run_bar.progress.format(), timeout=PATIENCE)
     click(qtbot, widget.run_bar.cancel)
@@ -299,6 +299,6 @@ def test_an_export_can_be_stopped_and_leaves_nothing(
     release.set()
     qtbot.waitUntil(lambda: list(folder.iterdir()) == [], timeout=PATIENCE)
     monkeypatch.setattr(results, "write_result", true_write)
-    widget.result_panel.takeaway.export_store.trigger()
+    widget.result_panel.export_panel.export_store.trigger()
     wait_ready(qtbot, widget)
     assert read_result(folder / "out.zarr").n_pixels > 0

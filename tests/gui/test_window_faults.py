@@ -66,7 +66,7 @@ def prepare(widget: SRastWidget, method: str = "bilinear") -> None:
     widget.tabs.setCurrentIndex(0)
     widget.settings_panel.method.setCurrentText(method)
     widget.controller.regions.clear()
-    widget.controller.add_polygon(SQUARE)
+    widget.controller.regions.add(SQUARE)
 
 
 def raising(error: BaseException) -> Callable[..., Any]:
@@ -81,11 +81,11 @@ def usable(qtbot: Any, widget: SRastWidget) -> None:
     assert not widget.run_bar.cancel.isEnabled()
     assert not widget.run_bar.progress.isVisible()
     prepare(widget)
-    before = len(widget.controller.results)
+    before = len(widget.controller.results.all)
     run(qtbot, widget)
-    assert len(widget.controller.results) == before + 1
+    assert len(widget.controller.results.all) == before + 1
     assert "Done" in widget.run_bar.status.text()
-    assert widget.result_panel.takeaway.export.isEnabled()
+    assert widget.result_panel.export_panel.export.isEnabled()
 
 
 def copied_report(qtbot: Any, widget: SRastWidget) -> str:
@@ -121,12 +121,12 @@ def test_a_fault_in_any_stage_is_told_and_leaves_the_window_usable(
             if stage == "reading":
                 widget.open_path(store)
             elif stage == "saving":
-                widget.result_panel.takeaway.export_store.trigger()
+                widget.result_panel.export_panel.export_store.trigger()
             else:
                 click(qtbot, widget.run_bar.run)
             assert widget.run_bar.cancel.isEnabled(), stage
             rest = AppState.EMPTY if stage == "reading" else AppState.READY
-            qtbot.waitUntil(lambda rest=rest: widget.controller.phase is rest, timeout=PATIENCE)
+            qtbot.waitUntil(lambda rest=rest: widget.controller.tasks.state is rest, timeout=PATIENCE)
         told = widget.run_bar.status.text()
         assert told.startswith("Unexpected error while"), stage
         assert f"LookupError: {words}" in told  # on the screen of the user, but not in what is sent away
@@ -188,13 +188,13 @@ def test_a_full_memory_while_a_slide_is_read_or_put_on_show_leaves_the_window_as
     beside_another: bool,
     widget: SRastWidget,
     qtbot: Any,
-    make_store: Callable[..., Path],
+    write_slide: Callable[..., Path],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    store, controller = make_store(), widget.controller
+    store, controller = write_slide(), widget.controller
     if beside_another:
-        open_slide(qtbot, widget, make_store("colon", n_genes=7, seed=1))
-    before, seen, rest = controller.current, layer_names(widget), controller.resting_phase()
+        open_slide(qtbot, widget, write_slide("colon", n_genes=7, seed=1))
+    before, seen, rest = controller.slides.current, layer_names(widget), controller.tasks.resting_state()
     add_layer = ViewerModel.add_layer
 
     def add_one(viewer: ViewerModel, layer: Layer) -> Layer:
@@ -213,18 +213,18 @@ def test_a_full_memory_while_a_slide_is_read_or_put_on_show_leaves_the_window_as
         with monkeypatch.context() as broken:
             broken.setattr(target, fail)
             widget.open_path(store)
-            assert controller.phase is AppState.OPENING, target
-            qtbot.waitUntil(lambda: controller.phase is rest, timeout=PATIENCE)
+            assert controller.tasks.state is AppState.OPENING, target
+            qtbot.waitUntil(lambda: controller.tasks.state is rest, timeout=PATIENCE)
         assert told_full(widget), (target, widget.run_bar.status.text())
         assert str(store) not in copied_report(qtbot, widget)
-        assert controller.current is before
+        assert controller.slides.current is before
         assert layer_names(widget) == seen
         assert all(layer.visible for layer in controller.viewer.layers)
         assert not widget.run_bar.cancel.isEnabled()
         open_slide(qtbot, widget, store)
         usable(qtbot, widget)
-        controller.close()
-        assert controller.current is before
+        controller.slides.close()
+        assert controller.slides.current is before
 
 
 @pytest.mark.contract(
@@ -242,18 +242,18 @@ def test_a_full_memory_while_a_result_lands_is_told_and_the_next_one_lands(
     open_slide(qtbot, widget, store)
     for has_one_before in (False, True):
         prepare(widget)
-        n_before = len(widget.controller.results)
+        n_before = len(widget.controller.results.all)
         with monkeypatch.context() as broken:
             broken.setattr(STAGES[stage], raising(FULL))
             click(qtbot, widget.run_bar.run)
             wait_ready(qtbot, widget)
         assert told_full(widget), widget.run_bar.status.text()
-        assert (widget.controller.finished is not None) == has_one_before
+        assert (widget.controller.results.current is not None) == has_one_before
         listed = [widget.result_panel.results.itemText(i) for i in range(widget.result_panel.results.count())]
-        assert len(listed) == len(widget.controller.results) == n_before + (stage == "landing")
+        assert len(listed) == len(widget.controller.results.all) == n_before + (stage == "landing")
         usable(qtbot, widget)
     if stage == "landing":  # what could not be shown was kept
-        widget.controller.choose_result(widget.controller.results[0])
+        widget.controller.results.choose(widget.controller.results.all[0])
         wait_shown(qtbot, widget)
         assert len(visible(widget)) == 3
 
@@ -280,11 +280,11 @@ def test_a_full_memory_while_the_first_genes_are_painted_keeps_the_result(
     assert "while showing the genes" in widget.run_bar.status.text()
     report = copied_report(qtbot, widget)
     assert "36 spots, 12 genes" in report
-    assert_tells_nothing_of(widget.controller.slide, report)
+    assert_tells_nothing_of(widget.controller.slides.slide, report)
     panel = widget.result_panel
-    assert widget.controller.finished is not None
-    assert widget.controller.overlay.genes == panel.model.checked == visible(widget) == []
-    assert panel.takeaway.export.isEnabled()
+    assert widget.controller.results.current is not None
+    assert widget.controller.results.overlay.genes == panel.model.checked == visible(widget) == []
+    assert panel.export_panel.export.isEnabled()
     for gene in ("Gene5", "Gene7"):
         tick(qtbot, panel.view, gene)
     wait_shown(qtbot, widget)
@@ -306,7 +306,7 @@ def test_a_full_memory_while_more_is_painted_leaves_what_was_on_show(
     open_slide(qtbot, widget, store)
     prepare(widget)
     run(qtbot, widget)
-    panel, overlay = widget.result_panel, widget.controller.overlay
+    panel, overlay = widget.result_panel, widget.controller.results.overlay
     shown = visible(widget)
     assert len(shown) == 3
     hidden = [f"Gene{i}" for i in range(12) if f"Gene{i}" not in shown]
@@ -321,8 +321,8 @@ def test_a_full_memory_while_more_is_painted_leaves_what_was_on_show(
         assert sorted(visible(widget)) == sorted(panel.model.checked) == sorted(overlay.genes) == before
         assert overlay.view == "after"
         assert panel.views["after"].isChecked()
-        assert not [name for name in layer_names(widget) if name.startswith("SRast beside")]
-        widget.controller.said.emit("")
+        assert not [name for name in layer_names(widget) if name.startswith("SRast side-by-side")]
+        widget.controller.messages.status_message.emit("")
         act()
         wait_shown(qtbot, widget)
 
@@ -335,9 +335,9 @@ def test_a_full_memory_while_more_is_painted_leaves_what_was_on_show(
     for view, target in (
         ("before", "measured_layer"),
         ("before", "spot_colors"),
-        ("beside", "beside_layers"),
-        ("beside", "spot_colors"),
-        ("beside", "insert_unchosen"),
+        ("side_by_side", "side_by_side_layers"),
+        ("side_by_side", "spot_colors"),
+        ("side_by_side", "insert_unchosen"),
     ):
         breaks(target, lambda view=view: click(qtbot, panel.views[view]))
         assert overlay.view == view
@@ -513,13 +513,13 @@ def test_what_goes_with_a_layer_is_freed_in_the_context_of_the_canvas(
 def test_layers_slides_and_the_viewer_go_while_something_runs(
     open_window: Callable[[], SRastWidget],
     qtbot: Any,
-    make_store: Callable[..., Path],
+    write_slide: Callable[..., Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     window = open_window()
     controller = window.controller
-    open_slide(qtbot, window, make_store("breast"))
+    open_slide(qtbot, window, write_slide("breast"))
     prepare(window)
     with monkeypatch.context() as patch:
         halted = halted_run(qtbot, window, patch)
@@ -542,25 +542,25 @@ def test_layers_slides_and_the_viewer_go_while_something_runs(
     usable(qtbot, window)
 
     # Every layer of the slide goes: the slide is closed, its run stopped, and that of another slide takes its turn.
-    breast = controller.current
-    open_slide(qtbot, window, make_store("colon", n_genes=7, seed=1))
+    breast = controller.slides.current
+    open_slide(qtbot, window, write_slide("colon", n_genes=7, seed=1))
     prepare(window)
     with monkeypatch.context() as patch:
         halted = halted_run(qtbot, window, patch)
-        controller.switch(breast)
+        controller.slides.switch(breast)
         prepare(window)
         window._refresh_estimate()
         click(qtbot, window.run_bar.queue)
-        controller.switch(controller.slides[1])
-        for layer in [*controller.current.layers, controller.regions.layer]:
+        controller.slides.switch(controller.slides.sessions[1])
+        for layer in [*controller.slides.current.layers, controller.regions.layer]:
             controller.viewer.layers.remove(layer)
-        qtbot.waitUntil(lambda: len(controller.slides) == 1, timeout=PATIENCE)
-        assert controller.phase is AppState.RUNNING
-        assert not controller.waiting
+        qtbot.waitUntil(lambda: len(controller.slides.sessions) == 1, timeout=PATIENCE)
+        assert controller.tasks.state is AppState.RUNNING
+        assert not controller.runs.waiting
         halted.release.set()
         n_results = len(breast.results)
         wait_ready(qtbot, window)
-    assert controller.current is breast
+    assert controller.slides.current is breast
     assert len(breast.results) == n_results + 1
     assert not any("colon" in name for name in layer_names(window))
     usable(qtbot, window)
@@ -570,14 +570,14 @@ def test_layers_slides_and_the_viewer_go_while_something_runs(
     with monkeypatch.context() as patch:
         halted = halted_run(qtbot, window, patch)
         controller.viewer.layers.clear()
-        qtbot.waitUntil(lambda: controller.phase is AppState.EMPTY, timeout=PATIENCE)
+        qtbot.waitUntil(lambda: controller.tasks.state is AppState.EMPTY, timeout=PATIENCE)
         assert "its run was stopped" in window.run_bar.status.text()
         halted.release.set()
         qtbot.waitUntil(halted.ended.is_set, timeout=PATIENCE)
     qtbot.wait(50)
     assert layer_names(window) == []
     assert not window.run_bar.run.isEnabled()
-    third = make_store("third")
+    third = write_slide("third")
     open_slide(qtbot, window, third)
     usable(qtbot, window)
 
@@ -585,11 +585,11 @@ def test_layers_slides_and_the_viewer_go_while_something_runs(
     before = content(third)
     with monkeypatch.context() as patch:
         begun, release, ended = slow_export(patch)
-        window.result_panel.takeaway.export_into.trigger()
+        window.result_panel.export_panel.export_into.trigger()
         qtbot.waitUntil(begun.is_set, timeout=PATIENCE)
-        controller.show_genes([])
+        controller.results.show_genes([])
         remove(window, "gene")
-        controller.show_genes(["Gene1", "Gene2"])
+        controller.results.show_genes(["Gene1", "Gene2"])
         controller.viewer.close()
         release.set()
         assert ended.wait(60)
@@ -617,18 +617,18 @@ def test_a_disk_that_fills_up_during_an_export(
     run(qtbot, widget)
     folder, before = tmp_path / "exports", content(store)
     folder.mkdir()
-    takeaway = widget.result_panel.takeaway
+    export_panel = widget.result_panel.export_panel
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(folder / "out"), ""))
-    for action in (takeaway.export_store, takeaway.export_h5ad, takeaway.export_csv, takeaway.export_into):
+    for action in (export_panel.export_store, export_panel.export_h5ad, export_panel.export_csv, export_panel.export_into):
         with filling_disk():
             action.trigger()
             wait_ready(qtbot, widget)
         assert "cannot be written" in widget.run_bar.status.text()
         assert "nothing was left behind" in widget.run_bar.status.text()
-        assert_tells_nothing_of(widget.controller.slide, copied_report(qtbot, widget))
+        assert_tells_nothing_of(widget.controller.slides.slide, copied_report(qtbot, widget))
         assert os.listdir(folder) == []
         assert content(store) == before
-    takeaway.export_store.trigger()
+    export_panel.export_store.trigger()
     wait_ready(qtbot, widget)
     assert os.listdir(folder) == ["out.zarr"]
     usable(qtbot, widget)

@@ -1,4 +1,4 @@
-"""Results made without a model, and stores with spots of every kind."""
+"""Fixtures for reading and writing: results, a slide on disk, and difficult coordinate systems."""
 
 from __future__ import annotations
 
@@ -7,17 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy import sparse
+from helpers.results import make_result, with_random_shares
 
 from napari_srast.core.result import UpsampleResult
-from napari_srast.core.settings import UpsampleSettings
 from napari_srast.core.slide import Slide, SlideSource
-from napari_srast.geometry.raster import make_raster
 
 
 @pytest.fixture(scope="session")
 def awkward_transforms() -> dict[str, np.ndarray]:
-    """Coordinate systems that a swapped axis, a lost sign or half a pixel cannot survive."""
+    """Return transformations under which a swapped axis, a lost sign or half a pixel shows."""
     angle = np.deg2rad(33)
     turned = np.array([[np.cos(angle), -np.sin(angle), 120.0], [np.sin(angle), np.cos(angle), -45.0], [0, 0, 1]])
     mirrored = np.array([[-0.37, 0.0, 900.0], [0.0, 0.52, 7.0], [0, 0, 1]])
@@ -25,49 +23,19 @@ def awkward_transforms() -> dict[str, np.ndarray]:
     return {"global": np.eye(3), "turned": turned, "mirrored": mirrored, "sheared": sheared}
 
 
-@pytest.fixture
-def make_result(make_slide: Callable[..., Slide]) -> Callable[..., UpsampleResult]:
-    """Split every spot of a slide in random proportions, as a stand-in for a run of the pipeline."""
+@pytest.fixture(name="make_result")
+def _make_result() -> Callable[..., UpsampleResult]:
+    """Split every spot of a slide in random proportions."""
 
-    def make(slide: Slide | None = None, *, run: str = "20260101_000000_abcd", **fields: Any) -> UpsampleResult:
-        slide = slide or make_slide(5, 6, n_genes=4)
-        settings = fields.pop("settings", UpsampleSettings(factor=3, method="uniform", seed=7))
-        region = fields.pop("region", None)
-        raster = make_raster(
-            slide.centers,
-            factor=settings.factor,
-            selected=None if region is None else region.spots(slide),
-            spot_diameter=slide.spot_diameter,
-            spot_shape=slide.spot_shape,
-        )
-        share = np.random.default_rng(3).random(raster.n_pixels)
-        share /= raster.sum_to_spots(share)[raster.parent]
-        split = sparse.csr_matrix(
-            (share, (np.arange(raster.n_pixels), raster.parent)), shape=(raster.n_pixels, slide.n_spots)
-        )
-        counts = sparse.csr_matrix(split @ slide.counts, dtype=np.float32)
-        values: dict[str, Any] = {
-            "counts": counts,
-            "std": None,
-            "genes": slide.genes,
-            "skill": np.linspace(-0.1, 0.4, slide.n_genes),
-            "method": np.array(["uniform"] * slide.n_genes, dtype=object),
-            "provenance": {
-                "model": {"name": "none", "sha256": "0" * 64},
-                "seconds": {"total": 1.5},
-                "weights": [0.5, 1],
-            },
-        }
-        return UpsampleResult(
-            **(values | fields), raster=raster, slide=slide, region=region, settings=settings, run=run
-        )
+    def make(slide: Slide | None = None, *, run: str = "20260101_000000_abcd", **options: Any) -> UpsampleResult:
+        return with_random_shares(make_result(slide, factor=3, seed=7, **options), run)
 
     return make
 
 
 @pytest.fixture
 def written_slide(make_slide: Callable[..., Slide], make_store: Callable[..., Any], tmp_path: Any) -> Slide:
-    """A slide that was read from a store on disk."""
+    """Write a slide to ``slide.zarr`` and read it."""
     from napari_srast.io.slide_reader import read_slide
     from napari_srast.io.store import write_store
 

@@ -1,0 +1,81 @@
+"""Results of small slides, computed in an instant."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from helpers.slides import make_slide
+from napari_srast.core.region import Region
+from napari_srast.core.result import UpsampleResult
+from napari_srast.core.settings import UpsampleSettings
+from napari_srast.core.slide import Slide
+
+__all__ = ["make_result", "with_random_shares"]
+
+
+def make_result(
+    slide: Slide | None = None,
+    region: Region | None = None,
+    *,
+    genes: Sequence[str] | None = None,
+    std: bool = False,
+    **settings: Any,
+) -> UpsampleResult:
+    """Upsample a slide, by default with the uniform split and factor 2.
+
+    Parameters
+    ----------
+    slide
+        The slide; by default one of 5 x 6 spots and four genes.
+    region
+        The region to upsample, or None for the whole slide.
+    genes
+        Genes to upsample, or None for all.
+    std
+        Whether the result gets standard deviations, half of its counts.
+    settings
+        Fields of :class:`UpsampleSettings`.
+    """
+    from napari_srast.api import upsample
+
+    options = UpsampleSettings(**{"factor": 2.0, "method": "uniform", **settings})
+    slide = make_slide(5, 6, n_genes=4) if slide is None else slide
+    result = upsample(slide, region, genes, settings=options)
+    return dataclasses.replace(result, std=0.5 * result.counts) if std else result
+
+
+def with_random_shares(result: UpsampleResult, run: str = "20260101_000000_abcd") -> UpsampleResult:
+    """Return a result whose spots are split in random proportions, with fixed metadata.
+
+    Pixels of a spot then differ, so that a test sees when rows, columns or genes are exchanged.
+
+    Parameters
+    ----------
+    result
+        The result whose slide, raster and settings are taken over; it holds all genes of its slide.
+    run
+        Name of the run.
+    """
+    slide, raster = result.slide, result.raster
+    share = np.random.default_rng(3).random(raster.n_pixels)
+    share /= raster.sum_to_spots(share)[raster.parent]
+    split = sparse.csr_matrix(
+        (share, (np.arange(raster.n_pixels), raster.parent)), shape=(raster.n_pixels, slide.n_spots)
+    )
+    provenance = {
+        "model": {"name": "none", "sha256": "0" * 64},
+        "seconds": {"total": 1.5},
+        "weights": [0.5, 1],
+    }
+    return dataclasses.replace(
+        result,
+        counts=sparse.csr_matrix(split @ slide.counts, dtype=np.float32),
+        skill=np.linspace(-0.1, 0.4, slide.n_genes),
+        provenance=provenance,
+        run=run,
+    )

@@ -44,45 +44,45 @@ def take_pictures() -> None:
     viewer.window.resize(1600, 1000)
     controller = widget.controller
     problems: list[str] = []
-    controller.failed.connect(problems.append)
+    controller.messages.error_message.connect(problems.append)
 
     def ready() -> None:
-        if not wait_until(lambda: controller.phase is AppState.READY or bool(problems), 1800) or problems:
+        if not wait_until(lambda: controller.tasks.state is AppState.READY or bool(problems), 1800) or problems:
             raise RuntimeError(f"A step failed: {problems or 'it took too long'}")
-        overlay = controller.overlay
+        overlay = controller.results.overlay
         wait_until(lambda: overlay is None or len(overlay.shown) == len(overlay.genes), 120)
 
     def octagon(radius: float) -> np.ndarray:
-        low, high = world_extent(controller.slide)
+        low, high = world_extent(controller.slides.slide)
         angle = np.pi / 8 + np.arange(8) * np.pi / 4
         return (low + high) / 2 + radius * (high - low) * np.column_stack([np.cos(angle), np.sin(angle)])
 
     widget.slide_panel.sample.click()
     ready()
     keep(viewer, "opening")
-    controller.add_polygon(octagon(0.36))
+    controller.regions.add(octagon(0.36))
     keep(viewer, "region")
     widget.gene_panel.model.check(GENES)
     widget.settings_panel.factor.setValue(4)
     widget.settings_panel.mode.setCurrentText("sample")
     widget.settings_panel.advanced.click()
     widget.run_bar.run.click()
-    wait_until(lambda: widget.run_bar.progress.value() > 100 or controller.phase is AppState.READY, 600)
+    wait_until(lambda: widget.run_bar.progress.value() > 100 or controller.tasks.state is AppState.READY, 600)
     keep(viewer, "running")
     ready()
     widget.result_panel.model.check(GENES, only=True)
     ready()
     keep(viewer, "overlay")
     explore = widget.result_panel
-    for view in ("before", "beside", "std"):
+    for view in ("before", "side_by_side", "std"):
         explore.views[view].click()
-        if view == "beside":
-            wait_until(lambda: "SRast beside spots" in viewer.layers, 120)
+        if view == "side_by_side":
+            wait_until(lambda: "SRast side-by-side spots" in viewer.layers, 120)
         keep(viewer, view)
     explore.views["after"].click()
     viewer.reset_view()
     wait_until(lambda: False, 1.0)
-    explore.takeaway.write_figure(IMAGES / "figure.png")
+    explore.export_panel.write_figure(IMAGES / "figure.png")
     with Image.open(IMAGES / "figure.png") as figure:
         figure.convert("RGB").resize((800, round(800 * figure.height / figure.width))).save(
             IMAGES / "figure.png", optimize=True

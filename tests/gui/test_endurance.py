@@ -64,23 +64,23 @@ def test_a_slide_of_the_neighbor_is_taken_over_and_its_switch_followed(
     assert widget.slide_panel.use_shown.isVisible()
     widget.open_path(store)  # the same path is the same slide
     wait_ready(qtbot, widget)
-    assert widget.controller.slide is not None
+    assert widget.controller.slides.slide is not None
     assert layer_names(widget) == [theirs.name, "breast histology"]
     assert not widget.slide_panel.use_shown.isVisible()
     use_fast_method(widget)
-    widget.controller.add_polygon(SQUARE)
+    widget.controller.regions.add(SQUARE)
     widget.gene_panel.model.check(["Gene3"])
     result = run(qtbot, widget)
 
     neighbor.switch_coordinate_system("turned")
-    qtbot.waitUntil(lambda: widget.controller.slide.coordinate_system == "turned", timeout=PATIENCE)
-    slide = widget.controller.slide
+    qtbot.waitUntil(lambda: widget.controller.slides.slide.coordinate_system == "turned", timeout=PATIENCE)
+    slide = widget.controller.slides.slide
     corner = np.array(viewer.layers["Gene3"].data_to_world((-0.5, -0.5)))[::-1]
     np.testing.assert_allclose(corner, apply_affine(slide.to_cs @ result.raster.affine, np.zeros((1, 2)))[0], atol=1e-3)
     spot = np.array(theirs.data_to_world(theirs.data[0]))[::-1] if theirs.data.ndim == 2 else None
     if spot is not None:
         np.testing.assert_allclose(spot, apply_affine(slide.to_cs, slide.centers[:1])[0], atol=1e-3)
-    assert widget.controller.n_spots_inside() == 9
+    assert widget.controller.regions.n_spots_inside() == 9
 
     # The result, written to the disk, opens in napari-spatialdata and lies on ours wherever both are moved.
     name = result_names(result).image
@@ -90,7 +90,9 @@ def test_a_slide_of_the_neighbor_is_taken_over_and_its_switch_followed(
     written, ours = viewer.layers[name], viewer.layers["Gene3"]
     for system in ("global", "turned"):
         neighbor.switch_coordinate_system(system)
-        qtbot.waitUntil(lambda system=system: widget.controller.slide.coordinate_system == system, timeout=PATIENCE)
+        qtbot.waitUntil(
+            lambda system=system: widget.controller.slides.slide.coordinate_system == system, timeout=PATIENCE
+        )
         for pixel in ((0, 0), (3, 2)):
             place = written.data_to_world((0,) * (written.ndim - 2) + pixel)[-2:]
             near = 0.1 * result.raster.pixel_size
@@ -115,18 +117,18 @@ def test_memory_comes_back_after_ten_runs_and_ten_slides(
 
     def once(seed: int) -> None:
         slide = make_slide(12, 12, n_genes=400, seed=seed, source=SlideSource(synthetic=True))
-        window.controller.show(LoadedSlide(slide=slide, source=None))
+        window.controller.slides.show(LoadedSlide(slide=slide, source=None))
         wait_ready(qtbot, window)
-        window.controller.add_polygon(SQUARE * 3)
+        window.controller.regions.add(SQUARE * 3)
         window.tabs.setCurrentIndex(0)
         result = run(qtbot, window)
         window.result_panel.set_view("before")
-        window.result_panel.set_view("beside")
-        qtbot.waitUntil(lambda: len(visible(window, "beside")) >= 2, timeout=PATIENCE)
-        gone.extend((weakref.ref(slide), weakref.ref(result), weakref.ref(window.controller.current)))
+        window.result_panel.set_view("side_by_side")
+        qtbot.waitUntil(lambda: len(visible(window, "side_by_side")) >= 2, timeout=PATIENCE)
+        gone.extend((weakref.ref(slide), weakref.ref(result), weakref.ref(window.controller.slides.current)))
         window.tabs.setCurrentIndex(0)
         click(qtbot, window.slide_panel.close_slide)
-        assert window.controller.phase is AppState.EMPTY
+        assert window.controller.tasks.state is AppState.EMPTY
 
     once(0)  # what is loaded once stays
     once(1)
@@ -163,7 +165,7 @@ def test_a_real_slide_with_a_beating_heart(
     assert slide.n_genes == 15_267
     low, high = slide.centers.min(axis=0), slide.centers.max(axis=0)
     x0, y0, x1, y1 = *(low + (high - low) / 3), *(high - (high - low) / 3)
-    window.controller.add_polygon(np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]]))
+    window.controller.regions.add(np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]]))
     genes = ["ERBB2", "KRT19", "COL1A1", "CD74"]
     window.gene_panel.model.check(genes)
     window.settings_panel.factor.setValue(4)
@@ -201,7 +203,7 @@ def test_a_real_slide_with_a_beating_heart(
         assert adding_layers <= 2 * 300
     assert set(result.genes) == set(genes)
     assert sorted(visible(window)) == sorted(genes)
-    finished = window.controller.finished
+    finished = window.controller.results.current
     assert finished is not None
     assert finished.trust.max_relative_mass_error <= 1e-6
     assert finished.trust.negative_pixels == 0
@@ -214,7 +216,7 @@ def test_a_real_slide_with_a_beating_heart(
 
     # A second region of the slide is only its own work: what was fitted to the slide is kept.
     window.controller.regions.clear()
-    window.controller.add_polygon(np.array([[x0, y0], [x1, y0], [x1, y1]]))
+    window.controller.regions.add(np.array([[x0, y0], [x1, y0], [x1, y1]]))
     window.tabs.setCurrentIndex(0)
     again = run(qtbot, window)
     wait_shown(qtbot, window)

@@ -31,7 +31,7 @@ from typer.testing import CliRunner
 
 from napari_srast.cli.app import app
 from napari_srast.gui.demo import wait_until
-from napari_srast.gui.layers.measured_spots import beside_box
+from napari_srast.gui.layers.measured_spots import side_by_side_bounds
 from napari_srast.gui.panels import export
 from napari_srast.gui.widget import SRastWidget
 from napari_srast.io.result_writer import read_result
@@ -46,10 +46,10 @@ def test_exploring_a_result(
     controller, viewer, explore = window.controller, window.controller.viewer, window.result_panel
     slide = open_slide(qtbot, window, store)
     use_fast_method(window)
-    controller.add_polygon(SQUARE)
+    controller.regions.add(SQUARE)
     result = run(qtbot, window)
-    assert explore.takeaway.trust.text().startswith("Counts of every spot conserved")
-    assert "All maps are from uniform" in explore.takeaway.trust.text()
+    assert explore.export_panel.quality.text().startswith("Counts of every spot conserved")
+    assert "All maps are from uniform" in explore.export_panel.quality.text()
 
     # A list of markers replaces what is shown; the eye of napari's list is the check box.
     (tmp_path / "markers.csv").write_text("gene\n" + "\n".join(f"gene{i}" for i in range(8)))
@@ -72,7 +72,7 @@ def test_exploring_a_result(
     explore.view.setCurrentIndex(explore.model.index(explore.model.listed.index("Gene5"), 0))
     explore.view.setFocus()
     qtbot.keyClick(explore.view, Qt.Key.Key_F)
-    assert controller.remembered.genes == ["Gene5"]
+    assert controller.preferences.genes == ["Gene5"]
     explore.listing.setCurrentIndex(2)
     assert explore.model.listed == ["Gene5"]
     explore.listing.setCurrentIndex(0)
@@ -110,22 +110,22 @@ def test_exploring_a_result(
     explore.blink()
     assert sorted(visible(window)) == ["Gene3", "Gene4"]
     looked_at = viewer.scene.camera.center, viewer.scene.camera.zoom
-    click(qtbot, explore.views["beside"])
-    qtbot.waitUntil(lambda: len(visible(window, "beside")) == 4, timeout=PATIENCE)
+    click(qtbot, explore.views["side_by_side"])
+    qtbot.waitUntil(lambda: len(visible(window, "side_by_side")) == 4, timeout=PATIENCE)
     rows, cols = viewer.canvas.size
-    for place in beside_box(slide, result):  # both pictures are in view
+    for place in side_by_side_bounds(slide, result):  # both pictures are in view
         point = canvas_point(window, tuple(place))
         assert 0 <= point.x() <= cols
         assert 0 <= point.y() <= rows
     assert sorted(visible(window)) == ["Gene3", "Gene4"]
-    beside = viewer.layers["SRast beside spots"]
+    beside = viewer.layers["SRast side-by-side spots"]
     assert len(beside.data) == 9
     center = np.array(beside.data_to_world(beside.data[4]))[::-1]
-    shift = controller.overlay.shift_at(center)
+    shift = controller.results.overlay.shift_at(center)
     assert shift[0] > 0
     np.testing.assert_allclose(center - shift, slide.centers[spot], atol=1e-6)
     click(qtbot, explore.views["after"])
-    assert visible(window, "beside") == []
+    assert visible(window, "side_by_side") == []
     assert (viewer.scene.camera.center, viewer.scene.camera.zoom) == looked_at
 
     # A picture with scale bar and legend.
@@ -136,7 +136,7 @@ def test_exploring_a_result(
     window.region_panel.clear.click()
     target = tmp_path / "figure.png"
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(target), ""))
-    explore.takeaway.export_figure.trigger()
+    explore.export_panel.export_figure.trigger()
     assert wait_until(target.exists, 30)
     with PillowImage.open(target) as picture:
         rows, cols = viewer.canvas.size
@@ -151,7 +151,7 @@ def test_exploring_a_result(
     assert (across[-1] - across[0] + 1) * caption.pixel_length == pytest.approx(width, rel=0.02)
 
     # The command line repeats the result, byte for byte.
-    click(qtbot, explore.takeaway.copy)
+    click(qtbot, explore.export_panel.copy)
     line = QApplication.clipboard().text()
     assert line.startswith("napari-srast upsample ")
     arguments = shlex.split(line)[1:]
@@ -172,6 +172,6 @@ def test_exploring_a_result(
     assert len(explore.model.checked) == 1
     wait_shown(qtbot, window)
     press(window, "Alt+B")
-    assert controller.overlay.view == "before"
+    assert controller.results.overlay.view == "before"
     tick(qtbot, explore.view, explore.model.checked[0])
     assert explore.model.checked == []

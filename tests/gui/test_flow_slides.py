@@ -36,7 +36,10 @@ pytestmark = pytest.mark.gui
 
 
 def test_two_slides_keep_their_regions_and_results(
-    open_window: Callable[[], SRastWidget], qtbot: Any, write_slide: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+    open_window: Callable[[], SRastWidget],
+    qtbot: Any,
+    write_slide: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     window = open_window()
     controller = window.controller

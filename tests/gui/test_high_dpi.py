@@ -126,25 +126,27 @@ def test_all_that_is_written_can_be_read(
         viewer.window._qt_window.grab().save(str(pictures / f"{stage}_at_{scale:g}.png"))
 
     look("empty")
-    controller.show(LoadedSlide(slide=skewed_slide, source=None))
+    controller.slides.show(LoadedSlide(slide=skewed_slide, source=None))
     wait_ready(qtbot, window)
     window.gene_panel.model.check(["Gene1", "Gene3"])
     look("slide")
-    controller.add_polygon(SQUARE)
+    controller.regions.add(SQUARE)
     click(qtbot, window.settings_panel.advanced)
     qtbot.waitUntil(lambda: "9 of 42 spots" in window.region_panel.count.text(), timeout=PATIENCE)
     look("region")
-    controller.failed.emit("The region holds no spot; draw it over the spots, or clear it to use the whole slide.")
+    controller.messages.error_message.emit(
+        "The region holds no spot; draw it over the spots, or clear it to use the whole slide."
+    )
     look("complaint")
     result = make_result(skewed_slide, std=True)
-    controller.land_saved(controller.current, prepare_for_display(result))
+    controller.results.add_saved(controller.slides.current, prepare_for_display(result))
     explore.model.check([f"Gene{i}" for i in (0, 1, 3, 4, 5, 6)], only=True)
     wait_shown(qtbot, window)
     assert len(visible(window)) == 6
     look("result")
-    click(qtbot, explore.views["beside"])
-    qtbot.waitUntil(lambda: len(visible(window, "beside")) == 4, timeout=PATIENCE)
-    look("beside")
+    click(qtbot, explore.views["side_by_side"])
+    qtbot.waitUntil(lambda: len(visible(window, "side_by_side")) == 4, timeout=PATIENCE)
+    look("side_by_side")
     viewer.window.resize(1366, 768)  # a small laptop's screen
     look("small")
     assert viewer.window._qt_window.height() <= 768

@@ -43,7 +43,7 @@ def _contrast(one: Rgb, other: Rgb) -> float:
 
 
 def test_colors_of_our_own_can_be_read_on_both_themes(widget: SRastWidget) -> None:
-    widget.controller.failed.emit("Something went wrong.")
+    widget.controller.messages.error_message.emit("Something went wrong.")
     text, ground = map(_rgb, re.findall("#[0-9a-f]{6}", widget.run_bar.status.styleSheet()))
     assert _contrast(text, ground) >= 4.5
     (box,) = map(_rgb, re.findall("#[0-9a-f]{6}", widget.gene_panel.view.styleSheet()))
@@ -73,15 +73,15 @@ def test_what_is_disabled_says_why_at_every_stage(
 ) -> None:
     controller, explore = widget.controller, widget.result_panel
     assert _unexplained(widget) == []
-    controller.show(LoadedSlide(slide=skewed_slide, source=None))
+    controller.slides.show(LoadedSlide(slide=skewed_slide, source=None))
     wait_ready(qtbot, widget)
     assert _unexplained(widget) == []
     result = make_result(skewed_slide, std=True)
-    controller.land_saved(controller.current, prepare_for_display(result))
+    controller.results.add_saved(controller.slides.current, prepare_for_display(result))
     wait_shown(qtbot, widget)
     assert _unexplained(widget) == []
     click(qtbot, explore.views["std"])
-    assert controller.overlay.view == "std"
+    assert controller.results.overlay.view == "std"
     assert explore.meaning.text() == "standard deviation of the counts per pixel"
     click(qtbot, explore.views["after"])
     assert len(visible(widget)) == 3
@@ -105,18 +105,18 @@ def test_the_keyboard_is_enough(widget: SRastWidget, qtbot: Any, store: Path, mo
         assert panel.model.checked == ticked
     panel.view.setCurrentIndex(panel.model.index(0, 1))  # in another column of the row it works as well
     qtbot.keyClick(panel.view, Qt.Key.Key_F)
-    assert controller.remembered.genes == ["Gene3"]
+    assert controller.preferences.genes == ["Gene3"]
     use_fast_method(widget)
     monkeypatch.setattr(QMessageBox, "question", lambda *_: QMessageBox.StandardButton.Yes)
     press(widget, "Alt+Return")
-    assert controller.phase is AppState.RUNNING
+    assert controller.tasks.state is AppState.RUNNING
     assert _unexplained(widget) == []
     wait_ready(qtbot, widget)
     wait_shown(qtbot, widget)
     assert widget.tabs.currentWidget() is explore
-    for keys, view in (("Alt+B", "before"), ("Alt+B", "after"), ("Alt+S", "beside")):
+    for keys, view in (("Alt+B", "before"), ("Alt+B", "after"), ("Alt+S", "side_by_side")):
         press(widget, keys)
-        assert controller.overlay.view == view
+        assert controller.results.overlay.view == view
     press(widget, "Alt+K")
     assert QApplication.clipboard().text().startswith("napari-srast upsample ")
     press(widget, "Alt+1")

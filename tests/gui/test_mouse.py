@@ -31,7 +31,7 @@ def test_the_mouse_draws_and_reads_where_it_points(
 ) -> None:
     window = open_window()
     controller, viewer = window.controller, window.controller.viewer
-    controller.show(LoadedSlide(slide=skewed_slide, source=None))
+    controller.slides.show(LoadedSlide(slide=skewed_slide, source=None))
     wait_ready(qtbot, window)
     viewer.reset_view()
     canvas = napari.current_viewer().window._qt_viewer.canvas.native
@@ -46,10 +46,10 @@ def test_the_mouse_draws_and_reads_where_it_points(
         qtbot.wait(20)
     qtbot.mouseRelease(canvas, left, pos=corners[-1])
     assert window.region_panel.count.text() == "4 of 42 spots inside."
-    np.testing.assert_allclose(controller.region().geometry.bounds, (-40, -40, 140, 140), atol=12)
+    np.testing.assert_allclose(controller.regions.region().geometry.bounds, (-40, -40, 140, 140), atol=12)
 
-    result = make_result(skewed_slide, controller.region())
-    controller.land_saved(controller.current, prepare_for_display(result))
+    result = make_result(skewed_slide, controller.regions.region())
+    controller.results.add_saved(controller.slides.current, prepare_for_display(result))
     wait_shown(qtbot, window)
     spot = int(result.raster.spots[3])
     explore = window.result_panel
@@ -69,7 +69,7 @@ def test_the_mouse_draws_and_reads_where_it_points(
         layer.visible = False
     viewer.add_image(np.ones((100, 300)), contrast_limits=(0, 1), affine=np.eye(3))
     viewer.reset_view()
-    explore.takeaway.write_figure(tmp_path / "figure.png")
+    explore.export_panel.write_figure(tmp_path / "figure.png")
     ((pixels, caption),) = made
     across = np.flatnonzero(pixels[..., :3].max(axis=(0, 2)) > 128)
     assert (across[-1] - across[0] + 1) * caption.pixel_length == pytest.approx(300, rel=0.02)

@@ -84,8 +84,8 @@ def test_the_second_picture_shows_the_same_place(
         overlay = Overlay(viewer, result, result.counts.tocsc(), lambda: None)
         overlay.place(slide)
         overlay.show(["Gene0"])
-        overlay.set_view("beside")
-        _, histology, dimmer, spots = (layer for layer in viewer.layers if role_of(layer) == "beside")
+        overlay.set_view("side_by_side")
+        _, histology, dimmer, spots = (layer for layer in viewer.layers if role_of(layer) == "side_by_side")
         world = np.array([spots.data_to_world(point) for point in spots.data])[:, ::-1]
         home = apply_affine(slide.to_cs, slide.centers[result.raster.spots])
         shift = (world - home).mean(axis=0)
@@ -171,13 +171,13 @@ def test_the_panel_keeps_the_room_that_a_reading_needed(widget: SRastWidget) -> 
 def test_nothing_is_saved_into_the_built_in_slide(
     widget: SRastWidget, make_slide: Callable[..., Slide], make_result: Callable[..., UpsampleResult]
 ) -> None:
-    takeaway = widget.result_panel.takeaway
+    export_panel = widget.result_panel.export_panel
     for synthetic in (True, False):
         source = SlideSource(path="slide.zarr", synthetic=synthetic)
         slide = dataclasses.replace(make_slide(), source=source)
-        widget.controller.show(LoadedSlide(slide=slide, source=None))
-        widget.controller.land_saved(widget.controller.current, prepare_for_display(make_result(slide)))
-        assert takeaway.export_into.isEnabled() is not synthetic
+        widget.controller.slides.show(LoadedSlide(slide=slide, source=None))
+        widget.controller.results.add_saved(widget.controller.slides.current, prepare_for_display(make_result(slide)))
+        assert export_panel.export_into.isEnabled() is not synthetic
 
 
 def test_the_eye_of_the_list_is_the_check_box(
@@ -198,16 +198,16 @@ def test_the_eye_of_the_list_is_the_check_box(
     assert viewer.layers["Gene0"].visible
 
 
-@pytest.mark.parametrize("mode", ["measured", "beside"])
+@pytest.mark.parametrize(("view", "name"), [("before", "measured"), ("side_by_side", "side-by-side")])
 def test_before_follows_color_and_contrast(
-    mode: str, make_slide: Callable[..., Slide], make_result: Callable[..., UpsampleResult]
+    view: Any, name: str, make_slide: Callable[..., Slide], make_result: Callable[..., UpsampleResult]
 ) -> None:
     viewer, result = ViewerModel(), make_result(make_slide())
     overlay = Overlay(viewer, result, result.counts.tocsc(), lambda: None)
     overlay.show(["Gene0"])
-    overlay.set_view("before" if mode == "measured" else "beside")
+    overlay.set_view(view)
     overlay.paint("Gene0", color="#ff0000", limits=(0.0, 1e9))
-    layer = viewer.layers[f"SRast {mode} spots"]
+    layer = viewer.layers[f"SRast {name} spots"]
     np.testing.assert_allclose(layer.face_color[:, :3], 0, atol=1e-6)
     overlay.paint("Gene0", limits=(0.0, 1e-9))
     counts = result.slide.counts[:, 0].toarray()[:, 0]
@@ -330,7 +330,7 @@ def test_trust_tells_skill_fallbacks_and_the_say_of_the_image(
 
 
 def test_every_shortcut_is_listed_and_documented() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "window" / "manners.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "window" / "keyboard_and_preferences.md").read_text(encoding="utf-8")
     for shortcut in SHORTCUTS:
         assert shortcut.text in shortcut_table()
         assert f"| `{shortcut.keys}` | {shortcut.text} |" in page

@@ -1,7 +1,7 @@
 """How quickly the window answers, at the sizes that people have: 20,000 genes, 100,000 pixels, on the real canvas.
 
 Aimed at are 50 ms for a keystroke in the filter, 150 ms for another gene, 100 ms for before and after; figures of
-an idle computer are in docs/window/manners.md. What is held to that here is the time that the window's own thread
+an idle computer are in docs/window/keyboard_and_preferences.md. What is held to that here is the time that the window's own thread
 computes: neighbors on the same cores lengthen it, too, so it is the quicker quarter that counts. Medians of it and of
 the time on the clock are in the test's report.
 """
@@ -63,7 +63,7 @@ def test_twenty_thousand_genes_and_a_hundred_thousand_pixels(
     rare = sparse.random(4096, 20_000 - len(GENES), density=1e-4, format="csr", random_state=rng, dtype=np.float32)
     counts = sparse.hstack([sparse.csr_matrix(rng.poisson(5, (4096, len(GENES)))), rare.ceil()], format="csr")
     slide = make_slide(64, 64, counts=counts, source=SlideSource(synthetic=True))
-    controller.show(LoadedSlide(slide=slide, source=None))
+    controller.slides.show(LoadedSlide(slide=slide, source=None))
     wait_ready(qtbot, window)
     assert window.gene_panel.model.n_genes == 20_000
 
@@ -77,11 +77,11 @@ def test_twenty_thousand_genes_and_a_hundred_thousand_pixels(
 
     result = make_result(slide, genes=GENES, factor=5.0)
     assert result.n_pixels > 100_000
-    controller.land_saved(controller.current, prepare_for_display(result))
+    controller.results.add_saved(controller.slides.current, prepare_for_display(result))
     wait_shown(qtbot, window)
     explore.model.check(GENES[:6], only=True)
     wait_shown(qtbot, window)
-    assert controller.overlay is not None
+    assert controller.results.overlay is not None
 
     drawn: list[float] = []
     from napari import current_viewer

@@ -67,7 +67,7 @@ def test_from_slide_to_export(
         window.run_bar.run,
         window.run_bar.cancel,
         *window.region_panel.tools,
-        window.result_panel.takeaway.export,
+        window.result_panel.export_panel.export,
     ):
         assert not control.isEnabled()
         assert any(word in control.toolTip() for word in ("Open a slide first", "Nothing is running", "Run first"))
@@ -107,10 +107,10 @@ def test_from_slide_to_export(
     np.testing.assert_array_equal(np.sort(result.raster.spots), np.flatnonzero(result.region.spots(slide)))
     assert visible(window) == ["Gene3", "Gene4", "Gene10"]
     assert window.tabs.currentWidget() is window.result_panel
-    assert "All of the painted area was measured" not in window.result_panel.takeaway.trust.text()
-    assert "conserved" in window.result_panel.takeaway.trust.text()
+    assert "All of the painted area was measured" not in window.result_panel.export_panel.quality.text()
+    assert "conserved" in window.result_panel.export_panel.quality.text()
 
-    explore, takeaway = window.result_panel, window.result_panel.takeaway
+    explore, export_panel = window.result_panel, window.result_panel.export_panel
     tick(qtbot, explore.view, "Gene4")
     assert visible(window) == ["Gene3", "Gene10"]
     assert [row.name.text() for row in explore.legend.rows if row.paint is not None] == ["Gene3", "Gene10"]
@@ -129,18 +129,18 @@ def test_from_slide_to_export(
     target = tmp_path / "out"
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(target), ""))
     for action, name in (
-        (takeaway.export_store, "out.zarr"),
-        (takeaway.export_h5ad, "out.h5ad"),
-        (takeaway.export_csv, "out.csv"),
+        (export_panel.export_store, "out.zarr"),
+        (export_panel.export_h5ad, "out.h5ad"),
+        (export_panel.export_csv, "out.csv"),
     ):
         action.trigger()
-        assert not takeaway.export.isEnabled()
+        assert not export_panel.export.isEnabled()
         wait_ready(qtbot, window)
         assert (tmp_path / name).exists(), window.run_bar.status.text()
-    takeaway.export_store.trigger()
+    export_panel.export_store.trigger()
     wait_ready(qtbot, window)
     assert "exists already" in window.run_bar.status.text()
-    takeaway.export_into.trigger()
+    export_panel.export_into.trigger()
     wait_ready(qtbot, window)
     assert "Saved" in window.run_bar.status.text()
     again = napari_srast.read_result(tmp_path / "out.zarr")
@@ -160,7 +160,7 @@ def test_from_slide_to_export(
     assert "whole slide" in window.region_panel.count.text()
     qtbot.waitUntil(lambda: "36 spots" in window.run_bar.estimate.text(), timeout=PATIENCE)
     click(qtbot, window.run_bar.run)
-    assert controller.phase is AppState.READY
+    assert controller.tasks.state is AppState.READY
     assert "36 spots" in answers[0]
     reply = QMessageBox.StandardButton.Yes
     assert run(qtbot, window).region is None
@@ -169,8 +169,8 @@ def test_from_slide_to_export(
     window.tabs.setCurrentIndex(0)
     click(qtbot, window.slide_panel.close_slide)
     assert layer_names(window) == []
-    assert controller.phase is AppState.EMPTY
-    assert not takeaway.export.isEnabled()
+    assert controller.tasks.state is AppState.EMPTY
+    assert not export_panel.export.isEnabled()
     assert not window.run_bar.run.isEnabled()
 
 
@@ -189,11 +189,11 @@ def test_cancel_errors_and_stale_runs(
 ) -> None:
     window = open_window()
     controller, viewer = window.controller, window.controller.viewer
-    controller.show(LoadedSlide(slide=skewed_slide, source=None))
+    controller.slides.show(LoadedSlide(slide=skewed_slide, source=None))
     wait_ready(qtbot, window)
     assert "Generated, not a measurement" in window.slide_panel.about.text()
     assert viewer.canvas.overlays.text.text == "Synthetic slide"
-    controller.add_polygon(np.array([[-50, -50], [350, -50], [350, 350], [-50, 350]]))
+    controller.regions.add(np.array([[-50, -50], [350, -50], [350, 350], [-50, 350]]))
     use_fast_method(window)
     true_steps, release, ended = api.upsample_steps, threading.Event(), threading.Event()
 
@@ -216,7 +216,7 @@ def test_cancel_errors_and_stale_runs(
     start = time.monotonic()
     click(qtbot, window.run_bar.cancel)
     assert time.monotonic() - start < 1
-    assert controller.phase is AppState.READY
+    assert controller.tasks.state is AppState.READY
     assert window.run_bar.run.isEnabled()
     assert not window.run_bar.progress.isVisible()
     assert layer_names(window) == before
@@ -227,8 +227,8 @@ def test_cancel_errors_and_stale_runs(
     release.set()
     assert ended.wait(60)
     qtbot.wait(100)
-    assert controller.finished is not None
-    assert controller.finished.result is kept
+    assert controller.results.current is not None
+    assert controller.results.current.result is kept
 
     # Errors are told in one sentence, and everything works again.
     def broken(*args: Any, **options: Any) -> Generator[Progress, None, Any]:
@@ -241,13 +241,13 @@ def test_cancel_errors_and_stale_runs(
     wait_ready(qtbot, window)
     assert "ran out of memory" in window.run_bar.status.text()
     assert "ran out of memory" in notification_manager.records[-1].message
-    assert controller.finished.result is kept
+    assert controller.results.current.result is kept
     assert window.run_bar.run.isEnabled()
     monkeypatch.setattr(api, "upsample_steps", true_steps)
 
     # A region without spots, and settings that make no sense, stop the run before it starts.
     controller.regions.clear()
-    controller.add_polygon(np.array([[9000, 9000], [9100, 9000], [9100, 9100]]))
+    controller.regions.add(np.array([[9000, 9000], [9100, 9000], [9100, 9100]]))
     assert "No spot lies inside" in window.region_panel.count.text()
     qtbot.waitUntil(lambda: not window.run_bar.run.isEnabled(), timeout=PATIENCE)
     assert "encloses no spot" in window.run_bar.run.toolTip()
@@ -255,21 +255,21 @@ def test_cancel_errors_and_stale_runs(
     window.open_path("/nowhere/slide.zarr")
     wait_ready(qtbot, window)
     assert "There is no slide at" in window.run_bar.status.text()
-    assert controller.slide is skewed_slide
+    assert controller.slides.slide is skewed_slide
 
     # Switching coordinate systems moves slide, region and result together.
-    controller.add_polygon(np.array([[-50, -50], [350, -50], [350, 350], [-50, 350]]))
-    inside = controller.n_spots_inside()
+    controller.regions.add(np.array([[-50, -50], [350, -50], [350, 350], [-50, 350]]))
+    inside = controller.regions.n_spots_inside()
     for system in ("skewed", "turned", "global"):
         chooser = window.slide_panel.coordinate_system
         chooser.setCurrentIndex(chooser.findData(system))
         chooser.activated.emit(chooser.currentIndex())
-        assert controller.n_spots_inside() == inside
+        assert controller.regions.n_spots_inside() == inside
         gene = next(layer for layer in viewer.layers if role_of(layer) == "gene")
         corner = np.array(gene.data_to_world((-0.5, -0.5)))[::-1]
         affine = skewed_slide.transforms[system] @ kept.raster.affine
         np.testing.assert_allclose(corner, affine[:2, 2], atol=1e-3)
-        in_micrometers = controller.slide.cs_scale == 1
+        in_micrometers = controller.slides.slide.cs_scale == 1
         assert window.settings_panel.pixel_size.suffix() == (" um" if in_micrometers else "")
     window.result_panel.hide_all.click()
     assert "No gene is on show" in window.result_panel.meaning.text()
@@ -322,9 +322,9 @@ def test_the_window_closes_during_a_run(
         raise Cancelled
 
     monkeypatch.setattr(api, "upsample_steps", slow)
-    widget.controller.show(LoadedSlide(slide=skewed_slide, source=None))
+    widget.controller.slides.show(LoadedSlide(slide=skewed_slide, source=None))
     wait_ready(qtbot, widget)
-    widget.controller.add_polygon(np.array([[-50, -50], [350, -50], [350, 350], [-50, 350]]))
+    widget.controller.regions.add(np.array([[-50, -50], [350, -50], [350, 350], [-50, 350]]))
     click(qtbot, widget.run_bar.run)
     qtbot.waitUntil(started.is_set, timeout=PATIENCE)
     widget.controller.viewer.close()
@@ -345,9 +345,9 @@ def test_nothing_private_of_napari_is_used_and_samples_are_adopted(
     monkeypatch.setattr("napari_srast.datasets.synthetic_colon.synthetic_colon", lambda: skewed_slide)
     for data in sample_layers():
         viewer.add_layer(Layer.create(*data))
-    assert widget.controller.slide is skewed_slide
+    assert widget.controller.slides.slide is skewed_slide
     assert len(viewer.layers) == 2
-    widget.controller.add_polygon(np.array([[-50, -50], [350, -50], [350, 350], [-50, 350]]))
+    widget.controller.regions.add(np.array([[-50, -50], [350, -50], [350, 350], [-50, 350]]))
     use_fast_method(widget)
     widget.gene_panel.model.check(["Gene0", "Gene1"])
     widget.run_bar.run.click()
@@ -383,8 +383,8 @@ def test_a_slide_on_show_is_used_and_not_shown_twice(
     assert layer_names(widget) == ["theirs", "breast spots"]
     theirs.metadata["_current_cs"] = "turned"
     theirs.affine = np.array([[0.0, 1, 0], [-1, 0, 0], [0, 0, 1]])  # as napari-spatialdata's own switch does
-    assert widget.controller.slide is not None
-    assert widget.controller.slide.coordinate_system == "turned"
+    assert widget.controller.slides.slide is not None
+    assert widget.controller.slides.slide.coordinate_system == "turned"
     assert widget.slide_panel.coordinate_system.currentData() == "turned"
     assert set(theirs.metadata) == {"sdata", "name", "_current_cs", "_active_in_cs"}
     widget.controller.shutdown()

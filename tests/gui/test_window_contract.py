@@ -84,7 +84,7 @@ def test_unusable_slides_are_refused_with_the_sentence_of_the_command_line(
             monkeypatch, capsys, "upsample", str(slide), "-o", str(tmp_path / "o.csv"), "--method", "uniform"
         )
         widget.open_path(slide)
-        qtbot.waitUntil(lambda: widget.controller.phase is AppState.EMPTY, timeout=PATIENCE)
+        qtbot.waitUntil(lambda: widget.controller.tasks.state is AppState.EMPTY, timeout=PATIENCE)
         assert " ".join(widget.run_bar.status.text().split()) == sentence, name
         assert layer_names(widget) == []
     open_slide(qtbot, widget, store)
@@ -104,7 +104,7 @@ def test_unusable_models_and_outputs_are_refused_and_the_window_works_on(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     open_slide(qtbot, widget, store)
-    widget.controller.add_polygon(SQUARE)
+    widget.controller.regions.add(SQUARE)
     (tmp_path / "empty.safetensors").touch()
     for model in ("missing.safetensors", "empty.safetensors"):
         file = str(tmp_path / model)
@@ -119,7 +119,7 @@ def test_unusable_models_and_outputs_are_refused_and_the_window_works_on(
     run(qtbot, widget)
     for target, says in ((store / "inside.zarr", "inside"), (tmp_path / "no folder" / "o.zarr", "does not exist")):
         monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_, target=target: (str(target), ""))
-        widget.result_panel.takeaway.export_store.trigger()
+        widget.result_panel.export_panel.export_store.trigger()
         wait_ready(qtbot, widget)
         assert says in widget.run_bar.status.text()
         assert not target.exists()

@@ -619,7 +619,12 @@ def test_a_disk_that_fills_up_during_an_export(
     folder.mkdir()
     export_panel = widget.result_panel.export_panel
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(folder / "out"), ""))
-    for action in (export_panel.export_store, export_panel.export_h5ad, export_panel.export_csv, export_panel.export_into):
+    for action in (
+        export_panel.export_store,
+        export_panel.export_h5ad,
+        export_panel.export_csv,
+        export_panel.export_into,
+    ):
         with filling_disk():
             action.trigger()
             wait_ready(qtbot, widget)

@@ -43,7 +43,7 @@ class SRastWidget(QWidget):
 
     def __init__(self, napari_viewer: ViewerModel) -> None:
         super().__init__()
-        self.controller = Controller(napari_viewer, later=_later_while_open(self))
+        self.controller = Controller(napari_viewer, schedule=_later_while_open(self))
         self.slide_panel = SlidePanel(self.controller)
         self.region_panel = RegionPanel(self.controller)
         self.gene_panel = GenePanel(self.controller)
@@ -55,7 +55,7 @@ class SRastWidget(QWidget):
         self._lay_out()
         self._connect()
         self.setAcceptDrops(True)
-        self.controller.adopt_present()
+        self.controller.slides.adopt_existing_layers()
         self._refresh_estimate()
 
     def _lay_out(self) -> None:
@@ -83,21 +83,21 @@ class SRastWidget(QWidget):
         self._estimate_timer.setInterval(_ESTIMATE_DELAY_MS)
         self._estimate_timer.timeout.connect(self._refresh_estimate)
         for signal in (
-            self.controller.slide_changed,
-            self.controller.region_changed,
-            self.controller.coordinate_system_changed,
+            self.controller.slides.slide_changed,
+            self.controller.regions.region_changed,
+            self.controller.slides.coordinate_system_changed,
         ):
             signal.connect(self._estimate_later)
         self.gene_panel.model.checked_changed.connect(self._estimate_later)
         self.settings_panel.changed.connect(self._estimate_later)
-        self.controller.phase_changed.connect(self._refresh_estimate)
+        self.controller.tasks.state_changed.connect(self._refresh_estimate)
         self.run_bar.run.clicked.connect(self._run)
         self.run_bar.queue.clicked.connect(self._queue)
         self.run_bar.help.clicked.connect(self.show_help)
         bind_shortcuts(self, self._actions())
-        self.controller.failed.connect(show_error)
-        self.controller.result_changed.connect(self._on_result)
-        self.controller.landed.connect(lambda: self.tabs.setCurrentWidget(self.result_panel))
+        self.controller.messages.error_message.connect(show_error)
+        self.controller.results.result_changed.connect(self._on_result)
+        self.controller.results.result_added.connect(lambda: self.tabs.setCurrentWidget(self.result_panel))
         self.destroyed.connect(self.controller.shutdown)
         self.controller.viewer.layers.events.removing.connect(self._make_canvas_current)
         before_end(self._on_batch_end)
@@ -113,7 +113,7 @@ class SRastWidget(QWidget):
         napari 0.9 does so at once, in whatever context happens to be current. There the same names belong to other
         objects, and a later drawing without these loses the whole process.
         """
-        if self.controller.is_down:  # the panel itself may be gone
+        if self.controller.tasks.is_shut_down:  # the panel itself may be gone
             return
         window = self.window()
         while window is not None and not isinstance(window, QMainWindow):  # the panel floats
@@ -154,7 +154,7 @@ class SRastWidget(QWidget):
             here = self.tabs.currentWidget() is prepare
             (self.gene_panel.filter if here else explore.filter).setFocus(Qt.FocusReason.ShortcutFocusReason)
 
-        region, takeaway = self.region_panel, explore.takeaway
+        region, export_panel = self.region_panel, explore.export_panel
         buttons = (
             *region.tools,
             region.undo,
@@ -162,7 +162,7 @@ class SRastWidget(QWidget):
             self.run_bar.queue,
             self.run_bar.cancel,
             *explore.views.values(),
-            takeaway.copy,
+            export_panel.copy,
         )
         return {
             **{button.objectName(): button.click for button in buttons},
@@ -171,28 +171,28 @@ class SRastWidget(QWidget):
             "explore": go(explore, explore.view),
             "filter_genes": filter_genes,
             "blink": explore.blink,
-            "export": lambda: takeaway.export.showMenu() if takeaway.export.isEnabled() else None,
+            "export": lambda: export_panel.export.showMenu() if export_panel.export.isEnabled() else None,
         }
 
     def _queue(self) -> None:
         """Add the region to what waits, and make room for the next one."""
-        before = len(self.controller.waiting)
+        before = len(self.controller.runs.waiting)
         self._run()
-        if len(self.controller.waiting) > before:
+        if len(self.controller.runs.waiting) > before:
             self.controller.regions.clear()
 
     def _run(self) -> None:
         try:
             settings = self.settings_panel.settings()
-            region = self.controller.region()
+            region = self.controller.regions.region()
         except SrastError as error:
-            self.controller.failed.emit(str(error))
+            self.controller.messages.error_message.emit(str(error))
             return
         if region is None and not self.confirm_whole_slide(
             f"No region was drawn. Upsample the whole slide?\n\n{self.run_bar.estimate.text()}"
         ):
             return
-        self.controller.run(self.gene_panel.genes, settings)
+        self.controller.runs.submit(self.gene_panel.genes, settings)
 
     def _estimate_later(self) -> None:
         self._estimate_timer.start()
@@ -200,13 +200,15 @@ class SRastWidget(QWidget):
     def _refresh_estimate(self) -> None:
         from napari_srast.api import estimate
 
-        slide = self.controller.slide
+        slide = self.controller.slides.slide
         if slide is None:
             self.run_bar.estimate.setText("")
             self.run_bar.allow_runs(None)
             return
         try:
-            job = estimate(slide, self.controller.region(), self.gene_panel.genes, self.settings_panel.settings())
+            job = estimate(
+                slide, self.controller.regions.region(), self.gene_panel.genes, self.settings_panel.settings()
+            )
         except SrastError as error:
             self.run_bar.estimate.setText(str(error))
             self.run_bar.allow_runs(str(error))
@@ -219,7 +221,7 @@ class SRastWidget(QWidget):
 
     def _on_result(self) -> None:
         """Leave the page that has nothing to show."""
-        if self.controller.finished is None:
+        if self.controller.results.current is None:
             self.tabs.setCurrentIndex(0)
 
     # Qt's events
@@ -233,9 +235,9 @@ class SRastWidget(QWidget):
         if event is None or path is None:
             return
         event.acceptProposedAction()
-        busy = self.controller.busy()
+        busy = self.controller.tasks.busy_reason()
         if busy is not None:
-            self.controller.failed.emit(busy)
+            self.controller.messages.error_message.emit(busy)
         else:
             self.open_path(path)
 
@@ -251,13 +253,13 @@ class SRastWidget(QWidget):
         if event is not None and event.type() == QEvent.Type.Close:
             self._closing = True  # unless the user is asked and says no
         elif event is not None and event.type() == QEvent.Type.Hide and self._closing and not event.spontaneous():
-            self.controller.cancel()
+            self.controller.runs.cancel()
         return False
 
     @property
     def is_closed(self) -> bool:
         """Whether the window has closed, so that no layer may be added any more."""
-        if self.controller.is_down:
+        if self.controller.tasks.is_shut_down:
             return True
         return self._closing and self._window is not None and not self._window.isVisible()
 

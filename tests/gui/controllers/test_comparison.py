@@ -75,8 +75,8 @@ def test_before_and_beside_show_the_other_result_at_the_same_scale(
     overlay.paint("Gene0", limits=(0.0, 100.0))
     np.testing.assert_allclose(pixels.data[..., :3], _expected(overlay, other), atol=1e-6)
 
-    overlay.set_view("beside")
-    beside = viewer.layers["SRast beside pixels"]
+    overlay.set_view("side_by_side")
+    beside = viewer.layers["SRast side-by-side pixels"]
     assert not pixels.visible
     assert viewer.layers["Gene0"].visible
     np.testing.assert_allclose(beside.data[..., :3], _expected(overlay, other), atol=1e-6)
@@ -85,8 +85,8 @@ def test_before_and_beside_show_the_other_result_at_the_same_scale(
     assert step[0] == pytest.approx(0)
 
     overlay.compare_with(None)
-    assert "SRast beside pixels" not in viewer.layers
-    assert viewer.layers["SRast beside spots"].visible
+    assert "SRast side-by-side pixels" not in viewer.layers
+    assert viewer.layers["SRast side-by-side spots"].visible
     assert "measured" in meaning_of(overlay)
 
 
@@ -167,26 +167,26 @@ def test_the_run_without_the_image_lands_beside_the_one_with_it(
     assert names == [slide.source.image, "second", "none"]
     assert chooser.currentText() == slide.source.image
     _choose(qtbot, window, chooser, "second")
-    assert controller.slide.image.name == "second"
+    assert controller.slides.slide.image.name == "second"
 
     monkeypatch.setattr(api, "upsample_steps", steps)
     monkeypatch.setattr(SRastWidget, "confirm_whole_slide", lambda _self, _text: True)
     window.gene_panel.model.check(["Gene3"], only=True)
     run(qtbot, window)
-    assert "expected to have brought: Gene3 +0.020." in explore.takeaway.trust.text()
+    assert "expected to have brought: Gene3 +0.020." in explore.export_panel.quality.text()
     assert explore.compare.currentText() == "measured counts"
     place = explore.compare.findText("without the image (run it)")
     explore.compare.setCurrentIndex(place)
     explore.compare.activated.emit(place)
-    assert controller.phase is AppState.RUNNING
+    assert controller.tasks.state is AppState.RUNNING
     wait_ready(qtbot, window)
     assert seen == ["second", None]
-    assert controller.finished is controller.results[0]
+    assert controller.results.current is controller.results.all[0]
     assert explore.compare.currentText() == "without the image (2)"
-    assert explore.views["beside"].isChecked()
+    assert explore.views["side_by_side"].isChecked()
     assert "beside: without the image" in explore.meaning.text()
-    qtbot.waitUntil(lambda: "SRast beside pixels" in layer_names(window), timeout=PATIENCE)  # one layer at a time
-    assert controller.viewer.layers["SRast beside pixels"].visible
+    qtbot.waitUntil(lambda: "SRast side-by-side pixels" in layer_names(window), timeout=PATIENCE)  # one layer at a time
+    assert controller.viewer.layers["SRast side-by-side pixels"].visible
     assert "without the image" in explore.results.itemText(1)
     click(qtbot, explore.views["before"])
     assert visible(window) == []
@@ -195,10 +195,10 @@ def test_the_run_without_the_image_lands_beside_the_one_with_it(
     assert visible(window) == ["Gene3"]
 
     _choose(qtbot, window, chooser, "none")
-    assert controller.slide.image is None
+    assert controller.slides.slide.image is None
     assert chooser.currentText() == "none"
     _choose(qtbot, window, chooser, "second")
-    assert controller.slide.image.name == "second"
+    assert controller.slides.slide.image.name == "second"
 
 
 def _choose(qtbot: Any, window: SRastWidget, chooser: Any, name: str) -> None:

@@ -131,7 +131,7 @@ def test_nothing_is_taken_back_between_a_run_and_its_layers(
     monkeypatch.setattr(Controller, "begin", spent)
     open_slide(qtbot, window, store)
     use_fast_method(window)
-    controller.add_polygon(SQUARE)
+    controller.regions.add(SQUARE)
     window.gene_panel.model.check(["Gene3"])
     run(qtbot, window)
     wait_shown(qtbot, window)
@@ -174,12 +174,14 @@ def test_all_layers_can_be_removed_at_once_while_two_pictures_stand_side_by_side
     window = open_window()
     slide = make_slide(6, 6)
     controller = window.controller
-    controller.show(LoadedSlide(slide=slide, source=None))
+    controller.slides.show(LoadedSlide(slide=slide, source=None))
     wait_ready(qtbot, window)
-    controller.land_saved(controller.current, prepare_for_display(make_result(slide, genes=["Gene0", "Gene1"])))
+    controller.results.add_saved(
+        controller.slides.current, prepare_for_display(make_result(slide, genes=["Gene0", "Gene1"]))
+    )
     wait_shown(qtbot, window)
-    click(qtbot, window.result_panel.views["beside"])
-    qtbot.waitUntil(lambda: len(visible(window, "beside")) >= 2, timeout=PATIENCE)
+    click(qtbot, window.result_panel.views["side_by_side"])
+    qtbot.waitUntil(lambda: len(visible(window, "side_by_side")) >= 2, timeout=PATIENCE)
     layers = controller.viewer.layers
     layers.select_all()
     layers.remove_selected()
@@ -223,9 +225,9 @@ def test_before_and_after_are_one_batch_and_look_as_they_do_without(
 ) -> None:
     window = open_window()
     controller, explore = window.controller, window.result_panel
-    controller.show(LoadedSlide(slide=skewed_slide, source=None))
+    controller.slides.show(LoadedSlide(slide=skewed_slide, source=None))
     wait_ready(qtbot, window)
-    controller.land_saved(controller.current, prepare_for_display(make_result(skewed_slide)))
+    controller.results.add_saved(controller.slides.current, prepare_for_display(make_result(skewed_slide)))
     wait_shown(qtbot, window)
     viewer = controller.viewer
     click(qtbot, explore.views["before"])  # the spots are added the first time
@@ -241,8 +243,8 @@ def test_before_and_after_are_one_batch_and_look_as_they_do_without(
     assert seen == ["begin", "end"] * 2
 
     n_layers = len(viewer.layers)
-    click(qtbot, explore.views["beside"])
-    qtbot.waitUntil(lambda: len(visible(window, "beside")) == 4, timeout=PATIENCE)
+    click(qtbot, explore.views["side_by_side"])
+    qtbot.waitUntil(lambda: len(visible(window, "side_by_side")) == 4, timeout=PATIENCE)
     seen.clear()
     click(qtbot, explore.views["after"])
     assert len(viewer.layers) == n_layers

@@ -21,7 +21,7 @@ __all__ = ["comparable", "counterpart", "image_difference", "looked_at_image", "
 _MEANING: dict[View, str] = {
     "after": "counts per pixel",
     "before": "measured counts per pixel of the spot",
-    "beside": "counts per pixel: upsampled, and beside as measured",
+    "side_by_side": "counts per pixel: upsampled, and beside as measured",
     "std": "standard deviation of the counts per pixel",
 }
 
@@ -33,7 +33,7 @@ def looked_at_image(result: UpsampleResult) -> bool:
 
 def comparable(owner: SlideSession) -> list[DisplayedResult]:
     """Return the other results of a slide that have the pixels and the genes of the one on show."""
-    shown = owner.finished
+    shown = owner.result
     if shown is None:
         return []
     return [other for other in owner.results if other is not shown and same_pixels(shown.result, other.result)]
@@ -44,7 +44,7 @@ def counterpart(owner: SlideSession) -> Slide | None:
 
     None where there is no such run, or where its result is among the comparable ones.
     """
-    shown = owner.finished
+    shown = owner.result
     if shown is None or owner.slide.image is None or shown.result.settings.method != "srast":
         return None
     with_image, settings = looked_at_image(shown.result), shown.result.settings
@@ -74,7 +74,7 @@ def image_difference(result: UpsampleResult, other: UpsampleResult) -> str:
 def meaning_of(overlay: Overlay) -> str:
     """Say what the colors on show mean."""
     other = overlay.compared
-    if other is None or overlay.view not in ("before", "beside"):
+    if other is None or overlay.view not in ("before", "side_by_side"):
         return _MEANING[overlay.view]
     what = image_difference(overlay.result, other.result)
     return f"counts per pixel: {what}" if overlay.view == "before" else f"counts per pixel, and beside: {what}"

@@ -29,7 +29,7 @@ def gene_picture(result: UpsampleResult, columns: sparse.csc_matrix, gene: str, 
         values = image[np.isfinite(image)]
     else:
         values = columns[:, [result.gene_column(gene)]].toarray()[:, 0]
-        image = result.raster.paint(values)
+        image = result.raster.to_image(values)
     positive = values[values > 0]
     if not positive.size:
         return image, (0.0, 1.0)

@@ -28,9 +28,9 @@ from napari_srast.gui.layers.factory import (
 
 __all__ = [
     "GeneStyle",
-    "beside_box",
-    "beside_layers",
-    "beside_shift",
+    "side_by_side_bounds",
+    "side_by_side_layers",
+    "side_by_side_offset",
     "paint_compared",
     "pixel_colors",
     "pixels_layer",
@@ -70,7 +70,7 @@ def spot_colors(result: UpsampleResult, paints: Sequence[GeneStyle], strength: f
 
     Spots without pixels are transparent. ``strength`` is the opacity that all genes share.
     """
-    per_spot = result.raster.counts_per_spot
+    per_spot = result.raster.n_pixels_per_spot
     inside = per_spot > 0
     colors = np.zeros((len(per_spot), 4))
     colors[inside, 3] = 1.0
@@ -89,7 +89,7 @@ def pixel_colors(
     """
     counts = columns[:, [result.gene_column(p.gene) for p in paints]].toarray()
     colors = np.column_stack([_added_up(counts, paints, strength), np.ones(len(counts))])
-    return np.nan_to_num(np.stack([result.raster.paint(channel) for channel in colors.T], axis=-1))
+    return np.nan_to_num(np.stack([result.raster.to_image(channel) for channel in colors.T], axis=-1))
 
 
 def _added_up(counts: np.ndarray, paints: Sequence[GeneStyle], strength: float) -> np.ndarray:
@@ -136,27 +136,27 @@ def pixels_layer(result: UpsampleResult, slide: Slide) -> Image:
     )
 
 
-def beside_shift(slide: Slide, result: UpsampleResult) -> np.ndarray:
+def side_by_side_offset(slide: Slide, result: UpsampleResult) -> np.ndarray:
     """Return how far the second picture lies from the first, (x, y) in world coordinates."""
     corners = apply_affine(slide.to_cs, _box_corners(*_box(slide, result)))
     return np.array([_GAP * float(np.ptp(corners[:, 0])), 0.0])
 
 
-def beside_box(slide: Slide, result: UpsampleResult) -> tuple[np.ndarray, np.ndarray]:
+def side_by_side_bounds(slide: Slide, result: UpsampleResult) -> tuple[np.ndarray, np.ndarray]:
     """Return the lowest and highest corner, (x, y) in world coordinates, of both pictures together."""
     corners = apply_affine(slide.to_cs, _box_corners(*_box(slide, result)))
     low, high = corners.min(axis=0), corners.max(axis=0)
-    return low, high + beside_shift(slide, result)
+    return low, high + side_by_side_offset(slide, result)
 
 
-def beside_layers(
+def side_by_side_layers(
     slide: Slide, result: UpsampleResult, dimming: float, compared: UpsampleResult | None = None
 ) -> list[Layer]:
     """Return the layers of the second picture, bottom first: a black frame, histology with its dimmer, the spots.
 
     In place of the spots the pixels of another result, ``compared``, where there is one.
     """
-    shift = beside_shift(slide, result)
+    shift = side_by_side_offset(slide, result)
     move = np.eye(3)
     move[:2, 2] = shift
     low, high = _box(slide, result)
@@ -169,28 +169,28 @@ def beside_layers(
         crop.append(
             Image(
                 np.moveaxis(np.asarray(pixels[(slice(None), *cut)]), 0, -1) if color else np.asarray(pixels[(0, *cut)]),
-                name="SRast beside histology",
+                name="SRast side-by-side histology",
                 rgb=color,
                 affine=image_affine(move @ slide.to_cs @ to_intrinsic),
-                metadata={KEY: {"role": "beside"}},
+                metadata={KEY: {"role": "side_by_side"}},
             )
         )
         rows, cols = crop[0].data.shape[:2]
         ground = to_intrinsic @ np.diag([float(cols), float(rows), 1.0])
-        crop.append(_sheet("SRast beside dimmer", move @ slide.to_cs @ ground, dimming))
+        crop.append(_sheet("SRast side-by-side dimmer", move @ slide.to_cs @ ground, dimming))
     wider = np.array([[1 + 2 * _FRAME, 0.0, -_FRAME], [0.0, 1 + 2 * _FRAME, -_FRAME], [0.0, 0.0, 1.0]])
-    layers = [_sheet("SRast beside frame", move @ slide.to_cs @ ground @ wider, 1.0), *crop]
+    layers = [_sheet("SRast side-by-side frame", move @ slide.to_cs @ ground @ wider, 1.0), *crop]
     if compared is None:
         last: Layer = measured_layer(slide, result.raster.spots)
         place_layers([last], slide)
         last.affine = swap_axes(move) @ points_placing(slide)["affine"]
-        last.name = "SRast beside spots"
+        last.name = "SRast side-by-side spots"
     else:
         last = pixels_layer(compared, slide)
         last.affine = image_affine(move @ slide.to_cs @ compared.raster.affine)
-        last.name = "SRast beside pixels"
+        last.name = "SRast side-by-side pixels"
     last.visible = True
-    last.metadata = {KEY: {"role": "beside"}}
+    last.metadata = {KEY: {"role": "side_by_side"}}
     layers.append(last)
     return layers
 
@@ -204,7 +204,7 @@ def _sheet(name: str, matrix: np.ndarray, opacity: float) -> Image:
         opacity=opacity,
         contrast_limits=(0, 1),
         blending="translucent_no_depth",
-        metadata={KEY: {"role": "beside"}},
+        metadata={KEY: {"role": "side_by_side"}},
     )
 
 

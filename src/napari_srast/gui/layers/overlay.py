@@ -36,9 +36,9 @@ from napari_srast.gui.layers.factory import (
 from napari_srast.gui.layers.gene_layer import GeneLayer, gene_picture
 from napari_srast.gui.layers.measured_spots import (
     GeneStyle,
-    beside_box,
-    beside_layers,
-    beside_shift,
+    side_by_side_bounds,
+    side_by_side_layers,
+    side_by_side_offset,
     paint_compared,
     pixel_colors,
     pixels_layer,
@@ -50,7 +50,7 @@ from napari_srast.gui.state.displayed_result import DisplayedResult
 __all__ = ["MAX_GENES", "Overlay", "View"]
 
 MAX_GENES = len(PALETTE)
-View = Literal["before", "after", "beside", "std"]
+View = Literal["before", "after", "side_by_side", "std"]
 P = ParamSpec("P")
 
 
@@ -200,12 +200,12 @@ class Overlay:
         self.view = view
         if refill:
             self._refill()
-        if view != "beside":
+        if view != "side_by_side":
             self._remove_beside()  # hidden, it would still count when napari fits the view
         elif not self._beside:
             other = None if self.compared is None else self.compared.result
-            self._beside = self._to_add = beside_layers(self._slide, self.result, self._dimming, other)
-            self._viewpoint.show(*beside_box(self._slide, self.result))
+            self._beside = self._to_add = side_by_side_layers(self._slide, self.result, self._dimming, other)
+            self._viewpoint.show(*side_by_side_bounds(self._slide, self.result))
             self._add_next()
         self._refresh()
 
@@ -236,7 +236,7 @@ class Overlay:
         """Set the brightness of the histology below the genes, 0 (black) to 1 (as it is)."""
         self._brightness = brightness
         for layer in (self._dimmer, *self._beside):
-            if layer is not None and layer.name in ("SRast dimmer", "SRast beside dimmer"):
+            if layer is not None and layer.name in ("SRast dimmer", "SRast side-by-side dimmer"):
                 layer.opacity = self._dimming
 
     def paint(
@@ -267,9 +267,9 @@ class Overlay:
 
     def shift_at(self, world: np.ndarray) -> np.ndarray:
         """Return how far a world position (x, y) lies from what it shows: not zero in the picture beside."""
-        if self.view != "beside" or not self._beside:
+        if self.view != "side_by_side" or not self._beside:
             return np.zeros(2)
-        shift = beside_shift(self._slide, self.result)
+        shift = side_by_side_offset(self._slide, self.result)
         raster = self.result.raster
         to_pixels = np.linalg.inv(self._slide.to_cs @ raster.affine)
         place = apply_affine(to_pixels, (world - shift)[None])[0]
@@ -282,8 +282,8 @@ class Overlay:
         self._viewpoint.forget()  # it was in the other coordinate system
         place_layers(self._own_layers(), slide)
         self._remove_beside()
-        if self.view == "beside":
-            self.set_view("beside")
+        if self.view == "side_by_side":
+            self.set_view("side_by_side")
 
     # --------------------------------------------------------------- leaving
 
@@ -394,7 +394,7 @@ class Overlay:
     def _refresh(self) -> None:
         """Let every layer say what the state is."""
         seen = bool(self.shown) and not self._out_of_sight
-        before, beside = seen and self.view == "before", seen and self.view == "beside"
+        before, beside = seen and self.view == "before", seen and self.view == "side_by_side"
         with self._taking_charge():
             if before or beside:
                 self._paint_measured()
@@ -411,7 +411,7 @@ class Overlay:
 
     def _paint_measured(self) -> None:
         """Color what is compared with: measured counts, spread evenly over the spots' pixels, or another result."""
-        if self.view == "beside":
+        if self.view == "side_by_side":
             if self._beside:
                 self._color(self._beside[-1])
             return
@@ -461,7 +461,7 @@ class Overlay:
             return
         for slot in self._slots:
             slot.read(self._strength)
-        if self.view in ("before", "beside"):
+        if self.view in ("before", "side_by_side"):
             with self._taking_charge():
                 self._paint_measured()
         self._changed()

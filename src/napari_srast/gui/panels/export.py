@@ -50,21 +50,21 @@ class ExportPanel(QWidget):
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
         outer.addWidget(box)
-        controller.result_changed.connect(self.refresh)
-        controller.shown_changed.connect(self.refresh)
-        controller.phase_changed.connect(self.refresh)
+        controller.results.result_changed.connect(self.refresh)
+        controller.results.display_changed.connect(self.refresh)
+        controller.tasks.state_changed.connect(self.refresh)
         self.refresh()
 
     def refresh(self) -> None:
         """Tell the checks of the result and enable what can be done now."""
-        finished, overlay = self._controller.finished, self._controller.overlay
+        finished, overlay = self._controller.results.current, self._controller.results.overlay
         if finished is None:
             self.trust.setText("No result yet. Prepare a run and press Run.")
         else:
             shown = [] if overlay is None else [paint.gene for paint in overlay.shown]
             self.trust.setText("\n".join(trust_lines(finished.result, finished.trust, shown)))
         none = None if finished is not None else NO_RESULT
-        allow(self.export, none or self._controller.obstacle())
+        allow(self.export, none or self._controller.tasks.obstacle())
         allow(self.copy, none)
         source = None if finished is None else finished.result.slide.source
         has_store = source is not None and source.path is not None and not source.synthetic
@@ -83,10 +83,10 @@ class ExportPanel(QWidget):
     def _export(self, kind: str) -> None:
         target = self._ask(kind, "result")
         if target is not None:
-            self._controller.export(target)
+            self._controller.results.export(target)
 
     def _export_into(self) -> None:
-        self._controller.export(None, into_slide=True)
+        self._controller.results.export(None)
 
     def _export_figure(self) -> None:
         target = self._ask("png", "figure")
@@ -96,7 +96,7 @@ class ExportPanel(QWidget):
     def write_figure(self, path: Path) -> None:
         """Write what is on show, with scale bar and legend, as PNG."""
         controller = self._controller
-        slide, overlay = controller.slide, controller.overlay
+        slide, overlay = controller.slides.slide, controller.results.overlay
         if slide is None or overlay is None:
             return
         viewer: Any = controller.viewer
@@ -120,17 +120,19 @@ class ExportPanel(QWidget):
         try:
             save_figure(picture, caption, path)
         except SrastError as error:
-            controller.failed.emit(str(error))
+            controller.messages.error_message.emit(str(error))
         else:
-            controller.said.emit(f"Saved to {path}")
+            controller.messages.status_message.emit(f"Saved to {path}")
 
     def _copy_command(self) -> None:
-        finished, clipboard = self._controller.finished, QApplication.clipboard()
+        finished, clipboard = self._controller.results.current, QApplication.clipboard()
         if finished is None or clipboard is None:
             return
         try:
             clipboard.setText(command_line(finished.result))
         except SrastError as error:
-            self._controller.failed.emit(str(error))
+            self._controller.messages.error_message.emit(str(error))
         else:
-            self._controller.said.emit("Copied the command that repeats this result without a window.")
+            self._controller.messages.status_message.emit(
+                "Copied the command that repeats this result without a window."
+            )

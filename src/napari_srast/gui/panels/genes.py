@@ -54,8 +54,8 @@ class GenePanel(QWidget):
         outer.setContentsMargins(0, 0, 0, 0)
         outer.addWidget(box)
         self.model.checked_changed.connect(self.refresh)
-        controller.slide_changed.connect(self._on_slide)
-        controller.recalled.connect(self._on_recalled)
+        controller.slides.slide_changed.connect(self._on_slide)
+        controller.results.settings_restored.connect(self._on_recalled)
         self._on_slide()
 
     @property
@@ -79,18 +79,18 @@ class GenePanel(QWidget):
 
     def import_list(self, path: Path) -> None:
         """Check the genes that a file names, and say which the slide lacks."""
-        slide = self._controller.slide
+        slide = self._controller.slides.slide
         if slide is None:
             return
         try:
             found, missing = read_gene_list(path, slide.genes)
         except InputError as error:
-            self._controller.failed.emit(str(error))
+            self._controller.messages.error_message.emit(str(error))
             return
         self.model.check(found)
         lacks = f"; the slide lacks {len(missing)}: {', '.join(missing[:5])}" if missing else ""
         more = " …" if len(missing) > 5 else ""
-        self._controller.said.emit(f"Ticked {len(found)} genes of '{path.name}'{lacks}{more}.")
+        self._controller.messages.status_message.emit(f"Ticked {len(found)} genes of '{path.name}'{lacks}{more}.")
 
     def _choose_list(self) -> None:
         path, _ = QFileDialog.getOpenFileName(self, "Import a gene list", "", "Gene lists (*.csv *.tsv *.txt);;All (*)")
@@ -99,17 +99,17 @@ class GenePanel(QWidget):
 
     def _on_slide(self) -> None:
         """Keep what was ticked for each slide, and list the genes of the one that is worked on."""
-        current = self._controller.current
+        current = self._controller.slides.current
         if self._of is not None:
             self._ticked[self._of] = self.model.checked
-        self._ticked = {s: genes for s, genes in self._ticked.items() if s in self._controller.slides}
+        self._ticked = {s: genes for s, genes in self._ticked.items() if s in self._controller.slides.sessions}
         self._of = current
         if current is None:
             self.model.set_genes([])
             return
         totals = np.asarray(current.slide.counts.sum(axis=0)).ravel()
         columns = [Column("Counts", totals, lambda v: f"{v:,.0f}", "Counts of the gene on the whole slide")]
-        structure = current.opened.structure
+        structure = current.loaded.structure
         if structure is not None:
             columns.append(structure_column(structure))
         self.model.set_genes(current.slide.genes, columns)

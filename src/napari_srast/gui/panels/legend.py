@@ -124,5 +124,5 @@ class Legend(QWidget):
         opacity: float | None = None,
     ) -> None:
         """Paint a gene differently."""
-        if self._controller.overlay is not None:
-            self._controller.overlay.paint(gene, color=color, limits=limits, opacity=opacity)
+        if self._controller.results.overlay is not None:
+            self._controller.results.overlay.paint(gene, color=color, limits=limits, opacity=opacity)

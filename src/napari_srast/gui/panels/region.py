@@ -31,7 +31,7 @@ class RegionPanel(QWidget):
         )
         row = QHBoxLayout()
         row.setSpacing(4)
-        self.tools = [button(f"draw_{tool}", text, partial(controller.draw, tool)) for tool, text in tools]
+        self.tools = [button(f"draw_{tool}", text, partial(controller.regions.draw, tool)) for tool, text in tools]
         for tool in self.tools:
             row.addWidget(tool)
         column.addLayout(row)
@@ -39,7 +39,7 @@ class RegionPanel(QWidget):
         column.addWidget(self.count)
         self.take = button("take_shapes", "Make them the region", self._take)
         column.addWidget(self.take)
-        self.edit = button("edit_region", "Edit", partial(controller.draw, "edit"))
+        self.edit = button("edit_region", "Edit", partial(controller.regions.draw, "edit"))
         self.undo = button("undo_region", "Undo", lambda: controller.regions.undo())
         self.clear = button("clear_region", "Clear", lambda: controller.regions.clear())
         self.files = button("region_files", "Save, load", lambda: None)
@@ -47,7 +47,7 @@ class RegionPanel(QWidget):
         menu.setToolTipsVisible(True)
         self.save_geojson = menu.addAction("Save as GeoJSON…", self._save_geojson)
         self.load_geojson = menu.addAction("Load GeoJSON…", self._load_geojson)
-        self.save_with_slide = menu.addAction("Save with the slide", controller.save_region)
+        self.save_with_slide = menu.addAction("Save with the slide", controller.regions.save_with_slide)
         self.saved = menu.addMenu("Load from the slide")
         assert self.saved is not None
         self.saved.aboutToShow.connect(self._list_saved)
@@ -62,23 +62,23 @@ class RegionPanel(QWidget):
         outer.setContentsMargins(0, 0, 0, 0)
         outer.addWidget(box)
         for signal in (
-            controller.region_changed,
-            controller.coordinate_system_changed,
-            controller.phase_changed,
-            controller.layers_changed,
+            controller.regions.region_changed,
+            controller.slides.coordinate_system_changed,
+            controller.tasks.state_changed,
+            controller.slides.layers_changed,
         ):
             signal.connect(self.refresh)
         self.refresh()
 
     def refresh(self) -> None:
         """Count the spots inside and enable what can be done."""
-        slide = self._controller.slide
+        slide = self._controller.slides.slide
         try:
-            inside = self._controller.n_spots_inside()
+            inside = self._controller.regions.n_spots_inside()
             problem = None
         except RegionError as error:
             inside, problem = 0, str(error)
-        strays = [] if slide is None or inside else self._controller.regions.strays()
+        strays = [] if slide is None or inside else self._controller.regions.foreign_shapes()
         if slide is None:
             text = "Open a slide first."
         elif problem is not None:
@@ -103,13 +103,13 @@ class RegionPanel(QWidget):
         allow(self.undo, closed or (None if self._controller.regions.can_undo else "There is nothing to undo."))
 
     def _take(self) -> None:
-        strays = self._controller.regions.strays()
+        strays = self._controller.regions.foreign_shapes()
         if strays:
-            self._controller.regions.take(strays[0], self._controller.line_width())
+            self._controller.regions.take(strays[0])
 
     def _refresh_files(self) -> None:
         """Say in the menu why something cannot be done."""
-        layer, slide = self._controller.regions.layer, self._controller.slide
+        layer, slide = self._controller.regions.layer, self._controller.slides.slide
         nothing = layer is None or len(layer.data) == 0
         homeless = slide is None or slide.source.path is None or slide.source.synthetic
         assert self.save_geojson is not None
@@ -118,7 +118,7 @@ class RegionPanel(QWidget):
         self.save_geojson.setEnabled(not nothing)
         self.save_geojson.setToolTip("Draw a region first." if nothing else "A file that other programs read, too.")
         why = "The slide has no store of its own." if homeless else "Draw a region first." if nothing else None
-        busy = self._controller.busy()
+        busy = self._controller.tasks.busy_reason()
         self.save_with_slide.setEnabled(why is None and busy is None)
         self.save_with_slide.setToolTip(why or busy or "Add the region to the slide's store under a fresh name.")
         self.saved.setEnabled(not homeless)
@@ -127,8 +127,8 @@ class RegionPanel(QWidget):
         menu = self.saved
         assert menu is not None
         menu.clear()
-        for name, region in self._controller.saved_regions().items():
-            menu.addAction(name, partial(self._controller.set_region, region))
+        for name, region in self._controller.regions.saved().items():
+            menu.addAction(name, partial(self._controller.regions.set, region))
         if not menu.actions():
             none = menu.addAction("None is saved")
             assert none is not None
@@ -137,9 +137,9 @@ class RegionPanel(QWidget):
     def _save_geojson(self) -> None:
         path, _ = QFileDialog.getSaveFileName(self, "Save the region", "region.geojson", "GeoJSON (*.geojson)")
         if path:
-            self._controller.write_geojson(Path(path))
+            self._controller.regions.save_geojson(Path(path))
 
     def _load_geojson(self) -> None:
         path, _ = QFileDialog.getOpenFileName(self, "Load a region", "", "GeoJSON (*.geojson *.json);;All (*)")
         if path:
-            self._controller.read_geojson(Path(path))
+            self._controller.regions.load_geojson(Path(path))

@@ -67,23 +67,23 @@ class ResultPanel(QWidget):
         column.setContentsMargins(6, 6, 6, 6)
         column.addLayout(self._results_rows())
         column.addWidget(self._genes_box(), 1)
-        self.takeaway = ExportPanel(controller)
-        column.addWidget(self.takeaway)
+        self.export_panel = ExportPanel(controller)
+        column.addWidget(self.export_panel)
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
         outer.addWidget(VerticalScrollArea(page))
-        controller.result_changed.connect(self._on_result)
-        controller.slide_changed.connect(self._list_results)
-        controller.shown_changed.connect(self._on_shown)
-        controller.phase_changed.connect(self.refresh_allowed)
-        controller.pointed.connect(self._on_pointed)
+        controller.results.result_changed.connect(self._on_result)
+        controller.slides.slide_changed.connect(self._list_results)
+        controller.results.display_changed.connect(self._on_shown)
+        controller.tasks.state_changed.connect(self.refresh_allowed)
+        controller.results.cursor_readout_changed.connect(self._on_pointed)
         self._on_result()
 
     def _results_rows(self) -> QVBoxLayout:
         self.results = chooser("open_results")
         self.results.activated.connect(self._choose_result)
-        self.reuse = button("reuse_settings", "Reuse settings", self._controller.recall)
-        self.close_result = button("close_result", "Close", self._controller.drop_result)
+        self.reuse = button("reuse_settings", "Reuse settings", self._controller.results.restore_settings)
+        self.close_result = button("close_result", "Close", self._controller.results.drop)
         rows = QVBoxLayout()
         rows.setSpacing(4)
         rows.addWidget(self.results)  # a row of its own: what tells results apart comes last in their names
@@ -117,7 +117,9 @@ class ResultPanel(QWidget):
         column.addWidget(self.view, 1)
         self.model.checked_changed.connect(self._on_checked)
         self.model.refused.connect(
-            lambda: self._controller.failed.emit(f"At most {MAX_GENES} genes can be told apart; untick one first.")
+            lambda: self._controller.messages.error_message.emit(
+                f"At most {MAX_GENES} genes can be told apart; untick one first."
+            )
         )
         self.views: dict[View, QPushButton] = {}
         row = QHBoxLayout()
@@ -126,7 +128,7 @@ class ResultPanel(QWidget):
         titles: tuple[tuple[View, str], ...] = (
             ("before", "Before"),
             ("after", "After"),
-            ("beside", "Side by side"),
+            ("side_by_side", "Side by side"),
             ("std", "Uncertainty"),
         )
         for view, title in titles:
@@ -164,17 +166,17 @@ class ResultPanel(QWidget):
 
     def refresh_allowed(self) -> None:
         """Enable what can be done now."""
-        finished = self._controller.finished
+        finished = self._controller.results.current
         none = None if finished is not None else NO_RESULT
         for control in (
             *(self.filter, self.listing, self.load, self.hide_all, self.view, self.reuse, self.close_result),
-            *(self.views[view] for view in ("before", "after", "beside")),
+            *(self.views[view] for view in ("before", "after", "side_by_side")),
             self.compare,
         ):
             allow(control, none)
         no_std = finished is not None and finished.result.std is None
         allow(self.views["std"], none or ("Run with the mode 'sample' to have the uncertainty." if no_std else None))
-        slide = self._controller.slide
+        slide = self._controller.slides.slide
         no_image = None if slide is None or slide.image is not None else "The slide has no histology."
         allow(self.brightness, none or no_image)
         allow(self.results, None if self.results.count() else NO_RESULT)
@@ -185,52 +187,54 @@ class ResultPanel(QWidget):
         """List the results in memory, then those on the disk that are not among them."""
         controller = self._controller
         self.results.clear()
-        has_image = controller.slide is not None and controller.slide.image is not None
-        for number, finished in enumerate(controller.results, start=1):
+        has_image = controller.slides.slide is not None and controller.slides.slide.image is not None
+        for number, finished in enumerate(controller.results.all, start=1):
             blind = has_image and finished.result.settings.method == "srast" and not looked_at_image(finished.result)
             self.results.addItem(f"{result_title(number, finished)}{', without the image' if blind else ''}")
-        known = {finished.result.run for finished in controller.results}
-        runs = () if controller.opened is None else controller.opened.choices.runs
+        known = {finished.result.run for finished in controller.results.all}
+        runs = () if controller.slides.loaded is None else controller.slides.loaded.choices.runs
         for run in runs:
             if run not in known:
                 self.results.addItem(f"saved: {run}", run)
-        here = controller.results.index(controller.finished) if controller.finished is not None else -1
+        here = (
+            controller.results.all.index(controller.results.current) if controller.results.current is not None else -1
+        )
         self.results.setCurrentIndex(here)
         self.results.setPlaceholderText("No result yet" if not self.results.count() else "Choose a saved result")
 
     def _choose_result(self, place: int) -> None:
         controller = self._controller
-        if place < len(controller.results):
-            controller.choose_result(controller.results[place])
-        elif controller.busy() is not None:
-            controller.failed.emit(str(controller.busy()))
+        if place < len(controller.results.all):
+            controller.results.choose(controller.results.all[place])
+        elif controller.tasks.busy_reason() is not None:
+            controller.messages.error_message.emit(str(controller.tasks.busy_reason()))
             self._list_results()
         else:
-            controller.open_run(self.results.itemData(place))
+            controller.results.open_saved(self.results.itemData(place))
 
     def _list_compared(self) -> None:
         """List what the result on show can be compared with; what must be run for it comes last."""
-        current, self._to_compare = self._controller.current, [None]
+        current, self._to_compare = self._controller.slides.current, [None]
         self.compare.clear()
         self.compare.addItem("measured counts")
-        if current is None or current.finished is None:
+        if current is None or current.result is None:
             return
         for other in comparable(current):
-            what = image_difference(current.finished.result, other.result)
+            what = image_difference(current.result.result, other.result)
             self.compare.addItem(f"{what} ({current.results.index(other) + 1})")
             self._to_compare.append(other)
         if counterpart(current) is not None:
-            self.compare.addItem(f"with{'out' if looked_at_image(current.finished.result) else ''} the image (run it)")
+            self.compare.addItem(f"with{'out' if looked_at_image(current.result.result) else ''} the image (run it)")
 
     def _compare(self, place: int) -> None:
         if place < len(self._to_compare):
-            self._controller.compare_with(self._to_compare[place])
+            self._controller.results.compare_with(self._to_compare[place])
         else:
-            self._controller.run_counterpart()
+            self._controller.runs.submit_counterpart()
             self._on_shown()  # until it has run, the comparison stays as it was
 
     def _on_result(self) -> None:
-        finished = self._controller.finished
+        finished = self._controller.results.current
         self._list_results()
         self._list_compared()
         self._filling = True  # that no gene is ticked in a fresh list does not mean that none is to be shown
@@ -248,7 +252,7 @@ class ResultPanel(QWidget):
 
     def _columns(self) -> list[Column]:
         """Return what genes can be ordered by: skill, counts, spatial structure, and the method of the map."""
-        finished, opened = self._controller.finished, self._controller.opened
+        finished, opened = self._controller.results.current, self._controller.slides.loaded
         assert finished is not None
         assert opened is not None
         result = finished.result
@@ -269,7 +273,7 @@ class ResultPanel(QWidget):
     # ---------------------------------------------------------------- genes
 
     def _on_shown(self) -> None:
-        overlay = self._controller.overlay
+        overlay = self._controller.results.overlay
         shown = [] if overlay is None else overlay.shown
         genes = [] if overlay is None else overlay.genes
         if set(self.model.checked) != set(genes):
@@ -285,22 +289,22 @@ class ResultPanel(QWidget):
             self.compare.setCurrentIndex(self._to_compare.index(compared))
 
     def _on_checked(self) -> None:
-        overlay = self._controller.overlay
+        overlay = self._controller.results.overlay
         if overlay is not None and not self._filling and set(self.model.checked) != set(overlay.genes):
-            self._controller.show_genes(self.model.checked)
+            self._controller.results.show_genes(self.model.checked)
 
     def import_list(self, path: Path) -> None:
         """Show the first genes that a file names, as many as can be told apart."""
-        finished = self._controller.finished
+        finished = self._controller.results.current
         if finished is None:
             return
         try:
             found, _ = read_gene_list(path, finished.result.genes)
         except InputError as error:
-            self._controller.failed.emit(str(error))
+            self._controller.messages.error_message.emit(str(error))
             return
         left = f"; {len(found) - MAX_GENES} more were left out" if len(found) > MAX_GENES else ""
-        self._controller.said.emit(f"Showing {', '.join(found[:MAX_GENES])} of '{path.name}'{left}.")
+        self._controller.messages.status_message.emit(f"Showing {', '.join(found[:MAX_GENES])} of '{path.name}'{left}.")
         self.model.check(found[:MAX_GENES], only=True)
 
     def _choose_list(self) -> None:
@@ -312,22 +316,22 @@ class ResultPanel(QWidget):
 
     def set_view(self, view: View) -> None:
         """Show before, after, both or the uncertainty."""
-        if self._controller.overlay is not None:
-            self._controller.overlay.set_view(view)
+        if self._controller.results.overlay is not None:
+            self._controller.results.overlay.set_view(view)
             self._on_shown()
 
     def blink(self) -> None:
         """Switch between before and after."""
-        overlay = self._controller.overlay
+        overlay = self._controller.results.overlay
         if overlay is not None:
             self.set_view("after" if overlay.view == "before" else "before")
 
     def _on_brightness(self, value: int) -> None:
-        if self._controller.overlay is not None:
-            self._controller.overlay.set_brightness(value / 100)
+        if self._controller.results.overlay is not None:
+            self._controller.results.overlay.set_brightness(value / 100)
 
     def _on_pointed(self, reading: PixelReadout) -> None:
-        has_result = self._controller.finished is not None
+        has_result = self._controller.results.current is not None
         self.pointed.setText(reading.text or (_POINT if has_result else ""))
         # Room that was needed once is kept: the panel must not jump as the pointer moves.
         needed = self.pointed.heightForWidth(self.pointed.width())

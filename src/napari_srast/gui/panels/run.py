@@ -35,7 +35,7 @@ class RunBar(QWidget):
         self.estimate = label()
         self.run = button("run", "Run", lambda: None)
         self.queue = button("queue", "Queue", lambda: None)
-        self.cancel = button("cancel", "Cancel", controller.cancel)
+        self.cancel = button("cancel", "Cancel", controller.runs.cancel)
         self.help = button("help", "?", lambda: None)
         self.help.setMaximumWidth(30)
         self.report = button("copy_report", "Copy report", self._copy_report)
@@ -62,17 +62,17 @@ class RunBar(QWidget):
         told.addWidget(self.status, 1)
         told.addWidget(self.report)
         column.addLayout(told)
-        controller.phase_changed.connect(self.refresh)
-        controller.progressed.connect(self._on_progress)
-        controller.queue_changed.connect(self._on_queue)
-        controller.said.connect(self.say)
-        controller.failed.connect(self.complain)
+        controller.tasks.state_changed.connect(self.refresh)
+        controller.tasks.progress_changed.connect(self._on_progress)
+        controller.runs.queue_changed.connect(self._on_queue)
+        controller.messages.status_message.connect(self.say)
+        controller.messages.error_message.connect(self.complain)
         self.refresh()
         self._on_queue()
 
     def refresh(self) -> None:
         """Enable what can be done and show progress only while something runs."""
-        phase = self._controller.phase
+        phase = self._controller.tasks.state
         busy = phase in (AppState.OPENING, AppState.RUNNING, AppState.EXPORTING)
         allow(self.cancel, None if busy else "Nothing is running.")
         self.progress.setVisible(busy)
@@ -86,9 +86,9 @@ class RunBar(QWidget):
     def allow_runs(self, problem: str | None) -> None:
         """Enable Run and Queue, or say what is in the way: ``problem`` is one of the region or the settings."""
         controller = self._controller
-        allow(self.run, controller.obstacle() or problem)
-        idle = None if controller.phase is AppState.RUNNING else "Nothing is running: press Run."
-        allow(self.queue, ("Open a slide first." if controller.slide is None else None) or idle or problem)
+        allow(self.run, controller.tasks.obstacle() or problem)
+        idle = None if controller.tasks.state is AppState.RUNNING else "Nothing is running: press Run."
+        allow(self.queue, ("Open a slide first." if controller.slides.slide is None else None) or idle or problem)
 
     def say(self, text: str) -> None:
         """Show what happened."""
@@ -99,16 +99,16 @@ class RunBar(QWidget):
         """Show what went wrong, until the next thing happens."""
         self.status.setStyleSheet(_ALARM)
         self.status.setText(text)
-        self.report.setVisible(self._controller.report is not None)
+        self.report.setVisible(self._controller.messages.error_report is not None)
 
     def _copy_report(self) -> None:
         clipboard = QApplication.clipboard()
         assert clipboard is not None
-        clipboard.setText(self._controller.report)
+        clipboard.setText(self._controller.messages.error_report)
         self.say("The report of the last error was copied.")
 
     def _on_queue(self) -> None:
-        tasks = self._controller.waiting
+        tasks = self._controller.runs.waiting
         self.waiting.setText("Waiting: " + "; ".join(task.title for task in tasks) if tasks else "")
         self.waiting.setVisible(bool(tasks))
 

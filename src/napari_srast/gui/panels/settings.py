@@ -103,9 +103,9 @@ class SettingsPanel(QWidget):
         for spin in (self.factor, self.pixel_size, self.draws, self.steps, self.seed):
             spin.valueChanged.connect(self._on_change)
         self.model.textChanged.connect(self._on_change)
-        controller.slide_changed.connect(self.refresh)
-        controller.coordinate_system_changed.connect(self.refresh)  # a pixel's side is given in its units
-        controller.recalled.connect(lambda result: self.apply(result.settings))
+        controller.slides.slide_changed.connect(self.refresh)
+        controller.slides.coordinate_system_changed.connect(self.refresh)  # a pixel's side is given in its units
+        controller.results.settings_restored.connect(lambda result: self.apply(result.settings))
         defaults = get_plugin_settings("napari-srast").defaults
         self.factor.setValue(defaults.factor)
         self.footprint.setCurrentText(str(defaults.footprint))
@@ -158,13 +158,13 @@ class SettingsPanel(QWidget):
 
     def refresh(self) -> None:
         """Offer what the slide and the computer can do."""
-        opened = self._controller.opened
+        opened = self._controller.slides.loaded
         devices = ("auto", "cpu") if opened is None else opened.devices
         current = self.device.currentText() if self.device.count() > 2 else self._preferred_device
         self.device.clear()
         self.device.addItems(list(devices))
         self.device.setCurrentIndex(max(self.device.findText(current), 0))
-        slide = self._controller.slide
+        slide = self._controller.slides.slide
         if slide is not None and not slide.spot_diameter:
             self.footprint.setCurrentIndex(0)
             allow(self.footprint, _NO_DIAMETER)

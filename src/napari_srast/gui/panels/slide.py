@@ -10,8 +10,8 @@ from qtpy.QtWidgets import QComboBox, QFileDialog, QFormLayout, QHBoxLayout, QLi
 from napari_srast.core.slide import SlideSource
 from napari_srast.gui.controllers.controller import Controller
 from napari_srast.gui.controllers.task_runner import AppState
-from napari_srast.gui.state.slide_loading import Choices, ExternalSlide, shown_elsewhere
-from napari_srast.gui.state.slide_session import SlideSession, titles
+from napari_srast.gui.state.slide_loading import Choices, ExternalSlide, external_slides
+from napari_srast.gui.state.slide_session import SlideSession, unique_titles
 from napari_srast.gui.widgets.common import button, chooser, group, label
 from napari_srast.gui.widgets.tooltips import allow, describe
 
@@ -30,7 +30,7 @@ class SlidePanel(QWidget):
         describe(self.path, "slide_path")
         self.path.returnPressed.connect(self._open_path)
         self.browse = button("browse_slide", "Browse…", self._browse)
-        self.sample = button("open_sample", "Sample slide", controller.open_sample)
+        self.sample = button("open_sample", "Sample slide", controller.slides.open_sample)
         self.recent = button("recent_slides", "Recent", lambda: None)
         self.recent_menu = QMenu(self.recent)
         self.recent_menu.aboutToShow.connect(self._list_recent)
@@ -47,7 +47,7 @@ class SlidePanel(QWidget):
         row.addStretch(1)
         column.addLayout(row)
         self.slides = chooser("open_slides")
-        self.close_slide = button("close_slide", "Close", controller.close)
+        self.close_slide = button("close_slide", "Close", controller.slides.close)
         self._open_row = QWidget()
         row = QHBoxLayout(self._open_row)
         row.setContentsMargins(0, 0, 0, 0)
@@ -74,28 +74,28 @@ class SlidePanel(QWidget):
         outer = QHBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
         outer.addWidget(box)
-        self.slides.activated.connect(lambda place: controller.switch(controller.slides[place]))
+        self.slides.activated.connect(lambda place: controller.slides.switch(controller.slides.sessions[place]))
         self.coordinate_system.activated.connect(
-            lambda _: controller.set_coordinate_system(self.coordinate_system.currentData())
+            lambda _: controller.slides.set_coordinate_system(self.coordinate_system.currentData())
         )
         for control in (self.spots, self.table, self.image):
             control.textActivated.connect(lambda _: self._reopen())
-        controller.slide_changed.connect(self.refresh)
-        controller.coordinate_system_changed.connect(self.refresh)
-        controller.phase_changed.connect(self.refresh_allowed)
-        controller.layers_changed.connect(self.refresh_allowed)
+        controller.slides.slide_changed.connect(self.refresh)
+        controller.slides.coordinate_system_changed.connect(self.refresh)
+        controller.tasks.state_changed.connect(self.refresh_allowed)
+        controller.slides.layers_changed.connect(self.refresh_allowed)
         self.refresh()
 
     def refresh(self) -> None:
         """Show what is open."""
-        current = self._controller.current
+        current = self._controller.slides.current
         slide = None if current is None else current.slide
         self.about.setText("No slide is open." if current is None else _about(current))
         self.slides.clear()
-        self.slides.addItems(titles(self._controller.slides))
-        self.slides.setCurrentIndex(-1 if current is None else self._controller.slides.index(current))
+        self.slides.addItems(unique_titles(self._controller.slides.sessions))
+        self.slides.setCurrentIndex(-1 if current is None else self._controller.slides.sessions.index(current))
         self._open_row.setVisible(current is not None)
-        choices = Choices() if current is None else current.opened.choices
+        choices = Choices() if current is None else current.loaded.choices
         self.coordinate_system.clear()
         for name in () if slide is None else slide.transforms:
             within = choices.contents.get(name, ())
@@ -112,8 +112,8 @@ class SlidePanel(QWidget):
 
     def _elements(self) -> list[tuple[QComboBox, tuple[str, ...], str | None]]:
         """Return the boxes of the slide's elements, what each offers, and what is in use."""
-        current = self._controller.current
-        choices = Choices() if current is None else current.opened.choices
+        current = self._controller.slides.current
+        choices = Choices() if current is None else current.loaded.choices
         source = SlideSource() if current is None else current.slide.source
         images = (*choices.images, "none") if choices.images else ()
         return [
@@ -124,19 +124,19 @@ class SlidePanel(QWidget):
 
     def refresh_allowed(self) -> None:
         """Enable what can be done now."""
-        busy = self._controller.busy()
+        busy = self._controller.tasks.busy_reason()
         if busy is None:  # of a choice that was canceled, or could not be read, nothing stays
             for box, items, chosen in self._elements():
                 if chosen in items:
                     box.setCurrentText(str(chosen))
         for control in (self.path, self.browse, self.sample, self.spots, self.table, self.image):
             allow(control, busy)
-        none = None if self._controller.remembered.slides else "No slide was open before."
+        none = None if self._controller.preferences.slides else "No slide was open before."
         allow(self.recent, busy or none)
-        closed = None if self._controller.slide else "Open a slide first."
+        closed = None if self._controller.slides.slide else "Open a slide first."
         allow(self.coordinate_system, closed)
-        opening = busy if self._controller.phase is AppState.OPENING else None
-        alone = None if len(self._controller.slides) > 1 else "Only this slide is open."
+        opening = busy if self._controller.tasks.state is AppState.OPENING else None
+        alone = None if len(self._controller.slides.sessions) > 1 else "Only this slide is open."
         allow(self.slides, closed or opening or alone)
         allow(self.close_slide, closed or busy)
         self.use_shown.setVisible(bool(self._shown()))
@@ -149,8 +149,8 @@ class SlidePanel(QWidget):
 
     def _open_path(self) -> None:
         text = self.path.text().strip().strip("'\"")
-        if text and self._controller.busy() is None:
-            self._controller.open(str(Path(text).expanduser()))
+        if text and self._controller.tasks.busy_reason() is None:
+            self._controller.slides.open(str(Path(text).expanduser()))
 
     def _browse(self) -> None:
         path = QFileDialog.getExistingDirectory(self, "Open a SpatialData slide (.zarr folder)", self.path.text())
@@ -159,32 +159,32 @@ class SlidePanel(QWidget):
 
     def _list_recent(self) -> None:
         self.recent_menu.clear()
-        for path in self._controller.remembered.slides:
+        for path in self._controller.preferences.slides:
             self.recent_menu.addAction(path, partial(self.open_path, path))
         self.recent_menu.addSeparator()
         self.recent_menu.addAction("Forget these", self._forget)
 
     def _forget(self) -> None:
-        self._controller.remembered.forget_slides()
+        self._controller.preferences.forget_slides()
         self.refresh_allowed()
 
     def _use_shown(self) -> None:
         shown = self._shown()
         if shown:
-            self._controller.use_shown(shown[0])
+            self._controller.slides.adopt_external(shown[0])
 
     def _shown(self) -> list[ExternalSlide]:
         """Return the slides that napari-spatialdata shows and that were not taken over."""
-        taken = {layer for slide in self._controller.slides for layer in slide.theirs}
-        return [s for s in shown_elsewhere(self._controller.viewer.layers) if not set(s.layers) & taken]
+        taken = {layer for slide in self._controller.slides.sessions for layer in slide.external_layers}
+        return [s for s in external_slides(self._controller.viewer.layers) if not set(s.layers) & taken]
 
     def _reopen(self) -> None:
         """Read the slide with other elements."""
-        opened = self._controller.opened
+        opened = self._controller.slides.loaded
         if all(chosen in (None, control.currentText()) for control, items, chosen in self._elements() if items):
             return  # the same again
         if opened is not None and opened.source is not None:
-            self._controller.open(
+            self._controller.slides.open(
                 opened.source,
                 spots=self.spots.currentText() or None,
                 table=self.table.currentText() or None,

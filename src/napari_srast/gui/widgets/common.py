@@ -112,7 +112,7 @@ class _GeneView(QTableView):
         if event is None or gene is None or event.modifiers() != Qt.KeyboardModifier.NoModifier:
             super().keyPressEvent(event)
         elif event.key() == Qt.Key.Key_F:
-            self._controller.toggle_favorite(gene)
+            self._controller.preferences.toggle_favorite(gene)
         elif event.key() == Qt.Key.Key_Space:
             self._genes.toggle(gene)
         else:
@@ -158,7 +158,7 @@ def gene_view(name: str, model: GeneTableModel, controller: Controller) -> QTabl
             header.setSectionResizeMode(column, QHeaderView.ResizeMode.Interactive)
             header.resizeSection(column, _COLUMN_WIDTH)
 
-    controller.favorites_changed.connect(lambda: model.set_favorites(controller.remembered.genes))
-    model.set_favorites(controller.remembered.genes)
+    controller.preferences.favorites_changed.connect(lambda: model.set_favorites(controller.preferences.genes))
+    model.set_favorites(controller.preferences.genes)
     model.modelReset.connect(fit)
     return view

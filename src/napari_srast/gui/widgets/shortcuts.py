@@ -35,7 +35,7 @@ SHORTCUTS = (
     Shortcut("Alt+Q", "queue", "Run after what goes on"),
     Shortcut("Alt+C", "cancel", "Cancel"),
     Shortcut("Alt+B", "blink", "Blink between before and after"),
-    Shortcut("Alt+S", "view_beside", "Before and after side by side"),
+    Shortcut("Alt+S", "view_side_by_side", "Before and after side by side"),
     Shortcut("Alt+U", "view_std", "Uncertainty"),
     Shortcut("Alt+E", "export", "Export"),
     Shortcut("Alt+K", "copy_command", "Copy the command line"),

@@ -81,7 +81,7 @@ TOOLTIPS = {
     "hide_all": "Show no gene; the layers stay ready.",
     "view_before": "Before: the counts as measured, on the spots, on the same color scale.",
     "view_after": "After: the upsampled counts.",
-    "view_beside": "Side by side: the upsampled counts, and to their right the same place as measured.",
+    "view_side_by_side": "Side by side: the upsampled counts, and to their right the same place as measured.",
     "compare_with": "What Before and Side by side show: the measured counts, or another result on the same pixels, "
     "such as the same run without the histology.",
     "view_std": "Uncertainty: the standard deviation over draws.",

@@ -1,4 +1,4 @@
-"""Triton, which torch may bring, is kept out where a graphics driver has loaded an LLVM of its own."""
+"""Tests of the workaround for Triton next to Mesa's OpenGL drivers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MESA = PLAIN + "7f20-7f30 r-xp 00000000 08:01 12 /usr/lib/x86_64-linux-gnu/libLL
 
 @pytest.fixture(autouse=True)
 def without_triton(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "triton", ModuleType("triton"))  # so that the end of the test puts back what was
+    monkeypatch.setitem(sys.modules, "triton", ModuleType("triton"))  # so that the end of the test restores it
     monkeypatch.delitem(sys.modules, "triton")
 
 
@@ -28,7 +28,7 @@ def _maps(monkeypatch: pytest.MonkeyPatch, folder: Path, text: str) -> None:
     monkeypatch.setattr(triton_guard, "_MAPS", folder / "maps")
 
 
-def test_triton_is_not_installed_beside_the_llvm_of_mesa(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_triton_is_blocked_next_to_mesa(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     _maps(monkeypatch, tmp_path, MESA)
     assert triton_guard.block_triton_import()
     assert importlib.util.find_spec("triton") is None
@@ -37,27 +37,27 @@ def test_triton_is_not_installed_beside_the_llvm_of_mesa(monkeypatch: pytest.Mon
     assert not triton_guard.block_triton_import()
 
 
-def test_triton_is_left_alone_elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_triton_is_available_without_mesa(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     _maps(monkeypatch, tmp_path, PLAIN)
     assert not triton_guard.block_triton_import()
     monkeypatch.setattr(triton_guard, "_MAPS", tmp_path / "none")
     assert not triton_guard.block_triton_import()
     assert "triton" not in sys.modules
     _maps(monkeypatch, tmp_path, MESA)
-    there = ModuleType("triton")
-    monkeypatch.setitem(sys.modules, "triton", there)
+    loaded = ModuleType("triton")
+    monkeypatch.setitem(sys.modules, "triton", loaded)
     assert not triton_guard.block_triton_import()
-    assert sys.modules["triton"] is there
+    assert sys.modules["triton"] is loaded
 
 
-def test_it_is_looked_for_before_pytorch_geometric_is_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_guard_runs_before_pytorch_geometric_loads(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     _maps(monkeypatch, tmp_path, MESA)
     importlib.reload(message_passing)
     assert importlib.util.find_spec("triton") is None
 
 
 @pytest.mark.gui
-def test_every_job_of_the_window_looks(qtbot: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_guard_runs_in_every_background_task(qtbot: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from napari_srast.gui.runtime import background
 
     _maps(monkeypatch, tmp_path, MESA)

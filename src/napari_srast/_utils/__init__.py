@@ -1,1 +1,1 @@
-"""Utils."""
+"""Helpers without domain knowledge: threads, devices, disk buffers, serialization and text."""

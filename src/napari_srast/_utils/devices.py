@@ -1,10 +1,9 @@
-"""Which device to compute on."""
+"""Selection and use of the compute device."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
@@ -18,14 +17,13 @@ __all__ = [
     "device_lock",
     "graph_device",
     "on_device",
-    "one_thread",
 ]
 
-_turn = threading.Lock()
+_gpu_lock = threading.Lock()
 
 
 def available_devices() -> tuple[str, ...]:
-    """Return the devices of this machine, the fastest first."""
+    """Return the devices of this computer, the fastest first."""
     devices = []
     if torch.cuda.is_available():
         devices.append("cuda")
@@ -35,12 +33,17 @@ def available_devices() -> tuple[str, ...]:
 
 
 def choose_device(name: str) -> str:
-    """Resolve "auto", and check that a device is there.
+    """Resolve "auto" to the fastest device, and check that a named device exists.
+
+    Parameters
+    ----------
+    name
+        "auto", "cpu", "cuda" or "mps".
 
     Raises
     ------
     SettingsError
-        The device is not present.
+        The device does not exist on this computer.
     """
     present = available_devices()
     if name == "auto":
@@ -53,44 +56,30 @@ def choose_device(name: str) -> str:
 
 
 def graph_device(device: str) -> str:
-    """Return where graphs are computed on: Apple's devices know no sparse matrices, so for them it is the CPU."""
+    """Return the device for graph networks: the CPU instead of Apple's devices, which lack sparse matrices."""
     return "cpu" if device == "mps" else device
 
 
 def on_device(values: Tensor, device: torch.device | str) -> Tensor:
-    """Copy a tensor of the CPU to a device, where it can be without waiting for it (CUDA, from pinned memory)."""
+    """Copy a CPU tensor to a device; to a CUDA device asynchronously, from pinned memory."""
     if torch.device(device).type == "cuda":
         return values.pin_memory().to(device, non_blocking=True)
     return values.to(device)
 
 
 def device_lock(device: torch.device) -> AbstractContextManager:
-    """Wait for this thread's turn on a GPU.
+    """Return a context manager that lets one thread at a time compute on a GPU; on the CPU it does nothing.
 
-    Several units are in work at once; what they need of a device's memory must not add up, and it computes no faster
-    for several than for one.
+    Threads compute several tiles at once. On a GPU their memory would add up, and it would compute no faster.
     """
-    return nullcontext() if device.type == "cpu" else _turn
+    return nullcontext() if device.type == "cpu" else _gpu_lock
 
 
 def bfloat16_where_native(device: torch.device) -> AbstractContextManager:
-    """Multiply matrices in bfloat16 where the device is made for it; sums, softmax and logarithms stay float32."""
+    """Multiply matrices in bfloat16 on devices that support it natively.
+
+    Sums, softmax and logarithms stay in float32.
+    """
     if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
         return torch.autocast("cuda", torch.bfloat16)
     return nullcontext()
-
-
-@contextmanager
-def one_thread(use: bool = True) -> Iterator[None]:
-    """Compute on one thread of the CPU.
-
-    Many small operations gain nothing from more, and beside a busy window (or any other work) their threads wait for
-    each other: fitting SASA to 184 spots then took 70 s instead of 2 s on two cores.
-    """
-    before = torch.get_num_threads()
-    if use:
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

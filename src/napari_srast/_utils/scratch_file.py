@@ -1,6 +1,7 @@
-"""Room on disk for results that are large beside a computer's memory: written as units come, mapped once all are there.
+"""Temporary storage on disk for results that are large compared with main memory.
 
-The file has no name, so it is gone with the process, however that ends. Where the disk has no room, memory is used.
+The files have no name, so the operating system deletes them when the process ends, whatever ends it. Where the disk has
+no space left, callers fall back to memory.
 """
 
 from __future__ import annotations
@@ -13,58 +14,59 @@ from typing import BinaryIO, cast
 
 import numpy as np
 
-__all__ = ["ScratchFile", "ScratchSlice", "room_for"]
+__all__ = ["ScratchFile", "ScratchSlice", "allocate_on_disk"]
 
-_ZEROS = 1 << 20
-_ROOMY = "/var/tmp"  # noqa: S108  # nosec B108 - what is put there gets no name
+_ZEROS_PER_WRITE = 1 << 20
+_LARGE_TEMPORARY_FOLDER = "/var/tmp"  # noqa: S108  # nosec B108 - files there get no name
 
 
 class ScratchSlice:
-    """Arrays that were written down one after the other, and can be read again.
+    """Arrays that are stored one after the other in a scratch file.
 
     Parameters
     ----------
-    file, place
-        Where they lie.
-    kinds
-        Length and type of each.
+    file
+        The scratch file.
+    offset
+        Position of the first array in the file, in bytes.
+    arrays
+        Length and dtype of each array.
     """
 
-    def __init__(self, file: BinaryIO, place: int, kinds: list[tuple[int, np.dtype]]) -> None:
+    def __init__(self, file: BinaryIO, offset: int, arrays: list[tuple[int, np.dtype]]) -> None:
         self._file = file
-        self._kinds = kinds
-        self.place = place
-        self.size = sum(length * dtype.itemsize for length, dtype in kinds)
+        self._arrays = arrays
+        self.offset = offset
+        self.size = sum(length * dtype.itemsize for length, dtype in arrays)
 
     def read(self, first: int, last: int) -> list[np.ndarray]:
-        """Return their values ``first`` to ``last``."""
-        arrays, place = [], self.place
-        for size, dtype in self._kinds:
-            self._file.seek(place + first * dtype.itemsize)
+        """Read the elements from ``first`` up to, but without, ``last`` of each array."""
+        arrays, offset = [], self.offset
+        for length, dtype in self._arrays:
+            self._file.seek(offset + first * dtype.itemsize)
             arrays.append(np.fromfile(self._file, dtype=dtype, count=last - first))
-            place += size * dtype.itemsize
+            offset += length * dtype.itemsize
         return arrays
 
 
 class ScratchFile:
-    """A file for what is needed once more later; made when it is first written to."""
+    """Temporary file for arrays that are read again later; the first write creates it."""
 
     def __init__(self) -> None:
         self._file: BinaryIO | None = None
         self._end = 0
-        self._holes: list[tuple[int, int]] = []  # where what was forgotten begins and ends, in this order
+        self._holes: list[tuple[int, int]] = []  # start and end of released space, sorted
 
-    def keep(self, *arrays: np.ndarray) -> ScratchSlice | None:
-        """Write arrays down; None where the disk takes no more."""
+    def write(self, *arrays: np.ndarray) -> ScratchSlice | None:
+        """Store arrays in the smallest hole that fits them, or else at the end; return None if the disk is full."""
         size = sum(array.nbytes for array in arrays)
-        hole = min(
-            (one for one in self._holes if one[1] - one[0] >= size), key=lambda one: one[1] - one[0], default=None
-        )
-        place = self._end if hole is None else hole[0]
+        fitting = [(start, stop) for start, stop in self._holes if stop - start >= size]
+        hole = min(fitting, key=lambda hole: hole[1] - hole[0], default=None)
+        offset = self._end if hole is None else hole[0]
         try:
             if self._file is None:
-                self._file = _unnamed()
-            self._file.seek(place)
+                self._file = _open_unnamed()
+            self._file.seek(offset)
             for array in arrays:
                 _write_all(self._file, np.ascontiguousarray(array).view(np.uint8).data)
         except OSError:
@@ -72,13 +74,13 @@ class ScratchFile:
         if hole is None:
             self._end += size
         else:
-            self._holes[self._holes.index(hole)] = (place + size, hole[1])
-        return ScratchSlice(self._file, place, [(len(array), array.dtype) for array in arrays])
+            self._holes[self._holes.index(hole)] = (offset + size, hole[1])
+        return ScratchSlice(self._file, offset, [(len(array), array.dtype) for array in arrays])
 
-    def forget(self, kept: ScratchSlice) -> None:
-        """Give the room of arrays to those that come."""
+    def release(self, stored: ScratchSlice) -> None:
+        """Free the space of stored arrays for later ones, merging adjacent holes."""
         holes: list[tuple[int, int]] = []
-        for start, stop in sorted([*self._holes, (kept.place, kept.place + kept.size)]):
+        for start, stop in sorted([*self._holes, (stored.offset, stored.offset + stored.size)]):
             if start < stop and holes and holes[-1][1] == start:
                 holes[-1] = (holes[-1][0], stop)
             elif start < stop:
@@ -86,21 +88,31 @@ class ScratchFile:
         self._holes = holes
 
     def close(self) -> None:
-        """Give the room back."""
+        """Delete the file."""
         if self._file is not None:
             self._file.close()
             self._file = None
 
 
-def room_for(sizes: list[tuple[int, type]]) -> list[np.ndarray] | None:
-    """Return arrays of these lengths and types that lie on disk; None where it has no room for them.
+def allocate_on_disk(sizes: list[tuple[int, type]]) -> list[np.ndarray] | None:
+    """Allocate arrays in a memory-mapped temporary file.
 
-    The system writes them out and reads them again as its memory allows.
+    The operating system writes their pages to disk, and reads them again, as its memory allows.
+
+    Parameters
+    ----------
+    sizes
+        Length and dtype of each array.
+
+    Returns
+    -------
+    list of np.ndarray or None
+        The arrays, one-dimensional; None if the disk has no space for them.
     """
     n_bytes = [size * np.dtype(dtype).itemsize for size, dtype in sizes]
     starts = np.concatenate([[0], np.cumsum([-(-n // mmap.PAGESIZE) * mmap.PAGESIZE for n in n_bytes])]).tolist()
     try:
-        with _unnamed() as file:
+        with _open_unnamed() as file:
             _reserve(file, max(int(starts[-1]), 1))
             mapped = mmap.mmap(file.fileno(), max(int(starts[-1]), 1))
     except OSError:
@@ -112,29 +124,33 @@ def room_for(sizes: list[tuple[int, type]]) -> list[np.ndarray] | None:
 
 
 def _reserve(file: BinaryIO, size: int) -> None:
-    """Take the room at once: a disk that fills up under a mapped file ends the process.
+    """Allocate disk space in advance, because a disk that fills up under a mapped file ends the process.
 
     Raises
     ------
     OSError
-        There is not enough.
+        The disk has not enough space.
     """
-    with contextlib.suppress(AttributeError):  # the system has none
+    with contextlib.suppress(AttributeError):  # not every operating system has posix_fallocate
         os.posix_fallocate(file.fileno(), 0, size)
         return
-    for _ in range(size // _ZEROS):
-        _write_all(file, memoryview(bytes(_ZEROS)))
-    _write_all(file, memoryview(bytes(size % _ZEROS)))
+    for _ in range(size // _ZEROS_PER_WRITE):
+        _write_all(file, memoryview(bytes(_ZEROS_PER_WRITE)))
+    _write_all(file, memoryview(bytes(size % _ZEROS_PER_WRITE)))
 
 
 def _write_all(file: BinaryIO, data: memoryview) -> None:
-    """Write everything: a file without a buffer may take less at once, and one with a buffer would keep the rest."""
+    """Write all bytes to an unbuffered file, whose ``write`` may write only a part of them.
+
+    A buffered file would keep bytes that the disk refused, and try to write them again at every later access.
+    """
     while len(data):
         data = data[file.write(data) :]
 
 
-def _unnamed() -> BinaryIO:
-    """Open a file without a name where temporary files may be large: often /tmp is memory itself."""
-    chosen = any(os.environ.get(name) for name in ("TMPDIR", "TEMP", "TMP"))
-    folder = _ROOMY if not chosen and os.access(_ROOMY, os.W_OK) else None
+def _open_unnamed() -> BinaryIO:
+    """Open an unnamed temporary file in a folder for large files, because /tmp is often held in memory."""
+    folder_is_set = any(os.environ.get(name) for name in ("TMPDIR", "TEMP", "TMP"))
+    use_large = not folder_is_set and os.access(_LARGE_TEMPORARY_FOLDER, os.W_OK)
+    folder = _LARGE_TEMPORARY_FOLDER if use_large else None
     return cast("BinaryIO", tempfile.TemporaryFile(dir=folder, buffering=0))

@@ -1,4 +1,4 @@
-"""Sparse matrices of scipy as tensors of torch."""
+"""Conversion of SciPy's sparse matrices to PyTorch tensors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["csr_tensor"]
 
 
 def csr_tensor(matrix: sparse.csr_matrix, device: str = "cpu") -> Tensor:
-    """Return a CSR matrix as a sparse tensor; on the CPU they share their memory."""
+    """Convert a CSR matrix to a sparse CSR tensor; on the CPU both share their memory."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
         return torch.sparse_csr_tensor(
@@ -21,5 +21,5 @@ def csr_tensor(matrix: sparse.csr_matrix, device: str = "cpu") -> Tensor:
             torch.from_numpy(matrix.data),
             size=matrix.shape,
             device=device,
-            check_invariants=False,  # scipy has seen to them
+            check_invariants=False,  # SciPy has checked them
         )

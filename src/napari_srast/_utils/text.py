@@ -1,17 +1,11 @@
-"""TODO docstring."""
+"""Texts of other libraries, shortened for use in this package's messages."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
+__all__ = ["first_line"]
 
 
-__all__ = ["one_line"]
-
-
-def one_line(error: BaseException) -> str:
-    """Give the first line of an error's text, for use inside a sentence."""
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's text without its final punctuation, or else the name of its class."""
     text = str(error).strip().splitlines()
     return (text[0] if text else type(error).__name__).rstrip(".:")

@@ -1,4 +1,4 @@
-"""Libraries that a graphics driver cannot bear beside it."""
+"""Workaround for the crash when Triton and Mesa's OpenGL drivers are loaded in one process."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from pathlib import Path
 
 __all__ = ["block_triton_import"]
 
-_MAPS = Path("/proc/self/maps")  # Linux alone has Triton
+_MAPS = Path("/proc/self/maps")  # Triton exists on Linux only
 _DRIVERS = ("libLLVM", "libgallium")
 
 
 def block_triton_import() -> bool:
-    """Let Triton count as not installed in a process that has drawn with Mesa's OpenGL.
+    """Make Triton count as not installed in a process that has loaded Mesa's OpenGL drivers.
 
-    Triton and Mesa each bring an LLVM whose names clash: importing Triton 3.9.0 after Mesa's drivers had loaded LLVM 15
-    ended napari with a segmentation fault. PyTorch Geometric has torch import it; nothing here uses it, and torch does
-    without. On other drivers, or where Triton was there first, nothing is changed.
+    Triton and Mesa each bring an LLVM with clashing symbols: importing Triton 3.9.0 after Mesa's drivers had loaded
+    LLVM 15 ended napari with a segmentation fault. PyTorch Geometric makes PyTorch import Triton; this package does not
+    use it, and PyTorch works without it. With other drivers, or if Triton was loaded first, nothing changes.
 
     Returns
     -------
     bool
-        Whether it was kept out by this call.
+        Whether this call blocked the import.
     """
     if "triton" in sys.modules:
         return False
@@ -31,5 +31,5 @@ def block_triton_import() -> bool:
         return False
     if not any(driver in maps for driver in _DRIVERS):
         return False
-    sys.modules["triton"] = None  # type: ignore[assignment]  # as Python's documentation says: its import now fails
+    sys.modules["triton"] = None  # type: ignore[assignment]  # documented by Python: importing it now fails
     return True

@@ -41,7 +41,7 @@ def with_result(open_window: Callable[[], SRastWidget], qtbot: Any, store: Path)
     window = open_window()
     open_slide(qtbot, window, store)
     use_fast_method(window)
-    window.controller.add_polygon(SQUARE)
+    window.controller.regions.add(SQUARE)
     window.gene_panel.model.check(["Gene3"])
     run(qtbot, window)
     window.tabs.setCurrentIndex(0)
@@ -81,12 +81,12 @@ def test_nothing_is_exported_and_no_run_lost_while_one_goes_on(
     click(qtbot, ready.run_bar.queue)
     press(ready, "Alt+E")
     assert menus == []
-    ready.controller.export(tmp_path / "out.zarr")
+    ready.controller.results.export(tmp_path / "out.zarr")
     assert "A run is going on" in ready.run_bar.status.text()
-    assert ready.controller.phase is AppState.RUNNING
+    assert ready.controller.tasks.state is AppState.RUNNING
     held_back.set()
-    qtbot.waitUntil(lambda: len(ready.controller.results) == 3, timeout=PATIENCE)
-    assert ready.controller.waiting == []
+    qtbot.waitUntil(lambda: len(ready.controller.results.all) == 3, timeout=PATIENCE)
+    assert ready.controller.runs.waiting == []
     assert not (tmp_path / "out.zarr").exists()
 
 
@@ -102,13 +102,13 @@ def test_what_was_asked_for_during_an_export_is_run_after_it(
         return true_write(*args, **options)
 
     monkeypatch.setattr(result_writer, "write_result", slow)
-    ready.controller.export(tmp_path / "out.zarr")
+    ready.controller.results.export(tmp_path / "out.zarr")
     qtbot.waitUntil(begun.is_set, timeout=PATIENCE)
-    ready.controller.run(["Gene0"], ready.settings_panel.settings())
+    ready.controller.runs.submit(["Gene0"], ready.settings_panel.settings())
     assert "waits its turn" in ready.run_bar.status.text()
     release.set()
-    qtbot.waitUntil(lambda: len(ready.controller.results) == 2, timeout=PATIENCE)
-    assert ready.controller.waiting == []
+    qtbot.waitUntil(lambda: len(ready.controller.results.all) == 2, timeout=PATIENCE)
+    assert ready.controller.runs.waiting == []
     assert (tmp_path / "out.zarr").exists()
 
 
@@ -120,10 +120,10 @@ def test_a_window_that_is_not_closed_after_all_keeps_its_run(
     click(qtbot, ready.run_bar.run)
     ready.eventFilter(ready.window(), QCloseEvent())  # napari asks now, and the user says no
     qtbot.wait(50)
-    assert ready.controller.phase is AppState.RUNNING
+    assert ready.controller.tasks.state is AppState.RUNNING
     ready.eventFilter(ready.window(), QHideEvent())  # or yes
-    assert ready.controller.phase is AppState.READY
-    assert len(ready.controller.results) == 1
+    assert ready.controller.tasks.state is AppState.READY
+    assert len(ready.controller.results.all) == 1
 
 
 def test_a_run_that_lands_leaves_the_drawing_of_the_next_region_in_peace(
@@ -132,18 +132,18 @@ def test_a_run_that_lands_leaves_the_drawing_of_the_next_region_in_peace(
     ready = with_result(open_window, qtbot, store)
     held_back.clear()
     controller = ready.controller
-    controller.draw("rectangle")
+    controller.regions.draw("rectangle")
     click(qtbot, ready.run_bar.run)
     layer = controller.regions.layer
     assert layer is not None
     assert layer.mode == "pan_zoom"  # what was drawn is being run
-    controller.draw("polygon")
+    controller.regions.draw("polygon")
     held_back.set()
-    qtbot.waitUntil(lambda: len(controller.results) == 2, timeout=PATIENCE)
+    qtbot.waitUntil(lambda: len(controller.results.all) == 2, timeout=PATIENCE)
     wait_shown(qtbot, ready)
     assert layer.mode == "add_polygon"
     assert ready.tabs.currentIndex() == 0
-    controller.regions.rest()
+    controller.regions.stop_drawing()
     run(qtbot, ready)
     assert ready.tabs.currentIndex() == 1
 
@@ -153,29 +153,29 @@ def test_the_same_choice_reads_nothing_again_and_another_loses_no_result(
 ) -> None:
     ready = with_result(open_window, qtbot, store)
     controller, box = ready.controller, ready.slide_panel.image
-    before, region = box.currentText(), controller.region()
+    before, region = box.currentText(), controller.regions.region()
     box.textActivated.emit(before)
-    assert controller.phase is AppState.READY
+    assert controller.tasks.state is AppState.READY
 
     def choose(name: str) -> None:
         box.setCurrentText(name)
         box.textActivated.emit(name)
 
     choose("none")
-    assert controller.phase is AppState.OPENING
-    controller.cancel()
+    assert controller.tasks.state is AppState.OPENING
+    controller.runs.cancel()
     assert box.currentText() == before  # which is still in use
-    assert len(controller.results) == 1
+    assert len(controller.results.all) == 1
     choose("none")
     wait_ready(qtbot, ready)
-    assert controller.slide is not None
-    assert controller.slide.image is None
-    assert (controller.results, controller.region()) == ([], None)
+    assert controller.slides.slide is not None
+    assert controller.slides.slide.image is None
+    assert (controller.results.all, controller.regions.region()) == ([], None)
     choose(before)
     wait_ready(qtbot, ready)
-    assert controller.slide.image is not None
-    assert len(controller.results) == 1
-    assert controller.region() == region
+    assert controller.slides.slide.image is not None
+    assert len(controller.results.all) == 1
+    assert controller.regions.region() == region
 
 
 def test_each_slide_is_looked_at_however_far_away_others_are(
@@ -187,12 +187,12 @@ def test_each_slide_is_looked_at_however_far_away_others_are(
     far = Slide(**{**{f: getattr(far, f) for f in far.__dataclass_fields__}, "centers": far.centers + 1e5})
     zooms = []
     for slide in (make_slide(6, 6, seed=1), far):
-        window.controller.show(LoadedSlide(slide=slide, source=None))
+        window.controller.slides.show(LoadedSlide(slide=slide, source=None))
         wait_ready(qtbot, window)
         zooms.append(camera.zoom)
         np.testing.assert_allclose(np.array(camera.center)[-2:][::-1], slide.centers.mean(axis=0), atol=100)
     assert zooms[1] == pytest.approx(zooms[0], rel=0.1)
-    window.controller.switch(window.controller.slides[0])
+    window.controller.slides.switch(window.controller.slides.sessions[0])
     assert camera.center[-1] < 1000
 
 
@@ -206,8 +206,8 @@ def test_a_slide_that_was_there_before_the_panel_is_worked_on(
     window = SRastWidget(viewer)
     qtbot.addWidget(window)
     wait_ready(qtbot, window)
-    assert window.controller.slide is not None
-    assert window.controller.slide.source.synthetic
+    assert window.controller.slides.slide is not None
+    assert window.controller.slides.slide.source.synthetic
     assert "No slide" not in window.slide_panel.about.text()
     assert layer_names(window) == names
     window.controller.shutdown()
@@ -218,11 +218,11 @@ def test_before_reads_the_result_that_it_shows(open_window: Callable[[], SRastWi
     controller = ready.controller
     ready.settings_panel.method.setCurrentText("bilinear")
     run(qtbot, ready)
-    uniform, bilinear = controller.results
-    controller.compare_with(uniform)
-    controller.overlay.set_view("before")
+    uniform, bilinear = controller.results.all
+    controller.results.compare_with(uniform)
+    controller.results.overlay.set_view("before")
     readings: list[PixelReadout] = []
-    controller.pointed.connect(readings.append)
+    controller.results.cursor_readout_changed.connect(readings.append)
     raster = bilinear.result.raster
     differs = np.abs(bilinear.result.gene_image("Gene3") - uniform.result.gene_image("Gene3"))
     row, col = np.unravel_index(np.nanargmax(differs), raster.shape)
@@ -239,17 +239,17 @@ def test_settings_are_reused_in_another_coordinate_system_with_the_same_pixels(
 ) -> None:
     window = open_window()
     systems = {"global": np.eye(3), "tenfold": np.diag([10.0, 10.0, 1.0])}
-    window.controller.show(LoadedSlide(slide=make_slide(6, 6, transforms=systems), source=None))
+    window.controller.slides.show(LoadedSlide(slide=make_slide(6, 6, transforms=systems), source=None))
     wait_ready(qtbot, window)
     use_fast_method(window)
     panel = window.settings_panel
     panel.resolution_kind.setCurrentIndex(1)
     panel.pixel_size.setValue(25)
     assert panel.pixel_size.suffix() == " um"
-    first = run(qtbot, window) if window.controller.add_polygon(SQUARE) is None else None
-    window.controller.set_coordinate_system("tenfold")
+    first = run(qtbot, window) if window.controller.regions.add(SQUARE) is None else None
+    window.controller.slides.set_coordinate_system("tenfold")
     assert panel.pixel_size.suffix() == ""
-    window.controller.recall()
+    window.controller.results.restore_settings()
     assert panel.pixel_size.value() == pytest.approx(250)
     window.tabs.setCurrentIndex(0)
     assert run(qtbot, window).n_pixels == first.n_pixels
@@ -259,9 +259,9 @@ def test_a_result_saved_with_the_slide_is_listed(
     open_window: Callable[[], SRastWidget], qtbot: Any, store: Path
 ) -> None:
     ready = with_result(open_window, qtbot, store)
-    run_name = ready.controller.results[0].result.run
-    ready.controller.export(None, into_slide=True)
+    run_name = ready.controller.results.all[0].result.run
+    ready.controller.results.export(None)
     wait_ready(qtbot, ready)
-    ready.controller.drop_result()
+    ready.controller.results.drop()
     box = ready.result_panel.results
     assert f"saved: {run_name}" in [box.itemText(i) for i in range(box.count())]

@@ -105,7 +105,7 @@ def run_demo(out: Path | None, *, headless: bool, slide: Path | None = None) -> 
     viewer.window.resize(1600, 1000)
     controller = widget.controller
     errors: list[str] = []
-    controller.failed.connect(errors.append)
+    controller.messages.error_message.connect(errors.append)
     try:
         if slide is None:
             widget.slide_panel.sample.click()
@@ -116,7 +116,7 @@ def run_demo(out: Path | None, *, headless: bool, slide: Path | None = None) -> 
         if out is not None:
             _settle()
             viewer.window.screenshot(str(out / "overlay.png"), canvas_only=False, flash=False)
-            controller.export(out / "result.zarr")
+            controller.results.export(out / "result.zarr")
             _wait(controller, errors, "export the result")
         if slide is None:
             report["scored_genes"], report["scores"] = _scores(_result(controller))
@@ -131,24 +131,24 @@ def run_demo(out: Path | None, *, headless: bool, slide: Path | None = None) -> 
 def _upsample(widget: SRastWidget, errors: list[str]) -> dict[str, Any]:
     """Select a region and genes, run, and return what is to be reported of it."""
     controller = widget.controller
-    slide = controller.slide
+    slide = controller.slides.slide
     assert slide is not None
-    controller.add_polygon(_octagon(slide))
+    controller.regions.add(_octagon(slide))
     widget.gene_panel.model.check(_markers(slide))
     widget.settings_panel.factor.setValue(_FACTOR)
     _settle()
     heartbeat = Heartbeat()
     landing: list[float] = []
-    controller.result_changed.connect(lambda: landing.append(heartbeat.max_stall_ms))
+    controller.results.result_changed.connect(lambda: landing.append(heartbeat.max_stall_ms))
     heartbeat.start()
     widget.run_bar.run.click()
     _wait(controller, errors, "upsample")
-    overlay = controller.overlay
+    overlay = controller.results.overlay
     assert overlay is not None
     wait_until(lambda: len(overlay.shown) == len(overlay.genes))  # each gene's layer comes in a turn of its own
     _settle()
     overall = heartbeat.stop()
-    result, finished = _result(controller), controller.finished
+    result, finished = _result(controller), controller.results.current
     assert finished is not None
     skill = dict(zip(map(str, result.genes), map(float, result.skill), strict=True))
     return {
@@ -171,7 +171,7 @@ def _upsample(widget: SRastWidget, errors: list[str]) -> dict[str, Any]:
 
 
 def _wait(controller: Controller, errors: list[str], doing: str) -> None:
-    done = wait_until(lambda: bool(errors) or controller.phase is AppState.READY)
+    done = wait_until(lambda: bool(errors) or controller.tasks.state is AppState.READY)
     if errors:
         raise RuntimeError(f"The demo could not {doing}: {errors[0]}")
     if not done:
@@ -185,8 +185,8 @@ def _settle() -> None:
 
 
 def _result(controller: Controller) -> UpsampleResult:
-    assert controller.finished is not None
-    return controller.finished.result
+    assert controller.results.current is not None
+    return controller.results.current.result
 
 
 def _octagon(slide: Slide) -> np.ndarray:

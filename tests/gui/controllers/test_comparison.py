@@ -117,12 +117,12 @@ def test_only_results_on_the_same_pixels_are_offered_and_no_run_is_offered_twice
         ViewerModel(),
         LoadedSlide(slide=skewed_slide, source=None),
         region_changed=lambda: None,
-        shown_changed=lambda: changed.append(1),
-        failed=lambda error: pytest.fail(str(error)),
+        display_changed=lambda: changed.append(1),
+        display_failed=lambda error: pytest.fail(str(error)),
     )
     finer = prepare_for_display(make_result(skewed_slide, factor=3.0))
     owner.results = [shown, finer]
-    owner.finished = shown
+    owner.result = shown
     assert comparable(owner) == []
     without = counterpart(owner)
     assert without is not None
@@ -132,10 +132,10 @@ def test_only_results_on_the_same_pixels_are_offered_and_no_run_is_offered_twice
     assert comparable(owner) == [other]
     assert counterpart(owner) is None
     assert image_difference(shown.result, other.result) == "without the image"
-    owner.results, owner.finished = [other], other
+    owner.results, owner.result = [other], other
     assert counterpart(owner) is skewed_slide
     assert image_difference(other.result, shown.result) == "with the image"
-    owner.finished = finer  # an interpolation does not look at the image
+    owner.result = finer  # an interpolation does not look at the image
     assert counterpart(owner) is None
 
 

@@ -17,7 +17,7 @@ from qtpy.QtWidgets import QWidget
 
 from napari_srast.core.result import UpsampleResult
 from napari_srast.core.slide import Slide
-from napari_srast.gui.controllers.controller import Controller
+from napari_srast.gui.controllers.task_runner import TaskRunner
 from napari_srast.gui.runtime import gc_pause
 from napari_srast.gui.runtime.layer_batches import changing, insert_unchosen, removing
 from napari_srast.gui.state.displayed_result import prepare_for_display
@@ -127,8 +127,8 @@ def test_nothing_is_taken_back_between_a_run_and_its_layers(
         aside._clock.start(2_000)
         return result
 
-    begin = Controller.begin
-    monkeypatch.setattr(Controller, "begin", spent)
+    begin = TaskRunner.start
+    monkeypatch.setattr(TaskRunner, "start", spent)
     open_slide(qtbot, window, store)
     use_fast_method(window)
     controller.regions.add(SQUARE)

@@ -25,7 +25,7 @@ def test_a_run_is_fitted_beside_the_window_with_the_bytes_of_one_without(
     widget: SRastWidget, qtbot: Any, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slide = open_slide(qtbot, widget, store)
-    widget.controller.add_polygon(SQUARE)
+    widget.controller.regions.add(SQUARE)
     widget.settings_panel.method.setCurrentText("srast")
     qtbot.waitUntil(lambda: processes().is_ready, timeout=PATIENCE)
     window = os.getpid()
@@ -49,7 +49,7 @@ def test_cancel_ends_a_fit_in_a_second_and_the_next_run_works(
     widget: SRastWidget, qtbot: Any, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     open_slide(qtbot, widget, store)
-    widget.controller.add_polygon(SQUARE)
+    widget.controller.regions.add(SQUARE)
     widget.settings_panel.method.setCurrentText("srast")
     qtbot.waitUntil(lambda: processes().is_ready, timeout=PATIENCE)
 

@@ -1,4 +1,4 @@
-"""The slides that are open and the one that is worked on: opening, switching, closing; no controls.
+"""Open, switch and close slides.
 
 Every method runs in the GUI thread.
 """
@@ -11,370 +11,345 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from napari.components import ViewerModel
 from napari.layers import Layer
 from psygnal import Signal
 
 from napari_srast.core.slide import Slide
-from napari_srast.gui.controllers.task_runner import AppState, TaskRunner
+from napari_srast.gui.controllers.messages import Messages
+from napari_srast.gui.controllers.results import Results
+from napari_srast.gui.controllers.task_runner import AppState, Task, TaskRunner
 from napari_srast.gui.layers.camera import zoom_to_layers
 from napari_srast.gui.layers.factory import role_of
-from napari_srast.gui.layers.overlay import Overlay
-from napari_srast.gui.layers.regions import RegionLayer
 from napari_srast.gui.runtime import background, gc_pause
-from napari_srast.gui.runtime.error_report import ErrorContext
 from napari_srast.gui.state import slide_loading
-from napari_srast.gui.state.displayed_result import DisplayedResult
 from napari_srast.gui.state.preferences import UserPreferences
-from napari_srast.gui.state.slide_loading import ExternalSlide, LoadedSlide, shown_elsewhere
+from napari_srast.gui.state.slide_loading import ExternalSlide, LoadedSlide, external_slides
 from napari_srast.gui.state.slide_session import SlideSession, slide_of
+from napari_srast.gui.state.workspace import Workspace
 
 __all__ = ["SlideManager"]
 
 
-class SlideManager(TaskRunner):
-    """Opens slides, switches between them and closes them.
+class SlideManager:
+    """Open slides, switch between them and close them.
 
     Parameters
     ----------
-    viewer
-        The viewer, or its model.
-    start
-        What runs jobs; by default napari's threads.
-    later
-        What runs a function once the window has drawn itself; by default at once.
-    remembered
-        Recent slides and favorite genes; by default those of the user.
+    workspace
+        The open slides.
+    tasks
+        Runs the loading in a background thread.
+    results
+        Displays results that were opened together with their slide.
+    messages
+        Receives status messages.
+    preferences
+        Recent slides of the user.
     """
 
-    slide_changed = Signal()
-    coordinate_system_changed = Signal()
-    region_changed = Signal()
     layers_changed = Signal()
-    result_changed = Signal()
-    shown_changed = Signal()
-    not_shown = Signal(Exception)
 
     def __init__(
         self,
-        viewer: ViewerModel,
-        *,
-        start: Callable[..., background.BackgroundTask] = background.start,
-        later: Callable[[Callable[[], None]], None] | None = None,
-        remembered: UserPreferences | None = None,
+        workspace: Workspace,
+        tasks: TaskRunner,
+        results: Results,
+        messages: Messages,
+        preferences: UserPreferences,
     ) -> None:
-        super().__init__(start)
-        self.viewer = viewer
-        self.slides: list[SlideSession] = []
-        self.current: SlideSession | None = None
-        self.remembered = UserPreferences.load() if remembered is None else remembered
-        self._later = later
-        self._adopting = False
-        self.is_down = False  # the window or the dock widget has closed
-        self._no_regions = RegionLayer(viewer, self.region_changed.emit)
-        self.not_shown.connect(self._complain_of_showing)
-        viewer.layers.events.inserted.connect(self._on_inserted)
-        viewer.layers.events.removing.connect(self._on_removing)
-        viewer.layers.events.removed.connect(self._on_removed)
-
-    # -------------------------------------------------------- what is worked on
+        self.slide_changed = workspace.slide_changed
+        self.coordinate_system_changed = workspace.coordinate_system_changed
+        self._workspace = workspace
+        self._viewer = workspace.viewer
+        self._tasks = tasks
+        self._results = results
+        self._messages = messages
+        self._preferences = preferences
+        self._changing_layers = False
+        events = self._viewer.layers.events
+        events.inserted.connect(self._on_inserted)
+        events.removing.connect(self._on_removing)
+        events.removed.connect(self._on_removed)
 
     @property
-    def opened(self) -> LoadedSlide | None:
-        """The slide that is worked on, as it was read."""
-        return None if self.current is None else self.current.opened
+    def sessions(self) -> list[SlideSession]:
+        """The open slides, in the order of opening."""
+        return self._workspace.sessions
+
+    @property
+    def current(self) -> SlideSession | None:
+        """The slide that the panels show."""
+        return self._workspace.current
 
     @property
     def slide(self) -> Slide | None:
-        """The slide that is worked on, in its chosen coordinate system."""
-        return None if self.current is None else self.current.slide
+        """The current slide, in its chosen coordinate system."""
+        return self._workspace.slide
 
     @property
-    def regions(self) -> RegionLayer:
-        """The region layer of that slide."""
-        return self._no_regions if self.current is None else self.current.regions
+    def loaded(self) -> LoadedSlide | None:
+        """The current slide with what else can be chosen from its source."""
+        return None if self.current is None else self.current.loaded
 
-    @property
-    def results(self) -> list[DisplayedResult]:
-        """The results of that slide."""
-        return [] if self.current is None else self.current.results
-
-    @property
-    def finished(self) -> DisplayedResult | None:
-        """The one of them that is on show."""
-        return None if self.current is None else self.current.finished
-
-    @property
-    def overlay(self) -> Overlay | None:
-        """Its layers."""
-        return None if self.current is None else self.current.overlay
-
-    def resting_phase(self) -> AppState:
-        """Return the phase when nothing runs."""
-        return AppState.EMPTY if self.current is None else AppState.READY
-
-    # ------------------------------------------------------------------ slides
+    # ----------------------------------------------------------------- opening
 
     def open(self, source: Any, **elements: str | None) -> None:
-        """Read a slide or a result in a worker and show it; ``elements`` name what was chosen of a slide.
+        """Read a slide or a result in the background and show it.
 
-        A slide that is open already is switched to, one that napari-spatialdata shows is taken over: neither is loaded
-        twice.
+        A slide that is already open becomes the current one, and a slide that napari-spatialdata shows is adopted:
+        neither is loaded twice.
+
+        Parameters
+        ----------
+        source
+            Path, or SpatialData object.
+        elements
+            Names of the chosen elements: ``spots``, ``table``, ``image``.
         """
         path = _path_of(source)
         if path is not None and not elements:
-            open_already = next((s for s in self.slides if _path_of(s.opened.source) == path), None)
-            if open_already is not None:
-                self.switch(open_already)
+            already_open = next((s for s in self.sessions if _path_of(s.loaded.source) == path), None)
+            if already_open is not None:
+                self.switch(already_open)
                 return
-            shown = next((s for s in shown_elsewhere(self.viewer.layers) if _path_of(s.sdata) == path), None)
-            if shown is not None:
-                self.use_shown(shown)
+            external = next((s for s in external_slides(self._viewer.layers) if _path_of(s.sdata) == path), None)
+            if external is not None:
+                self.adopt_external(external)
                 return
         self._open(lambda: slide_loading.load(source, **elements), "opening the slide", replace=bool(elements))
 
     def open_sample(self) -> None:
-        """Make and show the built-in synthetic slide."""
+        """Generate and show the built-in synthetic slide."""
         self._open(slide_loading.load_sample, "making the sample slide")
 
-    def use_shown(self, shown: ExternalSlide) -> None:
-        """Take over a slide that napari-spatialdata shows, without showing it twice."""
+    def adopt_external(self, external: ExternalSlide) -> None:
+        """Open a slide that napari-spatialdata shows, and use its layers."""
         self._open(
-            lambda: slide_loading.load(shown.sdata, coordinate_system=shown.coordinate_system),
+            lambda: slide_loading.load(external.sdata, coordinate_system=external.coordinate_system),
             "reading the slide",
-            shown,
+            external,
         )
 
     def _open(
-        self, load: Callable[[], LoadedSlide], doing: str, shown: ExternalSlide | None = None, *, replace: bool = False
+        self,
+        load: Callable[[], LoadedSlide],
+        activity: str,
+        external: ExternalSlide | None = None,
+        *,
+        replace: bool = False,
     ) -> None:
-        # What results were made of stays open beside what was chosen now: nothing unsaved is lost.
-        replaced = self.current if replace and not self.results else None
+        # A slide with results stays open next to the new choice of elements, so that no unsaved result is lost.
+        replaced = self.current if replace and not self._workspace.results else None
 
-        def done(opened: LoadedSlide) -> None:
-            if replaced is not None and replaced in self.slides:
-                self._take_out(replaced)
+        def on_result(loaded: LoadedSlide) -> None:
+            if replaced is not None and replaced in self.sessions:
+                self._remove(replaced)
             gc_pause.unfreeze_gc()
-            self._keep_aside()  # what was loaded for it, too
-            self.show(opened, shown)
+            self._tasks.pause_gc()  # includes what was loaded for the slide
+            self.show(loaded, external)
 
-        self._keep_aside()
-        self.begin(AppState.OPENING, background.once(load), done, doing)
-        self.said.emit(f"{doing[0].upper()}{doing[1:]} …")
-
-    def _keep_aside(self) -> None:
-        """Let no collection of garbage look through all that lives while a slide is opened or a run goes on."""
-        gc_pause.freeze_gc(keep=lambda: self.phase in (AppState.OPENING, AppState.RUNNING) and not self.is_down)
-
-    def show(self, opened: LoadedSlide, shown: ExternalSlide | None = None) -> None:
-        """Show a slide and work on it; ``shown`` holds layers of it that are there already."""
-        known = next((s for s in self.slides if _same_slide(s.slide, opened.slide)), None)
-        if known is not None:
-            self._rest()
-            self.switch(known)
-            if opened.result is not None:
-                self.land_saved(known, opened.result)
-            return
-        new = SlideSession(
-            self.viewer,
-            opened,
-            region_changed=self.region_changed.emit,
-            shown_changed=self.shown_changed.emit,
-            failed=self.not_shown.emit,
-            later=self._later,
+        self._tasks.pause_gc()
+        self._tasks.start(
+            Task(state=AppState.OPENING, steps=background.once(load), on_result=on_result, activity=activity)
         )
+        self._messages.status_message.emit(f"{activity[0].upper()}{activity[1:]} …")
+
+    def show(self, loaded: LoadedSlide, external: ExternalSlide | None = None) -> None:
+        """Add a slide to the viewer and make it the current one.
+
+        Parameters
+        ----------
+        loaded
+            The slide.
+        external
+            Layers of the slide that napari-spatialdata has already added.
+        """
+        already_open = next((s for s in self.sessions if _same_slide(s.slide, loaded.slide)), None)
+        if already_open is not None:
+            self._finish_opening()
+            self.switch(already_open)
+            if loaded.result is not None:
+                self._results.add_saved(already_open, loaded.result)
+            return
+        session = self._workspace.new_session(loaded)
         try:
-            missing = new.missing_layers(shown)
+            missing = session.missing_layers(external)
         except Exception:
-            new.disconnect()
+            session.disconnect()
             raise
         if self.current is not None:
             self.current.hide()
-        self.slides.append(new)
-        self.current = new
+        self.sessions.append(session)
+        self._workspace.current = session
         if missing:
-            self.set_phase(AppState.OPENING)
-        self._add_layers(new, missing)
+            self._tasks.set_state(AppState.OPENING)
+        self._add_layers(session, missing)
 
-    def _add_layers(self, new: SlideSession, missing: list[Layer]) -> None:
-        """Add a slide's layers, one in each turn of the event loop, then begin to work on it."""
-        while missing and new in self.slides and not self.is_down:
+    def _add_layers(self, session: SlideSession, missing: list[Layer]) -> None:
+        """Add the layers of a slide, one per turn of the event loop, then make the slide ready for use."""
+        schedule = self._workspace.schedule
+        while missing and self._is_open(session):
             layer, *missing = missing
             try:
-                with self._taking_charge():
-                    self.viewer.add_layer(layer)
-            except Exception as error:  # noqa: BLE001 - or the window would wait for ever
-                self._close(new)
-                self.complain(error, "opening the slide")
+                with self._changing_own_layers():
+                    self._viewer.add_layer(layer)
+            except Exception as error:  # noqa: BLE001 - otherwise the window would stay busy forever
+                self._close(session)
+                self._tasks.report_error(error, "opening the slide")
                 return
-            if missing and self._later is not None:
-                self._later(partial(self._add_layers, new, missing))
+            if missing and schedule is not None:
+                schedule(partial(self._add_layers, session, missing))
                 return
-        if new in self.slides and not self.is_down:
+        if self._is_open(session):
             try:
-                self._begin_work(new)
+                self._make_ready(session)
             except Exception as error:  # noqa: BLE001 - as above
-                self.complain(error, "opening the slide")
+                self._tasks.report_error(error, "opening the slide")
 
-    def _complain_of_showing(self, error: Exception) -> None:
-        result = None if self.finished is None else self.finished.result
-        circumstances = None
-        if result is not None:
-            circumstances = ErrorContext(slide=result.slide, settings=result.settings, n_genes=len(result.genes))
-        self.complain(error, "showing the genes", circumstances=circumstances)
+    def _is_open(self, session: SlideSession) -> bool:
+        return session in self.sessions and not self._tasks.is_shut_down
 
-    def _begin_work(self, new: SlideSession) -> None:
-        for layer in new.theirs:
-            layer.events.affine.connect(self._on_their_affine)
-        source = new.slide.source
+    def _make_ready(self, session: SlideSession) -> None:
+        for layer in session.external_layers:
+            layer.events.affine.connect(self._on_external_affine)
+        source = session.slide.source
         if source.path is not None and not source.synthetic:
-            self.remembered.add_slide(source.path)
-        self._rest()
-        self._tell_of_current()
-        zoom_to_layers(self.viewer, new.shown_layers)
-        notices = " ".join(new.slide.notices)
-        self.said.emit(notices or f"{new.title} is open. Draw a region, or run the whole slide.")
-        if new.opened.result is not None:
-            self.land_saved(new, new.opened.result)
+            self._preferences.add_slide(source.path)
+        self._finish_opening()
+        self._workspace.announce_current()
+        zoom_to_layers(self._viewer, session.shown_layers)
+        warnings = " ".join(session.slide.notices)
+        self._messages.status_message.emit(
+            warnings or f"{session.title} is open. Draw a region, or run the whole slide."
+        )
+        if session.loaded.result is not None:
+            self._results.add_saved(session, session.loaded.result)
 
-    def land_saved(self, owner: SlideSession, finished: DisplayedResult) -> None:
-        """Show a result that came with its slide."""
-        raise NotImplementedError
+    def _finish_opening(self) -> None:
+        """Leave the state OPENING; a run or an export that is in progress keeps its state."""
+        if self._tasks.state in (AppState.EMPTY, AppState.OPENING):
+            self._tasks.set_state(self._tasks.resting_state())
 
-    def _rest(self) -> None:
-        """Be ready, unless a run or an export goes on beside."""
-        if self.phase in (AppState.EMPTY, AppState.OPENING):
-            self.set_phase(self.resting_phase())
+    # --------------------------------------------------- switching and closing
 
-    def switch(self, slide: SlideSession) -> None:
-        """Work on another open slide; region and results of each are kept."""
-        if slide is self.current or slide not in self.slides:
+    def switch(self, session: SlideSession) -> None:
+        """Make another open slide the current one; each slide keeps its region and results."""
+        if session is self.current or session not in self.sessions:
             return
         if self.current is not None:
             self.current.hide()
-        self.current = slide
-        slide.reveal()
-        self._tell_of_current()
-        zoom_to_layers(self.viewer, slide.shown_layers)
-        self.said.emit(f"{slide.title} is on show.")
+        self._workspace.current = session
+        session.reveal()
+        self._workspace.announce_current()
+        zoom_to_layers(self._viewer, session.shown_layers)
+        self._messages.status_message.emit(f"Switched to {session.title}.")
 
     def close(self) -> None:
-        """Close the slide that is worked on, with its region and results; the one before it comes on show."""
-        if self.current is not None and self.busy() is None:
+        """Close the current slide with its region and results; the previous slide becomes the current one."""
+        if self.current is not None and self._tasks.busy_reason() is None:
             self._close(self.current)
 
-    def _close(self, slide: SlideSession) -> None:
-        self._take_out(slide)
-        if not self.is_working:
-            self.set_phase(self.resting_phase())
-        self._tell_of_current()
+    def _close(self, session: SlideSession) -> None:
+        self._workspace.session_closing.emit(session)
+        self._remove(session)
+        if not self._tasks.is_working:
+            self._tasks.set_state(self._tasks.resting_state())
+        self._workspace.announce_current()
+        self._workspace.session_closed.emit(session)
 
-    def _take_out(self, slide: SlideSession) -> None:
-        """Remove a slide from the viewer and reveal the one before it."""
-        for layer in slide.theirs:
-            layer.events.affine.disconnect(self._on_their_affine)
-        place = self.slides.index(slide)
-        self.slides.remove(slide)
-        with self._taking_charge():
-            slide.remove()
-        if slide is self.current:
-            self.current = self.slides[max(place - 1, 0)] if self.slides else None
+    def _remove(self, session: SlideSession) -> None:
+        """Remove a slide from the viewer and reveal the previous one."""
+        self._disconnect_external(session)
+        index = self.sessions.index(session)
+        self.sessions.remove(session)
+        with self._changing_own_layers():
+            session.remove()
+        if session is self.current:
+            self._workspace.current = self.sessions[max(index - 1, 0)] if self.sessions else None
             if self.current is not None:
                 self.current.reveal()
-
-    def _tell_of_current(self) -> None:
-        """Let the panels follow the slide that is worked on now."""
-        label = self.viewer.canvas.overlays.text
-        label.text = "Synthetic slide" if self.slide is not None and self.slide.source.synthetic else ""
-        label.position = "top_left"
-        label.visible = bool(label.text)
-        self.slide_changed.emit()
-        self.region_changed.emit()
-        self.result_changed.emit()
 
     def set_coordinate_system(self, name: str) -> None:
         """Show slide, region and result in another coordinate system of the slide."""
         if self.current is not None and name != self.current.slide.coordinate_system:
-            self.current.place(name)
-            zoom_to_layers(self.viewer, self.current.shown_layers)
+            self.current.set_coordinate_system(name)
+            zoom_to_layers(self._viewer, self.current.shown_layers)
             self.coordinate_system_changed.emit()
 
-    # ------------------------------------------------- what happens in the viewer
+    # ------------------------------------------------------- events of the viewer
 
     @contextlib.contextmanager
-    def _taking_charge(self) -> Iterator[None]:
-        """Keep what we add and remove ourselves from being taken for the user's doing."""
-        before, self._adopting = self._adopting, True
+    def _changing_own_layers(self) -> Iterator[None]:
+        """Ignore the viewer's events for layers that this class adds and removes."""
+        before, self._changing_layers = self._changing_layers, True
         try:
             yield
         finally:
-            self._adopting = before
+            self._changing_layers = before
 
-    def adopt_present(self) -> None:
-        """Work on slides whose layers were there before the panel was."""
-        for layer in list(self.viewer.layers):
+    def adopt_existing_layers(self) -> None:
+        """Open slides whose layers were in the viewer before the dock widget was."""
+        for layer in list(self._viewer.layers):
             self._adopt(layer)
 
     def _on_inserted(self, event: Any) -> None:
-        """Adopt slides that the sample menu adds as plain layers; their spots come last."""
+        """Open slides that the sample menu adds as plain layers; their spots are added last."""
         self.layers_changed.emit()
-        if not self._adopting:
+        if not self._changing_layers:
             self._adopt(event.value)
 
     def _adopt(self, layer: Layer) -> None:
-        """Work on the slide whose spots a layer shows."""
+        """Open the slide whose spots a layer shows."""
         slide = slide_of(layer)
         if slide is None or role_of(layer) != "spots":
             return
-        if all(slide is not known.slide for known in self.slides):
+        if all(slide is not session.slide for session in self.sessions):
             self.show(LoadedSlide(slide=slide, source=None))
 
     def _on_removing(self, event: Any) -> None:
-        """Let napari's collection, which follows, find what goes with the layer."""
+        """Let the garbage collection that napari starts next find what the layer held."""
         gc_pause.unfreeze_gc()
 
     def _on_removed(self, event: Any) -> None:
-        """Close slides all of whose layers the user has removed, once napari has removed all that it is about to."""
+        """Close slides whose layers the user has all removed, after napari has finished a removal of several layers."""
         self.layers_changed.emit()
-        if self._adopting:
+        if self._changing_layers:
             return
-        if self._later is not None:
-            self._later(self._close_if_gone)
+        if self._workspace.schedule is not None:
+            self._workspace.schedule(self._close_removed)
         else:
-            self._close_if_gone()
+            self._close_removed()
 
-    def _close_if_gone(self) -> None:
-        if self.is_down:
+    def _close_removed(self) -> None:
+        if self._tasks.is_shut_down:
             return
-        for slide in [slide for slide in self.slides if slide.is_gone]:
-            self._close(slide)
+        for session in [session for session in self.sessions if session.is_gone]:
+            self._close(session)
 
-    def _on_their_affine(self, event: Any) -> None:
+    def _on_external_affine(self, event: Any) -> None:
         """Follow napari-spatialdata's coordinate system: its switch moves only its own layers."""
         name = event.source.metadata.get("_current_cs")
-        if self.current is None or event.source not in self.current.theirs:
+        if self.current is None or event.source not in self.current.external_layers:
             return
         if name in self.current.slide.transforms:
             self.set_coordinate_system(name)
 
-    def shutdown(self) -> None:
-        """Stop whatever runs and stop listening, because the window or the dock widget closes."""
-        self.is_down = True  # what was put off comes too late
-        gc_pause.unfreeze_gc()
-        self.let_go()
-        events = self.viewer.layers.events
+    def _disconnect_external(self, session: SlideSession) -> None:
+        for layer in session.external_layers:
+            layer.events.affine.disconnect(self._on_external_affine)
+
+    def disconnect(self) -> None:
+        """Disconnect from the viewer."""
+        events = self._viewer.layers.events
         events.inserted.disconnect(self._on_inserted)
         events.removing.disconnect(self._on_removing)
         events.removed.disconnect(self._on_removed)
-        self._no_regions.disconnect()
-        for slide in self.slides:
-            for layer in slide.theirs:
-                layer.events.affine.disconnect(self._on_their_affine)
-            slide.disconnect()
+        for session in self.sessions:
+            self._disconnect_external(session)
 
 
 def _path_of(source: Any) -> Path | None:
-    """Return where something to open lies on the disk; None for what lives in memory."""
+    """Return the absolute path of a source; None for a source in memory."""
     path = source if isinstance(source, str | Path) else getattr(source, "path", None)
     return None if path is None else Path(path).expanduser().resolve()
 

@@ -1,26 +1,28 @@
-"""One long piece of work at a time, and what the window says meanwhile; no controls.
+"""Run one background task at a time and track the state of the window.
 
-Phases: EMPTY -> OPENING -> READY <-> RUNNING or EXPORTING. Whatever runs is a job with its own tag (the
-:class:`~napari_srast.gui.runtime.background.BackgroundTask` itself): letting go of the job is what makes a late result harmless.
+States: EMPTY -> OPENING -> READY <-> RUNNING or EXPORTING. An abandoned
+:class:`~napari_srast.gui.runtime.background.BackgroundTask` never calls back, so a late result has no effect.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
 from psygnal import Signal
 
 from napari_srast.core.progress import Progress
-from napari_srast.gui.runtime import background
+from napari_srast.gui.controllers.messages import Messages
+from napari_srast.gui.runtime import background, gc_pause
 from napari_srast.gui.runtime.error_report import ErrorContext, error_report
 
-__all__ = ["AppState", "TaskRunner"]
+__all__ = ["AppState", "Task", "TaskRunner"]
 
 
 class AppState(Enum):
-    """What the window is busy with."""
+    """State of the window."""
 
     EMPTY = "empty"
     OPENING = "opening"
@@ -29,119 +31,146 @@ class AppState(Enum):
     EXPORTING = "exporting"
 
 
-class TaskRunner:
-    """Runs one job at a time and tells its phase, its progress and how it ended.
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """A unit of background work.
 
     Parameters
     ----------
-    start
-        What runs jobs; by default napari's threads.
+    state
+        State of the window while the task runs; ``on_result`` must change it.
+    steps
+        Generator function that does the work in a thread.
+    on_result
+        Called in the GUI thread with the result. An exception that it raises is handled like an error of the work.
+    activity
+        Description such as "opening the slide", for error messages.
+    on_error
+        Called in the GUI thread after an error was reported.
+    context
+        Slide and settings for the error report.
     """
 
-    phase_changed = Signal()
-    progressed = Signal(Progress)
-    said = Signal(str)
-    failed = Signal(str)
+    state: AppState
+    steps: background.Steps
+    on_result: Callable[[Any], None]
+    activity: str
+    on_error: Callable[[], None] | None = None
+    context: ErrorContext | None = None
 
-    def __init__(self, start: Callable[..., background.BackgroundTask] = background.start) -> None:
-        self.phase = AppState.EMPTY
-        self.report: str | None = None
-        """What can be copied and sent about the last job that failed."""
-        self._start = start
-        self._job: background.BackgroundTask | None = None
+
+class TaskRunner:
+    """Run one task at a time; emit the state of the window and the progress of the task.
+
+    Parameters
+    ----------
+    messages
+        Receives errors of tasks.
+    has_slide
+        Returns whether a slide is open; decides the state when no task runs.
+    """
+
+    state_changed = Signal()
+    progress_changed = Signal(Progress)
+
+    def __init__(self, messages: Messages, has_slide: Callable[[], bool]) -> None:
+        self.state = AppState.EMPTY
+        self.is_shut_down = False
+        """Whether the window or the dock widget has closed."""
+        self._messages = messages
+        self._has_slide = has_slide
+        self._running: background.BackgroundTask | None = None
 
     def obstacle(self) -> str | None:
-        """Return why nothing that needs a slide can be started now, or None."""
-        return "Open a slide first." if self.phase is AppState.EMPTY else self.busy()
+        """Return why no action that needs a slide can start now; None if it can."""
+        return "Open a slide first." if self.state is AppState.EMPTY else self.busy_reason()
 
-    def busy(self) -> str | None:
-        """Return why nothing at all can be started now, or None."""
+    def busy_reason(self) -> str | None:
+        """Return why no task can start now; None if it can."""
         return {
             AppState.EMPTY: None,
             AppState.OPENING: "Wait until the slide is open, or cancel.",
             AppState.READY: None,
-            AppState.RUNNING: "A run is going on; wait for it, or cancel it.",
+            AppState.RUNNING: "A run is in progress; wait for it, or cancel it.",
             AppState.EXPORTING: "Wait until the result is saved, or cancel.",
-        }[self.phase]
+        }[self.state]
 
-    def begin(
+    def start(self, task: Task) -> None:
+        """Start a task; a task that is still running is abandoned."""
+        self.abandon()
+        last: Progress | None = None
+
+        def on_step(progress: Progress) -> None:
+            nonlocal last
+            last = progress
+            self.progress_changed.emit(progress)
+
+        def on_error(error: Exception) -> None:
+            self.report_error(error, task.activity, last, task.context)
+            if task.on_error is not None:
+                task.on_error()
+
+        def on_done(result: Any) -> None:
+            try:
+                task.on_result(result)
+            except Exception as error:  # noqa: BLE001 - otherwise the window would stay busy forever
+                on_error(error)
+
+        self.set_state(task.state)
+        self._running = background.start(task.steps, on_step=on_step, on_done=on_done, on_error=on_error)
+
+    def report_error(
         self,
-        phase: AppState,
-        steps: background.Steps,
-        done: Callable[[Any], None],
-        doing: str,
-        failed: Callable[[], None] | None = None,
-        circumstances: ErrorContext | None = None,
+        error: Exception,
+        activity: str,
+        progress: Progress | None = None,
+        context: ErrorContext | None = None,
     ) -> None:
-        """Start a job.
+        """Show an error, store its report, and return to the resting state unless a task runs.
 
         Parameters
         ----------
-        phase
-            What the window is busy with meanwhile; ``done`` ends it.
-        steps
-            The work.
-        done
-            Takes its outcome. What it raises is told like an error of the work.
-        doing
-            What it is, in words.
-        failed
-            Runs after an error was told.
-        circumstances
-            What a report of an error says of the slide and the settings.
+        error
+            The exception.
+        activity
+            What failed, such as "opening the slide".
+        progress
+            Last progress before the error.
+        context
+            Slide and settings for the report.
         """
-        self.let_go()
-        last: Progress | None = None
-
-        def step(progress: Progress) -> None:
-            nonlocal last
-            last = progress
-            self.progressed.emit(progress)
-
-        def fail(error: Exception) -> None:
-            self.complain(error, doing, last, circumstances)
-            if failed is not None:
-                failed()
-
-        def finish(outcome: Any) -> None:
-            try:
-                done(outcome)
-            except Exception as error:  # noqa: BLE001 - or the window would wait for ever
-                fail(error)
-
-        self.set_phase(phase)
-        self._job = self._start(steps, on_step=step, on_done=finish, on_error=fail)
-
-    def complain(
-        self,
-        error: Exception,
-        doing: str,
-        last: Progress | None = None,
-        circumstances: ErrorContext | None = None,
-    ) -> None:
-        """Tell an error, keep its report, and be ready for the next thing."""
-        self.report = error_report(error, doing, last, circumstances)
+        self._messages.error_report = error_report(error, activity, progress, context)
         if not self.is_working:
-            self.set_phase(self.resting_phase())
-        self.failed.emit(background.explain(error, doing))
+            self.set_state(self.resting_state())
+        self._messages.error_message.emit(background.explain(error, activity))
 
-    def resting_phase(self) -> AppState:
-        """Return the phase when nothing runs."""
-        raise NotImplementedError
+    def resting_state(self) -> AppState:
+        """Return the state of the window when no task runs."""
+        return AppState.READY if self._has_slide() else AppState.EMPTY
 
     @property
     def is_working(self) -> bool:
-        """Whether a job is under way."""
-        return self._job is not None and self._job.active
+        """Whether a task is running."""
+        return self._running is not None and self._running.active
 
-    def let_go(self) -> None:
-        """Stop what runs; nothing of it lands."""
-        if self._job is not None:
-            self._job.abandon()
-            self._job = None
+    def abandon(self) -> None:
+        """Stop the running task and ignore its result."""
+        if self._running is not None:
+            self._running.abandon()
+            self._running = None
 
-    def set_phase(self, phase: AppState) -> None:
-        """Change the phase and tell it."""
-        if phase is not self.phase:
-            self.phase = phase
-            self.phase_changed.emit()
+    def set_state(self, state: AppState) -> None:
+        """Set the state of the window and emit the change."""
+        if state is not self.state:
+            self.state = state
+            self.state_changed.emit()
+
+    def pause_gc(self) -> None:
+        """Pause full garbage collection while a slide loads or a run is in progress."""
+        gc_pause.freeze_gc(keep=lambda: self.state in (AppState.OPENING, AppState.RUNNING) and not self.is_shut_down)
+
+    def shutdown(self) -> None:
+        """Abandon the running task because the window or the dock widget closes."""
+        self.is_shut_down = True  # functions that were scheduled for later check this
+        gc_pause.unfreeze_gc()
+        self.abandon()

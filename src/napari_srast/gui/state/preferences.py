@@ -1,4 +1,4 @@
-"""What the window remembers from one day to the next: recent slides and favorite genes."""
+"""Recent slides and favorite genes of the user, stored between sessions."""
 
 from __future__ import annotations
 
@@ -7,24 +7,28 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from psygnal import Signal
+
 __all__ = ["UserPreferences"]
 
-_MOST_SLIDES = 10
+_MAX_SLIDES = 10
 
 
 @dataclass
 class UserPreferences:
-    """Recent slides, newest first, and favorite genes, in a small file.
+    """Recent slides and favorite genes, stored in a small JSON file.
 
     Parameters
     ----------
     file
-        Where they are kept; None keeps them in memory only.
+        The file; None stores nothing on the disk.
     slides
-        Paths.
+        Paths of recent slides, newest first.
     genes
-        Names.
+        Names of favorite genes.
     """
+
+    favorites_changed = Signal()
 
     file: Path | None = None
     slides: list[str] = field(default_factory=list)
@@ -32,37 +36,39 @@ class UserPreferences:
 
     @classmethod
     def load(cls, file: Path | None = None) -> UserPreferences:
-        """Read the user's file (or another one); one that is missing or damaged is as good as empty."""
+        """Read the user's file, or another one; a missing or damaged file gives empty preferences."""
         if file is None:
             import platformdirs
 
             file = platformdirs.user_state_path("napari-srast") / "window.json"
-        remembered = cls(file=file)
+        preferences = cls(file=file)
         with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
             stored = json.loads(file.read_text(encoding="utf-8"))
-            remembered.slides = [str(s) for s in stored.get("slides", [])][:_MOST_SLIDES]
-            remembered.genes = [str(g) for g in stored.get("genes", [])]
-        return remembered
+            preferences.slides = [str(s) for s in stored.get("slides", [])][:_MAX_SLIDES]
+            preferences.genes = [str(g) for g in stored.get("genes", [])]
+        return preferences
 
     def add_slide(self, path: str) -> None:
-        """Put a slide at the top of the list."""
-        self.slides = [path, *(s for s in self.slides if s != path)][:_MOST_SLIDES]
+        """Move a slide to the top of the recent slides."""
+        self.slides = [path, *(s for s in self.slides if s != path)][:_MAX_SLIDES]
         self._save()
 
     def forget_slides(self) -> None:
-        """Empty the list of recent slides."""
+        """Clear the list of recent slides."""
         self.slides = []
         self._save()
 
-    def set_favorite(self, gene: str, on: bool) -> None:
-        """Make a gene a favorite, or no longer."""
-        self.genes = [g for g in self.genes if g != gene] + ([gene] if on else [])
+    def toggle_favorite(self, gene: str) -> None:
+        """Add a gene to the favorites, or remove it."""
+        is_favorite = gene in self.genes
+        self.genes = [g for g in self.genes if g != gene] + ([] if is_favorite else [gene])
         self._save()
+        self.favorites_changed.emit()
 
     def _save(self) -> None:
         if self.file is None:
             return
-        with contextlib.suppress(OSError):  # a full or read-only disk must not disturb the work
+        with contextlib.suppress(OSError):  # a full or read-only disk must not interrupt the user
             self.file.parent.mkdir(parents=True, exist_ok=True)
             text = json.dumps({"slides": self.slides, "genes": self.genes}, indent=1)
             unfinished = self.file.with_suffix(".part")

@@ -1,4 +1,4 @@
-"""What is to be run: a region with its genes and settings, as they were when it was asked for."""
+"""Describe one run: slide, region, genes and settings at the time when it was requested."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ __all__ = ["RunRequest", "result_title"]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RunRequest:
-    """A run that waits or goes on.
+    """A run that is waiting or in progress.
 
     Parameters
     ----------
     owner
-        The open slide that the result belongs to.
+        The open slide that receives the result.
     slide
         The slide in the coordinate system of the region.
     region
-        The region, or None for the whole slide.
+        The region; None for the whole slide.
     genes
-        Genes to upsample, or None for all.
+        Genes to upsample; None for all.
     settings
-        How.
+        Settings of the run.
     against
-        The result that this one is to be compared with, which stays on show; None shows this one.
+        The displayed result that the new one is compared with. None (default): the new result is displayed instead.
     """
 
     owner: SlideSession
@@ -48,12 +48,12 @@ class RunRequest:
     def of(
         cls, owner: SlideSession, region: Region | None, genes: Sequence[str] | None, settings: UpsampleSettings
     ) -> RunRequest:
-        """Return a task.
+        """Return a request for the current state of a slide.
 
         Raises
         ------
         RegionError
-            No spot lies in the region.
+            No spot is inside the region.
         """
         if region is not None:
             region.spots(owner.slide)
@@ -61,37 +61,37 @@ class RunRequest:
 
     @property
     def title(self) -> str:
-        """What it is, in a few words."""
+        """Slide, region and number of spots, for the status line."""
         n_spots = self.slide.n_spots if self.region is None else int(self.region.spots(self.slide).sum())
-        place = "whole slide" if self.region is None else "region"
-        return f"{self.owner.title}, {place} of {n_spots:,} spots"
+        extent = "whole slide" if self.region is None else "region"
+        return f"{self.owner.title}, {extent} of {n_spots:,} spots"
 
     @property
-    def circumstances(self) -> ErrorContext:
-        """What a report of an error says of it."""
+    def context(self) -> ErrorContext:
+        """Slide and settings for an error report."""
         n_genes = None if self.genes is None else len(self.genes)
         return ErrorContext(slide=self.slide, settings=self.settings, n_genes=n_genes)
 
     def steps(self, should_stop: Callable[[], bool]) -> Generator[Progress, None, DisplayedResult]:
-        """Run it, in a worker's thread."""
+        """Run in a background thread; yield the progress and return the result, ready for display."""
         from napari_srast import api
         from napari_srast.inference.executors.local import ThreadExecutor
 
-        workers = ThreadExecutor(fit=processes().fit) if self.settings.method == "srast" else None
+        executor = ThreadExecutor(fit=processes().fit) if self.settings.method == "srast" else None
         steps = api.upsample_steps(
-            self.slide, self.region, self.genes, self.settings, should_stop=should_stop, workers=workers
+            self.slide, self.region, self.genes, self.settings, should_stop=should_stop, executor=executor
         )
         result = yield from steps
         yield Progress("checks", 0, 1, 1.0)
         return prepare_for_display(result)
 
 
-def result_title(number: int, finished: DisplayedResult) -> str:
-    """Return the line by which a result is chosen."""
-    result = finished.result
+def result_title(number: int, displayed: DisplayedResult) -> str:
+    """Return the entry of a result in the list of results: number, spots, genes, pixel size and unusual settings."""
+    result = displayed.result
     n_genes = len(result.genes)
     genes = str(result.genes[0]) if n_genes == 1 else f"{n_genes:,} genes"
     settings = result.settings
     size = f"×{settings.factor:g}" if settings.pixel_size is None else f"pixels of {settings.pixel_size:g}"
-    others = [word for word in (settings.method, settings.mode) if word not in ("srast", "mean")]
-    return ", ".join([f"{number}: {len(result.raster.spots):,} spots", genes, size, *others])
+    unusual = [option for option in (settings.method, settings.mode) if option not in ("srast", "mean")]
+    return ", ".join([f"{number}: {len(result.raster.spots):,} spots", genes, size, *unusual])

@@ -20,7 +20,7 @@ from napari_srast.gui.state.spatial_structure import spatial_structure
 if TYPE_CHECKING:
     import spatialdata
 
-__all__ = ["Choices", "ExternalSlide", "LoadedSlide", "load", "load_run", "load_sample", "shown_elsewhere"]
+__all__ = ["Choices", "ExternalSlide", "LoadedSlide", "load", "load_run", "load_sample", "external_slides"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +162,7 @@ def load_sample() -> LoadedSlide:
     return load(sample_path())
 
 
-def shown_elsewhere(layers: Iterable[Layer]) -> list[ExternalSlide]:
+def external_slides(layers: Iterable[Layer]) -> list[ExternalSlide]:
     """Return the SpatialData objects behind napari-spatialdata's layers; its metadata is only read."""
     groups: dict[int, list[Layer]] = {}
     for layer in layers:

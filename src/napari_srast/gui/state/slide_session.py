@@ -1,4 +1,4 @@
-"""A slide in the viewer with its region, its results and all their layers. Several may be open; one is worked on."""
+"""One open slide in the viewer, with its region, its results and all their layers."""
 
 from __future__ import annotations
 
@@ -18,76 +18,95 @@ from napari_srast.gui.runtime.layer_batches import removing
 from napari_srast.gui.state.displayed_result import DisplayedResult
 from napari_srast.gui.state.slide_loading import ExternalSlide, LoadedSlide
 
-__all__ = ["SlideSession", "slide_of", "titles"]
+__all__ = ["Schedule", "SlideSession", "slide_of", "unique_titles"]
 
-Later = Callable[[Callable[[], None]], None]
+Schedule = Callable[[Callable[[], None]], None]
+"""Runs a function after the window has been drawn."""
 
 
 def slide_of(layer: Layer) -> Slide | None:
-    """Return the slide that a layer of ours shows."""
-    mark = layer.metadata.get(KEY)
-    return mark.get("slide") if isinstance(mark, dict) else None
+    """Return the slide that a layer of this plugin shows; None for other layers."""
+    metadata = layer.metadata.get(KEY)
+    return metadata.get("slide") if isinstance(metadata, dict) else None
 
 
-def titles(slides: Sequence[SlideSession]) -> list[str]:
-    """Return a name for each of some open slides; those called the same are told apart by image, table and number."""
-    names = [slide.title for slide in slides]
-    sources = [slide.slide.source for slide in slides]
+def unique_titles(sessions: Sequence[SlideSession]) -> list[str]:
+    """Return a distinct title for each open slide; equal names are extended by image, table and a number."""
+    titles = [session.title for session in sessions]
+    sources = [session.slide.source for session in sessions]
     for kind in ("image", "table"):
-        of_kind = [getattr(source, kind) or f"no {kind}" for source in sources]
-        alike = [{k for n, k in zip(names, of_kind, strict=True) if n == name} for name in names]
-        names = [
-            f"{name}, {own}" if len(others) > 1 else name
-            for name, own, others in zip(names, of_kind, alike, strict=True)
+        elements = [getattr(source, kind) or f"no {kind}" for source in sources]
+        same_title = [{e for t, e in zip(titles, elements, strict=True) if t == title} for title in titles]
+        titles = [
+            f"{title}, {element}" if len(alternatives) > 1 else title
+            for title, element, alternatives in zip(titles, elements, same_title, strict=True)
         ]
-    seen = [names[: place + 1].count(name) for place, name in enumerate(names)]
-    return [f"{name} ({number})" if names.count(name) > 1 else name for name, number in zip(names, seen, strict=True)]
+    numbers = [titles[: index + 1].count(title) for index, title in enumerate(titles)]
+    return [
+        f"{title} ({number})" if titles.count(title) > 1 else title
+        for title, number in zip(titles, numbers, strict=True)
+    ]
 
 
 class SlideSession:
-    """What belongs to one slide.
+    """A slide with everything in the viewer that belongs to it.
 
     Parameters
     ----------
     viewer
         The viewer, or its model.
-    opened
+    loaded
         The slide, as it was read.
-    region_changed, shown_changed
-        Called when the region, or what is shown of a result, has changed.
-    failed
-        Takes the error of what cannot be shown of a result.
-    later
-        What runs a function once the window has drawn itself; None runs it at once.
+    region_changed, display_changed
+        Called when the region, or the display of a result, has changed.
+    display_failed
+        Called with the error when a gene layer could not be drawn.
+    schedule
+        Runs a function after the window has been drawn; None runs it at once.
+
+    Attributes
+    ----------
+    region_layer
+        The layer in which the region is drawn.
+    results
+        The results of the slide, in the order in which they were added.
+    result
+        The displayed result; None if there is none.
+    overlay
+        The gene layers of the displayed result.
+    layers
+        Histology and spots.
+    external_layers
+        Layers of the slide that napari-spatialdata has added.
     """
 
     def __init__(
         self,
         viewer: ViewerModel,
-        opened: LoadedSlide,
+        loaded: LoadedSlide,
         *,
         region_changed: Callable[[], None],
-        shown_changed: Callable[[], None],
-        failed: Callable[[Exception], None],
-        later: Later | None = None,
+        display_changed: Callable[[], None],
+        display_failed: Callable[[Exception], None],
+        schedule: Schedule | None = None,
     ) -> None:
-        self.opened = opened
-        self.regions = RegionLayer(viewer, region_changed)
+        self.loaded = loaded
+        self.region_layer = RegionLayer(viewer, region_changed)
         self.results: list[DisplayedResult] = []
-        self.finished: DisplayedResult | None = None
+        self.result: DisplayedResult | None = None
         self.overlay: Overlay | None = None
         self.layers: list[Layer] = []
-        self.theirs: tuple[Layer, ...] = ()
+        self.external_layers: tuple[Layer, ...] = ()
         self._viewer = viewer
-        self._shown_changed = shown_changed
-        self._failed = failed
-        self._later = later
+        self._display_changed = display_changed
+        self._display_failed = display_failed
+        self._schedule = schedule
         self._visible: dict[Layer, bool] = {}
 
     @property
     def slide(self) -> Slide:
         """The slide, in its chosen coordinate system."""
-        return self.opened.slide
+        return self.loaded.slide
 
     @property
     def title(self) -> str:
@@ -97,84 +116,90 @@ class SlideSession:
     @property
     def shown_layers(self) -> list[Layer]:
         """The layers in the viewer that show the slide."""
-        return [layer for layer in (*self.layers, *self.theirs) if layer in self._viewer.layers]
+        return [layer for layer in (*self.layers, *self.external_layers) if layer in self._viewer.layers]
 
     @property
     def is_gone(self) -> bool:
         """Whether every layer that shows the slide was removed from the viewer."""
-        own = [*self.layers, *self.theirs]
-        return bool(own) and not any(layer in self._viewer.layers for layer in own)
+        layers = [*self.layers, *self.external_layers]
+        return bool(layers) and not any(layer in self._viewer.layers for layer in layers)
 
-    def missing_layers(self, shown: ExternalSlide | None) -> list[Layer]:
-        """Return the layers that must be added to show the slide; those of it that are in the viewer are taken over."""
+    def missing_layers(self, external: ExternalSlide | None) -> list[Layer]:
+        """Return the layers that must be added to show the slide; layers of it in the viewer are adopted.
+
+        Parameters
+        ----------
+        external
+            The slide as napari-spatialdata shows it; None if it does not.
+        """
         self.layers = [layer for layer in self._viewer.layers if slide_of(layer) is self.slide]
-        self.theirs = () if shown is None else shown.layers
+        self.external_layers = () if external is None else external.layers
         if self.layers:
             return []
-        present = {layer.metadata.get("name") for layer in self.theirs}
-        name_of = {"histology": self.slide.source.image, "spots": self.slide.source.spots}
-        data = [d for d in slide_layer_data(self.slide) if name_of[d[1]["metadata"][KEY]["role"]] not in present]
+        present = {layer.metadata.get("name") for layer in self.external_layers}
+        element_names = {"histology": self.slide.source.image, "spots": self.slide.source.spots}
+        data = [d for d in slide_layer_data(self.slide) if element_names[d[1]["metadata"][KEY]["role"]] not in present]
         self.layers = [Layer.create(*d) for d in data]
         return list(self.layers)
 
     def add_run(self, run: str) -> None:
-        """Take note of a result that was saved in the slide's own store."""
-        choices = dataclasses.replace(self.opened.choices, runs=(*self.opened.choices.runs, run))
-        self.opened = dataclasses.replace(self.opened, choices=choices)
+        """Record the name of a run that was saved in the SpatialData store of the slide."""
+        choices = dataclasses.replace(self.loaded.choices, runs=(*self.loaded.choices.runs, run))
+        self.loaded = dataclasses.replace(self.loaded, choices=choices)
 
-    def place(self, name: str) -> None:
+    def set_coordinate_system(self, name: str) -> None:
         """Show slide, region and result in another coordinate system of the slide."""
         old = self.slide
         new = dataclasses.replace(old, coordinate_system=name)
-        self.opened = dataclasses.replace(self.opened, slide=new)
+        self.loaded = dataclasses.replace(self.loaded, slide=new)
         place_layers(self.layers, new)
-        self.regions.move(new.to_cs @ np.linalg.inv(old.to_cs))
+        self.region_layer.move(new.to_cs @ np.linalg.inv(old.to_cs))
         if self.overlay is not None:
             self.overlay.place(new)
 
     # -------------------------------------------------------------- results
 
-    def land(self, finished: DisplayedResult) -> None:
-        """Keep a result and show it."""
-        self.results.append(finished)
-        self.choose_result(finished)
+    def add_result(self, displayed: DisplayedResult) -> None:
+        """Add a result and display it."""
+        self.results.append(displayed)
+        self.choose_result(displayed)
 
-    def choose_result(self, finished: DisplayedResult) -> None:
-        """Show one of the slide's results."""
-        first = self.finished is None
+    def choose_result(self, displayed: DisplayedResult) -> None:
+        """Display one of the results of the slide."""
+        is_first = self.result is None
         if self.overlay is None:
             self.overlay = Overlay(
                 self._viewer,
-                finished.result,
-                finished.columns,
-                self._shown_changed,
-                self._later,
-                failed=self._failed,
+                displayed.result,
+                displayed.columns,
+                self._display_changed,
+                self._schedule,
+                failed=self._display_failed,
             )
             self.overlay.place(self.slide)
         else:
-            self.overlay.replace(finished.result, finished.columns)
-        self.finished = finished
+            self.overlay.replace(displayed.result, displayed.columns)
+        self.result = displayed
         for layer in self.layers:
-            if first and role_of(layer) == "spots":
-                layer.visible = False  # rings over pixels hide both
+            if is_first and role_of(layer) == "spots":
+                layer.visible = False  # the rings of the spots and the pixels would cover each other
                 self._visible = {**self._visible, layer: False} if self._visible else {}
 
     def show_first_genes(self) -> None:
-        """Show what is worth a first look of the result."""
-        if self.overlay is not None and self.finished is not None:
-            self.overlay.show(first_genes(self.finished.result, self.finished.totals))
+        """Show the genes of the displayed result that are most useful at first."""
+        if self.overlay is not None and self.result is not None:
+            self.overlay.show(first_genes(self.result.result, self.result.totals))
 
     def drop_result(self) -> None:
-        """Close the result on show, and show the one before it, if there is one."""
-        if self.finished is None:
+        """Close the displayed result, and display the previous one if there is one."""
+        if self.result is None:
             return
-        place = self.results.index(self.finished)
-        del self.results[place]
+        index = self.results.index(self.result)
+        del self.results[index]
         if self.results:
-            self.choose_result(self.results[max(place - 1, 0)])
+            self.choose_result(self.results[max(index - 1, 0)])
             return
-        self.finished = None
+        self.result = None
         if self.overlay is not None:
             self.overlay.remove()
             self.overlay = None
@@ -182,36 +207,37 @@ class SlideSession:
     # --------------------------------------------------------------- window
 
     def hide(self) -> None:
-        """Go out of sight while another slide is worked on."""
-        self.regions.rest()
-        own = [*self.layers, *self.theirs, *([self.regions.layer] if self.regions.layer is not None else [])]
-        self._visible = {layer: bool(layer.visible) for layer in own}
-        set_visible(self._viewer.layers, dict.fromkeys(own, False))
+        """Hide all layers while another slide is the current one."""
+        self.region_layer.rest()
+        region = [self.region_layer.layer] if self.region_layer.layer is not None else []
+        layers = [*self.layers, *self.external_layers, *region]
+        self._visible = {layer: bool(layer.visible) for layer in layers}
+        set_visible(self._viewer.layers, dict.fromkeys(layers, False))
         if self.overlay is not None:
             self.overlay.hide()
 
     def reveal(self) -> None:
-        """Come back into sight as it was."""
+        """Show the layers that were visible before :meth:`hide`."""
         set_visible(self._viewer.layers, self._visible)
         self._visible = {}
         if self.overlay is not None:
             self.overlay.reveal()
 
     def remove(self) -> None:
-        """Take everything of the slide out of the viewer; layers that others made stay."""
+        """Remove all layers of the slide from the viewer, except those of other plugins."""
         self.disconnect()
         with removing(self._viewer.layers):
             if self.overlay is not None:
                 self.overlay.remove()
-            self.regions.remove()
+            self.region_layer.remove()
             for layer in self.layers:
                 if layer in self._viewer.layers:
                     self._viewer.layers.remove(layer)
-        self.results, self.finished, self.overlay = [], None, None
-        self.layers, self.theirs, self._visible = [], (), {}
+        self.results, self.result, self.overlay = [], None, None
+        self.layers, self.external_layers, self._visible = [], (), {}
 
     def disconnect(self) -> None:
-        """Stop listening to the viewer."""
-        self.regions.disconnect()
+        """Disconnect from the viewer."""
+        self.region_layer.disconnect()
         if self.overlay is not None:
             self.overlay.disconnect()

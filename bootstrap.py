@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Set napari-srast up beside this file and run it: needs nothing but Python 3.11 or later.
+"""Install napari-srast in .venv next to this file and run it; needs only Python 3.11 or later.
 
     python3 bootstrap.py demo [options of 'napari-srast demo']
     python3 bootstrap.py test [options of pytest]
 
-The first call makes the virtual environment .venv, installs the tested versions of all packages into it and, on Debian
-and Ubuntu, the system libraries that a window needs. Later calls take seconds, until pyproject.toml or constraints.txt
-changes. With no display, everything runs on a virtual screen.
+The first call creates the virtual environment .venv and installs the tested versions of all packages into it and, on
+Debian and Ubuntu, the system libraries that a window needs. Later calls take seconds, until pyproject.toml or
+constraints.txt changes. Without a display, everything runs on a virtual screen.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ HERE = Path(__file__).resolve().parent
 VENV = HERE / ".venv"
 STAMP = VENV / "napari-srast.stamp"
 OLDEST = (3, 11)
-NEWER = ("3.11", "3.12", "3.13")  # looked for where the running Python is too old
+NEWER = ("3.11", "3.12", "3.13")  # tried if the running Python is too old
 WINDOWS = sys.platform == "win32"
 LINUX = sys.platform.startswith("linux")
 PYTHON = VENV / ("Scripts/python.exe" if WINDOWS else "bin/python")
 
-# What the wheels of PyQt6 expect of the system, and OpenGL
+# System libraries that the wheels of PyQt6 and OpenGL need
 WINDOW_PACKAGES = (
     "fonts-dejavu-core libdbus-1-3 libegl1 libfontconfig1 libgl1 libglib2.0-0 libxcb-cursor0 libxcb-icccm4 "
     "libxcb-image0 libxcb-keysyms1 libxcb-randr0 libxcb-render-util0 libxcb-shape0 libxcb-xinerama0 libxkbcommon-x11-0"
@@ -41,7 +41,7 @@ CPU_TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 
 
 class BootstrapError(Exception):
-    """Something that the user has to do first; the message says what."""
+    """Something that the user has to do first; the message says what it is."""
 
 
 def main(arguments: list[str]) -> int:
@@ -61,7 +61,7 @@ def main(arguments: list[str]) -> int:
         print(f"bootstrap: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("bootstrap: stopped; call it again to go on.", file=sys.stderr)
+        print("bootstrap: stopped; run it again to continue.", file=sys.stderr)
         return 1
     sys.stdout.flush()
     try:
@@ -71,14 +71,14 @@ def main(arguments: list[str]) -> int:
 
 
 def run_demo(options: list[str]) -> int:
-    """Run the demo; it finds a virtual screen by itself where it needs one."""
+    """Run the demo, which starts a virtual screen if it needs one."""
     return subprocess.run([str(PYTHON), "-m", "napari_srast", "demo", *options], check=False).returncode
 
 
 def run_tests(options: list[str]) -> int:
-    """Run pytest on all cores, on Linux always on a virtual screen: no window pops up, all see the same one."""
+    """Run pytest on all cores; on Linux always on a virtual screen, so that no window opens on the desktop."""
     command = [str(PYTHON), "-m", "pytest", "--numprocesses", "auto", "--dist", "loadgroup", *options]
-    environment = {"OMP_NUM_THREADS": "1", **os.environ}  # as many processes as cores: threads would queue
+    environment = {"OMP_NUM_THREADS": "1", **os.environ}  # there are as many processes as cores
     if LINUX and shutil.which("xvfb-run"):
         command = VIRTUAL_SCREEN + command
         environment.pop("WAYLAND_DISPLAY", None)
@@ -87,17 +87,17 @@ def run_tests(options: list[str]) -> int:
 
 
 def has_display() -> bool:
-    """Tell whether a window could be shown here."""
+    """Return whether a window can be shown."""
     return not LINUX or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
 def run_with_newer_python(arguments: list[str]) -> int:
-    """Hand over to a newer Python on this machine.
+    """Run this script with a newer Python of this machine.
 
     Raises
     ------
     BootstrapError
-        There is none.
+        No newer Python is installed.
     """
     for version in NEWER:
         candidate = shutil.which(f"python{version}")
@@ -105,18 +105,18 @@ def run_with_newer_python(arguments: list[str]) -> int:
         if candidate and works:
             return subprocess.run([candidate, str(Path(__file__).resolve()), *arguments], check=False).returncode
     raise BootstrapError(
-        f"this is Python {platform.python_version()}, but 3.11 or later is needed; install it and call it by name, "
+        f"this is Python {platform.python_version()}, but 3.11 or later is needed; install it and run it by name, "
         "such as: python3.11 bootstrap.py demo"
     )
 
 
 def install_system_packages(wanted: list[str]) -> None:
-    """Install what is missing with apt, where that exists and is allowed.
+    """Install missing packages with apt, if it exists and is permitted.
 
     Raises
     ------
     BootstrapError
-        Something is missing and cannot be installed from here.
+        A package is missing and cannot be installed by this script.
     """
     if not LINUX:
         return
@@ -137,21 +137,21 @@ def install_system_packages(wanted: list[str]) -> None:
         raise BootstrapError(f"system packages are missing; as administrator run: {by_hand}")
     print(f"Installing system packages: {' '.join(missing)}", flush=True)
     apt = [*prefix, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq"]
-    subprocess.run([*apt, "update"], check=False)  # a stale list may still serve; the next step tells
+    subprocess.run([*apt, "update"], check=False)  # an old list may be enough; the next step fails if it is not
     installed = subprocess.run([*apt, "install", "-y", "--no-install-recommends", *missing], check=False)
     if installed.returncode != 0:
         raise BootstrapError(f"apt-get failed, see above; as administrator run: {by_hand}")
 
 
 def has_system_package(name: str) -> bool:
-    """Tell whether a Debian package is installed, also under the name that it got with 64-bit times."""
+    """Return whether a Debian package is installed, also under its name with 64-bit times (t64)."""
     query = ["dpkg-query", "-W", "-f", "${Status}\n", name, f"{name}t64"]
     output = subprocess.run(query, capture_output=True, text=True, check=False).stdout
     return "install ok installed" in output
 
 
 def administrator() -> list[str] | None:
-    """Return the words that make a command run as root without asking, or None."""
+    """Return the prefix that runs a command as root without a password, or None."""
     if os.geteuid() == 0:
         return []
     if (
@@ -163,19 +163,19 @@ def administrator() -> list[str] | None:
 
 
 def make_environment() -> None:
-    """Make .venv, or make it again where it is broken or of another Python version."""
+    """Create .venv, or create it again if it is broken or has an old Python."""
     if environment_works():
         return
     if subprocess.run([sys.executable, "-c", "import ensurepip, venv"], capture_output=True, check=False).returncode:
         install_system_packages([f"python3.{sys.version_info.minor}-venv"])
-    print(f"Making the virtual environment {VENV}", flush=True)
+    print(f"Creating the virtual environment {VENV}", flush=True)
     made = subprocess.run([sys.executable, "-m", "venv", "--clear", str(VENV)], check=False)
     if made.returncode != 0 or not environment_works():
-        raise BootstrapError(f"no virtual environment could be made in {VENV}; install Python's venv and pip modules.")
+        raise BootstrapError(f"the virtual environment {VENV} cannot be created; install Python's venv and pip modules.")
 
 
 def environment_works() -> bool:
-    """Tell whether .venv has a Python new enough, and pip."""
+    """Return whether .venv has pip and a Python that is new enough."""
     if not PYTHON.exists():
         return False
     check = f"import sys, pip; sys.exit(sys.version_info < {OLDEST})"
@@ -183,7 +183,7 @@ def environment_works() -> bool:
 
 
 def install() -> None:
-    """Install the tested versions into .venv, unless that was done for these very files.
+    """Install the tested versions into .venv, unless they are installed for these files.
 
     Raises
     ------
@@ -198,12 +198,12 @@ def install() -> None:
     command += [] if sys.stdout.isatty() else ["-qq", "--progress-bar", "off"]
     command += [*cpu_torch(), "-c", "constraints.txt", "-e", ".[all]"]
     if subprocess.run(command, cwd=HERE, check=False).returncode != 0:
-        raise BootstrapError("pip failed, see above; mend what it names (often the network) and call this again.")
+        raise BootstrapError("pip failed, see above; fix the problem that it names (often the network) and run this again.")
     STAMP.write_text(wanted, encoding="utf-8")
 
 
 def fingerprint() -> str:
-    """Return what the environment is made from, as one hash."""
+    """Return a hash of the files that define the environment."""
     digest = hashlib.sha256()
     for name in ("pyproject.toml", "constraints.txt"):
         digest.update((HERE / name).read_bytes())
@@ -212,11 +212,11 @@ def fingerprint() -> str:
 
 
 def cpu_torch() -> list[str]:
-    """Return pip options that find torch without CUDA, gigabytes smaller, where no GPU could use it."""
+    """Return pip options that find torch without CUDA, which is gigabytes smaller, on machines without a GPU."""
     if not LINUX or platform.machine() != "x86_64" or shutil.which("nvidia-smi"):
         return []
     if any(os.environ.get(name) for name in ("PIP_FIND_LINKS", "PIP_EXTRA_INDEX_URL", "PIP_NO_INDEX")):
-        return []  # whoever set these has decided where torch comes from
+        return []  # the user has chosen the source of torch
     try:
         with urllib.request.urlopen(f"{CPU_TORCH_INDEX}/torch/", timeout=5):
             return ["--extra-index-url", CPU_TORCH_INDEX]

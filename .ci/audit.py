@@ -1,6 +1,6 @@
-"""Print what is known of vulnerabilities of the tested versions.
+"""Print known vulnerabilities of the tested versions.
 
-It is a report: it never fails, and is over in 90 seconds, with a network or without.
+This is a report: it never fails, and it ends within 90 seconds, with or without a network.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ END = time.monotonic() + 90  # seconds
 
 
 def call(*words: str | Path) -> str:
-    """Run a program as long as there is time, and return what it prints."""
+    """Run a program within the remaining time, and return its output."""
     left = max(END - time.monotonic(), 0.1)
     return subprocess.run(words, capture_output=True, text=True, check=False, timeout=left).stdout
 
 
 def report() -> str:
-    """Ask the package index by pip-audit, in an environment of its own."""
+    """Query the package index with pip-audit, in a temporary environment."""
     with tempfile.TemporaryDirectory() as folder:
         call(sys.executable, "-m", "venv", folder)
         program = Path(folder) / "bin"

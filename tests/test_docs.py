@@ -7,6 +7,7 @@ import doctest
 import importlib
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -60,4 +61,7 @@ def test_relative_links_have_targets(path: Path) -> None:
 
 def test_version_matches_citation() -> None:
     citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
-    assert f"version: {napari_srast.__version__}\n" in citation
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert f"version: {project['tool']['hatch']['version']['fallback-version']}\n" in citation
+    if "dev" not in napari_srast.__version__:
+        assert f"version: {napari_srast.__version__}\n" in citation

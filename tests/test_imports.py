@@ -19,6 +19,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 HEAVY = ("anndata", "geopandas", "napari", "pandas", "qtpy", "spatialdata", "torch", "zarr")
 LAYERS = (  # from the bottom up: a folder imports only folders that are named before it
     "__init__",
+    "_build_version",
     "_version",
     "errors",
     "_utils",

@@ -31,14 +31,14 @@ def report() -> str:
         asked = "--no-deps --disable-pip --progress-spinner off --timeout 5 -f json -r".split()
         found = json.loads(call(program / "pip-audit", *asked, CONSTRAINTS))["dependencies"]
     known = [package for package in found if "skip_reason" not in package]
-    told = [f"{p['name']} {p['version']}: {', '.join(v['id'] for v in p['vulns'])}" for p in known if p["vulns"]]
-    summary = f"{len(told)} with known vulnerabilities, {len(found) - len(known)} that the index could not tell of"
-    return "\n".join([f"Audit of {len(found)} packages: {summary}.", *told])
+    vulnerable = [f"{p['name']} {p['version']}: {', '.join(v['id'] for v in p['vulns'])}" for p in known if p["vulns"]]
+    summary = f"{len(vulnerable)} with known vulnerabilities, {len(found) - len(known)} not in the index"
+    return "\n".join([f"Audit of {len(found)} packages: {summary}.", *vulnerable])
 
 
 if __name__ == "__main__":
     try:
         print(report())
     except Exception as error:  # noqa: BLE001 - it is only a report
-        print(f"Audit: the package index could not be asked ({type(error).__name__}).")
+        print(f"Audit: the package index could not be queried ({type(error).__name__}).")
     sys.exit(0)

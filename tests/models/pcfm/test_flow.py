@@ -1,4 +1,4 @@
-"""Path, network and sampler: closed forms, symmetry, the simplex."""
+"""Test path, network and sampler: closed forms, symmetries, the simplex."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from napari_srast.geometry.raster import make_raster
 from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 from napari_srast.interpolation import Interpolator
 from napari_srast.models.pcfm import sampler as sampler_module
-from napari_srast.models.pcfm.condition import (
+from napari_srast.models.pcfm.inputs import (
     N_CONDITIONS,
     N_FEATURES,
     FlowInputs,
     PairBatch,
     SpotNeighborhoods,
-    condition_fields,
+    build_flow_inputs,
 )
 from napari_srast.models.pcfm.loss import boundary_loss, endpoint_loss, pair_weight
 from napari_srast.models.pcfm.network import DiT, DiTConfig
 from napari_srast.models.pcfm.path import dirichlet_noise, euler_step, interpolate
-from napari_srast.models.pcfm.sampler import Sampler
+from napari_srast.models.pcfm.sampler import FlowSampler
 from napari_srast.models.sasa.config import SasaConfig
 from napari_srast.models.sasa.fitting import fit_sasa
 
 
-def lively_network() -> DiT:
-    """Return a network whose head and gates are not zero, as after training."""
+def random_network() -> DiT:
+    """Return a network whose last layer and gates are not zero, as after training."""
     torch.manual_seed(0)
     network = DiT(DiTConfig(width=16, depth=2, heads=2))
     with torch.no_grad():
@@ -41,6 +41,7 @@ def lively_network() -> DiT:
 
 
 def random_batch(b: int = 5, k: int = 6) -> PairBatch:
+    """Return random inputs of b pairs with k pixels; the first pair has only four."""
     torch.manual_seed(1)
     mask = torch.ones(b, k, dtype=torch.bool)
     mask[0, 4:] = False
@@ -51,6 +52,7 @@ def random_batch(b: int = 5, k: int = 6) -> PairBatch:
 
 @pytest.fixture(scope="module")
 def small() -> tuple[SpotPixelMap, sparse.csr_matrix, FlowInputs]:
+    """Return a hexagonal slide of 36 spots, the counts of three genes, and the flow's inputs."""
     rng = np.random.default_rng(0)
     row, col = (a.ravel() for a in np.mgrid[:6, :6])
     centers = np.column_stack([col + 0.5 * (row % 2), row * np.sqrt(3) / 2]) * 100.0
@@ -59,12 +61,14 @@ def small() -> tuple[SpotPixelMap, sparse.csr_matrix, FlowInputs]:
     )
     raster = make_raster(centers, factor=2)
     layout = SpotPixelMap.of_raster(centers, raster)
-    pool = fit_sasa(counts, centers, detect_lattice(centers), config=SasaConfig(epochs=5))
-    condition = condition_fields(layout, pool, SpotNeighborhoods.of_layout(layout, pool), Interpolator(layout), counts)
-    return layout, counts, condition
+    embedding = fit_sasa(counts, centers, detect_lattice(centers), config=SasaConfig(epochs=5))
+    inputs = build_flow_inputs(
+        layout, embedding, SpotNeighborhoods.from_layout(layout, embedding), Interpolator(layout), counts
+    )
+    return layout, counts, inputs
 
 
-def test_noise_lies_on_the_simplex_of_the_mask() -> None:
+def test_noise_is_on_the_simplex_of_real_pixels() -> None:
     mask = random_batch().mask
     noise = dirichlet_noise(mask, torch.Generator().manual_seed(0))
     assert (noise[~mask] == 0).all()
@@ -78,7 +82,7 @@ def test_noise_is_uniform_on_the_simplex() -> None:
     torch.testing.assert_close(noise.var(dim=0), torch.full((4,), 3 / 80), atol=2e-3, rtol=0)
 
 
-def test_path_ends_where_it_should_and_exact_endpoints_are_reached() -> None:
+def test_euler_steps_follow_the_path_to_its_end() -> None:
     x_0, x_1 = torch.tensor([[0.5, 0.5]]), torch.tensor([[0.9, 0.1]])
     torch.testing.assert_close(interpolate(x_0, x_1, torch.tensor([1.0])), x_1)
     x = x_0
@@ -87,41 +91,43 @@ def test_path_ends_where_it_should_and_exact_endpoints_are_reached() -> None:
         torch.testing.assert_close(x, interpolate(x_0, x_1, torch.tensor([(step + 1) / 5])))
 
 
-def test_untrained_network_is_its_prior() -> None:
+def test_untrained_network_returns_its_prior() -> None:
     batch = random_batch()
     log_ratio = DiT()(batch, batch.mask / batch.mask.sum(1, keepdim=True), torch.zeros(5))
     torch.testing.assert_close(log_ratio, batch.log_prior)
 
 
-def test_order_of_pixels_does_not_matter() -> None:
-    network, batch = lively_network(), random_batch()
-    turn = torch.tensor([3, 1, 0, 2, 5, 4])
+def test_pixel_order_does_not_matter() -> None:
+    network, batch = random_network(), random_batch()
+    permutation = torch.tensor([3, 1, 0, 2, 5, 4])
     x, t = torch.rand(5, 6) * batch.mask, torch.rand(5)
-    turned = PairBatch(batch.tokens[:, turn], batch.condition, batch.log_prior[:, turn], batch.mask[:, turn])
-    torch.testing.assert_close(network(batch, x, t)[:, turn], network(turned, x[:, turn], t))
+    permuted = PairBatch(
+        batch.tokens[:, permutation], batch.condition, batch.log_prior[:, permutation], batch.mask[:, permutation]
+    )
+    torch.testing.assert_close(network(batch, x, t)[:, permutation], network(permuted, x[:, permutation], t))
 
 
-def test_padding_changes_nothing() -> None:
-    network, batch = lively_network(), random_batch()
+def test_padding_does_not_change_the_output() -> None:
+    network, batch = random_network(), random_batch()
     alone = PairBatch(batch.tokens[:1, :4], batch.condition[:1], batch.log_prior[:1, :4], batch.mask[:1, :4])
     x, t = torch.rand(5, 6) * batch.mask, torch.rand(5)
     torch.testing.assert_close(network(batch, x, t)[:1, :4], network(alone, x[:1, :4], t[:1]))
 
 
-def test_state_is_not_seen_at_time_zero() -> None:
-    network, batch = lively_network(), random_batch()
+def test_state_is_ignored_at_time_zero() -> None:
+    network, batch = random_network(), random_batch()
     a, b = (network(batch, torch.rand(5, 6) * batch.mask, torch.zeros(5)) for _ in range(2))
     torch.testing.assert_close(a, b)
 
 
-def test_endpoint_loss_is_lowest_at_the_target() -> None:
+def test_endpoint_loss_is_the_negative_kl_gain() -> None:
     target = torch.tensor([[0.7, 0.3, 0.0]])
     k, weight = torch.tensor([3]), torch.tensor([1.0])
     at_target = endpoint_loss(torch.log(target), target, k, weight)
-    even = endpoint_loss(torch.log(torch.full((1, 3), 1 / 3)), target, k, weight)
-    assert float(even) == pytest.approx(0.0, abs=1e-6)
-    assert at_target < even
-    # The gain over the even split is the KL divergence from it.
+    uniform = endpoint_loss(torch.log(torch.full((1, 3), 1 / 3)), target, k, weight)
+    assert float(uniform) == pytest.approx(0.0, abs=1e-6)
+    assert at_target < uniform
+    # The gain over a uniform split is the KL divergence from it.
     assert float(-at_target) == pytest.approx(0.7 * np.log(2.1) + 0.3 * np.log(0.9), rel=1e-5)
 
 
@@ -130,7 +136,7 @@ def test_pair_weight_saturates() -> None:
     torch.testing.assert_close(weight, torch.tensor([0.0, 1 / 1.1, 10.0]), rtol=1e-3, atol=0)
 
 
-def test_boundary_loss_spares_unlike_spots() -> None:
+def test_boundary_loss_ignores_unlike_spots() -> None:
     density, edges = torch.tensor([[0.0], [1.0], [5.0]]), torch.tensor([[0, 1], [1, 2]])
     like, unlike = torch.tensor([1.0, 0.0]), torch.tensor([1.0, -1.0])
     weight = torch.ones(2, 1)
@@ -140,106 +146,116 @@ def test_boundary_loss_spares_unlike_spots() -> None:
 
 
 @pytest.mark.parametrize("device", available_devices())
-def test_mean_and_samples_stay_on_the_simplex(
+def test_mean_and_samples_are_on_the_simplex(
     small: tuple[SpotPixelMap, sparse.csr_matrix, FlowInputs], device: str
 ) -> None:
-    layout, _, condition = small
-    network = lively_network().to(device)
-    sampler = Sampler(steps=4, draws=3, batch_pairs=17)
-    for ratios in (np.exp(sampler.mean(network, condition)), *sampler.samples(network, condition)):
+    layout, _, inputs = small
+    network = random_network().to(device)
+    sampler = FlowSampler(steps=4, draws=3, batch_pairs=17)
+    for ratios in (np.exp(sampler.mean_log_ratios(network, inputs)), *sampler.sample_ratios(network, inputs)):
         assert ratios.min() >= 0
         sums = layout.membership @ ratios
-        np.testing.assert_allclose(sums[layout.n_pixels_of_spot > 0], 1.0, atol=1e-5)
+        np.testing.assert_allclose(sums[layout.n_pixels_per_spot > 0], 1.0, atol=1e-5)
 
 
 @pytest.mark.parametrize("device", available_devices())
-def test_samples_differ_and_repeat(small: tuple[SpotPixelMap, sparse.csr_matrix, FlowInputs], device: str) -> None:
-    _, _, condition = small
-    network = lively_network().to(device)
-    first, second = list(Sampler(draws=2, seed=5).samples(network, condition))
-    again = next(iter(Sampler(draws=2, seed=5).samples(network, condition)))
+def test_samples_differ_and_are_reproducible(
+    small: tuple[SpotPixelMap, sparse.csr_matrix, FlowInputs], device: str
+) -> None:
+    _, _, inputs = small
+    network = random_network().to(device)
+    first, second = list(FlowSampler(draws=2, seed=5).sample_ratios(network, inputs))
+    again = next(iter(FlowSampler(draws=2, seed=5).sample_ratios(network, inputs)))
     assert first.tobytes() == again.tobytes()
     assert np.abs(first - second).max() > 1e-3
 
 
 @pytest.mark.parametrize("device", available_devices())
-def test_every_device_gives_the_ratios_of_the_network_pair_by_pair(
+def test_batched_mean_equals_pair_by_pair_prediction(
     small: tuple[SpotPixelMap, sparse.csr_matrix, FlowInputs], device: str
 ) -> None:
-    layout, counts, condition = small
-    network = lively_network()
-    found = Sampler(batch_pairs=7).mean(network.to(device), condition)
+    layout, counts, inputs = small
+    network = random_network()
+    batched = FlowSampler(batch_pairs=7).mean_log_ratios(network.to(device), inputs)
     network.to("cpu")
-    even = 1 / layout.n_pixels_of_spot[layout.parent]
-    for target, spot in enumerate(condition.geometry.target):
-        for field in range(condition.n_fields):
-            batch = condition.pairs(torch.tensor([target]), torch.tensor([field]))
-            pixel = condition.geometry.pixel[target][batch.mask[0]].numpy()
-            expected = np.log(even[pixel])
+    uniform = 1 / layout.n_pixels_per_spot[layout.parent]
+    for target, spot in enumerate(inputs.neighborhoods.target_spots):
+        for field in range(inputs.n_fields):
+            batch = inputs.gather_pairs(torch.tensor([target]), torch.tensor([field]))
+            pixel = inputs.neighborhoods.target_pixels[target][batch.mask[0]].numpy()
+            expected = np.log(uniform[pixel])
             if counts[spot, field] > 0:
                 expected = network(batch, batch.mask / batch.mask.sum(), torch.zeros(1))[batch.mask].detach().numpy()
-            np.testing.assert_allclose(found[pixel, field], expected, atol=1e-4)
+            np.testing.assert_allclose(batched[pixel, field], expected, atol=1e-4)
 
 
-class _Made(TorchDispatchMode):
-    """Write down the types of what is made."""
+class _DtypeRecorder(TorchDispatchMode):
+    """Record the dtypes of all tensors that operations create."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.types: set[torch.dtype] = set()
+        self.dtypes: set[torch.dtype] = set()
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
-        made = func(*args, **(kwargs or {}))
-        if isinstance(made, torch.Tensor) and made.device.type == "meta":
-            self.types.add(made.dtype)
-        return made
+        created = func(*args, **(kwargs or {}))
+        if isinstance(created, torch.Tensor) and created.device.type == "meta":
+            self.dtypes.add(created.dtype)
+        return created
 
 
-def test_nothing_is_asked_of_a_device_before_the_ratios_are_fetched(
+def test_sampler_does_not_synchronize_with_the_device(
     small: tuple[SpotPixelMap, sparse.csr_matrix, FlowInputs],
 ) -> None:
-    """On the device "meta" no tensor has values: what needed one (.item(), the size of a choice) fails there."""
-    _, _, condition = small
-    network = lively_network().to("meta")
-    sampler = Sampler(steps=3, draws=1, batch_pairs=17)
-    for run in (lambda: sampler.mean(network, condition), lambda: next(iter(sampler.samples(network, condition)))):
-        with _Made() as made, pytest.raises(NotImplementedError, match="Cannot copy out of meta tensor"):
+    """On the device "meta" tensors have no values, so any synchronization (.item(), a mask) fails."""
+    _, _, inputs = small
+    network = random_network().to("meta")
+    sampler = FlowSampler(steps=3, draws=1, batch_pairs=17)
+    for run in (
+        lambda: sampler.mean_log_ratios(network, inputs),
+        lambda: next(iter(sampler.sample_ratios(network, inputs))),
+    ):
+        with _DtypeRecorder() as recorder, pytest.raises(NotImplementedError, match="Cannot copy out of meta tensor"):
             run()
-        assert made.types
-        assert torch.float64 not in made.types  # which Apple's devices do not know
+        assert recorder.dtypes
+        assert torch.float64 not in recorder.dtypes  # Apple devices do not support it
 
 
 @pytest.mark.parametrize(
     ("n_pixels", "cpu", "gpu"), [(4, 2048, 32_768), (16, 1024, 16_384), (400, 40, 655), (10**6, 1, 1)]
 )
-def test_pairs_at_once_are_bounded_by_their_pixels(n_pixels: int, cpu: int, gpu: int) -> None:
-    assert sampler_module._pairs_at_once(torch.device("cpu"), n_pixels) == cpu
-    assert sampler_module._pairs_at_once(torch.device("cuda"), n_pixels) == gpu
+def test_batch_size_is_limited_by_pixels(n_pixels: int, cpu: int, gpu: int) -> None:
+    assert sampler_module._pairs_per_batch(torch.device("cpu"), n_pixels) == cpu
+    assert sampler_module._pairs_per_batch(torch.device("cuda"), n_pixels) == gpu
 
 
-def test_draws_in_bfloat16_stay_on_the_simplex_and_scatter_alike(
+def test_bfloat16_samples_keep_simplex_and_scatter(
     small: tuple[SpotPixelMap, sparse.csr_matrix, FlowInputs], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    layout, _, condition = small
-    sampler, network = Sampler(steps=4, draws=8), lively_network()
-    exact = np.stack(list(sampler.samples(network, condition)))
+    layout, _, inputs = small
+    sampler, network = FlowSampler(steps=4, draws=8), random_network()
+    exact = np.stack(list(sampler.sample_ratios(network, inputs)))
     monkeypatch.setattr(sampler_module, "bfloat16_where_native", lambda _: torch.autocast("cpu", torch.bfloat16))
-    rounded = np.stack(list(sampler.samples(network, condition)))
+    rounded = np.stack(list(sampler.sample_ratios(network, inputs)))
     assert rounded.tobytes() != exact.tobytes()
     assert rounded.dtype == np.float32
     for ratios in rounded:
-        np.testing.assert_allclose((layout.membership @ ratios)[layout.n_pixels_of_spot > 0], 1.0, atol=1e-5)
+        np.testing.assert_allclose((layout.membership @ ratios)[layout.n_pixels_per_spot > 0], 1.0, atol=1e-5)
     np.testing.assert_allclose(rounded.std(axis=0), exact.std(axis=0), atol=0.02)
 
 
-def test_condition_ignores_turns_mirrors_and_units(small: tuple[SpotPixelMap, sparse.csr_matrix, FlowInputs]) -> None:
-    layout, counts, condition = small
-    turn = 3.7 * np.array([[0.0, -1.0], [-1.0, 0.0]])
-    pool = fit_sasa(counts, layout.spots, detect_lattice(layout.spots), config=SasaConfig(epochs=5))
-    turned = SpotPixelMap(
-        spots=layout.spots @ turn.T, pixels=layout.pixels @ turn.T, parent=layout.parent, pitch=layout.pitch * 3.7
+def test_inputs_are_invariant_to_rotation_and_unit(small: tuple[SpotPixelMap, sparse.csr_matrix, FlowInputs]) -> None:
+    layout, counts, inputs = small
+    transform = 3.7 * np.array([[0.0, -1.0], [-1.0, 0.0]])
+    embedding = fit_sasa(counts, layout.spots, detect_lattice(layout.spots), config=SasaConfig(epochs=5))
+    transformed = SpotPixelMap(
+        spots=layout.spots @ transform.T,
+        pixels=layout.pixels @ transform.T,
+        parent=layout.parent,
+        pitch=layout.pitch * 3.7,
     )
-    other = condition_fields(turned, pool, SpotNeighborhoods.of_layout(turned, pool), Interpolator(turned), counts)
-    a, b = (np.exp(Sampler().mean(lively_network(), c)) for c in (condition, other))
-    # Not to the last digit: which of equally far spots the local kriging takes depends on rounding.
+    other = build_flow_inputs(
+        transformed, embedding, SpotNeighborhoods.from_layout(transformed, embedding), Interpolator(transformed), counts
+    )
+    a, b = (np.exp(FlowSampler().mean_log_ratios(random_network(), c)) for c in (inputs, other))
+    # Not exact: rounding decides which of equally distant spots the local kriging uses.
     np.testing.assert_allclose(a, b, atol=0.01)

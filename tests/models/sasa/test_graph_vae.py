@@ -1,4 +1,4 @@
-"""Messages of the graph VAE."""
+"""Test message passing of the graph VAE."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from napari_srast.models.sasa.graph_vae import _sum_in_order, _sum_of_neighbors
 
 
 @pytest.mark.parametrize("device", [name for name in available_devices() if name != "mps"])
-def test_neighbors_add_up_in_a_fixed_order_to_the_sparse_product(device: str) -> None:
+def test_ordered_sum_equals_sparse_product(device: str) -> None:
     matrix = sparse.random(40, 40, 0.1, format="csr", random_state=0, dtype=np.float32)
     matrix.data[:] = 1.0
     h = torch.randn(40, 5, generator=torch.Generator().manual_seed(0)).to(device)

@@ -1,10 +1,13 @@
-"""The diffusion transformer (DiT) that predicts the flow's endpoint: the ratios of a spot's pixels.
+"""Predict the end point of the flow, the ratios of a spot's pixels, with a diffusion transformer (DiT).
 
-Tokens are the pixels of one spot; attention among them knows no order, and all features are distances and
-similarities, so the network is symmetric under turns and mirror images by construction. Blocks are conditioned by
-adaLN-Zero (Peebles & Xie, 2023). The head starts at zero: an untrained network is its prior, the interpolation.
+The end point is ``xhat = softmax(log prior + net(x_t, t, condition))`` over the pixels of a spot. Flow matching with a
+DiT is the paper's (SRast, arXiv 2602.10644); adding the network to a prior interpolation is this project's choice
+(docs/method.md). Tokens are the pixels of one spot. Attention does not depend on their order, and all features are
+distances and similarities, so the network is invariant to rotations and reflections by construction. Blocks are
+conditioned by adaLN-Zero (Peebles & Xie, 2023, arXiv 2212.09748). The last layer starts at zero: an untrained network
+returns its prior.
 
-Shape legend: B pairs, K pixels of a spot (padded, masked), H width.
+Shape legend: B spot-field pairs, K pixels per spot (padded, masked), H width.
 """
 
 from __future__ import annotations
@@ -16,32 +19,33 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from napari_srast.models.pcfm.condition import N_CONDITIONS, N_FEATURES, PairBatch
+from napari_srast.models.pcfm.inputs import N_CONDITIONS, N_FEATURES, PairBatch
 
 __all__ = ["DiT", "DiTConfig"]
 
-_LARGEST = {"width": 2048, "depth": 64, "heads": 64, "frequencies": 64}
+# Far above what the few pixels of a spot need: a checkpoint from an unknown source cannot ask for unlimited memory.
+_LIMITS = {"width": 2048, "depth": 64, "heads": 64, "frequencies": 64}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DiTConfig:
-    """Sizes of the network.
+    """Configure the size of the network; stored in checkpoints.
 
     Parameters
     ----------
     width
-        Width of a token, a multiple of ``heads``.
+        Width of a token H, a multiple of ``heads``, at most 2048.
     depth
-        Number of blocks.
+        Number of transformer blocks, at most 64.
     heads
-        Attention heads.
+        Number of attention heads, at most 64.
     frequencies
-        Sinusoids that encode the flow's time.
+        Number of sinusoids that encode the flow time, at most 64.
 
     Raises
     ------
     ValueError
-        One is no whole number between 1 and its limit, far above what a spot's few pixels could use.
+        A value is not an integer between 1 and its limit, or ``width`` is not a multiple of ``heads``.
     """
 
     width: int = 64
@@ -50,16 +54,16 @@ class DiTConfig:
     frequencies: int = 8
 
     def __post_init__(self) -> None:
-        for name, largest in _LARGEST.items():
+        for name, largest in _LIMITS.items():
             value = getattr(self, name)
             if type(value) is not int or not 1 <= value <= largest:
-                raise ValueError(f"{name} must be a whole number from 1 to {largest}")
+                raise ValueError(f"{name} must be an integer from 1 to {largest}")
         if self.width % self.heads:
             raise ValueError("width must be a multiple of heads")
 
 
 class _Block(nn.Module):
-    """Attention and MLP, each shifted, scaled and gated by the condition; the gates start at zero."""
+    """Apply attention and an MLP, each shifted, scaled and gated by the condition; the gates start at zero."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -85,7 +89,13 @@ class _Block(nn.Module):
 
 
 class DiT(nn.Module):
-    """Endpoint predictor: log ratios from condition, flow state and time."""
+    """Predict the log ratios of the end point from tokens, condition, flow state and time.
+
+    Parameters
+    ----------
+    config
+        Size of the network; None for the default.
+    """
 
     feature_mean: Tensor
     feature_std: Tensor
@@ -113,7 +123,13 @@ class DiT(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def set_scales(self, batch: PairBatch) -> None:
-        """Standardize inputs by the statistics of one large batch of pairs."""
+        """Set mean and standard deviation of the input standardization from one large batch of pairs.
+
+        Parameters
+        ----------
+        batch
+            Pairs of all training studies.
+        """
         tokens = batch.tokens[batch.mask]
         self.feature_mean.copy_(tokens.mean(dim=0))
         self.feature_std.copy_(tokens.std(dim=0).clamp_min(1e-3))
@@ -121,9 +137,24 @@ class DiT(nn.Module):
         self.condition_std.copy_(batch.condition.std(dim=0).clamp_min(1e-3))
 
     def forward(self, batch: PairBatch, x_t: Tensor, t: Tensor) -> Tensor:
-        """Return log ratios (B, K), minus infinity on padding.
+        """Predict the log ratios of the end point, ``log xhat``.
 
-        The state enters multiplied by t: at t = 0 it is pure noise, and the prediction rests on the condition alone.
+        The state is multiplied by ``t``: at ``t = 0`` it is pure noise, and the prediction depends only on the
+        condition (this project's choice, docs/method.md).
+
+        Parameters
+        ----------
+        batch
+            Tokens, conditions, prior and mask of B pairs.
+        x_t
+            State of the flow, on the simplex, zeros on padding, shape (B, K).
+        t
+            Flow time from 0 to 1, shape (B,).
+
+        Returns
+        -------
+        Tensor
+            Log ratios, minus infinity on padding, shape (B, K).
         """
         mask = batch.mask
         n_pixels = mask.sum(dim=1, keepdim=True)
@@ -132,14 +163,15 @@ class DiT(nn.Module):
         tokens = ((batch.tokens - self.feature_mean) / self.feature_std).clamp(-6, 6)
         condition = ((batch.condition - self.condition_mean) / self.condition_std).clamp(-6, 6)
         h = self.embed_token(torch.cat([tokens, state], dim=2))
-        c = self.embed_condition(torch.cat([condition, self._time(t)], dim=1))
+        c = self.embed_condition(torch.cat([condition, self._encode_time(t)], dim=1))
         attend = mask[:, None, None, :]
         for block in self.blocks:
             h = block(h, c, attend)
         score = batch.log_prior.masked_fill(~mask, 0.0) + self.head(self.norm(h))[..., 0]
         return torch.log_softmax(score.masked_fill(~mask, -torch.inf), dim=1)
 
-    def _time(self, t: Tensor) -> Tensor:
+    def _encode_time(self, t: Tensor) -> Tensor:
+        """Encode the flow time by itself and by sinusoids of doubling frequency, shape (B, 2 * frequencies + 1)."""
         octave = 2.0 ** torch.arange(self.config.frequencies, device=t.device) * math.pi / 2
         angle = t[:, None] * octave
         return torch.cat([t[:, None], torch.sin(angle), torch.cos(angle)], dim=1)

@@ -1,11 +1,14 @@
-"""From condition to ratios: the mean of the flow, and samples of it.
+"""Integrate the flow: mean ratios in one step, or samples of ratios in several Euler steps.
 
-Shape legend: T target spots, Q pixels, K pixels of a spot (padded), F fields, B pairs, S draws.
+Integration of the flow from noise to ratios is the paper's method (SRast, arXiv 2602.10644); the step rule and the
+one-step mean are this project's choice (docs/method.md).
+
+Shape legend: T target spots, Q pixels, K pixels per spot (padded), F fields, B spot-field pairs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -14,34 +17,34 @@ import torch
 from torch import Tensor
 
 from napari_srast._utils.devices import bfloat16_where_native, device_lock, on_device
-from napari_srast.errors import Cancelled
-from napari_srast.models.pcfm.condition import FlowInputs, PairBatch
+from napari_srast.core.progress import NO_MONITOR, RunMonitor
+from napari_srast.models.pcfm.inputs import FlowInputs, PairBatch
 from napari_srast.models.pcfm.network import DiT
 from napari_srast.models.pcfm.path import dirichlet_noise, euler_step
 
-__all__ = ["Sampler"]
+__all__ = ["FlowSampler"]
 
-Stop = Callable[[], bool] | None
-# Pairs, and pixels of all these pairs, that go through the network at once.
-_AT_ONCE_CPU = 2048, 1 << 14  # what passes between its layers stays in the cache
-_AT_ONCE_GPU = 32_768, 1 << 18  # CUDA's attention cannot take 65,536 pairs; the pixels take some 700 MB
+# Limits of one network call: pairs, and pixels of all these pairs.
+_BATCH_LIMITS_CPU = 2048, 1 << 14  # activations between layers stay in the cache
+_BATCH_LIMITS_GPU = 32_768, 1 << 18  # CUDA attention is limited to 65,535 pairs; the pixels take about 700 MB
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Sampler:
-    """How ratios are drawn.
+class FlowSampler:
+    """Integrate the flow for all spot-field pairs of a slide or tile.
 
     Parameters
     ----------
     steps
-        Euler steps of a sample; the mean takes one step from t = 0, which is E[r | condition] at the optimum.
+        Euler steps of a sample, 8 by default. The mean takes a single step from t = 0, which is E[ratios | condition]
+        for an optimal network.
     draws
-        Number of samples.
+        Number of samples, 16 by default.
     seed
-        Seeds the noise.
+        Seed of the noise.
     batch_pairs
-        Pairs of a spot and a field in one call of the network. None: as many as a GPU works on at once, and on a CPU
-        few enough to stay in its cache, which made a pair two to three times as fast.
+        Spot-field pairs per network call. None chooses by device: as many as a GPU processes at once, and on a CPU few
+        enough that activations stay in the cache, which makes a pair two to three times as fast.
     """
 
     steps: int = 8
@@ -49,27 +52,67 @@ class Sampler:
     seed: int = 0
     batch_pairs: int | None = None
 
-    def mean(self, network: DiT, condition: FlowInputs, should_stop: Stop = None) -> np.ndarray:
-        """Return log mean ratios of every pixel and field, float32, shape (Q, F)."""
+    def mean_log_ratios(self, network: DiT, inputs: FlowInputs, monitor: RunMonitor = NO_MONITOR) -> np.ndarray:
+        """Predict the log mean ratios of every pixel and field; pairs without counts get a uniform split.
+
+        Parameters
+        ----------
+        network
+            Network, on the device to use.
+        inputs
+            Inputs of the spots and fields, on the CPU.
+        monitor
+            Asked for cancellation before every network call.
+
+        Returns
+        -------
+        np.ndarray
+            Float32, shape (Q, F).
+
+        Raises
+        ------
+        Cancelled
+            The monitor is canceled.
+        """
         device = network.head.weight.device
         with device_lock(device), torch.inference_mode():
-            resident = _moved(condition, device)
-            out = _even(resident)
-            for row, field, batch in self._batches(condition, resident, should_stop):
+            resident = _to_device(inputs, device)
+            out = _uniform_log_ratios(resident)
+            for row, field, batch in self._batches(inputs, resident, monitor):
                 start = batch.mask / batch.mask.sum(dim=1, keepdim=True)
                 out[row, field] = network(batch, start, torch.zeros(len(start), device=device))
             return out[:-1].cpu().numpy()
 
-    def samples(self, network: DiT, condition: FlowInputs, should_stop: Stop = None) -> Iterator[np.ndarray]:
-        """Yield ``draws`` samples of the ratios, float32, shape (Q, F) each."""
+    def sample_ratios(self, network: DiT, inputs: FlowInputs, monitor: RunMonitor = NO_MONITOR) -> Iterator[np.ndarray]:
+        """Yield ``draws`` samples of the ratios of every pixel and field.
+
+        Parameters
+        ----------
+        network
+            Network, on the device to use.
+        inputs
+            Inputs of the spots and fields, on the CPU.
+        monitor
+            Asked for cancellation before every batch of pairs.
+
+        Yields
+        ------
+        np.ndarray
+            Ratios, float32, shape (Q, F).
+
+        Raises
+        ------
+        Cancelled
+            The monitor is canceled.
+        """
         device = network.head.weight.device
-        resident = _moved(condition, device)
+        resident = _to_device(inputs, device)
         for draw in range(self.draws):
             generator = torch.Generator().manual_seed(self.seed * 1_000_003 + draw)
-            # Draws only tell how far counts scatter: rounding is nothing beside what so few of them leave open.
+            # Samples only estimate a standard deviation: rounding to bfloat16 is far below its sampling error.
             with device_lock(device), torch.inference_mode(), bfloat16_where_native(device):
-                out = torch.exp(_even(resident))
-                for row, field, batch in self._batches(condition, resident, should_stop):
+                out = torch.exp(_uniform_log_ratios(resident))
+                for row, field, batch in self._batches(inputs, resident, monitor):
                     x = dirichlet_noise(batch.mask, generator)
                     for step in range(self.steps):
                         t = step / self.steps
@@ -80,51 +123,50 @@ class Sampler:
             yield ratios
 
     def _batches(
-        self, condition: FlowInputs, resident: FlowInputs, should_stop: Stop
+        self, inputs: FlowInputs, resident: FlowInputs, monitor: RunMonitor
     ) -> Iterator[tuple[Tensor, Tensor, PairBatch]]:
-        """Walk over the pairs that hold counts; yields where they go, rows (B, K) and fields (B, 1), and their input.
+        """Yield batches of the pairs with counts: their output rows (B, K), output columns (B, 1) and network input.
 
-        Which pairs these are is asked of the condition on the CPU: for a device's answer everything would have to wait.
+        The pairs are selected on the CPU: on a device, the number of selected pairs would force a synchronization.
         """
-        target, field = torch.nonzero(condition.counts[condition.geometry.target] > 0, as_tuple=True)
-        rows = _rows(resident)
-        at_once = self.batch_pairs or _pairs_at_once(rows.device, rows.shape[1])
-        for start in range(0, len(target), at_once):
-            if should_stop is not None and should_stop():
-                raise Cancelled
-            spots, of_fields = target[start : start + at_once], field[start : start + at_once]
-            yield rows[spots], on_device(of_fields, rows.device)[:, None], resident.pairs(spots, of_fields)
+        target, field = torch.nonzero(inputs.counts[inputs.neighborhoods.target_spots] > 0, as_tuple=True)
+        rows = _output_rows(resident)
+        batch_pairs = self.batch_pairs or _pairs_per_batch(rows.device, rows.shape[1])
+        for start in range(0, len(target), batch_pairs):
+            monitor.check_canceled()
+            spots, columns = target[start : start + batch_pairs], field[start : start + batch_pairs]
+            yield rows[spots], on_device(columns, rows.device)[:, None], resident.gather_pairs(spots, columns)
 
 
-def _pairs_at_once(device: torch.device, n_pixels: int) -> int:
-    """Return how many pairs of spots with so many pixels go through the network at once."""
-    pairs, pixels = _AT_ONCE_CPU if device.type == "cpu" else _AT_ONCE_GPU
+def _pairs_per_batch(device: torch.device, n_pixels: int) -> int:
+    """Return the number of pairs per network call for spots of up to ``n_pixels`` pixels."""
+    pairs, pixels = _BATCH_LIMITS_CPU if device.type == "cpu" else _BATCH_LIMITS_GPU
     return max(1, min(pairs, pixels // n_pixels))
 
 
-def _moved(condition: FlowInputs, device: torch.device) -> FlowInputs:
-    """Return the condition on a device: all batches of a unit are gathered there, from this one transfer."""
+def _to_device(inputs: FlowInputs, device: torch.device) -> FlowInputs:
+    """Copy the inputs to a device in one transfer; all batches of a tile are gathered there."""
 
     def tensors(part: Any) -> dict[str, Any]:
         values = {one.name: getattr(part, one.name) for one in fields(part)}
         return {name: on_device(value, device) for name, value in values.items() if isinstance(value, Tensor)}
 
-    geometry = replace(condition.geometry, **tensors(condition.geometry))
-    return replace(condition, geometry=geometry, **tensors(condition))
+    neighborhoods = replace(inputs.neighborhoods, **tensors(inputs.neighborhoods))
+    return replace(inputs, neighborhoods=neighborhoods, **tensors(inputs))
 
 
-def _rows(condition: FlowInputs) -> Tensor:
-    """Row of each pixel of each target spot in the ratios, (T, K); padding goes to one more row, which is left out.
+def _output_rows(inputs: FlowInputs) -> Tensor:
+    """Return the output row of each pixel of each target spot, (T, K); padding maps to one extra row that is dropped.
 
-    So nothing is chosen by a mask: a device would have to be waited for to tell how much that is.
+    The extra row replaces selection by a mask, which would force a synchronization of the device.
     """
-    geometry = condition.geometry
-    return torch.where(geometry.mask, geometry.pixel, len(geometry.offset))
+    near = inputs.neighborhoods
+    return torch.where(near.pixel_mask, near.target_pixels, len(near.pixel_offset))
 
 
-def _even(condition: FlowInputs) -> Tensor:
-    """Log ratios of the even split, with a row for padding, shape (Q + 1, F)."""
-    geometry = condition.geometry
-    out = torch.zeros(len(geometry.offset) + 1, condition.n_fields, device=geometry.mask.device)
-    out[_rows(condition)] = -torch.log(geometry.mask.sum(dim=1).float())[:, None, None]
+def _uniform_log_ratios(inputs: FlowInputs) -> Tensor:
+    """Return the log ratios of a uniform split, with an extra row for padding, shape (Q + 1, F)."""
+    near = inputs.neighborhoods
+    out = torch.zeros(len(near.pixel_offset) + 1, inputs.n_fields, device=near.pixel_mask.device)
+    out[_output_rows(inputs)] = -torch.log(near.pixel_mask.sum(dim=1).float())[:, None, None]
     return out

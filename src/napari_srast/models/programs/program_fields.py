@@ -1,11 +1,12 @@
-"""Maps that the genes of a slide share, those of its programs and of all counts; genes not split one by one take them.
+"""Build the fields of a large panel that the flow splits, and mix their maps into the maps of genes.
 
-A gene's programs give it r_ig = sum_p a_igp r_ip, with a_igp what each program accounts for in the spot: a mixture of
-points on the simplex. It is pooled geometrically with the map of the totals, as the slide coarsened once says
-(:func:`napari_srast.calibration.fitting.fit_program_weights`): of a gene with a few counts, where counts lie at all says more
-than its programs do.
+The fields are the counts attributed to each program, and the total counts. The programs give a gene the ratios
+``m_g = sum_p a_igp r_p``, with ``a_igp`` the fraction of the gene's counts in spot i that program p explains: a convex
+combination on the simplex. These are combined with the ratios of the totals in a log-linear pool, whose weights
+:func:`napari_srast.calibration.fitting.fit_program_weights` fits on the coarsened slide: for low-count genes the map of
+the totals is more informative than the programs. Programs are this project's choice (docs/method.md).
 
-Shape legend: N spots, G genes, F chosen genes, P programs, Q pixels.
+Shape legend: N spots, G genes, F selected genes, P programs, Q pixels.
 """
 
 from __future__ import annotations
@@ -16,66 +17,82 @@ import numpy as np
 from scipy import sparse
 
 from napari_srast.geometry.spot_pixel_map import SpotPixelMap
-from napari_srast.models.programs.factorization import Programs, fit_programs, program_panel
+from napari_srast.models.programs.factorization import ProgramFactorization, fit_programs, select_variable_genes
 from napari_srast.models.sasa.embedding import SlideEmbedding
 
-__all__ = ["LEAST_SHARE", "PER_GENE_LIMIT", "ProgramFields", "fit_program_fields"]
+__all__ = ["MIN_RATIO", "ProgramFields", "fit_program_fields"]
 
-PER_GENE_LIMIT = 512
-"""Up to this many genes each is split one by one."""
-
-LEAST_SHARE = 1e-9
-"""Of a spot's counts in a pixel, before logarithms."""
+MIN_RATIO = 1e-9
+"""Lower limit of ratios before the logarithm."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ProgramFields:
-    """The fields whose maps genes share.
+    """Hold the programs of a slide and the fields that the flow splits for them.
 
     Parameters
     ----------
     programs
-        Activity in the spots (N, P) and loading of the genes (P, G).
+        Factorization of the slide's counts.
     fields
-        Counts that each program accounts for, and all counts, shape (N, P + 1).
+        Counts attributed to each program, and total counts in the last column, shape (N, P + 1).
     """
 
-    programs: Programs
+    programs: ProgramFactorization
     fields: np.ndarray
 
     @classmethod
-    def of(cls, programs: Programs, counts: sparse.csr_matrix) -> ProgramFields:
-        """Return the fields of counts (N, G) by given programs."""
-        by_program = programs.fields(counts)
+    def from_programs(cls, programs: ProgramFactorization, counts: sparse.csr_matrix) -> ProgramFields:
+        """Attribute counts (N, G) to programs and append the totals."""
+        by_program = programs.attribute_counts(counts)
         return cls(programs=programs, fields=np.column_stack([by_program, by_program.sum(axis=1)]))
 
-    def log_experts(self, log_ratio: np.ndarray, genes: np.ndarray, layout: SpotPixelMap) -> np.ndarray:
-        """Return what programs and totals say of some genes (F,): log ratios, shape (2, Q, F).
+    def expert_log_ratios(self, log_ratio: np.ndarray, genes: np.ndarray, layout: SpotPixelMap) -> np.ndarray:
+        """Compute the log ratios that programs and totals predict for some genes.
 
         Parameters
         ----------
         log_ratio
-            Of the fields, shape (Q, P + 1).
+            Log ratios of the fields, shape (Q, P + 1).
         genes
-            Columns of the counts.
+            Column indices of the genes, shape (F,).
         layout
             Spots and pixels.
+
+        Returns
+        -------
+        np.ndarray
+            Log ratios by programs and by totals, at least ``log(MIN_RATIO)``, shape (2, Q, F). A gene that no program
+            explains gets a uniform split by programs.
         """
         ratios, activity = np.exp(log_ratio[:, :-1]), self.programs.activity[layout.parent]
         mixed = (ratios * activity) @ self.programs.loading[:, genes]
         total = (layout.membership @ mixed)[layout.parent]
-        even = 1 / layout.n_pixels_of_spot[layout.parent][:, None]
-        share = np.where(total > 0, mixed / np.where(total > 0, total, 1), even)
-        of_totals = np.broadcast_to(log_ratio[:, -1:], share.shape)
-        return np.maximum(np.stack([np.log(np.maximum(share, LEAST_SHARE)), of_totals]), np.log(LEAST_SHARE))
+        uniform = 1 / layout.n_pixels_per_spot[layout.parent][:, None]
+        by_programs = np.where(total > 0, mixed / np.where(total > 0, total, 1), uniform)
+        log_by_totals = np.broadcast_to(log_ratio[:, -1:], by_programs.shape)
+        return np.maximum(np.stack([np.log(np.maximum(by_programs, MIN_RATIO)), log_by_totals]), np.log(MIN_RATIO))
 
 
-def fit_program_fields(counts: sparse.csr_matrix, pool: SlideEmbedding, *, seed: int = 0) -> ProgramFields:
-    """Learn a slide's programs from its counts (N, G) and features.
+def fit_program_fields(counts: sparse.csr_matrix, embedding: SlideEmbedding, *, seed: int = 0) -> ProgramFields:
+    """Fit the programs of a slide and build their fields.
 
-    A slide coarsened once has programs of its own: the slide's loadings were fitted to the very counts that the check
-    asks for, and would look better there than they are.
+    A coarsened slide needs its own programs: the loadings of the original slide were fitted to the counts that the
+    coarsened slide is validated against, so its predictions would look better than they are.
+
+    Parameters
+    ----------
+    counts
+        Raw counts, shape (N, G).
+    embedding
+        Embedding of the same slide.
+    seed
+        Seed of the factorization.
     """
-    denoising = pool.fit_denoising(counts[:, program_panel(counts)])
-    programs = fit_programs(counts, lambda spots: denoising.at(pool.surroundings[spots], pool.depth[spots]), seed=seed)
-    return ProgramFields.of(programs, counts)
+    denoiser = embedding.fit_denoiser(counts[:, select_variable_genes(counts)])
+    programs = fit_programs(
+        counts,
+        lambda spots: denoiser.denoise(embedding.neighborhood_mean[spots], embedding.size_factor[spots]),
+        seed=seed,
+    )
+    return ProgramFields.from_programs(programs, counts)

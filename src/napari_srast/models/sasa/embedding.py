@@ -1,6 +1,10 @@
-"""General features of a slide's spots, and what follows from them: gene loadings, and fields denoised.
+"""Hold the embedding of a slide's spots, and derive gene loadings and denoised fields from it.
 
-Shape legend: N spots, G genes, F fields, P components, D latent width, C features of the denoiser.
+General features of spots are the paper's (SRast, arXiv 2602.10644); the denoiser, a ridge regression on them, is this
+project's choice (docs/method.md).
+
+Shape legend: N spots, n some of them, G genes, F fields, P components, D latent width, C = P + D features of the
+denoiser.
 """
 
 from __future__ import annotations
@@ -13,85 +17,105 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import sparse
 
-from napari_srast.interpolation.denoising import mean_of_alike, mean_of_near
+from napari_srast.interpolation.denoising import expression_mean_matrix, spatial_mean_matrix
 
 if TYPE_CHECKING:
     from napari_srast.models.sasa.config import SasaConfig
 
 __all__ = ["RidgeDenoiser", "SlideEmbedding", "SpotEmbedding", "log_normalize", "spot_context"]
 
-_LEADING = 10  # components in which likeness is told: distances in more are mostly noise
+_N_LEADING = 10  # components for the search of expression neighbors: distances in more are mostly noise
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RidgeDenoiser:
-    """A denoiser of fields, fitted to a slide: enough to denoise them at any of its spots.
+    """Denoise fields at any spot of the slide that the regression was fitted to.
+
+    Denoised counts are ``expm1(m_i . beta_f) s_i c_f`` with the neighborhood mean m, the coefficients beta, the size
+    factor s and the field scale c (this project's choice, docs/method.md).
 
     Parameters
     ----------
-    loading
-        Ridge coefficients of log-normalized counts, intercept first, shape (C + 1, F).
-    factor
-        Brings each field to its total over the slide, shape (F,).
+    coefficients
+        Ridge coefficients beta of log-normalized counts, intercept first, shape (C + 1, F).
+    field_scale
+        Factor c that restores the total of each field over the slide, shape (F,).
     """
 
-    loading: np.ndarray
-    factor: np.ndarray
+    coefficients: np.ndarray
+    field_scale: np.ndarray
 
     def __getitem__(self, fields: slice) -> RidgeDenoiser:
         """Return the denoiser of some fields."""
-        return RidgeDenoiser(loading=self.loading[:, fields], factor=self.factor[fields])
+        return RidgeDenoiser(coefficients=self.coefficients[:, fields], field_scale=self.field_scale[fields])
 
     @classmethod
     def join(cls, parts: Sequence[RidgeDenoiser]) -> RidgeDenoiser:
-        """Join the denoisers of blocks of fields."""
+        """Concatenate the denoisers of blocks of fields."""
         return cls(
-            loading=np.concatenate([p.loading for p in parts], axis=1), factor=np.concatenate([p.factor for p in parts])
+            coefficients=np.concatenate([p.coefficients for p in parts], axis=1),
+            field_scale=np.concatenate([p.field_scale for p in parts]),
         )
 
-    def at(self, surroundings: np.ndarray, depth: np.ndarray) -> np.ndarray:
-        """Return denoised counts (n, F) of spots with given surroundings (n, C + 1) and depth (n,)."""
-        return _expected(surroundings, self.loading, depth) * self.factor
+    def denoise(self, neighborhood_mean: np.ndarray, size_factor: np.ndarray) -> np.ndarray:
+        """Compute denoised counts of n spots.
+
+        Parameters
+        ----------
+        neighborhood_mean
+            Features averaged over the neighbors of each spot, intercept first, shape (n, C + 1).
+        size_factor
+            Total counts of each spot relative to the median total, shape (n,).
+
+        Returns
+        -------
+        np.ndarray
+            Shape (n, F), at least 0.
+        """
+        return _expected_counts(neighborhood_mean, self.coefficients, size_factor) * self.field_scale
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SpotEmbedding:
-    """The features of some of a slide's n spots.
+    """Hold the embedding of n spots of a slide, as a tile needs it.
 
     Parameters
     ----------
-    comparable
-        Latents of a common length, shape (n, D); see :attr:`SlideEmbedding.comparable`.
+    unit_scaled_latent
+        Latents with a mean square length of at most 1 over the slide, shape (n, D).
     totals
         Total counts, shape (n,).
-    surroundings, depth
-        What fields are denoised by, shape (n, C + 1) and (n,).
+    neighborhood_mean
+        Denoiser features averaged over the neighbors of each spot, shape (n, C + 1).
+    size_factor
+        Total counts relative to the slide's median total, shape (n,).
     """
 
-    comparable: np.ndarray
+    unit_scaled_latent: np.ndarray
     totals: np.ndarray
-    surroundings: np.ndarray
-    depth: np.ndarray
+    neighborhood_mean: np.ndarray
+    size_factor: np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SlideEmbedding:
-    """General features of a slide's spots: the normalized latents and what follows from them.
+    """Hold the embedding of all spots of a slide: normalized latents and what is computed from them.
 
     Parameters
     ----------
     latent
-        Normalized latents, shape (N, D); mean 0, variance of a direction = the part of it that is signal.
+        Latents after Latent Norm, shape (N, D): mean 0, the variance of a direction is its fraction of signal.
     totals
         Total counts of each spot, shape (N,).
     components
-        Principal components, shape (N, P).
+        Principal components of log-normalized counts, shape (N, P).
     raw_latent
-        Latent means before Latent Norm, shape (N, D).
+        Posterior means before Latent Norm, shape (N, D).
     context
-        Averages a spot's neighbors in space and in expression, shape (N, N); see :func:`spot_context`.
+        Matrix that averages over the neighbors of a spot in space and in expression, shape (N, N); see
+        :func:`spot_context`.
     config
-        How it was made.
+        Configuration of the fit.
     """
 
     latent: np.ndarray
@@ -102,92 +126,133 @@ class SlideEmbedding:
     config: SasaConfig
 
     @property
-    def scale(self) -> float:
-        """Counts that a spot's expression is normalized to: the median total."""
+    def median_total(self) -> float:
+        """Median total counts of the spots with counts, to which counts are normalized; 1 for an empty slide."""
         positive = self.totals[self.totals > 0]
         return float(np.median(positive)) if len(positive) else 1.0
 
-    def loadings(self, counts: sparse.csr_matrix) -> np.ndarray:
-        """Return w_g with an intercept for each column of (N, F) counts: ridge on log-normalized counts, (D + 1, F)."""
-        return _ridge(_with_intercept(self.latent), log_normalize(counts, self.totals, self.scale))
-
     @cached_property
-    def comparable(self) -> np.ndarray:
-        """Latents, shape (N, D), shortened where their mean square length is above 1."""
+    def unit_scaled_latent(self) -> np.ndarray:
+        """Latents, shape (N, D), scaled down where their mean square length is above 1."""
         return self.latent / np.sqrt(max(1.0, float((self.latent**2).sum(axis=1).mean())))
 
     @cached_property
-    def surroundings(self) -> np.ndarray:
-        """Components and latents, with an intercept, averaged over each spot's neighbors, shape (N, C + 1)."""
+    def neighborhood_mean(self) -> np.ndarray:
+        """Components and latents averaged over the neighbors of each spot, intercept first, shape (N, C + 1)."""
         return np.asarray(self.context @ _with_intercept(self.components, self.latent))
 
     @property
-    def depth(self) -> np.ndarray:
-        """Totals in units of the scale, shape (N,)."""
-        return self.totals / self.scale
+    def size_factor(self) -> np.ndarray:
+        """Total counts relative to the median total, shape (N,)."""
+        return self.totals / self.median_total
 
-    def at(self, spots: np.ndarray) -> SpotEmbedding:
-        """Return the features of some spots."""
+    def gene_loadings(self, counts: sparse.csr_matrix) -> np.ndarray:
+        """Fit the loading of each gene: ridge regression of log-normalized counts on the latents.
+
+        Parameters
+        ----------
+        counts
+            Raw counts, shape (N, G).
+
+        Returns
+        -------
+        np.ndarray
+            Intercept and loading ``w_g`` of each gene, shape (D + 1, G).
+        """
+        return _ridge(_with_intercept(self.latent), log_normalize(counts, self.totals, self.median_total))
+
+    def select_spots(self, spots: np.ndarray) -> SpotEmbedding:
+        """Return the embedding of some spots, given as indices or as a mask."""
         return SpotEmbedding(
-            comparable=self.comparable[spots],
+            unit_scaled_latent=self.unit_scaled_latent[spots],
             totals=self.totals[spots],
-            surroundings=self.surroundings[spots],
-            depth=self.depth[spots],
+            neighborhood_mean=self.neighborhood_mean[spots],
+            size_factor=self.size_factor[spots],
         )
 
-    def fit_denoising(self, counts: sparse.csr_matrix) -> RidgeDenoiser:
-        """Fit the denoiser of fields (N, F).
+    def fit_denoiser(self, counts: sparse.csr_matrix) -> RidgeDenoiser:
+        """Fit the denoiser of fields.
 
-        Log-normalized counts are regressed (ridge) on the components and latents, and the regression is evaluated on
-        the mean of these over the spot's neighbors on both topologies (``context``). Each field keeps its total.
+        Log-normalized counts are regressed (ridge) on components and latents. The regression is evaluated at the mean
+        of these over the spot's neighbors in space and in expression (``context``), and scaled so that each field keeps
+        its total (this project's choice, docs/method.md).
+
+        Parameters
+        ----------
+        counts
+            Counts of the fields, shape (N, F).
         """
-        features = _with_intercept(self.components, self.latent)  # not kept: on a large slide they are all its memory
-        loading = _ridge(features, log_normalize(counts, self.totals, self.scale))
-        level = _expected(self.surroundings, loading, self.depth).mean(axis=0)
+        features = _with_intercept(
+            self.components, self.latent
+        )  # not cached: on a large slide they dominate the memory
+        coefficients = _ridge(features, log_normalize(counts, self.totals, self.median_total))
+        expected = _expected_counts(self.neighborhood_mean, coefficients, self.size_factor).mean(axis=0)
         mean = np.asarray(counts.mean(axis=0)).ravel()
-        return RidgeDenoiser(loading=loading, factor=np.divide(mean, level, out=np.zeros_like(level), where=level > 0))
+        return RidgeDenoiser(
+            coefficients=coefficients,
+            field_scale=np.divide(mean, expected, out=np.zeros_like(expected), where=expected > 0),
+        )
 
     def denoise(self, counts: sparse.csr_matrix) -> np.ndarray:
-        """Return denoised counts (N, F): what a spot's context expects, at the spot's own depth."""
-        return self.fit_denoising(counts).at(self.surroundings, self.depth)
+        """Fit the denoiser to the counts of fields and apply it to all spots, shape (N, F)."""
+        return self.fit_denoiser(counts).denoise(self.neighborhood_mean, self.size_factor)
 
 
-def _expected(surroundings: np.ndarray, loading: np.ndarray, depth: np.ndarray) -> np.ndarray:
-    return np.expm1(np.clip(surroundings @ loading, 0, 15)) * depth[:, None]
+def _expected_counts(neighborhood_mean: np.ndarray, coefficients: np.ndarray, size_factor: np.ndarray) -> np.ndarray:
+    return np.expm1(np.clip(neighborhood_mean @ coefficients, 0, 15)) * size_factor[:, None]
 
 
 def _with_intercept(*features: np.ndarray) -> np.ndarray:
-    """Return features of N spots side by side, ones before them, shape (N, C + 1)."""
+    """Concatenate features of N spots after a column of ones, shape (N, C + 1)."""
     return np.column_stack([np.ones(len(features[0])), *features]).astype(np.float64, copy=False)
 
 
 def _ridge(x: np.ndarray, fields: sparse.csr_matrix) -> np.ndarray:
-    """Return ridge coefficients (C + 1, F) of fields (N, F) on features (N, C + 1), the intercept all but free."""
+    """Return ridge coefficients (C + 1, F) of fields (N, F) on features (N, C + 1); the intercept has no penalty."""
     ridge = np.eye(x.shape[1])
     ridge[0, 0] = 1e-9
     return np.linalg.solve(x.T @ x + ridge, np.asarray(fields.T @ x).T)
 
 
-def spot_context(components: np.ndarray, latent: np.ndarray, places: np.ndarray) -> sparse.csr_matrix:
-    """Return the (N, N) matrix that averages a spot's neighbors: half in space, half in expression.
+def spot_context(components: np.ndarray, latent: np.ndarray, centers: np.ndarray) -> sparse.csr_matrix:
+    """Build the matrix that averages over a spot's neighbors: half in space, half in expression.
+
+    Neighbors in expression are searched in the leading components and in the latents, with a quarter of the weight each
+    (this project's choice, docs/method.md).
 
     Parameters
     ----------
-    components, latent
-        Features of the spots, shape (N, P) and (N, D): neighbors in expression are sought in the leading components
-        and in the latent, a quarter of the weight each.
-    places
+    components
+        Principal components of the spots, shape (N, P). With P = 0 only neighbors in space are used.
+    latent
+        Latents of the spots, shape (N, D).
+    centers
         Spot centers in pitches, shape (N, 2).
+
+    Returns
+    -------
+    scipy.sparse.csr_matrix
+        Shape (N, N); rows sum to 1.
     """
-    near = mean_of_near(places)
-    if components.shape[1] == 0:  # too few spots or genes to tell what is alike
-        return near
-    alike = mean_of_alike(components[:, :_LEADING]) + mean_of_alike(latent)
-    return sparse.csr_matrix(alike / 4 + near / 2)
+    spatial = spatial_mean_matrix(centers)
+    if components.shape[1] == 0:  # too few spots or genes to compare expression
+        return spatial
+    expression = expression_mean_matrix(components[:, :_N_LEADING]) + expression_mean_matrix(latent)
+    return sparse.csr_matrix(expression / 4 + spatial / 2)
 
 
 def log_normalize(counts: sparse.csr_matrix, totals: np.ndarray, scale: float) -> sparse.csr_matrix:
-    """Return log(1 + counts / total * scale), sparse."""
+    """Compute ``log(1 + counts / total * scale)``, sparse.
+
+    Parameters
+    ----------
+    counts
+        Raw counts, shape (N, G).
+    totals
+        Total counts of each spot, shape (N,); spots without counts stay 0.
+    scale
+        Total counts to which every spot is normalized.
+    """
     factor = np.divide(scale, totals, out=np.zeros(len(totals)), where=totals > 0)
     normalized = sparse.csr_matrix(sparse.diags(factor) @ counts, dtype=np.float64)
     return normalized.log1p()

@@ -1,22 +1,26 @@
-"""Structure-aware semantic alignment (SASA): a graph VAE fitted to each slide on its own, without labels.
+"""Fit SASA, structure-aware semantic alignment: a graph VAE on one slide, trained without labels.
 
-Independent implementation after the published description (arXiv 2602.10644); sizes and losses are ours:
+The published description (SRast, arXiv 2602.10644) names a sample-specific graph VAE on a dual-topology graph and
+Latent Norm. This is an independent implementation; sizes, losses and the shrinkage of Latent Norm are this project's
+choice (docs/method.md). The steps:
 
-1. log-normalize, project on the slide's own principal components;
-2. join spots that are near and spots that are alike (the dual-topology graph);
-3. encode on both topologies, fused by a learned gate, to a Gaussian latent; decode counts (negative binomial with the
-   spot's size factor and a decoder linear in the latent, so that every gene has a loading) and both edge sets;
-4. Latent Norm: center, whiten and shrink each direction by how much of it is signal, so that latents of all slides
-   share one scale and only inner products and distances, which no rotation changes, are used downstream.
+1. Log-normalize the counts and project them on the slide's own principal components.
+2. Build the dual-topology graph: edges between neighbors in space and between neighbors in expression.
+3. Encode on both topologies, fused by a learned gate, to a Gaussian latent ``z``. Decode the counts (negative binomial
+   with the spot's total as size factor, linear in ``z``, so that every gene has a loading) and both sets of edges. The
+   loss is ``-E[log p(counts | z)] + kl_weight KL(q(z) || N(0, I)) + edge_weight (edge cross-entropy)``.
+4. Apply Latent Norm: center, whiten and shrink each direction by its fraction of signal, so that latents of all slides
+   have one scale. Only inner products and distances are used downstream, which rotations do not change.
 
-Shape legend: N spots, G genes, P components, D latent width, H hidden width.
+Shape legend: N spots, G genes, P components, D latent width.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -25,33 +29,42 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from napari_srast._utils.canonical_order import canonical_order
-from napari_srast._utils.devices import graph_device, on_device, one_thread
-from napari_srast.errors import Cancelled
+from napari_srast._utils.devices import graph_device, on_device
+from napari_srast._utils.threads import single_threaded_torch
+from napari_srast.core.progress import NO_MONITOR, RunMonitor
 from napari_srast.geometry.bisection import sample_patches
 from napari_srast.geometry.lattice import Lattice
 from napari_srast.geometry.neighbors import DualTopologyGraph, dual_topology_graph
 from napari_srast.models.sasa.config import SasaConfig
 from napari_srast.models.sasa.embedding import SlideEmbedding, log_normalize, spot_context
 from napari_srast.models.sasa.graph_vae import GraphVAE, Topology
-from napari_srast.models.sasa.negative_binomial import negative_binomial
+from napari_srast.models.sasa.negative_binomial import negative_binomial_log_likelihood
 
-__all__ = ["fit_sasa"]
+__all__ = ["fit_sasa", "latent_norm"]
 
+_MAX_TRAINING_SPOTS = 20_000  # larger slides are trained on a sample and encoded as a whole
+_N_PATCHES = 8  # compact patches that make up the sample
+_MAX_PCA_SPOTS = 10_000  # spots that the principal components are computed from
 
-_LEARNED = 20_000  # spots that the model is learned from, at the most
-_PATCHES = 8  # that they lie in, where the slide has more
-_DECOMPOSED = 10_000  # spots that the principal components are found on, at the most
-
-
-_random = threading.Lock()
+_torch_seed_lock = threading.Lock()
 
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Seed torch's own random numbers for a while; they are the whole process's, so one slide at a time."""
-    with _random, torch.random.fork_rng(devices=[]):
+    """Seed torch's global random state temporarily; a lock, because the state belongs to the whole process."""
+    with _torch_seed_lock, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
+
+
+@dataclass(frozen=True, kw_only=True)
+class _TrainingOptions:
+    """Hold what every step of the training needs."""
+
+    config: SasaConfig
+    seed: int
+    device: str
+    monitor: RunMonitor
 
 
 def fit_sasa(
@@ -62,32 +75,43 @@ def fit_sasa(
     config: SasaConfig | None = None,
     seed: int = 0,
     device: str = "cpu",
-    should_stop: Callable[[], bool] | None = None,
+    monitor: RunMonitor = NO_MONITOR,
 ) -> SlideEmbedding:
-    """Fit the graph VAE to one slide and return its feature pool.
+    """Fit the graph VAE to one slide and embed its spots.
+
+    The result does not depend on the order of the spots. It is deterministic for a seed on one device.
 
     Parameters
     ----------
     counts
         Raw counts, CSR, shape (N, G).
     centers
-        Spot centers, shape (N, 2).
+        Spot centers, shape (N, 2), in any unit of length.
     lattice
-        Their lattice.
-    config, seed, device
-        Deterministic for a seed on one device.
-    should_stop
-        Asked before every epoch.
+        Lattice of the spots, with the pitch in the same unit.
+    config
+        Size and training of the network; None for the default.
+    seed
+        Seed of weights, noise and batches.
+    device
+        Device to train on, such as "cpu" or "cuda".
+    monitor
+        Asked for cancellation before every epoch.
+
+    Returns
+    -------
+    SlideEmbedding
+        Embedding in the order of ``counts``. Latents are 0 if the slide has fewer than four spots or no variable genes.
 
     Raises
     ------
     Cancelled
-        ``should_stop`` said so.
+        The monitor is canceled.
     """
     config = config or SasaConfig()
     device = graph_device(device)
     order = canonical_order(counts, centers)
-    if not np.array_equal(order, np.arange(len(order))):  # a copy of a large slide is felt
+    if not np.array_equal(order, np.arange(len(order))):  # copying a large slide takes time and memory
         counts = counts[order]
     points = centers[order]
     totals = np.asarray(counts.sum(axis=1)).ravel().astype(np.float64)
@@ -97,99 +121,114 @@ def fit_sasa(
         raw = latent
     else:
         graph = dual_topology_graph(points, components, lattice, n_expression=config.n_expression)
-        with one_thread():
-            raw, variance = _train(counts, panel, components, graph, points, config, seed, device, should_stop)
+        options = _TrainingOptions(config=config, seed=seed, device=device, monitor=monitor)
+        with single_threaded_torch():
+            raw, variance = _train_and_encode(counts, panel, components, graph, points, options)
         latent = latent_norm(raw, variance)
-    back = np.argsort(order)
-    latent, components = latent[back], components[back]
+    original_order = np.argsort(order)
+    latent, components = latent[original_order], components[original_order]
     return SlideEmbedding(
         latent=latent,
-        totals=totals[back],
+        totals=totals[original_order],
         components=components,
-        raw_latent=raw[back],
+        raw_latent=raw[original_order],
         context=spot_context(components, latent, centers / lattice.pitch),
         config=config,
     )
 
 
 def latent_norm(mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
-    """Center and whiten latents; each direction keeps the share of its variance that is signal.
+    """Apply Latent Norm: center and whiten the latents, and shrink each direction to its fraction of signal.
+
+    With eigenvalue ``v`` of the covariance of the means and mean posterior variance ``s`` along its eigenvector, the
+    whitened direction is multiplied by ``sqrt(v / (v + s))``. Latent Norm is the paper's (SRast, arXiv 2602.10644); the
+    shrinkage is this project's choice (docs/method.md).
 
     Parameters
     ----------
     mean, variance
-        Posterior of each spot, shape (N, D) each.
+        Posterior mean and variance of each spot's latent, shape (N, D) each.
+
+    Returns
+    -------
+    np.ndarray
+        Float32, shape (N, D), directions in order of decreasing variance of the means.
     """
-    centerd = mean - mean.mean(axis=0)
-    value, vector = np.linalg.eigh(np.cov(centerd.T) + 1e-9 * np.eye(centerd.shape[1]))
+    centered = mean - mean.mean(axis=0)
+    value, vector = np.linalg.eigh(np.cov(centered.T) + 1e-9 * np.eye(centered.shape[1]))
     value = np.maximum(value, 1e-9)
     noise = np.einsum("nd,dk->k", variance, vector**2) / len(variance)
     signal = np.sqrt(value / (value + noise))
-    vector = vector * np.where(np.abs(vector).max(axis=0) == vector.max(axis=0), 1.0, -1.0)  # a fixed sign
-    return (centerd @ vector / np.sqrt(value) * signal)[:, ::-1].astype(np.float32)
+    vector = vector * np.where(np.abs(vector).max(axis=0) == vector.max(axis=0), 1.0, -1.0)  # a reproducible sign
+    return (centered @ vector / np.sqrt(value) * signal)[:, ::-1].astype(np.float32)
 
 
 def _components(counts: sparse.csr_matrix, totals: np.ndarray, config: SasaConfig) -> tuple[np.ndarray, np.ndarray]:
-    """Return principal components (N, P), scaled to the first one's spread, and the indices of the decoded panel."""
+    """Compute principal components (N, P), the first with standard deviation 1, and select the genes to decode.
+
+    Returns
+    -------
+    components
+        Shape (N, P); P = 0 if the slide has too few spots or variable genes.
+    panel
+        Column indices of the decoded genes.
+    """
     positive = totals[totals > 0]
     scale = float(np.median(positive)) if len(positive) else 1.0
     logged = log_normalize(counts, totals, scale)
     mean = np.asarray(logged.mean(axis=0)).ravel()
-    spread = np.asarray(logged.multiply(logged).mean(axis=0)).ravel() - mean**2
-    expressed = np.flatnonzero(spread > 1e-12)
-    panel = np.sort(expressed[np.argsort(-spread[expressed], kind="stable")[: config.n_panel]])
+    variance = np.asarray(logged.multiply(logged).mean(axis=0)).ravel() - mean**2
+    variable = np.flatnonzero(variance > 1e-12)
+    panel = np.sort(variable[np.argsort(-variance[variable], kind="stable")[: config.n_panel]])
     n_components = min(config.n_components, len(panel) - 1, counts.shape[0] - 1)
     if n_components < 1:
         return np.zeros((counts.shape[0], 0), dtype=np.float32), panel
-    wide = min(2 * config.n_panel, len(expressed))
-    chosen = np.sort(expressed[np.argsort(-spread[expressed], kind="stable")[:wide]])
+    n_pca_genes = min(2 * config.n_panel, len(variable))
+    pca_genes = np.sort(variable[np.argsort(-variance[variable], kind="stable")[:n_pca_genes]])
     with _seeded(0):
-        # Torch's, not scikit-learn's: it leaves Python's lock free, so that a window lives on meanwhile.
-        wanted = logged[:, chosen].astype(np.float32)
-        some = wanted[:_DECOMPOSED].toarray()  # in canonical order, the first are as good as any
-        _, _, axes = torch.pca_lowrank(torch.from_numpy(some), q=min(n_components + 10, *some.shape), niter=4)
+        # Torch's PCA, not scikit-learn's: it releases Python's global lock, so that the window stays responsive.
+        selected = logged[:, pca_genes].astype(np.float32)
+        sample = selected[:_MAX_PCA_SPOTS].toarray()  # canonical order is unrelated to position: the first are a sample
+        _, _, axes = torch.pca_lowrank(torch.from_numpy(sample), q=min(n_components + 10, *sample.shape), niter=4)
     directions = axes[:, :n_components].numpy()
-    components = wanted @ directions - some.mean(axis=0) @ directions
+    components = selected @ directions - sample.mean(axis=0) @ directions
     return np.ascontiguousarray(components / max(components[:, 0].std(), 1e-9)), panel
 
 
-def _train(
+def _train_and_encode(
     counts: sparse.csr_matrix,
     panel: np.ndarray,
     components: np.ndarray,
     graph: DualTopologyGraph,
     points: np.ndarray,
-    config: SasaConfig,
-    seed: int,
-    device: str,
-    should_stop: Callable[[], bool] | None,
+    options: _TrainingOptions,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Fit by Adam; return the latent's posterior mean and variance, (N, D) each.
+    """Train the graph VAE and encode all spots; return posterior mean and variance of the latent, (N, D) each.
 
-    Messages pass between all spots that are learned from. On large slides these are patches all over it, and the
-    whole slide is only encoded: the time and memory of learning are bounded.
+    A large slide is trained on a sample of compact patches, which bounds the time and memory of training, and encoded
+    as a whole. Messages pass between all spots of the sample.
     """
-    learned = sample_patches(points, _LEARNED, _PATCHES)
-    decoded = counts[learned][:, panel]
-    model = _initial_model(decoded, components.shape[1], config, seed, device)
-    if len(learned) == len(points):
-        part = graph
+    sample = sample_patches(points, _MAX_TRAINING_SPOTS, _N_PATCHES)
+    decoded = counts[sample][:, panel]
+    model = _initial_model(decoded, components.shape[1], options)
+    if len(sample) == len(points):
+        sample_graph = graph
     else:
-        part = DualTopologyGraph(
-            spatial=graph.spatial[learned][:, learned].tocsr(), expression=graph.expression[learned][:, learned].tocsr()
+        sample_graph = DualTopologyGraph(
+            spatial=graph.spatial[sample][:, sample].tocsr(), expression=graph.expression[sample][:, sample].tocsr()
         )
-    _optimize(model, decoded, components[learned], part, config, seed, device, should_stop)
+    _optimize(model, decoded, components[sample], sample_graph, options)
+    device = options.device
     with torch.no_grad():
-        topologies = (Topology.of(a, device) for a in (graph.spatial, graph.expression))
+        topologies = (Topology.from_adjacency(a, device) for a in (graph.spatial, graph.expression))
         mean, log_variance = model.encode(torch.from_numpy(components).to(device), *topologies)
     return mean.cpu().numpy().astype(np.float64), log_variance.exp().cpu().numpy().astype(np.float64)
 
 
-def _initial_model(
-    counts: sparse.csr_matrix, n_components: int, config: SasaConfig, seed: int, device: str
-) -> GraphVAE:
-    """Return a model that decodes every latent to the mean expression."""
-    with _seeded(seed):
+def _initial_model(counts: sparse.csr_matrix, n_components: int, options: _TrainingOptions) -> GraphVAE:
+    """Initialize the graph VAE so that every latent decodes to nearly the mean expression."""
+    config, device = options.config, options.device
+    with _seeded(options.seed):
         model = GraphVAE(n_components, counts.shape[1], hidden=config.hidden, latent=config.latent).to(device)
     frequency = torch.from_numpy(np.asarray(counts.sum(axis=0), dtype=np.float32).ravel()).to(device) + 1e-3
     with torch.no_grad():
@@ -203,22 +242,20 @@ def _optimize(
     counts: sparse.csr_matrix,
     components: np.ndarray,
     graph: DualTopologyGraph,
-    config: SasaConfig,
-    seed: int,
-    device: str,
-    should_stop: Callable[[], bool] | None,
+    options: _TrainingOptions,
 ) -> None:
-    generator = torch.Generator().manual_seed(seed)
+    """Minimize the loss with Adam and a one-cycle schedule."""
+    config, device = options.config, options.device
+    generator = torch.Generator().manual_seed(options.seed)
     n_spots = len(components)
     x = torch.from_numpy(components).to(device)
     panel_totals = np.asarray(counts.sum(axis=1), dtype=np.float32).ravel()
-    spatial, expression = (Topology.of(a, device) for a in (graph.spatial, graph.expression))
+    spatial, expression = (Topology.from_adjacency(a, device) for a in (graph.spatial, graph.expression))
     edges = [torch.from_numpy(np.stack(sparse.triu(a).nonzero())).to(device) for a in (graph.spatial, graph.expression)]
     optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=config.learning_rate, total_steps=config.epochs)
     for _ in range(config.epochs):
-        if should_stop is not None and should_stop():
-            raise Cancelled
+        options.monitor.check_canceled()
         mean, log_variance = model.encode(x, spatial, expression)
         noise = on_device(torch.randn(mean.shape, generator=generator), device)
         z = mean + noise * torch.exp(0.5 * log_variance)
@@ -229,9 +266,9 @@ def _optimize(
         loss = loss + config.kl_weight * 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum(dim=1).mean()
         for kind, edge in enumerate(edges):
             if edge.shape[1]:
-                some = torch.randint(edge.shape[1], (min(config.batch_edges, edge.shape[1]),), generator=generator)
-                part = edge[:, on_device(some, device)]
-                loss = loss + config.edge_weight * _edge_loss(model, z, part, kind, generator)
+                batch = torch.randint(edge.shape[1], (min(config.batch_edges, edge.shape[1]),), generator=generator)
+                batch_edges = edge[:, on_device(batch, device)]
+                loss = loss + config.edge_weight * _edge_loss(model, z, batch_edges, kind, generator)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -239,15 +276,15 @@ def _optimize(
 
 
 def _count_loss(model: GraphVAE, z: Tensor, y: Tensor, totals: Tensor) -> Tensor:
-    """Negative log-likelihood of the panel's counts of a spot, negative binomial, constants left out."""
+    """Compute the mean negative log-likelihood of a spot's counts (negative binomial), up to a constant."""
     log_rate = model.decode(z) + torch.log(totals.clamp_min(1e-3))[:, None]
     dispersion = torch.exp(model.log_dispersion).clamp(1e-3, 1e4)
-    likelihood = negative_binomial(log_rate, dispersion, y)
+    likelihood = negative_binomial_log_likelihood(log_rate, dispersion, y)
     return -likelihood.sum(dim=1).mean()
 
 
 def _edge_loss(model: GraphVAE, z: Tensor, edges: Tensor, kind: int, generator: torch.Generator) -> Tensor:
-    """Tell true edges from random pairs, as many of each."""
-    fake = on_device(torch.randint(0, len(z), edges.shape, generator=generator), edges.device)
-    true_logit, fake_logit = model.edge_logits(z, edges, kind), model.edge_logits(z, fake, kind)
-    return F.softplus(-true_logit).mean() + F.softplus(fake_logit).mean()
+    """Compute the binary cross-entropy of edges against as many random pairs of spots."""
+    random_pairs = on_device(torch.randint(0, len(z), edges.shape, generator=generator), edges.device)
+    edge_logit, random_logit = model.edge_logits(z, edges, kind), model.edge_logits(z, random_pairs, kind)
+    return F.softplus(-edge_logit).mean() + F.softplus(random_logit).mean()

@@ -1,6 +1,11 @@
-"""The graph VAE of SASA: messages on two topologies, fused by a gate; a decoder linear in the latent.
+"""Encode spots by message passing on two topologies, and decode counts and edges from their latents.
 
-Shape legend: N spots, P components, D latent width, H hidden width, E edges.
+The encoder has two layers ``h <- h + SiLU(W h + g * W_s mean_s(h) + (1 - g) * W_e mean_e(h))`` with the means over the
+neighbors in space (s) and in expression (e), and a gate ``g = sigmoid(W_g [W_s mean_s(h), W_e mean_e(h)])``. The count
+decoder is linear in the latent. A graph VAE on a dual-topology graph is the paper's (SRast, arXiv 2602.10644); these
+layers are this project's choice (docs/method.md).
+
+Shape legend: N spots, G decoded genes, P components, D latent width, H hidden width, E edges.
 """
 
 from __future__ import annotations
@@ -19,11 +24,11 @@ from napari_srast.models.sasa.message_passing import MessagePassing
 
 __all__ = ["GraphVAE", "Topology"]
 
-_ENCODED = 16_384  # spots that are encoded at once
+_ENCODER_BATCH = 16_384  # spots per batch when no gradient is needed
 
 
 class _SymmetricProduct(torch.autograd.Function):
-    """Sparse product with a symmetric matrix: its gradient needs no transposed matrix, which torch makes every time."""
+    """Multiply by a symmetric sparse matrix; its gradient avoids the transposed copy that torch makes each time."""
 
     @staticmethod
     def forward(ctx: Any, h: Tensor, matrix: Tensor) -> Tensor:
@@ -36,21 +41,21 @@ class _SymmetricProduct(torch.autograd.Function):
 
 
 def _sum_of_neighbors(adjacency: Tensor, h: Tensor) -> Tensor:
-    """Multiply a CSR matrix of ones (N, N) by (N, H)."""
+    """Multiply a CSR matrix of ones (N, N) by features (N, H)."""
     return adjacency @ h if h.device.type == "cpu" else _sum_in_order(adjacency, h)
 
 
 def _sum_in_order(adjacency: Tensor, h: Tensor) -> Tensor:
-    """Do the same in an order that is always the same; CUDA's own product may change it from run to run."""
+    """Multiply a CSR matrix of ones by features in a fixed summation order; CUDA's product varies between runs."""
     of_neighbors = h.index_select(0, adjacency.col_indices())
     return torch.segment_reduce(of_neighbors, "sum", offsets=adjacency.crow_indices(), axis=0, unsafe=True)
 
 
 class _NeighborMean(MessagePassing):
-    """Mean over a spot's neighbors on one topology."""
+    """Average features over the neighbors of each spot on one topology."""
 
     def forward(self, h: Tensor, topology: Topology) -> Tensor:
-        return topology.share * self.propagate(topology.adjacency, h=h)
+        return topology.inverse_degree * self.propagate(topology.adjacency, h=h)
 
     def message_and_aggregate(self, edge_index: Tensor, h: Tensor) -> Tensor:
         return _SymmetricProduct.apply(h, edge_index)
@@ -58,21 +63,29 @@ class _NeighborMean(MessagePassing):
 
 @dataclass(frozen=True, eq=False)
 class Topology:
-    """Adjacency of ones, symmetric, CSR (N, N), and one over each spot's number of neighbors, (N, 1)."""
+    """Hold one topology of the graph on a device.
+
+    Parameters
+    ----------
+    adjacency
+        Symmetric adjacency matrix of ones, CSR, shape (N, N).
+    inverse_degree
+        One over the number of neighbors of each spot (1 for spots without), shape (N, 1).
+    """
 
     adjacency: Tensor
-    share: Tensor
+    inverse_degree: Tensor
 
     @classmethod
-    def of(cls, adjacency: sparse.csr_matrix, device: str) -> Topology:
+    def from_adjacency(cls, adjacency: sparse.csr_matrix, device: str) -> Topology:
         """Copy an adjacency matrix (N, N) to a device."""
         matrix = csr_tensor(adjacency.astype(np.float32), device)
         degree = np.maximum(np.diff(adjacency.indptr), 1).astype(np.float32)
         return cls(matrix, torch.from_numpy(1 / degree)[:, None].to(device))
 
 
-class _DualConv(nn.Module):
-    """One layer of message passing on both topologies, fused by a gate, with a residual path."""
+class _DualTopologyLayer(nn.Module):
+    """Pass messages on both topologies, fuse them by a gate, and add the result to the input."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -80,29 +93,39 @@ class _DualConv(nn.Module):
         self.spatial = nn.Linear(width, width)
         self.expression = nn.Linear(width, width)
         self.gate = nn.Linear(2 * width, width)
-        self.own = nn.Linear(width, width)
+        self.self_connection = nn.Linear(width, width)
 
     def forward(self, h: Tensor, spatial: Topology, expression: Topology) -> Tensor:
         means = self.average(h, spatial), self.average(h, expression)
         if torch.is_grad_enabled():
-            return self._fused(h, *means)
-        # Nothing is learned from what passes between: a part of the spots at a time keeps that small.
-        parts = zip(*(value.split(_ENCODED) for value in (h, *means)), strict=True)
-        return torch.cat([self._fused(*part) for part in parts])
+            return self._fuse(h, *means)
+        # Without gradients no activation has to be kept: batches of spots bound the memory.
+        batches = zip(*(value.split(_ENCODER_BATCH) for value in (h, *means)), strict=True)
+        return torch.cat([self._fuse(*batch) for batch in batches])
 
-    def _fused(self, h: Tensor, near: Tensor, alike: Tensor) -> Tensor:
-        near, alike = self.spatial(near), self.expression(alike)
-        gate = torch.sigmoid(self.gate(torch.cat([near, alike], dim=1)))
-        return h + F.silu(self.own(h) + gate * near + (1 - gate) * alike)
+    def _fuse(self, h: Tensor, spatial_mean: Tensor, expression_mean: Tensor) -> Tensor:
+        spatial, expression = self.spatial(spatial_mean), self.expression(expression_mean)
+        gate = torch.sigmoid(self.gate(torch.cat([spatial, expression], dim=1)))
+        return h + F.silu(self.self_connection(h) + gate * spatial + (1 - gate) * expression)
 
 
 class GraphVAE(nn.Module):
-    """Encoder on the dual-topology graph, decoder linear in the latent."""
+    """Encode spots to a Gaussian latent on the dual-topology graph; decode counts and edges from it.
+
+    Parameters
+    ----------
+    n_components
+        Principal components per spot, P.
+    n_panel
+        Decoded genes, G.
+    hidden, latent
+        Hidden width H and latent width D.
+    """
 
     def __init__(self, n_components: int, n_panel: int, *, hidden: int, latent: int) -> None:
         super().__init__()
         self.embed = nn.Linear(n_components, hidden)
-        self.layers = nn.ModuleList([_DualConv(hidden), _DualConv(hidden)])
+        self.layers = nn.ModuleList([_DualTopologyLayer(hidden), _DualTopologyLayer(hidden)])
         self.mean = nn.Linear(hidden, latent)
         self.log_variance = nn.Linear(hidden, latent)
         self.decoder = nn.Linear(latent, n_panel)
@@ -111,18 +134,36 @@ class GraphVAE(nn.Module):
         self.edge_bias = nn.Parameter(torch.zeros(2))
 
     def encode(self, x: Tensor, spatial: Topology, expression: Topology) -> tuple[Tensor, Tensor]:
-        """Return mean and log-variance of the latent, shape (N, D) each."""
+        """Return mean and log-variance of the latent posterior, shape (N, D) each.
+
+        Parameters
+        ----------
+        x
+            Principal components, shape (N, P).
+        spatial, expression
+            Topologies of the N spots.
+        """
         h = F.silu(self.embed(x))
         for layer in self.layers:
             h = layer(h, spatial, expression)
         return self.mean(h), self.log_variance(h).clamp(-8, 4)
 
     def decode(self, z: Tensor) -> Tensor:
-        """Return the log share of each gene in the panel's counts, shape (N, n_panel)."""
+        """Decode latents (N, D) to the log fraction of each gene in the panel's counts, shape (N, G)."""
         return torch.log_softmax(self.decoder(z), dim=1)
 
     def edge_logits(self, z: Tensor, edges: Tensor, kind: int) -> Tensor:
-        """Return the logit of each edge (2, E) of one topology."""
+        """Return the logit of each edge, a weighted inner product of the latents at its ends.
+
+        Parameters
+        ----------
+        z
+            Latents, shape (N, D).
+        edges
+            Indices of the two spots of each edge, shape (2, E).
+        kind
+            Topology: 0 for space, 1 for expression.
+        """
         weight = F.softplus(self.edge_scale[kind])
-        # A look-up: on CUDA the gradient of indexing adds up in another order every time, and that of this does not.
+        # Embedding look-ups, not indexing: on CUDA, only the gradient of the look-up has a fixed summation order.
         return (F.embedding(edges[0], z) * weight * F.embedding(edges[1], z)).mean(dim=1) + self.edge_bias[kind]

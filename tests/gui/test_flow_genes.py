@@ -31,7 +31,7 @@ from typer.testing import CliRunner
 
 from napari_srast.cli.app import app
 from napari_srast.gui.demo import wait_until
-from napari_srast.gui.layers.measured_spots import side_by_side_bounds
+from napari_srast.gui.layers.side_by_side import side_by_side_bounds
 from napari_srast.gui.panels import export
 from napari_srast.gui.widget import SRastWidget
 from napari_srast.io.result_writer import read_result
@@ -121,7 +121,7 @@ def test_exploring_a_result(
     beside = viewer.layers["SRast side-by-side spots"]
     assert len(beside.data) == 9
     center = np.array(beside.data_to_world(beside.data[4]))[::-1]
-    shift = controller.results.overlay.shift_at(center)
+    shift = controller.results.overlay.offset_at(center)
     assert shift[0] > 0
     np.testing.assert_allclose(center - shift, slide.centers[spot], atol=1e-6)
     click(qtbot, explore.views["after"])

@@ -26,12 +26,12 @@ from napari_srast.gui.export.figure import Caption, round_length, save_figure
 from napari_srast.gui.layers.camera import CameraBookmark
 from napari_srast.gui.layers.cursor_readout import PixelReadout, read_at
 from napari_srast.gui.layers.factory import role_of
-from napari_srast.gui.layers.measured_spots import GeneStyle
+from napari_srast.gui.layers.gene_layer import GeneStyle
 from napari_srast.gui.layers.overlay import Overlay
 from napari_srast.gui.layers.regions import RegionLayer, load_geojson, save_geojson, without_holes
 from napari_srast.gui.state.displayed_result import prepare_for_display
 from napari_srast.gui.state.preferences import UserPreferences
-from napari_srast.gui.state.quality_checks import measure_quality, trust_lines
+from napari_srast.gui.state.quality_checks import measure_quality, qc_summary
 from napari_srast.gui.state.run_request import result_title
 from napari_srast.gui.state.slide_loading import LoadedSlide
 from napari_srast.gui.state.slide_session import SlideSession, titles
@@ -82,7 +82,7 @@ def test_the_second_picture_shows_the_same_place(
         result = make_result(skewed_slide, region)
         viewer = ViewerModel()
         overlay = Overlay(viewer, result, result.counts.tocsc(), lambda: None)
-        overlay.place(slide)
+        overlay.set_slide(slide)
         overlay.show(["Gene0"])
         overlay.set_view("side_by_side")
         _, histology, dimmer, spots = (layer for layer in viewer.layers if role_of(layer) == "side_by_side")
@@ -91,8 +91,8 @@ def test_the_second_picture_shows_the_same_place(
         shift = (world - home).mean(axis=0)
         assert shift[0] > 0
         np.testing.assert_allclose(world - home, np.tile(shift, (len(home), 1)), atol=1e-3)
-        np.testing.assert_allclose(overlay.shift_at(world[0]), shift, atol=1e-3)
-        np.testing.assert_array_equal(overlay.shift_at(home[0]), 0)
+        np.testing.assert_allclose(overlay.offset_at(world[0]), shift, atol=1e-3)
+        np.testing.assert_array_equal(overlay.offset_at(home[0]), 0)
         # A pixel of the crop has the color that the whole picture has there.
         pixel = np.array([2, 3])
         place = np.array(histology.data_to_world(pixel))[::-1] - shift
@@ -206,10 +206,10 @@ def test_before_follows_color_and_contrast(
     overlay = Overlay(viewer, result, result.counts.tocsc(), lambda: None)
     overlay.show(["Gene0"])
     overlay.set_view(view)
-    overlay.paint("Gene0", color="#ff0000", limits=(0.0, 1e9))
+    overlay.set_style("Gene0", color="#ff0000", limits=(0.0, 1e9))
     layer = viewer.layers[f"SRast {name} spots"]
     np.testing.assert_allclose(layer.face_color[:, :3], 0, atol=1e-6)
-    overlay.paint("Gene0", limits=(0.0, 1e-9))
+    overlay.set_style("Gene0", limits=(0.0, 1e-9))
     counts = result.slide.counts[:, 0].toarray()[:, 0]
     np.testing.assert_allclose(layer.face_color[counts > 0][:, :3], [[1, 0, 0]] * int((counts > 0).sum()), atol=1e-6)
     assert overlay.shown == [GeneStyle("Gene0", "#ff0000", (0.0, 1e-9), 1.0)]
@@ -314,19 +314,19 @@ def test_trust_tells_skill_fallbacks_and_the_say_of_the_image(
         },
     )
     trust = measure_quality(result)
-    text = " ".join(trust_lines(result, trust, ["Gene0", "Gene1"]))
+    text = " ".join(qc_summary(result, trust, ["Gene0", "Gene1"]))
     assert "+0.005 nats per count" in text
     assert "Gene1: no better than an even split" in text
     assert re.search(r"\b2\d% of the painted area was measured", text)
     assert "3 of 5 genes fell back: 2 to gp, 1 to bilinear" in text
     assert "expected to have brought: Gene0 +0.010, Gene1 +0.020." in text
     assert "Image 'he' seems to lie elsewhere." in text
-    assert "not known" in " ".join(trust_lines(result, trust, ["Gene2"]))
-    assert "Image: about 0.0" in " ".join(trust_lines(result, trust, []))
+    assert "not known" in " ".join(qc_summary(result, trust, ["Gene2"]))
+    assert "Image: about 0.0" in " ".join(qc_summary(result, trust, []))
     plain = dataclasses.replace(result, provenance={})
-    assert "Image" not in " ".join(trust_lines(plain, trust, ["Gene0"]))
+    assert "Image" not in " ".join(qc_summary(plain, trust, ["Gene0"]))
     unused = dataclasses.replace(result, provenance={"calibration": {"image": {"used": False}}})
-    assert "Image: not used" in " ".join(trust_lines(unused, measure_quality(unused), ["Gene0"]))
+    assert "Image: not used" in " ".join(qc_summary(unused, measure_quality(unused), ["Gene0"]))
 
 
 def test_every_shortcut_is_listed_and_documented() -> None:

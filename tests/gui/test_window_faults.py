@@ -266,14 +266,16 @@ def test_a_full_memory_while_a_result_lands_is_told_and_the_next_one_lands(
         "kept, what was on show stays"
     ),
 )
-@pytest.mark.parametrize("target", ["gene_picture", "dimmer_layer", "Slot.make", "insert_unchosen"])
+@pytest.mark.parametrize(
+    "target", ["overlay.render_gene", "overlay.dimmer_layer", "gene_layers.GeneLayer.create", "overlay.insert_unselected"]
+)
 def test_a_full_memory_while_the_first_genes_are_painted_keeps_the_result(
     target: str, widget: SRastWidget, qtbot: Any, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     open_slide(qtbot, widget, store)
     prepare(widget)
     with monkeypatch.context() as broken:
-        broken.setattr(f"napari_srast.gui.layers.overlay.{target}", raising(FULL))
+        broken.setattr(f"napari_srast.gui.layers.{target}", raising(FULL))
         click(qtbot, widget.run_bar.run)
         wait_ready(qtbot, widget)
         qtbot.waitUntil(lambda: told_full(widget), timeout=PATIENCE)
@@ -315,7 +317,7 @@ def test_a_full_memory_while_more_is_painted_leaves_what_was_on_show(
         """Do something without the memory for it, and look whether all is as before; then do it with."""
         before = sorted(visible(widget))
         with monkeypatch.context() as broken:
-            broken.setattr(f"napari_srast.gui.layers.overlay.{target}", raising(FULL))
+            broken.setattr(f"napari_srast.gui.layers.{target}", raising(FULL))
             act()
             qtbot.waitUntil(lambda: told_full(widget), timeout=PATIENCE)
         assert sorted(visible(widget)) == sorted(panel.model.checked) == sorted(overlay.genes) == before
@@ -326,18 +328,18 @@ def test_a_full_memory_while_more_is_painted_leaves_what_was_on_show(
         act()
         wait_shown(qtbot, widget)
 
-    breaks("gene_picture", lambda: tick(qtbot, panel.view, hidden[0]))  # into a new layer
+    breaks("overlay.render_gene", lambda: tick(qtbot, panel.view, hidden[0]))  # into a new layer
     assert hidden[0] in visible(widget)
     tick(qtbot, panel.view, hidden[0])
-    breaks("gene_picture", lambda: tick(qtbot, panel.view, hidden[1]))  # into the layer of the one before
+    breaks("overlay.render_gene", lambda: tick(qtbot, panel.view, hidden[1]))  # into the layer of the one before
     assert hidden[1] in visible(widget)
     pictures = {layer.name: np.array(layer.data) for layer in widget.controller.viewer.layers if layer.name in shown}
     for view, target in (
-        ("before", "measured_layer"),
-        ("before", "spot_colors"),
-        ("side_by_side", "side_by_side_layers"),
-        ("side_by_side", "spot_colors"),
-        ("side_by_side", "insert_unchosen"),
+        ("before", "compared_layer.measured_layer"),
+        ("before", "compared_layer.spot_colors"),
+        ("side_by_side", "side_by_side.side_by_side_layers"),
+        ("side_by_side", "compared_layer.spot_colors"),
+        ("side_by_side", "overlay.insert_unselected"),
     ):
         breaks(target, lambda view=view: click(qtbot, panel.views[view]))
         assert overlay.view == view

@@ -72,7 +72,7 @@ def test_before_and_beside_show_the_other_result_at_the_same_scale(
     np.testing.assert_allclose(pixels.data[..., :3], _expected(overlay, other), atol=1e-6)
     np.testing.assert_array_equal(pixels.affine.affine_matrix, viewer.layers["Gene0"].affine.affine_matrix)
     assert meaning_of(overlay) == "counts per pixel: without the image"
-    overlay.paint("Gene0", limits=(0.0, 100.0))
+    overlay.set_style("Gene0", limits=(0.0, 100.0))
     np.testing.assert_allclose(pixels.data[..., :3], _expected(overlay, other), atol=1e-6)
 
     overlay.set_view("side_by_side")
@@ -98,7 +98,7 @@ def test_what_is_compared_follows_the_coordinate_system_and_ends_with_the_result
     overlay.compare_with(other)
     overlay.set_view("before")
     turned = dataclasses.replace(skewed_slide, coordinate_system="turned")
-    overlay.place(turned)
+    overlay.set_slide(turned)
     np.testing.assert_allclose(
         viewer.layers["SRast compared pixels"].affine.affine_matrix,
         image_affine(turned.to_cs @ other.result.raster.affine),

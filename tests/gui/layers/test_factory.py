@@ -18,7 +18,7 @@ from napari_srast.gui.layers.factory import (
     gene_layer_kwargs,
     image_affine,
     measured_layer,
-    place_layers,
+    update_transforms,
     role_of,
     slide_layer_data,
     swap_axes,
@@ -112,7 +112,7 @@ def test_spots_keep_their_size_in_every_coordinate_system(
     for name, drawn in (("px", 55.0 / 4), ("global", 55.0)):
         moved = dataclasses.replace(slide, coordinate_system=name)
         for placed in (layer, make(moved)):
-            place_layers([placed], moved)
+            update_transforms([placed], moved)
             # napari draws a point as large as its size times the last scale, whatever the affine
             np.testing.assert_allclose(placed.size * placed.scale[-1], drawn)
             world = np.array([placed.data_to_world(point) for point in placed.data])
@@ -132,7 +132,7 @@ def test_layers_follow_the_coordinate_system(skewed_slide: Slide, make_result: C
     viewer.add_layer(dimmer_layer(skewed_slide, result, 0.5))
     other = viewer.add_image(np.zeros((4, 4)), name="not ours")
     turned = dataclasses.replace(skewed_slide, coordinate_system="turned")
-    place_layers(list(viewer.layers), turned)
+    update_transforms(list(viewer.layers), turned)
     fresh = {meta["name"]: meta["affine"] for _, meta, _ in slide_layer_data(turned)}
     for name, affine in fresh.items():
         np.testing.assert_allclose(viewer.layers[name].affine.affine_matrix, affine)

@@ -14,7 +14,7 @@ from napari_srast.core.result import UpsampleResult
 from napari_srast.core.slide import Slide
 from napari_srast.gui.layers import overlay as overlay_module
 from napari_srast.gui.layers.factory import PALETTE, image_affine, role_of
-from napari_srast.gui.layers.gene_layer import first_genes
+from napari_srast.gui.layers.gene_layer import default_genes
 from napari_srast.gui.layers.overlay import MAX_GENES, Overlay
 
 pytestmark = pytest.mark.gui
@@ -85,7 +85,7 @@ def test_what_is_shown_first_is_no_gene_of_a_few_lucky_counts(
     skill = np.array([0.01, 0.03, np.nan, 0.02, -0.5, 0.0, 0.0, 0.0, 0.9])
     result = dataclasses.replace(result, counts=counts.tocsr(), skill=skill)
     totals = np.asarray(counts.sum(axis=0)).ravel()
-    assert set(first_genes(result, totals)) == {"Gene0", "Gene1", "Gene3"}
+    assert set(default_genes(result, totals)) == {"Gene0", "Gene1", "Gene3"}
 
 
 def test_before_shows_measured_counts_on_the_scale_of_after(
@@ -99,7 +99,7 @@ def test_before_shows_measured_counts_on_the_scale_of_after(
     assert spots.blending == "additive"  # a spot without counts shows the tissue below it
     assert spots.visible
     low, high = overlay.shown[0].limits
-    measured = result.slide.counts[:, 0].toarray()[:, 0] / result.raster.counts_per_spot
+    measured = result.slide.counts[:, 0].toarray()[:, 0] / result.raster.n_pixels_per_spot
     blue = int(PALETTE[0][5:7], 16) / 255
     np.testing.assert_allclose(spots.face_color[:, 2], np.clip((measured - low) / (high - low), 0, 1) * blue, atol=1e-6)
     overlay.set_view("after")
@@ -166,7 +166,7 @@ def test_no_picture_of_one_kind_is_left_where_the_other_cannot_be_painted(
     overlay = Overlay(viewer, result, result.counts.tocsc(), lambda: None, failed=told.append)
     overlay.show(["Gene0", "Gene1", "Gene3", "Gene4"])
     overlay.show(["Gene0", "Gene1", "Gene3"])
-    error, paint, calls = MemoryError("full"), overlay_module.gene_picture, []
+    error, paint, calls = MemoryError("full"), overlay_module.render_gene, []
 
     def paint_some(*args: Any) -> Any:
         calls.append(args)
@@ -175,7 +175,7 @@ def test_no_picture_of_one_kind_is_left_where_the_other_cannot_be_painted(
         return paint(*args)
 
     with monkeypatch.context() as full:
-        full.setattr(overlay_module, "gene_picture", paint_some)
+        full.setattr(overlay_module, "render_gene", paint_some)
         overlay.set_view("std")
     assert told == [error]
     assert overlay.view == "std"
@@ -186,7 +186,7 @@ def test_no_picture_of_one_kind_is_left_where_the_other_cannot_be_painted(
     for gene in ("Gene1", "Gene3", "Gene4"):
         np.testing.assert_array_equal(viewer.layers[gene].data, result.gene_image(gene, "std"))
     with monkeypatch.context() as full:
-        full.setattr(overlay_module, "gene_picture", paint_some)
+        full.setattr(overlay_module, "render_gene", paint_some)
         overlay.show(["Gene1", "Gene5"])  # in the place of another
     assert told == [error, error]
     assert overlay.genes == _gene_layers(viewer) == ["Gene1"]
@@ -263,7 +263,7 @@ def test_follows_the_slide_and_stays_below_the_region(
     overlay.set_view("before")
     assert role_of(viewer.layers[-1]) == "region"
     turned = dataclasses.replace(skewed_slide, coordinate_system="turned")
-    overlay.place(turned)
+    overlay.set_slide(turned)
     overlay.show(["Gene0", "Gene4"])  # one that comes after the switch lies right, too
     for name in ("Gene0", "Gene4"):
         np.testing.assert_allclose(

@@ -11,14 +11,14 @@ from napari_srast.core.result import UpsampleResult
 from napari_srast.core.settings import UpsampleSettings
 from napari_srast.core.slide import Slide
 from napari_srast.core.summary import image_nats
-from napari_srast.gui.layers.measured_spots import same_pixels
-from napari_srast.gui.layers.overlay import Overlay, View
+from napari_srast.gui.layers.compared_layer import same_pixels
+from napari_srast.gui.layers.overlay import Overlay, ViewMode
 from napari_srast.gui.state.displayed_result import DisplayedResult
 from napari_srast.gui.state.slide_session import SlideSession
 
 __all__ = ["comparable", "counterpart", "image_difference", "looked_at_image", "meaning_of", "settings_on"]
 
-_MEANING: dict[View, str] = {
+_MEANING: dict[ViewMode, str] = {
     "after": "counts per pixel",
     "before": "measured counts per pixel of the spot",
     "side_by_side": "counts per pixel: upsampled, and beside as measured",

@@ -11,7 +11,7 @@ from qtpy.QtCore import QRectF, Qt
 from qtpy.QtGui import QColor, QFont, QFontMetricsF, QImage, QLinearGradient, QPainter
 
 from napari_srast.errors import OutputError
-from napari_srast.gui.layers.measured_spots import GeneStyle
+from napari_srast.gui.layers.gene_layer import GeneStyle
 
 __all__ = ["Caption", "round_length", "save_figure"]
 

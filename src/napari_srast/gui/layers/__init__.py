@@ -1,1 +1,1 @@
-"""Layers."""
+"""napari layers of a slide, its region and its results."""

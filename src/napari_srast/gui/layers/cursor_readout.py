@@ -101,7 +101,7 @@ class CursorReadout:
             return PixelReadout()
         slide, finished, overlay = current
         world = np.asarray(self._viewer.cursor.position, dtype=float)[-2:][::-1]
-        shift = overlay.shift_at(world)
+        shift = overlay.offset_at(world)
         if overlay.compared is not None and (shift.any() or overlay.view == "before"):
             finished = overlay.compared
         point = apply_affine(np.linalg.inv(slide.to_cs), (world - shift)[None])[0]

@@ -1,14 +1,14 @@
-"""The layers of a slide and of a result, each exactly where it belongs.
+"""Create the layers of a slide and a result, and place them in world coordinates.
 
-spatialdata puts the center of pixel [0, 0] at (0.5, 0.5), napari at (0, 0); napari's world is (y, x). Every affine here
-goes through :func:`image_affine` or :func:`swap_axes`, so that the half pixel is in one place. World coordinates are
-those of the slide's chosen coordinate system. Our layers are known by ``layer.metadata["napari_srast"]``.
+The center of pixel [0, 0] has the coordinates (0.5, 0.5) in spatialdata and (0, 0) in napari, and napari's world axes
+are (y, x). Only :func:`image_affine` and :func:`swap_axes` convert between the two conventions. World coordinates are
+those of the slide's chosen coordinate system. ``layer.metadata["napari_srast"]`` marks the layers of this plugin.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,12 @@ from napari.utils.colormaps import Colormap
 from napari_srast.core.result import UpsampleResult
 from napari_srast.core.slide import Slide, SlideImage
 from napari_srast.geometry.affine import apply_affine
-from napari_srast.gui.runtime.layer_batches import changing
+from napari_srast.gui.runtime.layer_batches import batch_changes, batch_removals
 
 __all__ = [
     "KEY",
     "PALETTE",
+    "black_layer",
     "dimmer_extent",
     "dimmer_layer",
     "gene_colormap",
@@ -32,58 +33,68 @@ __all__ = [
     "image_affine",
     "is_color_image",
     "measured_layer",
-    "place_layers",
-    "points_placing",
+    "points_transform",
+    "remove_layers",
     "role_of",
     "set_visible",
     "slide_layer_data",
     "slide_title",
     "spot_size",
     "swap_axes",
+    "update_transforms",
     "world_extent",
 ]
 
 KEY = "napari_srast"
-_WORTH_A_BATCH = 4
-# Okabe and Ito's colors, which stay apart for color-blind eyes, brightest contrasts first; green lightened for black.
+_MIN_BATCH = 4
+# Okabe-Ito palette (color-blind safe), highest contrast first; the green is lighter, for a black background.
 PALETTE = ("#56b4e9", "#e69f00", "#cc79a7", "#00c48c", "#f0e442", "#d55e00")
 _SWAP = np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
 _HALF_PIXEL = np.array([[1.0, 0.0, 0.5], [0.0, 1.0, 0.5], [0.0, 0.0, 1.0]])
 
 
 def swap_axes(matrix: np.ndarray) -> np.ndarray:
-    """Turn a (3, 3) affine between (x, y) and (y, x) order."""
+    """Convert a (3, 3) affine between (x, y) and (y, x) order."""
     return _SWAP @ matrix @ _SWAP
 
 
 def image_affine(matrix: np.ndarray) -> np.ndarray:
-    """Turn a (3, 3) affine from continuous pixel coordinates, (x, y), into the affine of a napari image, (y, x)."""
+    """Convert a (3, 3) affine of continuous pixel coordinates, (x, y), to the affine of a napari image, (y, x)."""
     return swap_axes(matrix @ _HALF_PIXEL)
 
 
 def role_of(layer: Layer) -> str | None:
-    """Return what a layer of ours is for ("histology", "spots", "region", "gene", ...); None for others' layers."""
-    mark = layer.metadata.get(KEY)
-    return mark.get("role") if isinstance(mark, dict) else None
+    """Return the role of a layer ("histology", "spots", "region", "gene", ...); None for layers of other plugins."""
+    entry = layer.metadata.get(KEY)
+    return entry.get("role") if isinstance(entry, dict) else None
 
 
 def set_visible(layers: LayerList, visible: Mapping[Layer, bool]) -> None:
-    """Show or hide layers of a list, where that changes anything: napari would draw everything anew all the same."""
+    """Show or hide layers of a list; layers that already have the state are skipped, because napari would redraw."""
     changed = {layer: on for layer, on in visible.items() if bool(layer.visible) != on}
-    # After a batch Python takes all that lives for new, and looks through it the sooner: not for a layer or two.
-    with changing(layers) if len(changed) >= _WORTH_A_BATCH else contextlib.nullcontext():
+    # Each batch makes the next full garbage collection come earlier, so a few layers are changed without one.
+    with batch_changes(layers) if len(changed) >= _MIN_BATCH else contextlib.nullcontext():
         for layer, on in changed.items():
             layer.visible = on
 
 
+def remove_layers(layers: LayerList, removed: Sequence[Layer]) -> None:
+    """Remove layers from a list in one batch; layers that are not in the list are skipped."""
+    present = [layer for layer in removed if layer in layers]
+    if present:
+        with batch_removals(layers):
+            for layer in present:
+                layers.remove(layer)
+
+
 def slide_title(slide: Slide) -> str:
-    """Return the short name by which a slide is known in the window."""
+    """Return the short name of a slide in the window."""
     name = Path(slide.source.path).name.removesuffix(".zarr") if slide.source.path else "slide"
     return "Synthetic slide" if slide.source.synthetic else name
 
 
 def slide_layer_data(slide: Slide) -> list[tuple[Any, dict[str, Any], str]]:
-    """Return a slide's histology and spots as napari layer data, bottom first; nothing is computed."""
+    """Return the histology and the spots of a slide as napari layer data, bottom first; images stay lazy."""
     data = [] if slide.image is None else _histology(slide, slide.image)
     return [*data, _spots(slide)]
 
@@ -97,7 +108,7 @@ def _histology(slide: Slide, image: SlideImage) -> list[tuple[Any, dict[str, Any
         "metadata": {KEY: {"role": "histology", "slide": slide, "to_intrinsic": image.to_intrinsic[0]}},
     }
     if is_color_image(image):
-        levels = [np.moveaxis(level, 0, -1) for level in image.levels]  # dask arrays stay lazy through numpy's protocol
+        levels = [np.moveaxis(level, 0, -1) for level in image.levels]  # NumPy's dispatch keeps Dask arrays lazy
         kwargs = {**common, "name": f"{slide_title(slide)} histology", "rgb": True}
         return [(levels if multiscale else levels[0], kwargs, "image")]
     channels = []
@@ -115,7 +126,7 @@ def _histology(slide: Slide, image: SlideImage) -> list[tuple[Any, dict[str, Any
 
 
 def is_color_image(image: SlideImage) -> bool:
-    """Tell color pictures from stacks of stains."""
+    """Return whether an image is RGB or RGBA, not a stack of stain channels."""
     names = [str(c).casefold() for c in image.channels]
     in_color = not names or "".join(n[:1] for n in names) in ("rgb", "rgba", "012", "0123")
     return image.levels[0].shape[0] in (3, 4) and in_color
@@ -124,67 +135,85 @@ def is_color_image(image: SlideImage) -> bool:
 def _spots(slide: Slide) -> tuple[Any, dict[str, Any], str]:
     kwargs = {
         "name": f"{slide_title(slide)} spots",
-        **points_placing(slide),
+        **points_transform(slide),
         "size": spot_size(slide),
         "symbol": "square" if slide.spot_shape == "square" else "disc",
         "face_color": [1.0, 1.0, 1.0, 0.5 if slide.image is None else 0.12],
-        "border_color": "#00a5e0",  # neither hematoxylin nor eosin nor bare glass
+        "border_color": "#00a5e0",  # differs from hematoxylin, eosin and blank glass
         "border_width": 0.08,
         "metadata": {KEY: {"role": "spots", "slide": slide}},
     }
     return slide.centers[:, ::-1], kwargs, "points"
 
 
-def points_placing(slide: Slide) -> dict[str, Any]:
-    """Return scale and affine of points: napari sizes them by the layer's scale alone, so the affine must hold none."""
+def points_transform(slide: Slide) -> dict[str, Any]:
+    """Return scale and affine of a points layer; the affine has no scale, because napari ignores it for point sizes."""
     scale = slide.cs_scale
     return {"scale": (scale, scale), "affine": swap_axes(slide.to_cs @ np.diag([1 / scale, 1 / scale, 1.0]))}
 
 
 def spot_size(slide: Slide) -> float:
-    """Return the size at which spots are drawn: their diameter, or half a typical spacing where it is unknown."""
+    """Return the drawn size of spots: their diameter, or half a typical spacing if it is unknown."""
     if slide.spot_diameter:
         return float(slide.spot_diameter)
     span = np.ptp(slide.centers, axis=0)
     return float(np.sqrt(max(np.prod(span), span.max() ** 2 / 100, 1e-12) / slide.n_spots)) / 2
 
 
-def place_layers(layers: list[Layer], slide: Slide) -> None:
-    """Move a slide's own layers and its result's to the slide's coordinate system."""
+def update_transforms(layers: list[Layer], slide: Slide) -> None:
+    """Set the transforms of layers of a slide and its result to the slide's chosen coordinate system."""
     for layer in layers:
-        mark = layer.metadata.get(KEY)
-        if not isinstance(mark, dict):
+        entry = layer.metadata.get(KEY)
+        if not isinstance(entry, dict):
             continue
-        if "to_intrinsic" in mark:
-            layer.affine = image_affine(slide.to_cs @ mark["to_intrinsic"])
-        elif mark.get("role") in ("spots", "measured"):
-            for name, value in points_placing(slide).items():
+        if "to_intrinsic" in entry:
+            layer.affine = image_affine(slide.to_cs @ entry["to_intrinsic"])
+        elif entry.get("role") in ("spots", "measured"):
+            for name, value in points_transform(slide).items():
                 setattr(layer, name, value)
-        if "slide" in mark:
-            mark["slide"] = slide
+        if "slide" in entry:
+            entry["slide"] = slide
 
 
 def gene_colormap(color: str) -> Colormap:
-    """Return a map from black to a color, for additive blending; pixels without data stay transparent."""
+    """Return a colormap from black to a color, for additive blending; NaN is transparent."""
     return Colormap(["#000000", color], name=color, nan_color=[0.0, 0.0, 0.0, 0.0])
 
 
-def dimmer_layer(slide: Slide, result: UpsampleResult, opacity: float) -> Image:
-    """Return a black sheet between histology and genes: additive colors need a dark ground, in light themes too."""
-    to_intrinsic = dimmer_extent(slide, result)
+def black_layer(name: str, matrix: np.ndarray, opacity: float, metadata: dict[str, Any]) -> Image:
+    """Create a black image.
+
+    Parameters
+    ----------
+    name
+        Name of the layer.
+    matrix
+        (3, 3) affine, (x, y) order, from the unit square to the world.
+    opacity
+        Opacity, 0 to 1.
+    metadata
+        Entry of the layer's metadata below :data:`KEY`.
+    """
     return Image(
         np.zeros((1, 1), dtype=np.uint8),
-        name="SRast dimmer",
-        affine=image_affine(slide.to_cs @ to_intrinsic),
+        name=name,
+        affine=image_affine(matrix),
         opacity=opacity,
         contrast_limits=(0, 1),
         blending="translucent_no_depth",
-        metadata={KEY: {"role": "dimmer", "to_intrinsic": to_intrinsic}},
+        metadata={KEY: metadata},
     )
 
 
+def dimmer_layer(slide: Slide, result: UpsampleResult, opacity: float) -> Image:
+    """Create the black layer between histology and genes: additive blending needs a dark background in any theme."""
+    to_intrinsic = dimmer_extent(slide, result)
+    metadata = {"role": "dimmer", "to_intrinsic": to_intrinsic}
+    return black_layer("SRast dimmer", slide.to_cs @ to_intrinsic, opacity, metadata)
+
+
 def dimmer_extent(slide: Slide, result: UpsampleResult) -> np.ndarray:
-    """Return the (3, 3) affine from the unit square to the histology, or to the result's pixels where there is none."""
+    """Return the (3, 3) affine from the unit square to the histology, or to the raster if there is no histology."""
     if slide.image is not None:
         rows, cols = slide.image.levels[0].shape[-2:]
         return slide.image.to_intrinsic[0] @ np.diag([float(cols), float(rows), 1.0])
@@ -193,7 +222,7 @@ def dimmer_extent(slide: Slide, result: UpsampleResult) -> np.ndarray:
 
 
 def gene_layer_kwargs(result: UpsampleResult) -> dict[str, Any]:
-    """Return what all gene layers of a result share."""
+    """Return the options that all gene layers of a result have in common."""
     return {
         "affine": image_affine(result.slide.to_cs @ result.raster.affine),
         "blending": "additive",
@@ -202,22 +231,22 @@ def gene_layer_kwargs(result: UpsampleResult) -> dict[str, Any]:
 
 
 def measured_layer(slide: Slide, spots: np.ndarray | None = None) -> Points:
-    """Return the spots (all, or those of the given indices) that show measured counts, hidden at first."""
+    """Create a hidden layer of spots, all or those with the given indices, for the colors of measured counts."""
     return Points(
         (slide.centers if spots is None else slide.centers[spots])[:, ::-1],
         name="SRast measured spots",
-        **points_placing(slide),
+        **points_transform(slide),
         size=spot_size(slide),
         symbol="square" if slide.spot_shape == "square" else "disc",
         face_color="black",
         border_width=0,
-        blending="additive",  # as the genes are: a spot without counts shows the tissue, not a hole
+        blending="additive",  # as for the genes, so that a spot without counts shows the histology
         visible=False,
         metadata={KEY: {"role": "measured"}},
     )
 
 
 def world_extent(slide: Slide, spots: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Return the lowest and highest (x, y) of the spot centers (of ``spots`` only, if given) in world coordinates."""
+    """Return the smallest and largest (x, y) of the spot centers, all or of ``spots``, in world coordinates."""
     points = apply_affine(slide.to_cs, slide.centers if spots is None else slide.centers[spots])
     return points.min(axis=0), points.max(axis=0)

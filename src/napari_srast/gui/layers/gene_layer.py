@@ -1,4 +1,4 @@
-"""One gene on show: its layer, and how it is painted."""
+"""One displayed gene: its image layer and its style."""
 
 from __future__ import annotations
 
@@ -10,20 +10,65 @@ from scipy import sparse
 
 from napari_srast.core.result import UpsampleResult
 from napari_srast.gui.layers.factory import PALETTE, gene_colormap, gene_layer_kwargs
-from napari_srast.gui.layers.measured_spots import GeneStyle
 
-__all__ = ["GeneLayer", "Picture", "first_genes", "gene_picture"]
+__all__ = ["GeneImage", "GeneLayer", "GeneStyle", "default_genes", "render_gene"]
 
-_HIGH = 99.5  # percentile of the pixels that have any counts: a few bright ones must not darken the rest
-_LOW = 20.0  # percentile of all pixels: a gene that is everywhere must not wash the others out
-_AT_FIRST = 3
+_HIGH_PERCENTILE = 99.5  # of the pixels with counts: a few bright pixels must not darken the others
+_LOW_PERCENTILE = 20.0  # of all pixels: a ubiquitous gene must not wash out the others
+_N_DEFAULT_GENES = 3
 
-Picture = tuple[np.ndarray, tuple[float, float]]
-"""A gene's image, NaN outside, and the counts per pixel at which its color begins and is full."""
+GeneImage = tuple[np.ndarray, tuple[float, float]]
+"""Raster image of a gene, NaN outside the pixels, and its contrast limits in counts per pixel."""
 
 
-def gene_picture(result: UpsampleResult, columns: sparse.csc_matrix, gene: str, view: str) -> Picture:
-    """Paint a gene's counts, or for the view "std" their standard deviation; ``columns`` holds the counts."""
+@dataclass(frozen=True)
+class GeneStyle:
+    """Style of one displayed gene.
+
+    Parameters
+    ----------
+    gene
+        Name of the gene.
+    color
+        Color as "#rrggbb".
+    limits
+        Contrast limits in counts per pixel: the color begins at the first and is full at the second.
+    opacity
+        Opacity relative to the other genes, 0 to 1.
+    """
+
+    gene: str
+    color: str
+    limits: tuple[float, float]
+    opacity: float = 1.0
+
+    @property
+    def scale(self) -> str:
+        """The contrast limits as text, with three significant figures of the upper one."""
+        low, high = self.limits
+        decimals = max(0, 2 - int(np.floor(np.log10(high)))) if 0 < high < 1000 else 0
+
+        def write(value: float) -> str:
+            text = f"{value:,.{decimals}f}"
+            return text.rstrip("0").rstrip(".") if decimals else text
+
+        return f"{write(low)} to {write(high)}"
+
+
+def render_gene(result: UpsampleResult, columns: sparse.csc_matrix, gene: str, view: str) -> GeneImage:
+    """Render one gene of a result as an image.
+
+    Parameters
+    ----------
+    result
+        The result.
+    columns
+        ``result.counts`` in column-compressed format, shape (Q, G).
+    gene
+        Name of the gene.
+    view
+        "std" renders the standard deviation, any other view the counts.
+    """
     if view == "std":
         image = result.gene_image(gene, "std")
         values = image[np.isfinite(image)]
@@ -33,13 +78,25 @@ def gene_picture(result: UpsampleResult, columns: sparse.csc_matrix, gene: str, 
     positive = values[values > 0]
     if not positive.size:
         return image, (0.0, 1.0)
-    low, high = float(np.percentile(values, _LOW)), float(np.percentile(positive, _HIGH))
+    low, high = float(np.percentile(values, _LOW_PERCENTILE)), float(np.percentile(positive, _HIGH_PERCENTILE))
     return image, (low if low < high else 0.0, high)
 
 
 @dataclass(eq=False)
 class GeneLayer:
-    """A layer for one gene at a time."""
+    """An image layer that shows one gene at a time.
+
+    Parameters
+    ----------
+    gene
+        Name of the gene; empty if the layer shows none.
+    layer
+        The image layer.
+    color, limits, opacity
+        See :class:`GeneStyle`.
+    shown
+        Whether the gene is displayed.
+    """
 
     gene: str
     layer: Image
@@ -49,69 +106,84 @@ class GeneLayer:
     shown: bool = False
 
     @classmethod
-    def make(cls, gene: str, color: str, picture: Picture, result: UpsampleResult) -> GeneLayer:
-        """Return a slot that does not show yet, with its layer, hidden and not in the viewer yet."""
-        image, limits = picture
+    def create(cls, gene: str, color: str, image: GeneImage, result: UpsampleResult) -> GeneLayer:
+        """Create a gene layer that is hidden and not yet in the viewer."""
+        pixels, limits = image
         options = {"name": gene, "colormap": gene_colormap(color), "contrast_limits": limits, "visible": False}
-        layer = Image(image, **options, **gene_layer_kwargs(result))
-        layer.contrast_limits_range = _slack(limits)
+        layer = Image(pixels, **options, **gene_layer_kwargs(result))
+        layer.contrast_limits_range = _contrast_range(limits)
         return cls(gene, layer, color, limits)
 
     @property
-    def paint(self) -> GeneStyle:
-        """How the gene is painted."""
+    def style(self) -> GeneStyle:
+        """Style of the gene."""
         return GeneStyle(self.gene, self.color, self.limits, self.opacity)
 
-    def fill(self, picture: Picture) -> None:
-        """Show another image; the slot's gene was set before."""
-        self.layer.data, self.limits = picture
+    def set_image(self, image: GeneImage) -> None:
+        """Replace the image; set ``gene`` before."""
+        self.layer.data, self.limits = image
         self.layer.name = self.gene
-        self.layer.contrast_limits_range = _slack(self.limits)
+        self.layer.contrast_limits_range = _contrast_range(self.limits)
         self.layer.contrast_limits = self.limits
 
-    def empty(self) -> None:
-        """Free the slot, whose image is of no use any more; its name goes, too, or its next layer gets a number."""
+    def release(self) -> None:
+        """Mark the layer as unused; without a new name, napari would number the next layer of this gene."""
         self.shown, self.gene = False, ""
         self.layer.name = "SRast unused"
 
-    def set(
+    def set_style(
         self,
         *,
         color: str | None,
         limits: tuple[float, float] | None,
         opacity: float | None,
-        strength: float,
+        shared_opacity: float,
     ) -> None:
-        """Paint differently; None leaves as it is. ``strength`` is the opacity that all genes share."""
+        """Change the style.
+
+        Parameters
+        ----------
+        color, limits, opacity
+            See :class:`GeneStyle`; None leaves the current value.
+        shared_opacity
+            Factor on the opacity of all genes.
+        """
         if color is not None:
             self.layer.colormap = gene_colormap(color)
         if limits is not None:
             self.layer.contrast_limits = limits
         if opacity is not None:
-            self.layer.opacity = opacity * strength
+            self.layer.opacity = opacity * shared_opacity
 
-    def read(self, strength: float) -> None:
-        """Take over what the layer says."""
+    def read_style(self, shared_opacity: float) -> None:
+        """Read color, contrast limits and opacity from the napari layer."""
         self.limits = (float(self.layer.contrast_limits[0]), float(self.layer.contrast_limits[1]))
-        self.opacity = float(min(self.layer.opacity / strength, 1.0))
+        self.opacity = float(min(self.layer.opacity / shared_opacity, 1.0))
         red, green, blue = (round(255 * float(c)) for c in self.layer.colormap.colors[-1][:3])
         self.color = f"#{red:02x}{green:02x}{blue:02x}"
 
 
-def _slack(limits: tuple[float, float]) -> list[float]:
-    """Return the range that contrast may be set in: from nothing to twice what is full at first."""
+def _contrast_range(limits: tuple[float, float]) -> list[float]:
+    """Return the range of the contrast slider: from zero to twice the initial upper limit."""
     return [0.0, 2 * limits[1]]
 
 
-def first_genes(result: UpsampleResult, totals: np.ndarray) -> list[str]:
-    """Return what to show first: all genes if they are few, else the three whose maps gain the most in all.
+def default_genes(result: UpsampleResult, totals: np.ndarray) -> list[str]:
+    """Return the genes to display first: all genes if they are few, else the three with the largest total gain.
 
-    ``totals`` holds the counts of each gene, shape (G,): skill is per count, and is highest by chance in genes with a
-    handful of counts.
+    Skill is a gain per count, so by chance it is highest in genes with a handful of counts. The total gain, skill times
+    counts, is not.
+
+    Parameters
+    ----------
+    result
+        The result.
+    totals
+        Counts of each gene, shape (G,).
     """
     genes = [str(g) for g in result.genes]
     if len(genes) <= len(PALETTE):
         return genes
     gained = np.nan_to_num(result.skill, nan=0.0) * totals
     order = np.argsort(-gained, kind="stable")
-    return [genes[i] for i in order[:_AT_FIRST]]
+    return [genes[i] for i in order[:_N_DEFAULT_GENES]]

@@ -1,17 +1,16 @@
-"""Up to six genes of a result, composited over the histology: after, before, side by side, or their uncertainty.
+"""Display up to six genes of a result over the histology, and what they are compared with.
 
-One image layer for each slot, kept when its gene is hidden and refilled when another gene takes the slot: swapping data
-costs a quarter of adding a layer. Color, contrast and opacity belong to the layer, so that napari's own controls and
-ours are two views of one thing, and the eye in napari's list is the gene's check box. Without Qt, so that it can be
-tested on a ``ViewerModel``.
+Each gene has an image layer. The layer of a hidden gene is kept and reused for the next gene, because to replace its
+data takes a quarter of the time that a new layer takes. Color, contrast limits and opacity are those of the napari
+layer, so that napari's layer controls and the legend stay in sync, and the visibility of the layer in napari's layer
+list is the gene's check box. The module does not use Qt, so that it can be tested on a ``ViewerModel``.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Concatenate, Literal, ParamSpec
+from typing import Literal
 
 import numpy as np
 from napari.components import ViewerModel
@@ -20,54 +19,28 @@ from scipy import sparse
 
 from napari_srast.core.result import UpsampleResult
 from napari_srast.core.slide import Slide
-from napari_srast.geometry.affine import apply_affine
-from napari_srast.gui.layers.camera import CameraBookmark
+from napari_srast.gui.layers.compared_layer import ComparedLayer
+from napari_srast.gui.layers.error_handling import handle_errors
 from napari_srast.gui.layers.factory import (
     KEY,
     PALETTE,
     dimmer_extent,
     dimmer_layer,
-    gene_layer_kwargs,
-    measured_layer,
-    place_layers,
+    remove_layers,
     role_of,
     set_visible,
+    update_transforms,
 )
-from napari_srast.gui.layers.gene_layer import GeneLayer, gene_picture
-from napari_srast.gui.layers.measured_spots import (
-    GeneStyle,
-    side_by_side_bounds,
-    side_by_side_layers,
-    side_by_side_offset,
-    paint_compared,
-    pixel_colors,
-    pixels_layer,
-    spot_colors,
-)
-from napari_srast.gui.runtime.layer_batches import insert_unchosen, removing
+from napari_srast.gui.layers.gene_layer import GeneImage, GeneStyle, render_gene
+from napari_srast.gui.layers.gene_layers import GeneLayers
+from napari_srast.gui.layers.side_by_side import SideBySide
+from napari_srast.gui.runtime.layer_batches import insert_unselected
 from napari_srast.gui.state.displayed_result import DisplayedResult
 
-__all__ = ["MAX_GENES", "Overlay", "View"]
+__all__ = ["MAX_GENES", "Overlay", "ViewMode"]
 
 MAX_GENES = len(PALETTE)
-View = Literal["before", "after", "side_by_side", "std"]
-P = ParamSpec("P")
-
-
-def _telling(act: Callable[Concatenate[Overlay, P], None]) -> Callable[Concatenate[Overlay, P], None]:
-    """Let what the user or a timer set off tell its error, and go back to what can be shown."""
-
-    @functools.wraps(act)
-    def safe(self: Overlay, /, *args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            act(self, *args, **kwargs)
-        except Exception as error:
-            if self._failed is None:
-                raise
-            self._give_up()
-            self._failed(error)
-
-    return safe
+ViewMode = Literal["before", "after", "side_by_side", "std"]
 
 
 class Overlay:
@@ -76,21 +49,20 @@ class Overlay:
     Parameters
     ----------
     viewer
-        The viewer, or its model; touched only from the GUI thread.
+        The viewer, or its model; used from the GUI thread only.
     result
-        What to show.
+        The result to display.
     columns
-        ``result.counts`` by columns, so that one gene is read at once.
+        ``result.counts`` in column-compressed format, shape (Q, G), for quick access to one gene.
     changed
-        Called when what is shown, or how, has changed: also by the eye, the bin or the controls of napari's own list.
+        Called when the displayed genes, their style or the view have changed, also through napari's own controls.
     later
-        Runs a function a moment later. To add a layer, and to draw it first, each takes a tenth of a second, so the
-        window does one of it at a time; by default all are added at once.
+        Schedules a function. To add a layer and to draw it first take 0.1 s each, so each is scheduled. None adds all
+        layers at once.
     brightness
-        Brightness of the histology below the genes, 0 to 1.
+        Brightness of the histology below the genes, 0 (black) to 1 (unchanged).
     failed
-        Takes the error of a picture that cannot be made, such as a full memory: its gene, and what would have followed,
-        is not shown then. None raises it.
+        Receives the error of a gene that cannot be rendered; it and the genes after it are not shown. None raises it.
     """
 
     def __init__(
@@ -104,142 +76,134 @@ class Overlay:
         failed: Callable[[Exception], None] | None = None,
     ) -> None:
         self.result = result
-        self.view: View = "after"
+        self.view: ViewMode = "after"
         self.compared: DisplayedResult | None = None
         self._viewer = viewer
         self._columns = columns
         self._changed = changed
         self._later = later
-        self._failed = failed
-        self._waiting: list[str] = []
+        self.on_error = failed
         self._slide = result.slide
         self._brightness = brightness
-        self._slots: list[GeneLayer] = []
+        self._pending_genes: list[str] = []
+        self._gene_layers = GeneLayers()
         self._dimmer: Image | None = None
-        self._measured: Layer | None = None
-        self._beside: list[Layer] = []
-        self._to_add: list[Layer] = []
-        self._viewpoint = CameraBookmark(viewer)
-        self._painted: tuple[Any, ...] = ()  # what was compared with was painted last, and how
-        self._in_charge = 0  # > 0 while a change of a layer is our own doing
-        self._out_of_sight = False
+        self._compared = ComparedLayer()
+        self._side_by_side = SideBySide(viewer)
+        self._n_own_changes = 0  # > 0 while this class, not the user, changes a layer
+        self._hidden = False
         viewer.layers.events.removed.connect(self._on_removed)
 
     # ---------------------------------------------------------------- genes
 
     @property
     def shown(self) -> list[GeneStyle]:
-        """The genes on show and how, in the order in which they were given their colors."""
-        return [slot.paint for slot in self._slots if slot.shown]
+        """Styles of the displayed genes, in the order in which their layers were added."""
+        return self._gene_layers.styles
 
     @property
     def genes(self) -> list[str]:
-        """The genes on show and those that are about to be."""
-        return [*(s.gene for s in self._slots if s.shown), *self._waiting]
+        """The displayed genes and those that are about to be displayed."""
+        return [*(style.gene for style in self.shown), *self._pending_genes]
 
     def show(self, genes: Sequence[str]) -> None:
-        """Show exactly these genes, at most :data:`MAX_GENES`; a gene on show keeps its color."""
+        """Display exactly these genes, at most :data:`MAX_GENES`; genes that are displayed already keep their color."""
         genes = list(dict.fromkeys(genes))
         if len(genes) > MAX_GENES:
-            raise ValueError(f"{len(genes)} genes, but at most {MAX_GENES} can be told apart")
+            raise ValueError(f"{len(genes)} genes were given, but there are colors for at most {MAX_GENES}")
         self._show(genes)
 
-    @_telling
+    @handle_errors
     def _show(self, genes: Sequence[str]) -> None:
-        for slot in self._slots:
-            slot.shown = slot.gene in genes
-        present = {slot.gene for slot in self._slots}
-        self._waiting = [gene for gene in genes if gene not in present]
+        self._pending_genes = self._gene_layers.show_only(genes)
         self._refresh()
-        if self._waiting and self._later is not None and self._needs_layer:
+        if self._pending_genes and self._later is not None and self._needs_layer:
             self._changed()
             self._later(self._show_next)
         else:
             self._show_next()
 
-    @_telling
+    @handle_errors
     def _show_next(self) -> None:
-        """Show the next gene that waits, add at most one layer for it, and go on until none does."""
-        while self._waiting:
+        """Display the next pending gene, add at most one layer for it, and schedule the next step."""
+        while self._pending_genes:
             if self._dimmer is None:
                 self._dimmer = dimmer_layer(self._slide, self.result, self._dimming)
                 self._add(self._dimmer)
-            elif self._take_slot(self._waiting[0]):
-                del self._waiting[0]
+            elif self._assign_layer(self._pending_genes[0]):
+                del self._pending_genes[0]
                 self._refresh()
-            if self._waiting and self._later is not None:
+            if self._pending_genes and self._later is not None:
                 self._later(self._show_next)
                 break
         self._changed()
 
     @property
     def _needs_layer(self) -> bool:
-        return self._dimmer is None or all(slot.shown for slot in self._slots)
+        return self._dimmer is None or not self._gene_layers.has_free
 
     def replace(self, result: UpsampleResult, columns: sparse.csc_matrix) -> None:
-        """Take on another result of the same slide and show none of it yet; the layers stay, to be filled anew."""
+        """Switch to another result of the same slide and hide all genes; the layers are reused."""
         self.view = "after"
         self.compare_with(None)
         self.result, self._columns = result, columns
-        self._waiting, self._painted = [], ()
-        for slot in self._slots:
-            slot.empty()
-            slot.layer.metadata[KEY] = gene_layer_kwargs(result)["metadata"][KEY]
+        self._pending_genes = []
+        self._compared.forget_colors()
+        self._gene_layers.release_all(result)
         if self._dimmer is not None:
             self._dimmer.metadata[KEY]["to_intrinsic"] = dimmer_extent(self._slide, result)
-        self._remove_beside()
+        self._side_by_side.close()
         self._refresh()
-        place_layers(self._own_layers(), self._slide)
+        update_transforms(self._own_layers(), self._slide)
 
     # ----------------------------------------------------------------- view
 
-    @_telling
-    def set_view(self, view: View) -> None:
+    @handle_errors
+    def set_view(self, view: ViewMode) -> None:
         """Switch between measured spots, upsampled pixels, both side by side, and the standard deviation."""
-        refill = "std" in (view, self.view) and view != self.view
+        needs_rendering = "std" in (view, self.view) and view != self.view
         self.view = view
-        if refill:
-            self._refill()
+        if needs_rendering:
+            with self._own_changes():
+                self._gene_layers.render_all(self._render)
         if view != "side_by_side":
-            self._remove_beside()  # hidden, it would still count when napari fits the view
-        elif not self._beside:
+            self._side_by_side.close()  # hidden layers would still count when napari resets the view
+        elif not self._side_by_side.layers:
             other = None if self.compared is None else self.compared.result
-            self._beside = self._to_add = side_by_side_layers(self._slide, self.result, self._dimming, other)
-            self._viewpoint.show(*side_by_side_bounds(self._slide, self.result))
+            self._side_by_side.open(self._slide, self.result, self._dimming, other)
             self._add_next()
         self._refresh()
 
-    @_telling
+    @handle_errors
     def compare_with(self, other: DisplayedResult | None) -> None:
-        """Compare with another result on the same pixels, or (None) with the measured counts: before, and beside."""
+        """Compare with another result on the same pixels, or (None) with the measured counts."""
         if other is self.compared:
             return
         self.compared = other
-        self._remove_beside()
-        if self._measured is not None:
-            self._viewer.layers.remove(self._measured)
+        self._side_by_side.close()
+        if self._compared.layer is not None:
+            self._viewer.layers.remove(self._compared.layer)
         self.set_view(self.view)
         self._changed()
 
-    @_telling
+    @handle_errors
     def _add_next(self) -> None:
         """Add the layers of the second picture, one at a time."""
-        while self._to_add:
-            layer, *self._to_add = self._to_add
-            self._add(layer)
+        while self._side_by_side.has_pending:
+            self._add(self._side_by_side.next_layer())
             self._refresh()
-            if self._to_add and self._later is not None:
+            if self._side_by_side.has_pending and self._later is not None:
                 self._later(self._add_next)
                 return
 
     def set_brightness(self, brightness: float) -> None:
-        """Set the brightness of the histology below the genes, 0 (black) to 1 (as it is)."""
+        """Set the brightness of the histology below the genes, 0 (black) to 1 (unchanged)."""
         self._brightness = brightness
-        for layer in (self._dimmer, *self._beside):
-            if layer is not None and layer.name in ("SRast dimmer", "SRast side-by-side dimmer"):
-                layer.opacity = self._dimming
+        if self._dimmer is not None:
+            self._dimmer.opacity = self._dimming
+        self._side_by_side.set_dimming(self._dimming)
 
-    def paint(
+    def set_style(
         self,
         gene: str,
         *,
@@ -247,73 +211,64 @@ class Overlay:
         limits: tuple[float, float] | None = None,
         opacity: float | None = None,
     ) -> None:
-        """Change how a gene on show is painted; what is left out stays."""
-        slot = next((s for s in self._slots if s.gene == gene), None)
-        if slot is not None:
-            with self._taking_charge():
-                slot.set(color=color, limits=limits, opacity=opacity, strength=self._strength)
-            self._on_paint()
+        """Change the style of a displayed gene.
+
+        Parameters
+        ----------
+        gene
+            Name of the gene; nothing happens if it is not displayed.
+        color, limits, opacity
+            See :class:`GeneStyle`; None leaves the current value.
+        """
+        gene_layer = self._gene_layers.find(gene)
+        if gene_layer is not None:
+            with self._own_changes():
+                gene_layer.set_style(color=color, limits=limits, opacity=opacity, shared_opacity=self._shared_opacity)
+            self._on_style()
 
     def hide(self) -> None:
-        """Go out of sight while another slide is worked on; everything is kept."""
-        self._out_of_sight = True
+        """Hide all layers while another slide is current."""
+        self._hidden = True
         self._refresh()
 
-    @_telling
+    @handle_errors
     def reveal(self) -> None:
-        """Come back as it was."""
-        self._out_of_sight = False
+        """Show the layers again, as they were before :meth:`hide`."""
+        self._hidden = False
         self._refresh()
 
-    def shift_at(self, world: np.ndarray) -> np.ndarray:
-        """Return how far a world position (x, y) lies from what it shows: not zero in the picture beside."""
-        if self.view != "side_by_side" or not self._beside:
+    def offset_at(self, world: np.ndarray) -> np.ndarray:
+        """Return the offset (x, y) of the second picture if a world position (x, y) is in it, else zeros."""
+        if self.view != "side_by_side":
             return np.zeros(2)
-        shift = side_by_side_offset(self._slide, self.result)
-        raster = self.result.raster
-        to_pixels = np.linalg.inv(self._slide.to_cs @ raster.affine)
-        place = apply_affine(to_pixels, (world - shift)[None])[0]
-        inside = (place >= 0).all() and (place < raster.shape[::-1]).all()
-        return shift if inside else np.zeros(2)
+        return self._side_by_side.offset_at(world, self._slide, self.result)
 
-    def place(self, slide: Slide) -> None:
-        """Follow the slide into another coordinate system."""
+    def set_slide(self, slide: Slide) -> None:
+        """Move the layers to the coordinate system that was chosen for the slide."""
         self._slide = slide
-        self._viewpoint.forget()  # it was in the other coordinate system
-        place_layers(self._own_layers(), slide)
-        self._remove_beside()
+        self._side_by_side.forget_camera()  # its position is in the previous coordinate system
+        update_transforms(self._own_layers(), slide)
+        self._side_by_side.close()
         if self.view == "side_by_side":
             self.set_view("side_by_side")
 
-    # --------------------------------------------------------------- leaving
+    # -------------------------------------------------------------- removal
 
     def remove(self) -> None:
-        """Take every layer of the result out of the viewer."""
+        """Remove all layers of the result from the viewer."""
         self.disconnect()
-        self._take_out([*self._own_layers(), *self._beside])
-        self._slots, self._waiting, self._dimmer, self._measured = [], [], None, None
-        self._beside, self._to_add, self._painted = [], [], ()
+        remove_layers(self._viewer.layers, [*self._own_layers(), *self._side_by_side.layers])
+        self._gene_layers, self._pending_genes = GeneLayers(), []
+        self._dimmer, self._compared = None, ComparedLayer()
+        self._side_by_side = SideBySide(self._viewer)
 
     def disconnect(self) -> None:
-        """Stop listening to the viewer."""
+        """Disconnect from the events of the viewer."""
         self._viewer.layers.events.removed.disconnect(self._on_removed)
 
-    def _remove_beside(self) -> None:
-        gone, self._beside, self._to_add = self._beside, [], []
-        self._take_out(gone)
-        self._viewpoint.go_back()
-
-    def _remove_torn_beside(self) -> None:
-        layers = list(self._viewer.layers)
-        if any(layer not in layers and layer not in self._to_add for layer in self._beside):
-            self._remove_beside()
-
-    def _take_out(self, gone: Sequence[Layer]) -> None:
-        here = [layer for layer in gone if layer in self._viewer.layers]
-        if here:
-            with removing(self._viewer.layers):
-                for layer in here:
-                    self._viewer.layers.remove(layer)
+    def _close_incomplete(self) -> None:
+        if self._side_by_side.is_incomplete:
+            self._side_by_side.close()
 
     # ---------------------------------------------------------------- layers
 
@@ -322,167 +277,124 @@ class Overlay:
         return 1.0 if self._slide.image is None else 1.0 - self._brightness
 
     @property
-    def _strength(self) -> float:
-        """Opacity that all genes share: the more are added up, the less of each, or all end in white."""
+    def _shared_opacity(self) -> float:
+        """Factor on the opacity of all genes: it decreases with their number, or the sum would saturate to white."""
         return float(max(len(self.genes), 1) ** -0.5)
 
     def _own_layers(self) -> list[Layer]:
-        return [layer for layer in (self._dimmer, self._measured, *(s.layer for s in self._slots)) if layer is not None]
+        layers = (self._dimmer, self._compared.layer, *self._gene_layers.layers)
+        return [layer for layer in layers if layer is not None]
 
-    def _take_slot(self, gene: str) -> bool:
-        """Give a gene a slot; where there is none, only add one's layer, hidden: to draw it takes as long again."""
-        ready = next((slot for slot in self._slots if slot.gene == gene), None)
-        free = next((slot for slot in self._slots if not slot.shown), None)
-        if ready is not None:
-            ready.shown = True
-        elif free is not None:
-            free.gene, free.shown, free.opacity = gene, True, 1.0
-            self._fill(free)
-        else:
-            self._add_slot(gene)
-        return ready is not None or free is not None
+    def _render(self, gene: str) -> GeneImage:
+        return render_gene(self.result, self._columns, gene, self.view)
 
-    def _add_slot(self, gene: str) -> None:
-        used = {slot.color for slot in self._slots}
-        color = next((c for c in PALETTE if c not in used), PALETTE[0])
-        slot = GeneLayer.make(gene, color, gene_picture(self.result, self._columns, gene, self.view), self.result)
-        self._slots.append(slot)
-        place_layers([slot.layer], self._slide)
-        slot.layer.events.visible.connect(self._on_eye)
-        for event in (slot.layer.events.contrast_limits, slot.layer.events.colormap, slot.layer.events.opacity):
-            event.connect(self._on_paint)
-        self._add(slot.layer)
+    def _assign_layer(self, gene: str) -> bool:
+        """Display a gene in an existing layer and return True, or add a hidden layer for it and return False."""
+        with self._own_changes():
+            if self._gene_layers.assign(gene, self._render):
+                return True
+        layer = self._gene_layers.create(gene, self._render, self.result)
+        update_transforms([layer], self._slide)
+        layer.events.visible.connect(self._on_visible)
+        for event in (layer.events.contrast_limits, layer.events.colormap, layer.events.opacity):
+            event.connect(self._on_style)
+        self._add(layer)
+        return False
 
-    def _fill(self, slot: GeneLayer) -> None:
-        """Paint a slot's gene; where that fails it goes empty, for it holds another image."""
-        try:
-            with self._taking_charge():
-                slot.fill(gene_picture(self.result, self._columns, slot.gene, self.view))
-        except Exception:
-            slot.empty()
-            raise
-
-    def _refill(self) -> None:
-        """Paint another kind of image; slots that cannot have theirs go empty, for they hold the kind before."""
-        for place, slot in enumerate(self._slots):
-            if not slot.shown:
-                slot.empty()
-                continue
-            try:
-                self._fill(slot)
-            except Exception:
-                for other in self._slots[place:]:
-                    other.empty()
-                raise
-
-    def _give_up(self) -> None:
-        """Show what there is, after a picture could not be made."""
-        self._waiting, self._painted = [], ()
+    def recover(self) -> None:
+        """Show what can be shown after a gene could not be rendered."""
+        self._pending_genes = []
+        self._compared.forget_colors()
         self.view = "std" if self.view == "std" else "after"
-        self._remove_beside()
-        self._forget_gone()
+        self._side_by_side.close()
+        self._forget_removed()
         self._refresh()
         self._changed()
 
     def _add(self, layer: Layer) -> None:
-        """Add a layer below the region, which must stay in reach."""
+        """Add a layer below the region, which must stay clickable."""
         layers = self._viewer.layers
         regions = [i for i, other in enumerate(layers) if role_of(other) == "region"]
-        with self._taking_charge():
-            insert_unchosen(layers, regions[0] if regions else len(layers), layer)
+        with self._own_changes():
+            insert_unselected(layers, regions[0] if regions else len(layers), layer)
 
     def _refresh(self) -> None:
-        """Let every layer say what the state is."""
-        seen = bool(self.shown) and not self._out_of_sight
-        before, beside = seen and self.view == "before", seen and self.view == "side_by_side"
-        with self._taking_charge():
-            if before or beside:
-                self._paint_measured()
-            visible: dict[Layer, bool] = dict.fromkeys(self._beside, beside)
-            visible |= {slot.layer: slot.shown and seen and not before for slot in self._slots}
-            if self._measured is not None:
-                visible[self._measured] = before
+        """Update visibility, colors and opacity of all layers."""
+        is_visible = bool(self.shown) and not self._hidden
+        before = is_visible and self.view == "before"
+        side_by_side = is_visible and self.view == "side_by_side"
+        with self._own_changes():
+            if before or side_by_side:
+                self._color_compared()
+            visible: dict[Layer, bool] = dict.fromkeys(self._side_by_side.layers, side_by_side)
+            genes_visible = is_visible and not before
+            visible |= {layer: shown and genes_visible for layer, shown in self._gene_layers.visible.items()}
+            if self._compared.layer is not None:
+                visible[self._compared.layer] = before
             if self._dimmer is not None:
-                visible[self._dimmer] = seen
+                visible[self._dimmer] = is_visible
             set_visible(self._viewer.layers, visible)
-            for slot in self._slots:
-                if slot.layer.opacity != (opacity := slot.opacity * self._strength):
-                    slot.layer.opacity = opacity
+            self._gene_layers.set_shared_opacity(self._shared_opacity)
 
-    def _paint_measured(self) -> None:
-        """Color what is compared with: measured counts, spread evenly over the spots' pixels, or another result."""
+    def _color_compared(self) -> None:
+        """Color the measured spots, or the pixels of the result that is compared with."""
         if self.view == "side_by_side":
-            if self._beside:
-                self._color(self._beside[-1])
-            return
-        if self._measured is None:
-            other, slide = self.compared, self._slide
-            self._measured = measured_layer(self.result.slide) if other is None else pixels_layer(other.result, slide)
-            place_layers([self._measured], slide)
-            self._add(self._measured)
-        self._color(self._measured)
-
-    def _color(self, layer: Layer) -> None:
-        """Color spots or pixels, unless the layer has these colors already: blinking must be quick."""
-        other, how = self.compared, (layer, self.result, *self.shown, self._strength)
-        if how == self._painted:
-            return
-        if other is None:
-            colors = spot_colors(self.result, self.shown, self._strength)
+            layer = self._side_by_side.layers[-1] if self._side_by_side.layers else None
         else:
-            colors = pixel_colors(other.result, other.columns, self.shown, self._strength)
-        paint_compared(layer, colors)
-        self._painted = how
+            layer = self._compared.layer
+            if layer is None:
+                layer = self._compared.create(self.result, self.compared, self._slide)
+                self._add(layer)
+        if layer is not None:
+            self._compared.set_colors(layer, self.result, self.compared, self.shown, self._shared_opacity)
 
-    # --------------------------------------------------- what the user does in napari's own list and controls
+    # ------------------------------------------- changes in napari's layer list and layer controls
 
     @contextlib.contextmanager
-    def _taking_charge(self) -> Iterator[None]:
-        self._in_charge += 1
+    def _own_changes(self) -> Iterator[None]:
+        """Ignore events of layers while this class changes them."""
+        self._n_own_changes += 1
         try:
             yield
         finally:
-            self._in_charge -= 1
+            self._n_own_changes -= 1
 
-    @_telling
-    def _on_eye(self, event: object = None) -> None:
-        """Take the eye of a gene layer for its check box."""
-        if self._in_charge or self._out_of_sight or self.view == "before":
+    @handle_errors
+    def _on_visible(self, event: object = None) -> None:
+        """Read the displayed genes from the visibility of their layers."""
+        if self._n_own_changes or self._hidden or self.view == "before":
             return
-        for slot in self._slots:
-            slot.shown = bool(slot.gene) and bool(slot.layer.visible)
+        self._gene_layers.read_visibility()
         self._refresh()
         self._changed()
 
-    @_telling
-    def _on_paint(self, event: object = None) -> None:
-        """Take over color, contrast and opacity that were set in napari's own controls."""
-        if self._in_charge:
+    @handle_errors
+    def _on_style(self, event: object = None) -> None:
+        """Read color, contrast limits and opacity from the layers."""
+        if self._n_own_changes:
             return
-        for slot in self._slots:
-            slot.read(self._strength)
+        self._gene_layers.read_styles(self._shared_opacity)
         if self.view in ("before", "side_by_side"):
-            with self._taking_charge():
-                self._paint_measured()
+            with self._own_changes():
+                self._color_compared()
         self._changed()
 
-    def _forget_gone(self) -> None:
-        """Forget layers that are not in the viewer."""
+    def _forget_removed(self) -> None:
+        """Forget layers that are no longer in the viewer."""
         layers = list(self._viewer.layers)
-        self._slots = [slot for slot in self._slots if slot.layer in layers]
+        self._gene_layers.keep(layers)
         if self._dimmer not in layers:
             self._dimmer = None
-        if self._measured not in layers:
-            self._measured = None
+        if self._compared.layer not in layers:
+            self._compared.layer = None
 
     def _on_removed(self, event: object) -> None:
-        self._forget_gone()
-        layers = list(self._viewer.layers)
-        if any(layer not in layers and layer not in self._to_add for layer in self._beside):
-            # Not while napari still goes through the layers that it removes: it would look for ours among them.
+        self._forget_removed()
+        if self._side_by_side.is_incomplete:
+            # napari may still iterate over the layers that it removes, so ours must not be removed at once.
             if self._later is None:
-                self._remove_beside()
+                self._side_by_side.close()
             else:
-                self._later(self._remove_torn_beside)
+                self._later(self._close_incomplete)
         self._refresh()
         self._changed()

@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QColorDialog, QGridLayout, QLabel, QPushButton, QSlid
 from superqt import QDoubleRangeSlider
 
 from napari_srast.gui.controllers.controller import Controller
-from napari_srast.gui.layers.measured_spots import GeneStyle
+from napari_srast.gui.layers.gene_layer import GeneStyle
 from napari_srast.gui.layers.overlay import MAX_GENES
 from napari_srast.gui.widgets.tooltips import describe
 
@@ -125,4 +125,4 @@ class Legend(QWidget):
     ) -> None:
         """Paint a gene differently."""
         if self._controller.results.overlay is not None:
-            self._controller.results.overlay.paint(gene, color=color, limits=limits, opacity=opacity)
+            self._controller.results.overlay.set_style(gene, color=color, limits=limits, opacity=opacity)

@@ -31,7 +31,7 @@ from napari_srast.gui.controllers.comparison import (
 )
 from napari_srast.gui.controllers.controller import Controller
 from napari_srast.gui.layers.cursor_readout import PixelReadout
-from napari_srast.gui.layers.overlay import MAX_GENES, View
+from napari_srast.gui.layers.overlay import MAX_GENES, ViewMode
 from napari_srast.gui.panels.export import NO_RESULT, ExportPanel
 from napari_srast.gui.panels.genes import structure_column
 from napari_srast.gui.panels.legend import Legend
@@ -121,11 +121,11 @@ class ResultPanel(QWidget):
                 f"At most {MAX_GENES} genes can be told apart; untick one first."
             )
         )
-        self.views: dict[View, QPushButton] = {}
+        self.views: dict[ViewMode, QPushButton] = {}
         row = QHBoxLayout()
         row.setSpacing(4)
         self._view_group = QButtonGroup(self)
-        titles: tuple[tuple[View, str], ...] = (
+        titles: tuple[tuple[ViewMode, str], ...] = (
             ("before", "Before"),
             ("after", "After"),
             ("side_by_side", "Side by side"),
@@ -280,7 +280,7 @@ class ResultPanel(QWidget):
             self.model.check(genes, only=True)
         self.model.set_swatches({paint.gene: paint.color for paint in shown})
         self.legend.set(shown)
-        view: View = "after" if overlay is None else overlay.view
+        view: ViewMode = "after" if overlay is None else overlay.view
         self.views[view].setChecked(True)
         nothing = "" if overlay is None or overlay.genes else "No gene is on show: tick up to six above."
         self.meaning.setText(meaning_of(overlay) if overlay is not None and shown else nothing)
@@ -314,7 +314,7 @@ class ResultPanel(QWidget):
 
     # ----------------------------------------------------------------- view
 
-    def set_view(self, view: View) -> None:
+    def set_view(self, view: ViewMode) -> None:
         """Show before, after, both or the uncertainty."""
         if self._controller.results.overlay is not None:
             self._controller.results.overlay.set_view(view)

@@ -10,11 +10,11 @@ from napari.components import ViewerModel
 from napari.layers import Layer
 
 from napari_srast.core.slide import Slide
-from napari_srast.gui.layers.factory import KEY, place_layers, role_of, set_visible, slide_layer_data, slide_title
-from napari_srast.gui.layers.gene_layer import first_genes
+from napari_srast.gui.layers.factory import KEY, update_transforms, role_of, set_visible, slide_layer_data, slide_title
+from napari_srast.gui.layers.gene_layer import default_genes
 from napari_srast.gui.layers.overlay import Overlay
 from napari_srast.gui.layers.regions import RegionLayer
-from napari_srast.gui.runtime.layer_batches import removing
+from napari_srast.gui.runtime.layer_batches import batch_removals
 from napari_srast.gui.state.displayed_result import DisplayedResult
 from napari_srast.gui.state.slide_loading import ExternalSlide, LoadedSlide
 
@@ -152,10 +152,10 @@ class SlideSession:
         old = self.slide
         new = dataclasses.replace(old, coordinate_system=name)
         self.loaded = dataclasses.replace(self.loaded, slide=new)
-        place_layers(self.layers, new)
+        update_transforms(self.layers, new)
         self.region_layer.move(new.to_cs @ np.linalg.inv(old.to_cs))
         if self.overlay is not None:
-            self.overlay.place(new)
+            self.overlay.set_slide(new)
 
     # -------------------------------------------------------------- results
 
@@ -176,7 +176,7 @@ class SlideSession:
                 self._schedule,
                 failed=self._display_failed,
             )
-            self.overlay.place(self.slide)
+            self.overlay.set_slide(self.slide)
         else:
             self.overlay.replace(displayed.result, displayed.columns)
         self.result = displayed
@@ -188,7 +188,7 @@ class SlideSession:
     def show_first_genes(self) -> None:
         """Show the genes of the displayed result that are most useful at first."""
         if self.overlay is not None and self.result is not None:
-            self.overlay.show(first_genes(self.result.result, self.result.totals))
+            self.overlay.show(default_genes(self.result.result, self.result.totals))
 
     def drop_result(self) -> None:
         """Close the displayed result, and display the previous one if there is one."""
@@ -226,7 +226,7 @@ class SlideSession:
     def remove(self) -> None:
         """Remove all layers of the slide from the viewer, except those of other plugins."""
         self.disconnect()
-        with removing(self._viewer.layers):
+        with batch_removals(self._viewer.layers):
             if self.overlay is not None:
                 self.overlay.remove()
             self.region_layer.remove()

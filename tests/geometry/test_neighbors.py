@@ -1,4 +1,4 @@
-"""Neighbors in space and in what spots hold."""
+"""Tests of neighbors in space and in expression."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from napari_srast.geometry.lattice import detect_lattice
 from napari_srast.geometry.neighbors import dual_topology_graph, nearest_other_spots
 
 
-def test_graph_has_both_topologies_without_loops() -> None:
+def test_graph_has_both_edge_types_without_loops() -> None:
     row, col = (a.ravel() for a in np.mgrid[:12, :12])
     centers = np.column_stack([col, row]) * 100.0
     counts = np.random.default_rng(0).poisson(2.0, (144, 30))
@@ -20,7 +20,7 @@ def test_graph_has_both_topologies_without_loops() -> None:
     assert graph.expression.sum(axis=1).min() >= 5
 
 
-def test_nearest_other_spots_leave_out_the_parent_and_keep_the_order() -> None:
+def test_nearest_other_spots_exclude_the_parent() -> None:
     spots = np.array([[0.0, 0], [1, 0], [2, 0], [3, 0]])
     index, distance = nearest_other_spots(spots, np.array([[0.4, 0.0]]), np.array([0]), 2)
     assert index.tolist() == [[1, 2]]

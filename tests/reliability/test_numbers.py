@@ -17,8 +17,8 @@ from napari_srast.core.slide import Slide
 from napari_srast.errors import InternalError, SettingsError
 from napari_srast.geometry.lattice import detect_lattice
 from napari_srast.geometry.raster import make_raster
-from napari_srast.inference.validation import StreamingValidator, validate_result
-from napari_srast.io.convert.h5ad import import_slide
+from napari_srast.inference.validation import ResultValidator, validate_result
+from napari_srast.io.convert.importer import import_slide
 from napari_srast.io.result_writer import write_result
 from napari_srast.io.slide_reader import read_slide
 
@@ -133,13 +133,13 @@ def test_lost_or_repeated_tile_is_detected() -> None:
     raster, spots = make_raster(CENTERS, factor=2), sparse.csr_matrix(np.full((16, 1), 4.0))
     rows = [np.flatnonzero(np.isin(raster.parent, some)) for some in (np.arange(7), np.arange(7, 16))]
     parts = [sparse.csr_matrix(np.ones((len(some), 1), dtype=np.float32)) for some in rows]
-    checks = StreamingValidator(spots, raster, run="r")
+    checks = ResultValidator(spots, raster, run="r")
     checks.add(rows[0], parts[0])
     with pytest.raises(InternalError, match="36 pixels are missing"):
         checks.figures()
     with pytest.raises(InternalError, match="a pixel came twice"):
         checks.add(rows[0], parts[0])
-    checks = StreamingValidator(spots, raster, run="r")
+    checks = ResultValidator(spots, raster, run="r")
     with pytest.raises(InternalError, match="differ from the counts"):  # the pixels of a spot arrive in one tile
         checks.add(rows[0][:-1], parts[0][:-1])
 
@@ -163,7 +163,7 @@ def test_invalid_parent_is_detected() -> None:
 
 
 def test_lost_coordinates_are_refused() -> None:
-    with pytest.raises(Exception, match="All 5 spots lie at one place") as caught:
+    with pytest.raises(Exception, match="All 5 spots have the same coordinates") as caught:
         detect_lattice(np.full((5, 2), 7.0), 55.0)
     assert "export the slide again" in str(caught.value)
     with pytest.raises(Exception, match="single spot of unknown size"):

@@ -1,1 +1,1 @@
-"""Where things lie: the lattice of the spots, the raster of fine pixels, the graphs between spots."""
+"""Geometry of spots and pixels: lattices, rasters, neighbors and coarsening."""

@@ -1,18 +1,25 @@
-"""TODO docstring."""
+"""Affine transformations of points in the plane."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
-
-if TYPE_CHECKING:
-    pass
-
 
 __all__ = ["apply_affine"]
 
 
 def apply_affine(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Apply a (3, 3) affine matrix to (n, 2) points in (x, y) order."""
+    """Apply an affine transformation to points.
+
+    Parameters
+    ----------
+    matrix
+        Transformation of (x, y) coordinates, shape (3, 3).
+    points
+        Points in (x, y) order, shape (n, 2).
+
+    Returns
+    -------
+    np.ndarray
+        Transformed points, float64, shape (n, 2).
+    """
     return np.asarray(points, dtype=float) @ matrix[:2, :2].T + matrix[:2, 2]

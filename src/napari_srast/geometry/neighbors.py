@@ -1,6 +1,7 @@
-"""The dual-topology graph: who is near in space, who is alike in expression.
+"""Neighbors of spots in space and in expression.
 
-The two edge sets are kept apart; the graph VAE fuses them with a learned gate. Shape legend: N spots, M neighbors.
+The two kinds of edges are kept apart; the graph VAE fuses them with a learned gate. Shape legend: N spots, M neighbors,
+C features, Q pixels.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from napari_srast.geometry.lattice import Lattice
 
 __all__ = ["DualTopologyGraph", "dual_topology_graph", "expression_neighbors", "nearest_other_spots"]
 
-_SPATIAL_NEIGHBOURS = {"hex": 6, "square": 8, "irregular": 6}
+_N_SPATIAL_NEIGHBORS = {"hex": 6, "square": 8, "irregular": 6}
 _SPATIAL_REACH = 2.0  # in pitches: across a wider gap there is no spatial edge
-_EXACT = 20_000  # up to so many spots the nearest in expression are sought among all; the search is quadratic
-_GROUP = 8_000  # beyond, among the spots of a group of at most so many that are alike
-_LOW_DIMENSION = 20  # up to here a tree is faster than comparing all with all
+_EXACT_SEARCH_LIMIT = 20_000  # up to this number of spots all pairs are compared; the time is quadratic
+_GROUP_SIZE = 8_000  # above it, only spots of one group with similar expression are compared
+_TREE_MAX_DIMENSION = 20  # up to this dimension a k-d tree is faster than comparing all pairs
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -35,82 +36,105 @@ class DualTopologyGraph:
 def dual_topology_graph(
     centers: np.ndarray, components: np.ndarray, lattice: Lattice, *, n_expression: int = 10
 ) -> DualTopologyGraph:
-    """Connect spots that are near in space and spots that are alike.
+    """Connect spots that are close in space, and spots with similar expression.
 
     Parameters
     ----------
     centers
         Spot centers, shape (N, 2).
     components
-        Expression components, shape (N, n_components).
+        Expression components, shape (N, C).
     lattice
-        Decides the number of spatial neighbors: 6 on hexagons, 8 on squares.
+        Lattice of the spots. It sets the number of spatial neighbors: 8 on square lattices, 6 on others.
     n_expression
         Number of nearest neighbors in expression.
     """
     n_spots = len(centers)
-    n_near = min(_SPATIAL_NEIGHBOURS[lattice.kind], n_spots - 1)
-    if n_near < 1:
+    n_spatial = min(_N_SPATIAL_NEIGHBORS[lattice.kind], n_spots - 1)
+    if n_spatial < 1:
         empty = sparse.csr_matrix((n_spots, n_spots), dtype=np.float32)
         return DualTopologyGraph(spatial=empty, expression=empty.copy())
-    distance, index = cKDTree(centers).query(centers, k=n_near + 1)
-    near = _adjacency(index, distance <= _SPATIAL_REACH * lattice.pitch)
-    n_alike = min(n_expression, n_spots - 1)
-    alike = expression_neighbors(components, n_alike + 1)
-    return DualTopologyGraph(spatial=near, expression=_adjacency(alike, np.ones(alike.shape, dtype=bool)))
+    distance, index = cKDTree(centers).query(centers, k=n_spatial + 1)
+    spatial = _adjacency(index, distance <= _SPATIAL_REACH * lattice.pitch)
+    similar = expression_neighbors(components, min(n_expression, n_spots - 1) + 1)
+    return DualTopologyGraph(spatial=spatial, expression=_adjacency(similar, np.ones(similar.shape, dtype=bool)))
 
 
 def expression_neighbors(features: np.ndarray, n_nearest: int) -> np.ndarray:
-    """Return for each row of features (N, C) the nearest rows, itself among them, shape (N, n_nearest).
+    """Find the nearest rows of each row of features.
 
-    Above 20,000 rows they are sought in groups of rows that are alike, so that the time grows in proportion.
+    Above 20,000 rows the search is restricted to groups of similar rows, so that its time grows linearly.
+
+    Parameters
+    ----------
+    features
+        Expression features, shape (N, C).
+    n_nearest
+        Number of rows to find, M, including the row itself.
+
+    Returns
+    -------
+    np.ndarray
+        Indices of the nearest rows, shape (N, M).
     """
-    if len(features) <= _EXACT:
-        return _nearest_of(features, n_nearest)
-    found = np.empty((len(features), n_nearest), dtype=np.int64)
-    for group in bisect_points(features, lambda group: len(group) <= max(_GROUP, 2 * n_nearest)):
-        found[group] = group[_nearest_of(features[group], n_nearest)]
-    return found
+    if len(features) <= _EXACT_SEARCH_LIMIT:
+        return _nearest_rows(features, n_nearest)
+    nearest = np.empty((len(features), n_nearest), dtype=np.int64)
+    for group in bisect_points(features, lambda group: len(group) <= max(_GROUP_SIZE, 2 * n_nearest)):
+        nearest[group] = group[_nearest_rows(features[group], n_nearest)]
+    return nearest
 
 
-def _nearest_of(features: np.ndarray, n_nearest: int) -> np.ndarray:
-    if features.shape[1] <= _LOW_DIMENSION:
+def _nearest_rows(features: np.ndarray, n_nearest: int) -> np.ndarray:
+    if features.shape[1] <= _TREE_MAX_DIMENSION:
         return np.asarray(cKDTree(features).query(features, k=np.arange(1, n_nearest + 1))[1])
     finder = NearestNeighbors(n_neighbors=n_nearest, algorithm="brute").fit(features)
     return np.asarray(finder.kneighbors(features, return_distance=False))
 
 
 def _adjacency(index: np.ndarray, use: np.ndarray) -> sparse.csr_matrix:
-    """Return the symmetric adjacency of (N, M) neighbor lists, own entries and masked ones left out."""
+    """Build the symmetric adjacency matrix of neighbor lists (N, M), without self loops and unused entries."""
     n_spots = len(index)
     source = np.repeat(np.arange(n_spots), index.shape[1]).reshape(index.shape)
     use = use & (index != source)
     ones = np.ones(int(use.sum()), dtype=np.float32)
     directed = sparse.csr_matrix((ones, (source[use], index[use])), shape=(n_spots, n_spots))
-    both = directed.maximum(directed.T).tocsr()
-    both.sort_indices()
-    return both
+    symmetric = directed.maximum(directed.T).tocsr()
+    symmetric.sort_indices()
+    return symmetric
 
 
 def nearest_other_spots(
     spots: np.ndarray, pixels: np.ndarray, parent: np.ndarray, n_neighbors: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Find for each pixel the nearest spots other than its parent, in order of distance from the pixel.
+    """Find the spots nearest to each pixel, other than its parent.
+
+    Parameters
+    ----------
+    spots
+        Spot centers, shape (N, 2).
+    pixels
+        Pixel centers, shape (Q, 2).
+    parent
+        Spot of each pixel, shape (Q,).
+    n_neighbors
+        Number of spots to find, M.
 
     Returns
     -------
     index, distance
-        Both of shape (Q, n_neighbors); where the slide has too few spots, the parent itself with infinite distance.
+        Spots in order of their distance from the pixel, and the distances, shape (Q, M) each. If the slide has too few
+        spots, the remaining entries are the parent with infinite distance.
     """
     k = min(n_neighbors + 1, len(spots))
     distance, index = cKDTree(spots).query(pixels, k=k)
     distance, index = distance.reshape(len(pixels), k), index.reshape(len(pixels), k)
-    own = index == parent[:, None]
-    own[~own.any(axis=1), -1] = True  # the parent is not among them: drop the farthest instead
-    keep = np.argsort(own, axis=1, kind="stable")[:, : k - 1]
-    index, distance = np.take_along_axis(index, keep, 1), np.take_along_axis(distance, keep, 1)
-    short = n_neighbors - (k - 1)
-    if short > 0:
-        index = np.hstack([index, np.repeat(parent[:, None], short, axis=1)])
-        distance = np.hstack([distance, np.full((len(pixels), short), np.inf)])
+    dropped = index == parent[:, None]
+    dropped[~dropped.any(axis=1), -1] = True  # the parent is not among them: drop the farthest instead
+    order = np.argsort(dropped, axis=1, kind="stable")[:, : k - 1]
+    index, distance = np.take_along_axis(index, order, 1), np.take_along_axis(distance, order, 1)
+    n_missing = n_neighbors - (k - 1)
+    if n_missing > 0:
+        index = np.hstack([index, np.repeat(parent[:, None], n_missing, axis=1)])
+        distance = np.hstack([distance, np.full((len(pixels), n_missing), np.inf)])
     return index, distance

@@ -75,7 +75,7 @@ class SpotPixelMap:
         return len(self.pixels)
 
     @cached_property
-    def n_pixels_of_spot(self) -> np.ndarray:
+    def n_pixels_per_spot(self) -> np.ndarray:
         """Number of pixels K of each spot, shape (N,)."""
         return np.bincount(self.parent, minlength=self.n_spots)
 
@@ -87,7 +87,7 @@ class SpotPixelMap:
 
     def padded_pixels(self) -> PaddedPixels:
         """Return the pixels of every spot, padded to the largest number of pixels K of a spot (at least 1)."""
-        n_pixels = self.n_pixels_of_spot
+        n_pixels = self.n_pixels_per_spot
         mask = np.arange(n_pixels.max(initial=1)) < n_pixels[:, None]
         first = np.cumsum(n_pixels) - n_pixels
         first[n_pixels == 0] = 0
@@ -97,7 +97,7 @@ class SpotPixelMap:
         return PaddedPixels(by_spot[np.where(mask, first[:, None] + np.arange(mask.shape[1]), first[:, None])], mask)
 
     @cached_property
-    def touching(self) -> np.ndarray:
+    def adjacent_pixels(self) -> np.ndarray:
         """Pairs of pixels that are side by side, on any lattice, shape (2, E)."""
         if self.n_pixels < 2:
             return np.zeros((2, 0), dtype=np.int64)
@@ -109,5 +109,5 @@ class SpotPixelMap:
         """Scale non-negative (Q, F) values to sum to 1 within each spot; a spot of zeros gets a uniform split."""
         values = np.asarray(values, dtype=np.float64)
         total = (self.membership @ values)[self.parent]
-        even = (1.0 / self.n_pixels_of_spot[self.parent])[:, None]
+        even = (1.0 / self.n_pixels_per_spot[self.parent])[:, None]
         return np.where(total > 0, values / np.where(total > 0, total, 1.0), even)

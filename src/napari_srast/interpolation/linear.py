@@ -10,8 +10,8 @@ from scipy import sparse
 from scipy.spatial import ConvexHull, Delaunay, QhullError, cKDTree
 
 from napari_srast.errors import InputError
-from napari_srast.geometry.coarsening import LatticeFrame, lattice_frame
 from napari_srast.geometry.lattice import detect_lattice
+from napari_srast.geometry.lattice_frame import LatticeFrame, lattice_frame
 from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 
 __all__ = ["clamp_to_hull", "linear_weights", "nearest_weights", "square_frame", "weights_on_frame"]
@@ -120,9 +120,9 @@ def _assemble(index: np.ndarray, weights: np.ndarray, n_columns: int) -> sparse.
 
 def _bilinear(layout: SpotPixelMap, frame: LatticeFrame) -> sparse.csr_matrix:
     """Interpolate in the cells of the fitted lattice; a Delaunay diagonal would favor one direction."""
-    nodes, place = np.rint(frame.place(layout.spots)).astype(np.int64), frame.place(layout.pixels)
-    low = np.floor(place + 1e-9)
-    fraction = np.clip(place - low, 0, 1)
+    nodes, to_nodes = np.rint(frame.to_nodes(layout.spots)).astype(np.int64), frame.to_nodes(layout.pixels)
+    low = np.floor(to_nodes + 1e-9)
+    fraction = np.clip(to_nodes - low, 0, 1)
     first, span = nodes.min(axis=0) - 1, np.ptp(nodes, axis=0) + 3
     keys, inverse = np.unique((nodes - first) @ [span[1], 1], return_inverse=True)
     average = _averaging(inverse.ravel(), len(keys))

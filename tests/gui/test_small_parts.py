@@ -24,7 +24,7 @@ from napari_srast.geometry.affine import apply_affine
 from napari_srast.gui.export.command_line import command_line
 from napari_srast.gui.export.figure import Caption, round_length, save_figure
 from napari_srast.gui.layers.camera import CameraBookmark
-from napari_srast.gui.layers.cursor_readout import PixelReadout, read_at
+from napari_srast.gui.layers.cursor_readout import PixelReadout, read_pixel
 from napari_srast.gui.layers.factory import role_of
 from napari_srast.gui.layers.gene_layer import GeneStyle
 from napari_srast.gui.layers.overlay import Overlay
@@ -65,11 +65,11 @@ def test_a_pixel_is_read_with_its_spot_and_what_was_measured(
 ) -> None:
     slide = make_slide()
     finished = prepare_for_display(make_result(slide))
-    reading = read_at(finished, ["Gene0", "Gene3"], slide.centers[20] + [10.0, -10.0])
+    reading = read_pixel(finished, ["Gene0", "Gene3"], slide.centers[20] + [10.0, -10.0])
     measured = slide.counts[20, [0, 3]].toarray()[0]
     assert reading.spot == "spot20"
     assert reading.genes == (("Gene0", measured[0] / 4, measured[0]), ("Gene3", measured[1] / 4, measured[1]))
-    assert read_at(finished, ["Gene0"], np.array([1e6, 1e6])).text == ""
+    assert read_pixel(finished, ["Gene0"], np.array([1e6, 1e6])).text == ""
 
 
 def test_the_second_picture_shows_the_same_place(

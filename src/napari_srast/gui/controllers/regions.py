@@ -83,7 +83,7 @@ class Regions:
 
     def stop_drawing(self) -> None:
         """Deactivate the drawing tool, so that the mouse pans the canvas again."""
-        self._workspace.region_layer.rest()
+        self._workspace.region_layer.stop_drawing()
 
     def add(self, polygon: np.ndarray) -> None:
         """Add a polygon to the region: (n, 2) vertices (x, y) in the chosen coordinate system."""
@@ -96,7 +96,7 @@ class Regions:
 
     def foreign_shapes(self) -> list[Shapes]:
         """Return visible layers other than the region layer in which closed shapes were drawn."""
-        return self._workspace.region_layer.strays()
+        return self._workspace.region_layer.foreign_shapes()
 
     def take(self, layer: Shapes) -> None:
         """Copy the closed shapes of another layer into the region, and hide that layer."""

@@ -124,7 +124,7 @@ class Results:
             self._tasks.set_state(AppState.READY)
             self.add_saved(session, displayed)
 
-        steps = background.once(lambda: slide_loading.load_run(slide, run))
+        steps = background.single_step(lambda: slide_loading.load_run(slide, run))
         self._tasks.start(Task(state=AppState.OPENING, steps=steps, on_result=on_result, activity="opening the result"))
         self._messages.status_message.emit("Opening the result …")
 
@@ -132,7 +132,7 @@ class Results:
         self.result_changed.emit()
         session.show_first_genes()
         if not session.region_layer.is_drawing:  # do not interrupt the drawing of the next region
-            session.region_layer.rest()
+            session.region_layer.stop_drawing()
             self.result_added.emit()
 
     # -------------------------------------------------------------- displaying

@@ -1,4 +1,4 @@
-"""Brings a part of the world into view where it is not, and goes back afterwards."""
+"""Move the camera to layers or boxes, and back."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from napari.layers import Layer
 
 __all__ = ["CameraBookmark", "zoom_to_layers"]
 
-_AROUND = 1.05  # of the size of what is brought into view
+_MARGIN = 1.05  # visible size divided by the size of the box
 
 
 def zoom_to_layers(viewer: ViewerModel, layers: Sequence[Layer]) -> None:
-    """Bring layers into view, whatever else there is, hidden or not."""
+    """Fit the view to some layers, visible or hidden, and ignore all others."""
     viewer.reset_view()
     if not layers:
         return
-    # By hand: napari 0.9.0 fits all that there is, and later ones fit flat layers only where all are flat.
+    # napari 0.9.0 can only fit all layers, and later versions fit 2D layers only if all layers are 2D.
     corners = np.concatenate([layer.extent.world[:, -2:] for layer in layers])
     _fit(viewer, corners.min(axis=0), corners.max(axis=0))
 
 
 def _fit(viewer: Any, low: np.ndarray, high: np.ndarray) -> None:
-    """Move the camera to the box from ``low`` to ``high``, (y, x) in world coordinates."""
+    """Fit the view to the box from ``low`` to ``high``, (y, x) in world coordinates."""
     camera, canvas = viewer.scene.camera, np.asarray(viewer.canvas.size, dtype=float)
     camera.center = (*camera.center[:-2], *(low + high) / 2)
-    camera.zoom = float(np.min(canvas / np.maximum(high - low, 1e-12))) / _AROUND
+    camera.zoom = float(np.min(canvas / np.maximum(high - low, 1e-12))) / _MARGIN
 
 
 class CameraBookmark:
-    """Where the camera of a viewer was, and where it was moved to.
+    """Moves the camera of a viewer and restores its previous position.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ class CameraBookmark:
         return tuple(camera.center), float(camera.zoom)
 
     def show(self, low: np.ndarray, high: np.ndarray) -> None:
-        """Bring the box from ``low`` to ``high``, (x, y) in world coordinates, into view, unless all of it is seen."""
+        """Fit the view to the box from ``low`` to ``high``, (x, y) in world coordinates, unless it is fully visible."""
         camera, canvas = self._viewer.scene.camera, np.asarray(self._viewer.canvas.size, dtype=float)[::-1]
         half = canvas / 2 / camera.zoom
         middle = np.asarray(camera.center, dtype=float)[-2:][::-1]
@@ -62,11 +62,11 @@ class CameraBookmark:
         self._moved_to = self._now
 
     def go_back(self) -> None:
-        """Look again at what was in view before, unless the camera was moved since."""
+        """Restore the previous view, unless the user has moved the camera since."""
         if self._before is not None and self._now == self._moved_to:
             self._viewer.scene.camera.center, self._viewer.scene.camera.zoom = self._before
         self.forget()
 
     def forget(self) -> None:
-        """Stay here."""
+        """Discard the previous view."""
         self._before = self._moved_to = None

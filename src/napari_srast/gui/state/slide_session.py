@@ -208,7 +208,7 @@ class SlideSession:
 
     def hide(self) -> None:
         """Hide all layers while another slide is the current one."""
-        self.region_layer.rest()
+        self.region_layer.stop_drawing()
         region = [self.region_layer.layer] if self.region_layer.layer is not None else []
         layers = [*self.layers, *self.external_layers, *region]
         self._visible = {layer: bool(layer.visible) for layer in layers}

@@ -1,4 +1,5 @@
-"""The dock widget; the only part that imports napari or Qt.
+"""The dock widget for napari; the only package that imports napari or Qt.
 
-``controller`` holds the state and touches the viewer, ``panels`` hold the controls, ``widget`` joins them.
+``state`` holds the open slides and their results, ``controllers`` act on them, ``layers`` draw them in the viewer,
+``panels`` and ``widgets`` are the controls, ``export`` writes results, ``runtime`` runs background tasks.
 """

@@ -1,6 +1,6 @@
-"""The whole way on the built-in slide, in the real window: open, select, run, overlay, export, and what it took.
+"""Demonstrate the complete workflow in a real window: open, select, run, overlay, export; report times and scores.
 
-Nothing is skipped or shortened: the demo presses the widget's own buttons and waits for its own worker.
+The demo presses the buttons of the dock widget and waits for its background tasks, as a user does.
 """
 
 from __future__ import annotations
@@ -32,7 +32,13 @@ _TIMEOUT_S = 540.0
 
 
 class Heartbeat:
-    """Measures the longest time that the window was deaf: the largest gap between two beats, less the beat itself."""
+    """Measure the longest time for which the event loop was blocked: the largest gap between two timer events.
+
+    Parameters
+    ----------
+    interval_ms
+        Time between timer events, in milliseconds; it is subtracted from the gaps.
+    """
 
     def __init__(self, interval_ms: int = 10) -> None:
         self.max_stall_ms = 0.0
@@ -44,12 +50,12 @@ class Heartbeat:
         self._timer.timeout.connect(self._beat)
 
     def start(self) -> None:
-        """Forget what was measured and begin."""
+        """Reset the measurement and start the timer."""
         self.max_stall_ms, self._last = 0.0, time.perf_counter()
         self._timer.start()
 
     def stop(self) -> float:
-        """End, and return the longest stall in milliseconds."""
+        """Stop the timer and return the longest stall in milliseconds."""
         self._beat()
         self._timer.stop()
         return self.max_stall_ms
@@ -62,7 +68,7 @@ class Heartbeat:
 
 
 def wait_until(condition: Callable[[], bool], timeout_s: float = _TIMEOUT_S) -> bool:
-    """Let Qt's event loop run until ``condition`` holds; return False if it never did."""
+    """Run Qt's event loop until ``condition()`` is true; return False on timeout."""
     if condition():
         return True
     deadline = time.monotonic() + timeout_s
@@ -79,22 +85,22 @@ def wait_until(condition: Callable[[], bool], timeout_s: float = _TIMEOUT_S) -> 
 
 
 def run_demo(out: Path | None, *, headless: bool, slide: Path | None = None) -> dict[str, Any]:
-    """Drive the dock widget over a slide and report what came of it.
+    """Run the dock widget's workflow on a slide and return a report.
 
     Parameters
     ----------
     out
-        Existing folder for ``overlay.png`` (the whole window) and ``result.zarr``; None writes nothing.
+        Existing folder for ``overlay.png`` (a screenshot of the window) and ``result.zarr``; None writes nothing.
     headless
-        Close the window at the end instead of leaving it to the user.
+        Whether to close the window at the end; otherwise the user closes it.
     slide
-        A SpatialData store; None takes the built-in synthetic slide.
+        A SpatialData store; None uses the built-in synthetic slide.
 
     Returns
     -------
     dict
-        What ``report.json`` holds: size and seconds of the job, mass error, negative pixels, longest stall of the
-        window, skill of the shown genes and, for the built-in slide, scores against its known truth.
+        Contents of ``report.json``: size and seconds of the run, mass error, negative pixels, longest stall of the
+        event loop, skill of the shown genes and, for the built-in slide, scores against the ground truth.
 
     Raises
     ------
@@ -129,27 +135,27 @@ def run_demo(out: Path | None, *, headless: bool, slide: Path | None = None) -> 
 
 
 def _upsample(widget: SRastWidget, errors: list[str]) -> dict[str, Any]:
-    """Select a region and genes, run, and return what is to be reported of it."""
+    """Select a region and genes, run, and return the report of the run."""
     controller = widget.controller
     slide = controller.slides.slide
     assert slide is not None
     controller.regions.add(_octagon(slide))
     widget.gene_panel.model.check(_markers(slide))
-    widget.settings_panel.factor.setValue(_FACTOR)
+    widget.settings_panel.factor.value = _FACTOR
     _settle()
     heartbeat = Heartbeat()
-    landing: list[float] = []
-    controller.results.result_changed.connect(lambda: landing.append(heartbeat.max_stall_ms))
+    stalls: list[float] = []
+    controller.results.result_changed.connect(lambda: stalls.append(heartbeat.max_stall_ms))
     heartbeat.start()
     widget.run_bar.run.click()
     _wait(controller, errors, "upsample")
     overlay = controller.results.overlay
     assert overlay is not None
-    wait_until(lambda: len(overlay.shown) == len(overlay.genes))  # each gene's layer comes in a turn of its own
+    wait_until(lambda: len(overlay.shown) == len(overlay.genes))  # one layer per turn of the event loop
     _settle()
     overall = heartbeat.stop()
-    result, finished = _result(controller), controller.results.current
-    assert finished is not None
+    result, displayed = _result(controller), controller.results.current
+    assert displayed is not None
     skill = dict(zip(map(str, result.genes), map(float, result.skill), strict=True))
     return {
         "slide": "built-in synthetic slide" if slide.source.synthetic else str(slide.source.path),
@@ -160,26 +166,26 @@ def _upsample(widget: SRastWidget, errors: list[str]) -> dict[str, Any]:
         "factor": result.settings.factor,
         "method": result.settings.method,
         "device": str(result.provenance.get("device", result.settings.device)),
-        "max_relative_mass_error": finished.trust.max_relative_mass_error,
-        "negative_pixels": finished.trust.negative_pixels,
-        "measured_fraction": finished.trust.measured_fraction,
-        "max_ui_stall_ms": landing[-1],
+        "max_relative_mass_error": displayed.quality.max_relative_mass_error,
+        "negative_pixels": displayed.quality.negative_pixels,
+        "measured_fraction": displayed.quality.measured_fraction,
+        "max_ui_stall_ms": stalls[-1],
         "max_ui_stall_with_layers_ms": overall,
         "seconds": dict(result.provenance.get("seconds", {})),
-        "skill": {paint.gene: skill[paint.gene] for paint in overlay.shown},
+        "skill": {style.gene: skill[style.gene] for style in overlay.shown},
     }
 
 
-def _wait(controller: Controller, errors: list[str], doing: str) -> None:
+def _wait(controller: Controller, errors: list[str], activity: str) -> None:
     done = wait_until(lambda: bool(errors) or controller.tasks.state is AppState.READY)
     if errors:
-        raise RuntimeError(f"The demo could not {doing}: {errors[0]}")
+        raise RuntimeError(f"The demo could not {activity}: {errors[0]}")
     if not done:
-        raise RuntimeError(f"The demo could not {doing} within {_TIMEOUT_S:.0f} seconds.")
+        raise RuntimeError(f"The demo could not {activity} within {_TIMEOUT_S:.0f} seconds.")
 
 
 def _settle() -> None:
-    """Let the window draw what has changed."""
+    """Wait until the window has drawn its changes."""
     deadline = time.monotonic() + 0.7
     wait_until(lambda: time.monotonic() > deadline)
 
@@ -197,21 +203,21 @@ def _octagon(slide: Slide) -> np.ndarray:
 
 
 def _markers(slide: Slide) -> list[str]:
-    """Return a few genes worth seeing together: known markers, then the most abundant genes."""
-    panel = [str(g) for g in slide.genes]
+    """Return a few genes to display together: markers of the tissue, then the most abundant genes."""
+    genes = [str(gene) for gene in slide.genes]
     totals = np.asarray(slide.counts.sum(axis=0)).ravel()
-    wanted = [g for g in _MARKERS if g in panel] + [panel[i] for i in np.argsort(-totals)[:MAX_GENES]]
-    return list(dict.fromkeys(wanted))[:_N_GENES]
+    candidates = [g for g in _MARKERS if g in genes] + [genes[i] for i in np.argsort(-totals)[:MAX_GENES]]
+    return list(dict.fromkeys(candidates))[:_N_GENES]
 
 
 def _scores(result: UpsampleResult) -> tuple[int, dict[str, dict[str, float]]]:
-    """Score the run, and the interpolations, against the cells that the built-in slide was made from.
+    """Score the run and the interpolation methods against the simulated cells of the built-in slide.
 
-    The region is split again for the whole panel: a score of the few genes on show would be mostly chance.
+    All genes of the region are upsampled for this: scores of the few shown genes would be mostly chance.
     """
     from napari_srast.api import upsample
     from napari_srast.datasets.synthetic_colon import synthetic_colon_truth
     from napari_srast.evaluation.protocol import score_result
 
-    everything = upsample(result.slide, result.region, settings=result.settings)
-    return len(everything.genes), score_result(everything, synthetic_colon_truth())
+    all_genes = upsample(result.slide, result.region, settings=result.settings)
+    return len(all_genes.genes), score_result(all_genes, synthetic_colon_truth())

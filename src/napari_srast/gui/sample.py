@@ -1,4 +1,4 @@
-"""File > Open Sample: the synthetic slide as plain layers, which an open dock widget adopts."""
+"""Provide the synthetic slide as a napari sample (File > Open Sample); an open dock widget adopts its layers."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Controllers."""
+"""Actions of the window without widgets: slides, regions, runs and results."""

@@ -1,6 +1,6 @@
-"""What a result can be compared with besides the measured counts: others on its pixels, itself without the image.
+"""Find results that the displayed one can be compared with: results on the same pixels, or a run without histology.
 
-Only the method srast looks at the histology; what it was told of it is in the result's own record.
+Only the method srast uses the histology; the provenance of a result records whether it was available.
 """
 
 from __future__ import annotations
@@ -16,49 +16,51 @@ from napari_srast.gui.layers.overlay import Overlay, ViewMode
 from napari_srast.gui.state.displayed_result import DisplayedResult
 from napari_srast.gui.state.slide_session import SlideSession
 
-__all__ = ["comparable", "counterpart", "image_difference", "looked_at_image", "meaning_of", "settings_on"]
+__all__ = ["comparable", "counterpart", "had_image", "image_difference", "meaning_of", "settings_on"]
 
 _MEANING: dict[ViewMode, str] = {
     "after": "counts per pixel",
     "before": "measured counts per pixel of the spot",
-    "side_by_side": "counts per pixel: upsampled, and beside as measured",
+    "side_by_side": "counts per pixel: upsampled (left), measured (right)",
     "std": "standard deviation of the counts per pixel",
 }
 
 
-def looked_at_image(result: UpsampleResult) -> bool:
-    """Tell whether the run had histology to look at, whether or not it was used in the end."""
+def had_image(result: UpsampleResult) -> bool:
+    """Return whether histology was available to the run, even if calibration gave it no weight."""
     return image_nats(result) is not None
 
 
-def comparable(owner: SlideSession) -> list[DisplayedResult]:
-    """Return the other results of a slide that have the pixels and the genes of the one on show."""
-    shown = owner.result
-    if shown is None:
+def comparable(session: SlideSession) -> list[DisplayedResult]:
+    """Return the other results of a slide on the pixels and genes of the displayed one."""
+    displayed = session.result
+    if displayed is None:
         return []
-    return [other for other in owner.results if other is not shown and same_pixels(shown.result, other.result)]
+    return [
+        other for other in session.results if other is not displayed and same_pixels(displayed.result, other.result)
+    ]
 
 
-def counterpart(owner: SlideSession) -> Slide | None:
-    """Return the slide on which the result on show would be made without its histology, or with it.
+def counterpart(session: SlideSession) -> Slide | None:
+    """Return the slide for repeating the displayed run without its histology, or with it.
 
-    None where there is no such run, or where its result is among the comparable ones.
+    None if there is no such run, or if its result is one of the comparable results.
     """
-    shown = owner.result
-    if shown is None or owner.slide.image is None or shown.result.settings.method != "srast":
+    displayed = session.result
+    if displayed is None or session.slide.image is None or displayed.result.settings.method != "srast":
         return None
-    with_image, settings = looked_at_image(shown.result), shown.result.settings
-    for other in comparable(owner):
-        if looked_at_image(other.result) != with_image and other.result.settings == settings:
+    with_image, settings = had_image(displayed.result), displayed.result.settings
+    for other in comparable(session):
+        if had_image(other.result) != with_image and other.result.settings == settings:
             return None
     if not with_image:
-        return owner.slide
-    source = dataclasses.replace(owner.slide.source, image=None)
-    return dataclasses.replace(owner.slide, image=None, source=source)
+        return session.slide
+    source = dataclasses.replace(session.slide.source, image=None)
+    return dataclasses.replace(session.slide, image=None, source=source)
 
 
 def settings_on(slide: Slide, result: UpsampleResult) -> UpsampleSettings:
-    """Return the settings that give a result's pixels in the slide's chosen coordinate system, which may be another."""
+    """Return the settings that give the pixels of a result in the chosen coordinate system of a slide."""
     settings = result.settings
     if settings.pixel_size is None or slide.cs_scale == result.slide.cs_scale:
         return settings
@@ -66,15 +68,17 @@ def settings_on(slide: Slide, result: UpsampleResult) -> UpsampleSettings:
 
 
 def image_difference(result: UpsampleResult, other: UpsampleResult) -> str:
-    """Say in a few words what another result is, seen from this one."""
-    had, has = looked_at_image(result), looked_at_image(other)
-    return "another result" if had == has else f"with{'' if has else 'out'} the image"
+    """Describe another result relative to this one: "without the image", "with the image" or "another result"."""
+    before, after = had_image(result), had_image(other)
+    return "another result" if before == after else f"with{'' if after else 'out'} the image"
 
 
 def meaning_of(overlay: Overlay) -> str:
-    """Say what the colors on show mean."""
+    """Describe what the displayed colors mean."""
     other = overlay.compared
     if other is None or overlay.view not in ("before", "side_by_side"):
         return _MEANING[overlay.view]
-    what = image_difference(overlay.result, other.result)
-    return f"counts per pixel: {what}" if overlay.view == "before" else f"counts per pixel, and beside: {what}"
+    difference = image_difference(overlay.result, other.result)
+    if overlay.view == "before":
+        return f"counts per pixel: {difference}"
+    return f"counts per pixel; right: {difference}"

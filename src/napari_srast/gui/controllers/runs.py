@@ -157,7 +157,7 @@ class RunQueue:
         self._tasks.start(
             Task(
                 state=AppState.RUNNING,
-                steps=background.aside(request.steps),
+                steps=background.low_priority(request.steps),
                 on_result=on_result,
                 activity="upsampling",
                 on_error=self._run_next,

@@ -150,7 +150,7 @@ class SlideManager:
 
         self._tasks.pause_gc()
         self._tasks.start(
-            Task(state=AppState.OPENING, steps=background.once(load), on_result=on_result, activity=activity)
+            Task(state=AppState.OPENING, steps=background.single_step(load), on_result=on_result, activity=activity)
         )
         self._messages.status_message.emit(f"{activity[0].upper()}{activity[1:]} …")
 

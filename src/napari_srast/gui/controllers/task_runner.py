@@ -142,7 +142,7 @@ class TaskRunner:
         self._messages.error_report = error_report(error, activity, progress, context)
         if not self.is_working:
             self.set_state(self.resting_state())
-        self._messages.error_message.emit(background.explain(error, activity))
+        self._messages.error_message.emit(background.error_message(error, activity))
 
     def resting_state(self) -> AppState:
         """Return the state of the window when no task runs."""

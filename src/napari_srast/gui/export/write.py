@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from pathlib import Path
 
-from napari_srast.core.progress import Progress
+from napari_srast.core.progress import Progress, RunMonitor, iterate_progress
 from napari_srast.core.result import UpsampleResult
-from napari_srast.errors import Cancelled
 from napari_srast.gui.runtime import background
 
 __all__ = ["export_steps"]
@@ -17,16 +16,16 @@ def export_steps(result: UpsampleResult, path: Path, *, into_slide: bool) -> bac
     """Return the job that writes a result; it stops between two genes or blocks of pixels, and leaves nothing then."""
 
     def steps(should_stop: Callable[[], bool]) -> Generator[Progress, None, Path]:
-        def write(report: Callable[[Progress], None]) -> Path:
+        def write(monitor: RunMonitor) -> Path:
             from napari_srast.io.result_writer import write_result
 
             def watch(done: float) -> None:
-                if should_stop():
-                    raise Cancelled
-                report(Progress("saving", 0, 1, done))
+                monitor.check_canceled()
+                assert monitor.on_progress is not None
+                monitor.on_progress(Progress("saving", 0, 1, done))
 
             return write_result(result, path, into_slide=into_slide, watch=watch)
 
-        return (yield from background.with_reports(write))
+        return (yield from iterate_progress(write, should_stop))
 
     return steps

@@ -1,1 +1,1 @@
-"""Runtime."""
+"""Threads, processes, garbage collection and error reports of the window."""

@@ -1,40 +1,49 @@
-"""Long work in a thread, with steps that arrive in the GUI thread and a stop that cannot be missed.
+"""Run work in a background thread; its progress and its result arrive in the GUI thread.
 
-napari's workers take any ``RuntimeError`` for their own deletion and swallow it, and PyTorch raises little else. So the
-outcome of a job, good or bad, travels as a value. A job that was abandoned never calls back: a stale result cannot
-land.
+napari's workers mistake every ``RuntimeError`` for their own deletion and suppress it, and PyTorch raises little else.
+Therefore the outcome of a task, a result or an error, is returned as a value. An abandoned task never calls back, so a
+stale result has no effect.
 """
 
 from __future__ import annotations
 
 import logging
-import queue
 import threading
 from collections.abc import Callable, Generator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from napari.qt.threading import create_worker
 
 from napari_srast._utils.triton_guard import block_triton_import
+from napari_srast.core.progress import Progress, RunMonitor, iterate_progress
 from napari_srast.errors import Cancelled, SrastError, is_memory_error
-from napari_srast.gui.runtime.priority import GivingWay, step_back
+from napari_srast.gui.runtime.priority import ShortSwitchInterval, lower_thread_priority
 
-__all__ = ["BackgroundTask", "Steps", "aside", "explain", "once", "start", "with_reports"]
+__all__ = ["BackgroundTask", "Steps", "error_message", "low_priority", "single_step", "start"]
+
+Steps = Callable[[Callable[[], bool]], Generator[Any, None, Any]]
+"""A generator function that takes ``should_stop``, yields progress and returns the result."""
 
 logger = logging.getLogger(__name__)
-
-T = TypeVar("T")
-Steps = Callable[[Callable[[], bool]], Generator[Any, None, Any]]
-"""A generator function that takes the stop token, yields steps and returns the result."""
-_giving_way = GivingWay()
+_switch_interval = ShortSwitchInterval()
 
 
 class BackgroundTask:
-    """A piece of work under way; nothing of it is called back once it has ended or was abandoned.
+    """Work in progress; no callback is called after it has ended or was abandoned.
 
-    The thread's worker outlives its work for a while, so a job that ended keeps neither its callbacks nor its input.
+    napari's worker lives longer than its work, so a task that has ended drops its callbacks and its input.
+
+    Parameters
+    ----------
+    steps
+        The work.
+    on_step
+        Called with every value that the work yields.
+    on_done
+        Called with the result.
+    on_error
+        Called with the exception that the work raised.
     """
 
     def __init__(
@@ -50,32 +59,32 @@ class BackgroundTask:
 
     @property
     def active(self) -> bool:
-        """Whether the job may still call back."""
+        """Whether the task may still call back."""
         return self._callbacks is not None
 
     def abandon(self) -> None:
-        """Ask the work to stop and let go of it at once; its thread ends at its next check."""
+        """Ask the work to stop and drop the callbacks; the thread ends at its next check."""
         self._stop.set()
         self._callbacks = None
 
     def work(self) -> Generator[Any, None, _Outcome | None]:
-        """Do the work, in the thread."""
+        """Do the work, in the background thread."""
         steps, self._steps = self._steps, None
         assert steps is not None
         try:
             return _Outcome(value=(yield from steps(self._stop.is_set)))
         except Cancelled:
             return None
-        except Exception as error:  # noqa: BLE001 - whatever went wrong in the thread is told in the window
+        except Exception as error:  # noqa: BLE001 - every error of the thread is shown in the window
             return _Outcome(error=error)
 
     def step(self, value: Any) -> None:
-        """Pass a step on, in the GUI thread."""
+        """Pass on a yielded value, in the GUI thread."""
         if self._callbacks is not None:
             self._callbacks[0](value)
 
     def end(self, outcome: _Outcome | None) -> None:
-        """Pass the outcome on, in the GUI thread."""
+        """Pass on the result or the error, in the GUI thread."""
         callbacks, self._callbacks = self._callbacks, None
         if callbacks is None or outcome is None:
             return
@@ -98,21 +107,21 @@ def start(
     on_done: Callable[[Any], None],
     on_error: Callable[[Exception], None],
 ) -> BackgroundTask:
-    """Run ``steps`` in a thread; the callbacks run in the GUI thread.
+    """Run ``steps`` in a background thread; the callbacks run in the GUI thread.
 
-    A job that is stopped calls neither ``on_done`` nor ``on_error``.
+    A stopped task calls neither ``on_done`` nor ``on_error``. See :class:`BackgroundTask` for the parameters.
     """
     block_triton_import()
-    job = BackgroundTask(steps, on_step, on_done, on_error)
-    # Functions, not the job's methods: the signals keep only functions alive.
+    task = BackgroundTask(steps, on_step, on_done, on_error)
+    # Functions instead of methods of the task: the signals keep only functions alive.
     create_worker(
-        job.work, _connect={"yielded": lambda value: job.step(value), "returned": lambda outcome: job.end(outcome)}
+        task.work, _connect={"yielded": lambda value: task.step(value), "returned": lambda outcome: task.end(outcome)}
     )
-    return job
+    return task
 
 
-def once(function: Callable[[], Any]) -> Steps:
-    """Turn a plain function into a job of a single step."""
+def single_step(function: Callable[[], Any]) -> Steps:
+    """Turn a function into a task without progress."""
 
     def steps(should_stop: Callable[[], bool]) -> Generator[Any, None, Any]:
         yield from ()
@@ -121,47 +130,44 @@ def once(function: Callable[[], Any]) -> Steps:
     return steps
 
 
-def aside(steps: Steps) -> Steps:
-    """Let the window go before all that a job computes.
+def low_priority(steps: Steps) -> Steps:
+    """Give the GUI thread priority over a task.
 
-    It gets a thread of its own: that of napari's worker goes back to a pool that others use, too, and a thread that has
-    stepped back may not step forward again.
+    The task runs in a thread of its own: napari's thread returns to a pool that others use, and a thread cannot raise
+    its priority again.
     """
 
-    def run(should_stop: Callable[[], bool]) -> Generator[Any, None, Any]:
-        def drain(report: Callable[[Any], None]) -> Any:
-            going_on = steps(should_stop)
+    def run(should_stop: Callable[[], bool]) -> Generator[Progress, None, Any]:
+        def work(monitor: RunMonitor) -> Any:
+            lower_thread_priority()
+            assert monitor.on_progress is not None
+            iterator = steps(monitor.is_canceled)
             while True:
                 try:
-                    report(next(going_on))
+                    monitor.on_progress(next(iterator))
                 except StopIteration as done:
                     return done.value
 
-        with _giving_way:
-            return (yield from with_reports(drain, step_back))
+        with _switch_interval:
+            return (yield from iterate_progress(work, should_stop))
 
     return run
 
 
-def with_reports(
-    function: Callable[[Callable[[Any], None]], T], prepare: Callable[[], None] | None = None
-) -> Generator[Any, None, T]:
-    """Run a function that reports from any thread, and yield its reports as they come; ``prepare`` its thread first."""
-    reports: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    with ThreadPoolExecutor(1, initializer=prepare) as pool:
-        future = pool.submit(function, reports.put)
-        future.add_done_callback(lambda _: reports.put(None))
-        while (report := reports.get()) is not None:
-            yield report
-        return future.result()
+def error_message(error: Exception, activity: str) -> str:
+    """Return one sentence about an error for the user; unexpected errors are logged with their traceback.
 
-
-def explain(error: Exception, doing: str) -> str:
-    """Return one sentence for the user; faults of this package are logged with their traceback."""
+    Parameters
+    ----------
+    error
+        The exception.
+    activity
+        What failed, such as "opening the slide".
+    """
     if isinstance(error, SrastError):
         return str(error)
     if is_memory_error(error):
-        return f"This computer ran out of memory while {doing}; close other programs, or ask for less at once."
-    logger.error("unexpected error while %s", doing, exc_info=error)
+        return f"This computer ran out of memory while {activity}; close other programs, or work on less data at once."
+    logger.error("unexpected error while %s", activity, exc_info=error)
     detail = " ".join(str(error).split())[:200]
-    return f"Unexpected error while {doing} ({type(error).__name__}: {detail}); press 'Copy report' and report it."
+    return f"Unexpected error while {activity} ({type(error).__name__}: {detail}); press 'Copy report' and report it."

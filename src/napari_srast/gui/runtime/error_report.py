@@ -1,7 +1,7 @@
-"""What went wrong, to be copied and sent: versions, settings and where in the code, and nothing of the slide itself.
+"""Write an error report that the user can send: versions, settings and code locations, but no data of the slide.
 
-Names of genes, elements and files, places and counts could tell whose tissue it is. They reach a report by the messages
-of errors, so a message is copied only where its class speaks of the machine or of this package, never of the slide.
+Names of genes, elements and files, coordinates and counts could identify a patient. Error messages may contain them, so
+a message is included only if its class describes the computer or this package, never the slide.
 """
 
 from __future__ import annotations
@@ -34,22 +34,22 @@ _PACKAGES = (
     "torch",
     "torch-geometric",
 )
-_LEFT_OUT = "its message is left out: it may name what is in the slide"
-_MOST_FRAMES = 30
+_NO_MESSAGE = "message left out because it may contain data of the slide"
+_MAX_FRAMES = 30
 
 
 @dataclass(frozen=True, kw_only=True)
 class ErrorContext:
-    """What was worked on when something failed.
+    """Slide and settings of the task that failed.
 
     Parameters
     ----------
     slide
-        The slide; only its sizes are told.
+        The slide; the report contains only its sizes.
     settings
-        How it was run.
+        Settings of the run.
     n_genes
-        Number of genes that were asked for; None for all.
+        Number of chosen genes; None for all.
     """
 
     slide: Slide
@@ -58,45 +58,45 @@ class ErrorContext:
 
 
 def error_report(
-    error: BaseException, doing: str, last: Progress | None = None, circumstances: ErrorContext | None = None
+    error: BaseException, activity: str, progress: Progress | None = None, context: ErrorContext | None = None
 ) -> str:
-    """Return a report of an error without any name, path, place or count of the slide.
+    """Return a report of an error without any name, path, coordinate or count of the slide.
 
     Parameters
     ----------
     error
-        What was raised.
-    doing
-        What the window was doing, in words of its own.
-    last
-        The last step that was told before.
-    circumstances
-        What was worked on.
+        The exception.
+    activity
+        What failed, such as "opening the slide".
+    progress
+        Last progress before the error; None if there was none.
+    context
+        Slide and settings; None if no slide was involved.
     """
-    step = "" if last is None else f", at step '{last.stage}' ({last.done} of {last.total} done)"
-    lines = ["napari-srast: report of an error", "", f"Failed: {doing}{step}", *_errors(error), ""]
-    if circumstances is not None:
-        lines += [f"Settings: {_settings(circumstances.settings)}", f"Slide: {_sizes(circumstances)}"]
+    step = "" if progress is None else f", at step '{progress.stage}' ({progress.done} of {progress.total} done)"
+    lines = ["napari-srast: report of an error", "", f"Failed: {activity}{step}", *_exception_chain(error), ""]
+    if context is not None:
+        lines += [f"Settings: {_settings(context.settings)}", f"Slide: {_sizes(context)}"]
     lines += [
         f"System: {platform.platform()}, Python {platform.python_version()}, {os.cpu_count()} cores",
         f"Versions: {', '.join(_versions())}",
         "",
-        "Left out on purpose: names of genes, elements and files, places, counts.",
+        "Left out on purpose: names of genes, elements and files, coordinates, counts.",
     ]
     return "\n".join(lines)
 
 
-def _errors(error: BaseException) -> Iterator[str]:
-    """Tell an error and those that it came from, with modules and lines in place of paths and code."""
-    following: BaseException | None = error
-    before = ""
-    while following is not None:
-        yield f"{before}{type(following).__module__}.{type(following).__qualname__}: {_message(following)}"
-        frames = [*traceback.walk_tb(following.__traceback__)]
-        for frame, line in frames[-_MOST_FRAMES:]:
+def _exception_chain(error: BaseException) -> Iterator[str]:
+    """Yield the exception and its causes, with module names and line numbers instead of paths and source code."""
+    current: BaseException | None = error
+    prefix = ""
+    while current is not None:
+        yield f"{prefix}{type(current).__module__}.{type(current).__qualname__}: {_message(current)}"
+        frames = [*traceback.walk_tb(current.__traceback__)]
+        for frame, line in frames[-_MAX_FRAMES:]:
             yield f"  {frame.f_globals.get('__name__', '?')}:{line} {frame.f_code.co_name}"
-        implied = None if following.__suppress_context__ else following.__context__
-        following, before = following.__cause__ or implied, "because of "
+        context = None if current.__suppress_context__ else current.__context__
+        current, prefix = current.__cause__ or context, "because of "
 
 
 def _message(error: BaseException) -> str:
@@ -104,21 +104,21 @@ def _message(error: BaseException) -> str:
         return " ".join(str(error).split())
     if isinstance(error, OSError) and error.errno is not None:
         return os.strerror(error.errno)
-    return _LEFT_OUT
+    return _NO_MESSAGE
 
 
 def _settings(settings: UpsampleSettings) -> str:
-    told = asdict(settings)
+    values = asdict(settings)
     if settings.model != UpsampleSettings.model:
-        told["model"] = "(not the default)"  # the name of a file
-    return ", ".join(f"{name}={value}" for name, value in told.items())
+        values["model"] = "(not the default)"  # a file name
+    return ", ".join(f"{name}={value}" for name, value in values.items())
 
 
-def _sizes(circumstances: ErrorContext) -> str:
-    slide, n_genes = circumstances.slide, circumstances.n_genes
-    asked = "" if n_genes is None else f", {n_genes} of them asked for"
+def _sizes(context: ErrorContext) -> str:
+    slide, n_genes = context.slide, context.n_genes
+    chosen = "" if n_genes is None else f", {n_genes} of them chosen"
     image = "no image" if slide.image is None else f"image {slide.image.levels[0].shape} {slide.image.levels[0].dtype}"
-    return f"{slide.n_spots} spots, {slide.n_genes} genes{asked}, {image}, {len(slide.transforms)} coordinate systems"
+    return f"{slide.n_spots} spots, {slide.n_genes} genes{chosen}, {image}, {len(slide.transforms)} coordinate systems"
 
 
 def _versions() -> Iterator[str]:

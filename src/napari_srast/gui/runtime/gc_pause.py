@@ -1,9 +1,10 @@
-"""Keeps Python's collections of garbage short while they would be felt.
+"""Pause full garbage collection while its delay would be noticed.
 
-A full collection looks through all that lives: with torch, napari and SpatialData loaded that takes a third of a
-second, now and then in the middle of a run, and napari asks for one at the end of each batch of changes. Nearly all of
-it was loaded once and stays. So what lives is set aside while a slide is opened, a run goes on or views are switched,
-and taken back once nobody has done so for a while, or as soon as a layer goes: what goes with it may be old.
+A full collection visits every object: with torch, napari and SpatialData loaded that takes a third of a second. Python
+starts one now and then during a run, and napari starts one at the end of each batch of layer changes. Nearly all
+objects were created once and stay. Therefore existing objects are frozen (:func:`gc.freeze`) while a slide loads, a
+run is in progress or views are switched. They are unfrozen after a quiet period, and before a layer is removed, so that
+a collection finds what the layer held.
 """
 
 from __future__ import annotations
@@ -19,52 +20,57 @@ __all__ = ["freeze_gc", "unfreeze_gc"]
 _QUIET_MS = 10_000
 
 
-class _Aside:
-    """Whether anything is set aside, and the clock that ends it; of the GUI thread."""
+class _GcPause:
+    """State of the pause, and the timer that ends it; used only in the GUI thread."""
 
     def __init__(self) -> None:
-        self.any = False
+        self.is_active = False
         self.keep: Callable[[], bool] | None = None
-        self._clock: QTimer | None = None
+        self._timer: QTimer | None = None
 
-    def wait(self) -> None:
-        """Take back what is aside after a while, counted from now."""
+    def restart_timer(self) -> None:
+        """End the pause after a quiet period that starts now."""
         if QCoreApplication.instance() is None:
             return
-        if self._clock is None:
-            self._clock = QTimer()
-            self._clock.setSingleShot(True)
-            self._clock.timeout.connect(self._end)
-        self._clock.start(_QUIET_MS)
+        if self._timer is None:
+            self._timer = QTimer()
+            self._timer.setSingleShot(True)
+            self._timer.timeout.connect(self._end)
+        self._timer.start(_QUIET_MS)
 
     def _end(self) -> None:
-        if not self.any:
+        if not self.is_active:
             return
         if (self.keep is not None and self.keep()) or QGuiApplication.mouseButtons() != Qt.MouseButton.NoButton:
-            self.wait()
+            self.restart_timer()
             return
         unfreeze_gc()
-        gc.collect()  # now that nobody waits; else Python would soon do it by itself
+        gc.collect()  # while the user is idle; Python would start one soon
 
 
-_aside = _Aside()
+_pause = _GcPause()
 
 
 def freeze_gc(keep: Callable[[], bool] | None = None) -> None:
-    """Leave all that lives now out of collections for a while, and for as long as ``keep`` says.
+    """Exclude all existing objects from garbage collection until a quiet period is over.
 
-    What was set aside before stays so, and the while is counted from now.
+    Objects that are frozen stay frozen, and the quiet period starts again.
+
+    Parameters
+    ----------
+    keep
+        Returns whether the pause must continue at the end of the quiet period. None (default): no further condition.
     """
-    if not _aside.any:
+    if not _pause.is_active:
         gc.freeze()
-        _aside.any, _aside.keep = True, None
+        _pause.is_active, _pause.keep = True, None
     if keep is not None:
-        _aside.keep = keep
-    _aside.wait()
+        _pause.keep = keep
+    _pause.restart_timer()
 
 
 def unfreeze_gc() -> None:
-    """Let collections look through everything again."""
-    if _aside.any:
+    """Include all objects in garbage collection again."""
+    if _pause.is_active:
         gc.unfreeze()
-        _aside.any, _aside.keep = False, None
+        _pause.is_active, _pause.keep = False, None

@@ -1,4 +1,4 @@
-"""napari with the dock widget, as ``napari-srast open`` and the demo start it."""
+"""Start napari with the dock widget, for ``napari-srast open`` and the demo."""
 
 from __future__ import annotations
 
@@ -20,7 +20,13 @@ def open_window() -> tuple[napari.Viewer, SRastWidget]:
 
 
 def launch(slide: str | Path | None = None) -> None:
-    """Open the window, with a slide if one is named, and stay until it is closed."""
+    """Open the window and return after it was closed.
+
+    Parameters
+    ----------
+    slide
+        SpatialData store to open. None (default) opens none.
+    """
     viewer, widget = open_window()
     viewer.window.resize(1600, 1000)
     if slide is not None:

@@ -1,8 +1,8 @@
-"""Changes of napari's layers at a fraction of their cost.
+"""Change several layers of napari at the cost of one change.
 
-After each layer that is shown, hidden or removed, napari works out its whole scene anew, which for seven of ten layers
-takes longer than to draw them. It does so once for a batch, and at its end collects Python's garbage, for what went
-with the removed layers (see :mod:`napari_srast.gui.runtime.gc_pause`).
+napari rebuilds its whole scene after each layer that is shown, hidden or removed; for seven of ten layers that takes
+longer than drawing them. Inside a batch it does so once, and at the end of the batch it starts a garbage collection for
+removed layers (see :mod:`napari_srast.gui.runtime.gc_pause`).
 """
 
 from __future__ import annotations
@@ -16,67 +16,68 @@ from napari.layers import Layer
 
 from napari_srast.gui.runtime.gc_pause import freeze_gc, unfreeze_gc
 
-__all__ = ["before_end", "changing", "insert_unchosen", "removing"]
+__all__ = ["batch_changes", "batch_removals", "call_before_batch_end", "insert_unselected"]
 
-_open: list[str] = []  # batches that are open, the outermost first; only the GUI thread has any
-_enders: list[weakref.WeakMethod[Callable[[LayerList], None]]] = []
+_open_batches: list[str] = []  # names, the outermost first; only the GUI thread opens batches
+_callbacks: list[weakref.WeakMethod[Callable[[LayerList], None]]] = []
 
 
-def before_end(ender: Callable[[LayerList], None]) -> None:
-    """Call a method with the layers before a batch of them ends: napari's own part of its end comes before all events.
+def call_before_batch_end(method: Callable[[LayerList], None]) -> None:
+    """Register a method that is called with the layer list before each batch ends.
 
-    It is forgotten with its object.
+    napari handles the end of a batch before it emits the event, so the event would be too late. Only a weak reference
+    to the object of the method is stored.
     """
-    _enders[:] = [other for other in _enders if other() is not None]
-    _enders.append(weakref.WeakMethod(ender))
+    _callbacks[:] = [reference for reference in _callbacks if reference() is not None]
+    _callbacks.append(weakref.WeakMethod(method))
 
 
 @contextlib.contextmanager
-def changing(layers: LayerList) -> Iterator[None]:
-    """Show, hide and add layers, all at once; inside another batch of ours it is part of that one."""
-    if _open:
+def batch_changes(layers: LayerList) -> Iterator[None]:
+    """Show, hide and add layers in one batch; inside another batch of this module it joins that one."""
+    if _open_batches:
         yield
         return
-    freeze_gc()  # at the end napari collects garbage, of which there is little
-    with _batch("changing", layers):
+    freeze_gc()  # napari collects garbage at the end, and changes produce little
+    with _batch("changes", layers):
         yield
 
 
 @contextlib.contextmanager
-def removing(layers: LayerList) -> Iterator[None]:
-    """Remove layers, all at once; what goes with them is collected once, at the end."""
-    if "removing" in _open:
+def batch_removals(layers: LayerList) -> Iterator[None]:
+    """Remove layers in one batch; napari collects what they held once, at the end."""
+    if "removals" in _open_batches:
         yield
         return
     unfreeze_gc()
-    with _batch("removing", layers):
+    with _batch("removals", layers):
         yield
 
 
-def insert_unchosen(layers: LayerList, index: int, layer: Layer) -> None:
-    """Insert a layer, and leave chosen what is.
+def insert_unselected(layers: LayerList, index: int, layer: Layer) -> None:
+    """Insert a layer without changing the selection.
 
-    napari chooses each new layer, and for that exchanges the controls beside the canvas, which draws it, and restyles
-    their buttons. As the choice is taken back at once, nobody need hear of it.
+    napari selects every new layer. That replaces the layer controls, redraws the canvas and restyles the buttons. The
+    selection is restored at once, so its events are blocked.
     """
-    active, chosen = layers.selection.active, list(layers.selection)
+    active, selected = layers.selection.active, list(layers.selection)
     with layers.selection.events.blocker_all():
         layers.insert(index, layer)
         layers.selection.active = active
-        for other in chosen:
+        for other in selected:
             layers.selection.add(other)
 
 
 @contextlib.contextmanager
 def _batch(name: str, layers: LayerList) -> Iterator[None]:
-    _open.append(name)
+    _open_batches.append(name)
     try:
         with layers.batched_update():
             try:
                 yield
             finally:
-                for ender in [known() for known in _enders]:
-                    if ender is not None:
-                        ender(layers)
+                for method in [reference() for reference in _callbacks]:
+                    if method is not None:
+                        method(layers)
     finally:
-        _open.pop()
+        _open_batches.pop()

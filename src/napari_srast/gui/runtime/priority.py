@@ -1,7 +1,8 @@
-"""Lets the window go first while something is computed beside it.
+"""Give the GUI thread priority over threads that compute.
 
-A window waits for two things that a computing thread has: a core, and Python's lock. On a computer with two cores a
-run has both, and whoever asks for the lock gets it 5 ms later; a drawing of napari's canvas asks hundreds of times.
+The GUI thread competes with computing threads for a core and for Python's global interpreter lock. On a computer with
+two cores a run uses both cores, and a thread that asks for the lock waits 5 ms; drawing napari's canvas asks hundreds
+of times.
 """
 
 from __future__ import annotations
@@ -11,27 +12,27 @@ import os
 import sys
 import threading
 
-__all__ = ["SWITCH_SECONDS", "GivingWay", "step_back"]
+__all__ = ["SWITCH_SECONDS", "ShortSwitchInterval", "lower_thread_priority"]
 
-_NICENESS = 5
 SWITCH_SECONDS = 0.001
-"""After this time Python's lock is passed on to a thread that waits for it."""
+"""Time after which a thread passes the global interpreter lock to a thread that waits for it."""
+_NICENESS = 5
 
 
-def step_back() -> None:
-    """Let other threads have the core before this one, for good, and before all threads that it starts.
+def lower_thread_priority() -> None:
+    """Lower the priority of the calling thread, permanently, and of all threads that it starts later.
 
-    On Linux niceness is a thread's own and is inherited by what the thread starts; elsewhere it is the whole program's,
-    and nothing is done.
+    On Linux each thread has its own niceness and passes it on to threads that it starts. On other systems the niceness
+    belongs to the process, and this function does nothing.
     """
     if sys.platform == "linux":
         thread = threading.get_native_id()
-        with contextlib.suppress(OSError):  # a sandbox may forbid it; the run goes on all the same
+        with contextlib.suppress(OSError):  # a sandbox may forbid it; the run works without
             os.setpriority(os.PRIO_PROCESS, thread, max(_NICENESS, os.getpriority(os.PRIO_PROCESS, thread)))
 
 
-class GivingWay:
-    """Passes Python's lock on sooner while anything is computed; several may be at once."""
+class ShortSwitchInterval:
+    """Context manager that shortens Python's thread switch interval; nested and concurrent uses are allowed."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

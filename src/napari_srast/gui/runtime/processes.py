@@ -1,4 +1,4 @@
-"""The processes beside the window, one set for all windows of a program."""
+"""Start the processes that fit SASA; all windows of a program use the same ones."""
 
 from __future__ import annotations
 
@@ -7,32 +7,32 @@ import threading
 
 from qtpy.QtCore import QCoreApplication
 
-from napari_srast.gui.runtime.priority import step_back
+from napari_srast.gui.runtime.priority import lower_thread_priority
 from napari_srast.inference.executors.sasa_process_pool import SasaProcessPool
 
-__all__ = ["processes", "start_processes"]
+__all__ = ["process_pool", "start_process_pool"]
 
-_AFTER_SECONDS = 0.5  # the window is drawn first
+_DELAY_SECONDS = 0.5  # the window is drawn first
 
 
 @functools.cache
-def processes() -> SasaProcessPool:
-    """Return what fits SASA beside the window; it ends with the program, which does not wait for what it loads."""
-    beside = SasaProcessPool()
-    program = QCoreApplication.instance()
-    if program is not None:
-        program.aboutToQuit.connect(beside.close)
-    return beside
+def process_pool() -> SasaProcessPool:
+    """Return the process pool; it closes when the program quits, even if its processes are still loading."""
+    pool = SasaProcessPool()
+    application = QCoreApplication.instance()
+    if application is not None:
+        application.aboutToQuit.connect(pool.close)
+    return pool
 
 
-def start_processes() -> None:
-    """Start the processes in a moment: they load while a slide is opened and a region drawn."""
+def start_process_pool() -> None:
+    """Start the processes after a short delay; they load while the user opens a slide and draws a region."""
 
     def start() -> None:
-        step_back()  # what this thread starts steps back with it
-        processes().prepare()
+        lower_thread_priority()  # the processes inherit it
+        process_pool().prepare()
 
-    processes()  # in the window's thread: it speaks to Qt
-    timer = threading.Timer(_AFTER_SECONDS, start)
+    process_pool()  # created in the GUI thread because it connects to Qt
+    timer = threading.Timer(_DELAY_SECONDS, start)
     timer.daemon = True
     timer.start()

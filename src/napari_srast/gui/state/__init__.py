@@ -1,1 +1,1 @@
-"""State."""
+"""State of the window: open slides, displayed results, run requests and user preferences."""

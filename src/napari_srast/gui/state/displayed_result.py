@@ -1,4 +1,4 @@
-"""A result with what showing it needs."""
+"""A result together with the data that the window needs to display it."""
 
 from __future__ import annotations
 
@@ -18,44 +18,44 @@ __all__ = ["DisplayedResult", "prepare_for_display"]
 
 @dataclass(frozen=True, eq=False)
 class DisplayedResult:
-    """A result with what was worked out in its thread, for the window would stand still meanwhile.
+    """A result with derived data, computed in a background thread so that the window stays responsive.
 
     Parameters
     ----------
     result
         The result.
     columns
-        Its counts by columns, shape (Q, G).
+        Its counts in compressed columns, shape (Q pixels, G genes).
     totals
-        Counts of each gene, shape (G,).
-    trust
-        Its checks.
+        Total count of each gene, shape (G,).
+    quality
+        Checks against the measured counts.
     """
 
     result: UpsampleResult
     columns: sparse.csc_matrix
     totals: np.ndarray
-    trust: QualityChecks
+    quality: QualityChecks
 
     def on(self, slide: Slide) -> DisplayedResult:
-        """Return the same result on a slide that is open already.
+        """Return the same result with a slide that is already open.
 
         Raises
         ------
         InputError
-            The slide has other spots than those that the result was made from.
+            The result was made from other spots than those of the slide.
         """
-        made_from = self.result.slide
-        same = made_from.n_spots == slide.n_spots and (made_from.spot_ids == slide.spot_ids).all()
-        if not (same and np.allclose(made_from.centers, slide.centers)):
+        origin = self.result.slide
+        same_ids = origin.n_spots == slide.n_spots and (origin.spot_ids == slide.spot_ids).all()
+        if not (same_ids and np.allclose(origin.centers, slide.centers)):
             raise InputError(
-                f"The result {self.result.run} was made from other spots than those on show; choose its spots under "
-                "Slide and open it again."
+                f"The result {self.result.run} was made from other spots than those of the open slide; choose its "
+                "spots under Slide and open it again."
             )
         return dataclasses.replace(self, result=dataclasses.replace(self.result, slide=slide))
 
 
 def prepare_for_display(result: UpsampleResult) -> DisplayedResult:
-    """Work out what showing a result needs; takes a while on large results."""
+    """Compute the data that displaying a result needs; this takes seconds for large results."""
     columns = result.counts.tocsc()
     return DisplayedResult(result, columns, np.asarray(columns.sum(axis=0)).ravel(), measure_quality(result))

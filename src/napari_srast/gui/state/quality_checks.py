@@ -1,4 +1,8 @@
-"""What lets a user believe a result: computed from the result and the slide, never taken from the run's own word."""
+"""Check a result against the measured counts and summarize the checks in short sentences.
+
+The checks are computed from the result and the slide; the provenance of the run is used only for what cannot be
+computed again.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from napari_srast.inference.provenance import measured_fraction
 from napari_srast.core.mass_balance import gene_totals, max_relative_mass_error
 from napari_srast.core.result import UpsampleResult
 from napari_srast.core.summary import image_nats
+from napari_srast.inference.provenance import measured_fraction
 
-__all__ = ["QualityChecks", "measure_quality", "trust_lines"]
+__all__ = ["QualityChecks", "measure_quality", "qc_summary"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,12 +26,12 @@ class QualityChecks:
     Parameters
     ----------
     max_relative_mass_error
-        Largest difference between a spot's count and the sum over its pixels, relative to the count;
-        infinite where counts appeared in a spot that had none.
+        Largest difference between the count of a spot and the sum over its pixels, relative to the count;
+        infinite if a spot without counts received some.
     negative_pixels
         Number of values below zero.
     measured_fraction
-        Share of the painted area that lies inside a measured spot; None where the spots' size is unknown.
+        Fraction of the pixel area that is inside measured spots, 0 to 1; None if the spot diameter is unknown.
     """
 
     max_relative_mass_error: float
@@ -36,7 +40,7 @@ class QualityChecks:
 
 
 def measure_quality(result: UpsampleResult) -> QualityChecks:
-    """Check a result against the counts that it was made from."""
+    """Check a result against the measured counts."""
     return QualityChecks(
         max_relative_mass_error=max_relative_mass_error(result),
         negative_pixels=int((result.counts.data < 0).sum()),
@@ -44,78 +48,94 @@ def measure_quality(result: UpsampleResult) -> QualityChecks:
     )
 
 
-def _image_line(result: UpsampleResult, shown: list[str]) -> str:
-    """Tell what the histology brought to each of the genes on show, in nats per count."""
-    nats = image_nats(result)
-    if nats is None:
-        return ""
-    if not nats.any():
-        return "Image: not used, it says nothing that the counts bear out."
-    by_gene = dict(zip(map(str, result.genes), nats, strict=True))
-    told = [f"{gene} {by_gene[gene]:+.3f}" for gene in shown if gene in by_gene]
-    if not told:
-        weight = np.maximum(gene_totals(result.counts), 1e-12)
-        return f"Image: about {np.average(nats, weights=weight):.3f} nats per count in where counts go."
-    return f"Image, nats per count that it is expected to have brought: {', '.join(told)}."
+def qc_summary(result: UpsampleResult, quality: QualityChecks, shown: list[str]) -> list[str]:
+    """Summarize the checks in sentences: conservation, skill, area, fallbacks, network, histology, warnings.
 
+    Parameters
+    ----------
+    result
+        The result.
+    quality
+        Its checks.
+    shown
+        Genes whose skill and histology contribution are listed.
 
-def trust_lines(result: UpsampleResult, trust: QualityChecks, shown: list[str]) -> list[str]:
-    """Tell the checks in short sentences: mass, skill, area, fall-backs, trust in the network, image, notices."""
-    error = trust.max_relative_mass_error
+    Returns
+    -------
+    list of str
+        One sentence or two per line.
+    """
+    error = quality.max_relative_mass_error
     lines = [f"Counts of every spot conserved{' exactly' if error == 0 else f', relative error {error:.0e}'}."]
-    if trust.negative_pixels:
-        lines.append(f"{trust.negative_pixels:,} negative values: please report this.")
-    lines += [_skill_line(result, shown), _area_line(trust), _method_line(result)]
+    if quality.negative_pixels:
+        lines.append(f"{quality.negative_pixels:,} negative values: please report this.")
+    lines += [_skill_line(result, shown), _area_line(quality), _method_line(result)]
     lines += [_network_line(result), _image_line(result, shown)]
     lines += map(str, result.provenance.get("notices", ()))
     return [line for line in lines if line]
 
 
 def _skill_line(result: UpsampleResult, shown: list[str]) -> str:
-    skill = {str(g): float(s) for g, s in zip(result.genes, result.skill, strict=True)}
-    known = {gene: skill[gene] for gene in shown if np.isfinite(skill.get(gene, np.nan))}
     if not shown:
         return ""
-    if not known:
-        checked = result.settings.method == "srast"
-        why = (
-            "the slide is too small, or the genes too rare"
-            if checked
-            else "interpolations are not checked on the slide"
+    skill = {str(g): float(s) for g, s in zip(result.genes, result.skill, strict=True)}
+    measured = {gene: skill[gene] for gene in shown if np.isfinite(skill.get(gene, np.nan))}
+    if not measured:
+        reason = (
+            "the slide is too small, or the genes are too rare"
+            if result.settings.method == "srast"
+            else "interpolation methods are not evaluated on the slide"
         )
-        return f"Skill of the genes on show is not known: {why}."
-    worse = [gene for gene, value in known.items() if value <= 0]
-    mean = sum(known.values()) / len(known)
-    tail = f" {', '.join(worse)}: no better than an even split." if worse else ""
-    return f"Skill of the genes on show, on this slide: {mean:+.3f} nats per count over an even split.{tail}"
+        return f"Skill of the shown genes is unknown: {reason}."
+    mean = sum(measured.values()) / len(measured)
+    worse = [gene for gene, value in measured.items() if value <= 0]
+    suffix = f" {', '.join(worse)}: no better than a uniform split." if worse else ""
+    return f"Skill of the shown genes on this slide: {mean:+.3f} nats per count over a uniform split.{suffix}"
 
 
-def _area_line(trust: QualityChecks) -> str:
-    if trust.measured_fraction is None:
-        return "The spots' size is unknown, so the measured share of the area is too."
-    if trust.measured_fraction > 0.995:
-        return "All of the painted area was measured."
-    return f"{trust.measured_fraction:.0%} of the painted area was measured; the rest fills the gaps between spots."
-
-
-def _network_line(result: UpsampleResult) -> str:
-    """Tell how far the slide's own check let the network speak; nothing for results that do not know."""
-    known = result.provenance.get("calibration") or {}
-    trust = known.get("trust_in_network")
-    if trust is None:
-        return ""
-    if known.get("source") != "slide":
-        return "This slide is too small to be checked on itself: the network is trusted as on other slides."
-    if trust > 0.995:
-        return "The network is surely better than interpolations on this slide's own spots."
-    return f"This slide's own spots leave the network {trust:.0%} of its say; interpolations have the rest."
+def _area_line(quality: QualityChecks) -> str:
+    if quality.measured_fraction is None:
+        return "The spot diameter is unknown, so the measured fraction of the area is unknown."
+    if quality.measured_fraction > 0.995:
+        return "The whole area was measured."
+    return f"{quality.measured_fraction:.0%} of the area was measured; the rest is between the spots."
 
 
 def _method_line(result: UpsampleResult) -> str:
-    """Tell how many genes were not split by the method that was asked for."""
-    asked = result.settings.method
-    fallen = Counter(str(m) for m in result.method if not str(m).startswith(asked))
-    if not fallen:
-        return f"All maps are from {asked}." if len(result.genes) > 1 else f"The map is from {asked}."
-    parts = ", ".join(f"{n:,} to {name}" for name, n in fallen.most_common())
-    return f"{fallen.total():,} of {len(result.genes):,} genes fell back: {parts}."
+    """Report how many genes fell back to another method than the chosen one."""
+    chosen = result.settings.method
+    fallbacks = Counter(str(method) for method in result.method if not str(method).startswith(chosen))
+    if not fallbacks:
+        return f"All genes: method {chosen}." if len(result.genes) > 1 else f"Method {chosen}."
+    parts = ", ".join(f"{n:,} to {name}" for name, n in fallbacks.most_common())
+    return f"{fallbacks.total():,} of {len(result.genes):,} genes fell back: {parts}."
+
+
+def _network_line(result: UpsampleResult) -> str:
+    """Report the weight that calibration gave to the network; empty if the result does not record it."""
+    calibration = result.provenance.get("calibration") or {}
+    weight = calibration.get("trust_in_network")
+    if weight is None:
+        return ""
+    if calibration.get("source") != "slide":
+        return "This slide is too small for calibration: the network has the weight that it had on other slides."
+    if weight > 0.995:
+        return "Calibration on this slide kept the network's full contribution."
+    return (
+        f"Calibration on this slide kept {weight:.0%} of the network's contribution; the rest comes from interpolation."
+    )
+
+
+def _image_line(result: UpsampleResult, shown: list[str]) -> str:
+    """Report the contribution of the histology to the shown genes, in nats per count."""
+    nats = image_nats(result)
+    if nats is None:
+        return ""
+    if not nats.any():
+        return "Histology not used: no evidence that it predicts the counts."
+    by_gene = dict(zip(map(str, result.genes), nats, strict=True))
+    contributions = [f"{gene} {by_gene[gene]:+.3f}" for gene in shown if gene in by_gene]
+    if not contributions:
+        weights = np.maximum(gene_totals(result.counts), 1e-12)
+        return f"Histology: expected contribution {np.average(nats, weights=weights):.3f} nats per count."
+    return f"Histology: expected contribution in nats per count: {', '.join(contributions)}."

@@ -10,7 +10,7 @@ from napari_srast.core.region import Region
 from napari_srast.core.settings import UpsampleSettings
 from napari_srast.core.slide import Slide
 from napari_srast.gui.runtime.error_report import ErrorContext
-from napari_srast.gui.runtime.processes import processes
+from napari_srast.gui.runtime.processes import process_pool
 from napari_srast.gui.state.displayed_result import DisplayedResult, prepare_for_display
 from napari_srast.gui.state.slide_session import SlideSession
 
@@ -77,7 +77,7 @@ class RunRequest:
         from napari_srast import api
         from napari_srast.inference.executors.local import ThreadExecutor
 
-        executor = ThreadExecutor(fit=processes().fit) if self.settings.method == "srast" else None
+        executor = ThreadExecutor(fit=process_pool().fit) if self.settings.method == "srast" else None
         steps = api.upsample_steps(
             self.slide, self.region, self.genes, self.settings, should_stop=should_stop, executor=executor
         )

@@ -1,4 +1,4 @@
-"""Reading slides and results in a worker, with the choices they leave open and the devices found meanwhile."""
+"""Read slides and results in a background thread, with the alternatives that their source offers."""
 
 from __future__ import annotations
 
@@ -20,12 +20,26 @@ from napari_srast.gui.state.spatial_structure import spatial_structure
 if TYPE_CHECKING:
     import spatialdata
 
-__all__ = ["Choices", "ExternalSlide", "LoadedSlide", "load", "load_run", "load_sample", "external_slides"]
+__all__ = ["Choices", "ExternalSlide", "LoadedSlide", "external_slides", "load", "load_run", "load_sample"]
+
+# Modules that a run imports. An import holds the global interpreter lock for up to half a second, which the user
+# notices less while a slide loads than during a run.
+_RUN_MODULES = ("io.slide_reader", "models.sasa.embedding", "checkpoints.storage", "inference.methods.srast")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Choices:
-    """Elements of a store that a slide could be made of, runs whose results it holds, and what lies in each frame."""
+    """Alternatives that a SpatialData store offers.
+
+    Parameters
+    ----------
+    spots, tables, images
+        Names of elements that a slide can be made of.
+    runs
+        Names of saved results.
+    contents
+        Names of the elements in each coordinate system.
+    """
 
     spots: tuple[str, ...] = ()
     tables: tuple[str, ...] = ()
@@ -36,22 +50,22 @@ class Choices:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LoadedSlide:
-    """A slide that was read, what it was read from, and what else could be chosen there.
+    """A slide that was read, its source, and the alternatives that the source offers.
 
     Parameters
     ----------
     slide
         The slide.
     source
-        What it was read from; None where it cannot be read again.
+        Path or SpatialData object; None if the slide cannot be read again.
     choices
-        What else could be chosen.
+        Alternatives that the source offers.
     devices
-        Devices that this computer has.
+        Compute devices of this computer.
     structure
-        Spatial structure of each gene, shape (G,); None where it was not worked out.
+        Spatial structure of each gene, shape (G,); None if it was not computed.
     result
-        The result that was opened, where it was one.
+        The result, if the source is a result.
     """
 
     slide: Slide
@@ -64,7 +78,17 @@ class LoadedSlide:
 
 @dataclass(frozen=True, eq=False)
 class ExternalSlide:
-    """A SpatialData object that napari-spatialdata shows."""
+    """A SpatialData object that napari-spatialdata shows.
+
+    Parameters
+    ----------
+    sdata
+        The object.
+    coordinate_system
+        The coordinate system in which it is shown; None if unknown.
+    layers
+        Its layers in the viewer.
+    """
 
     sdata: spatialdata.SpatialData
     coordinate_system: str | None
@@ -72,44 +96,72 @@ class ExternalSlide:
 
 
 def load(source: str | Path | spatialdata.SpatialData, **elements: str | None) -> LoadedSlide:
-    """Read a slide, or a result with its slide, from a path or from SpatialData in memory.
+    """Read a slide, or a result with its slide.
 
-    ``elements`` name what was chosen of a slide. Of a store that holds nothing but results the newest is opened.
+    Parameters
+    ----------
+    source
+        Path, or SpatialData object in memory. From a store that holds only results the newest one is read.
+    elements
+        Names of the chosen elements: ``spots``, ``table``, ``image``, ``coordinate_system``. None: the default.
     """
-    _load_modules()
+    for name in _RUN_MODULES:
+        importlib.import_module(f"napari_srast.{name}")
     from napari_srast.io.slide_reader import read_slide
 
-    result = _result_at(source) if isinstance(source, str | Path) else None
+    result = _read_result_store(source) if isinstance(source, str | Path) else None
     if result is not None:
         path = result.slide.source.path
-        found = path if path is not None and Path(path).exists() else None
-        return _opened(result.slide, found, result)
-    given = {key: value for key, value in elements.items() if value is not None}
-    return _opened(read_slide(source, **given), source, None)
+        return _loaded(result.slide, path if path is not None and Path(path).exists() else None, result)
+    chosen = {key: value for key, value in elements.items() if value is not None}
+    return _loaded(read_slide(source, **chosen), source, None)
 
 
-def _load_modules() -> None:
-    """Load all that a run takes.
+def load_run(slide: Slide, run: str) -> DisplayedResult:
+    """Read a result from the SpatialData store of an open slide.
 
-    Imports hold Python's lock for half a second at a time: better now than while the user watches a run.
+    Parameters
+    ----------
+    slide
+        The slide; it was read from a path.
+    run
+        Name of the saved run.
     """
-    for name in ("io.slide_reader", "models.sasa.embedding", "checkpoints.storage", "inference.methods.srast"):
-        importlib.import_module(f"napari_srast.{name}")
+    from napari_srast.io.result_reader import read_result
+
+    assert slide.source.path is not None
+    return prepare_for_display(read_result(slide.source.path, run)).on(slide)
 
 
-def _opened(slide: Slide, source: Any, result: UpsampleResult | None) -> LoadedSlide:
+def load_sample() -> LoadedSlide:
+    """Generate the built-in synthetic slide."""
+    from napari_srast.datasets.synthetic_colon import sample_path
+
+    return load(sample_path())
+
+
+def external_slides(layers: Iterable[Layer]) -> list[ExternalSlide]:
+    """Return the SpatialData objects of napari-spatialdata's layers; their metadata is only read."""
+    groups: dict[int, list[Layer]] = {}
+    for layer in layers:
+        if layer.metadata.get("sdata") is not None:
+            groups.setdefault(id(layer.metadata["sdata"]), []).append(layer)
+    return [ExternalSlide(g[0].metadata["sdata"], g[0].metadata.get("_current_cs"), tuple(g)) for g in groups.values()]
+
+
+def _loaded(slide: Slide, source: Any, result: UpsampleResult | None) -> LoadedSlide:
     from napari_srast._utils.devices import available_devices
     from napari_srast.io.element_selection import slide_choices
 
     choices = Choices()
     if source is not None:
-        found = slide_choices(source)
+        elements = slide_choices(source)
         choices = Choices(
-            spots=found.spots,
-            tables=found.tables,
-            images=found.images,
-            runs=_runs_of(source),
-            contents=found.contents,
+            spots=elements.spots,
+            tables=elements.tables,
+            images=elements.images,
+            runs=_list_runs(source),
+            contents=elements.contents,
         )
     return LoadedSlide(
         slide=slide,
@@ -121,7 +173,7 @@ def _opened(slide: Slide, source: Any, result: UpsampleResult | None) -> LoadedS
     )
 
 
-def _runs_of(source: Any) -> tuple[str, ...]:
+def _list_runs(source: Any) -> tuple[str, ...]:
     from napari_srast.io.result_reader import list_runs
 
     path = Path(source) if isinstance(source, str | Path) else getattr(source, "path", None)
@@ -130,8 +182,8 @@ def _runs_of(source: Any) -> tuple[str, ...]:
     return tuple(list_runs(path))
 
 
-def _result_at(path: str | Path) -> UpsampleResult | None:
-    """Return the result at a path, or None where there is a slide, or what only the slides' reader can explain."""
+def _read_result_store(path: str | Path) -> UpsampleResult | None:
+    """Read a path that holds only results; return None for slides and for paths that cannot be read."""
     from napari_srast.io.element_selection import slide_choices
     from napari_srast.io.result_reader import read_result
 
@@ -140,32 +192,8 @@ def _result_at(path: str | Path) -> UpsampleResult | None:
         try:
             return read_result(path)
         except InputError:
-            return None
-    runs = _runs_of(path)
+            return None  # the slide reader reports the error
+    runs = _list_runs(path)
     if not runs or slide_choices(path).tables:
         return None
     return read_result(path, runs[-1])
-
-
-def load_run(slide: Slide, run: str) -> DisplayedResult:
-    """Read a result that lies in the store of a slide on show."""
-    from napari_srast.io.result_reader import read_result
-
-    assert slide.source.path is not None
-    return prepare_for_display(read_result(slide.source.path, run)).on(slide)
-
-
-def load_sample() -> LoadedSlide:
-    """Make the built-in synthetic slide."""
-    from napari_srast.datasets.synthetic_colon import sample_path
-
-    return load(sample_path())
-
-
-def external_slides(layers: Iterable[Layer]) -> list[ExternalSlide]:
-    """Return the SpatialData objects behind napari-spatialdata's layers; its metadata is only read."""
-    groups: dict[int, list[Layer]] = {}
-    for layer in layers:
-        if layer.metadata.get("sdata") is not None:
-            groups.setdefault(id(layer.metadata["sdata"]), []).append(layer)
-    return [ExternalSlide(g[0].metadata["sdata"], g[0].metadata.get("_current_cs"), tuple(g)) for g in groups.values()]

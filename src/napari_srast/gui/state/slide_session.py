@@ -10,7 +10,7 @@ from napari.components import ViewerModel
 from napari.layers import Layer
 
 from napari_srast.core.slide import Slide
-from napari_srast.gui.layers.factory import KEY, update_transforms, role_of, set_visible, slide_layer_data, slide_title
+from napari_srast.gui.layers.factory import KEY, role_of, set_visible, slide_layer_data, slide_title, update_transforms
 from napari_srast.gui.layers.gene_layer import default_genes
 from napari_srast.gui.layers.overlay import Overlay
 from napari_srast.gui.layers.regions import RegionLayer

@@ -1,4 +1,4 @@
-"""How strongly each gene's counts are ordered in space, to sort genes by."""
+"""Rank genes by the spatial autocorrelation of their counts (Moran's I)."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from napari_srast.core.slide import Slide
 
 __all__ = ["spatial_structure"]
 
-_NEIGHBOURS = 6
-_MOST_ENTRIES = 20_000_000  # about two seconds; of larger slides only the most abundant genes are told
+_N_NEIGHBORS = 6
+_MAX_ENTRIES = 20_000_000  # takes about two seconds; on larger slides only the most frequent genes are ranked
 _BLOCK = 512
 
 
@@ -21,29 +21,29 @@ def spatial_structure(slide: Slide) -> np.ndarray:
     1950); 1 is perfectly smooth, 0 is without order. NaN for genes without counts or with the same counts everywhere,
     for slides of fewer than seven spots, and on very large slides for the rarer genes.
     """
-    from sklearn.neighbors import kneighbors_graph  # takes a second to load: not before the window is there
+    from sklearn.neighbors import kneighbors_graph  # takes a second to load, so not before the window is open
 
     n_spots, n_genes = slide.counts.shape
     structure = np.full(n_genes, np.nan)
-    if n_spots <= _NEIGHBOURS:
+    if n_spots <= _N_NEIGHBORS:
         return structure
-    near = kneighbors_graph(slide.centers, _NEIGHBOURS) / _NEIGHBOURS
+    neighbors = kneighbors_graph(slide.centers, _N_NEIGHBORS) / _N_NEIGHBORS
     totals = np.asarray(slide.counts.sum(axis=1, dtype=np.float64)).ravel()
     scaled = sparse.diags(1e4 / np.maximum(totals, 1.0)) @ slide.counts
     scaled.data = np.log1p(scaled.data)
     columns = scaled.tocsc()
     entries = np.diff(columns.indptr)
-    ranked = np.argsort(-entries, kind="stable")
-    told = np.sort(ranked[np.cumsum(entries[ranked]) <= _MOST_ENTRIES])
-    ingoing = np.asarray(near.sum(axis=0)).ravel()
-    for start in range(0, len(told), _BLOCK):
-        genes = told[start : start + _BLOCK]
+    by_frequency = np.argsort(-entries, kind="stable")
+    ranked = np.sort(by_frequency[np.cumsum(entries[by_frequency]) <= _MAX_ENTRIES])
+    in_weights = np.asarray(neighbors.sum(axis=0)).ravel()
+    for start in range(0, len(ranked), _BLOCK):
+        genes = ranked[start : start + _BLOCK]
         x = columns[:, genes]
         mean = np.asarray(x.mean(axis=0)).ravel()
-        # z' W z and z' z written out, so that x stays sparse; the rows of W sum to one.
-        both = np.asarray(x.multiply(near @ x).sum(axis=0)).ravel()
-        weighted = ingoing @ x
-        cross = both - mean * (weighted + n_spots * mean) + mean**2 * n_spots
+        # z' W z and z' z are expanded so that x stays sparse; the rows of W sum to one.
+        products = np.asarray(x.multiply(neighbors @ x).sum(axis=0)).ravel()
+        weighted = in_weights @ x
+        cross = products - mean * (weighted + n_spots * mean) + mean**2 * n_spots
         spread = np.asarray(x.multiply(x).sum(axis=0)).ravel() - n_spots * mean**2
         structure[genes] = np.where(spread > 1e-9, cross / np.maximum(spread, 1e-9), np.nan)
     return structure

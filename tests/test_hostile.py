@@ -150,7 +150,7 @@ def upsample(
         ({"genes": [""] * 4}, "gene names are empty"),
         ({"ids": np.arange(20) + 1000}, "(such as 1000)"),
         ({"centers": changed(CENTERS, 3, np.nan)}, "without a shape"),
-        ({"centers": changed(CENTERS, 3, np.inf)}, "no finite place"),
+        ({"centers": changed(CENTERS, 3, np.inf)}, "not finite"),
         ({"centers": changed(CENTERS, 3, 1e9)}, "pixels"),
         ({"centers": CENTERS * 1e-300}, "too close together"),
         ({"radius": 1e300}, "have a radius of 1e+300"),

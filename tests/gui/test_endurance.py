@@ -34,7 +34,7 @@ from napari_srast.geometry.affine import apply_affine
 from napari_srast.gui.controllers.task_runner import AppState
 from napari_srast.gui.state.slide_loading import LoadedSlide
 from napari_srast.gui.widget import SRastWidget
-from napari_srast.io.convert.h5ad import import_slide
+from napari_srast.io.convert.importer import import_slide
 from napari_srast.io.result_writer import result_names, write_result
 from napari_srast.io.slide_reader import read_slide
 
@@ -168,7 +168,7 @@ def test_a_real_slide_with_a_beating_heart(
     window.controller.regions.add(np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]]))
     genes = ["ERBB2", "KRT19", "COL1A1", "CD74"]
     window.gene_panel.model.check(genes)
-    window.settings_panel.factor.setValue(4)
+    window.settings_panel.factor.value = 4
     qtbot.wait(1000)  # whoever presses Run has seen the slide and the region: they are drawn
     beats.stop()
     beats.report(record_property, "opening")
@@ -205,8 +205,8 @@ def test_a_real_slide_with_a_beating_heart(
     assert sorted(visible(window)) == sorted(genes)
     finished = window.controller.results.current
     assert finished is not None
-    assert finished.trust.max_relative_mass_error <= 1e-6
-    assert finished.trust.negative_pixels == 0
+    assert finished.quality.max_relative_mass_error <= 1e-6
+    assert finished.quality.negative_pixels == 0
     extent = viewer.layers["ERBB2"].extent.world
     spots = slide.centers[result.raster.spots][:, ::-1]
     assert (extent[0] <= spots.min(axis=0)).all()

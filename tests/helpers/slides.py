@@ -146,7 +146,7 @@ def import_slide_with_image(folder: Path, name: str = "breast", n_genes: int = 1
     import anndata
     from PIL import Image
 
-    from napari_srast.io.convert.h5ad import import_slide
+    from napari_srast.io.convert.importer import import_slide
 
     rng = np.random.default_rng(seed)
     row, col = (a.ravel() for a in np.mgrid[:6, :6])

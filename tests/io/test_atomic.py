@@ -9,7 +9,7 @@ from napari_srast.errors import OutputError
 from napari_srast.io.atomic import WriteRefused, atomic_output, replace_file, write_lock
 
 
-def test_output_appears_only_when_all_went_well(tmp_path):
+def test_output_appears_only_after_success(tmp_path):
     out = tmp_path / "out.txt"
     with atomic_output(out) as partial:
         partial.write_text("x")
@@ -20,7 +20,7 @@ def test_output_appears_only_when_all_went_well(tmp_path):
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt(), ValueError("x")])
-def test_failure_leaves_nothing(tmp_path, error):
+def test_failed_write_leaves_nothing(tmp_path, error):
     expected = OutputError if isinstance(error, OSError) else type(error)
 
     def write():
@@ -34,7 +34,7 @@ def test_failure_leaves_nothing(tmp_path, error):
     assert os.listdir(tmp_path) == []
 
 
-def test_only_a_refusal_to_write_is_told_as_one_where_more_is_done(tmp_path):
+def test_errors_other_than_refused_writes_pass_unchanged(tmp_path):
     def write(error):
         with atomic_output(tmp_path / "out.zarr", refusal=WriteRefused) as partial:
             partial.mkdir()
@@ -47,7 +47,7 @@ def test_only_a_refusal_to_write_is_told_as_one_where_more_is_done(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-def test_output_that_came_into_being_meanwhile_is_kept(tmp_path):
+def test_output_created_in_the_meantime_is_kept(tmp_path):
     out = tmp_path / "out.txt"
 
     def write():
@@ -55,7 +55,7 @@ def test_output_that_came_into_being_meanwhile_is_kept(tmp_path):
             partial.write_text("ours")
             out.write_text("theirs")
 
-    with pytest.raises(OutputError, match="meanwhile"):
+    with pytest.raises(OutputError, match="in the meantime"):
         write()
     assert out.read_text() == "theirs"
     assert os.listdir(tmp_path) == ["out.txt"]
@@ -68,13 +68,13 @@ def test_broken_link_counts_as_existing(tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="the superuser may write everywhere")
-def test_folder_without_permission_is_an_output_error(tmp_path):
+def test_read_only_folder_is_an_output_error(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(OutputError, match="cannot be written"), atomic_output(tmp_path / "out.zarr") as partial:
         partial.mkdir()
 
 
-def test_output_that_another_process_writes_is_refused_and_its_work_is_spared(tmp_path):
+def test_output_of_another_process_is_refused_and_kept(tmp_path):
     out = tmp_path / "out.zarr"
     theirs = tmp_path / ".out.zarr.00112233.partial.zarr"
     theirs.mkdir()
@@ -86,18 +86,17 @@ def test_output_that_another_process_writes_is_refused_and_its_work_is_spared(tm
         assert theirs.is_dir()
 
 
-def test_leftovers_of_dead_writers_are_removed_whatever_they_were_to_become(tmp_path):
+def test_stale_partials_are_removed(tmp_path):
     (tmp_path / ".out.zarr.00112233.partial.zarr" / "deep").mkdir(parents=True)
     (tmp_path / ".old.csv.44556677.partial.csv").write_text("x")
     (tmp_path / ".old.csv.lock").write_text("")
-    kept = tmp_path / ".mine.partial"  # no name of ours
-    kept.write_text("x")
+    (tmp_path / ".mine.partial").write_text("x")  # not a name that this package creates
     with atomic_output(tmp_path / "out.zarr") as partial:
         partial.mkdir()
     assert sorted(os.listdir(tmp_path)) == [".mine.partial", "out.zarr"]
 
 
-def test_one_writer_at_a_time(tmp_path):
+def test_lock_admits_one_writer_per_path(tmp_path):
     with write_lock(tmp_path / "a"):
         with pytest.raises(OutputError, match="another process"), write_lock(tmp_path / "a"):
             pass
@@ -108,7 +107,7 @@ def test_one_writer_at_a_time(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-def test_file_is_replaced_at_once_and_keeps_its_rights(tmp_path):
+def test_replaced_file_keeps_its_permissions(tmp_path):
     path = tmp_path / "zarr.json"
     path.write_bytes(b"old")
     path.chmod(0o640)

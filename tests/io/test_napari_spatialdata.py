@@ -1,4 +1,4 @@
-"""napari-spatialdata, the neighbor whose users will look at the results, opens what is written here."""
+"""napari-spatialdata opens written results, and shows them at the correct coordinates."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from napari_srast.io.result_writer import result_names, write_result
 pytestmark = pytest.mark.gui
 
 
-def test_results_open_and_lie_on_their_pixels(
+def test_results_open_at_their_coordinates(
     make_napari_viewer, qtbot, make_slide, make_result, awkward_transforms, tmp_path
 ):
     interactive = pytest.importorskip("napari_spatialdata", reason="napari-spatialdata is not installed").Interactive
@@ -23,12 +23,12 @@ def test_results_open_and_lie_on_their_pixels(
     window = interactive(store, headless=True)
     for n_shown, name in enumerate((names.image, names.shapes), start=1):
         window.add_element(name, element_coordinate_system="sheared")
-        qtbot.waitUntil(lambda n=n_shown: len(viewer.layers) == n, timeout=60_000)  # it loads in a thread of its own
+        qtbot.waitUntil(lambda n=n_shown: len(viewer.layers) == n, timeout=60_000)  # it loads in a thread
     layers = {layer.metadata.get("name"): layer for layer in viewer.layers}
     assert set(layers) == {names.image, names.shapes}
     image = layers[names.image]
     assert image.data.shape[-2:] == result.raster.shape
-    # Napari's world is (y, x); the pixel in the middle must lie where its circle lies.
+    # World coordinates of napari are (y, x); a pixel of the image must be at the center of its circle.
     k = result.n_pixels // 2
     index = [0] * (image.ndim - 2) + [int(result.raster.row[k]), int(result.raster.col[k])]
     world = np.array(image.data_to_world(index))[-2:]

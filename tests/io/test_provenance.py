@@ -6,11 +6,11 @@ from pathlib import Path
 import anndata
 import numpy as np
 
-from napari_srast.io.provenance import storable
+from napari_srast.io.provenance import to_storable
 
 
-def test_whatever_a_run_tells_survives_a_file(tmp_path):
-    told = {
+def test_provenance_of_every_type_survives_a_file(tmp_path):
+    provenance = {
         "none": None,
         "flag": True,
         "number": np.float64(1.5),
@@ -23,17 +23,17 @@ def test_whatever_a_run_tells_survives_a_file(tmp_path):
         "matrix": np.eye(2),
         "words": np.array(["a", "b"]),
     }
-    table = anndata.AnnData(np.eye(2, dtype=np.float32), uns={"told": storable(told)})
+    table = anndata.AnnData(np.eye(2, dtype=np.float32), uns={"provenance": to_storable(provenance)})
     table.write_h5ad(tmp_path / "x.h5ad")
-    got = anndata.read_h5ad(tmp_path / "x.h5ad").uns["told"]
-    assert set(got) == set(told) - {"none"}
+    got = anndata.read_h5ad(tmp_path / "x.h5ad").uns["provenance"]
+    assert set(got) == set(provenance) - {"none"}
     assert bool(got["flag"]) is True
     assert got["number"] == 1.5
     assert got["path"] == str(Path("a") / "b")
     assert list(got["names"]) == ["A", "B"]
     assert list(got["weights"]) == [0.5, 1]
     assert got["nested"]["deeper"]["x"] == 1
-    assert json.loads(got["by_gene"]) == told["by_gene"]
-    assert json.loads(got["rows"]) == told["rows"]
+    assert json.loads(got["by_gene"]) == provenance["by_gene"]
+    assert json.loads(got["rows"]) == provenance["rows"]
     np.testing.assert_array_equal(got["matrix"], np.eye(2))
     assert list(got["words"]) == ["a", "b"]

@@ -16,7 +16,7 @@ from napari_srast.io.slide_reader import describe_slide, read_slide, slide_choic
 from napari_srast.io.store import write_store
 
 
-def picture(shape=(3, 40, 60), dtype=np.uint8, systems=None, **options):
+def image_element(shape=(3, 40, 60), dtype=np.uint8, systems=None, **options):
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 200, shape).astype(dtype)
     return Image2DModel.parse(
@@ -43,13 +43,13 @@ def test_labels_become_spots(make_slide, make_store):
     made = make_slide(4, 5, pitch=10, spot_diameter=10.0)
     made.centers[:] += 5
     slide = read_slide(make_store(made, "labels"))
-    np.testing.assert_allclose(slide.centers, made.centers)  # a label's center, with pixel [0, 0] centerd at 0.5
+    np.testing.assert_allclose(slide.centers, made.centers)  # a label's center, with pixel [0, 0] centered at 0.5
     np.testing.assert_array_equal(slide.counts.toarray(), made.counts.toarray())
     assert slide.unit == "px"
     assert np.pi / 4 * slide.spot_diameter**2 == pytest.approx(100)
 
 
-def test_turned_squares_are_still_squares(make_slide, make_store):
+def test_rotated_squares_are_recognized(make_slide, make_store):
     store = make_store(make_slide(3, 3), "squares")
     store.shapes["spots"]["geometry"] = store.shapes["spots"].rotate(30)
     slide = read_slide(store)
@@ -57,7 +57,7 @@ def test_turned_squares_are_still_squares(make_slide, make_store):
     assert slide.spot_diameter == pytest.approx(100)
 
 
-def test_every_transformation_of_the_spots_is_resolved(make_slide, make_store, tmp_path):
+def test_chained_transformations_are_resolved(make_slide, make_store, tmp_path):
     made = make_slide(3, 4)
     store = make_store(made)
     turn = Affine(np.array([[0.0, -1.0, 3.0], [1.0, 0.0, 4.0], [0, 0, 1]]), ("x", "y"), ("x", "y"))
@@ -72,7 +72,7 @@ def test_every_transformation_of_the_spots_is_resolved(make_slide, make_store, t
     assert slide.cs_unit == "unknown"
 
 
-def test_rows_are_matched_by_id_and_not_by_order(make_slide, make_store):
+def test_rows_are_matched_by_id_not_by_order(make_slide, make_store):
     made = make_slide(4, 4)
     store = make_store(made)
     order = np.random.default_rng(1).permutation(16)
@@ -80,7 +80,7 @@ def test_rows_are_matched_by_id_and_not_by_order(make_slide, make_store):
     np.testing.assert_allclose(read_slide(store).centers, made.centers)
 
 
-def test_spots_without_row_and_rows_without_spot_are_left_out_and_told(make_slide, make_store):
+def test_unmatched_spots_and_rows_are_dropped_with_notices(make_slide, make_store):
     made = make_slide(4, 4)
     store = make_store(made)
     store.shapes["spots"] = store.shapes["spots"].iloc[2:]
@@ -94,14 +94,14 @@ def test_spots_without_row_and_rows_without_spot_are_left_out_and_told(make_slid
     assert any("3 spots" in n for n in slide.notices)
 
 
-def test_ids_that_are_text_in_the_table_match_numbers_of_the_shapes(make_slide, make_store):
+def test_text_ids_match_numeric_ids(make_slide, make_store):
     made = make_slide(3, 3)
     store = make_store(made)
     store.tables["table"].obs["instance_id"] = store.tables["table"].obs["instance_id"].astype(str)
     np.testing.assert_allclose(read_slide(store).centers, made.centers)
 
 
-def test_ids_that_do_not_match_are_refused(make_slide, make_store):
+def test_unmatched_ids_are_refused(make_slide, make_store):
     store = make_store(make_slide(3, 3))
     store.tables["table"].obs["instance_id"] = np.arange(9) + 5000
     with pytest.raises(InputError, match="do not match"):
@@ -115,7 +115,7 @@ def test_repeated_ids_are_refused(make_slide, make_store):
         read_slide(store)
 
 
-def test_table_without_link_is_matched_by_names_where_only_that_is_possible(make_slide, make_store):
+def test_unlinked_table_is_matched_by_names(make_slide, make_store):
     made = make_slide(3, 3)
     store = make_store(made)
     store.shapes["spots"].index = pd.Index(made.spot_ids)
@@ -127,7 +127,7 @@ def test_table_without_link_is_matched_by_names_where_only_that_is_possible(make
     np.testing.assert_allclose(read_slide(store).centers, made.centers)
 
 
-def test_several_kinds_of_spots_need_a_choice(make_slide, make_store):
+def test_several_kinds_of_spots_require_a_choice(make_slide, make_store):
     fine, coarse = make_slide(4, 4, pitch=50), make_slide(2, 2)
     store = make_store(fine, table="fine")
     store.shapes["coarse"] = ShapesModel.parse(coarse.centers, geometry=0, radius=10.0)
@@ -156,12 +156,12 @@ def test_several_kinds_of_spots_need_a_choice(make_slide, make_store):
         ({"coordinate_system": "nope"}, "--coordinate-system: global"),
     ],
 )
-def test_wrong_names_are_answered_with_the_right_ones(make_slide, make_store, options, message):
+def test_unknown_names_are_refused_with_the_valid_ones(make_slide, make_store, options, message):
     with pytest.raises(InputError, match=message):
         read_slide(make_store(make_slide(3, 3)), **options)
 
 
-def test_missing_parts_are_named(make_slide, make_store):
+def test_missing_elements_are_named(make_slide, make_store):
     store = make_store(make_slide(3, 3))
     table = store.tables["table"]
     del store.tables["table"]
@@ -173,7 +173,7 @@ def test_missing_parts_are_named(make_slide, make_store):
         read_slide(store)
 
 
-def test_log_normalized_counts_are_refused_and_the_layer_taken(make_slide, make_store):
+def test_layer_counts_replaces_log_normalized_x(make_slide, make_store):
     made = make_slide(3, 3)
     normalized = made.counts.log1p()
     with pytest.raises(InputError, match="not counts"):
@@ -193,8 +193,8 @@ def test_repeated_genes_are_made_unique_with_a_notice(make_slide, make_store):
     ("shape", "dtype"),
     [((3, 40, 60), np.uint8), ((4, 40, 60), np.uint8), ((1, 40, 60), np.uint16), ((7, 40, 60), np.float32)],
 )
-def test_images_of_any_depth_and_channels_are_read_lazily(make_slide, make_store, tmp_path, shape, dtype):
-    write_store(make_store(make_slide(3, 3), images={"he": picture(shape, dtype)}), tmp_path / "slide.zarr")
+def test_images_of_any_type_are_read_lazily(make_slide, make_store, tmp_path, shape, dtype):
+    write_store(make_store(make_slide(3, 3), images={"he": image_element(shape, dtype)}), tmp_path / "slide.zarr")
     image = read_slide(tmp_path / "slide.zarr").image
     assert image.levels[0].shape == shape
     assert image.levels[0].dtype == dtype
@@ -202,13 +202,13 @@ def test_images_of_any_depth_and_channels_are_read_lazily(make_slide, make_store
     assert len(image.channels) == shape[0]
 
 
-def test_every_level_of_an_image_lies_at_the_same_place(make_slide, make_store, tmp_path):
-    """The spots are turned, the image is mirrored and odd-sized: its corner must meet the same place in every level."""
+def test_all_levels_of_an_image_cover_the_same_area(make_slide, make_store, tmp_path):
+    """The spots are rotated, and the image is mirrored and has an odd size; its corners agree in all levels."""
     spots_to_b = np.array([[0.0, -2.0, 30.0], [2.0, 0.0, 4.0], [0, 0, 1]])
     image_to_b = np.array([[-0.5, 0.1, 100.0], [0.0, 0.7, 20.0], [0, 0, 1]])
     made = make_slide(3, 3, transforms={"a": np.eye(3), "b": spots_to_b}, coordinate_system="a")
     affine = Affine(image_to_b, ("x", "y"), ("x", "y"))
-    image = picture((3, 101, 75), systems={"b": affine}, scale_factors=[2, 2])
+    image = image_element((3, 101, 75), systems={"b": affine}, scale_factors=[2, 2])
     write_store(make_store(made, images={"he": image}), tmp_path / "slide.zarr")
     got = read_slide(tmp_path / "slide.zarr").image
     assert [level.shape for level in got.levels] == [(3, 101, 75), (3, 50, 37), (3, 25, 18)]
@@ -220,12 +220,12 @@ def test_every_level_of_an_image_lies_at_the_same_place(make_slide, make_store, 
         np.testing.assert_allclose(apply_affine(matrix, corners), apply_affine(expected, full), atol=1e-6)
 
 
-def test_largest_color_image_is_taken(make_slide, make_store):
+def test_largest_color_image_is_selected(make_slide, make_store):
     images = {
-        "lowres": picture((3, 20, 30)),
-        "hires": picture((3, 40, 60)),
-        "fluorescence": picture((2, 80, 120)),
-        "elsewhere": picture((3, 400, 600), systems={"other": Identity()}),
+        "lowres": image_element((3, 20, 30)),
+        "hires": image_element((3, 40, 60)),
+        "fluorescence": image_element((2, 80, 120)),
+        "elsewhere": image_element((3, 400, 600), systems={"other": Identity()}),
     }
     store = make_store(make_slide(3, 3), images=images)
     assert read_slide(store).image.name == "hires"
@@ -236,44 +236,44 @@ def test_largest_color_image_is_taken(make_slide, make_store):
         read_slide(store, image="elsewhere")
 
 
-def test_images_alike_need_a_choice(make_slide, make_store):
-    store = make_store(make_slide(3, 3), images={"b": picture(), "a": picture()})
+def test_similar_images_require_a_choice(make_slide, make_store):
+    store = make_store(make_slide(3, 3), images={"b": image_element(), "a": image_element()})
     with pytest.raises(InputError, match="--image: a, b"):
         read_slide(store)
     assert read_slide(store, image="b").image.name == "b"
 
 
-def test_image_that_lies_nowhere_near_is_left_out_with_a_notice(make_slide, make_store):
-    slide = read_slide(make_store(make_slide(3, 3), images={"far": picture(systems={"other": Identity()})}))
+def test_unaligned_image_is_dropped_with_a_notice(make_slide, make_store):
+    slide = read_slide(make_store(make_slide(3, 3), images={"far": image_element(systems={"other": Identity()})}))
     assert slide.image is None
     assert "far" in slide.notices[0]
 
 
-def test_volumes_are_no_histology(make_slide, make_store):
+def test_volumes_are_not_histology(make_slide, make_store):
     volume = Image3DModel.parse(np.zeros((1, 2, 4, 4), np.uint8), dims=("c", "z", "y", "x"))
     store = make_store(make_slide(3, 3), images={"volume": volume})
     assert read_slide(store).image is None
     assert slide_choices(store).images == ()
 
 
-def test_coordinate_system_without_global_is_chosen_with_a_notice(make_slide, make_store):
+def test_coordinate_system_is_selected_with_a_notice(make_slide, make_store):
     made = make_slide(3, 3, transforms={"scaled": np.diag([2.0, 2, 1]), "plain": np.eye(3)}, coordinate_system="plain")
     slide = read_slide(make_store(made))
     assert slide.coordinate_system == "plain"
     assert "'plain' was chosen" in slide.notices[0]
 
 
-def test_transformation_that_flattens_the_plane_is_refused(make_slide, make_store):
+def test_singular_transformation_is_refused(make_slide, make_store):
     made = make_slide(3, 3, transforms={"global": np.diag([1.0, 0.0, 1.0])})
     with pytest.raises(InputError, match="cannot be inverted"):
         read_slide(make_store(made))
 
 
-def test_description_is_fit_for_json_and_complete(make_slide, make_store, tmp_path):
+def test_description_is_complete_and_json_serializable(make_slide, make_store, tmp_path):
     made = make_slide(6, 6, lattice="hex")
-    write_store(make_store(made, images={"he": picture()}), tmp_path / "slide.zarr")
-    told = describe_slide(tmp_path / "slide.zarr")
-    plain = json.loads(json.dumps(told.to_dict()))
+    write_store(make_store(made, images={"he": image_element()}), tmp_path / "slide.zarr")
+    description = describe_slide(tmp_path / "slide.zarr")
+    plain = json.loads(json.dumps(description.to_dict()))
     assert plain["usable"] is True
     assert plain["problems"] == []
     assert plain["n_spots"] == 36
@@ -285,38 +285,38 @@ def test_description_is_fit_for_json_and_complete(make_slide, make_store, tmp_pa
     assert plain["elements"] == {"images": ["he"], "labels": [], "points": [], "shapes": ["spots"], "tables": ["table"]}
 
 
-def test_description_of_an_unusable_slide_says_why(make_slide, make_store, tmp_path):
+def test_description_of_an_unusable_slide_names_the_problem(make_slide, make_store, tmp_path):
     made = make_slide(3, 3)
     write_store(make_store(made, x=made.counts.log1p()), tmp_path / "slide.zarr")
-    told = describe_slide(tmp_path / "slide.zarr")
-    assert not told.usable
-    assert len(told.problems) == 1
-    assert "raw counts" in told.problems[0]
-    assert told.elements["tables"] == ["table"]
+    description = describe_slide(tmp_path / "slide.zarr")
+    assert not description.usable
+    assert len(description.problems) == 1
+    assert "raw counts" in description.problems[0]
+    assert description.elements["tables"] == ["table"]
 
 
-def test_description_of_a_result_names_its_run_and_where_to_look(make_slide, make_store, make_result, tmp_path):
+def test_description_of_a_result_names_its_run_and_slide(make_slide, make_store, make_result, tmp_path):
     made = make_slide(3, 3)
     path = tmp_path / "slide.zarr"
     write_store(make_store(made), path)
     assert describe_slide(path).results == {}
     result = make_result(read_slide(path))
-    told = describe_slide(write_result(result, tmp_path / "out.zarr"))
-    assert not told.usable
-    assert len(told.problems) == 1
-    assert str(path) in told.problems[0]
-    assert "read_result" in told.problems[0]
-    known = told.results[result.run]
-    assert (known["pixels"], known["genes"], known["slide"]) == (result.n_pixels, len(result.genes), str(path))
+    description = describe_slide(write_result(result, tmp_path / "out.zarr"))
+    assert not description.usable
+    assert len(description.problems) == 1
+    assert str(path) in description.problems[0]
+    assert "read_result" in description.problems[0]
+    entry = description.results[result.run]
+    assert (entry["pixels"], entry["genes"], entry["slide"]) == (result.n_pixels, len(result.genes), str(path))
     write_result(result, path, into_slide=True)
-    told = describe_slide(path)
-    assert told.usable
-    assert list(told.results) == [result.run]
-    json.dumps(told.to_dict())
+    description = describe_slide(path)
+    assert description.usable
+    assert list(description.results) == [result.run]
+    json.dumps(description.to_dict())
 
 
-@pytest.mark.parametrize(("width", "told"), [(65.0, True), (55.0, False)])
-def test_spots_as_wide_as_space_ranger_states_are_told(make_slide, make_store, width, told):
+@pytest.mark.parametrize(("width", "noticed"), [(65.0, True), (55.0, False)])
+def test_nominal_space_ranger_diameter_is_noticed(make_slide, make_store, width, noticed):
     slide = read_slide(make_store(make_slide(6, 7, lattice="hex", spot_diameter=width)))
     assert slide.spot_diameter == width
-    assert any("measure 55 um" in notice for notice in slide.notices) == told
+    assert any("measure 55 um" in notice for notice in slide.notices) == noticed

@@ -15,7 +15,7 @@ def test_any_text_becomes_a_valid_element_name(text):
     check_valid_name(element_name(text))
 
 
-def test_missing_and_foreign_paths_are_told_apart(tmp_path):
+def test_paths_that_are_no_store_are_refused(tmp_path):
     with pytest.raises(InputError, match="no slide at"):
         open_store(tmp_path / "missing.zarr")
     (tmp_path / "x.h5ad").write_bytes(b"")
@@ -29,7 +29,7 @@ def test_missing_and_foreign_paths_are_told_apart(tmp_path):
         open_store(tmp_path / "plain")
 
 
-def test_only_a_few_of_many_damaged_elements_are_named(make_slide, make_store, tmp_path, monkeypatch):
+def test_message_names_a_few_of_many_invalid_elements(make_slide, make_store, tmp_path, monkeypatch):
     path = tmp_path / "slide.zarr"
     make_store(make_slide(3, 3)).write(path)
     lines = [f"  tables/t{i}: `table.obs[region]` must be of type `categorical`{'.' * (i % 2)}" for i in range(5000)]
@@ -39,28 +39,32 @@ def test_only_a_few_of_many_damaged_elements_are_named(make_slide, make_store, t
 
     invalid = []
     monkeypatch.setattr("spatialdata.read_zarr", fail)
-    for n_invalid, says in ((3, "tables/t2: [^;]*\\)"), (4, "tables/t2: [^;]*; and 1 more"), (5000, "and 4,997 more")):
+    for n_invalid, message in (
+        (3, "tables/t2: [^;]*\\)"),
+        (4, "tables/t2: [^;]*; and 1 more"),
+        (5000, "and 4,997 more"),
+    ):
         invalid.append(n_invalid)
-        with pytest.raises(InputError, match=says) as told:
+        with pytest.raises(InputError, match=message) as caught:
             open_store(path)
-        assert "tables/t3" not in str(told.value)
-        assert len(str(told.value)) < 600
+        assert "tables/t3" not in str(caught.value)
+        assert len(str(caught.value)) < 600
 
     def fail_at_length(*_, **__):
         raise ValueError("x" * 10**6)
 
     monkeypatch.setattr("spatialdata.read_zarr", fail_at_length)
-    with pytest.raises(InputError, match="x…\\)") as told:
+    with pytest.raises(InputError, match="x…\\)") as caught:
         open_store(path)
-    assert len(str(told.value)) < 600
+    assert len(str(caught.value)) < 600
 
 
-def test_store_that_is_only_begun_is_refused_in_one_sentence(tmp_path):
-    begun = tmp_path / "begun.zarr"
-    begun.mkdir()
-    (begun / "zarr.json").write_text('{"zarr_form')
+def test_half_written_store_is_refused_in_one_sentence(tmp_path):
+    half_written = tmp_path / "half_written.zarr"
+    half_written.mkdir()
+    (half_written / "zarr.json").write_text('{"zarr_form')
     with pytest.raises(InputError, match="half-written") as caught:
-        open_store(begun)
+        open_store(half_written)
     assert "\n" not in str(caught.value)
 
 
@@ -77,7 +81,7 @@ def test_half_written_element_is_skipped_and_named(make_slide, make_store, tmp_p
     assert any("shapes/other" in notice for notice in slide.notices)
 
 
-def test_only_a_few_of_many_skipped_elements_are_named(make_slide, make_store, tmp_path, monkeypatch):
+def test_notices_name_a_few_of_many_skipped_elements(make_slide, make_store, tmp_path, monkeypatch):
     import warnings
 
     import spatialdata
@@ -93,10 +97,10 @@ def test_only_a_few_of_many_skipped_elements_are_named(make_slide, make_store, t
 
     damaged = []
     monkeypatch.setattr(spatialdata, "read_zarr", read_some)
-    for n_damaged, n_told in ((3, 3), (4, 4), (5, 4), (2000, 4)):
+    for n_damaged, n_notices in ((3, 3), (4, 4), (5, 4), (2000, 4)):
         damaged.append(n_damaged)
         _, skipped = open_store(path)
-        assert len(skipped) == n_told
+        assert len(skipped) == n_notices
         assert "'shapes/other2'" in skipped[2]
     assert skipped[3].startswith("1,997 more elements")
     monkeypatch.setattr(spatialdata.SpatialData, "gen_elements", lambda _: iter(()))
@@ -104,7 +108,7 @@ def test_only_a_few_of_many_skipped_elements_are_named(make_slide, make_store, t
         open_store(path)
 
 
-def test_store_with_nothing_readable_is_refused(tmp_path):
+def test_store_without_readable_elements_is_refused(tmp_path):
     import spatialdata
 
     spatialdata.SpatialData().write(tmp_path / "empty.zarr")

@@ -20,7 +20,7 @@ def content(folder: Path) -> dict[str, bytes]:
     return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
-def test_table_arrives_last_and_the_metadata_after_it(make_result, written_slide, tmp_path, monkeypatch):
+def test_table_is_moved_last_and_metadata_after_it(make_result, written_slide, tmp_path, monkeypatch):
     order = []
     rename, replace = os.rename, store_merge.replace_file
     monkeypatch.setattr(os, "rename", lambda a, b: (order.append(Path(b).name), rename(a, b)))
@@ -30,7 +30,7 @@ def test_table_arrives_last_and_the_metadata_after_it(make_result, written_slide
     assert os.listdir(tmp_path) == ["slide.zarr"]
 
 
-def test_metadata_that_is_kept_in_one_place_names_the_new_elements(make_result, written_slide, tmp_path):
+def test_consolidated_metadata_lists_the_new_elements(make_result, written_slide, tmp_path):
     path = tmp_path / "slide.zarr"
     write_result(make_result(written_slide, run="r"), path, into_slide=True)
     root = json.loads((path / "zarr.json").read_text())
@@ -42,7 +42,7 @@ def test_metadata_that_is_kept_in_one_place_names_the_new_elements(make_result, 
     assert files == set(root["consolidated_metadata"]["metadata"])
 
 
-def test_store_without_metadata_in_one_place_stays_without(make_result, written_slide, tmp_path):
+def test_store_without_consolidated_metadata_stays_without(make_result, written_slide, tmp_path):
     path = tmp_path / "slide.zarr"
     root = json.loads((path / "zarr.json").read_text())
     del root["consolidated_metadata"]
@@ -55,7 +55,7 @@ def test_store_without_metadata_in_one_place_stays_without(make_result, written_
 
 @pytest.mark.parametrize("fails_at", [1, 2, 3, 4])
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()], ids=["disk", "stop"])
-def test_failure_at_any_step_gives_every_byte_back(make_result, written_slide, tmp_path, monkeypatch, fails_at, error):
+def test_failure_at_any_step_restores_every_byte(make_result, written_slide, tmp_path, monkeypatch, fails_at, error):
     path = tmp_path / "slide.zarr"
     before = content(path)
     calls = []
@@ -76,12 +76,12 @@ def test_failure_at_any_step_gives_every_byte_back(make_result, written_slide, t
             write_result(make_result(written_slide), path, into_slide=True)
     assert content(path) == before
     assert os.listdir(tmp_path) == ["slide.zarr"]
-    write_result(make_result(written_slide), path, into_slide=True)  # the name is not poisoned
+    write_result(make_result(written_slide), path, into_slide=True)  # the name can be used again
     assert len(list_runs(path)) == 1
 
 
 @pytest.mark.parametrize("n_moved", [0, 1, 2, 3])
-def test_next_writer_finishes_or_takes_back_what_a_killed_one_began(make_result, written_slide, tmp_path, n_moved):
+def test_next_writer_completes_or_reverts_a_killed_merge(make_result, written_slide, tmp_path, n_moved):
     path = tmp_path / "slide.zarr"
     slide = content(path)
     staging = tmp_path / ".slide.zarr.srast_dead_table.merging"
@@ -99,20 +99,20 @@ def test_next_writer_finishes_or_takes_back_what_a_killed_one_began(make_result,
     }
 
 
-@pytest.mark.parametrize("arrived", [False, True])
-def test_element_without_table_is_kept_once_it_has_arrived(make_result, written_slide, tmp_path, arrived):
+@pytest.mark.parametrize("moved", [False, True])
+def test_region_of_a_killed_merge_is_kept_if_it_was_moved(make_result, written_slide, tmp_path, moved):
     path = tmp_path / "slide.zarr"
-    whole = to_spatialdata(make_result(written_slide, run="dead"), include_image=False)
+    result = to_spatialdata(make_result(written_slide, run="dead"), include_image=False)
     staging = tmp_path / ".slide.zarr.srast_region_1.merging"
-    write_store(spatialdata.SpatialData(shapes={"srast_region_1": whole.shapes["srast_dead_pixels"]}), staging)
-    if arrived:
+    write_store(spatialdata.SpatialData(shapes={"srast_region_1": result.shapes["srast_dead_pixels"]}), staging)
+    if moved:
         os.rename(staging / "shapes" / "srast_region_1", path / "shapes" / "srast_region_1")
     write_result(make_result(written_slide, run="next"), path, into_slide=True, include_image=False)
     assert os.listdir(tmp_path) == ["slide.zarr"]
-    assert ("srast_region_1" in spatialdata.read_zarr(path).shapes) == arrived
+    assert ("srast_region_1" in spatialdata.read_zarr(path).shapes) == moved
 
 
-def test_leftover_that_names_elements_of_the_user_removes_none(make_result, written_slide, tmp_path):
+def test_hostile_staging_folder_removes_no_user_element(make_result, written_slide, tmp_path):
     path = tmp_path / "slide.zarr"
     before = content(path)
     staging = tmp_path / ".slide.zarr.srast_evil_table.merging"
@@ -126,7 +126,7 @@ def test_leftover_that_names_elements_of_the_user_removes_none(make_result, writ
     assert {name: content(path)[name] for name in before} == before
 
 
-def test_store_that_another_process_writes_is_refused_and_unchanged(written_slide, tmp_path):
+def test_store_of_another_process_is_refused_and_unchanged(written_slide, tmp_path):
     path = tmp_path / "slide.zarr"
     before = content(path)
     with filelock.FileLock(tmp_path / ".slide.zarr.lock"):
@@ -135,7 +135,7 @@ def test_store_that_another_process_writes_is_refused_and_unchanged(written_slid
     assert content(path) == before
 
 
-def test_slide_in_a_folder_whose_name_looks_like_a_pattern(make_result, written_slide, tmp_path):
+def test_store_name_with_glob_characters_works(make_result, written_slide, tmp_path):
     path = tmp_path / "a[1]*.zarr"
     shutil.copytree(tmp_path / "slide.zarr", path)
     write_store(to_spatialdata(make_result(run="dead")), tmp_path / ".a[1]*.zarr.srast_dead_table.merging")

@@ -36,8 +36,8 @@ MakeSlide = Callable[..., Slide]
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let small slides come in many units, and go out in many writes."""
-    monkeypatch.setattr(tiles, "_PIXELS", 60)
-    monkeypatch.setattr(tiles, "_FEW_SPOTS", 1)
+    monkeypatch.setattr(tiles, "_MAX_PIXELS", 60)
+    monkeypatch.setattr(tiles, "_MIN_SPOTS", 1)
     monkeypatch.setattr(streaming_writer, "_AT_ONCE", 500)
     monkeypatch.setattr(streaming_writer, "_CHUNK", 300)
 
@@ -58,7 +58,7 @@ def image_of(store: spatialdata.SpatialData) -> np.ndarray:
     return np.asarray(image)
 
 
-@pytest.mark.parametrize("in_memory", [0, 10**9], ids=["waiting on disk", "waiting in memory"])
+@pytest.mark.parametrize("memory_limit", [0, 10**9], ids=["waiting on disk", "waiting in memory"])
 @pytest.mark.parametrize(
     ("method", "options"),
     [
@@ -73,12 +73,12 @@ def test_bytes_are_those_of_a_result_written_at_the_end(
     monkeypatch: pytest.MonkeyPatch,
     method: str,
     options: dict[str, Any],
-    in_memory: int,
+    memory_limit: int,
 ) -> None:
     monkeypatch.setattr(
         streaming_writer,
         "StreamingResultWriter",
-        lambda path, **more: StreamingResultWriter(path, **more, in_memory=in_memory),
+        lambda path, **more: StreamingResultWriter(path, **more, memory_limit=memory_limit),
     )
     slide = make_slide(9, 9, lattice="hex")
     expected = upsample(slide, method=method, **options)
@@ -268,7 +268,7 @@ def test_scattered_rows_are_put_in_order_with_a_full_scratch_disk(
     for name, can_be_kept in (("a", True), ("b", False)):
         with monkeypatch.context() as patched, ThreadPoolExecutor(1) as writer:
             if not can_be_kept:
-                patched.setattr(scratch_file, "_unnamed", full)
+                patched.setattr(scratch_file, "_open_unnamed", full)
             to = streaming_writer._AppendableCsr(tmp_path / name / "X", 1000, 50, whole.nnz)
             ordered = streaming_writer._RowReorderBuffer(to, 1000, 50, SpillBuffer(0), writer)
             for start in range(0, 1000, 130):

@@ -17,7 +17,7 @@ from napari_srast.io.transforms import fit_affine, to_affine, to_matrix
         (Translation([5.0, 7.0], axes=("x", "y")), np.array([[1, 0, 5], [0, 1, 7], [0, 0, 1]])),
         (MapAxis({"x": "y", "y": "x"}), np.array([[0, 1, 0], [1, 0, 0], [0, 0, 1]])),
         (
-            # given in (y, x) order, as files from other programs often are
+            # in (y, x) order, as other programs often write it
             Affine(np.array([[4.0, 5, 6], [1, 2, 3], [0, 0, 1]]), ("y", "x"), ("y", "x")),
             np.array([[2, 1, 3], [5, 4, 6], [0, 0, 1]]),
         ),
@@ -31,16 +31,16 @@ from napari_srast.io.transforms import fit_affine, to_affine, to_matrix
         ),
     ],
 )
-def test_every_transformation_becomes_a_matrix_on_x_and_y(transformation, expected):
+def test_every_transformation_becomes_an_xy_matrix(transformation, expected):
     np.testing.assert_allclose(to_matrix(transformation), expected)
 
 
-def test_matrix_survives_the_way_out_and_back():
+def test_matrix_survives_conversion_and_back():
     matrix = np.array([[1.3, 0.4, -3.0], [0.1, -0.8, 55.5], [0, 0, 1]])
     np.testing.assert_allclose(to_matrix(to_affine(matrix)), matrix)
 
 
-def test_fitted_affine_finds_rotation_shear_and_mirror():
+def test_fit_affine_recovers_rotation_shear_and_mirror():
     rng = np.random.default_rng(0)
     source = rng.uniform(0, 3000, size=(50, 2))
     matrix = np.array([[-0.3, 0.12, 900.0], [0.2, 0.41, -77.0], [0, 0, 1]])
@@ -49,7 +49,7 @@ def test_fitted_affine_finds_rotation_shear_and_mirror():
     assert misfit == pytest.approx(0, abs=1e-9)
 
 
-def test_fit_refuses_points_on_one_line():
+def test_fit_affine_refuses_collinear_points():
     line = np.column_stack([np.arange(9.0), 2 * np.arange(9.0)])
     with pytest.raises(InputError, match="pixel size"):
         fit_affine(line, line)

@@ -1,4 +1,4 @@
-"""A failed write has ended everywhere before its error reaches the caller."""
+"""A failed write has ended in all threads before its error reaches the caller."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from napari_srast.io.zarr_writes import settle_zarr_writes, settled_writes
 
 @pytest.fixture
 def slow_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first chunk fails at once, the others take a while: what a disk that fills up looks like from outside."""
+    """Let the first chunk fail immediately and delay the others, as on a disk that fills up."""
     put, first = local_store._put, threading.Event()
 
     def put_slowly(path: Path, *args: object, **kwargs: object) -> int:
@@ -40,7 +40,7 @@ def stays_removed(folder: Path) -> bool:
 
 
 @pytest.mark.usefixtures("slow_disk")
-def test_chunks_in_flight_end_before_the_clean_up(tmp_path: Path) -> None:
+def test_pending_chunks_end_before_clean_up(tmp_path: Path) -> None:
     array = zarr.create_array(tmp_path / "a.zarr", shape=(8, 4), chunks=(1, 4), dtype="f4")
     with pytest.raises(OSError, match="No space left"):
         array[:] = 1.0
@@ -49,7 +49,7 @@ def test_chunks_in_flight_end_before_the_clean_up(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("slow_disk")
-def test_dask_tasks_in_flight_end_before_the_error_is_raised(tmp_path: Path) -> None:
+def test_pending_dask_tasks_end_before_the_error_is_raised(tmp_path: Path) -> None:
     def compute(block: np.ndarray) -> np.ndarray:
         time.sleep(0.2 * float(block.max()))
         return block

@@ -166,7 +166,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory, make_slide: Any) -> Path:
     import anndata
     from PIL import Image
 
-    from napari_srast.io.convert.h5ad import import_slide
+    from napari_srast.io.convert.importer import import_slide
 
     folder = tmp_path_factory.mktemp("sound")
     slide = make_slide(4, 4, 3)

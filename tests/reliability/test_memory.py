@@ -19,7 +19,7 @@ from PIL import Image
 from napari_srast.api import upsample
 from napari_srast.cli import main
 from napari_srast.errors import DeviceError, is_memory_error, translate_memory_errors
-from napari_srast.io.convert.h5ad import import_slide
+from napari_srast.io.convert.importer import import_slide
 from napari_srast.io.result_reader import read_result
 from napari_srast.io.result_writer import to_spatialdata, write_result
 from napari_srast.io.slide_reader import read_slide

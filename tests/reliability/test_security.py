@@ -26,7 +26,7 @@ from napari_srast.checkpoints.storage import load_checkpoint
 from napari_srast.cli import main
 from napari_srast.errors import InputError, ModelError
 from napari_srast.io import safety_limits
-from napari_srast.io.convert.h5ad import import_slide
+from napari_srast.io.convert.importer import import_slide
 from napari_srast.io.result_reader import read_result
 from napari_srast.io.result_writer import write_result
 from napari_srast.io.slide_reader import read_slide

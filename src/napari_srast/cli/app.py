@@ -115,7 +115,7 @@ def import_slide(
     _check_positive("--spot-diameter", spot_diameter)
     _check_positive("--pixel-size", pixel_size)
     check_output(output, (".zarr",), inputs=(source,))
-    from napari_srast.io.convert.h5ad import import_slide as run
+    from napari_srast.io.convert.importer import import_slide as run
 
     written = run(source, output, image=image, spot_diameter=spot_diameter, pixel_size=pixel_size)
     typer.echo(f"Wrote {written}; inspect it with: napari-srast info {written}")

@@ -1,1 +1,1 @@
-"""SpatialData in and out; the only part that imports spatialdata."""
+"""Read slides, and write and read results, as SpatialData; no other folder imports spatialdata."""

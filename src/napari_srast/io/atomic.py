@@ -1,8 +1,9 @@
-"""Writing so that nothing half-done is ever seen, two writers never meet, and what a killed one left is cleared away.
+"""Write files and folders atomically, with one writer per path and without leftovers of killed processes.
 
-Whatever is written first takes shape as a hidden sibling, ``.NAME.HEX.partial``, and gets its own name by one rename. A
-lock beside it, ``.NAME.lock``, is held all the while; the system lets go of it when the process ends, however it ends.
-So a hidden sibling whose lock is free belongs to nobody any more, and the next writer in that folder removes it.
+Every output is first written to a hidden sibling, ``.NAME.HEX.partial``, and gets its name by one rename. Meanwhile the
+writer holds a lock, ``.NAME.lock`` in the same folder; the operating system releases it when the process ends, even if
+the process is killed. A hidden sibling whose lock is free is therefore stale, and the next writer in that folder
+removes it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from napari_srast._utils.text import one_line
+from napari_srast._utils.text import first_line
 from napari_srast.errors import OutputError, is_memory_error
 
 __all__ = [
@@ -29,41 +30,54 @@ __all__ = [
     "write_lock",
 ]
 
-_LEFTOVER = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.partial[^/]*")
+_PARTIAL_NAME = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.partial[^/]*")
 
 
 class WriteRefused(OSError):
-    """The system refuses to write the output; any other error of the system is about something else."""
+    """The operating system refused to write the output; other ``OSError`` instances may concern something else."""
 
 
 def refuse_inside(path: Path, source: Path) -> None:
-    """Refuse an output that lies inside an input, which must stay as it is.
+    """Refuse an output path inside an input folder, because inputs are never changed.
+
+    Parameters
+    ----------
+    path
+        Path of the output.
+    source
+        Path of the input.
 
     Raises
     ------
     OutputError
-        It does.
+        ``path`` is inside ``source``.
     """
     if source.resolve() in path.resolve().parents:
-        raise OutputError(f"The output '{path}' lies inside the input '{source}'; choose a path outside it.")
+        raise OutputError(f"The output '{path}' is inside the input '{source}'; choose a path outside it.")
 
 
 @contextlib.contextmanager
 def atomic_output(
     path: Path, *, replace: bool = False, wait: float = 0.0, refusal: type[OSError] = OSError
 ) -> Iterator[Path]:
-    """Yield a hidden sibling of ``path`` to write to; it takes the name ``path`` only once all went well.
+    """Yield a hidden sibling of ``path`` to write to, and rename it to ``path`` after the block succeeded.
 
     Parameters
     ----------
     path
-        File or folder to make.
+        File or folder to create.
     replace
-        Take the place of what is there, instead of refusing.
+        Whether to replace an existing file or folder; False refuses it.
     wait
-        Seconds to wait for another process that writes the same.
+        Seconds to wait for another process that writes to the same path.
     refusal
-        What is raised where the system refuses to write; :class:`WriteRefused` where more than writing is done meanwhile.
+        Class of the exceptions that mean a failed write; :class:`WriteRefused` if the block does more than writing, so
+        that other ``OSError`` instances pass unchanged.
+
+    Yields
+    ------
+    Path
+        The hidden sibling; it does not exist yet.
 
     Raises
     ------
@@ -75,28 +89,28 @@ def atomic_output(
         raise OutputError(f"'{path}' is not the name of a file; give the output a name.")
     if os.path.lexists(path) and not replace:
         raise OutputError(f"'{path}' exists already; choose another name or remove it first.")
-    if not os.path.isdir(path.parent):  # unlike Path.is_dir, also where the way there is closed
+    if not os.path.isdir(path.parent):  # unlike Path.is_dir, False where a parent denies access
         raise OutputError(f"The folder '{path.parent}' does not exist, or you may not enter it; choose another one.")
     partial = path.parent / f".{path.name}.{secrets.token_hex(4)}.partial{path.suffix}"
     with write_lock(path, wait=wait):
         remove_stale_partials(path)
         try:
             yield partial
-            _take_name(partial, path, replace)
+            _rename_into_place(partial, path, replace)
         except (refusal, WriteRefused) as error:
             remove(partial)
-            if is_memory_error(error):  # which no free space on the disk would mend
+            if is_memory_error(error):  # free disk space would not help
                 raise
-            raise output_error(path, error, left=partial) from error
+            raise output_error(path, error, leftover=partial) from error
         finally:
             remove(partial)
 
 
-def _take_name(partial: Path, path: Path, replace: bool) -> None:
+def _rename_into_place(partial: Path, path: Path, replace: bool) -> None:
     if replace:
         remove(path)
     elif os.path.lexists(path):
-        raise OutputError(f"'{path}' came into being meanwhile; choose another name.")
+        raise OutputError(f"'{path}' was created by another program in the meantime; choose another name.")
     try:
         os.replace(partial, path)
     except OSError as error:
@@ -105,12 +119,19 @@ def _take_name(partial: Path, path: Path, replace: bool) -> None:
 
 @contextlib.contextmanager
 def write_lock(path: Path, *, wait: float = 0.0) -> Iterator[None]:
-    """Hold the lock of an output: no other process of this package writes it meanwhile.
+    """Hold the lock of an output, so that no other process of this package writes to it.
+
+    Parameters
+    ----------
+    path
+        Path of the output.
+    wait
+        Seconds to wait for another process that holds the lock.
 
     Raises
     ------
     OutputError
-        Another process holds it for longer than ``wait`` seconds, or the folder cannot be written to.
+        Another process holds the lock for longer than ``wait`` seconds, or the folder is not writable.
     """
     import filelock
 
@@ -127,20 +148,23 @@ def write_lock(path: Path, *, wait: float = 0.0) -> Iterator[None]:
     try:
         yield
     finally:
-        remove(lock)  # while it is held: who waits for it notices, and makes a new one
+        remove(lock)  # while the lock is held: a waiting process notices, and creates a new file
         holder.release()
 
 
 def remove_stale_partials(path: Path) -> None:
-    """Remove what killed processes left in the folder of ``path``, whose lock is held; others' lock must be free."""
+    """Remove partial outputs that killed processes left in the folder of ``path``.
+
+    The caller holds the lock of ``path``. Partial outputs of other paths are removed if their lock is free.
+    """
     import filelock
 
-    left: dict[str, list[Path]] = {}
+    partials: dict[str, list[Path]] = {}
     for sibling in path.parent.iterdir():
-        match = _LEFTOVER.fullmatch(sibling.name)
+        match = _PARTIAL_NAME.fullmatch(sibling.name)
         if match:
-            left.setdefault(match["name"], []).append(sibling)
-    for name, siblings in left.items():
+            partials.setdefault(match["name"], []).append(sibling)
+    for name, siblings in partials.items():
         owner = path.parent / name
         with contextlib.suppress(filelock.Timeout, OutputError, OSError):
             with contextlib.nullcontext() if name == path.name else write_lock(owner):
@@ -153,31 +177,45 @@ def _lock_of(path: Path) -> Path:
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Give a file new content in one step: whoever reads it sees the old one or the new one."""
-    part = path.parent / f".{path.name}.{secrets.token_hex(4)}.partial"
+    """Replace the content of a file in one step: a reader sees either the old or the new content."""
+    partial = path.parent / f".{path.name}.{secrets.token_hex(4)}.partial"
     try:
-        with part.open("wb") as file:
+        with partial.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         if path.exists():
-            shutil.copymode(path, part)
-        os.replace(part, path)
+            shutil.copymode(path, partial)
+        os.replace(partial, path)
     finally:
-        remove(part)
+        remove(partial)
 
 
-def output_error(path: Path, error: OSError, left: Path | None = None) -> OutputError:
-    """Turn an operating system's refusal to write into one sentence; ``left`` is what may not have been removable."""
-    reason = error.strerror or one_line(error)
-    rest = (
-        f"remove the unfinished '{left}'" if left is not None and os.path.lexists(left) else "nothing was left behind"
+def output_error(path: Path, error: OSError, leftover: Path | None = None) -> OutputError:
+    """Build the error for a failed write.
+
+    Parameters
+    ----------
+    path
+        Path of the output.
+    error
+        Exception of the operating system.
+    leftover
+        Partial output; the message asks the user to remove it if it still exists.
+    """
+    reason = error.strerror or first_line(error)
+    remaining = (
+        f"remove the unfinished '{leftover}'"
+        if leftover is not None and os.path.lexists(leftover)
+        else "nothing was left behind"
     )
-    return OutputError(f"'{path}' cannot be written ({reason}); free some space or choose another folder, and {rest}.")
+    return OutputError(
+        f"'{path}' cannot be written ({reason}); free some space or choose another folder, and {remaining}."
+    )
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a folder, if there is one and the system allows it."""
+    """Remove a file or a folder, if it exists and the system allows it."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:

@@ -1,4 +1,4 @@
-"""Getting raw counts out of a table, or saying why there are none."""
+"""Extract raw counts from a table, or report why it contains none."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 
 __all__ = ["RAW_LAYERS", "as_counts", "raw_counts", "unique_names"]
 
-RAW_LAYERS = ("counts", "raw_counts", "raw")  # where tools keep counts once X is normalized
-_LARGEST_LOGARITHM = 30.0  # e to that is more than was ever counted in a spot
-_AT_ONCE = 2**18  # values, where all of them would fill the memory once more
+RAW_LAYERS = ("counts", "raw_counts", "raw")
+"""Layers where tools store the counts after they normalized X, in the order in which they are tried."""
+_MAX_LOGARITHM = 30.0  # exp(30) exceeds the counts of any spot
+_BLOCK_VALUES = 2**18  # processed at a time, so that no second copy of all values is in memory
 _EXACT_FLOAT32 = 2**24
 _EXACT_FLOAT64 = 2**53
 
@@ -25,14 +26,28 @@ _EXACT_FLOAT64 = 2**53
 def raw_counts(
     table: anndata.AnnData, name: str, rows: np.ndarray | None = None
 ) -> tuple[sparse.csr_matrix, tuple[str, ...]]:
-    """Return the raw counts of a table or of some of its rows, shape (N, G), and notices on where they were found.
+    """Return the raw counts of a table, and a notice if they are not in X.
 
-    X is taken where it holds whole numbers, else the first of the layers :data:`RAW_LAYERS` that does.
+    The counts are those of X if it contains integers only, else those of the first layer in :data:`RAW_LAYERS`.
+
+    Parameters
+    ----------
+    table
+        The table.
+    name
+        Name of the table, for messages.
+    rows
+        Rows to return, shape (N,); None for all.
+
+    Returns
+    -------
+    tuple
+        Counts, shape (N, G), and notices.
 
     Raises
     ------
     InputError
-        The table is empty, or holds negative, infinite, missing or fractional values only.
+        The table is empty, or neither X nor the layer contains non-negative, finite integers only.
     """
     if table.n_obs == 0 or table.n_vars == 0:
         what = "spots" if table.n_obs == 0 else "genes"
@@ -47,8 +62,10 @@ def raw_counts(
                 try:
                     counts = as_counts(table.layers[layer], f"layer '{layer}' of table '{name}'", rows)
                 except InputError as wrong:
-                    raise InputError(f"{str(wrong).rstrip('.')}, and X holds none either; export them again.") from None
-                return counts, (f"X of table '{name}' holds no raw counts; those of its layer '{layer}' were used.",)
+                    raise InputError(
+                        f"{str(wrong).rstrip('.')}, and X has no raw counts either; export them again."
+                    ) from None
+                return counts, (f"X of table '{name}' has no raw counts; those in its layer '{layer}' were used.",)
         raise InputError(
             f"{str(error).rstrip('.')}; put the raw counts in X or in a layer named 'counts' (this table has "
             f"{'the layers ' + ', '.join(map(repr, table.layers)) if table.layers else 'no layers'})."
@@ -56,24 +73,31 @@ def raw_counts(
 
 
 def as_counts(values: Any, what: str, rows: np.ndarray | None = None) -> sparse.csr_matrix:
-    """Return values, or some rows of them, as a CSR matrix of counts.
+    """Convert a matrix of counts to CSR: float32, or float64 if float32 cannot represent a count exactly.
 
-    It is float32, or float64 where a count would not fit that exactly.
+    Parameters
+    ----------
+    values
+        Dense, sparse or lazy matrix.
+    what
+        Name of the matrix, for messages.
+    rows
+        Rows to convert, shape (N,); None for all.
 
     Raises
     ------
     InputError
-        A value is negative, infinite, missing, not whole or above 2**53; the message names ``what`` and the value.
+        A value is negative, infinite, missing, fractional or above 2**53; the message contains the value.
     """
     if values is None:
-        raise InputError(f"{what} is empty.")
+        raise InputError(f"{what} is missing; export the slide again with its counts.")
     if hasattr(values, "compute"):
         values = values.compute()
-    kind = np.dtype(values.dtype)
-    if kind.kind not in "biuf":
-        raise InputError(f"{what} holds values that are not numbers ({kind}).")
-    # SciPy knows no halves.
-    matrix = sparse.csr_matrix(values.astype(np.float32) if kind.itemsize == 2 and kind.kind == "f" else values)
+    dtype = np.dtype(values.dtype)
+    if dtype.kind not in "biuf":
+        raise InputError(f"{what} contains values that are not numbers ({dtype}).")
+    # SciPy has no sparse float16.
+    matrix = sparse.csr_matrix(values.astype(np.float32) if dtype.itemsize == 2 and dtype.kind == "f" else values)
     matrix = matrix.copy() if rows is None else matrix[rows]
     matrix.sum_duplicates()
     data = matrix.data
@@ -84,34 +108,34 @@ def as_counts(values: Any, what: str, rows: np.ndarray | None = None) -> sparse.
         (data > _EXACT_FLOAT64, "values too large to be counts"),
     ):
         if wrong.any():
-            if "fractions" in text and _look_logarithmic(matrix):
+            if "fractions" in text and _looks_log_normalized(matrix):
                 text = "values that look log-normalized, which are not counts"
-            raise InputError(f"{what} holds {text} (such as {data[wrong][0]:.4g}).")
+            raise InputError(f"{what} contains {text} (such as {data[wrong][0]:.4g}).")
     exact = data.max(initial=0) <= _EXACT_FLOAT32
     matrix = matrix.astype(np.float32 if exact else np.float64)
     matrix.eliminate_zeros()
     return matrix
 
 
-def _look_logarithmic(matrix: sparse.csr_matrix) -> bool:
-    """Tell whether values are logarithms, log(1 + x), of counts or of counts that were brought to one depth."""
-    if matrix.data.max() > _LARGEST_LOGARITHM:
+def _looks_log_normalized(matrix: sparse.csr_matrix) -> bool:
+    """Return whether values are log(1 + x) of integers, or of counts that were scaled to one total per row."""
+    if matrix.data.max() > _MAX_LOGARITHM:
         return False
     n_rows, starts = matrix.shape[0], matrix.indptr
-    depths, whole, first = np.zeros(n_rows), True, 0
+    totals, all_integers, first = np.zeros(n_rows), True, 0
     while first < n_rows:
-        end = max(int(np.searchsorted(starts, starts[first] + _AT_ONCE, side="right")) - 1, first + 1)
-        undone = np.expm1(matrix.data[starts[first] : starts[end]].astype(np.float64))
+        end = max(int(np.searchsorted(starts, starts[first] + _BLOCK_VALUES, side="right")) - 1, first + 1)
+        linear = np.expm1(matrix.data[starts[first] : starts[end]].astype(np.float64))
         row = np.repeat(np.arange(end - first), np.diff(starts[first : end + 1]))
-        depths[first:end] = np.bincount(row, weights=undone, minlength=end - first)
-        whole = whole and np.allclose(undone, np.rint(undone), rtol=1e-4, atol=1e-3)
+        totals[first:end] = np.bincount(row, weights=linear, minlength=end - first)
+        all_integers = all_integers and np.allclose(linear, np.rint(linear), rtol=1e-4, atol=1e-3)
         first = end
-    depths = depths[depths > 0]
-    return bool(whole or np.ptp(depths) <= 0.01 * np.median(depths))
+    totals = totals[totals > 0]
+    return bool(all_integers or np.ptp(totals) <= 0.01 * np.median(totals))
 
 
 def _check_indices(values: Any, what: str) -> None:
-    """Refuse a sparse matrix whose indices point outside it: compiled code would follow them into foreign memory."""
+    """Refuse a sparse matrix with indices out of bounds: compiled code would read memory outside the matrix."""
     if not hasattr(values, "check_format"):
         return
     try:
@@ -121,7 +145,19 @@ def _check_indices(values: Any, what: str) -> None:
 
 
 def unique_names(names: Any, what: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Return names as an object array of distinct strings, with a notice where some had to be told apart.
+    """Convert names to distinct strings, and add a number to names that occur more than once.
+
+    Parameters
+    ----------
+    names
+        The names; each is converted to text.
+    what
+        What is named, in the plural, such as "gene names".
+
+    Returns
+    -------
+    tuple
+        The names as an object array, and a notice if some were changed.
 
     Raises
     ------
@@ -138,5 +174,5 @@ def unique_names(names: Any, what: str) -> tuple[np.ndarray, tuple[str, ...]]:
         raise InputError(f"{(index == '').sum()} {what} are empty text, so they may be lost; export the slide again.")
     shown = ", ".join(repeated[:3]) + (", ..." if len(repeated) > 3 else "")
     return make_index_unique(index).to_numpy(dtype=object), (
-        f"{len(repeated)} {what} occur more than once ({shown}); a number was added to tell them apart.",
+        f"{len(repeated)} {what} occur more than once ({shown}); a number was added to each repeated one.",
     )

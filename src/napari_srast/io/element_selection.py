@@ -1,4 +1,4 @@
-"""Which elements of a store make up the slide: the spots, the table that counts them, and the histology."""
+"""Select the elements of a store that form the slide: spots, table of counts, and histology image."""
 
 from __future__ import annotations
 
@@ -27,14 +27,17 @@ __all__ = [
     "slide_choices",
 ]
 
-RESULT_KEY = "napari_srast"  # in the uns of a table: this is a result, not a slide
-RESULT_PREFIX = "srast_"  # of the names of a result's elements
-SLIDE_KEY = "napari_srast_slide"  # in the uns of a table: what the importer knew of the slide
+RESULT_KEY = "napari_srast"
+"""Key in ``uns`` of a table that marks a result, and contains its provenance."""
+RESULT_PREFIX = "srast_"
+"""Start of the names of all elements of results and saved regions."""
+SLIDE_KEY = "napari_srast_slide"
+"""Key in ``uns`` of a table for what the importer knows about the slide, such as the unit."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SlideChoices:
-    """Names that can be given to :func:`napari_srast.read_slide`.
+    """Valid names for the options of :func:`napari_srast.read_slide`.
 
     Parameters
     ----------
@@ -47,7 +50,7 @@ class SlideChoices:
     coordinate_systems
         Coordinate systems of the store.
     contents
-        For each of them the names of the spots and images that lie in it.
+        Names of the spots and images with a transformation to each coordinate system.
     """
 
     spots: tuple[str, ...]
@@ -59,7 +62,12 @@ class SlideChoices:
 
 @translate_memory_errors("while reading the slide", "take a smaller one")
 def slide_choices(path_or_sdata: str | Path | spatialdata.SpatialData) -> SlideChoices:
-    """List the spots, tables, images and coordinate systems of a store; results of earlier runs are left out.
+    """List the spots, tables, images and coordinate systems of a store, without results of earlier runs.
+
+    Parameters
+    ----------
+    path_or_sdata
+        A ``.zarr`` store or an open SpatialData object.
 
     Raises
     ------
@@ -72,7 +80,7 @@ def slide_choices(path_or_sdata: str | Path | spatialdata.SpatialData) -> SlideC
     links = _links(store)
     results = result_elements(store)
     spots = tuple(dict.fromkeys(spots for _, spots in links)) or tuple(_spot_elements(store, results))
-    images = tuple(name for name in store.images if name not in results and is_flat(store.images[name]))
+    images = tuple(name for name in store.images if name not in results and _is_2d(store.images[name]))
     systems = tuple(sorted(store.coordinate_systems))
     frames = {name: set(get_transformation(store[name], get_all=True)) for name in (*spots, *images)}
     return SlideChoices(
@@ -85,48 +93,60 @@ def slide_choices(path_or_sdata: str | Path | spatialdata.SpatialData) -> SlideC
 
 
 def result_elements(store: spatialdata.SpatialData) -> set[str]:
-    """Names of the elements that earlier runs wrote into the store, finished or not."""
+    """Return the names of the elements that runs wrote into a store, complete or not."""
     return {name for _, name, _ in store.gen_elements() if name.startswith(RESULT_PREFIX)}
 
 
 def result_runs(store: spatialdata.SpatialData) -> dict[str, dict[str, Any]]:
-    """Return the runs whose results an open store holds: name of the run -> its table, size, method and slide."""
+    """Return the runs with results in an open store: table, size, method and slide, by name of the run."""
     runs = {}
     for name, table in store.tables.items():
-        known = table.uns.get(RESULT_KEY)
-        if isinstance(known, Mapping) and "run" in known:
-            source = known.get("input")
-            runs[str(known["run"])] = {
+        provenance = table.uns.get(RESULT_KEY)
+        if isinstance(provenance, Mapping) and "run" in provenance:
+            source = provenance.get("input")
+            runs[str(provenance["run"])] = {
                 "table": name,
                 "pixels": table.n_obs,
                 "genes": table.n_vars,
-                **{key: known[key] for key in ("method", "mode", "pixel_side", "unit") if key in known},
+                **{key: provenance[key] for key in ("method", "mode", "pixel_side", "unit") if key in provenance},
                 "slide": source.get("path") if isinstance(source, Mapping) else None,
             }
     return runs
 
 
-def table_regions(table: anndata.AnnData) -> list[str]:
-    """Names of the elements that a table annotates."""
+def _annotated_elements(table: anndata.AnnData) -> list[str]:
+    """Return the names of the elements that a table annotates."""
     regions = table.uns.get("spatialdata_attrs", {}).get("region")
     if regions is None:
         return []
     return [str(regions)] if isinstance(regions, str) else [str(region) for region in regions]
 
 
-def is_flat(image: Any) -> bool:
-    """Tell whether an image has channels, rows and columns, and no depth."""
+def _is_2d(image: Any) -> bool:
+    """Return whether an image has the dimensions channel, y and x, and no depth."""
     level = next(iter(image.values()))["image"] if hasattr(image, "children") else image
     return tuple(level.dims) == ("c", "y", "x")
 
 
 def choose_spots(store: spatialdata.SpatialData, spots: str | None, table: str | None) -> tuple[str, str]:
-    """Return the names of the spots element and of the table that counts it.
+    """Select the spots and the table of their counts.
+
+    Parameters
+    ----------
+    store
+        The open store.
+    spots, table
+        Names that the user gave; None selects the only match.
+
+    Returns
+    -------
+    tuple
+        Name of the table, and name of the spots.
 
     Raises
     ------
     InputError
-        A name is not in the store, nothing fits, or several do and none was named.
+        A name is not in the store, nothing matches, or several elements match and none was named.
     """
     results = result_elements(store)
     elements = _spot_elements(store, set())
@@ -137,30 +157,30 @@ def choose_spots(store: spatialdata.SpatialData, spots: str | None, table: str |
     if table is not None and table not in store.tables:
         raise InputError(f"The slide has no table '{table}'; {_choice('--table', list(_slide_tables(store)))}")
     if not elements:
-        raise InputError("The store has neither shapes nor labels, so there are no spots; add them or import it again.")
+        raise InputError("The store has neither shapes nor labels, so it has no spots; add them or import it again.")
     if not store.tables:
-        raise InputError("The store has no table, so there are no counts; add the table or import the slide again.")
+        raise InputError("The store has no table, so it has no counts; add the table or import the slide again.")
     links = _links(store, named=table)
-    fitting = [(t, s) for t, s in links if spots in (None, s) and table in (None, t)]
-    if len(fitting) == 1:
-        return fitting[0]
-    if len(fitting) > 1:
-        regions = list(dict.fromkeys(s for _, s in fitting))
-        tables = list(dict.fromkeys(t for t, _ in fitting))
+    matches = [(t, s) for t, s in links if spots in (None, s) and table in (None, t)]
+    if len(matches) == 1:
+        return matches[0]
+    if len(matches) > 1:
+        regions = list(dict.fromkeys(s for _, s in matches))
+        tables = list(dict.fromkeys(t for t, _ in matches))
         if len(regions) > 1:
             raise InputError(f"The slide has several kinds of spots; {_choice('--spots', regions)}")
         raise InputError(f"Several tables count the spots '{regions[0]}'; {_choice('--table', tables)}")
-    # Tables that say nothing of what they annotate: taken where there is only one way to read them.
-    loose = [t for t in _slide_tables(store) if not table_regions(store.tables[t]) and table in (None, t)]
-    places = [spots] if spots is not None else [e for e in elements if e not in results]
-    if len(loose) == 1 and len(places) == 1:
-        return loose[0], places[0]
-    if table is not None and table_regions(store.tables[table]):
-        regions = table_regions(store.tables[table])
+    # A table without a link to an element is used if there is only one candidate for both.
+    unlinked = [t for t in _slide_tables(store) if not _annotated_elements(store.tables[t]) and table in (None, t)]
+    candidates = [spots] if spots is not None else [e for e in elements if e not in results]
+    if len(unlinked) == 1 and len(candidates) == 1:
+        return unlinked[0], candidates[0]
+    if table is not None and _annotated_elements(store.tables[table]):
+        regions = _annotated_elements(store.tables[table])
         if spots is None:
             raise InputError(
                 f"Table '{table}' annotates {', '.join(map(repr, regions))}, which the store lacks; "
-                f"choose another table with --table or add these spots."
+                "choose another table with --table or add these spots."
             )
         raise InputError(
             f"Table '{table}' does not annotate the spots '{spots}' but {', '.join(map(repr, regions))}; "
@@ -172,8 +192,8 @@ def choose_spots(store: spatialdata.SpatialData, spots: str | None, table: str |
     if runs and len(runs) == len(store.tables):
         slide = next((str(run["slide"]) for run in runs.values() if run["slide"]), None)
         raise InputError(
-            f"The store is a result of napari-srast (run {', '.join(runs)}), not a slide; see it with napari-srast "
-            "open, read it in Python with napari_srast.read_result, or use the slide that it was made from"
+            f"The store is a result of napari-srast (run {', '.join(runs)}), not a slide; show it with napari-srast "
+            "open, read it in Python with napari_srast.read_result, or use the slide of the run"
             f"{f' ({slide})' if slide else ''}."
         )
     raise InputError(
@@ -185,36 +205,51 @@ def choose_spots(store: spatialdata.SpatialData, spots: str | None, table: str |
 def choose_image(
     store: spatialdata.SpatialData, image: str | None, systems: Sequence[str]
 ) -> tuple[str | None, tuple[str, ...]]:
-    """Return the name of the histology image, or None, with notices.
+    """Select the histology image.
+
+    Parameters
+    ----------
+    store
+        The open store.
+    image
+        Name that the user gave; "auto" selects the largest color image; None or "none" selects no image.
+    systems
+        Coordinate systems of the spots.
+
+    Returns
+    -------
+    tuple
+        Name of the image or None, and notices.
 
     Raises
     ------
     InputError
-        The named image is missing or shares no coordinate system with the spots, or several look alike.
+        The named image is missing or shares no coordinate system with the spots, or several images of the same kind
+        and size match.
     """
     if image is None or image == "none":
         return None, ()
     results = result_elements(store)
-    flat = [name for name in store.images if is_flat(store.images[name])]
-    placed = [name for name in flat if set(element_matrices(store.images[name], name)) & set(systems)]
+    images = [name for name in store.images if _is_2d(store.images[name])]
+    aligned = [name for name in images if set(element_matrices(store.images[name], name)) & set(systems)]
     if image != "auto":
-        if image not in flat:
+        if image not in images:
             raise InputError(
-                f"The slide has no image '{image}'; {_choice('--image', [n for n in flat if n not in results])}"
+                f"The slide has no image '{image}'; {_choice('--image', [n for n in images if n not in results])}"
             )
-        if image not in placed:
+        if image not in aligned:
             raise InputError(
                 f"Image '{image}' shares no coordinate system with the spots ({', '.join(systems)}); "
                 "set its transformation to one of them, or choose --image none."
             )
         return image, ()
-    placed = [name for name in placed if name not in results]
-    if not placed:
-        lost = [name for name in flat if name not in results]
-        if not lost:
+    aligned = [name for name in aligned if name not in results]
+    if not aligned:
+        unaligned = [name for name in images if name not in results]
+        if not unaligned:
             return None, ()
-        return None, (f"Image '{lost[0]}' shares no coordinate system with the spots and was left out.",)
-    ranked = sorted(placed, key=lambda name: _image_rank(store.images[name], name), reverse=True)
+        return None, (f"Image '{unaligned[0]}' shares no coordinate system with the spots and was left out.",)
+    ranked = sorted(aligned, key=lambda name: _image_rank(store.images[name], name), reverse=True)
     if len(ranked) > 1 and _image_rank(store.images[ranked[0]], ranked[0]) == _image_rank(
         store.images[ranked[1]], ranked[1]
     ):
@@ -225,21 +260,21 @@ def choose_image(
 
 
 def _image_rank(image: Any, name: str) -> tuple[bool, int, bool]:
-    """Color images first, then those with most pixels, then those named like histology."""
+    """Return a sort key: color images rank highest, then those with more pixels, then those named like histology."""
     level = next(iter(image.values()))["image"] if hasattr(image, "children") else image
     n_channels, rows, columns = level.shape
-    stained = any(part in name.casefold() for part in ("he", "h_e", "hist", "tissue", "stain"))
-    return n_channels in (3, 4), rows * columns, stained
+    named_like_histology = any(part in name.casefold() for part in ("he", "h_e", "hist", "tissue", "stain"))
+    return n_channels in (3, 4), rows * columns, named_like_histology
 
 
 def _links(store: spatialdata.SpatialData, named: str | None = None) -> list[tuple[str, str]]:
-    """Pairs of a table and a spots element that it annotates; results only where named."""
+    """Return the pairs of a table and spots that it annotates; the table of a result only if it is ``named``."""
     elements = _spot_elements(store, set())
     return [
         (name, region)
         for name, table in store.tables.items()
         if RESULT_KEY not in table.uns or name == named
-        for region in table_regions(table)
+        for region in _annotated_elements(table)
         if region in elements
     ]
 
@@ -253,5 +288,6 @@ def _spot_elements(store: spatialdata.SpatialData, without: set[str]) -> list[st
 
 
 def _choice(option: str, names: Sequence[str]) -> str:
+    """Return the next step for the user: the names that an option accepts, if there are any."""
     names = list(dict.fromkeys(names))
     return f"choose one with {option}: {', '.join(names)}." if names else f"leave {option} out."

@@ -1,4 +1,4 @@
-"""Chunks that a store lost: Zarr reads a missing chunk as zeros and says nothing, which here would be wrong counts."""
+"""Detect missing chunks of a table: Zarr silently reads them as zeros, which would be wrong counts."""
 
 from __future__ import annotations
 
@@ -12,40 +12,53 @@ __all__ = ["check_chunks"]
 
 
 def check_chunks(store: Path, table: str) -> tuple[str, ...]:
-    """Look for lost chunks of a table's counts, and return notices where they may be lost or just zeros.
+    """Check that no chunk of a table's counts is missing on disk.
 
-    Writers may leave out a chunk of zeros. In a sparse matrix no chunk of the stored values is zeros, and the row
-    pointers must end at the number of values; a dense matrix cannot tell.
+    Writers may omit a chunk of zeros. The stored values of a sparse matrix contain no such chunk, and its row pointers
+    end at the number of values, so a missing chunk is an error. In a dense matrix it may be zeros, so it is a notice.
+
+    Parameters
+    ----------
+    store
+        Path of the store.
+    table
+        Name of the table.
+
+    Returns
+    -------
+    tuple of str
+        One notice for each dense matrix with missing chunks.
 
     Raises
     ------
     InputError
-        Some counts of the table are certainly lost.
+        Counts of a sparse matrix are missing.
     """
     import zarr
 
     notices = []
-    for place in ("X", *(f"layers/{layer}" for layer in RAW_LAYERS)):
-        folder = store / "tables" / table / place
+    for element in ("X", *(f"layers/{layer}" for layer in RAW_LAYERS)):
+        folder = store / "tables" / table / element
         if not folder.is_dir():
             continue
-        lost = InputError(f"Table '{table}' has lost a part of {place} from the disk; restore the slide from a copy.")
+        damaged = InputError(f"Part of {element} of table '{table}' is missing on disk; restore the slide from a copy.")
         try:
             node: Any = zarr.open(folder, mode="r")
         except (KeyError, OSError, ValueError) as error:
-            raise lost from error
+            raise damaged from error
         if isinstance(node, zarr.Group):
-            if _sparse_is_torn(node):
-                raise lost
+            if _is_incomplete(node):
+                raise damaged
         elif node.nchunks_initialized < node.nchunks:
             notices.append(
-                f"{node.nchunks - node.nchunks_initialized} of {node.nchunks} parts of {place} of table '{table}' "
-                "are not on the disk and count as zeros."
+                f"{node.nchunks - node.nchunks_initialized} of {node.nchunks} parts of {element} of table '{table}' "
+                "are missing on disk and are read as zeros."
             )
     return tuple(notices)
 
 
-def _sparse_is_torn(group: Any) -> bool:
+def _is_incomplete(group: Any) -> bool:
+    """Return whether a sparse matrix lacks a chunk that cannot be zeros."""
     data, indices, pointers = (group[name] for name in ("data", "indices", "indptr"))
     if data.nchunks_initialized < data.nchunks or data.shape != indices.shape:
         return True

@@ -1,4 +1,4 @@
-"""What is written beside a result's counts, so that it can be trusted, repeated and opened again."""
+"""Build the provenance of a result: what is needed to assess it, repeat it and open it again."""
 
 from __future__ import annotations
 
@@ -12,21 +12,31 @@ import numpy as np
 from napari_srast._version import __version__
 from napari_srast.core.result import UpsampleMetadata
 
-__all__ = ["FORMAT_VERSION", "describe_result", "storable"]
+__all__ = ["FORMAT_VERSION", "describe_result", "to_storable"]
 
 FORMAT_VERSION = 1
+"""Version of the layout of ``uns["napari_srast"]``."""
 
 
 def describe_result(result: UpsampleMetadata, *, image: str, shapes: str, image_genes: Sequence[str]) -> dict[str, Any]:
-    """Return what ``uns["napari_srast"]`` holds.
+    """Build the content of ``uns["napari_srast"]``.
 
-    The run's own provenance, completed with its settings, input and region where it does not tell them, the names of
-    the result's other elements, and under ``reopen`` what :func:`napari_srast.read_result` needs. Entries that are
-    None are left out.
+    It contains the provenance of the run, completed with settings, input and region where the provenance lacks them;
+    the names of the result's other elements; and under ``reopen`` what :func:`napari_srast.read_result` needs. Entries
+    that are None are omitted.
+
+    Parameters
+    ----------
+    result
+        The result, with or without its counts.
+    image, shapes
+        Names of the image and of the pixels' circles in the store.
+    image_genes
+        Genes of the image's channels, in their order.
     """
     settings = dataclasses.asdict(result.settings)
     slide, region = result.slide, result.region
-    facts = {
+    entries = {
         "version": __version__,
         **{key: settings[key] for key in ("seed", "mode", "steps", "draws", "factor", "footprint")},
         "pixel_size": result.raster.pixel_size,
@@ -37,23 +47,23 @@ def describe_result(result: UpsampleMetadata, *, image: str, shapes: str, image_
         "region_coordinate_system": None if region is None else region.coordinate_system,
         "synthetic": slide.source.synthetic,
     }
-    stored = storable({**facts, **result.provenance})
+    stored = to_storable({**entries, **result.provenance})
     stored.update(
-        storable(
+        to_storable(
             {
                 "format_version": FORMAT_VERSION,
                 "run": result.run,
                 "image": image,
                 "shapes": shapes,
                 "image_genes": list(image_genes),
-                "reopen": _reopening(result, settings),
+                "reopen": _reopen_entries(result, settings),
             }
         )
     )
     return stored
 
 
-def _reopening(result: UpsampleMetadata, settings: dict[str, Any]) -> dict[str, Any]:
+def _reopen_entries(result: UpsampleMetadata, settings: dict[str, Any]) -> dict[str, Any]:
     slide, raster, region = result.slide, result.raster, result.region
     return {
         "settings": settings,
@@ -65,7 +75,7 @@ def _reopening(result: UpsampleMetadata, settings: dict[str, Any]) -> dict[str, 
         "coordinate_system": slide.coordinate_system,
         "systems": list(slide.transforms),
         "transforms": np.stack(list(slide.transforms.values())),
-        # Only the spots that have pixels: enough to show the result once its slide is gone.
+        # The spots that have pixels are enough to show the result if its slide is deleted.
         "spot_ids": slide.spot_ids[raster.spots].astype(str).tolist(),
         "spot_centers": slide.centers[raster.spots],
         "raster": {
@@ -78,16 +88,21 @@ def _reopening(result: UpsampleMetadata, settings: dict[str, Any]) -> dict[str, 
     }
 
 
-def storable(value: Any) -> Any:
-    """Turn nested values into what every table format can hold.
+def to_storable(value: Any) -> Any:
+    """Convert a nested value to types that every table format can store.
 
-    Mappings stay mappings without their None entries, flat lists become arrays, everything else that is not a number,
+    Mappings stay mappings without their None entries. Flat lists become arrays. Everything else that is not a number,
     text or array becomes JSON text.
+
+    Parameters
+    ----------
+    value
+        The value.
     """
     if isinstance(value, Mapping):
         if any(not isinstance(key, str) or "/" in key or not key for key in value):
             return json.dumps(value, default=str)
-        return {key: storable(item) for key, item in value.items() if item is not None}
+        return {key: to_storable(item) for key, item in value.items() if item is not None}
     if isinstance(value, np.ndarray):
         return value.astype(str).astype(object) if value.dtype.kind in "OUS" else value
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""Regions kept in the slide's own store, as polygons that other programs read, too."""
+"""Save regions in the store of their slide, as polygons that other programs can read."""
 
 from __future__ import annotations
 
@@ -18,21 +18,29 @@ from napari_srast.io.transforms import element_matrices, to_affines
 __all__ = ["REGION_PREFIX", "read_regions", "write_region"]
 
 REGION_PREFIX = f"{RESULT_PREFIX}region_"
+"""Start of the names of all saved regions in a store."""
 
 
 @translate_memory_errors("while saving the region", "save it as GeoJSON")
 def write_region(region: Region, slide: Slide) -> str:
-    """Add a region to the store of its slide, placed in every coordinate system of the spots.
+    """Add a region to the store of its slide, with transformations to every coordinate system of the spots.
+
+    Parameters
+    ----------
+    region
+        The region.
+    slide
+        The slide, read from a store on disk.
 
     Returns
     -------
     str
-        The name of the new shapes element, ``srast_region_1`` and so on.
+        Name of the new shapes element: ``srast_region_1``, ``srast_region_2`` and so on.
 
     Raises
     ------
     OutputError
-        The slide has no store of its own, or it cannot be written; it is as before then.
+        The slide was not read from a Zarr 3 store, or the store cannot be written; it is unchanged then.
     """
     import geopandas
     import shapely
@@ -40,11 +48,11 @@ def write_region(region: Region, slide: Slide) -> str:
     from spatialdata.models import ShapesModel
 
     if slide.source.path is None or not (Path(slide.source.path) / "zarr.json").exists():
-        raise OutputError("The slide has no store of Zarr format 3 of its own; save the region as GeoJSON instead.")
+        raise OutputError("The slide was not read from a store of Zarr format 3; save the region as GeoJSON instead.")
     path = Path(slide.source.path)
     folder = path / "shapes"
-    taken = {place.name for place in folder.iterdir()} if folder.is_dir() else set()
-    name = next(n for n in (f"{REGION_PREFIX}{i}" for i in range(1, len(taken) + 2)) if n not in taken)
+    existing = {element.name for element in folder.iterdir()} if folder.is_dir() else set()
+    name = next(n for n in (f"{REGION_PREFIX}{i}" for i in range(1, len(existing) + 2)) if n not in existing)
     from_region = np.linalg.inv(slide.transforms[region.coordinate_system])
     shapes = ShapesModel.parse(
         geopandas.GeoDataFrame(geometry=list(shapely.get_parts(region.geometry))),
@@ -58,7 +66,17 @@ def write_region(region: Region, slide: Slide) -> str:
 
 @translate_memory_errors("while reading the slide", "take a smaller one")
 def read_regions(path: str | Path) -> dict[str, Region]:
-    """Return the regions that are kept in a slide's store, by name.
+    """Read the saved regions of a slide.
+
+    Parameters
+    ----------
+    path
+        The store of the slide.
+
+    Returns
+    -------
+    dict
+        The regions by the name of their element.
 
     Raises
     ------
@@ -71,6 +89,6 @@ def read_regions(path: str | Path) -> dict[str, Region]:
         element = store.shapes[name]
         system, matrix = next(iter(element_matrices(element, name).items()))
         a, b, c, d = matrix[0, 0], matrix[0, 1], matrix[1, 0], matrix[1, 1]
-        moved = element.geometry.affine_transform([a, b, c, d, matrix[0, 2], matrix[1, 2]])
-        regions[name] = Region(moved.union_all(), system)
+        polygons = element.geometry.affine_transform([a, b, c, d, matrix[0, 2], matrix[1, 2]])
+        regions[name] = Region(polygons.union_all(), system)
     return regions

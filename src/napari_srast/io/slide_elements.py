@@ -1,4 +1,4 @@
-"""Build the SpatialData object of a slide from a table, circles and an image."""
+"""Build the SpatialData object of a slide from a table, circles and images."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ __all__ = ["slide_store"]
 def slide_store(
     table: anndata.AnnData, radius: float, images: dict[str, Any], attrs: dict[str, Any]
 ) -> spatialdata.SpatialData:
-    """Return a slide with circular spots as SpatialData.
+    """Build the SpatialData object of a slide with circular spots.
 
     Parameters
     ----------
     table
-        Counts of the spots; ``obs["region"]`` is "spots", ``obs["instance_id"]`` numbers them, and
-        ``obsm["spatial"]`` holds their centers in the coordinate system "global", shape (n_spots, 2).
+        Counts of the spots. ``obs["region"]`` is "spots", ``obs["instance_id"]`` numbers the spots from 0, and
+        ``obsm["spatial"]`` contains their centers (x, y) in the coordinate system "global", shape (N, 2).
     radius
-        Radius of a spot, in the unit of the centers.
+        Radius of the spots, in the unit of the centers.
     images
         Image elements by name.
     attrs

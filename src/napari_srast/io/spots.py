@@ -1,4 +1,4 @@
-"""Spots from shapes or labels: where each lies and how large it is."""
+"""Read the centers, size and shape of spots from SpatialData shapes or labels."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from napari_srast.errors import InputError
 if TYPE_CHECKING:
     import geopandas
 
-__all__ = ["Spots", "is_length", "read_spots"]
+__all__ = ["Spots", "is_valid_length", "read_spots"]
 
-_LONGEST = 1e100  # whose square is still a number; so is that of its inverse
-_SQUARE = 0.97  # share of its smallest rectangle that a square must fill, and its sides' smallest ratio
+_MAX_LENGTH = 1e100  # its square, and the square of its inverse, are finite
+_MIN_SQUARENESS = 0.97
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Spots:
-    """The spots of an element, in its own frame.
+    """Spots of an element, in the intrinsic coordinates of the element.
 
     Parameters
     ----------
     ids
-        Instance ids, shape (M,): the index of shapes, the values of labels.
+        Instance ids, shape (M,): the index of shapes, or the values of labels.
     centers
-        Shape (M, 2), (x, y).
+        Centers (x, y), shape (M, 2).
     diameter
-        Median diameter (circles) or side (squares); None where it cannot be told.
+        Median diameter of circles, or median side of squares; None if unknown.
     shape
         "circle" or "square".
     notices
-        What had to be decided, one sentence each.
+        Assumptions of the reader, one sentence each.
     """
 
     ids: np.ndarray
@@ -44,18 +44,25 @@ class Spots:
     notices: tuple[str, ...] = ()
 
 
-def is_length(value: float) -> bool:
-    """Tell whether a number can be reckoned with as a length."""
-    return bool(1 / _LONGEST < value < _LONGEST)
+def is_valid_length(value: float) -> bool:
+    """Return whether a number is positive, finite, and neither too large nor too small to compute areas with."""
+    return bool(1 / _MAX_LENGTH < value < _MAX_LENGTH)
 
 
 def read_spots(element: Any, name: str) -> Spots:
-    """Read circles, polygons or labels as spots.
+    """Read spots from circles, polygons or labels.
+
+    Parameters
+    ----------
+    element
+        A SpatialData shapes or labels element.
+    name
+        Name of the element, for messages.
 
     Raises
     ------
     InputError
-        The element is empty, three-dimensional, or has places that are not finite numbers.
+        The element is empty or three-dimensional, or has coordinates that are not finite.
     """
     import geopandas
 
@@ -63,7 +70,9 @@ def read_spots(element: Any, name: str) -> Spots:
     if len(spots.ids) == 0:
         raise InputError(f"The spots '{name}' are empty; export the slide again.")
     if not np.isfinite(spots.centers).all():
-        raise InputError(f"Some spots of '{name}' have no finite place; remove them or export the slide again.")
+        raise InputError(
+            f"Some spots of '{name}' have coordinates that are not finite; remove them or export the slide again."
+        )
     return spots
 
 
@@ -83,30 +92,33 @@ def _from_shapes(shapes: geopandas.GeoDataFrame, name: str) -> Spots:
     notices: tuple[str, ...] = ()
     if "radius" in shapes.columns:
         radius = np.asarray(shapes["radius"], dtype=float)
-        middle = float(np.median(radius))
-        if not is_length(middle):
+        median_radius = float(np.median(radius))
+        if not is_valid_length(median_radius):
             raise InputError(
-                f"The circles of '{name}' have a radius of {middle:g}; set the column 'radius' to a length."
+                f"The circles of '{name}' have a radius of {median_radius:g}; set the column 'radius' to a length."
             )
-        if np.ptp(radius) > 0.05 * middle:
-            notices = (f"The spots '{name}' differ in size; their median diameter, {2 * middle:.4g}, was used.",)
-        return Spots(ids=ids, centers=centers, diameter=2 * middle, shape="circle", notices=notices)
+        if np.ptp(radius) > 0.05 * median_radius:
+            notices = (f"The spots '{name}' differ in size; their median diameter, {2 * median_radius:.4g}, was used.",)
+        return Spots(ids=ids, centers=centers, diameter=2 * median_radius, shape="circle", notices=notices)
     area = shapely.area(geometry)
-    middle = float(np.median(area))
-    if not is_length(middle):
-        raise InputError(f"The polygons of '{name}' have an area of {middle:g}; export the slide again.")
+    median_area = float(np.median(area))
+    if not is_valid_length(median_area):
+        raise InputError(f"The polygons of '{name}' have an area of {median_area:g}; export the slide again.")
     sample = geometry[:: max(1, len(geometry) // 200)]
-    square = np.median([_squareness(polygon) for polygon in sample]) > _SQUARE
+    square = np.median([_squareness(polygon) for polygon in sample]) > _MIN_SQUARENESS
     if np.quantile(area, 0.95) > 1.5 * np.quantile(area, 0.05):
         notices = (f"The spots '{name}' differ in size; their median area was used.",)
-    diameter = np.sqrt(middle) if square else 2 * np.sqrt(middle / np.pi)
+    diameter = np.sqrt(median_area) if square else 2 * np.sqrt(median_area / np.pi)
     return Spots(
         ids=ids, centers=centers, diameter=float(diameter), shape="square" if square else "circle", notices=notices
     )
 
 
 def _squareness(polygon: shapely.Geometry) -> float:
-    """Return 1 for a square in any position, less for anything else."""
+    """Return 1 for a square in any orientation, less for any other shape.
+
+    It is the fraction of the smallest enclosing rectangle that the polygon fills, times that rectangle's aspect ratio.
+    """
     box = shapely.get_coordinates(shapely.minimum_rotated_rectangle(polygon))
     if len(box) < 5:
         return 0.0
@@ -117,11 +129,11 @@ def _squareness(polygon: shapely.Geometry) -> float:
 def _from_labels(labels: Any, name: str) -> Spots:
     level = next(iter(labels.values()))["image"] if hasattr(labels, "children") else labels
     if tuple(level.dims) != ("y", "x"):
-        raise InputError(f"The labels '{name}' are three-dimensional; choose flat spots with --spots.")
+        raise InputError(f"The labels '{name}' are three-dimensional; choose two-dimensional spots with --spots.")
     import dask.array as da
 
     array = da.asarray(level.data)
-    # Block by block, so that the labels of a whole slide never lie in memory at once.
+    # Block by block, so that the labels of a slide never need to fit in memory at once.
     sums: dict[int, np.ndarray] = {}
     starts = [np.concatenate([[0], np.cumsum(sizes)[:-1]]) for sizes in array.chunks]
     for block in np.ndindex(*array.numblocks):

@@ -1,4 +1,4 @@
-"""Opening SpatialData stores with errors a user can act on, and writing new ones."""
+"""Open SpatialData stores, with errors that name the next step, and write new stores."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_srast._utils.text import one_line
+from napari_srast._utils.text import first_line
 from napari_srast.errors import InputError, is_memory_error
 from napari_srast.io.safety_limits import check_store
 from napari_srast.io.zarr_writes import settled_writes
@@ -24,17 +24,23 @@ __all__ = [
     "write_store",
 ]
 
-_MOST_NAMED = 3  # damaged elements; a store may hold thousands
-_MOST_LETTERS = 300  # of what is said of one
+_MAX_NAMED_ELEMENTS = 3  # in one message; a store may contain thousands of damaged elements
+_MAX_REASON_LENGTH = 300  # characters
 
 
 def open_store(path: str | Path) -> tuple[spatialdata.SpatialData, tuple[str, ...]]:
     """Open a SpatialData store lazily.
 
+    Parameters
+    ----------
+    path
+        The store.
+
     Returns
     -------
     tuple
-        The store, and one sentence for each element that was skipped because it is damaged or half-written.
+        The store, and one notice for each element that was skipped because it is damaged or half-written; after the
+        third, one notice counts the others.
 
     Raises
     ------
@@ -62,10 +68,10 @@ def open_store(path: str | Path) -> tuple[spatialdata.SpatialData, tuple[str, ..
         try:
             store = spatialdata.read_zarr(path, on_bad_files="warn")
         except Exception as error:
-            if is_memory_error(error):  # the store is not to blame
+            if is_memory_error(error):  # the store may be fine
                 raise
             raise InputError(
-                f"'{path}' cannot be read as a SpatialData store ({_what_is_wrong(error)}); "
+                f"'{path}' cannot be read as a SpatialData store ({_describe_invalid(error)}); "
                 "it may be only half-written, so write it again."
             ) from error
     skipped = tuple(
@@ -73,19 +79,19 @@ def open_store(path: str | Path) -> tuple[spatialdata.SpatialData, tuple[str, ..
         for match in (re.match(r"(\w+/[^:\s]+):", str(warning.message)) for warning in caught)
         if match
     )
-    n_more = len(skipped) - _MOST_NAMED
+    n_more = len(skipped) - _MAX_NAMED_ELEMENTS
     if n_more > 1:
         more = f"{n_more:,} more elements of the store are damaged or half-written and were left out."
-        skipped = (*skipped[:_MOST_NAMED], more)
+        skipped = (*skipped[:_MAX_NAMED_ELEMENTS], more)
     if not any(store.gen_elements()):
-        detail = f" ({n_more + _MOST_NAMED:,} damaged elements were skipped)" if skipped else ""
+        detail = f" ({n_more + _MAX_NAMED_ELEMENTS:,} damaged elements were skipped)" if skipped else ""
         raise InputError(f"'{path}' holds no readable SpatialData element{detail}; write the slide again.")
     return store, skipped
 
 
 @contextlib.contextmanager
 def quiet_writing() -> Iterator[None]:
-    """Keep the writers' warnings on their own future defaults from users, who can do nothing about them."""
+    """Suppress warnings of the writing libraries about their future defaults, on which users cannot act."""
     with warnings.catch_warnings():
         for module in ("anndata", "zarr", "spatialdata", "ome_zarr"):
             warnings.filterwarnings("ignore", module=rf"{module}(\.|$)")
@@ -95,16 +101,18 @@ def quiet_writing() -> Iterator[None]:
 
 
 def write_store(store: spatialdata.SpatialData, path: Path, fill: Callable[[], None] | None = None) -> None:
-    """Write a new store, with the metadata of all elements in its root, without changing what the object points to.
+    """Write a new store with consolidated metadata.
+
+    The path of the SpatialData object is not changed.
 
     Parameters
     ----------
     store
-        What to write.
+        The SpatialData object.
     path
-        Where.
+        Path of the new store.
     fill
-        Puts the large parts of its elements into the store, before their metadata are collected.
+        Called after the elements were written and before their metadata are consolidated, to write large arrays.
     """
     import zarr
 
@@ -112,26 +120,35 @@ def write_store(store: spatialdata.SpatialData, path: Path, fill: Callable[[], N
         store.write(path, update_sdata_path=False)
         if fill is not None:
             fill()
-        zarr.consolidate_metadata(zarr.storage.LocalStore(path))  # SpatialData leaves it out for such a copy
+        zarr.consolidate_metadata(zarr.storage.LocalStore(path))  # SpatialData omits it when it keeps its path
 
 
 def _looks_like_space_ranger(path: Path) -> bool:
     return path.is_dir() and ((path / "spatial").is_dir() or (path / "binned_outputs").is_dir())
 
 
-def _what_is_wrong(error: Exception) -> str:
-    """Name a few elements that SpatialData calls invalid, which it does below its first line; else give that line."""
+def _describe_invalid(error: Exception) -> str:
+    """Return the first few invalid elements that an error of SpatialData lists, or else its first line."""
     invalid = re.findall(r"^\s+(\w+/[^:\s]+: .*[^.\s])\.?\s*$", str(error), re.MULTILINE)
-    told = [text if len(text) <= _MOST_LETTERS else f"{text[:_MOST_LETTERS]}…" for text in invalid or [one_line(error)]]
-    left = len(told) - _MOST_NAMED
-    return "; ".join(told[:_MOST_NAMED]) + (f"; and {left:,} more elements" if left > 0 else "")
+    reasons = [
+        text if len(text) <= _MAX_REASON_LENGTH else f"{text[:_MAX_REASON_LENGTH]}…"
+        for text in invalid or [first_line(error)]
+    ]
+    n_more = len(reasons) - _MAX_NAMED_ELEMENTS
+    return "; ".join(reasons[:_MAX_NAMED_ELEMENTS]) + (f"; and {n_more:,} more elements" if n_more > 0 else "")
 
 
 def element_name(text: str) -> str:
-    """Make a valid SpatialData element name of any text: letters, digits and ``_ . -`` only, not starting with ``__``.
+    """Convert a text to a valid SpatialData element name: letters, digits and ``_ . -``, not starting with ``__``.
 
+    Parameters
+    ----------
+    text
+        The text.
+
+    Examples
+    --------
     >>> element_name("H&E, slide 1.jpg")
     'H_E_slide_1.jpg'
     """
-    name = re.sub(r"[^A-Za-z0-9_.-]+", "_", text).strip("._") or "element"
-    return name
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", text).strip("._") or "element"

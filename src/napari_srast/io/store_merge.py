@@ -1,9 +1,10 @@
-"""Adding elements to an existing store so that a kill at any moment leaves the store's own elements as they were.
+"""Add elements to an existing store, such that a kill at any moment leaves its other elements unchanged.
 
-The elements are first written, whole, to a store of their own: a hidden sibling ``.NAME.MARK.merging``. They are then
-renamed into the existing store one by one, the tables last, because the last one is the mark that everything is there;
-then the store's root metadata, which name them, are replaced in one step. A sibling that is still there when the next
-writer comes tells what a killed one had begun: it is finished if its last element had arrived, else taken back.
+The elements are first written to a separate store, the staging folder: a hidden sibling ``.NAME.LAST.merging``, where
+LAST is the name of the last element. Then they are renamed into the existing store one by one, tables last, because the
+last element marks a complete merge. Finally the root metadata of the store, which list its elements, are replaced in
+one step. If the next writer finds a staging folder, the merge was killed: it is completed if its last element was
+moved, and reverted otherwise.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ from napari_srast.io.element_selection import RESULT_PREFIX
 
 __all__ = ["merge_into"]
 
-_WAIT = 30.0  # seconds: most stores are written in less
-_KINDS = ("images", "shapes", "tables")  # in the order of their arrival
+_WAIT = 30.0  # seconds; most writes take less
+_KINDS = ("images", "shapes", "tables")  # in the order in which they are moved
 _ROOT = "zarr.json"
-_OURS = re.compile(rf"{RESULT_PREFIX}[A-Za-z0-9_.-]+")
+_RESULT_NAME = re.compile(rf"{RESULT_PREFIX}[A-Za-z0-9_.-]+")
 
 
 def merge_into(path: Path, names: dict[str, str], write: Callable[[Path], None], *, wait: float = _WAIT) -> None:
@@ -35,17 +36,17 @@ def merge_into(path: Path, names: dict[str, str], write: Callable[[Path], None],
     path
         The store, of Zarr format 3.
     names
-        Kind ("images", "shapes", "tables") and name of each element; the names begin with :data:`RESULT_PREFIX`.
+        Name of each element by its kind ("images", "shapes", "tables"); names start with :data:`RESULT_PREFIX`.
     write
-        Writes exactly these elements to a new store.
+        Writes these elements, and no others, to a new store at a path.
     wait
-        Seconds to wait for another process that writes into the same store.
+        Seconds to wait for another process that writes to the same store.
 
     Raises
     ------
     OutputError
-        A name is taken, the store is being written by another process, or the system refuses to write. The store is
-        then byte for byte as before.
+        A name exists already, another process writes to the store, or the system refuses to write. The store is then
+        byte for byte unchanged.
     """
     import zarr
 
@@ -55,9 +56,9 @@ def merge_into(path: Path, names: dict[str, str], write: Callable[[Path], None],
         for sibling in path.parent.glob(f".{_escaped(path.name)}.*.merging"):
             _recover(path, sibling)
         present = {element.name.casefold() for kind in path.iterdir() if kind.is_dir() for element in kind.iterdir()}
-        taken = [name for name in names.values() if name.casefold() in present]
-        if taken:
-            raise OutputError(f"'{path}' already holds '{taken[0]}'; run again or write to a new store.")
+        duplicates = [name for name in names.values() if name.casefold() in present]
+        if duplicates:
+            raise OutputError(f"'{path}' already holds '{duplicates[0]}'; run again or write to a new store.")
         staging = path.parent / f".{path.name}.{list(names.values())[-1]}.merging"
         root = (path / _ROOT).read_bytes()
         moved: list[Path] = []
@@ -66,8 +67,8 @@ def merge_into(path: Path, names: dict[str, str], write: Callable[[Path], None],
             for source, target in _moves(staging, path):
                 os.rename(source, target)
                 moved.append(target)
-            _name_elements(path, staging)
-            zarr.open_group(path, mode="r")  # a store that cannot be opened any more is given back as it was
+            _add_metadata(path, staging)
+            zarr.open_group(path, mode="r")  # a store that cannot be opened is restored
         except BaseException as error:
             for target in reversed(moved):
                 remove(target)
@@ -75,13 +76,13 @@ def merge_into(path: Path, names: dict[str, str], write: Callable[[Path], None],
                 replace_file(path / _ROOT, root)
             remove(staging)
             if isinstance(error, OSError) and not is_memory_error(error):
-                raise output_error(path, error, left=staging) from error
+                raise output_error(path, error, leftover=staging) from error
             raise
         remove(staging)
 
 
 def _moves(staging: Path, path: Path) -> Iterator[tuple[Path, Path]]:
-    """Yield from where to where each element goes: with the folder of its kind where the store has none."""
+    """Yield source and target of each move: an element, or the folder of its kind if the store has none."""
     for kind in _KINDS:
         if not (staging / kind).is_dir():
             continue
@@ -92,56 +93,58 @@ def _moves(staging: Path, path: Path) -> Iterator[tuple[Path, Path]]:
 
 
 def _elements(folder: Path) -> list[str]:
+    """Return the names of the elements in the folder of a kind."""
     return sorted(element.name for element in folder.iterdir() if element.is_dir())
 
 
-def _name_elements(path: Path, staging: Path) -> None:
-    """Enter the new elements into the root metadata, where the store keeps the metadata of all elements there."""
+def _add_metadata(path: Path, staging: Path) -> None:
+    """Add the new elements to the consolidated metadata in the root of the store, if it has them."""
     root = json.loads((path / _ROOT).read_bytes())
-    known = _consolidated(root)
-    if known is None:
+    present = _consolidated(root)
+    if present is None:
         return
-    fresh = _consolidated(json.loads((staging / _ROOT).read_bytes())) or {}
-    whole = {**fresh, **known}
-    # Zarr reads them only where the children of a group follow each other.
-    keys = sorted(whole, key=lambda key: (key.count("/"), key.rpartition("/")[0], key))
-    root["consolidated_metadata"]["metadata"] = {key: whole[key] for key in keys}
+    added = _consolidated(json.loads((staging / _ROOT).read_bytes())) or {}
+    merged = {**added, **present}
+    # Zarr requires that the children of a group follow each other.
+    keys = sorted(merged, key=lambda key: (key.count("/"), key.rpartition("/")[0], key))
+    root["consolidated_metadata"]["metadata"] = {key: merged[key] for key in keys}
     replace_file(path / _ROOT, json.dumps(root, indent=2).encode())
 
 
 def _consolidated(root: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the consolidated metadata in a root, by the path of the node."""
     block = root.get("consolidated_metadata")
     return block.get("metadata") if isinstance(block, dict) else None
 
 
 def _recover(path: Path, staging: Path) -> None:
-    """Finish or take back what a killed process had begun."""
+    """Complete or revert the merge of a killed process."""
     try:
         names = _consolidated(json.loads((staging / _ROOT).read_bytes())) or {}
     except (OSError, ValueError, AttributeError):
-        names = {}  # killed while it wrote the sibling: nothing had been moved
+        names = {}  # killed before the staging folder was complete: nothing was moved
     elements = [tuple(key.split("/")) for key in names if key.count("/") == 1]
-    # A name that is not ours is no leftover of this package, whatever lies in the sibling.
-    ours = [path / kind / name for kind, name in elements if kind in _KINDS and _OURS.fullmatch(name)]
-    last = max((_KINDS.index(place.parent.name) for place in ours), default=-1)
-    marks = [place for place in ours if _KINDS.index(place.parent.name) == last]
-    if marks and all(place.is_dir() for place in marks):
-        _name_elements(path, staging)
+    # Elements with other names were not written by this package, whatever the staging folder lists.
+    targets = [path / kind / name for kind, name in elements if kind in _KINDS and _RESULT_NAME.fullmatch(name)]
+    last_kind = max((_KINDS.index(target.parent.name) for target in targets), default=-1)
+    marks = [target for target in targets if _KINDS.index(target.parent.name) == last_kind]
+    if marks and all(mark.is_dir() for mark in marks):
+        _add_metadata(path, staging)
     else:
-        for place in ours:
-            remove(place)
-            if place.parent.is_dir() and [child.name for child in place.parent.iterdir()] == [_ROOT]:
-                _remove_empty_kind(path, place.parent)
+        for target in targets:
+            remove(target)
+            if target.parent.is_dir() and [child.name for child in target.parent.iterdir()] == [_ROOT]:
+                _remove_empty_kind(path, target.parent)
     remove(staging)
 
 
 def _remove_empty_kind(path: Path, folder: Path) -> None:
-    """Remove the folder of a kind that came with the element, unless the store itself knows it."""
-    known = _consolidated(json.loads((path / _ROOT).read_bytes()))
-    if known is not None and folder.name not in known:
+    """Remove the folder of a kind that was moved with its element, unless the metadata of the store list it."""
+    present = _consolidated(json.loads((path / _ROOT).read_bytes()))
+    if present is not None and folder.name not in present:
         remove(folder)
 
 
 def _escaped(name: str) -> str:
-    """Protect a name from being read as a pattern."""
+    """Escape the glob characters in a name."""
     return re.sub(r"([*?[])", r"[\1]", name)

@@ -1,9 +1,9 @@
-"""Wait for every write in flight before anyone cleans up.
+"""Wait until all pending writes of Zarr and Dask have ended, so that a clean-up removes everything.
 
-A Zarr array writes its chunks concurrently on an event loop. When one chunk fails, for example because the disk is
-full, the caller gets the error at once while the other chunks are still being written, and each of them creates its
-folder again if it is missing. A clean-up at that moment leaves a folder behind. Dask does the same one level higher:
-it raises the first error of a graph while its other threads go on.
+A Zarr array writes its chunks concurrently on an event loop. If one chunk fails, for example because the disk is full,
+the caller gets the error immediately, while the other chunks are still being written; each of them creates its folder
+again if it is missing. A clean-up at that moment leaves a folder behind. Dask behaves in the same way one level higher:
+it raises the first error of a graph while its other threads continue.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _TIMEOUT_S = 60.0
 
 
 class _WritingPool(ThreadPoolExecutor):
-    """Threads for Dask that can be waited for. It is never shut down, so that a reader that uses it too can go on."""
+    """Thread pool for Dask that can wait for its tasks; it is never shut down, because readers may use it meanwhile."""
 
     def __init__(self) -> None:
         super().__init__(os.cpu_count() or 1, thread_name_prefix="dask-writing")
@@ -43,7 +43,7 @@ _pool: _WritingPool | None = None
 
 @contextlib.contextmanager
 def settled_writes() -> Iterator[None]:
-    """Run a block that writes with Zarr and Dask; when it is left, by an error too, nothing writes any more."""
+    """Run a block that writes with Zarr and Dask; all its writes have ended when it exits, even with an error."""
     import dask
 
     global _pool
@@ -58,7 +58,7 @@ def settled_writes() -> Iterator[None]:
 
 
 def settle_zarr_writes() -> None:
-    """Wait until the tasks on Zarr's event loop have ended."""
+    """Wait until all tasks on Zarr's event loop have ended."""
     from zarr.core.sync import sync
 
     with contextlib.suppress(TimeoutError):

@@ -1,1 +1,1 @@
-"""Convert."""
+"""Convert files of other programs to SpatialData stores."""

@@ -1,4 +1,4 @@
-"""Space Ranger folders (Visium, Visium HD), read by spatialdata-io and put into micrometers."""
+"""Read Space Ranger folders (Visium, Visium HD) with spatialdata-io, and convert them to micrometers."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import shapely
 
-from napari_srast._utils.text import one_line
+from napari_srast._utils.text import first_line
 from napari_srast.errors import InputError, is_memory_error
 from napari_srast.geometry.lattice import detect_lattice
-from napari_srast.io.convert.images import check_on_image, multiscale_image, read_picture
+from napari_srast.io.convert.images import check_spots_on_image, multiscale_image, read_image_file
 from napari_srast.io.element_selection import SLIDE_KEY
 from napari_srast.io.spots import read_spots
 from napari_srast.io.store import element_name
@@ -27,36 +27,36 @@ if TYPE_CHECKING:
 
 __all__ = ["is_space_ranger", "read_space_ranger"]
 
-_VISIUM_PITCH_UM = 100.0  # by the design of the Visium slides
-_VISIUM_SPOT_UM = 55.0  # so, too; what Space Ranger calls the diameter is of a "theoretical 65 um spot"
+_VISIUM_PITCH_UM = 100.0  # by the design of Visium slides
+_VISIUM_SPOT_UM = 55.0  # by the same design; Space Ranger states the diameter of a "theoretical 65 um spot"
 _DEFAULT_BIN_UM = 8
-_UM = "global"
+_UM = "global"  # coordinate system in micrometers
 
 
 def is_space_ranger(path: Path) -> bool:
-    """Tell whether a folder was written by Space Ranger (its ``outs`` folder, or the one that holds it)."""
+    """Return whether a folder was written by Space Ranger: the ``outs`` folder or its parent."""
     return path.is_dir() and any((_outs(path) / name).is_dir() for name in ("spatial", "binned_outputs"))
 
 
 def read_space_ranger(
     path: Path, *, image: str | Path | None = None, spot_diameter: float | None = None
 ) -> spatialdata.SpatialData:
-    """Read a Visium or Visium HD folder; coordinate system "global" is in micrometers.
+    """Read a Visium or Visium HD folder; the coordinate system "global" is in micrometers.
 
     Parameters
     ----------
     path
-        The ``outs`` folder, or the one that holds it.
+        The ``outs`` folder or its parent.
     image
-        The full-resolution image that Space Ranger was given.
+        The full-resolution image that Space Ranger processed; None reads only the images of the folder.
     spot_diameter
-        In micrometers; None takes the 55 of Visium. For Visium HD it says which bins; None takes those of 8, or the
-        smallest there are.
+        For Visium the diameter of a spot in micrometers; None is 55. For Visium HD the bin size in micrometers; None is
+        8, or the smallest bin size of the folder.
 
     Raises
     ------
     InputError
-        spatialdata-io is not installed, the folder is incomplete, or the image is another one.
+        spatialdata-io is not installed, the folder is incomplete, or the spots are not on the image.
     """
     try:
         import spatialdata_io
@@ -85,7 +85,7 @@ def read_space_ranger(
             if is_memory_error(error):
                 raise
             raise InputError(
-                f"'{path}' cannot be read as a Space Ranger folder ({one_line(error)}); "
+                f"'{path}' cannot be read as a Space Ranger folder ({first_line(error)}); "
                 "check that it holds the counts (.h5) and the folder 'spatial'."
             ) from error
     for other in [n for n in store.tables if chosen is not None and n != f"square_{chosen:03d}um"]:
@@ -96,7 +96,7 @@ def read_space_ranger(
 def _in_micrometers(
     store: spatialdata.SpatialData, folder: Path, image: str | Path | None, bin_um: int | None, diameter: float
 ) -> spatialdata.SpatialData:
-    """Put the spots' own frame into micrometers and lead everything to "global" in micrometers."""
+    """Scale the spots to micrometers, and add the coordinate system "global" in micrometers to all elements."""
     import spatialdata
     from spatialdata.models import ShapesModel
     from spatialdata.transformations import set_transformation
@@ -125,12 +125,12 @@ def _in_micrometers(
         matrices[_UM] = to_um @ matrices[full_resolution]
         set_transformation(picture, to_affines(matrices), set_all=True)
     if image is not None:
-        pixels = read_picture(image)
-        check_on_image(
+        pixels = read_image_file(image)
+        check_spots_on_image(
             read_spots(element, name).centers,
             pixels.shape[1:],
             Path(image),
-            "give the full-resolution image that Space Ranger was given; the smaller ones are read from the folder",
+            "give the full-resolution image that Space Ranger processed; the smaller ones are read from the folder",
         )
         label = element_name(Path(image).stem)
         label = label if label not in (*images, name, *store.tables) else f"{label}_image"
@@ -146,25 +146,26 @@ def _in_micrometers(
 
 
 def _outs(path: Path) -> Path:
+    """Return the ``outs`` folder of a run, given this folder or its parent."""
     return path / "outs" if (path / "outs").is_dir() else path
 
 
 def _prefixed(folder: Path) -> bool:
-    """Tell whether the file of counts carries the name of the data set."""
+    """Return whether the name of the data set is part of the file names."""
     return not (folder / "filtered_feature_bc_matrix.h5").exists()
 
 
 def _bins(folder: Path) -> list[int]:
-    """Bin sizes of a Visium HD folder in micrometers; none for Visium."""
+    """Return the bin sizes of a Visium HD folder in micrometers; an empty list for Visium."""
     names = (re.fullmatch(r"square_(\d+)um", child.name) for child in (folder / "binned_outputs").glob("square_*um"))
     return sorted(int(name[1]) for name in names if name)
 
 
-def _choose_bin(bins: list[int], wanted: float | None, path: Path) -> int:
-    if wanted is not None:
-        if wanted not in bins:
+def _choose_bin(bins: list[int], option: float | None, path: Path) -> int:
+    if option is not None:
+        if option not in bins:
             raise InputError(
-                f"'{path}' has no bins of {wanted:g} um; give one of {', '.join(map(str, bins))} as spot diameter."
+                f"'{path}' has no bins of {option:g} um; give one of {', '.join(map(str, bins))} as spot diameter."
             )
-        return int(wanted)
+        return int(option)
     return _DEFAULT_BIN_UM if _DEFAULT_BIN_UM in bins else bins[0]

@@ -15,7 +15,7 @@ from scipy import sparse
 from napari_srast.errors import InputError, OutputError, SettingsError
 from napari_srast.geometry.affine import apply_affine
 from napari_srast.geometry.lattice import detect_lattice
-from napari_srast.io.convert.h5ad import import_slide
+from napari_srast.io.convert.importer import import_slide
 from napari_srast.io.slide_reader import read_slide
 
 TO_PIXELS = np.array([[0.11, -0.02, 30.0], [0.03, 0.1, 25.0], [0, 0, 1]])
@@ -23,7 +23,7 @@ TO_PIXELS = np.array([[0.11, -0.02, 30.0], [0.03, 0.1, 25.0], [0, 0, 1]])
 
 @pytest.fixture
 def h5ad(make_slide, tmp_path):
-    """Write an .h5ad of a made slide; keyword arguments replace its parts."""
+    """Write an .h5ad of a synthetic slide; keyword arguments replace attributes of the table."""
 
     def write(slide=None, **parts):
         slide = slide or make_slide(6, 7)
@@ -43,7 +43,7 @@ def h5ad(make_slide, tmp_path):
 
 
 @pytest.fixture
-def picture_file(tmp_path):
+def image_file(tmp_path):
     """Write an image file with one red pixel at column 90, row 50."""
 
     def write(name="he.png", shape=(120, 150, 3), dtype=np.uint8):
@@ -60,7 +60,7 @@ def picture_file(tmp_path):
     return write
 
 
-def test_import_keeps_counts_places_and_facts(h5ad, make_slide, tmp_path):
+def test_import_keeps_counts_coordinates_and_metadata(h5ad, make_slide, tmp_path):
     made = make_slide(6, 7)
     out = import_slide(h5ad(made), tmp_path / "out.zarr")
     slide = read_slide(out)
@@ -84,8 +84,8 @@ def test_import_keeps_counts_places_and_facts(h5ad, make_slide, tmp_path):
         ("deep.tif", (120, 150), np.uint16),
     ],
 )
-def test_image_lies_where_the_spots_say(h5ad, picture_file, tmp_path, name, shape, dtype):
-    slide = read_slide(import_slide(h5ad(), tmp_path / "out.zarr", image=picture_file(name, shape, dtype)))
+def test_image_is_aligned_to_the_spots(h5ad, image_file, tmp_path, name, shape, dtype):
+    slide = read_slide(import_slide(h5ad(), tmp_path / "out.zarr", image=image_file(name, shape, dtype)))
     channels = 1 if len(shape) == 2 else shape[2]
     assert slide.image.levels[0].shape == (channels, 120, 150)
     assert slide.image.levels[0].dtype == dtype
@@ -96,42 +96,42 @@ def test_image_lies_where_the_spots_say(h5ad, picture_file, tmp_path, name, shap
     np.testing.assert_allclose(slide.transforms[pixel_system], TO_PIXELS, atol=1e-6)
 
 
-def test_large_image_gets_chunks_and_levels(h5ad, picture_file, tmp_path):
-    image = picture_file(shape=(1100, 1300, 3))
+def test_large_image_gets_chunks_and_levels(h5ad, image_file, tmp_path):
+    image = image_file(shape=(1100, 1300, 3))
     levels = read_slide(import_slide(h5ad(), tmp_path / "out.zarr", image=image)).image.levels
     assert [level.shape for level in levels] == [(3, 1100, 1300), (3, 550, 650)]
     assert max(levels[0].chunks[1]) == 512
 
 
-def test_pixel_size_places_an_image_without_spatial_px(h5ad, make_slide, picture_file, tmp_path):
+def test_pixel_size_replaces_spatial_px(h5ad, make_slide, image_file, tmp_path):
     made = make_slide(6, 7)
     source = h5ad(made, obsm={"spatial": made.centers})
     with pytest.raises(InputError, match=r"spatial_px.*--pixel-size"):
-        import_slide(source, tmp_path / "out.zarr", image=picture_file())
-    slide = read_slide(import_slide(source, tmp_path / "out.zarr", image=picture_file(), pixel_size=8.0))
+        import_slide(source, tmp_path / "out.zarr", image=image_file())
+    slide = read_slide(import_slide(source, tmp_path / "out.zarr", image=image_file(), pixel_size=8.0))
     np.testing.assert_allclose(slide.image.to_intrinsic[0], np.diag([8.0, 8, 1]))
 
 
-def test_wrong_image_is_refused(h5ad, picture_file, tmp_path):
+def test_image_without_spots_is_refused(h5ad, image_file, tmp_path):
     with pytest.raises(InputError, match="spots lie on the image"):
-        import_slide(h5ad(), tmp_path / "out.zarr", image=picture_file(shape=(20, 25, 3)))
+        import_slide(h5ad(), tmp_path / "out.zarr", image=image_file(shape=(20, 25, 3)))
     assert not (tmp_path / "out.zarr").exists()
 
 
-@pytest.mark.parametrize("shake", [40, 4000])
-def test_points_that_do_not_fit_are_noticed_and_foreign_ones_refused(h5ad, make_slide, picture_file, tmp_path, shake):
+@pytest.mark.parametrize("noise", [40, 4000])
+def test_misfit_of_the_image_is_noticed_or_refused(h5ad, make_slide, image_file, tmp_path, noise):
     made = make_slide(6, 7)
-    moved = made.centers + np.random.default_rng(0).normal(0, shake, (42, 2))
+    moved = made.centers + np.random.default_rng(0).normal(0, noise, (42, 2))
     source = h5ad(made, obsm={"spatial": made.centers, "spatial_px": apply_affine(TO_PIXELS, moved)})
-    if shake > 100:
+    if noise > 100:
         with pytest.raises(InputError, match="same spots in the same order"):
-            import_slide(source, tmp_path / "out.zarr", image=picture_file())
+            import_slide(source, tmp_path / "out.zarr", image=image_file())
     else:
-        slide = read_slide(import_slide(source, tmp_path / "out.zarr", image=picture_file()))
-        assert any("beside the spots" in notice for notice in slide.notices)
+        slide = read_slide(import_slide(source, tmp_path / "out.zarr", image=image_file()))
+        assert any("deviates from the spots" in notice for notice in slide.notices)
 
 
-def test_diameter_is_taken_from_the_option_first_and_guessed_last(h5ad, make_slide, tmp_path):
+def test_spot_diameter_option_precedes_metadata_and_default(h5ad, make_slide, tmp_path):
     assert read_slide(import_slide(h5ad(), tmp_path / "a.zarr", spot_diameter=33)).spot_diameter == 33
     guessed = read_slide(import_slide(h5ad(make_slide(6, 7, lattice="hex"), uns={}), tmp_path / "b.zarr"))
     assert guessed.spot_diameter == pytest.approx(55)
@@ -139,7 +139,7 @@ def test_diameter_is_taken_from_the_option_first_and_guessed_last(h5ad, make_sli
     assert guessed.unit == "unknown"
 
 
-def test_columns_that_cannot_be_stored_are_left_out_and_the_rest_kept(h5ad, make_slide, tmp_path):
+def test_storable_columns_are_kept(h5ad, make_slide, tmp_path):
     made = make_slide(2, 2)
     obs = pd.DataFrame(
         {
@@ -166,13 +166,13 @@ def test_columns_that_cannot_be_stored_are_left_out_and_the_rest_kept(h5ad, make
         ({"X": np.full((42, 5), -1, dtype=np.float32)}, "negative"),
     ],
 )
-def test_unusable_sources_are_refused_and_leave_nothing(h5ad, tmp_path, parts, message):
+def test_unusable_tables_are_refused_and_leave_nothing(h5ad, tmp_path, parts, message):
     with pytest.raises(InputError, match=message):
         import_slide(h5ad(**parts), tmp_path / "out.zarr")
     assert os.listdir(tmp_path) == ["in.h5ad"]
 
 
-def test_foreign_and_missing_paths_are_refused(h5ad, tmp_path):
+def test_unsupported_and_missing_files_are_refused(h5ad, tmp_path):
     (tmp_path / "notes.txt").write_text("x")
     (tmp_path / "broken.h5ad").write_text("x")
     for name, message in (("notes.txt", "neither"), ("missing.h5ad", "nothing at"), ("broken.h5ad", "cannot be read")):
@@ -192,8 +192,8 @@ def test_existing_output_is_kept(h5ad, tmp_path):
         import_slide(h5ad(), tmp_path / "out.zarr")
 
 
-def test_nothing_is_printed(h5ad, picture_file, tmp_path, capsys, recwarn):
-    import_slide(h5ad(), tmp_path / "out.zarr", image=picture_file())
+def test_nothing_is_printed(h5ad, image_file, tmp_path, capsys, recwarn):
+    import_slide(h5ad(), tmp_path / "out.zarr", image=image_file())
     assert capsys.readouterr() == ("", "")
     assert [str(w.message) for w in recwarn if "autosharding" in str(w.message)] == []
 
@@ -215,7 +215,7 @@ def write_10x_h5(path, counts, barcodes, genes):
 
 @pytest.fixture
 def visium_folder(make_slide, tmp_path):
-    """A tiny Visium folder as Space Ranger writes it: 100 um are 40 full-resolution pixels, spots stated as 65 um."""
+    """Write a small Visium folder: 100 um are 40 full-resolution pixels, and the stated spot diameter is 65 um."""
     made = make_slide(6, 7, lattice="hex", pitch=40)
     folder = tmp_path / "mouse 1" / "outs"
     (folder / "spatial").mkdir(parents=True)
@@ -237,9 +237,9 @@ def visium_folder(make_slide, tmp_path):
     return made, folder.parent
 
 
-def test_visium_folder_is_imported_in_micrometers(visium_folder, picture_file, tmp_path):
+def test_visium_folder_is_imported_in_micrometers(visium_folder, image_file, tmp_path):
     made, folder = visium_folder
-    full = picture_file("full.png", shape=(240, 300, 3))
+    full = image_file("full.png", shape=(240, 300, 3))
     slide = read_slide(import_slide(folder, tmp_path / "out.zarr", image=full))
     np.testing.assert_array_equal(slide.counts.toarray(), made.counts.toarray())
     np.testing.assert_allclose(slide.centers, made.centers * 2.5)
@@ -250,15 +250,15 @@ def test_visium_folder_is_imported_in_micrometers(visium_folder, picture_file, t
     np.testing.assert_allclose(slide.image.to_intrinsic[0], np.diag([2.5, 2.5, 1]))
     hires = read_slide(tmp_path / "out.zarr", image="mouse_1_hires_image").image
     np.testing.assert_allclose(hires.to_intrinsic[0], np.diag([5.0, 5, 1]))
-    # Space Ranger's own coordinate systems still hold: full-resolution and hires pixels.
+    # Space Ranger's coordinate systems, full-resolution and hires pixels, are kept.
     np.testing.assert_allclose(apply_affine(slide.transforms["mouse_1"], slide.centers), made.centers)
     hires_px = apply_affine(slide.transforms["mouse_1_downscaled_hires"], slide.centers)
     np.testing.assert_allclose(hires_px, made.centers * 0.5)
 
 
-def test_another_image_and_sizes_that_are_known_are_refused_for_visium(visium_folder, picture_file, tmp_path):
+def test_visium_refuses_wrong_image_and_pixel_size(visium_folder, image_file, tmp_path):
     _, folder = visium_folder
-    small = picture_file("hires.png", shape=(60, 75, 3))
+    small = image_file("hires.png", shape=(60, 75, 3))
     with pytest.raises(InputError, match=r"spots lie on the image .* give the full-resolution image"):
         import_slide(folder, tmp_path / "out.zarr", image=small)
     with pytest.raises(SettingsError, match="leave the pixel size out"):
@@ -283,7 +283,7 @@ def test_missing_spatialdata_io_names_the_extra(visium_folder, tmp_path, monkeyp
 
 @pytest.fixture
 def visium_hd_folder(make_slide, tmp_path):
-    """A tiny Visium HD folder with bins of 8 and 16 um; one full-resolution pixel is 0.5 um."""
+    """Write a small Visium HD folder with bins of 8 and 16 um; one full-resolution pixel is 0.5 um."""
     folder = tmp_path / "hd"
     made = {}
     for size in (8, 16):
@@ -326,14 +326,14 @@ def test_visium_hd_folder_is_imported_with_one_bin_size(visium_hd_folder, tmp_pa
     assert capsys.readouterr().out == ""
 
 
-def test_bins_that_are_not_there_are_answered_with_those_that_are(visium_hd_folder, tmp_path):
+def test_missing_bin_size_is_refused_with_the_valid_ones(visium_hd_folder, tmp_path):
     with pytest.raises(InputError, match="8, 16"):
         import_slide(visium_hd_folder[1], tmp_path / "out.zarr", spot_diameter=2)
 
 
 @pytest.mark.slides
 @pytest.mark.slow
-def test_every_real_slide_is_imported_and_read_back_with_equal_counts(slide_paths, tmp_path):
+def test_real_slides_keep_their_counts(slide_paths, tmp_path):
     assert slide_paths
     for path in slide_paths:
         source = anndata.read_h5ad(path)
@@ -348,12 +348,14 @@ def test_every_real_slide_is_imported_and_read_back_with_equal_counts(slide_path
 @pytest.mark.parametrize(
     "name", ["st_human_breast_her2_c4", "visium_mouse_muscle_vis5a", "st_mouse_olfactorybulb_mob1"]
 )
-def test_real_histology_lies_on_its_spots(slide_path, tmp_path, name):
+def test_real_histology_is_aligned_to_its_spots(slide_path, tmp_path, name):
     path = slide_path(name)
     slide = read_slide(import_slide(path, tmp_path / "out.zarr", image=slide_path(f"{name}_he", ".jpg")))
     source = anndata.read_h5ad(path)
     pixels = apply_affine(np.linalg.inv(slide.image.to_intrinsic[0]), slide.centers)
-    off = np.hypot(*(pixels - source.obsm["spatial_px"]).T) * np.sqrt(
+    distance = np.hypot(*(pixels - source.obsm["spatial_px"]).T) * np.sqrt(
         abs(np.linalg.det(slide.image.to_intrinsic[0][:2, :2]))
     )
-    assert np.median(off) < 0.3 * detect_lattice(slide.centers).pitch  # legacy spots are registered one by one
+    assert (
+        np.median(distance) < 0.3 * detect_lattice(slide.centers).pitch
+    )  # spots of the first arrays were registered one by one

@@ -1,0 +1,82 @@
+"""Import slides of other programs as SpatialData stores that :func:`napari_srast.read_slide` opens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from napari_srast.errors import InputError, SettingsError, translate_memory_errors
+from napari_srast.geometry.lattice import detect_lattice
+from napari_srast.io.atomic import atomic_output
+from napari_srast.io.convert.h5ad import read_h5ad
+from napari_srast.io.convert.space_ranger import is_space_ranger, read_space_ranger
+from napari_srast.io.slide_reader import read_slide
+from napari_srast.io.spots import is_valid_length
+from napari_srast.io.store import write_store
+
+__all__ = ["import_slide"]
+
+
+@translate_memory_errors("while importing the slide", "import a smaller table or image")
+def import_slide(
+    src: str | Path,
+    out: str | Path,
+    *,
+    image: str | Path | None = None,
+    spot_diameter: float | None = None,
+    pixel_size: float | None = None,
+) -> Path:
+    """Convert a slide to a SpatialData store.
+
+    Parameters
+    ----------
+    src
+        An ``.h5ad`` file with raw counts in X (or ``layers["counts"]``) and spot centers in ``obsm["spatial"]``, or a
+        Space Ranger folder (Visium, Visium HD; needs the extra ``io``).
+    out
+        The store to create; it must not exist.
+    image
+        Histology image, ``.jpg``, ``.png`` or ``.tif``. For ``.h5ad`` its position is the affine fit from
+        ``obsm["spatial_px"]`` (the spots in pixels of the stored image, with (0, 0) at the upper left corner) to
+        ``obsm["spatial"]``. For Space Ranger it is the full-resolution image that Space Ranger processed.
+    spot_diameter
+        For ``.h5ad`` the diameter of a spot in the unit of ``obsm["spatial"]``; None reads it from ``uns["meta"]``, or
+        else assumes 0.55 pitches. For Visium the diameter in micrometers; None is 55. For Visium HD the bin size in
+        micrometers; None is 8, or the smallest bin size of the folder.
+    pixel_size
+        Side of an image pixel in the unit of ``obsm["spatial"]``, for ``.h5ad`` files without ``obsm["spatial_px"]``;
+        the upper left corner of the image is then at (0, 0).
+
+    Returns
+    -------
+    Path
+        The store, with spots, table and the coordinate system "global" in the unit of the spots.
+
+    Raises
+    ------
+    InputError
+        The source or the image cannot be used.
+    SettingsError
+        A length is not positive, or ``pixel_size`` was given for a Space Ranger folder.
+    OutputError
+        The output exists or cannot be written; nothing is left behind.
+    """
+    src, out = Path(src), Path(out)
+    for name, value in (("spot diameter", spot_diameter), ("pixel size", pixel_size)):
+        if value is not None and not is_valid_length(value):
+            raise SettingsError(f"{name} is {value:g}, but must be a length above 0; leave it out if it is unknown.")
+    if not src.exists():
+        raise InputError(f"There is nothing at '{src}'; check the path.")
+    with atomic_output(out) as partial:
+        if is_space_ranger(src):
+            if pixel_size is not None:
+                raise SettingsError("Space Ranger folders state the size of an image pixel; leave the pixel size out.")
+            store = read_space_ranger(src, image=image, spot_diameter=spot_diameter)
+        elif src.suffix == ".h5ad" and src.is_file():
+            store = read_h5ad(src, image=image, spot_diameter=spot_diameter, pixel_size=pixel_size)
+        else:
+            raise InputError(f"'{src}' is neither an .h5ad file nor a Space Ranger folder; give one of these.")
+        # A store that read_slide would refuse must not be written.
+        slide = read_slide(store)
+        detect_lattice(slide.centers, slide.spot_diameter)
+        write_store(store, partial)
+    return out

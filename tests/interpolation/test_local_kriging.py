@@ -1,4 +1,4 @@
-"""Local kriging weights agree with the dense formula, and spots without pixels cost nothing."""
+"""Tests of local kriging weights."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 from napari_srast.interpolation.local_kriging import LocalKriging, cubic, matern32
 
 
-def layout(n_spots: int, seed: int = 0) -> SpotPixelMap:
+def make_layout(n_spots: int, seed: int = 0) -> SpotPixelMap:
     rng = np.random.default_rng(seed)
     spots = rng.uniform(0, 5, (n_spots, 2))
     parent = np.repeat(np.arange(0, n_spots, 2), 3)
@@ -18,31 +18,31 @@ def layout(n_spots: int, seed: int = 0) -> SpotPixelMap:
     )
 
 
-def test_weights_of_a_small_slide_are_the_whole_process() -> None:
-    found = layout(25)
+def test_small_slide_agrees_with_dense_kriging() -> None:
+    layout = make_layout(25)
     kernel = matern32(1.7)
-    system = kernel(cdist(found.spots, found.spots) / 0.7) + 0.3 * np.eye(25)
-    expected = kernel(cdist(found.pixels, found.spots) / 0.7) @ np.linalg.inv(system)
-    np.testing.assert_allclose(LocalKriging(found).weights(kernel, 0.3).toarray(), expected, atol=1e-5)
+    system = kernel(cdist(layout.spots, layout.spots) / 0.7) + 0.3 * np.eye(25)
+    expected = kernel(cdist(layout.pixels, layout.spots) / 0.7) @ np.linalg.inv(system)
+    np.testing.assert_allclose(LocalKriging(layout).weights(kernel, 0.3).toarray(), expected, atol=1e-5)
 
 
-def test_weights_of_a_larger_slide_reach_the_nearest_only() -> None:
-    found = layout(120)
-    weights = LocalKriging(found).weights(matern32(3.0), 0.5)
-    assert weights.shape == (found.n_pixels, 120)
+def test_large_slide_uses_nearest_spots_only() -> None:
+    layout = make_layout(120)
+    weights = LocalKriging(layout).weights(matern32(3.0), 0.5)
+    assert weights.shape == (layout.n_pixels, 120)
     assert (np.diff(weights.indptr) == 30).all()
 
 
-def test_the_cubic_with_a_trend_passes_through_the_spots_and_reproduces_lines() -> None:
-    found = layout(25)
-    at_spots = SpotPixelMap(spots=found.spots, pixels=found.spots, parent=np.arange(25), pitch=0.7)
+def test_cubic_kernel_with_trend_is_exact_for_lines() -> None:
+    layout = make_layout(25)
+    at_spots = SpotPixelMap(spots=layout.spots, pixels=layout.spots, parent=np.arange(25), pitch=0.7)
     weights = LocalKriging(at_spots).weights(cubic, 0.0, linear=True).toarray()
     np.testing.assert_allclose(weights, np.eye(25), atol=1e-4)
-    trend = LocalKriging(found).weights(cubic, 0.0, linear=True) @ found.spots
-    np.testing.assert_allclose(trend, found.pixels, atol=1e-3)
+    trend = LocalKriging(layout).weights(cubic, 0.0, linear=True) @ layout.spots
+    np.testing.assert_allclose(trend, layout.pixels, atol=1e-3)
 
 
-def test_equal_arrangements_have_equal_weights() -> None:
+def test_equal_arrangements_get_equal_weights() -> None:
     spots = np.stack(np.meshgrid(np.arange(20.0), np.arange(20.0)), axis=-1).reshape(-1, 2)
     parent = np.repeat(np.arange(400), 2)
     pixels = spots[parent] + np.tile([[0.25, 0.1], [-0.25, 0.1]], (400, 1))

@@ -1,4 +1,4 @@
-"""Mass-preserving interpolation of spot counts: the baselines, and the experts of the own-slide calibration."""
+"""Mass-preserving interpolation of spot counts: the baselines, and experts of the calibration."""
 
 from napari_srast.interpolation.denoising import Denoiser, denoise
 from napari_srast.interpolation.interpolator import INTERPOLATIONS, HaloContext, Interpolator

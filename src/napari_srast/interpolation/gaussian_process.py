@@ -1,7 +1,7 @@
-"""Width and noise of the Gaussian process, one pair for each gene, by marginal likelihood on a shared grid.
+"""Gaussian process of each gene: width and noise by marginal likelihood on a shared grid.
 
-Model: ``log1p(counts) - mean ~ N(0, s (K_w + v I))`` with the Matern 3/2 kernel ``K_w`` of width w (in pitches),
-noise v and a scale s that is profiled out. All genes share the eigenvectors of ``K_w``, so a whole grid costs one
+Model: ``log1p(counts) - mean ~ N(0, s (K_w + v I))`` with the Matern 3/2 kernel ``K_w`` of width w (in pitches), noise
+variance v, and a scale s that is profiled out. All genes share the eigenvectors of ``K_w``, so the whole grid costs one
 eigendecomposition for each width. Shape legend: N spots, F fields, n spots of a patch.
 """
 
@@ -19,23 +19,25 @@ from napari_srast.interpolation.local_kriging import matern32
 
 __all__ = ["NOISES", "WIDTHS", "FittedProcess", "GaussianProcessGrid"]
 
-WIDTHS = (1.0, 1.7, 3.0, 5.0, 9.0, 16.0)  # pitches
-NOISES = (0.05, 0.15, 0.5, 1.5, 5.0, 20.0)  # of the signal's variance
+WIDTHS = (1.0, 1.7, 3.0, 5.0, 9.0, 16.0)
+"""Widths of the grid, in pitches."""
+NOISES = (0.05, 0.15, 0.5, 1.5, 5.0, 20.0)
+"""Noise variances of the grid, relative to the variance of the signal."""
 
-_WHOLE = 400  # up to so many spots the likelihood is that of the whole slide
-_PATCH = 200
+_MAX_SPOTS = 400  # up to this number of spots the likelihood uses the whole slide
+_PATCH_SIZE = 200
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FittedProcess:
-    """What the process of each field is: all that a part of a slide must know of the whole.
+    """Fitted Gaussian processes of some fields: all that a tile of a slide needs from the rest of it.
 
     Parameters
     ----------
     point
-        Flat index of each field's (width, noise), shape (F,).
+        Flat index of each field's (width, noise) on the grid, shape (F,).
     mean
-        Mean of its log1p counts, float32, shape (F,).
+        Mean of each field's log1p counts, float32, shape (F,).
     """
 
     point: np.ndarray
@@ -47,15 +49,23 @@ class FittedProcess:
 
     @classmethod
     def join(cls, parts: Sequence[FittedProcess]) -> FittedProcess:
-        """Join the processes of blocks of fields."""
+        """Concatenate the processes of several blocks of fields."""
         return cls(point=np.concatenate([p.point for p in parts]), mean=np.concatenate([p.mean for p in parts]))
 
 
 class GaussianProcessGrid:
-    """Chooses a grid point for each field.
+    """Selects width and noise of each field by marginal likelihood.
 
-    Above 400 spots the likelihood is that of three compact patches of 200 spots, taken at the middle and a third and
-    two thirds of the way (by rank) to the rim, so that it depends on neither the order of the spots nor on chance.
+    Above 400 spots the likelihood uses three compact patches of 200 spots: one at the center of the slide, and two at a
+    third and two thirds of the way to the border (by rank of the distance). The patches depend neither on the order of
+    the spots nor on a seed.
+
+    Parameters
+    ----------
+    spots
+        Spot centers, shape (N, 2).
+    pitch
+        Distance between neighboring spots, in the units of ``spots``.
     """
 
     def __init__(self, spots: np.ndarray, pitch: float) -> None:
@@ -64,12 +74,12 @@ class GaussianProcessGrid:
     @cached_property
     def _patches(self) -> list[np.ndarray]:
         n_spots = len(self._spots)
-        if n_spots <= _WHOLE:
+        if n_spots <= _MAX_SPOTS:
             return [np.arange(n_spots)]
-        from_middle = np.hypot(*(self._spots - self._spots.mean(axis=0)).T)
-        order = np.lexsort((self._spots[:, 1], self._spots[:, 0], np.round(from_middle, 6)))
-        seeds = self._spots[order[[0, n_spots // 3, 2 * n_spots // 3]]]
-        _, members = cKDTree(self._spots).query(seeds, k=_PATCH)
+        from_center = np.hypot(*(self._spots - self._spots.mean(axis=0)).T)
+        order = np.lexsort((self._spots[:, 1], self._spots[:, 0], np.round(from_center, 6)))
+        middles = self._spots[order[[0, n_spots // 3, 2 * n_spots // 3]]]
+        _, members = cKDTree(self._spots).query(middles, k=_PATCH_SIZE)
         return [np.sort(patch) for patch in members]
 
     @cached_property
@@ -77,22 +87,25 @@ class GaussianProcessGrid:
         """Eigenvalues and eigenvectors for each width and patch."""
         distances = [cdist(self._spots[patch], self._spots[patch]) for patch in self._patches]
         return [
-            # numpy's, not scipy's: scipy's holds Python's lock, and a window would freeze meanwhile.
-            [(found.eigenvalues, found.eigenvectors) for found in map(np.linalg.eigh, map(matern32(width), distances))]
+            # NumPy's eigh, because SciPy's holds the global interpreter lock and would freeze a window.
+            [(values, vectors) for values, vectors in map(np.linalg.eigh, map(matern32(width), distances))]
             for width in WIDTHS
         ]
 
     def fit(self, fields: np.ndarray) -> FittedProcess:
-        """Fit the process of each field (N, F) of counts or intensities."""
+        """Fit the process of each field of counts or intensities (N, F)."""
         logs = np.log1p(np.asarray(fields, dtype=np.float32))
         mean = logs.mean(axis=0, dtype=np.float64).astype(np.float32)
-        return FittedProcess(point=self.choose(logs - mean), mean=mean)
+        return FittedProcess(point=self.select(logs - mean), mean=mean)
 
-    def choose(self, centerd: np.ndarray) -> np.ndarray:
-        """Return the flat index (F,) of the likeliest (width, noise) of each (N, F) field; 0 for a constant field."""
+    def select(self, centered: np.ndarray) -> np.ndarray:
+        """Return the flat grid index (F,) of the most likely (width, noise) of each centered field (N, F).
+
+        The index of a constant field is 0.
+        """
         n_observed = sum(len(patch) for patch in self._patches)
-        score = np.empty((len(WIDTHS), len(NOISES), centerd.shape[1]))
-        values = [centerd[patch].astype(np.float64) for patch in self._patches]
+        score = np.empty((len(WIDTHS), len(NOISES), centered.shape[1]))
+        values = [centered[patch].astype(np.float64) for patch in self._patches]
         for w, spectra in enumerate(self._spectra):
             power = [(vectors.T @ y) ** 2 for (_, vectors), y in zip(spectra, values, strict=True)]
             for v, noise in enumerate(NOISES):
@@ -101,4 +114,4 @@ class GaussianProcessGrid:
                 log_det = sum(np.log(s).sum() for s in variances)
                 score[w, v] = -0.5 * (n_observed * np.log(np.maximum(scale, 1e-30)) + log_det)
         flat = score.reshape(len(WIDTHS) * len(NOISES), -1)
-        return np.where(np.ptp(centerd, axis=0) > 0, np.argmax(flat, axis=0), 0)
+        return np.where(np.ptp(centered, axis=0) > 0, np.argmax(flat, axis=0), 0)

@@ -1,7 +1,7 @@
-"""Ratios by interpolation: how each spot's counts would spread over its pixels if the slide were smooth.
+"""Ratios by interpolation: the distribution of each spot's counts over its pixels if the slide were smooth.
 
-Every method predicts a non-negative intensity at each pixel and scales it to sum to 1 within its spot, so the counts of
-every spot are conserved whatever the method. Shape legend: N spots, Q pixels, F fields (genes or programs).
+Every method predicts a non-negative intensity at each pixel and scales it to sum to 1 within its spot, so every method
+conserves the counts of every spot. Shape legend: N spots, Q pixels, F fields (genes or programs).
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import numpy as np
 from scipy import sparse
 from scipy.spatial import cKDTree
 
-from napari_srast.errors import SettingsError
-from napari_srast.geometry.coarsening import LatticeFrame
+from napari_srast.errors import invalid_choice, value_out_of_range
+from napari_srast.geometry.lattice_frame import LatticeFrame
 from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 from napari_srast.interpolation.gaussian_process import NOISES, WIDTHS, FittedProcess, GaussianProcessGrid
 from napari_srast.interpolation.linear import clamp_to_hull, linear_weights, nearest_weights, weights_on_frame
@@ -23,118 +23,121 @@ from napari_srast.interpolation.local_kriging import LocalKriging, cubic, matern
 __all__ = ["GAUSSIAN_WIDTHS", "INTERPOLATIONS", "HaloContext", "Interpolator"]
 
 INTERPOLATIONS = ("uniform", "nearest", "bilinear", "bicubic", "gaussian", "pycnophylactic", "gp")
-GAUSSIAN_WIDTHS = (0.4, 0.5, 0.65, 0.8, 1.0, 1.3, 1.8, 2.5)  # standard deviations, in pitches
+GAUSSIAN_WIDTHS = (0.4, 0.5, 0.65, 0.8, 1.0, 1.3, 1.8, 2.5)
+"""Standard deviations that the Gaussian kernel is chosen from, in pitches."""
 
-_BLOCK = 1 << 22  # pixel values held in double precision at a time
-_CACHE_BYTES = 1 << 28  # of weight matrices
-_GAUSSIAN_NEAREST = 24
+_VALUES_PER_BLOCK = 1 << 22  # pixel values in double precision
+_CACHE_BYTES = 1 << 28  # of kriging weights
+_N_GAUSSIAN_NEAREST = 24
+_MAX_GAUSSIAN_TIES = 12
+_TIE = 1e-6  # in pitches
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class HaloContext:
-    """What a part of a slide must know of the rest to be interpolated as the whole slide is.
+    """Data around a tile that makes its interpolation equal to that of the whole slide.
 
     Parameters
     ----------
-    wide
-        The part's layout with the pixels around it: its own pixels first, then those of the halo.
+    extended
+        Map of the tile with the pixels around it: first the tile's pixels, then those of the halo.
     frame
-        The whole slide's square lattice; None off square lattices.
-    most_pixels
-        Largest number of pixels that any spot of the whole slide owns.
+        Square lattice of the whole slide; None without a square lattice.
+    max_pixels_per_spot
+        Largest number of pixels of any spot of the whole slide.
     """
 
-    wide: SpotPixelMap
+    extended: SpotPixelMap
     frame: LatticeFrame | None
-    most_pixels: int
+    max_pixels_per_spot: int
 
 
 class Interpolator:
-    """Splits fields over the pixels of one layout; weights are worked out once and shared by all fields.
+    """Interpolates fields at the pixels of one map; weights are computed once and shared by all fields.
 
     Parameters
     ----------
     layout
-        Spots, pixels and whose pixels they are.
-    surroundings
-        For a layout that is a part of a slide; None where it is all there is.
+        Map between spots and pixels.
+    halo
+        Data around the map if it is a tile of a slide; None if it is the whole slide.
 
     Examples
     --------
     >>> import numpy as np
-    >>> from napari_srast.geometry.spot_pixel_map import Layout
+    >>> from napari_srast.geometry.spot_pixel_map import SpotPixelMap
     >>> spots = np.array([[0.0, 0.0], [1.0, 0.0]])
     >>> pixels = np.array([[-0.25, 0.0], [0.25, 0.0], [0.75, 0.0], [1.25, 0.0]])
-    >>> layout = Layout(spots=spots, pixels=pixels, parent=np.array([0, 0, 1, 1]), pitch=1.0)
+    >>> layout = SpotPixelMap(spots=spots, pixels=pixels, parent=np.array([0, 0, 1, 1]), pitch=1.0)
     >>> Interpolator(layout).ratios("bilinear", np.array([[4.0], [8.0]]))[:, 0].round(3)
     array([0.444, 0.556, 0.467, 0.533], dtype=float32)
     """
 
-    def __init__(self, layout: SpotPixelMap, surroundings: HaloContext | None = None) -> None:
+    def __init__(self, layout: SpotPixelMap, halo: HaloContext | None = None) -> None:
         self.layout = layout
-        self._wide = layout if surroundings is None else surroundings.wide
-        self._surroundings = surroundings
-        most_pixels = int(layout.n_pixels_of_spot.max(initial=1))
-        self._most_pixels = most_pixels if surroundings is None else surroundings.most_pixels
-        self._neighborhoods = LocalKriging(layout)
+        self._wide = layout if halo is None else halo.extended
+        self._halo = halo
+        max_pixels_per_spot = int(layout.n_pixels_per_spot.max(initial=1))
+        self._most_pixels = max_pixels_per_spot if halo is None else halo.max_pixels_per_spot
+        self._kriging = LocalKriging(layout)
         self._grid = GaussianProcessGrid(layout.spots, layout.pitch)
         self._process_weights: dict[int, sparse.csr_matrix] = {}
 
     def ratios(
         self, name: str, fields: np.ndarray, *, width: float | None = None, process: FittedProcess | None = None
     ) -> np.ndarray:
-        """Return the share of each pixel in its spot.
+        """Compute the share of each pixel in its spot.
 
-        A field's ratios depend on that field alone, never on the others it comes with.
+        The ratios of a field depend on that field only, not on the other fields of the call.
 
         Parameters
         ----------
         name
-            One of :data:`INTERPOLATIONS`: "uniform" (even split); "nearest" (value of the nearest spot, hence even
-            wherever that is the pixel's own); "bilinear" (barycentric off square lattices); "bicubic" (local cubic
-            polyharmonic spline); "gaussian" (kernel mean); "pycnophylactic" (Tobler 1979,
-            doi:10.1080/01621459.1979.10481647: smooth over touching pixels, restore every spot's mass, repeat); "gp"
-            (Gaussian process on log1p counts, Matern 3/2, local kriging).
+            One of :data:`INTERPOLATIONS`: "uniform" (uniform split); "nearest" (value of the nearest spot, so uniform
+            wherever that is the pixel's parent); "bilinear" (barycentric without a square lattice); "bicubic" (local
+            cubic polyharmonic spline); "gaussian" (kernel mean); "pycnophylactic" (Tobler 1979,
+            doi:10.1080/01621459.1979.10481647: smooth over adjacent pixels, restore every spot's total, repeat); "gp"
+            (Gaussian process on log1p counts, Matern 3/2 kernel, local kriging).
         fields
             Non-negative counts or intensities, shape (N, F).
         width
             Standard deviation of "gaussian" in pitches; None chooses it for each field by leave-one-out prediction.
         process
-            For "gp", the fields' processes as fitted on the whole slide; None fits them on this layout's spots.
+            For "gp", the processes of the fields as fitted on the whole slide; None fits them on this map's spots.
 
         Returns
         -------
         np.ndarray
-            Float32, shape (Q, F), at least 0, with sum 1 within each spot that has pixels; a spot without any
-            intensity is split evenly.
+            Non-negative ratios, float32, shape (Q, F), with sum 1 within each spot that has pixels. A spot without any
+            intensity gets a uniform split.
 
         Raises
         ------
         SettingsError
-            The name is unknown, or the width not above 0.
+            The name is unknown, or the width is not above 0.
         """
         if name not in INTERPOLATIONS:
-            raise SettingsError(f"method is '{name}', but must be one of: {', '.join(INTERPOLATIONS)}.")
+            raise invalid_choice("method", name, INTERPOLATIONS)
         if width is not None and not width > 0:
-            raise SettingsError(f"width is {width:g}, but must be above 0 pitches.")
+            raise value_out_of_range("width", float(width), "above 0 pitches")
         fields = np.asarray(fields)
         layout = self.layout
         ratios = np.empty((layout.n_pixels, fields.shape[1]), dtype=np.float32)
         if name == "uniform":
-            ratios[:] = (1.0 / layout.n_pixels_of_spot[layout.parent])[:, None]
+            ratios[:] = (1.0 / layout.n_pixels_per_spot[layout.parent])[:, None]
             return ratios
-        at_once = max(1, _BLOCK // max(layout.n_pixels, layout.n_spots, 1))
-        for start in range(0, fields.shape[1], at_once):
-            block = slice(start, start + at_once)
+        per_block = max(1, _VALUES_PER_BLOCK // max(layout.n_pixels, layout.n_spots, 1))
+        for start in range(0, fields.shape[1], per_block):
+            block = slice(start, start + per_block)
             values = np.ascontiguousarray(fields[:, block], dtype=np.float32)
-            known = None if process is None else process[block]
-            ratios[:, block] = layout.normalize(self._intensity(name, values, width, known))
+            of_block = None if process is None else process[block]
+            ratios[:, block] = layout.normalize(self._intensity(name, values, width, of_block))
         return ratios
 
     def _intensity(
         self, name: str, fields: np.ndarray, width: float | None, process: FittedProcess | None
     ) -> np.ndarray:
-        """Predict non-negative intensities (Q, F), in any scale."""
+        """Predict non-negative intensities (Q, F) up to a factor."""
         if name == "nearest":
             return self._nearest @ fields
         if name == "bilinear":
@@ -153,8 +156,8 @@ class Interpolator:
 
     @cached_property
     def _linear(self) -> sparse.csr_matrix:
-        around = self._surroundings
-        weights = linear_weights(self.layout) if around is None else weights_on_frame(around.wide, around.frame)
+        halo = self._halo
+        weights = linear_weights(self.layout) if halo is None else weights_on_frame(halo.extended, halo.frame)
         return weights.astype(np.float32)
 
     @cached_property
@@ -162,7 +165,7 @@ class Interpolator:
         layout = self.layout
         inside = SpotPixelMap(
             spots=layout.spots,
-            pixels=clamp_to_hull(layout.spots, layout.pixels),  # a cubic may run away outside
+            pixels=clamp_to_hull(layout.spots, layout.pixels),  # outside the hull a cubic may diverge
             parent=layout.parent,
             pitch=layout.pitch,
         )
@@ -184,17 +187,17 @@ class Interpolator:
 
     @cached_property
     def _pixel_distances(self) -> tuple[np.ndarray, np.ndarray]:
-        return _nearest_spots(self.layout, self.layout.pixels, _GAUSSIAN_NEAREST)
+        return _nearest_spots(self.layout, self.layout.pixels, _N_GAUSSIAN_NEAREST)
 
     @cached_property
     def _spot_distances(self) -> tuple[np.ndarray, np.ndarray]:
-        """Distances to and indices of the other spots (the spot itself is put out of reach)."""
-        distance, index = _nearest_spots(self.layout, self.layout.spots, _GAUSSIAN_NEAREST)
+        """Distances to and indices of the other spots; the spot itself gets an infinite distance."""
+        distance, index = _nearest_spots(self.layout, self.layout.spots, _N_GAUSSIAN_NEAREST)
         itself = index == np.arange(len(index))[:, None]
         return np.where(itself, np.inf, distance), index
 
     def _best_widths(self, fields: np.ndarray) -> np.ndarray:
-        """Return for each field the width that best predicts each spot from the others (error of square roots)."""
+        """Return for each field the width with the least error of square roots when a spot is predicted from others."""
         if self.layout.n_spots < 3:
             return np.zeros(fields.shape[1], dtype=np.int64)
         root = np.sqrt(fields)
@@ -204,28 +207,28 @@ class Interpolator:
         ]
         return np.argmin(errors, axis=0)
 
-    # Tobler ------------------------------------------------------------------------------------------------------
+    # Pycnophylactic interpolation --------------------------------------------------------------------------------
 
     @cached_property
     def _smoother(self) -> sparse.csr_matrix:
-        """Mean over each pixel and the pixels that touch it, float32 (Q, Q), halo included."""
+        """Matrix that averages each pixel and its adjacent pixels, float32, shape (Q, Q), halo included."""
         pixels, n_pixels = self._wide.pixels, self._wide.n_pixels
         tree = cKDTree(pixels)
         spacing = np.median(tree.query(pixels, k=[min(2, n_pixels)])[0])
-        pairs = tree.query_pairs(1.3 * spacing, output_type="ndarray")  # between 1 (touching) and sqrt(2) (diagonal)
+        pairs = tree.query_pairs(1.3 * spacing, output_type="ndarray")  # between 1 (adjacent) and sqrt(2) (diagonal)
         i = np.concatenate([pairs[:, 0], pairs[:, 1], np.arange(n_pixels)])
         j = np.concatenate([pairs[:, 1], pairs[:, 0], np.arange(n_pixels)])
-        touching = np.bincount(i, minlength=n_pixels)
-        return sparse.csr_matrix((np.float32(1) / touching[i].astype(np.float32), (i, j)), shape=(n_pixels, n_pixels))
+        n_averaged = np.bincount(i, minlength=n_pixels)
+        return sparse.csr_matrix((np.float32(1) / n_averaged[i].astype(np.float32), (i, j)), shape=(n_pixels, n_pixels))
 
     def _pycnophylactic(self, fields: np.ndarray) -> np.ndarray:
         layout = self._wide
         membership = layout.membership.astype(np.float32)
-        # A pixel stands for its share of the spot's cell: spots that the raster cut out larger are not denser.
-        n_pixels = layout.n_pixels_of_spot.astype(np.float32)[:, None]
+        # Each pixel gets the density of its spot, so that spots with more pixels do not look denser.
+        n_pixels = layout.n_pixels_per_spot.astype(np.float32)[:, None]
         mass = (fields * n_pixels)[layout.parent]
-        values = layout.normalize(self._linear @ fields).astype(np.float32) * mass  # near the answer: few rounds
-        # A fixed number of rounds, so that no field depends on another.
+        # The start is close to the solution. The number of rounds is fixed, so that no field depends on another.
+        values = layout.normalize(self._linear @ fields).astype(np.float32) * mass
         for _ in range(int(np.clip(4 * self._most_pixels, 16, 100))):
             values = self._smoother @ values
             total = (membership @ values)[layout.parent]
@@ -235,43 +238,47 @@ class Interpolator:
     # Gaussian process --------------------------------------------------------------------------------------------
 
     def fit_process(self, fields: np.ndarray) -> FittedProcess:
-        """Fit the Gaussian process of each field (N, F) on this layout's spots."""
+        """Fit the Gaussian process of each field (N, F) on this map's spots."""
         return self._grid.fit(fields)
 
     def _process(self, fields: np.ndarray, process: FittedProcess) -> np.ndarray:
-        centerd = np.log1p(fields) - process.mean
+        centered = np.log1p(fields) - process.mean
         values = np.empty((self.layout.n_pixels, fields.shape[1]), dtype=np.float32)
         for point in np.unique(process.point):
             of_point = process.point == point
-            values[:, of_point] = self._weights_at(int(point)) @ centerd[:, of_point] + process.mean[of_point]
+            values[:, of_point] = self._weights_at(int(point)) @ centered[:, of_point] + process.mean[of_point]
         return np.expm1(np.maximum(values, 0.0))
 
     def _weights_at(self, point: int) -> sparse.csr_matrix:
-        """Return the kriging weights of a grid point, keeping as many matrices as the cache may hold."""
+        """Return the kriging weights of a grid point from a cache of limited size."""
         if point not in self._process_weights:
             width, noise = WIDTHS[point // len(NOISES)], NOISES[point % len(NOISES)]
-            weights = self._neighborhoods.weights(matern32(width), noise)
-            room = _CACHE_BYTES // max(1, weights.data.nbytes + weights.indices.nbytes)
-            while self._process_weights and len(self._process_weights) >= room:
+            weights = self._kriging.weights(matern32(width), noise)
+            capacity = _CACHE_BYTES // max(1, weights.data.nbytes + weights.indices.nbytes)
+            while self._process_weights and len(self._process_weights) >= capacity:
                 self._process_weights.pop(next(iter(self._process_weights)))
             self._process_weights[point] = weights
         return self._process_weights[point]
 
 
 def _nearest_spots(layout: SpotPixelMap, points: np.ndarray, n_nearest: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return distances in pitches, infinite where not taken, and indices, each (n, M), of the spots nearest to points.
+    """Find the spots nearest to points.
 
-    Spots as far as the last one are all taken.
+    Returns
+    -------
+    distance, index
+        Distances in pitches and indices of the spots, shape (n, M) each. Spots as far as the last of the nearest are
+        all included; the others, which only pad the arrays, have an infinite distance.
     """
-    at_most = min(n_nearest + 12, layout.n_spots)
-    distance, index = cKDTree(layout.spots).query(points, k=np.arange(1, at_most + 1))
+    n_candidates = min(n_nearest + _MAX_GAUSSIAN_TIES, layout.n_spots)
+    distance, index = cKDTree(layout.spots).query(points, k=np.arange(1, n_candidates + 1))
     distance /= layout.pitch
     last = min(n_nearest, layout.n_spots) - 1
-    return np.where(distance <= distance[:, last : last + 1] + 1e-6, distance, np.inf), index
+    return np.where(distance <= distance[:, last : last + 1] + _TIE, distance, np.inf), index
 
 
 def _kernel_mean(distance: np.ndarray, index: np.ndarray, layout: SpotPixelMap, width: float) -> sparse.csr_matrix:
-    """Return the matrix (n, N) that averages spots under a Gaussian of their distance."""
+    """Return the matrix (n, N) of Gaussian kernel means over spots."""
     nearest = np.min(distance, axis=1, keepdims=True)  # subtracted, so that a narrow kernel never vanishes
     weights = np.exp(-(distance**2 - nearest**2) / (2 * width**2))
     weights /= weights.sum(axis=1, keepdims=True)

@@ -1,9 +1,10 @@
-"""Local kernel systems: each spot's nearest spots, and the weights with which they predict the spot's pixels.
+"""Local kriging: weights with which the nearest spots of each spot predict its pixels.
 
-Predicting from the nearest few dozen spots bounds the memory and makes the weights a sparse matrix that all genes
-share. On a lattice most spots see the very same arrangement, so each distinct arrangement is solved only once.
+Prediction from the nearest few dozen spots bounds the memory, and makes the weights a sparse matrix that all genes
+share. On a lattice most spots have the same arrangement of neighbors and pixels, and each distinct arrangement is
+solved once.
 
-Shape legend: N spots, Q pixels, P spots that own pixels, M neighbors of a spot, K pixels of a spot, T arrangements.
+Shape legend: N spots, Q pixels, P spots that have pixels, M neighbors of a spot, K pixels of a spot, T arrangements.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ __all__ = ["Kernel", "LocalKriging", "cubic", "matern32"]
 
 Kernel = Callable[[np.ndarray], np.ndarray]
 
-_NEAREST = 30
-_SPARE = 10  # room for spots that are exactly as far as the last of the nearest: a lattice has shells of up to 12
+_N_NEAREST = 30
+_MAX_TIES = 10  # further spots as far as the last of the nearest: a lattice has shells of up to 12 spots
 _TIE = 1e-6  # in pitches
-_GRAIN = 1e-5  # in pitches: arrangements that differ by less are one
-_CHUNK = 1 << 18  # numbers of one batch of systems, so that it stays in the cache
+_GRAIN = 1e-5  # in pitches: arrangements that differ by less are equal
+_CHUNK_SIZE = 1 << 18  # numbers of one batch of systems, so that it fits into the processor's cache
 
 
 def matern32(width: float) -> Kernel:
@@ -45,110 +46,120 @@ def cubic(distance: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True, eq=False)
-class _Arrangement:
-    """Distinct arrangements of neighbors and pixels around a spot, in pitches; NaN marks places not taken."""
+class _Arrangements:
+    """Distinct arrangements of neighbors and pixels around a spot, as offsets in pitches; NaN marks padding."""
 
     neighbors: np.ndarray  # (T, M, 2)
     pixels: np.ndarray  # (T, K, 2)
-    of_owner: np.ndarray  # (P,)
+    of_spot: np.ndarray  # (P,)
 
 
 class LocalKriging:
-    """The nearest spots of every spot that owns pixels.
+    """Kriging of the pixels of a map from the nearest spots of their parents.
 
-    Spots as far as the last of the nearest 30 are all kept, so that the order of the spots and the last digit of a
-    coordinate decide nothing.
+    Spots as far as the last of the nearest 30 are all used, so that neither the order of the spots nor the last digit
+    of a coordinate has an influence.
+
+    Parameters
+    ----------
+    layout
+        Spots and pixels.
     """
 
     def __init__(self, layout: SpotPixelMap) -> None:
         self._layout = layout
-        self._owners = np.flatnonzero(layout.n_pixels_of_spot)
+        self._with_pixels = np.flatnonzero(layout.n_pixels_per_spot)
 
     @cached_property
     def _neighbors(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return neighbor indices, (P, M), N where there is none, and their offsets in pitches, (P, M, 2)."""
+        """Neighbors of the spots that have pixels (P, M), N for padding, and their offsets in pitches (P, M, 2)."""
         spots, n_spots = self._layout.spots, self._layout.n_spots
-        nearest = min(_NEAREST, n_spots)
-        at_most = min(_NEAREST + _SPARE, n_spots)
-        distance, index = cKDTree(spots).query(spots[self._owners], k=np.arange(1, at_most + 1))
-        reach = distance[:, nearest - 1 : nearest] + _TIE * self._layout.pitch
+        n_nearest = min(_N_NEAREST, n_spots)
+        n_candidates = min(_N_NEAREST + _MAX_TIES, n_spots)
+        centers = spots[self._with_pixels]
+        distance, index = cKDTree(spots).query(centers, k=np.arange(1, n_candidates + 1))
+        reach = distance[:, n_nearest - 1 : n_nearest] + _TIE * self._layout.pitch
         index = np.where(distance <= reach, index, n_spots)
-        places = np.vstack([spots, np.full((1, 2), np.nan)])
-        offset = (places[index] - spots[self._owners][:, None]) / self._layout.pitch
-        grain = np.nan_to_num(np.rint(offset / _GRAIN + 0.3), nan=np.inf)
-        order = np.lexsort((grain[..., 1], grain[..., 0]), axis=1)  # the same order for the same arrangement
+        padded_spots = np.vstack([spots, np.full((1, 2), np.nan)])
+        offset = (padded_spots[index] - centers[:, None]) / self._layout.pitch
+        rounded = np.nan_to_num(np.rint(offset / _GRAIN + 0.3), nan=np.inf)
+        order = np.lexsort((rounded[..., 1], rounded[..., 0]), axis=1)  # equal arrangements get an equal order
         return np.take_along_axis(index, order, axis=1), np.take_along_axis(offset, order[..., None], axis=1)
 
     @cached_property
     def _slots(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return each pixel's row among the spots that own pixels and its position among its spot's pixels, (Q,) each."""
+        """Each pixel's row among the spots that have pixels, and its position among its spot's pixels, (Q,) each."""
         index, mask = self._layout.padded_pixels()
-        index, mask = index[self._owners], mask[self._owners]
+        index, mask = index[self._with_pixels], mask[self._with_pixels]
         row, slot = np.empty((2, self._layout.n_pixels), dtype=np.int64)
         row[index[mask]], slot[index[mask]] = np.nonzero(mask)
         return row, slot
 
     @cached_property
-    def _arrangements(self) -> _Arrangement:
+    def _arrangements(self) -> _Arrangements:
         layout, (_, neighbors) = self._layout, self._neighbors
-        owner, slot = self._slots
-        pixels = np.full((len(self._owners), int(layout.n_pixels_of_spot.max(initial=0)), 2), np.nan)
-        pixels[owner, slot] = (layout.pixels - layout.spots[layout.parent]) / layout.pitch
-        everything = np.concatenate([neighbors, pixels], axis=1).reshape(len(self._owners), -1)
-        grain = np.nan_to_num(np.rint(everything / _GRAIN + 0.3), nan=2**30).astype(np.int32)
-        rows = np.ascontiguousarray(grain).view(np.dtype((np.void, grain.shape[1] * 4)))[:, 0]
-        _, first, of_owner = np.unique(rows, return_index=True, return_inverse=True)
-        return _Arrangement(neighbors[first], pixels[first], of_owner)
+        row, slot = self._slots
+        n_rows = len(self._with_pixels)
+        pixels = np.full((n_rows, int(layout.n_pixels_per_spot.max(initial=0)), 2), np.nan)
+        pixels[row, slot] = (layout.pixels - layout.spots[layout.parent]) / layout.pitch
+        offsets = np.concatenate([neighbors, pixels], axis=1).reshape(n_rows, -1)
+        rounded = np.nan_to_num(np.rint(offsets / _GRAIN + 0.3), nan=2**30).astype(np.int32)
+        as_bytes = np.ascontiguousarray(rounded).view(np.dtype((np.void, rounded.shape[1] * 4)))[:, 0]
+        _, first, of_spot = np.unique(as_bytes, return_index=True, return_inverse=True)
+        return _Arrangements(neighbors[first], pixels[first], of_spot)
 
     def weights(self, kernel: Kernel, noise: float, *, linear: bool = False) -> sparse.csr_matrix:
-        """Return the matrix that predicts pixels from spots.
+        """Compute the matrix that predicts pixels from spots.
 
         Parameters
         ----------
         kernel
-            Covariance of a distance in pitches.
+            Covariance as a function of a distance in pitches.
         noise
-            Variance of the noise in units of ``kernel(0)``, added to the diagonal.
+            Variance of the noise relative to ``kernel(0)``, added to the diagonal.
         linear
-            Add a free linear trend (universal kriging), which a conditionally definite kernel such as r**3 needs.
+            Whether to add a free linear trend (universal kriging), which a conditionally definite kernel such as r**3
+            needs.
 
         Returns
         -------
-        sparse.csr_matrix
-            Float32, shape (Q, N): kriging weights ``k(pixel, spots) (K + noise I)^-1``.
+        scipy.sparse.csr_matrix
+            Kriging weights ``k(pixel, spots) (K + noise I)^-1``, float32, shape (Q, N).
         """
-        found = self._arrangements
-        n_arrangements, n_neighbors = found.neighbors.shape[:2]
-        weights = np.empty((n_arrangements, found.pixels.shape[1], n_neighbors), dtype=np.float32)
-        at_once = max(1, _CHUNK // (n_neighbors + 3) ** 2)
-        for start in range(0, n_arrangements, at_once):
-            chunk = slice(start, start + at_once)
-            weights[chunk] = _solve(found.neighbors[chunk], found.pixels[chunk], kernel, noise, linear)
-        owner, slot = self._slots
-        index = self._neighbors[0][owner]
-        taken = index < self._layout.n_spots
-        pointer = np.concatenate([[0], np.cumsum(taken.sum(axis=1))])
-        data = weights[found.of_owner[owner], slot][taken]
+        arrangements = self._arrangements
+        n_arrangements, n_neighbors = arrangements.neighbors.shape[:2]
+        weights = np.empty((n_arrangements, arrangements.pixels.shape[1], n_neighbors), dtype=np.float32)
+        per_chunk = max(1, _CHUNK_SIZE // (n_neighbors + 3) ** 2)
+        for start in range(0, n_arrangements, per_chunk):
+            chunk = slice(start, start + per_chunk)
+            weights[chunk] = _solve(arrangements.neighbors[chunk], arrangements.pixels[chunk], kernel, noise, linear)
+        row, slot = self._slots
+        index = self._neighbors[0][row]
+        is_neighbor = index < self._layout.n_spots
+        pointer = np.concatenate([[0], np.cumsum(is_neighbor.sum(axis=1))])
+        data = weights[arrangements.of_spot[row], slot][is_neighbor]
         return sparse.csr_matrix(
-            (data, index[taken].astype(np.int32), pointer), shape=(len(owner), self._layout.n_spots)
+            (data, index[is_neighbor].astype(np.int32), pointer), shape=(len(row), self._layout.n_spots)
         )
 
 
 def _solve(neighbors: np.ndarray, pixels: np.ndarray, kernel: Kernel, noise: float, linear: bool) -> np.ndarray:
-    """Solve a batch of kriging systems; returns weights (T, K, M), zero for places not taken."""
-    absent = np.isnan(neighbors[..., 0])
-    neighbors = np.where(absent[..., None], 0.0, neighbors)
+    """Solve a batch of kriging systems; returns weights (T, K, M), zero for padding."""
+    is_padding = np.isnan(neighbors[..., 0])
+    neighbors = np.where(is_padding[..., None], 0.0, neighbors)
     pixels = np.nan_to_num(pixels)
     system = kernel(_distance(neighbors, neighbors))
-    system[absent[:, :, None] | absent[:, None, :]] = 0.0
+    system[is_padding[:, :, None] | is_padding[:, None, :]] = 0.0
     n_neighbors = neighbors.shape[1]
     diagonal = np.arange(n_neighbors)
-    system[:, diagonal, diagonal] += np.where(absent, 1.0, noise)
-    right = np.where(absent[:, :, None], 0.0, kernel(_distance(neighbors, pixels)))
+    system[:, diagonal, diagonal] += np.where(is_padding, 1.0, noise)
+    right = np.where(is_padding[:, :, None], 0.0, kernel(_distance(neighbors, pixels)))
     if linear:
-        trend = np.where(absent[..., None], 0.0, np.concatenate([np.ones_like(neighbors[..., :1]), neighbors], axis=2))
+        at_spots = np.concatenate([np.ones_like(neighbors[..., :1]), neighbors], axis=2)
+        trend = np.where(is_padding[..., None], 0.0, at_spots)
         at_pixels = np.concatenate([np.ones_like(pixels[..., :1]), pixels], axis=2).transpose(0, 2, 1)
-        corner = np.broadcast_to(-1e-9 * np.eye(3), (len(trend), 3, 3))  # spots on one line leave a slope open
+        # Spots on one line leave a slope undetermined; a small diagonal keeps the system regular.
+        corner = np.broadcast_to(-1e-9 * np.eye(3), (len(trend), 3, 3))
         system = np.concatenate(
             [
                 np.concatenate([system, trend], axis=2),
@@ -161,5 +172,6 @@ def _solve(neighbors: np.ndarray, pixels: np.ndarray, kernel: Kernel, noise: flo
 
 
 def _distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    across, along = a[:, :, None, 0] - b[:, None, :, 0], a[:, :, None, 1] - b[:, None, :, 1]
-    return np.sqrt(across * across + along * along)  # five times as fast as hypot, whose care a few pitches do not need
+    """Return the distances between points (T, A, 2) and (T, B, 2), shape (T, A, B)."""
+    x, y = a[:, :, None, 0] - b[:, None, :, 0], a[:, :, None, 1] - b[:, None, :, 1]
+    return np.sqrt(x * x + y * y)  # five times as fast as hypot; a few pitches cannot overflow

@@ -1,7 +1,7 @@
-"""No stage may grow: its processor time, in units of interpolation in the same run, against a reference.
+"""No stage becomes slower: its processor time, relative to interpolation in the same run, against a reference.
 
-Make the reference anew where a stage is meant to cost more, best on an idle computer:
-``python tests/evaluation/test_performance.py``.
+If a stage is meant to cost more, measure a new reference, preferably on an idle computer:
+``python tests/benchmarks/test_performance.py``.
 """
 
 from __future__ import annotations
@@ -20,18 +20,19 @@ import pytest
 import torch
 
 from napari_srast.api import upsample
-from napari_srast.benchmarks.scaling import made_slide
+from napari_srast.benchmarks.synthetic_slide import simulate_slide
 from napari_srast.calibration import experts
 from napari_srast.checkpoints.storage import load_checkpoint
 from napari_srast.core.progress import Progress
 from napari_srast.core.slide import Slide
+from napari_srast.inference import fitted_slide
 from napari_srast.inference.executors.local import ThreadExecutor
 from napari_srast.inference.methods import srast
 
 REFERENCE = Path(__file__).with_name("reference_ratios.json")
 GROWTH = 1.5
-ROUNDS = 5  # the middle one counts: what else a computer does changes from second to second
-EPOCHS = 15  # of SASA: a tenth, and in proportion
+ROUNDS = 5  # the median counts, because the load of a computer varies from second to second
+EPOCHS = 15  # of SASA: a tenth of the usual number
 SPOTS, GENES, FEW_GENES = 200, 600, 40
 MADE_WITH = {
     "machine": platform.machine(),
@@ -48,40 +49,38 @@ def _few_epochs() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def slide() -> Slide:
-    return made_slide(SPOTS, GENES, seed=5)
+    return simulate_slide(SPOTS, GENES, seed=5)
 
 
 @contextmanager
 def few_epochs() -> Iterator[None]:
-    """Let the model that ships be aligned in a few epochs."""
-    whole = load_checkpoint("default")
-    short = replace(whole, sasa=replace(whole.sasa, epochs=EPOCHS))
-    flow_pairs = mock.patch.object(
-        srast, "FLOW_PAIR_BUDGET", 10_000
-    )  # so that most genes take the maps that they share
+    """Fit SASA of the shipped model in a few epochs, and let most genes use program maps."""
+    checkpoint = load_checkpoint("default")
+    short = replace(checkpoint, sasa=replace(checkpoint.sasa, epochs=EPOCHS))
+    flow_pairs = mock.patch.object(srast, "FLOW_PAIR_BUDGET", 10_000)
     with mock.patch.object(srast, "load_checkpoint", return_value=short), flow_pairs:
         yield
 
 
 def stages(slide: Slide, method: str, n_genes: int) -> dict[str, float]:
-    """Return the processor's seconds of each stage of a run."""
+    """Return the processor time of each stage of a run, in seconds."""
     seconds: dict[str, float] = {}
     last = time.process_time()
 
     def lap(step: Progress) -> None:
         nonlocal last
         now = time.process_time()
-        # A slide is aligned and calibrated side by side.
+        # Features are fitted and calibrated in parallel.
         stage = "split" if step.stage == "split" else "preparation"
         seconds[stage] = seconds.get(stage, 0.0) + now - last
         last = now
 
-    upsample(slide, genes=list(slide.genes[:n_genes]), method=method, progress=lap, workers=ThreadExecutor(1))
+    upsample(slide, genes=list(slide.genes[:n_genes]), method=method, progress=lap, executor=ThreadExecutor(1))
     return seconds
 
 
 def ratios_of(slide: Slide, n_genes: int) -> dict[str, float]:
-    """Return what each stage of a run costs in units of interpolating all genes, timed right before and after it."""
+    """Return each stage's time relative to interpolating all genes, timed right before and after the run."""
 
     def unit() -> float:
         return min(stages(slide, "pycnophylactic", GENES)["split"] for _ in range(ROUNDS))
@@ -93,23 +92,23 @@ def ratios_of(slide: Slide, n_genes: int) -> dict[str, float]:
 
 
 def split_ratio(slide: Slide) -> float:
-    """Return what splitting few genes of a slide that was aligned before costs, in units of interpolating all."""
+    """Return the time of splitting few genes with cached features, relative to interpolating all genes."""
     return float(np.median([ratios_of(slide, FEW_GENES)["split"] for _ in range(ROUNDS)]))
 
 
 def all_ratios(slide: Slide) -> dict[str, float]:
-    """Return what each stage costs in units of interpolating all genes of the slide."""
-    upsample(made_slide(60, 8))  # imports
+    """Return each stage's time relative to interpolating all genes of the slide."""
+    upsample(simulate_slide(60, 8))  # imports
     rounds = []
     for _ in range(ROUNDS):
-        experts._cache.clear()
+        fitted_slide._cache.clear()
         rounds.append(ratios_of(slide, GENES))
     ratios = {stage: float(np.median([one[stage] for one in rounds])) for stage in ("preparation", "split")}
     return ratios | {"split of few genes": split_ratio(slide)}
 
 
-def grown(measured: Mapping[str, float], reference: Mapping[str, float]) -> dict[str, str]:
-    """Return the stages that grew beyond what is allowed."""
+def slower_stages(measured: Mapping[str, float], reference: Mapping[str, float]) -> dict[str, str]:
+    """Return the stages that became slower than allowed."""
     return {
         stage: f"{ratio:.2f} instead of {reference[stage]:.2f}"
         for stage, ratio in measured.items()
@@ -120,20 +119,20 @@ def grown(measured: Mapping[str, float], reference: Mapping[str, float]) -> dict
 @pytest.fixture(scope="module")
 def reference() -> dict[str, float]:
     if not REFERENCE.exists():
-        pytest.skip("there is no reference for this version; make it on an idle computer as told above")
-    kept = json.loads(REFERENCE.read_text())
-    if kept["made_with"] != MADE_WITH:
-        pytest.skip(f"the reference is of {kept['made_with']}, and {MADE_WITH} take their own times")
-    ratios: dict[str, float] = kept["ratios"]
+        pytest.skip("there is no reference for this version; measure one on an idle computer, see the module docstring")
+    saved = json.loads(REFERENCE.read_text())
+    if saved["made_with"] != MADE_WITH:
+        pytest.skip(f"the reference was measured with {saved['made_with']}, this run has {MADE_WITH}")
+    ratios: dict[str, float] = saved["ratios"]
     return ratios
 
 
-def test_no_stage_grew(slide: Slide, reference: dict[str, float]) -> None:
-    assert not grown(all_ratios(slide), reference)
+def test_no_stage_became_slower(slide: Slide, reference: dict[str, float]) -> None:
+    assert not slower_stages(all_ratios(slide), reference)
 
 
-def test_a_stage_that_takes_twice_as_long_is_noticed(slide: Slide, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Against what it takes on this very computer: the reference may be of one where it takes a quarter longer."""
+def test_doubled_stage_is_detected(slide: Slide, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compare with a measurement on this computer; the reference may come from one that is a quarter slower."""
     here = {"split of few genes": split_ratio(slide)}
     plain = experts.Experts.predict
 
@@ -143,10 +142,10 @@ def test_a_stage_that_takes_twice_as_long_is_noticed(slide: Slide, monkeypatch: 
 
     monkeypatch.setattr(experts.Experts, "predict", twice)
     measured = {"split of few genes": split_ratio(slide)}
-    assert grown(measured, here), f"not noticed: {measured} against {here}"
+    assert slower_stages(measured, here), f"not detected: {measured} against {here}"
 
 
 if __name__ == "__main__":
     with few_epochs():
-        ratios = {stage: round(ratio, 3) for stage, ratio in all_ratios(made_slide(SPOTS, GENES, seed=5)).items()}
+        ratios = {stage: round(ratio, 3) for stage, ratio in all_ratios(simulate_slide(SPOTS, GENES, seed=5)).items()}
     REFERENCE.write_text(json.dumps({"made_with": MADE_WITH, "ratios": ratios}, indent=2) + "\n")

@@ -1,4 +1,4 @@
-"""The benchmark: made slides, one measurement, and what is derived from many."""
+"""Benchmark: simulated slides, single measurements, ratios and growth."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from unittest import mock
 import numpy as np
 import pytest
 
+from napari_srast.benchmarks.measurement import BenchmarkCase, Measurement, measure, measure_bandwidth
 from napari_srast.benchmarks.plots import plot_benchmark
-from napari_srast.benchmarks.scaling import Benchmark, BenchmarkCase, Measurement, bandwidth, made_slide, measure
+from napari_srast.benchmarks.scaling import Benchmark
+from napari_srast.benchmarks.synthetic_slide import simulate_slide
 from napari_srast.geometry.lattice import detect_lattice
 
 
@@ -29,7 +31,7 @@ def _measurement(
 
 @pytest.fixture
 def quadratic() -> Benchmark:
-    """The model takes seconds as the square of the spots, the peer as the spots."""
+    """The model's time grows with the square of the spots, the reference's time linearly."""
     return Benchmark(
         measurements=(
             _measurement("srast", 100, 1.0, 60.0),
@@ -43,40 +45,40 @@ def quadratic() -> Benchmark:
     )
 
 
-def test_growth_is_the_exponent_over_the_sweep_of_spots(quadratic: Benchmark) -> None:
+def test_growth_is_the_exponent_over_spots(quadratic: Benchmark) -> None:
     assert quadratic.growth("srast") == pytest.approx(2)
     assert quadratic.growth("pycnophylactic") == pytest.approx(1)
     assert np.isnan(Benchmark(measurements=quadratic.measurements[:2], bytes_per_second=1e10).growth("srast"))
 
 
-def test_growth_is_told_of_the_first_device_and_of_the_peer_that_knows_none(quadratic: Benchmark) -> None:
+def test_growth_uses_the_first_device(quadratic: Benchmark) -> None:
     on_gpu = [_measurement("srast", spots, 2.0, 60.0, device="cuda") for spots in (100, 200)]
     both = Benchmark(measurements=(*on_gpu, *quadratic.measurements), bytes_per_second=1e10)
     assert both.growth("srast") == pytest.approx(0)
     assert both.growth("pycnophylactic") == pytest.approx(1)
 
 
-def test_ratios_compare_the_same_jobs(quadratic: Benchmark) -> None:
+def test_ratios_compare_equal_jobs(quadratic: Benchmark) -> None:
     assert [ratio["seconds"] for ratio in quadratic.ratios()] == [2, 4, 10]
-    assert [ratio["peak_mb"] for ratio in quadratic.ratios()] == [3, 80, 1]  # below 1 MB the peer counts as 1 MB
+    assert [ratio["peak_mb"] for ratio in quadratic.ratios()] == [3, 80, 1]  # the reference counts as at least 1 MB
 
 
-def test_made_slide_is_a_hexagonal_slide_that_repeats() -> None:
-    slide = made_slide(50, 7, seed=3)
+def test_simulated_slide_is_hexagonal_and_repeats() -> None:
+    slide = simulate_slide(50, 7, seed=3)
     assert slide.counts.shape == (50, 7)
     lattice = detect_lattice(slide.centers)
     assert lattice.kind == "hex"
     assert lattice.pitch == pytest.approx(100)
-    assert (slide.counts != made_slide(50, 7, seed=3).counts).nnz == 0
+    assert (slide.counts != simulate_slide(50, 7, seed=3).counts).nnz == 0
 
 
-def test_large_panels_are_sparse_as_on_visium() -> None:
-    counts = made_slide(50, 4000).counts
+def test_large_panels_are_as_sparse_as_visium() -> None:
+    counts = simulate_slide(50, 4000).counts
     assert counts.sum() / 50 == pytest.approx(5000, rel=0.1)
     assert counts.nnz / np.prod(counts.shape) < 0.5
 
 
-def test_measure_does_the_job() -> None:
+def test_measure_reports_time_and_memory() -> None:
     done = measure(BenchmarkCase(method="pycnophylactic", spots=100, genes=5, workers=1), bytes_per_second=1e9)
     assert (done.case.spots, done.case.genes) == (100, 5)
     assert done.pixels > 300
@@ -86,11 +88,11 @@ def test_measure_does_the_job() -> None:
     assert done.device_mb is None
 
 
-def test_memory_has_a_bandwidth() -> None:
-    assert 1e8 < bandwidth() < 1e13
+def test_bandwidth_is_plausible() -> None:
+    assert 1e8 < measure_bandwidth() < 1e13
 
 
-def test_plots_show_what_was_varied(quadratic: Benchmark, tmp_path: Path) -> None:
+def test_plots_show_varied_sizes(quadratic: Benchmark, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     assert [path.name for path in plot_benchmark(quadratic, tmp_path / "plots")] == [
         "bench_spots.png",
@@ -99,7 +101,7 @@ def test_plots_show_what_was_varied(quadratic: Benchmark, tmp_path: Path) -> Non
     assert (tmp_path / "plots" / "bench_spots.png").stat().st_size > 5000
 
 
-def test_each_device_has_a_line_of_its_own(quadratic: Benchmark, tmp_path: Path) -> None:
+def test_each_device_has_its_own_line(quadratic: Benchmark, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     from matplotlib.axes import Axes
 

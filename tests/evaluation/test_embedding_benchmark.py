@@ -1,4 +1,4 @@
-"""The comparison of feature pools: on slides that share their programs, alignment makes one pool."""
+"""Comparison of embeddings: alignment makes the embeddings of slides with common programs comparable."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from scipy import sparse
 
 from napari_srast.errors import InputError
 from napari_srast.evaluation import embedding_benchmark
-from napari_srast.evaluation.embedding_benchmark import Comparison, SlideCounts, compare_features, main
+from napari_srast.evaluation.embedding_benchmark import EmbeddingComparison, SlideCounts, compare_embeddings, main
 from napari_srast.models.sasa.config import SasaConfig
 
 QUICK = SasaConfig(latent=4, epochs=40, n_components=10)
 
 
-def made_up_slides(n_slides: int = 2) -> list[SlideCounts]:
-    """Slides with the same gene programs in other places, and a shift of every gene in each slide."""
+def simulate_slides(n_slides: int = 2) -> list[SlideCounts]:
+    """Simulate slides with the same gene programs, other spatial patterns and a shift of every gene in each slide."""
     rng = np.random.default_rng(0)
     loading = rng.standard_normal((4, 60))
     row, col = (a.ravel() for a in np.mgrid[:14, :14])
@@ -38,43 +38,43 @@ def made_up_slides(n_slides: int = 2) -> list[SlideCounts]:
 
 
 @pytest.fixture(scope="module")
-def comparison() -> Comparison:
-    return compare_features(made_up_slides(), sasa=QUICK)
+def comparison() -> EmbeddingComparison:
+    return compare_embeddings(simulate_slides(), sasa=QUICK)
 
 
-def test_alignment_makes_one_pool_and_keeps_structure(comparison: Comparison) -> None:
+def test_alignment_makes_slides_comparable_and_keeps_structure(comparison: EmbeddingComparison) -> None:
     score = {s.name: s for s in comparison.scores}
-    apart, together = score["SASA + Latent Norm"], score["SASA + Latent Norm, aligned"]
-    assert together.within == pytest.approx(apart.within, abs=0.02)  # a turn changes no distance
-    assert together.across > apart.across + 0.1
-    assert together.across > 0.3
+    before, after = score["SASA + Latent Norm"], score["SASA + Latent Norm, aligned"]
+    assert after.within == pytest.approx(before.within, abs=0.02)  # a rotation changes no distance
+    assert after.across > before.across + 0.1
+    assert after.across > 0.3
     assert abs(score["noise"].across) < 0.1
     assert comparison.n_shared == 60
     assert sorted(comparison.by_panel) == [16, 32]
     assert len(comparison.agreement) == 2
 
 
-def test_comparisons_repeat(comparison: Comparison) -> None:
-    again = compare_features(made_up_slides(), sasa=QUICK)
+def test_comparison_is_reproducible(comparison: EmbeddingComparison) -> None:
+    again = compare_embeddings(simulate_slides(), sasa=QUICK)
     for one, other in zip(comparison.scores, again.scores, strict=True):
         np.testing.assert_allclose(one.values, other.values, atol=1e-6)
 
 
 @pytest.mark.slow
-def test_the_command_writes_tables_and_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_command_writes_tables_and_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("umap")
     (tmp_path / "slides").mkdir()
-    for i, slide in enumerate(made_up_slides()):
+    for i, slide in enumerate(simulate_slides()):
         table = anndata.AnnData(X=slide.counts)
         table.obsm["spatial"], table.var_names = slide.centers, list(slide.genes)
-        table.write_h5ad(tmp_path / "slides" / f"made{i}.h5ad")
-    monkeypatch.setattr(embedding_benchmark, "COHORTS", {"made up": ("made0", "made1")})
+        table.write_h5ad(tmp_path / "slides" / f"slide{i}.h5ad")
+    monkeypatch.setattr(embedding_benchmark, "COHORTS", {"simulated": ("slide0", "slide1")})
     main([str(tmp_path), "--out", str(tmp_path / "out")])
     assert (tmp_path / "out" / "alignment.png").stat().st_size > 10_000
     assert len((tmp_path / "out" / "alignment.csv").read_text().splitlines()) == 9
     assert len((tmp_path / "out" / "alignment_genes.csv").read_text().splitlines()) == 2
 
 
-def test_a_missing_slide_is_named(tmp_path: Path) -> None:
+def test_missing_slide_is_reported(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="does not exist"):
         main([str(tmp_path), "--out", str(tmp_path)])

@@ -1,4 +1,4 @@
-"""Metrics take their known values on cases small enough to work out by hand."""
+"""Metrics match values that are computed by hand on small examples."""
 
 from __future__ import annotations
 
@@ -8,13 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse, stats
 
-from napari_srast.evaluation.metrics import (
-    COVERAGES,
-    _beta_binomial,
-    fraction_better,
-    gain_over,
-    score_ratios,
-)
+from napari_srast.evaluation.coverage import COVERAGES, beta_binomial_cdf
+from napari_srast.evaluation.metrics import fraction_better, gain_over, score_ratios
 from napari_srast.geometry.raster import Raster, make_raster
 from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 
@@ -33,20 +28,20 @@ def pair() -> SpotPixelMap:
     )
 
 
-def even(layout: SpotPixelMap, n_genes: int) -> np.ndarray:
-    return np.repeat(1 / layout.n_pixels_of_spot[layout.parent][:, None], n_genes, axis=1)
+def uniform(layout: SpotPixelMap, n_genes: int) -> np.ndarray:
+    return np.repeat(1 / layout.n_pixels_per_spot[layout.parent][:, None], n_genes, axis=1)
 
 
-def test_nats_by_hand() -> None:
+def test_nats_match_hand_computation() -> None:
     truth, ratios = np.array([[3.0], [1.0]]), np.array([[0.75], [0.25]])
-    cautious = 0.999 * ratios + 0.0005
-    expected = (3 * np.log(2 * cautious[0, 0]) + np.log(2 * cautious[1, 0])) / 4
+    smoothed = 0.999 * ratios + 0.0005
+    expected = (3 * np.log(2 * smoothed[0, 0]) + np.log(2 * smoothed[1, 0])) / 4
     scores = score_ratios(sparse.csr_matrix(truth), ratios, pair())
     assert scores.nats_per_count == pytest.approx(expected)
     assert scores.gene_nats[0] == pytest.approx(expected)
 
 
-def test_genes_that_move_together_are_totals_and_genes_that_part_are_composition() -> None:
+def test_gain_splits_into_totals_and_composition() -> None:
     same = np.array([[3.0, 3.0], [1.0, 1.0]])
     scores = score_ratios(sparse.csr_matrix(same), same / 4, pair())
     assert scores.totals == pytest.approx(scores.nats_per_count)
@@ -60,11 +55,11 @@ def test_genes_that_move_together_are_totals_and_genes_that_part_are_composition
 
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 1000))
-def test_the_even_split_scores_nothing_and_the_truth_scores_most(seed: int) -> None:
+def test_uniform_scores_zero_and_truth_scores_most(seed: int) -> None:
     layout, raster = square()
     rng = np.random.default_rng(seed)
     truth = rng.poisson(3.0, (layout.n_pixels, 3)).astype(float)
-    flat = score_ratios(sparse.csr_matrix(truth), even(layout, 3), layout, raster=raster)
+    flat = score_ratios(sparse.csr_matrix(truth), uniform(layout, 3), layout, raster=raster)
     assert flat.nats_per_count == pytest.approx(0, abs=1e-12)
     assert flat.totals == pytest.approx(0, abs=1e-12)
     np.testing.assert_array_equal(flat.within_pcc, 0)
@@ -78,12 +73,12 @@ def test_the_even_split_scores_nothing_and_the_truth_scores_most(seed: int) -> N
     assert best.seam_ratio == pytest.approx(best.seam_ratio_truth)
 
 
-def test_zeros_cost_much_but_not_everything() -> None:
+def test_zero_prediction_has_a_finite_penalty() -> None:
     scores = score_ratios(sparse.csr_matrix([[1.0], [0.0]]), np.array([[0.0], [1.0]]), pair())
     assert scores.nats_per_count == pytest.approx(np.log(1e-3))
 
 
-def test_plain_correlation_is_inflated_by_totals_and_within_spot_correlation_is_not() -> None:
+def test_totals_inflate_plain_pcc_only() -> None:
     layout, _ = square(8, 8)
     rng = np.random.default_rng(0)
     level = rng.gamma(1.0, 30.0, layout.n_spots)
@@ -93,13 +88,13 @@ def test_plain_correlation_is_inflated_by_totals_and_within_spot_correlation_is_
     assert abs(scores.within_pcc[0]) < 0.25
 
 
-def test_an_inverted_map_has_negative_scores() -> None:
+def test_inverted_map_has_negative_scores() -> None:
     scores = score_ratios(sparse.csr_matrix([[3.0], [1.0]]), np.array([[0.25], [0.75]]), pair())
     assert scores.within_pcc[0] == pytest.approx(-1)
     assert scores.nats_per_count < 0
 
 
-def test_genes_without_counts_are_left_out() -> None:
+def test_genes_without_counts_are_skipped() -> None:
     truth = sparse.csr_matrix([[3.0, 0], [1, 0]])
     scores = score_ratios(truth, np.array([[0.75, 0.5], [0.25, 0.5]]), pair())
     assert np.isnan(scores.gene_nats[1])
@@ -107,7 +102,7 @@ def test_genes_without_counts_are_left_out() -> None:
     assert scores.within_spot_pcc == pytest.approx(1)
 
 
-def test_only_the_split_is_scored_not_the_depth() -> None:
+def test_depth_of_truth_does_not_change_scores() -> None:
     layout, raster = square()
     truth = sparse.csr_matrix(np.random.default_rng(0).poisson(4.0, (layout.n_pixels, 2)).astype(float))
     ratios = layout.normalize(np.random.default_rng(1).random((layout.n_pixels, 2)))
@@ -116,40 +111,40 @@ def test_only_the_split_is_scored_not_the_depth() -> None:
     np.testing.assert_allclose(once.within_pcc, thrice.within_pcc)
 
 
-def test_blocks_of_genes_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_block_size_does_not_change_scores(monkeypatch: pytest.MonkeyPatch) -> None:
     layout, raster = square()
     truth = sparse.csr_matrix(np.random.default_rng(0).poisson(4.0, (layout.n_pixels, 7)).astype(float))
     ratios = layout.normalize(np.random.default_rng(1).random((layout.n_pixels, 7)))
-    whole = score_ratios(truth, ratios, layout, raster=raster).summary()
-    monkeypatch.setattr("napari_srast.evaluation.metrics._BLOCK", 2 * layout.n_pixels)
-    asked = []
+    in_one_block = score_ratios(truth, ratios, layout, raster=raster).summary()
+    monkeypatch.setattr("napari_srast.evaluation.metrics._BLOCK_ENTRIES", 2 * layout.n_pixels)
+    block_sizes = []
 
     def predict(columns: np.ndarray) -> np.ndarray:
-        asked.append(len(columns))
+        block_sizes.append(len(columns))
         return ratios[:, columns]
 
-    parts = score_ratios(truth, predict, layout, raster=raster).summary()
-    assert asked == [2, 2, 2, 1]
-    for name in whole:
-        assert parts[name] == pytest.approx(whole[name], abs=0.1 if "coverage" in name else 1e-9), name
+    in_blocks = score_ratios(truth, predict, layout, raster=raster).summary()
+    assert block_sizes == [2, 2, 2, 1]
+    for name in in_one_block:
+        assert in_blocks[name] == pytest.approx(in_one_block[name], abs=0.1 if "coverage" in name else 1e-9), name
 
 
-def test_seams_of_a_plane_and_of_blocks() -> None:
+def test_seam_ratio_of_plane_noise_and_blocks() -> None:
     layout, raster = square(5, 5)
     plane = 1 + layout.pixels[:, :1] + 2 * layout.pixels[:, 1:]
     scores = score_ratios(sparse.csr_matrix(plane), layout.normalize(plane), layout, raster=raster)
     assert scores.seam_ratio == pytest.approx(1)
     assert scores.seam_ratio_truth == pytest.approx(1)
     noise = np.random.default_rng(0).normal(scale=0.2, size=plane.shape)
-    pair_of = np.hstack([plane + 3 + noise, plane + 3 - noise])  # whose noise vanishes in the sum
+    pair_of = np.hstack([plane + 3 + noise, plane + 3 - noise])  # the noise cancels in the sum
     scores = score_ratios(sparse.csr_matrix(pair_of), layout.normalize(pair_of), layout)
     assert scores.seam_ratio_totals == scores.seam_ratio_totals_truth == pytest.approx(1)
     assert scores.seam_ratio == pytest.approx(scores.seam_ratio_truth)
     assert scores.seam_ratio != pytest.approx(1, abs=1e-3)
-    assert score_ratios(sparse.csr_matrix(plane), even(layout, 1), layout, raster=raster).seam_ratio == np.inf
+    assert score_ratios(sparse.csr_matrix(plane), uniform(layout, 1), layout, raster=raster).seam_ratio == np.inf
 
 
-def test_coverage_is_nominal_where_counts_follow_the_ratios_and_low_where_they_do_not() -> None:
+def test_coverage_is_nominal_for_correct_ratios_only() -> None:
     layout, _ = square(20, 20)
     rng = np.random.default_rng(0)
     ratios = layout.normalize(rng.gamma(2.0, size=(layout.n_pixels, 5)))
@@ -160,11 +155,11 @@ def test_coverage_is_nominal_where_counts_follow_the_ratios_and_low_where_they_d
         truth[by_spot, gene] = drawn.ravel()
     calibrated = score_ratios(sparse.csr_matrix(truth), ratios, layout).coverage
     np.testing.assert_allclose(calibrated, COVERAGES, atol=0.02)
-    assert score_ratios(sparse.csr_matrix(truth), even(layout, 5), layout).coverage[1] < 0.6
+    assert score_ratios(sparse.csr_matrix(truth), uniform(layout, 5), layout).coverage[1] < 0.6
 
 
-def test_seams_on_hexagons_are_told_by_touching_pixels() -> None:
-    """Pixels of a slide coarsened once lie on no raster; all six neighbors of one touch it."""
+def test_seams_on_hexagons_use_touching_pixels() -> None:
+    """Pixels of a coarsened slide are on no raster; each touches all of its six neighbors."""
     row, col = (a.ravel() for a in np.mgrid[:12, :12])
     pixels = np.column_stack([col + 0.5 * (row % 2), row * np.sqrt(0.75)])
     layout = SpotPixelMap(
@@ -174,17 +169,17 @@ def test_seams_on_hexagons_are_told_by_touching_pixels() -> None:
         pitch=2.0,
     )
     inner = (row > 0) & (row < 11) & (col > 0) & (col < 11)
-    assert (np.bincount(layout.touching.ravel())[inner] == 6).all()
+    assert (np.bincount(layout.adjacent_pixels.ravel())[inner] == 6).all()
     blocks = np.random.default_rng(0).random(36)[layout.parent][:, None]
     noisy = blocks + np.random.default_rng(1).random((144, 1))
     scores = score_ratios(sparse.csr_matrix(noisy), layout.normalize(noisy), layout)
     assert scores.seam_ratio == pytest.approx(scores.seam_ratio_truth)
     assert scores.seam_ratio > 1
-    assert score_ratios(sparse.csr_matrix(blocks), even(layout, 1), layout).seam_ratio == np.inf
+    assert score_ratios(sparse.csr_matrix(blocks), uniform(layout, 1), layout).seam_ratio == np.inf
 
 
 def overdispersed(concentration: float, n: int = 40) -> tuple[SpotPixelMap, np.ndarray, np.ndarray]:
-    """Counts and ratios of 400 spots of four pixels and five genes, Dirichlet-multinomial."""
+    """Draw Dirichlet-multinomial counts of 400 spots with four pixels and five genes; return also the ratios."""
     layout, _ = square(20, 20)
     rng = np.random.default_rng(0)
     ratios = layout.normalize(rng.gamma(2.0, size=(layout.n_pixels, 5)))
@@ -197,33 +192,33 @@ def overdispersed(concentration: float, n: int = 40) -> tuple[SpotPixelMap, np.n
     return layout, truth, ratios
 
 
-def test_coverage_and_spread_of_scattered_counts_need_their_concentration() -> None:
+def test_overdispersed_counts_need_their_concentration() -> None:
     layout, truth, ratios = overdispersed(5.0)
     plain = score_ratios(sparse.csr_matrix(truth), ratios, layout)
     known = score_ratios(sparse.csr_matrix(truth), ratios, layout, concentration=lambda n: np.full(n.shape, 5.0))
     np.testing.assert_allclose(known.coverage, COVERAGES, atol=0.02)
-    assert known.coverage == known.coverage_deep
+    assert known.coverage == known.coverage_high_count
     assert known.spread_skill == pytest.approx(1, abs=0.05)
     assert plain.coverage[1] < 0.55
     assert plain.spread_skill < 0.5
 
 
-def test_deep_coverage_leaves_shallow_pairs_out() -> None:
+def test_high_count_coverage_skips_low_counts() -> None:
     layout, truth, ratios = overdispersed(5.0)
     shallow = truth.copy()
     shallow[:, :3] = np.minimum(shallow[:, :3], 1)
     of_all = score_ratios(sparse.csr_matrix(shallow), ratios, layout)
     of_deep = score_ratios(sparse.csr_matrix(shallow[:, 3:]), ratios[:, 3:], layout)
-    np.testing.assert_allclose(of_all.coverage_deep, of_deep.coverage_deep, atol=0.02)
-    assert of_all.coverage[1] > of_all.coverage_deep[1]
+    np.testing.assert_allclose(of_all.coverage_high_count, of_deep.coverage_high_count, atol=0.02)
+    assert of_all.coverage[1] > of_all.coverage_high_count[1]
 
 
-def test_the_beta_binomial_tails_are_those_of_scipy() -> None:
+def test_beta_binomial_cdf_matches_scipy() -> None:
     rng = np.random.default_rng(0)
     n = rng.integers(1, 60, 200)
     y, share, a = rng.integers(0, n + 1), rng.random(200), rng.gamma(2.0, size=200)
     share[:2] = 0, 1
-    below, upto = _beta_binomial(y, n, share, a)
+    below, upto = beta_binomial_cdf(y, n, share, a)
     inner = slice(2, None)
     known = stats.betabinom(n[inner], (a * share)[inner], (a * (1 - share))[inner])
     np.testing.assert_allclose(upto[inner], known.cdf(y[inner]), atol=1e-10)
@@ -231,13 +226,13 @@ def test_the_beta_binomial_tails_are_those_of_scipy() -> None:
     assert np.isfinite([below, upto]).all()
 
 
-def test_mass_errors_are_seen() -> None:
+def test_mass_error_is_reported() -> None:
     layout = pair()
     scores = score_ratios(sparse.csr_matrix([[3.0], [1.0]]), np.array([[0.75], [0.26]]), layout)
     assert scores.mass_error == pytest.approx(0.01)
 
 
-def test_strata_add_up_to_the_whole() -> None:
+def test_strata_add_up_to_the_total() -> None:
     layout, _ = square(8, 8)
     depth = np.array([0.05, 0.2, 0.5, 2.0, 6.0, 30.0])
     truth = np.random.default_rng(0).poisson(depth / 4, (layout.n_pixels, 6)).astype(float)
@@ -253,9 +248,9 @@ def test_strata_add_up_to_the_whole() -> None:
 def test_comparison_with_a_baseline() -> None:
     layout, _ = square()
     truth = np.random.default_rng(0).poisson(5.0, (layout.n_pixels, 4)).astype(float)
-    mixed = even(layout, 4)
+    mixed = uniform(layout, 4)
     mixed[:, :3] = layout.normalize(truth)[:, :3]
-    scores, flat = (score_ratios(sparse.csr_matrix(truth), r, layout) for r in (mixed, even(layout, 4)))
+    scores, flat = (score_ratios(sparse.csr_matrix(truth), r, layout) for r in (mixed, uniform(layout, 4)))
     assert fraction_better(scores, flat) == 0.75
     gained, error = gain_over(scores, flat)
     assert gained == pytest.approx(scores.nats_per_count)
@@ -263,10 +258,10 @@ def test_comparison_with_a_baseline() -> None:
     assert gain_over(flat, flat) == (0, 0)
     by_genes, error_of_genes = gain_over(scores, flat, over="genes")
     assert by_genes == pytest.approx(gained)
-    assert error_of_genes > error  # one gene of four was not told
+    assert error_of_genes > error  # one gene of four is not predicted
 
 
-def test_the_bootstrap_error_is_that_of_a_mean() -> None:
+def test_bootstrap_error_matches_error_of_a_mean() -> None:
     layout, _ = square(20, 20)
     rng = np.random.default_rng(0)
     truth = rng.multinomial(4, [0.4, 0.3, 0.2, 0.1], size=400)

@@ -1,4 +1,4 @@
-"""The report writes JSON, a table and plots, and says what stands in the way."""
+"""Report: JSON, table, plots, and errors for paths that cannot be written."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def evaluation() -> Evaluation:
     return evaluate(table, pitch=100, methods=["uniform", "bilinear", "gp"])
 
 
-def test_json_holds_the_figures(evaluation: Evaluation, tmp_path: Path) -> None:
+def test_json_contains_all_scores(evaluation: Evaluation, tmp_path: Path) -> None:
     path = write_json(evaluation, tmp_path / "report.json")
     assert json.loads(path.read_text()) == evaluation.to_dict()
     with pytest.raises(OutputError, match="another file"):
         write_json(evaluation, tmp_path / "missing" / "report.json")
 
 
-def test_the_table_lists_the_best_method_first(evaluation: Evaluation) -> None:
+def test_table_lists_the_best_method_first(evaluation: Evaluation) -> None:
     console = Console(width=200, record=True, quiet=False, file=None, force_terminal=False)
     with console.capture() as capture:
         console.print(evaluation_table(evaluation))
@@ -42,7 +42,7 @@ def test_the_table_lists_the_best_method_first(evaluation: Evaluation) -> None:
     assert f"{evaluation.scores['gp'].nats_per_count:.4g}" in text
 
 
-def test_plots_are_drawn(evaluation: Evaluation, tmp_path: Path) -> None:
+def test_plots_are_written(evaluation: Evaluation, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     paths = write_plots(evaluation, tmp_path / "plots")
     assert [path.name for path in paths] == ["methods.png", "depth.png"]

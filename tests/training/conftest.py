@@ -1,4 +1,4 @@
-"""A made-up slide to train on, shared by the tests of this folder."""
+"""Synthetic slide to train on, for the tests of this folder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write 3,000 cells of stripes much finer than the spots of a case, and smooth waves."""
+    """Write 3,000 cells with smooth waves of expression, finer than the spots of a pseudo-slide."""
     rng = np.random.default_rng(0)
     xy = rng.uniform(0, 1000, (3000, 2))
     waves = [1 + np.sin(xy @ rng.normal(size=2) / 120 + k) for k in range(20)]

@@ -1,4 +1,4 @@
-"""Every variant changes what it says and nothing else; a killed run goes on; the table tells paired changes."""
+"""Ablation: each variant changes one part, an interrupted run resumes, the table shows paired changes."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from napari_srast.models.sasa.config import SasaConfig
-from napari_srast.training.ablation import VARIANTS, Ablation, ablation_table, main, run
-from napari_srast.training.cross_validation import FLEET, NETWORK, SASA_GP
+from napari_srast.training.ablation import VARIANTS, Ablation, ablation_table, main, run_ablation
+from napari_srast.training.cross_validation import NETWORK_ALONE, PRIOR_WEIGHTS, SASA_GP
 from napari_srast.training.pseudo_slides import PseudoSlide
 from napari_srast.training.recipe import read_recipe
 from napari_srast.training.score_report import DEFAULT
@@ -46,37 +46,36 @@ def small(tiny: Path) -> Ablation:
 
 @pytest.fixture(scope="module")
 def full(small: Ablation) -> list[PseudoSlide]:
-    return small.cases(VARIANTS["full"])
+    return small.pseudo_slides(VARIANTS["full"])
 
 
 @pytest.mark.parametrize("name", ["components", "nothing", "raw", "cosine"])
-def test_a_change_of_features_reaches_the_condition_and_leaves_the_truth(
-    small: Ablation, full: list[PseudoSlide], name: str
-) -> None:
-    for changed, case in zip(small.cases(VARIANTS[name]), full, strict=True):
-        torch.testing.assert_close(changed.truth, case.truth)
-        torch.testing.assert_close(changed.condition.counts, case.condition.counts)
-        for one, other in ((changed, case), (changed.checks[0], case.checks[0])):
-            assert not torch.equal(one.condition.geometry.similarity, other.condition.geometry.similarity)
+def test_changed_embedding_changes_inputs_but_not_truth(small: Ablation, full: list[PseudoSlide], name: str) -> None:
+    for changed, original in zip(small.pseudo_slides(VARIANTS[name]), full, strict=True):
+        torch.testing.assert_close(changed.truth, original.truth)
+        torch.testing.assert_close(changed.inputs.counts, original.inputs.counts)
+        for one, other in ((changed, original), (changed.coarsened[0], original.coarsened[0])):
+            first, second = one.inputs.neighborhoods, other.inputs.neighborhoods
+            assert not torch.equal(first.neighbor_similarity, second.neighbor_similarity)
 
 
-def test_without_features_nothing_is_alike_and_directions_have_length_one(small: Ablation) -> None:
-    (bare, _), (unit, _) = small.cases(VARIANTS["nothing"]), small.cases(VARIANTS["cosine"])
-    assert not bare.condition.geometry.similarity.any()
+def test_similarity_without_features_and_direction_norms(small: Ablation) -> None:
+    (bare, _), (unit, _) = small.pseudo_slides(VARIANTS["nothing"]), small.pseudo_slides(VARIANTS["cosine"])
+    assert not bare.inputs.neighborhoods.neighbor_similarity.any()
     assert not bare.edge_similarity.any()
-    np.testing.assert_allclose(np.linalg.norm(unit.pool.latent, axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(unit.embedding.latent, axis=1), 1, atol=1e-5)
 
 
-def test_spatial_edges_only_fits_another_latent(small: Ablation, full: list[PseudoSlide]) -> None:
-    changed = small.cases(VARIANTS["spatial"])[0]
-    assert changed.pool.config == replace(SasaConfig(epochs=5, n_components=8), n_expression=0)
-    assert not np.allclose(changed.pool.raw_latent, full[0].pool.raw_latent)
-    assert changed.pool.context.nnz < full[0].pool.context.nnz
+def test_spatial_edges_only_gives_another_embedding(small: Ablation, full: list[PseudoSlide]) -> None:
+    changed = small.pseudo_slides(VARIANTS["spatial"])[0]
+    assert changed.embedding.config == replace(SasaConfig(epochs=5, n_components=8), n_expression=0)
+    assert not np.allclose(changed.embedding.raw_latent, full[0].embedding.raw_latent)
+    assert changed.embedding.context.nnz < full[0].embedding.context.nnz
     torch.testing.assert_close(changed.truth[:, :6], full[0].truth[:, :6])
 
 
-def test_a_run_goes_on_where_it_was(small: Ablation, monkeypatch: pytest.MonkeyPatch) -> None:
-    results = run(small, seeds=1, only=["full", "regression"])
+def test_interrupted_run_resumes(small: Ablation, monkeypatch: pytest.MonkeyPatch) -> None:
+    results = run_ablation(small, seeds=1, only=["full", "regression"])
     assert {name for name, runs in results["variants"].items() if runs} == {"full", "regression"}
     assert results["variants"]["full"]["0"] != results["variants"]["regression"]["0"]
     assert json.loads((small.folder / "ablation.json").read_text()) == results
@@ -84,10 +83,10 @@ def test_a_run_goes_on_where_it_was(small: Ablation, monkeypatch: pytest.MonkeyP
     def never(*_: object) -> None:
         raise AssertionError
 
-    monkeypatch.setattr(Ablation, "trained", never)
-    assert run(small, seeds=1, only=["full", "regression"]) == results
+    monkeypatch.setattr(Ablation, "train", never)
+    assert run_ablation(small, seeds=1, only=["full", "regression"]) == results
     with pytest.raises(AssertionError):
-        run(replace(small, steps=4), seeds=1, only=["full"])  # another budget is another experiment
+        run_ablation(replace(small, steps=4), seeds=1, only=["full"])  # results of another budget are discarded
 
 
 def records(shift: float) -> dict[str, list[dict]]:
@@ -97,11 +96,11 @@ def records(shift: float) -> dict[str, list[dict]]:
             {"study": s, "nats_per_count": v + shift, "within_spot_pcc": 0.1}
             for s, v in zip(studies, (1, 3, 4), strict=True)
         ]
-        for method in (DEFAULT, FLEET, NETWORK, SASA_GP)
+        for method in (DEFAULT, PRIOR_WEIGHTS, NETWORK_ALONE, SASA_GP)
     }
 
 
-def test_the_table_by_hand() -> None:
+def test_table_matches_hand_computation() -> None:
     table = ablation_table({"full": {"0": records(0.0), "1": records(0.2)}, "raw": {"1": records(-0.1)}, "seams": {}})
     lines = table.splitlines()
     assert len(lines) == 4
@@ -110,6 +109,6 @@ def test_the_table_by_hand() -> None:
     assert "| -0.3000 ± 0.0000 | 1 |" in lines[3]
 
 
-def test_a_missing_recipe_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_recipe_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path / "gone.toml"), "-o", str(tmp_path)]) == 2
     assert "gone.toml" in capsys.readouterr().err

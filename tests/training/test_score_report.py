@@ -1,4 +1,4 @@
-"""Summary and tables weigh every study alike and choose the best baseline of each case."""
+"""Summary and tables give every study the same weight and choose the best baseline of each pseudo-slide."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from napari_srast.training.score_report import (
     case_table,
     mean_of_studies,
     method_table,
-    shared_table,
+    program_table,
     study_table,
     summarize,
     write_score_plots,
@@ -30,9 +30,9 @@ KINDS = (
 )
 
 
-def row(study: str, name: str, ours: float, gp: float, bilinear: float, error: float = 0.001) -> dict:
-    told = {DEFAULT: ours, "gp": gp, "bilinear": bilinear}
-    methods = {m: {kind: told.get(m, 0.0) for kind in KINDS} for m in (DEFAULT, *BASELINES)}
+def row(study: str, name: str, default: float, gp: float, bilinear: float, error: float = 0.001) -> dict:
+    nats = {DEFAULT: default, "gp": gp, "bilinear": bilinear}
+    methods = {m: {kind: nats.get(m, 0.0) for kind in KINDS} for m in (DEFAULT, *BASELINES)}
     best = max(BASELINES, key=lambda m: methods[m]["nats_per_count"])
     covered = {"multinomial": {"all": [0.3, 0.6, 0.8], "deep": [0.2, 0.4, 0.6]}}
     return {
@@ -42,7 +42,7 @@ def row(study: str, name: str, ours: float, gp: float, bilinear: float, error: f
         "methods": methods,
         "best_baseline": best,
         "best_baseline_pcc": best,
-        "margin": ours - methods[best]["nats_per_count"],
+        "margin": default - methods[best]["nats_per_count"],
         "margin_se_spots": error,
         "margin_se_genes": None,
         "fraction_better": 0.75,
@@ -61,31 +61,31 @@ def row(study: str, name: str, ours: float, gp: float, bilinear: float, error: f
 
 
 ROWS = [
-    row("a", "one", ours=0.06, gp=0.02, bilinear=0.01),
-    row("a", "two", ours=0.02, gp=0.02, bilinear=0.03, error=0.02),
-    row("b", "three", ours=0.01, gp=0.005, bilinear=0.02),
+    row("a", "one", default=0.06, gp=0.02, bilinear=0.01),
+    row("a", "two", default=0.02, gp=0.02, bilinear=0.03, error=0.02),
+    row("b", "three", default=0.01, gp=0.005, bilinear=0.02),
 ]
 
 
-def test_the_summary_by_hand() -> None:
-    found = summarize(ROWS)
-    nats = found["nats_per_count"]
-    assert (found["n_cases"], found["n_studies"]) == (3, 2)
+def test_summary_matches_hand_computation() -> None:
+    summary = summarize(ROWS)
+    nats = summary["nats_per_count"]
+    assert (summary["n_cases"], summary["n_studies"]) == (3, 2)
     assert nats["default"] == pytest.approx((0.04 + 0.01) / 2)
     assert nats["best_of_each_case"] == pytest.approx((0.025 + 0.02) / 2)
     assert nats["ratio_to_best_of_each_case"] == pytest.approx(0.025 / 0.0225)
     assert nats["best_single_baseline"] == "bilinear"
     assert nats["ratio_to_best_single"] == pytest.approx(0.025 / 0.02)
-    assert found["cases_below"] == 2
-    assert found["cases_behind"] == 1  # the other is within its error
-    assert found["coverage_80_calibrated_deep"] == pytest.approx(0.79)
-    assert found["seam_ratio_to_truth_mean"] == pytest.approx(4)
-    assert found["seam_ratio_to_truth_draw"] == pytest.approx(1.1)
-    assert found["seam_ratio_to_truth_totals_mean"] == pytest.approx(1.5)
+    assert summary["cases_below"] == 2
+    assert summary["cases_behind"] == 1  # the other is within two standard errors
+    assert summary["coverage_80_calibrated_deep"] == pytest.approx(0.79)
+    assert summary["seam_ratio_to_truth_mean"] == pytest.approx(4)
+    assert summary["seam_ratio_to_truth_draw"] == pytest.approx(1.1)
+    assert summary["seam_ratio_to_truth_totals_mean"] == pytest.approx(1.5)
 
 
-def test_averages_over_studies_slides_and_cases_by_hand() -> None:
-    rows = [*ROWS, row("b", "three", ours=0.03, gp=0.025, bilinear=0.02)]  # another case of that slide
+def test_average_table_matches_hand_computation() -> None:
+    rows = [*ROWS, row("b", "three", default=0.03, gp=0.025, bilinear=0.02)]  # another pseudo-slide of the same slide
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in average_table(rows).splitlines()[2:]]
     assert [line[:5] for line in lines] == [
         ["studies", "2", "0.0300", "bilinear 0.0200", "1.50 times"],
@@ -94,12 +94,12 @@ def test_averages_over_studies_slides_and_cases_by_hand() -> None:
     ]
 
 
-def test_a_study_without_a_value_is_left_out() -> None:
+def test_studies_without_a_value_are_skipped() -> None:
     assert mean_of_studies(ROWS, [1.0, None, None]) == 1.0
     assert mean_of_studies(ROWS, [1.0, 3.0, 4.0]) == 3.0
 
 
-def test_tables_hold_every_study_method_and_case() -> None:
+def test_tables_contain_all_rows() -> None:
     by_study, by_method, by_case = study_table(ROWS), method_table(ROWS), case_table(ROWS)
     for table in (by_study, by_method, by_case):
         assert len({line.count("|") for line in table.splitlines()}) == 1
@@ -111,22 +111,22 @@ def test_tables_hold_every_study_method_and_case() -> None:
     assert "| two | square | 0.0200 | bilinear 0.0300 | -0.0100 ± 0.0200 |" in by_case
 
 
-def test_the_table_of_shared_maps_holds_the_studies_that_have_them() -> None:
-    figures = {
+def test_program_table_contains_large_panels_only() -> None:
+    scores = {
         "nats_per_count": 0.03,
         "nats_per_gene": 0.02,
         "within_spot_pcc": 0.2,
         "change": -0.01,
         "change_se": 0.002,
     }
-    lines = shared_table([{**ROWS[0], "shared": figures}, *ROWS[1:]]).splitlines()
+    lines = program_table([{**ROWS[0], "shared": scores}, *ROWS[1:]]).splitlines()
     assert len(lines) == 4
-    told = "0.0600 / 0.0600 / 0.060 | 0.0300 / 0.0200 / 0.200 | 0.0200 / 0.0200 / 0.020 | -0.0100 ± 0.0020 |"
-    assert lines[2] == f"| a | 1 | {told}"
-    assert lines[3] == f"| **mean of studies** | 1 | {told}"
+    cells = "0.0600 / 0.0600 / 0.060 | 0.0300 / 0.0200 / 0.200 | 0.0200 / 0.0200 / 0.020 | -0.0100 ± 0.0020 |"
+    assert lines[2] == f"| a | 1 | {cells}"
+    assert lines[3] == f"| **mean of studies** | 1 | {cells}"
 
 
-def test_plots_are_drawn_or_refused_in_one_sentence(tmp_path: Path) -> None:
+def test_plots_are_written_or_the_folder_is_reported(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     for path in write_score_plots(ROWS, tmp_path / "plots"):
         assert path.read_bytes().startswith(b"\x89PNG")

@@ -1,3 +1,5 @@
+"""Signed cache: items are created once, and files of other users are never unpickled."""
+
 from __future__ import annotations
 
 import pickle
@@ -7,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from napari_srast.training.signed_cache import load_or_make
+from napari_srast.training.signed_cache import load_or_create
 
 
 class Bomb:
-    """Makes a file when it is unpickled."""
+    """Create a file when it is unpickled."""
 
     def __init__(self, mark: Path) -> None:
         self.mark = mark
@@ -28,25 +30,25 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_what_was_made_is_made_once(tmp_path: Path, settings: Path) -> None:
-    assert load_or_make(tmp_path / "a", lambda: [1, {"x": (2.0,)}]) == [1, {"x": (2.0,)}]
-    assert load_or_make(tmp_path / "a", lambda: pytest.fail("made again")) == [1, {"x": (2.0,)}]
+def test_items_are_created_once(tmp_path: Path, settings: Path) -> None:
+    assert load_or_create(tmp_path / "a", lambda: [1, {"x": (2.0,)}]) == [1, {"x": (2.0,)}]
+    assert load_or_create(tmp_path / "a", lambda: pytest.fail("created again")) == [1, {"x": (2.0,)}]
     assert stat.S_IMODE((settings / "kept.key").stat().st_mode) == 0o600
 
 
 @pytest.mark.parametrize("begin", [b"", b"\0" * 32])
-def test_file_of_a_stranger_is_never_opened_but_made_anew(begin: bytes, tmp_path: Path) -> None:
+def test_unsigned_file_is_never_unpickled(begin: bytes, tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     (tmp_path / "a").write_bytes(begin + pickle.dumps([Bomb(mark)]))
-    assert load_or_make(tmp_path / "a", lambda: [3]) == [3]
+    assert load_or_create(tmp_path / "a", lambda: [3]) == [3]
     assert not mark.exists()
-    assert load_or_make(tmp_path / "a", lambda: pytest.fail("made again")) == [3]
+    assert load_or_create(tmp_path / "a", lambda: pytest.fail("created again")) == [3]
 
 
-def test_file_of_another_user_and_a_damaged_one_are_made_anew(tmp_path: Path, settings: Path) -> None:
-    load_or_make(tmp_path / "a", lambda: [1])
+def test_damaged_or_foreign_file_is_replaced(tmp_path: Path, settings: Path) -> None:
+    load_or_create(tmp_path / "a", lambda: [1])
     content = (tmp_path / "a").read_bytes()
     (tmp_path / "a").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    assert load_or_make(tmp_path / "a", lambda: [2]) == [2]
+    assert load_or_create(tmp_path / "a", lambda: [2]) == [2]
     (settings / "kept.key").unlink()
-    assert load_or_make(tmp_path / "a", lambda: [4]) == [4]
+    assert load_or_create(tmp_path / "a", lambda: [4]) == [4]

@@ -1,4 +1,4 @@
-"""Training on a made-up slide: cases are consistent, loss falls, a killed run ends as an unbroken one, recipes work."""
+"""Training on a synthetic slide: pseudo-slides are consistent, the loss falls, runs resume, recipes work."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ from napari_srast.checkpoints.storage import load_checkpoint
 from napari_srast.errors import InputError, SettingsError
 from napari_srast.models.pcfm.network import DiTConfig
 from napari_srast.models.sasa.config import SasaConfig
+from napari_srast.training.lattice_sampling import make_pseudo_slides
 from napari_srast.training.pipeline import train_from_recipe
-from napari_srast.training.prior_fitting import check_of
-from napari_srast.training.pseudo_slides import PseudoSlide, PseudoSlideSettings, SourceSlide, make_pseudo_slides
+from napari_srast.training.prior_fitting import predict_pseudo_slide
+from napari_srast.training.pseudo_slides import PseudoSlide
 from napari_srast.training.recipe import read_recipe
+from napari_srast.training.sources import PseudoSlideSettings, SourceSlide
 from napari_srast.training.trainer import TrainerConfig, train_flow
 
 SASA = SasaConfig(epochs=10, n_components=8)
@@ -30,28 +32,28 @@ SMALL = DiTConfig(width=16, depth=1, heads=2)
 
 
 @pytest.fixture(scope="module")
-def cases(cells: Path) -> list[PseudoSlide]:
-    made = []
+def pseudo_slides(cells: Path) -> list[PseudoSlide]:
+    pseudo_slides = []
     for study in ("a", "b"):
         source = SourceSlide(name=f"cells_{study}", study=study, path=cells, resolution="high", cases=2)
-        made += list(make_pseudo_slides(source, SETTINGS, SASA, seed=0))
-    assert len(made) >= 3
-    return made
+        pseudo_slides += list(make_pseudo_slides(source, SETTINGS, SASA, seed=0))
+    assert len(pseudo_slides) >= 3
+    return pseudo_slides
 
 
-def test_truth_sums_to_the_coarse_counts(cases: list[PseudoSlide]) -> None:
-    for case in cases:
-        sums = case.layout.membership @ case.truth.numpy()
-        np.testing.assert_allclose(sums, case.condition.counts.numpy(), rtol=1e-5)
-        parents = case.layout.parent[case.edges.numpy()]
+def test_truth_sums_to_coarse_counts(pseudo_slides: list[PseudoSlide]) -> None:
+    for one in pseudo_slides:
+        sums = one.layout.membership @ one.truth.numpy()
+        np.testing.assert_allclose(sums, one.inputs.counts.numpy(), rtol=1e-5)
+        parents = one.layout.parent[one.edges.numpy()]
         assert (parents[0] != parents[1]).all()
 
 
-def test_cases_repeat_for_a_seed(cells: Path) -> None:
+def test_pseudo_slides_repeat_for_a_seed(cells: Path) -> None:
     source = SourceSlide(name="cells", study="a", path=cells, resolution="high", cases=1)
     first, again = (next(iter(make_pseudo_slides(source, SETTINGS, SASA, seed=3))) for _ in range(2))
     assert first.description == again.description
-    torch.testing.assert_close(first.condition.experts, again.condition.experts)
+    torch.testing.assert_close(first.inputs.expert_log_ratios, again.inputs.expert_log_ratios)
 
 
 @pytest.fixture
@@ -66,63 +68,62 @@ def grid(tmp_path: Path) -> SourceSlide:
 
 
 def test_low_resolution_slide_is_its_own_truth(grid: SourceSlide) -> None:
-    (case,) = make_pseudo_slides(grid, SETTINGS, SASA, seed=0)
-    assert case.layout.n_spots == 100
-    assert (case.layout.n_pixels_of_spot == 4).all()
+    (pseudo_slide,) = make_pseudo_slides(grid, SETTINGS, SASA, seed=0)
+    assert pseudo_slide.layout.n_spots == 100
+    assert (pseudo_slide.layout.n_pixels_per_spot == 4).all()
 
 
-def test_windows_are_smaller_never_scored_and_leave_the_scored_cases_as_they_are(
-    grid: SourceSlide, cells: Path
-) -> None:
+def test_crops_are_smaller_and_never_scored(grid: SourceSlide, cells: Path) -> None:
     high = SourceSlide(name="cells", study="a", path=cells, resolution="high", cases=1)
-    windows = replace(SETTINGS, windows=4, missing_spots=(0.1,))
+    with_crops = replace(SETTINGS, windows=4, missing_spots=(0.1,))
     for source in (grid, high):
-        (whole,) = make_pseudo_slides(source, SETTINGS, SASA, seed=0)
-        same, *others = make_pseudo_slides(source, windows, SASA, seed=0)
-        torch.testing.assert_close(same.condition.experts, whole.condition.experts)
+        (original,) = make_pseudo_slides(source, SETTINGS, SASA, seed=0)
+        same, *crops = make_pseudo_slides(source, with_crops, SASA, seed=0)
+        torch.testing.assert_close(same.inputs.expert_log_ratios, original.inputs.expert_log_ratios)
         assert same.scored
-        assert same.checks
-        assert others
-        assert not any(other.scored or other.checks for other in others)
-        assert all("window" in other.description for other in others)
-        sums = [other.layout.membership @ other.truth.numpy() for other in others]
-        for other, total in zip(others, sums, strict=True):
-            held = other.layout.n_pixels_of_spot > 0
-            np.testing.assert_allclose(total[held], other.condition.counts.numpy()[held], rtol=1e-5)
+        assert same.coarsened
+        assert crops
+        assert not any(crop.scored or crop.coarsened for crop in crops)
+        assert all("crop" in crop.description for crop in crops)
+        sums = [crop.layout.membership @ crop.truth.numpy() for crop in crops]
+        for crop, total in zip(crops, sums, strict=True):
+            nonempty = crop.layout.n_pixels_per_spot > 0
+            np.testing.assert_allclose(total[nonempty], crop.inputs.counts.numpy()[nonempty], rtol=1e-5)
         if source is grid:
-            assert min(other.layout.n_spots for other in others) < whole.layout.n_spots
+            assert min(crop.layout.n_spots for crop in crops) < original.layout.n_spots
 
 
-def test_training_gains_on_a_study_that_it_has_not_seen(cases: list[PseudoSlide]) -> None:
-    seen, unseen = [c for c in cases if c.study == "a"], [c for c in cases if c.study == "b"]
+def test_training_gains_on_a_held_out_study(pseudo_slides: list[PseudoSlide]) -> None:
+    seen, unseen = ([one for one in pseudo_slides if one.study == name] for name in "ab")
     config = TrainerConfig(steps=120, patch_spots=16, patch_fields=8, warmup=10, ema=0.9)
     network, losses = train_flow(seen, config, SMALL, accelerator="cpu")
     assert np.mean(losses[-20:]) < np.mean(losses[:20])
-    known = check_of(network, unseen[0])
-    assert np.nanmean(gain_per_gene(known.log_experts[EXPERT_NAMES.index("pcfm")], known.truth, known.layout)) > 0
+    predictions = predict_pseudo_slide(network, unseen[0])
+    log_ratio = predictions.log_experts[EXPERT_NAMES.index("pcfm")]
+    assert np.nanmean(gain_per_gene(log_ratio, predictions.truth, predictions.layout)) > 0
 
 
-def test_killed_run_ends_as_an_unbroken_one(cases: list[PseudoSlide], tmp_path: Path) -> None:
+def test_interrupted_training_gives_the_same_result(pseudo_slides: list[PseudoSlide], tmp_path: Path) -> None:
     config = TrainerConfig(steps=12, patch_spots=8, patch_fields=4, checkpoint_every=5)
-    whole, whole_losses = train_flow(cases, config, SMALL, accelerator="cpu")
+    short, short_losses = train_flow(pseudo_slides, config, SMALL, accelerator="cpu")
 
-    class Killed(Exception):
+    class Interrupted(Exception):
         pass
 
-    def kill(step: int, steps: int, loss: float) -> None:
-        raise Killed
+    def interrupt(step: int, steps: int, loss: float) -> None:
+        raise Interrupted
 
     state = tmp_path / "run.state"
     longer = TrainerConfig(steps=40, patch_spots=8, patch_fields=4, checkpoint_every=5)
-    with pytest.raises(Killed):
-        train_flow(cases, longer, SMALL, accelerator="cpu", state_file=state, progress=kill)
-    unbroken, losses = train_flow(cases, longer, SMALL, accelerator="cpu")
-    resumed, resumed_losses = train_flow(cases, longer, SMALL, accelerator="cpu", state_file=state)
+    with pytest.raises(Interrupted):
+        train_flow(pseudo_slides, longer, SMALL, accelerator="cpu", state_file=state, progress=interrupt)
+    uninterrupted, losses = train_flow(pseudo_slides, longer, SMALL, accelerator="cpu")
+    resumed, resumed_losses = train_flow(pseudo_slides, longer, SMALL, accelerator="cpu", state_file=state)
     assert resumed_losses == losses
-    for a, b in zip(unbroken.parameters(), resumed.parameters(), strict=True):
+    for a, b in zip(uninterrupted.parameters(), resumed.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=0)
-    assert len(whole_losses) == 12
-    assert whole.config == SMALL
+    assert len(short_losses) == 12
+    assert short.config == SMALL
 
 
 RECIPE = """
@@ -161,27 +162,27 @@ def write_recipe(folder: Path, cells: Path) -> Path:
     return path
 
 
-def test_recipe_leaves_checkpoint_card_and_scores(tmp_path: Path, cells: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_recipe_writes_checkpoint_card_and_scores(tmp_path: Path, cells: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NAPARI_SRAST_DATA", raising=False)
-    told = []
-    output = train_from_recipe(write_recipe(tmp_path, cells), progress=lambda *step: told.append(step))
+    steps = []
+    output = train_from_recipe(write_recipe(tmp_path, cells), progress=lambda *step: steps.append(step))
     loaded = load_checkpoint(output)
     assert 'name = "tiny"' in loaded.record["recipe"]
     card = output.with_suffix(".md").read_text()
     assert loaded.sha256 in card
     assert "CC0" in card
     assert (tmp_path / "runs" / "tiny" / "scores.json").exists()
-    assert {"pseudo-slides", "score"} <= {stage for stage, *_ in told}
+    assert {"pseudo-slides", "score"} <= {stage for stage, *_ in steps}
 
 
-def test_networks_trained_side_by_side_are_those_trained_in_turn(
+def test_parallel_training_gives_the_same_networks(
     tmp_path: Path, cells: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("NAPARI_SRAST_DATA", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     digests = []
-    for name, few_steps in (("in_turn", 10**9), ("side_by_side", 1)):
-        monkeypatch.setattr("napari_srast.training.recipe._MANY_STEPS", few_steps)
+    for name, min_steps in (("serial", 10**9), ("parallel", 1)):
+        monkeypatch.setattr("napari_srast.training.pipeline._MIN_STEPS_FOR_PROCESSES", min_steps)
         folder = tmp_path / name
         folder.mkdir()
         loaded = load_checkpoint(train_from_recipe(write_recipe(folder, cells)))
@@ -189,7 +190,7 @@ def test_networks_trained_side_by_side_are_those_trained_in_turn(
     assert digests[0] == digests[1]
 
 
-def test_wrong_recipes_are_named(tmp_path: Path, cells: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_recipes_are_reported(tmp_path: Path, cells: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NAPARI_SRAST_DATA", raising=False)
     with pytest.raises(InputError, match=r"missing\.toml"):
         read_recipe(tmp_path / "missing.toml")

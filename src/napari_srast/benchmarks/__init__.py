@@ -1,1 +1,1 @@
-"""Benchmarks."""
+"""Measure run time and memory, also of published packages."""

@@ -1,7 +1,7 @@
-"""Published packages that split spots, too, for ``napari-srast bench`` to measure beside the model.
+"""Run published packages that solve the same problem, for ``napari-srast bench --peers``.
 
-None of them is a dependency: each is imported when it is measured, and called as its authors call it. What they need
-beside a slide of spots is made up here.
+None of them is a dependency. Each is imported when it is measured and called as its authors call it. Inputs that they
+need in addition to a slide of spots are synthesized here.
 """
 
 from __future__ import annotations
@@ -24,92 +24,97 @@ from napari_srast.errors import SettingsError
 from napari_srast.geometry.affine import apply_affine
 from napari_srast.geometry.raster import Raster, make_raster
 
-__all__ = ["PEERS", "Peer", "check_peers", "run_peer"]
+__all__ = ["EXTERNAL_METHODS", "ExternalMethod", "require_external_methods", "run_external_method"]
 
-_PITCH_PIXELS = 100  # of the made image along a pitch: Visium's 100 um at 1 um a pixel
+_PITCH_PIXELS = 100  # pixels of the synthetic image per pitch: Visium's 100 um at 1 um per pixel
 
 
 @dataclass(frozen=True, kw_only=True)
-class Peer:
+class ExternalMethod:
     """A published package and how it is called.
 
     Parameters
     ----------
     module
-        What is imported of it.
+        Name of the module to import.
     install
-        The commands that install it, in their order.
-    split
-        Takes that module, a slide and its raster; returns the values of the raster's pixels, shape (Q, G).
+        Commands that install the package, in order.
+    run
+        Function from the module, a slide and its raster to the values of the raster's pixels, shape (Q, G).
     """
 
     module: str
     install: tuple[str, ...]
-    split: Callable[[Any, Slide, Raster], np.ndarray]
+    run: Callable[[Any, Slide, Raster], np.ndarray]
 
 
-def check_peers(names: Sequence[str]) -> None:
-    """Refuse peers that are not known or not installed, before anything is measured.
+def require_external_methods(names: Sequence[str]) -> None:
+    """Check that external methods can run, before anything is measured.
+
+    Parameters
+    ----------
+    names
+        Keys of :data:`EXTERNAL_METHODS`.
 
     Raises
     ------
     SettingsError
-        A name is not one of :data:`PEERS`, or its package is not installed.
+        A name is unknown, or its package is not installed.
     """
     for name in names:
-        if name not in PEERS:
-            raise SettingsError(f"There is no peer '{name}' to measure; choose among: {', '.join(PEERS)}.")
+        if name not in EXTERNAL_METHODS:
+            raise SettingsError(f"The method '{name}' is unknown; choose among: {', '.join(EXTERNAL_METHODS)}.")
         _load(name)
 
 
-def run_peer(name: str, slide: Slide, factor: float) -> np.ndarray:
-    """Let a peer split the counts of all spots, without a word on the terminal.
+def run_external_method(name: str, slide: Slide, factor: float) -> np.ndarray:
+    """Upsample all spots of a slide by an external method, without its output on the terminal.
 
     Parameters
     ----------
     name
-        One of :data:`PEERS`.
+        Key of :data:`EXTERNAL_METHODS`.
     slide
-        Its image, if any, is not used.
+        The slide. Its image is not used.
     factor
-        Pixels along a pitch.
+        Pixels per pitch.
 
     Returns
     -------
     np.ndarray
-        Values of all pixels of the slide's raster and all genes, shape (Q, G), in the peer's own scale.
+        Values of all pixels of the slide's raster and all genes, shape (Q, G), in the method's own scale.
 
     Raises
     ------
     SettingsError
-        The peer is not known or not installed.
+        The method is unknown or not installed.
     """
-    check_peers([name])
+    require_external_methods([name])
     raster = make_raster(slide.centers, factor=factor, spot_diameter=slide.spot_diameter)
-    with _silence():
-        return PEERS[name].split(_load(name), slide, raster)
+    with _suppress_output():
+        return EXTERNAL_METHODS[name].run(_load(name), slide, raster)
 
 
 def _load(name: str) -> ModuleType:
     try:
-        with _silence():
-            return importlib.import_module(PEERS[name].module)
+        with _suppress_output():
+            return importlib.import_module(EXTERNAL_METHODS[name].module)
     except ImportError as error:
-        missing = error.name or PEERS[name].module
-        commands = " and then ".join(f"'{command}'" for command in PEERS[name].install)
-        raise SettingsError(f"The peer '{name}' needs {missing}; install it with {commands}.") from error
+        missing = error.name or EXTERNAL_METHODS[name].module
+        commands = " and then ".join(f"'{command}'" for command in EXTERNAL_METHODS[name].install)
+        raise SettingsError(f"The method '{name}' needs {missing}; install it with {commands}.") from error
 
 
 @contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    """Keep what the peers print, and what Python warns them of, from the figures."""
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), warnings.catch_warnings():
+def _suppress_output() -> Iterator[None]:
+    """Suppress printed output and Python warnings of the packages."""
+    with open(os.devnull, "w") as null, contextlib.redirect_stdout(null), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
-class _Imputed:
-    """The table that TESLA fills: it asks for rows by number, and from 0.12 on anndata turns their names into text."""
+class _IntegerIndexedTable:
+    """Table that TESLA fills. TESLA indexes rows by number, but AnnData 0.12 and later turns row names into text."""
 
     obs: Any
     var: Any
@@ -119,10 +124,10 @@ class _Imputed:
 
 
 def _tesla(package: Any, slide: Slide, raster: Raster) -> np.ndarray:
-    """Impute by TESLA on an image that is made up, so that only time and memory mean anything.
+    """Impute by TESLA on a synthetic image; only its time and memory are meaningful.
 
-    TESLA lays its superpixels at multiples of ``res`` and calls rows x. The image has ``res`` pixels along a pixel of
-    the raster and a margin of one, so that the superpixels are the raster's pixels.
+    TESLA's superpixels are at multiples of ``res``, and it calls the rows x. The image has ``res`` pixels along a pixel
+    of the raster and a margin of one raster pixel, so the superpixels are the raster's pixels.
     """
     import anndata
     import pandas as pd
@@ -131,32 +136,32 @@ def _tesla(package: Any, slide: Slide, raster: Raster) -> np.ndarray:
     n_rows, n_cols = raster.shape
     down, across = np.linspace(0, 255, (n_rows + 1) * res), np.linspace(0, 255, (n_cols + 1) * res)
     image = np.stack(np.broadcast_arrays(down[:, None], across, (down[:, None] + across) / 2), axis=-1).astype(np.uint8)
-    place = (apply_affine(np.linalg.inv(raster.affine), slide.centers) + 0.5) * res
+    position = (apply_affine(np.linalg.inv(raster.affine), slide.centers) + 0.5) * res
     corners = [((raster.col + 1 + x) * res, (raster.row + 1 + y) * res) for x in (-0.5, 0.5) for y in (-0.5, 0.5)]
     hull = shapely.MultiPoint(np.concatenate(corners, axis=1).T).convex_hull
     outline = shapely.get_coordinates(hull)[:-1].astype(np.int32)[:, None]
-    spots = pd.DataFrame({"pixel_x": place[:, 1], "pixel_y": place[:, 0]}, index=slide.spot_ids.astype(str))
+    spots = pd.DataFrame({"pixel_x": position[:, 1], "pixel_y": position[:, 0]}, index=slide.spot_ids.astype(str))
     genes = slide.genes.astype(str)
     table = anndata.AnnData(X=slide.counts.toarray(), obs=spots, var=pd.DataFrame(index=genes))
-    with mock.patch.object(package, "AnnData", _Imputed):
-        done = package.imputation(
+    with mock.patch.object(package, "AnnData", _IntegerIndexedTable):
+        imputed = package.imputation(
             img=image, raw=table, cnt=outline, genes=list(genes), shape="None", res=res, s=1, k=2, num_nbs=10
         )
-    found = np.full(raster.shape, -1)
-    row, col = done.obs["x"].to_numpy() // res - 1, done.obs["y"].to_numpy() // res - 1
-    found[row, col] = np.arange(len(row))
-    return np.asarray(done.X)[found[raster.row, raster.col]]
+    row_of_pixel = np.full(raster.shape, -1)
+    row, col = imputed.obs["x"].to_numpy() // res - 1, imputed.obs["y"].to_numpy() // res - 1
+    row_of_pixel[row, col] = np.arange(len(row))
+    return np.asarray(imputed.X)[row_of_pixel[raster.row, raster.col]]
 
 
 def _tobler(package: Any, slide: Slide, raster: Raster) -> np.ndarray:
-    """Interpolate by tobler, a gene at a time, over the pixels that the raster gives each spot, in units of pixels.
+    """Interpolate by tobler, one gene at a time, with the raster's pixels of each spot as zones, in units of pixels.
 
-    It divides 0 by 0 where all is 0 around a spot without counts; those pixels are 0 here.
+    tobler divides 0 by 0 around spots without counts whose neighbors have none either; those pixels become 0 here.
     """
     import geopandas
 
     squares = shapely.box(raster.col, -raster.row - 1.0, raster.col + 1.0, -raster.row)
-    groups = np.split(squares[np.argsort(raster.parent)], np.cumsum(raster.counts_per_spot)[:-1])
+    groups = np.split(squares[np.argsort(raster.parent)], np.cumsum(raster.n_pixels_per_spot)[:-1])
     zones = geopandas.GeoDataFrame(geometry=[shapely.union_all(group) for group in groups])
     values = np.empty((raster.n_pixels, slide.n_genes))
     for gene in range(slide.n_genes):
@@ -166,11 +171,12 @@ def _tobler(package: Any, slide: Slide, raster: Raster) -> np.ndarray:
     return np.nan_to_num(values)
 
 
-PEERS: Mapping[str, Peer] = {
-    "tesla": Peer(
+EXTERNAL_METHODS: Mapping[str, ExternalMethod] = {
+    "tesla": ExternalMethod(
         module="TESLA.imputation",
         install=("pip install scanpy numba opencv-python-headless", "pip install --no-deps TESLAforST==1.2.2"),
-        split=_tesla,
+        run=_tesla,
     ),
-    "tobler": Peer(module="tobler.pycno.pycno", install=("pip install tobler==0.13.0",), split=_tobler),
+    "tobler": ExternalMethod(module="tobler.pycno.pycno", install=("pip install tobler==0.13.0",), run=_tobler),
 }
+"""External methods by the name that the command line uses."""

@@ -1,1 +1,1 @@
-"""How good is it: metrics, the protocol on high-resolution slides, and its report."""
+"""Score methods on high-resolution slides: metrics, protocol, report, and a benchmark of the features."""

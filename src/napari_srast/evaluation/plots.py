@@ -1,4 +1,4 @@
-"""What all plots share: matplotlib, which is an extra, and writing a folder of pictures."""
+"""Import matplotlib, which is an optional dependency, and save figures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["figure_class", "save_figures"]
 
 
 def figure_class() -> type[Figure]:
-    """Return matplotlib's figure, which draws without a window.
+    """Return matplotlib's figure class, which draws without a window.
 
     Raises
     ------
@@ -30,7 +30,21 @@ def figure_class() -> type[Figure]:
 
 
 def save_figures(figures: Mapping[str, Figure], directory: Path, *, dpi: int = 120) -> list[Path]:
-    """Write figures under their names into a folder, which is made if it is not there; returns their paths.
+    """Save figures in a folder.
+
+    Parameters
+    ----------
+    figures
+        Figures by file name.
+    directory
+        Folder to write to; it is created if it does not exist.
+    dpi
+        Resolution in dots per inch.
+
+    Returns
+    -------
+    list of Path
+        The written files.
 
     Raises
     ------

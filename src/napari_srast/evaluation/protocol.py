@@ -1,4 +1,4 @@
-"""The protocol: bin a high-resolution slide, split the coarse one by every method, compare with what was known."""
+"""Evaluate methods: coarsen a high-resolution slide, upsample it by every method, compare with the truth."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from napari_srast.core.settings import UpsampleSettings
 from napari_srast.core.slide import Slide
 from napari_srast.errors import InputError, SettingsError
 from napari_srast.evaluation.metrics import Scores, fraction_better, gain_over, score_ratios
-from napari_srast.geometry.coarsening import bin_points, coarsen_points
+from napari_srast.geometry.binning import bin_points, coarsen_points
 from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 from napari_srast.interpolation import INTERPOLATIONS, Denoiser, Interpolator
 
 if TYPE_CHECKING:
     import anndata
 
-__all__ = ["ALL_METHODS", "BASELINES", "DENOISED", "Evaluation", "evaluate", "plain_values", "score_result"]
+__all__ = ["ALL_METHODS", "BASELINES", "DENOISED", "Evaluation", "evaluate", "score_result", "to_json_values"]
 
 DENOISED = "+denoised"
 BASELINES = (*INTERPOLATIONS, *(name + DENOISED for name in ("gaussian", "pycnophylactic", "gp")))
@@ -36,7 +36,7 @@ ALL_METHODS = ("srast", *BASELINES)
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Evaluation:
-    """What each method recovered of one high-resolution slide.
+    """Scores of each method on one high-resolution slide.
 
     Parameters
     ----------
@@ -45,13 +45,13 @@ class Evaluation:
     genes
         Names of the scored genes, shape (G,).
     scores
-        Scores of each method.
+        Scores by method.
     seconds
-        Time that each method took for all genes.
+        Wall time of each method for all genes.
     settings
         Pitch, lattice, factor, model, seed and whether the truth was thinned.
     n_spots, n_pixels
-        Size of the coarse slide and of its raster.
+        Numbers of spots of the coarse slide and of pixels of its raster.
     """
 
     name: str
@@ -64,23 +64,23 @@ class Evaluation:
 
     @property
     def best_baseline(self) -> str | None:
-        """The baseline with most nats per count, chosen on the truth; None where none was run."""
-        found = [method for method in self.scores if method != "srast"]
-        return max(found, key=lambda method: self.scores[method].nats_per_count, default=None)
+        """The baseline with the most nats per count, chosen on the truth; None if no baseline was run."""
+        baselines = [method for method in self.scores if method != "srast"]
+        return max(baselines, key=lambda method: self.scores[method].nats_per_count, default=None)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all figures as plain values for JSON; what is undefined or infinite is None."""
+        """Return all scores as JSON values; undefined and infinite values are None."""
         best = self.best_baseline
         methods = {}
         for method, scores in self.scores.items():
-            figures: dict[str, Any] = scores.summary() | {"seconds": self.seconds[method]}
+            summary: dict[str, Any] = scores.summary() | {"seconds": self.seconds[method]}
             if best is not None:
-                figures["fraction_better_than_best_baseline"] = fraction_better(scores, self.scores[best])
-                figures["gain_over_best_baseline"], figures["gain_over_best_baseline_se"] = gain_over(
+                summary["fraction_better_than_best_baseline"] = fraction_better(scores, self.scores[best])
+                summary["gain_over_best_baseline"], summary["gain_over_best_baseline_se"] = gain_over(
                     scores, self.scores[best]
                 )
-            methods[method] = figures | {"strata": [asdict(stratum) for stratum in scores.strata()]}
-        return plain_values(
+            methods[method] = summary | {"strata": [asdict(stratum) for stratum in scores.strata()]}
+        return to_json_values(
             {
                 "name": self.name,
                 "settings": dict(self.settings),
@@ -111,7 +111,7 @@ def evaluate(
     Parameters
     ----------
     path_or_adata
-        A high-resolution slide, or its .h5ad: counts in ``X``, positions of cells or bins in ``obsm["spatial"]``.
+        A high-resolution slide or its .h5ad file: counts in ``X``, coordinates of cells or bins in ``obsm["spatial"]``.
     pitch
         Distance between the coarse spots, in the units of ``obsm["spatial"]``.
     lattice
@@ -119,25 +119,25 @@ def evaluate(
     factor
         Pixels per pitch.
     model
-        Checkpoint of the srast method: a shipped name or a file.
+        Checkpoint of the srast method: the name of a shipped checkpoint or a file.
     genes
-        Genes to score; None for all that have counts. All genes serve as input.
+        Genes to score; None for all genes with counts. All genes are input.
     seed
-        Seeds the model and the thinning.
+        Random seed of the model and of the thinning.
     methods
-        Some of :data:`ALL_METHODS`; None for all. "+denoised" interpolates denoised counts.
+        Names from :data:`ALL_METHODS`; None for all. "+denoised" interpolates denoised counts.
     thinned
-        Part the truth at random into two halves, give one as input and score on the other: no method then gains by
+        Whether to split the counts at random into two halves, one as input and one as truth. Then no method gains by
         repeating the noise of its input.
     progress
-        Is told of each method before it runs.
+        Called before each method runs.
 
     Raises
     ------
     InputError
-        The table has no positions or no counts, or lacks a gene.
+        The table has no coordinates, no counts, or lacks a gene.
     SettingsError
-        A method, pitch or lattice makes no sense.
+        A method, the pitch or the lattice is not valid.
     """
     methods = tuple(ALL_METHODS if methods is None else dict.fromkeys(methods))
     for method in methods:
@@ -159,16 +159,16 @@ def evaluate(
     )
     truth = sparse.csr_matrix(truth[:, columns])
     settings = UpsampleSettings(factor=factor, model=model, seed=seed)
-    split = _Splitter(slide, layout, rebinned.raster.parent, columns, settings)
+    runner = _MethodRunner(slide, layout, rebinned.raster.parent, columns, settings)
     scores, seconds = {}, {}
     for i, method in enumerate(methods):
         if progress is not None:
             progress(Progress(f"evaluate {method}", i, len(methods), i / len(methods)))
         start = time.perf_counter()
-        predict = split.predictor(method)
-        watch = _Watch(predict, time.perf_counter() - start)
-        scores[method] = score_ratios(truth, watch, layout, raster=rebinned.raster, seed=seed)
-        seconds[method] = watch.seconds
+        predict = runner.predictor(method)
+        timed = _TimedPredictor(predict, time.perf_counter() - start)
+        scores[method] = score_ratios(truth, timed, layout, raster=rebinned.raster, seed=seed)
+        seconds[method] = timed.seconds
     if progress is not None:
         progress(Progress("evaluate", len(methods), len(methods), 1.0))
     return Evaluation(
@@ -194,58 +194,58 @@ def score_result(
     truth_adata: anndata.AnnData,
     methods: Sequence[str] = ("uniform", "bilinear", "pycnophylactic", "gp"),
 ) -> dict[str, dict[str, float]]:
-    """Score a result, and baselines on its own raster, against known cells or points.
+    """Score a result, and baselines on its raster, against cells or points with known counts.
 
     Parameters
     ----------
     result
-        The result; its genes that the truth has too are scored.
+        The result. Genes that the truth lacks are not scored.
     truth_adata
-        Cells or points: counts in ``X``, ``obsm["spatial"]`` in the frame of the slide's spots.
+        Cells or points: counts in ``X``, coordinates in ``obsm["spatial"]``, in the coordinate system of the spots.
     methods
-        Baselines to score beside it, of :data:`BASELINES`.
+        Baselines to score, names from :data:`BASELINES`.
 
     Returns
     -------
     dict
-        For the result (under "srast", or the name of its method) and each baseline: "within_spot_pcc",
-        "nats_per_count", "totals" and "composition". Only the split within spots is scored, so the truth's depth need
-        not be the slide's.
+        For the result (key "srast", or the name of its method) and each baseline: "within_spot_pcc",
+        "nats_per_count", "totals" and "composition". Only the distribution within spots is scored, so the truth may
+        have another depth than the slide.
 
     Raises
     ------
     InputError
-        The truth has no positions, or no gene of the result.
+        The truth has no coordinates, or no gene of the result.
     """
     _, points, counts, panel = _read(truth_adata)
-    known = {str(gene): i for i, gene in enumerate(panel)}
-    shared = np.flatnonzero([str(gene) in known for gene in result.genes])
+    column_of_gene = {str(gene): i for i, gene in enumerate(panel)}
+    shared = np.flatnonzero([str(gene) in column_of_gene for gene in result.genes])
     if len(shared) == 0:
         raise InputError("The truth has none of the result's genes; give the cells that the slide was made from.")
-    truth = bin_points(result.raster, points, counts[:, [known[str(gene)] for gene in result.genes[shared]]])
+    truth = bin_points(result.raster, points, counts[:, [column_of_gene[str(gene)] for gene in result.genes[shared]]])
     layout = SpotPixelMap.of_raster(result.slide.centers, result.raster)
     columns = result.slide.gene_indices([str(gene) for gene in result.genes[shared]])
-    split = _Splitter(result.slide, layout, result.raster.parent, columns, result.settings)
-    own = sparse.csc_matrix(result.counts)[:, shared]
+    runner = _MethodRunner(result.slide, layout, result.raster.parent, columns, result.settings)
+    result_counts = sparse.csc_matrix(result.counts)[:, shared]
     predictors: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-        result.settings.method: lambda some: layout.normalize(own[:, some].toarray())
+        result.settings.method: lambda columns: layout.normalize(result_counts[:, columns].toarray())
     }
     for method in methods:
-        predictors.setdefault(method, split.predictor(method))
-    answer = {}
+        predictors.setdefault(method, runner.predictor(method))
+    summary = {}
     for method, predict in predictors.items():
         scores = score_ratios(truth, predict, layout)
-        answer[method] = {
+        summary[method] = {
             "within_spot_pcc": scores.within_spot_pcc,
             "nats_per_count": scores.nats_per_count,
             "totals": scores.totals,
             "composition": scores.composition,
         }
-    return answer
+    return summary
 
 
-class _Splitter:
-    """Gives each method's ratios for columns of the scored genes; methods share neighbors and the denoising."""
+class _MethodRunner:
+    """Predict ratios by each method; the methods share neighbors and denoised counts."""
 
     def __init__(
         self, slide: Slide, layout: SpotPixelMap, parent: np.ndarray, columns: np.ndarray, settings: UpsampleSettings
@@ -272,13 +272,13 @@ class _Splitter:
     def _upsampled(self) -> Callable[[np.ndarray], np.ndarray]:
         names = [str(gene) for gene in self._slide.genes[self._columns]]
         result = upsample(self._slide, genes=names, settings=self._settings)
-        assert np.array_equal(result.raster.parent, self._parent), "the pipeline laid another raster"
+        assert np.array_equal(result.raster.parent, self._parent), "the run used another raster"
         counts = sparse.csc_matrix(result.counts)
         return lambda columns: self._layout.normalize(counts[:, columns].toarray())
 
 
-class _Watch:
-    """Adds up the time that predictions take, so that scoring them is not counted."""
+class _TimedPredictor:
+    """Add up the time of predictions, without the time of scoring them."""
 
     def __init__(self, predict: Callable[[np.ndarray], np.ndarray], seconds: float) -> None:
         self._predict, self.seconds = predict, seconds
@@ -291,7 +291,7 @@ class _Watch:
 
 
 def _read(source: str | Path | anndata.AnnData) -> tuple[str, np.ndarray, sparse.csr_matrix, np.ndarray]:
-    """Return name, positions (n, 2), counts (n, G) and gene names of a high-resolution slide."""
+    """Return name, coordinates (n, 2), counts (n, G) and gene names of a high-resolution slide."""
     import anndata
 
     if isinstance(source, anndata.AnnData):
@@ -305,20 +305,20 @@ def _read(source: str | Path | anndata.AnnData) -> tuple[str, np.ndarray, sparse
             table = anndata.read_h5ad(source)
         except (OSError, KeyError, ValueError) as error:
             raise InputError(
-                f"'{source}' cannot be read as .h5ad ({error}); give a table written by anndata."
+                f"'{source}' cannot be read as .h5ad ({error}); give a file written by anndata."
             ) from error
     if "spatial" not in table.obsm:
-        raise InputError(f"'{name}' has no obsm['spatial']; add the positions of its observations there.")
+        raise InputError(f"'{name}' has no obsm['spatial']; add the coordinates of its observations there.")
     points = np.asarray(table.obsm["spatial"], dtype=float)
     if points.ndim != 2 or points.shape[1] < 2 or not np.isfinite(points[:, :2]).all():
         raise InputError(
-            f"obsm['spatial'] of '{name}' must hold a finite x and y for every observation; mend it there."
+            f"obsm['spatial'] of '{name}' must hold a finite x and y for every observation; correct the table."
         )
     counts = sparse.csr_matrix(table.X, dtype=np.float64)
     if counts.nnz == 0:
         raise InputError(f"'{name}' has no counts in X; put the raw counts there.")
     if not np.isfinite(counts.data).all() or counts.data.min() < 0:
-        raise InputError(f"X of '{name}' holds negative or undefined values; put raw counts there.")
+        raise InputError(f"X of '{name}' holds negative or undefined values; put the raw counts there.")
     return name, points[:, :2], counts, np.asarray(table.var_names, dtype=str)
 
 
@@ -329,31 +329,33 @@ def _columns(panel: np.ndarray, genes: Sequence[str] | None, counts: sparse.csr_
     missing = [gene for gene in genes if gene not in index]
     if missing or not genes:
         named = ", ".join(repr(gene) for gene in missing[:5])
-        raise InputError(f"'{name}' has no gene {named}; name genes of its panel." if missing else "No gene was named.")
+        raise InputError(
+            f"'{name}' has no gene {named}; choose genes of its panel." if missing else "The list of genes is empty."
+        )
     return np.array([index[gene] for gene in dict.fromkeys(genes)])
 
 
 def _thin(truth: sparse.csr_matrix, layout: SpotPixelMap, seed: int) -> tuple[sparse.csr_matrix, sparse.csr_matrix]:
-    """Part pixel counts at random into two halves: the coarse counts of one, the pixel counts of the other."""
-    whole = np.rint(truth.data).astype(np.int64)
-    if not np.allclose(whole, truth.data):
-        raise InputError("Only whole counts can be thinned; put raw counts in X.")
-    half = np.random.default_rng(seed).binomial(whole, 0.5)
+    """Split pixel counts at random into two halves; return the spot counts of one and the pixel counts of the other."""
+    integers = np.rint(truth.data).astype(np.int64)
+    if not np.allclose(integers, truth.data):
+        raise InputError("Thinning requires integer counts; put the raw counts in X.")
+    half = np.random.default_rng(seed).binomial(integers, 0.5)
 
-    def part(data: np.ndarray) -> sparse.csr_matrix:
+    def to_matrix(data: np.ndarray) -> sparse.csr_matrix:
         matrix = sparse.csr_matrix((data.astype(np.float32), truth.indices, truth.indptr), shape=truth.shape, copy=True)
         matrix.eliminate_zeros()
         return matrix
 
-    return sparse.csr_matrix(layout.membership @ part(half), dtype=np.float32), part(whole - half)
+    return sparse.csr_matrix(layout.membership @ to_matrix(half), dtype=np.float32), to_matrix(integers - half)
 
 
-def plain_values(value: Any) -> Any:
-    """Turn numpy scalars into Python's own and what JSON cannot say into None."""
+def to_json_values(value: Any) -> Any:
+    """Convert NumPy scalars to Python values, and NaN and infinity to None."""
     if isinstance(value, Mapping):
-        return {key: plain_values(item) for key, item in value.items()}
+        return {key: to_json_values(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [plain_values(item) for item in value]
+        return [to_json_values(item) for item in value]
     if isinstance(value, np.generic):
         value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value

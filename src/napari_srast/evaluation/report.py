@@ -1,4 +1,4 @@
-"""What an evaluation says, as JSON, as a table on the terminal and as plots."""
+"""Report an evaluation as JSON, as a table on the terminal and as plots."""
 
 from __future__ import annotations
 
@@ -30,7 +30,19 @@ _COLUMNS = (
 
 
 def write_json(evaluation: Evaluation, path: str | Path) -> Path:
-    """Write all figures as JSON; returns the path.
+    """Write all scores as JSON.
+
+    Parameters
+    ----------
+    evaluation
+        The evaluation to write.
+    path
+        The file to write.
+
+    Returns
+    -------
+    Path
+        The written file.
 
     Raises
     ------
@@ -46,7 +58,7 @@ def write_json(evaluation: Evaluation, path: str | Path) -> Path:
 
 
 def evaluation_table(evaluation: Evaluation) -> Table:
-    """Return a table for the terminal: one row for each method, the best first."""
+    """Return a table for the terminal with one row for each method, the best first."""
     from rich.table import Table
 
     table = Table(
@@ -58,41 +70,53 @@ def evaluation_table(evaluation: Evaluation) -> Table:
         table.add_column(title, justify="right")
     methods = evaluation.to_dict()["methods"]
     for method in _best_first(evaluation):
-        figures = methods[method]
-        cells = ["-" if figures[key] is None else f"{figures[key]:.4g}" for key, _ in _COLUMNS]
+        scores = methods[method]
+        cells = ["-" if scores[key] is None else f"{scores[key]:.4g}" for key, _ in _COLUMNS]
         table.add_row(method, *cells, style="bold" if method == "srast" else None)
     return table
 
 
 def write_plots(evaluation: Evaluation, directory: str | Path) -> list[Path]:
-    """Draw the scores of each method, and of shallow to deep genes, as PNG files; returns their paths.
+    """Draw the scores of each method, also by gene depth, as PNG files.
+
+    Parameters
+    ----------
+    evaluation
+        The evaluation to draw.
+    directory
+        Folder to write to; it is created if it does not exist.
+
+    Returns
+    -------
+    list of Path
+        The written files.
 
     Raises
     ------
     OutputError
         Matplotlib is not installed, or the directory cannot be written.
     """
-    figure = figure_class()
-    drawn = {"methods.png": _draw_methods(evaluation, figure), "depth.png": _draw_depth(evaluation, figure)}
-    return save_figures(drawn, Path(directory), dpi=150)
+    figure_type = figure_class()
+    figures = {"methods.png": _draw_methods(evaluation, figure_type), "depth.png": _draw_depth(evaluation, figure_type)}
+    return save_figures(figures, Path(directory), dpi=150)
 
 
 def _best_first(evaluation: Evaluation) -> list[str]:
     return sorted(evaluation.scores, key=lambda method: -np.nan_to_num(evaluation.scores[method].nats_per_count))
 
 
-def _draw_methods(evaluation: Evaluation, make: type[Figure]) -> Figure:
-    """Draw nats per count, parted into totals and composition, and within-spot PCC."""
+def _draw_methods(evaluation: Evaluation, figure_type: type[Figure]) -> Figure:
+    """Draw nats per count, split into totals and composition, and within-spot PCC."""
     methods = _best_first(evaluation)[::-1]
     scores = [evaluation.scores[method] for method in methods]
-    figure = make(figsize=(9, 0.4 * len(methods) + 1.6), layout="constrained")
+    figure = figure_type(figsize=(9, 0.4 * len(methods) + 1.6), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     row = np.arange(len(methods))
     left.barh(row - 0.2, [s.totals for s in scores], 0.36, label="totals (density)", color="#7f7f7f")
     left.barh(row + 0.2, [s.composition for s in scores], 0.36, label="composition", color="#1f77b4")
     errors = [s.summary()["nats_per_count_se"] for s in scores]
     left.errorbar([s.nats_per_count for s in scores], row, xerr=errors, fmt="k|", label="sum, with standard error")
-    left.set(yticks=row, yticklabels=methods, xlabel="nats per count over the even split")
+    left.set(yticks=row, yticklabels=methods, xlabel="nats per count over the uniform split")
     left.axvline(0, color="k", linewidth=0.8)
     left.legend(fontsize="small")
     right.barh(row, [s.within_spot_pcc for s in scores], 0.7, color="#2ca02c")
@@ -102,9 +126,9 @@ def _draw_methods(evaluation: Evaluation, make: type[Figure]) -> Figure:
     return figure
 
 
-def _draw_depth(evaluation: Evaluation, make: type[Figure]) -> Figure:
-    """Draw nats per count of each method against the genes' depth."""
-    figure = make(figsize=(7, 4.5), layout="constrained")
+def _draw_depth(evaluation: Evaluation, figure_type: type[Figure]) -> Figure:
+    """Draw nats per count of each method against the genes' mean counts per spot."""
+    figure = figure_type(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
     for method in _best_first(evaluation):
         strata = evaluation.scores[method].strata()
@@ -112,7 +136,7 @@ def _draw_depth(evaluation: Evaluation, make: type[Figure]) -> Figure:
         width = 2.5 if method == "srast" else 1.0
         axes.plot(depth, [s.nats_per_count for s in strata], marker="o", label=method, linewidth=width)
     axes.axhline(0, color="k", linewidth=0.8)
-    axes.set(xscale="log", xlabel="mean counts of a gene per spot", ylabel="nats per count over the even split")
+    axes.set(xscale="log", xlabel="mean counts of a gene per spot", ylabel="nats per count over the uniform split")
     axes.legend(fontsize="small", ncols=2)
     axes.set_title(evaluation.name)
     return figure

@@ -1,4 +1,9 @@
-"""TODO docstring."""
+"""Train a checkpoint from a recipe: pseudo-slides, one network per fold, scores, priors, model card.
+
+Each fold's network is scored on the studies that are held out of its training, and the study-level prior of the
+calibration is fitted there. The checkpoint itself is trained on all studies. Every stage is saved when it ends, so an
+interrupted run resumes where it stopped.
+"""
 
 from __future__ import annotations
 
@@ -11,71 +16,74 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
+from napari_srast._utils.threads import limit_torch_to_one_thread, single_threaded_torch
 from napari_srast._version import __version__
+from napari_srast.checkpoints.storage import save_checkpoint
 from napari_srast.errors import InputError, SettingsError
-from napari_srast.models.pcfm.network import DiT
+from napari_srast.models.pcfm.network import DiT, DiTConfig
 from napari_srast.models.sasa.config import SasaConfig
-from napari_srast.training.prior_fitting import Fold
-from napari_srast.training.pseudo_slides import PseudoSlideSettings, SourceSlide
-from napari_srast.training.recipe import Recipe, Report, read_recipe
-from napari_srast.training.signed_cache import load_or_make
-from napari_srast.training.trainer import TrainerConfig
+from napari_srast.training.cross_validation import score_folds
+from napari_srast.training.lattice_sampling import make_pseudo_slides
+from napari_srast.training.model_card import write_model_card
+from napari_srast.training.prior_fitting import Fold, fit_fold_priors
+from napari_srast.training.pseudo_slides import CACHE_FORMAT, PseudoSlide
+from napari_srast.training.recipe import Recipe, read_recipe
+from napari_srast.training.signed_cache import load_or_create
+from napari_srast.training.sources import PseudoSlideSettings, SourceSlide
+from napari_srast.training.trainer import TrainerConfig, train_flow
 
-if TYPE_CHECKING:
-    from napari_srast.training.pseudo_slides import PseudoSlide
+__all__ = ["ProgressCallback", "train_folds", "train_from_recipe"]
 
-    pass
+ProgressCallback = Callable[[str, int, int, str], None]
+"""Called with the stage, the steps done, the number of steps and a status text."""
 
+_MIN_SOURCES_FOR_PROCESSES = 8  # uncached sources; fewer are made in this process
+_MIN_STEPS_FOR_PROCESSES = 200  # steps of a training; shorter ones run in this process
 
-__all__ = ["train_folds", "train_from_recipe"]
-
-_MANY, _MANY_STEPS = 8, 200  # sources without pseudo-slides, and steps of a training: worth processes of their own
-
-_at_hand: list[PseudoSlide] = []
-"""The pseudo-slides, in a process that trains: it loads them once."""
+_process_pseudo_slides: list[PseudoSlide] = []
+"""Pseudo-slides of a training process, loaded once when the process starts."""
 
 
-def train_from_recipe(path: str | Path, *, progress: Report | None = None) -> Path:
-    """Train a checkpoint as a recipe says; resumes after an interruption.
+def train_from_recipe(path: str | Path, *, progress: ProgressCallback | None = None) -> Path:
+    """Train a checkpoint from a recipe; an interrupted run resumes.
 
     Parameters
     ----------
     path
-        The recipe.
+        The recipe, a .toml file.
     progress
-        Called with stage, done, total and a word on how it goes.
+        Progress callback.
 
     Returns
     -------
     Path
-        The checkpoint, its model card beside it; scores and the folds' own checkpoints lie in the work folder.
-    """
-    from napari_srast._utils.devices import one_thread
-    from napari_srast.checkpoints.storage import save_checkpoint
-    from napari_srast.models.pcfm.network import DiTConfig
-    from napari_srast.models.sasa.config import SasaConfig
-    from napari_srast.training.cross_validation import score_folds
-    from napari_srast.training.model_card import write_card
-    from napari_srast.training.prior_fitting import fit_fold_priors
+        The checkpoint. Its model card is next to it; the scores and the folds' checkpoints are in the work folder.
 
+    Raises
+    ------
+    InputError
+        The recipe or one of its slides cannot be read.
+    SettingsError
+        An entry of the recipe is not valid.
+    """
     recipe = read_recipe(path)
     try:
-        sasa, _, _ = SasaConfig(**recipe.sasa), DiTConfig(**recipe.network), _trainer(recipe)
+        sasa, _, _ = SasaConfig(**recipe.sasa), DiTConfig(**recipe.network), _trainer_config(recipe)
     except (TypeError, ValueError) as error:
-        raise SettingsError(f"The recipe '{path}' has an entry that cannot be used ({error}); mend it.") from error
+        raise SettingsError(f"The recipe '{path}' has an entry that cannot be used ({error}); correct it.") from error
     report = progress or (lambda *_: None)
     recipe.work.mkdir(parents=True, exist_ok=True)
-    with one_thread():  # the batches are small: a second thread costs more than it gives
-        cases = _cases(recipe, sasa, report)
-        _train_side_by_side(recipe, len(_folds(recipe, cases)), report)
-        model, losses = _trained(recipe, cases, None, report)
+    with single_threaded_torch():  # batches are small, so a second thread costs more than it saves
+        pseudo_slides = _load_pseudo_slides(recipe, sasa, report)
+        _train_in_parallel(recipe, len(_split_into_folds(recipe, pseudo_slides)), report)
+        model, losses = _train(recipe, pseudo_slides, None, report)
         folds = train_folds(recipe, progress)
-        fleets, fleet = fit_fold_priors(folds)
-        scores = score_folds(folds, lambda done, total, name: report("score", done, total, name), fleets=fleets)
+        fold_priors, prior = fit_fold_priors(folds)
+        scores = score_folds(folds, lambda done, total, name: report("score", done, total, name), priors=fold_priors)
     (recipe.work / "scores.json").write_text(json.dumps(scores, indent=1))
     record = {
         "recipe": recipe.text,
@@ -83,178 +91,158 @@ def train_from_recipe(path: str | Path, *, progress: Report | None = None) -> Pa
         "slides": recipe.licenses,
         "final_loss": float(np.mean(losses[-200:])),
     }
-    for i, (fold, prior) in enumerate(zip(folds, fleets, strict=True)):
-        # For scores of whole runs: a slide may only be scored with the network of the fold that has not seen it.
-        save_checkpoint(recipe.work / f"fold{i}.safetensors", fold.network, sasa, prior, record)
-    sha256 = save_checkpoint(recipe.output, model, sasa, fleet, record)
+    for i, (fold, fold_prior) in enumerate(zip(folds, fold_priors, strict=True)):
+        # A complete run may only be scored with the network of the fold that holds the slide out.
+        save_checkpoint(recipe.work / f"fold{i}.safetensors", fold.network, sasa, fold_prior, record)
+    sha256 = save_checkpoint(recipe.output, model, sasa, prior, record)
     (recipe.work / "losses.json").write_text(json.dumps(losses))
-    write_card(recipe.output.with_suffix(".md"), recipe, scores, fleet, sha256)
+    write_model_card(recipe.output.with_suffix(".md"), recipe, scores, prior, sha256)
     return recipe.output
 
 
-def train_folds(recipe: Recipe, progress: Report | None = None) -> list[Fold]:
-    """Train, or load where an earlier run did, a network without each fold of studies.
+def train_folds(recipe: Recipe, progress: ProgressCallback | None = None) -> list[Fold]:
+    """Train one network per fold, without the fold's studies; finished trainings are loaded.
 
     Parameters
     ----------
     recipe
-        Its work folder holds pseudo-slides and resumable states.
+        The recipe; its work folder holds the cached pseudo-slides and the resumable states.
     progress
-        As for :func:`train_from_recipe`.
+        Progress callback.
 
     Returns
     -------
     list of Fold
-        Each network with the cases of the studies that it has not seen.
+        Each network with the scored pseudo-slides of its held-out studies.
     """
-    from napari_srast._utils.devices import one_thread
-    from napari_srast.models.sasa.config import SasaConfig
-    from napari_srast.training.prior_fitting import Fold
-
     report = progress or (lambda *_: None)
     recipe.work.mkdir(parents=True, exist_ok=True)
     folds = []
-    with one_thread():
-        cases = _cases(recipe, SasaConfig(**recipe.sasa), report)
-        for i, held in enumerate(_folds(recipe, cases)):
-            network, _ = _trained(recipe, cases, i, report)
-            folds.append(Fold(network=network, unseen=[c for c in cases if c.study in held and c.scored]))
+    with single_threaded_torch():
+        pseudo_slides = _load_pseudo_slides(recipe, SasaConfig(**recipe.sasa), report)
+        for i, held_out in enumerate(_split_into_folds(recipe, pseudo_slides)):
+            network, _ = _train(recipe, pseudo_slides, i, report)
+            unseen = [one for one in pseudo_slides if one.study in held_out and one.scored]
+            folds.append(Fold(network=network, unseen=unseen))
     return folds
 
 
-def _trainer(recipe: Recipe) -> TrainerConfig:
-    from napari_srast.training.trainer import TrainerConfig
-
+def _trainer_config(recipe: Recipe) -> TrainerConfig:
     return TrainerConfig(**{"seed": recipe.seed, **recipe.trainer})
 
 
-def _trained(recipe: Recipe, cases: Sequence[PseudoSlide], fold: int | None, report: Report) -> tuple[DiT, list[float]]:
-    """Train on all slides, or on those outside a fold, from the state where an earlier run ended."""
-    from napari_srast.models.pcfm.network import DiTConfig
-    from napari_srast.training.trainer import train_flow
-
-    held = set() if fold is None else _folds(recipe, cases)[fold]
+def _train(
+    recipe: Recipe, pseudo_slides: Sequence[PseudoSlide], fold: int | None, report: ProgressCallback
+) -> tuple[DiT, list[float]]:
+    """Train on all studies (``fold`` is None) or on those outside a fold; resume from a saved state."""
+    held_out = set() if fold is None else _split_into_folds(recipe, pseudo_slides)[fold]
     stage = "all slides" if fold is None else f"fold {fold}"
     return train_flow(
-        [case for case in cases if case.study not in held],
-        _trainer(recipe),
+        [one for one in pseudo_slides if one.study not in held_out],
+        _trainer_config(recipe),
         DiTConfig(**recipe.network),
         state_file=_state_file(recipe, "all" if fold is None else f"fold{fold}"),
         progress=lambda step, steps, loss: report(stage, step, steps, f"loss {loss:.4f}"),
     )
 
 
-def _train_side_by_side(recipe: Recipe, n_folds: int, report: Report) -> None:
-    """Leave the states of finished trainings, made in as many processes as there are cores; on a GPU do nothing.
+def _train_in_parallel(recipe: Recipe, n_folds: int, report: ProgressCallback) -> None:
+    """Train all networks in one process per core and leave their final states; do nothing on a GPU.
 
-    A training is one thread's work: on two cores, two networks take the time of one.
+    A training uses one thread, so two networks on two cores take the time of one.
     """
-    import torch
-
     stages = [None, *range(n_folds)]
     n_processes = min(len(stages), os.cpu_count() or 1)
-    steps = _trainer(recipe).steps
-    if torch.cuda.is_available() or n_processes == 1 or steps < _MANY_STEPS:
+    steps = _trainer_config(recipe).steps
+    if torch.cuda.is_available() or n_processes == 1 or steps < _MIN_STEPS_FOR_PROCESSES:
         return
     context = multiprocessing.get_context("spawn")
     with (
         context.Manager() as manager,
-        ProcessPoolExecutor(n_processes, context, _ready_to_train, (recipe,)) as processes,
+        ProcessPoolExecutor(n_processes, context, _start_training_process, (recipe,)) as processes,
     ):
-        told = manager.Queue()
-        running = {processes.submit(_train_apart, recipe, stage, told) for stage in stages}
+        messages = manager.Queue()
+        running = {processes.submit(_train_in_process, recipe, stage, messages) for stage in stages}
         while running:
-            finished = {one for one in running if one.done()}
-            for one in finished:
-                one.result()
+            finished = {future for future in running if future.done()}
+            for future in finished:
+                future.result()
             running -= finished
             try:
-                report(*told.get(timeout=1))
+                report(*messages.get(timeout=1))
             except queue.Empty:
                 continue
 
 
-def _ready_to_train(recipe: Recipe) -> None:
-    """Load the pseudo-slides into a process of its own."""
-    from napari_srast.models.sasa.config import SasaConfig
-
-    _as_one_thread()
-    _at_hand[:] = _cases(recipe, SasaConfig(**recipe.sasa), lambda *_: None)
+def _start_training_process(recipe: Recipe) -> None:
+    """Load the pseudo-slides into a new process."""
+    limit_torch_to_one_thread()
+    _process_pseudo_slides[:] = _load_pseudo_slides(recipe, SasaConfig(**recipe.sasa), lambda *_: None)
 
 
-def _train_apart(recipe: Recipe, fold: int | None, told: queue.Queue[tuple[str, int, int, str]]) -> None:
-    """Train in a process of its own."""
-    _trained(recipe, _at_hand, fold, lambda *step: told.put(step))
+def _train_in_process(recipe: Recipe, fold: int | None, messages: queue.Queue[tuple[str, int, int, str]]) -> None:
+    """Train one network in a process of the pool and send its progress back."""
+    _train(recipe, _process_pseudo_slides, fold, lambda *step: messages.put(step))
 
 
-def _folds(recipe: Recipe, cases: Sequence[Any]) -> list[set[str]]:
-    """Deal the studies of real slides out to folds; procedural tissues are always trained on."""
-    real = {source.study for source in recipe.sources if source.path is not None}
-    studies = sorted({case.study for case in cases} & real)
+def _split_into_folds(recipe: Recipe, pseudo_slides: Sequence[PseudoSlide]) -> list[set[str]]:
+    """Distribute the studies of real slides over folds; procedural tissues are never held out."""
+    real = {source.study for source in recipe.sources if not source.is_procedural}
+    studies = sorted({one.study for one in pseudo_slides} & real)
     n_folds = min(recipe.folds, len(studies))
     if n_folds < 2:
         return []
     return [set(studies[i::n_folds]) for i in range(n_folds)]
 
 
-def _cases(recipe: Recipe, sasa: SasaConfig, report: Report) -> list[PseudoSlide]:
-    """Make the pseudo-slides, or load those that an interrupted run of the same recipe made."""
-    from napari_srast.training.pseudo_slides import PseudoSlideSettings
-
+def _load_pseudo_slides(recipe: Recipe, sasa: SasaConfig, report: ProgressCallback) -> list[PseudoSlide]:
+    """Make the pseudo-slides of a recipe, or load those that an interrupted run cached."""
     settings = PseudoSlideSettings(**recipe.cases)
-    place = partial(_case_file, recipe.work, settings, sasa, recipe.seed)
-    keep = partial(_kept_cases, recipe.work, settings, sasa, recipe.seed)
-    missing = [source for source in recipe.sources if not place(source).is_file()]
-    if len(missing) >= _MANY:
-        # Threads would wait for each other, and a forked process may inherit a lock of theirs that nobody opens.
-        n_processes = min(len(missing), os.cpu_count() or 1)
-        with ProcessPoolExecutor(n_processes, multiprocessing.get_context("spawn"), _as_one_thread) as processes:
-            made = {processes.submit(_keep, keep, source): source for source in missing}
-            for i, done in enumerate(as_completed(made)):
-                done.result()
-                report("pseudo-slides", i + 1, len(missing), made[done].name)
-    cases: list[PseudoSlide] = []
+    cache_file = partial(_cache_file, recipe.work, settings, sasa, recipe.seed)
+    load = partial(_load_source, recipe.work, settings, sasa, recipe.seed)
+    uncached = [source for source in recipe.sources if not cache_file(source).is_file()]
+    if len(uncached) >= _MIN_SOURCES_FOR_PROCESSES:
+        # Threads would wait for each other, and a forked process could inherit a lock that nobody releases.
+        n_processes = min(len(uncached), os.cpu_count() or 1)
+        with ProcessPoolExecutor(
+            n_processes, multiprocessing.get_context("spawn"), limit_torch_to_one_thread
+        ) as processes:
+            futures = {processes.submit(_cache_source, load, source): source for source in uncached}
+            for i, future in enumerate(as_completed(futures)):
+                future.result()
+                report("pseudo-slides", i + 1, len(uncached), futures[future].name)
+    pseudo_slides: list[PseudoSlide] = []
     for i, source in enumerate(recipe.sources):
-        cases += keep(source)
+        pseudo_slides += load(source)
         report("pseudo-slides", i + 1, len(recipe.sources), source.name)
-    if not cases:
-        raise InputError("No slide of the recipe is large enough to train on; add larger ones.")
-    return cases
+    if not pseudo_slides:
+        raise InputError("No slide of the recipe is large enough to train on; add larger slides.")
+    return pseudo_slides
 
 
-def _case_file(folder: Path, settings: PseudoSlideSettings, sasa: SasaConfig, seed: int, source: SourceSlide) -> Path:
-    """Return where pseudo-slides are kept: another recipe in the same folder finds another name."""
-    from napari_srast.training.pseudo_slides import CASE_FORMAT
-
-    return folder / f"{source.name}.{_mark(CASE_FORMAT, settings, sasa, seed, source)}.cases"
+def _cache_file(folder: Path, settings: PseudoSlideSettings, sasa: SasaConfig, seed: int, source: SourceSlide) -> Path:
+    """Return the cache file of a source; its name depends on everything that its pseudo-slides depend on."""
+    return folder / f"{source.name}.{_digest(CACHE_FORMAT, settings, sasa, seed, source)}.cases"
 
 
 def _state_file(recipe: Recipe, stage: str) -> Path:
-    """Return where the state of a training is kept."""
+    """Return the file of a training's resumable state."""
     parts = (recipe.cases, recipe.sasa, recipe.network, recipe.trainer, recipe.seed, recipe.sources, recipe.folds)
-    return recipe.work / f"{stage}.{_mark(*parts)}.state"
+    return recipe.work / f"{stage}.{_digest(*parts)}.state"
 
 
-def _mark(*parts: object) -> str:
+def _digest(*parts: object) -> str:
     return hashlib.blake2b(repr(parts).encode(), digest_size=4).hexdigest()
 
 
-def _kept_cases(
+def _load_source(
     folder: Path, settings: PseudoSlideSettings, sasa: SasaConfig, seed: int, source: SourceSlide
 ) -> list[PseudoSlide]:
-    """Return the pseudo-slides of one source, made or loaded."""
-    from napari_srast.training.pseudo_slides import make_pseudo_slides
-
-    file = _case_file(folder, settings, sasa, seed, source)
-    return load_or_make(file, partial(make_pseudo_slides, source, settings, sasa, seed))
+    """Return the pseudo-slides of one source, new or from the cache."""
+    cache_file = _cache_file(folder, settings, sasa, seed, source)
+    return load_or_create(cache_file, partial(make_pseudo_slides, source, settings, sasa, seed))
 
 
-def _keep(keep: Callable[[SourceSlide], list[PseudoSlide]], source: SourceSlide) -> None:
-    """Make and keep pseudo-slides, and bring none back."""
-    keep(source)
-
-
-def _as_one_thread() -> None:
-    import torch
-
-    torch.set_num_threads(1)
+def _cache_source(load: Callable[[SourceSlide], list[PseudoSlide]], source: SourceSlide) -> None:
+    """Fill the cache of one source in a process; nothing is sent back."""
+    load(source)

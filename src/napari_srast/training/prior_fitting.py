@@ -1,4 +1,4 @@
-"""How experts fare on studies that no network had seen: the prior of the calibration.
+"""Fit the study-level (empirical-Bayes) prior of the calibration from held-out studies.
 
 Shape legend: Q pixels, F fields, N spots, E experts.
 """
@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
+from napari_srast._utils.threads import single_threaded_blas
 from napari_srast.calibration.experts import log_experts_of
 from napari_srast.calibration.predictions import HoldoutPredictions
 from napari_srast.calibration.prior import CalibrationPriors, LabeledSlide, fit_prior, fit_priors
@@ -21,112 +21,130 @@ from napari_srast.calibration.weights import PoolWeights, pool_ratios
 from napari_srast.models.pcfm.network import DiT
 from napari_srast.training.pseudo_slides import PseudoSlide
 
-__all__ = ["Fold", "check_of", "fit_fold_priors", "shared_check_of"]
+__all__ = ["Fold", "fit_fold_priors", "predict_from_programs", "predict_pseudo_slide"]
 
-Known = Mapping[str, Sequence[LabeledSlide]]
+LabeledStudies = Mapping[str, Sequence[LabeledSlide]]
 T = TypeVar("T")
 
-_PAIRS = 4000  # of a case; more say the same again
+_MAX_PAIRS = 4000  # pairs of a spot and a field per pseudo-slide; more pairs add no information
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Fold:
-    """A network and the cases of studies that it has not seen."""
+    """A network and the pseudo-slides of its held-out studies."""
 
     network: DiT
     unseen: Sequence[PseudoSlide]
 
 
-def check_of(network: DiT, case: PseudoSlide) -> HoldoutPredictions:
-    """Return what all experts say of a case's fields, (E, Q, F), beside their truth."""
+def predict_pseudo_slide(network: DiT, pseudo_slide: PseudoSlide) -> HoldoutPredictions:
+    """Predict a pseudo-slide's fields (E, Q, F) by all experts, together with their truth."""
     return HoldoutPredictions(
-        log_experts=log_experts_of(network, case.condition, case.layout),
-        counts=case.condition.counts.numpy().astype(np.float64),
-        truth=case.truth.numpy().astype(np.float64),
-        layout=case.layout,
+        log_experts=log_experts_of(network, pseudo_slide.inputs, pseudo_slide.layout),
+        counts=pseudo_slide.inputs.counts.numpy().astype(np.float64),
+        truth=pseudo_slide.truth.numpy().astype(np.float64),
+        layout=pseudo_slide.layout,
     )
 
 
-def shared_check_of(
-    network: DiT, case: PseudoSlide, calibration: PoolWeights, *, check: bool = False
+def predict_from_programs(
+    network: DiT, pseudo_slide: PseudoSlide, calibration: PoolWeights, *, coarsened: bool = False
 ) -> HoldoutPredictions | None:
-    """Return what the maps that genes share say of a case's genes, beside their truth; None for a small panel.
+    """Predict a pseudo-slide's genes from the maps of gene programs and total counts.
 
     Parameters
     ----------
-    network, case
-        The flow, and the case.
+    network
+        The flow.
+    pseudo_slide
+        The pseudo-slide.
     calibration
-        By which programs and totals are pooled.
-    check
-        Whether the case is a slide coarsened once.
+        Weights by which the experts' maps of programs and totals are pooled.
+    coarsened
+        Whether the pseudo-slide is one coarsened once more, where the weights of the coarse level apply.
+
+    Returns
+    -------
+    HoldoutPredictions or None
+        None if the panel is small, so that there are no programs.
     """
-    if case.shared is None:
+    if pseudo_slide.programs is None:
         return None
-    shared, layout, genes = case.shared.fields, case.layout, np.arange(case.n_genes)
-    log_experts = log_experts_of(network, case.shared.condition, layout)
-    pooled = pool_ratios(log_experts, shared.fields, layout, calibration, check=check)
+    programs, layout, genes = pseudo_slide.programs.fields, pseudo_slide.layout, np.arange(pseudo_slide.n_genes)
+    log_experts = log_experts_of(network, pseudo_slide.programs.inputs, layout)
+    pooled = pool_ratios(log_experts, programs.fields, layout, calibration, level="coarse" if coarsened else "fine")
     return HoldoutPredictions(
-        log_experts=shared.log_experts(pooled, genes, layout),
-        counts=case.condition.counts.numpy()[:, genes].astype(np.float64),
-        truth=case.truth.numpy()[:, genes].astype(np.float64),
+        log_experts=programs.expert_log_ratios(pooled, genes, layout),
+        counts=pseudo_slide.inputs.counts.numpy()[:, genes].astype(np.float64),
+        truth=pseudo_slide.truth.numpy()[:, genes].astype(np.float64),
         layout=layout,
     )
 
 
 def fit_fold_priors(folds: Sequence[Fold]) -> tuple[list[CalibrationPriors], CalibrationPriors]:
-    """Fit the prior for each fold from the studies of the others, and one from all.
+    """Fit one prior for each fold from the studies of the other folds, and one from all studies.
+
+    Parameters
+    ----------
+    folds
+        Networks with their held-out pseudo-slides.
 
     Returns
     -------
-    of_folds, everyone
-        A single fold has nobody else's: it gets everyone's, too. Without folds the prior is untried.
+    fold_priors, prior
+        A single fold gets the prior of all studies, too. Without folds, ``prior`` is the uninformed start.
     """
-    start = CalibrationPriors.untried()
+    start = CalibrationPriors.uninformed()
     if not folds:
         return [], start
-    of_folds, everyone = _of_others([_known(fold) for fold in folds], lambda known: fit_priors(known, start))
-    # Programs and totals are pooled by the other folds' average weights; a user's slide has weights of its own.
-    known = [_known_shared(fold, fleet.calibration) for fold, fleet in zip(folds, of_folds, strict=True)]
-    shared, shared_by_all = _of_others(known, lambda known: fit_prior(known, start.shared))
+    labeled = [_label_genes(fold) for fold in folds]
+    fold_priors, prior = _fit_leave_one_fold_out(labeled, lambda studies: fit_priors(studies, start))
+    # Programs and totals are pooled by the mean weights of the other folds; a user's slide has its own weights.
+    labeled = [_label_programs(fold, one.mean_weights) for fold, one in zip(folds, fold_priors, strict=True)]
+    program_priors, program_prior = _fit_leave_one_fold_out(labeled, lambda studies: fit_prior(studies, start.programs))
     return (
-        [replace(fleet, shared=prior) for fleet, prior in zip(of_folds, shared, strict=True)],
-        replace(everyone, shared=shared_by_all),
+        [replace(one, programs=program) for one, program in zip(fold_priors, program_priors, strict=True)],
+        replace(prior, programs=program_prior),
     )
 
 
-def _of_others(known: Sequence[Known], fit: Callable[[Known], T]) -> tuple[list[T], T]:
+def _fit_leave_one_fold_out(labeled: Sequence[LabeledStudies], fit: Callable[[LabeledStudies], T]) -> tuple[list[T], T]:
     """Fit to the studies of all folds but one, for each fold, and to all studies."""
 
-    def of(folds: Sequence[int]) -> dict[str, Sequence[LabeledSlide]]:
-        return {name: slides for i in folds for name, slides in known[i].items()}
+    def studies_of(folds: Sequence[int]) -> dict[str, Sequence[LabeledSlide]]:
+        return {name: slides for i in folds for name, slides in labeled[i].items()}
 
-    everyone = fit(of(range(len(known))))
-    if len(known) == 1:
-        return [everyone], everyone
-    with threadpool_limits(1, "blas"), ThreadPoolExecutor(os.cpu_count()) as threads:
-        fits = threads.map(fit, [of([j for j in range(len(known)) if j != i]) for i in range(len(known))])
-        return list(fits), everyone
+    fit_of_all = fit(studies_of(range(len(labeled))))
+    if len(labeled) == 1:
+        return [fit_of_all], fit_of_all
+    others = [studies_of([j for j in range(len(labeled)) if j != i]) for i in range(len(labeled))]
+    with single_threaded_blas(), ThreadPoolExecutor(os.cpu_count()) as threads:
+        return list(threads.map(fit, others)), fit_of_all
 
 
-def _known(fold: Fold) -> Known:
+def _label_genes(fold: Fold) -> LabeledStudies:
+    """Return the likelihoods of expert weights on a fold's pseudo-slides, by study."""
     studies: dict[str, list[LabeledSlide]] = {}
-    for case in fold.unseen:
-        above = [check_of(fold.network, check).likelihood(_PAIRS) for check in case.checks]
-        slide = LabeledSlide(own=check_of(fold.network, case).likelihood(_PAIRS), above=above)
-        studies.setdefault(case.study, []).append(slide)
+    for pseudo_slide in fold.unseen:
+        above = [predict_pseudo_slide(fold.network, one).likelihood(_MAX_PAIRS) for one in pseudo_slide.coarsened]
+        slide = LabeledSlide(fine=predict_pseudo_slide(fold.network, pseudo_slide).likelihood(_MAX_PAIRS), coarse=above)
+        studies.setdefault(pseudo_slide.study, []).append(slide)
     return studies
 
 
-def _known_shared(fold: Fold, calibration: PoolWeights) -> Known:
+def _label_programs(fold: Fold, calibration: PoolWeights) -> LabeledStudies:
+    """Return the likelihoods of program weights on a fold's pseudo-slides with large panels, by study."""
     studies: dict[str, list[LabeledSlide]] = {}
-    for case in fold.unseen:
-        own = shared_check_of(fold.network, case, calibration)
-        if own is None:
+    for pseudo_slide in fold.unseen:
+        predictions = predict_from_programs(fold.network, pseudo_slide, calibration)
+        if predictions is None:
             continue
-        above = [shared_check_of(fold.network, check, calibration, check=True) for check in case.checks]
+        coarsened = [
+            predict_from_programs(fold.network, one, calibration, coarsened=True) for one in pseudo_slide.coarsened
+        ]
         slide = LabeledSlide(
-            own=own.likelihood(_PAIRS), above=[one.likelihood(_PAIRS) for one in above if one is not None]
+            fine=predictions.likelihood(_MAX_PAIRS),
+            coarse=[one.likelihood(_MAX_PAIRS) for one in coarsened if one is not None],
         )
-        studies.setdefault(case.study, []).append(slide)
+        studies.setdefault(pseudo_slide.study, []).append(slide)
     return studies

@@ -1,31 +1,21 @@
-"""From a recipe to a checkpoint: ``napari-srast train RECIPE.toml``.
+"""Read training recipes: the .toml files of ``napari-srast train RECIPE.toml``.
 
-A recipe names its slides with study and license, the ranges of the pseudo-slides, the sizes and the schedule. Studies
-are split into folds: each fold's network is scored on the studies that it has not seen, and the fleet's calibration is
-fitted there; the checkpoint that is kept is trained on all of them. Every stage is written down as it ends, so that a
-run that was killed goes on where it was.
+A recipe lists its slides with study and license, the ranges of the pseudo-slides, and the sizes and schedule of the
+training.
 """
 
 from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from napari_srast.errors import InputError
+from napari_srast.training.sources import SourceSlide
 
-if TYPE_CHECKING:
-    pass
-
-__all__ = [
-    "Recipe",
-    "read_recipe",
-]
-
-Report = Callable[[str, int, int, str], None]
+__all__ = ["Recipe", "read_recipe"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,27 +27,33 @@ class Recipe:
     name
         Name of the checkpoint.
     output
-        The .safetensors file to write; its model card lies beside it.
+        The .safetensors file to write. Its model card is written next to it.
     work
-        Folder for resumable states and scores.
+        Folder for caches, resumable states and scores.
     sources
         Slides and procedural tissues to train on.
     folds
-        Number of folds of studies that are scored unseen; 0 skips this.
-    cases, sasa, network, trainer
-        Sections of the recipe, as keywords of the dataclasses of the same name.
+        Number of folds of studies for the scores on held-out studies; 0 skips the scores.
+    cases
+        Keywords of :class:`napari_srast.training.sources.PseudoSlideSettings`.
+    sasa
+        Keywords of :class:`napari_srast.models.sasa.config.SasaConfig`.
+    network
+        Keywords of :class:`napari_srast.models.pcfm.network.DiTConfig`.
+    trainer
+        Keywords of :class:`napari_srast.training.trainer.TrainerConfig`.
     licenses
-        For each slide the source and license, for the model card.
+        Source and license of each slide, for the model card.
     seed
-        Seeds cases and training.
+        Random seed of the pseudo-slides and the training.
     text
-        The recipe itself, kept in the checkpoint.
+        Text of the recipe file; it is stored in the checkpoint.
     """
 
     name: str
     output: Path
     work: Path
-    sources: tuple[Any, ...]
+    sources: tuple[SourceSlide, ...]
     folds: int
     cases: dict[str, Any]
     sasa: dict[str, Any]
@@ -71,70 +67,87 @@ class Recipe:
 def read_recipe(path: str | Path) -> Recipe:
     """Parse a recipe.
 
+    Parameters
+    ----------
+    path
+        A .toml file. Paths in it are relative to its folder; the environment variable ``NAPARI_SRAST_DATA`` overrides
+        its data folder.
+
     Raises
     ------
     InputError
-        The file is missing, is not TOML, or lacks a section.
+        The file is missing, is not TOML, or lacks an entry.
     """
-    from napari_srast.training.pseudo_slides import SourceSlide
-
     path = Path(path)
     if not path.is_file():
         raise InputError(
-            f"There is no recipe '{path}'; name a .toml file, such as the one beside the shipped checkpoint."
+            f"The recipe '{path}' does not exist; give a .toml file, such as 'training/recipes/default.toml'."
         )
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise InputError(f"The recipe '{path}' is not UTF-8 text; save it as such.") from error
+        raise InputError(f"The recipe '{path}' is not UTF-8 text; save it as UTF-8.") from error
     try:
-        values = tomllib.loads(text)
-        folder = Path(os.environ.get("NAPARI_SRAST_DATA", path.parent / values["data"]))
-        sources, licenses = [], {}
-        for entry in values["slides"]:
-            file = folder / entry["file"]
-            sources.append(
-                SourceSlide(
-                    name=file.stem,
-                    study=entry["study"],
-                    path=file,
-                    resolution=entry["resolution"],
-                    cases=entry.get("cases", 4),
-                )
-            )
-            licenses[file.stem] = entry.get("licence", "not stated")
-        if len(licenses) < len(sources):
-            raise InputError(f"The recipe '{path}' names two slides with the same file name; rename one of the files.")
-        tissues = values.get("tissues", {})
-        sources += [
-            SourceSlide(
-                name=f"procedural_{i}",
-                study=f"procedural_{i % tissues.get('studies', 8)}",
-                resolution="procedural",
-                cases=tissues.get("cases", 1),
-                tissue_seed=i,
-            )
-            for i in range(tissues.get("number", 0))
-        ]
-        return Recipe(
-            name=values["name"],
-            output=path.parent / values["output"],
-            work=path.parent / values.get("work", f"runs/{values['name']}"),
-            sources=tuple(sources),
-            folds=values.get("folds", 3),
-            cases=_tuples(values.get("cases", {})),
-            sasa=values.get("sasa", {}),
-            network=values.get("network", {}),
-            trainer=values.get("trainer", {}),
-            licenses=licenses,
-            seed=values.get("seed", 0),
-            text=text,
-        )
+        return _parse(path, text)
     except tomllib.TOMLDecodeError as error:
-        raise InputError(f"The recipe '{path}' is not valid TOML ({error}); mend that line.") from error
+        raise InputError(f"The recipe '{path}' is not valid TOML ({error}); correct that line.") from error
     except KeyError as error:
         raise InputError(f"The recipe '{path}' lacks the entry {error}; add it as in the shipped recipe.") from error
 
 
-def _tuples(values: dict[str, Any]) -> dict[str, Any]:
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+def _parse(path: Path, text: str) -> Recipe:
+    values = tomllib.loads(text)
+    sources, licenses = _read_slides(path, values)
+    return Recipe(
+        name=values["name"],
+        output=path.parent / values["output"],
+        work=path.parent / values.get("work", f"runs/{values['name']}"),
+        sources=(*sources, *_procedural_sources(values.get("tissues", {}))),
+        folds=values.get("folds", 3),
+        cases=_lists_to_tuples(values.get("cases", {})),
+        sasa=values.get("sasa", {}),
+        network=values.get("network", {}),
+        trainer=values.get("trainer", {}),
+        licenses=licenses,
+        seed=values.get("seed", 0),
+        text=text,
+    )
+
+
+def _read_slides(path: Path, values: dict[str, Any]) -> tuple[list[SourceSlide], dict[str, str]]:
+    """Return the slides of a recipe and the license of each."""
+    folder = Path(os.environ.get("NAPARI_SRAST_DATA", path.parent / values["data"]))
+    sources, licenses = [], {}
+    for entry in values["slides"]:
+        file = folder / entry["file"]
+        sources.append(
+            SourceSlide(
+                name=file.stem,
+                study=entry["study"],
+                path=file,
+                resolution=entry["resolution"],
+                cases=entry.get("cases", 4),
+            )
+        )
+        licenses[file.stem] = entry.get("licence", "not stated")
+    if len(licenses) < len(sources):
+        raise InputError(f"The recipe '{path}' lists two slides with the same file name; rename one of the files.")
+    return sources, licenses
+
+
+def _procedural_sources(section: dict[str, Any]) -> list[SourceSlide]:
+    """Return the procedural tissues of a recipe's section ``[tissues]``."""
+    return [
+        SourceSlide(
+            name=f"procedural_{i}",
+            study=f"procedural_{i % section.get('studies', 8)}",
+            resolution="procedural",
+            cases=section.get("cases", 1),
+            tissue_seed=i,
+        )
+        for i in range(section.get("number", 0))
+    ]
+
+
+def _lists_to_tuples(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}

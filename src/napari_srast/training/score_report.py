@@ -1,7 +1,7 @@
-"""What the scores on unseen studies say: means, ratios to the baselines, tables in Markdown, plots.
+"""Report scores on held-out studies: means, ratios to the baselines, Markdown tables and plots.
 
-Rows are those of :func:`napari_srast.training.cross_validation.score_case`. A mean is one over studies of each study's mean over
-its cases, so that a study with many slides weighs no more than another.
+Rows are those of :func:`napari_srast.training.cross_validation.score_pseudo_slide`. A mean is the mean over studies of
+each study's mean over its pseudo-slides, so every study has the same weight.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_srast.evaluation.metrics import COVERAGES
+from napari_srast.evaluation.coverage import COVERAGES
 from napari_srast.evaluation.plots import figure_class, save_figures
 from napari_srast.evaluation.protocol import BASELINES
 
@@ -23,42 +23,51 @@ __all__ = [
     "DEFAULT",
     "average_table",
     "case_table",
+    "margin_error",
+    "mean_of_studies",
     "method_table",
-    "shared_table",
+    "program_table",
     "study_table",
     "summarize",
     "write_score_plots",
 ]
 
 DEFAULT = "srast"
+"""Name of the default method in the rows."""
+
 Row = Mapping[str, Any]
 _COMPARED = ("gp+denoised", "gp", "pycnophylactic", "bilinear")
 _KINDS = (("nats_per_count", "best_baseline"), ("within_spot_pcc", "best_baseline_pcc"))
 
 
 def summarize(rows: Sequence[Row]) -> dict[str, Any]:
-    """Return the figures that a checkpoint is judged by.
+    """Summarize the scores of a checkpoint.
 
     Parameters
     ----------
     rows
-        Scored cases.
+        Scored pseudo-slides.
 
     Returns
     -------
     dict
-        "nats_per_count" and "within_spot_pcc": of the default, of the best baseline of each case (chosen on the truth)
-        and of the single baseline that is best on average, with the default's ratio to each; "cases_below": how many
-        have a negative margin, and "cases_behind": one negative beyond two standard errors; "fraction_better";
-        "coverage_80_*"; "level_step_median"; "spread_skill"; "seam_ratio_to_truth_*" of the mean map and of a draw, by
-        genes and of totals.
+        "nats_per_count", "within_spot_pcc": of the default, of the best baseline of each pseudo-slide (chosen on the
+        truth) and of the single baseline that is best on average, with the default's ratio to each.
+
+        "cases_below", "cases_behind": numbers of pseudo-slides with a negative margin and with a margin below minus
+        two standard errors.
+
+        "fraction_better", "coverage_80_*", "level_step_median", "spread_skill".
+
+        "seam_ratio_to_truth_*": seam ratio of the mean map and of a draw relative to the truth's, by genes and of
+        totals.
     """
-    figures: dict[str, Any] = {"n_cases": len(rows), "n_studies": len({row["study"] for row in rows})}
+    summary: dict[str, Any] = {"n_cases": len(rows), "n_studies": len({row["study"] for row in rows})}
     for kind, chosen in _KINDS:
         of_method = {m: mean_of_studies(rows, [r["methods"][m][kind] for r in rows]) for m in (DEFAULT, *BASELINES)}
         best = mean_of_studies(rows, [r["methods"][r[chosen]][kind] for r in rows])
         single = max(BASELINES, key=of_method.__getitem__)
-        figures[kind] = {
+        summary[kind] = {
             "default": of_method[DEFAULT],
             "best_of_each_case": best,
             "ratio_to_best_of_each_case": of_method[DEFAULT] / best,
@@ -66,16 +75,16 @@ def summarize(rows: Sequence[Row]) -> dict[str, Any]:
             "best_single_baseline": single,
             "ratio_to_best_single": of_method[DEFAULT] / of_method[single],
         }
-    figures["cases_below"] = sum(row["margin"] < 0 for row in rows)
-    figures["cases_behind"] = sum(row["margin"] < -2 * margin_error(row) for row in rows)
-    figures["fraction_better"] = mean_of_studies(rows, [row["fraction_better"] for row in rows])
+    summary["cases_below"] = sum(row["margin"] < 0 for row in rows)
+    summary["cases_behind"] = sum(row["margin"] < -2 * margin_error(row) for row in rows)
+    summary["fraction_better"] = mean_of_studies(rows, [row["fraction_better"] for row in rows])
     at = COVERAGES.index(0.8)
     for kind in ("multinomial", "calibrated"):
-        for depth in ("all", "deep"):
-            covered = [row["coverage"][kind][depth][at] for row in rows]
-            figures[f"coverage_80_{kind}_{depth}"] = mean_of_studies(rows, covered)
-    figures["level_step_median"] = float(np.median([row["level_step"] for row in rows]))
-    figures["spread_skill"] = mean_of_studies(rows, [row["spread_skill"] for row in rows])
+        for group in ("all", "deep"):
+            covered = [row["coverage"][kind][group][at] for row in rows]
+            summary[f"coverage_80_{kind}_{group}"] = mean_of_studies(rows, covered)
+    summary["level_step_median"] = float(np.median([row["level_step"] for row in rows]))
+    summary["spread_skill"] = mean_of_studies(rows, [row["spread_skill"] for row in rows])
     for kind, truth in (
         ("mean", "truth"),
         ("draw", "truth"),
@@ -83,8 +92,8 @@ def summarize(rows: Sequence[Row]) -> dict[str, Any]:
         ("totals_draw", "totals_truth"),
     ):
         ratios = [_number(row["seam"][kind]) / _number(row["seam"][truth]) for row in rows]
-        figures[f"seam_ratio_to_truth_{kind}"] = mean_of_studies(rows, ratios)
-    return figures
+        summary[f"seam_ratio_to_truth_{kind}"] = mean_of_studies(rows, ratios)
+    return summary
 
 
 def mean_of_studies(
@@ -92,14 +101,21 @@ def mean_of_studies(
     values: Sequence[float | None],
     group: Callable[[int, Row], Hashable] = lambda _, row: row["study"],
 ) -> float:
-    """Return the mean over studies, or other groups, of the mean over their cases; those without a value are left out.
+    """Return the mean over studies, or other groups, of the mean over their pseudo-slides.
 
     Parameters
     ----------
-    rows, values
-        Cases, and a figure of each.
+    rows
+        Scored pseudo-slides.
+    values
+        One value for each row. Rows with the value None or NaN are skipped.
     group
-        Takes the number of a case and the case, and returns what group it is of.
+        Function from the index of a row and the row to the row's group; by default its study.
+
+    Returns
+    -------
+    float
+        NaN if no row has a value.
     """
     groups: dict[Hashable, list[float]] = {}
     for i, (row, value) in enumerate(zip(rows, values, strict=True)):
@@ -109,7 +125,7 @@ def mean_of_studies(
 
 
 def average_table(rows: Sequence[Row]) -> str:
-    """Return a Markdown table: the default against the best single baseline by what the average is taken over."""
+    """Return a Markdown table of the default and the best single baseline, averaged over studies, slides and cases."""
     groups: dict[str, Callable[[int, Row], Hashable]] = {
         "studies": lambda _, row: row["study"],
         "slides": lambda _, row: (row["study"], row["name"]),
@@ -130,45 +146,46 @@ def average_table(rows: Sequence[Row]) -> str:
 
 
 def margin_error(row: Row) -> float:
-    """Return the standard error of a case's margin: the larger of those over spots and over genes."""
+    """Return the standard error of a row's margin: the larger of those over spots and over genes."""
     return float(np.nanmax([_number(row["margin_se_spots"]), _number(row["margin_se_genes"]), 0.0]))
 
 
 def study_table(rows: Sequence[Row]) -> str:
-    """Return a Markdown table: nats per count / within-spot PCC of each study, ours beside the baselines."""
-    own = [method for method in rows[0]["methods"] if method not in BASELINES]
-    lines = [_line(["study", "cases", *own, "best baseline of each case", *_COMPARED]), "|---" * (len(own) + 7) + "|"]
+    """Return a Markdown table of nats per count / within-spot PCC by study, for all methods and some baselines."""
+    methods = [method for method in rows[0]["methods"] if method not in BASELINES]
+    titles = ["study", "cases", *methods, "best baseline of each case", *_COMPARED]
+    lines = [_line(titles), "|---" * len(titles) + "|"]
     for study in (*sorted({row["study"] for row in rows}), None):
-        some = [row for row in rows if study in (row["study"], None)]
-        mark = "" if study else "**"
+        selected = [row for row in rows if study in (row["study"], None)]
+        bold = "" if study else "**"
         pairs = []
-        for method in (*own, None, *_COMPARED):
-            nats = [row["methods"][method or row["best_baseline"]]["nats_per_count"] for row in some]
-            pcc = [row["methods"][method or row["best_baseline_pcc"]]["within_spot_pcc"] for row in some]
-            pairs.append(f"{mark}{mean_of_studies(some, nats):.4f} / {mean_of_studies(some, pcc):.3f}{mark}")
-        lines.append(_line([f"{mark}{study or 'mean of studies'}{mark}", len(some), *pairs]))
+        for method in (*methods, None, *_COMPARED):
+            nats = [row["methods"][method or row["best_baseline"]]["nats_per_count"] for row in selected]
+            pcc = [row["methods"][method or row["best_baseline_pcc"]]["within_spot_pcc"] for row in selected]
+            pairs.append(f"{bold}{mean_of_studies(selected, nats):.4f} / {mean_of_studies(selected, pcc):.3f}{bold}")
+        lines.append(_line([f"{bold}{study or 'mean of studies'}{bold}", len(selected), *pairs]))
     return "\n".join(lines)
 
 
-def shared_table(rows: Sequence[Row]) -> str:
-    """Return a Markdown table of the studies with large panels: genes by the flow, and by the maps that they share.
+def program_table(rows: Sequence[Row]) -> str:
+    """Return a Markdown table of the studies with large panels: the flow of each gene, and the maps of gene programs.
 
-    Nats per count / mean over genes / within-spot PCC; the change is in nats per count, with the standard error over
-    genes of an average case.
+    Cells hold nats per count / their mean over genes / within-spot PCC. The change is in nats per count, with the mean
+    over pseudo-slides of its standard error over genes.
     """
-    some = [row for row in rows if row.get("shared")]
-    head = ["study", "cases", "one by one", "by shared maps", "best baseline of each case", "change"]
-    lines = [_line(head), "|---" * len(head) + "|"]
+    with_programs = [row for row in rows if row.get("shared")]
+    titles = ["study", "cases", "per-gene flow", "program maps", "best baseline of each case", "change"]
+    lines = [_line(titles), "|---" * len(titles) + "|"]
     kinds = ("nats_per_count", "nats_per_gene", "within_spot_pcc")
-    for study in (*sorted({row["study"] for row in some}), None):
-        of_study = [row for row in some if study in (row["study"], None)]
+    for study in (*sorted({row["study"] for row in with_programs}), None):
+        of_study = [row for row in with_programs if study in (row["study"], None)]
         cells = []
-        for told in (
+        for scores in (
             [row["methods"][DEFAULT] for row in of_study],
             [row["shared"] for row in of_study],
             [row["methods"][row["best_baseline"]] for row in of_study],
         ):
-            nats, by_gene, pcc = (mean_of_studies(of_study, [one[kind] for one in told]) for kind in kinds)
+            nats, by_gene, pcc = (mean_of_studies(of_study, [one[kind] for one in scores]) for kind in kinds)
             cells.append(f"{nats:.4f} / {by_gene:.4f} / {pcc:.3f}")
         change, error = (
             mean_of_studies(of_study, [row["shared"][k] for row in of_study]) for k in ("change", "change_se")
@@ -178,7 +195,7 @@ def shared_table(rows: Sequence[Row]) -> str:
 
 
 def method_table(rows: Sequence[Row]) -> str:
-    """Return a Markdown table: every method's mean figures, the best first."""
+    """Return a Markdown table of the mean scores of every method, the best first."""
     kinds = {
         "nats_per_count": "nats per count",
         "totals": "of it totals",
@@ -187,18 +204,18 @@ def method_table(rows: Sequence[Row]) -> str:
         "within_spot_pcc": "within-spot PCC",
         "within_spot_pcc_weighted": "weighted by counts",
     }
-    found = {
+    means = {
         method: [mean_of_studies(rows, [row["methods"][method][kind] for row in rows]) for kind in kinds]
         for method in rows[0]["methods"]
     }
     lines = [_line(["method", *kinds.values()]), "|---" * (len(kinds) + 1) + "|"]
-    for method, values in sorted(found.items(), key=lambda item: -item[1][0]):
+    for method, values in sorted(means.items(), key=lambda item: -item[1][0]):
         lines.append(_line([f"**{method}**" if method == DEFAULT else method, *(f"{value:.4f}" for value in values)]))
     return "\n".join(lines)
 
 
 def case_table(rows: Sequence[Row]) -> str:
-    """Return a Markdown table of all cases: the default against the best baseline of the case."""
+    """Return a Markdown table of all pseudo-slides: the default and the best baseline of each."""
     titles = [
         "slide",
         "case",
@@ -233,65 +250,77 @@ def case_table(rows: Sequence[Row]) -> str:
 
 
 def write_score_plots(rows: Sequence[Row], directory: Path) -> list[Path]:
-    """Draw margins of all cases, means of all methods, and coverage, as PNG files; returns their paths.
+    """Draw the margins of all pseudo-slides, the means of all methods and the coverage, as PNG files.
+
+    Parameters
+    ----------
+    rows
+        Scored pseudo-slides.
+    directory
+        Folder to write to; it is created if it does not exist.
+
+    Returns
+    -------
+    list of Path
+        The written files.
 
     Raises
     ------
     OutputError
         Matplotlib is not installed, or the directory cannot be written.
     """
-    figure = figure_class()
-    drawn = {"margins.png": _draw_margins, "methods.png": _draw_methods, "coverage.png": _draw_coverage}
-    return save_figures({name: draw(rows, figure) for name, draw in drawn.items()}, directory)
+    figure_type = figure_class()
+    plots = {"margins.png": _draw_margins, "methods.png": _draw_methods, "coverage.png": _draw_coverage}
+    return save_figures({name: draw(rows, figure_type) for name, draw in plots.items()}, directory)
 
 
-def _draw_margins(rows: Sequence[Row], make: type[Figure]) -> Figure:
+def _draw_margins(rows: Sequence[Row], figure_type: type[Figure]) -> Figure:
     ordered = sorted(rows, key=lambda row: row["margin"])
-    figure = make(figsize=(8, 0.16 * len(rows) + 1.2), layout="constrained")
+    figure = figure_type(figsize=(8, 0.16 * len(rows) + 1.2), layout="constrained")
     axes = figure.subplots()
     studies = sorted({row["study"] for row in rows})
     for i, row in enumerate(ordered):
         color = f"C{studies.index(row['study']) % 10}"
         axes.errorbar(row["margin"], i, xerr=2 * margin_error(row), fmt="o", markersize=3, color=color, linewidth=1)
     axes.axvline(0, color="k", linewidth=0.8)
-    axes.set(yticks=range(len(rows)), xlabel="nats per count beyond the best baseline of the case, two standard errors")
+    axes.set(yticks=range(len(rows)), xlabel="nats per count minus the best baseline's, ± 2 standard errors")
     axes.set_yticklabels([row["name"] for row in ordered], fontsize=5)
     return figure
 
 
-def _draw_methods(rows: Sequence[Row], make: type[Figure]) -> Figure:
+def _draw_methods(rows: Sequence[Row], figure_type: type[Figure]) -> Figure:
     kinds = {"totals": "totals (density)", "composition": "composition"}
     methods = sorted(
         rows[0]["methods"], key=lambda m: mean_of_studies(rows, [r["methods"][m]["nats_per_count"] for r in rows])
     )
-    figure = make(figsize=(9, 0.35 * len(methods) + 1.4), layout="constrained")
+    figure = figure_type(figsize=(9, 0.35 * len(methods) + 1.4), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
-    place = np.arange(len(methods))
+    position = np.arange(len(methods))
     for shift, (kind, label) in zip((-0.2, 0.2), kinds.items(), strict=True):
         values = [mean_of_studies(rows, [r["methods"][m][kind] for r in rows]) for m in methods]
-        left.barh(place + shift, values, 0.38, label=label)
-    left.set(yticks=place, yticklabels=methods, xlabel="nats per count over the even split")
+        left.barh(position + shift, values, 0.38, label=label)
+    left.set(yticks=position, yticklabels=methods, xlabel="nats per count over the uniform split")
     left.axvline(0, color="k", linewidth=0.8)
     left.legend(fontsize="small")
     pcc = [mean_of_studies(rows, [r["methods"][m]["within_spot_pcc"] for r in rows]) for m in methods]
-    right.barh(place, pcc, 0.7, color="C2")
+    right.barh(position, pcc, 0.7, color="C2")
     right.set(xlabel="within-spot PCC, mean over genes")
     return figure
 
 
-def _draw_coverage(rows: Sequence[Row], make: type[Figure]) -> Figure:
-    figure = make(figsize=(7, 3.6), layout="constrained")
+def _draw_coverage(rows: Sequence[Row], figure_type: type[Figure]) -> Figure:
+    figure = figure_type(figsize=(7, 3.6), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
-    for axes, depth, title in zip(panels, ("all", "deep"), ("all pairs", "pairs of 10 counts or more"), strict=True):
+    for axes, group, title in zip(panels, ("all", "deep"), ("all pairs", "pairs of 10 counts or more"), strict=True):
         for kind, color in (("multinomial", "C7"), ("calibrated", "C0")):
             for row in rows:
-                covered = [_number(value) for value in row["coverage"][kind][depth]]
+                covered = [_number(value) for value in row["coverage"][kind][group]]
                 axes.plot(COVERAGES, covered, color=color, linewidth=0.4, alpha=0.5)
-            mean = [mean_of_studies(rows, [r["coverage"][kind][depth][i] for r in rows]) for i in range(len(COVERAGES))]
+            mean = [mean_of_studies(rows, [r["coverage"][kind][group][i] for r in rows]) for i in range(len(COVERAGES))]
             axes.plot(COVERAGES, mean, "o-", color=color, label=kind)
         axes.plot([0, 1], [0, 1], "k:", linewidth=0.8)
         axes.set(xlim=(0.4, 1), ylim=(0, 1), xlabel="nominal coverage", title=title)
-    panels[0].set_ylabel("share of true counts inside")
+    panels[0].set_ylabel("fraction of true counts inside")
     panels[0].legend(fontsize="small")
     return figure
 

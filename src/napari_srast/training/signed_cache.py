@@ -1,9 +1,9 @@
-"""What a long preparation made, kept in a file for the next run of this user and of nobody else.
+"""Cache lists of objects in signed files that only the same user's later runs load.
 
-Pseudo-slides are nested objects, so they are pickled, and unpickling a stranger's file would run a stranger's code: a
-work folder may come with a recipe from anywhere. Each file therefore begins with a keyed digest (HMAC-SHA256) of the
-rest, by a key that lies in this user's own settings. A file that this user did not write, or that was damaged, is made
-anew and never opened.
+Pseudo-slides are nested objects, so they are pickled. Loading a pickle can run arbitrary code, and a work folder can
+come with a recipe from an untrusted source. Each file therefore starts with a keyed digest (HMAC-SHA256) of its
+content; the key is stored in the user's own settings. A file that another user wrote or that is damaged is never
+unpickled; it is created again.
 """
 
 from __future__ import annotations
@@ -11,34 +11,43 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
-import pickle  # nosec B403 - only what this user wrote is loaded, see above
+import pickle  # nosec B403 - only files that this user signed are loaded, see above
 import secrets
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-__all__ = ["load_or_make"]
+__all__ = ["load_or_create"]
 
-_DIGEST = hashlib.sha256().digest_size
+_DIGEST_SIZE = hashlib.sha256().digest_size
 
 
-def load_or_make(path: Path, make: Callable[[], Iterable[Any]]) -> list[Any]:
-    """Return the list that an earlier call kept at ``path``; else make it, and keep it."""
-    key = _key()
+def load_or_create(path: Path, create: Callable[[], Iterable[Any]]) -> list[Any]:
+    """Load a cached list, or create it and cache it.
+
+    Parameters
+    ----------
+    path
+        Cache file. Its folder must exist.
+    create
+        Function that returns the items. It is called if the file is missing, damaged or signed by another user.
+    """
+    key = _signing_key()
     if path.is_file():
         content = path.read_bytes()
-        if hmac.compare_digest(content[:_DIGEST], hmac.digest(key, content[_DIGEST:], "sha256")):
-            return pickle.loads(content[_DIGEST:])  # noqa: S301  # nosec B301 - written by this user, see above
-    made = list(make())
-    content = pickle.dumps(made)
+        digest, payload = content[:_DIGEST_SIZE], content[_DIGEST_SIZE:]
+        if hmac.compare_digest(digest, hmac.digest(key, payload, "sha256")):
+            return pickle.loads(payload)  # noqa: S301  # nosec B301 - signed by this user, see above
+    items = list(create())
+    payload = pickle.dumps(items)
     part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
-    part.write_bytes(hmac.digest(key, content, "sha256") + content)
+    part.write_bytes(hmac.digest(key, payload, "sha256") + payload)
     part.replace(path)
-    return made
+    return items
 
 
-def _key() -> bytes:
-    """Return this user's key; it is made at the first call, readable by its owner alone."""
+def _signing_key() -> bytes:
+    """Return this user's key; the first call creates it, readable by its owner only."""
     import platformdirs
 
     file = platformdirs.user_config_path("napari-srast", ensure_exists=True) / "kept.key"

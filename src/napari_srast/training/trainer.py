@@ -1,6 +1,6 @@
-"""The training loop of the flow, under Lightning Fabric: seeds, EMA, mixed precision where the device has it, resume.
+"""Train the flow with Lightning Fabric: seeds, averaged weights, mixed precision where available, resume.
 
-Shape legend: B pairs, K pixels of a spot (padded, masked), Q pixels, F fields.
+Shape legend: B pairs of a spot and a field, K pixels of a spot (padded, masked), Q pixels, F fields.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,37 +16,42 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_srast.models.pcfm.condition import PairBatch
+from napari_srast.models.pcfm.inputs import PairBatch
 from napari_srast.models.pcfm.loss import boundary_loss, endpoint_loss, pair_weight
 from napari_srast.models.pcfm.network import DiT, DiTConfig
 from napari_srast.models.pcfm.path import dirichlet_noise, interpolate
-from napari_srast.training.pseudo_slides import PseudoSlide, studies
+from napari_srast.training.pseudo_slides import PseudoSlide, group_by_study
 
 __all__ = ["TrainerConfig", "train_flow"]
+
+_MIN_PAIRS = 8  # a patch with fewer pairs is skipped
+_SCALE_PATCHES = 4  # patches per study that the input scales are computed from
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainerConfig:
-    """How the flow is trained.
+    """Configure the training of the flow. The names are keys of a recipe's section ``[trainer]``.
 
     Parameters
     ----------
     steps
-        Optimizer steps.
+        Number of optimizer steps.
     patch_spots, patch_fields
-        A step sees a patch of neighboring spots and some fields of one case.
-    learning_rate, weight_decay, warmup
-        AdamW with linear warm-up and cosine decay.
+        Number of neighboring spots and of fields of one pseudo-slide in a step.
+    learning_rate, weight_decay
+        Parameters of AdamW.
+    warmup
+        Number of steps of the linear warm-up; cosine decay follows.
     boundary_weight
         Weight of the boundary-aware term.
     mean_share
-        Share of pairs at t = 0, where the mean is predicted; the rest has t uniform in (0, 1).
+        Fraction of pairs at t = 0, where the mean is predicted; t is uniform in (0, 1) for the others.
     ema
-        Decay of the averaged weights, which are the ones that are kept.
+        Decay of the exponential moving average of the weights; the averaged weights are the result.
     seed
-        Seeds everything.
+        Random seed of the weights, the patches and the noise.
     checkpoint_every
-        Steps between resumable states.
+        Number of steps between resumable states.
     """
 
     steps: int = 4000
@@ -63,7 +68,7 @@ class TrainerConfig:
 
 
 def train_flow(
-    cases: Sequence[PseudoSlide],
+    pseudo_slides: Sequence[PseudoSlide],
     config: TrainerConfig,
     network: DiTConfig,
     *,
@@ -71,25 +76,29 @@ def train_flow(
     state_file: Path | None = None,
     progress: Callable[[int, int, float], None] | None = None,
 ) -> tuple[DiT, list[float]]:
-    """Train the flow on cases, every study as often as every other.
+    """Train the flow on pseudo-slides; every study is drawn equally often.
 
     Parameters
     ----------
-    cases
-        Pseudo-slides.
-    config, network
-        How, and how large.
+    pseudo_slides
+        Pseudo-slides to train on.
+    config
+        Schedule of the training.
+    network
+        Sizes of the network.
     accelerator
-        Of Lightning Fabric.
+        Accelerator of Lightning Fabric.
     state_file
-        Where the resumable state lives; a run that was killed goes on from there to the same result.
+        File of the resumable state. An interrupted run resumes from it and gives the same result.
     progress
-        Called with step, steps and the running loss.
+        Called with the step, the number of steps and the running loss.
 
     Returns
     -------
-    network, losses
-        The averaged network, and the loss of every step.
+    network
+        The network with averaged weights.
+    losses
+        Loss of every step.
     """
     from lightning_fabric import Fabric
 
@@ -99,58 +108,101 @@ def train_flow(
     torch.manual_seed(config.seed)
     model = DiT(network)
     rng = np.random.default_rng(config.seed)
-    groups = list(studies(cases).values())
-    model.set_scales(_scale_batch(cases, groups, rng, config))
+    groups = list(group_by_study(pseudo_slides).values())
+    model.set_scales(_scale_batch(pseudo_slides, groups, rng, config))
     average = copy.deepcopy(model).requires_grad_(False)
-    optimizer = torch.optim.AdamW(
+    adam = torch.optim.AdamW(
         model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.98)
     )
-    flow, optimizer = fabric.setup(model, optimizer)
+    flow, optimizer = fabric.setup(model, adam)
     average = average.to(fabric.device)
     generator = torch.Generator().manual_seed(config.seed)
-    losses: list[float] = []
+    state = _TrainingState(model=model, average=average, optimizer=optimizer, generator=generator, rng=rng)
     if state_file is not None and state_file.exists():
-        losses = _resume(state_file, fabric.device, model, average, optimizer, generator, rng)
+        state.load(state_file, fabric.device)
+    losses = state.losses
     for step in range(len(losses), config.steps):
         group = groups[rng.integers(len(groups))]
-        case = cases[group[rng.integers(len(group))]]
-        target, field = _patch(case, config, rng)
-        if len(target) < 8:
+        patch = _sample_patch(pseudo_slides[group[rng.integers(len(group))]], config, rng)
+        if len(patch) < _MIN_PAIRS:
             losses.append(losses[-1] if losses else 0.0)
             continue
         for parameters in optimizer.param_groups:
             parameters["lr"] = config.learning_rate * _schedule(step, config)
-        loss = _loss(flow, case, target, field, config, generator, fabric.device)
+        loss = _patch_loss(flow, patch, config, generator, fabric.device)
         optimizer.zero_grad(set_to_none=True)
         fabric.backward(loss)
         fabric.clip_gradients(flow, optimizer, max_norm=1.0)
         optimizer.step()
         decay = min(config.ema, (1 + step) / (10 + step))
         with torch.no_grad():
-            for kept, new in zip(average.parameters(), model.parameters(), strict=True):
-                kept.lerp_(new, 1 - decay)
+            for averaged, new in zip(average.parameters(), model.parameters(), strict=True):
+                averaged.lerp_(new, 1 - decay)
         losses.append(float(loss.detach()))
         if progress is not None and (step + 1) % 20 == 0:
             progress(step + 1, config.steps, float(np.mean(losses[-200:])))
         if state_file is not None and ((step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps):
-            _save(state_file, model, average, optimizer, generator, rng, losses)
+            state.save(state_file)
     return average.cpu().eval(), losses
 
 
-def _loss(
-    flow: Any,
-    case: PseudoSlide,
-    target: Tensor,
-    field: Tensor,
-    config: TrainerConfig,
-    generator: torch.Generator,
-    device: Any,
-) -> Tensor:
-    """Endpoint loss of a patch, plus the boundary-aware term over its seams."""
-    condition = case.condition
-    batch = condition.pairs(target, field)
-    pixel = condition.geometry.pixel[target]
-    y = case.truth[pixel, field[:, None]] * batch.mask
+@dataclass(kw_only=True, eq=False)
+class _TrainingState:
+    """Everything that an interrupted training needs to resume with the same result."""
+
+    model: DiT
+    average: DiT
+    optimizer: Any
+    generator: torch.Generator
+    rng: np.random.Generator
+    losses: list[float] = field(default_factory=list)
+
+    def save(self, path: Path) -> None:
+        """Write the state atomically."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(".part")
+        torch.save(
+            {
+                "model": self.model.state_dict(),
+                "average": self.average.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "generator": self.generator.get_state(),
+                "rng": self.rng.bit_generator.state,
+                "losses": self.losses,
+            },
+            part,
+        )
+        part.replace(path)
+
+    def load(self, path: Path, device: Any) -> None:
+        """Restore a saved state."""
+        state = torch.load(path, map_location=device, weights_only=True)
+        self.model.load_state_dict(state["model"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.generator.set_state(state["generator"].cpu())
+        self.rng.bit_generator.state = state["rng"]
+        self.losses = list(state["losses"])
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Patch:
+    """Pairs of a spot and a field of one pseudo-slide: indices of target spots and of fields, both (B,)."""
+
+    pseudo_slide: PseudoSlide
+    target: Tensor
+    field: Tensor
+
+    def __len__(self) -> int:
+        return len(self.target)
+
+
+def _patch_loss(flow: Any, patch: _Patch, config: TrainerConfig, generator: torch.Generator, device: Any) -> Tensor:
+    """Return the endpoint loss of a patch plus the boundary-aware term."""
+    inputs, truth = patch.pseudo_slide.inputs, patch.pseudo_slide.truth
+    batch = inputs.gather_pairs(patch.target, patch.field)
+    pixel = inputs.neighborhoods.target_pixels[patch.target]
+    y = truth[pixel, patch.field[:, None]] * batch.mask
     n = y.sum(dim=1)
     x_1 = y / n[:, None].clamp_min(1e-9)
     t = torch.rand(len(n), generator=generator) * (torch.rand(len(n), generator=generator) > config.mean_share)
@@ -161,102 +213,64 @@ def _loss(
     n_pixels = batch.mask.sum(dim=1).to(device)
     loss = endpoint_loss(log_ratio, x_1.to(device), n_pixels, weight)
     if config.boundary_weight > 0:
-        loss = loss + config.boundary_weight * _seams(case, target, field, log_ratio, batch.mask, pixel, t)
+        loss = loss + config.boundary_weight * _boundary_term(patch, log_ratio, batch.mask, pixel, t)
     return loss
 
 
-def _seams(
-    case: PseudoSlide, target: Tensor, field: Tensor, log_ratio: Tensor, mask: Tensor, pixel: Tensor, t: Tensor
-) -> Tensor:
-    """Boundary term over the touching pixels of a patch's spots, for pairs at t = 0 (others saw part of the answer)."""
-    device = log_ratio.device
-    fields, column = torch.unique(field, return_inverse=True)
-    spot = torch.from_numpy(case.condition.geometry.target)[target]
-    level = case.condition.log_denoised[spot, field].to(device)
-    density = torch.full((case.layout.n_pixels, len(fields)), torch.nan, device=device)
+def _boundary_term(patch: _Patch, log_ratio: Tensor, mask: Tensor, pixel: Tensor, t: Tensor) -> Tensor:
+    """Return the boundary loss over touching pixels of a patch's spots.
+
+    Only pairs at t = 0 count; the state of the others contains part of the answer.
+    """
+    pseudo_slide, device = patch.pseudo_slide, log_ratio.device
+    fields, column = torch.unique(patch.field, return_inverse=True)
+    spot = torch.from_numpy(pseudo_slide.inputs.neighborhoods.target_spots)[patch.target]
+    level = pseudo_slide.inputs.log_denoised[spot, patch.field].to(device)
+    density = torch.full((pseudo_slide.layout.n_pixels, len(fields)), torch.nan, device=device)
     use = mask & (t == 0)[:, None]
     columns = column[:, None].expand(mask.shape)[use]
     density[pixel[use].to(device), columns.to(device)] = (log_ratio + level[:, None])[use.to(device)]
-    edges = case.edges.to(device)
-    known = torch.isfinite(density[edges[0]]) & torch.isfinite(density[edges[1]])
+    edges = pseudo_slide.edges.to(device)
+    defined = torch.isfinite(density[edges[0]]) & torch.isfinite(density[edges[1]])
     density = torch.nan_to_num(density)
-    return boundary_loss(density, edges, case.edge_similarity.to(device), known.float())
+    return boundary_loss(density, edges, pseudo_slide.edge_similarity.to(device), defined.float())
 
 
-def _patch(case: PseudoSlide, config: TrainerConfig, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Choose neighboring spots and some fields; keep the pairs that hold counts."""
-    geometry = case.condition.geometry
-    places = case.layout.spots[geometry.target]
-    seed = places[rng.integers(len(places))]
-    n_spots = min(config.patch_spots, len(places))
-    near = np.argpartition(np.sum((places - seed) ** 2, axis=1), n_spots - 1)[:n_spots]
-    n_fields = min(config.patch_fields, case.condition.n_fields)
-    fields = rng.choice(case.condition.n_fields, n_fields, replace=False)
-    target, field = np.repeat(near, n_fields), np.tile(fields, n_spots)
-    held = case.condition.counts.numpy()[geometry.target[target], field] > 0
-    return torch.from_numpy(target[held]), torch.from_numpy(field[held])
+def _sample_patch(pseudo_slide: PseudoSlide, config: TrainerConfig, rng: np.random.Generator) -> _Patch:
+    """Sample neighboring spots and some fields; keep the pairs that have counts."""
+    inputs = pseudo_slide.inputs
+    target_spots = inputs.neighborhoods.target_spots
+    centers = pseudo_slide.layout.spots[target_spots]
+    seed = centers[rng.integers(len(centers))]
+    n_spots = min(config.patch_spots, len(centers))
+    nearest = np.argpartition(np.sum((centers - seed) ** 2, axis=1), n_spots - 1)[:n_spots]
+    n_fields = min(config.patch_fields, inputs.n_fields)
+    fields = rng.choice(inputs.n_fields, n_fields, replace=False)
+    target, field = np.repeat(nearest, n_fields), np.tile(fields, n_spots)
+    has_counts = inputs.counts.numpy()[target_spots[target], field] > 0
+    return _Patch(
+        pseudo_slide=pseudo_slide,
+        target=torch.from_numpy(target[has_counts]),
+        field=torch.from_numpy(field[has_counts]),
+    )
 
 
 def _scale_batch(
-    cases: Sequence[PseudoSlide], groups: list[list[int]], rng: np.random.Generator, config: TrainerConfig
+    pseudo_slides: Sequence[PseudoSlide], groups: list[list[int]], rng: np.random.Generator, config: TrainerConfig
 ) -> PairBatch:
-    """Join patches of all studies: the inputs are standardized by their statistics."""
+    """Join patches of all studies; their statistics standardize the inputs."""
     parts = []
     for group in groups:
-        for _ in range(4):
-            case = cases[group[rng.integers(len(group))]]
-            target, field = _patch(case, config, rng)
-            if len(target):
-                parts.append(case.condition.pairs(target, field))
+        for _ in range(_SCALE_PATCHES):
+            patch = _sample_patch(pseudo_slides[group[rng.integers(len(group))]], config, rng)
+            if len(patch):
+                parts.append(patch.pseudo_slide.inputs.gather_pairs(patch.target, patch.field))
     tokens = torch.cat([p.tokens[p.mask] for p in parts])
     condition = torch.cat([p.condition for p in parts])
     return PairBatch(tokens, condition, torch.zeros(len(tokens)), torch.ones(len(tokens), dtype=torch.bool))
 
 
 def _schedule(step: int, config: TrainerConfig) -> float:
+    """Return the factor of the learning rate: linear warm-up, then cosine decay."""
     rise = min(1.0, (step + 1) / config.warmup)
     return rise * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(step / config.steps, 1.0))))
-
-
-def _save(
-    path: Path,
-    model: DiT,
-    average: DiT,
-    optimizer: Any,
-    generator: torch.Generator,
-    rng: np.random.Generator,
-    losses: list[float],
-) -> None:
-    """Write the resumable state, atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    torch.save(
-        {
-            "model": model.state_dict(),
-            "average": average.state_dict(),
-            "optimizer": optimizer.state_dict(),
-            "generator": generator.get_state(),
-            "rng": rng.bit_generator.state,
-            "losses": losses,
-        },
-        part,
-    )
-    part.replace(path)
-
-
-def _resume(
-    path: Path,
-    device: Any,
-    model: DiT,
-    average: DiT,
-    optimizer: Any,
-    generator: torch.Generator,
-    rng: np.random.Generator,
-) -> list[float]:
-    state = torch.load(path, map_location=device, weights_only=True)
-    model.load_state_dict(state["model"])
-    average.load_state_dict(state["average"])
-    optimizer.load_state_dict(state["optimizer"])
-    generator.set_state(state["generator"].cpu())
-    rng.bit_generator.state = state["rng"]
-    return list(state["losses"])

@@ -1,4 +1,4 @@
-"""A made-up tissue whose image shows, finer than the spots, where its counts lie."""
+"""Make a synthetic tissue whose image shows the distribution of counts at a finer resolution than the spots."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from napari_srast.core.slide import SlideImage
 from napari_srast.geometry.raster import make_raster
 from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 
-PITCH, SIDE, PIXELS = 100.0, 14, 24  # of a spot, spots along a side, image pixels along a spot
+PITCH, SIDE, PIXELS = 100.0, 14, 24  # units of length, spots along a side, image pixels per pitch
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Tissue:
-    """Spots, their counts, and how dense cells lie, pixel by pixel."""
+    """Hold spots, their counts, the true counts of pixels, and the cell density in image pixels."""
 
     counts: sparse.csr_matrix
     centers: np.ndarray
@@ -29,21 +29,21 @@ class Tissue:
     def image(
         self, kind: str = "color", to_intrinsic: np.ndarray | None = None, density: np.ndarray | None = None
     ) -> SlideImage:
-        """Photograph it; the image lies where it should unless told otherwise."""
+        """Render an image of some kind; ``to_intrinsic`` displaces it, ``density`` replaces the cell density."""
         density = self.density if density is None else density
         scale = PITCH / PIXELS
-        placed = np.diag([scale, scale, 1.0])
-        placed[:2, 2] = -PITCH / 2
-        affine = placed if to_intrinsic is None else to_intrinsic @ placed
-        return SlideImage(name="he", levels=(_photograph(density, kind),), to_intrinsic=(affine,))
+        aligned = np.diag([scale, scale, 1.0])
+        aligned[:2, 2] = -PITCH / 2
+        affine = aligned if to_intrinsic is None else to_intrinsic @ aligned
+        return SlideImage(name="he", levels=(_render(density, kind),), to_intrinsic=(affine,))
 
 
-def _photograph(density: np.ndarray, kind: str) -> np.ndarray:
+def _render(density: np.ndarray, kind: str) -> np.ndarray:
     light = np.exp(-density[None] * np.array([1.2, 1.6, 0.5])[:, None, None])
     if kind == "color":
         return (255 * light).astype(np.uint8)
     if kind == "color16":
-        return (4095 * light).astype(np.uint16)  # twelve bits of sixteen, as cameras write
+        return (4095 * light).astype(np.uint16)  # twelve of sixteen bits, as cameras store them
     if kind == "gray":
         return (255 * light[1:2]).astype(np.uint8)
     if kind == "alpha":
@@ -55,18 +55,18 @@ def _photograph(density: np.ndarray, kind: str) -> np.ndarray:
 
 @pytest.fixture(scope="session")
 def tissue() -> Tissue:
-    """Return a tissue with structure at half a pitch and at several pitches, and a bare rim."""
+    """Return a tissue with structure at half a pitch and at several pitches, surrounded by bare glass."""
     return make_tissue()
 
 
 @pytest.fixture(scope="session")
 def tissue_maker() -> Callable[..., Tissue]:
-    """Return the maker of tissues, by seed."""
+    """Return the function that makes a tissue for a seed."""
     return make_tissue
 
 
 def make_tissue(seed: int = 0) -> Tissue:
-    """Make a tissue: two kinds of cells, one of them stained; three genes follow it, three the other."""
+    """Make a tissue of two cell types, one of them stained; three genes are specific to each type."""
     rng = np.random.default_rng(seed)
     size = SIDE * PIXELS
 
@@ -77,7 +77,7 @@ def make_tissue(seed: int = 0) -> Tissue:
     pattern = 0.8 * texture(0.3) + 0.5 * texture(1.5)
     stained = np.exp(0.8 * pattern)
     density = stained / stained.max() * 2.0
-    # Off the middle, and each seed's elsewhere: a turned image, or another tissue's, must not share the outline.
+    # Off-center, and different for each seed: rotated images and other tissues must have another outline.
     middle = size * (np.array([0.44, 0.42]) if seed == 0 else np.array([0.58, 0.6]))
     inside = np.hypot(*(np.mgrid[:size, :size] - middle[:, None, None])) < 0.39 * size
     density = np.where(inside, density + 0.1, 0.0)
@@ -86,15 +86,15 @@ def make_tissue(seed: int = 0) -> Tissue:
     centers = np.column_stack([col, row]) * PITCH
     half = PIXELS // 2
     fine = intensity.reshape(6, 2 * SIDE, half, 2 * SIDE, half).mean(axis=(2, 4))
-    known = rng.poisson(40 * fine / stained.mean())
-    counts = known.reshape(6, SIDE, 2, SIDE, 2).sum(axis=(2, 4)).reshape(6, -1).T
+    pixel_counts = rng.poisson(40 * fine / stained.mean())
+    counts = pixel_counts.reshape(6, SIDE, 2, SIDE, 2).sum(axis=(2, 4)).reshape(6, -1).T
     raster = make_raster(centers, factor=2, spot_diameter=PITCH, spot_shape="square")
     layout = SpotPixelMap.of_raster(centers, raster)
-    place = np.floor((layout.pixels + PITCH / 2) / (PITCH / 2)).astype(int)
+    cell = np.floor((layout.pixels + PITCH / 2) / (PITCH / 2)).astype(int)
     return Tissue(
         counts=sparse.csr_matrix(counts, dtype=np.float32),
         centers=centers,
-        truth=known[:, place[:, 1], place[:, 0]].T.astype(float),
+        truth=pixel_counts[:, cell[:, 1], cell[:, 0]].T.astype(float),
         layout=layout,
         density=density,
     )

@@ -1,4 +1,4 @@
-"""Every kind of image, the whole way through ``upsample``: it is read for what it is, helps, and loses no count."""
+"""Test ``upsample`` with every kind of image: it is recognized, improves the result, and conserves counts."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ PITCH = 100.0
 
 
 @pytest.fixture(scope="module")
-def whole_method(tissue) -> Callable[[SlideImage | None], UpsampleResult]:
-    """Run the whole method on the tissue with an image; all but the first run take the slide's model from its cache."""
+def run_upsample(tissue) -> Callable[[SlideImage | None], UpsampleResult]:
+    """Return a function that upsamples the tissue with an image; all runs but the first use the cached slide model."""
 
     def run(image: SlideImage | None) -> UpsampleResult:
         slide = Slide(
@@ -38,7 +38,7 @@ def whole_method(tissue) -> Callable[[SlideImage | None], UpsampleResult]:
 
 
 def _gain(result: UpsampleResult, tissue) -> float:
-    """Nats per count over an even split, of the genes of the stained cells."""
+    """Return the gain over a uniform split, in nats per count, of the genes of the stained cells."""
     np.testing.assert_array_equal(result.raster.parent, tissue.layout.parent)
     counts, truth = result.counts[:, :3].toarray(), tissue.truth[:, :3]
     spots = result.slide.counts[:, :3].toarray()[result.raster.parent]
@@ -47,20 +47,20 @@ def _gain(result: UpsampleResult, tissue) -> float:
 
 
 @pytest.fixture(scope="module")
-def gain_without(whole_method, tissue) -> float:
-    result = whole_method(None)
+def gain_without(run_upsample, tissue) -> float:
+    result = run_upsample(None)
     assert "image" not in result.provenance["calibration"]
     assert "notices" not in result.provenance
     return _gain(result, tissue)
 
 
-def _as(tissue, kind: str, change: Callable[[np.ndarray], Any], channels: tuple[str, ...] = ()) -> SlideImage:
+def _converted(tissue, kind: str, convert: Callable[[np.ndarray], Any], channels: tuple[str, ...] = ()) -> SlideImage:
     plain = tissue.image(kind)
-    return SlideImage(name="he", levels=(change(plain.levels[0]),), to_intrinsic=plain.to_intrinsic, channels=channels)
+    return SlideImage(name="he", levels=(convert(plain.levels[0]),), to_intrinsic=plain.to_intrinsic, channels=channels)
 
 
 def _padded(tissue, value: int, width: int = 500) -> SlideImage:
-    """The tissue far from the rim of a much larger image."""
+    """Return an image that is much larger than the tissue."""
     plain = tissue.image()
     pixels = np.pad(plain.levels[0], ((0, 0), (width, width), (width, width)), constant_values=value)
     move = np.eye(3)
@@ -69,72 +69,74 @@ def _padded(tissue, value: int, width: int = 500) -> SlideImage:
 
 
 def _masked(tissue, value: int) -> SlideImage:
-    """Everything beside the tissue painted over, as segmentation programs leave it."""
-    return _as(tissue, "color", lambda p: np.where(tissue.density > 0, p, value).astype(np.uint8))
+    """Return an image whose background is masked, as segmentation programs do."""
+    return _converted(tissue, "color", lambda p: np.where(tissue.density > 0, p, value).astype(np.uint8))
 
 
 IMAGES: dict[str, tuple[str, Callable[[Any], SlideImage]]] = {
     "color": ("color", lambda t: t.image()),
     "color of 16 bits": ("color", lambda t: t.image("color16")),
-    "color as floats": ("color", lambda t: _as(t, "color", lambda p: (p / 255).astype(np.float32))),
+    "color as floats": ("color", lambda t: _converted(t, "color", lambda p: (p / 255).astype(np.float32))),
     "color with opacity": ("color", lambda t: t.image("alpha")),
     "opacity by name, 16 bits": (
         "color",
-        lambda t: _as(t, "alpha", lambda p: p.astype(np.uint16) * 257, channels=("r", "g", "b", "a")),
+        lambda t: _converted(t, "alpha", lambda p: p.astype(np.uint16) * 257, channels=("r", "g", "b", "a")),
     ),
     "gray": ("gray", lambda t: t.image("gray")),
-    "gray as floats": ("gray", lambda t: _as(t, "gray", lambda p: p / 255)),
-    "gray stored as color": ("color", lambda t: _as(t, "gray", lambda p: np.repeat(p, 3, axis=0))),
+    "gray as floats": ("gray", lambda t: _converted(t, "gray", lambda p: p / 255)),
+    "gray stored as color": ("color", lambda t: _converted(t, "gray", lambda p: np.repeat(p, 3, axis=0))),
     "fluorescence of 16 bits": ("fluorescence", lambda t: t.image("fluorescence")),
-    "one stain": ("fluorescence", lambda t: _as(t, "fluorescence", lambda p: p[:1], channels=("dapi",))),
+    "one stain": ("fluorescence", lambda t: _converted(t, "fluorescence", lambda p: p[:1], channels=("dapi",))),
     "seven stains": (
         "fluorescence",
-        lambda t: _as(t, "fluorescence", lambda p: np.concatenate([p, p[1:2] + 3, p]), channels=tuple("abcdefg")),
+        lambda t: _converted(
+            t, "fluorescence", lambda p: np.concatenate([p, p[1:2] + 3, p]), channels=tuple("abcdefg")
+        ),
     ),
     "much larger than the tissue": ("color", lambda t: _padded(t, 255)),
     "on black": ("color", lambda t: _padded(t, 0)),
     "masked in black": ("color", lambda t: _masked(t, 0)),
-    "not a number beside the tissue": (
+    "not a number off the tissue": (
         "color",
-        lambda t: _as(t, "color", lambda p: np.where(t.density > 0, p / 255, np.nan)),
+        lambda t: _converted(t, "color", lambda p: np.where(t.density > 0, p / 255, np.nan)),
     ),
 }
 
 
 @pytest.mark.parametrize("name", IMAGES)
-def test_an_image_of_every_kind_helps_and_loses_no_count(whole_method, tissue, gain_without: float, name: str) -> None:
+def test_every_image_kind_improves_the_result(run_upsample, tissue, gain_without: float, name: str) -> None:
     kind, make = IMAGES[name]
-    result = whole_method(make(tissue))
-    told = result.provenance["calibration"]["image"]
-    assert told["kind"] == kind
-    assert told["used"]
+    result = run_upsample(make(tissue))
+    image_record = result.provenance["calibration"]["image"]
+    assert image_record["kind"] == kind
+    assert image_record["used"]
     assert "notices" not in result.provenance
     assert result.provenance["max_relative_mass_error"] <= 1e-6
     assert result.provenance["negative_pixels"] == 0
     assert _gain(result, tissue) > gain_without + 0.012
-    nats = np.array(told["nats_expected_by_gene"])
+    nats = np.array(image_record["nats_expected_by_gene"])
     assert nats.shape == (6,)
     assert nats[:3].min() > nats[3:].max()  # the genes of the stained cells
 
 
-def test_an_image_under_half_of_the_tissue_helps_there_and_changes_nothing_elsewhere(
-    whole_method, tissue, gain_without: float
-) -> None:
-    half = _as(tissue, "color", lambda p: p[:, :, : p.shape[2] // 2])
-    result, without = whole_method(half), whole_method(None)
+def test_image_of_half_the_tissue_helps_only_there(run_upsample, tissue, gain_without: float) -> None:
+    half = _converted(tissue, "color", lambda p: p[:, :, : p.shape[2] // 2])
+    result, without = run_upsample(half), run_upsample(None)
     assert result.provenance["calibration"]["image"]["covered"] == pytest.approx(0.5)
     assert result.provenance["notices"] == [
         "The image 'he' lies under 50% of the spots; beside it the counts alone decide."
     ]
     assert _gain(result, tissue) > gain_without + 0.004
-    beside = result.raster.centers[:, 0] > tissue.centers[:, 0].mean() + PITCH  # the spots at the rim know of both
-    np.testing.assert_allclose(result.counts[beside].toarray(), without.counts[beside].toarray(), rtol=1e-4, atol=1e-5)
+    uncovered = result.raster.centers[:, 0] > tissue.centers[:, 0].mean() + PITCH  # without the spots at the edge
+    np.testing.assert_allclose(
+        result.counts[uncovered].toarray(), without.counts[uncovered].toarray(), rtol=1e-4, atol=1e-5
+    )
 
 
-def test_of_an_image_60000_pixels_wide_only_the_coarse_level_under_the_tissue_is_read(tissue) -> None:
-    """Lazily: of the finest level nothing, of the coarser one what lies around the spots."""
+def test_only_the_needed_part_of_a_large_image_is_read(tissue) -> None:
+    """Nothing of the finest level is read, and of the coarser level only the part around the spots."""
     plain, factor, margin, chunk = tissue.image(), 60, 164, 50
-    shown = plain.levels[0].repeat(2, axis=1).repeat(2, axis=2)  # 48 pixels to a pitch, as many as are looked at
+    shown = plain.levels[0].repeat(2, axis=1).repeat(2, axis=2)  # 48 pixels per pitch, which is the resolution in use
     pixels = np.pad(shown, ((0, 0), (margin, margin), (margin, margin)), constant_values=255)
     n_chunks = pixels.shape[2] // chunk
     read: list[int] = []
@@ -144,11 +146,11 @@ def test_of_an_image_60000_pixels_wide_only_the_coarse_level_under_the_tissue_is
         read.append(columns[0])
         return pixels[:, slice(*rows), slice(*columns)]
 
-    def untouched() -> np.ndarray:
+    def fail_on_read() -> np.ndarray:
         raise AssertionError("the finest level was read")
 
     coarse = da.map_blocks(part, chunks=((3,), (chunk,) * n_chunks, (chunk,) * n_chunks), dtype=np.uint8)
-    finest = da.from_delayed(delayed(untouched)(), (3, coarse.shape[1] * factor, 60_000), np.uint8)
+    finest = da.from_delayed(delayed(fail_on_read)(), (3, coarse.shape[1] * factor, 60_000), np.uint8)
     to_coarse = plain.to_intrinsic[0] @ np.array([[0.5, 0, -margin / 2], [0, 0.5, -margin / 2], [0, 0, 1]])
     image = SlideImage(
         name="he",
@@ -156,7 +158,7 @@ def test_of_an_image_60000_pixels_wide_only_the_coarse_level_under_the_tissue_is
         to_intrinsic=(to_coarse @ np.diag([1 / factor, 1 / factor, 1.0]), to_coarse),
     )
     expert = fit_image_expert(tissue.counts, tissue.centers, PITCH, image)
-    assert min(read) == chunk  # two pitches around the spots, and no more
+    assert min(read) == chunk  # two pitches around the spots
     assert max(read) == (n_chunks - 2) * chunk
-    alone = fit_image_expert(tissue.counts, tissue.centers, PITCH, plain)
-    assert expert.fit.evidence == pytest.approx(alone.fit.evidence, rel=0.2)
+    unpadded = fit_image_expert(tissue.counts, tissue.centers, PITCH, plain)
+    assert expert.fit.evidence == pytest.approx(unpadded.fit.evidence, rel=0.2)

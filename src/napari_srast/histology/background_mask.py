@@ -1,4 +1,4 @@
-"""Where there is no tissue there are no counts: pixels of bare glass get none, where the slide's own spots prove it.
+"""Find pixels of bare glass, which get no counts.
 
 Shape legend: N spots, Q pixels.
 """
@@ -12,38 +12,55 @@ from napari_srast.histology.features import FeatureMap
 
 __all__ = ["background_pixels"]
 
-_BARE = 0.01  # share of tissue up to which a pixel, with a rim around it, counts as bare glass
-_RIM = 2.0  # area looked at, in pixels' areas: a mask is never sharp to the pixel
-_AMBIENT = 0.02  # counts of bare spots relative to those on tissue from which the mask is not believed
-_OFF, _ON = 0.1, 0.9  # shares of tissue of spots off and on it
-_FEWEST = 3
+_MAX_TISSUE_OF_BACKGROUND = 0.01  # tissue fraction up to which a pixel, with a margin around it, is background
+_MARGIN_AREA = 2.0  # area that is inspected, in pixel areas: the edge of a mask is not exact to the pixel
+_MAX_AMBIENT_FRACTION = 0.02  # mean counts of spots off the tissue, relative to those on it, that invalidate the mask
+_OFF_TISSUE, _ON_TISSUE = 0.1, 0.9  # tissue fraction below and above which a spot is off and on the tissue
+_MIN_SPOTS = 3  # of either kind
 
 
 def background_pixels(
-    features: FeatureMap, centers: np.ndarray, totals: np.ndarray, layout: SpotPixelMap, area: float, of_pixel: float
+    features: FeatureMap,
+    centers: np.ndarray,
+    totals: np.ndarray,
+    layout: SpotPixelMap,
+    spot_area: float,
+    pixel_area: float,
 ) -> np.ndarray:
-    """Tell which pixels lie off the tissue and get no counts, boolean, shape (Q,).
+    """Find the pixels off the tissue, which get no counts.
 
-    Never against the counts: a spot of which no pixel lies on tissue keeps them all. Nor without proof: tissue may be
-    pale, and counts spread over the glass; so a pixel is taken for bare only where the slide has spots off the tissue
-    and these are empty.
+    Two rules protect the counts. A spot without a pixel on tissue keeps all its pixels. And because tissue may be pale
+    and counts may diffuse over the glass, pixels are background only if the slide has spots off the tissue and these
+    are nearly empty.
 
     Parameters
     ----------
     features
-        Of the image, with its share of tissue.
-    centers, totals
-        All spots in their own frame, shape (N, 2), and all their counts, shape (N,).
+        Features of the image, with its tissue fraction.
+    centers
+        Spot centers in the spots' own frame, shape (N, 2).
+    totals
+        Total counts of the spots, shape (N,).
     layout
-        The same spots, shifted or not, and the pixels.
-    area, of_pixel
-        Area that a spot stands for, and that of a pixel.
+        The same spots, possibly translated, and their pixels.
+    spot_area, pixel_area
+        Area that a spot represents, and area of a pixel, in squared units of ``centers``.
+
+    Returns
+    -------
+    np.ndarray
+        True for background, shape (Q,).
     """
-    share = features.tissue_over(centers, area)
-    off, on = share < _OFF, share > _ON
-    if off.sum() < _FEWEST or on.sum() < _FEWEST or totals[off].mean() > _AMBIENT * totals[on].mean():
+    tissue = features.tissue_fraction(centers, spot_area)
+    off, on = tissue < _OFF_TISSUE, tissue > _ON_TISSUE
+    if (
+        off.sum() < _MIN_SPOTS
+        or on.sum() < _MIN_SPOTS
+        or totals[off].mean() > _MAX_AMBIENT_FRACTION * totals[on].mean()
+    ):
         return np.zeros(layout.n_pixels, dtype=bool)
-    places = layout.pixels + (centers[0] - layout.spots[0])
-    bare = (features.tissue_over(places, _RIM * of_pixel) <= _BARE) & features.covers(places)
-    on_tissue = np.bincount(layout.parent, weights=~bare, minlength=layout.n_spots)
-    return np.asarray(bare & (on_tissue[layout.parent] > 0))
+    points = layout.pixels + (centers[0] - layout.spots[0])
+    fraction = features.tissue_fraction(points, _MARGIN_AREA * pixel_area)
+    background = (fraction <= _MAX_TISSUE_OF_BACKGROUND) & features.covers(points)
+    n_on_tissue = np.bincount(layout.parent, weights=~background, minlength=layout.n_spots)
+    return np.asarray(background & (n_on_tissue[layout.parent] > 0))

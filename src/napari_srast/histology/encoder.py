@@ -1,7 +1,8 @@
-"""Features of a user's own image encoder, such as a pathology foundation model that the user has weights of.
+"""Compute features with the user's own image encoder, such as a pathology foundation model.
 
-Nothing is downloaded: the network, or its name in timm and a file of weights, comes from the user. Shape legend: n
-patches, W width of the embedding, D features kept.
+Nothing is downloaded: the user provides the network, or its name in timm and a file of weights.
+
+Shape legend: n patches, W width of an embedding, D features.
 """
 
 from __future__ import annotations
@@ -25,27 +26,28 @@ __all__ = ["EncoderFeatures", "load_timm_encoder"]
 
 _PATCHES_PER_PITCH = 4
 _BATCH = 32
-_MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, which most encoders were trained with
+# Mean and standard deviation of ImageNet, with which most encoders were trained.
+_CHANNEL_MEAN, _CHANNEL_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True, eq=False)
 class EncoderFeatures:
-    """Principal components of a network's embeddings of patches around the places of a grid.
+    """Extract principal components of a network's embeddings of patches on a regular grid.
 
     Parameters
     ----------
     network
-        Takes float tensors (n, 3, side, side), normalized as ImageNet is, and returns embeddings (n, W).
+        Network or function that maps float tensors (n, 3, side, side), normalized like ImageNet, to embeddings (n, W).
     name
-        Name for the provenance.
+        Name in the provenance of a result.
     side
         Side of a patch in pixels, as the network expects it.
     width
         Side of a patch in pitches.
     n_features
-        Components kept, D.
+        Number of principal components, D.
     device
-        Where the network runs.
+        Device that the network runs on.
     """
 
     network: torch.nn.Module | Callable[[torch.Tensor], torch.Tensor]
@@ -56,7 +58,16 @@ class EncoderFeatures:
     device: str = "cpu"
 
     def extract(self, image: SlideImage, spots: np.ndarray, pitch: float) -> FeatureMap:
-        """Return the features of an image around spots (N, 2) that lie ``pitch`` apart.
+        """Extract the features of an image around the spots.
+
+        Parameters
+        ----------
+        image
+            Multiscale, possibly lazy image.
+        spots
+            Spot centers in the spots' own frame, shape (N, 2).
+        pitch
+            Distance between neighboring spots.
 
         Raises
         ------
@@ -71,24 +82,24 @@ class EncoderFeatures:
         step = pitch / _PATCHES_PER_PITCH / pixel
         rows, columns = np.arange(y0 + step / 2, y1, step), np.arange(x0 + step / 2, x1, step)
         half = self.width * pitch / pixel / 2
-        span = 255.0 if stored.dtype == np.uint8 else _brightest(stored)
-        mean, deviation = (torch.tensor(v).view(1, 3, 1, 1) for v in (_MEAN, _DEVIATION))
+        brightest = 255.0 if stored.dtype == np.uint8 else _brightest(stored)
+        mean, deviation = (torch.tensor(v).view(1, 3, 1, 1) for v in (_CHANNEL_MEAN, _CHANNEL_STD))
         if isinstance(self.network, torch.nn.Module):
             self.network.eval().to(self.device)
-        found: list[np.ndarray] = []
-        places = [(y, x) for y in rows for x in columns]
+        embeddings: list[np.ndarray] = []
+        patch_centers = [(y, x) for y in rows for x in columns]
         with torch.inference_mode():
-            for start in range(0, len(places), _BATCH):
-                patches = [_patch(stored, y, x, half, self.side) for y, x in places[start : start + _BATCH]]
-                batch = (torch.from_numpy(np.stack(patches) / span) - mean) / deviation
+            for start in range(0, len(patch_centers), _BATCH):
+                patches = [_patch(stored, y, x, half, self.side) for y, x in patch_centers[start : start + _BATCH]]
+                batch = (torch.from_numpy(np.stack(patches) / brightest) - mean) / deviation
                 out = self.network(batch.to(self.device))
                 if not isinstance(out, torch.Tensor) or out.ndim != 2 or len(out) != len(batch):
                     raise ModelError(
                         f"The encoder '{self.name}' must return one embedding for each patch, shape (n, width); wrap "
-                        "it so that it pools over tokens."
+                        "it so that it averages over tokens."
                     )
-                found.append(out.float().cpu().numpy())
-        values = _components(np.concatenate(found), self.n_features)
+                embeddings.append(out.float().cpu().numpy())
+        values = _components(np.concatenate(embeddings), self.n_features)
         to_grid = np.diag([1 / step, 1 / step, 1.0])
         to_grid[:2, 2] = -x0 / step, -y0 / step
         layer = FeatureLayer(
@@ -101,60 +112,61 @@ class EncoderFeatures:
 
 @translate_memory_errors("while loading the encoder", "choose a smaller one")
 def load_timm_encoder(architecture: str, weights: str | Path) -> torch.nn.Module:
-    """Build a network of timm and load weights from a file; needs ``timm``, downloads nothing.
+    """Build a timm network and load its weights from a file; requires ``timm``, downloads nothing.
 
     Parameters
     ----------
     architecture
-        Its name in timm, such as "vit_large_patch16_224".
+        Name of the network in timm, such as "vit_large_patch16_224".
     weights
-        A ``.safetensors`` file, or a ``.pt`` / ``.pth`` file that holds tensors only.
+        A ``.safetensors`` file, or a ``.pt`` / ``.pth`` file that contains only tensors.
 
     Raises
     ------
     ModelError
-        timm is missing, does not know the name, or the weights do not fit.
+        timm is not installed, has no network of this name, or the weights do not fit the network.
     DeviceError
-        This computer's memory is full.
+        The computer has not enough memory.
     """
     try:
         import timm
     except ImportError as error:
-        raise ModelError("An encoder by name needs timm; install it with 'pip install timm'.") from error
+        raise ModelError("Loading an encoder by name requires timm; install it with 'pip install timm'.") from error
     path = Path(weights)
     try:
         network: torch.nn.Module = timm.create_model(architecture, pretrained=False, num_classes=0)
         network.load_state_dict(_read_weights(path))
     except Exception as error:
-        if is_memory_error(error):  # neither the name nor the weights are to blame
+        if is_memory_error(error):  # not caused by the name or the weights
             raise
         first_line = str(error).partition("\n")[0]
         raise ModelError(
-            f"The weights '{path}' cannot be loaded into '{architecture}' ({first_line}); give the name that they were "
-            "trained under."
+            f"The weights '{path}' cannot be loaded into '{architecture}' ({first_line}); give the name of the "
+            "architecture that they were trained with."
         ) from error
     return network
 
 
 def _read_weights(path: Path) -> dict[str, Any]:
-    """Read tensors; files that could run code are refused."""
+    """Read tensors from a file; files that could run code are rejected."""
     if path.suffix == ".safetensors":
         from safetensors.torch import load_file
 
         return load_file(path)
     import torch
 
-    found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    return found
+    tensors: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    return tensors
 
 
 def _brightest(stored: Any) -> float:
+    """Return the 99.9th percentile of the pixel values, from a sample of at most about 512 pixels a side."""
     step = max(1, int(max(stored.shape[1:]) / 512))
     return max(float(np.percentile(np.asarray(stored[:, ::step, ::step]), 99.9)), 1e-12)
 
 
 def _patch(stored: Any, y: float, x: float, half: float, side: int) -> np.ndarray:
-    """Cut a square around a place, red, green and blue, nearest pixels, float32 (3, side, side)."""
+    """Cut a square patch around (y, x), resampled to the nearest pixels, float32, shape (3, side, side)."""
     offset = (np.arange(side) + 0.5) / side * 2 * half - half
     row = np.clip((y + offset).astype(int), 0, stored.shape[1] - 1)
     column = np.clip((x + offset).astype(int), 0, stored.shape[2] - 1)
@@ -164,8 +176,10 @@ def _patch(stored: Any, y: float, x: float, half: float, side: int) -> np.ndarra
 
 
 def _components(embeddings: np.ndarray, n_features: int) -> np.ndarray:
-    """Return the leading principal components of embeddings (n, W), float32 (n, D)."""
+    """Compute the leading principal components of embeddings (n, W), float32, shape (n, D)."""
     from sklearn.decomposition import PCA
 
-    kept = min(n_features, *embeddings.shape)
-    return np.asarray(PCA(kept, svd_solver="randomized", random_state=0).fit_transform(embeddings), dtype=np.float32)
+    n_components = min(n_features, *embeddings.shape)
+    return np.asarray(
+        PCA(n_components, svd_solver="randomized", random_state=0).fit_transform(embeddings), dtype=np.float32
+    )

@@ -1,48 +1,49 @@
-"""Does the image lie where the slide says? The evidence for the image, moved by up to one pitch each way, tells."""
+"""Estimate whether the image is shifted from the spots: evaluate its evidence at shifts of up to one pitch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from napari_srast.errors import Cancelled
-from napari_srast.histology.expert import LEAST_EVIDENCE, ImageExpert
+from napari_srast.core.progress import NO_MONITOR, RunMonitor
+from napari_srast.histology.expert import MIN_LOG_ODDS, ImageExpert
 
 __all__ = ["OffsetEstimate", "estimate_offset"]
 
-_RINGS = ((0.5, 8), (1.0, 12))  # radius in pitches, number of trial shifts on it
-_STEPS = (0.25, 0.125)  # pitches: of the refinement around the best trial
-_OFF = 0.3  # pitches: a smaller offset changes little
-_BY = 5.0  # log odds by which the image must fit better elsewhere
-_STILL = 0.6  # of the evidence at the best place: with less, what the image tells is wrong more often than right
+_RINGS = ((0.5, 8), (1.0, 12))  # radius in pitches, number of trial shifts on the circle
+_REFINEMENT_STEPS = (0.25, 0.125)  # pitches, around the best trial
+_MIN_OFFSET = 0.3  # pitches: a smaller offset has little effect
+_MIN_LOG_ODDS_GAIN = 5.0  # by which the image must fit better at the offset to be misaligned
+_MIN_EVIDENCE_FRACTION = 0.6  # of the best evidence: with less, predictions are wrong more often than right
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class OffsetEstimate:
-    """Where the image fits best.
+    """Report where the image fits the counts best.
 
     Parameters
     ----------
     offset
-        By how much the image lies beside the spots, (x, y) in the spots' own frame: moved back by so much it fits best.
+        Displacement (x, y) of the image from the spots, in the spots' own frame: moved back by it, the image fits best.
     pitch
         Distance between neighboring spots.
-    evidence, best
-        Log odds that the image tells of the counts, where it lies and where it fits best.
+    evidence
+        Log odds that the image predicts the counts at its current position.
+    best_evidence
+        Log odds at the offset.
     shifts
-        The trial shifts, shape (n, 2), in pitches, and
-    profile
-        the evidence at each, shape (n,).
+        Trial shifts in pitches, shape (n, 2).
+    shift_evidence
+        Log odds at each trial shift, shape (n,).
     """
 
     offset: tuple[float, float]
     pitch: float
     evidence: float
-    best: float
+    best_evidence: float
     shifts: np.ndarray
-    profile: np.ndarray
+    shift_evidence: np.ndarray
 
     @property
     def offset_pitches(self) -> float:
@@ -50,56 +51,74 @@ class OffsetEstimate:
         return float(np.hypot(*self.offset) / self.pitch)
 
     @property
-    def off(self) -> bool:
-        """Whether the image clearly fits better somewhere else, or so much better that it is not used as it lies."""
-        elsewhere = self.best > LEAST_EVIDENCE and self.best - self.evidence > _BY and self.offset_pitches > _OFF
-        return elsewhere or LEAST_EVIDENCE < self.evidence < _STILL * self.best
+    def misaligned(self) -> bool:
+        """Whether the image clearly fits better at the offset than at its current position."""
+        clearly_better = (
+            self.best_evidence > MIN_LOG_ODDS
+            and self.best_evidence - self.evidence > _MIN_LOG_ODDS_GAIN
+            and self.offset_pitches > _MIN_OFFSET
+        )
+        return clearly_better or MIN_LOG_ODDS < self.evidence < _MIN_EVIDENCE_FRACTION * self.best_evidence
 
     @property
-    def silent(self) -> bool:
-        """Whether the image tells nothing of the counts, wherever it is moved."""
-        return not self.off and self.evidence <= LEAST_EVIDENCE
+    def uninformative(self) -> bool:
+        """Whether there is no evidence that the image predicts the counts, and no clearly better position."""
+        return not self.misaligned and self.evidence <= MIN_LOG_ODDS
 
     @property
-    def trusted(self) -> bool:
-        """Whether the image may be used as it lies."""
-        return self.evidence > LEAST_EVIDENCE and self.evidence >= _STILL * self.best
+    def usable(self) -> bool:
+        """Whether the image may be used at its current position."""
+        return self.evidence > MIN_LOG_ODDS and self.evidence >= _MIN_EVIDENCE_FRACTION * self.best_evidence
 
-    def notice(self, image: str, *, scale: float = 1.0, unit: str = "unknown") -> str | None:
-        """Return one sentence for the user, None where all is well.
+    def warning(self, image: str, *, scale: float = 1.0, unit: str = "unknown") -> str | None:
+        """Return a one-sentence warning for the user, or None if the image is aligned and informative.
 
         Parameters
         ----------
         image
             Name of the image.
-        scale, unit
-            From the spots' own frame to lengths that the user knows, and their name.
+        scale
+            Length of one unit of the spots' own frame in ``unit``.
+        unit
+            Name of the unit of length; "unknown" leaves it out.
         """
-        if self.off:
+        if self.misaligned:
             x, y = (scale * o for o in self.offset)
             name = "" if unit == "unknown" else f" {unit}"
-            use = "used as it lies" if self.trusted else "not used"
+            use = "used at its current position" if self.usable else "not used"
             return (
-                f"The image '{image}' seems to lie {self.offset_pitches:.2f} pitches beside the spots "
+                f"The image '{image}' appears to be shifted from the spots by {self.offset_pitches:.2f} pitches "
                 f"(x {x:+.4g}{name}, y {y:+.4g}{name}) and was {use}; move it back by that much in its transformation, "
-                "or leave it out with --image none."
+                "or exclude it with --image none."
             )
-        if self.silent:
+        if self.uninformative:
             return (
-                f"The image '{image}' tells no more of the counts than chance would and was not used; check that it is "
-                "of this section and neither shifted, turned nor mirrored, or leave it out with --image none."
+                f"The image '{image}' was not used: there is no evidence that it predicts the counts; check that it "
+                "shows this section and is not shifted, rotated or mirrored, or exclude it with --image none."
             )
         return None
 
 
-def estimate_offset(expert: ImageExpert, should_stop: Callable[[], bool] | None = None) -> OffsetEstimate:
-    """Try the image at shifts of up to one pitch, then refine around the best."""
+def estimate_offset(expert: ImageExpert, monitor: RunMonitor = NO_MONITOR) -> OffsetEstimate:
+    """Estimate the offset of the image: try shifts of up to one pitch, then refine around the best.
+
+    Parameters
+    ----------
+    expert
+        Image expert of the slide.
+    monitor
+        Asked before every trial whether the run was canceled.
+
+    Raises
+    ------
+    Cancelled
+        The monitor is canceled.
+    """
     tried: dict[tuple[float, float], float] = {(0.0, 0.0): expert.fit.evidence}
 
     def evidence(shift: tuple[float, float]) -> float:
         if shift not in tried:
-            if should_stop is not None and should_stop():
-                raise Cancelled
+            monitor.check_canceled()
             tried[shift] = expert.evidence_at(np.array(shift) * expert.pitch)
         return tried[shift]
 
@@ -107,15 +126,15 @@ def estimate_offset(expert: ImageExpert, should_stop: Callable[[], bool] | None 
         for angle in np.arange(n_directions) * (2 * np.pi / n_directions):
             evidence((round(radius * float(np.cos(angle)), 6), round(radius * float(np.sin(angle)), 6)))
     best = max(tried, key=lambda shift: tried[shift])
-    for step in _STEPS:
+    for step in _REFINEMENT_STEPS:
         around = [(best[0] + i * step, best[1] + j * step) for i in (-1, 0, 1) for j in (-1, 0, 1)]
         best = max(around, key=evidence)
     return OffsetEstimate(
-        # The image seen at a shifted place fits: so what belongs here lies there.
+        # The image fits when sampled at spots + shift, so the image is displaced by this shift.
         offset=(best[0] * expert.pitch, best[1] * expert.pitch),
         pitch=expert.pitch,
         evidence=expert.fit.evidence,
-        best=tried[best],
+        best_evidence=tried[best],
         shifts=np.array(list(tried)),
-        profile=np.array(list(tried.values())),
+        shift_evidence=np.array(list(tried.values())),
     )

@@ -85,7 +85,7 @@ def test_large_slide_is_encoded_in_batches(monkeypatch: pytest.MonkeyPatch) -> N
     np.testing.assert_allclose(in_batches.latent, at_once.latent, rtol=1e-3, atol=1e-4)
 
 
-def test_fit_can_be_cancelled() -> None:
+def test_fit_can_be_canceled() -> None:
     counts, centers, _ = two_domains()
     with pytest.raises(Cancelled):
         fit_sasa(counts, centers, detect_lattice(centers), config=QUICK, monitor=RunMonitor(should_stop=lambda: True))

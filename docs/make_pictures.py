@@ -63,8 +63,8 @@ def take_pictures() -> None:
     controller.regions.add(octagon(0.36))
     keep(viewer, "region")
     widget.gene_panel.model.check(GENES)
-    widget.settings_panel.factor.setValue(4)
-    widget.settings_panel.mode.setCurrentText("sample")
+    widget.settings_panel.factor.value = 4
+    widget.settings_panel.mode.value = "sample"
     widget.settings_panel.advanced.click()
     widget.run_bar.run.click()
     wait_until(lambda: widget.run_bar.progress.value() > 100 or controller.tasks.state is AppState.READY, 600)

@@ -216,7 +216,7 @@ def test_a_slide_that_was_there_before_the_panel_is_worked_on(
 def test_before_reads_the_result_that_it_shows(open_window: Callable[[], SRastWidget], qtbot: Any, store: Path) -> None:
     ready = with_result(open_window, qtbot, store)
     controller = ready.controller
-    ready.settings_panel.method.setCurrentText("bilinear")
+    ready.settings_panel.method.value = "bilinear"
     run(qtbot, ready)
     uniform, bilinear = controller.results.all
     controller.results.compare_with(uniform)
@@ -243,14 +243,14 @@ def test_settings_are_reused_in_another_coordinate_system_with_the_same_pixels(
     wait_ready(qtbot, window)
     use_fast_method(window)
     panel = window.settings_panel
-    panel.resolution_kind.setCurrentIndex(1)
-    panel.pixel_size.setValue(25)
-    assert panel.pixel_size.suffix() == " um"
+    panel.resolution_kind.value = "Pixel size"
+    panel.pixel_size.value = 25
+    assert panel.pixel_size.native.suffix() == " um"
     first = run(qtbot, window) if window.controller.regions.add(SQUARE) is None else None
     window.controller.slides.set_coordinate_system("tenfold")
-    assert panel.pixel_size.suffix() == ""
+    assert panel.pixel_size.native.suffix() == ""
     window.controller.results.restore_settings()
-    assert panel.pixel_size.value() == pytest.approx(250)
+    assert panel.pixel_size.value == pytest.approx(250)
     window.tabs.setCurrentIndex(0)
     assert run(qtbot, window).n_pixels == first.n_pixels
 

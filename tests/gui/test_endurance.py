@@ -35,7 +35,8 @@ from napari_srast.gui.controllers.task_runner import AppState
 from napari_srast.gui.state.slide_loading import LoadedSlide
 from napari_srast.gui.widget import SRastWidget
 from napari_srast.io.convert.importer import import_slide
-from napari_srast.io.result_writer import result_names, write_result
+from napari_srast.io.result_elements import result_names
+from napari_srast.io.result_writer import write_result
 from napari_srast.io.slide_reader import read_slide
 
 pytestmark = pytest.mark.gui

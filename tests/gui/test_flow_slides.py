@@ -30,7 +30,7 @@ from napari_srast.core.progress import Progress
 from napari_srast.gui.controllers.task_runner import AppState
 from napari_srast.gui.layers.factory import role_of
 from napari_srast.gui.widget import SRastWidget
-from napari_srast.io.result_writer import read_result
+from napari_srast.io.result_reader import read_result
 
 pytestmark = pytest.mark.gui
 
@@ -163,9 +163,9 @@ def test_results_are_opened_again_with_their_settings(
     open_slide(qtbot, widget, store)
     controller.regions.add(SQUARE)
     widget.gene_panel.model.check(["Gene3", "Gene4"])
-    settings.method.setCurrentText("bilinear")
-    settings.factor.setValue(3)
-    settings.seed.setValue(7)
+    settings.method.value = "bilinear"
+    settings.factor.value = 3
+    settings.seed.value = 7
     made = run(qtbot, widget)
     export_panel = widget.result_panel.export_panel
     for action, name in ((export_panel.export_store, "out.zarr"), (export_panel.export_h5ad, "out.h5ad")):
@@ -176,8 +176,8 @@ def test_results_are_opened_again_with_their_settings(
     wait_ready(qtbot, widget)
     click_tab(widget, 0)
     click(qtbot, widget.slide_panel.close_slide)
-    settings.factor.setValue(2)
-    settings.seed.setValue(0)
+    settings.factor.value = 2
+    settings.seed.value = 0
 
     def is_back() -> None:
         wait_shown(qtbot, widget)
@@ -185,14 +185,14 @@ def test_results_are_opened_again_with_their_settings(
         result = controller.results.current.result
         np.testing.assert_array_equal(result.counts.toarray(), made.counts.toarray())
         assert result.slide is controller.slides.slide
-        assert (settings.factor.value(), settings.seed.value()) == (3, 7)
-        assert settings.method.currentText() == "bilinear"
+        assert (settings.factor.value, settings.seed.value) == (3, 7)
+        assert settings.method.value == "bilinear"
         assert widget.gene_panel.genes == ["Gene3", "Gene4"]
         assert controller.regions.n_spots_inside() == 9
         np.testing.assert_allclose(controller.regions.region().geometry.area, made.region.geometry.area)
         assert sorted(visible(widget)) == ["Gene3", "Gene4"]
-        settings.factor.setValue(2)
-        settings.seed.setValue(0)
+        settings.factor.value = 2
+        settings.seed.value = 0
 
     # From the slide itself, by the list of results.
     open_slide(qtbot, widget, store)
@@ -204,7 +204,7 @@ def test_results_are_opened_again_with_their_settings(
     is_back()
     assert results.count() == 1
     click(qtbot, widget.result_panel.reuse)
-    assert settings.factor.value() == 3
+    assert settings.factor.value == 3
     click_tab(widget, 0)
     click(qtbot, widget.slide_panel.close_slide)
     # From files of their own, dropped on the panel.
@@ -282,13 +282,13 @@ def test_an_export_can_be_stopped_and_leaves_nothing(
     run(qtbot, widget)
     begun, release, true_write = threading.Event(), threading.Event(), results.write_result
 
-    def slow(*args: Any, watch: Callable[[float], None], **options: Any) -> Any:
+    def slow(*args: Any, on_progress: Callable[[float], None], **options: Any) -> Any:
         def wait(done: float) -> None:
-            watch(done)
+            on_progress(done)
             begun.set()
             release.wait(60)
 
-        return true_write(*args, watch=wait, **options)
+        return true_write(*args, on_progress=wait, **options)
 
     monkeypatch.setattr(results, "write_result", slow)
     folder = tmp_path / "exports"

@@ -270,7 +270,7 @@ def test_cancel_errors_and_stale_runs(
         affine = skewed_slide.transforms[system] @ kept.raster.affine
         np.testing.assert_allclose(corner, affine[:2, 2], atol=1e-3)
         in_micrometers = controller.slides.slide.cs_scale == 1
-        assert window.settings_panel.pixel_size.suffix() == (" um" if in_micrometers else "")
+        assert window.settings_panel.pixel_size.native.suffix() == (" um" if in_micrometers else "")
     window.result_panel.hide_all.click()
     assert "No gene is on show" in window.result_panel.meaning.text()
 

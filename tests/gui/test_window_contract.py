@@ -111,11 +111,11 @@ def test_unusable_models_and_outputs_are_refused_and_the_window_works_on(
         sentence = on_the_command_line(
             monkeypatch, capsys, "upsample", str(store), "-o", str(tmp_path / "o.csv"), "--model", file
         )
-        widget.settings_panel.model.setText(file)
+        widget.settings_panel.model.value = file
         click(qtbot, widget.run_bar.run)
         wait_ready(qtbot, widget)
         assert " ".join(widget.run_bar.status.text().split()) == sentence
-    widget.settings_panel.method.setCurrentText("uniform")
+    widget.settings_panel.method.value = "uniform"
     run(qtbot, widget)
     for target, says in ((store / "inside.zarr", "inside"), (tmp_path / "no folder" / "o.zarr", "does not exist")):
         monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_, target=target: (str(target), ""))

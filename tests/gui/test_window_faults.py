@@ -23,11 +23,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save
 
 from napari_srast import __version__, api
-from napari_srast.calibration import experts
 from napari_srast.core.slide import Slide
 from napari_srast.gui.controllers.task_runner import AppState
 from napari_srast.gui.layers.factory import role_of
 from napari_srast.gui.widget import SRastWidget
+from napari_srast.inference import fitted_slide
 from napari_srast.io.slide_reader import read_slide
 
 pytestmark = pytest.mark.gui
@@ -59,12 +59,12 @@ TOLD_FULL = "This computer ran out of memory"
 @pytest.fixture(autouse=True)
 def _nothing_fitted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no test before have fitted the same slide: what is kept is not fitted again, and cannot fail."""
-    monkeypatch.setattr(experts, "_cache", type(experts._cache)())
+    monkeypatch.setattr(fitted_slide, "_cache", type(fitted_slide._cache)())
 
 
 def prepare(widget: SRastWidget, method: str = "bilinear") -> None:
     widget.tabs.setCurrentIndex(0)
-    widget.settings_panel.method.setCurrentText(method)
+    widget.settings_panel.method.value = method
     widget.controller.regions.clear()
     widget.controller.regions.add(SQUARE)
 
@@ -267,7 +267,8 @@ def test_a_full_memory_while_a_result_lands_is_told_and_the_next_one_lands(
     ),
 )
 @pytest.mark.parametrize(
-    "target", ["overlay.render_gene", "overlay.dimmer_layer", "gene_layers.GeneLayer.create", "overlay.insert_unselected"]
+    "target",
+    ["overlay.render_gene", "overlay.dimmer_layer", "gene_layers.GeneLayer.create", "overlay.insert_unselected"],
 )
 def test_a_full_memory_while_the_first_genes_are_painted_keeps_the_result(
     target: str, widget: SRastWidget, qtbot: Any, store: Path, monkeypatch: pytest.MonkeyPatch
@@ -465,14 +466,14 @@ def slow_export(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, threa
         result_writer.write_result,
     )
 
-    def slow(*args: Any, watch: Callable[[float], None], **options: Any) -> Any:
+    def slow(*args: Any, on_progress: Callable[[float], None], **options: Any) -> Any:
         def wait(done: float) -> None:
             begun.set()
             release.wait(60)
-            watch(done)
+            on_progress(done)
 
         try:
-            return true_write(*args, watch=wait, **options)
+            return true_write(*args, on_progress=wait, **options)
         finally:
             ended.set()
 

@@ -29,33 +29,33 @@ def click(qtbot: Any, control: QWidget) -> None:
 
 
 def wait_ready(qtbot: Any, widget: SRastWidget, timeout: int = PATIENCE) -> None:
-    qtbot.waitUntil(lambda: widget.controller.phase is AppState.READY, timeout=timeout)
+    qtbot.waitUntil(lambda: widget.controller.tasks.state is AppState.READY, timeout=timeout)
 
 
 def open_slide(qtbot: Any, widget: SRastWidget, store: Path) -> Slide:
     widget.slide_panel.path.setText(str(store))
     qtbot.keyClick(widget.slide_panel.path, Qt.Key.Key_Return)
-    assert widget.controller.phase is AppState.OPENING
+    assert widget.controller.tasks.state is AppState.OPENING
     wait_ready(qtbot, widget)
-    assert widget.controller.slide is not None, widget.run_bar.status.text()
-    return widget.controller.slide
+    assert widget.controller.slides.slide is not None, widget.run_bar.status.text()
+    return widget.controller.slides.slide
 
 
 def use_fast_method(widget: SRastWidget) -> None:
-    widget.settings_panel.method.setCurrentText("uniform")
+    widget.settings_panel.method.value = "uniform"
 
 
 def run(qtbot: Any, widget: SRastWidget) -> Any:
     click(qtbot, widget.run_bar.run)
-    assert widget.controller.phase is AppState.RUNNING
+    assert widget.controller.tasks.state is AppState.RUNNING
     wait_ready(qtbot, widget)
-    assert widget.controller.finished is not None, widget.run_bar.status.text()
+    assert widget.controller.results.current is not None, widget.run_bar.status.text()
     wait_shown(qtbot, widget)
-    return widget.controller.finished.result
+    return widget.controller.results.current.result
 
 
 def wait_shown(qtbot: Any, widget: SRastWidget) -> None:
-    overlay = widget.controller.overlay
+    overlay = widget.controller.results.overlay
     assert overlay is not None
     qtbot.waitUntil(lambda: len(overlay.shown) == len(overlay.genes), timeout=PATIENCE)
 

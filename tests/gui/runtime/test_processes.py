@@ -12,9 +12,9 @@ import pytest
 from helpers.window import PATIENCE, SQUARE, click, open_slide, run, wait_ready
 
 from napari_srast.api import upsample
-from napari_srast.calibration import experts
-from napari_srast.gui.runtime.processes import processes
+from napari_srast.gui.runtime.processes import process_pool
 from napari_srast.gui.widget import SRastWidget
+from napari_srast.inference import fitted_slide
 from napari_srast.inference.executors import sasa_process_pool
 
 pytestmark = [pytest.mark.gui, pytest.mark.slow]
@@ -26,8 +26,8 @@ def test_a_run_is_fitted_beside_the_window_with_the_bytes_of_one_without(
 ) -> None:
     slide = open_slide(qtbot, widget, store)
     widget.controller.regions.add(SQUARE)
-    widget.settings_panel.method.setCurrentText("srast")
-    qtbot.waitUntil(lambda: processes().is_ready, timeout=PATIENCE)
+    widget.settings_panel.method.value = "srast"
+    qtbot.waitUntil(lambda: process_pool().is_ready, timeout=PATIENCE)
     window = os.getpid()
 
     def not_here(*arguments: Any, **options: Any) -> Any:
@@ -37,10 +37,10 @@ def test_a_run_is_fitted_beside_the_window_with_the_bytes_of_one_without(
             raise AssertionError("fitted in the window's process")
         return fit_sasa(*arguments, **options)
 
-    monkeypatch.setattr(experts, "_cache", type(experts._cache)())
+    monkeypatch.setattr(fitted_slide, "_cache", type(fitted_slide._cache)())
     monkeypatch.setattr(sasa_process_pool, "_fit", not_here)
     result = run(qtbot, widget)
-    experts._cache.clear()
+    fitted_slide._cache.clear()
     alone = upsample(slide, result.region, list(result.genes), settings=result.settings)
     np.testing.assert_array_equal(result.counts.toarray(), alone.counts.toarray())
 
@@ -50,13 +50,13 @@ def test_cancel_ends_a_fit_in_a_second_and_the_next_run_works(
 ) -> None:
     open_slide(qtbot, widget, store)
     widget.controller.regions.add(SQUARE)
-    widget.settings_panel.method.setCurrentText("srast")
-    qtbot.waitUntil(lambda: processes().is_ready, timeout=PATIENCE)
+    widget.settings_panel.method.value = "srast"
+    qtbot.waitUntil(lambda: process_pool().is_ready, timeout=PATIENCE)
 
     def for_ever(*_: Any, **__: Any) -> None:
         time.sleep(600)
 
-    monkeypatch.setattr(experts, "_cache", type(experts._cache)())
+    monkeypatch.setattr(fitted_slide, "_cache", type(fitted_slide._cache)())
     with monkeypatch.context() as slow:
         slow.setattr(sasa_process_pool, "_fit", for_ever)
         click(qtbot, widget.run_bar.run)

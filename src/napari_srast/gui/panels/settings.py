@@ -1,217 +1,204 @@
-"""The part of the window that says how to upsample."""
+"""Panel with the upsampling settings, built from magicgui widgets."""
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, get_args
 
+from magicgui.widgets import ComboBox, LineEdit, PushButton, SpinBox, Widget
 from napari.settings import get_plugin_settings
 from psygnal import Signal
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import (
-    QDoubleSpinBox,
-    QFileDialog,
-    QFormLayout,
-    QHBoxLayout,
-    QLineEdit,
-    QSpinBox,
-    QStackedWidget,
-    QToolButton,
-    QWidget,
-)
+from qtpy.QtWidgets import QFileDialog, QFormLayout, QHBoxLayout, QToolButton, QWidget
 
 from napari_srast.core.settings import METHODS, Mode, UpsampleSettings
 from napari_srast.geometry.raster import Footprint
 from napari_srast.gui.controllers.controller import Controller
-from napari_srast.gui.widgets.common import button, chooser, group
+from napari_srast.gui.widgets.common import allow_narrow, group
+from napari_srast.gui.widgets.number_fields import ExactFloatSpinBox, OptionalCountSpinBox
 from napari_srast.gui.widgets.tooltips import allow, describe
 
 __all__ = ["SettingsPanel"]
 
-_FIELD_WIDTH = 90
-_NO_DIAMETER = "The slide does not say how large its spots are, so only whole cells can be filled."
+_NUMBER_WIDTH = 90  # pixels; the preferred width of a spin box would have room for its largest number
+_MAX_COUNT = 1000
+_MAX_SEED = 2**32 - 1
+_FACTOR, _PIXEL_SIZE = "Factor", "Pixel size"
+_NO_DIAMETER = "The slide has no spot diameter, so only the footprint 'cell' is available."
+_ONLY_SRAST = "Only the method 'srast' uses this setting."
+_ONLY_SAMPLE = "Only the mode 'sample' uses this setting."
 
 
 class SettingsPanel(QWidget):
-    """Resolution, footprint, mode and device; the rest is folded away."""
+    """Form for :class:`UpsampleSettings`; rarely used settings are in a section that is collapsed at first.
+
+    Parameters
+    ----------
+    controller
+        Controller of the window.
+
+    Attributes
+    ----------
+    factor, pixel_size, footprint, mode, method, draws, steps, model, device, seed
+        magicgui widgets of the fields of the same name; ``widget.value`` is the value of the field.
+    resolution_kind
+        magicgui widget that chooses whether ``factor`` or ``pixel_size`` is used.
+    """
 
     changed = Signal()
 
     def __init__(self, controller: Controller) -> None:
         super().__init__()
         self._controller = controller
-        box, column = group("Settings")
-        self.resolution_kind = chooser("resolution_kind", ("Factor", "Pixel size"))
-        self.factor = _decimal("factor", 1.1, 64.0, 2.0, 1)
-        self.factor.setSingleStep(1.0)
-        self.pixel_size = _decimal("pixel_size", 1e-4, 1e9, 50.0, 3)
-        self._resolution = QStackedWidget()
-        self._resolution.addWidget(self.factor)
-        self._resolution.addWidget(self.pixel_size)
-        self.footprint = chooser("footprint", ("cell", "spot"))
-        self.mode = chooser("mode", ("mean", "sample", "integer"))
-        self.device = chooser("device", ("auto", "cpu"))
-        form = _form()
-        row = QHBoxLayout()
-        row.addWidget(self.resolution_kind, 1)
-        row.addWidget(self._resolution, 1)
-        form.addRow("Resolution", row)
-        row = QHBoxLayout()
-        row.addWidget(self.footprint, 1)
-        row.addWidget(self.mode, 1)
-        form.addRow("Footprint, mode", row)
-        form.addRow("Device", self.device)
-        column.addLayout(form)
+        defaults = get_plugin_settings("napari-srast").defaults
+        self._preferred_device = str(defaults.device)
+        self._create_fields(defaults)
+        basic, rare = QWidget(), QWidget()
+        _add_rows(
+            basic,
+            {
+                "Resolution": (self.resolution_kind, self.factor, self.pixel_size),
+                "Footprint, mode": (self.footprint, self.mode),
+                "Device": (self.device,),
+            },
+        )
+        _add_rows(
+            rare,
+            {
+                "Method": (self.method,),
+                "Model": (self.model, self._browse),
+                "Draws, steps": (self.draws, self.steps),
+                "Seed": (self.seed,),
+            },
+        )
         self.advanced = QToolButton()
         self.advanced.setText("Advanced")
         self.advanced.setCheckable(True)
         self.advanced.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
         self.advanced.setArrowType(Qt.ArrowType.RightArrow)
         describe(self.advanced, "advanced")
-        column.addWidget(self.advanced)
-        self.method = chooser("method", METHODS)
-        self.model = QLineEdit("default")
-        describe(self.model, "model")
-        self.draws = _count("draws")
-        self.steps = _count("steps")
-        self.seed = QSpinBox()
-        self.seed.setRange(0, 2**31 - 1)
-        self.seed.setMinimumWidth(_FIELD_WIDTH)
-        describe(self.seed, "seed")
-        self._folded = QWidget()
-        form = _form(self._folded)
-        form.addRow("Method", self.method)
-        self.browse_model = button("browse_model", "…", self._browse_model)
-        self.browse_model.setMaximumWidth(30)
-        row = QHBoxLayout()
-        row.addWidget(self.model, 1)
-        row.addWidget(self.browse_model)
-        form.addRow("Model", row)
-        row = QHBoxLayout()
-        row.addWidget(self.draws)
-        row.addWidget(self.steps)
-        form.addRow("Draws, steps", row)
-        form.addRow("Seed", self.seed)
-        self._folded.setVisible(False)
-        column.addWidget(self._folded)
+        rare.setVisible(False)
+        self.advanced.toggled.connect(rare.setVisible)
+        self.advanced.toggled.connect(self._set_arrow)
+        box, column = group("Settings")
+        for part in (basic, self.advanced, rare):
+            column.addWidget(part)
         outer = QHBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
         outer.addWidget(box)
-        self.advanced.toggled.connect(self._fold)
-        self.resolution_kind.currentIndexChanged.connect(self._resolution.setCurrentIndex)
-        for combo in (self.resolution_kind, self.footprint, self.mode, self.device, self.method):
-            combo.currentIndexChanged.connect(self._on_change)
-        for spin in (self.factor, self.pixel_size, self.draws, self.steps, self.seed):
-            spin.valueChanged.connect(self._on_change)
-        self.model.textChanged.connect(self._on_change)
-        controller.slides.slide_changed.connect(self.refresh)
-        controller.slides.coordinate_system_changed.connect(self.refresh)  # a pixel's side is given in its units
-        controller.results.settings_restored.connect(lambda result: self.apply(result.settings))
-        defaults = get_plugin_settings("napari-srast").defaults
-        self.factor.setValue(defaults.factor)
-        self.footprint.setCurrentText(str(defaults.footprint))
-        self.mode.setCurrentText(str(defaults.mode))
-        self.method.setCurrentText(str(defaults.method))
-        self._preferred_device = str(defaults.device)
+        self._connect()
         self.refresh()
 
+    def _create_fields(self, defaults: Any) -> None:
+        """Create the widget of each field with the user's preferred values."""
+        self.resolution_kind = ComboBox(name="resolution_kind", choices=(_FACTOR, _PIXEL_SIZE))
+        self.factor = ExactFloatSpinBox(name="factor", value=defaults.factor, min=1.1, max=64, step=1, decimals=1)
+        self.pixel_size = ExactFloatSpinBox(name="pixel_size", value=50, min=1e-4, max=1e9, step=1, decimals=3)
+        self.footprint = ComboBox(name="footprint", choices=get_args(Footprint), value=str(defaults.footprint))
+        self.mode = ComboBox(name="mode", choices=get_args(Mode), value=str(defaults.mode))
+        self.device = ComboBox(name="device", choices=("auto", "cpu"))
+        self.method = ComboBox(name="method", choices=METHODS, value=str(defaults.method))
+        self.model = LineEdit(name="model", value="default")
+        self.draws = OptionalCountSpinBox(name="draws", max=_MAX_COUNT)
+        self.steps = OptionalCountSpinBox(name="steps", max=_MAX_COUNT)
+        self.seed = SpinBox(name="seed", min=0, max=_MAX_SEED)
+        self._browse = PushButton(name="browse_model", text="…")
+        self.browse_model = self._browse.native
+        self.browse_model.setMaximumWidth(30)
+        for combo in (self.resolution_kind, self.footprint, self.mode, self.device, self.method):
+            allow_narrow(combo.native)
+        for spin in (self.factor, self.pixel_size, self.draws, self.steps, self.seed):
+            spin.native.setMinimumWidth(_NUMBER_WIDTH)
+        for widget in (*self._fields.values(), self.resolution_kind, self._browse):
+            describe(widget.native, widget.name)
+
+    @property
+    def _fields(self) -> dict[str, Any]:
+        """Widgets by the name of their field of :class:`UpsampleSettings`."""
+        fields = (
+            *(self.factor, self.pixel_size, self.footprint, self.method, self.mode),
+            *(self.draws, self.steps, self.model, self.device, self.seed),
+        )
+        return {widget.name: widget for widget in fields}
+
+    def _connect(self) -> None:
+        self._browse.changed.connect(self._browse_model)
+        for widget in (*self._fields.values(), self.resolution_kind):
+            widget.changed.connect(self._on_change)
+        slides = self._controller.slides
+        slides.slide_changed.connect(self.refresh)
+        slides.coordinate_system_changed.connect(self.refresh)  # the pixel size is in its unit
+        self._controller.results.settings_restored.connect(lambda result: self.apply(result.settings))
+
     def settings(self) -> UpsampleSettings:
-        """Return what is set.
+        """Return the settings.
 
         Raises
         ------
         SettingsError
-            A value makes no sense.
+            A value is out of range.
         """
-        by_size = self.resolution_kind.currentIndex() == 1
-        return UpsampleSettings(
-            factor=self.factor.value(),
-            pixel_size=self.pixel_size.value() if by_size else None,
-            footprint=cast(Footprint, self.footprint.currentText()),
-            mode=cast(Mode, self.mode.currentText()),
-            device=self.device.currentText(),
-            method=self.method.currentText(),
-            model=self.model.text().strip() or "default",
-            draws=self.draws.value() or None,
-            steps=self.steps.value() or None,
-            seed=self.seed.value(),
-        )
+        values = {name: widget.value for name, widget in self._fields.items()}
+        values["model"] = values["model"].strip() or "default"
+        if self.resolution_kind.value == _FACTOR:
+            values["pixel_size"] = None
+        return UpsampleSettings(**values)
 
     def apply(self, settings: UpsampleSettings) -> None:
-        """Set everything to given settings; a device that is not present counts as auto."""
-        self.resolution_kind.setCurrentIndex(0 if settings.pixel_size is None else 1)
-        self.factor.setValue(settings.factor)
-        if settings.pixel_size is not None:
-            self.pixel_size.setValue(settings.pixel_size)
-        self.footprint.setCurrentText(settings.footprint)
-        self.mode.setCurrentText(settings.mode)
-        self.device.setCurrentIndex(max(self.device.findText(settings.device), 0))
-        self.method.setCurrentText(settings.method)
-        self.model.setText(settings.model)
-        self.draws.setValue(settings.draws or 0)
-        self.steps.setValue(settings.steps or 0)
-        self.seed.setValue(settings.seed)
+        """Set all fields to given settings; a device that this computer does not have becomes "auto"."""
+        self.resolution_kind.value = _FACTOR if settings.pixel_size is None else _PIXEL_SIZE
+        for name, widget in self._fields.items():
+            value = getattr(settings, name)
+            if name == "device" and value not in widget.choices:
+                value = "auto"
+            if name != "pixel_size" or value is not None:
+                widget.value = value
+        self._on_change()  # an exact value may differ from the previous one although both look the same
+
+    def refresh(self) -> None:
+        """Offer the devices of the computer and the footprints of the slide; show the unit of the pixel size."""
+        loaded, slide = self._controller.slides.loaded, self._controller.slides.slide
+        devices = ("auto", "cpu") if loaded is None else loaded.devices
+        device = self._preferred_device if len(self.device.choices) <= 2 else self.device.value
+        self.device.choices = devices
+        self.device.value = device if device in devices else "auto"
+        has_no_diameter = slide is not None and not slide.spot_diameter
+        if has_no_diameter:
+            self.footprint.value = "cell"
+        allow(self.footprint.native, _NO_DIAMETER if has_no_diameter else None)
+        unit = "" if slide is None or slide.cs_unit == "unknown" else f" {slide.cs_unit}"
+        self.pixel_size.native.setSuffix(unit)
+        self._on_change()
+
+    def _on_change(self) -> None:
+        by_factor = self.resolution_kind.value == _FACTOR
+        self.factor.native.setVisible(by_factor)
+        self.pixel_size.native.setVisible(not by_factor)
+        only_srast = None if self.method.value == "srast" else _ONLY_SRAST
+        only_sample = only_srast or (None if self.mode.value == "sample" else _ONLY_SAMPLE)
+        for widget in (self.model, self._browse, self.mode):
+            allow(widget.native, only_srast)
+        for widget in (self.draws, self.steps):
+            allow(widget.native, only_sample)
+        self.changed.emit()
 
     def _browse_model(self) -> None:
         path, _ = QFileDialog.getOpenFileName(self, "Choose a model", "", "Models (*.safetensors);;All (*)")
         if path:
-            self.model.setText(path)
+            self.model.value = path
 
-    def refresh(self) -> None:
-        """Offer what the slide and the computer can do."""
-        opened = self._controller.slides.loaded
-        devices = ("auto", "cpu") if opened is None else opened.devices
-        current = self.device.currentText() if self.device.count() > 2 else self._preferred_device
-        self.device.clear()
-        self.device.addItems(list(devices))
-        self.device.setCurrentIndex(max(self.device.findText(current), 0))
-        slide = self._controller.slides.slide
-        if slide is not None and not slide.spot_diameter:
-            self.footprint.setCurrentIndex(0)
-            allow(self.footprint, _NO_DIAMETER)
-        else:
-            allow(self.footprint, None)
-        unit = "" if slide is None or slide.cs_unit == "unknown" else f" {slide.cs_unit}"
-        self.pixel_size.setSuffix(unit)
-        self._on_change()
-
-    def _on_change(self) -> None:
-        flow = self.method.currentText() == "srast"
-        only_flow = None if flow else "Only the method srast has this."
-        allow(self.model, only_flow)
-        allow(self.browse_model, only_flow)
-        allow(self.mode, only_flow)
-        deterministic = self.mode.currentText() != "sample"
-        allow(self.draws, only_flow or ("Only the mode sample takes draws." if deterministic else None))
-        allow(self.steps, only_flow)
-        self.changed.emit()
-
-    def _fold(self, on: bool) -> None:
-        self._folded.setVisible(on)
-        self.advanced.setArrowType(Qt.ArrowType.DownArrow if on else Qt.ArrowType.RightArrow)
+    def _set_arrow(self, expanded: bool) -> None:
+        self.advanced.setArrowType(Qt.ArrowType.DownArrow if expanded else Qt.ArrowType.RightArrow)
 
 
-def _form(parent: QWidget | None = None) -> QFormLayout:
-    form = QFormLayout() if parent is None else QFormLayout(parent)
+def _add_rows(parent: QWidget, rows: dict[str, tuple[Widget, ...]]) -> None:
+    """Lay out magicgui widgets as a form; ``rows`` are by their label."""
+    form = QFormLayout(parent)
     form.setContentsMargins(0, 0, 0, 0)
     form.setVerticalSpacing(4)
     form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-    return form
-
-
-def _decimal(name: str, low: float, high: float, value: float, decimals: int) -> QDoubleSpinBox:
-    spin = QDoubleSpinBox()
-    spin.setDecimals(decimals)
-    spin.setRange(low, high)
-    spin.setValue(value)
-    spin.setMinimumWidth(_FIELD_WIDTH)  # its own hint has room for the largest number
-    describe(spin, name)
-    return spin
-
-
-def _count(name: str) -> QSpinBox:
-    spin = QSpinBox()
-    spin.setRange(0, 1000)
-    spin.setSpecialValueText("default")
-    spin.setMinimumWidth(_FIELD_WIDTH)
-    describe(spin, name)
-    return spin
+    for label, widgets in rows.items():
+        row = QHBoxLayout()
+        row.setSpacing(6)
+        for widget in widgets:
+            row.addWidget(widget.native, 0 if isinstance(widget, PushButton) else 1)
+        form.addRow(label, row)

@@ -25,7 +25,7 @@ from napari_srast.gui.controllers.controller import Controller
 from napari_srast.gui.widgets.gene_table import GeneTableModel, Listing
 from napari_srast.gui.widgets.tooltips import describe
 
-__all__ = ["VerticalScrollArea", "button", "chooser", "gene_view", "group", "label", "listing_chooser"]
+__all__ = ["VerticalScrollArea", "allow_narrow", "button", "chooser", "gene_view", "group", "label", "listing_chooser"]
 
 
 _COLUMN_WIDTH = 62  # five columns fit the narrowest dock, and the names still show
@@ -44,11 +44,16 @@ def chooser(name: str, items: tuple[str, ...] = ()) -> QComboBox:
     """Return a combo box that may be narrower than its longest item, with its tooltip."""
     control = QComboBox()
     control.addItems(list(items))
+    allow_narrow(control)
+    describe(control, name)
+    return control
+
+
+def allow_narrow(control: QComboBox) -> None:
+    """Let a combo box be narrower than its longest item."""
     control.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
     control.setMinimumWidth(90)
     control.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-    describe(control, name)
-    return control
 
 
 def label(text: str = "") -> QLabel:

@@ -1,0 +1,74 @@
+"""The settings form."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from napari.components import ViewerModel
+
+from napari_srast.core.settings import UpsampleSettings
+from napari_srast.gui.controllers.controller import Controller
+from napari_srast.gui.panels.settings import SettingsPanel
+
+pytestmark = pytest.mark.gui
+
+
+@pytest.fixture
+def panel(qtbot: Any) -> SettingsPanel:
+    panel = SettingsPanel(Controller(ViewerModel()))
+    qtbot.addWidget(panel)
+    return panel
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        UpsampleSettings(),
+        UpsampleSettings(factor=2.123456789, seed=2**32 - 1),
+        UpsampleSettings(factor=1.000001),
+        UpsampleSettings(pixel_size=1e-7 / 3, footprint="spot"),
+        UpsampleSettings(mode="sample", draws=7, steps=12, model="my.safetensors", device="cpu"),
+        UpsampleSettings(method="gp", mode="integer"),
+    ],
+)
+def test_applied_settings_are_returned_exactly(panel: SettingsPanel, settings: UpsampleSettings) -> None:
+    panel.apply(settings)
+    assert panel.settings() == settings
+
+
+def test_stepping_replaces_an_exact_value(panel: SettingsPanel) -> None:
+    panel.apply(UpsampleSettings(factor=2.123456789))
+    assert panel.factor.native.text() == "2.123457"
+    panel.factor.native.stepUp()
+    assert panel.settings().factor == 3.123457
+    panel.apply(UpsampleSettings(factor=2.25))
+    assert panel.factor.native.text() == "2.25"
+    panel.factor.native.setValue(4)
+    assert panel.settings().factor == 4
+
+
+def test_draws_and_steps_need_the_mode_sample(panel: SettingsPanel) -> None:
+    for mode, is_used in (("mean", False), ("sample", True), ("integer", False)):
+        panel.mode.value = mode
+        for control in (panel.draws.native, panel.steps.native):
+            assert control.isEnabled() is is_used
+            assert ("Only the mode 'sample'" in control.accessibleDescription()) is not is_used
+    panel.method.value = "uniform"
+    assert "Only the method 'srast'" in panel.steps.native.accessibleDescription()
+
+
+def test_every_change_is_announced(panel: SettingsPanel) -> None:
+    changes: list[int] = []
+    panel.changed.connect(lambda: changes.append(1))
+    for change in (
+        lambda: panel.factor.native.setValue(5),
+        lambda: panel.model.native.setText("other.safetensors"),
+        lambda: panel.mode.native.setCurrentText("sample"),
+        lambda: panel.draws.native.setValue(3),
+        lambda: panel.seed.native.setValue(9),
+    ):
+        changes.clear()
+        change()
+        assert changes
+    assert panel.settings() == UpsampleSettings(factor=5, model="other.safetensors", mode="sample", draws=3, seed=9)

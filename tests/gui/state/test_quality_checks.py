@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -8,19 +9,24 @@ import pytest
 
 from napari_srast.core.result import UpsampleResult
 from napari_srast.core.slide import Slide
-from napari_srast.gui.state.quality_checks import measure_quality, trust_lines
+from napari_srast.gui.state.quality_checks import measure_quality, qc_summary
 
 pytestmark = pytest.mark.gui
 
 
-def test_a_true_result_is_trusted(make_slide: Callable[..., Slide], make_result: Callable[..., UpsampleResult]) -> None:
-    trust = measure_quality(make_result(make_slide()))
-    assert trust.max_relative_mass_error < 1e-6
-    assert trust.negative_pixels == 0
-    assert trust.measured_fraction == pytest.approx(1.0)
+@pytest.fixture
+def result(make_slide: Callable[..., Slide], make_result: Callable[..., UpsampleResult]) -> UpsampleResult:
+    return make_result(make_slide())
 
 
-def test_hexagonal_spots_leave_gaps_that_nobody_measured(
+def test_correct_result_passes_all_checks(result: UpsampleResult) -> None:
+    quality = measure_quality(result)
+    assert quality.max_relative_mass_error < 1e-6
+    assert quality.negative_pixels == 0
+    assert quality.measured_fraction == pytest.approx(1.0)
+
+
+def test_measured_fraction_excludes_gaps_between_spots(
     make_slide: Callable[..., Slide], make_result: Callable[..., UpsampleResult]
 ) -> None:
     fraction = measure_quality(make_result(make_slide(lattice="hex"), factor=8.0)).measured_fraction
@@ -28,38 +34,78 @@ def test_hexagonal_spots_leave_gaps_that_nobody_measured(
     assert measure_quality(make_result(make_slide(spot_diameter=None))).measured_fraction is None
 
 
-def test_lost_made_up_and_negative_counts_are_noticed(
-    make_slide: Callable[..., Slide], make_result: Callable[..., UpsampleResult]
-) -> None:
-    result = make_result(make_slide())
-    lost = result.counts.copy()
-    lost.data *= 0.9
-    assert measure_quality(dataclasses.replace(result, counts=lost)).max_relative_mass_error == pytest.approx(0.1)
-    made_up = result.counts.tolil()
-    made_up[0, 2] = 3.0  # the gene is zero everywhere
-    assert measure_quality(dataclasses.replace(result, counts=made_up.tocsr())).max_relative_mass_error >= 3
-    negative = result.counts.copy()
-    negative.data[0] *= -1
-    assert measure_quality(dataclasses.replace(result, counts=negative)).negative_pixels == 1
+def test_lost_counts_are_detected(result: UpsampleResult) -> None:
+    counts = result.counts.copy()
+    counts.data *= 0.9
+    assert measure_quality(dataclasses.replace(result, counts=counts)).max_relative_mass_error == pytest.approx(0.1)
+
+
+def test_invented_counts_are_detected(result: UpsampleResult) -> None:
+    counts = result.counts.tolil()
+    counts[0, 2] = 3.0  # the gene is zero everywhere
+    assert measure_quality(dataclasses.replace(result, counts=counts.tocsr())).max_relative_mass_error >= 3
     assert np.isfinite(measure_quality(result).max_relative_mass_error)
 
 
+def test_negative_counts_are_detected(result: UpsampleResult) -> None:
+    counts = result.counts.copy()
+    counts.data[0] *= -1
+    assert measure_quality(dataclasses.replace(result, counts=counts)).negative_pixels == 1
+
+
 @pytest.mark.parametrize(
-    ("calibration", "told"),
+    ("calibration", "text"),
     [
-        ({"source": "slide", "trust_in_network": 0.934}, "leave the network 93% of its say"),
-        ({"source": "slide", "trust_in_network": 1.0}, "surely better"),
-        ({"source": "fleet", "trust_in_network": 1.0}, "too small to be checked on itself"),
+        ({"source": "slide", "trust_in_network": 0.934}, "kept 93% of the network's contribution"),
+        ({"source": "slide", "trust_in_network": 1.0}, "full contribution"),
+        ({"source": "fleet", "trust_in_network": 1.0}, "too small for calibration"),
         ({"source": "slide"}, None),  # a result of an earlier version
     ],
 )
-def test_trust_in_the_network_is_told(
-    make_slide: Callable[..., Slide],
-    make_result: Callable[..., UpsampleResult],
-    calibration: dict[str, object],
-    told: str | None,
+def test_summary_has_the_weight_of_the_network(
+    result: UpsampleResult, calibration: dict[str, object], text: str | None
 ) -> None:
-    result = dataclasses.replace(make_result(make_slide()), provenance={"calibration": calibration})
-    lines = [line for line in trust_lines(result, measure_quality(result), []) if "network" in line]
-    assert len(lines) == (told is not None)
-    assert told is None or told in lines[0]
+    result = dataclasses.replace(result, provenance={"calibration": calibration})
+    lines = [line for line in qc_summary(result, measure_quality(result), []) if "network" in line]
+    assert len(lines) == (text is not None)
+    assert text is None or text in lines[0]
+
+
+@pytest.fixture
+def mixed_result(make_slide: Callable[..., Slide], make_result: Callable[..., UpsampleResult]) -> UpsampleResult:
+    """A result with skill, fallbacks, histology and a warning."""
+    return dataclasses.replace(
+        make_result(make_slide(lattice="hex"), factor=8.0),
+        skill=np.array([0.02, -0.01, np.nan, 0.04, 0.0]),
+        method=np.array(["uniform", "gp", "gp", "bilinear", "uniform"], dtype=object),
+        provenance={
+            "notices": ["Image 'he' seems to be misaligned."],
+            "calibration": {"image": {"used": True, "nats_expected_by_gene": [0.01, 0.02, 0.0, 0.03, 0.05]}},
+        },
+    )
+
+
+def _summary(result: UpsampleResult, genes: list[str]) -> str:
+    return " ".join(qc_summary(result, measure_quality(result), genes))
+
+
+def test_summary_has_skill_of_the_shown_genes(mixed_result: UpsampleResult) -> None:
+    text = _summary(mixed_result, ["Gene0", "Gene1"])
+    assert "+0.005 nats per count" in text
+    assert "Gene1: no better than a uniform split" in text
+    assert "Skill of the shown genes is unknown" in _summary(mixed_result, ["Gene2"])
+
+
+def test_summary_has_area_fallbacks_and_warnings(mixed_result: UpsampleResult) -> None:
+    text = _summary(mixed_result, [])
+    assert re.search(r"\b2\d% of the area was measured", text)
+    assert "3 of 5 genes fell back: 2 to gp, 1 to bilinear" in text
+    assert "Image 'he' seems to be misaligned." in text
+
+
+def test_summary_has_the_contribution_of_the_histology(mixed_result: UpsampleResult) -> None:
+    assert "nats per count: Gene0 +0.010, Gene1 +0.020." in _summary(mixed_result, ["Gene0", "Gene1"])
+    assert "Histology: expected contribution 0.0" in _summary(mixed_result, [])
+    assert "Histology" not in _summary(dataclasses.replace(mixed_result, provenance={}), ["Gene0"])
+    unused = dataclasses.replace(mixed_result, provenance={"calibration": {"image": {"used": False}}})
+    assert "Histology not used" in _summary(unused, ["Gene0"])

@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image as PillowImage
+
+from napari_srast.gui.export.figure import Caption, round_length, save_figure
+from napari_srast.gui.layers.gene_layer import GeneStyle
+
+pytestmark = pytest.mark.gui
+
+
+def test_figure_has_scale_bar_legend_and_note(qtbot: Any, tmp_path: Path) -> None:
+    black = np.zeros((600, 800, 4), dtype=np.uint8)
+    black[..., 3] = 255
+    genes = [GeneStyle("ERBB2", "#ff0000", (0.0, 4.0))]
+    caption = Caption(pixel_length=2.5, unit="um", genes=genes, meaning="counts per pixel", note="Synthetic slide")
+    save_figure(black, caption, tmp_path / "figure.png")
+    with PillowImage.open(tmp_path / "figure.png") as picture:
+        pixels = np.asarray(picture.convert("RGB"))
+    white = (pixels[400:, 400:] == 255).all(axis=-1)
+    assert white.sum(axis=1).max() == 500 / 2.5  # a quarter of 800 pixels of 2.5 um is 500 um
+    red = (pixels[..., 0] > 200) & (pixels[..., 1] < 20)
+    assert red[400:, :400].any()  # the color ramp of the legend
+    assert (pixels[:60, :300] == 255).all(axis=-1).any()  # the note
+
+
+@pytest.mark.parametrize(("length", "rounded"), [(270.0, 200.0), (0.07, 0.05), (1.0, 1.0), (5.5, 5.0)])
+def test_scale_bar_length_is_rounded_down_to_1_2_or_5(length: float, rounded: float) -> None:
+    assert round_length(length) == pytest.approx(rounded)

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+
+from napari_srast.core.result import UpsampleResult
+from napari_srast.core.slide import Slide
+from napari_srast.gui.layers.gene_layer import GeneStyle
+from napari_srast.gui.layers.overlay import Overlay
+
+pytestmark = pytest.mark.gui
+
+
+def test_layer_visibility_selects_the_gene(
+    make_slide: Callable[..., Slide], make_result: Callable[..., UpsampleResult]
+) -> None:
+    viewer, result = ViewerModel(), make_result(make_slide())
+    overlay = Overlay(viewer, result, result.counts.tocsc(), lambda: None)
+    overlay.show(["Gene0", "Gene1"])
+    viewer.layers["Gene0"].visible = False
+    assert overlay.genes == ["Gene1"]
+    assert viewer.layers["Gene1"].opacity == 1
+    viewer.layers["Gene0"].visible = True
+    assert overlay.genes == ["Gene0", "Gene1"]
+    overlay.hide()  # another slide becomes the current one
+    assert not any(layer.visible for layer in viewer.layers)
+    overlay.reveal()
+    assert overlay.genes == ["Gene0", "Gene1"]
+    assert viewer.layers["Gene0"].visible
+
+
+@pytest.mark.parametrize(("view", "name"), [("before", "measured"), ("side_by_side", "side-by-side")])
+def test_measured_spots_follow_color_and_contrast(
+    view: Any, name: str, make_slide: Callable[..., Slide], make_result: Callable[..., UpsampleResult]
+) -> None:
+    viewer, result = ViewerModel(), make_result(make_slide())
+    overlay = Overlay(viewer, result, result.counts.tocsc(), lambda: None)
+    overlay.show(["Gene0"])
+    overlay.set_view(view)
+    overlay.set_style("Gene0", color="#ff0000", limits=(0.0, 1e9))
+    layer = viewer.layers[f"SRast {name} spots"]
+    np.testing.assert_allclose(layer.face_color[:, :3], 0, atol=1e-6)
+    overlay.set_style("Gene0", limits=(0.0, 1e-9))
+    counts = result.slide.counts[:, 0].toarray()[:, 0]
+    np.testing.assert_allclose(layer.face_color[counts > 0][:, :3], [[1, 0, 0]] * int((counts > 0).sum()), atol=1e-6)
+    assert overlay.shown == [GeneStyle("Gene0", "#ff0000", (0.0, 1e-9), 1.0)]

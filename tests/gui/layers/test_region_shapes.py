@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import shapely
+from napari.components import ViewerModel
+
+from napari_srast.core.region import Region
+from napari_srast.core.slide import Slide
+from napari_srast.gui.layers.regions import RegionLayer, load_geojson, save_geojson, without_holes
+
+pytestmark = pytest.mark.gui
+HOLES = shapely.union_all([shapely.box(100, 100, 200, 300), shapely.box(250, 0, 260, 9)])
+WITH_HOLE = shapely.box(0, 0, 400, 400).difference(HOLES)
+
+
+def test_region_changes_are_undone_one_by_one() -> None:
+    layer = RegionLayer(ViewerModel(), lambda: None)
+    box = np.array([[0.0, 0.0], [10, 0], [10, 10], [0, 10]])
+    assert not layer.can_undo
+    layer.add(box, 1.0)
+    layer.add(box + 100, 1.0)
+    layer.clear()
+    areas = []
+    while layer.can_undo:
+        layer.undo()
+        region = layer.region("global")
+        areas.append(0 if region is None else region.geometry.area)
+    assert areas == [200, 100, 0]
+
+
+def test_region_with_a_hole_is_split_into_polygons() -> None:
+    parts = without_holes(Region(WITH_HOLE))
+    assert all(not part.interiors for part in parts)
+    assert shapely.union_all(parts).equals(WITH_HOLE)
+
+
+def test_region_layer_draws_a_region_with_a_hole(make_slide: Callable[..., Slide]) -> None:
+    layer = RegionLayer(ViewerModel(), lambda: None)
+    layer.set(Region(WITH_HOLE), make_slide(), 1.0)
+    assert layer.region("global").geometry.symmetric_difference(WITH_HOLE).area < 1e-3
+
+
+def test_geojson_round_trip_keeps_holes(tmp_path: Path) -> None:
+    save_geojson(Region(WITH_HOLE), tmp_path / "region.geojson")
+    assert load_geojson(tmp_path / "region.geojson", "global").geometry.equals(WITH_HOLE)

@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from scipy.spatial import cKDTree
+
+from napari_srast.core.slide import Slide
+from napari_srast.gui.state.spatial_structure import spatial_structure
+
+pytestmark = pytest.mark.gui
+
+
+def test_spatial_structure_equals_morans_i(make_slide: Callable[..., Slide]) -> None:
+    slide = make_slide(lattice="hex", rows=9, cols=9)
+    structure = spatial_structure(slide)
+    neighbors = cKDTree(slide.centers).query(slide.centers, k=7)[1][:, 1:]
+    dense = slide.counts.toarray().astype(float)
+    z = np.log1p(1e4 * dense / dense.sum(axis=1, keepdims=True))
+    z -= z.mean(axis=0)
+    with np.errstate(invalid="ignore"):
+        expected = (z * z[neighbors].mean(axis=1)).sum(axis=0) / (z**2).sum(axis=0)
+    finite = np.isfinite(expected)
+    np.testing.assert_allclose(structure[finite], expected[finite], atol=0.02)  # ties among the neighbors at the rim
+    assert np.isnan(structure[2])  # zero everywhere
+    assert structure[0] > structure[4]  # a slope is smoother than a wave

@@ -123,9 +123,8 @@ def test_image_of_half_the_tissue_helps_only_there(run_upsample, tissue, gain_wi
     half = _converted(tissue, "color", lambda p: p[:, :, : p.shape[2] // 2])
     result, without = run_upsample(half), run_upsample(None)
     assert result.provenance["calibration"]["image"]["covered"] == pytest.approx(0.5)
-    assert result.provenance["notices"] == [
-        "The image 'he' lies under 50% of the spots; beside it the counts alone decide."
-    ]
+    (notice,) = result.provenance["notices"]
+    assert "50% of the spots" in notice
     assert _gain(result, tissue) > gain_without + 0.004
     uncovered = result.raster.centers[:, 0] > tissue.centers[:, 0].mean() + PITCH  # without the spots at the edge
     np.testing.assert_allclose(

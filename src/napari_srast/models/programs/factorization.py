@@ -21,6 +21,7 @@ from sklearn.decomposition import NMF
 from sklearn.exceptions import ConvergenceWarning
 
 from napari_srast._utils.sparse import csr_tensor
+from napari_srast.core.limits import N_PROGRAMS
 
 __all__ = ["ProgramFactorization", "fit_activities", "fit_programs", "select_variable_genes"]
 
@@ -77,7 +78,11 @@ class ProgramFactorization:
 
 
 def fit_programs(
-    counts: sparse.csr_matrix, denoised: Callable[[SpotSelection], np.ndarray], *, n_programs: int = 24, seed: int = 0
+    counts: sparse.csr_matrix,
+    denoised: Callable[[SpotSelection], np.ndarray],
+    *,
+    n_programs: int = N_PROGRAMS,
+    seed: int = 0,
 ) -> ProgramFactorization:
     """Fit the programs of a slide.
 

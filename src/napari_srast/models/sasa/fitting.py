@@ -31,6 +31,7 @@ from torch.nn import functional as F
 from napari_srast._utils.canonical_order import canonical_order
 from napari_srast._utils.devices import graph_device, on_device
 from napari_srast._utils.threads import single_threaded_torch
+from napari_srast.core.limits import MAX_SASA_TRAINING_SPOTS
 from napari_srast.core.progress import NO_MONITOR, RunMonitor
 from napari_srast.geometry.bisection import sample_patches
 from napari_srast.geometry.lattice import Lattice
@@ -42,7 +43,6 @@ from napari_srast.models.sasa.negative_binomial import negative_binomial_log_lik
 
 __all__ = ["fit_sasa", "latent_norm"]
 
-_MAX_TRAINING_SPOTS = 20_000  # larger slides are trained on a sample and encoded as a whole
 _N_PATCHES = 8  # compact patches that make up the sample
 _MAX_PCA_SPOTS = 10_000  # spots that the principal components are computed from
 
@@ -208,7 +208,7 @@ def _train_and_encode(
     A large slide is trained on a sample of compact patches, which bounds the time and memory of training, and encoded
     as a whole. Messages pass between all spots of the sample.
     """
-    sample = sample_patches(points, _MAX_TRAINING_SPOTS, _N_PATCHES)
+    sample = sample_patches(points, MAX_SASA_TRAINING_SPOTS, _N_PATCHES)
     decoded = counts[sample][:, panel]
     model = _initial_model(decoded, components.shape[1], options)
     if len(sample) == len(points):

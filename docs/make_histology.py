@@ -1,10 +1,10 @@
-"""Score what histology adds on real slides, each coarsened once so that its own spots are the truth.
+"""Score the gain from histology on real slides, each coarsened so that its own spots are the truth.
 
 ``python docs/make_histology.py SLIDES [--genes 600] [--full MODEL] [--only NAME] [--json FILE] [--figures]``, where
-SLIDES is a folder of ``NAME.h5ad`` with ``obsm["spatial_px"]`` and ``NAME_he.jpg``. Prints the figures of
-results/histology.md; ``--figures`` makes its pictures again, ``--full`` also runs the whole method on each slide, with
-and without the image. MODEL must not have seen the slides: training leaves one for each fold of studies in its work
-folder.
+SLIDES is a folder of ``NAME.h5ad`` with ``obsm["spatial_px"]`` and ``NAME_he.jpg``. Prints the numbers of
+results/histology.md. ``--figures`` draws its figures instead. ``--full`` also runs the whole method on each slide, with
+and without the image. MODEL must be trained without the slides: training writes one for each fold of studies to its
+work folder.
 """
 
 from __future__ import annotations
@@ -29,28 +29,28 @@ from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 from napari_srast.histology import ImageExpert, fit_image_expert
 from napari_srast.histology.offset import estimate_offset
 from napari_srast.interpolation import Denoiser, Interpolator
-from napari_srast.io.convert.images import read_picture
+from napari_srast.io.convert.images import read_image_file
 from napari_srast.io.transforms import fit_affine
 
 IMAGES = Path(__file__).resolve().parent / "images"
 HALF_SHIFTS = ((0.5, 0.0), (0.0, -0.5), (-0.35, 0.35))
 
 
-class Case:
-    """One slide, or its ``n_spots`` nearest the middle, coarsened once: counts, some genes' truth, image, baselines."""
+class CoarsenedSlide:
+    """A coarsened slide, or its ``n_spots`` central spots: counts, truth of some genes, image, baselines."""
 
     def __init__(self, path: Path, n_genes: int, n_spots: int | None = None) -> None:
         table = anndata.read_h5ad(path)
         if n_spots is not None:
-            places = np.asarray(table.obsm["spatial"], dtype=float)[:, :2]
-            table = table[np.argsort(np.hypot(*(places - np.median(places, axis=0)).T))[:n_spots]].copy()
+            points = np.asarray(table.obsm["spatial"], dtype=float)[:, :2]
+            table = table[np.argsort(np.hypot(*(points - np.median(points, axis=0)).T))[:n_spots]].copy()
         self.name = path.stem
         self.spots = np.asarray(table.obsm["spatial"], dtype=float)[:, :2]
         self.native_pitch = make_raster(self.spots, factor=2).lattice.pitch
         self.all_counts = sparse.csr_matrix(table.X, dtype=np.float32)
-        placed, _ = fit_affine(np.asarray(table.obsm["spatial_px"], dtype=float)[:, :2], self.spots)
-        picture = read_picture(path.with_name(f"{path.stem}_he.jpg"))
-        self.image = pyramid(picture, placed)
+        to_spots, _ = fit_affine(np.asarray(table.obsm["spatial_px"], dtype=float)[:, :2], self.spots)
+        pixels = read_image_file(path.with_name(f"{path.stem}_he.jpg"))
+        self.image = pyramid(pixels, to_spots)
         coarse = coarsen_slide(self.spots, self.all_counts)
         assert coarse is not None, f"{path.stem} is too small to be coarsened"
         self.coarse, self.layout, self.counts = coarse, coarse.layout, coarse.counts.tocsr()
@@ -61,11 +61,12 @@ class Case:
         self.truth = sparse.csr_matrix(coarse.truth[:, self.genes])
 
     def score(self, ratios: np.ndarray) -> tuple[float, float, float]:
-        """Return nats per count, and of it totals and composition."""
+        """Return nats per count, and its parts totals and composition."""
         scores = score_ratios(self.truth, ratios, self.layout)
         return scores.nats_per_count, scores.totals, scores.composition
 
     def baselines(self) -> dict[str, np.ndarray]:
+        """Return the ratios of all baselines."""
         interpolator = Interpolator(self.layout)
         smooth = Denoiser(self.counts, self.layout.spots, self.layout.pitch).fields(self.genes)
         return {
@@ -74,35 +75,43 @@ class Case:
         }
 
     def expert(self, image: SlideImage) -> ImageExpert:
+        """Fit the image expert to the coarse counts."""
         return fit_image_expert(self.counts, self.centers, self.layout.pitch, image)
 
     def with_image(self, ratios: np.ndarray, image: SlideImage) -> tuple[np.ndarray, bool, str | None]:
-        """Return ratios with the image as the method would use it, whether it did, and its notice."""
+        """Return ratios with the image as the method uses it, whether it is used, and the warning."""
         expert = self.expert(image)
-        found = estimate_offset(expert)
-        notice = found.notice(image.name)
-        if not found.trusted:
-            return ratios, False, notice
-        local, slopes = expert.on(self.layout), expert.slopes(self.low)
-        return np.exp(local.added_to(np.log(np.maximum(ratios, 1e-9)), slopes, self.layout)), True, notice
+        offset = estimate_offset(expert)
+        warning = offset.warning(image.name)
+        if not offset.usable:
+            return ratios, False, warning
+        local, slopes = expert.predict(self.layout), expert.field_slopes(self.low)
+        return np.exp(local.pool_with(np.log(np.maximum(ratios, 1e-9)), slopes, self.layout)), True, warning
 
-    def moved(self, matrix: np.ndarray) -> SlideImage:
-        """Return the image moved by a matrix about the middle of the spots."""
+    def transformed(self, matrix: np.ndarray) -> SlideImage:
+        """Return the image transformed by a (3, 3) matrix about the middle of the spots."""
         middle = np.eye(3)
         middle[:2, 2] = self.centers.mean(axis=0)
-        return placed_anew(self.image, middle @ matrix @ np.linalg.inv(middle))
+        return transform_image(self.image, middle @ matrix @ np.linalg.inv(middle))
 
     def shifted(self, pitches: tuple[float, float]) -> SlideImage:
+        """Return the image shifted by a vector in pitches."""
         matrix = np.eye(3)
         matrix[:2, 2] = np.array(pitches) * self.layout.pitch
-        return self.moved(matrix)
+        return self.transformed(matrix)
 
     def regression_alone(self) -> tuple[np.ndarray, float]:
-        """Predict every gene from the image alone, as iStar does at heart; ratios, and the mass error before them."""
+        """Predict every gene from the image alone, the core idea of iStar.
+
+        Returns the ratios, and the mass error before they are scaled to conserve counts.
+        """
         expert, log_low = self.expert(self.image), np.log1p(self.low)
         area = expert.cell_area / 4
-        seen = expert.features.over(self.layout.pixels + self.centers[0] - self.layout.spots[0], area) - expert.middle
-        left, size, right = np.linalg.svd(expert.of_spots, full_matrices=False)
+        features = (
+            expert.features.disk_mean(self.layout.pixels + self.centers[0] - self.layout.spots[0], area)
+            - expert.feature_mean
+        )
+        left, size, right = np.linalg.svd(expert.spot_features, full_matrices=False)
         rotated, best = left.T @ (log_low - log_low.mean(axis=0)), (np.inf, np.zeros(0))
         for strength in np.geomspace(1, 1e4, 13):
             shrunk = size**2 / (size**2 + strength)
@@ -110,19 +119,19 @@ class Case:
             rest = (log_low - log_low.mean(axis=0) - left @ (shrunk[:, None] * rotated)) / (1 - leverage)[:, None]
             if (rest**2).sum() < best[0]:
                 best = (float((rest**2).sum()), size / (size**2 + strength))
-        told = seen / expert.scale @ (right.T @ (best[1][:, None] * rotated)) + log_low.mean(axis=0)
-        intensity = np.expm1(np.maximum(told, 0.0)) / self.layout.n_pixels_of_spot[self.layout.parent][:, None]
-        owners = self.layout.n_pixels_of_spot > 0
-        summed, known = (self.layout.membership @ intensity)[owners].sum(axis=1), self.low[owners].sum(axis=1)
-        return self.layout.normalize(intensity), float(np.median(np.abs(summed / known - 1)))
+        prediction = features / expert.feature_scale @ (right.T @ (best[1][:, None] * rotated)) + log_low.mean(axis=0)
+        intensity = np.expm1(np.maximum(prediction, 0.0)) / self.layout.n_pixels_per_spot[self.layout.parent][:, None]
+        nonempty = self.layout.n_pixels_per_spot > 0
+        predicted, measured = (self.layout.membership @ intensity)[nonempty].sum(axis=1), self.low[nonempty].sum(axis=1)
+        return self.layout.normalize(intensity), float(np.median(np.abs(predicted / measured - 1)))
 
     def gray_distance(self) -> np.ndarray:
-        """Average the ten spots nearest in place and gray level, as TESLA does at heart."""
+        """Average the ten spots nearest in space and gray level, the core idea of TESLA."""
         expert = self.expert(self.image)
         gray = [i for i, name in enumerate(expert.features.names) if name in ("mean_red_0.1", "mean_blue_0.1")]
-        at_pixels = expert.features.over(self.layout.pixels + self.centers[0] - self.layout.spots[0], 1e-9, 1)
-        of_spots = expert.of_spots[:, gray].mean(axis=1)
-        of_pixels = ((at_pixels - expert.middle) / expert.scale)[:, gray].mean(axis=1)
+        at_pixels = expert.features.disk_mean(self.layout.pixels + self.centers[0] - self.layout.spots[0], 1e-9, 1)
+        of_spots = expert.spot_features[:, gray].mean(axis=1)
+        of_pixels = ((at_pixels - expert.feature_mean) / expert.feature_scale)[:, gray].mean(axis=1)
         spots = np.column_stack([self.layout.spots / self.layout.pitch, of_spots])
         pixels = np.column_stack([self.layout.pixels / self.layout.pitch, of_pixels])
         distance, index = cKDTree(spots).query(pixels, k=min(10, len(spots)))
@@ -130,7 +139,7 @@ class Case:
         return self.layout.normalize(np.einsum("qk,qkf->qf", weight, self.low[index]))
 
     def whole_method(self, image: SlideImage | None, model: Path) -> float:
-        """Run the method itself on the coarse slide; nats per count of the slide's own spots."""
+        """Run the whole method on the coarse slide; return nats per count of the slide's own spots."""
         names = np.array([f"g{i}" for i in range(self.counts.shape[1])])
         slide = Slide(
             counts=self.counts,
@@ -147,32 +156,34 @@ class Case:
         return self.score(self.layout.normalize(split[pixel].toarray()))[0]
 
 
-def score_slide(case: Case, others: list[Case], full: Path | None) -> dict[str, object]:
-    """Score one slide: baselines, with the image, and with images that must earn nothing."""
-    told = case.baselines()
-    nats = {name: case.score(ratios)[0] for name, ratios in told.items()}
+def score_slide(case: CoarsenedSlide, others: list[CoarsenedSlide], full: Path | None) -> dict[str, object]:
+    """Score one slide: baselines, the image, and wrong images, which must gain nothing."""
+    baselines = case.baselines()
+    nats = {name: case.score(ratios)[0] for name, ratios in baselines.items()}
     best = max(nats, key=lambda name: nats[name])
-    without = told["gp+denoised"]
-    pooled, used, notice = case.with_image(without, case.image)
+    without = baselines["gp+denoised"]
+    pooled, used, warning = case.with_image(without, case.image)
     alone, mass_error = case.regression_alone()
     noise = np.random.default_rng(0).integers(0, 256, case.image.levels[0].shape, dtype=np.uint8)
     to_spots = case.image.to_intrinsic[0]
     wrong = {
-        "turned": case.moved(np.diag([-1.0, -1.0, 1.0])),
-        "mirrored": case.moved(np.diag([-1.0, 1.0, 1.0])),
-        "other": laid_on(others[0], case),
+        "turned": case.transformed(np.diag([-1.0, -1.0, 1.0])),
+        "mirrored": case.transformed(np.diag([-1.0, 1.0, 1.0])),
+        "other": place_under(others[0], case),
         "noise": pyramid(noise, to_spots),
     }
     controls = {}
     for name, image in wrong.items():
-        ratios, _, said = case.with_image(without, image)
-        controls[name] = {"nats": case.score(ratios)[0], "notice": said is not None}
+        ratios, _, wrong_warning = case.with_image(without, image)
+        controls[name] = {"nats": case.score(ratios)[0], "notice": wrong_warning is not None}
     aligned = estimate_offset(case.expert(case.image)).offset_pitches
     errors = []
     for shift in HALF_SHIFTS:
-        found = estimate_offset(case.expert(case.shifted(shift)))
-        errors.append(float(np.hypot(*(np.array(found.offset) / case.layout.pitch - shift))) if found.off else np.nan)
-    figures: dict[str, object] = {
+        offset = estimate_offset(case.expert(case.shifted(shift)))
+        errors.append(
+            float(np.hypot(*(np.array(offset.offset) / case.layout.pitch - shift))) if offset.misaligned else np.nan
+        )
+    scores: dict[str, object] = {
         "name": case.name,
         "spots": case.layout.n_spots,
         "best_baseline": best,
@@ -181,7 +192,7 @@ def score_slide(case: Case, others: list[Case], full: Path | None) -> dict[str, 
         "with_image": dict(zip(("nats", "totals", "composition"), case.score(pooled), strict=True)),
         "without_image": dict(zip(("nats", "totals", "composition"), case.score(without), strict=True)),
         "used": used,
-        "notice": notice,
+        "notice": warning,
         "regression_alone": case.score(alone)[0],
         "regression_mass_error": mass_error,
         "gray_distance": case.score(case.gray_distance())[0],
@@ -190,14 +201,14 @@ def score_slide(case: Case, others: list[Case], full: Path | None) -> dict[str, 
         "offset_errors": errors,
     }
     if full is not None:
-        figures["method"] = {
+        scores["method"] = {
             name: case.whole_method(image, full) for name, image in (("without", None), ("with", case.image))
         }
-    return figures
+    return scores
 
 
 def pyramid(pixels: np.ndarray, to_spots: np.ndarray) -> SlideImage:
-    """Give an image (3, y, x) with levels of half and a quarter of its resolution, as imported slides have them."""
+    """Return an image (3, y, x) with levels of half and a quarter of its resolution, as in imported slides."""
     levels, affines = [pixels], [to_spots]
     for size in (2, 4):
         rows, columns = (n // size for n in pixels.shape[1:])
@@ -207,22 +218,22 @@ def pyramid(pixels: np.ndarray, to_spots: np.ndarray) -> SlideImage:
     return SlideImage(name="he", levels=tuple(levels), to_intrinsic=tuple(affines))
 
 
-def placed_anew(image: SlideImage, matrix: np.ndarray) -> SlideImage:
-    """Move an image by a (3, 3) matrix in the spots' frame."""
+def transform_image(image: SlideImage, matrix: np.ndarray) -> SlideImage:
+    """Transform an image by a (3, 3) matrix in the spots' coordinate system."""
     return replace(image, to_intrinsic=tuple(matrix @ affine for affine in image.to_intrinsic))
 
 
-def laid_on(other: Case, case: Case) -> SlideImage:
-    """Lay another slide's image under a slide: middle on middle, pitch on pitch."""
+def place_under(other: CoarsenedSlide, case: CoarsenedSlide) -> SlideImage:
+    """Place another slide's image under a slide, with equal centers and pitches."""
     scale = case.layout.pitch / other.layout.pitch
     to_middle, back = np.diag([scale, scale, 1.0]), np.eye(3)
     to_middle[:2, 2] = -scale * other.centers.mean(axis=0)
     back[:2, 2] = case.centers.mean(axis=0)
-    return placed_anew(other.image, back @ to_middle)
+    return transform_image(other.image, back @ to_middle)
 
 
-def draw(case: Case, column: int, gene: str, factor: int = 8) -> None:
-    """Draw histology, spots, and one gene at a fine raster without and with the image."""
+def draw(case: CoarsenedSlide, column: int, gene: str, factor: int = 8) -> None:
+    """Draw histology, spots, and one gene on a fine raster without and with the image."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -235,22 +246,25 @@ def draw(case: Case, column: int, gene: str, factor: int = 8) -> None:
     smooth = Denoiser(case.all_counts, layout.spots, pitch).fields(np.array([column]))
     without = Interpolator(layout).ratios("gp", smooth)
     expert = fit_image_expert(case.all_counts, case.spots, pitch, case.image)
-    both = np.exp(expert.on(layout).added_to(np.log(np.maximum(without, 1e-9)), expert.slopes(field), layout))
+    both = np.exp(
+        expert.predict(layout).pool_with(np.log(np.maximum(without, 1e-9)), expert.field_slopes(field), layout)
+    )
     low, high = case.spots.min(axis=0) - pitch, case.spots.max(axis=0) + pitch
     figure, axes = plt.subplots(1, 4, figsize=(16, 4.4), constrained_layout=True)
     corner = np.linalg.inv(case.image.to_intrinsic[0])
-    picture = np.moveaxis(case.image.levels[0], 0, -1)
+    pixels = np.moveaxis(case.image.levels[0], 0, -1)
     grid = np.stack(np.meshgrid(np.linspace(low[0], high[0], 700), np.linspace(low[1], high[1], 700)), axis=-1)
     pixel = np.rint(grid @ corner[:2, :2].T + corner[:2, 2] - 0.5).astype(int)
-    pixel = np.clip(pixel, 0, [picture.shape[1] - 1, picture.shape[0] - 1])
+    pixel = np.clip(pixel, 0, [pixels.shape[1] - 1, pixels.shape[0] - 1])
     extent = (low[0], high[0], high[1], low[1])
-    axes[0].imshow(picture[pixel[..., 1], pixel[..., 0]], extent=extent)
+    axes[0].imshow(pixels[pixel[..., 1], pixel[..., 0]], extent=extent)
     top = np.quantile(field, 0.99)
     axes[1].scatter(*case.spots.T, c=field[:, 0], s=14, cmap="magma", vmax=top)
-    places = raster.centers
     for axis, ratios in ((axes[2], without), (axes[3], both)):
-        share = (ratios * layout.n_pixels_of_spot[layout.parent][:, None] * field[layout.parent])[:, 0]
-        axis.scatter(*places.T, c=share, s=(2.2 if len(case.spots) < 300 else 1.2), marker="s", cmap="magma", vmax=top)
+        share = (ratios * layout.n_pixels_per_spot[layout.parent][:, None] * field[layout.parent])[:, 0]
+        axis.scatter(
+            *raster.centers.T, c=share, s=(2.2 if len(case.spots) < 300 else 1.2), marker="s", cmap="magma", vmax=top
+        )
     for axis, title in zip(axes, ("histology", f"{gene}, measured", "interpolated", "with histology"), strict=True):
         axis.set(xlim=extent[:2], ylim=extent[2:], aspect="equal", xticks=[], yticks=[], title=title)
     IMAGES.mkdir(exist_ok=True)
@@ -271,14 +285,14 @@ def main() -> None:
     if chosen.figures:
         for name, gene in (("st_human_breast_her2_c4", "ERBB2"), ("st_mouse_olfactorybulb_mob1", "Penk")):
             table = anndata.read_h5ad(chosen.slides / f"{name}.h5ad", backed="r")
-            draw(Case(chosen.slides / f"{name}.h5ad", 10), int(table.var_names.get_loc(gene)), gene)
+            draw(CoarsenedSlide(chosen.slides / f"{name}.h5ad", 10), int(table.var_names.get_loc(gene)), gene)
         return
     rows = []
     for i, path in enumerate(paths):
         if chosen.only not in path.stem:
             continue
-        other = Case(paths[(i + 3) % len(paths)], 10)
-        row = score_slide(Case(path, chosen.genes), [other], chosen.full)
+        other = CoarsenedSlide(paths[(i + 3) % len(paths)], 10)
+        row = score_slide(CoarsenedSlide(path, chosen.genes), [other], chosen.full)
         rows.append(row)
         print(json.dumps(row), flush=True)
         if chosen.json is not None:

@@ -1,8 +1,8 @@
-"""Measure what performance.md says, and write it beside: ``python docs/make_performance.py [--only NAME]``.
+"""Measure the numbers of performance.md: ``python docs/make_performance.py [--only NAME]``.
 
-Needs an idle computer with 8 GB of memory, and a quarter of an hour on two cores. Writes performance/NAME.json, as
-``napari-srast bench --json`` gives them, performance/figures.md, and images/performance_*.png. The run "peers" is
-left out where the published packages that it measures are not installed.
+Needs an idle computer with 8 GB of memory and takes half an hour on two cores. Writes performance/NAME.json, the output
+of ``napari-srast bench --json``, performance/figures.md and images/performance_*.png. The run "peers" is skipped if the
+published packages that it measures are not installed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from napari_srast.benchmarks.external import PEERS, check_peers
+from napari_srast.benchmarks.external import EXTERNAL_METHODS, require_external_methods
 from napari_srast.errors import SettingsError
 
 HERE = Path(__file__).resolve().parent
@@ -29,9 +29,9 @@ RUNS = {
     "sweep": "--spots 500,1000,2000,5000 --genes 200,50,800,20000 --factors 2,4,8",
     "tiles": "--spots 2000 --genes 200 --factors 2 --workers 1,2,4 --no-peer",
     "growth": "--spots 25000,100000 --genes 50 --factors 2",
-    "peers": f"--spots 500,1000 --genes 20 --factors 2 --peers {','.join(PEERS)}",
+    "peers": f"--spots 500,1000 --genes 20 --factors 2 --peers {','.join(EXTERNAL_METHODS)}",
 }
-DRAWN = ("sweep", "tiles", "growth")
+PLOTTED = ("sweep", "tiles", "growth")
 HEAD = (
     "| method | spots | genes | factor | seconds | CPU s | writing s | first region s | region s | peak MB | "
     "CPU s over interpolation's |"
@@ -39,22 +39,22 @@ HEAD = (
 
 
 def measure(name: str) -> None:
-    """Run one bench in a process of its own and keep its figures."""
+    """Run one benchmark in its own process and save its numbers and plots."""
     with tempfile.TemporaryDirectory() as plots:
-        words = ["bench", *RUNS[name].split(), "--json", *(["--plots", plots] if name in DRAWN else [])]
-        done = subprocess.run([_program(), *words], stdout=subprocess.PIPE, check=True)
+        arguments = ["bench", *RUNS[name].split(), "--json", *(["--plots", plots] if name in PLOTTED else [])]
+        completed = subprocess.run([_program(), *arguments], stdout=subprocess.PIPE, check=True)
         for plot in Path(plots).glob("*.png"):
             shutil.copyfile(plot, IMAGES / f"performance_{name}_{plot.stem.removeprefix('bench_')}.png")
     FOLDER.mkdir(exist_ok=True)
-    (FOLDER / f"{name}.json").write_text(json.dumps(json.loads(done.stdout), indent=1) + "\n", encoding="utf-8")
+    (FOLDER / f"{name}.json").write_text(json.dumps(json.loads(completed.stdout), indent=1) + "\n", encoding="utf-8")
 
 
-def lacks_peers(name: str) -> str | None:
-    """Return what a run of published packages lacks on this computer."""
+def missing_package(name: str) -> str | None:
+    """Return why a run of published packages is not possible, or None."""
     if "--peers" not in RUNS[name]:
         return None
     try:
-        check_peers(list(PEERS))
+        require_external_methods(list(EXTERNAL_METHODS))
     except SettingsError as error:
         return str(error)
     return None
@@ -66,22 +66,22 @@ def _program() -> str:
 
 def help_seconds() -> float:
     """Return the median wall time of ``napari-srast --help``."""
-    took = []
+    seconds = []
     for _ in range(5):
         start = time.perf_counter()
         subprocess.run([_program(), "--help"], stdout=subprocess.DEVNULL, check=True)
-        took.append(time.perf_counter() - start)
-    return sorted(took)[2]
+        seconds.append(time.perf_counter() - start)
+    return sorted(seconds)[2]
 
 
-def table(figures: dict[str, Any]) -> list[str]:
-    """Return the lines of a table of one bench."""
+def table(benchmark: dict[str, Any]) -> list[str]:
+    """Return the lines of a Markdown table of one benchmark."""
     ratios = {
         (r["method"], r["spots"], r["genes"], r["factor"]): r["cpu_seconds"]
-        for r in figures["ratios_to_pycnophylactic"]
+        for r in benchmark["ratios_to_pycnophylactic"]
     }
     lines = [HEAD, "|---" * (HEAD.count("|") - 1) + "|"]
-    for one in figures["measurements"]:
+    for one in benchmark["measurements"]:
         ratio = ratios.get((one["method"], one["spots"], one["genes"], one["factor"]))
         cells = [
             one["method"],
@@ -98,7 +98,7 @@ def table(figures: dict[str, Any]) -> list[str]:
 
 
 def write_page() -> None:
-    """Write all tables that there are figures for."""
+    """Write figures.md with all measured tables and plots."""
     lines = [f"<!-- made by docs/{Path(__file__).name} -->", ""]
     for name, options in RUNS.items():
         path = FOLDER / f"{name}.json"
@@ -112,10 +112,12 @@ def write_page() -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", action="append", choices=[*RUNS, "page"], help="measure only these; may be repeated")
+    parser.add_argument(
+        "--only", action="append", choices=[*RUNS, "page"], help="measure only this run; can be repeated"
+    )
     for wanted in parser.parse_args().only or RUNS:
-        if wanted != "page" and (missing := lacks_peers(wanted)):
-            print(f"{wanted}: left out. {missing}", flush=True)
+        if wanted != "page" and (missing := missing_package(wanted)):
+            print(f"{wanted}: skipped. {missing}", flush=True)
         elif wanted != "page":
             print(f"{wanted}: load {os.getloadavg()[0]:.1f}", flush=True)
             measure(wanted)

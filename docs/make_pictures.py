@@ -1,7 +1,7 @@
-"""Make the pictures of the documentation again: drive the real window over the built-in slide, flow by flow.
+"""Make the screenshots of the documentation: operate the window on the built-in slide.
 
-Run it in the environment that bootstrap.py made: ``python docs/make_pictures.py``. Without a display it starts one of
-its own with ``xvfb-run``.
+Run it in the environment that bootstrap.py creates: ``python docs/make_pictures.py``. Without a display it starts a
+virtual one with ``xvfb-run``.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ def main() -> int:
         command = ["xvfb-run", "-a", "-s", "-screen 0 1600x1000x24", sys.executable, __file__]
         return subprocess.run(command, check=False).returncode
     with tempfile.TemporaryDirectory() as folder:
-        os.environ["XDG_STATE_HOME"] = folder  # no recent slides of whoever makes the pictures
+        os.environ["XDG_STATE_HOME"] = folder  # the user's recent slides stay out of the screenshots
         os.environ["NAPARI_CONFIG"] = str(Path(folder) / "napari.yaml")
         take_pictures()
     return 0
 
 
 def take_pictures() -> None:
-    """Go through the flows and keep a picture of each."""
+    """Operate the window and save a screenshot of each step."""
     from napari_srast.gui.controllers.task_runner import AppState
     from napari_srast.gui.demo import wait_until
     from napari_srast.gui.layers.factory import world_extent
@@ -48,7 +48,7 @@ def take_pictures() -> None:
 
     def ready() -> None:
         if not wait_until(lambda: controller.tasks.state is AppState.READY or bool(problems), 1800) or problems:
-            raise RuntimeError(f"A step failed: {problems or 'it took too long'}")
+            raise RuntimeError(f"A step failed: {problems or 'timeout'}")
         overlay = controller.results.overlay
         wait_until(lambda: overlay is None or len(overlay.shown) == len(overlay.genes), 120)
 
@@ -59,26 +59,26 @@ def take_pictures() -> None:
 
     widget.slide_panel.sample.click()
     ready()
-    keep(viewer, "opening")
+    save_screenshot(viewer, "opening")
     controller.regions.add(octagon(0.36))
-    keep(viewer, "region")
+    save_screenshot(viewer, "region")
     widget.gene_panel.model.check(GENES)
     widget.settings_panel.factor.value = 4
     widget.settings_panel.mode.value = "sample"
     widget.settings_panel.advanced.click()
     widget.run_bar.run.click()
     wait_until(lambda: widget.run_bar.progress.value() > 100 or controller.tasks.state is AppState.READY, 600)
-    keep(viewer, "running")
+    save_screenshot(viewer, "running")
     ready()
     widget.result_panel.model.check(GENES, only=True)
     ready()
-    keep(viewer, "overlay")
+    save_screenshot(viewer, "overlay")
     explore = widget.result_panel
     for view in ("before", "side_by_side", "std"):
         explore.views[view].click()
         if view == "side_by_side":
             wait_until(lambda: "SRast side-by-side spots" in viewer.layers, 120)
-        keep(viewer, view)
+        save_screenshot(viewer, view)
     explore.views["after"].click()
     viewer.reset_view()
     wait_until(lambda: False, 1.0)
@@ -90,15 +90,15 @@ def take_pictures() -> None:
     viewer.close()
 
 
-def keep(viewer: Any, name: str) -> None:
-    """Save a picture of the whole window."""
+def save_screenshot(viewer: Any, name: str) -> None:
+    """Save a screenshot of the whole window."""
     from napari_srast.gui.demo import wait_until
 
     deadline = time.monotonic() + 1.0
     wait_until(lambda: time.monotonic() > deadline, 5)
     IMAGES.mkdir(exist_ok=True)
-    picture = Image.fromarray(viewer.window.screenshot(canvas_only=False, flash=False)).convert("RGB")
-    smaller = picture.resize((1200, 750), Image.Resampling.LANCZOS)
+    screenshot = Image.fromarray(viewer.window.screenshot(canvas_only=False, flash=False)).convert("RGB")
+    smaller = screenshot.resize((1200, 750), Image.Resampling.LANCZOS)
     smaller.save(IMAGES / f"{name}.png", optimize=True)  # a palette would change the colors of the genes
 
 

@@ -21,9 +21,9 @@ def main() -> None:
     """Write docs/images/tissues.png: cell types, and below them one patterned gene as the platform sees it."""
     figure = Figure(figsize=(11, 11.5), layout="constrained")
     grid = figure.subplots(4, 4)
-    for place, seed in enumerate(SEEDS):
+    for index, seed in enumerate(SEEDS):
         points, counts, description = make_tissue(seed)
-        row, col = 2 * (place // 4), place % 4
+        row, col = 2 * (index // 4), index % 4
         style = {"s": 1.3e4 / len(points), "linewidths": 0}
         cells, gene = grid[row, col], grid[row + 1, col]
         places = description.cell_places
@@ -33,7 +33,7 @@ def main() -> None:
         gene.scatter(*points.T, c=values, vmax=np.quantile(values, 0.99), **style)
         gene.set_title(
             f"{description.n_observations} {description.platform}, {description.n_genes} genes, "
-            f"{description.counts_per_observation:.3g} counts each",
+            f"{description.counts_per_observation:.3g} counts per observation",
             fontsize=9,
         )
     for axes in grid.ravel():
@@ -44,12 +44,12 @@ def main() -> None:
 
 
 def _patterned(points: np.ndarray, counts: sparse.csr_matrix) -> int:
-    """Return the deep gene whose neighboring observations are most alike."""
-    deep = np.argsort(-np.asarray(counts.sum(axis=0)).ravel())[:30]
-    values = np.log1p(counts[:, deep].toarray())
+    """Return the high-count gene whose neighboring observations are most similar."""
+    high_count = np.argsort(-np.asarray(counts.sum(axis=0)).ravel())[:30]
+    values = np.log1p(counts[:, high_count].toarray())
     values = (values - values.mean(axis=0)) / np.maximum(values.std(axis=0), 1e-9)
-    near = cKDTree(points).query(points, k=7)[1][:, 1:]
-    return int(deep[np.argmax((values[near].mean(axis=1) * values).mean(axis=0))])
+    nearest = cKDTree(points).query(points, k=7)[1][:, 1:]
+    return int(high_count[np.argmax((values[nearest].mean(axis=1) * values).mean(axis=0))])
 
 
 if __name__ == "__main__":

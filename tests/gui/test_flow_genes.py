@@ -34,7 +34,7 @@ from napari_srast.gui.demo import wait_until
 from napari_srast.gui.layers.side_by_side import side_by_side_bounds
 from napari_srast.gui.panels import export
 from napari_srast.gui.widget import SRastWidget
-from napari_srast.io.result_writer import read_result
+from napari_srast.io.result_reader import read_result
 
 pytestmark = pytest.mark.gui
 
@@ -79,7 +79,7 @@ def test_exploring_a_result(
     assert window.gene_panel.model.data(window.gene_panel.model.index(5, 0)) == "★ Gene5"
 
     # Color, contrast and opacity: ours and napari's own controls are two views of one thing.
-    row = next(row for row in explore.legend.rows if row.paint is not None and row.paint.gene == "Gene3")
+    row = next(row for row in explore.legend.rows if row.style is not None and row.style.gene == "Gene3")
     monkeypatch.setattr(QColorDialog, "getColor", lambda *_: QColor("#ff0000"))
     click(qtbot, row.color)
     np.testing.assert_allclose(viewer.layers["Gene3"].colormap.colors[-1], [1, 0, 0, 1])
@@ -98,16 +98,16 @@ def test_exploring_a_result(
     spot = int(result.raster.spots[4])
     place = canvas_point(window, tuple(slide.centers[spot] + 3))
     qtbot.mouseMove(canvas, place)
-    qtbot.waitUntil(lambda: "Spot" in explore.pointed.text(), timeout=PATIENCE)
-    assert explore.pointed.text().startswith(f"Spot {slide.spot_ids[spot]}: ")
+    qtbot.waitUntil(lambda: "Spot" in explore.readout.text(), timeout=PATIENCE)
+    assert explore.readout.text().startswith(f"Spot {slide.spot_ids[spot]}: ")
     measured = slide.counts[spot, 3]
-    assert f"Gene3 {measured / 4:.3g} of the spot's {measured:,.0f}" in explore.pointed.text()
+    assert f"Gene3 {measured / 4:.3g} of the spot's {measured:,.0f}" in explore.readout.text()
 
     # Before and after: by the buttons, by a key, and side by side at the same scale.
     click(qtbot, explore.views["before"])
     assert visible(window) == []
     assert viewer.layers["SRast measured spots"].visible
-    explore.blink()
+    explore.toggle_before_after()
     assert sorted(visible(window)) == ["Gene3", "Gene4"]
     looked_at = viewer.scene.camera.center, viewer.scene.camera.zoom
     click(qtbot, explore.views["side_by_side"])

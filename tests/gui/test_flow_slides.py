@@ -1,4 +1,4 @@
-"""Several slides in one window, regions that wait their turn, and results that are opened again."""
+"""Several slides in one window, a queue of runs, saved results, saved regions and canceled exports."""
 
 from __future__ import annotations
 
@@ -27,15 +27,50 @@ from qtpy.QtWidgets import QFileDialog
 
 from napari_srast import api
 from napari_srast.core.progress import Progress
+from napari_srast.core.result import UpsampleResult
 from napari_srast.gui.controllers.task_runner import AppState
 from napari_srast.gui.layers.factory import role_of
 from napari_srast.gui.widget import SRastWidget
+from napari_srast.io import result_writer
 from napari_srast.io.result_reader import read_result
 
 pytestmark = pytest.mark.gui
 
 
-def test_two_slides_keep_their_regions_and_results(
+def open_two_slides(qtbot: Any, widget: SRastWidget, write_slide: Callable[..., Path]) -> UpsampleResult:
+    """Open "breast", run two genes in a region of nine spots, then drop "colon"; return the result."""
+    use_fast_method(widget)
+    open_slide(qtbot, widget, write_slide("breast"))
+    widget.controller.regions.add(SQUARE)
+    widget.gene_panel.model.check(["Gene3", "Gene4"])
+    result = run(qtbot, widget)
+    drop(widget, write_slide("colon", n_genes=7, seed=1))
+    wait_ready(qtbot, widget)
+    widget.tabs.setCurrentIndex(0)
+    return result
+
+
+def choose_slide(widget: SRastWidget, index: int) -> None:
+    widget.slide_panel.slides.setCurrentIndex(index)
+    widget.slide_panel.slides.activated.emit(index)
+
+
+def test_second_slide_starts_without_region_genes_and_result(
+    widget: SRastWidget, qtbot: Any, write_slide: Callable[..., Path]
+) -> None:
+    open_two_slides(qtbot, widget, write_slide)
+    slides = widget.slide_panel.slides
+    assert [slides.itemText(i) for i in range(slides.count())] == ["breast", "colon"]
+    assert slides.currentText() == "colon"
+    assert {"breast histology", "colon histology"} < set(layer_names(widget))
+    assert visible(widget) == []
+    assert visible(widget, "histology") == ["colon histology"]
+    assert widget.controller.regions.n_spots_inside() is None
+    assert widget.gene_panel.genes is None
+    assert not widget.result_panel.export_panel.export.isEnabled()
+
+
+def test_queued_runs_keep_their_region_while_another_slide_is_shown(
     open_window: Callable[[], SRastWidget],
     qtbot: Any,
     write_slide: Callable[..., Path],
@@ -43,25 +78,7 @@ def test_two_slides_keep_their_regions_and_results(
 ) -> None:
     window = open_window()
     controller = window.controller
-    use_fast_method(window)
-    breast = open_slide(qtbot, window, write_slide("breast"))
-    controller.regions.add(SQUARE)
-    window.gene_panel.model.check(["Gene3", "Gene4"])
-    first = run(qtbot, window)
-
-    drop(window, write_slide("colon", n_genes=7, seed=1))
-    wait_ready(qtbot, window)
-    panel = window.slide_panel
-    assert [panel.slides.itemText(i) for i in range(panel.slides.count())] == ["breast", "colon"]
-    assert panel.slides.currentText() == "colon"
-    assert {"breast histology", "colon histology"} < set(layer_names(window))
-    assert visible(window) == []
-    assert visible(window, "histology") == ["colon histology"]
-    assert controller.regions.n_spots_inside() is None
-    assert window.gene_panel.genes is None
-    assert not window.result_panel.export_panel.export.isEnabled()
-
-    # One region runs, two wait; what is drawn meanwhile is the next one's.
+    first = open_two_slides(qtbot, window, write_slide)
     release, true_steps = threading.Event(), api.upsample_steps
 
     def slow(*args: Any, **options: Any) -> Generator[Progress, None, Any]:
@@ -70,70 +87,76 @@ def test_two_slides_keep_their_regions_and_results(
         return (yield from true_steps(*args, **options))
 
     monkeypatch.setattr(api, "upsample_steps", slow)
-    window.tabs.setCurrentIndex(0)
     assert not window.run_bar.queue.isEnabled()
     controller.regions.add(SQUARE)
     click(qtbot, window.run_bar.run)
-    for n_waiting, place in enumerate((200, 300), start=1):
+    for n_waiting, shift in enumerate((200, 300), start=1):
         controller.regions.clear()
-        controller.regions.add(SQUARE + place)
+        controller.regions.add(SQUARE + shift)
         qtbot.waitUntil(lambda: window.run_bar.queue.isEnabled(), timeout=PATIENCE)
         click(qtbot, window.run_bar.queue)
         assert len(controller.runs.waiting) == n_waiting
-        assert controller.regions.n_spots_inside() is None
+        assert controller.regions.n_spots_inside() is None  # room for the next region
     assert window.run_bar.waiting.text() == "Waiting: colon, region of 9 spots; colon, region of 9 spots"
-    assert not panel.close_slide.isEnabled()
+    assert not window.slide_panel.close_slide.isEnabled()
 
-    # The other slide can be looked at meanwhile, and has its own region, genes and result.
-    panel.slides.setCurrentIndex(0)
-    panel.slides.activated.emit(0)
-    assert controller.slides.slide is breast
+    def shows_breast() -> bool:
+        assert controller.results.current is not None
+        return controller.results.current.result is first and sorted(visible(window)) == ["Gene3", "Gene4"]
+
+    choose_slide(window, 0)
+    assert shows_breast()
     assert controller.regions.n_spots_inside() == 9
     assert window.gene_panel.genes == ["Gene3", "Gene4"]
-    assert controller.results.current is not None
-    assert controller.results.current.result is first
-    assert sorted(visible(window)) == ["Gene3", "Gene4"]
     assert visible(window, "histology") == ["breast histology"]
     release.set()
     qtbot.waitUntil(lambda: controller.tasks.state is AppState.READY and not controller.runs.waiting, timeout=PATIENCE)
-    assert controller.results.current.result is first
-    assert sorted(visible(window)) == ["Gene3", "Gene4"]
+    assert shows_breast()
 
-    panel.slides.activated.emit(1)
+    choose_slide(window, 1)
     wait_shown(qtbot, window)
     results = window.result_panel.results
     assert results.count() == 3
     assert results.currentText().startswith("3: 9 spots")
     assert len(visible(window)) > 0
-    spots = [sorted(f.result.raster.spots) for f in controller.results.all]
+    spots = [sorted(displayed.result.raster.spots) for displayed in controller.results.all]
     assert spots[0] != spots[1] != spots[2]
     results.activated.emit(0)
     assert controller.results.current is controller.results.all[0]
     click(qtbot, window.result_panel.close_result)
     assert results.count() == 2
 
-    click_tab(window, 0)
-    click(qtbot, panel.close_slide)
-    assert controller.slides.slide is breast
-    assert not any(name.startswith("colon") for name in layer_names(window))
-    # Opened again, a slide that is open is not loaded twice.
-    panel.path.setText(str(breast.source.path))
-    qtbot.keyClick(panel.path, Qt.Key.Key_Return)
-    assert controller.tasks.state is AppState.READY
-    assert len(controller.slides.sessions) == 1
-    # Layers removed in napari's own list close the slide, too.
-    viewer = controller.viewer
-    for layer in [layer for layer in viewer.layers if role_of(layer) in ("histology", "spots")]:
-        viewer.layers.remove(layer)
-    qtbot.waitUntil(lambda: controller.tasks.state is AppState.EMPTY, timeout=PATIENCE)
-    assert layer_names(window) == []
+
+def test_closing_a_slide_shows_the_previous_one(
+    widget: SRastWidget, qtbot: Any, write_slide: Callable[..., Path]
+) -> None:
+    open_two_slides(qtbot, widget, write_slide)
+    click(qtbot, widget.slide_panel.close_slide)
+    assert [session.title for session in widget.controller.slides.sessions] == ["breast"]
+    assert sorted(visible(widget)) == ["Gene3", "Gene4"]
+    assert not any(name.startswith("colon") for name in layer_names(widget))
 
 
-def click_tab(window: SRastWidget, place: int) -> None:
-    window.tabs.setCurrentIndex(place)
+def test_opening_an_open_slide_switches_to_it(widget: SRastWidget, qtbot: Any, store: Path) -> None:
+    slide = open_slide(qtbot, widget, store)
+    widget.slide_panel.path.setText(str(store))
+    qtbot.keyClick(widget.slide_panel.path, Qt.Key.Key_Return)
+    assert widget.controller.tasks.state is AppState.READY
+    assert [session.slide for session in widget.controller.slides.sessions] == [slide]
 
 
-def test_cancel_drops_what_waits(widget: SRastWidget, qtbot: Any, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_removing_all_layers_of_a_slide_closes_it(widget: SRastWidget, qtbot: Any, store: Path) -> None:
+    open_slide(qtbot, widget, store)
+    layers = widget.controller.viewer.layers
+    for layer in [layer for layer in layers if role_of(layer) in ("histology", "spots")]:
+        layers.remove(layer)
+    qtbot.waitUntil(lambda: widget.controller.tasks.state is AppState.EMPTY, timeout=PATIENCE)
+    assert layer_names(widget) == []
+
+
+def test_cancel_drops_waiting_runs(
+    widget: SRastWidget, qtbot: Any, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     open_slide(qtbot, widget, store)
     ended = threading.Event()
 
@@ -150,13 +173,13 @@ def test_cancel_drops_what_waits(widget: SRastWidget, qtbot: Any, store: Path, m
     click(qtbot, widget.run_bar.queue)
     assert widget.run_bar.waiting.isVisible()
     click(qtbot, widget.run_bar.cancel)
-    assert "1 waiting region was dropped" in widget.run_bar.status.text()
+    assert "1 waiting run was dropped" in widget.run_bar.status.text()
     assert not widget.controller.runs.waiting
     assert not widget.run_bar.waiting.isVisible()
     assert ended.wait(10)
 
 
-def test_results_are_opened_again_with_their_settings(
+def test_saved_results_are_opened_with_their_settings(
     widget: SRastWidget, qtbot: Any, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     controller, settings = widget.controller, widget.settings_panel
@@ -166,7 +189,7 @@ def test_results_are_opened_again_with_their_settings(
     settings.method.value = "bilinear"
     settings.factor.value = 3
     settings.seed.value = 7
-    made = run(qtbot, widget)
+    saved = run(qtbot, widget)
     export_panel = widget.result_panel.export_panel
     for action, name in ((export_panel.export_store, "out.zarr"), (export_panel.export_h5ad, "out.h5ad")):
         monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_, name=name: (str(tmp_path / name), ""))
@@ -174,67 +197,69 @@ def test_results_are_opened_again_with_their_settings(
         wait_ready(qtbot, widget)
     export_panel.export_into.trigger()
     wait_ready(qtbot, widget)
-    click_tab(widget, 0)
-    click(qtbot, widget.slide_panel.close_slide)
-    settings.factor.value = 2
-    settings.seed.value = 0
 
-    def is_back() -> None:
+    def close_slide() -> None:
+        widget.tabs.setCurrentIndex(0)
+        click(qtbot, widget.slide_panel.close_slide)
+        settings.factor.value = 2
+        settings.seed.value = 0
+
+    def check_restored() -> None:
         wait_shown(qtbot, widget)
         assert controller.results.current is not None
         result = controller.results.current.result
-        np.testing.assert_array_equal(result.counts.toarray(), made.counts.toarray())
+        np.testing.assert_array_equal(result.counts.toarray(), saved.counts.toarray())
         assert result.slide is controller.slides.slide
         assert (settings.factor.value, settings.seed.value) == (3, 7)
         assert settings.method.value == "bilinear"
         assert widget.gene_panel.genes == ["Gene3", "Gene4"]
         assert controller.regions.n_spots_inside() == 9
-        np.testing.assert_allclose(controller.regions.region().geometry.area, made.region.geometry.area)
+        np.testing.assert_allclose(controller.regions.region().geometry.area, saved.region.geometry.area)
         assert sorted(visible(widget)) == ["Gene3", "Gene4"]
-        settings.factor.value = 2
-        settings.seed.value = 0
 
-    # From the slide itself, by the list of results.
+    close_slide()
     open_slide(qtbot, widget, store)
     results = widget.result_panel.results
-    assert [results.itemText(i) for i in range(results.count())] == [f"saved: {made.run}"]
+    assert [results.itemText(i) for i in range(results.count())] == [f"saved: {saved.run}"]
     results.activated.emit(0)
     assert controller.tasks.state is AppState.OPENING
     wait_ready(qtbot, widget)
-    is_back()
+    check_restored()
     assert results.count() == 1
+    settings.factor.value = 2
     click(qtbot, widget.result_panel.reuse)
     assert settings.factor.value == 3
-    click_tab(widget, 0)
-    click(qtbot, widget.slide_panel.close_slide)
-    # From files of their own, dropped on the panel.
+    close_slide()
     for name in ("out.zarr", "out.h5ad"):
         drop(widget, tmp_path / name)
         wait_ready(qtbot, widget)
-        is_back()
-        click_tab(widget, 0)
-        click(qtbot, widget.slide_panel.close_slide)
-    # Recent slides open by a click.
+        check_restored()
+        close_slide()
+
+
+def test_recent_slides_are_opened_from_the_menu(widget: SRastWidget, qtbot: Any, store: Path) -> None:
+    open_slide(qtbot, widget, store)
+    click(qtbot, widget.slide_panel.close_slide)
     assert widget.slide_panel.recent.isEnabled()
     widget.slide_panel.recent_menu.aboutToShow.emit()
     actions = widget.slide_panel.recent_menu.actions()
     assert actions[0].text() == str(store)
     actions[0].trigger()
     wait_ready(qtbot, widget)
-    assert controller.slides.slide is not None
+    assert widget.controller.slides.slide is not None
 
 
-def test_regions_are_kept_with_the_slide_and_as_geojson(
+def test_regions_are_saved_with_the_slide_and_as_geojson(
     widget: SRastWidget, qtbot: Any, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    controller, panel = widget.controller, widget.region_panel
+    regions, panel = widget.controller.regions, widget.region_panel
     assert not panel.files.isEnabled()
     open_slide(qtbot, widget, store)
-    controller.regions.add(SQUARE)
-    controller.regions.add(SQUARE + 300)
+    regions.add(SQUARE)
+    regions.add(SQUARE + 300)
     click(qtbot, panel.undo)
     assert "9 of 36" in panel.count.text()
-    drawn = controller.regions.region()
+    drawn = regions.region()
     target = tmp_path / "region.geojson"
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(target), ""))
     monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(target), ""))
@@ -246,41 +271,41 @@ def test_regions_are_kept_with_the_slide_and_as_geojson(
     click(qtbot, panel.clear)
     assert "whole slide" in panel.count.text()
     panel.load_geojson.trigger()
-    assert controller.regions.region().geometry.equals(drawn.geometry)
+    assert regions.region().geometry.equals(drawn.geometry)
     click(qtbot, panel.clear)
     panel.saved.aboutToShow.emit()
     panel.saved.actions()[0].trigger()
-    assert controller.regions.region().geometry.equals(drawn.geometry)
+    assert regions.region().geometry.equals(drawn.geometry)
     target.write_text("no region")
     panel.load_geojson.trigger()
     assert "not GeoJSON" in widget.run_bar.status.text()
-    assert controller.regions.region().geometry.equals(drawn.geometry)
+    assert regions.region().geometry.equals(drawn.geometry)
 
-    # Shapes drawn in a layer that is not the region's are pointed out, and taken over by a click.
-    click(qtbot, panel.clear)
-    controller.viewer.add_shapes([SQUARE[:, ::-1]], shape_type="polygon", name="my shapes")
+
+def test_shapes_of_another_layer_are_taken_into_the_region(widget: SRastWidget, qtbot: Any, store: Path) -> None:
+    open_slide(qtbot, widget, store)
+    viewer, panel = widget.controller.viewer, widget.region_panel
+    viewer.add_shapes([SQUARE[:, ::-1]], shape_type="polygon", name="my shapes")
     panel.refresh()
     assert "'my shapes'" in panel.count.text()
     click(qtbot, panel.take)
     assert "9 of 36" in panel.count.text()
-    assert not controller.viewer.layers["my shapes"].visible
+    assert not viewer.layers["my shapes"].visible
 
 
 @pytest.mark.contract(
     section="In the window",
     case="Cancel during a run or an export",
-    response="nothing lands, nothing is left",
+    response="no result is added, no file is left",
 )
-def test_an_export_can_be_stopped_and_leaves_nothing(
+def test_canceled_export_leaves_no_file(
     widget: SRastWidget, qtbot: Any, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from napari_srast.io import results
-
     open_slide(qtbot, widget, store)
     use_fast_method(widget)
     widget.controller.regions.add(SQUARE)
     run(qtbot, widget)
-    begun, release, true_write = threading.Event(), threading.Event(), results.write_result
+    begun, release, true_write = threading.Event(), threading.Event(), result_writer.write_result
 
     def slow(*args: Any, on_progress: Callable[[float], None], **options: Any) -> Any:
         def wait(done: float) -> None:
@@ -290,7 +315,7 @@ def test_an_export_can_be_stopped_and_leaves_nothing(
 
         return true_write(*args, on_progress=wait, **options)
 
-    monkeypatch.setattr(results, "write_result", slow)
+    monkeypatch.setattr(result_writer, "write_result", slow)
     folder = tmp_path / "exports"
     folder.mkdir()
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(folder / "out.zarr"), ""))
@@ -298,10 +323,10 @@ def test_an_export_can_be_stopped_and_leaves_nothing(
     qtbot.waitUntil(begun.is_set, timeout=PATIENCE)
     qtbot.waitUntil(lambda: "saving" in widget.run_bar.progress.format(), timeout=PATIENCE)
     click(qtbot, widget.run_bar.cancel)
-    assert "Nothing was left on the disk" in widget.run_bar.status.text()
+    assert "No file was left on the disk" in widget.run_bar.status.text()
     release.set()
     qtbot.waitUntil(lambda: list(folder.iterdir()) == [], timeout=PATIENCE)
-    monkeypatch.setattr(results, "write_result", true_write)
+    monkeypatch.setattr(result_writer, "write_result", true_write)
     widget.result_panel.export_panel.export_store.trigger()
     wait_ready(qtbot, widget)
     assert read_result(folder / "out.zarr").n_pixels > 0

@@ -57,7 +57,7 @@ def test_the_mouse_draws_and_reads_where_it_points(
     def is_read() -> bool:
         for aside in (5, 8):  # a hand is never quite still; one single move may fall into the panel's new layout
             qtbot.mouseMove(canvas, canvas_point(window, tuple(skewed_slide.centers[spot] + aside)))
-        return explore.pointed.text().startswith(f"Spot {skewed_slide.spot_ids[spot]}:")
+        return explore.readout.text().startswith(f"Spot {skewed_slide.spot_ids[spot]}:")
 
     qtbot.waitUntil(is_read, timeout=PATIENCE)
 

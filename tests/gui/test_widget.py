@@ -113,7 +113,7 @@ def test_from_slide_to_export(
     explore, export_panel = window.result_panel, window.result_panel.export_panel
     tick(qtbot, explore.view, "Gene4")
     assert visible(window) == ["Gene3", "Gene10"]
-    assert [row.name.text() for row in explore.legend.rows if row.paint is not None] == ["Gene3", "Gene10"]
+    assert [row.name.text() for row in explore.legend.rows if row.style is not None] == ["Gene3", "Gene10"]
     click(qtbot, explore.views["before"])
     assert visible(window) == []
     assert viewer.layers["SRast measured spots"].visible
@@ -191,7 +191,7 @@ def test_cancel_errors_and_stale_runs(
     controller, viewer = window.controller, window.controller.viewer
     controller.slides.show(LoadedSlide(slide=skewed_slide, source=None))
     wait_ready(qtbot, window)
-    assert "Generated, not a measurement" in window.slide_panel.about.text()
+    assert "Synthetic, not a measurement" in window.slide_panel.about.text()
     assert viewer.canvas.overlays.text.text == "Synthetic slide"
     controller.regions.add(np.array([[-50, -50], [350, -50], [350, 350], [-50, 350]]))
     use_fast_method(window)
@@ -210,7 +210,7 @@ def test_cancel_errors_and_stale_runs(
     monkeypatch.setattr(api, "upsample_steps", slow)
     before = layer_names(window)
     click(qtbot, window.run_bar.run)
-    qtbot.waitUntil(lambda: "learning the tissue 1 of 4" in window.run_bar.progress.format(), timeout=PATIENCE)
+    qtbot.waitUntil(lambda: "fitting features 1 of 4" in window.run_bar.progress.format(), timeout=PATIENCE)
     assert not window.run_bar.run.isEnabled()
     assert "cancel it" in window.slide_panel.path.toolTip()
     start = time.monotonic()
@@ -248,7 +248,7 @@ def test_cancel_errors_and_stale_runs(
     # A region without spots, and settings that make no sense, stop the run before it starts.
     controller.regions.clear()
     controller.regions.add(np.array([[9000, 9000], [9100, 9000], [9100, 9100]]))
-    assert "No spot lies inside" in window.region_panel.count.text()
+    assert "No spot is inside" in window.region_panel.count.text()
     qtbot.waitUntil(lambda: not window.run_bar.run.isEnabled(), timeout=PATIENCE)
     assert "encloses no spot" in window.run_bar.run.toolTip()
     controller.regions.clear()
@@ -272,7 +272,7 @@ def test_cancel_errors_and_stale_runs(
         in_micrometers = controller.slides.slide.cs_scale == 1
         assert window.settings_panel.pixel_size.native.suffix() == (" um" if in_micrometers else "")
     window.result_panel.hide_all.click()
-    assert "No gene is on show" in window.result_panel.meaning.text()
+    assert "No gene is shown" in window.result_panel.meaning.text()
 
 
 def test_every_control_has_a_tooltip_and_every_tooltip_a_control(open_window: Callable[[], SRastWidget]) -> None:

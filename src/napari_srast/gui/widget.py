@@ -21,8 +21,8 @@ from napari_srast.gui.panels.result import ResultPanel
 from napari_srast.gui.panels.run import RunBar, duration
 from napari_srast.gui.panels.settings import SettingsPanel
 from napari_srast.gui.panels.slide import SlidePanel
-from napari_srast.gui.runtime.layer_batches import before_end
-from napari_srast.gui.runtime.processes import start_processes
+from napari_srast.gui.runtime.layer_batches import call_before_batch_end
+from napari_srast.gui.runtime.processes import start_process_pool
 from napari_srast.gui.widgets.common import VerticalScrollArea
 from napari_srast.gui.widgets.shortcuts import bind_shortcuts, shortcut_table
 from napari_srast.gui.widgets.tooltips import describe
@@ -100,8 +100,8 @@ class SRastWidget(QWidget):
         self.controller.results.result_added.connect(lambda: self.tabs.setCurrentWidget(self.result_panel))
         self.destroyed.connect(self.controller.shutdown)
         self.controller.viewer.layers.events.removing.connect(self._make_canvas_current)
-        before_end(self._on_batch_end)
-        start_processes()
+        call_before_batch_end(self._on_batch_end)
+        start_process_pool()
 
     def _on_batch_end(self, layers: LayerList) -> None:
         if layers == self.controller.viewer.layers:  # and not another window's
@@ -170,7 +170,7 @@ class SRastWidget(QWidget):
             "prepare": go(prepare),
             "explore": go(explore, explore.view),
             "filter_genes": filter_genes,
-            "blink": explore.blink,
+            "blink": explore.toggle_before_after,
             "export": lambda: export_panel.export.showMenu() if export_panel.export.isEnabled() else None,
         }
 

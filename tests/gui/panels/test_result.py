@@ -9,7 +9,7 @@ pytestmark = pytest.mark.gui
 
 
 def test_cursor_readout_label_keeps_its_height(widget: SRastWidget) -> None:
-    label = widget.result_panel.pointed
+    label = widget.result_panel.readout
     label.resize(300, label.minimumHeight())
     genes = tuple((f"GENE{i}", 1.25, 1000.0) for i in range(6))
     readout = widget.controller.results.cursor_readout_changed

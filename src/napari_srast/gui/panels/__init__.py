@@ -1,1 +1,1 @@
-"""The controls of the dock widget, one part of the window in each module."""
+"""Panels of the dock widget, one per module."""

@@ -1,4 +1,4 @@
-"""The part of the window that takes a result away: trust first, then export, figure and command line."""
+"""Panel with the quality checks of a result, and its export as store, table, figure and command line."""
 
 from __future__ import annotations
 
@@ -14,25 +14,31 @@ from napari_srast.gui.controllers.comparison import meaning_of
 from napari_srast.gui.controllers.controller import Controller
 from napari_srast.gui.export.command_line import command_line
 from napari_srast.gui.export.figure import Caption, save_figure
-from napari_srast.gui.state.quality_checks import trust_lines
+from napari_srast.gui.state.quality_checks import qc_summary
 from napari_srast.gui.widgets.common import button, group, label
 from napari_srast.gui.widgets.tooltips import allow
 
 __all__ = ["NO_RESULT", "ExportPanel"]
 
 NO_RESULT = "Run first: there is no result yet."
-_FIGURE_SCALE = 2.0
+_FIGURE_SCALE = 2.0  # pixels of the figure per pixel of the canvas
 
 
 class ExportPanel(QWidget):
-    """What to think of a result, and ways to take it away."""
+    """Show the quality checks of the displayed result and export it.
+
+    Parameters
+    ----------
+    controller
+        Controller of the window.
+    """
 
     def __init__(self, controller: Controller) -> None:
         super().__init__()
         self._controller = controller
-        box, column = group("Trust and take away")
-        self.trust = label()
-        column.addWidget(self.trust)
+        box, column = group("Quality and export")
+        self.quality = label()
+        column.addWidget(self.quality)
         self.export = button("export", "Export", lambda: None)
         menu = QMenu(self.export)
         menu.setToolTipsVisible(True)
@@ -40,7 +46,7 @@ class ExportPanel(QWidget):
         self.export_into = menu.addAction("Into the slide's own store", self._export_into)
         self.export_h5ad = menu.addAction("Table (.h5ad)…", partial(self._export, "h5ad"))
         self.export_csv = menu.addAction("Table (.csv)…", partial(self._export, "csv"))
-        self.export_figure = menu.addAction("Picture with scale bar and legend (.png)…", self._export_figure)
+        self.export_figure = menu.addAction("Figure with scale bar and legend (.png)…", self._export_figure)
         self.export.setMenu(menu)
         self.copy = button("copy_command", "Copy command", self._copy_command)
         row = QHBoxLayout()
@@ -56,22 +62,22 @@ class ExportPanel(QWidget):
         self.refresh()
 
     def refresh(self) -> None:
-        """Tell the checks of the result and enable what can be done now."""
-        finished, overlay = self._controller.results.current, self._controller.results.overlay
-        if finished is None:
-            self.trust.setText("No result yet. Prepare a run and press Run.")
+        """Show the checks of the result and enable the controls that can be used now."""
+        displayed, overlay = self._controller.results.current, self._controller.results.overlay
+        if displayed is None:
+            self.quality.setText("No result yet. Prepare a run and press Run.")
         else:
-            shown = [] if overlay is None else [paint.gene for paint in overlay.shown]
-            self.trust.setText("\n".join(trust_lines(finished.result, finished.trust, shown)))
-        none = None if finished is not None else NO_RESULT
-        allow(self.export, none or self._controller.tasks.obstacle())
-        allow(self.copy, none)
-        source = None if finished is None else finished.result.slide.source
+            shown = [] if overlay is None else [style.gene for style in overlay.shown]
+            self.quality.setText("\n".join(qc_summary(displayed.result, displayed.quality, shown)))
+        no_result = None if displayed is not None else NO_RESULT
+        allow(self.export, no_result or self._controller.tasks.obstacle())
+        allow(self.copy, no_result)
+        source = None if displayed is None else displayed.result.slide.source
         has_store = source is not None and source.path is not None and not source.synthetic
         assert self.export_into is not None
         self.export_into.setEnabled(has_store)
-        into = "Add the result to the slide's store under a fresh name."
-        self.export_into.setToolTip(into if has_store else "The slide has no store of its own.")
+        tooltip = "Add the result to the store of the slide under a new name."
+        self.export_into.setToolTip(tooltip if has_store else "The slide was not read from a store.")
 
     def _ask(self, kind: str, name: str) -> Path | None:
         path, _ = QFileDialog.getSaveFileName(self, "Export the result", f"{name}.{kind}", f"*.{kind}")
@@ -91,10 +97,10 @@ class ExportPanel(QWidget):
     def _export_figure(self) -> None:
         target = self._ask("png", "figure")
         if target is not None:
-            QTimer.singleShot(100, partial(self.write_figure, target))  # once the dialog is gone from the canvas
+            QTimer.singleShot(100, partial(self.write_figure, target))  # after the dialog no longer covers the canvas
 
     def write_figure(self, path: Path) -> None:
-        """Write what is on show, with scale bar and legend, as PNG."""
+        """Write the canvas with scale bar and legend as PNG."""
         controller = self._controller
         slide, overlay = controller.slides.slide, controller.results.overlay
         if slide is None or overlay is None:
@@ -103,12 +109,12 @@ class ExportPanel(QWidget):
         label, camera, canvas_width = viewer.canvas.overlays.text, viewer.scene.camera, viewer.canvas.size[1]
         labeled, zoom = label.visible, camera.zoom
         try:
-            # A larger canvas shows more of the world, so that the same place takes a larger zoom.
+            # A larger canvas shows more of the world, so the same view needs a larger zoom.
             label.visible, camera.zoom = False, zoom * _FIGURE_SCALE
             picture = viewer.screenshot(scale=_FIGURE_SCALE, canvas_only=True, flash=False)
         finally:
             label.visible, camera.zoom = labeled, zoom
-        # The zoom is in canvas pixels for each unit of the world, whatever the screen's own scaling.
+        # The zoom is in canvas pixels per world unit, independent of the scaling of the screen.
         world_length = canvas_width / zoom / picture.shape[1]
         caption = Caption(
             pixel_length=world_length / slide.cs_scale,
@@ -125,14 +131,12 @@ class ExportPanel(QWidget):
             controller.messages.status_message.emit(f"Saved to {path}")
 
     def _copy_command(self) -> None:
-        finished, clipboard = self._controller.results.current, QApplication.clipboard()
-        if finished is None or clipboard is None:
+        displayed, clipboard = self._controller.results.current, QApplication.clipboard()
+        if displayed is None or clipboard is None:
             return
         try:
-            clipboard.setText(command_line(finished.result))
+            clipboard.setText(command_line(displayed.result))
         except SrastError as error:
             self._controller.messages.error_message.emit(str(error))
         else:
-            self._controller.messages.status_message.emit(
-                "Copied the command that repeats this result without a window."
-            )
+            self._controller.messages.status_message.emit("Copied the command that computes this result again.")

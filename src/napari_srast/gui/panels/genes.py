@@ -1,4 +1,4 @@
-"""The part of the window that chooses which genes are upsampled."""
+"""Panel that chooses the genes to upsample."""
 
 from __future__ import annotations
 
@@ -19,12 +19,18 @@ __all__ = ["GenePanel", "structure_column"]
 
 
 class GenePanel(QWidget):
-    """Filter box and a check box for each gene; none checked means all."""
+    """Filter and tick genes; if no gene is ticked, all are upsampled.
+
+    Parameters
+    ----------
+    controller
+        Controller of the window.
+    """
 
     def __init__(self, controller: Controller) -> None:
         super().__init__()
         self._controller = controller
-        self._of: SlideSession | None = None
+        self._session: SlideSession | None = None
         self._ticked: dict[SlideSession, list[str]] = {}
         box, column = group("Genes")
         self.model = GeneTableModel(self)
@@ -64,33 +70,33 @@ class GenePanel(QWidget):
         return self.model.checked or None
 
     def refresh(self) -> None:
-        """Say how many genes are checked."""
+        """Show the number of ticked genes and enable the controls that can be used now."""
         n_checked, n_genes = len(self.model.checked), self.model.n_genes
         if n_genes == 0:
             self.count.setText("")
         elif n_checked == 0:
-            self.count.setText(f"None ticked: all {n_genes:,} genes.")
+            self.count.setText(f"No gene ticked: all {n_genes:,} genes are upsampled.")
         else:
             self.count.setText(f"{n_checked:,} of {n_genes:,} genes ticked.")
-        closed = None if n_genes else "Open a slide first."
+        no_slide = None if n_genes else "Open a slide first."
         for control in (self.filter, self.listing, self.view, self.check_listed, self.load):
-            allow(control, closed)
-        allow(self.check_none, closed or (None if n_checked else "No gene is ticked."))
+            allow(control, no_slide)
+        allow(self.check_none, no_slide or (None if n_checked else "No gene is ticked."))
 
     def import_list(self, path: Path) -> None:
-        """Check the genes that a file names, and say which the slide lacks."""
+        """Tick the genes of a file and report the genes that the slide does not have."""
         slide = self._controller.slides.slide
         if slide is None:
             return
         try:
-            found, missing = read_gene_list(path, slide.genes)
+            listed, missing = read_gene_list(path, slide.genes)
         except InputError as error:
             self._controller.messages.error_message.emit(str(error))
             return
-        self.model.check(found)
-        lacks = f"; the slide lacks {len(missing)}: {', '.join(missing[:5])}" if missing else ""
+        self.model.check(listed)
+        not_found = f"; {len(missing)} are not in the slide: {', '.join(missing[:5])}" if missing else ""
         more = " …" if len(missing) > 5 else ""
-        self._controller.messages.status_message.emit(f"Ticked {len(found)} genes of '{path.name}'{lacks}{more}.")
+        self._controller.messages.status_message.emit(f"Ticked {len(listed)} genes of '{path.name}'{not_found}{more}.")
 
     def _choose_list(self) -> None:
         path, _ = QFileDialog.getOpenFileName(self, "Import a gene list", "", "Gene lists (*.csv *.tsv *.txt);;All (*)")
@@ -98,17 +104,17 @@ class GenePanel(QWidget):
             self.import_list(Path(path))
 
     def _on_slide(self) -> None:
-        """Keep what was ticked for each slide, and list the genes of the one that is worked on."""
+        """List the genes of the current slide; the ticked genes of each slide are restored."""
         current = self._controller.slides.current
-        if self._of is not None:
-            self._ticked[self._of] = self.model.checked
+        if self._session is not None:
+            self._ticked[self._session] = self.model.checked
         self._ticked = {s: genes for s, genes in self._ticked.items() if s in self._controller.slides.sessions}
-        self._of = current
+        self._session = current
         if current is None:
             self.model.set_genes([])
             return
         totals = np.asarray(current.slide.counts.sum(axis=0)).ravel()
-        columns = [Column("Counts", totals, lambda v: f"{v:,.0f}", "Counts of the gene on the whole slide")]
+        columns = [Column("Counts", totals, lambda v: f"{v:,.0f}", "Counts of the gene in the whole slide")]
         structure = current.loaded.structure
         if structure is not None:
             columns.append(structure_column(structure))
@@ -116,16 +122,22 @@ class GenePanel(QWidget):
         self.model.check(self._ticked.get(current, []))
 
     def _on_recalled(self, result: UpsampleResult) -> None:
-        """Tick what a result was made of; all genes are none ticked."""
+        """Tick the genes of a result; if it has all genes of the slide, tick none."""
         genes = [str(g) for g in result.genes]
         self.model.check([] if len(genes) == self.model.n_genes else genes, only=True)
 
 
 def structure_column(structure: np.ndarray) -> Column:
-    """Return the column that orders genes by their spatial structure."""
+    """Return the column of Moran's I.
+
+    Parameters
+    ----------
+    structure
+        Moran's I of each gene, shape (G,); NaN if unknown.
+    """
     return Column(
         "Moran I",
         structure,
         lambda v: "" if np.isnan(v) else f"{v:.2f}",
-        "Spatial structure: Moran's I over the six nearest spots; 1 varies smoothly in space, 0 without order",
+        "Moran's I over the six nearest spots: 1 for counts that vary smoothly in space, 0 for no spatial structure",
     )

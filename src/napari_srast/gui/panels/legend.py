@@ -1,4 +1,4 @@
-"""The legend of the genes on show: color, contrast and opacity of each, to be read and to be set."""
+"""Legend of the displayed genes, with controls for color, contrast limits and opacity."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _SCALE_WIDTH = 84
 class _Row:
     """The controls of one gene."""
 
-    def __init__(self, legend: Legend, place: int) -> None:
-        self.paint: GeneStyle | None = None
+    def __init__(self, legend: Legend, row: int) -> None:
+        self.style: GeneStyle | None = None
         self._legend = legend
         self.color = QPushButton()
         self.color.setFixedSize(22, 20)
@@ -35,7 +35,7 @@ class _Row:
         self.contrast.setMinimumWidth(60)
         self.contrast.valueChanged.connect(self._on_contrast)
         self.scale = QLabel()
-        self.scale.setMinimumWidth(_SCALE_WIDTH)  # and more where a number would be cut off
+        self.scale.setMinimumWidth(_SCALE_WIDTH)  # wider if a number needs more room
         self.opacity = QSlider(Qt.Orientation.Horizontal)
         self.opacity.setRange(0, 100)
         self.opacity.setFixedWidth(46)
@@ -48,56 +48,62 @@ class _Row:
             describe(control, name)
         self.widgets: tuple[QWidget, ...] = (self.color, self.name, self.contrast, self.scale, self.opacity)
         for column, widget in enumerate(self.widgets):
-            legend.grid.addWidget(widget, place, column)
+            legend.grid.addWidget(widget, row, column)
 
-    def set(self, paint: GeneStyle | None) -> None:
-        """Show how a gene is painted; None hides the row."""
+    def set(self, style: GeneStyle | None) -> None:
+        """Show the style of a gene; None hides the row."""
         for widget in self.widgets:
-            widget.setVisible(paint is not None)
-        if paint is None:
-            self.paint = None
+            widget.setVisible(style is not None)
+        if style is None:
+            self.style = None
             return
-        another = self.paint is None or self.paint.gene != paint.gene
-        if paint == self.paint:
+        is_new_gene = self.style is None or self.style.gene != style.gene
+        if style == self.style:
             return
-        self.paint = paint
+        self.style = style
         swatch = QPixmap(14, 14)
-        swatch.fill(QColor(paint.color))
+        swatch.fill(QColor(style.color))
         self.color.setIcon(QIcon(swatch))
-        self.color.setAccessibleName(f"Color of {paint.gene}")
-        self.contrast.setAccessibleName(f"Contrast of {paint.gene}")
-        self.opacity.setAccessibleName(f"Opacity of {paint.gene}")
+        self.color.setAccessibleName(f"Color of {style.gene}")
+        self.contrast.setAccessibleName(f"Contrast of {style.gene}")
+        self.opacity.setAccessibleName(f"Opacity of {style.gene}")
         metrics = QFontMetrics(self.name.font())
-        self.name.setText(metrics.elidedText(paint.gene, Qt.TextElideMode.ElideRight, _NAME_WIDTH))
-        self.name.setToolTip(paint.gene)
-        self.scale.setText(paint.scale)
+        self.name.setText(metrics.elidedText(style.gene, Qt.TextElideMode.ElideRight, _NAME_WIDTH))
+        self.name.setToolTip(style.gene)
+        self.scale.setText(style.scale)
         for control in (self.contrast, self.opacity):
             control.blockSignals(True)
-        if another or paint.limits[1] > self.contrast.maximum():
-            self.contrast.setRange(0.0, 2 * paint.limits[1])
-        self.contrast.setValue(paint.limits)
-        self.opacity.setValue(round(100 * paint.opacity))
+        if is_new_gene or style.limits[1] > self.contrast.maximum():
+            self.contrast.setRange(0.0, 2 * style.limits[1])
+        self.contrast.setValue(style.limits)
+        self.opacity.setValue(round(100 * style.opacity))
         for control in (self.contrast, self.opacity):
             control.blockSignals(False)
 
     def _choose_color(self) -> None:
-        if self.paint is None:
+        if self.style is None:
             return
-        chosen = QColorDialog.getColor(QColor(self.paint.color), self._legend, f"Color of {self.paint.gene}")
+        chosen = QColorDialog.getColor(QColor(self.style.color), self._legend, f"Color of {self.style.gene}")
         if chosen.isValid():
-            self._legend.repaint_gene(self.paint.gene, color=chosen.name())
+            self._legend.set_style(self.style.gene, color=chosen.name())
 
     def _on_contrast(self, limits: tuple[float, float]) -> None:
-        if self.paint is not None and limits[0] < limits[1]:
-            self._legend.repaint_gene(self.paint.gene, limits=(float(limits[0]), float(limits[1])))
+        if self.style is not None and limits[0] < limits[1]:
+            self._legend.set_style(self.style.gene, limits=(float(limits[0]), float(limits[1])))
 
     def _on_opacity(self, percent: int) -> None:
-        if self.paint is not None:
-            self._legend.repaint_gene(self.paint.gene, opacity=percent / 100)
+        if self.style is not None:
+            self._legend.set_style(self.style.gene, opacity=percent / 100)
 
 
 class Legend(QWidget):
-    """One row for each gene on show."""
+    """One row for each displayed gene.
+
+    Parameters
+    ----------
+    controller
+        Controller of the window.
+    """
 
     def __init__(self, controller: Controller) -> None:
         super().__init__()
@@ -107,15 +113,15 @@ class Legend(QWidget):
         self.grid.setHorizontalSpacing(4)
         self.grid.setVerticalSpacing(2)
         self.grid.setColumnStretch(2, 1)
-        self.rows = [_Row(self, place) for place in range(MAX_GENES)]
+        self.rows = [_Row(self, row) for row in range(MAX_GENES)]
         self.set(())
 
-    def set(self, paints: Sequence[GeneStyle]) -> None:
-        """Show how the genes are painted."""
-        for row, paint in zip(self.rows, [*paints, *[None] * (MAX_GENES - len(paints))], strict=True):
-            row.set(paint)
+    def set(self, styles: Sequence[GeneStyle]) -> None:
+        """Show the styles of genes, at most :data:`MAX_GENES`."""
+        for row, style in zip(self.rows, [*styles, *[None] * (MAX_GENES - len(styles))], strict=True):
+            row.set(style)
 
-    def repaint_gene(
+    def set_style(
         self,
         gene: str,
         *,
@@ -123,6 +129,6 @@ class Legend(QWidget):
         limits: tuple[float, float] | None = None,
         opacity: float | None = None,
     ) -> None:
-        """Paint a gene differently."""
+        """Change the style of a gene; see :meth:`Overlay.set_style`."""
         if self._controller.results.overlay is not None:
             self._controller.results.overlay.set_style(gene, color=color, limits=limits, opacity=opacity)

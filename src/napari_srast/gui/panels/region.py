@@ -1,4 +1,4 @@
-"""The part of the window that draws the region."""
+"""Panel that draws, saves and loads the region."""
 
 from __future__ import annotations
 
@@ -17,7 +17,13 @@ __all__ = ["RegionPanel"]
 
 
 class RegionPanel(QWidget):
-    """Drawing tools, the live count of spots, and regions on the disk."""
+    """Draw the region, count its spots, save and load it.
+
+    Parameters
+    ----------
+    controller
+        Controller of the window.
+    """
 
     def __init__(self, controller: Controller) -> None:
         super().__init__()
@@ -37,7 +43,7 @@ class RegionPanel(QWidget):
         column.addLayout(row)
         self.count = label()
         column.addWidget(self.count)
-        self.take = button("take_shapes", "Make them the region", self._take)
+        self.take = button("take_shapes", "Use them as the region", self._take)
         column.addWidget(self.take)
         self.edit = button("edit_region", "Edit", partial(controller.regions.draw, "edit"))
         self.undo = button("undo_region", "Undo", lambda: controller.regions.undo())
@@ -71,57 +77,60 @@ class RegionPanel(QWidget):
         self.refresh()
 
     def refresh(self) -> None:
-        """Count the spots inside and enable what can be done."""
+        """Show the number of spots inside and enable the controls that can be used now."""
         slide = self._controller.slides.slide
         try:
             inside = self._controller.regions.n_spots_inside()
             problem = None
         except RegionError as error:
             inside, problem = 0, str(error)
-        strays = [] if slide is None or inside else self._controller.regions.foreign_shapes()
+        shapes = [] if slide is None or inside else self._controller.regions.foreign_shapes()
         if slide is None:
             text = "Open a slide first."
         elif problem is not None:
             text = problem
-        elif strays:
-            text = f"The shapes in layer '{strays[0].name}' are not the region yet."
+        elif shapes:
+            text = f"The shapes in layer '{shapes[0].name}' are not part of the region."
         elif inside is None:
-            text = f"No region: the whole slide, {slide.n_spots:,} spots."
+            text = f"No region: the whole slide is used, {slide.n_spots:,} spots."
         elif inside == 0:
-            text = "No spot lies inside; draw over the spots."
+            text = "No spot is inside; draw over the spots."
         else:
             text = f"{inside:,} of {slide.n_spots:,} spots inside."
         self.count.setText(text)
-        self.take.setVisible(bool(strays))
-        closed = None if slide is not None else "Open a slide first."
+        self.take.setVisible(bool(shapes))
+        no_slide = None if slide is not None else "Open a slide first."
         for tool in (*self.tools, self.files):
-            allow(tool, closed)
+            allow(tool, no_slide)
         layer = self._controller.regions.layer
-        empty = closed or ("Draw a region first." if layer is None or len(layer.data) == 0 else None)
+        empty = no_slide or ("Draw a region first." if layer is None or len(layer.data) == 0 else None)
         allow(self.edit, empty)
         allow(self.clear, empty)
-        allow(self.undo, closed or (None if self._controller.regions.can_undo else "There is nothing to undo."))
+        allow(self.undo, no_slide or (None if self._controller.regions.can_undo else "There is nothing to undo."))
 
     def _take(self) -> None:
-        strays = self._controller.regions.foreign_shapes()
-        if strays:
-            self._controller.regions.take(strays[0])
+        shapes = self._controller.regions.foreign_shapes()
+        if shapes:
+            self._controller.regions.take(shapes[0])
 
     def _refresh_files(self) -> None:
-        """Say in the menu why something cannot be done."""
+        """Enable the menu items that can be used now; the tooltips of the others show the reason."""
         layer, slide = self._controller.regions.layer, self._controller.slides.slide
-        nothing = layer is None or len(layer.data) == 0
-        homeless = slide is None or slide.source.path is None or slide.source.synthetic
+        is_empty = layer is None or len(layer.data) == 0
+        has_no_store = slide is None or slide.source.path is None or slide.source.synthetic
         assert self.save_geojson is not None
         assert self.save_with_slide is not None
         assert self.saved is not None
-        self.save_geojson.setEnabled(not nothing)
-        self.save_geojson.setToolTip("Draw a region first." if nothing else "A file that other programs read, too.")
-        why = "The slide has no store of its own." if homeless else "Draw a region first." if nothing else None
+        self.save_geojson.setEnabled(not is_empty)
+        no_region = "Draw a region first." if is_empty else None
+        self.save_geojson.setToolTip(no_region or "Save a GeoJSON file, which other programs can read.")
+        obstacle = "The slide was not read from a store." if has_no_store else no_region
         busy = self._controller.tasks.busy_reason()
-        self.save_with_slide.setEnabled(why is None and busy is None)
-        self.save_with_slide.setToolTip(why or busy or "Add the region to the slide's store under a fresh name.")
-        self.saved.setEnabled(not homeless)
+        self.save_with_slide.setEnabled(obstacle is None and busy is None)
+        self.save_with_slide.setToolTip(
+            obstacle or busy or "Add the region to the store of the slide under a new name."
+        )
+        self.saved.setEnabled(not has_no_store)
 
     def _list_saved(self) -> None:
         menu = self.saved
@@ -130,7 +139,7 @@ class RegionPanel(QWidget):
         for name, region in self._controller.regions.saved().items():
             menu.addAction(name, partial(self._controller.regions.set, region))
         if not menu.actions():
-            none = menu.addAction("None is saved")
+            none = menu.addAction("No saved regions")
             assert none is not None
             none.setEnabled(False)
 

@@ -1,4 +1,4 @@
-"""The part of the window that explores a result: genes on show, before and after, and what lies under the pointer."""
+"""Panel that explores a result: shown genes, views before and after, and the values under the cursor."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from napari_srast.errors import InputError
 from napari_srast.gui.controllers.comparison import (
     comparable,
     counterpart,
+    had_image,
     image_difference,
-    looked_at_image,
     meaning_of,
 )
 from napari_srast.gui.controllers.controller import Controller
@@ -55,12 +55,18 @@ _POINT = "Point at a pixel to read its counts."
 
 
 class ResultPanel(QWidget):
-    """The results of a slide, their genes, and how they are shown."""
+    """Choose a result of the current slide, its shown genes and the view.
+
+    Parameters
+    ----------
+    controller
+        Controller of the window.
+    """
 
     def __init__(self, controller: Controller) -> None:
         super().__init__()
         self._controller = controller
-        self._filling = False
+        self._is_filling = False
         self._to_compare: list[DisplayedResult | None] = [None]
         page = QWidget()
         column = QVBoxLayout(page)
@@ -76,7 +82,7 @@ class ResultPanel(QWidget):
         controller.slides.slide_changed.connect(self._list_results)
         controller.results.display_changed.connect(self._on_shown)
         controller.tasks.state_changed.connect(self.refresh_allowed)
-        controller.results.cursor_readout_changed.connect(self._on_pointed)
+        controller.results.cursor_readout_changed.connect(self._on_readout)
         self._on_result()
 
     def _results_rows(self) -> QVBoxLayout:
@@ -86,7 +92,7 @@ class ResultPanel(QWidget):
         self.close_result = button("close_result", "Close", self._controller.results.drop)
         rows = QVBoxLayout()
         rows.setSpacing(4)
-        rows.addWidget(self.results)  # a row of its own: what tells results apart comes last in their names
+        rows.addWidget(self.results)  # a separate row, because results differ in the last words of their names
         row = QHBoxLayout()
         row.setSpacing(4)
         row.addWidget(self.reuse, 1)
@@ -95,14 +101,14 @@ class ResultPanel(QWidget):
         return rows
 
     def _genes_box(self) -> QWidget:
-        box, column = group("Genes on show")
+        box, column = group("Shown genes")
         self.model = GeneTableModel(self, limit=MAX_GENES)
         self.filter = QLineEdit()
         self.filter.setPlaceholderText("Filter genes")
         self.filter.setClearButtonEnabled(True)
         describe(self.filter, "result_filter")
         self.filter.textChanged.connect(self.model.set_filter)
-        self.listing = listing_chooser("result_list_genes", "On show", self.model)
+        self.listing = listing_chooser("result_list_genes", "Shown", self.model)
         self.load = button("result_import", "List…", self._choose_list)
         self.hide_all = button("hide_all", "Hide all", self.model.uncheck_all)
         row = QHBoxLayout()
@@ -112,13 +118,13 @@ class ResultPanel(QWidget):
         row.addWidget(self.hide_all)
         column.addLayout(row)
         self.view = gene_view("result_table", self.model, self._controller)
-        self.view.setMinimumHeight(90)  # more where there is room, without a scroll bar for it
+        self.view.setMinimumHeight(90)  # it grows where there is room, but never needs a scroll bar of the page
         self.view.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Ignored)
         column.addWidget(self.view, 1)
         self.model.checked_changed.connect(self._on_checked)
         self.model.refused.connect(
             lambda: self._controller.messages.error_message.emit(
-                f"At most {MAX_GENES} genes can be told apart; untick one first."
+                f"At most {MAX_GENES} genes can be shown; untick one first."
             )
         )
         self.views: dict[ViewMode, QPushButton] = {}
@@ -146,12 +152,12 @@ class ResultPanel(QWidget):
         column.addLayout(row)
         self.legend = Legend(self._controller)
         self.meaning = label()
-        self.pointed = label()
-        self.pointed.setMinimumHeight(34)  # two lines
-        self.pointed.setAlignment(Qt.AlignmentFlag.AlignTop)
+        self.readout = label()
+        self.readout.setMinimumHeight(34)  # two lines
+        self.readout.setAlignment(Qt.AlignmentFlag.AlignTop)
         column.addWidget(self.legend)
         column.addWidget(self.meaning)
-        column.addWidget(self.pointed)
+        column.addWidget(self.readout)
         row = QHBoxLayout()
         self.brightness_label = QLabel("Histology")
         self.brightness = QSlider(Qt.Orientation.Horizontal)
@@ -165,55 +171,57 @@ class ResultPanel(QWidget):
         return box
 
     def refresh_allowed(self) -> None:
-        """Enable what can be done now."""
-        finished = self._controller.results.current
-        none = None if finished is not None else NO_RESULT
+        """Enable the controls that can be used now."""
+        displayed = self._controller.results.current
+        no_result = None if displayed is not None else NO_RESULT
         for control in (
             *(self.filter, self.listing, self.load, self.hide_all, self.view, self.reuse, self.close_result),
             *(self.views[view] for view in ("before", "after", "side_by_side")),
             self.compare,
         ):
-            allow(control, none)
-        no_std = finished is not None and finished.result.std is None
-        allow(self.views["std"], none or ("Run with the mode 'sample' to have the uncertainty." if no_std else None))
+            allow(control, no_result)
+        no_std = displayed is not None and displayed.result.std is None
+        allow(
+            self.views["std"],
+            no_result or ("Run with the mode 'sample' to compute the uncertainty." if no_std else None),
+        )
         slide = self._controller.slides.slide
         no_image = None if slide is None or slide.image is not None else "The slide has no histology."
-        allow(self.brightness, none or no_image)
+        allow(self.brightness, no_result or no_image)
         allow(self.results, None if self.results.count() else NO_RESULT)
 
     # -------------------------------------------------------------- results
 
     def _list_results(self) -> None:
-        """List the results in memory, then those on the disk that are not among them."""
+        """List the results in memory, then the saved results that are not in memory."""
         controller = self._controller
         self.results.clear()
         has_image = controller.slides.slide is not None and controller.slides.slide.image is not None
-        for number, finished in enumerate(controller.results.all, start=1):
-            blind = has_image and finished.result.settings.method == "srast" and not looked_at_image(finished.result)
-            self.results.addItem(f"{result_title(number, finished)}{', without the image' if blind else ''}")
-        known = {finished.result.run for finished in controller.results.all}
+        for number, displayed in enumerate(controller.results.all, start=1):
+            result = displayed.result
+            without_image = has_image and result.settings.method == "srast" and not had_image(result)
+            self.results.addItem(f"{result_title(number, displayed)}{', without the image' if without_image else ''}")
+        in_memory = {displayed.result.run for displayed in controller.results.all}
         runs = () if controller.slides.loaded is None else controller.slides.loaded.choices.runs
         for run in runs:
-            if run not in known:
+            if run not in in_memory:
                 self.results.addItem(f"saved: {run}", run)
-        here = (
-            controller.results.all.index(controller.results.current) if controller.results.current is not None else -1
-        )
-        self.results.setCurrentIndex(here)
+        current = controller.results.current
+        self.results.setCurrentIndex(-1 if current is None else controller.results.all.index(current))
         self.results.setPlaceholderText("No result yet" if not self.results.count() else "Choose a saved result")
 
-    def _choose_result(self, place: int) -> None:
+    def _choose_result(self, index: int) -> None:
         controller = self._controller
-        if place < len(controller.results.all):
-            controller.results.choose(controller.results.all[place])
+        if index < len(controller.results.all):
+            controller.results.choose(controller.results.all[index])
         elif controller.tasks.busy_reason() is not None:
             controller.messages.error_message.emit(str(controller.tasks.busy_reason()))
             self._list_results()
         else:
-            controller.results.open_saved(self.results.itemData(place))
+            controller.results.open_saved(self.results.itemData(index))
 
     def _list_compared(self) -> None:
-        """List what the result on show can be compared with; what must be run for it comes last."""
+        """List what the displayed result can be compared with; a result that must be computed first is last."""
         current, self._to_compare = self._controller.slides.current, [None]
         self.compare.clear()
         self.compare.addItem("measured counts")
@@ -224,50 +232,50 @@ class ResultPanel(QWidget):
             self.compare.addItem(f"{what} ({current.results.index(other) + 1})")
             self._to_compare.append(other)
         if counterpart(current) is not None:
-            self.compare.addItem(f"with{'out' if looked_at_image(current.result.result) else ''} the image (run it)")
+            self.compare.addItem(f"with{'out' if had_image(current.result.result) else ''} the image (run it)")
 
-    def _compare(self, place: int) -> None:
-        if place < len(self._to_compare):
-            self._controller.results.compare_with(self._to_compare[place])
+    def _compare(self, index: int) -> None:
+        if index < len(self._to_compare):
+            self._controller.results.compare_with(self._to_compare[index])
         else:
             self._controller.runs.submit_counterpart()
-            self._on_shown()  # until it has run, the comparison stays as it was
+            self._on_shown()  # the comparison does not change until the run is done
 
     def _on_result(self) -> None:
-        finished = self._controller.results.current
+        displayed = self._controller.results.current
         self._list_results()
         self._list_compared()
-        self._filling = True  # that no gene is ticked in a fresh list does not mean that none is to be shown
-        if finished is None:
+        self._is_filling = True  # new rows are unticked, but the shown genes must stay
+        if displayed is None:
             self.model.set_genes([])
         else:
-            self.model.set_genes(finished.result.genes, self._columns())
-        self._filling = False
-        if finished is not None:
+            self.model.set_genes(displayed.result.genes, self._columns())
+        self._is_filling = False
+        if displayed is not None:
             self.view.sortByColumn(1, Qt.SortOrder.DescendingOrder)
             self._on_brightness(self.brightness.value())
-        self._on_pointed(PixelReadout())
+        self._on_readout(PixelReadout())
         self._on_shown()
         self.refresh_allowed()
 
     def _columns(self) -> list[Column]:
-        """Return what genes can be ordered by: skill, counts, spatial structure, and the method of the map."""
-        finished, opened = self._controller.results.current, self._controller.slides.loaded
-        assert finished is not None
-        assert opened is not None
-        result = finished.result
+        """Return the columns of the gene table: skill, counts, spatial structure, and method of the map."""
+        displayed, loaded = self._controller.results.current, self._controller.slides.loaded
+        assert displayed is not None
+        assert loaded is not None
+        result = displayed.result
         skill = Column(
             "Skill",
             np.asarray(result.skill, dtype=float),
             lambda v: "–" if np.isnan(v) else f"{v:+.3f}",
-            "Nats per count gained over an even split, measured on this very slide; above 0 is better, – is not known",
+            "Gain over a uniform split in nats per count, measured on this slide; above 0 is better, – is unknown",
         )
-        columns = [skill, Column("Counts", finished.totals, lambda v: f"{v:,.0f}", "Counts of the gene in the region")]
-        if opened.structure is not None:
+        columns = [skill, Column("Counts", displayed.totals, lambda v: f"{v:,.0f}", "Counts of the gene in the region")]
+        if loaded.structure is not None:
             columns.append(
-                structure_column(opened.structure[result.slide.gene_indices([str(g) for g in result.genes])])
+                structure_column(loaded.structure[result.slide.gene_indices([str(g) for g in result.genes])])
             )
-        source = Column("Map", np.asarray(result.method).astype(str), str, "Method that the gene's map came from")
+        source = Column("Map", np.asarray(result.method).astype(str), str, "Method that computed the map of the gene")
         return [*columns, source]
 
     # ---------------------------------------------------------------- genes
@@ -278,34 +286,36 @@ class ResultPanel(QWidget):
         genes = [] if overlay is None else overlay.genes
         if set(self.model.checked) != set(genes):
             self.model.check(genes, only=True)
-        self.model.set_swatches({paint.gene: paint.color for paint in shown})
+        self.model.set_swatches({style.gene: style.color for style in shown})
         self.legend.set(shown)
         view: ViewMode = "after" if overlay is None else overlay.view
         self.views[view].setChecked(True)
-        nothing = "" if overlay is None or overlay.genes else "No gene is on show: tick up to six above."
-        self.meaning.setText(meaning_of(overlay) if overlay is not None and shown else nothing)
+        hint = "" if overlay is None or overlay.genes else "No gene is shown: tick up to six above."
+        self.meaning.setText(meaning_of(overlay) if overlay is not None and shown else hint)
         compared = None if overlay is None else overlay.compared
         if compared in self._to_compare:
             self.compare.setCurrentIndex(self._to_compare.index(compared))
 
     def _on_checked(self) -> None:
         overlay = self._controller.results.overlay
-        if overlay is not None and not self._filling and set(self.model.checked) != set(overlay.genes):
+        if overlay is not None and not self._is_filling and set(self.model.checked) != set(overlay.genes):
             self._controller.results.show_genes(self.model.checked)
 
     def import_list(self, path: Path) -> None:
-        """Show the first genes that a file names, as many as can be told apart."""
-        finished = self._controller.results.current
-        if finished is None:
+        """Show the first genes of a file, at most :data:`MAX_GENES`."""
+        displayed = self._controller.results.current
+        if displayed is None:
             return
         try:
-            found, _ = read_gene_list(path, finished.result.genes)
+            listed, _ = read_gene_list(path, displayed.result.genes)
         except InputError as error:
             self._controller.messages.error_message.emit(str(error))
             return
-        left = f"; {len(found) - MAX_GENES} more were left out" if len(found) > MAX_GENES else ""
-        self._controller.messages.status_message.emit(f"Showing {', '.join(found[:MAX_GENES])} of '{path.name}'{left}.")
-        self.model.check(found[:MAX_GENES], only=True)
+        omitted = f"; {len(listed) - MAX_GENES} more were left out" if len(listed) > MAX_GENES else ""
+        self._controller.messages.status_message.emit(
+            f"Showing {', '.join(listed[:MAX_GENES])} of '{path.name}'{omitted}."
+        )
+        self.model.check(listed[:MAX_GENES], only=True)
 
     def _choose_list(self) -> None:
         path, _ = QFileDialog.getOpenFileName(self, "Import a gene list", "", "Gene lists (*.csv *.tsv *.txt);;All (*)")
@@ -315,12 +325,12 @@ class ResultPanel(QWidget):
     # ----------------------------------------------------------------- view
 
     def set_view(self, view: ViewMode) -> None:
-        """Show before, after, both or the uncertainty."""
+        """Switch the view to before, after, side by side or uncertainty."""
         if self._controller.results.overlay is not None:
             self._controller.results.overlay.set_view(view)
             self._on_shown()
 
-    def blink(self) -> None:
+    def toggle_before_after(self) -> None:
         """Switch between before and after."""
         overlay = self._controller.results.overlay
         if overlay is not None:
@@ -330,9 +340,9 @@ class ResultPanel(QWidget):
         if self._controller.results.overlay is not None:
             self._controller.results.overlay.set_brightness(value / 100)
 
-    def _on_pointed(self, reading: PixelReadout) -> None:
+    def _on_readout(self, readout: PixelReadout) -> None:
         has_result = self._controller.results.current is not None
-        self.pointed.setText(reading.text or (_POINT if has_result else ""))
-        # Room that was needed once is kept: the panel must not jump as the pointer moves.
-        needed = self.pointed.heightForWidth(self.pointed.width())
-        self.pointed.setMinimumHeight(max(self.pointed.minimumHeight(), needed))
+        self.readout.setText(readout.text or (_POINT if has_result else ""))
+        # The label never shrinks, so that the panel does not move with the cursor.
+        needed = self.readout.heightForWidth(self.readout.width())
+        self.readout.setMinimumHeight(max(self.readout.minimumHeight(), needed))

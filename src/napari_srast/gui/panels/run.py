@@ -1,4 +1,4 @@
-"""The part of the window that is always there: estimate, Run, Queue, Cancel, progress, and what was said or failed."""
+"""Panel below the tabs: estimate, Run, Queue and Cancel, progress, status and error messages."""
 
 from __future__ import annotations
 
@@ -14,19 +14,25 @@ from napari_srast.gui.widgets.tooltips import allow, describe
 
 __all__ = ["RunBar", "duration"]
 
-_STAGES = {  # as people would say them; the command line names them as the paper does
-    "raster": "laying out pixels",
-    "align": "learning the tissue",
-    "calibrate": "trying it on this slide",
-    "split": "splitting counts",
-    "checks": "checking the sums",
+_STAGES = {  # descriptions; the command line shows the names
+    "raster": "creating the pixels",
+    "align": "fitting features",
+    "calibrate": "calibrating on this slide",
+    "split": "dividing the counts",
+    "checks": "checking the result",
 }
-# No red can be read on both of napari's themes, so it brings its own ground.
-_ALARM = "color: #ffffff; background: #b3131f; font-weight: bold; padding: 4px; border-radius: 3px;"
+# No red has enough contrast on both of napari's themes, so the message has its own background.
+_ERROR_STYLE = "color: #ffffff; background: #b3131f; font-weight: bold; padding: 4px; border-radius: 3px;"
 
 
 class RunBar(QWidget):
-    """Estimate, Run, Queue, Cancel, progress and status."""
+    """Start and cancel runs; show their estimate, progress and messages.
+
+    Parameters
+    ----------
+    controller
+        Controller of the window.
+    """
 
     def __init__(self, controller: Controller) -> None:
         super().__init__()
@@ -58,46 +64,52 @@ class RunBar(QWidget):
         column.addLayout(row)
         column.addWidget(self.progress)
         column.addWidget(self.waiting)
-        told = QHBoxLayout()
-        told.addWidget(self.status, 1)
-        told.addWidget(self.report)
-        column.addLayout(told)
+        row = QHBoxLayout()
+        row.addWidget(self.status, 1)
+        row.addWidget(self.report)
+        column.addLayout(row)
         controller.tasks.state_changed.connect(self.refresh)
         controller.tasks.progress_changed.connect(self._on_progress)
         controller.runs.queue_changed.connect(self._on_queue)
-        controller.messages.status_message.connect(self.say)
-        controller.messages.error_message.connect(self.complain)
+        controller.messages.status_message.connect(self.show_status)
+        controller.messages.error_message.connect(self.show_error)
         self.refresh()
         self._on_queue()
 
     def refresh(self) -> None:
-        """Enable what can be done and show progress only while something runs."""
-        phase = self._controller.tasks.state
-        busy = phase in (AppState.OPENING, AppState.RUNNING, AppState.EXPORTING)
+        """Enable the controls that can be used now; show the progress bar only while a task runs."""
+        state = self._controller.tasks.state
+        busy = state in (AppState.OPENING, AppState.RUNNING, AppState.EXPORTING)
         allow(self.cancel, None if busy else "Nothing is running.")
         self.progress.setVisible(busy)
         if busy:
             self._started = time.monotonic()
-            counted = phase in (AppState.RUNNING, AppState.EXPORTING)
-            self.progress.setRange(0, 1000 if counted else 0)  # 0 to 0: it moves without an end
+            has_progress = state in (AppState.RUNNING, AppState.EXPORTING)
+            self.progress.setRange(0, 1000 if has_progress else 0)  # the range 0 to 0 shows a busy indicator
             self.progress.setValue(0)
-            self.progress.setFormat("starting" if counted else phase.value)
+            self.progress.setFormat("starting" if has_progress else state.value)
 
     def allow_runs(self, problem: str | None) -> None:
-        """Enable Run and Queue, or say what is in the way: ``problem`` is one of the region or the settings."""
+        """Enable Run and Queue, or disable them and show the reason.
+
+        Parameters
+        ----------
+        problem
+            Problem of the region or the settings; None if there is none.
+        """
         controller = self._controller
         allow(self.run, controller.tasks.obstacle() or problem)
-        idle = None if controller.tasks.state is AppState.RUNNING else "Nothing is running: press Run."
+        idle = None if controller.tasks.state is AppState.RUNNING else "Nothing is running; press Run."
         allow(self.queue, ("Open a slide first." if controller.slides.slide is None else None) or idle or problem)
 
-    def say(self, text: str) -> None:
-        """Show what happened."""
+    def show_status(self, text: str) -> None:
+        """Show a status message."""
         self.status.setStyleSheet("")
         self.status.setText(text)
 
-    def complain(self, text: str) -> None:
-        """Show what went wrong, until the next thing happens."""
-        self.status.setStyleSheet(_ALARM)
+    def show_error(self, text: str) -> None:
+        """Show an error message until the next message."""
+        self.status.setStyleSheet(_ERROR_STYLE)
         self.status.setText(text)
         self.report.setVisible(self._controller.messages.error_report is not None)
 
@@ -105,12 +117,12 @@ class RunBar(QWidget):
         clipboard = QApplication.clipboard()
         assert clipboard is not None
         clipboard.setText(self._controller.messages.error_report)
-        self.say("The report of the last error was copied.")
+        self.show_status("Copied the error report.")
 
     def _on_queue(self) -> None:
-        tasks = self._controller.runs.waiting
-        self.waiting.setText("Waiting: " + "; ".join(task.title for task in tasks) if tasks else "")
-        self.waiting.setVisible(bool(tasks))
+        requests = self._controller.runs.waiting
+        self.waiting.setText("Queued: " + "; ".join(request.title for request in requests) if requests else "")
+        self.waiting.setVisible(bool(requests))
 
     def _on_progress(self, progress: Progress) -> None:
         self.progress.setValue(round(1000 * progress.fraction))
@@ -123,7 +135,7 @@ class RunBar(QWidget):
 
 
 def duration(seconds: float) -> str:
-    """Write a time as people say it."""
+    """Format a duration in seconds, minutes or hours."""
     if seconds < 90:
         return f"{max(seconds, 1):.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,4 +1,4 @@
-"""The part of the window that opens slides and says what is open."""
+"""Panel that opens slides and chooses their elements."""
 
 from __future__ import annotations
 
@@ -19,7 +19,13 @@ __all__ = ["SlidePanel"]
 
 
 class SlidePanel(QWidget):
-    """Path, recent slides, sample, the open slides and what they are made of."""
+    """Open slides, switch between them, and choose coordinate system, spots, table and image.
+
+    Parameters
+    ----------
+    controller
+        Controller of the window.
+    """
 
     def __init__(self, controller: Controller) -> None:
         super().__init__()
@@ -35,7 +41,7 @@ class SlidePanel(QWidget):
         self.recent_menu = QMenu(self.recent)
         self.recent_menu.aboutToShow.connect(self._list_recent)
         self.recent.setMenu(self.recent_menu)
-        self.use_shown = button("use_shown", "Use the slide on show", self._use_shown)
+        self.use_shown = button("use_shown", "Use the displayed slide", self._adopt_external)
         row = QHBoxLayout()
         row.addWidget(self.path, 1)
         row.addWidget(self.browse)
@@ -74,7 +80,7 @@ class SlidePanel(QWidget):
         outer = QHBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
         outer.addWidget(box)
-        self.slides.activated.connect(lambda place: controller.slides.switch(controller.slides.sessions[place]))
+        self.slides.activated.connect(lambda index: controller.slides.switch(controller.slides.sessions[index]))
         self.coordinate_system.activated.connect(
             lambda _: controller.slides.set_coordinate_system(self.coordinate_system.currentData())
         )
@@ -87,7 +93,7 @@ class SlidePanel(QWidget):
         self.refresh()
 
     def refresh(self) -> None:
-        """Show what is open."""
+        """List the open slides and the elements of the current slide."""
         current = self._controller.slides.current
         slide = None if current is None else current.slide
         self.about.setText("No slide is open." if current is None else _about(current))
@@ -98,8 +104,8 @@ class SlidePanel(QWidget):
         choices = Choices() if current is None else current.loaded.choices
         self.coordinate_system.clear()
         for name in () if slide is None else slide.transforms:
-            within = choices.contents.get(name, ())
-            self.coordinate_system.addItem(f"{name} ({', '.join(within)})" if within else name, name)
+            elements = choices.contents.get(name, ())
+            self.coordinate_system.addItem(f"{name} ({', '.join(elements)})" if elements else name, name)
         if slide is not None:
             self.coordinate_system.setCurrentIndex(self.coordinate_system.findData(slide.coordinate_system))
         self._form.setRowVisible(self.coordinate_system, slide is not None)
@@ -111,7 +117,7 @@ class SlidePanel(QWidget):
         self.refresh_allowed()
 
     def _elements(self) -> list[tuple[QComboBox, tuple[str, ...], str | None]]:
-        """Return the boxes of the slide's elements, what each offers, and what is in use."""
+        """Return the combo boxes of spots, table and image with their items and the item in use."""
         current = self._controller.slides.current
         choices = Choices() if current is None else current.loaded.choices
         source = SlideSource() if current is None else current.slide.source
@@ -123,27 +129,27 @@ class SlidePanel(QWidget):
         ]
 
     def refresh_allowed(self) -> None:
-        """Enable what can be done now."""
+        """Enable the controls that can be used now."""
         busy = self._controller.tasks.busy_reason()
-        if busy is None:  # of a choice that was canceled, or could not be read, nothing stays
+        if busy is None:  # reset a choice that was canceled or could not be read
             for box, items, chosen in self._elements():
                 if chosen in items:
                     box.setCurrentText(str(chosen))
         for control in (self.path, self.browse, self.sample, self.spots, self.table, self.image):
             allow(control, busy)
-        none = None if self._controller.preferences.slides else "No slide was open before."
-        allow(self.recent, busy or none)
-        closed = None if self._controller.slides.slide else "Open a slide first."
-        allow(self.coordinate_system, closed)
+        no_recent = None if self._controller.preferences.slides else "There are no recent slides."
+        allow(self.recent, busy or no_recent)
+        no_slide = None if self._controller.slides.slide else "Open a slide first."
+        allow(self.coordinate_system, no_slide)
         opening = busy if self._controller.tasks.state is AppState.OPENING else None
-        alone = None if len(self._controller.slides.sessions) > 1 else "Only this slide is open."
-        allow(self.slides, closed or opening or alone)
-        allow(self.close_slide, closed or busy)
-        self.use_shown.setVisible(bool(self._shown()))
+        only_one = None if len(self._controller.slides.sessions) > 1 else "Only this slide is open."
+        allow(self.slides, no_slide or opening or only_one)
+        allow(self.close_slide, no_slide or busy)
+        self.use_shown.setVisible(bool(self._external()))
         allow(self.use_shown, busy)
 
     def open_path(self, path: str) -> None:
-        """Open a slide or a result by its path, as if it had been typed."""
+        """Open a slide or a result, as if the user had typed its path."""
         self.path.setText(path)
         self._open_path()
 
@@ -162,30 +168,30 @@ class SlidePanel(QWidget):
         for path in self._controller.preferences.slides:
             self.recent_menu.addAction(path, partial(self.open_path, path))
         self.recent_menu.addSeparator()
-        self.recent_menu.addAction("Forget these", self._forget)
+        self.recent_menu.addAction("Clear this list", self._forget)
 
     def _forget(self) -> None:
         self._controller.preferences.forget_slides()
         self.refresh_allowed()
 
-    def _use_shown(self) -> None:
-        shown = self._shown()
-        if shown:
-            self._controller.slides.adopt_external(shown[0])
+    def _adopt_external(self) -> None:
+        external = self._external()
+        if external:
+            self._controller.slides.adopt_external(external[0])
 
-    def _shown(self) -> list[ExternalSlide]:
-        """Return the slides that napari-spatialdata shows and that were not taken over."""
-        taken = {layer for slide in self._controller.slides.sessions for layer in slide.external_layers}
-        return [s for s in external_slides(self._controller.viewer.layers) if not set(s.layers) & taken]
+    def _external(self) -> list[ExternalSlide]:
+        """Return the slides that napari-spatialdata shows and that are not open in this panel."""
+        adopted = {layer for slide in self._controller.slides.sessions for layer in slide.external_layers}
+        return [s for s in external_slides(self._controller.viewer.layers) if not set(s.layers) & adopted]
 
     def _reopen(self) -> None:
-        """Read the slide with other elements."""
-        opened = self._controller.slides.loaded
+        """Read the slide with the chosen elements."""
+        loaded = self._controller.slides.loaded
         if all(chosen in (None, control.currentText()) for control, items, chosen in self._elements() if items):
-            return  # the same again
-        if opened is not None and opened.source is not None:
+            return  # nothing has changed
+        if loaded is not None and loaded.source is not None:
             self._controller.slides.open(
-                opened.source,
+                loaded.source,
                 spots=self.spots.currentText() or None,
                 table=self.table.currentText() or None,
                 image=self.image.currentText() or None,
@@ -203,5 +209,5 @@ def _about(current: SlideSession) -> str:
     slide = current.slide
     size = f"{slide.n_spots:,} spots × {slide.n_genes:,} genes"
     image = "" if slide.image is not None else ", no histology"
-    note = "<br><b>Generated, not a measurement.</b>" if slide.source.synthetic else ""
+    note = "<br><b>Synthetic, not a measurement.</b>" if slide.source.synthetic else ""
     return f"{size}{image}{note}"

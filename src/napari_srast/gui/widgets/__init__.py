@@ -1,1 +1,1 @@
-"""Widgets."""
+"""Widgets that several panels use, with their tooltips and keyboard shortcuts."""

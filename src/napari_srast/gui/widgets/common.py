@@ -1,4 +1,4 @@
-"""Small pieces that the panels are built of."""
+"""Create the basic widgets of the panels."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from napari_srast.gui.widgets.tooltips import describe
 __all__ = ["VerticalScrollArea", "allow_narrow", "button", "chooser", "gene_view", "group", "label", "listing_chooser"]
 
 
-_COLUMN_WIDTH = 62  # five columns fit the narrowest dock, and the names still show
+_COLUMN_WIDTH = 62  # pixels; leaves room for gene names next to five columns in the narrowest dock
 _ROW_PADDING = 6
 
 
 def button(name: str, text: str, clicked: Callable[[], object]) -> QPushButton:
-    """Return a push button with its tooltip."""
+    """Create a push button with its tooltip."""
     control = QPushButton(text)
     describe(control, name)
     control.clicked.connect(lambda: clicked())
@@ -41,7 +41,7 @@ def button(name: str, text: str, clicked: Callable[[], object]) -> QPushButton:
 
 
 def chooser(name: str, items: tuple[str, ...] = ()) -> QComboBox:
-    """Return a combo box that may be narrower than its longest item, with its tooltip."""
+    """Create a combo box with its tooltip; it may be narrower than its longest item."""
     control = QComboBox()
     control.addItems(list(items))
     allow_narrow(control)
@@ -57,16 +57,16 @@ def allow_narrow(control: QComboBox) -> None:
 
 
 def label(text: str = "") -> QLabel:
-    """Return a label that wraps instead of widening the dock."""
-    shown = QLabel(text)
-    shown.setWordWrap(True)
-    shown.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-    shown.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
-    return shown
+    """Create a label that wraps its text instead of widening the dock."""
+    control = QLabel(text)
+    control.setWordWrap(True)
+    control.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+    control.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
+    return control
 
 
 def group(title: str) -> tuple[QGroupBox, QVBoxLayout]:
-    """Return a titled box and its column."""
+    """Create a titled box and return it with its vertical layout."""
     box = QGroupBox(title)
     column = QVBoxLayout(box)
     column.setContentsMargins(6, 4, 6, 6)
@@ -75,7 +75,17 @@ def group(title: str) -> tuple[QGroupBox, QVBoxLayout]:
 
 
 def listing_chooser(name: str, checked: str, model: GeneTableModel) -> QComboBox:
-    """Return what narrows a list of genes to the checked ones, called ``checked``, or to the favorites."""
+    """Create a combo box that limits a gene table to checked genes or favorites.
+
+    Parameters
+    ----------
+    name
+        Object name, for the tooltip.
+    checked
+        Label of the checked genes, such as "Ticked".
+    model
+        The gene table.
+    """
     control = chooser(name)
     kinds: tuple[tuple[str, Listing], ...] = (("All", "all"), (checked, "checked"), ("Favorites", "favorites"))
     for text, kind in kinds:
@@ -85,7 +95,7 @@ def listing_chooser(name: str, checked: str, model: GeneTableModel) -> QComboBox
 
 
 class VerticalScrollArea(QScrollArea):
-    """Scrolls up and down only, and is never narrower than what is in it."""
+    """Scroll area that scrolls vertically only and is never narrower than its content."""
 
     def __init__(self, content: QWidget) -> None:
         super().__init__()
@@ -101,10 +111,10 @@ class VerticalScrollArea(QScrollArea):
 
 
 class _GeneView(QTableView):
-    """Lets the key F make a gene a favorite and the space bar tick it, in whichever column its row was clicked.
+    """Gene table in which F toggles a favorite and the space bar a check box, whatever the current column.
 
-    A ``QTreeView`` would ask Python about every row at each change, 0.1 s for 20,000 genes; a ``QTableView`` whose rows
-    have one height asks about those on show.
+    After each change a ``QTreeView`` queries all rows from Python, which takes 0.1 s for 20,000 genes. A ``QTableView``
+    with a fixed row height queries the visible rows only.
     """
 
     def __init__(self, model: GeneTableModel, controller: Controller) -> None:
@@ -125,11 +135,11 @@ class _GeneView(QTableView):
 
 
 def gene_view(name: str, model: GeneTableModel, controller: Controller) -> QTableView:
-    """Return a table of genes whose headings sort it; the key F makes the gene in its row a favorite."""
+    """Create the view of a gene table, sortable by its column headings."""
     view = _GeneView(model, controller)
     view.setShowGrid(False)
     view.setWordWrap(False)
-    view.setTabKeyNavigation(False)  # the key leads to the next control, as everywhere
+    view.setTabKeyNavigation(False)  # Tab moves to the next control, as elsewhere
     view.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
     view.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
     view.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
@@ -145,19 +155,19 @@ def gene_view(name: str, model: GeneTableModel, controller: Controller) -> QTabl
     header.setSortIndicator(-1, Qt.SortOrder.AscendingOrder)
     header.setSortIndicatorClearable(False)
     view.setSortingEnabled(True)
-    # napari draws an empty check box in the color of the table.
+    # napari's theme draws an unchecked box in the background color of the table.
     view.setStyleSheet("QTableView::indicator:unchecked { border: 1px solid #747d86; border-radius: 2px; }")
     describe(view, name)
 
-    fitted = 0
+    n_fitted = 0
 
     def fit() -> None:
-        """Fit the columns when there are others, not at every keystroke in the filter."""
-        nonlocal fitted
-        if header.count() == fitted:
+        """Set column widths when the columns have changed; not after each keystroke in the filter."""
+        nonlocal n_fitted
+        if header.count() == n_fitted:
             return
-        fitted = header.count()
-        if fitted:
+        n_fitted = header.count()
+        if n_fitted:
             header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
         for column in range(1, header.count()):
             header.setSectionResizeMode(column, QHeaderView.ResizeMode.Interactive)

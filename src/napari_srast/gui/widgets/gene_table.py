@@ -1,7 +1,7 @@
-"""A table of up to tens of thousands of genes with check boxes, filtered and sorted without lag.
+"""Table model for tens of thousands of genes with check boxes, filtering and sorting.
 
-The model filters and sorts its own rows with one pass over the names. A ``QSortFilterProxyModel`` asks Python about
-every row and reports every run of rows that a keystroke hides one by one, which is felt on 20,000 scattered rows.
+The model filters and sorts its rows with one pass over the names. A ``QSortFilterProxyModel`` queries each row from
+Python and reports each run of hidden rows separately, which causes a noticeable delay with 20,000 genes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,19 @@ _NO_INDEX = QModelIndex()
 
 @dataclass(frozen=True, eq=False)
 class Column:
-    """A column beside the genes' names: its values, shape (G,), and how one is written."""
+    """A column of the gene table.
+
+    Parameters
+    ----------
+    title
+        Heading.
+    values
+        One value per gene, shape (G,); numbers or text.
+    text
+        Formats one value.
+    tooltip
+        Tooltip of the heading.
+    """
 
     title: str
     values: np.ndarray
@@ -37,12 +49,19 @@ class Column:
 
 
 class GeneTableModel(QAbstractTableModel):
-    """Genes with a check box each, and further columns.
+    """Table of genes with check boxes and further columns.
 
     Parameters
     ----------
     limit
-        Number of genes that may be checked at once; None for any.
+        Largest number of checked genes; None for no limit.
+
+    Attributes
+    ----------
+    checked_changed
+        Signal, emitted after the checked genes have changed.
+    refused
+        Signal, emitted if a gene was not checked because of the limit.
     """
 
     checked_changed = Signal()
@@ -63,10 +82,10 @@ class GeneTableModel(QAbstractTableModel):
         self._favorites: frozenset[str] = frozenset()
         self._swatches: dict[str, QPixmap] = {}
 
-    # what it holds
+    # ---------------------------------------------------------------- genes
 
     def set_genes(self, genes: Iterable[str], columns: Sequence[Column] = ()) -> None:
-        """Replace all genes; none is checked and the filter stays."""
+        """Replace all genes and uncheck them; the filter is not changed."""
         self.beginResetModel()
         self._genes = [str(g) for g in genes]
         self._folded = [g.casefold() for g in self._genes]
@@ -81,21 +100,29 @@ class GeneTableModel(QAbstractTableModel):
 
     @property
     def n_genes(self) -> int:
-        """Number of genes, shown or not."""
+        """Number of genes, listed or not."""
         return len(self._genes)
 
     @property
     def checked(self) -> list[str]:
-        """The checked genes, in the slide's order."""
+        """The checked genes, in the order of :meth:`set_genes`."""
         return [self._genes[i] for i in np.flatnonzero(self._checked)]
 
     @property
     def listed(self) -> list[str]:
-        """The genes that the filter lets through, in the order shown."""
+        """The genes that match the filter, in table order."""
         return [self._genes[i] for i in self._rows]
 
     def check(self, genes: Iterable[str], *, only: bool = False) -> None:
-        """Check genes (unknown ones are passed over); with ``only``, uncheck all others. The limit holds."""
+        """Check genes, up to the limit.
+
+        Parameters
+        ----------
+        genes
+            Names of genes; names that are not in the table are ignored.
+        only
+            Whether to uncheck all other genes.
+        """
         wanted = np.zeros(len(self._genes), dtype=bool) if only else self._checked.copy()
         for gene in genes:
             if gene in self._row_of:
@@ -103,7 +130,7 @@ class GeneTableModel(QAbstractTableModel):
         self._set_checked(wanted)
 
     def toggle(self, gene: str) -> None:
-        """Check a gene, or uncheck it."""
+        """Check a gene if it is unchecked, else uncheck it."""
         self._toggle(self._row_of[gene])
 
     def uncheck_all(self) -> None:
@@ -111,7 +138,7 @@ class GeneTableModel(QAbstractTableModel):
         self._set_checked(np.zeros(len(self._genes), dtype=bool))
 
     def set_swatches(self, colors: dict[str, str]) -> None:
-        """Show a colored square beside some genes."""
+        """Show a colored square next to some genes; ``colors`` maps names to "#rrggbb"."""
         self._swatches = {}
         for gene, color in colors.items():
             square = QPixmap(12, 12)
@@ -119,10 +146,10 @@ class GeneTableModel(QAbstractTableModel):
             self._swatches[gene] = square
         self._repaint()
 
-    # filter and order
+    # ----------------------------------------------------- filter and order
 
     def set_filter(self, text: str) -> None:
-        """List only genes whose name contains ``text``, whatever its case."""
+        """List only genes whose name contains ``text``, ignoring case."""
         self._filter = text.strip().casefold()
         self._reset_rows()
 
@@ -140,11 +167,11 @@ class GeneTableModel(QAbstractTableModel):
             self._repaint()
 
     def gene_at(self, index: QModelIndex) -> str | None:
-        """Return the gene in a row."""
+        """Return the gene in the row of an index; None for an invalid index."""
         return self._genes[self._rows[index.row()]] if index.isValid() else None
 
     def sort(self, column: int, order: Qt.SortOrder = Qt.SortOrder.AscendingOrder) -> None:
-        """Sort by name or by a column; genes without a value come last either way."""
+        """Sort by name (column 0) or by another column; missing values come last in both orders."""
         if column <= 0:
             keys: np.ndarray = np.argsort(np.array(self._folded, dtype=object), kind="stable")
             descending = order == Qt.SortOrder.DescendingOrder
@@ -200,7 +227,7 @@ class GeneTableModel(QAbstractTableModel):
             self._repaint()
         self.checked_changed.emit()
 
-    # Qt's interface
+    # --------------------------------------------------------------- Qt API
 
     def rowCount(self, parent: QModelIndex = _NO_INDEX) -> int:  # noqa: D102
         return 0 if parent.isValid() else len(self._rows)
@@ -222,7 +249,8 @@ class GeneTableModel(QAbstractTableModel):
         if role == Qt.ItemDataRole.ToolTipRole and section > 0:
             return self._columns[section - 1].tooltip
         if role == Qt.ItemDataRole.InitialSortOrderRole and section > 0:
-            return int(self._columns[section - 1].values.dtype.kind in "fiu")  # of numbers, the highest first
+            is_number = self._columns[section - 1].values.dtype.kind in "fiu"
+            return int(is_number)  # numbers are sorted in descending order first
         return None
 
     def data(self, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> Any:  # noqa: D102
@@ -233,8 +261,8 @@ class GeneTableModel(QAbstractTableModel):
             if column == 0:
                 gene = self._genes[row]
                 return f"★ {gene}" if gene in self._favorites else gene
-            shown = self._columns[column - 1]
-            return shown.text(shown.values[row])
+            values = self._columns[column - 1]
+            return values.text(values.values[row])
         if column == 0:
             if role == Qt.ItemDataRole.CheckStateRole:
                 return Qt.CheckState.Checked if self._checked[row] else Qt.CheckState.Unchecked
@@ -254,17 +282,26 @@ class GeneTableModel(QAbstractTableModel):
 
 
 def read_gene_list(path: Path, panel: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Read genes from a CSV or text file: one on each line, or the column that names the most genes of the panel.
+    """Read a gene list from a CSV or text file.
+
+    The file has one gene per line, or several columns, of which the one with the most genes of the slide is read.
+
+    Parameters
+    ----------
+    path
+        The file.
+    panel
+        Genes of the slide.
 
     Returns
     -------
-    found, missing
-        Names as the panel writes them, and names in that column that the panel lacks.
+    listed, missing
+        Genes of the slide that the file lists, spelled as in ``panel``, and names that are not in ``panel``.
 
     Raises
     ------
     InputError
-        The file cannot be read as text, or names no gene of the panel.
+        The file is not text, or lists no gene of the slide.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -274,18 +311,18 @@ def read_gene_list(path: Path, panel: Iterable[str]) -> tuple[list[str], list[st
     rows = [[cell.strip() for cell in row] for row in csv.reader(text.splitlines(), delimiter=separator) if row]
     exact = {str(g): str(g) for g in panel}
     folded = {g.casefold(): g for g in exact}
-    known = [[exact.get(cell) or folded.get(cell.casefold()) for cell in row] for row in rows]
+    matches = [[exact.get(cell) or folded.get(cell.casefold()) for cell in row] for row in rows]
     if len(rows) == 1:  # all on one line
-        rows, known = [[cell] for cell in rows[0]], [[gene] for gene in known[0]]
+        rows, matches = [[cell] for cell in rows[0]], [[gene] for gene in matches[0]]
     width = max((len(row) for row in rows), default=0)
-    hits = [sum(column < len(row) and row[column] is not None for row in known) for column in range(width)]
+    hits = [sum(column < len(row) and row[column] is not None for row in matches) for column in range(width)]
     if not any(hits):
-        raise InputError(f"'{path.name}' names no gene of this slide; check that it has gene names, one on each line.")
+        raise InputError(f"'{path.name}' contains no gene of this slide; check that it has one gene name per line.")
     best = int(np.argmax(hits))
-    found = [gene for row in known if best < len(row) and (gene := row[best]) is not None]
+    listed = [gene for row in matches if best < len(row) and (gene := row[best]) is not None]
     missing = [
         row[best]
-        for place, (row, genes) in enumerate(zip(rows, known, strict=True))
-        if best < len(row) and row[best] and genes[best] is None and place > 0  # the first may be a heading
+        for i, (row, genes) in enumerate(zip(rows, matches, strict=True))
+        if best < len(row) and row[best] and genes[best] is None and i > 0  # the first row may be a header
     ]
-    return list(dict.fromkeys(found)), list(dict.fromkeys(missing))
+    return list(dict.fromkeys(listed)), list(dict.fromkeys(missing))

@@ -1,4 +1,4 @@
-"""Every keyboard shortcut of the dock widget in one place: what is bound here is what the help lists."""
+"""Define the keyboard shortcuts of the dock widget, bind them, and list them in the help."""
 
 from __future__ import annotations
 
@@ -10,31 +10,43 @@ from qtpy.QtCore import Qt
 from qtpy.QtGui import QKeySequence, QShortcut  # type: ignore[attr-defined]
 from qtpy.QtWidgets import QWidget
 
-__all__ = ["SHORTCUTS", "Shortcut", "bind_shortcuts", "shortcut_table"]
+__all__ = ["GLOSSARY_URL", "SHORTCUTS", "Shortcut", "bind_shortcuts", "shortcut_table"]
+
+GLOSSARY_URL = "https://napari-srast.readthedocs.io/page/glossary.html"
 
 
 @dataclass(frozen=True)
 class Shortcut:
-    """Keys, the name of what they press or do, and what that is in words."""
+    """A keyboard shortcut.
+
+    Parameters
+    ----------
+    keys
+        Key sequence, in Qt's notation.
+    control
+        Object name of the control that it activates, or name of an action.
+    text
+        Description for the help.
+    """
 
     keys: str
     control: str
     text: str
 
 
-# None of these is napari's; they work while the canvas has the focus, too.
+# None of these is used by napari; they also work while the canvas has the focus.
 SHORTCUTS = (
     Shortcut("Alt+O", "slide_path", "Type the path of a slide"),
     Shortcut("Alt+1", "prepare", "Prepare a run"),
-    Shortcut("Alt+2", "explore", "Explore its result"),
+    Shortcut("Alt+2", "explore", "Explore the result"),
     Shortcut("Alt+R", "draw_rectangle", "Draw a rectangle"),
-    Shortcut("Alt+L", "draw_lasso", "Draw free-hand"),
-    Shortcut("Alt+Z", "undo_region", "Take back the last change of the region"),
+    Shortcut("Alt+L", "draw_lasso", "Draw freehand"),
+    Shortcut("Alt+Z", "undo_region", "Undo the last change of the region"),
     Shortcut("Alt+G", "filter_genes", "Filter genes"),
     Shortcut("Alt+Return", "run", "Run"),
-    Shortcut("Alt+Q", "queue", "Run after what goes on"),
-    Shortcut("Alt+C", "cancel", "Cancel"),
-    Shortcut("Alt+B", "blink", "Blink between before and after"),
+    Shortcut("Alt+Q", "queue", "Queue a run"),
+    Shortcut("Alt+C", "cancel", "Cancel the run"),
+    Shortcut("Alt+B", "blink", "Switch between before and after"),
     Shortcut("Alt+S", "view_side_by_side", "Before and after side by side"),
     Shortcut("Alt+U", "view_std", "Uncertainty"),
     Shortcut("Alt+E", "export", "Export"),
@@ -43,7 +55,15 @@ SHORTCUTS = (
 
 
 def bind_shortcuts(parent: QWidget, actions: Mapping[str, Callable[[], object]]) -> None:
-    """Bind every shortcut in the window of ``parent``; ``actions`` are by the names in :data:`SHORTCUTS`."""
+    """Bind all shortcuts.
+
+    Parameters
+    ----------
+    parent
+        Widget in whose window the shortcuts work.
+    actions
+        Functions by the names in :data:`SHORTCUTS`.
+    """
     for shortcut in SHORTCUTS:
         bound = QShortcut(QKeySequence(shortcut.keys), parent)
         bound.setContext(Qt.ShortcutContext.WindowShortcut)
@@ -51,7 +71,7 @@ def bind_shortcuts(parent: QWidget, actions: Mapping[str, Callable[[], object]])
 
 
 def shortcut_table() -> str:
-    """Return the shortcuts as a table, in HTML."""
-    own = [*SHORTCUTS, Shortcut("Space", "", "Tick the gene in the list"), Shortcut("F", "", "Make it a favorite")]
-    rows = (f"<tr><td><b>{escape(s.keys)}</b>&nbsp;&nbsp;</td><td>{escape(s.text)}</td></tr>" for s in own)
-    return f"<table>{''.join(rows)}</table>"
+    """Return the shortcuts as an HTML table, with a link to the glossary."""
+    listed = [*SHORTCUTS, Shortcut("Space", "", "Tick the gene in the list"), Shortcut("F", "", "Toggle a favorite")]
+    rows = (f"<tr><td><b>{escape(s.keys)}</b>&nbsp;&nbsp;</td><td>{escape(s.text)}</td></tr>" for s in listed)
+    return f"<table>{''.join(rows)}</table><p>Terms are explained in the <a href='{GLOSSARY_URL}'>glossary</a>.</p>"

@@ -1,6 +1,6 @@
-"""Every control's tooltip in one place, by the control's object name.
+"""Define the tooltips of all controls by their object names.
 
-A control is given its text with :func:`describe`; while it is disabled, :func:`allow` says why instead.
+:func:`describe` sets the tooltip of a control. While the control is disabled, :func:`allow` shows the reason instead.
 """
 
 from __future__ import annotations
@@ -18,92 +18,103 @@ TOOLTIPS = {
     "slide_path": "Folder of a SpatialData slide (.zarr), or a result (.zarr, .h5ad). Press Enter to open it, or drop "
     "the folder onto this panel.",
     "browse_slide": "Choose the folder of a SpatialData slide or result (.zarr).",
-    "open_sample": "Open the built-in slide. It is generated: good for trying things out, not a measurement.",
-    "recent_slides": "Open a slide that was open before.",
-    "use_shown": "Use the slide that napari-spatialdata already shows; nothing is loaded twice.",
-    "open_slides": "The slide to work on. Each open slide keeps its region and its results.",
-    "close_slide": "Close this slide with its region and its results that were not exported.",
-    "coordinate_system": "Frame in which the slide is shown and regions and pixel sizes are given; what lies in it.",
-    "choose_spots": "Which element holds the spots or bins.",
-    "choose_table": "Which table holds the counts.",
-    "choose_image": "Which image is shown as histology and refines the maps; none does without.",
+    "open_sample": "Open the built-in slide. It is synthetic, for trying things out; it is not a measurement.",
+    "recent_slides": "Open a recent slide.",
+    "use_shown": "Use the slide that napari-spatialdata shows, without loading it again.",
+    "open_slides": "The current slide. Each open slide keeps its region and its results.",
+    "close_slide": "Close this slide. Its region, and results that were not exported, are discarded.",
+    "coordinate_system": "Coordinate system of the display, the region and the pixel size, with its elements.",
+    "choose_spots": "Element with the spots or bins.",
+    "choose_table": "Table with the counts.",
+    "choose_image": "Image that is shown as histology and refines the maps; 'none' uses no image.",
     # region
     "draw_rectangle": "Draw a rectangle: press, drag and release on the slide. Several shapes make one region.",
     "draw_ellipse": "Draw an ellipse: press, drag and release on the slide.",
     "draw_polygon": "Draw a polygon: click its corners, double-click the last one.",
-    "draw_lasso": "Draw free-hand: press and drag around the tissue, then release.",
+    "draw_lasso": "Draw freehand: press and drag around the tissue, then release.",
     "edit_region": "Move, resize or delete shapes: click one, drag it, or press Delete.",
-    "undo_region": "Take back the last change of the region.",
-    "clear_region": "Remove all shapes; without any, the whole slide is upsampled.",
-    "take_shapes": "Make the shapes that were drawn in another layer the region.",
-    "region_files": "Save the region as GeoJSON or with the slide, or load one.",
+    "undo_region": "Undo the last change of the region.",
+    "clear_region": "Remove all shapes. Without shapes, the whole slide is upsampled.",
+    "take_shapes": "Use the shapes that were drawn in another layer as the region.",
+    "region_files": "Save the region as GeoJSON or with the slide, or load a region.",
     # genes
-    "gene_filter": "Type a part of a gene's name to narrow the list.",
-    "gene_table": "Tick the genes to upsample. With none ticked, all are. Click a heading to sort; Space ticks; "
-    "F makes a gene a favorite. Moran I tells how smoothly the counts vary in space.",
-    "list_genes": "List all genes, only the ticked ones, or only your favorites.",
-    "check_listed": "Tick every gene that is listed now.",
+    "gene_filter": "Type part of a gene name to filter the list.",
+    "gene_table": "Tick the genes to upsample; if none is ticked, all are upsampled. Click a heading to sort. "
+    "Space ticks a gene, F toggles a favorite. Moran I (Moran's I, at most 1) is high for genes whose "
+    "counts vary smoothly in space.",
+    "list_genes": "List all genes, ticked genes, or favorites.",
+    "check_listed": "Tick all genes in the list.",
     "check_none": "Untick all genes.",
-    "import_genes": "Tick the genes named in a CSV or text file.",
+    "import_genes": "Tick the genes of a CSV or text file.",
     # settings
-    "resolution_kind": "Give the resolution as pixels per spot distance, or as the side of a pixel.",
-    "factor": "Pixels along one spot-to-spot distance: 2 splits each spot into about 4 pixels, 4 into about 16.",
-    "pixel_size": "Side of a pixel, in units of the coordinate system.",
-    "footprint": "Cell: pixels fill the gaps between spots, good for viewing. Spot: only the measured area has pixels.",
-    "device": "Where the network runs. Only what this computer has is listed.",
-    "mode": "Mean: the expected counts. Sample: mean and uncertainty over several draws. "
-    "Integer: one plausible draw of whole counts.",
+    "resolution_kind": "Set the resolution by the pixels per spot distance (pitch), or by the side of a pixel.",
+    "factor": "Pixels per spot distance (pitch): 2 divides each spot into about 4 pixels, 4 into about 16.",
+    "pixel_size": "Side of a pixel, in the unit of the coordinate system.",
+    "footprint": "Area of a spot that is divided into pixels. Cell: up to the neighboring spots, for a map without "
+    "gaps. Spot: only the measured area.",
+    "device": "Device on which the network runs; the list contains the devices of this computer.",
+    "mode": "Mean: expected counts. Sample: expected counts and their standard deviation over several draws. "
+    "Integer: one random draw of integer counts.",
     "advanced": "Show or hide method, model, draws, steps and seed.",
-    "method": "SRast, or one of the interpolations that it is measured against. All conserve each spot's counts.",
-    "model": "The shipped model 'default', or the path of a model file.",
+    "method": "SRast, or one of the interpolations that it is compared with. All conserve the counts of each spot.",
+    "model": "'default' for the shipped model, or the path of a model file.",
     "browse_model": "Choose a model file.",
-    "draws": "Number of draws; 'default' leaves it to the mode.",
-    "steps": "Number of steps of the flow; 'default' leaves it to the mode.",
-    "seed": "The same seed, slide and settings give the same result.",
+    "draws": "Number of draws for the standard deviation; 'default' uses the built-in number.",
+    "steps": "Number of integration steps of each draw; 'default' uses the built-in number.",
+    "seed": "Seed of the random numbers: the same seed, slide and settings give the same result.",
     # run
-    "run": "Upsample the region, or the whole slide if none is drawn.",
-    "queue": "Upsample this region after the run that goes on, and draw the next one meanwhile.",
-    "cancel": "Stop now, and drop what waits. The slide, the window and the disk stay as they were.",
-    "run_progress": "How far the running step is.",
-    "copy_report": "Copy a report of the last error, for whoever can mend it: versions, settings and where it "
-    "happened, but no name, place or count of the slide.",
-    "help": "List the keyboard shortcuts.",
-    "tabs": "Prepare a run, then explore its result.",
+    "run": "Upsample the region, or the whole slide if no region is drawn.",
+    "queue": "Upsample this region after the current run. You can draw the next region meanwhile.",
+    "cancel": "Stop the run and drop queued runs. The slide and files on disk are not changed.",
+    "run_progress": "Progress of the run.",
+    "copy_report": "Copy an error report for the developers: versions, settings and the position in the code, "
+    "but no names, coordinates or counts of the slide.",
+    "help": "List the keyboard shortcuts and open the glossary.",
+    "tabs": "Prepare a run, or explore its result.",
     # result
-    "open_results": "The result on show, and those saved in the slide's store; kept until the slide is closed.",
+    "open_results": "Displayed result. The list has the results in memory, which are kept until the slide is closed, "
+    "and the results saved in the store of the slide.",
     "reuse_settings": "Set region, genes and settings to those of this result.",
-    "close_result": "Close this result; what was exported stays on the disk.",
-    "result_filter": "Type a part of a gene's name to narrow the list.",
-    "result_table": "Tick up to six genes to show; F makes a gene a favorite. Skill: how much better than an even "
-    "split the map predicts this very slide, in nats per count; above 0 is better.",
-    "result_list_genes": "List all genes, only those on show, or only your favorites.",
-    "result_import": "Show up to six of the genes named in a CSV or text file.",
-    "hide_all": "Show no gene; the layers stay ready.",
-    "view_before": "Before: the counts as measured, on the spots, on the same color scale.",
-    "view_after": "After: the upsampled counts.",
-    "view_side_by_side": "Side by side: the upsampled counts, and to their right the same place as measured.",
-    "compare_with": "What Before and Side by side show: the measured counts, or another result on the same pixels, "
-    "such as the same run without the histology.",
-    "view_std": "Uncertainty: the standard deviation over draws.",
+    "close_result": "Close this result; exported files are not deleted.",
+    "result_filter": "Type part of a gene name to filter the list.",
+    "result_table": "Tick up to six genes to display; F toggles a favorite. Skill: gain of the map over a uniform "
+    "split on this slide, in nats per count; above 0 is better than a uniform split.",
+    "result_list_genes": "List all genes, displayed genes, or favorites.",
+    "result_import": "Display up to six genes of a CSV or text file.",
+    "hide_all": "Hide all genes.",
+    "view_before": "Before: measured counts of the spots, on the same color scale.",
+    "view_after": "After: upsampled counts.",
+    "view_side_by_side": "Side by side: upsampled counts, and measured counts of the same region to the right.",
+    "compare_with": "Counts that Before and Side by side show: the measured counts, or another result on the same "
+    "pixels, such as the same run without histology.",
+    "view_std": "Uncertainty: standard deviation over draws.",
     "gene_color": "Change the color of this gene.",
-    "gene_contrast": "Counts per pixel at which the color begins and at which it is full.",
+    "gene_contrast": "Contrast limits of this gene, in counts per pixel.",
     "gene_opacity": "Opacity of this gene.",
-    "dim_histology": "Darken the histology so that the genes stand out.",
-    "export": "Save the result, or a picture of what is on show.",
-    "copy_command": "Copy the command line that repeats this result without a window.",
+    "dim_histology": "Brightness of the histology.",
+    "export": "Save the result, or a figure of the canvas.",
+    "copy_command": "Copy the command line that computes this result again.",
 }
 
 
 def describe(control: QWidget, name: str) -> None:
-    """Name a control and give it its tooltip."""
+    """Set the object name and the tooltip of a control."""
     control.setObjectName(name)
-    _say(control, _text(name))
+    _set_tooltip(control, _text(name))
 
 
 def allow(control: QWidget, obstacle: str | None) -> None:
-    """Enable a control, or disable it and let its tooltip say what is in the way."""
+    """Enable a control, or disable it and show the reason in its tooltip.
+
+    Parameters
+    ----------
+    control
+        A control that :func:`describe` has named.
+    obstacle
+        Why the control cannot be used now; None enables it.
+    """
     control.setEnabled(obstacle is None)
-    _say(control, _text(control.objectName()) if obstacle is None else obstacle)
+    _set_tooltip(control, _text(control.objectName()) if obstacle is None else obstacle)
 
 
 def _text(name: str) -> str:
@@ -111,6 +122,6 @@ def _text(name: str) -> str:
     return TOOLTIPS[name] if keys is None else f"{TOOLTIPS[name]} ({keys})"
 
 
-def _say(control: QWidget, text: str) -> None:
-    control.setToolTip(f"<qt>{escape(text)}</qt>")  # rich text is wrapped, plain text is one long line
+def _set_tooltip(control: QWidget, text: str) -> None:
+    control.setToolTip(f"<qt>{escape(text)}</qt>")  # Qt wraps rich text only
     control.setAccessibleDescription(text)

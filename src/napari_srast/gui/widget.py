@@ -1,4 +1,4 @@
-"""The dock widget: puts the panels together and connects them."""
+"""The dock widget: lay out the panels and connect them."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ _ESTIMATE_DELAY_MS = 150
 
 
 class SRastWidget(QWidget):
-    """Open a slide, draw a region, run, explore the genes, export.
+    """Dock widget to open slides, draw regions, upsample them, explore results and export them.
 
     Parameters
     ----------
     napari_viewer
-        The viewer that the widget is docked in.
+        The viewer in which the widget is docked.
     """
 
     def __init__(self, napari_viewer: ViewerModel) -> None:
@@ -104,41 +104,41 @@ class SRastWidget(QWidget):
         start_process_pool()
 
     def _on_batch_end(self, layers: LayerList) -> None:
-        if layers == self.controller.viewer.layers:  # and not another window's
+        if layers == self.controller.viewer.layers:  # another window may be open
             self._make_canvas_current()
 
     def _make_canvas_current(self) -> None:
-        """Let napari free what goes with a layer, and finish a batch, in the OpenGL context of its own canvas.
+        """Make the OpenGL context of the canvas current before napari deletes objects of a removed layer.
 
-        napari 0.9 does so at once, in whatever context happens to be current. There the same names belong to other
-        objects, and a later drawing without these loses the whole process.
+        napari 0.9 deletes OpenGL objects immediately, in the current context. If that is the context of another canvas,
+        it deletes objects of the same number there, and the process crashes at the next drawing.
         """
-        if self.controller.tasks.is_shut_down:  # the panel itself may be gone
+        if self.controller.tasks.is_shut_down:  # the panel may already be deleted
             return
         window = self.window()
-        while window is not None and not isinstance(window, QMainWindow):  # the panel floats
-            above = window.parentWidget()
-            window = None if above is None else above.window()
+        while window is not None and not isinstance(window, QMainWindow):  # the panel is undocked
+            parent = window.parentWidget()
+            window = None if parent is None else parent.window()
         center = window.centralWidget() if isinstance(window, QMainWindow) else None
         for canvas in center.findChildren(QWidget) if center is not None else ():
-            if hasattr(canvas, "makeCurrent"):  # a QOpenGLWidget, wherever the Qt at hand keeps that class
+            if hasattr(canvas, "makeCurrent"):  # a QOpenGLWidget; its module depends on the Qt version
                 canvas.makeCurrent()
 
     def open_path(self, path: str | Path) -> None:
-        """Open a slide, as if its path had been typed."""
+        """Open a slide, as if the user had typed its path."""
         self.slide_panel.open_path(str(path))
 
     def confirm_whole_slide(self, text: str) -> bool:
-        """Ask before the whole slide is run."""
+        """Ask the user whether to upsample the whole slide."""
         answer = QMessageBox.question(self, "Upsample the whole slide?", text)
         return answer == QMessageBox.StandardButton.Yes
 
     def show_help(self) -> None:
-        """List the keyboard shortcuts."""
-        QMessageBox.information(self, "Keyboard shortcuts of SRast", shortcut_table())
+        """Show the keyboard shortcuts and a link to the glossary."""
+        QMessageBox.information(self, "SRast keyboard shortcuts", shortcut_table())
 
     def _actions(self) -> dict[str, Callable[[], object]]:
-        """Return what each shortcut does: most press their button."""
+        """Return the function of each shortcut; most click their button."""
         prepare, explore = self.tabs.widget(0), self.result_panel
         assert prepare is not None
 
@@ -151,8 +151,8 @@ class SRastWidget(QWidget):
             return act
 
         def filter_genes() -> None:
-            here = self.tabs.currentWidget() is prepare
-            (self.gene_panel.filter if here else explore.filter).setFocus(Qt.FocusReason.ShortcutFocusReason)
+            is_preparing = self.tabs.currentWidget() is prepare
+            (self.gene_panel.filter if is_preparing else explore.filter).setFocus(Qt.FocusReason.ShortcutFocusReason)
 
         region, export_panel = self.region_panel, explore.export_panel
         buttons = (
@@ -175,7 +175,7 @@ class SRastWidget(QWidget):
         }
 
     def _queue(self) -> None:
-        """Add the region to what waits, and make room for the next one."""
+        """Queue a run of the region, and clear the region for the next one."""
         before = len(self.controller.runs.waiting)
         self._run()
         if len(self.controller.runs.waiting) > before:
@@ -189,7 +189,7 @@ class SRastWidget(QWidget):
             self.controller.messages.error_message.emit(str(error))
             return
         if region is None and not self.confirm_whole_slide(
-            f"No region was drawn. Upsample the whole slide?\n\n{self.run_bar.estimate.text()}"
+            f"No region is drawn. Upsample the whole slide?\n\n{self.run_bar.estimate.text()}"
         ):
             return
         self.controller.runs.submit(self.gene_panel.genes, settings)
@@ -206,7 +206,7 @@ class SRastWidget(QWidget):
             self.run_bar.allow_runs(None)
             return
         try:
-            job = estimate(
+            cost = estimate(
                 slide, self.controller.regions.region(), self.gene_panel.genes, self.settings_panel.settings()
             )
         except SrastError as error:
@@ -215,16 +215,16 @@ class SRastWidget(QWidget):
             return
         self.run_bar.allow_runs(None)
         self.run_bar.estimate.setText(
-            f"{job.n_spots:,} spots, {job.n_pixels:,} pixels, {job.n_genes:,} genes: "
-            f"about {duration(job.seconds)}, {_memory(job.memory_bytes)}"
+            f"{cost.n_spots:,} spots, {cost.n_pixels:,} pixels, {cost.n_genes:,} genes: "
+            f"about {duration(cost.seconds)}, {_memory(cost.memory_bytes)}"
         )
 
     def _on_result(self) -> None:
-        """Leave the page that has nothing to show."""
+        """Leave the Explore tab when there is no result."""
         if self.controller.results.current is None:
             self.tabs.setCurrentIndex(0)
 
-    # Qt's events
+    # ------------------------------------------------------------ Qt events
 
     def dragEnterEvent(self, event: QDragEnterEvent | None) -> None:  # noqa: D102
         if event is not None and _dropped_path(event) is not None:
@@ -249,16 +249,16 @@ class SRastWidget(QWidget):
             window.installEventFilter(self)
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
-        """Stop the run when the window has closed; nothing else is touched."""
+        """Cancel the run after the window has closed; no event is filtered out."""
         if event is not None and event.type() == QEvent.Type.Close:
-            self._closing = True  # unless the user is asked and says no
+            self._closing = True  # unless the user cancels the closing
         elif event is not None and event.type() == QEvent.Type.Hide and self._closing and not event.spontaneous():
             self.controller.runs.cancel()
         return False
 
     @property
     def is_closed(self) -> bool:
-        """Whether the window has closed, so that no layer may be added any more."""
+        """Whether the window has closed, so that no layer may be added."""
         if self.controller.tasks.is_shut_down:
             return True
         return self._closing and self._window is not None and not self._window.isVisible()
@@ -273,11 +273,11 @@ def _dropped_path(event: QDropEvent) -> Path | None:
 
 
 def _later_while_open(widget: SRastWidget) -> Callable[[Callable[[], None]], None]:
-    """Return what runs a function once the window has drawn itself, and drops it if the window closes before."""
-    known = weakref.ref(widget)
+    """Return a scheduler that runs a function after the window was drawn, unless the window closes before."""
+    reference = weakref.ref(widget)
 
     def act(function: Callable[[], None]) -> None:
-        widget = known()
+        widget = reference()
         if widget is not None and not widget.is_closed:
             function()
 

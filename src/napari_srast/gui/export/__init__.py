@@ -1,1 +1,1 @@
-"""Export."""
+"""Export results as files, figures and command lines."""

@@ -1,4 +1,4 @@
-"""The command line that repeats a result without a window."""
+"""Write the command line that computes a result again."""
 
 from __future__ import annotations
 
@@ -13,18 +13,25 @@ __all__ = ["command_line"]
 
 
 def command_line(result: UpsampleResult, output: str = "result.zarr") -> str:
-    """Return the ``napari-srast upsample`` line that computes a result again, byte for byte on the same device.
+    """Return the ``napari-srast upsample`` command that computes a result again, byte-identical on the same device.
 
-    Everything that decides the result is named, save settings that are at their default.
+    The command has all options that affect the result, except settings with their default value.
+
+    Parameters
+    ----------
+    result
+        The result.
+    output
+        Path of the output.
 
     Raises
     ------
     InputError
-        The slide lives in memory only, or a gene's name cannot be written in a list.
+        The slide was not read from a store, or the name of a gene cannot be written in a list.
     """
     source, settings, region = result.slide.source, result.settings, result.region
     if source.path is None:
-        raise InputError("The slide was not read from a store, so no command can read it; write it to one first.")
+        raise InputError("The slide was not read from a store, so no command can read it; write it to a store first.")
     parts = ["napari-srast", "upsample", source.path, "-o", output]
     for option, name in (("--spots", source.spots), ("--table", source.table)):
         if name is not None:
@@ -37,9 +44,11 @@ def command_line(result: UpsampleResult, output: str = "result.zarr") -> str:
     parts += ["--coordinate-system", system]
     names = [str(gene) for gene in result.genes]
     if len(names) < result.slide.n_genes:
-        awkward = [n for n in names if "," in n or n.startswith("@") or n == "all" or n != n.strip()]
-        if awkward:
-            raise InputError(f"Gene '{awkward[0]}' cannot be named in a list of genes; run all genes, or in Python.")
+        unlistable = [n for n in names if "," in n or n.startswith("@") or n == "all" or n != n.strip()]
+        if unlistable:
+            raise InputError(
+                f"Gene '{unlistable[0]}' cannot be written in a list of genes; run all genes, or use Python."
+            )
         parts += ["--genes", ",".join(names)]
     for setting in fields(UpsampleSettings):
         value = getattr(settings, setting.name)

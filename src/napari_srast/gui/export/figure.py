@@ -1,4 +1,4 @@
-"""A picture of what is on show, with a scale bar and a legend, ready for a slide or a paper."""
+"""Save a figure of the canvas with a scale bar and a legend."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from napari_srast.gui.layers.gene_layer import GeneStyle
 
 __all__ = ["Caption", "round_length", "save_figure"]
 
-_MARGIN = 0.02  # of the picture's width
-_BAR_SHARE = 0.25  # longest scale bar, of the picture's width
+_MARGIN = 0.02  # in widths of the figure
+_MAX_BAR = 0.25  # length of the scale bar, in widths of the figure
 
 
 @dataclass(frozen=True, kw_only=True)
 class Caption:
-    """What is written on the picture.
+    """Text and scale of a figure.
 
     Parameters
     ----------
     pixel_length
-        Length of one pixel of the picture, in ``unit``.
+        Length of one pixel of the figure, in ``unit``.
     unit
-        Name of the unit; "unknown" where the slide does not say.
+        Unit of length; "unknown" if the slide has none.
     genes
-        The genes on show and how they are painted.
+        Styles of the shown genes.
     meaning
-        What their numbers are.
+        Description of the displayed numbers.
     note
-        A line on top, such as that the slide is synthetic; empty for none.
+        Note at the top, such as "Synthetic slide"; empty for none.
     """
 
     pixel_length: float
@@ -45,13 +45,22 @@ class Caption:
 
 
 def round_length(longest: float) -> float:
-    """Return the largest 1, 2 or 5 times a power of ten that is no longer: 200 for 270."""
+    """Return the largest length that is 1, 2 or 5 times a power of ten and at most ``longest``: 200 for 270."""
     power = 10.0 ** np.floor(np.log10(longest))
     return float(power * max(step for step in (1, 2, 5) if step * power <= longest))
 
 
 def save_figure(picture: np.ndarray, caption: Caption, path: Path) -> None:
-    """Write a picture, uint8 (rows, columns, 4), with its caption as PNG.
+    """Write a screenshot with its caption as PNG.
+
+    Parameters
+    ----------
+    picture
+        RGBA image, uint8, shape (rows, columns, 4).
+    caption
+        Text and scale.
+    path
+        The file to write.
 
     Raises
     ------
@@ -77,11 +86,11 @@ def save_figure(picture: np.ndarray, caption: Caption, path: Path) -> None:
     finally:
         painter.end()
     if not image.save(str(path), "PNG"):
-        raise OutputError(f"The picture cannot be written to '{path}'; choose another place.")
+        raise OutputError(f"The figure cannot be written to '{path}'; choose another folder.")
 
 
 def _backdrop(painter: QPainter, x: float, y: float, width: float, height: float) -> None:
-    """Darken the ground of text, and take white for what follows."""
+    """Darken the background of a text and set the pen to white."""
     pad = height / 3 if height < 60 else 12
     painter.setPen(Qt.PenStyle.NoPen)
     painter.setBrush(QColor(0, 0, 0, 165))
@@ -90,17 +99,19 @@ def _backdrop(painter: QPainter, x: float, y: float, width: float, height: float
 
 
 def _draw_scale_bar(painter: QPainter, caption: Caption, cols: int, rows: int) -> None:
-    length = round_length(_BAR_SHARE * cols * caption.pixel_length)
+    length = round_length(_MAX_BAR * cols * caption.pixel_length)
     width = length / caption.pixel_length
     unit = {"um": "µm", "unknown": "units"}.get(caption.unit, caption.unit)
     line = QFontMetricsF(painter.font()).height()
     margin = _MARGIN * cols
     text = f"{length:g} {unit}"
-    wide = max(width, QFontMetricsF(painter.font()).horizontalAdvance(text))
+    text_width = max(width, QFontMetricsF(painter.font()).horizontalAdvance(text))
     top = rows - margin - 1.4 * line
-    _backdrop(painter, cols - margin - wide, top, wide, 1.4 * line)
-    painter.fillRect(QRectF(cols - margin - (wide + width) / 2, top, width, 0.25 * line), QColor("white"))
-    painter.drawText(QRectF(cols - margin - wide, top + 0.3 * line, wide, line), Qt.AlignmentFlag.AlignHCenter, text)
+    _backdrop(painter, cols - margin - text_width, top, text_width, 1.4 * line)
+    painter.fillRect(QRectF(cols - margin - (text_width + width) / 2, top, width, 0.25 * line), QColor("white"))
+    painter.drawText(
+        QRectF(cols - margin - text_width, top + 0.3 * line, text_width, line), Qt.AlignmentFlag.AlignHCenter, text
+    )
 
 
 def _draw_legend(painter: QPainter, caption: Caption, cols: int, rows: int) -> None:
@@ -108,8 +119,8 @@ def _draw_legend(painter: QPainter, caption: Caption, cols: int, rows: int) -> N
         return
     metrics = QFontMetricsF(painter.font())
     line, margin = metrics.height() * 1.15, _MARGIN * cols
-    names = [paint.gene for paint in caption.genes]
-    scales = [paint.scale for paint in caption.genes]
+    names = [style.gene for style in caption.genes]
+    scales = [style.scale for style in caption.genes]
     name_width = max(map(metrics.horizontalAdvance, names))
     bar_width = 4 * line
     width = max(
@@ -119,12 +130,12 @@ def _draw_legend(painter: QPainter, caption: Caption, cols: int, rows: int) -> N
     height = (len(names) + 1) * line
     x, y = margin, rows - margin - height
     _backdrop(painter, x, y, width, height)
-    for paint, name, scale in zip(caption.genes, names, scales, strict=True):
+    for style, name, scale in zip(caption.genes, names, scales, strict=True):
         painter.drawText(QRectF(x, y, name_width, line), Qt.AlignmentFlag.AlignVCenter, name)
         left = x + name_width + 0.6 * line
         ramp = QLinearGradient(left, 0, left + bar_width, 0)
         ramp.setColorAt(0, QColor("black"))
-        ramp.setColorAt(1, QColor(paint.color))
+        ramp.setColorAt(1, QColor(style.color))
         painter.fillRect(QRectF(left, y + 0.25 * line, bar_width, 0.5 * line), ramp)
         painter.drawText(QRectF(left + bar_width + 0.6 * line, y, width, line), Qt.AlignmentFlag.AlignVCenter, scale)
         y += line

@@ -1,4 +1,4 @@
-"""Taking a result away, step by step, so that it can be watched and stopped."""
+"""Write a result to disk as a background task."""
 
 from __future__ import annotations
 
@@ -13,18 +13,28 @@ __all__ = ["export_steps"]
 
 
 def export_steps(result: UpsampleResult, path: Path, *, into_slide: bool) -> background.Steps:
-    """Return the job that writes a result; it stops between two genes or blocks of pixels, and leaves nothing then."""
+    """Return the task that writes a result; if it is canceled, no partial file is left.
+
+    Parameters
+    ----------
+    result
+        The result.
+    path
+        The file or store to write.
+    into_slide
+        Whether to add the result to the existing store of the slide at ``path``.
+    """
 
     def steps(should_stop: Callable[[], bool]) -> Generator[Progress, None, Path]:
         def write(monitor: RunMonitor) -> Path:
             from napari_srast.io.result_writer import write_result
 
-            def watch(done: float) -> None:
+            def on_progress(done: float) -> None:
                 monitor.check_canceled()
                 assert monitor.on_progress is not None
                 monitor.on_progress(Progress("saving", 0, 1, done))
 
-            return write_result(result, path, into_slide=into_slide, watch=watch)
+            return write_result(result, path, into_slide=into_slide, on_progress=on_progress)
 
         return (yield from iterate_progress(write, should_stop))
 

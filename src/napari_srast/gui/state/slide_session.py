@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from napari.components import ViewerModel
@@ -18,7 +19,7 @@ from napari_srast.gui.runtime.layer_batches import batch_removals
 from napari_srast.gui.state.displayed_result import DisplayedResult
 from napari_srast.gui.state.slide_loading import ExternalSlide, LoadedSlide
 
-__all__ = ["Schedule", "SlideSession", "slide_of", "unique_titles"]
+__all__ = ["Schedule", "SessionCallbacks", "SlideSession", "slide_of", "unique_titles"]
 
 Schedule = Callable[[Callable[[], None]], None]
 """Runs a function after the window has been drawn."""
@@ -48,6 +49,26 @@ def unique_titles(sessions: Sequence[SlideSession]) -> list[str]:
     ]
 
 
+@dataclass(frozen=True, kw_only=True)
+class SessionCallbacks:
+    """Functions that a slide session calls.
+
+    Parameters
+    ----------
+    region_changed, display_changed
+        Called when the region, or the display of a result, has changed.
+    display_failed
+        Called with the error when a gene layer could not be drawn.
+    schedule
+        Runs a function after the window has been drawn; None runs it at once.
+    """
+
+    region_changed: Callable[[], None]
+    display_changed: Callable[[], None]
+    display_failed: Callable[[Exception], None]
+    schedule: Schedule | None = None
+
+
 class SlideSession:
     """A slide with everything in the viewer that belongs to it.
 
@@ -57,12 +78,8 @@ class SlideSession:
         The viewer, or its model.
     loaded
         The slide, as it was read.
-    region_changed, display_changed
-        Called when the region, or the display of a result, has changed.
-    display_failed
-        Called with the error when a gene layer could not be drawn.
-    schedule
-        Runs a function after the window has been drawn; None runs it at once.
+    callbacks
+        Receivers of changes and errors.
 
     Attributes
     ----------
@@ -80,27 +97,16 @@ class SlideSession:
         Layers of the slide that napari-spatialdata has added.
     """
 
-    def __init__(
-        self,
-        viewer: ViewerModel,
-        loaded: LoadedSlide,
-        *,
-        region_changed: Callable[[], None],
-        display_changed: Callable[[], None],
-        display_failed: Callable[[Exception], None],
-        schedule: Schedule | None = None,
-    ) -> None:
+    def __init__(self, viewer: ViewerModel, loaded: LoadedSlide, callbacks: SessionCallbacks) -> None:
         self.loaded = loaded
-        self.region_layer = RegionLayer(viewer, region_changed)
+        self.region_layer = RegionLayer(viewer, callbacks.region_changed)
         self.results: list[DisplayedResult] = []
         self.result: DisplayedResult | None = None
         self.overlay: Overlay | None = None
         self.layers: list[Layer] = []
         self.external_layers: tuple[Layer, ...] = ()
         self._viewer = viewer
-        self._display_changed = display_changed
-        self._display_failed = display_failed
-        self._schedule = schedule
+        self._callbacks = callbacks
         self._visible: dict[Layer, bool] = {}
 
     @property
@@ -172,9 +178,9 @@ class SlideSession:
                 self._viewer,
                 displayed.result,
                 displayed.columns,
-                self._display_changed,
-                self._schedule,
-                failed=self._display_failed,
+                self._callbacks.display_changed,
+                self._callbacks.schedule,
+                failed=self._callbacks.display_failed,
             )
             self.overlay.set_slide(self.slide)
         else:

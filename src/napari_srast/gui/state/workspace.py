@@ -10,7 +10,7 @@ from napari_srast.gui.layers.overlay import Overlay
 from napari_srast.gui.layers.regions import RegionLayer
 from napari_srast.gui.state.displayed_result import DisplayedResult
 from napari_srast.gui.state.slide_loading import LoadedSlide
-from napari_srast.gui.state.slide_session import Schedule, SlideSession
+from napari_srast.gui.state.slide_session import Schedule, SessionCallbacks, SlideSession
 
 __all__ = ["Workspace"]
 
@@ -80,14 +80,13 @@ class Workspace:
 
     def new_session(self, loaded: LoadedSlide) -> SlideSession:
         """Return a session for a slide, connected to the signals; it is not added to ``sessions``."""
-        return SlideSession(
-            self.viewer,
-            loaded,
+        callbacks = SessionCallbacks(
             region_changed=self.region_changed.emit,
             display_changed=self.display_changed.emit,
             display_failed=self.display_failed.emit,
             schedule=self.schedule,
         )
+        return SlideSession(self.viewer, loaded, callbacks)
 
     def announce_current(self) -> None:
         """Emit that another slide is current, and label synthetic slides on the canvas."""

@@ -1,10 +1,9 @@
-"""TODO docstring."""
+"""Regions of interest: unions of polygons that select spots by their centers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import shapely
@@ -15,16 +14,32 @@ from napari_srast.core.slide import Slide
 from napari_srast.errors import RegionError
 from napari_srast.geometry.affine import apply_affine
 
-if TYPE_CHECKING:
-    pass
-
-
 __all__ = ["Region"]
 
 
 @dataclass(frozen=True)
 class Region:
-    """A region of interest: a union of polygons in one coordinate system; spots belong to it by their centers."""
+    """Region of interest in one coordinate system.
+
+    Parameters
+    ----------
+    geometry
+        Polygon or union of polygons. Invalid polygons, such as those that cross themselves, are repaired.
+    coordinate_system
+        Name of the coordinate system of ``geometry``.
+
+    Raises
+    ------
+    RegionError
+        The geometry is not a polygon, or it is empty.
+
+    Examples
+    --------
+    >>> from napari_srast import Region
+    >>> region = Region.from_wkt("POLYGON ((0 0, 10 0, 10 10, 0 0))")
+    >>> region.geometry.area
+    50.0
+    """
 
     geometry: BaseGeometry
     coordinate_system: str = "global"
@@ -41,7 +56,15 @@ class Region:
 
     @classmethod
     def from_polygons(cls, polygons: Sequence[np.ndarray], coordinate_system: str = "global") -> Region:
-        """Build the union of polygons, each an (n, 2) array of (x, y) corners."""
+        """Create the union of polygons.
+
+        Parameters
+        ----------
+        polygons
+            Corners (x, y) of each polygon, shape (n, 2).
+        coordinate_system
+            Name of the coordinate system of the corners.
+        """
         shapes = [Polygon(np.asarray(p, dtype=float)) for p in polygons if len(p) >= 3]
         if not shapes:
             raise RegionError("The region is empty; draw a shape with at least three corners.")
@@ -49,7 +72,7 @@ class Region:
 
     @classmethod
     def from_wkt(cls, text: str, coordinate_system: str = "global") -> Region:
-        """Read well-known text, such as ``POLYGON ((0 0, 10 0, 10 10, 0 0))``."""
+        """Parse well-known text, such as ``POLYGON ((0 0, 10 0, 10 10, 0 0))``."""
         try:
             geometry = shapely.from_wkt(text)
         except shapely.errors.ShapelyError as error:
@@ -60,7 +83,7 @@ class Region:
 
     @classmethod
     def from_geojson(cls, text: str, coordinate_system: str = "global") -> Region:
-        """Read a GeoJSON geometry, feature or feature collection; several polygons make a union."""
+        """Parse a GeoJSON geometry, feature or feature collection; several polygons become their union."""
         try:
             geometry = shapely.from_geojson(text)
         except shapely.errors.ShapelyError as error:
@@ -73,21 +96,21 @@ class Region:
         return str(self.geometry.wkt)
 
     def contains(self, points: np.ndarray) -> np.ndarray:
-        """Tell which (n, 2) points, in the region's coordinate system, lie in it (the border counts as inside)."""
+        """Return which points (n, 2), in the region's coordinate system, are inside or on the border, shape (n,)."""
         shapely.prepare(self.geometry)
         return np.asarray(shapely.intersects_xy(self.geometry, points[:, 0], points[:, 1]))
 
     def spots(self, slide: Slide) -> np.ndarray:
-        """Return a boolean mask (N,) of the slide's spots whose centers lie in the region.
+        """Return which spots of a slide have their center in the region, boolean, shape (N,).
 
         Raises
         ------
         RegionError
-            No spot lies in it, or its coordinate system is not the slide's.
+            The region contains no spot, or the slide does not have its coordinate system.
         """
         if self.coordinate_system not in slide.transforms:
             raise RegionError(
-                f"The region lies in coordinate system '{self.coordinate_system}', but the spots lead to "
+                f"The region is in coordinate system '{self.coordinate_system}', but the spots can be transformed to "
                 f"others only; choose one of: {', '.join(slide.transforms)}."
             )
         points = apply_affine(slide.transforms[self.coordinate_system], slide.centers)
@@ -95,24 +118,24 @@ class Region:
         if not mask.any():
             low, high = points.min(axis=0), points.max(axis=0)
             raise RegionError(
-                f"The region encloses no spot; spots lie at x {low[0]:.6g} to {high[0]:.6g} and y {low[1]:.6g} to "
+                f"The region encloses no spot; spots are at x {low[0]:.6g} to {high[0]:.6g} and y {low[1]:.6g} to "
                 f"{high[1]:.6g} in '{self.coordinate_system}': draw the region there."
             )
         return mask
 
 
 def _union(shapes: Sequence[BaseGeometry]) -> BaseGeometry:
-    """Unite shapes, those that cross themselves mended, into polygons alone (repairs leave stray lines and points)."""
+    """Unite shapes, repair them, and keep the polygons only, because a repair can leave lines and points."""
     if not np.isfinite(shapely.get_coordinates(shapes)).all():
         raise RegionError("The region has corners that are not finite numbers; draw it again.")
-    whole = shapes[0] if len(shapes) == 1 else shapely.union_all([shapely.make_valid(shape) for shape in shapes])
-    mended = whole if whole.is_valid else shapely.make_valid(whole)
-    parts = _polygons(mended)
-    return MultiPolygon(parts) if len(parts) != 1 else parts[0]
+    union = shapes[0] if len(shapes) == 1 else shapely.union_all([shapely.make_valid(shape) for shape in shapes])
+    valid = union if union.is_valid else shapely.make_valid(union)
+    polygons = _polygons(valid)
+    return MultiPolygon(polygons) if len(polygons) != 1 else polygons[0]
 
 
 def _polygons(shape: BaseGeometry) -> list[Polygon]:
-    """Return the polygons of a shape, however deep in collections they lie."""
+    """Return the polygons of a shape, also those in nested collections."""
     if isinstance(shape, BaseMultipartGeometry):
         return [polygon for part in shape.geoms for polygon in _polygons(part)]
     return [shape] if isinstance(shape, Polygon) else []

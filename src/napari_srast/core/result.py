@@ -1,4 +1,7 @@
-"""TODO docstring."""
+"""Results of a run: upsampled counts and everything needed to check and repeat the run.
+
+Shape legend: Q pixels, G genes.
+"""
 
 from __future__ import annotations
 
@@ -22,35 +25,35 @@ if TYPE_CHECKING:
 
     from napari_srast.geometry.raster import Raster
 
-
 __all__ = ["UpsampleMetadata", "UpsampleResult"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class UpsampleMetadata:
-    """A run and what it made, without the counts themselves, which lie in a store.
+    """Description of a run and its result, without the counts, which may be in a store.
 
     Parameters
     ----------
     genes
         Gene names, shape (G,).
     skill
-        For each gene the nats per count gained over the uniform split in the check on the slide itself; NaN where the
-        slide is too small, or the gene too rare, to tell.
+        Nats per count that each gene gains over a uniform split on held-out data of the slide, shape (G,); NaN if the
+        slide is too small, or the gene too rare, to estimate it.
     method
-        For each gene the method that its map came from.
+        Method of each gene's map, shape (G,).
     raster
-        The pixels, their parents and where they lie; ``raster.parent`` indexes the slide's spots.
+        Pixels and their parents; ``raster.parent`` indexes the slide's spots.
     slide
-        The slide that it was made from.
+        The slide that was upsampled.
     region
-        The region, or None for the whole slide.
+        The region of interest; None for the whole slide.
     settings
-        The settings of the run.
+        Settings of the run.
     run
         Name of the run: letters, digits and underscores.
     provenance
-        What ``uns["napari_srast"]`` holds: version, model name and sha256, calibration weights, timings and the rest.
+        Content of ``uns["napari_srast"]``: version, name and SHA-256 of the model, calibration weights, timings and
+        more.
     """
 
     genes: np.ndarray
@@ -69,7 +72,13 @@ class UpsampleMetadata:
         return self.raster.n_pixels
 
     def gene_column(self, gene: str) -> int:
-        """Return the column of a gene of this result."""
+        """Return the column of a gene in the result.
+
+        Raises
+        ------
+        InputError
+            The result does not contain the gene.
+        """
         hits = np.flatnonzero(self.genes == gene)
         if len(hits) == 0:
             raise InputError(f"The result has no gene '{gene}'; run again with it in the list of genes.")
@@ -78,42 +87,55 @@ class UpsampleMetadata:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class UpsampleResult(UpsampleMetadata):
-    """Upsampled counts on the fine raster, with everything needed to trust and repeat them.
+    """Upsampled counts on the fine raster, with the description of their run.
 
     Parameters
     ----------
     counts
-        float32 CSR, shape (Q, G); its sums over the pixels of a spot are the spot's counts.
+        Counts of the pixels, float32 CSR, shape (Q, G). The sums over the pixels of a spot are the spot's counts.
     std
-        Standard deviation of the true counts around ``counts``, same shape, or None.
+        Standard deviations of the true counts around ``counts``, float32 CSR, shape (Q, G); None if not computed.
     genes, skill, method, raster, slide, region, settings, run, provenance
-        As of :class:`UpsampleMetadata`.
+        See :class:`UpsampleMetadata`.
     """
 
     counts: sparse.csr_matrix
     std: sparse.csr_matrix | None
 
     def gene_image(self, gene: str, layer: Literal["counts", "std"] = "counts") -> np.ndarray:
-        """Paint one gene onto the raster: float32 (rows, columns), NaN where no pixel has a parent."""
+        """Return an image of one gene, float32, shape (rows, columns), NaN where no pixel has a parent.
+
+        Parameters
+        ----------
+        gene
+            Name of the gene.
+        layer
+            "counts", or "std" for standard deviations.
+
+        Raises
+        ------
+        InputError
+            The result does not contain the gene, or no standard deviations.
+        """
         matrix = self.counts if layer == "counts" else self.std
         if matrix is None:
-            raise InputError("The run kept no standard deviation; run again with method 'srast' and mode 'sample'.")
-        return self.raster.paint(matrix[:, [self.gene_column(gene)]].toarray()[:, 0])
+            raise InputError("The result has no standard deviation; run again with method 'srast' and mode 'sample'.")
+        return self.raster.to_image(matrix[:, [self.gene_column(gene)]].toarray()[:, 0])
 
     def to_anndata(self) -> anndata.AnnData:
-        """Return the result as a table: pixels x genes."""
+        """Convert the result to a table of pixels and genes."""
         return _writer("to_anndata")(self)
 
     def to_spatialdata(self) -> spatialdata.SpatialData:
-        """Return the result as SpatialData: image, pixel shapes and table."""
+        """Convert the result to SpatialData: an image, the shapes of the pixels, and a table."""
         return _writer("to_spatialdata")(self)
 
     def write(self, path: str | Path, **options: Any) -> Path:
-        """Write the result; see :func:`napari_srast.write_result`."""
+        """Write the result to a file or a store; see :func:`napari_srast.write_result` for the options."""
         return _writer("write_result")(self, path, **options)
 
 
 def _writer(name: str) -> Callable[..., Any]:
-    """Look up a function of :mod:`napari_srast.io.result_writer`, by name because ``io`` is built on this module."""
+    """Look up a function of :mod:`napari_srast.io.result_writer` by name, because ``io`` depends on this module."""
     function: Callable[..., Any] = pkgutil.resolve_name(f"napari_srast.io.result_writer:{name}")
     return function

@@ -1,49 +1,54 @@
-"""TODO docstring."""
+"""Settings of a run."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-from napari_srast.errors import SettingsError
+from napari_srast.errors import invalid_choice, value_out_of_range
 from napari_srast.geometry.raster import Footprint
-
-if TYPE_CHECKING:
-    pass
-
 
 __all__ = ["METHODS", "Mode", "UpsampleSettings"]
 
 Mode = Literal["mean", "sample", "integer"]
+
 METHODS = ("srast", "uniform", "bilinear", "pycnophylactic", "gp")
-_LARGEST_PIXEL = 1e12  # in any unit; its square and that of its inverse are still numbers
+_MAX_FACTOR = 64
+_MAX_PIXEL_SIZE = 1e12  # in any unit; the squares of this number and of its inverse are finite
+_MAX_SAMPLES = 1000
+_MAX_SEED = 2**32 - 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class UpsampleSettings:
-    """How to upsample; the whole of what the command line and the window can set, validated.
+    """Validated settings of a run: all that the command line and the window can set.
 
     Parameters
     ----------
     factor
-        Pixels per pitch; a fraction is allowed. Ignored where ``pixel_size`` is given.
+        Pixels per pitch, above 1; a fraction is allowed. Ignored if ``pixel_size`` is given.
     pixel_size
-        Pixel side in units of the chosen coordinate system.
+        Side of a pixel, in units of the chosen coordinate system; None to use ``factor``.
     footprint
-        "cell": pixels fill the spot's whole cell; "spot": only its measured area.
+        "cell" for pixels in the whole cell of a spot, "spot" for its measured area only.
     method
         One of :data:`METHODS`.
     mode
-        "mean", "sample" (mean and standard deviation) or "integer" (whole counts, one plausible draw).
+        "mean", "sample" (mean and standard deviation) or "integer" (one sample of integer counts).
     draws, steps
-        Number of flow samples and Euler steps; None takes the mode's default.
+        Number of samples of the flow, and of Euler steps per sample; None for the default of the mode.
     model
-        Name of a shipped checkpoint, or a file.
+        Name of a shipped checkpoint, or path of a checkpoint file.
     device
         "auto", "cpu", "cuda" or "mps".
     seed
-        Seeds everything random.
+        Seed of all random numbers, 0 to 4294967295.
+
+    Raises
+    ------
+    SettingsError
+        A value is invalid.
     """
 
     factor: float = 2.0
@@ -62,35 +67,34 @@ class UpsampleSettings:
         _check_choice("method", self.method, METHODS)
         _check_choice("mode", self.mode, ("mean", "sample", "integer"))
         _check_choice("device", self.device, ("auto", "cpu", "cuda", "mps"))
-        if self.pixel_size is None and not (1 < self.factor <= 64):
-            raise SettingsError(
-                f"factor is {self.factor:g}, but must be above 1 and at most 64; 2 or 4 suit most slides."
-            )
-        if self.pixel_size is not None and not 1 / _LARGEST_PIXEL <= self.pixel_size <= _LARGEST_PIXEL:
-            raise SettingsError(
-                f"pixel size is {self.pixel_size:g}, but must lie between {1 / _LARGEST_PIXEL:g} and "
-                f"{_LARGEST_PIXEL:g}; leave it out to use the factor."
-            )
-        for name, value, most in (("draws", self.draws, 1000), ("steps", self.steps, 1000)):
-            if value is not None and not 1 <= value <= most:
-                raise SettingsError(f"{name} is {value}, but must lie between 1 and {most}.")
-        if not 0 <= self.seed < 2**32:
-            raise SettingsError(f"seed is {self.seed}, but must lie between 0 and {2**32 - 1}.")
+        if self.pixel_size is None and not (1 < self.factor <= _MAX_FACTOR):
+            limits = f"above 1 and at most {_MAX_FACTOR}"
+            raise value_out_of_range("factor", float(self.factor), limits, "2 or 4 suit most slides")
+        if self.pixel_size is not None and not 1 / _MAX_PIXEL_SIZE <= self.pixel_size <= _MAX_PIXEL_SIZE:
+            limits = f"between {1 / _MAX_PIXEL_SIZE:g} and {_MAX_PIXEL_SIZE:g}"
+            raise value_out_of_range("pixel size", float(self.pixel_size), limits, "leave it out to use the factor")
+        for name, value in (("draws", self.draws), ("steps", self.steps)):
+            if value is not None and not 1 <= value <= _MAX_SAMPLES:
+                raise value_out_of_range(name, value, f"between 1 and {_MAX_SAMPLES}")
+        if not 0 <= self.seed <= _MAX_SEED:
+            raise value_out_of_range("seed", self.seed, f"between 0 and {_MAX_SEED}")
 
     @property
-    def unused(self) -> tuple[str, ...]:
-        """What was asked for and changes nothing, one sentence each."""
-        told = []
+    def ineffective_options(self) -> tuple[str, ...]:
+        """Options that were set but have no effect, one sentence each."""
+        sentences = []
         if self.method != "srast" and self.mode == "sample":
-            told.append(f"Method '{self.method}' draws no samples, so there is no standard deviation; take 'srast'.")
+            sentences.append(
+                f"Method '{self.method}' draws no samples, so there is no standard deviation; choose 'srast'."
+            )
         if self.method != "srast" and self.device not in ("auto", "cpu"):
-            told.append(f"Method '{self.method}' runs on the CPU; device '{self.device}' is not used.")
+            sentences.append(f"Method '{self.method}' runs on the CPU; device '{self.device}' is not used.")
         given = [name for name in ("draws", "steps") if getattr(self, name) is not None]
         if given and (self.method != "srast" or self.mode != "sample"):
-            told.append(f"Only method 'srast' in mode 'sample' uses {' and '.join(given)}.")
-        return tuple(told)
+            sentences.append(f"Only method 'srast' in mode 'sample' uses {' and '.join(given)}.")
+        return tuple(sentences)
 
 
 def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
     if value not in choices:
-        raise SettingsError(f"{name} is '{value}', but must be one of: {', '.join(choices)}.")
+        raise invalid_choice(name, value, choices)

@@ -1,8 +1,7 @@
-"""The frozen values that cross every boundary: a slide, a region of it, settings, progress and a result.
+"""Slides: spots with counts, coordinates and an optional histology image.
 
-Coordinates are (x, y). A slide's own frame is that of its spots element ("intrinsic", where ``obsm["spatial"]``
-lives); ``transforms`` lead from there to every coordinate system. Shape legend: N spots, G genes, Q raster pixels
-that have a parent spot.
+Coordinates are (x, y). The intrinsic frame of a slide is the coordinate system of its spots element, in which
+``obsm["spatial"]`` is given; ``transforms`` map it to the other coordinate systems. Shape legend: N spots, G genes.
 """
 
 from __future__ import annotations
@@ -10,40 +9,34 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from scipy import sparse
 
 from napari_srast.errors import InputError, SettingsError
 
-if TYPE_CHECKING:
-    pass
+__all__ = ["Slide", "SlideImage", "SlideSource", "select_columns"]
 
-
-__all__ = [
-    "Slide",
-    "SlideImage",
-    "SlideSource",
-    "columns_of",
-]
+_MAX_NAMES = 5  # unknown genes that a message lists
+_MAX_SUGGESTED = 3  # unknown genes that a message suggests similar names for
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SlideImage:
-    """A histology image, multiscale and lazy.
+    """Multiscale histology image, loaded lazily.
 
     Parameters
     ----------
     name
-        Element name in the store.
+        Name of the element in the store.
     levels
-        Arrays of shape (c, y, x), finest first; numpy or dask.
+        NumPy or Dask arrays of shape (c, y, x), from the finest to the coarsest.
     to_intrinsic
-        One (3, 3) affine for each level: from its pixel coordinates (x, y), where the center of pixel [0, 0] lies at
-        (0.5, 0.5), to the spots' own frame.
+        For each level the affine from its pixel coordinates (x, y) to the intrinsic frame, shape (3, 3). The center of
+        pixel [0, 0] has pixel coordinates (0.5, 0.5).
     channels
-        Channel names.
+        Names of the channels.
     """
 
     name: str
@@ -54,7 +47,17 @@ class SlideImage:
 
 @dataclass(frozen=True, kw_only=True)
 class SlideSource:
-    """Where a slide came from: the store and the names of the elements that were read."""
+    """Origin of a slide.
+
+    Parameters
+    ----------
+    path
+        Path of the store; None if the slide was not read from a store.
+    spots, table, image
+        Names of the elements that were read; None if there is none.
+    synthetic
+        Whether the counts are simulated.
+    """
 
     path: str | None = None
     spots: str | None = None
@@ -63,41 +66,46 @@ class SlideSource:
     synthetic: bool = False
 
 
-def columns_of(counts: sparse.csr_matrix, columns: np.ndarray) -> sparse.csr_matrix:
-    """Return some columns of counts; no copy where these are all, in their order."""
+def select_columns(counts: sparse.csr_matrix, columns: np.ndarray) -> sparse.csr_matrix:
+    """Select columns of counts; returns ``counts`` itself if these are all columns in their order."""
     return counts if np.array_equal(columns, np.arange(counts.shape[1])) else counts[:, columns].tocsr()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Slide:
-    """A spatial transcriptomics slide, ready to be upsampled.
+    """Spatial transcriptomics slide that can be upsampled.
 
     Parameters
     ----------
     counts
         Raw counts, CSR, shape (N, G).
     genes
-        Gene names, shape (G,), unique.
+        Unique gene names, shape (G,).
     spot_ids
         Names of the spots in the input table, shape (N,).
     centers
-        Spot centers in the spots' own frame, shape (N, 2), (x, y).
+        Spot centers in the intrinsic frame, (x, y), shape (N, 2).
     spot_diameter
-        Diameter (circles) or side (squares) of the measured area, in the units of ``centers``; None if unknown.
+        Diameter (circle) or side (square) of the measured area, in the units of ``centers``; None if unknown.
     spot_shape
-        Shape of the measured area.
+        Shape of the measured area: "circle" or "square".
     unit
-        Name of the unit of ``centers``, such as "um" or "px"; "unknown" where the slide does not say.
+        Unit of ``centers``, such as "um" or "px"; "unknown" if the slide does not define it.
     transforms
-        For each coordinate system the (3, 3) affine from the spots' own frame, (x, y) order.
+        For each coordinate system the affine from the intrinsic frame to it, (x, y) order, shape (3, 3).
     coordinate_system
-        The chosen one: regions and lengths are given in it.
+        The coordinate system in which regions and lengths are given.
     image
-        Histology, or None.
+        Histology image; None if there is none.
     source
-        Where it was read from.
+        Origin of the slide.
     notices
-        What a reader had to decide or mend, one sentence each.
+        Decisions and repairs of the reader, one sentence each.
+
+    Raises
+    ------
+    InputError
+        The shapes do not match, or there is no transformation to the coordinate system.
     """
 
     counts: sparse.csr_matrix
@@ -138,30 +146,37 @@ class Slide:
 
     @property
     def to_cs(self) -> np.ndarray:
-        """The (3, 3) affine from the spots' own frame to the chosen coordinate system."""
+        """Affine from the intrinsic frame to the chosen coordinate system, shape (3, 3)."""
         return self.transforms[self.coordinate_system]
 
     @property
     def cs_scale(self) -> float:
-        """Length of one unit of the spots' own frame in the chosen coordinate system (root of the area ratio)."""
+        """Length of one intrinsic unit in the chosen coordinate system: the square root of the ratio of areas."""
         return float(np.sqrt(abs(np.linalg.det(self.to_cs[:2, :2]))))
 
     @property
     def cs_unit(self) -> str:
-        """Unit of lengths in the chosen coordinate system; "unknown" where that is scaled against the spots' frame."""
+        """Unit of lengths in the chosen coordinate system; "unknown" if its scale differs from the intrinsic frame."""
         return self.unit if np.isclose(self.cs_scale, 1.0) else "unknown"
 
-    def counts_of(self, columns: np.ndarray) -> sparse.csr_matrix:
-        """Return counts of some genes, given as columns, shape (N, G); no copy where these are all."""
-        return columns_of(self.counts, columns)
+    def select_counts(self, columns: np.ndarray) -> sparse.csr_matrix:
+        """Return the counts of genes, given as columns, CSR, shape (N, G); not a copy if these are all genes."""
+        return select_columns(self.counts, columns)
 
     def gene_indices(self, names: Sequence[str] | None) -> np.ndarray:
-        """Return the column of each named gene, all of them for None.
+        """Return the column of each named gene, shape (n,).
+
+        Parameters
+        ----------
+        names
+            Gene names; duplicates count once. None for all genes.
 
         Raises
         ------
         InputError
-            A name is not in the panel; the nearest names are offered.
+            A name is not in the panel; the message suggests similar names.
+        SettingsError
+            The names are not a list, or the list is empty.
         """
         if names is None:
             return np.arange(self.n_genes)
@@ -169,20 +184,23 @@ class Slide:
             raise SettingsError(f"Genes are given as a list of names, not as the text '{names}'; write ['{names}'].")
         names = list(dict.fromkeys(names))
         if not names:
-            raise SettingsError("No gene was named; name at least one, or ask for all.")
-        index = {str(g): i for i, g in enumerate(self.genes)}
-        unknown = [g for g in names if g not in index]
+            raise SettingsError("The list of genes is empty; name at least one gene, or ask for all.")
+        index = {str(gene): i for i, gene in enumerate(self.genes)}
+        unknown = [name for name in names if name not in index]
         if unknown:
-            by_fold = {g.casefold(): g for g in index}
-            near = [
-                by_fold[m]
-                for u in unknown[:3]
-                for m in difflib.get_close_matches(u.casefold(), list(by_fold), n=2, cutoff=0.6)
-            ]
-            hint = (
-                f"; did you mean {', '.join(dict.fromkeys(near))}?"
-                if near
-                else "; 'napari-srast info' lists the panel."
-            )
-            raise InputError(f"The slide has no gene {', '.join(repr(u) for u in unknown[:5])}{hint}")
-        return np.array([index[g] for g in names])
+            similar = _similar_names(unknown[:_MAX_SUGGESTED], index)
+            hint = f"did you mean {', '.join(similar)}?" if similar else "'napari-srast info' lists the panel."
+            raise InputError(f"The slide has no gene {', '.join(repr(name) for name in unknown[:_MAX_NAMES])}; {hint}")
+        return np.array([index[name] for name in names])
+
+
+def _similar_names(names: Sequence[str], panel: Mapping[str, int]) -> list[str]:
+    """Return the genes of a panel whose names are similar to given ones, ignoring case."""
+    by_folded = {gene.casefold(): gene for gene in panel}
+    return list(
+        dict.fromkeys(
+            by_folded[match]
+            for name in names
+            for match in difflib.get_close_matches(name.casefold(), list(by_folded), n=2, cutoff=0.6)
+        )
+    )

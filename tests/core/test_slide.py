@@ -1,0 +1,48 @@
+"""Tests of slides: validation and selection of genes."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from napari_srast.core.slide import Slide
+from napari_srast.errors import InputError, SettingsError
+
+
+@pytest.fixture
+def slide(make_slide) -> Slide:
+    return make_slide(4, 4)
+
+
+def test_genes_are_selected_by_name(slide: Slide) -> None:
+    names = [str(slide.genes[2]), str(slide.genes[0])]
+    assert slide.gene_indices([*names, names[0]]).tolist() == [2, 0]
+    assert slide.gene_indices(None).tolist() == list(range(slide.n_genes))
+
+
+def test_unknown_gene_gets_suggestions(slide: Slide) -> None:
+    with pytest.raises(InputError, match=f"did you mean {slide.genes[0]}"):
+        slide.gene_indices([str(slide.genes[0]).upper() + " "])
+    with pytest.raises(InputError, match="'napari-srast info' lists the panel"):
+        slide.gene_indices(["?"])
+
+
+def test_empty_gene_list_and_text_are_refused(slide: Slide) -> None:
+    with pytest.raises(SettingsError, match="list of genes is empty"):
+        slide.gene_indices([])
+    with pytest.raises(SettingsError, match="as a list of names"):
+        slide.gene_indices("Gene0")
+
+
+def test_all_columns_are_not_copied(slide: Slide) -> None:
+    assert slide.select_counts(np.arange(slide.n_genes)) is slide.counts
+    assert slide.select_counts(np.array([1])).shape == (slide.n_spots, 1)
+
+
+def test_mismatched_slide_is_refused(slide: Slide) -> None:
+    with pytest.raises(InputError, match="spot centers"):
+        dataclasses.replace(slide, centers=slide.centers[1:])
+    with pytest.raises(InputError, match="choose one of: global"):
+        dataclasses.replace(slide, coordinate_system="elsewhere")

@@ -1,4 +1,4 @@
-"""Exploring a result on the real canvas: genes, their colors, before and after, reading values, taking it away."""
+"""Exploring a result: shown genes, their style, views, values under the cursor, figure and command line."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ from qtpy.QtWidgets import QApplication, QColorDialog, QFileDialog
 from typer.testing import CliRunner
 
 from napari_srast.cli.app import app
+from napari_srast.core.result import UpsampleResult
 from napari_srast.gui.demo import wait_until
 from napari_srast.gui.layers.side_by_side import side_by_side_bounds
 from napari_srast.gui.panels import export
@@ -39,119 +40,156 @@ from napari_srast.io.result_reader import read_result
 pytestmark = pytest.mark.gui
 
 
-def test_exploring_a_result(
-    open_window: Callable[[], SRastWidget], qtbot: Any, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    window = open_window()
-    controller, viewer, explore = window.controller, window.controller.viewer, window.result_panel
-    slide = open_slide(qtbot, window, store)
+def _run_square(qtbot: Any, window: SRastWidget, store: Path) -> UpsampleResult:
+    """Open a slide, upsample nine spots with the uniform split, and show Gene3 and Gene4."""
+    open_slide(qtbot, window, store)
     use_fast_method(window)
-    controller.regions.add(SQUARE)
+    window.controller.regions.add(SQUARE)
     result = run(qtbot, window)
-    assert explore.export_panel.quality.text().startswith("Counts of every spot conserved")
-    assert "All maps are from uniform" in explore.export_panel.quality.text()
+    window.result_panel.model.check(["Gene3", "Gene4"], only=True)
+    wait_shown(qtbot, window)
+    return result
 
-    # A list of markers replaces what is shown; the eye of napari's list is the check box.
+
+@pytest.fixture
+def result(widget: SRastWidget, qtbot: Any, store: Path) -> UpsampleResult:
+    """Result of nine spots in the widget without a canvas, with Gene3 and Gene4 shown."""
+    return _run_square(qtbot, widget, store)
+
+
+@pytest.mark.usefixtures("result")
+def test_quality_checks_are_shown(widget: SRastWidget) -> None:
+    text = widget.result_panel.export_panel.quality.text()
+    assert text.startswith("Counts of every spot conserved")
+    assert "All genes: method uniform." in text
+
+
+@pytest.mark.usefixtures("result")
+def test_a_gene_list_replaces_the_shown_genes(
+    widget: SRastWidget, qtbot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "markers.csv").write_text("gene\n" + "\n".join(f"gene{i}" for i in range(8)))
     monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(tmp_path / "markers.csv"), ""))
-    click(qtbot, explore.load)
-    wait_shown(qtbot, window)
-    assert sorted(visible(window)) == [f"Gene{i}" for i in range(6)]
-    assert "2 more were left out" in window.run_bar.status.text()
-    explore.model.check(["Gene3", "Gene4"], only=True)
-    wait_shown(qtbot, window)
-    viewer.layers["Gene3"].visible = False
+    click(qtbot, widget.result_panel.load)
+    wait_shown(qtbot, widget)
+    assert sorted(visible(widget)) == [f"Gene{i}" for i in range(6)]
+    assert "2 more were left out" in widget.run_bar.status.text()
+
+
+@pytest.mark.usefixtures("result")
+def test_layer_visibility_is_the_check_box(widget: SRastWidget) -> None:
+    layers, explore = widget.controller.viewer.layers, widget.result_panel
+    layers["Gene3"].visible = False
     assert explore.model.checked == ["Gene4"]
-    viewer.layers["Gene3"].visible = True
+    layers["Gene3"].visible = True
     assert explore.model.checked == ["Gene3", "Gene4"]
     explore.listing.setCurrentIndex(1)
     assert sorted(explore.model.listed) == ["Gene3", "Gene4"]
-    explore.listing.setCurrentIndex(0)
 
-    # Favorites are remembered by the gene's name.
+
+@pytest.mark.usefixtures("result")
+def test_favorites_are_listed_and_marked(widget: SRastWidget, qtbot: Any) -> None:
+    explore = widget.result_panel
     explore.view.setCurrentIndex(explore.model.index(explore.model.listed.index("Gene5"), 0))
-    explore.view.setFocus()
     qtbot.keyClick(explore.view, Qt.Key.Key_F)
-    assert controller.preferences.genes == ["Gene5"]
+    assert widget.controller.preferences.genes == ["Gene5"]
     explore.listing.setCurrentIndex(2)
     assert explore.model.listed == ["Gene5"]
-    explore.listing.setCurrentIndex(0)
-    assert window.gene_panel.model.data(window.gene_panel.model.index(5, 0)) == "★ Gene5"
+    assert widget.gene_panel.model.data(widget.gene_panel.model.index(5, 0)) == "★ Gene5"
 
-    # Color, contrast and opacity: ours and napari's own controls are two views of one thing.
-    row = next(row for row in explore.legend.rows if row.style is not None and row.style.gene == "Gene3")
+
+@pytest.mark.usefixtures("result")
+def test_legend_and_layer_controls_are_in_sync(
+    widget: SRastWidget, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer = widget.controller.viewer.layers["Gene3"]
+    rows = widget.result_panel.legend.rows
+    row = next(row for row in rows if row.style is not None and row.style.gene == "Gene3")
     monkeypatch.setattr(QColorDialog, "getColor", lambda *_: QColor("#ff0000"))
     click(qtbot, row.color)
-    np.testing.assert_allclose(viewer.layers["Gene3"].colormap.colors[-1], [1, 0, 0, 1])
+    np.testing.assert_allclose(layer.colormap.colors[-1], [1, 0, 0, 1])
     row.contrast.setValue((0.5, 1.5))
-    assert tuple(viewer.layers["Gene3"].contrast_limits) == (0.5, 1.5)
+    assert tuple(layer.contrast_limits) == (0.5, 1.5)
     row.opacity.setValue(50)
-    assert viewer.layers["Gene3"].opacity == pytest.approx(0.5 * 2**-0.5)
-    viewer.layers["Gene3"].contrast_limits = (0.25, 2.0)
+    assert layer.opacity == pytest.approx(0.5 * 2**-0.5)
+    layer.contrast_limits = (0.25, 2.0)
     assert row.contrast.value() == (0.25, 2.0)
     assert row.scale.text() == "0.25 to 2"
 
-    # The pointer reads a pixel, its spot, and what was measured there; the canvas itself reports the mouse.
+
+def test_views_and_cursor_on_the_canvas(open_window: Callable[[], SRastWidget], qtbot: Any, store: Path) -> None:
+    window = open_window()
+    result = _run_square(qtbot, window, store)
+    viewer, explore, slide = window.controller.viewer, window.result_panel, window.controller.slides.slide
     viewer.reset_view()
     qtbot.wait(50)
     canvas = napari.current_viewer().window._qt_viewer.canvas.native
     spot = int(result.raster.spots[4])
-    place = canvas_point(window, tuple(slide.centers[spot] + 3))
-    qtbot.mouseMove(canvas, place)
+    qtbot.mouseMove(canvas, canvas_point(window, tuple(slide.centers[spot] + 3)))
     qtbot.waitUntil(lambda: "Spot" in explore.readout.text(), timeout=PATIENCE)
     assert explore.readout.text().startswith(f"Spot {slide.spot_ids[spot]}: ")
     measured = slide.counts[spot, 3]
     assert f"Gene3 {measured / 4:.3g} of the spot's {measured:,.0f}" in explore.readout.text()
 
-    # Before and after: by the buttons, by a key, and side by side at the same scale.
     click(qtbot, explore.views["before"])
     assert visible(window) == []
     assert viewer.layers["SRast measured spots"].visible
     explore.toggle_before_after()
     assert sorted(visible(window)) == ["Gene3", "Gene4"]
-    looked_at = viewer.scene.camera.center, viewer.scene.camera.zoom
+
+    camera = viewer.scene.camera.center, viewer.scene.camera.zoom
     click(qtbot, explore.views["side_by_side"])
     qtbot.waitUntil(lambda: len(visible(window, "side_by_side")) == 4, timeout=PATIENCE)
     rows, cols = viewer.canvas.size
-    for place in side_by_side_bounds(slide, result):  # both pictures are in view
-        point = canvas_point(window, tuple(place))
+    for corner in side_by_side_bounds(slide, result):
+        point = canvas_point(window, tuple(corner))
         assert 0 <= point.x() <= cols
         assert 0 <= point.y() <= rows
     assert sorted(visible(window)) == ["Gene3", "Gene4"]
-    beside = viewer.layers["SRast side-by-side spots"]
-    assert len(beside.data) == 9
-    center = np.array(beside.data_to_world(beside.data[4]))[::-1]
-    shift = controller.results.overlay.offset_at(center)
-    assert shift[0] > 0
-    np.testing.assert_allclose(center - shift, slide.centers[spot], atol=1e-6)
+    spots = viewer.layers["SRast side-by-side spots"]
+    assert len(spots.data) == 9
+    center = np.array(spots.data_to_world(spots.data[4]))[::-1]
+    offset = window.controller.results.overlay.offset_at(center)
+    assert offset[0] > 0
+    np.testing.assert_allclose(center - offset, slide.centers[spot], atol=1e-6)
     click(qtbot, explore.views["after"])
     assert visible(window, "side_by_side") == []
-    assert (viewer.scene.camera.center, viewer.scene.camera.zoom) == looked_at
+    assert (viewer.scene.camera.center, viewer.scene.camera.zoom) == camera
 
-    # A picture with scale bar and legend.
-    made: list[tuple[np.ndarray, export.Caption]] = []
-    true_save = export.save_figure
-    monkeypatch.setattr(export, "save_figure", lambda *given: (made.append(given[:2]), true_save(*given)))
-    explore.brightness.setValue(100)
-    window.region_panel.clear.click()
+
+def test_figure_has_legend_and_true_scale(
+    open_window: Callable[[], SRastWidget], qtbot: Any, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    window = open_window()
+    _run_square(qtbot, window, store)
+    viewer, explore = window.controller.viewer, window.result_panel
+    saved: list[tuple[np.ndarray, export.Caption]] = []
+    save_figure = export.save_figure
+    monkeypatch.setattr(export, "save_figure", lambda *given: (saved.append(given[:2]), save_figure(*given)))
     target = tmp_path / "figure.png"
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(target), ""))
+    viewer.reset_view()
+    explore.brightness.setValue(100)
+    window.region_panel.clear.click()
     explore.export_panel.export_figure.trigger()
     assert wait_until(target.exists, 30)
     with PillowImage.open(target) as picture:
         rows, cols = viewer.canvas.size
         assert picture.size[0] / picture.size[1] == pytest.approx(cols / rows, rel=0.02)
         corner = np.asarray(picture.convert("RGB"))[-picture.size[1] // 8 :]
-        assert (corner[:, -picture.size[0] // 3 :] == 255).all(axis=-1).any()  # the bar
+        assert (corner[:, -picture.size[0] // 3 :] == 255).all(axis=-1).any()  # the scale bar
 
-    ((pixels, caption),) = made
+    ((pixels, caption),) = saved
     across = np.flatnonzero(pixels[pixels.shape[0] // 2, :, :3].max(axis=1) > 30)
     histology = viewer.layers["breast histology"].extent.world
-    width = histology[1][-1] - histology[0][-1] + 5.0  # from pixel center to pixel center, of 5 um
+    width = histology[1][-1] - histology[0][-1] + 5.0  # between outer pixel centers, plus one pixel of 5 um
     assert (across[-1] - across[0] + 1) * caption.pixel_length == pytest.approx(width, rel=0.02)
 
-    # The command line repeats the result, byte for byte.
-    click(qtbot, explore.export_panel.copy)
+
+def test_copied_command_repeats_the_result(
+    widget: SRastWidget, qtbot: Any, result: UpsampleResult, tmp_path: Path
+) -> None:
+    click(qtbot, widget.result_panel.export_panel.copy)
     line = QApplication.clipboard().text()
     assert line.startswith("napari-srast upsample ")
     arguments = shlex.split(line)[1:]
@@ -162,16 +200,19 @@ def test_exploring_a_result(
     assert again.counts.data.tobytes() == result.counts.data.tobytes()
     np.testing.assert_array_equal(again.counts.indices, result.counts.indices)
 
-    # By the keyboard alone: to the first page, the path, the genes and back, and a gene ticked.
+
+@pytest.mark.usefixtures("result")
+def test_genes_are_ticked_by_keyboard_and_mouse(widget: SRastWidget, qtbot: Any) -> None:
+    explore = widget.result_panel
     explore.model.check([], only=True)
     for keys, page in (("Alt+1", 0), ("Alt+2", 1)):
-        press(window, keys)
-        assert window.tabs.currentIndex() == page
+        press(widget, keys)
+        assert widget.tabs.currentIndex() == page
     explore.view.setCurrentIndex(explore.model.index(0, 0))
     qtbot.keyClick(explore.view, Qt.Key.Key_Space)
     assert len(explore.model.checked) == 1
-    wait_shown(qtbot, window)
-    press(window, "Alt+B")
-    assert controller.results.overlay.view == "before"
+    wait_shown(qtbot, widget)
+    press(widget, "Alt+B")
+    assert widget.controller.results.overlay.view == "before"
     tick(qtbot, explore.view, explore.model.checked[0])
     assert explore.model.checked == []

@@ -1,4 +1,4 @@
-"""The panel on an ordinary screen and on one of high resolution: what is written can be read, and the mouse hits."""
+"""The panel at ordinary and double screen resolution: texts fit, and the mouse position is exact."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from napari_srast.gui.widget import SRastWidget
 
 pytestmark = pytest.mark.gui
 PICTURES = "NAPARI_SRAST_PICTURES"
-"""Names a folder for pictures of what was tested, to be looked at."""
+"""Environment variable with a folder for screenshots, for visual inspection."""
 
 
 def _advance(control: QWidget, text: str) -> int:
@@ -46,7 +46,7 @@ def _advance(control: QWidget, text: str) -> int:
 
 
 def _too_long(control: QWidget) -> str | None:
-    """Return the text of a control that has no room for it."""
+    """Return the text of a control if it does not fit; None if it does."""
     room, line = control.contentsRect(), control.fontMetrics().height()
     if isinstance(control, QLabel):
         if control.wordWrap():
@@ -82,27 +82,27 @@ def _shown(window: SRastWidget) -> Iterator[QWidget]:
 
 
 def _cut_off(window: SRastWidget) -> list[str]:
-    """Say of what is visible where text has no room, what sticks out of what it lies in, and what covers another."""
-    faults = []
+    """List visible controls whose text does not fit, which exceed their parent, or which overlap."""
+    problems = []
     for control in _shown(window):
         name = control.objectName() or type(control).__name__
         text = _too_long(control)
         if text is not None:
-            faults.append(f"{name}: no room for {text!r}")
+            problems.append(f"{name}: no room for {text!r}")
         parent = control.parentWidget()
         inside_scroll = parent is not None and isinstance(parent.parentWidget(), QAbstractScrollArea)
         if parent is not None and not inside_scroll and not parent.rect().contains(control.geometry()):
-            faults.append(f"{name}: sticks out of {type(parent).__name__}")
+            problems.append(f"{name}: exceeds {type(parent).__name__}")
         if inside_scroll and control.width() > parent.width():
-            faults.append(f"{name}: is wider than what it scrolls in")
+            problems.append(f"{name}: is wider than its scroll area")
         laid_out = [w for w in control.children() if isinstance(w, QWidget) and w.isVisible() and not w.isWindow()]
         for one, other in combinations(laid_out if control.layout() is not None else [], 2):
             if not one.geometry().intersected(other.geometry()).isEmpty():
-                faults.append(f"{name}: {one.objectName()} and {other.objectName()} overlap")
-    return faults
+                problems.append(f"{name}: {one.objectName()} and {other.objectName()} overlap")
+    return problems
 
 
-def test_all_that_is_written_can_be_read(
+def test_all_texts_fit(
     open_window: Callable[[], SRastWidget],
     qtbot: Any,
     skewed_slide: Slide,
@@ -116,50 +116,50 @@ def test_all_that_is_written_can_be_read(
     viewer.window.resize(1500, 940)
     controller, explore = window.controller, window.result_panel
     pictures = Path(os.environ.get(PICTURES, tmp_path))
-    faults: dict[str, list[str]] = {}
+    problems: dict[str, list[str]] = {}
 
-    def look(stage: str) -> None:
+    def check(stage: str) -> None:
         qtbot.wait(200)
-        wait_until(lambda: not _cut_off(window), 10)  # a busy machine lays out late
+        wait_until(lambda: not _cut_off(window), 10)  # the layout may be late on a busy machine
         assert window.visibleRegion().boundingRect().width() >= window.minimumSizeHint().width()
-        faults[stage] = _cut_off(window)
+        problems[stage] = _cut_off(window)
         viewer.window._qt_window.grab().save(str(pictures / f"{stage}_at_{scale:g}.png"))
 
-    look("empty")
+    check("empty")
     controller.slides.show(LoadedSlide(slide=skewed_slide, source=None))
     wait_ready(qtbot, window)
     window.gene_panel.model.check(["Gene1", "Gene3"])
-    look("slide")
+    check("slide")
     controller.regions.add(SQUARE)
     click(qtbot, window.settings_panel.advanced)
     qtbot.waitUntil(lambda: "9 of 42 spots" in window.region_panel.count.text(), timeout=PATIENCE)
-    look("region")
+    check("region")
     controller.messages.error_message.emit(
         "The region holds no spot; draw it over the spots, or clear it to use the whole slide."
     )
-    look("complaint")
+    check("error")
     result = make_result(skewed_slide, std=True)
     controller.results.add_saved(controller.slides.current, prepare_for_display(result))
     explore.model.check([f"Gene{i}" for i in (0, 1, 3, 4, 5, 6)], only=True)
     wait_shown(qtbot, window)
     assert len(visible(window)) == 6
-    look("result")
+    check("result")
     click(qtbot, explore.views["side_by_side"])
     qtbot.waitUntil(lambda: len(visible(window, "side_by_side")) == 4, timeout=PATIENCE)
-    look("side_by_side")
+    check("side_by_side")
     viewer.window.resize(1366, 768)  # a small laptop's screen
-    look("small")
+    check("small")
     assert viewer.window._qt_window.height() <= 768
-    assert {stage: found for stage, found in faults.items() if found} == {}
+    assert {stage: found for stage, found in problems.items() if found} == {}
 
-    # Every button can be reached: it lies on the screen, or where its page can be scrolled to.
+    # The panel is inside the window, so that every control can be reached, if necessary by scrolling.
     assert viewer.window._qt_window.rect().contains(QRect(window.mapTo(window.window(), QPoint()), window.size()))
     picture = viewer.screenshot(canvas_only=True, flash=False)
     rows, cols = viewer.canvas.size
-    assert picture.shape[:2] == pytest.approx((rows * scale, cols * scale), abs=2)  # as sharp as the screen is
+    assert picture.shape[:2] == pytest.approx((rows * scale, cols * scale), abs=2)  # full resolution of the screen
 
 
-def test_what_has_no_room_is_found(widget: SRastWidget, qtbot: Any) -> None:
+def test_texts_without_room_are_detected(widget: SRastWidget, qtbot: Any) -> None:
     widget.resize(420, 900)
     qtbot.wait(50)
     assert _cut_off(widget) == []
@@ -175,20 +175,20 @@ def test_what_has_no_room_is_found(widget: SRastWidget, qtbot: Any) -> None:
     bar.run.move(bar.queue.pos())
     assert "overlap" in " ".join(_cut_off(widget))
     bar.run.move(bar.width(), 0)
-    assert "sticks out" in " ".join(_cut_off(widget))
+    assert "exceeds" in " ".join(_cut_off(widget))
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1000)
-def test_the_same_on_a_screen_of_twice_the_resolution() -> None:
-    """Qt reads the scale when it starts, so that takes another process; the mouse's tests are run there, too."""
-    here = Path(__file__).parent
+def test_texts_and_mouse_at_double_resolution() -> None:
+    """Run the tests in another process, because Qt reads the scale factor when it starts."""
+    folder = Path(__file__).parent
     screen = ["xvfb-run", "-a", "-s", "-screen 0 3200x2000x24"] if shutil.which("xvfb-run") else []
-    tests = [f"{__file__}::test_all_that_is_written_can_be_read", str(here / "test_mouse.py")]
+    tests = [f"{__file__}::test_all_texts_fit", str(folder / "test_mouse.py")]
     done = subprocess.run(
         [*screen, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests],
         env={**os.environ, "QT_SCALE_FACTOR": "2", "PYTEST_ADDOPTS": ""},
-        cwd=here.parents[1],
+        cwd=folder.parents[1],
         capture_output=True,
         text=True,
         timeout=900,

@@ -1,4 +1,4 @@
-"""Manners of the window: colors that can be read, reasons for what is disabled, and the keyboard alone."""
+"""Contrast of colors, reasons for disabled controls, and use without a mouse."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _rgb(color: str) -> Rgb:
 
 
 def _contrast(one: Rgb, other: Rgb) -> float:
-    """Contrast ratio of WCAG 2.1: 4.5 is asked of text, 3 of what is only a mark."""
+    """Return the contrast ratio of WCAG 2.1, which requires 4.5 for text and 3 for graphics."""
 
     def luminance(color: Rgb) -> float:
         parts = [c / 255 for c in color]
@@ -42,20 +42,20 @@ def _contrast(one: Rgb, other: Rgb) -> float:
     return (light + 0.05) / (dark + 0.05)
 
 
-def test_colors_of_our_own_can_be_read_on_both_themes(widget: SRastWidget) -> None:
-    widget.controller.messages.error_message.emit("Something went wrong.")
-    text, ground = map(_rgb, re.findall("#[0-9a-f]{6}", widget.run_bar.status.styleSheet()))
-    assert _contrast(text, ground) >= 4.5
+def test_colors_have_enough_contrast_on_both_themes(widget: SRastWidget) -> None:
+    widget.controller.messages.error_message.emit("An error occurred.")
+    text, background = map(_rgb, re.findall("#[0-9a-f]{6}", widget.run_bar.status.styleSheet()))
+    assert _contrast(text, background) >= 4.5
     (box,) = map(_rgb, re.findall("#[0-9a-f]{6}", widget.gene_panel.view.styleSheet()))
     for name in ("dark", "light"):
         theme = get_theme(name)
-        for behind in (theme.background, theme.foreground):
-            assert _contrast(box, behind.as_rgb_tuple()[:3]) >= 3, name
+        for surface in (theme.background, theme.foreground):
+            assert _contrast(box, surface.as_rgb_tuple()[:3]) >= 3, name
     assert all(_contrast(_rgb(color), (0, 0, 0)) >= 4.5 for color in PALETTE)
 
 
 def _unexplained(widget: SRastWidget) -> list[str]:
-    """Name the disabled controls whose tooltip does not say why they are."""
+    """Return the names of disabled controls whose tooltip does not show the reason."""
     controls = [control for control in widget.findChildren(QWidget) if control.objectName() in TOOLTIPS]
     assert len(controls) >= len(TOOLTIPS)
     return [
@@ -68,7 +68,7 @@ def _unexplained(widget: SRastWidget) -> list[str]:
     ]
 
 
-def test_what_is_disabled_says_why_at_every_stage(
+def test_disabled_controls_show_the_reason(
     widget: SRastWidget, qtbot: Any, skewed_slide: Slide, make_result: Callable[..., UpsampleResult]
 ) -> None:
     controller, explore = widget.controller, widget.result_panel
@@ -87,14 +87,16 @@ def test_what_is_disabled_says_why_at_every_stage(
     assert len(visible(widget)) == 3
 
 
-def test_the_keyboard_is_enough(widget: SRastWidget, qtbot: Any, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_keyboard_is_sufficient(
+    widget: SRastWidget, qtbot: Any, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     controller, panel, explore = widget.controller, widget.gene_panel, widget.result_panel
     chain, control = [], widget.nextInFocusChain()
     while control is not None and control is not widget:
         chain.append(control)
         control = control.nextInFocusChain()
     reached = {c.objectName() for c in chain if c.focusPolicy() & Qt.FocusPolicy.TabFocus}
-    assert set(TOOLTIPS) - reached == {"run_progress"}  # which is looked at only
+    assert set(TOOLTIPS) - reached == {"run_progress"}  # read-only
 
     open_slide(qtbot, widget, store)
     assert "spots" in widget.slide_panel.coordinate_system.currentText()
@@ -103,7 +105,7 @@ def test_the_keyboard_is_enough(widget: SRastWidget, qtbot: Any, store: Path, mo
     for key, ticked in ((Qt.Key.Key_Space, ["Gene3"]), (Qt.Key.Key_Space, []), (Qt.Key.Key_Space, ["Gene3"])):
         qtbot.keyClick(panel.view, key)
         assert panel.model.checked == ticked
-    panel.view.setCurrentIndex(panel.model.index(0, 1))  # in another column of the row it works as well
+    panel.view.setCurrentIndex(panel.model.index(0, 1))  # also works from another column of the row
     qtbot.keyClick(panel.view, Qt.Key.Key_F)
     assert controller.preferences.genes == ["Gene3"]
     use_fast_method(widget)

@@ -1,4 +1,4 @@
-"""What is drawn and read with the mouse on the real canvas lies where it is seen."""
+"""The mouse draws, and the cursor reads, at the visible position on the canvas."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from napari_srast.gui.widget import SRastWidget
 pytestmark = pytest.mark.gui
 
 
-def test_the_mouse_draws_and_reads_where_it_points(
+def test_mouse_and_figure_match_world_coordinates(
     open_window: Callable[[], SRastWidget],
     qtbot: Any,
     skewed_slide: Slide,
@@ -36,9 +36,9 @@ def test_the_mouse_draws_and_reads_where_it_points(
     viewer.reset_view()
     canvas = napari.current_viewer().window._qt_viewer.canvas.native
 
-    # A rectangle around four of the spots, which lie 100 apart.
+    # A rectangle around four spots, which are 100 apart.
     click(qtbot, next(tool for tool in window.region_panel.tools if tool.objectName() == "draw_rectangle"))
-    corners = [canvas_point(window, place) for place in ((-40, -40), (60, 60), (140, 140))]
+    corners = [canvas_point(window, world) for world in ((-40, -40), (60, 60), (140, 140))]
     left = Qt.MouseButton.LeftButton
     qtbot.mousePress(canvas, left, pos=corners[0])
     for corner in corners[1:]:
@@ -55,21 +55,21 @@ def test_the_mouse_draws_and_reads_where_it_points(
     explore = window.result_panel
 
     def is_read() -> bool:
-        for aside in (5, 8):  # a hand is never quite still; one single move may fall into the panel's new layout
-            qtbot.mouseMove(canvas, canvas_point(window, tuple(skewed_slide.centers[spot] + aside)))
+        for offset in (5, 8):  # two moves, because the layout of the panel may change after the first
+            qtbot.mouseMove(canvas, canvas_point(window, tuple(skewed_slide.centers[spot] + offset)))
         return explore.readout.text().startswith(f"Spot {skewed_slide.spot_ids[spot]}:")
 
     qtbot.waitUntil(is_read, timeout=PATIENCE)
 
-    # The length that a pixel of the picture stands for, by a layer of known length.
-    made: list[tuple[np.ndarray, export.Caption]] = []
-    monkeypatch.setattr(export, "save_figure", lambda *given: made.append(given[:2]))
+    # The length of a pixel of the figure is checked by a layer of known length.
+    saved: list[tuple[np.ndarray, export.Caption]] = []
+    monkeypatch.setattr(export, "save_figure", lambda *given: saved.append(given[:2]))
     explore.hide_all.click()
     for layer in viewer.layers:
         layer.visible = False
     viewer.add_image(np.ones((100, 300)), contrast_limits=(0, 1), affine=np.eye(3))
     viewer.reset_view()
     explore.export_panel.write_figure(tmp_path / "figure.png")
-    ((pixels, caption),) = made
+    ((pixels, caption),) = saved
     across = np.flatnonzero(pixels[..., :3].max(axis=(0, 2)) > 128)
     assert (across[-1] - across[0] + 1) * caption.pixel_length == pytest.approx(300, rel=0.02)

@@ -1,4 +1,4 @@
-"""The dock widget in a real window: real controls are pressed, and what they leave in the viewer is looked at."""
+"""The dock widget: controls are clicked, and the viewer and the files are checked."""
 
 from __future__ import annotations
 
@@ -10,7 +10,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.window import PATIENCE, click, layer_names, open_slide, run, tick, use_fast_method, visible, wait_ready
+from helpers.window import (
+    PATIENCE,
+    SQUARE,
+    click,
+    layer_names,
+    open_slide,
+    run,
+    tick,
+    use_fast_method,
+    visible,
+    wait_ready,
+)
 from napari.utils.notifications import notification_manager
 from qtpy.QtWidgets import (
     QAbstractButton,
@@ -41,6 +52,8 @@ from napari_srast.gui.widget import SRastWidget
 from napari_srast.gui.widgets.tooltips import TOOLTIPS
 
 pytestmark = pytest.mark.gui
+SIXTEEN = np.array([[-50, -50], [350, -50], [350, 350], [-50, 350]])
+"""Sixteen spots of the synthetic slide."""
 _CONTROLS: Any = (
     QAbstractButton,
     QAbstractItemView,
@@ -53,53 +66,42 @@ _CONTROLS: Any = (
 )
 
 
-@pytest.mark.contract(
-    section="In the window",
-    case="a region off the tissue; an output that exists; a path to nothing",
-    response="the same, before anything runs where that can be known",
-)
-def test_from_slide_to_export(
-    open_window: Callable[[], SRastWidget], qtbot: Any, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    window = open_window()
-    controller, viewer = window.controller, window.controller.viewer
-    for control in (
-        window.run_bar.run,
-        window.run_bar.cancel,
-        *window.region_panel.tools,
-        window.result_panel.export_panel.export,
-    ):
-        assert not control.isEnabled()
-        assert any(word in control.toolTip() for word in ("Open a slide first", "Nothing is running", "Run first"))
+def _open_synthetic(qtbot: Any, widget: SRastWidget, slide: Slide) -> None:
+    """Open a slide in memory, draw a region of 16 spots and choose the uniform split."""
+    widget.controller.slides.show(LoadedSlide(slide=slide, source=None))
+    wait_ready(qtbot, widget)
+    widget.controller.regions.add(SIXTEEN)
+    use_fast_method(widget)
 
+
+@pytest.fixture
+def result(widget: SRastWidget, qtbot: Any, store: Path) -> Any:
+    """Result of nine spots and three genes in the widget without a canvas."""
+    open_slide(qtbot, widget, store)
+    widget.controller.regions.add(SQUARE)
+    widget.gene_panel.model.check(["Gene3", "Gene4", "Gene10"])
+    use_fast_method(widget)
+    return run(qtbot, widget)
+
+
+def test_from_slide_to_result_on_the_canvas(open_window: Callable[[], SRastWidget], qtbot: Any, store: Path) -> None:
+    window = open_window()
+    viewer = window.controller.viewer
     slide = open_slide(qtbot, window, store)
     assert layer_names(window) == ["breast histology", "breast spots"]
     assert "36 spots" in window.slide_panel.about.text()
 
-    tools = {"draw_rectangle": "add_rectangle", "draw_ellipse": "add_ellipse", "draw_polygon": "add_polygon"}
+    modes = {"draw_rectangle": "add_rectangle", "draw_ellipse": "add_ellipse", "draw_polygon": "add_polygon"}
     for tool in window.region_panel.tools:
         click(qtbot, tool)
         region = viewer.layers.selection.active
-        assert region.mode == tools.get(tool.objectName(), "add_polygon_lasso")
+        assert region.mode == modes.get(tool.objectName(), "add_polygon_lasso")
     region.add_rectangles(np.array([[-50.0, -50.0], [-50.0, 250.0], [250.0, 250.0], [250.0, -50.0]]))
     assert "9 of 36 spots" in window.region_panel.count.text()
     region.add_ellipses(np.array([[350.0, 350.0], [350.0, 550.0], [550.0, 550.0], [550.0, 350.0]]))
     assert "13 of 36 spots" in window.region_panel.count.text()
 
-    panel = window.gene_panel
-    qtbot.keyClicks(panel.filter, "gene1")
-    assert panel.model.listed == ["Gene1", "Gene10", "Gene11"]
-    tick(qtbot, panel.view, "Gene10")
-    assert panel.model.checked == ["Gene10"]
-    (tmp_path / "markers.csv").write_text("gene\nGene3\ngene4\nNOPE\n")
-    panel.import_list(tmp_path / "markers.csv")
-    assert panel.genes == ["Gene3", "Gene4", "Gene10"]
-    assert "NOPE" in window.run_bar.status.text()
-    qtbot.waitUntil(
-        lambda: "13 spots" in window.run_bar.estimate.text() and "3 genes" in window.run_bar.estimate.text(),
-        timeout=PATIENCE,
-    )
-
+    window.gene_panel.model.check(["Gene3", "Gene4", "Gene10"])
     click(qtbot, window.settings_panel.advanced)
     use_fast_method(window)
     result = run(qtbot, window)
@@ -107,99 +109,137 @@ def test_from_slide_to_export(
     np.testing.assert_array_equal(np.sort(result.raster.spots), np.flatnonzero(result.region.spots(slide)))
     assert visible(window) == ["Gene3", "Gene4", "Gene10"]
     assert window.tabs.currentWidget() is window.result_panel
-    assert "All of the painted area was measured" not in window.result_panel.export_panel.quality.text()
-    assert "conserved" in window.result_panel.export_panel.quality.text()
+    quality = window.result_panel.export_panel.quality.text()
+    assert "conserved" in quality
+    assert "The whole area was measured" not in quality
 
-    explore, export_panel = window.result_panel, window.result_panel.export_panel
+
+def test_controls_need_a_slide(widget: SRastWidget) -> None:
+    for control, reason in (
+        (widget.run_bar.run, "Open a slide first"),
+        (widget.run_bar.cancel, "Nothing is running"),
+        *((tool, "Open a slide first") for tool in widget.region_panel.tools),
+        (widget.result_panel.export_panel.export, "Run first"),
+    ):
+        assert not control.isEnabled()
+        assert reason in control.toolTip()
+
+
+def test_genes_are_filtered_ticked_and_imported(widget: SRastWidget, qtbot: Any, store: Path, tmp_path: Path) -> None:
+    open_slide(qtbot, widget, store)
+    widget.controller.regions.add(SQUARE)
+    panel = widget.gene_panel
+    qtbot.keyClicks(panel.filter, "gene1")
+    assert panel.model.listed == ["Gene1", "Gene10", "Gene11"]
+    tick(qtbot, panel.view, "Gene10")
+    assert panel.model.checked == ["Gene10"]
+    (tmp_path / "markers.csv").write_text("gene\nGene3\ngene4\nNOPE\n")
+    panel.import_list(tmp_path / "markers.csv")
+    assert panel.genes == ["Gene3", "Gene4", "Gene10"]
+    assert "NOPE" in widget.run_bar.status.text()
+    estimate = widget.run_bar.estimate
+    qtbot.waitUntil(lambda: "9 spots" in estimate.text() and "3 genes" in estimate.text(), timeout=PATIENCE)
+
+
+@pytest.mark.usefixtures("result")
+def test_genes_and_views_of_a_result_are_switched(widget: SRastWidget, qtbot: Any) -> None:
+    layers, explore = widget.controller.viewer.layers, widget.result_panel
     tick(qtbot, explore.view, "Gene4")
-    assert visible(window) == ["Gene3", "Gene10"]
-    assert [row.name.text() for row in explore.legend.rows if row.style is not None] == ["Gene3", "Gene10"]
+    assert visible(widget) == ["Gene3", "Gene10"]
+    rows = [row for row in explore.legend.rows if row.style is not None]
+    assert [row.name.text() for row in rows] == ["Gene3", "Gene10"]
     click(qtbot, explore.views["before"])
-    assert visible(window) == []
-    assert viewer.layers["SRast measured spots"].visible
+    assert visible(widget) == []
+    assert layers["SRast measured spots"].visible
     click(qtbot, explore.views["after"])
-    assert visible(window) == ["Gene3", "Gene10"]
+    assert visible(widget) == ["Gene3", "Gene10"]
     assert not explore.views["std"].isEnabled()
     assert "sample" in explore.views["std"].toolTip()
     explore.brightness.setValue(90)
-    assert viewer.layers["SRast dimmer"].opacity == pytest.approx(0.1)
-    viewer.layers.remove("Gene3")
+    assert layers["SRast dimmer"].opacity == pytest.approx(0.1)
+    layers.remove("Gene3")
     assert explore.model.checked == ["Gene10"]
+    click(qtbot, explore.hide_all)
+    assert "No gene is shown" in explore.meaning.text()
 
-    target = tmp_path / "out"
-    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(target), ""))
+
+@pytest.mark.contract(
+    section="In the window",
+    case="a region without spots; an output that exists; a path that does not exist",
+    response="the same; a problem that is known before the run disables Run",
+)
+def test_result_is_exported_in_all_formats(
+    widget: SRastWidget, qtbot: Any, result: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    panel = widget.result_panel.export_panel
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(tmp_path / "out"), ""))
     for action, name in (
-        (export_panel.export_store, "out.zarr"),
-        (export_panel.export_h5ad, "out.h5ad"),
-        (export_panel.export_csv, "out.csv"),
+        (panel.export_store, "out.zarr"),
+        (panel.export_h5ad, "out.h5ad"),
+        (panel.export_csv, "out.csv"),
     ):
         action.trigger()
-        assert not export_panel.export.isEnabled()
-        wait_ready(qtbot, window)
-        assert (tmp_path / name).exists(), window.run_bar.status.text()
-    export_panel.export_store.trigger()
-    wait_ready(qtbot, window)
-    assert "exists already" in window.run_bar.status.text()
-    export_panel.export_into.trigger()
-    wait_ready(qtbot, window)
-    assert "Saved" in window.run_bar.status.text()
+        assert not panel.export.isEnabled()
+        wait_ready(qtbot, widget)
+        assert (tmp_path / name).exists(), widget.run_bar.status.text()
+    panel.export_store.trigger()
+    wait_ready(qtbot, widget)
+    assert "exists already" in widget.run_bar.status.text()
+    panel.export_into.trigger()
+    wait_ready(qtbot, widget)
+    assert "Saved" in widget.run_bar.status.text()
     again = napari_srast.read_result(tmp_path / "out.zarr")
     np.testing.assert_allclose(again.counts.toarray(), result.counts.toarray())
 
-    # The whole slide is asked for first.
-    answers: list[str] = []
+
+def test_the_whole_slide_needs_confirmation(
+    widget: SRastWidget, qtbot: Any, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    questions: list[str] = []
     reply = QMessageBox.StandardButton.No
 
     def question(parent: QWidget, title: str, text: str) -> QMessageBox.StandardButton:
-        answers.append(text)
+        questions.append(text)
         return reply
 
     monkeypatch.setattr(QMessageBox, "question", question)
-    window.tabs.setCurrentIndex(0)
-    click(qtbot, window.region_panel.clear)
-    assert "whole slide" in window.region_panel.count.text()
-    qtbot.waitUntil(lambda: "36 spots" in window.run_bar.estimate.text(), timeout=PATIENCE)
-    click(qtbot, window.run_bar.run)
-    assert controller.tasks.state is AppState.READY
-    assert "36 spots" in answers[0]
+    open_slide(qtbot, widget, store)
+    use_fast_method(widget)
+    assert "whole slide" in widget.region_panel.count.text()
+    qtbot.waitUntil(lambda: "36 spots" in widget.run_bar.estimate.text(), timeout=PATIENCE)
+    click(qtbot, widget.run_bar.run)
+    assert widget.controller.tasks.state is AppState.READY
+    assert "36 spots" in questions[0]
     reply = QMessageBox.StandardButton.Yes
-    assert run(qtbot, window).region is None
-
-    # Closed, nothing of it is left.
-    window.tabs.setCurrentIndex(0)
-    click(qtbot, window.slide_panel.close_slide)
-    assert layer_names(window) == []
-    assert controller.tasks.state is AppState.EMPTY
-    assert not export_panel.export.isEnabled()
-    assert not window.run_bar.run.isEnabled()
+    assert run(qtbot, widget).region is None
 
 
-@pytest.mark.contract(
-    section="In the window",
-    case="a region off the tissue; an output that exists; a path to nothing",
-    response="the same, before anything runs where that can be known",
-)
+@pytest.mark.usefixtures("result")
+def test_closing_the_slide_removes_all_layers(widget: SRastWidget, qtbot: Any) -> None:
+    widget.tabs.setCurrentIndex(0)
+    click(qtbot, widget.slide_panel.close_slide)
+    assert layer_names(widget) == []
+    assert widget.controller.tasks.state is AppState.EMPTY
+    assert not widget.result_panel.export_panel.export.isEnabled()
+    assert not widget.run_bar.run.isEnabled()
+
+
 @pytest.mark.contract(
     section="In the window",
     case="Cancel during a run or an export",
-    response="nothing lands, nothing is left",
+    response="no result is added, no file is left",
 )
-def test_cancel_errors_and_stale_runs(
-    open_window: Callable[[], SRastWidget], qtbot: Any, skewed_slide: Slide, monkeypatch: pytest.MonkeyPatch
+def test_a_canceled_run_has_no_effect(
+    widget: SRastWidget, qtbot: Any, skewed_slide: Slide, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    window = open_window()
-    controller, viewer = window.controller, window.controller.viewer
-    controller.slides.show(LoadedSlide(slide=skewed_slide, source=None))
-    wait_ready(qtbot, window)
-    assert "Synthetic, not a measurement" in window.slide_panel.about.text()
-    assert viewer.canvas.overlays.text.text == "Synthetic slide"
-    controller.regions.add(np.array([[-50, -50], [350, -50], [350, 350], [-50, 350]]))
-    use_fast_method(window)
+    _open_synthetic(qtbot, widget, skewed_slide)
+    assert "Synthetic, not a measurement" in widget.slide_panel.about.text()
+    assert widget.controller.viewer.canvas.overlays.text.text == "Synthetic slide"
     true_steps, release, ended = api.upsample_steps, threading.Event(), threading.Event()
 
-    def slow(*args: Any, should_stop: Callable[[], bool], **options: Any) -> Generator[Progress, None, Any]:
+    def unresponsive(*args: Any, should_stop: Callable[[], bool], **options: Any) -> Generator[Progress, None, Any]:
         yield Progress("align", 1, 4, 0.25)
-        release.wait(20)  # deaf: as long as one large step takes
+        release.wait(20)  # should_stop is not checked during one long step
         try:
             if should_stop():
                 raise Cancelled
@@ -207,89 +247,103 @@ def test_cancel_errors_and_stale_runs(
         finally:
             ended.set()
 
-    monkeypatch.setattr(api, "upsample_steps", slow)
-    before = layer_names(window)
-    click(qtbot, window.run_bar.run)
-    qtbot.waitUntil(lambda: "fitting features 1 of 4" in window.run_bar.progress.format(), timeout=PATIENCE)
-    assert not window.run_bar.run.isEnabled()
-    assert "cancel it" in window.slide_panel.path.toolTip()
+    monkeypatch.setattr(api, "upsample_steps", unresponsive)
+    before = layer_names(widget)
+    click(qtbot, widget.run_bar.run)
+    qtbot.waitUntil(lambda: "fitting features 1 of 4" in widget.run_bar.progress.format(), timeout=PATIENCE)
+    assert not widget.run_bar.run.isEnabled()
+    assert "cancel it" in widget.slide_panel.path.toolTip()
     start = time.monotonic()
-    click(qtbot, window.run_bar.cancel)
+    click(qtbot, widget.run_bar.cancel)
     assert time.monotonic() - start < 1
-    assert controller.tasks.state is AppState.READY
-    assert window.run_bar.run.isEnabled()
-    assert not window.run_bar.progress.isVisible()
-    assert layer_names(window) == before
+    assert widget.controller.tasks.state is AppState.READY
+    assert widget.run_bar.run.isEnabled()
+    assert not widget.run_bar.progress.isVisible()
+    assert layer_names(widget) == before
 
-    # The next run lands although the canceled one is still winding down, and that one never does.
+    # The next run is displayed although the canceled run has not ended, and the canceled run is not displayed.
     monkeypatch.setattr(api, "upsample_steps", true_steps)
-    kept = run(qtbot, window)
+    result = run(qtbot, widget)
     release.set()
     assert ended.wait(60)
     qtbot.wait(100)
-    assert controller.results.current is not None
-    assert controller.results.current.result is kept
+    assert widget.controller.results.current is not None
+    assert widget.controller.results.current.result is result
 
-    # Errors are told in one sentence, and everything works again.
+
+def test_the_error_of_a_run_keeps_the_previous_result(
+    widget: SRastWidget, qtbot: Any, skewed_slide: Slide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _open_synthetic(qtbot, widget, skewed_slide)
+    result = run(qtbot, widget)
+
     def broken(*args: Any, **options: Any) -> Generator[Progress, None, Any]:
         yield Progress("align", 1, 4, 0.25)
         raise RuntimeError("the device ran out of memory")
 
     monkeypatch.setattr(api, "upsample_steps", broken)
-    window.tabs.setCurrentIndex(0)
-    click(qtbot, window.run_bar.run)
-    wait_ready(qtbot, window)
-    assert "ran out of memory" in window.run_bar.status.text()
+    widget.tabs.setCurrentIndex(0)
+    click(qtbot, widget.run_bar.run)
+    wait_ready(qtbot, widget)
+    assert "ran out of memory" in widget.run_bar.status.text()
     assert "ran out of memory" in notification_manager.records[-1].message
-    assert controller.results.current.result is kept
-    assert window.run_bar.run.isEnabled()
-    monkeypatch.setattr(api, "upsample_steps", true_steps)
+    assert widget.controller.results.current.result is result
+    assert widget.run_bar.run.isEnabled()
 
-    # A region without spots, and settings that make no sense, stop the run before it starts.
-    controller.regions.clear()
-    controller.regions.add(np.array([[9000, 9000], [9100, 9000], [9100, 9100]]))
-    assert "No spot is inside" in window.region_panel.count.text()
-    qtbot.waitUntil(lambda: not window.run_bar.run.isEnabled(), timeout=PATIENCE)
-    assert "encloses no spot" in window.run_bar.run.toolTip()
-    controller.regions.clear()
-    window.open_path("/nowhere/slide.zarr")
-    wait_ready(qtbot, window)
-    assert "There is no slide at" in window.run_bar.status.text()
-    assert controller.slides.slide is skewed_slide
 
-    # Switching coordinate systems moves slide, region and result together.
-    controller.regions.add(np.array([[-50, -50], [350, -50], [350, 350], [-50, 350]]))
-    inside = controller.regions.n_spots_inside()
+@pytest.mark.contract(
+    section="In the window",
+    case="a region without spots; an output that exists; a path that does not exist",
+    response="the same; a problem that is known before the run disables Run",
+)
+def test_a_run_needs_spots_and_a_path_needs_a_slide(widget: SRastWidget, qtbot: Any, skewed_slide: Slide) -> None:
+    _open_synthetic(qtbot, widget, skewed_slide)
+    widget.controller.regions.clear()
+    widget.controller.regions.add(np.array([[9000, 9000], [9100, 9000], [9100, 9100]]))
+    assert "No spot is inside" in widget.region_panel.count.text()
+    qtbot.waitUntil(lambda: not widget.run_bar.run.isEnabled(), timeout=PATIENCE)
+    assert "encloses no spot" in widget.run_bar.run.toolTip()
+    widget.open_path("/nowhere/slide.zarr")
+    wait_ready(qtbot, widget)
+    assert "There is no slide at" in widget.run_bar.status.text()
+    assert widget.controller.slides.slide is skewed_slide
+
+
+def test_the_coordinate_system_moves_slide_region_and_result(
+    widget: SRastWidget, qtbot: Any, skewed_slide: Slide
+) -> None:
+    _open_synthetic(qtbot, widget, skewed_slide)
+    controller = widget.controller
+    result = run(qtbot, widget)
+    n_inside = controller.regions.n_spots_inside()
     for system in ("skewed", "turned", "global"):
-        chooser = window.slide_panel.coordinate_system
+        chooser = widget.slide_panel.coordinate_system
         chooser.setCurrentIndex(chooser.findData(system))
         chooser.activated.emit(chooser.currentIndex())
-        assert controller.regions.n_spots_inside() == inside
-        gene = next(layer for layer in viewer.layers if role_of(layer) == "gene")
+        assert controller.regions.n_spots_inside() == n_inside
+        gene = next(layer for layer in controller.viewer.layers if role_of(layer) == "gene")
         corner = np.array(gene.data_to_world((-0.5, -0.5)))[::-1]
-        affine = skewed_slide.transforms[system] @ kept.raster.affine
+        affine = skewed_slide.transforms[system] @ result.raster.affine
         np.testing.assert_allclose(corner, affine[:2, 2], atol=1e-3)
         in_micrometers = controller.slides.slide.cs_scale == 1
-        assert window.settings_panel.pixel_size.native.suffix() == (" um" if in_micrometers else "")
-    window.result_panel.hide_all.click()
-    assert "No gene is shown" in window.result_panel.meaning.text()
+        assert widget.settings_panel.pixel_size.native.suffix() == (" um" if in_micrometers else "")
 
 
-def test_every_control_has_a_tooltip_and_every_tooltip_a_control(open_window: Callable[[], SRastWidget]) -> None:
+def test_controls_and_tooltips_match(open_window: Callable[[], SRastWidget]) -> None:
     window = open_window()
-    found = set()
+    names = set()
     for control in window.findChildren(_CONTROLS):
         name = control.objectName()
         if _is_part_of_another(control, window):
             continue
         assert name in TOOLTIPS, f"{type(control).__name__} '{name}' in {control.parentWidget()}"
         assert control.toolTip()
-        found.add(name)
-    assert found == set(TOOLTIPS)
+        names.add(name)
+    assert names == set(TOOLTIPS)
 
 
 def _is_part_of_another(control: QWidget, window: QWidget) -> bool:
-    """Tell Qt's own inner parts (the text field of a spin box, a scroll bar, the arrows of tabs) from controls."""
+    """Return whether a widget is an inner part of a Qt control, such as the text field of a spin box."""
     if isinstance(control, QScrollBar | QHeaderView):
         return True
     parent = control.parentWidget()
@@ -305,7 +359,7 @@ def _is_part_of_another(control: QWidget, window: QWidget) -> bool:
     case="the viewer closes during a run",
     response="the run ends",
 )
-def test_the_window_closes_during_a_run(
+def test_closing_the_window_cancels_the_run(
     open_window: Callable[[], SRastWidget], qtbot: Any, skewed_slide: Slide, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     widget = open_window()
@@ -324,7 +378,7 @@ def test_the_window_closes_during_a_run(
     monkeypatch.setattr(api, "upsample_steps", slow)
     widget.controller.slides.show(LoadedSlide(slide=skewed_slide, source=None))
     wait_ready(qtbot, widget)
-    widget.controller.regions.add(np.array([[-50, -50], [350, -50], [350, 350], [-50, 350]]))
+    widget.controller.regions.add(SIXTEEN)
     click(qtbot, widget.run_bar.run)
     qtbot.waitUntil(started.is_set, timeout=PATIENCE)
     widget.controller.viewer.close()
@@ -332,7 +386,7 @@ def test_the_window_closes_during_a_run(
     qtbot.wait(50)
 
 
-def test_nothing_private_of_napari_is_used_and_samples_are_adopted(
+def test_sample_layers_are_adopted_without_private_napari_api(
     make_napari_viewer_proxy: Callable[..., Any], qtbot: Any, skewed_slide: Slide, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from napari.layers import Layer
@@ -347,7 +401,7 @@ def test_nothing_private_of_napari_is_used_and_samples_are_adopted(
         viewer.add_layer(Layer.create(*data))
     assert widget.controller.slides.slide is skewed_slide
     assert len(viewer.layers) == 2
-    widget.controller.regions.add(np.array([[-50, -50], [350, -50], [350, 350], [-50, 350]]))
+    widget.controller.regions.add(SIXTEEN)
     use_fast_method(widget)
     widget.gene_panel.model.check(["Gene0", "Gene1"])
     widget.run_bar.run.click()
@@ -357,9 +411,7 @@ def test_nothing_private_of_napari_is_used_and_samples_are_adopted(
     widget.controller.shutdown()
 
 
-def test_a_slide_on_show_is_used_and_not_shown_twice(
-    make_napari_viewer: Callable[..., Any], qtbot: Any, store: Path
-) -> None:
+def test_layers_of_napari_spatialdata_are_used(make_napari_viewer: Callable[..., Any], qtbot: Any, store: Path) -> None:
     import spatialdata
     from spatialdata.transformations import Affine, set_transformation
 
@@ -369,9 +421,9 @@ def test_a_slide_on_show_is_used_and_not_shown_twice(
     for name in ("spots", image_name):
         set_transformation(sdata[name], turned, "turned")
     viewer = make_napari_viewer()
-    theirs = viewer.add_image(
+    external = viewer.add_image(
         np.zeros((10, 10, 3), dtype=np.uint8),
-        name="theirs",
+        name="external",
         metadata={"sdata": sdata, "name": image_name, "_current_cs": "global", "_active_in_cs": {"global"}},
     )
     widget = SRastWidget(viewer)
@@ -380,11 +432,11 @@ def test_a_slide_on_show_is_used_and_not_shown_twice(
     assert widget.slide_panel.use_shown.isVisible()
     widget.slide_panel.use_shown.click()
     wait_ready(qtbot, widget)
-    assert layer_names(widget) == ["theirs", "breast spots"]
-    theirs.metadata["_current_cs"] = "turned"
-    theirs.affine = np.array([[0.0, 1, 0], [-1, 0, 0], [0, 0, 1]])  # as napari-spatialdata's own switch does
+    assert layer_names(widget) == ["external", "breast spots"]
+    external.metadata["_current_cs"] = "turned"
+    external.affine = np.array([[0.0, 1, 0], [-1, 0, 0], [0, 0, 1]])  # as napari-spatialdata does on a switch
     assert widget.controller.slides.slide is not None
     assert widget.controller.slides.slide.coordinate_system == "turned"
     assert widget.slide_panel.coordinate_system.currentData() == "turned"
-    assert set(theirs.metadata) == {"sdata", "name", "_current_cs", "_active_in_cs"}
+    assert set(external.metadata) == {"sdata", "name", "_current_cs", "_active_in_cs"}
     widget.controller.shutdown()

@@ -1,4 +1,4 @@
-"""The input contract through the window: the command line's sentence, no layer, and a window that works on."""
+"""Unusable input in the window: the message of the command line, no layer, and a usable window."""
 
 from __future__ import annotations
 
@@ -37,38 +37,38 @@ def declare_too_much(store: Path) -> None:
 
 
 UNUSABLE: dict[str, Callable[[Path], object]] = {
-    "is gone": shutil.rmtree,
-    "is no store": lambda store: (store / "zarr.json").unlink(),
-    "is half-written": lambda store: truncate(store / "zarr.json"),
-    "lost its table": lambda store: shutil.rmtree(store / "tables" / "table"),
-    "lost its spots": lambda store: shutil.rmtree(store / "shapes" / "spots"),
+    "is missing": shutil.rmtree,
+    "is not a store": lambda store: (store / "zarr.json").unlink(),
+    "is partially written": lambda store: truncate(store / "zarr.json"),
+    "has no table": lambda store: shutil.rmtree(store / "tables" / "table"),
+    "has no spots": lambda store: shutil.rmtree(store / "shapes" / "spots"),
     "has damaged spots": lambda store: truncate(store / "shapes" / "spots" / "shapes.parquet"),
-    "lost its counts": lambda store: shutil.rmtree(store / "tables" / "table" / "X" / "data" / "c"),
+    "has no counts": lambda store: shutil.rmtree(store / "tables" / "table" / "X" / "data" / "c"),
     "has negative counts": lambda store: set_counts(store, lambda x: -x),
     "has counts that are not finite": lambda store: set_counts(store, lambda x: x * np.nan),
     "is log-normalized": lambda store: set_counts(store, np.log1p),
     "is all zeros": lambda store: set_counts(store, np.zeros_like),
-    "declares more than the memory": declare_too_much,
+    "declares more than fits in memory": declare_too_much,
 }
 
 
-def on_the_command_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str) -> str:
+def message_of_command_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str) -> str:
     monkeypatch.setattr("napari_srast.cli._silence_third_parties", lambda: None)
     capsys.readouterr()
     assert main(list(words)) == 2
-    (told,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("napari-srast: "))
-    return told.removeprefix("napari-srast: ")
+    (message,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("napari-srast: "))
+    return message.removeprefix("napari-srast: ")
 
 
 @pytest.mark.contract(
     section="In the window",
     case=(
-        "a slide that is gone, no store, half-written, damaged, without table, spots or counts, with "
-        "counts that are none, or too large"
+        "a slide that is missing, not a store, partially written, damaged, without table, spots or counts, "
+        "with invalid counts, or too large"
     ),
-    response="the sentence of the command line; no layer; the next slide opens",
+    response="the message of the command line; no layer; the next slide opens",
 )
-def test_unusable_slides_are_refused_with_the_sentence_of_the_command_line(
+def test_unusable_slides_get_the_message_of_the_command_line(
     widget: SRastWidget,
     qtbot: Any,
     store: Path,
@@ -80,7 +80,7 @@ def test_unusable_slides_are_refused_with_the_sentence_of_the_command_line(
         slide = tmp_path / f"{name}.zarr"
         shutil.copytree(store, slide)
         damage(slide)
-        sentence = on_the_command_line(
+        sentence = message_of_command_line(
             monkeypatch, capsys, "upsample", str(slide), "-o", str(tmp_path / "o.csv"), "--method", "uniform"
         )
         widget.open_path(slide)
@@ -95,7 +95,7 @@ def test_unusable_slides_are_refused_with_the_sentence_of_the_command_line(
     case="a model that is missing or empty; an output inside the slide, or in no folder",
     response="the same; the next run works",
 )
-def test_unusable_models_and_outputs_are_refused_and_the_window_works_on(
+def test_unusable_models_and_outputs_are_refused(
     widget: SRastWidget,
     qtbot: Any,
     store: Path,
@@ -108,7 +108,7 @@ def test_unusable_models_and_outputs_are_refused_and_the_window_works_on(
     (tmp_path / "empty.safetensors").touch()
     for model in ("missing.safetensors", "empty.safetensors"):
         file = str(tmp_path / model)
-        sentence = on_the_command_line(
+        sentence = message_of_command_line(
             monkeypatch, capsys, "upsample", str(store), "-o", str(tmp_path / "o.csv"), "--model", file
         )
         widget.settings_panel.model.value = file

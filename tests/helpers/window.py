@@ -1,4 +1,4 @@
-"""What a user does in the window, and what can be seen of it: small steps that the tests of the flows are made of."""
+"""Actions of a user in the window, and what is visible in it, for tests."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from napari_srast.gui.layers.factory import role_of
 from napari_srast.gui.widget import SRastWidget
 
 PATIENCE = 300_000
-"""Milliseconds until a test gives up: a busy machine is no failure."""
+"""Timeout in milliseconds, long enough for a busy machine."""
 SKEWED = np.array([[-1.3, 0.4, 250.0], [0.3, 0.9, -70.0], [0.0, 0.0, 1.0]])
-"""A turn, a shear, a mirror, unequal scales and a shift."""
+"""Affine with rotation, shear, reflection, unequal scales and translation."""
 SQUARE = np.array([[-50, -50], [250, -50], [250, 250], [-50, 250]])
-"""Nine spots of the small slides."""
+"""Square around nine spots of the small slides."""
 
 
 def click(qtbot: Any, control: QWidget) -> None:
@@ -61,7 +61,7 @@ def wait_shown(qtbot: Any, widget: SRastWidget) -> None:
 
 
 def tick(qtbot: Any, view: Any, gene: str) -> None:
-    """Click the check box of a gene that is listed."""
+    """Click the check box of a listed gene."""
     row = view.model().listed.index(gene)
     view.scrollTo(view.model().index(row, 0))
     box = view.visualRect(view.model().index(row, 0))
@@ -73,7 +73,7 @@ def layer_names(widget: SRastWidget) -> list[str]:
 
 
 def visible(widget: SRastWidget, role: str = "gene") -> list[str]:
-    """Names of the visible layers of a role."""
+    """Return the names of the visible layers with a role."""
     return [layer.name for layer in widget.controller.viewer.layers if role_of(layer) == role and layer.visible]
 
 
@@ -85,7 +85,7 @@ def drop(widget: SRastWidget, path: Path) -> None:
 
 
 def canvas_point(widget: SRastWidget, world: tuple[float, float]) -> QPoint:
-    """Where a place (x, y) of the world lies on the canvas, in its pixels."""
+    """Return the canvas pixel of a world position (x, y)."""
     viewer: Any = widget.controller.viewer
     rows, cols = viewer.canvas.size
     y0, x0 = viewer.scene.camera.center[-2:]
@@ -94,7 +94,7 @@ def canvas_point(widget: SRastWidget, world: tuple[float, float]) -> QPoint:
 
 
 def press(widget: SRastWidget, keys: str) -> None:
-    """Press a shortcut; by its name, because without a window manager no window is active."""
+    """Activate a shortcut by its keys; key events need an active window, thus a window manager."""
     (shortcut,) = (s for s in widget.findChildren(QShortcut) if s.key().toString() == keys)
     assert shortcut.isEnabled()
     shortcut.activated.emit()

@@ -18,10 +18,10 @@ from napari_srast.gui.layers.factory import (
     gene_layer_kwargs,
     image_affine,
     measured_layer,
-    update_transforms,
     role_of,
     slide_layer_data,
     swap_axes,
+    update_transforms,
 )
 
 pytestmark = pytest.mark.gui
@@ -29,51 +29,51 @@ SYSTEMS = ["global", "skewed", "turned"]
 
 
 def _world_of(layer: Layer, weights: np.ndarray) -> np.ndarray:
-    """Where the weight of an image lies in the world, (x, y)."""
-    place = np.array([np.average(grid, weights=weights) for grid in np.indices(weights.shape)])
-    return np.array(layer.data_to_world(place))[::-1]
+    """Return the center of mass of an image in the world, (x, y)."""
+    center = np.array([np.average(grid, weights=weights) for grid in np.indices(weights.shape)])
+    return np.array(layer.data_to_world(center))[::-1]
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
-def test_a_planted_pattern_appears_at_the_known_place(
+def test_histology_spots_and_genes_coincide(
     skewed_slide: Slide, make_result: Callable[..., UpsampleResult], system: str
 ) -> None:
-    """Histology, spots and gene pixels of one place meet within a tenth of a pixel in every coordinate system."""
+    """Histology, spot and gene pixels at one position coincide to a tenth of a pixel in each coordinate system."""
     slide = dataclasses.replace(skewed_slide, coordinate_system=system)
     spot = 17
-    known = apply_affine(slide.transforms[system], slide.centers[[spot]])[0]
+    expected = apply_affine(slide.transforms[system], slide.centers[[spot]])[0]
     counts = sparse.csr_matrix(([50.0], ([spot], [0])), shape=slide.counts.shape, dtype=np.float32)
     only = dataclasses.replace(slide, counts=counts)
     assert slide.image is not None
     to_intrinsic = np.diag([4.0, 4.0, 1.0])
     to_intrinsic[:2, 2] = slide.centers[spot] - 4.0 * np.array([31.5, 20.5])
     pixels = np.zeros((1, 40, 60), dtype=np.uint8)
-    pixels[0, 20, 31] = 255  # its center lies at column 31.5, row 20.5 in spatialdata's convention
+    pixels[0, 20, 31] = 255  # its center is at column 31.5, row 20.5 in spatialdata's convention
     only = dataclasses.replace(
         only, image=SlideImage(name="he", levels=(pixels,), to_intrinsic=(to_intrinsic,), channels=("dapi",))
     )
     histology, spots = (Layer.create(*data) for data in slide_layer_data(only))
-    np.testing.assert_allclose(_world_of(histology, np.asarray(histology.data, float)), known, atol=0.4)
-    np.testing.assert_allclose(np.array(spots.data_to_world(spots.data[spot]))[::-1], known, atol=1e-6)
+    np.testing.assert_allclose(_world_of(histology, np.asarray(histology.data, float)), expected, atol=0.4)
+    np.testing.assert_allclose(np.array(spots.data_to_world(spots.data[spot]))[::-1], expected, atol=1e-6)
 
     result = make_result(only, factor=5.0)
     gene = Image(result.gene_image("Gene0"), **gene_layer_kwargs(result))
     tenth = 0.1 * result.raster.pixel_size * slide.cs_scale
-    np.testing.assert_allclose(_world_of(gene, np.nan_to_num(gene.data)), known, atol=tenth)
+    np.testing.assert_allclose(_world_of(gene, np.nan_to_num(gene.data)), expected, atol=tenth)
 
 
-def test_half_a_pixel_lies_between_the_two_conventions() -> None:
+def test_image_affine_shifts_by_half_a_pixel() -> None:
     affine = image_affine(np.diag([2.0, 3.0, 1.0]))
     np.testing.assert_allclose(affine @ [0, 0, 1], [1.5, 1.0, 1.0])  # (y, x) of the center of pixel [0, 0]
 
 
-def test_swapping_axes_twice_changes_nothing() -> None:
+def test_swapping_axes_twice_is_the_identity() -> None:
     matrix = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0], [0.0, 0.0, 1.0]])
     np.testing.assert_array_equal(swap_axes(swap_axes(matrix)), matrix)
     np.testing.assert_array_equal(swap_axes(matrix) @ [7, 8, 1], (matrix @ [8, 7, 1])[[1, 0, 2]])
 
 
-def test_a_color_image_is_one_lazy_multiscale_layer_and_channels_are_one_each(skewed_slide: Slide) -> None:
+def test_color_images_are_one_layer_and_channels_one_each(skewed_slide: Slide) -> None:
     import dask.array as da
 
     assert skewed_slide.image is not None
@@ -94,7 +94,7 @@ def test_a_color_image_is_one_lazy_multiscale_layer_and_channels_are_one_each(sk
     ]
 
 
-def test_spots_are_drawn_as_large_as_they_were_measured(make_slide: Callable[..., Slide]) -> None:
+def test_spots_are_drawn_at_their_diameter(make_slide: Callable[..., Slide]) -> None:
     hexagonal = Layer.create(*slide_layer_data(make_slide(lattice="hex", pitch=100.0))[-1])
     assert isinstance(hexagonal, Points)
     np.testing.assert_allclose(hexagonal.size, 55.0)
@@ -103,7 +103,7 @@ def test_spots_are_drawn_as_large_as_they_were_measured(make_slide: Callable[...
 
 
 @pytest.mark.parametrize("make", [lambda slide: Layer.create(*slide_layer_data(slide)[-1]), measured_layer])
-def test_spots_keep_their_size_in_every_coordinate_system(
+def test_spot_size_is_independent_of_the_coordinate_system(
     make: Callable[[Slide], Points], make_slide: Callable[..., Slide]
 ) -> None:
     pixels = np.array([[0.0, -0.25, 30.0], [0.25, 0.0, -7.0], [0.0, 0.0, 1.0]])
@@ -113,13 +113,13 @@ def test_spots_keep_their_size_in_every_coordinate_system(
         moved = dataclasses.replace(slide, coordinate_system=name)
         for placed in (layer, make(moved)):
             update_transforms([placed], moved)
-            # napari draws a point as large as its size times the last scale, whatever the affine
+            # napari multiplies the size of points by the last scale and ignores the affine
             np.testing.assert_allclose(placed.size * placed.scale[-1], drawn)
             world = np.array([placed.data_to_world(point) for point in placed.data])
             np.testing.assert_allclose(world[:, ::-1], apply_affine(moved.to_cs, slide.centers), atol=1e-9)
 
 
-def test_spots_without_histology_below_stand_out(make_slide: Callable[..., Slide], skewed_slide: Slide) -> None:
+def test_spots_without_histology_are_more_opaque(make_slide: Callable[..., Slide], skewed_slide: Slide) -> None:
     alone, above = (Layer.create(*slide_layer_data(slide)[-1]) for slide in (make_slide(), skewed_slide))
     assert alone.face_color[0, 3] > 2 * above.face_color[0, 3]
 
@@ -130,7 +130,7 @@ def test_layers_follow_the_coordinate_system(skewed_slide: Slide, make_result: C
         viewer.add_layer(Layer.create(*data))
     result = make_result(skewed_slide)
     viewer.add_layer(dimmer_layer(skewed_slide, result, 0.5))
-    other = viewer.add_image(np.zeros((4, 4)), name="not ours")
+    other = viewer.add_image(np.zeros((4, 4)), name="other layer")
     turned = dataclasses.replace(skewed_slide, coordinate_system="turned")
     update_transforms(list(viewer.layers), turned)
     fresh = {meta["name"]: meta["affine"] for _, meta, _ in slide_layer_data(turned)}

@@ -32,7 +32,7 @@ def _gene_layers(viewer: ViewerModel) -> list[str]:
     return [layer.name for layer in viewer.layers if role_of(layer) == "gene" and layer.visible]
 
 
-def test_shows_the_counts_of_the_genes_asked_for(
+def test_show_displays_the_counts_of_genes(
     made: tuple[Overlay, ViewerModel, UpsampleResult, list[int]],
 ) -> None:
     overlay, viewer, result, _ = made
@@ -43,7 +43,7 @@ def test_shows_the_counts_of_the_genes_asked_for(
     assert [s.color for s in overlay.shown] == list(PALETTE[:2])
 
 
-def test_a_freed_slot_is_refilled_and_others_keep_their_colors(
+def test_free_layers_are_reused_and_colors_kept(
     made: tuple[Overlay, ViewerModel, UpsampleResult, list[int]],
 ) -> None:
     overlay, viewer, result, _ = made
@@ -57,7 +57,7 @@ def test_a_freed_slot_is_refilled_and_others_keep_their_colors(
     np.testing.assert_array_equal(viewer.layers["Gene5"].data, result.gene_image("Gene5"))
 
 
-def test_no_more_than_six(made: tuple[Overlay, ViewerModel, UpsampleResult, list[int]]) -> None:
+def test_at_most_six_genes_are_shown(made: tuple[Overlay, ViewerModel, UpsampleResult, list[int]]) -> None:
     overlay, viewer, result, _ = made
     overlay.show(list(result.genes[:MAX_GENES]))
     assert len({s.color for s in overlay.shown}) == MAX_GENES
@@ -66,7 +66,7 @@ def test_no_more_than_six(made: tuple[Overlay, ViewerModel, UpsampleResult, list
     assert len(_gene_layers(viewer)) == MAX_GENES
 
 
-def test_genes_together_do_not_wash_each_other_out(
+def test_opacity_decreases_with_the_number_of_genes(
     made: tuple[Overlay, ViewerModel, UpsampleResult, list[int]],
 ) -> None:
     overlay, viewer, result, _ = made
@@ -88,7 +88,7 @@ def test_what_is_shown_first_is_no_gene_of_a_few_lucky_counts(
     assert set(default_genes(result, totals)) == {"Gene0", "Gene1", "Gene3"}
 
 
-def test_before_shows_measured_counts_on_the_scale_of_after(
+def test_before_has_the_scale_of_after(
     made: tuple[Overlay, ViewerModel, UpsampleResult, list[int]],
 ) -> None:
     overlay, viewer, result, _ = made
@@ -107,7 +107,7 @@ def test_before_shows_measured_counts_on_the_scale_of_after(
     assert _gene_layers(viewer) == ["Gene0"]
 
 
-def test_napari_is_not_asked_to_draw_what_stays_as_it_is(
+def test_unchanged_layers_emit_no_events(
     made: tuple[Overlay, ViewerModel, UpsampleResult, list[int]],
 ) -> None:
     overlay, viewer, _, _ = made
@@ -126,7 +126,7 @@ def test_napari_is_not_asked_to_draw_what_stays_as_it_is(
     assert changes.count("visible") == 3
 
 
-def test_uncertainty_shows_the_standard_deviation_and_goes_back(
+def test_std_view_shows_the_standard_deviation(
     made: tuple[Overlay, ViewerModel, UpsampleResult, list[int]],
 ) -> None:
     overlay, viewer, result, _ = made
@@ -137,7 +137,7 @@ def test_uncertainty_shows_the_standard_deviation_and_goes_back(
     np.testing.assert_array_equal(viewer.layers["Gene0"].data, result.gene_image("Gene0"))
 
 
-def test_a_gene_of_zeros_is_shown_as_nothing(made: tuple[Overlay, ViewerModel, UpsampleResult, list[int]]) -> None:
+def test_a_gene_without_counts_is_black(made: tuple[Overlay, ViewerModel, UpsampleResult, list[int]]) -> None:
     overlay, viewer, result, _ = made
     overlay.show(["Gene2"])  # zero everywhere
     assert result.gene_image("Gene2").size
@@ -145,7 +145,7 @@ def test_a_gene_of_zeros_is_shown_as_nothing(made: tuple[Overlay, ViewerModel, U
     assert not np.nansum(viewer.layers["Gene2"].data)
 
 
-def test_a_layer_deleted_by_the_user_is_forgotten(
+def test_a_layer_that_the_user_deletes_is_forgotten(
     made: tuple[Overlay, ViewerModel, UpsampleResult, list[int]],
 ) -> None:
     overlay, viewer, _, calls = made
@@ -159,7 +159,7 @@ def test_a_layer_deleted_by_the_user_is_forgotten(
 
 
 @pytest.mark.parametrize("works", [0, 1, 2])
-def test_no_picture_of_one_kind_is_left_where_the_other_cannot_be_painted(
+def test_no_image_of_another_view_is_left_after_an_error(
     works: int, skewed_slide: Slide, make_result: Callable[..., UpsampleResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     viewer, result, told = ViewerModel(), make_result(skewed_slide, std=True), []
@@ -197,7 +197,7 @@ def test_no_picture_of_one_kind_is_left_where_the_other_cannot_be_painted(
     assert len(told) == 2
 
 
-def test_one_layer_at_a_time_is_added_or_drawn_where_there_is_a_window(
+def test_layers_are_added_one_per_step_with_a_scheduler(
     skewed_slide: Slide, make_result: Callable[..., UpsampleResult]
 ) -> None:
     viewer, result, queue = ViewerModel(), make_result(skewed_slide), []
@@ -230,7 +230,7 @@ def test_one_layer_at_a_time_is_added_or_drawn_where_there_is_a_window(
     assert len(viewer.layers) == 0
 
 
-def test_another_result_of_the_slide_takes_over_the_layers(
+def test_replacing_the_result_reuses_the_layers(
     skewed_slide: Slide,
     made: tuple[Overlay, ViewerModel, UpsampleResult, list[int]],
     make_result: Callable[..., UpsampleResult],
@@ -252,7 +252,7 @@ def test_another_result_of_the_slide_takes_over_the_layers(
         )
 
 
-def test_follows_the_slide_and_stays_below_the_region(
+def test_layers_follow_the_slide_below_the_region(
     skewed_slide: Slide, made: tuple[Overlay, ViewerModel, UpsampleResult, list[int]]
 ) -> None:
     from napari_srast.gui.layers.regions import RegionLayer
@@ -273,7 +273,7 @@ def test_follows_the_slide_and_stays_below_the_region(
     assert [role_of(layer) for layer in viewer.layers] == ["region"]
 
 
-def test_the_ground_is_dark_where_there_is_no_histology(
+def test_background_is_black_without_histology(
     make_slide: Callable[..., Slide], make_result: Callable[..., UpsampleResult]
 ) -> None:
     viewer, result = ViewerModel(), make_result(make_slide())

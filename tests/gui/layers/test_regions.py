@@ -19,13 +19,13 @@ def region() -> tuple[RegionLayer, list[int], ViewerModel]:
     return RegionLayer(viewer, lambda: calls.append(1)), calls, viewer
 
 
-def test_nothing_drawn_is_no_region(region: tuple[RegionLayer, list[int], ViewerModel]) -> None:
+def test_no_shapes_are_no_region(region: tuple[RegionLayer, list[int], ViewerModel]) -> None:
     assert region[0].region("global") is None
     region[0].draw("polygon", 1.0)
     assert region[0].region("global") is None
 
 
-def test_an_ellipse_is_an_ellipse_and_not_its_box() -> None:
+def test_ellipses_are_sampled() -> None:
     layer = Shapes([BOX], shape_type="ellipse")
     (polygon,) = shape_polygons(layer)
     x, y = polygon.T
@@ -34,14 +34,14 @@ def test_an_ellipse_is_an_ellipse_and_not_its_box() -> None:
     assert area == pytest.approx(np.pi * 20 * 10, rel=1e-3)
 
 
-def test_a_turned_ellipse_turns(region: tuple[RegionLayer, list[int], ViewerModel]) -> None:
+def test_rotated_ellipses_are_sampled(region: tuple[RegionLayer, list[int], ViewerModel]) -> None:
     turn = np.array([[0.6, -0.8], [0.8, 0.6]])
     (polygon,) = shape_polygons(Shapes([BOX @ turn.T], shape_type="ellipse"))
     back = polygon[:, ::-1] @ turn
     np.testing.assert_allclose(((back[:, 1] - 40) / 20) ** 2 + ((back[:, 0] - 20) / 10) ** 2, 1.0, atol=1e-9)
 
 
-def test_several_shapes_make_a_union_and_lines_enclose_nothing(
+def test_region_is_the_union_of_closed_shapes(
     region: tuple[RegionLayer, list[int], ViewerModel],
 ) -> None:
     regions, calls, _ = region
@@ -55,7 +55,7 @@ def test_several_shapes_make_a_union_and_lines_enclose_nothing(
     assert found.geometry.area == pytest.approx(150)
 
 
-def test_only_lines_are_explained(region: tuple[RegionLayer, list[int], ViewerModel]) -> None:
+def test_lines_alone_raise_an_error(region: tuple[RegionLayer, list[int], ViewerModel]) -> None:
     regions = region[0]
     regions.draw("lasso", 1.0)
     assert regions.layer is not None
@@ -64,13 +64,13 @@ def test_only_lines_are_explained(region: tuple[RegionLayer, list[int], ViewerMo
         regions.region("global")
 
 
-def test_a_layer_moved_by_hand_says_what_is_seen() -> None:
+def test_layer_transforms_are_applied() -> None:
     layer = Shapes([BOX], shape_type="rectangle", translate=(100, 1000), scale=(2, 3))
     (polygon,) = shape_polygons(layer)
     np.testing.assert_allclose(polygon, np.column_stack([BOX[:, 1] * 3 + 1000, BOX[:, 0] * 2 + 100]))
 
 
-def test_shapes_keep_their_place_on_the_tissue_in_another_coordinate_system(
+def test_shapes_move_with_the_coordinate_system(
     region: tuple[RegionLayer, list[int], ViewerModel],
 ) -> None:
     regions = region[0]
@@ -84,7 +84,7 @@ def test_shapes_keep_their_place_on_the_tissue_in_another_coordinate_system(
     np.testing.assert_allclose(shape_polygons(regions.layer)[1], again, atol=1e-4)
 
 
-def test_a_layer_that_the_user_deleted_is_made_again(region: tuple[RegionLayer, list[int], ViewerModel]) -> None:
+def test_a_deleted_region_layer_is_created_again(region: tuple[RegionLayer, list[int], ViewerModel]) -> None:
     regions, calls, viewer = region
     regions.add(np.array([[0, 0], [10, 0], [10, 10]]), 1.0)
     viewer.layers.remove(REGION_LAYER)

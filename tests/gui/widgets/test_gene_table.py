@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,8 +8,7 @@ import pytest
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtWidgets import QTableView
 
-from napari_srast.errors import InputError
-from napari_srast.gui.widgets.gene_table import Column, GeneTableModel, read_gene_list
+from napari_srast.gui.widgets.gene_table import Column, GeneTableModel
 
 pytestmark = pytest.mark.gui
 CHECK = Qt.ItemDataRole.CheckStateRole
@@ -23,7 +21,7 @@ def _model(limit: int | None = None) -> GeneTableModel:
     return model
 
 
-def test_filter_ignores_case_and_keeps_what_is_checked() -> None:
+def test_filter_ignores_case_and_keeps_checks() -> None:
     model = _model()
     model.check(["ERBB2"])
     model.set_filter(" krt ")
@@ -37,7 +35,7 @@ def test_filter_ignores_case_and_keeps_what_is_checked() -> None:
     assert model.listed == ["Krt8"]
 
 
-def test_sorting_puts_unknown_values_last_either_way() -> None:
+def test_missing_values_are_sorted_last() -> None:
     model = _model()
     model.sort(1, Qt.SortOrder.DescendingOrder)
     assert model.listed == ["ERBB2", "CD74", "Krt8", "KRT19"]
@@ -47,7 +45,7 @@ def test_sorting_puts_unknown_values_last_either_way() -> None:
     assert model.listed == ["CD74", "ERBB2", "KRT19", "Krt8"]
 
 
-def test_the_first_click_on_a_heading_of_numbers_puts_the_highest_first(qtbot: Any) -> None:
+def test_first_click_on_a_number_heading_sorts_descending(qtbot: Any) -> None:
     model, view = _model(), QTableView()
     qtbot.addWidget(view)
     view.setModel(model)
@@ -66,7 +64,7 @@ def test_the_first_click_on_a_heading_of_numbers_puts_the_highest_first(qtbot: A
         assert model.listed == listed
 
 
-def test_no_more_genes_than_the_limit_are_checked() -> None:
+def test_checked_genes_are_limited() -> None:
     model, refusals = _model(limit=2), []
     model.refused.connect(lambda: refusals.append(1))
     model.check(["ERBB2", "CD74"])
@@ -77,11 +75,11 @@ def test_no_more_genes_than_the_limit_are_checked() -> None:
     assert model.checked == ["KRT19"]
 
 
-def test_model_obeys_qt(qtmodeltester: object) -> None:
+def test_model_passes_qtmodeltester(qtmodeltester: object) -> None:
     qtmodeltester.check(_model())  # type: ignore[attr-defined]
 
 
-def test_twenty_thousand_genes_are_filtered_in_a_keystroke(qtbot: object) -> None:
+def test_filtering_twenty_thousand_genes_is_fast(qtbot: object) -> None:
     from napari.components import ViewerModel
 
     from napari_srast.gui.controllers.controller import Controller
@@ -102,29 +100,3 @@ def test_twenty_thousand_genes_are_filtered_in_a_keystroke(qtbot: object) -> Non
         view.viewport().repaint()
         times.append(time.process_time() - start)
     assert sorted(times)[len(times) // 2] < 0.05
-
-
-@pytest.mark.parametrize(
-    ("text", "found", "missing"),
-    [
-        ("KRT19\nCD74\n", ["KRT19", "CD74"], []),
-        ("gene,score\nERBB2,3\nkrt8,2\nNOPE,1\n", ["ERBB2", "Krt8"], ["NOPE"]),
-        ("score;gene\n3;ERBB2\n1;CD74\n", ["ERBB2", "CD74"], []),
-        ("\ufeffERBB2, CD74, XX", ["ERBB2", "CD74"], ["XX"]),
-        ("cell\tmarker\nT\tCD74\nB\tCD74\n", ["CD74"], []),
-    ],
-)
-def test_gene_lists_are_read_as_people_write_them(
-    tmp_path: Path, text: str, found: list[str], missing: list[str]
-) -> None:
-    path = tmp_path / "markers.csv"
-    path.write_text(text, encoding="utf-8")
-    assert read_gene_list(path, ["ERBB2", "KRT19", "Krt8", "CD74"]) == (found, missing)
-
-
-@pytest.mark.parametrize("content", [b"nothing, here", b"\xff\xfe\x00\xd8", b""])
-def test_a_file_without_genes_is_explained(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "markers.csv"
-    path.write_bytes(content)
-    with pytest.raises(InputError, match=r"markers\.csv"):
-        read_gene_list(path, ["ERBB2"])

@@ -150,7 +150,7 @@ def test_all_texts_fit(
     viewer.window.resize(1366, 768)  # a small laptop's screen
     check("small")
     assert viewer.window._qt_window.height() <= 768
-    assert {stage: found for stage, found in problems.items() if found} == {}
+    assert {stage: texts for stage, texts in problems.items() if texts} == {}
 
     # The panel is inside the window, so that every control can be reached, if necessary by scrolling.
     assert viewer.window._qt_window.rect().contains(QRect(window.mapTo(window.window(), QPoint()), window.size()))
@@ -169,9 +169,9 @@ def test_texts_without_room_are_detected(widget: SRastWidget, qtbot: Any) -> Non
     bar.status.setFixedHeight(10)
     panel.filter.setFixedWidth(30)
     qtbot.wait(50)
-    found = " ".join(_cut_off(widget))
+    problems = " ".join(_cut_off(widget))
     for text in ("'Run'", "'Nothing was changed. Nothing", "'Filter genes'"):
-        assert f"no room for {text}" in found
+        assert f"no room for {text}" in problems
     bar.run.move(bar.queue.pos())
     assert "overlap" in " ".join(_cut_off(widget))
     bar.run.move(bar.width(), 0)

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.gui
 
 
 @pytest.fixture
-def made(
+def setup(
     skewed_slide: Slide, make_result: Callable[..., UpsampleResult]
 ) -> tuple[Overlay, ViewerModel, UpsampleResult, list[int]]:
     viewer, calls, result = ViewerModel(), [], make_result(skewed_slide, std=True)
@@ -33,9 +33,9 @@ def _gene_layers(viewer: ViewerModel) -> list[str]:
 
 
 def test_show_displays_the_counts_of_genes(
-    made: tuple[Overlay, ViewerModel, UpsampleResult, list[int]],
+    setup: tuple[Overlay, ViewerModel, UpsampleResult, list[int]],
 ) -> None:
-    overlay, viewer, result, _ = made
+    overlay, viewer, result, _ = setup
     overlay.show(["Gene1", "Gene3"])
     assert _gene_layers(viewer) == ["Gene1", "Gene3"]
     np.testing.assert_array_equal(viewer.layers["Gene3"].data, result.gene_image("Gene3"))
@@ -44,9 +44,9 @@ def test_show_displays_the_counts_of_genes(
 
 
 def test_free_layers_are_reused_and_colors_kept(
-    made: tuple[Overlay, ViewerModel, UpsampleResult, list[int]],
+    setup: tuple[Overlay, ViewerModel, UpsampleResult, list[int]],
 ) -> None:
-    overlay, viewer, result, _ = made
+    overlay, viewer, result, _ = setup
     overlay.show(["Gene0", "Gene1", "Gene3"])
     n_layers = len(viewer.layers)
     overlay.show(["Gene0", "Gene3"])
@@ -57,8 +57,8 @@ def test_free_layers_are_reused_and_colors_kept(
     np.testing.assert_array_equal(viewer.layers["Gene5"].data, result.gene_image("Gene5"))
 
 
-def test_at_most_six_genes_are_shown(made: tuple[Overlay, ViewerModel, UpsampleResult, list[int]]) -> None:
-    overlay, viewer, result, _ = made
+def test_at_most_six_genes_are_shown(setup: tuple[Overlay, ViewerModel, UpsampleResult, list[int]]) -> None:
+    overlay, viewer, result, _ = setup
     overlay.show(list(result.genes[:MAX_GENES]))
     assert len({s.color for s in overlay.shown}) == MAX_GENES
     with pytest.raises(ValueError, match="at most 6"):
@@ -67,9 +67,9 @@ def test_at_most_six_genes_are_shown(made: tuple[Overlay, ViewerModel, UpsampleR
 
 
 def test_opacity_decreases_with_the_number_of_genes(
-    made: tuple[Overlay, ViewerModel, UpsampleResult, list[int]],
+    setup: tuple[Overlay, ViewerModel, UpsampleResult, list[int]],
 ) -> None:
-    overlay, viewer, result, _ = made
+    overlay, viewer, result, _ = setup
     overlay.show(list(result.genes[:1]))
     assert viewer.layers["Gene0"].opacity == 1
     overlay.show(list(result.genes[:4]))
@@ -89,9 +89,9 @@ def test_what_is_shown_first_is_no_gene_of_a_few_lucky_counts(
 
 
 def test_before_has_the_scale_of_after(
-    made: tuple[Overlay, ViewerModel, UpsampleResult, list[int]],
+    setup: tuple[Overlay, ViewerModel, UpsampleResult, list[int]],
 ) -> None:
-    overlay, viewer, result, _ = made
+    overlay, viewer, result, _ = setup
     overlay.show(["Gene0"])
     overlay.set_view("before")
     assert _gene_layers(viewer) == []
@@ -108,9 +108,9 @@ def test_before_has_the_scale_of_after(
 
 
 def test_unchanged_layers_emit_no_events(
-    made: tuple[Overlay, ViewerModel, UpsampleResult, list[int]],
+    setup: tuple[Overlay, ViewerModel, UpsampleResult, list[int]],
 ) -> None:
-    overlay, viewer, _, _ = made
+    overlay, viewer, _, _ = setup
     overlay.show(["Gene0", "Gene1"])
     overlay.set_view("before")
     overlay.set_view("after")
@@ -127,9 +127,9 @@ def test_unchanged_layers_emit_no_events(
 
 
 def test_std_view_shows_the_standard_deviation(
-    made: tuple[Overlay, ViewerModel, UpsampleResult, list[int]],
+    setup: tuple[Overlay, ViewerModel, UpsampleResult, list[int]],
 ) -> None:
-    overlay, viewer, result, _ = made
+    overlay, viewer, result, _ = setup
     overlay.show(["Gene0"])
     overlay.set_view("std")
     np.testing.assert_array_equal(viewer.layers["Gene0"].data, result.gene_image("Gene0", "std"))
@@ -137,8 +137,8 @@ def test_std_view_shows_the_standard_deviation(
     np.testing.assert_array_equal(viewer.layers["Gene0"].data, result.gene_image("Gene0"))
 
 
-def test_a_gene_without_counts_is_black(made: tuple[Overlay, ViewerModel, UpsampleResult, list[int]]) -> None:
-    overlay, viewer, result, _ = made
+def test_a_gene_without_counts_is_black(setup: tuple[Overlay, ViewerModel, UpsampleResult, list[int]]) -> None:
+    overlay, viewer, result, _ = setup
     overlay.show(["Gene2"])  # zero everywhere
     assert result.gene_image("Gene2").size
     assert overlay.shown[0].limits == (0.0, 1.0)
@@ -146,9 +146,9 @@ def test_a_gene_without_counts_is_black(made: tuple[Overlay, ViewerModel, Upsamp
 
 
 def test_a_layer_that_the_user_deletes_is_forgotten(
-    made: tuple[Overlay, ViewerModel, UpsampleResult, list[int]],
+    setup: tuple[Overlay, ViewerModel, UpsampleResult, list[int]],
 ) -> None:
-    overlay, viewer, _, calls = made
+    overlay, viewer, _, calls = setup
     overlay.show(["Gene0", "Gene1"])
     calls.clear()
     viewer.layers.remove("Gene0")
@@ -162,8 +162,8 @@ def test_a_layer_that_the_user_deletes_is_forgotten(
 def test_no_image_of_another_view_is_left_after_an_error(
     works: int, skewed_slide: Slide, make_result: Callable[..., UpsampleResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    viewer, result, told = ViewerModel(), make_result(skewed_slide, std=True), []
-    overlay = Overlay(viewer, result, result.counts.tocsc(), lambda: None, failed=told.append)
+    viewer, result, errors = ViewerModel(), make_result(skewed_slide, std=True), []
+    overlay = Overlay(viewer, result, result.counts.tocsc(), lambda: None, on_error=errors.append)
     overlay.show(["Gene0", "Gene1", "Gene3", "Gene4"])
     overlay.show(["Gene0", "Gene1", "Gene3"])
     error, paint, calls = MemoryError("full"), overlay_module.render_gene, []
@@ -177,7 +177,7 @@ def test_no_image_of_another_view_is_left_after_an_error(
     with monkeypatch.context() as full:
         full.setattr(overlay_module, "render_gene", paint_some)
         overlay.set_view("std")
-    assert told == [error]
+    assert errors == [error]
     assert overlay.view == "std"
     assert overlay.genes == _gene_layers(viewer) == ["Gene0", "Gene1"][:works]
     for gene in overlay.genes:
@@ -187,14 +187,14 @@ def test_no_image_of_another_view_is_left_after_an_error(
         np.testing.assert_array_equal(viewer.layers[gene].data, result.gene_image(gene, "std"))
     with monkeypatch.context() as full:
         full.setattr(overlay_module, "render_gene", paint_some)
-        overlay.show(["Gene1", "Gene5"])  # in the place of another
-    assert told == [error, error]
+        overlay.show(["Gene1", "Gene5"])  # in the layer of another gene
+    assert errors == [error, error]
     assert overlay.genes == _gene_layers(viewer) == ["Gene1"]
     overlay.set_view("after")
     overlay.show(["Gene1", "Gene5"])
     for gene in ("Gene1", "Gene5"):
         np.testing.assert_array_equal(viewer.layers[gene].data, result.gene_image(gene))
-    assert len(told) == 2
+    assert len(errors) == 2
 
 
 def test_layers_are_added_one_per_step_with_a_scheduler(
@@ -232,10 +232,10 @@ def test_layers_are_added_one_per_step_with_a_scheduler(
 
 def test_replacing_the_result_reuses_the_layers(
     skewed_slide: Slide,
-    made: tuple[Overlay, ViewerModel, UpsampleResult, list[int]],
+    setup: tuple[Overlay, ViewerModel, UpsampleResult, list[int]],
     make_result: Callable[..., UpsampleResult],
 ) -> None:
-    overlay, viewer, _, _ = made
+    overlay, viewer, _, _ = setup
     overlay.show(["Gene0", "Gene1"])
     overlay.set_view("std")
     n_layers = len(viewer.layers)
@@ -253,18 +253,18 @@ def test_replacing_the_result_reuses_the_layers(
 
 
 def test_layers_follow_the_slide_below_the_region(
-    skewed_slide: Slide, made: tuple[Overlay, ViewerModel, UpsampleResult, list[int]]
+    skewed_slide: Slide, setup: tuple[Overlay, ViewerModel, UpsampleResult, list[int]]
 ) -> None:
     from napari_srast.gui.layers.regions import RegionLayer
 
-    overlay, viewer, result, _ = made
+    overlay, viewer, result, _ = setup
     RegionLayer(viewer, lambda: None).draw("polygon", 1.0)
     overlay.show(["Gene0"])
     overlay.set_view("before")
     assert role_of(viewer.layers[-1]) == "region"
     turned = dataclasses.replace(skewed_slide, coordinate_system="turned")
     overlay.set_slide(turned)
-    overlay.show(["Gene0", "Gene4"])  # one that comes after the switch lies right, too
+    overlay.show(["Gene0", "Gene4"])  # a new gene is in the new system, too
     for name in ("Gene0", "Gene4"):
         np.testing.assert_allclose(
             viewer.layers[name].affine.affine_matrix, image_affine(turned.to_cs @ result.raster.affine)

@@ -50,9 +50,9 @@ def test_region_is_the_union_of_closed_shapes(
     assert regions.layer is not None
     regions.layer.add_paths(np.array([[0.0, 0.0], [50.0, 50.0], [90.0, 0.0]]))
     assert len(calls) >= 3
-    found = regions.region("global")
-    assert found is not None
-    assert found.geometry.area == pytest.approx(150)
+    union = regions.region("global")
+    assert union is not None
+    assert union.geometry.area == pytest.approx(150)
 
 
 def test_lines_alone_raise_an_error(region: tuple[RegionLayer, list[int], ViewerModel]) -> None:

@@ -59,8 +59,8 @@ def test_first_click_on_a_number_heading_sorts_descending(qtbot: Any) -> None:
         (1, ["Krt8", "CD74", "ERBB2", "KRT19"]),
         (0, ["CD74", "ERBB2", "KRT19", "Krt8"]),
     ):
-        place = QPoint(header.sectionViewportPosition(column) + 10, header.height() // 2)
-        qtbot.mouseClick(header.viewport(), Qt.MouseButton.LeftButton, pos=place)
+        heading = QPoint(header.sectionViewportPosition(column) + 10, header.height() // 2)
+        qtbot.mouseClick(header.viewport(), Qt.MouseButton.LeftButton, pos=heading)
         assert model.listed == listed
 
 

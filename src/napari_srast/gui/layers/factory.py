@@ -1,4 +1,4 @@
-"""Create the layers of a slide and a result, and place them in world coordinates.
+"""Create the layers of a slide and a result, and position them in world coordinates.
 
 The center of pixel [0, 0] has the coordinates (0.5, 0.5) in spatialdata and (0, 0) in napari, and napari's world axes
 are (y, x). Only :func:`image_affine` and :func:`swap_axes` convert between the two conventions. World coordinates are

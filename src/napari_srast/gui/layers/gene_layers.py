@@ -56,15 +56,15 @@ class GeneLayers:
         return [gene for gene in genes if gene not in present]
 
     def assign(self, gene: str, render: Render) -> bool:
-        """Display a gene in its own or in a free layer; return False if there is none."""
-        own = self.find(gene)
+        """Display a gene in its layer or in a free layer; return False if there is none."""
+        present = self.find(gene)
         free = next((item for item in self._items if not item.shown), None)
-        if own is not None:
-            own.shown = True
+        if present is not None:
+            present.shown = True
         elif free is not None:
             free.gene, free.shown, free.opacity = gene, True, 1.0
             _render(free, render)
-        return own is not None or free is not None
+        return present is not None or free is not None
 
     def create(self, gene: str, render: Render, result: UpsampleResult) -> Layer:
         """Create the hidden layer of a gene, in a color that is not in use."""

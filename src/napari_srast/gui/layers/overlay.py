@@ -56,12 +56,12 @@ class Overlay:
         ``result.counts`` in column-compressed format, shape (Q, G), for quick access to one gene.
     changed
         Called when the displayed genes, their style or the view have changed, also through napari's own controls.
-    later
+    schedule
         Schedules a function. To add a layer and to draw it first take 0.1 s each, so each is scheduled. None adds all
         layers at once.
     brightness
         Brightness of the histology below the genes, 0 (black) to 1 (unchanged).
-    failed
+    on_error
         Receives the error of a gene that cannot be rendered; it and the genes after it are not shown. None raises it.
     """
 
@@ -71,9 +71,9 @@ class Overlay:
         result: UpsampleResult,
         columns: sparse.csc_matrix,
         changed: Callable[[], None],
-        later: Callable[[Callable[[], None]], None] | None = None,
+        schedule: Callable[[Callable[[], None]], None] | None = None,
         brightness: float = 0.3,
-        failed: Callable[[Exception], None] | None = None,
+        on_error: Callable[[Exception], None] | None = None,
     ) -> None:
         self.result = result
         self.view: ViewMode = "after"
@@ -81,8 +81,8 @@ class Overlay:
         self._viewer = viewer
         self._columns = columns
         self._changed = changed
-        self._later = later
-        self.on_error = failed
+        self._schedule = schedule
+        self.on_error = on_error
         self._slide = result.slide
         self._brightness = brightness
         self._pending_genes: list[str] = []
@@ -117,9 +117,9 @@ class Overlay:
     def _show(self, genes: Sequence[str]) -> None:
         self._pending_genes = self._gene_layers.show_only(genes)
         self._refresh()
-        if self._pending_genes and self._later is not None and self._needs_layer:
+        if self._pending_genes and self._schedule is not None and self._needs_layer:
             self._changed()
-            self._later(self._show_next)
+            self._schedule(self._show_next)
         else:
             self._show_next()
 
@@ -133,8 +133,8 @@ class Overlay:
             elif self._assign_layer(self._pending_genes[0]):
                 del self._pending_genes[0]
                 self._refresh()
-            if self._pending_genes and self._later is not None:
-                self._later(self._show_next)
+            if self._pending_genes and self._schedule is not None:
+                self._schedule(self._show_next)
                 break
         self._changed()
 
@@ -192,8 +192,8 @@ class Overlay:
         while self._side_by_side.has_pending:
             self._add(self._side_by_side.next_layer())
             self._refresh()
-            if self._side_by_side.has_pending and self._later is not None:
-                self._later(self._add_next)
+            if self._side_by_side.has_pending and self._schedule is not None:
+                self._schedule(self._add_next)
                 return
 
     def set_brightness(self, brightness: float) -> None:
@@ -392,9 +392,9 @@ class Overlay:
         self._forget_removed()
         if self._side_by_side.is_incomplete:
             # napari may still iterate over the layers that it removes, so ours must not be removed at once.
-            if self._later is None:
+            if self._schedule is None:
                 self._side_by_side.close()
             else:
-                self._later(self._close_incomplete)
+                self._schedule(self._close_incomplete)
         self._refresh()
         self._changed()

@@ -43,7 +43,7 @@ class ExportPanel(QWidget):
         menu = QMenu(self.export)
         menu.setToolTipsVisible(True)
         self.export_store = menu.addAction("New SpatialData store (.zarr)…", partial(self._export, "zarr"))
-        self.export_into = menu.addAction("Into the slide's own store", self._export_into)
+        self.export_into = menu.addAction("Into the store of the slide", self._export_into)
         self.export_h5ad = menu.addAction("Table (.h5ad)…", partial(self._export, "h5ad"))
         self.export_csv = menu.addAction("Table (.csv)…", partial(self._export, "csv"))
         self.export_figure = menu.addAction("Figure with scale bar and legend (.png)…", self._export_figure)

@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QLineEdit, QWidget
 
+from napari_srast.core.gene_list import match_gene_list
 from napari_srast.core.result import UpsampleResult
 from napari_srast.errors import InputError
 from napari_srast.gui.controllers.controller import Controller
 from napari_srast.gui.state.slide_session import SlideSession
 from napari_srast.gui.widgets.common import button, gene_view, group, label, listing_chooser
-from napari_srast.gui.widgets.gene_table import Column, GeneTableModel, read_gene_list
+from napari_srast.gui.widgets.gene_table import Column, GeneTableModel
 from napari_srast.gui.widgets.tooltips import allow, describe
 
 __all__ = ["GenePanel", "structure_column"]
@@ -89,7 +90,7 @@ class GenePanel(QWidget):
         if slide is None:
             return
         try:
-            listed, missing = read_gene_list(path, slide.genes)
+            listed, missing = match_gene_list(path, slide.genes)
         except InputError as error:
             self._controller.messages.error_message.emit(str(error))
             return

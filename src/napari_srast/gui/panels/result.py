@@ -21,6 +21,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_srast.core.gene_list import match_gene_list
 from napari_srast.errors import InputError
 from napari_srast.gui.controllers.comparison import (
     comparable,
@@ -46,7 +47,7 @@ from napari_srast.gui.widgets.common import (
     label,
     listing_chooser,
 )
-from napari_srast.gui.widgets.gene_table import Column, GeneTableModel, read_gene_list
+from napari_srast.gui.widgets.gene_table import Column, GeneTableModel
 from napari_srast.gui.widgets.tooltips import allow, describe
 
 __all__ = ["ResultPanel"]
@@ -307,7 +308,7 @@ class ResultPanel(QWidget):
         if displayed is None:
             return
         try:
-            listed, _ = read_gene_list(path, displayed.result.genes)
+            listed, _ = match_gene_list(path, displayed.result.genes)
         except InputError as error:
             self._controller.messages.error_message.emit(str(error))
             return

@@ -180,7 +180,7 @@ class SlideSession:
                 displayed.columns,
                 self._callbacks.display_changed,
                 self._callbacks.schedule,
-                failed=self._callbacks.display_failed,
+                on_error=self._callbacks.display_failed,
             )
             self.overlay.set_slide(self.slide)
         else:

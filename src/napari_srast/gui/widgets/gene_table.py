@@ -6,10 +6,8 @@ Python and reports each run of hidden rows separately, which causes a noticeable
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -17,9 +15,7 @@ from psygnal import Signal
 from qtpy.QtCore import QAbstractTableModel, QModelIndex, QObject, Qt
 from qtpy.QtGui import QColor, QPixmap
 
-from napari_srast.errors import InputError
-
-__all__ = ["Column", "GeneTableModel", "Listing", "read_gene_list"]
+__all__ = ["Column", "GeneTableModel", "Listing"]
 
 Listing = Literal["all", "checked", "favorites"]
 
@@ -279,50 +275,3 @@ class GeneTableModel(QAbstractTableModel):
         if self._checked[row] != (Qt.CheckState(value) == Qt.CheckState.Checked):
             self._toggle(row)
         return True
-
-
-def read_gene_list(path: Path, panel: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Read a gene list from a CSV or text file.
-
-    The file has one gene per line, or several columns, of which the one with the most genes of the slide is read.
-
-    Parameters
-    ----------
-    path
-        The file.
-    panel
-        Genes of the slide.
-
-    Returns
-    -------
-    listed, missing
-        Genes of the slide that the file lists, spelled as in ``panel``, and names that are not in ``panel``.
-
-    Raises
-    ------
-    InputError
-        The file is not text, or lists no gene of the slide.
-    """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"'{path.name}' cannot be read as a gene list; save it as CSV or plain text.") from error
-    separator = "\t" if "\t" in text else ";" if ";" in text else ","
-    rows = [[cell.strip() for cell in row] for row in csv.reader(text.splitlines(), delimiter=separator) if row]
-    exact = {str(g): str(g) for g in panel}
-    folded = {g.casefold(): g for g in exact}
-    matches = [[exact.get(cell) or folded.get(cell.casefold()) for cell in row] for row in rows]
-    if len(rows) == 1:  # all on one line
-        rows, matches = [[cell] for cell in rows[0]], [[gene] for gene in matches[0]]
-    width = max((len(row) for row in rows), default=0)
-    hits = [sum(column < len(row) and row[column] is not None for row in matches) for column in range(width)]
-    if not any(hits):
-        raise InputError(f"'{path.name}' contains no gene of this slide; check that it has one gene name per line.")
-    best = int(np.argmax(hits))
-    listed = [gene for row in matches if best < len(row) and (gene := row[best]) is not None]
-    missing = [
-        row[best]
-        for i, (row, genes) in enumerate(zip(rows, matches, strict=True))
-        if best < len(row) and row[best] and genes[best] is None and i > 0  # the first row may be a header
-    ]
-    return list(dict.fromkeys(listed)), list(dict.fromkeys(missing))

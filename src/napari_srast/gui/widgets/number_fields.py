@@ -15,8 +15,8 @@ _MAX_DECIMALS: Final = 6
 class ExactFloatSpinBox(FloatSpinBox):
     """Spin box that rounds the displayed number but keeps the exact value that the program has set.
 
-    Typing or stepping replaces the exact value. The spin box shows up to six decimals; a value outside its range is
-    kept, too.
+    Typing or stepping replaces the exact value. The spin box displays up to six decimals, and its limit instead of a
+    value outside its range.
     """
 
     _exact: float | None = None

@@ -195,7 +195,7 @@ def run(folder: Path, how: str, n_moments: int, seed: int, by: str) -> dict[str,
     result = upsample(expected, method="uniform", factor=2)
 
     if how == "stream":  # in many small units and writes
-        tiles._PIXELS, tiles._FEW_SPOTS, streaming_writer._AT_ONCE = 16, 1, 100
+        tiles._MAX_PIXELS, tiles._MIN_SPOTS, streaming_writer._PORTION_ENTRIES = 16, 1, 100
 
     def write(run: str) -> None:
         if how == "stream":

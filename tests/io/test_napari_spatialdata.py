@@ -7,7 +7,8 @@ import pytest
 import spatialdata
 
 from napari_srast.geometry.affine import apply_affine
-from napari_srast.io.result_writer import result_names, write_result
+from napari_srast.io.result_elements import result_names
+from napari_srast.io.result_writer import write_result
 
 pytestmark = pytest.mark.gui
 

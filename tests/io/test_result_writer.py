@@ -21,13 +21,15 @@ from napari_srast.core.region import Region
 from napari_srast.errors import InputError, OutputError
 from napari_srast.geometry.affine import apply_affine
 from napari_srast.io import result_elements, result_writer
+from napari_srast.io.result_elements import image_genes, result_names, to_anndata, to_spatialdata
 from napari_srast.io.result_reader import list_runs, read_result
-from napari_srast.io.result_writer import image_genes, result_names, to_anndata, to_spatialdata, write_result
+from napari_srast.io.result_writer import write_result
 from napari_srast.io.slide_reader import read_slide
 from napari_srast.io.transforms import to_matrix
 
 
 def assert_same_result(got, expected):
+    """Check that two results have equal counts, pixels, settings and names."""
     np.testing.assert_array_equal(got.counts.toarray(), expected.counts.toarray())
     assert got.counts.dtype == np.float32
     np.testing.assert_array_equal(got.genes, expected.genes)
@@ -40,7 +42,7 @@ def assert_same_result(got, expected):
     assert got.run == expected.run
 
 
-def test_store_holds_what_the_contract_says(make_result, tmp_path):
+def test_store_contains_image_circles_and_table(make_result, tmp_path):
     result = make_result()
     path = write_result(result, tmp_path / "out.zarr")
     store = spatialdata.read_zarr(path)
@@ -70,14 +72,14 @@ def test_store_holds_what_the_contract_says(make_result, tmp_path):
     assert list(table.obs["spot"]) == list(result.slide.spot_ids[result.raster.parent])
     np.testing.assert_array_equal(table.obs["instance_id"], pixels.index)
     np.testing.assert_allclose(table.obsm["spatial"], result.raster.centers)
-    facts = table.uns["napari_srast"]
-    assert facts["format_version"] == 1
-    assert facts["seed"] == 7
-    assert facts["model"]["sha256"] == "0" * 64
-    assert list(facts["weights"]) == [0.5, 1]
+    provenance = table.uns["napari_srast"]
+    assert provenance["format_version"] == 1
+    assert provenance["seed"] == 7
+    assert provenance["model"]["sha256"] == "0" * 64
+    assert list(provenance["weights"]) == [0.5, 1]
 
 
-def test_sums_over_pixels_survive_the_store(make_result, tmp_path):
+def test_sums_over_pixels_survive_h5ad(make_result, tmp_path):
     result = make_result()
     table = anndata.read_h5ad(write_result(result, tmp_path / "out.h5ad"))
     sums = pd.DataFrame(table.X.toarray().astype(float)).groupby(table.obs["spot"].to_numpy()).sum()
@@ -86,7 +88,7 @@ def test_sums_over_pixels_survive_the_store(make_result, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["out.zarr", "out.h5ad"])
-def test_reading_back_gives_what_was_written(make_result, written_slide, tmp_path, name):
+def test_written_result_is_read_unchanged(make_result, written_slide, tmp_path, name):
     region = Region.from_polygons([np.array([[-60, -60], [260, -60], [260, 260], [-60, 260]])])
     result = make_result(written_slide, region=region)
     result = dataclasses.replace(result, std=result.counts * 0.5)
@@ -98,7 +100,7 @@ def test_reading_back_gives_what_was_written(make_result, written_slide, tmp_pat
     assert got.provenance["seconds"]["total"] == 1.5
 
 
-def test_result_outlives_its_slide(make_result, written_slide, tmp_path):
+def test_result_of_a_deleted_slide_is_read(make_result, written_slide, tmp_path):
     result = make_result(written_slide)
     path = write_result(result, tmp_path / "out.zarr")
     shutil.rmtree(tmp_path / "slide.zarr")
@@ -109,7 +111,7 @@ def test_result_outlives_its_slide(make_result, written_slide, tmp_path):
     assert "rebuilt" in got.slide.notices[0]
 
 
-def test_a_changed_slide_is_not_taken_for_the_source(make_result, make_slide, make_store, written_slide, tmp_path):
+def test_slide_with_other_coordinates_is_not_used(make_result, make_slide, make_store, written_slide, tmp_path):
     result = make_result(written_slide)
     path = write_result(result, tmp_path / "out.zarr")
     shutil.rmtree(tmp_path / "slide.zarr")
@@ -119,7 +121,7 @@ def test_a_changed_slide_is_not_taken_for_the_source(make_result, make_slide, ma
 
 
 @pytest.mark.parametrize("change", ["counts", "genes"])
-def test_a_slide_with_other_counts_or_genes_is_not_taken_for_the_source(
+def test_slide_with_other_counts_or_genes_is_not_used(
     make_result, make_slide, make_store, written_slide, tmp_path, change
 ):
     result = make_result(written_slide)
@@ -138,7 +140,7 @@ def test_a_slide_with_other_counts_or_genes_is_not_taken_for_the_source(
 
 
 @pytest.mark.parametrize("name", ["out.csv", "out.csv.gz"])
-def test_csv_has_one_line_for_each_pixel(make_result, tmp_path, monkeypatch, name):
+def test_csv_has_one_line_per_pixel(make_result, tmp_path, monkeypatch, name):
     monkeypatch.setattr(result_writer, "_CSV_ROWS", 100)
     result = make_result()
     path = write_result(result, tmp_path / name)
@@ -152,14 +154,12 @@ def test_csv_has_one_line_for_each_pixel(make_result, tmp_path, monkeypatch, nam
 
 
 @pytest.mark.parametrize("lattice", ["square", "hex"])
-def test_planted_pattern_lies_where_it_was_planted_in_every_coordinate_system(
-    make_slide, make_result, awkward_transforms, tmp_path, lattice
-):
+def test_pattern_keeps_its_coordinates_in_every_system(make_slide, make_result, awkward_transforms, tmp_path, lattice):
     slide = make_slide(9, 9, n_genes=2, lattice=lattice, transforms=awkward_transforms, depth=100)
     result = make_result(slide)
-    # Plant a blob around a place between pixel centers, far from any symmetry of the slide.
-    place = slide.centers[30] + [23.4, -11.7]
-    blob = np.exp(-np.sum((result.raster.centers - place) ** 2, axis=1) / (2 * 90.0**2))
+    # A blob between pixel centers, far from any symmetry of the slide.
+    point = slide.centers[30] + [23.4, -11.7]
+    blob = np.exp(-np.sum((result.raster.centers - point) ** 2, axis=1) / (2 * 90.0**2))
     counts = sparse.csr_matrix(np.column_stack([blob, np.ones_like(blob)]), dtype=np.float32)
     result = dataclasses.replace(result, counts=counts)
 
@@ -173,7 +173,7 @@ def test_planted_pattern_lies_where_it_was_planted_in_every_coordinate_system(
     table = store.tables[names.table]
     from_table = table.X[:, [0]].toarray()[:, 0] @ table.obsm["spatial"] / table.X[:, 0].sum()
     for system, matrix in awkward_transforms.items():
-        expected = apply_affine(matrix, place[None])[0]
+        expected = apply_affine(matrix, point[None])[0]
         tolerance = 0.1 * result.raster.pixel_size * np.sqrt(abs(np.linalg.det(matrix[:2, :2])))
         # SpatialData puts the center of pixel [0, 0] at (0.5, 0.5).
         in_image = apply_affine(to_matrix(systems[system]), np.array([[col + 0.5, row + 0.5]]))[0]
@@ -182,8 +182,8 @@ def test_planted_pattern_lies_where_it_was_planted_in_every_coordinate_system(
         np.testing.assert_allclose(in_shapes, expected, atol=tolerance, rtol=0)
 
 
-def test_spatialdata_agrees_where_the_pixels_are(make_slide, make_result, awkward_transforms):
-    """spatialdata's own transform of the image's coordinates must meet the circles' centers."""
+def test_image_and_circles_have_the_same_coordinates(make_slide, make_result, awkward_transforms):
+    """The transformed pixel coordinates of the image equal the centers that spatialdata.transform returns."""
     result = make_result(make_slide(4, 5, transforms=awkward_transforms))
     store = to_spatialdata(result)
     names = result_names(result)
@@ -196,7 +196,7 @@ def test_spatialdata_agrees_where_the_pixels_are(make_slide, make_result, awkwar
         np.testing.assert_allclose(by_image, np.column_stack([moved.geometry.x, moved.geometry.y]), atol=1e-6)
 
 
-def test_image_shows_the_most_abundant_of_many_genes(make_slide, make_result):
+def test_image_shows_the_most_abundant_genes(make_slide, make_result):
     rng = np.random.default_rng(0)
     result = make_result(make_slide(3, 3, counts=rng.poisson(np.linspace(1, 50, 80), size=(9, 80))))
     columns = image_genes(result)
@@ -211,22 +211,22 @@ def test_image_shows_the_most_abundant_of_many_genes(make_slide, make_result):
     assert list(image.coords["c"].values) == list(result.genes[columns])
 
 
-def test_image_is_painted_one_gene_at_a_time(make_result, monkeypatch):
+def test_image_is_computed_one_gene_at_a_time(make_result, monkeypatch):
     result = make_result()
     image = to_spatialdata(result).images[result_names(result).image]
-    painted = []
+    calls = []
     raster_type = type(result.raster)
-    original = raster_type.paint
-    monkeypatch.setattr(raster_type, "paint", lambda self, values: painted.append(1) or original(self, values))
+    original = raster_type.to_image
+    monkeypatch.setattr(raster_type, "to_image", lambda self, values: calls.append(1) or original(self, values))
     np.testing.assert_array_equal(image[1].values, original(result.raster, result.counts.toarray()[:, 1]))
-    assert len(painted) == 1
+    assert len(calls) == 1
 
 
-def test_image_is_the_same_however_many_genes_are_made_ready_at_once(make_slide, make_result, monkeypatch):
+def test_group_size_of_genes_does_not_change_the_image(make_slide, make_result, monkeypatch):
     result = make_result(make_slide(6, 6, n_genes=7))
     expected = to_spatialdata(result).images[f"srast_{result.run}"].values
-    for at_once in (1, 3):
-        monkeypatch.setattr(result_elements, "_COLUMN_ENTRIES", at_once * result.n_pixels)
+    for group_size in (1, 3):
+        monkeypatch.setattr(result_elements, "_COLUMN_VALUES", group_size * result.n_pixels)
         image = to_spatialdata(result).images[f"srast_{result.run}"].values
         np.testing.assert_array_equal(image, expected)
     for channel, gene in zip(expected, result.genes, strict=True):
@@ -235,22 +235,22 @@ def test_image_is_the_same_however_many_genes_are_made_ready_at_once(make_slide,
 
 @pytest.mark.parametrize("name", ["out.zarr", "out.h5ad", "out.csv"])
 def test_existing_output_is_refused_and_kept(make_result, tmp_path, name):
-    (tmp_path / name).write_text("mine")
+    (tmp_path / name).write_text("existing")
     with pytest.raises(OutputError, match="exists already"):
         write_result(make_result(), tmp_path / name)
-    assert (tmp_path / name).read_text() == "mine"
+    assert (tmp_path / name).read_text() == "existing"
     assert os.listdir(tmp_path) == [name]
 
 
-def test_output_inside_the_slide_itself_is_refused(make_result, written_slide):
+def test_output_inside_the_slide_is_refused(make_result, written_slide):
     for name in ("out.zarr", "tables/out.h5ad"):
         path = Path(written_slide.source.path) / name
-        with pytest.raises(OutputError, match="lies inside the input"):
+        with pytest.raises(OutputError, match="is inside the input"):
             write_result(make_result(written_slide), path)
         assert not path.exists()
 
 
-def test_unknown_ending_and_missing_folder_are_refused(make_result, tmp_path):
+def test_unknown_suffix_and_missing_folder_are_refused(make_result, tmp_path):
     with pytest.raises(OutputError, match="known ending"):
         write_result(make_result(), tmp_path / "out.xlsx")
     with pytest.raises(OutputError, match="does not exist"):
@@ -259,7 +259,7 @@ def test_unknown_ending_and_missing_folder_are_refused(make_result, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["out.zarr", "out.csv"])
-def test_full_disk_leaves_nothing(make_result, tmp_path, monkeypatch, name):
+def test_disk_full_leaves_nothing(make_result, tmp_path, monkeypatch, name):
     def full(*_args, **_kwargs):
         raise OSError(28, "No space left on device")
 
@@ -270,7 +270,7 @@ def test_full_disk_leaves_nothing(make_result, tmp_path, monkeypatch, name):
     assert os.listdir(tmp_path) == []
 
 
-def test_into_slide_adds_to_the_store_and_keeps_what_was_there(make_result, written_slide, tmp_path):
+def test_into_slide_keeps_existing_elements(make_result, written_slide, tmp_path):
     path = tmp_path / "slide.zarr"
     first, second = make_result(written_slide, run="one"), make_result(written_slide, run="two")
     write_result(first, path, into_slide=True)
@@ -286,17 +286,17 @@ def test_into_slide_adds_to_the_store_and_keeps_what_was_there(make_result, writ
         read_result(path, run="three")
     with pytest.raises(OutputError, match="already holds"):
         write_result(first, path, into_slide=True)
-    again = read_slide(path)  # results are not taken for spots, tables or histology
+    again = read_slide(path)  # results are not read as spots, tables or histology
     assert again.source == written_slide.source
     np.testing.assert_array_equal(again.counts.toarray(), written_slide.counts.toarray())
 
 
-def test_into_slide_needs_a_store(make_result, tmp_path):
+def test_into_slide_requires_a_store(make_result, tmp_path):
     with pytest.raises(OutputError, match="not a SpatialData store"):
         write_result(make_result(), tmp_path, into_slide=True)
 
 
-def test_reading_what_is_no_result(written_slide, tmp_path):
+def test_files_without_result_are_refused(written_slide, tmp_path):
     with pytest.raises(InputError, match="no result"):
         read_result(tmp_path / "slide.zarr")
     with pytest.raises(InputError, match="not a SpatialData store"):
@@ -316,7 +316,7 @@ def test_newer_format_is_refused(make_result, tmp_path):
         read_result(tmp_path / "new.h5ad")
 
 
-def test_same_result_gives_the_same_bytes_of_counts(make_result, tmp_path):
+def test_equal_results_have_equal_bytes_of_counts(make_result, tmp_path):
     for name in ("a.zarr", "b.zarr"):
         write_result(make_result(), tmp_path / name)
     table = result_names(make_result()).table
@@ -328,21 +328,19 @@ def test_same_result_gives_the_same_bytes_of_counts(make_result, tmp_path):
     assert files[0]
 
 
-def test_writing_that_is_stopped_leaves_nothing_though_other_threads_write_on(
-    make_result, make_slide, tmp_path: Path
-) -> None:
-    """The first gene stops the writing while the others are under way: they must not come after the cleaning up."""
+def test_stopped_writing_waits_for_other_threads(make_result, make_slide, tmp_path: Path) -> None:
+    """The first gene stops the writing while other threads still write, which must end before the clean-up."""
     result = make_result(make_slide(12, 12, n_genes=12))
     lock, second = threading.Lock(), threading.Event()
 
-    def watch(done: float) -> None:
+    def on_progress(done: float) -> None:
         if lock.acquire(blocking=False):
-            second.wait(5)  # until another thread is under way
+            second.wait(5)  # until another thread writes
             raise KeyboardInterrupt
         second.set()
-        time.sleep(0.5)  # so that it writes after the first one has given up
+        time.sleep(0.5)  # so that it writes after the first one was stopped
 
     with pytest.raises(KeyboardInterrupt):
-        write_result(result, tmp_path / "out.zarr", watch=watch)
+        write_result(result, tmp_path / "out.zarr", on_progress=on_progress)
     time.sleep(1)
     assert list(tmp_path.iterdir()) == []

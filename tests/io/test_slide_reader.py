@@ -11,8 +11,10 @@ from spatialdata.transformations import Affine, Identity, Scale, Sequence, Trans
 from napari_srast.errors import InputError
 from napari_srast.geometry.affine import apply_affine
 from napari_srast.geometry.lattice import detect_lattice
+from napari_srast.io.element_selection import slide_choices
 from napari_srast.io.result_writer import write_result
-from napari_srast.io.slide_reader import describe_slide, read_slide, slide_choices
+from napari_srast.io.slide_description import describe_slide
+from napari_srast.io.slide_reader import read_slide
 from napari_srast.io.store import write_store
 
 

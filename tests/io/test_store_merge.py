@@ -11,8 +11,9 @@ import spatialdata
 
 from napari_srast.errors import OutputError
 from napari_srast.io import store_merge
+from napari_srast.io.result_elements import to_spatialdata
 from napari_srast.io.result_reader import list_runs
-from napari_srast.io.result_writer import to_spatialdata, write_result
+from napari_srast.io.result_writer import write_result
 from napari_srast.io.store import write_store
 
 

@@ -1,10 +1,12 @@
-"""A store that is written as its units come holds the very bytes of one that is written at the end, or is not there."""
+"""A store that is written during the run has the bytes of one that is written afterwards, or does not exist."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,8 @@ import pytest
 import spatialdata
 from scipy import sparse
 
-from napari_srast import api
 from napari_srast._utils import scratch_file
+from napari_srast._utils.spill import SpillBuffer
 from napari_srast.api import upsample, upsample_to_store
 from napari_srast.core.progress import Progress
 from napari_srast.core.region import Region
@@ -23,23 +25,24 @@ from napari_srast.core.result import UpsampleMetadata, UpsampleResult
 from napari_srast.core.slide import Slide
 from napari_srast.core.summary import summarize
 from napari_srast.errors import Cancelled, InternalError, OutputError
-from napari_srast.inference import tiles
+from napari_srast.inference import runner, tiles
 from napari_srast.inference.executors.fallback import OutOfMemoryFallback
 from napari_srast.inference.executors.local import ThreadExecutor
 from napari_srast.io import streaming_writer
-from napari_srast.io.result_writer import read_result, write_result
+from napari_srast.io.result_reader import read_result
+from napari_srast.io.result_writer import write_result
 from napari_srast.io.streaming_writer import StreamingResultWriter
 
 MakeSlide = Callable[..., Slide]
 
 
 @pytest.fixture(autouse=True)
-def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let small slides come in many units, and go out in many writes."""
+def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Divide small slides into many tiles and writes."""
     monkeypatch.setattr(tiles, "_MAX_PIXELS", 60)
     monkeypatch.setattr(tiles, "_MIN_SPOTS", 1)
-    monkeypatch.setattr(streaming_writer, "_AT_ONCE", 500)
-    monkeypatch.setattr(streaming_writer, "_CHUNK", 300)
+    monkeypatch.setattr(streaming_writer, "_PORTION_ENTRIES", 500)
+    monkeypatch.setattr(streaming_writer, "_CHUNK_VALUES", 300)
 
 
 def matrix_files(store: Path) -> dict[str, bytes]:
@@ -54,11 +57,12 @@ def matrix_files(store: Path) -> dict[str, bytes]:
 
 
 def image_of(store: spatialdata.SpatialData) -> np.ndarray:
+    """Return the only image of a store."""
     (image,) = store.images.values()
     return np.asarray(image)
 
 
-@pytest.mark.parametrize("memory_limit", [0, 10**9], ids=["waiting on disk", "waiting in memory"])
+@pytest.mark.parametrize("memory_limit", [0, 10**9], ids=["disk", "memory"])
 @pytest.mark.parametrize(
     ("method", "options"),
     [
@@ -67,7 +71,7 @@ def image_of(store: spatialdata.SpatialData) -> np.ndarray:
         ("srast", {"mode": "sample", "steps": 2, "draws": 2}),
     ],
 )
-def test_bytes_are_those_of_a_result_written_at_the_end(
+def test_bytes_equal_those_of_a_result_written_afterwards(
     make_slide: MakeSlide,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -83,9 +87,9 @@ def test_bytes_are_those_of_a_result_written_at_the_end(
     slide = make_slide(9, 9, lattice="hex")
     expected = upsample(slide, method=method, **options)
     write_result(expected, tmp_path / "whole.zarr")
-    for name, workers in (("one", ThreadExecutor(1)), ("three", ThreadExecutor(3))):
+    for name, executor in (("one", ThreadExecutor(1)), ("three", ThreadExecutor(3))):
         path = tmp_path / f"{name}.zarr"
-        record = upsample_to_store(slide, path, method=method, workers=workers, **options)
+        record = upsample_to_store(slide, path, method=method, executor=executor, **options)
         assert type(record) is UpsampleMetadata
         files = matrix_files(path)
         assert files == matrix_files(tmp_path / "whole.zarr")
@@ -106,7 +110,7 @@ def test_bytes_are_those_of_a_result_written_at_the_end(
     assert sorted(os.listdir(tmp_path)) == ["one.zarr", "three.zarr", "whole.zarr"]
 
 
-def test_region_without_image_and_a_gene_without_counts(make_slide: MakeSlide, tmp_path: Path) -> None:
+def test_region_without_image_and_gene_without_counts(make_slide: MakeSlide, tmp_path: Path) -> None:
     counts = np.random.default_rng(0).poisson(2, (64, 4)).astype(np.float32)
     counts[:, 2] = 0
     slide = make_slide(8, 8, counts=counts)
@@ -124,7 +128,7 @@ def test_region_without_image_and_a_gene_without_counts(make_slide: MakeSlide, t
     assert nothing.n_pixels == 256
 
 
-def test_only_some_genes_are_shown_of_many(make_slide: MakeSlide, tmp_path: Path) -> None:
+def test_image_shows_some_of_many_genes(make_slide: MakeSlide, tmp_path: Path) -> None:
     counts = np.random.default_rng(0).poisson(np.linspace(1, 50, 80), size=(36, 80))
     slide = make_slide(6, 6, counts=counts)
     upsample_to_store(slide, tmp_path / "a.zarr", method="bilinear")
@@ -135,18 +139,18 @@ def test_only_some_genes_are_shown_of_many(make_slide: MakeSlide, tmp_path: Path
     np.testing.assert_array_equal(image_of(a), image_of(b))
 
 
-def test_counts_are_on_disk_before_the_last_unit(
+def test_counts_are_on_disk_before_the_last_tile(
     make_slide: MakeSlide, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One unit at a time: what is behind the last but one may not wait for the end."""
-    slide, split = make_slide(16, 16), OutOfMemoryFallback.split
+    """With one tile at a time, the rows before the last tile do not wait for the end of the run."""
+    slide, predict = make_slide(16, 16), OutOfMemoryFallback.predict
     sizes = []
     monkeypatch.setattr(
         OutOfMemoryFallback,
-        "split",
-        lambda self, packed, *args: sizes.append(_rows_in(tmp_path)) or split(self, packed, *args),
+        "predict",
+        lambda self, *args: sizes.append(_rows_in(tmp_path)) or predict(self, *args),
     )
-    upsample_to_store(slide, tmp_path / "a.zarr", method="uniform", workers=ThreadExecutor(1))
+    upsample_to_store(slide, tmp_path / "a.zarr", method="uniform", executor=ThreadExecutor(1))
     assert len(sizes) > 8
     assert sizes[0] == 0
     assert sizes[-1] > 0.5 * read_result(tmp_path / "a.zarr").n_pixels
@@ -154,146 +158,176 @@ def test_counts_are_on_disk_before_the_last_unit(
 
 
 def _rows_in(folder: Path) -> int:
-    """Return how many rows of counts lie on the disk of a store that is under way."""
+    """Return the number of rows of counts on disk of a store that is being written."""
     import zarr
 
     (parts,) = folder.glob(".*.parts")
     return int(zarr.open_group(parts / "X", mode="r").attrs["shape"][0])
 
 
-ENDS = {
-    "stop": Cancelled,
-    "stop at the end": Cancelled,
-    "fault": InternalError,
-    "interrupt": KeyboardInterrupt,
-    "interrupt at the end": KeyboardInterrupt,
-    "network": ConnectionResetError,
-    "disk at once": OutputError,
-    "disk": OutputError,
-    "disk at the end": OutputError,
-}
+DISK_FULL = OSError(28, "No space left on device")
 
 
-@pytest.mark.parametrize("how", ENDS)
-def test_what_stops_in_the_middle_leaves_nothing(
-    make_slide: MakeSlide, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
-) -> None:
-    slide, calls = make_slide(12, 12), []
-    full = OSError(28, "No space left on device")
+@pytest.fixture
+def check_failure(make_slide: MakeSlide, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Check that a run fails with a type of error and leaves nothing, and that the next run succeeds."""
 
-    def raising(place: Any, name: str, error: BaseException, after: int = 3) -> None:
-        true = getattr(place, name)
+    def check(error: type[BaseException], **callbacks: Any) -> str:
+        path, options = tmp_path / "a.zarr", {"method": "uniform", "executor": ThreadExecutor(1)}
+        with pytest.raises(error) as caught:
+            upsample_to_store(make_slide(12, 12), path, **options, **callbacks)
+        assert os.listdir(tmp_path) == []
+        assert caught.traceback  # it refers to the frames of the run, but no thread of the run is alive
+        assert not [thread for thread in threading.enumerate() if thread.name.startswith("napari-srast")]
+        monkeypatch.undo()
+        upsample_to_store(make_slide(12, 12), path, method="uniform")
+        assert os.listdir(tmp_path) == ["a.zarr"]
+        return str(caught.value)
 
-        def failing(*args: Any, **more: Any) -> Any:
-            calls.append(1)
-            if len(calls) > after:
+    return check
+
+
+@pytest.fixture
+def fail_call(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Let a function raise an error from its n-th call on."""
+
+    def patch(owner: Any, name: str, error: BaseException, call: int = 1) -> None:
+        function, calls = getattr(owner, name), itertools.count(1)
+
+        def failing(*args: Any, **options: Any) -> Any:
+            if next(calls) >= call:
                 raise error
-            return true(*args, **more)
+            return function(*args, **options)
 
-        monkeypatch.setattr(place, name, failing)
+        monkeypatch.setattr(owner, name, failing)
 
-    def should_stop() -> bool:
-        calls.append(1)
-        return how == "stop" and len(calls) > 8
+    return patch
+
+
+def check_disk_full(message: str) -> None:
+    assert "a.zarr' cannot be written (No space left on device)" in message
+    assert "nothing was left behind" in message
+
+
+def test_cancellation_leaves_nothing(check_failure: Callable[..., str]) -> None:
+    calls = itertools.count(1)
+    check_failure(Cancelled, should_stop=lambda: next(calls) > 8)
+
+
+def test_cancellation_at_the_end_leaves_nothing(
+    check_failure: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finished = threading.Event()
 
     def progress(step: Progress) -> None:
-        if how == "stop at the end" and step.fraction == 1.0:
-            monkeypatch.setattr(streaming_writer, "as_store", None)  # it is asked before the last portion
-            calls.append("end")
+        if step.fraction == 1.0:
+            # Cancellation is checked before the last portion of counts, so the elements are never built.
+            monkeypatch.setattr(streaming_writer, "build_store_without_counts", None)
+            finished.set()
 
-    if how == "fault":
-        split = OutOfMemoryFallback.split
-        monkeypatch.setattr(
-            OutOfMemoryFallback,
-            "split",
-            lambda self, *args: (split(self, *args)[0] * (0.5 if len(calls) > 20 else 1), None),
-        )
-    elif how == "interrupt":  # in the thread that collects, as Ctrl-C is
-        raising(StreamingResultWriter, "add", KeyboardInterrupt())
-    elif how == "interrupt at the end":
-        raising(streaming_writer, "write_store", KeyboardInterrupt(), after=0)
-    elif how == "network":
-        raising(OutOfMemoryFallback, "split", ConnectionResetError(104, "reset"))
-    elif how == "disk at once":
-        raising(streaming_writer, "_AppendableCsr", full, after=0)
-    elif how == "disk":
-        raising(streaming_writer._AppendableCsr, "append", full)
-    elif how == "disk at the end":
-        raising(streaming_writer.os, "rename", full, after=0)
-    with pytest.raises(ENDS[how]) as caught:
-        upsample_to_store(
-            slide,
-            tmp_path / "a.zarr",
-            method="uniform",
-            workers=ThreadExecutor(1),
-            progress=progress,
-            should_stop=lambda: should_stop() or "end" in calls,
-        )
-    if ENDS[how] is OutputError:
-        assert "a.zarr' cannot be written (No space left on device)" in str(caught.value)
-        assert "nothing was left behind" in str(caught.value)
-    assert os.listdir(tmp_path) == []
-    assert caught.traceback  # holds the frames of the run, and none of its threads
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("napari-srast")]
-    monkeypatch.undo()
-    upsample_to_store(slide, tmp_path / "a.zarr", method="uniform")
-    assert os.listdir(tmp_path) == ["a.zarr"]
+    check_failure(Cancelled, progress=progress, should_stop=finished.is_set)
 
 
-def test_output_that_cannot_be_is_refused_before_anything_is_computed(
+def test_invalid_counts_leave_nothing(check_failure: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    split, calls = OutOfMemoryFallback.split, itertools.count(1)
+
+    def halve_counts(self: OutOfMemoryFallback, *args: Any) -> Any:
+        counts = split(self, *args)[0]
+        return counts * (0.5 if next(calls) > 3 else 1), None
+
+    monkeypatch.setattr(OutOfMemoryFallback, "split", halve_counts)
+    check_failure(InternalError)
+
+
+def test_interrupt_leaves_nothing(check_failure: Callable[..., str], fail_call: Callable[..., None]) -> None:
+    fail_call(StreamingResultWriter, "add", KeyboardInterrupt(), call=4)  # in the main thread, like Ctrl-C
+    check_failure(KeyboardInterrupt)
+
+
+def test_interrupt_at_the_end_leaves_nothing(check_failure: Callable[..., str], fail_call: Callable[..., None]) -> None:
+    fail_call(streaming_writer, "write_store", KeyboardInterrupt())
+    check_failure(KeyboardInterrupt)
+
+
+def test_network_error_is_no_refused_write(check_failure: Callable[..., str], fail_call: Callable[..., None]) -> None:
+    fail_call(OutOfMemoryFallback, "split", ConnectionResetError(104, "reset"), call=4)
+    check_failure(ConnectionResetError)
+
+
+def test_disk_full_at_the_start_leaves_nothing(
+    check_failure: Callable[..., str], fail_call: Callable[..., None]
+) -> None:
+    fail_call(streaming_writer, "_AppendableCsr", DISK_FULL)
+    check_disk_full(check_failure(OutputError))
+
+
+def test_disk_full_during_the_run_leaves_nothing(
+    check_failure: Callable[..., str], fail_call: Callable[..., None]
+) -> None:
+    fail_call(streaming_writer._AppendableCsr, "append", DISK_FULL, call=2)
+    check_disk_full(check_failure(OutputError))
+
+
+def test_disk_full_at_the_end_leaves_nothing(check_failure: Callable[..., str], fail_call: Callable[..., None]) -> None:
+    fail_call(streaming_writer.os, "rename", DISK_FULL)
+    check_disk_full(check_failure(OutputError))
+
+
+def test_invalid_output_is_refused_before_computation(
     make_slide: MakeSlide, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(api, "make_raster", None)
+    monkeypatch.setattr(runner, "make_raster", None)
     slide = make_slide(5, 5)
     (tmp_path / "there.zarr").mkdir()
-    for name, says in (("there.zarr", "exists already"), ("a.h5ad", "let it end in .zarr"), ("no/a.zarr", "not exist")):
-        with pytest.raises(OutputError, match=says):
+    for name, message in (
+        ("there.zarr", "exists already"),
+        ("a.h5ad", "let it end in .zarr"),
+        ("no/a.zarr", "not exist"),
+    ):
+        with pytest.raises(OutputError, match=message):
             upsample_to_store(slide, tmp_path / name)
     assert os.listdir(tmp_path) == ["there.zarr"]
 
 
-def test_scattered_rows_are_put_in_order_with_a_full_scratch_disk(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from concurrent.futures import ThreadPoolExecutor
-
-    from napari_srast._utils.spill import SpillBuffer
-
+def test_rows_are_reordered_with_a_full_scratch_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
+        raise DISK_FULL
 
-    whole = sparse.random(1000, 50, 0.3, format="csr", dtype=np.float32, random_state=0)
-    whole.sort_indices()
+    matrix = sparse.random(1000, 50, 0.3, format="csr", dtype=np.float32, random_state=0)
+    matrix.sort_indices()
     rows = np.random.default_rng(0).permutation(1000)
-    for name, can_be_kept in (("a", True), ("b", False)):
+    for name, scratch_disk in (("a", True), ("b", False)):
         with monkeypatch.context() as patched, ThreadPoolExecutor(1) as writer:
-            if not can_be_kept:
+            if not scratch_disk:
                 patched.setattr(scratch_file, "_open_unnamed", full)
-            to = streaming_writer._AppendableCsr(tmp_path / name / "X", 1000, 50, whole.nnz)
-            ordered = streaming_writer._RowReorderBuffer(to, 1000, 50, SpillBuffer(0), writer)
+            target = streaming_writer._AppendableCsr(tmp_path / name / "X", 1000, 50, matrix.nnz)
+            buffer = streaming_writer._RowReorderBuffer(target, 1000, 50, SpillBuffer(0), writer)
             for start in range(0, 1000, 130):
-                some = rows[start : start + 130]
-                ordered.add(some, whole[some])
-            ordered.finish()
-        got = anndata.io.read_elem(_group(tmp_path / name))
-        assert (got != whole).nnz == 0
+                block = rows[start : start + 130]
+                buffer.add(block, matrix[block])
+            buffer.finish()
+        written = anndata.io.read_elem(_group(tmp_path / name))
+        assert (written != matrix).nnz == 0
+
+
+def test_missing_rows_are_refused(tmp_path: Path) -> None:
+    matrix = sparse.random(10, 5, 0.5, format="csr", dtype=np.float32, random_state=0)
+    target = streaming_writer._AppendableCsr(tmp_path / "X", 10, 5, matrix.nnz)
     with ThreadPoolExecutor(1) as writer:
-        ordered = streaming_writer._RowReorderBuffer(
-            streaming_writer._AppendableCsr(tmp_path / "c" / "X", 1000, 50, whole.nnz), 1000, 50, SpillBuffer(0), writer
-        )
-        ordered.add(rows[:900], whole[rows[:900]])
-        with pytest.raises(ValueError, match="not all rows"):
-            ordered.finish()
+        buffer = streaming_writer._RowReorderBuffer(target, 10, 5, SpillBuffer(0), writer)
+        buffer.add(np.arange(9), matrix[:9])
+        with pytest.raises(ValueError, match="rows are missing"):
+            buffer.finish()
 
 
-def test_more_counts_than_32_bits_can_number_are_told_with_64(tmp_path: Path) -> None:
-    rows = streaming_writer._AppendableCsr(tmp_path / "X", 3, 4, 2**40)
-    whole = sparse.csr_matrix(np.arange(12, dtype=np.float32).reshape(3, 4))
-    rows.append(whole[:2])
-    rows.append(whole[2:])
+def test_row_pointer_has_64_bits_for_many_counts(tmp_path: Path) -> None:
+    target = streaming_writer._AppendableCsr(tmp_path / "X", 3, 4, 2**40)
+    matrix = sparse.csr_matrix(np.arange(12, dtype=np.float32).reshape(3, 4))
+    target.append(matrix[:2])
+    target.append(matrix[2:])
     assert _group(tmp_path)["indptr"].dtype == np.int64
-    got = anndata.io.read_elem(_group(tmp_path))
-    np.testing.assert_array_equal(got.toarray(), whole.toarray())
+    written = anndata.io.read_elem(_group(tmp_path))
+    np.testing.assert_array_equal(written.toarray(), matrix.toarray())
 
 
 def _group(folder: Path) -> Any:
@@ -302,21 +336,19 @@ def _group(folder: Path) -> Any:
     return zarr.open_group(folder, mode="r")["X"]
 
 
-def test_a_result_is_still_written_from_memory_in_parts(
-    make_result: Callable[..., UpsampleResult], tmp_path: Path
-) -> None:
+def test_result_in_memory_reports_its_writing(make_result: Callable[..., UpsampleResult], tmp_path: Path) -> None:
     result = make_result()
-    told: list[float] = []
-    write_result(result, tmp_path / "a.zarr", watch=told.append)
+    reports: list[float] = []
+    write_result(result, tmp_path / "a.zarr", on_progress=reports.append)
     np.testing.assert_array_equal(read_result(tmp_path / "a.zarr").counts.toarray(), result.counts.toarray())
-    assert sorted(told) == told
-    assert min(told) == 0.0
-    assert 0.5 < max(told) < 1.0
+    assert sorted(reports) == reports
+    assert min(reports) == 0.0
+    assert 0.5 < max(reports) < 1.0
 
-    def stop(done: float) -> None:
-        if done > 0.5:
+    def stop(fraction: float) -> None:
+        if fraction > 0.5:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_result(result, tmp_path / "b.zarr", watch=stop)
+        write_result(result, tmp_path / "b.zarr", on_progress=stop)
     assert os.listdir(tmp_path) == ["a.zarr"]

@@ -24,7 +24,8 @@ from pathlib import Path
 import numpy as np
 from scipy import sparse
 from napari_srast.errors import SrastError
-from napari_srast.io.result_writer import write_result, to_anndata
+from napari_srast.io.result_elements import to_anndata
+from napari_srast.io.result_writer import write_result
 from napari_srast.io.slide_reader import read_slide
 from napari_srast.api import upsample
 from napari_srast.core.slide import Slide

@@ -20,8 +20,9 @@ from napari_srast.api import upsample
 from napari_srast.cli import main
 from napari_srast.errors import DeviceError, is_memory_error, translate_memory_errors
 from napari_srast.io.convert.importer import import_slide
+from napari_srast.io.result_elements import to_spatialdata
 from napari_srast.io.result_reader import read_result
-from napari_srast.io.result_writer import to_spatialdata, write_result
+from napari_srast.io.result_writer import write_result
 from napari_srast.io.slide_reader import read_slide
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -77,13 +78,13 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (IMPORT, "anndata.read_h5ad", IMPORTING),
         ([*IMPORT, "--image", "{picture}", "--pixel-size", "1"], "PIL.Image.open", IMPORTING),
         (IMPORT, "napari_srast.io.convert.h5ad.raw_counts", IMPORTING),
-        (UPSAMPLE, "napari_srast.api.make_raster", RUNNING),
+        (UPSAMPLE, "napari_srast.inference.runner.make_raster", RUNNING),
         (UPSAMPLE, "napari_srast.inference.validation.iterate_spot_sums", RUNNING),
         (UPSAMPLE, "anndata.io.sparse_dataset", RUNNING),
         (UPSAMPLE, "napari_srast.io.result_elements.describe_result", WRITING),
         (
             ["upsample", "{slide}", "-o", "{out}.h5ad", "--method", "uniform"],
-            "napari_srast.api.check_result",
+            "napari_srast.inference.validation.ResultValidator.add",
             RUNNING,
         ),
         (TO_H5AD, "anndata.io.write_elem", WRITING),

@@ -1,7 +1,9 @@
-"""A result as the elements of SpatialData: the image, the pixels' circles, and the table.
+"""Convert a result to SpatialData elements: an image, circles for the pixels, and a table.
 
-A result of run RUN is three elements, because SpatialData wants every name but once in a store: the image
-``srast_RUN``, the circles ``srast_RUN_pixels`` and, written last as the commit mark, ``srast_RUN_table``.
+The elements of run RUN are the image ``srast_RUN``, the circles ``srast_RUN_pixels`` and the table ``srast_RUN_table``,
+because names must be unique in a SpatialData store. The table is written last and marks a complete result.
+
+Shape legend: Q pixels, G genes.
 """
 
 from __future__ import annotations
@@ -35,10 +37,11 @@ if TYPE_CHECKING:
 __all__ = [
     "MAX_IMAGE_BYTES",
     "MAX_IMAGE_GENES",
+    "ColumnReader",
     "DeferredErrors",
     "ProgressHook",
     "ResultNames",
-    "as_store",
+    "build_store_without_counts",
     "column_reader",
     "image_columns",
     "image_genes",
@@ -48,42 +51,56 @@ __all__ = [
 ]
 
 ProgressHook = Callable[[float], None]
-Column = Callable[[int], np.ndarray]
-"""Gives the counts (Q,) of one of the genes that the image shows."""
+"""Receives the completed fraction, 0 to 1; an exception that it raises stops the writing."""
+ColumnReader = Callable[[int], np.ndarray]
+"""Returns the counts (Q,) of a gene, given the index of its image channel."""
 
 MAX_IMAGE_GENES = 64
+"""Largest number of channels of the image."""
 MAX_IMAGE_BYTES = 1_000_000_000
-_COLUMN_ENTRIES = 4_000_000  # of the columns that are made ready at once, if all were above 0
+"""Largest size of the image; it has at least one channel, however large."""
+_COLUMN_VALUES = 4_000_000  # values of the columns that are extracted together
 
 
 class DeferredErrors:
-    """A watcher for threads that write: what it raises, or a thread lacks, is kept until all have come to an end.
+    """Progress hook for threads that write, which stores errors until all threads have ended.
 
-    Raised in one thread it would let the caller clean up while the others still write, and make folders anew.
+    An error that is raised immediately in one thread would let the caller clean up while the other threads still write
+    and create folders again.
+
+    Parameters
+    ----------
+    on_progress
+        Receives the completed fraction, 0 to 1; None for no reports.
+
+    Attributes
+    ----------
+    span
+        Completed fractions at the start and end of the current step; reports are scaled to it.
     """
 
-    def __init__(self, watch: ProgressHook | None) -> None:
-        self._watch = watch
-        self._raised: BaseException | None = None
-        self.span = 0.0, 1.0  # from where to where the work that goes on takes the whole
+    def __init__(self, on_progress: ProgressHook | None) -> None:
+        self._on_progress = on_progress
+        self._error: BaseException | None = None
+        self.span = 0.0, 1.0
 
-    def goes_on(self, done: float) -> bool:
-        """Tell how much of the work that goes on is done; returns whether more is wanted."""
-        if self._watch is not None and self._raised is None:
+    def report(self, fraction: float) -> bool:
+        """Report the completed fraction of the current step, and return whether to continue."""
+        if self._on_progress is not None and self._error is None:
             try:
-                self._watch(self.span[0] + done * (self.span[1] - self.span[0]))
-            except BaseException as stop:  # noqa: BLE001 - it is raised again by settle
-                self._raised = stop
-        return self._raised is None
+                self._on_progress(self.span[0] + fraction * (self.span[1] - self.span[0]))
+            except BaseException as error:  # noqa: BLE001 - raise_pending raises it
+                self._error = error
+        return self._error is None
 
-    def keep(self, error: BaseException) -> None:
-        """Keep an error of a thread; it ends the writing like one that the watcher raised."""
-        self._raised = self._raised or error
+    def record(self, error: BaseException) -> None:
+        """Store an error of a thread; it stops the writing like an error of the progress hook."""
+        self._error = self._error or error
 
-    def settle(self) -> None:
-        """Raise what was kept."""
-        if self._raised is not None:
-            raise self._raised
+    def raise_pending(self) -> None:
+        """Raise the stored error, if there is one; call it after all threads have ended."""
+        if self._error is not None:
+            raise self._error
 
 
 @dataclass(frozen=True)
@@ -96,57 +113,77 @@ class ResultNames:
 
 
 def result_names(result: UpsampleMetadata) -> ResultNames:
-    """Return the names that a result's elements get in a store."""
+    """Return the names of a result's elements in a store."""
     stem = f"{RESULT_PREFIX}{element_name(result.run)}"
     return ResultNames(image=stem, shapes=f"{stem}_pixels", table=f"{stem}_table")
 
 
 def image_genes(result: UpsampleMetadata) -> np.ndarray:
-    """Return the columns of the genes that get an image channel.
+    """Return the columns of the genes that get an image channel, in the order of the result.
 
-    All of them, as long as they are at most :data:`MAX_IMAGE_GENES` and fit :data:`MAX_IMAGE_BYTES`; else the most
-    abundant ones, in the result's order. The table always holds all.
+    These are all genes within the limits :data:`MAX_IMAGE_GENES` and :data:`MAX_IMAGE_BYTES`, or else the most abundant
+    ones. The table always contains all genes.
+
+    Parameters
+    ----------
+    result
+        The result, with or without its counts.
     """
     columns = result.slide.gene_indices([str(gene) for gene in result.genes])
     return image_columns(result.slide, result.raster, columns)
 
 
 def image_columns(slide: Slide, raster: Raster, columns: np.ndarray) -> np.ndarray:
-    """Return which of some genes of a slide, shape (G,), get an image channel, before there is a result.
+    """Return the genes that get an image channel before the result is computed, as indices into ``columns``.
 
-    The counts of the spots tell which are the most abundant, as the pixels will hold as many.
+    The total counts of the spots rank the genes, because the pixels have the same totals.
+
+    Parameters
+    ----------
+    slide
+        The slide.
+    raster
+        The pixels of the result.
+    columns
+        The genes of the result, as columns of the slide's counts, shape (G,).
     """
     rows, cols = raster.shape
-    most = max(1, min(MAX_IMAGE_GENES, MAX_IMAGE_BYTES // (4 * rows * cols)))
-    if len(columns) <= most:
+    n_channels = max(1, min(MAX_IMAGE_GENES, MAX_IMAGE_BYTES // (4 * rows * cols)))
+    if len(columns) <= n_channels:
         return np.arange(len(columns))
     counts = slide.counts if len(raster.spots) == slide.n_spots else slide.counts[raster.spots]
     totals = gene_totals(counts)[columns]
-    return np.sort(np.argsort(-totals, kind="stable")[:most])
+    return np.sort(np.argsort(-totals, kind="stable")[:n_channels])
 
 
 def to_anndata(result: UpsampleResult) -> anndata.AnnData:
-    """Return a result as a table.
+    """Convert a result to a table.
+
+    Parameters
+    ----------
+    result
+        The result.
 
     Returns
     -------
     anndata.AnnData
-        X: upsampled counts, float32 CSR, shape (Q, G). obs: ``spot`` (id of the parent in the input table), ``region``,
-        ``instance_id``, ``row``, ``col``. var: ``skill``, ``method``. obsm["spatial"]: pixel centers in the spots' own
-        frame. layers["std"]: standard deviation over draws, where it was asked for. uns["napari_srast"]: provenance.
+        X: upsampled counts, float32 CSR, shape (Q, G). obs: ``spot`` (id of the parent spot in the slide), ``region``,
+        ``instance_id``, ``row``, ``col``. var: ``skill``, ``method``. obsm["spatial"]: pixel centers (x, y) in the
+        spots' intrinsic coordinates. layers["std"]: standard deviations, if the result has them.
+        uns["napari_srast"]: provenance.
     """
     return _table(result, result.counts.astype(np.float32, copy=False), result.std)
 
 
-def _table(record: UpsampleMetadata, counts: sparse.csr_matrix, std: sparse.csr_matrix | None) -> anndata.AnnData:
+def _table(metadata: UpsampleMetadata, counts: sparse.csr_matrix, std: sparse.csr_matrix | None) -> anndata.AnnData:
     import anndata
 
-    names, raster = result_names(record), record.raster
-    index = np.arange(record.n_pixels)
+    names, raster = result_names(metadata), metadata.raster
+    index = np.arange(metadata.n_pixels)
     spots, codes = np.unique(raster.parent, return_inverse=True)
     obs = pd.DataFrame(
         {
-            "spot": pd.Categorical.from_codes(codes, record.slide.spot_ids[spots].astype(str)),
+            "spot": pd.Categorical.from_codes(codes, metadata.slide.spot_ids[spots].astype(str)),
             "region": pd.Categorical(np.full(len(index), names.shapes), categories=[names.shapes]),
             "instance_id": index,
             "row": raster.row,
@@ -155,92 +192,99 @@ def _table(record: UpsampleMetadata, counts: sparse.csr_matrix, std: sparse.csr_
         index=index.astype(str),
     )
     var = pd.DataFrame(
-        {"skill": np.asarray(record.skill, dtype=float), "method": pd.Categorical(record.method.astype(str))},
-        index=record.genes.astype(str),
+        {"skill": np.asarray(metadata.skill, dtype=float), "method": pd.Categorical(metadata.method.astype(str))},
+        index=metadata.genes.astype(str),
     )
-    shown = record.genes[image_genes(record)].astype(str).tolist()
+    shown = metadata.genes[image_genes(metadata)].astype(str).tolist()
     return anndata.AnnData(
         counts,
         obs=obs,
         var=var,
         obsm={"spatial": raster.centers},
         layers={} if std is None else {"std": std.astype(np.float32)},
-        uns={RESULT_KEY: describe_result(record, image=names.image, shapes=names.shapes, image_genes=shown)},
+        uns={RESULT_KEY: describe_result(metadata, image=names.image, shapes=names.shapes, image_genes=shown)},
     )
 
 
 def to_spatialdata(result: UpsampleResult, include_image: bool = True) -> spatialdata.SpatialData:
-    """Return the result as SpatialData: image, one circle per pixel, and the table of :func:`to_anndata`.
+    """Convert a result to SpatialData: an image, one circle per pixel, and the table of :func:`to_anndata`.
 
-    The image is float32 (c, y, x), lazy, one chunk for each gene, NaN where no pixel has a parent; see
-    :func:`image_genes` for which genes it shows. Every element leads to every coordinate system of the spots.
+    The image is lazy, float32, shape (c, y, x), with one chunk per gene and NaN outside the pixels; :func:`image_genes`
+    selects its genes. Every element has a transformation to every coordinate system of the spots.
+
+    Parameters
+    ----------
+    result
+        The result.
+    include_image
+        Whether to include the image.
     """
     column = column_reader(result.counts, image_genes(result)) if include_image else None
     return _elements(result, to_anndata(result), column, None)
 
 
-def as_store(
-    record: UpsampleMetadata, *, with_std: bool, column: Column | None, watch: DeferredErrors | None
+def build_store_without_counts(
+    metadata: UpsampleMetadata, *, with_std: bool, column: ColumnReader | None, progress: DeferredErrors | None
 ) -> spatialdata.SpatialData:
-    """Return what :func:`to_spatialdata` does but for the table's counts, which are all 0: they lie elsewhere.
+    """Build what :func:`to_spatialdata` returns, with empty matrices that the caller replaces on disk.
 
     Parameters
     ----------
-    record
-        The run.
+    metadata
+        The result without its counts.
     with_std
-        Whether the table has the layer ``std``, all 0 as well.
+        Whether the table has the layer ``std``.
     column
-        Gives the genes of the image, in the order of :func:`image_genes`; None leaves the image out.
-    watch
-        Asked before each gene of the image.
+        Returns the genes of the image, in the order of :func:`image_genes`; None omits the image.
+    progress
+        Receives a report before each gene of the image.
     """
-    empty = sparse.csr_matrix((record.n_pixels, len(record.genes)), dtype=np.float32)
-    return _elements(record, _table(record, empty, empty if with_std else None), column, watch)
+    empty = sparse.csr_matrix((metadata.n_pixels, len(metadata.genes)), dtype=np.float32)
+    return _elements(metadata, _table(metadata, empty, empty if with_std else None), column, progress)
 
 
 def _elements(
-    record: UpsampleMetadata, table: anndata.AnnData, column: Column | None, watch: DeferredErrors | None
+    metadata: UpsampleMetadata, table: anndata.AnnData, column: ColumnReader | None, progress: DeferredErrors | None
 ) -> spatialdata.SpatialData:
     import spatialdata
     from spatialdata.models import ShapesModel, TableModel
 
-    names = result_names(record)
+    names = result_names(metadata)
     pixels = ShapesModel.parse(
-        record.raster.centers,
+        metadata.raster.centers,
         geometry=0,
-        radius=record.raster.pixel_size / 2,
-        transformations=to_affines(record.slide.transforms),
+        radius=metadata.raster.pixel_size / 2,
+        transformations=to_affines(metadata.slide.transforms),
     )
     table = TableModel.parse(table, region=names.shapes, region_key="region", instance_key="instance_id")
     return spatialdata.SpatialData(
-        images={} if column is None else {names.image: _image(record, column, watch)},
+        images={} if column is None else {names.image: _image(metadata, column, progress)},
         shapes={names.shapes: pixels},
         tables={names.table: table},
     )
 
 
-def _image(record: UpsampleMetadata, column: Column, watch: DeferredErrors | None) -> DataArray:
+def _image(metadata: UpsampleMetadata, column: ColumnReader, progress: DeferredErrors | None) -> DataArray:
     import dask.array as da
     from spatialdata.models import Image2DModel
 
-    columns = image_genes(record)
-    rows, cols = record.raster.shape
-    done = itertools.count()  # threads compute the genes in any order
+    columns = image_genes(metadata)
+    rows, cols = metadata.raster.shape
+    n_done = itertools.count()  # threads compute the genes in any order
 
-    def paint(block_info: Any = None) -> np.ndarray:
+    def channel(block_info: Any = None) -> np.ndarray:
         gene = block_info[None]["chunk-location"][0]
-        if watch is None or watch.goes_on(min(next(done) / len(columns), 1.0)):
+        if progress is None or progress.report(min(next(n_done) / len(columns), 1.0)):
             try:
-                return record.raster.paint(column(gene))[None]
+                return metadata.raster.to_image(column(gene))[None]
             except MemoryError as error:
-                if watch is None:
+                if progress is None:
                     raise
-                watch.keep(error)
-        return np.broadcast_to(np.float32(np.nan), (1, rows, cols))  # what was written is thrown away
+                progress.record(error)
+        return np.broadcast_to(np.float32(np.nan), (1, rows, cols))  # the store is discarded
 
     image = da.map_blocks(
-        paint,
+        channel,
         chunks=((1,) * len(columns), (rows,), (cols,)),
         dtype=np.float32,
         meta=np.empty((0, 0, 0), dtype=np.float32),
@@ -248,23 +292,33 @@ def _image(record: UpsampleMetadata, column: Column, watch: DeferredErrors | Non
     return Image2DModel.parse(
         image,
         dims=("c", "y", "x"),
-        c_coords=record.genes[columns].astype(str).tolist(),
-        transformations=to_affines(record.slide.transforms, first=record.raster.affine),
+        c_coords=metadata.genes[columns].astype(str).tolist(),
+        transformations=to_affines(metadata.slide.transforms, first=metadata.raster.affine),
     )
 
 
-def column_reader(counts: sparse.csr_matrix, columns: np.ndarray) -> Column:
-    """Return what gives one of some columns, dense; a few neighbors are made ready at once, never a copy of all."""
-    at_once = max(1, _COLUMN_ENTRIES // max(counts.shape[0], 1))
-    one_by_one = threading.Lock()  # threads that ask for the same few wait for the first to make them
+def column_reader(counts: sparse.csr_matrix, columns: np.ndarray) -> ColumnReader:
+    """Return a function that extracts one column of a matrix.
+
+    It extracts a few neighboring columns together, and never copies the whole matrix.
+
+    Parameters
+    ----------
+    counts
+        The matrix, CSR (Q, G).
+    columns
+        The columns, by index of their image channel.
+    """
+    group_size = max(1, _COLUMN_VALUES // max(counts.shape[0], 1))
+    lock = threading.Lock()  # threads that need the same group wait for the first one to extract it
 
     @functools.lru_cache(maxsize=1)
-    def group(index: int) -> sparse.csc_matrix:
-        return sparse.csc_matrix(counts[:, columns[index * at_once : (index + 1) * at_once]])
+    def extract(group: int) -> sparse.csc_matrix:
+        return sparse.csc_matrix(counts[:, columns[group * group_size : (group + 1) * group_size]])
 
-    def column(place: int) -> np.ndarray:
-        with one_by_one:
-            those = group(place // at_once)
-        return those[:, [place % at_once]].toarray()[:, 0]
+    def column(channel: int) -> np.ndarray:
+        with lock:
+            group = extract(channel // group_size)
+        return group[:, [channel % group_size]].toarray()[:, 0]
 
     return column

@@ -1,4 +1,4 @@
-"""Written results -> :class:`~napari_srast.core.result.UpsampleResult`, with their settings."""
+"""Read written results as :class:`~napari_srast.core.result.UpsampleResult`, with slide and settings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import sparse
 
-from napari_srast._utils.text import one_line
+from napari_srast._utils.text import first_line
 from napari_srast.core.mass_balance import MASS_TOLERANCE, relative_mass_error
 from napari_srast.core.region import Region
 from napari_srast.core.result import UpsampleResult
@@ -31,7 +31,12 @@ __all__ = ["list_runs", "read_result"]
 
 
 def list_runs(path: str | Path) -> dict[str, str]:
-    """Return the runs whose results a store holds, oldest first: name of the run -> name of its table.
+    """List the runs whose results a store contains: name of the table by name of the run, oldest run first.
+
+    Parameters
+    ----------
+    path
+        The store.
 
     Raises
     ------
@@ -44,7 +49,7 @@ def list_runs(path: str | Path) -> dict[str, str]:
     if not (path / "zarr.json").exists():
         raise InputError(f"'{path}' is not a SpatialData store with results; check the path.")
     tables = path / "tables"
-    # Each table is looked into by itself: a half-written neighbor must not hide the others.
+    # Each table is opened separately, so that a half-written one does not prevent listing the others.
     runs = {}
     for folder in sorted(tables.iterdir()) if tables.is_dir() else []:
         mark = folder / "uns" / RESULT_KEY / "run"
@@ -55,23 +60,28 @@ def list_runs(path: str | Path) -> dict[str, str]:
 
 @translate_memory_errors("while reading the result", "write it again with fewer genes or a smaller region")
 def read_result(path: str | Path, run: str | None = None) -> UpsampleResult:
-    """Open a written result again.
+    """Read a written result.
 
-    The slide inside is read from where the run found it. Where that is gone or has changed, it is rebuilt from the
-    result itself: the spots that have pixels, the genes of the result, counts summed over the pixels, no histology;
-    a notice says so.
+    Its slide is read from the path that the run used. If that slide was deleted or changed, it is rebuilt from the
+    result: the spots that have pixels, the genes of the result, counts summed over the pixels, and no histology; the
+    slide then has a notice.
 
     Parameters
     ----------
     path
-        A ``.zarr`` store that holds results, or an ``.h5ad``.
+        A ``.zarr`` store with results, or an ``.h5ad`` file.
     run
-        Name of the run; None where there is only one.
+        Name of the run; None if there is only one.
 
     Raises
     ------
     InputError
-        There is no result, several and none was named, or it was written by a newer version.
+        There is no result, there are several and none was named, or it was written by a newer version.
+
+    Examples
+    --------
+    >>> import napari_srast as srast
+    >>> result = srast.read_result("fine.zarr")  # doctest: +SKIP
     """
     path = Path(path)
     if path.suffix == ".zarr" or path.is_dir():
@@ -90,7 +100,9 @@ def read_result(path: str | Path, run: str | None = None) -> UpsampleResult:
     stored = dict(table.uns[RESULT_KEY])
     version = int(stored.get("format_version", 0))
     if version > FORMAT_VERSION or "reopen" not in stored:
-        raise InputError(f"The result in '{path}' has format {version}, unknown to this version; update napari-srast.")
+        raise InputError(
+            f"The result in '{path}' has format {version}, which this version cannot read; update napari-srast."
+        )
     return _rebuild(table, stored, path)
 
 
@@ -106,20 +118,20 @@ def _read_table(path: Path, name: str | None) -> anndata.AnnData:
         if is_memory_error(error):
             raise
         raise InputError(
-            f"'{path}' cannot be read as a result ({one_line(error)}); open a .zarr or .h5ad written by napari-srast."
+            f"'{path}' cannot be read as a result ({first_line(error)}); open a .zarr or .h5ad written by napari-srast."
         ) from error
 
 
 def _rebuild(table: anndata.AnnData, stored: dict[str, Any], path: Path) -> UpsampleResult:
-    known = stored.pop("reopen")
+    reopen = stored.pop("reopen")
     counts = sparse.csr_matrix(table.X, dtype=np.float32)
-    spot_ids = np.asarray(known["spot_ids"], dtype=object)
-    order = {spot: i for i, spot in enumerate(spot_ids)}
+    spot_ids = np.asarray(reopen["spot_ids"], dtype=object)
+    positions = {spot: i for i, spot in enumerate(spot_ids)}
     categories = table.obs["spot"].cat
-    place = np.array([order[str(spot)] for spot in categories.categories])
-    parent = place[categories.codes.to_numpy()]
+    position_of_category = np.array([positions[str(spot)] for spot in categories.categories])
+    parent = position_of_category[categories.codes.to_numpy()]
     genes = table.var_names.to_numpy(dtype=object)
-    stored_raster = known["raster"]
+    stored_raster = reopen["raster"]
     shape = stored_raster["shape"]
 
     def raster(slide: Slide, index: np.ndarray) -> Raster:
@@ -135,11 +147,11 @@ def _rebuild(table: anndata.AnnData, stored: dict[str, Any], path: Path) -> Upsa
             footprint=stored_raster["footprint"],
         )
 
-    slide, index = _source_slide(known, path, spot_ids)
-    if slide is None or not _holds(slide, genes, counts, raster(slide, index)):
-        slide = _slide_of_result(known, counts, genes, parent)
+    slide, index = _source_slide(reopen, path, spot_ids)
+    if slide is None or not _has_counts_of(slide, genes, counts, raster(slide, index)):
+        slide = _slide_of_result(reopen, counts, genes, parent)
         index = np.arange(len(spot_ids))
-    region = known.get("region")
+    region = reopen.get("region")
     return UpsampleResult(
         counts=counts,
         std=sparse.csr_matrix(table.layers["std"]) if "std" in table.layers else None,
@@ -151,9 +163,9 @@ def _rebuild(table: anndata.AnnData, stored: dict[str, Any], path: Path) -> Upsa
         region=None if region is None else Region.from_wkt(str(region["wkt"]), str(region["coordinate_system"])),
         settings=UpsampleSettings(
             **{
-                f.name: _plain(known["settings"][f.name])
+                f.name: _to_scalar(reopen["settings"][f.name])
                 for f in fields(UpsampleSettings)
-                if f.name in known["settings"]
+                if f.name in reopen["settings"]
             }
         ),
         run=str(stored["run"]),
@@ -161,61 +173,67 @@ def _rebuild(table: anndata.AnnData, stored: dict[str, Any], path: Path) -> Upsa
     )
 
 
-def _source_slide(known: Mapping[str, Any], path: Path, spot_ids: np.ndarray) -> tuple[Slide | None, np.ndarray]:
-    """Read the slide that the result came from, if it is still there with the same spots at the same places."""
-    source = known["source"]
-    for place in dict.fromkeys(p for p in (source.get("path"), str(path)) if p is not None):
-        if not Path(place).is_dir():
+def _source_slide(reopen: Mapping[str, Any], path: Path, spot_ids: np.ndarray) -> tuple[Slide | None, np.ndarray]:
+    """Read the slide of a result, if it still has the same spots at the same coordinates.
+
+    Returns
+    -------
+    tuple
+        The slide or None, and the index in the slide of each spot that has pixels.
+    """
+    source = reopen["source"]
+    for candidate in dict.fromkeys(p for p in (source.get("path"), str(path)) if p is not None):
+        if not Path(candidate).is_dir():
             continue
         try:
             slide = read_slide(
-                place,
+                candidate,
                 spots=source.get("spots"),
                 table=source.get("table"),
                 image=source.get("image"),
-                coordinate_system=str(known["coordinate_system"]),
+                coordinate_system=str(reopen["coordinate_system"]),
             )
         except InputError:
             continue
         positions = {spot: i for i, spot in enumerate(slide.spot_ids)}
         index = np.array([positions.get(spot, -1) for spot in spot_ids])
-        if (index >= 0).all() and np.allclose(slide.centers[index], known["spot_centers"]):
+        if (index >= 0).all() and np.allclose(slide.centers[index], reopen["spot_centers"]):
             return slide, index
     return None, np.empty(0, dtype=int)
 
 
-def _holds(slide: Slide, genes: np.ndarray, counts: sparse.csr_matrix, raster: Raster) -> bool:
-    """Tell whether a slide still holds the counts that a result was made of."""
+def _has_counts_of(slide: Slide, genes: np.ndarray, counts: sparse.csr_matrix, raster: Raster) -> bool:
+    """Return whether the counts of a slide equal those of a result, summed over the pixels of each spot."""
     column = {str(gene): i for i, gene in enumerate(slide.genes)}
     columns = [column.get(str(gene), -1) for gene in genes]
     if min(columns, default=-1) < 0:
         return False
-    return relative_mass_error(raster, counts, slide.counts_of(np.asarray(columns))) <= MASS_TOLERANCE
+    return relative_mass_error(raster, counts, slide.select_counts(np.asarray(columns))) <= MASS_TOLERANCE
 
 
 def _slide_of_result(
-    known: Mapping[str, Any], counts: sparse.csr_matrix, genes: np.ndarray, parent: np.ndarray
+    reopen: Mapping[str, Any], counts: sparse.csr_matrix, genes: np.ndarray, parent: np.ndarray
 ) -> Slide:
-    n_spots = len(known["spot_ids"])
+    """Rebuild a slide from the counts of its result."""
+    n_spots = len(reopen["spot_ids"])
     member = sparse.csr_matrix((np.ones(len(parent)), (parent, np.arange(len(parent)))), shape=(n_spots, len(parent)))
     sums = (member @ counts).tocsr()
     sums.data = np.rint(sums.data)
-    source = {key: _plain(value) for key, value in known["source"].items()}
-    diameter = known.get("spot_diameter")
+    source = {key: _to_scalar(value) for key, value in reopen["source"].items()}
+    diameter = reopen.get("spot_diameter")
     return Slide(
         counts=sums,
         genes=genes,
-        spot_ids=np.asarray(known["spot_ids"], dtype=object),
-        centers=np.asarray(known["spot_centers"], dtype=float),
+        spot_ids=np.asarray(reopen["spot_ids"], dtype=object),
+        centers=np.asarray(reopen["spot_centers"], dtype=float),
         spot_diameter=None if diameter is None else float(diameter),
-        spot_shape=known["spot_shape"],
-        unit=str(known["unit"]),
-        transforms=dict(zip(map(str, known["systems"]), np.asarray(known["transforms"]), strict=True)),
-        coordinate_system=str(known["coordinate_system"]),
+        spot_shape=reopen["spot_shape"],
+        unit=str(reopen["unit"]),
+        transforms=dict(zip(map(str, reopen["systems"]), np.asarray(reopen["transforms"]), strict=True)),
+        coordinate_system=str(reopen["coordinate_system"]),
         source=SlideSource(**source),
         notices=(
-            "The slide that this result came from was not found, or holds other counts; "
-            "its spots were rebuilt from the result.",
+            "The slide of this result was not found, or holds other counts; its spots were rebuilt from the result.",
         ),
     )
 
@@ -232,6 +250,6 @@ def _lattice(stored: Mapping[str, Any]) -> Lattice:
     )
 
 
-def _plain(value: Any) -> Any:
-    """Return numpy's scalars as Python's."""
+def _to_scalar(value: Any) -> Any:
+    """Convert NumPy scalars to Python scalars; other values are returned unchanged."""
     return value.item() if isinstance(value, np.generic | np.ndarray) else value

@@ -1,9 +1,10 @@
-"""Writing a store while its result is computed: rows go to disk in their order, once all before them are there.
+"""Write the store of a result while it is computed.
 
-Units come in any order, but nearly in that of their first pixels, so that little has to wait for its turn. What waits
-is kept sparse, in memory or on disk (:class:`napari_srast._utils.spill.SpillBuffer`); a thread compresses and writes
-what need not wait. All of it happens in the hidden place that :func:`napari_srast.io.atomic.atomic_output` gives: a
-store is seen once its result is whole and has passed its checks.
+Tiles arrive in any order, but roughly in the order of their first pixels. Their rows are appended to the matrices of
+the store in order, as soon as all preceding rows are there; rows that have to wait are buffered as sparse blocks, in
+memory or on disk (:class:`napari_srast._utils.spill.SpillBuffer`). A thread compresses and writes. Everything is
+written to the hidden path of :func:`napari_srast.io.atomic.atomic_output`, so that a store becomes visible after its
+result is complete and validated.
 
 Shape legend: Q pixels, G genes.
 """
@@ -20,18 +21,18 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from napari_srast._utils.scratch_file import room_for
-from napari_srast._utils.spill import IN_MEMORY, SparseBlock, SpillBuffer
+from napari_srast._utils.scratch_file import allocate_on_disk
+from napari_srast._utils.spill import MEMORY_LIMIT, CsrArrays, SparseBlock, SpillBuffer
+from napari_srast.core.progress import NO_MONITOR, RunMonitor
 from napari_srast.core.result import UpsampleMetadata, UpsampleResult
-from napari_srast.core.sinks import ResultSink
-from napari_srast.core.slide import Slide
+from napari_srast.core.sinks import ResultPlan, ResultSink
 from napari_srast.errors import translate_memory_errors
 from napari_srast.geometry.raster import Raster
 from napari_srast.io.atomic import WriteRefused, remove
 from napari_srast.io.result_elements import (
     DeferredErrors,
     ProgressHook,
-    as_store,
+    build_store_without_counts,
     column_reader,
     image_columns,
     image_genes,
@@ -40,166 +41,171 @@ from napari_srast.io.result_elements import (
 from napari_srast.io.store import quiet_writing, write_store
 from napari_srast.io.zarr_writes import settle_zarr_writes
 
-__all__ = ["LACKING", "StreamingResultWriter", "write_whole"]
+__all__ = ["MEMORY_ERROR_TEXTS", "StreamingResultWriter", "write_result_store"]
 
-LACKING = ("while writing the result, and nothing was left behind", "write .csv, fewer genes or a smaller region")
-"""What is told where memory is full, and what to do."""
-_CHUNK = 1 << 19  # values of a chunk of the store
-_AT_ONCE = 1 << 21  # counts that are written at once
-_MAPPED = 1 << 26  # bytes of the image's genes from which on they lie on disk
+MEMORY_ERROR_TEXTS = (
+    "while writing the result, and nothing was left behind",
+    "write .csv, fewer genes or a smaller region",
+)
+"""Arguments of :func:`napari_srast.errors.translate_memory_errors` while a result is written."""
+_CHUNK_VALUES = 1 << 19  # values of a chunk of the store
+_PORTION_ENTRIES = 1 << 21  # counts that are written together
+_MAX_IMAGE_BYTES_IN_MEMORY = 1 << 26  # larger images of genes go to a scratch file
 
 
 class _AppendableCsr:
-    """A sparse matrix of a store, to which rows are appended.
+    """Sparse matrix of a store to which rows are appended.
 
     Parameters
     ----------
-    folder
-        Where the matrix goes.
+    path
+        Path of the matrix in the store.
     n_rows, n_genes
-        Its shape, at last.
-    most_entries
-        Counts above 0 that it may have, at most.
+        Final shape of the matrix.
+    max_entries
+        Upper limit of the number of nonzero counts.
     """
 
-    def __init__(self, folder: Path, n_rows: int, n_genes: int, most_entries: int) -> None:
+    def __init__(self, path: Path, n_rows: int, n_genes: int, max_entries: int) -> None:
         import zarr
         from anndata.io import sparse_dataset, write_elem
 
-        chunk = int(np.clip(max(most_entries, n_rows + 1), 1, _CHUNK))
-        wide = np.dtype(np.int32 if most_entries < np.iinfo(np.int32).max else np.int64)
+        chunk = int(np.clip(max(max_entries, n_rows + 1), 1, _CHUNK_VALUES))
+        pointer_type = np.dtype(np.int32 if max_entries < np.iinfo(np.int32).max else np.int64)
         with quiet_writing():
-            group = zarr.open_group(folder.parent, mode="a", zarr_format=3)
+            group = zarr.open_group(path.parent, mode="a", zarr_format=3)
             write_elem(
                 group,
-                folder.name,
+                path.name,
                 sparse.csr_matrix((0, n_genes), dtype=np.float32),
-                dataset_kwargs={"chunks": (chunk,), "indptr_dtype": wide},
+                dataset_kwargs={"chunks": (chunk,), "indptr_dtype": pointer_type},
             )
-            self._rows: Any = sparse_dataset(group[folder.name])
+            self._dataset: Any = sparse_dataset(group[path.name])
 
     def append(self, rows: sparse.csr_matrix) -> None:
-        """Append rows (n, G)."""
-        self._rows.append(rows)
+        """Append rows, shape (n, G)."""
+        self._dataset.append(rows)
 
 
 class _RowReorderBuffer:
-    """Puts the rows of units in their order and appends them, as they come.
+    """Buffer that receives the rows of a matrix in any order, and appends them in order.
 
     Parameters
     ----------
-    rows
-        Where they go.
+    matrix
+        The matrix to which the rows are appended.
     n_rows, n_genes
-        Shape of the whole.
-    parts
-        Keeps what has to wait.
+        Final shape of the matrix.
+    buffer
+        Stores the blocks of rows that have to wait.
     writer
         The thread that writes.
     """
 
     def __init__(
-        self, rows: _AppendableCsr, n_rows: int, n_genes: int, parts: SpillBuffer, writer: ThreadPoolExecutor
+        self, matrix: _AppendableCsr, n_rows: int, n_genes: int, buffer: SpillBuffer, writer: ThreadPoolExecutor
     ) -> None:
-        self._rows = rows
+        self._matrix = matrix
         self._n_genes = n_genes
-        self._parts = parts
+        self._buffer = buffer
         self._writer = writer
-        self._writing: Future[None] | None = None
-        self._waiting: list[SparseBlock] = []
+        self._pending_write: Future[None] | None = None
+        self._blocks: list[SparseBlock] = []
         self._n_entries = np.zeros(n_rows, dtype=np.int32)
         self._missing = np.ones(n_rows, dtype=bool)
-        self._written = self._ready = 0  # rows: those that are in the store, and those that may go there
-        self._n_ready = 0  # entries of the rows between
+        self._n_written = 0  # rows that are in the store
+        self._n_complete = 0  # rows without a missing row before them
+        self._n_ready_entries = 0  # entries of the rows that are complete, but not written
 
-    def add(self, rows: np.ndarray, part: sparse.csr_matrix) -> None:
-        """Take rows, and write what has become ready if it is much."""
-        kept = self._parts.keep(rows, part)
-        self._waiting.append(kept)
-        self._n_entries[kept.rows] = np.diff(kept.pointer)
-        self._missing[kept.rows] = False
-        before, after = self._ready, self._missing[self._ready :]
-        self._ready += int(after.argmax()) if after.any() else len(after)
-        self._n_ready += int(self._n_entries[before : self._ready].sum(dtype=np.int64))
-        self._write(_AT_ONCE)
+    def add(self, rows: np.ndarray, counts: sparse.csr_matrix) -> None:
+        """Add rows, and write the complete ones if they have enough entries for a portion."""
+        block = self._buffer.add(rows, counts)
+        self._blocks.append(block)
+        self._n_entries[block.rows] = np.diff(block.pointer)
+        self._missing[block.rows] = False
+        before, missing = self._n_complete, self._missing[self._n_complete :]
+        self._n_complete += int(missing.argmax()) if missing.any() else len(missing)
+        self._n_ready_entries += int(self._n_entries[before : self._n_complete].sum(dtype=np.int64))
+        self._write(_PORTION_ENTRIES)
 
-    def finish(self, check_stop: Callable[[], object] = lambda: None) -> None:
-        """Write the rest; ``check_stop`` is called before each portion, and may raise."""
+    def finish(self, check_canceled: Callable[[], object] = lambda: None) -> None:
+        """Write the remaining rows; ``check_canceled`` is called before each portion, and may raise."""
         if self._missing.any():
-            raise ValueError("not all rows came")
-        self._write(0, check_stop)
+            raise ValueError("some rows are missing")
+        self._write(0, check_canceled)
         self._wait()
 
-    def _write(self, at_least: int, check_stop: Callable[[], object] = lambda: None) -> None:
-        """Write what is ready in portions, as long as it is at least so many entries."""
-        if self._written == self._ready or self._n_ready < at_least:
+    def _write(self, min_entries: int, check_canceled: Callable[[], object] = lambda: None) -> None:
+        """Write complete rows in portions, as long as they have at least ``min_entries`` entries."""
+        if self._n_written == self._n_complete or self._n_ready_entries < min_entries:
             return
-        begin, pointer = self._written, _pointer(self._n_entries[self._written : self._ready])
+        start, pointer = self._n_written, _row_pointer(self._n_entries[self._n_written : self._n_complete])
         for first, last in _portions(pointer):
-            if self._n_ready < at_least:
+            if self._n_ready_entries < min_entries:
                 break
-            check_stop()
+            check_canceled()
             n_entries = int(pointer[last] - pointer[first])
-            band = self._band(begin + first, begin + last, n_entries)
+            portion = self._take_rows(start + first, start + last, n_entries)
             self._wait()
-            self._writing = self._writer.submit(self._append, band)
-            self._written += last - first
-            self._n_ready -= n_entries
+            self._pending_write = self._writer.submit(self._append, portion)
+            self._n_written += last - first
+            self._n_ready_entries -= n_entries
 
-    def _append(self, band: sparse.csr_matrix) -> None:
-        with _refusing():
-            self._rows.append(band)
+    def _append(self, portion: sparse.csr_matrix) -> None:
+        with _mark_refused_writes():
+            self._matrix.append(portion)
 
-    def _band(self, start: int, stop: int, n_entries: int) -> sparse.csr_matrix:
-        """Return some rows, and forget the units that are written to their end."""
-        pointer = _pointer(self._n_entries[start:stop]).astype(np.int32)
+    def _take_rows(self, start: int, stop: int, n_entries: int) -> sparse.csr_matrix:
+        """Return some rows, and release the blocks whose rows have all been returned."""
+        pointer = _row_pointer(self._n_entries[start:stop]).astype(np.int32)
         columns, data = np.empty(n_entries, dtype=np.int32), np.empty(n_entries, dtype=np.float32)
-        waiting = []
-        for part in self._waiting:
-            first, last = np.searchsorted(part.rows, (start, stop))
+        remaining = []
+        for block in self._blocks:
+            first, last = np.searchsorted(block.rows, (start, stop))
             if first < last:
-                part.copy(first, last, columns, data, pointer, start)
-            if last < len(part.rows):
-                waiting.append(part)
+                block.copy_rows(first, last, CsrArrays(columns, data, pointer), start)
+            if last < len(block.rows):
+                remaining.append(block)
             else:
-                self._parts.forget(part)
-        self._waiting = waiting
+                self._buffer.release(block)
+        self._blocks = remaining
         return sparse.csr_matrix((data, columns, pointer), shape=(stop - start, self._n_genes))
 
     def _wait(self) -> None:
-        """Wait until the thread has written what it was given, and raise what it raised."""
-        if self._writing is not None:
-            self._writing.result()
-            self._writing = None
+        """Wait until the pending portion is written, and raise the error if it failed."""
+        if self._pending_write is not None:
+            self._pending_write.result()
+            self._pending_write = None
 
 
-class StreamingResultWriter(ResultSink):
-    """Writes units to a store as they come; used in a ``with`` block, it leaves only the store.
+class StreamingResultWriter(ResultSink[UpsampleMetadata]):
+    """Write tiles to a store as they arrive; used in a ``with`` block, it leaves only the store.
 
     Parameters
     ----------
     path
-        Where the store goes: a hidden place, beside which there may be others.
+        Path of the store: a hidden path of :func:`napari_srast.io.atomic.atomic_output`. A second folder next to it
+        holds the matrices until the result is complete.
     include_image
-        Whether the store gets the image beside circles and table.
-    in_memory
-        Bytes of units that wait for their turn in memory.
+        Whether the store contains the image; it always contains circles and table.
+    memory_limit
+        Bytes of waiting rows that stay in memory; more go to a scratch file.
 
     Raises
     ------
-    Refused
-        The system refuses to write: raised by :meth:`begin`, :meth:`add` and :meth:`prepare_for_display`.
+    WriteRefused
+        The system refuses to write: raised by :meth:`begin`, :meth:`add` and :meth:`finish`.
     """
 
-    def __init__(self, path: Path, *, include_image: bool = True, in_memory: int = IN_MEMORY) -> None:
+    def __init__(self, path: Path, *, include_image: bool = True, memory_limit: int = MEMORY_LIMIT) -> None:
         self._path = path
         self._include_image = include_image
-        self._folder = path.with_name(f"{path.name}.parts")
-        self._parts = SpillBuffer(in_memory)
+        self._matrix_folder = path.with_name(f"{path.name}.parts")
+        self._buffer = SpillBuffer(memory_limit)
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="napari-srast-writer")
         self._matrices: dict[str, _RowReorderBuffer] = {}
-        self._shown = np.empty(0, dtype=np.int64)
-        self._images = np.empty((0, 0), dtype=np.float32)
+        self._image_columns = np.empty(0, dtype=np.int64)
+        self._image_values = np.empty((0, 0), dtype=np.float32)  # (channels, Q)
 
     def __enter__(self) -> StreamingResultWriter:
         return self
@@ -207,132 +213,142 @@ class StreamingResultWriter(ResultSink):
     def __exit__(self, *_: object) -> None:
         self._writer.shutdown(wait=True, cancel_futures=True)
         settle_zarr_writes()  # a chunk that is still being written would create the folder again
-        self._parts.close()
-        remove(self._folder)
+        self._buffer.close()
+        remove(self._matrix_folder)
 
-    def begin(self, slide: Slide, raster: Raster, columns: np.ndarray, *, with_std: bool) -> None:
-        """Say what will come.
-
-        Parameters
-        ----------
-        slide, raster
-            The slide and all pixels; ``raster.parent`` indexes its spots.
-        columns
-            The genes, as columns of the slide's counts, shape (G,).
-        with_std
-            Whether standard deviations come beside the counts.
-        """
-        n_pixels, n_genes = raster.n_pixels, len(columns)
-        most = most_entries(slide.counts_of(columns), raster)
-        with _refusing():
-            for key in ("X", "layers/std") if with_std else ("X",):
-                rows = _AppendableCsr(self._folder / key, n_pixels, n_genes, most)
-                self._matrices[key] = _RowReorderBuffer(rows, n_pixels, n_genes, self._parts, self._writer)
+    def begin(self, plan: ResultPlan) -> None:
+        """Create the matrices of the store."""
+        slide, raster, columns = plan.slide, plan.raster, plan.columns
+        self._validate = plan.validate
+        n_pixels, n_genes = plan.shape
+        max_entries = _max_entries(slide.select_counts(columns), raster)
+        with _mark_refused_writes():
+            for key in ("X", "layers/std") if plan.with_std else ("X",):
+                matrix = _AppendableCsr(self._matrix_folder / key, n_pixels, n_genes, max_entries)
+                self._matrices[key] = _RowReorderBuffer(matrix, n_pixels, n_genes, self._buffer, self._writer)
         if self._include_image:
-            self._shown = image_columns(slide, raster, columns)
-            size = len(self._shown) * n_pixels
-            mapped = room_for([(size, np.float32)]) if 4 * size > _MAPPED else None
-            images = np.zeros(size, dtype=np.float32) if mapped is None else mapped[0]
-            self._images = images.reshape(len(self._shown), n_pixels)
+            self._image_columns = image_columns(slide, raster, columns)
+            size = len(self._image_columns) * n_pixels
+            on_disk = allocate_on_disk([(size, np.float32)]) if 4 * size > _MAX_IMAGE_BYTES_IN_MEMORY else None
+            values = np.zeros(size, dtype=np.float32) if on_disk is None else on_disk[0]
+            self._image_values = values.reshape(len(self._image_columns), n_pixels)
 
-    def add(self, rows: np.ndarray, counts: sparse.csr_matrix, spread: sparse.csr_matrix | None) -> None:
-        """Take the pixels (Q, G) of a unit, which are ``rows`` of the result, and write what need not wait."""
-        if len(self._shown):
-            shown = counts if len(self._shown) == counts.shape[1] else counts[:, self._shown]
-            self._images[:, rows] = shown.toarray().T
+    def add(self, rows: np.ndarray, counts: sparse.csr_matrix, std: sparse.csr_matrix | None) -> None:
+        """Validate a tile, and write the rows that are complete so far."""
+        self._validate(rows, counts)
+        if len(self._image_columns):
+            all_genes = len(self._image_columns) == counts.shape[1]
+            channels = counts if all_genes else counts[:, self._image_columns]
+            self._image_values[:, rows] = channels.toarray().T
         self._matrices["X"].add(rows, counts)
-        if spread is not None:
-            self._matrices["layers/std"].add(rows, spread)
+        if std is not None:
+            self._matrices["layers/std"].add(rows, std)
 
-    def finish(self, record: UpsampleMetadata, watch: ProgressHook | None = None) -> None:
-        """Write all the rest, once all units have come and passed their checks.
+    def finish(self, metadata: UpsampleMetadata, monitor: RunMonitor = NO_MONITOR) -> UpsampleMetadata:
+        """Write the remaining rows and all other elements of the store.
 
         Parameters
         ----------
-        record
-            The run.
-        watch
-            Called before each portion of counts and each gene's image, with the share of these that is done, 0 to 1;
-            what it raises stops the writing.
+        metadata
+            The result without its counts.
+        monitor
+            Asked for cancellation before each portion of counts and each gene of the image.
         """
-        deferred = DeferredErrors(watch)
-        with translate_memory_errors(*LACKING):
-            for matrix in self._matrices.values():
-                matrix.finish(lambda: None if watch is None else watch(0.0))
-        with _refusing(), translate_memory_errors(*LACKING):
-            store = as_store(
-                record,
-                with_std="layers/std" in self._matrices,
-                column=self._images.__getitem__ if self._include_image else None,
-                watch=deferred,
-            )
-            table = self._path / "tables" / result_names(record).table
 
-            def fill() -> None:
+        def check_canceled(_fraction: float) -> None:
+            monitor.check_canceled()
+
+        progress = DeferredErrors(check_canceled)
+        with translate_memory_errors(*MEMORY_ERROR_TEXTS):
+            for matrix in self._matrices.values():
+                matrix.finish(monitor.check_canceled)
+        with _mark_refused_writes(), translate_memory_errors(*MEMORY_ERROR_TEXTS):
+            store = build_store_without_counts(
+                metadata,
+                with_std="layers/std" in self._matrices,
+                column=self._image_values.__getitem__ if self._include_image else None,
+                progress=progress,
+            )
+            table = self._path / "tables" / result_names(metadata).table
+
+            def move_matrices() -> None:
                 for key in self._matrices:
                     remove(table / key)
-                    os.rename(self._folder / key, table / key)
+                    os.rename(self._matrix_folder / key, table / key)
 
-            write_store(store, self._path, fill)
-            deferred.settle()
+            write_store(store, self._path, move_matrices)
+            progress.raise_pending()
+        return metadata
 
 
-def most_entries(counts: sparse.csr_matrix, raster: Raster) -> int:
-    """Return how many counts above 0 the pixels can have at most, given those of the spots (N, G)."""
-    return int(np.diff(counts.indptr) @ raster.counts_per_spot)
+def write_result_store(
+    result: UpsampleResult, path: Path, include_image: bool, on_progress: ProgressHook | None
+) -> None:
+    """Write a result that is in memory to a new store, with the same bytes as :class:`StreamingResultWriter`.
+
+    Parameters
+    ----------
+    result
+        The result.
+    path
+        Path of the new store.
+    include_image
+        Whether the store contains the image.
+    on_progress
+        Receives the completed fraction, 0 to 1. An exception that it raises is raised after all threads have ended.
+    """
+    progress = DeferredErrors(on_progress)
+    column = column_reader(result.counts, image_genes(result)) if include_image else None
+    matrices = {"X": result.counts} | ({} if result.std is None else {"layers/std": result.std})
+    columns = result.slide.gene_indices([str(gene) for gene in result.genes])
+    limit = _max_entries(result.slide.select_counts(columns), result.raster)
+    max_entries = max(limit, *(matrix.nnz for matrix in matrices.values()))
+    store = build_store_without_counts(result, with_std=result.std is not None, column=column, progress=progress)
+    table = path / "tables" / result_names(result).table
+
+    def write_matrices() -> None:
+        n_entries = max(sum(matrix.nnz for matrix in matrices.values()), 1)
+        n_done, progress.span = 0, (0.5 if include_image else 0.0, 1.0)
+        for key, matrix in matrices.items():
+            progress.raise_pending()
+            remove(table / key)
+            target = _AppendableCsr(table / key, matrix.shape[0], matrix.shape[1], max_entries)
+            for first, last in _portions(matrix.indptr.astype(np.int64, copy=False)):
+                if not progress.report(n_done / n_entries):
+                    break
+                portion = matrix[first:last].astype(np.float32, copy=False)
+                target.append(portion)
+                n_done += portion.nnz
+
+    progress.span = 0.0, 0.5
+    write_store(store, path, write_matrices)
+    progress.raise_pending()
 
 
 @contextlib.contextmanager
-def _refusing() -> Iterator[None]:
-    """Mark what the system refuses to write as such: a run may meet other errors of the system."""
+def _mark_refused_writes() -> Iterator[None]:
+    """Convert ``OSError`` to :class:`WriteRefused`, to distinguish it from other system errors of a run."""
     try:
         yield
     except OSError as error:
         raise WriteRefused(*error.args) from error
 
 
-def write_whole(result: UpsampleResult, path: Path, include_image: bool, watch: ProgressHook | None) -> None:
-    """Write a result that lies in memory to a new store, the same bytes that a stream writes.
-
-    A watcher that raises is heard once nothing writes any more.
-    """
-    deferred = DeferredErrors(watch)
-    column = column_reader(result.counts, image_genes(result)) if include_image else None
-    matrices = {"X": result.counts} | ({} if result.std is None else {"layers/std": result.std})
-    columns = result.slide.gene_indices([str(gene) for gene in result.genes])
-    most = max(most_entries(result.slide.counts_of(columns), result.raster), *(m.nnz for m in matrices.values()))
-    store = as_store(result, with_std=result.std is not None, column=column, watch=deferred)
-    table = path / "tables" / result_names(result).table
-
-    def fill() -> None:
-        total = max(sum(matrix.nnz for matrix in matrices.values()), 1)
-        done, deferred.span = 0, (0.5 if include_image else 0.0, 1.0)
-        for key, matrix in matrices.items():
-            deferred.settle()
-            remove(table / key)
-            rows = _AppendableCsr(table / key, matrix.shape[0], matrix.shape[1], most)
-            for first, last in _portions(matrix.indptr.astype(np.int64, copy=False)):
-                if not deferred.goes_on(done / total):
-                    break
-                portion = matrix[first:last].astype(np.float32, copy=False)
-                rows.append(portion)
-                done += portion.nnz
-
-    deferred.span = 0.0, 0.5
-    write_store(store, path, fill)
-    deferred.settle()
+def _max_entries(counts: sparse.csr_matrix, raster: Raster) -> int:
+    """Return the largest possible number of nonzero counts of the pixels, given the counts (N, G) of the spots."""
+    return int(np.diff(counts.indptr) @ raster.n_pixels_per_spot)
 
 
-def _pointer(n_entries: np.ndarray) -> np.ndarray:
-    """Return where the entries of each row begin, and the last end, int64."""
+def _row_pointer(n_entries: np.ndarray) -> np.ndarray:
+    """Return the row pointer (n + 1,) of a CSR matrix, int64, given the number of entries of each row (n,)."""
     return np.concatenate([[0], np.cumsum(n_entries, dtype=np.int64)])
 
 
 def _portions(pointer: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Cut rows into portions of a few million entries, at least one row each; yields where each begins and ends."""
+    """Split rows into portions of at most :data:`_PORTION_ENTRIES` entries or one row; yield first row and end."""
     first = 0
     while first < len(pointer) - 1:
-        last = int(np.searchsorted(pointer, pointer[first] + _AT_ONCE, side="right")) - 1
+        last = int(np.searchsorted(pointer, pointer[first] + _PORTION_ENTRIES, side="right")) - 1
         last = max(first + 1, last)
         yield first, last
         first = last

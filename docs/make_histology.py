@@ -106,7 +106,7 @@ class CoarsenedSlide:
         Returns the ratios, and the mass error before they are scaled to conserve counts.
         """
         expert, log_low = self.expert(self.image), np.log1p(self.low)
-        area = expert.cell_area / 4
+        area = expert.spot_area / 4
         features = (
             expert.features.disk_mean(self.layout.pixels + self.centers[0] - self.layout.spots[0], area)
             - expert.feature_mean

@@ -24,14 +24,14 @@ class PaddedPixels(NamedTuple):
 
     Parameters
     ----------
-    index
+    pixel_index
         Pixel indices in ascending order, int64, shape (N, K). Padding repeats the spot's first pixel; a spot without
         pixels has index 0.
     mask
         True where an index is a pixel of the spot, False where it is padding, shape (N, K).
     """
 
-    index: np.ndarray
+    pixel_index: np.ndarray
     mask: np.ndarray
 
 

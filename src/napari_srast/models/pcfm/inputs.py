@@ -125,7 +125,7 @@ class SpotNeighborhoods:
 
         target = np.flatnonzero(layout.n_pixels_per_spot)
         pixels = layout.padded_pixels()
-        index_of_target, mask = pixels.index[target], pixels.mask[target]
+        index_of_target, mask = pixels.pixel_index[target], pixels.mask[target]
         level = level_neighbors(layout, log_total)
         spot_descriptors = np.column_stack(
             [

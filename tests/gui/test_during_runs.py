@@ -1,4 +1,4 @@
-"""What a user does while something else goes on, or was there before."""
+"""Actions during a run or an export, and slides that were open before the dock widget."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from napari_srast.io import result_writer
 pytestmark = pytest.mark.gui
 
 
-def with_result(open_window: Callable[[], SRastWidget], qtbot: Any, store: Path) -> SRastWidget:
+def open_with_result(open_window: Callable[[], SRastWidget], qtbot: Any, store: Path) -> SRastWidget:
     """Return a window with a slide, a region and the result of a run."""
     window = open_window()
     open_slide(qtbot, window, store)
@@ -49,8 +49,8 @@ def with_result(open_window: Callable[[], SRastWidget], qtbot: Any, store: Path)
 
 
 @pytest.fixture
-def held_back(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
-    """Once this is cleared, runs do not end before it is set."""
+def release_runs(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """An event: while it is cleared, runs do not finish."""
     true_steps, release = api.upsample_steps, threading.Event()
     release.set()
 
@@ -65,16 +65,16 @@ def held_back(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     release.set()
 
 
-def test_nothing_is_exported_and_no_run_lost_while_one_goes_on(
+def test_export_is_refused_during_a_run_and_no_run_is_lost(
     open_window: Callable[[], SRastWidget],
     qtbot: Any,
     store: Path,
-    held_back: threading.Event,
+    release_runs: threading.Event,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    ready = with_result(open_window, qtbot, store)
-    held_back.clear()
+    ready = open_with_result(open_window, qtbot, store)
+    release_runs.clear()
     menus: list[object] = []
     monkeypatch.setattr(QToolButton, "showMenu", menus.append)
     click(qtbot, ready.run_bar.run)
@@ -82,18 +82,18 @@ def test_nothing_is_exported_and_no_run_lost_while_one_goes_on(
     press(ready, "Alt+E")
     assert menus == []
     ready.controller.results.export(tmp_path / "out.zarr")
-    assert "A run is going on" in ready.run_bar.status.text()
+    assert "A run is in progress" in ready.run_bar.status.text()
     assert ready.controller.tasks.state is AppState.RUNNING
-    held_back.set()
+    release_runs.set()
     qtbot.waitUntil(lambda: len(ready.controller.results.all) == 3, timeout=PATIENCE)
     assert ready.controller.runs.waiting == []
     assert not (tmp_path / "out.zarr").exists()
 
 
-def test_what_was_asked_for_during_an_export_is_run_after_it(
+def test_run_submitted_during_an_export_starts_after_it(
     open_window: Callable[[], SRastWidget], qtbot: Any, store: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    ready = with_result(open_window, qtbot, store)
+    ready = open_with_result(open_window, qtbot, store)
     begun, release, true_write = threading.Event(), threading.Event(), result_writer.write_result
 
     def slow(*args: Any, **options: Any) -> Any:
@@ -105,40 +105,40 @@ def test_what_was_asked_for_during_an_export_is_run_after_it(
     ready.controller.results.export(tmp_path / "out.zarr")
     qtbot.waitUntil(begun.is_set, timeout=PATIENCE)
     ready.controller.runs.submit(["Gene0"], ready.settings_panel.settings())
-    assert "waits its turn" in ready.run_bar.status.text()
+    assert "Run queued" in ready.run_bar.status.text()
     release.set()
     qtbot.waitUntil(lambda: len(ready.controller.results.all) == 2, timeout=PATIENCE)
     assert ready.controller.runs.waiting == []
     assert (tmp_path / "out.zarr").exists()
 
 
-def test_a_window_that_is_not_closed_after_all_keeps_its_run(
-    open_window: Callable[[], SRastWidget], qtbot: Any, store: Path, held_back: threading.Event
+def test_run_continues_if_the_user_does_not_close_the_window(
+    open_window: Callable[[], SRastWidget], qtbot: Any, store: Path, release_runs: threading.Event
 ) -> None:
-    ready = with_result(open_window, qtbot, store)
-    held_back.clear()
+    ready = open_with_result(open_window, qtbot, store)
+    release_runs.clear()
     click(qtbot, ready.run_bar.run)
-    ready.eventFilter(ready.window(), QCloseEvent())  # napari asks now, and the user says no
+    ready.eventFilter(ready.window(), QCloseEvent())  # napari asks for confirmation, and the user declines
     qtbot.wait(50)
     assert ready.controller.tasks.state is AppState.RUNNING
-    ready.eventFilter(ready.window(), QHideEvent())  # or yes
+    ready.eventFilter(ready.window(), QHideEvent())  # the user confirms
     assert ready.controller.tasks.state is AppState.READY
     assert len(ready.controller.results.all) == 1
 
 
-def test_a_run_that_lands_leaves_the_drawing_of_the_next_region_in_peace(
-    open_window: Callable[[], SRastWidget], qtbot: Any, store: Path, held_back: threading.Event
+def test_added_result_does_not_interrupt_drawing(
+    open_window: Callable[[], SRastWidget], qtbot: Any, store: Path, release_runs: threading.Event
 ) -> None:
-    ready = with_result(open_window, qtbot, store)
-    held_back.clear()
+    ready = open_with_result(open_window, qtbot, store)
+    release_runs.clear()
     controller = ready.controller
     controller.regions.draw("rectangle")
     click(qtbot, ready.run_bar.run)
     layer = controller.regions.layer
     assert layer is not None
-    assert layer.mode == "pan_zoom"  # what was drawn is being run
+    assert layer.mode == "pan_zoom"  # the drawn region is being run
     controller.regions.draw("polygon")
-    held_back.set()
+    release_runs.set()
     qtbot.waitUntil(lambda: len(controller.results.all) == 2, timeout=PATIENCE)
     wait_shown(qtbot, ready)
     assert layer.mode == "add_polygon"
@@ -148,10 +148,10 @@ def test_a_run_that_lands_leaves_the_drawing_of_the_next_region_in_peace(
     assert ready.tabs.currentIndex() == 1
 
 
-def test_the_same_choice_reads_nothing_again_and_another_loses_no_result(
+def test_choosing_another_image_keeps_the_results(
     open_window: Callable[[], SRastWidget], qtbot: Any, store: Path
 ) -> None:
-    ready = with_result(open_window, qtbot, store)
+    ready = open_with_result(open_window, qtbot, store)
     controller, box = ready.controller, ready.slide_panel.image
     before, region = box.currentText(), controller.regions.region()
     box.textActivated.emit(before)
@@ -164,7 +164,7 @@ def test_the_same_choice_reads_nothing_again_and_another_loses_no_result(
     choose("none")
     assert controller.tasks.state is AppState.OPENING
     controller.runs.cancel()
-    assert box.currentText() == before  # which is still in use
+    assert box.currentText() == before  # the image that is still in use
     assert len(controller.results.all) == 1
     choose("none")
     wait_ready(qtbot, ready)
@@ -178,7 +178,7 @@ def test_the_same_choice_reads_nothing_again_and_another_loses_no_result(
     assert controller.regions.region() == region
 
 
-def test_each_slide_is_looked_at_however_far_away_others_are(
+def test_camera_shows_each_slide_even_if_slides_are_far_apart(
     open_window: Callable[[], SRastWidget], qtbot: Any, make_slide: Callable[..., Slide]
 ) -> None:
     window = open_window()
@@ -196,7 +196,7 @@ def test_each_slide_is_looked_at_however_far_away_others_are(
     assert camera.center[-1] < 1000
 
 
-def test_a_slide_that_was_there_before_the_panel_is_worked_on(
+def test_widget_adopts_a_slide_that_is_already_in_the_viewer(
     make_napari_viewer: Callable[..., Any], qtbot: Any
 ) -> None:
     viewer = make_napari_viewer()
@@ -213,16 +213,18 @@ def test_a_slide_that_was_there_before_the_panel_is_worked_on(
     window.controller.shutdown()
 
 
-def test_before_reads_the_result_that_it_shows(open_window: Callable[[], SRastWidget], qtbot: Any, store: Path) -> None:
-    ready = with_result(open_window, qtbot, store)
+def test_cursor_readout_in_before_view_reads_the_compared_result(
+    open_window: Callable[[], SRastWidget], qtbot: Any, store: Path
+) -> None:
+    ready = open_with_result(open_window, qtbot, store)
     controller = ready.controller
     ready.settings_panel.method.value = "bilinear"
     run(qtbot, ready)
     uniform, bilinear = controller.results.all
     controller.results.compare_with(uniform)
     controller.results.overlay.set_view("before")
-    readings: list[PixelReadout] = []
-    controller.results.cursor_readout_changed.connect(readings.append)
+    readouts: list[PixelReadout] = []
+    controller.results.cursor_readout_changed.connect(readouts.append)
     raster = bilinear.result.raster
     differs = np.abs(bilinear.result.gene_image("Gene3") - uniform.result.gene_image("Gene3"))
     row, col = np.unravel_index(np.nanargmax(differs), raster.shape)
@@ -230,11 +232,11 @@ def test_before_reads_the_result_that_it_shows(open_window: Callable[[], SRastWi
     controller.viewer.cursor.position = (y, x)
     for callback in controller.viewer.mouse_move_callbacks:
         callback(controller.viewer, None)
-    values = {gene: pixel for gene, pixel, _ in readings[-1].genes}
+    values = {gene: pixel for gene, pixel, _ in readouts[-1].genes}
     assert values["Gene3"] == pytest.approx(float(uniform.result.gene_image("Gene3")[row, col]), abs=1e-5)
 
 
-def test_settings_are_reused_in_another_coordinate_system_with_the_same_pixels(
+def test_restored_pixel_size_is_converted_to_the_coordinate_system(
     open_window: Callable[[], SRastWidget], qtbot: Any, make_slide: Callable[..., Slide]
 ) -> None:
     window = open_window()
@@ -255,10 +257,8 @@ def test_settings_are_reused_in_another_coordinate_system_with_the_same_pixels(
     assert run(qtbot, window).n_pixels == first.n_pixels
 
 
-def test_a_result_saved_with_the_slide_is_listed(
-    open_window: Callable[[], SRastWidget], qtbot: Any, store: Path
-) -> None:
-    ready = with_result(open_window, qtbot, store)
+def test_result_saved_with_the_slide_is_listed(open_window: Callable[[], SRastWidget], qtbot: Any, store: Path) -> None:
+    ready = open_with_result(open_window, qtbot, store)
     run_name = ready.controller.results.all[0].result.run
     ready.controller.results.export(None)
     wait_ready(qtbot, ready)

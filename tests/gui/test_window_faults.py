@@ -131,7 +131,7 @@ def test_error_in_any_stage_is_shown_and_the_window_stays_usable(
 
         report = copied_report(qtbot, widget)
         assert "builtins.LookupError: message left out" in report
-        assert "  test_window_faults:" in report  # the module that raised it, without its path
+        assert "test_window_faults:" in report  # the module that raised it, without its path
         assert f"napari-srast {__version__}, napari " in report
         check_anonymous(slide, report)
         if stage == "reading":

@@ -1,4 +1,4 @@
-"""A result beside itself without the histology."""
+"""Compare a result with another one on the same pixels, such as the run without histology."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from napari_srast.gui.layers.factory import image_affine
 from napari_srast.gui.layers.overlay import Overlay
 from napari_srast.gui.state.displayed_result import DisplayedResult, prepare_for_display
 from napari_srast.gui.state.slide_loading import LoadedSlide
-from napari_srast.gui.state.slide_session import SlideSession
+from napari_srast.gui.state.workspace import Workspace
 from napari_srast.gui.widget import SRastWidget
 
 pytestmark = pytest.mark.gui
-LOOKED = {"calibration": {"image": {"used": True, "nats_expected_by_gene": [0.01] * 9}}}
+WITH_IMAGE = {"calibration": {"image": {"used": True, "nats_expected_by_gene": [0.01] * 9}}}
 
 
 @pytest.fixture
 def pair(skewed_slide: Slide, make_result: Callable[..., UpsampleResult]) -> tuple[DisplayedResult, DisplayedResult]:
-    """A result with the histology and one without; by interpolations, for speed, and labeled as the method."""
+    """A result with histology and one without: fast interpolations that are labeled as results of srast."""
     results = [make_result(skewed_slide, method=method) for method in ("bilinear", "uniform")]
     settings = UpsampleSettings()
-    with_image = dataclasses.replace(results[0], settings=settings, provenance=LOOKED)
+    with_image = dataclasses.replace(results[0], settings=settings, provenance=WITH_IMAGE)
     without = dataclasses.replace(results[1], settings=settings, provenance={"calibration": {}})
     return prepare_for_display(with_image), prepare_for_display(without)
 
@@ -49,7 +49,7 @@ def _overlay(shown: DisplayedResult) -> tuple[Overlay, ViewerModel]:
 
 
 def _expected(overlay: Overlay, other: DisplayedResult) -> np.ndarray:
-    """Red, green and blue of the other result, gene by gene, at the scale of the genes on show."""
+    """Return the RGB image of the other result with the colors and contrast of the shown genes."""
     total = np.zeros((*other.result.raster.shape, 3))
     for paint in overlay.shown:
         low, high = paint.limits
@@ -59,7 +59,7 @@ def _expected(overlay: Overlay, other: DisplayedResult) -> np.ndarray:
     return np.minimum(total, 1)
 
 
-def test_before_and_beside_show_the_other_result_at_the_same_scale(
+def test_compared_result_has_the_same_colors_and_contrast(
     pair: tuple[DisplayedResult, DisplayedResult],
 ) -> None:
     shown, other = pair
@@ -76,11 +76,11 @@ def test_before_and_beside_show_the_other_result_at_the_same_scale(
     np.testing.assert_allclose(pixels.data[..., :3], _expected(overlay, other), atol=1e-6)
 
     overlay.set_view("side_by_side")
-    beside = viewer.layers["SRast side-by-side pixels"]
+    second = viewer.layers["SRast side-by-side pixels"]
     assert not pixels.visible
     assert viewer.layers["Gene0"].visible
-    np.testing.assert_allclose(beside.data[..., :3], _expected(overlay, other), atol=1e-6)
-    step = beside.affine.translate[-2:] - viewer.layers["Gene0"].affine.translate[-2:]
+    np.testing.assert_allclose(second.data[..., :3], _expected(overlay, other), atol=1e-6)
+    step = second.affine.translate[-2:] - viewer.layers["Gene0"].affine.translate[-2:]
     assert step[1] > 0
     assert step[0] == pytest.approx(0)
 
@@ -90,7 +90,7 @@ def test_before_and_beside_show_the_other_result_at_the_same_scale(
     assert "measured" in meaning_of(overlay)
 
 
-def test_what_is_compared_follows_the_coordinate_system_and_ends_with_the_result(
+def test_comparison_follows_the_coordinate_system_and_ends_with_the_result(
     pair: tuple[DisplayedResult, DisplayedResult], skewed_slide: Slide
 ) -> None:
     shown, other = pair
@@ -108,54 +108,47 @@ def test_what_is_compared_follows_the_coordinate_system_and_ends_with_the_result
     assert "SRast compared pixels" not in viewer.layers
 
 
-def test_only_results_on_the_same_pixels_are_offered_and_no_run_is_offered_twice(
+def test_only_results_on_the_same_pixels_are_comparable(
     pair: tuple[DisplayedResult, DisplayedResult], skewed_slide: Slide, make_result: Callable[..., UpsampleResult]
 ) -> None:
     shown, other = pair
-    changed: list[int] = []
-    owner = SlideSession(
-        ViewerModel(),
-        LoadedSlide(slide=skewed_slide, source=None),
-        region_changed=lambda: None,
-        display_changed=lambda: changed.append(1),
-        display_failed=lambda error: pytest.fail(str(error)),
-    )
+    session = Workspace(ViewerModel()).new_session(LoadedSlide(slide=skewed_slide, source=None))
     finer = prepare_for_display(make_result(skewed_slide, factor=3.0))
-    owner.results = [shown, finer]
-    owner.result = shown
-    assert comparable(owner) == []
-    without = counterpart(owner)
+    session.results = [shown, finer]
+    session.result = shown
+    assert comparable(session) == []
+    without = counterpart(session)
     assert without is not None
     assert without.image is None
     assert without.source.image is None
-    owner.results.append(other)
-    assert comparable(owner) == [other]
-    assert counterpart(owner) is None
+    session.results.append(other)
+    assert comparable(session) == [other]
+    assert counterpart(session) is None
     assert image_difference(shown.result, other.result) == "without the image"
-    owner.results, owner.result = [other], other
-    assert counterpart(owner) is skewed_slide
+    session.results, session.result = [other], other
+    assert counterpart(session) is skewed_slide
     assert image_difference(other.result, shown.result) == "with the image"
-    owner.result = finer  # an interpolation does not look at the image
-    assert counterpart(owner) is None
+    session.result = finer  # an interpolation does not use the image
+    assert counterpart(session) is None
 
 
-def test_the_run_without_the_image_lands_beside_the_one_with_it(
+def test_run_without_image_is_compared_with_the_run_with_it(
     open_window: Callable[[], SRastWidget], qtbot: Any, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Choose an image, run, compare with the run without it; then open the slide without the image."""
-    both = spatialdata.read_zarr(store)
-    first = next(iter(both.images.values()))
+    """Choose an image, run, compare with the run without it, then open the slide without the image."""
+    sdata = spatialdata.read_zarr(store)
+    first = next(iter(sdata.images.values()))
     first = first["scale0"]["image"] if hasattr(first, "children") else first
-    both.images["second"] = Image2DModel.parse(255 - first.data[:, :-1], dims=("c", "y", "x"))  # the smaller one
-    both.write_element("second")
+    sdata.images["second"] = Image2DModel.parse(255 - first.data[:, :-1], dims=("c", "y", "x"))  # the smaller one
+    sdata.write_element("second")
     seen: list[str | None] = []
-    whole = api.upsample_steps
+    true_steps = api.upsample_steps
 
     def steps(slide: Slide, region: Any, genes: Any, settings: UpsampleSettings, **options: Any) -> Any:
-        """Stand in for the whole method, which takes half a minute: split otherwise with the image than without."""
+        """Replace the method, which takes half a minute: use another interpolation with the image than without."""
         seen.append(None if slide.image is None else slide.image.name)
         fast = dataclasses.replace(settings, method="uniform" if slide.image is None else "bilinear")
-        made = yield from whole(slide, region, genes, fast, **options)
+        made = yield from true_steps(slide, region, genes, fast, **options)
         calibration = {} if slide.image is None else {"image": {"used": True, "nats_expected_by_gene": [0.02]}}
         return dataclasses.replace(made, settings=settings, provenance={"calibration": calibration})
 
@@ -173,19 +166,19 @@ def test_the_run_without_the_image_lands_beside_the_one_with_it(
     monkeypatch.setattr(SRastWidget, "confirm_whole_slide", lambda _self, _text: True)
     window.gene_panel.model.check(["Gene3"], only=True)
     run(qtbot, window)
-    assert "expected to have brought: Gene3 +0.020." in explore.export_panel.quality.text()
+    assert "nats per count: Gene3 +0.020." in explore.export_panel.quality.text()
     assert explore.compare.currentText() == "measured counts"
-    place = explore.compare.findText("without the image (run it)")
-    explore.compare.setCurrentIndex(place)
-    explore.compare.activated.emit(place)
+    index = explore.compare.findText("without the image (run it)")
+    explore.compare.setCurrentIndex(index)
+    explore.compare.activated.emit(index)
     assert controller.tasks.state is AppState.RUNNING
     wait_ready(qtbot, window)
     assert seen == ["second", None]
     assert controller.results.current is controller.results.all[0]
     assert explore.compare.currentText() == "without the image (2)"
     assert explore.views["side_by_side"].isChecked()
-    assert "beside: without the image" in explore.meaning.text()
-    qtbot.waitUntil(lambda: "SRast side-by-side pixels" in layer_names(window), timeout=PATIENCE)  # one layer at a time
+    assert "right: without the image" in explore.meaning.text()
+    qtbot.waitUntil(lambda: "SRast side-by-side pixels" in layer_names(window), timeout=PATIENCE)
     assert controller.viewer.layers["SRast side-by-side pixels"].visible
     assert "without the image" in explore.results.itemText(1)
     click(qtbot, explore.views["before"])

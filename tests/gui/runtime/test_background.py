@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from napari_srast.errors import Cancelled, InputError
-from napari_srast.gui.runtime.background import BackgroundTask, explain, start
+from napari_srast.gui.runtime.background import BackgroundTask, error_message, start
 
 pytestmark = pytest.mark.gui
 
@@ -28,7 +28,7 @@ class _Calls:
         self.threads.add(threading.get_ident())
 
 
-def test_steps_and_result_arrive_in_the_gui_thread(qtbot: Any) -> None:
+def test_progress_and_result_arrive_in_the_gui_thread(qtbot: Any) -> None:
     calls = _Calls()
     threads = []
 
@@ -46,20 +46,20 @@ def test_steps_and_result_arrive_in_the_gui_thread(qtbot: Any) -> None:
 
 
 @pytest.mark.parametrize("error", [RuntimeError("out of memory"), InputError("no gene"), AssertionError("mass")])
-def test_every_error_arrives(qtbot: Any, error: Exception) -> None:
+def test_every_error_calls_on_error(qtbot: Any, error: Exception) -> None:
     calls = _Calls()
 
     def steps(should_stop: Callable[[], bool]) -> Generator[int, None, None]:
         yield 1
         raise error
 
-    job = calls.start(steps)
+    task = calls.start(steps)
     qtbot.waitUntil(lambda: bool(calls.errors))
     assert calls.errors == [error]
-    assert not job.active
+    assert not task.active
 
 
-def test_an_abandoned_job_stops_and_never_calls_back(qtbot: Any) -> None:
+def test_abandoned_task_stops_and_never_calls_back(qtbot: Any) -> None:
     calls, ended = _Calls(), threading.Event()
 
     def steps(should_stop: Callable[[], bool]) -> Generator[int, None, str]:
@@ -71,9 +71,9 @@ def test_an_abandoned_job_stops_and_never_calls_back(qtbot: Any) -> None:
         finally:
             ended.set()
 
-    job = calls.start(steps)
+    task = calls.start(steps)
     qtbot.waitUntil(lambda: bool(calls.steps))
-    job.abandon()
+    task.abandon()
     n_steps = len(calls.steps)
     assert ended.wait(1)
     qtbot.wait(50)
@@ -81,24 +81,24 @@ def test_an_abandoned_job_stops_and_never_calls_back(qtbot: Any) -> None:
     assert calls.done == calls.errors == []
 
 
-def test_a_result_that_comes_too_late_never_lands(qtbot: Any) -> None:
+def test_result_of_an_abandoned_task_is_dropped(qtbot: Any) -> None:
     calls, go = _Calls(), threading.Event()
 
     def steps(should_stop: Callable[[], bool]) -> Generator[int, None, str]:
-        go.wait(5)  # deaf to the stop token
+        go.wait(5)  # ignores should_stop
         yield from ()
         return "stale"
 
-    job = calls.start(steps)
-    job.abandon()
+    task = calls.start(steps)
+    task.abandon()
     go.set()
     qtbot.wait(100)
     assert calls.done == []
 
 
-def test_faults_of_ours_are_one_sentence_and_logged(caplog: pytest.LogCaptureFixture) -> None:
-    assert explain(InputError("The slide has no gene."), "upsampling") == "The slide has no gene."
+def test_unexpected_errors_give_one_sentence_and_a_log_record(caplog: pytest.LogCaptureFixture) -> None:
+    assert error_message(InputError("The slide has no gene."), "upsampling") == "The slide has no gene."
     assert not caplog.records
-    text = explain(ValueError("bad\nshape"), "upsampling")
+    text = error_message(ValueError("bad\nshape"), "upsampling")
     assert text.startswith("Unexpected error while upsampling (ValueError: bad shape)")
     assert caplog.records[0].exc_info is not None

@@ -13,8 +13,8 @@ from qtpy.QtCore import QThreadPool
 from napari_srast.api import upsample
 from napari_srast.core.slide import Slide
 from napari_srast.errors import Cancelled
-from napari_srast.gui.runtime.background import aside, once, start
-from napari_srast.gui.runtime.priority import SWITCH_SECONDS, GivingWay
+from napari_srast.gui.runtime.background import low_priority, single_step, start
+from napari_srast.gui.runtime.priority import SWITCH_SECONDS, ShortSwitchInterval
 
 pytestmark = pytest.mark.gui
 
@@ -32,14 +32,12 @@ def _outcome(qtbot: Any, steps: Callable[..., Generator[Any, None, Any]]) -> tup
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere niceness is the whole program's")
-def test_a_run_steps_back_with_all_its_threads_and_nobody_else_does(
-    qtbot: Any, make_slide: Callable[..., Slide]
-) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="niceness belongs to the process")
+def test_only_threads_of_a_run_have_low_priority(qtbot: Any, make_slide: Callable[..., Slide]) -> None:
     niceness: dict[str, int] = {}
 
     def should_stop() -> bool:
-        """Every thread that computes asks."""
+        """Record the niceness; every computing thread calls this."""
         niceness[threading.current_thread().name.rpartition("_")[0]] = _niceness()
         return False
 
@@ -48,35 +46,35 @@ def test_a_run_steps_back_with_all_its_threads_and_nobody_else_does(
         return upsample(make_slide(10, 10, n_genes=30), factor=2, should_stop=should_stop).n_pixels
 
     before = _niceness()
-    _, n_pixels = _outcome(qtbot, aside(once(compute)))
+    _, n_pixels = _outcome(qtbot, low_priority(single_step(compute)))
     assert n_pixels == 400
-    assert {"run", "napari-srast-check", "napari-srast"} <= set(niceness)
+    assert {"run", "napari-srast-run", "napari-srast"} <= set(niceness)
     assert set(niceness.values()) == {max(5, before)}
     assert _niceness() == before
     pool = QThreadPool.globalInstance()
-    for _ in range(2 * pool.maxThreadCount()):  # the threads that others work in
-        assert _outcome(qtbot, once(_niceness))[1] == before
+    for _ in range(2 * pool.maxThreadCount()):  # threads of napari's pool
+        assert _outcome(qtbot, single_step(_niceness))[1] == before
 
 
-def test_steps_results_and_errors_arrive_as_they_do_otherwise(qtbot: Any) -> None:
+def test_low_priority_passes_on_progress_results_and_errors(qtbot: Any) -> None:
     def steps(should_stop: Callable[[], bool]) -> Generator[int, None, str]:
         yield from (1, 2)
         return "result"
 
-    assert _outcome(qtbot, aside(steps)) == ([1, 2], "result")
+    assert _outcome(qtbot, low_priority(steps)) == ([1, 2], "result")
 
     def fail() -> None:
         raise RuntimeError("out of memory")
 
-    _, error = _outcome(qtbot, aside(once(fail)))
+    _, error = _outcome(qtbot, low_priority(single_step(fail)))
     assert isinstance(error, RuntimeError)
     last = error.__traceback__
     while last is not None and last.tb_next is not None:
         last = last.tb_next
-    assert last.tb_frame.f_code.co_name == "fail"  # a report tells where it was raised
+    assert last.tb_frame.f_code.co_name == "fail"  # the error report needs the original traceback
 
 
-def test_python_passes_its_lock_on_sooner_only_while_something_is_computed(qtbot: Any) -> None:
+def test_switch_interval_is_short_only_during_a_task(qtbot: Any) -> None:
     before = sys.getswitchinterval()
     begun, ended = threading.Event(), threading.Event()
 
@@ -88,16 +86,16 @@ def test_python_passes_its_lock_on_sooner_only_while_something_is_computed(qtbot
         ended.set()
         raise Cancelled
 
-    job = start(aside(steps), on_step=lambda _: None, on_done=lambda _: None, on_error=lambda _: None)
+    task = start(low_priority(steps), on_step=lambda _: None, on_done=lambda _: None, on_error=lambda _: None)
     qtbot.waitUntil(begun.is_set)
     assert sys.getswitchinterval() == pytest.approx(SWITCH_SECONDS)
-    job.abandon()
+    task.abandon()
     assert ended.wait(5)
     qtbot.waitUntil(lambda: sys.getswitchinterval() == pytest.approx(before))
 
-    giving_way = GivingWay()
-    with giving_way:
-        with giving_way:
+    short = ShortSwitchInterval()
+    with short:
+        with short:
             pass
-        assert sys.getswitchinterval() == pytest.approx(SWITCH_SECONDS)  # the other one goes on
+        assert sys.getswitchinterval() == pytest.approx(SWITCH_SECONDS)  # the outer one is still active
     assert sys.getswitchinterval() == pytest.approx(before)

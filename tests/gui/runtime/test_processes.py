@@ -1,4 +1,4 @@
-"""SASA is fitted beside the window, in processes that stand ready when a region is drawn, and Cancel ends them."""
+"""SASA is fitted in separate processes, which start when the window opens and end when a run is canceled."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.gui, pytest.mark.slow]
 pytest.importorskip("loky")
 
 
-def test_a_run_is_fitted_beside_the_window_with_the_bytes_of_one_without(
+def test_fit_in_another_process_gives_the_same_bytes(
     widget: SRastWidget, qtbot: Any, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slide = open_slide(qtbot, widget, store)
@@ -30,7 +30,7 @@ def test_a_run_is_fitted_beside_the_window_with_the_bytes_of_one_without(
     qtbot.waitUntil(lambda: process_pool().is_ready, timeout=PATIENCE)
     window = os.getpid()
 
-    def not_here(*arguments: Any, **options: Any) -> Any:
+    def fail_in_window_process(*arguments: Any, **options: Any) -> Any:
         from napari_srast.models.sasa.fitting import fit_sasa
 
         if os.getpid() == window:
@@ -38,14 +38,14 @@ def test_a_run_is_fitted_beside_the_window_with_the_bytes_of_one_without(
         return fit_sasa(*arguments, **options)
 
     monkeypatch.setattr(fitted_slide, "_cache", type(fitted_slide._cache)())
-    monkeypatch.setattr(sasa_process_pool, "_fit", not_here)
+    monkeypatch.setattr(sasa_process_pool, "_fit", fail_in_window_process)
     result = run(qtbot, widget)
     fitted_slide._cache.clear()
     alone = upsample(slide, result.region, list(result.genes), settings=result.settings)
     np.testing.assert_array_equal(result.counts.toarray(), alone.counts.toarray())
 
 
-def test_cancel_ends_a_fit_in_a_second_and_the_next_run_works(
+def test_cancel_ends_a_fit_within_two_seconds(
     widget: SRastWidget, qtbot: Any, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     open_slide(qtbot, widget, store)
@@ -53,12 +53,12 @@ def test_cancel_ends_a_fit_in_a_second_and_the_next_run_works(
     widget.settings_panel.method.value = "srast"
     qtbot.waitUntil(lambda: process_pool().is_ready, timeout=PATIENCE)
 
-    def for_ever(*_: Any, **__: Any) -> None:
+    def sleep(*_: Any, **__: Any) -> None:
         time.sleep(600)
 
     monkeypatch.setattr(fitted_slide, "_cache", type(fitted_slide._cache)())
     with monkeypatch.context() as slow:
-        slow.setattr(sasa_process_pool, "_fit", for_ever)
+        slow.setattr(sasa_process_pool, "_fit", sleep)
         click(qtbot, widget.run_bar.run)
         qtbot.wait(500)
         start = time.monotonic()

@@ -84,11 +84,11 @@ def test_sample_mode_has_a_spread_that_vanishes_where_nothing_was_counted(make_s
 
 
 def test_same_seed_same_bytes(make_slide: MakeSlide) -> None:
-    from napari_srast.calibration import experts
+    from napari_srast.inference import fitted_slide
 
     slide = make_slide()
     first = upsample(slide, seed=4)
-    experts._cache.clear()
+    fitted_slide._cache.clear()
     again = upsample(slide, seed=4)
     assert first.counts.data.tobytes() == again.counts.data.tobytes()
     assert first.counts.indices.tobytes() == again.counts.indices.tobytes()
@@ -183,8 +183,8 @@ def test_units_give_the_numbers_of_the_whole(
 
     slide = make_slide(9, 9)
     whole = upsample(slide, method=method)
-    monkeypatch.setattr(tiles, "_PIXELS", 60)
-    monkeypatch.setattr(tiles, "_FEW_SPOTS", 1)
+    monkeypatch.setattr(tiles, "_MAX_PIXELS", 60)
+    monkeypatch.setattr(tiles, "_MIN_SPOTS", 1)
     tiled = upsample(slide, method=method)
     np.testing.assert_allclose(sums(tiled), slide.counts.toarray(), rtol=1e-6)
     np.testing.assert_array_equal(tiled.raster.parent, whole.raster.parent)

@@ -34,7 +34,7 @@ def test_they_are_whole_and_add_up(a: float | None) -> None:
     drawn = draw_counts(ratios, counts, layout, 1, concentration=concentration).toarray()
     np.testing.assert_array_equal(drawn, np.rint(drawn))
     assert drawn.min() >= 0
-    np.testing.assert_array_equal(layout.membership @ drawn, counts * (layout.n_pixels_of_spot > 0)[:, None])
+    np.testing.assert_array_equal(layout.membership @ drawn, counts * (layout.n_pixels_per_spot > 0)[:, None])
 
 
 @pytest.mark.parametrize("n", [3, count_sampling._URN, count_sampling._URN + 1, 400])

@@ -59,7 +59,7 @@ def test_maximum_has_no_slope(problem: tuple) -> None:
 
 
 def test_fewer_pairs_say_much_the_same(problem: tuple) -> None:
-    whole, part = PoolLikelihood(*problem), PoolLikelihood(*problem, most_pairs=60)
+    whole, part = PoolLikelihood(*problem), PoolLikelihood(*problem, max_pairs=60)
     assert part.mass < whole.mass
     gained = [whole.value(newton_maximize([one], [1.0], np.zeros(6), np.eye(6))[0]) for one in (whole, part)]
     assert 0.8 * gained[0] < gained[1] <= gained[0] + 0.1

@@ -19,7 +19,7 @@ E = len(EXPERT_NAMES)
 def fleet(*first: float, spread: float = 0.1) -> CalibrationPriors:
     """Return priors around some weights."""
     return replace(
-        CalibrationPriors.untried(),
+        CalibrationPriors.uninformed(),
         pool=WeightPrior.around(first, E, spread),
         interpolations=WeightPrior.around(first[1:], E - 1, spread),
     )
@@ -54,7 +54,7 @@ def test_right_expert_is_trusted_and_noise_is_not() -> None:
     assert fitted.source == "slide"
     assert weight[1] == pytest.approx(1.0, abs=0.1)
     assert np.abs(np.delete(weight, 1)).max() < 0.1
-    assert fitted.nats > fitted.nats_fleet
+    assert fitted.nats > fitted.nats_prior
 
 
 def test_several_ways_of_coarsening_say_more_than_one() -> None:
@@ -80,7 +80,7 @@ def test_fit_scores_above_the_fleet() -> None:
     for seed in range(5):
         for right in (0, 1):
             fitted = fit_pool_weights([planted(20, 3, seed, right)], FLEET)
-            assert fitted.nats >= fitted.nats_fleet
+            assert fitted.nats >= fitted.nats_prior
 
 
 def test_network_is_trusted_where_it_is_right_and_not_where_it_is_wrong() -> None:
@@ -105,12 +105,12 @@ def test_useless_experts_end_even() -> None:
 
 def test_slide_moves_both_levels_alike() -> None:
     pool = WeightPrior(
-        weights=FLEET.pool.weights * 2, check_weights=FLEET.pool.weights, covariance=FLEET.pool.covariance
+        weights=FLEET.pool.weights * 2, coarse_weights=FLEET.pool.weights, covariance=FLEET.pool.covariance
     )
     fitted = fit_pool_weights([planted(100, 20, right=0)], replace(FLEET, pool=pool))
     assert fitted.trust > 0.999
-    np.testing.assert_allclose(fitted.weights - pool.weights, fitted.check_weights - pool.check_weights, atol=1e-3)
-    np.testing.assert_allclose(fitted.at(np.array(0.0), check=True), fitted.check_weights[0])
+    np.testing.assert_allclose(fitted.weights - pool.weights, fitted.coarse_weights - pool.coarse_weights, atol=1e-3)
+    np.testing.assert_allclose(fitted.at(np.array(0.0), level="coarse"), fitted.coarse_weights[0])
 
 
 def test_fleet_learns_the_mean_and_where_studies_differ() -> None:
@@ -119,7 +119,7 @@ def test_fleet_learns_the_mean_and_where_studies_differ() -> None:
     for i in range(6):
         check = planted(80, 20, seed=i, right=i % 2)
         studies[f"study{i}"] = [LabeledSlide(own=check.likelihood(), above=[check.likelihood()])]
-    found = fit_priors(studies, CalibrationPriors.untried())
+    found = fit_priors(studies, CalibrationPriors.uninformed())
     mean = found.calibration.at(np.array(20.0))
     assert mean[:2].min() > 0.25
     assert np.abs(mean[2:]).max() < 0.1
@@ -144,7 +144,7 @@ def test_what_genes_share_is_weighed_on_the_slide_around_the_fleet() -> None:
         assert fitted.source == "slide"
         assert fitted.at(np.array(20.0))[right] > 0.8
         assert abs(fitted.at(np.array(20.0))[1 - right]) < 0.2
-        assert fitted.nats > fitted.nats_fleet
+        assert fitted.nats > fitted.nats_prior
     nothing = shared(planted(100, 0.0))
     for silent in (fit_program_weights([], prior), fit_program_weights([nothing], prior)):
         assert silent.source == "fleet"
@@ -175,14 +175,16 @@ def test_one_prior_is_learned_as_those_of_the_fleet_are() -> None:
     one = shared(planted(80, 20, right=0)).likelihood()
     found = fit_prior({"one": [LabeledSlide(own=one, above=[one])]}, start)
     assert found.weights[0, 0] + 0.66 * found.weights[1, 0] > 0.5
-    np.testing.assert_array_equal(found.weights, found.check_weights)
+    np.testing.assert_array_equal(found.weights, found.coarse_weights)
 
 
 def test_studies_weigh_the_same_however_many_slides_they_have() -> None:
     many = [planted(60, 20, seed=i, right=0) for i in range(5)]
     one = planted(60, 20, seed=9, right=1)
     known = [LabeledSlide(own=c.likelihood(), above=[c.likelihood()]) for c in (*many, one)]
-    mean = fit_priors({"many": known[:5], "one": known[5:]}, CalibrationPriors.untried()).calibration.at(np.array(20.0))
+    mean = fit_priors({"many": known[:5], "one": known[5:]}, CalibrationPriors.uninformed()).calibration.at(
+        np.array(20.0)
+    )
     assert mean[0] == pytest.approx(mean[1], abs=0.15)
 
 

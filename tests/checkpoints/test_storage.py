@@ -62,7 +62,7 @@ def largest_allocation(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
 
 def _fleet() -> CalibrationPriors:
     weights = np.array([[0.5, 0.1, 0.2, 0.0, 0.0, 0.1], [0.1, 0.0, 0.0, 0.3, 0.0, 0.0]])
-    pool = WeightPrior(weights=weights, check_weights=weights / 2, covariance=0.3 * np.eye(12))
+    pool = WeightPrior(weights=weights, coarse_weights=weights / 2, covariance=0.3 * np.eye(12))
     return CalibrationPriors(
         pool=pool, interpolations=WeightPrior.around([0.7], 5, 0.2), shared=WeightPrior.around([0.4, 0.5], 2, 0.3)
     )

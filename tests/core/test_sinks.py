@@ -1,8 +1,12 @@
-"""A result is put together in its order, in memory or on disk, and a full disk costs memory alone."""
+"""Tests of sinks that assemble a result from its tiles, in memory or on disk."""
 
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -10,84 +14,95 @@ from scipy import sparse
 
 from napari_srast import api
 from napari_srast._utils import scratch_file
-from napari_srast.core import sinks as assembly_module
-from napari_srast.core.sinks import InMemorySink
+from napari_srast.core.sinks import InMemorySink, ResultPlan
+from napari_srast.core.slide import Slide
 
 N_PIXELS, N_GENES = 1000, 50
+MakeSlide = Callable[..., Slide]
 
 
-def assembled(in_memory: int, seed: int = 0) -> tuple[sparse.csr_matrix, list[sparse.csr_matrix]]:
-    """Return counts, and what comes of them in pieces of scattered rows: counts and standard deviations."""
-    whole = sparse.random(N_PIXELS, N_GENES, 0.3, format="csr", dtype=np.float32, random_state=seed)
-    whole.sort_indices()
-    rows = np.random.default_rng(seed).permutation(N_PIXELS)
-    pieces = InMemorySink(N_PIXELS, N_GENES, in_memory)
-    for start in range(0, N_PIXELS, 130):
-        some = rows[start : start + 130]
-        pieces.add(some, whole[some], 2 * whole[some])
-    return whole, list(pieces.finish())
-
-
-def same(a: sparse.csr_matrix, b: sparse.csr_matrix) -> bool:
-    parts = ("data", "indices", "indptr")
-    return all(
-        getattr(a, part).dtype == getattr(b, part).dtype and np.array_equal(getattr(a, part), getattr(b, part))
-        for part in parts
+def planned_sink(n_pixels: int, n_genes: int, memory_limit: int) -> InMemorySink:
+    """Return a sink that has begun a result of a size, and accepts all counts."""
+    sink = InMemorySink(memory_limit)
+    raster = cast(Any, SimpleNamespace(n_pixels=n_pixels))
+    columns = np.arange(n_genes)
+    sink.begin(
+        ResultPlan(slide=cast(Any, None), raster=raster, columns=columns, with_std=True, validate=lambda *_: None)
     )
+    return sink
 
 
-@pytest.mark.parametrize("in_memory", [0, 30_000, 10**9], ids=["disk", "both", "memory"])
-def test_pieces_give_the_whole(in_memory: int) -> None:
-    whole, (counts, spread) = assembled(in_memory)
-    assert same(counts, whole)
-    assert same(spread, 2 * whole)
+def assembled(memory_limit: int, seed: int = 0) -> tuple[sparse.csr_matrix, InMemorySink]:
+    """Return counts, and a sink that assembled them from tiles of scattered rows, with doubled counts as std."""
+    expected = sparse.random(N_PIXELS, N_GENES, 0.3, format="csr", dtype=np.float32, random_state=seed)
+    expected.sort_indices()
+    rows = np.random.default_rng(seed).permutation(N_PIXELS)
+    sink = planned_sink(N_PIXELS, N_GENES, memory_limit)
+    for start in range(0, N_PIXELS, 130):
+        tile = rows[start : start + 130]
+        sink.add(tile, expected[tile], 2 * expected[tile])
+    sink.assemble()
+    return expected, sink
 
 
-def test_one_piece_is_the_whole() -> None:
-    whole = sparse.random(40, 9, 0.5, format="csr", dtype=np.float32, random_state=1)
-    for in_memory in (0, 10**9):
-        order = np.arange(40)[::-1]
-        single = InMemorySink(40, 9, in_memory)
-        single.add(order, whole[order], None)
-        counts, spread = single.finish()
-        assert spread is None
-        assert same(counts, whole)
+def same_bytes(a: sparse.csr_matrix, b: sparse.csr_matrix) -> bool:
+    arrays = [(getattr(a, name), getattr(b, name)) for name in ("data", "indices", "indptr")]
+    return all(left.dtype == right.dtype and np.array_equal(left, right) for left, right in arrays)
 
 
-def test_nothing_at_all() -> None:
-    counts, _ = InMemorySink(3, 2).finish()
-    assert counts.shape == (3, 2)
-    assert counts.nnz == 0
+@pytest.mark.parametrize("memory_limit", [0, 30_000, 10**9], ids=["disk", "both", "memory"])
+def test_tiles_are_assembled_in_order(memory_limit: int) -> None:
+    expected, sink = assembled(memory_limit)
+    assert same_bytes(sink.counts, expected)
+    assert same_bytes(sink.std, 2 * expected)
 
 
-@pytest.mark.parametrize("where", ["_reserve", "_unnamed"])
-def test_a_full_disk_costs_memory_alone(monkeypatch: pytest.MonkeyPatch, where: str) -> None:
-    def full(*_: object) -> None:
+@pytest.mark.parametrize("memory_limit", [0, 10**9], ids=["disk", "memory"])
+def test_single_tile_is_the_result(memory_limit: int) -> None:
+    expected = sparse.random(40, 9, 0.5, format="csr", dtype=np.float32, random_state=1)
+    rows = np.arange(40)[::-1]
+    sink = planned_sink(40, 9, memory_limit)
+    sink.add(rows, expected[rows], None)
+    sink.assemble()
+    assert sink.std is None
+    assert same_bytes(sink.counts, expected)
+
+
+def test_result_without_tiles_is_empty() -> None:
+    sink = planned_sink(3, 2, 0)
+    sink.assemble()
+    assert sink.counts.shape == (3, 2)
+    assert sink.counts.nnz == 0
+
+
+@pytest.mark.parametrize("function", ["_reserve", "_open_unnamed"])
+def test_full_scratch_disk_falls_back_to_memory(monkeypatch: pytest.MonkeyPatch, function: str) -> None:
+    def fail(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(scratch_file, where, full)
-    whole, (counts, spread) = assembled(0)
-    assert same(counts, whole)
-    assert same(spread, 2 * whole)
+    monkeypatch.setattr(scratch_file, function, fail)
+    expected, sink = assembled(0)
+    assert same_bytes(sink.counts, expected)
+    assert same_bytes(sink.std, 2 * expected)
 
 
-def test_room_is_taken_at_once_where_the_system_cannot_reserve(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scratch_file_is_filled_where_it_cannot_be_reserved(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(scratch_file.os, "posix_fallocate", raising=False)
-    monkeypatch.setattr(scratch_file, "_ZEROS", 100)
-    whole, (counts, _) = assembled(0)
-    assert same(counts, whole)
+    monkeypatch.setattr(scratch_file, "_ZEROS_PER_WRITE", 100)
+    expected, sink = assembled(0)
+    assert same_bytes(sink.counts, expected)
 
 
-def test_a_run_on_disk_gives_the_bytes_of_one_in_memory(make_slide, monkeypatch, tmp_path) -> None:
+def test_run_on_disk_gives_the_bytes_of_one_in_memory(
+    make_slide: MakeSlide, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     slide = make_slide(9, 9)
     expected = api.upsample(slide, method="pycnophylactic", mode="integer")
-    assert assembly_module.IN_MEMORY > 0
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr(api, "InMemorySink", lambda *shape: InMemorySink(*shape, in_memory=0))
+    monkeypatch.setattr(api, "InMemorySink", lambda: InMemorySink(memory_limit=0))
     result = api.upsample(slide, method="pycnophylactic", mode="integer")
-    assert same(result.counts, expected.counts)
-    assert not list(tmp_path.iterdir())  # nothing that could be left behind has a name
-    written = result.write(tmp_path / "result.zarr")
-    again = expected.write(tmp_path / "expected.zarr")
-    names = [next((path / "tables").glob("*_table/X/data/c/0")).read_bytes() for path in (written, again)]
-    assert names[0] == names[1]
+    assert same_bytes(result.counts, expected.counts)
+    assert not list(tmp_path.iterdir())  # scratch files have no name that could be left behind
+    stores = [result.write(tmp_path / "result.zarr"), expected.write(tmp_path / "expected.zarr")]
+    written, again = (next((store / "tables").glob("*_table/X/data/c/0")).read_bytes() for store in stores)
+    assert written == again

@@ -12,8 +12,8 @@ import torch
 
 from napari_srast._utils.devices import available_devices, bfloat16_where_native, device_lock, graph_device, on_device
 from napari_srast.api import upsample
-from napari_srast.calibration import experts
 from napari_srast.core.slide import Slide
+from napari_srast.inference import fitted_slide
 from napari_srast.inference.methods import srast as srast_module
 
 
@@ -74,7 +74,7 @@ def test_a_device_gives_the_same_bytes_again_and_the_numbers_of_the_cpu(
     slide = make_slide(9, 9, lattice="hex")
 
     def run(device: str) -> np.ndarray:
-        experts._cache.clear()
+        fitted_slide._cache.clear()
         result = upsample(slide, mode=mode, device=device, draws=4, steps=2)
         return np.stack([result.counts.toarray(), (result.counts if result.std is None else result.std).toarray()])
 

@@ -81,7 +81,11 @@ def test_what_the_forecast_knows_of_the_method_is_still_so() -> None:
     config = fitting.SasaConfig()
     assert (estimate._FULL_GENES, estimate._FLOW_PAIRS) == (srast.PER_GENE_LIMIT, srast.FLOW_PAIR_BUDGET)
     assert (estimate._STEPS, estimate._DRAWS) == (srast._STEPS, srast._DRAWS)
-    assert (estimate._EPOCHS, estimate._PANEL, estimate._LEARNED) == (config.epochs, config.n_panel, fitting._LEARNED)
+    assert (estimate._EPOCHS, estimate._PANEL, estimate._LEARNED) == (
+        config.epochs,
+        config.n_panel,
+        fitting._MAX_TRAINING_SPOTS,
+    )
     assert (estimate._CHECKED, estimate._CHECKED_GENES) == (
         experts._CALIBRATION_SPOTS,
         experts._CALIBRATION_GENES,

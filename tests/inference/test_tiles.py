@@ -21,8 +21,8 @@ def layout_of(n_rows: int, n_columns: int, factor: float = 2.0) -> SpotPixelMap:
 
 @pytest.fixture
 def small_units(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tiles, "_PIXELS", 300)
-    monkeypatch.setattr(tiles, "_FEW_SPOTS", 1)
+    monkeypatch.setattr(tiles, "_MAX_PIXELS", 300)
+    monkeypatch.setattr(tiles, "_MIN_SPOTS", 1)
 
 
 @pytest.mark.usefixtures("small_units")
@@ -39,7 +39,7 @@ def test_every_wanted_pixel_lies_in_one_unit() -> None:
         wanted = np.flatnonzero(inner)[unit.rows]
         np.testing.assert_array_equal(unit.spots[unit.layout.parent], layout.parent[wanted])
         np.testing.assert_array_equal(unit.layout.pixels, layout.pixels[wanted])
-        np.testing.assert_array_equal(unit.surroundings.wide.pixels[: len(wanted)], unit.layout.pixels)
+        np.testing.assert_array_equal(unit.surroundings.extended.pixels[: len(wanted)], unit.layout.pixels)
 
 
 @pytest.mark.usefixtures("small_units")
@@ -68,8 +68,8 @@ def test_halves_share_the_pixels_of_a_unit() -> None:
     np.testing.assert_array_equal(np.sort(np.concatenate([h.rows for h in halves])), np.sort(unit.rows))
     np.testing.assert_array_equal(np.union1d(halves[0].own, halves[1].own), unit.own)
     for half in halves:
-        assert half.surroundings.wide.n_pixels == unit.surroundings.wide.n_pixels
-        np.testing.assert_array_equal(half.surroundings.wide.pixels[: half.layout.n_pixels], half.layout.pixels)
+        assert half.surroundings.extended.n_pixels == unit.surroundings.extended.n_pixels
+        np.testing.assert_array_equal(half.surroundings.extended.pixels[: half.layout.n_pixels], half.layout.pixels)
 
 
 def test_units_stay_small_for_large_factors_and_whole_for_small_slides() -> None:

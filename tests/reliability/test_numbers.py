@@ -16,8 +16,8 @@ from napari_srast.cli import main
 from napari_srast.core.slide import Slide
 from napari_srast.errors import InternalError, SettingsError
 from napari_srast.geometry.lattice import detect_lattice
-from napari_srast.geometry.raster import make_raster
-from napari_srast.inference.validation import ResultValidator, validate_result
+from napari_srast.geometry.raster import Raster, make_raster
+from napari_srast.inference.validation import ResultValidator
 from napari_srast.io.convert.importer import import_slide
 from napari_srast.io.result_writer import write_result
 from napari_srast.io.slide_reader import read_slide
@@ -110,15 +110,15 @@ def test_failed_conservation_is_an_internal_error_and_writes_nothing(
 
     counts = np.random.default_rng(0).poisson(9, (16, 3)) + 1
     imported(tmp_path, sparse.csr_matrix(counts))
-    whole, unit = InMemorySink.finish, OutOfMemoryFallback.split
+    join, predict = InMemorySink._join, OutOfMemoryFallback.predict
     monkeypatch.setattr("napari_srast.cli._silence_third_parties", lambda: None)
     monkeypatch.delenv("NAPARI_SRAST_DEBUG", raising=False)
     if name.endswith(".zarr"):
         monkeypatch.setattr(
-            OutOfMemoryFallback, "split", lambda self, *args: (tampered(unit(self, *args)[0], how), None)
+            OutOfMemoryFallback, "predict", lambda self, *args: (tampered(predict(self, *args)[0], how), None)
         )
     else:
-        monkeypatch.setattr(InMemorySink, "finish", lambda self: (tampered(whole(self)[0], how), None))
+        monkeypatch.setattr(InMemorySink, "_join", lambda self, blocks: tampered(join(self, blocks), how))
     before = sorted(path.name for path in tmp_path.iterdir())
     status = main(["upsample", str(tmp_path / "slide.zarr"), "-o", str(tmp_path / name), "--method", "uniform"])
     messages = capsys.readouterr().err.splitlines()
@@ -129,6 +129,14 @@ def test_failed_conservation_is_an_internal_error_and_writes_nothing(
     assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 
+def validated(
+    counts: sparse.csr_matrix, spot_counts: sparse.csr_matrix, raster: Raster, *, integer: bool = False
+) -> dict[str, float]:
+    validator = ResultValidator(spot_counts, raster, run="r", integer=integer)
+    validator.add(np.arange(raster.n_pixels), counts)
+    return validator.figures()
+
+
 def test_lost_or_repeated_tile_is_detected() -> None:
     raster, spots = make_raster(CENTERS, factor=2), sparse.csr_matrix(np.full((16, 1), 4.0))
     rows = [np.flatnonzero(np.isin(raster.parent, some)) for some in (np.arange(7), np.arange(7, 16))]
@@ -137,7 +145,7 @@ def test_lost_or_repeated_tile_is_detected() -> None:
     checks.add(rows[0], parts[0])
     with pytest.raises(InternalError, match="36 pixels are missing"):
         checks.figures()
-    with pytest.raises(InternalError, match="a pixel came twice"):
+    with pytest.raises(InternalError, match="a pixel was computed twice"):
         checks.add(rows[0], parts[0])
     checks = ResultValidator(spots, raster, run="r")
     with pytest.raises(InternalError, match="differ from the counts"):  # the pixels of a spot arrive in one tile
@@ -148,18 +156,18 @@ def test_sum_off_by_one_is_detected_in_integer_mode() -> None:
     raster = make_raster(CENTERS, factor=2)
     spots = sparse.csr_matrix(np.full((16, 1), 4_000_000.0))
     counts = sparse.csr_matrix(np.full((64, 1), 1_000_000.0, dtype=np.float32))
-    assert validate_result(counts, spots, raster, run="r", whole=True)["max_relative_mass_error"] == 0
+    assert validated(counts, spots, raster, integer=True)["max_relative_mass_error"] == 0
     counts.data[5] += 1  # 2.5e-7 of the spot: within the tolerance of the other modes
-    validate_result(counts, spots, raster, run="r")
+    validated(counts, spots, raster)
     with pytest.raises(InternalError, match="not exactly"):
-        validate_result(counts, spots, raster, run="r", whole=True)
+        validated(counts, spots, raster, integer=True)
 
 
 def test_invalid_parent_is_detected() -> None:
     raster = make_raster(CENTERS, factor=2)
     counts = sparse.csr_matrix(np.ones((64, 1), dtype=np.float32))
     with pytest.raises(InternalError, match="belongs to no spot"):
-        validate_result(counts, sparse.csr_matrix(np.full((10, 1), 4.0)), raster, run="r")
+        validated(counts, sparse.csr_matrix(np.full((10, 1), 4.0)), raster)
 
 
 def test_lost_coordinates_are_refused() -> None:

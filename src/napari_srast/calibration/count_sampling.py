@@ -87,7 +87,7 @@ def draw_counts(
     """
     keys = keys or SampleKeys(fields=np.arange(counts.shape[1]), spots=np.arange(counts.shape[0]))
     slots = _Slots.of(layout)
-    spot, field = np.nonzero((counts > 0) & (layout.n_pixels_of_spot > 0)[:, None])
+    spot, field = np.nonzero((counts > 0) & (layout.n_pixels_per_spot > 0)[:, None])
     n = np.rint(counts[spot, field]).astype(np.int64)
     stream = _stream(seed, keys.fields[field].astype(np.uint64), keys.spots[spot].astype(np.uint64))
     a = None if concentration is None else concentration[spot, field]
@@ -118,7 +118,7 @@ class _Slots:
 
     @classmethod
     def of(cls, layout: SpotPixelMap) -> _Slots:
-        n_pixels = layout.n_pixels_of_spot
+        n_pixels = layout.n_pixels_per_spot
         owned = np.arange(n_pixels.max(initial=1)) < n_pixels[:, None]
         first = (np.cumsum(n_pixels) - n_pixels)[:, None]
         by_spot = np.append(np.argsort(layout.parent, kind="stable"), 0)

@@ -35,8 +35,8 @@ __all__ = [
     "LEVEL_STEP",
     "Concentration",
     "Prediction",
-    "check_concentration",
     "fit_concentration",
+    "fit_holdout_concentration",
 ]
 
 Prediction = tuple[np.ndarray, np.ndarray, SpotPixelMap]
@@ -156,19 +156,20 @@ def fit_concentration(predictions: Sequence[Prediction], prior: Concentration = 
     return Concentration(shallow=float(fit.x[0]), slope=float(fit.x[1]))
 
 
-def check_concentration(checks: Sequence[HoldoutPredictions], calibration: PoolWeights) -> Concentration:
-    """Fit the concentration on a slide coarsened once, and return it for the slide's own pixels.
+def fit_holdout_concentration(predictions: Sequence[HoldoutPredictions], weights: PoolWeights) -> Concentration:
+    """Fit the concentration on the coarsened slide, and return it for the slide's own pixels.
 
     Parameters
     ----------
-    checks
-        The coarsened slide, one for each way that it was coarsened; none where it is too small.
-    calibration
-        Of the experts, whose pool is what counts scatter around.
+    predictions
+        Predictions on the coarsened slide, one for each variant in which it was coarsened; none for a slide that is too
+        small.
+    weights
+        Weights of the pool that counts scatter around.
     """
     pooled = [
-        (pool_ratios(one.log_experts, one.counts, one.layout, calibration, check=True), one.truth, one.layout)
-        for one in checks
+        (pool_ratios(one.log_experts, one.counts, one.layout, weights, level="coarse"), one.truth, one.layout)
+        for one in predictions
     ]
     return fit_concentration(pooled).finer()
 

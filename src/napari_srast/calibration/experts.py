@@ -1,31 +1,26 @@
-"""Everything that is learned of one slide before a pixel of it is split: its feature pool and its calibration.
+"""Predict the log ratios of all experts of the pool: the flow and the interpolations.
 
-Made once for a slide and a checkpoint, then kept in memory, so that a second region costs only its own work.
-
-Shape legend: N spots, Q pixels, G genes, F fields, E experts.
+Shape legend: n spots, Q pixels, F fields, E experts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import sparse
 
 from napari_srast.calibration.weights import EXPERT_NAMES
+from napari_srast.core.progress import NO_MONITOR, RunMonitor
 from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 from napari_srast.interpolation import HaloContext, Interpolator
-from napari_srast.models.pcfm.condition import INTERPOLATION_EXPERTS, FlowInputs, SpotNeighborhoods, condition_fields
 from napari_srast.models.pcfm.field_statistics import FieldStatistics
+from napari_srast.models.pcfm.inputs import INTERPOLATION_EXPERTS, FlowInputs, SpotNeighborhoods, build_flow_inputs
 from napari_srast.models.pcfm.network import DiT
-from napari_srast.models.pcfm.sampler import Sampler
+from napari_srast.models.pcfm.sampler import FlowSampler
 from napari_srast.models.sasa.embedding import SlideEmbedding, SpotEmbedding
 
-__all__ = [
-    "Experts",
-    "log_experts_of",
-]
+__all__ = ["Experts", "log_experts_of"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -34,50 +29,74 @@ class Experts:
 
     Parameters
     ----------
-    layout, pool, geometry, interpolator
-        Of the slide (or of the slide coarsened once).
+    layout
+        Spots and pixels of the slide, the coarsened slide, or a tile.
+    embedding
+        SASA features of the spots.
+    neighborhoods
+        Geometry of the flow's inputs.
+    interpolator
+        Interpolations on the layout.
     network
         The flow.
     """
 
     layout: SpotPixelMap
-    pool: SlideEmbedding | SpotEmbedding
-    geometry: SpotNeighborhoods
+    embedding: SlideEmbedding | SpotEmbedding
+    neighborhoods: SpotNeighborhoods
     interpolator: Interpolator
     network: DiT
 
     @classmethod
-    def on(
+    def for_layout(
         cls,
         layout: SpotPixelMap,
-        pool: SlideEmbedding | SpotEmbedding,
+        embedding: SlideEmbedding | SpotEmbedding,
         network: DiT,
-        surroundings: HaloContext | None = None,
+        halo: HaloContext | None = None,
     ) -> Experts:
-        """Prepare the experts for a layout, or for a part of a slide with its surroundings."""
-        geometry = SpotNeighborhoods.of_layout(layout, pool)
-        interpolator = Interpolator(layout, surroundings)
-        return cls(layout=layout, pool=pool, geometry=geometry, interpolator=interpolator, network=network)
+        """Prepare the experts for a layout, or for a tile with its halo."""
+        return cls(
+            layout=layout,
+            embedding=embedding,
+            neighborhoods=SpotNeighborhoods.from_layout(layout, embedding),
+            interpolator=Interpolator(layout, halo),
+            network=network,
+        )
 
     def predict(
         self,
         counts: sparse.csr_matrix,
-        should_stop: Callable[[], bool] | None = None,
-        known: FieldStatistics | None = None,
+        monitor: RunMonitor = NO_MONITOR,
+        statistics: FieldStatistics | None = None,
     ) -> tuple[FlowInputs, np.ndarray]:
-        """Return the condition of fields (N, F), and the experts' log ratios (E, Q, F) in the order of the pool.
+        """Predict fields.
 
-        A part of a slide needs what is ``known`` of the fields over the whole of it.
+        Parameters
+        ----------
+        counts
+            Counts of the spots in each field, shape (n, F).
+        monitor
+            Asked for cancellation.
+        statistics
+            Statistics of the fields over the whole slide; required for a tile.
+
+        Returns
+        -------
+        inputs, log_experts
+            Inputs of the flow, and log ratios of the experts in the order of :data:`EXPERT_NAMES`, shape (E, Q, F).
         """
-        condition = condition_fields(self.layout, self.pool, self.geometry, self.interpolator, counts, known)
-        return condition, log_experts_of(self.network, condition, self.layout, should_stop)
+        inputs = build_flow_inputs(
+            self.layout, self.embedding, self.neighborhoods, self.interpolator, counts, statistics
+        )
+        return inputs, log_experts_of(self.network, inputs, self.layout, monitor)
 
 
 def log_experts_of(
-    network: DiT, condition: FlowInputs, layout: SpotPixelMap, should_stop: Callable[[], bool] | None = None
+    network: DiT, inputs: FlowInputs, layout: SpotPixelMap, monitor: RunMonitor = NO_MONITOR
 ) -> np.ndarray:
-    """Return the experts' log ratios of fields whose condition is known, (E, Q, F) in the order of the pool."""
-    flow = Sampler().mean(network, condition, should_stop)
-    log_k = np.log(layout.n_pixels_of_spot[layout.parent])[:, None]
-    told = {name: condition.experts[i].numpy() - log_k for i, name in enumerate(INTERPOLATION_EXPERTS)}
-    return np.stack([flow if name == "pcfm" else told[name] for name in EXPERT_NAMES]).astype(np.float64)
+    """Return the log ratios of the experts, given the flow's inputs, in the order of the pool, shape (E, Q, F)."""
+    flow = FlowSampler().mean_log_ratios(network, inputs, monitor)
+    log_k = np.log(layout.n_pixels_per_spot[layout.parent])[:, None]
+    interpolations = {name: inputs.expert_log_ratios[i].numpy() - log_k for i, name in enumerate(INTERPOLATION_EXPERTS)}
+    return np.stack([flow if name == "pcfm" else interpolations[name] for name in EXPERT_NAMES]).astype(np.float64)

@@ -1,9 +1,19 @@
-"""TODO docstring."""
+"""Calibrate the weights of the pool on the slide itself.
+
+The slide is coarsened once, so that its own spots become pixels with measured counts. The experts predict them, and the
+weights of the pool are fitted by their posterior mode. The prior describes how weights vary over studies that the
+network was not trained on (:mod:`napari_srast.calibration.prior`); the likelihood is tempered and scaled by the
+agreement of the spots (:mod:`napari_srast.calibration.likelihood`). A small or noisy slide therefore keeps the mean of
+the prior; the problem is concave, so the fit cannot end in a local optimum.
+
+Weights are interpolated by the probability that one set is better than another on the slide's own spots,
+Phi(gain / standard error of the gain): from the mean of the prior to the fitted weights, and from a pool without the
+network, fitted in the same way, to the pool with it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.stats import norm
@@ -11,125 +21,117 @@ from scipy.stats import norm
 from napari_srast.calibration.likelihood import PoolLikelihood, curvature_adjustment, newton_maximize
 from napari_srast.calibration.predictions import HoldoutPredictions
 from napari_srast.calibration.prior import CalibrationPriors, WeightPrior
+from napari_srast.calibration.skill import skill_with_error
 from napari_srast.calibration.weights import FLOW, PROGRAM_EXPERT_NAMES, PoolWeights
 from napari_srast.geometry.spot_pixel_map import SpotPixelMap
-
-if TYPE_CHECKING:
-    pass
-
 
 __all__ = ["fit_pool_weights", "fit_program_weights", "gain_per_gene"]
 
 
 def gain_per_gene(log_ratio: np.ndarray, truth: np.ndarray, layout: SpotPixelMap) -> np.ndarray:
-    """Return nats per count over the even split of each field, sum y log(K r) / sum y, (F,); NaN without counts."""
-    log_even = np.log(layout.n_pixels_of_spot[layout.parent])[:, None]
+    """Return nats per count over the uniform split of each field, sum y log(K r) / sum y, (F,); NaN without counts."""
+    log_k = np.log(layout.n_pixels_per_spot[layout.parent])[:, None]
     total = truth.sum(axis=0)
-    gain = (truth * (log_ratio + log_even)).sum(axis=0)
+    gain = (truth * (log_ratio + log_k)).sum(axis=0)
     return np.where(total > 0, gain / np.where(total > 0, total, 1), np.nan)
 
 
-def fit_pool_weights(checks: Sequence[HoldoutPredictions], fleet: CalibrationPriors) -> PoolWeights:
-    """Fit the pool's weights on a slide coarsened once, perhaps in several ways.
+def fit_pool_weights(predictions: Sequence[HoldoutPredictions], priors: CalibrationPriors) -> PoolWeights:
+    """Fit the weights of the pool on the coarsened slide.
 
     Parameters
     ----------
-    checks
-        The coarsened slide, one for each way that it was coarsened.
-    fleet
-        The prior.
+    predictions
+        Predictions on the coarsened slide, one for each variant in which it was coarsened.
+    priors
+        Priors of the weights.
 
     Returns
     -------
-    Calibration
-        The fleet's average where nothing can be told or the fit did not converge.
+    PoolWeights
+        The mean of the prior if there are no counts to fit or the fit did not converge.
     """
-    likelihoods = [check.likelihood() for check in checks]
+    likelihoods = [one.likelihood() for one in predictions]
     mass = sum(one.mass for one in likelihoods)
     if mass <= 0:
-        return fleet.calibration
-    with_flow = _deviation(likelihoods, fleet.pool)
-    without = _deviation([one.without(FLOW) for one in likelihoods], fleet.interpolations)
-    if with_flow is None or without is None:
-        return fleet.calibration
-    interpolations = fleet.interpolations
-    low, low_check = _no_flow(interpolations.weights + without), _no_flow(interpolations.check_weights + without)
-    high, high_check = fleet.pool.weights + with_flow, fleet.pool.check_weights + with_flow
-    trust = _chance_of_gain(likelihoods, high_check.ravel(), low_check.ravel())
-    check_weights = low_check + trust * (high_check - low_check)
+        return priors.mean_weights
+    with_flow = _fit_deviation(likelihoods, priors.pool)
+    without_flow = _fit_deviation([one.without(FLOW) for one in likelihoods], priors.interpolations)
+    if with_flow is None or without_flow is None:
+        return priors.mean_weights
+    plain = priors.interpolations
+    low, low_coarse = (_insert_flow(weights + without_flow) for weights in (plain.weights, plain.coarse_weights))
+    high, high_coarse = priors.pool.weights + with_flow, priors.pool.coarse_weights + with_flow
+    confidence = _probability_of_gain(likelihoods, high_coarse.ravel(), low_coarse.ravel())
+    coarse_weights = low_coarse + confidence * (high_coarse - low_coarse)
     return PoolWeights(
-        weights=low + trust * (high - low),
-        check_weights=check_weights,
+        weights=low + confidence * (high - low),
+        coarse_weights=coarse_weights,
         source="slide",
-        nats=sum(one.value(check_weights.ravel()) for one in likelihoods) / mass,
-        nats_fleet=sum(one.value(fleet.pool.check_weights.ravel()) for one in likelihoods) / mass,
-        trust=trust,
+        nats=sum(one.value(coarse_weights.ravel()) for one in likelihoods) / mass,
+        nats_prior=sum(one.value(priors.pool.coarse_weights.ravel()) for one in likelihoods) / mass,
+        confidence=confidence,
     )
 
 
-def fit_program_weights(checks: Sequence[HoldoutPredictions], prior: WeightPrior) -> PoolWeights:
-    """Fit the weights of the maps that genes share on a slide coarsened once, perhaps in several ways.
+def fit_program_weights(predictions: Sequence[HoldoutPredictions], prior: WeightPrior) -> PoolWeights:
+    """Fit the weights of programs and totals on the coarsened slide.
 
     Parameters
     ----------
-    checks
-        What :data:`PROGRAM_EXPERT_NAMES` say of some genes, one for each way that the slide was coarsened.
+    predictions
+        Predictions of :data:`PROGRAM_EXPERT_NAMES` for some genes, one for each variant in which the slide was
+        coarsened.
     prior
-        The fleet's.
+        Prior of the weights.
 
     Returns
     -------
-    Calibration
-        The fleet's average where nothing can be told or the fit did not converge.
+    PoolWeights
+        The mean of the prior if there are no counts to fit or the fit did not converge.
     """
-    average = PoolWeights(weights=prior.weights, check_weights=prior.check_weights, experts=PROGRAM_EXPERT_NAMES)
-    likelihoods = [check.likelihood() for check in checks]
+    likelihoods = [one.likelihood() for one in predictions]
     mass = sum(one.mass for one in likelihoods)
-    deviation = _deviation(likelihoods, prior) if mass > 0 else None
+    deviation = _fit_deviation(likelihoods, prior) if mass > 0 else None
     if deviation is None:
-        return average
-    check_weights = prior.check_weights + deviation
-    trust = _chance_of_gain(likelihoods, check_weights.ravel(), np.zeros(check_weights.size))
-    check_weights = trust * check_weights
+        return PoolWeights(weights=prior.weights, coarse_weights=prior.coarse_weights, experts=PROGRAM_EXPERT_NAMES)
+    coarse_weights = prior.coarse_weights + deviation
+    confidence = _probability_of_gain(likelihoods, coarse_weights.ravel(), np.zeros(coarse_weights.size))
+    coarse_weights = confidence * coarse_weights
     return PoolWeights(
-        weights=trust * (prior.weights + deviation),
-        check_weights=check_weights,
+        weights=confidence * (prior.weights + deviation),
+        coarse_weights=coarse_weights,
         experts=PROGRAM_EXPERT_NAMES,
         source="slide",
-        nats=sum(one.value(check_weights.ravel()) for one in likelihoods) / mass,
-        nats_fleet=sum(one.value(prior.check_weights.ravel()) for one in likelihoods) / mass,
-        trust=trust,
+        nats=sum(one.value(coarse_weights.ravel()) for one in likelihoods) / mass,
+        nats_prior=sum(one.value(prior.coarse_weights.ravel()) for one in likelihoods) / mass,
+        confidence=confidence,
     )
 
 
-def _deviation(likelihoods: Sequence[PoolLikelihood], prior: WeightPrior) -> np.ndarray | None:
-    """Return how far a slide's weights go from the prior's, (2, E); None where the fit did not converge."""
-    center = prior.check_weights.ravel()
-    share = curvature_adjustment(likelihoods, center, prior.covariance)
+def _fit_deviation(likelihoods: Sequence[PoolLikelihood], prior: WeightPrior) -> np.ndarray | None:
+    """Return the deviation of a slide's weights from the mean of the prior, (2, E); None without convergence."""
+    center = prior.coarse_weights.ravel()
+    scale = curvature_adjustment(likelihoods, center, prior.covariance)
     weights, converged = newton_maximize(
-        likelihoods, [share] * len(likelihoods), center, np.linalg.inv(prior.covariance)
+        likelihoods, [scale] * len(likelihoods), center, np.linalg.inv(prior.covariance)
     )
     if not converged:
         return None
-    return _chance_of_gain(likelihoods, weights, center) * (weights - center).reshape(2, -1)
+    return _probability_of_gain(likelihoods, weights, center) * (weights - center).reshape(2, -1)
 
 
-def _no_flow(weights: np.ndarray) -> np.ndarray:
-    """Return weights of the interpolations as weights of all experts, (2, E)."""
+def _insert_flow(weights: np.ndarray) -> np.ndarray:
+    """Return weights of the interpolations as weights of all experts, (2, E), with 0 for the flow."""
     return np.insert(weights, FLOW, 0.0, axis=1)
 
 
-def _chance_of_gain(likelihoods: Sequence[PoolLikelihood], one: np.ndarray, other: np.ndarray) -> float:
-    """Return how surely weights explain the spots better than others do: Phi(gain / its standard error over spots).
-
-    Several ways of coarsening show the same spots again: the error is as of one.
-    """
+def _probability_of_gain(likelihoods: Sequence[PoolLikelihood], new: np.ndarray, old: np.ndarray) -> float:
+    """Return the probability that new weights explain the spots better than old ones: Phi(gain / standard error)."""
     gains, masses = [], []
     for likelihood in likelihoods:
-        better, mass = likelihood.gain_of_spots(one)
-        gains.append(better - likelihood.gain_of_spots(other)[0])
+        gain, mass = likelihood.gain_of_spots(new)
+        gains.append(gain - likelihood.gain_of_spots(old)[0])
         masses.append(mass)
-    gain, mass = np.concatenate(gains), np.concatenate(masses)
-    mean = gain.sum() / mass.sum()
-    error = np.sqrt(len(likelihoods) * ((gain - mean * mass) ** 2).sum()) / mass.sum()
+    mean, error = skill_with_error(gains, masses)
     return float(norm.cdf(mean / error)) if error > 0 else 0.5

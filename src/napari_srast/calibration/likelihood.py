@@ -19,13 +19,13 @@ import numpy as np
 
 from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 
-__all__ = ["MOST_PAIRS", "PoolLikelihood", "curvature_adjustment", "newton_maximize", "scaled_log_count"]
+__all__ = ["MAX_PAIRS", "PoolLikelihood", "curvature_adjustment", "newton_maximize", "scaled_log_count"]
 
 _DEEP = np.log1p(100.0)
 _TEMPER = 10.0
 _MOST_STEPS = 30
 _PAIRS_AT_ONCE = 1024  # a part that stays in the cache
-MOST_PAIRS = 30_000
+MAX_PAIRS = 30_000
 
 
 def scaled_log_count(n: np.ndarray) -> np.ndarray:
@@ -55,10 +55,10 @@ class PoolLikelihood:
         truth: np.ndarray,
         layout: SpotPixelMap,
         *,
-        most_pairs: int = MOST_PAIRS,
+        max_pairs: int = MAX_PAIRS,
     ) -> None:
-        owners = np.flatnonzero(layout.n_pixels_of_spot)
-        n_pixels = layout.n_pixels_of_spot[owners]
+        owners = np.flatnonzero(layout.n_pixels_per_spot)
+        n_pixels = layout.n_pixels_per_spot[owners]
         order = np.argsort(layout.parent, kind="stable")
         starts = np.cumsum(n_pixels) - n_pixels
         slot = np.arange(n_pixels.max(initial=1))
@@ -66,8 +66,8 @@ class PoolLikelihood:
         pixel = order[np.where(mask, starts[:, None] + slot, 0)]
         held = layout.membership @ truth
         spot, field = np.nonzero((held[owners] > 0) & (counts[owners] > 0))
-        if len(spot) > most_pairs:
-            some = np.linspace(0, len(spot) - 1, most_pairs).astype(np.int64)
+        if len(spot) > max_pairs:
+            some = np.linspace(0, len(spot) - 1, max_pairs).astype(np.int64)
             spot, field = spot[some], field[some]
         self._spot, self._mask = spot, mask[spot]
         n = counts[owners][spot, field]

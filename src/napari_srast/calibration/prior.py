@@ -1,4 +1,7 @@
-"""The fleet: what studies that no network had seen taught of how far to trust each expert, a slide's prior.
+"""Fit the empirical-Bayes prior over expert weights from held-out studies.
+
+A study is held out if no network was trained on it. The prior describes how the weights of its slides vary; it is
+stored in the checkpoint.
 
 Shape legend: E experts, J = 2 E weights.
 """
@@ -16,90 +19,101 @@ from napari_srast.calibration.weights import EXPERT_NAMES, FLOW, PROGRAM_EXPERT_
 
 __all__ = ["CalibrationPriors", "LabeledSlide", "WeightPrior", "fit_prior", "fit_priors"]
 
-_STUDY_MASS = 100.0  # tempered counts that a study weighs in the fleet's means
-_LOOSE = 0.5  # precision around the start: only what no study tells stays there
-_ROUNDS = 3
-_LARGEST = 1e6  # weight that is read back; a weight is of the order of 1
-_Told: TypeAlias = Mapping[str, Sequence[Sequence[PoolLikelihood]]]  # of the slides of studies
+_STUDY_MASS = 100.0  # tempered counts that a study weighs in the means
+_START_PRECISION = 0.5  # of the initial prior in the means: only weights that no study informs stay there
+_N_ROUNDS = 3
+_MAX_VALUE = 1e6  # of a weight that is read from a file; weights are of the order of 1
+_Likelihoods: TypeAlias = Mapping[str, Sequence[Sequence[PoolLikelihood]]]  # by study, for each slide
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class WeightPrior:
-    """How the weights of some experts are spread over studies.
+    """Normal distribution of the weights of some experts over studies.
 
     Parameters
     ----------
-    weights, check_weights
-        Means at the slides' own level and for slides coarsened once, shape (2, E) each.
+    weights, coarse_weights
+        Means for the slides' own pixels and for coarsened slides, shape (2, E) each.
     covariance
-        Of the deviation of a slide's weights from the mean, shape (J, J).
+        Covariance of a slide's deviation from the mean, shape (J, J).
     """
 
     weights: np.ndarray
-    check_weights: np.ndarray
+    coarse_weights: np.ndarray
     covariance: np.ndarray
 
     @classmethod
     def around(cls, first: Sequence[float], n_experts: int, variance: float) -> WeightPrior:
-        """Return a prior around given weights of the first experts and nothing for the others."""
+        """Return an initial prior.
+
+        Parameters
+        ----------
+        first
+            Weights of the first experts; those of the others are 0.
+        n_experts
+            Number of experts.
+        variance
+            Variance of every weight.
+        """
         weights = np.zeros((2, n_experts))
         weights[0, : len(first)] = first
-        return cls(weights=weights, check_weights=weights, covariance=variance * np.eye(weights.size))
+        return cls(weights=weights, coarse_weights=weights, covariance=variance * np.eye(weights.size))
 
     def to_dict(self) -> dict[str, object]:
         """Return plain values for the checkpoint."""
         return {
             "weights": self.weights.round(6).tolist(),
-            "check_weights": self.check_weights.round(6).tolist(),
+            "check_weights": self.coarse_weights.round(6).tolist(),
             "covariance": self.covariance.round(8).tolist(),
         }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, object], n_experts: int) -> WeightPrior:
-        """Rebuild from :meth:`to_dict`.
+        """Rebuild a prior from :meth:`to_dict`.
 
         Raises
         ------
         ValueError
-            The values are of another number of experts, not finite, too large, or no covariance.
+            The values have another number of experts, are not finite or too large, or are not a covariance.
         """
-        weights, check_weights, covariance = (
+        weights, coarse_weights, covariance = (
             np.array(values[name], dtype=float) for name in ("weights", "check_weights", "covariance")
         )
+        arrays = weights, coarse_weights, covariance
         shapes = (2, n_experts), (2, n_experts), (2 * n_experts, 2 * n_experts)
-        if (weights.shape, check_weights.shape, covariance.shape) != shapes:
-            raise ValueError("other experts")
-        if not all(np.isfinite(array).all() for array in (weights, check_weights, covariance)):
-            raise ValueError("weights that are not finite")
-        if any(np.abs(array).max() > _LARGEST for array in (weights, check_weights, covariance)):
-            raise ValueError("weights beyond all use")
+        if tuple(array.shape for array in arrays) != shapes:
+            raise ValueError("the prior is for other experts")
+        if not all(np.isfinite(array).all() for array in arrays):
+            raise ValueError("a weight of the prior is not finite")
+        if any(np.abs(array).max() > _MAX_VALUE for array in arrays):
+            raise ValueError("a weight of the prior is too large")
         if np.linalg.eigvalsh(covariance).min() <= 0:
-            raise ValueError("a covariance that is not positive")
-        return cls(weights=weights, check_weights=check_weights, covariance=covariance)
+            raise ValueError("the covariance of the prior is not positive definite")
+        return cls(weights=weights, coarse_weights=coarse_weights, covariance=covariance)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CalibrationPriors:
-    """What other studies taught: the priors of a slide's calibration.
+    """Priors of a slide's calibration, one for each pool.
 
     Parameters
     ----------
     pool
-        Of all experts.
+        Prior of all experts.
     interpolations
-        Of the pool without the network.
-    shared
-        Of the maps that genes share.
+        Prior of the pool without the network.
+    programs
+        Prior of programs and totals.
     """
 
     pool: WeightPrior
     interpolations: WeightPrior
-    shared: WeightPrior
+    programs: WeightPrior
 
     @property
-    def calibration(self) -> PoolWeights:
-        """The average, for a slide that cannot be coarsened."""
-        return PoolWeights(weights=self.pool.weights, check_weights=self.pool.check_weights)
+    def mean_weights(self) -> PoolWeights:
+        """Mean weights of all experts, for a slide that cannot be coarsened."""
+        return PoolWeights(weights=self.pool.weights, coarse_weights=self.pool.coarse_weights)
 
     def to_dict(self) -> dict[str, object]:
         """Return plain values for the checkpoint."""
@@ -107,114 +121,125 @@ class CalibrationPriors:
             "experts": list(EXPERT_NAMES),
             "pool": self.pool.to_dict(),
             "interpolations": self.interpolations.to_dict(),
-            "shared": self.shared.to_dict(),
+            "shared": self.programs.to_dict(),
         }
 
     @classmethod
-    def untried(cls) -> CalibrationPriors:
-        """Return the priors of a network that was scored on nothing: mostly the flow, and loosely so."""
+    def uninformed(cls) -> CalibrationPriors:
+        """Return initial priors, for a network without scores: mostly the flow, with a large variance."""
         return cls(
             pool=WeightPrior.around([0.6, 0.2], len(EXPERT_NAMES), 0.1),
             interpolations=WeightPrior.around([0.8], len(EXPERT_NAMES) - 1, 0.1),
-            shared=WeightPrior.around([0.3, 0.6], len(PROGRAM_EXPERT_NAMES), 0.1),
+            programs=WeightPrior.around([0.3, 0.6], len(PROGRAM_EXPERT_NAMES), 0.1),
         )
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> CalibrationPriors:
-        """Rebuild from :meth:`to_dict`.
+        """Rebuild priors from :meth:`to_dict`.
 
         Raises
         ------
         ValueError
-            The values are of other experts, not finite, or no covariance.
+            The values are for other experts, not finite, or not a covariance.
         """
         if tuple(values["experts"]) != EXPERT_NAMES:
-            raise ValueError("other experts")
+            raise ValueError("the prior is for other experts")
         return cls(
             pool=WeightPrior.from_dict(values["pool"], len(EXPERT_NAMES)),
             interpolations=WeightPrior.from_dict(values["interpolations"], len(EXPERT_NAMES) - 1),
-            shared=WeightPrior.from_dict(values["shared"], len(PROGRAM_EXPERT_NAMES)),
+            programs=WeightPrior.from_dict(values["shared"], len(PROGRAM_EXPERT_NAMES)),
         )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LabeledSlide:
-    """A slide whose fine truth is known: what explains its own pixels, and its spots when it is coarsened once more."""
+    """Likelihoods of a slide whose fine counts are known.
 
-    own: PoolLikelihood
-    above: Sequence[PoolLikelihood]
+    Parameters
+    ----------
+    fine
+        Likelihood of the slide's own pixels.
+    coarse
+        Likelihoods of its spots as pixels of the coarsened slide, one for each variant.
+    """
+
+    fine: PoolLikelihood
+    coarse: Sequence[PoolLikelihood]
 
 
 def fit_priors(studies: Mapping[str, Sequence[LabeledSlide]], start: CalibrationPriors) -> CalibrationPriors:
-    """Learn from studies that the networks had not seen how weights are spread (empirical Bayes).
+    """Fit the priors of all experts and of the interpolations (empirical Bayes).
 
-    Every study weighs the same. The means maximize the likelihood of all studies together; the covariance of the
-    slides' deviations comes of a few rounds of expectation maximization with Laplace's approximation, and is drawn
+    Every study has the same weight. The means maximize the likelihood of all studies together. The covariance of the
+    slides' deviations comes from a few rounds of expectation maximization with Laplace's approximation, and is shrunk
     towards its diagonal.
 
     Parameters
     ----------
     studies
-        For each study its slides.
+        Slides of each held-out study.
     start
-        Where what nobody tells stays.
+        Initial priors, kept for weights that no study informs.
     """
-    own, above = _told(studies)
+    fine, coarse = _likelihoods(studies)
 
-    def others(told: _Told) -> _Told:
-        return {name: [[one.without(FLOW) for one in parts] for parts in slides] for name, slides in told.items()}
+    def without_flow(likelihoods: _Likelihoods) -> _Likelihoods:
+        return {
+            name: [[one.without(FLOW) for one in variants] for variants in slides]
+            for name, slides in likelihoods.items()
+        }
 
     return replace(
         start,
-        pool=_fit_prior(own, above, start.pool),
-        interpolations=_fit_prior(others(own), others(above), start.interpolations),
+        pool=_fit_prior(fine, coarse, start.pool),
+        interpolations=_fit_prior(without_flow(fine), without_flow(coarse), start.interpolations),
     )
 
 
 def fit_prior(studies: Mapping[str, Sequence[LabeledSlide]], start: WeightPrior) -> WeightPrior:
-    """Learn how the weights of one pool are spread over studies; as :func:`fit_priors` does for each of its pools."""
-    return _fit_prior(*_told(studies), start) if studies else start
+    """Fit the prior of one pool, as :func:`fit_priors` does; without studies, return the initial prior."""
+    return _fit_prior(*_likelihoods(studies), start) if studies else start
 
 
-def _told(studies: Mapping[str, Sequence[LabeledSlide]]) -> tuple[_Told, _Told]:
-    """Return the likelihoods of the slides' own pixels, and of the slides coarsened once more."""
-    own = {name: [[slide.own] for slide in slides] for name, slides in studies.items()}
-    above = {name: [slide.above for slide in slides] for name, slides in studies.items()}
-    return own, above
+def _likelihoods(studies: Mapping[str, Sequence[LabeledSlide]]) -> tuple[_Likelihoods, _Likelihoods]:
+    """Return the likelihoods of the slides' own pixels, and of the coarsened slides."""
+    fine = {name: [[slide.fine] for slide in slides] for name, slides in studies.items()}
+    coarse = {name: [slide.coarse for slide in slides] for name, slides in studies.items()}
+    return fine, coarse
 
 
-def _fit_prior(own: _Told, above: _Told, start: WeightPrior) -> WeightPrior:
+def _fit_prior(fine: _Likelihoods, coarse: _Likelihoods, start: WeightPrior) -> WeightPrior:
     """Fit the prior of one pool; see :func:`fit_priors`."""
-    weights, check_weights = _mean_weights(own, start.weights), _mean_weights(above, start.check_weights)
-    center, covariance = check_weights.ravel(), start.covariance
-    for _ in range(_ROUNDS):
+    weights, coarse_weights = _mean_weights(fine, start.weights), _mean_weights(coarse, start.coarse_weights)
+    center, covariance = coarse_weights.ravel(), start.covariance
+    for _ in range(_N_ROUNDS):
         precision = np.linalg.inv(covariance)
-        spread, n_studies = np.zeros_like(covariance), 0
-        for slides in above.values():
-            told = [checks for checks in slides if sum(one.mass for one in checks) > 0]
-            n_studies += bool(told)
-            for checks in told:
-                share = curvature_adjustment(checks, center, covariance)
-                mode, _ = newton_maximize(checks, [share] * len(checks), center, precision)
-                curvature = precision + share * sum(one.derivatives(mode)[2] for one in checks)
+        scatter, n_studies = np.zeros_like(covariance), 0
+        for slides in coarse.values():
+            informative = [variants for variants in slides if sum(one.mass for one in variants) > 0]
+            n_studies += bool(informative)
+            for variants in informative:
+                scale = curvature_adjustment(variants, center, covariance)
+                mode, _ = newton_maximize(variants, [scale] * len(variants), center, precision)
+                curvature = precision + scale * sum(one.derivatives(mode)[2] for one in variants)
                 deviation = mode - center
-                spread += (np.outer(deviation, deviation) + np.linalg.inv(curvature)) / len(told)
+                scatter += (np.outer(deviation, deviation) + np.linalg.inv(curvature)) / len(informative)
         if n_studies == 0:
             break
-        covariance = spread / n_studies
+        covariance = scatter / n_studies
         covariance = 0.7 * covariance + 0.3 * np.diag(np.diag(covariance)) + 1e-4 * np.eye(len(covariance))
-    return WeightPrior(weights=weights, check_weights=check_weights, covariance=covariance)
+    return WeightPrior(weights=weights, coarse_weights=coarse_weights, covariance=covariance)
 
 
-def _mean_weights(studies: _Told, start: np.ndarray) -> np.ndarray:
-    """Return the weights that serve all studies best, each slide of a study and each study weighing the same."""
+def _mean_weights(studies: _Likelihoods, start: np.ndarray) -> np.ndarray:
+    """Return the weights that maximize the likelihood of all studies; studies, and slides of a study, count equally."""
     likelihoods: list[PoolLikelihood] = []
     scales: list[float] = []
     for slides in studies.values():
-        for parts in slides:
-            mass = sum(one.mass for one in parts)
+        for variants in slides:
+            mass = sum(one.mass for one in variants)
             if mass > 0:
-                likelihoods += parts
-                scales += [_STUDY_MASS / len(slides) / mass] * len(parts)
-    weights, _ = newton_maximize(likelihoods, scales, start.ravel(), _LOOSE * np.eye(start.size))
+                likelihoods += variants
+                scales += [_STUDY_MASS / len(slides) / mass] * len(variants)
+    weights, _ = newton_maximize(likelihoods, scales, start.ravel(), _START_PRECISION * np.eye(start.size))
     return weights.reshape(start.shape)

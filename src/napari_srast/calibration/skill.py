@@ -1,4 +1,7 @@
-"""TODO docstring."""
+"""Score how well genes are predicted on the coarsened slide, and choose a method for each.
+
+Shape legend: N spots, Q pixels, F fields, E experts.
+"""
 
 from __future__ import annotations
 
@@ -6,31 +9,33 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import sparse
 
 from napari_srast.calibration.holdout import LogRatioAdjustment
 from napari_srast.calibration.predictions import HoldoutPredictions
 from napari_srast.calibration.weights import EXPERT_NAMES, PoolWeights, pool_ratios
 
-__all__ = ["FEWEST_COUNTS", "GeneSkill", "apply_fallback"]
+__all__ = ["MIN_COUNTS", "GeneSkill", "apply_fallback", "skill_with_error"]
 
-FEWEST_COUNTS = 20
-"""A gene with fewer in the check has no skill that could be told from chance."""
+MIN_COUNTS = 20
+"""Counts on the coarsened slide below which a gene has no skill that could be distinguished from chance."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class GeneSkill:
-    """How well genes were split in the check on the coarsened slide.
+    """Skill of genes on the coarsened slide.
 
     Parameters
     ----------
     skill
-        Nats per count of the pool over the even split, shape (F,); NaN where the check had under 20 counts.
+        Nats per count of the pool over the uniform split, shape (F,); NaN for genes with fewer than
+        :data:`MIN_COUNTS` counts.
     error
-        Its standard error over spots, shape (F,).
+        Standard error of the skill over spots, shape (F,).
     best
-        The best single interpolation for each gene, shape (F,).
+        Name of the best single interpolation of each gene, shape (F,).
     best_skill
-        And its nats per count, shape (F,).
+        Nats per count of that interpolation over the uniform split, shape (F,).
     """
 
     skill: np.ndarray
@@ -40,45 +45,70 @@ class GeneSkill:
 
     @classmethod
     def unknown(cls, n_fields: int) -> GeneSkill:
-        """Return the check of a slide that is too small to be coarsened."""
-        nothing = np.full(n_fields, np.nan)
-        return cls(skill=nothing, error=nothing, best=np.full(n_fields, "uniform", dtype=object), best_skill=nothing)
+        """Return the skill of genes on a slide that is too small to be coarsened."""
+        missing = np.full(n_fields, np.nan)
+        return cls(skill=missing, error=missing, best=np.full(n_fields, "uniform", dtype=object), best_skill=missing)
 
     @classmethod
-    def of(
-        cls, checks: Sequence[HoldoutPredictions], calibration: PoolWeights, refine: LogRatioAdjustment | None = None
+    def from_predictions(
+        cls,
+        predictions: Sequence[HoldoutPredictions],
+        weights: PoolWeights,
+        adjust: LogRatioAdjustment | None = None,
     ) -> GeneSkill:
-        """Score genes on a slide coarsened once, in one way or in several; ``refine`` tells what else is known."""
-        pooled = [
-            pool_ratios(check.log_experts, check.counts, check.layout, calibration, check=True) for check in checks
-        ]
-        if refine is not None:
-            pooled = [refine(i, told, check.counts) for i, (told, check) in enumerate(zip(pooled, checks, strict=True))]
-        skill, error = _skill(pooled, checks)
-        skill[sum(check.truth.sum(axis=0) for check in checks) < FEWEST_COUNTS * len(checks)] = np.nan
+        """Score genes.
+
+        Parameters
+        ----------
+        predictions
+            Predictions on the coarsened slide, one for each variant in which it was coarsened.
+        weights
+            Weights of the pool.
+        adjust
+            Adds other evidence to the pool's log ratios. Default: none.
+        """
+        pooled = [pool_ratios(one.log_experts, one.counts, one.layout, weights, level="coarse") for one in predictions]
+        if adjust is not None:
+            pooled = [
+                adjust(i, log_ratio, one.counts)
+                for i, (log_ratio, one) in enumerate(zip(pooled, predictions, strict=True))
+            ]
+        skill, error = _skill_of(pooled, predictions)
+        skill[sum(one.truth.sum(axis=0) for one in predictions) < MIN_COUNTS * len(predictions)] = np.nan
         singles = np.stack(
-            [_skill([check.log_experts[e] for check in checks], checks)[0] for e in range(1, len(EXPERT_NAMES))]
+            [
+                _skill_of([one.log_experts[e] for one in predictions], predictions)[0]
+                for e in range(1, len(EXPERT_NAMES))
+            ]
         )
         best = np.argmax(np.nan_to_num(singles, nan=-np.inf), axis=0)
         names = np.array(EXPERT_NAMES[1:], dtype=object)
         return cls(skill=skill, error=error, best=names[best], best_skill=np.take_along_axis(singles, best[None], 0)[0])
 
-    def fall_back(self) -> np.ndarray:
-        """Return the method for each gene: the pool, unless it loses to the even split beyond its standard error."""
-        lost = np.nan_to_num(self.skill, nan=0.0) < -np.nan_to_num(self.error, nan=0.0)
-        other = np.where(np.nan_to_num(self.best_skill, nan=0.0) > 0, self.best, "uniform")
-        return np.where(lost, other, "srast")
+    def fallback_methods(self) -> np.ndarray:
+        """Return the method of each gene: the pool, unless its skill is negative by more than its standard error.
+
+        Such a gene falls back to its best interpolation, or to the uniform split if that has no positive skill.
+        """
+        is_worse = np.nan_to_num(self.skill, nan=0.0) < -np.nan_to_num(self.error, nan=0.0)
+        fallback = np.where(np.nan_to_num(self.best_skill, nan=0.0) > 0, self.best, "uniform")
+        return np.where(is_worse, fallback, "srast")
 
 
 def apply_fallback(log_ratio: np.ndarray, log_experts: np.ndarray, methods: np.ndarray) -> np.ndarray:
-    """Return log ratios (Q, F) with genes (F,) that fell back split by their own method, an expert or even.
+    """Replace the log ratios of genes that fell back by those of their method.
 
     Parameters
     ----------
     log_ratio, log_experts
-        Of the pool (Q, F) and of its experts (E, Q, F).
+        Log ratios of the pool, shape (Q, F), and of its experts, shape (E, Q, F).
     methods
-        As :meth:`GeneSkill.fall_back` says, shape (F,).
+        Method of each gene, from :meth:`GeneSkill.fallback_methods`, shape (F,).
+
+    Returns
+    -------
+    np.ndarray
+        Log ratios, shape (Q, F).
     """
     log_ratio = log_ratio.copy()
     for expert, name in enumerate(EXPERT_NAMES):
@@ -88,19 +118,51 @@ def apply_fallback(log_ratio: np.ndarray, log_experts: np.ndarray, methods: np.n
     return log_ratio
 
 
-def _skill(log_ratios: Sequence[np.ndarray], checks: Sequence[HoldoutPredictions]) -> tuple[np.ndarray, np.ndarray]:
-    """Return nats per count over the even split, and its standard error over spots (ratio estimator), (F,) each.
+def skill_with_error(
+    gains: Sequence[np.ndarray] | Sequence[sparse.csc_matrix],
+    counts: Sequence[np.ndarray] | Sequence[sparse.csc_matrix],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return a ratio estimate of nats per count, and its standard error over spots.
 
-    Several ways of coarsening show the same spots again: they make the figure steadier, the error is as of one.
+    Parameters
+    ----------
+    gains
+        Nats that each spot gained, shape (N,) or (N, F), one array or sparse matrix for each variant in which the slide
+        was coarsened.
+    counts
+        Counts of each spot, same shapes.
+
+    Returns
+    -------
+    skill, error
+        Sum of the gains over the sum of the counts, and its standard error, shape () or (F,); NaN without counts. The
+        variants have the same spots, so they stabilize the estimate without reducing its standard error.
     """
-    gains, masses = [], []
-    for log_ratio, check in zip(log_ratios, checks, strict=True):
-        log_k = np.log(check.layout.n_pixels_of_spot[check.layout.parent])[:, None]
-        gains.append(check.layout.membership @ (check.truth * (log_ratio + log_k)))
-        masses.append(check.layout.membership @ check.truth)
-    gain, mass = np.concatenate(gains), np.concatenate(masses)
-    total = mass.sum(axis=0)
-    safe = np.where(total > 0, total, 1)
-    skill = gain.sum(axis=0) / safe
-    error = np.sqrt(len(checks) * ((gain - skill * mass) ** 2).sum(axis=0)) / safe
+    total, gained = _column_sums(counts), _column_sums(gains)
+    divisor = np.where(total > 0, total, 1)
+    skill = gained / divisor
+    residuals = [
+        (gain - n @ sparse.diags_array(skill)).power(2) if sparse.issparse(gain) else (gain - skill * n) ** 2
+        for gain, n in zip(gains, counts, strict=True)
+    ]
+    error = np.sqrt(len(gains) * _column_sums(residuals)) / divisor
     return np.where(total > 0, skill, np.nan), np.where(total > 0, error, np.nan)
+
+
+def _column_sums(parts: Sequence[np.ndarray] | Sequence[sparse.csc_matrix]) -> np.ndarray:
+    """Sum the rows of all parts in float64."""
+    if sparse.issparse(parts[0]):
+        return np.sum([np.asarray(part.sum(axis=0, dtype=np.float64)).ravel() for part in parts], axis=0)
+    return np.asarray(np.concatenate(parts).sum(axis=0))
+
+
+def _skill_of(
+    log_ratios: Sequence[np.ndarray], predictions: Sequence[HoldoutPredictions]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return nats per count of log ratios (Q, F) over the uniform split, and their standard error, (F,) each."""
+    gains, counts = [], []
+    for log_ratio, one in zip(log_ratios, predictions, strict=True):
+        log_k = np.log(one.layout.n_pixels_per_spot[one.layout.parent])[:, None]
+        gains.append(one.layout.membership @ (one.truth * (log_ratio + log_k)))
+        counts.append(one.layout.membership @ one.truth)
+    return skill_with_error(gains, counts)

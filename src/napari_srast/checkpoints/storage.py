@@ -48,8 +48,8 @@ class Checkpoint:
         The endpoint predictor, in evaluation mode.
     sasa
         Configuration of the graph VAE that it was trained behind.
-    fleet
-        The prior of a slide's calibration.
+    priors
+        Priors of a slide's calibration.
     record
         How it was trained: recipe, data with licenses, seed, steps, loss.
     """
@@ -58,19 +58,19 @@ class Checkpoint:
     sha256: str
     network: DiT
     sasa: SasaConfig
-    fleet: CalibrationPriors
+    priors: CalibrationPriors
     record: Mapping[str, Any]
 
 
 def save_checkpoint(
-    path: Path, network: DiT, sasa: SasaConfig, fleet: CalibrationPriors, record: Mapping[str, Any]
+    path: Path, network: DiT, sasa: SasaConfig, priors: CalibrationPriors, record: Mapping[str, Any]
 ) -> str:
     """Write a checkpoint and return its sha256."""
     header = {
         "format": FORMAT,
         "network": asdict(network.config),
         "sasa": asdict(sasa),
-        "fleet": fleet.to_dict(),
+        "fleet": priors.to_dict(),
         "record": dict(record),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -103,7 +103,7 @@ def load_checkpoint(model: str | Path = "default") -> Checkpoint:
             sha256=sha256,
             network=_network(path, DiTConfig(**header["network"])),
             sasa=SasaConfig(**header["sasa"]),
-            fleet=CalibrationPriors.from_dict(header["fleet"]),
+            priors=CalibrationPriors.from_dict(header["fleet"]),
             record=dict(header["record"]),
         )
     except (KeyError, TypeError, ValueError, OverflowError, RuntimeError, OSError, SafetensorError) as error:

@@ -1,93 +1,185 @@
-"""Puts the units' pixels together in the order of the result, without ever holding the result twice.
+"""Collect the tiles of a run into its result.
 
-A result that is wanted in memory lies there if it is small. Of a large one every unit goes to disk as it comes, and so
-does the whole. One that is wanted in a store is written there as it comes: :mod:`napari_srast.io.streaming_writer`.
+A run hands every tile to a :class:`ResultSink` as soon as it is computed. :class:`InMemorySink` assembles a result in
+memory, and spills large ones to a scratch file; :class:`napari_srast.io.streaming_writer.StreamingResultWriter` writes
+a store. Each sink validates the counts that it returns or writes: the former the assembled matrix, the latter every
+tile before it reaches the disk.
+
+Shape legend: Q pixels of the result, q pixels of a tile, G genes.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 from scipy import sparse
 
-from napari_srast._utils.scratch_file import room_for
-from napari_srast._utils.spill import IN_MEMORY, SparseBlock, SpillBuffer
+from napari_srast._utils.scratch_file import allocate_on_disk
+from napari_srast._utils.spill import MEMORY_LIMIT, CsrArrays, SparseBlock, SpillBuffer
+from napari_srast.core.progress import NO_MONITOR, RunMonitor
+from napari_srast.core.result import UpsampleMetadata, UpsampleResult
+from napari_srast.core.slide import Slide
+from napari_srast.geometry.raster import Raster
 
-__all__ = [
-    "InMemorySink",
-    "ResultSink",
-]
+__all__ = ["InMemorySink", "ResultPlan", "ResultSink"]
 
-
-class ResultSink(ABC):
-    """Takes units as they come, in any order."""
-
-    @abstractmethod
-    def add(self, rows: np.ndarray, counts: sparse.csr_matrix, spread: sparse.csr_matrix | None) -> None:
-        """Take the pixels (Q, G) of a unit, which are ``rows`` of the result."""
+Result_co = TypeVar("Result_co", bound=UpsampleMetadata, covariant=True)
 
 
-class InMemorySink(ResultSink):
-    """Collects units as they come; used in a ``with`` block, it leaves nothing behind.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ResultPlan:
+    """Size and content of a result, known before its first tile is computed.
 
     Parameters
     ----------
-    n_pixels, n_genes
-        Shape of the result.
-    in_memory
-        Bytes up to which units, and up to which the whole, are kept in memory.
+    slide
+        The slide that is upsampled.
+    raster
+        All pixels of the result; ``raster.parent`` indexes the slide's spots.
+    columns
+        The genes, as columns of the slide's counts, shape (G,).
+    with_std
+        Whether the run computes standard deviations.
+    validate
+        Validates some pixels, given their rows (q,) and counts (q, G), and raises
+        :class:`~napari_srast.errors.InternalError` if they are invalid. Every pixel is validated exactly once.
     """
 
-    def __init__(self, n_pixels: int, n_genes: int, in_memory: int = IN_MEMORY) -> None:
-        self._shape = (n_pixels, n_genes)
-        self._in_memory = in_memory
-        self._parts = SpillBuffer(in_memory)
-        self._counts: list[SparseBlock] = []
-        self._spreads: list[SparseBlock] = []
+    slide: Slide
+    raster: Raster
+    columns: np.ndarray
+    with_std: bool
+    validate: Callable[[np.ndarray, sparse.csr_matrix], None]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Shape of the result, (Q, G)."""
+        return self.raster.n_pixels, len(self.columns)
+
+
+class ResultSink(ABC, Generic[Result_co]):
+    """Destination of a run's tiles.
+
+    A run calls :meth:`begin` once, :meth:`add` for every tile in any order, :meth:`assemble` after the last tile, and
+    :meth:`finish` with the description of the result.
+    """
+
+    @abstractmethod
+    def begin(self, plan: ResultPlan) -> None:
+        """Prepare for the tiles of a result."""
+
+    @abstractmethod
+    def add(self, rows: np.ndarray, counts: sparse.csr_matrix, std: sparse.csr_matrix | None) -> None:
+        """Take a tile.
+
+        Parameters
+        ----------
+        rows
+            Rows of the result that the tile's pixels have, shape (q,).
+        counts, std
+            Counts and, in mode "sample", standard deviations of the pixels, shape (q, G).
+        """
+
+    def assemble(self) -> None:
+        """Assemble the tiles after the last one; a sink that writes tiles as they come has nothing to do."""
+
+    @abstractmethod
+    def finish(self, metadata: UpsampleMetadata, monitor: RunMonitor = NO_MONITOR) -> Result_co:
+        """Complete the result and return it."""
+
+
+class InMemorySink(ResultSink[UpsampleResult]):
+    """Assemble a result in memory; used in a ``with`` block, it removes its scratch files.
+
+    Parameters
+    ----------
+    memory_limit
+        Bytes up to which the tiles, and up to which the assembled matrices, stay in memory; larger ones go to scratch
+        files.
+
+    Attributes
+    ----------
+    counts, std
+        The assembled matrices, CSR (Q, G); ``std`` stays None if no tile had standard deviations.
+    """
+
+    counts: sparse.csr_matrix
+    std: sparse.csr_matrix | None = None
+
+    def __init__(self, memory_limit: int = MEMORY_LIMIT) -> None:
+        self._memory_limit = memory_limit
+        self._buffer = SpillBuffer(memory_limit)
+        self._count_blocks: list[SparseBlock] = []
+        self._std_blocks: list[SparseBlock] = []
 
     def __enter__(self) -> InMemorySink:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._parts.close()
+        self._buffer.close()
 
-    def add(self, rows: np.ndarray, counts: sparse.csr_matrix, spread: sparse.csr_matrix | None) -> None:
-        """Take the pixels (Q, G) of a unit, which are ``rows`` of the result."""
-        self._counts.append(self._parts.keep(rows, counts))
-        if spread is not None:
-            self._spreads.append(self._parts.keep(rows, spread))
+    def begin(self, plan: ResultPlan) -> None:
+        """Remember the shape of the result."""
+        self._plan, self._shape = plan, plan.shape
 
-    def finish(self) -> tuple[sparse.csr_matrix, sparse.csr_matrix | None]:
-        """Return counts and standard deviations; the units are given up."""
+    def add(self, rows: np.ndarray, counts: sparse.csr_matrix, std: sparse.csr_matrix | None) -> None:
+        """Take a tile."""
+        self._count_blocks.append(self._buffer.add(rows, counts))
+        if std is not None:
+            self._std_blocks.append(self._buffer.add(rows, std))
+
+    def assemble(self) -> None:
+        """Assemble the matrices, release the tiles, and validate the counts."""
         with self:
-            spread = self._joined(self._spreads) if self._spreads else None
-            return self._joined(self._counts), spread
+            if self._std_blocks:
+                self.std = self._join(self._std_blocks)
+            self.counts = self._join(self._count_blocks)
+        self._plan.validate(np.arange(self._shape[0]), self.counts)
 
-    def _joined(self, parts: list[SparseBlock]) -> sparse.csr_matrix:
+    def finish(self, metadata: UpsampleMetadata, monitor: RunMonitor = NO_MONITOR) -> UpsampleResult:
+        """Return the matrices with their description."""
+        return UpsampleResult(
+            counts=self.counts,
+            std=self.std,
+            genes=metadata.genes,
+            skill=metadata.skill,
+            method=metadata.method,
+            raster=metadata.raster,
+            slide=metadata.slide,
+            region=metadata.region,
+            settings=metadata.settings,
+            run=metadata.run,
+            provenance=metadata.provenance,
+        )
+
+    def _join(self, blocks: list[SparseBlock]) -> sparse.csr_matrix:
         per_row = np.zeros(self._shape[0], dtype=np.int64)
-        for part in parts:
-            per_row[part.rows] = np.diff(part.pointer)
+        for block in blocks:
+            per_row[block.rows] = np.diff(block.pointer)
         pointer = np.concatenate([[0], np.cumsum(per_row)])
         n_entries = int(pointer[-1])
         index_type = np.int32 if max(n_entries, *self._shape) < 2**31 else np.int64
-        if len(parts) == 1 and len(parts[0].rows) == self._shape[0]:
-            columns, data = parts.pop().entries()
+        if len(blocks) == 1 and len(blocks[0].rows) == self._shape[0]:
+            columns, data = blocks.pop().read_entries()
         else:
-            columns, data = self._room(n_entries, index_type)
-            while parts:  # each is freed as it is copied
-                part = parts.pop()
-                part.copy(0, len(part.rows), columns, data, pointer)
-                del part
+            columns, data = self._allocate(n_entries, index_type)
+            while blocks:  # each block is released once it is copied
+                block = blocks.pop()
+                block.copy_rows(0, len(block.rows), CsrArrays(columns, data, pointer))
+                del block
         return sparse.csr_matrix(
             (data, columns.astype(index_type, copy=False), pointer.astype(index_type)), shape=self._shape
         )
 
-    def _room(self, n_entries: int, index_type: type) -> tuple[np.ndarray, np.ndarray]:
-        """Return where so many columns and counts go."""
+    def _allocate(self, n_entries: int, index_type: type) -> tuple[np.ndarray, np.ndarray]:
+        """Allocate column indices and values, in memory or in a scratch file."""
         sizes = [(n_entries, index_type), (n_entries, np.float32)]
         on_disk = None
-        if n_entries * (np.dtype(index_type).itemsize + 4) > self._in_memory:
-            on_disk = room_for(sizes)
+        if n_entries * (np.dtype(index_type).itemsize + 4) > self._memory_limit:
+            on_disk = allocate_on_disk(sizes)
         columns, data = on_disk or [np.empty(size, dtype=dtype) for size, dtype in sizes]
         return columns, data

@@ -1,4 +1,7 @@
-"""TODO docstring."""
+"""Allocate the counts of spots to their pixels by predicted ratios.
+
+Shape legend: n spots, q pixels, F genes of a block.
+"""
 
 from __future__ import annotations
 
@@ -13,23 +16,21 @@ from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 if TYPE_CHECKING:
     from napari_srast.calibration.dispersion import Concentration
 
-
 __all__ = ["CountAllocator"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CountAllocator:
-    """Turns ratios into counts.
+    """Convert predicted ratios to counts of pixels.
 
     Parameters
     ----------
     mode, seed
-        Of the run.
+        Mode and seed of the run.
     genes
-        Names of its genes, shape (G,).
+        Names of the run's genes, shape (G,).
     concentration
-        How true counts scatter around the ratios; None where nothing is known of it, so that they are drawn as if the
-        ratios were exact.
+        Concentration of the true counts around the ratios, for sampled counts. None: the ratios are taken as exact.
     """
 
     mode: str
@@ -37,31 +38,40 @@ class CountAllocator:
     genes: np.ndarray
     concentration: Concentration | None = None
 
-    def counts(
+    def allocate(
         self, ratios: np.ndarray, counts: np.ndarray, layout: SpotPixelMap, block: slice, spots: np.ndarray
     ) -> sparse.csc_matrix:
-        """Multiply ratios (Q, F) by the spots' counts (N, F); in integer mode draw whole counts.
+        """Multiply ratios by the counts of the spots; in integer mode, sample integer counts.
 
         Parameters
         ----------
-        ratios, counts, layout
-            Of a unit.
+        ratios
+            Predicted share of each pixel in its spot, up to a factor, shape (q, F).
+        counts
+            Counts of the spots, shape (n, F).
+        layout
+            The spots and their pixels.
         block
-            Which genes of the run these are.
+            Columns of the run's genes that are computed.
         spots
-            Which spots of the slide these are, shape (N,).
+            Indices of the spots in the slide, shape (n,).
+
+        Returns
+        -------
+        scipy.sparse.csc_matrix
+            Counts of the pixels, float32, shape (q, F).
         """
         if self.mode == "integer":
-            return self.draw(ratios, counts, layout, block, spots)
+            return self.sample(ratios, counts, layout, block, spots)
         exact = layout.normalize(ratios) * counts[layout.parent]
         return sparse.csc_matrix(exact.astype(np.float32))
 
-    def draw(
+    def sample(
         self, ratios: np.ndarray, counts: np.ndarray, layout: SpotPixelMap, block: slice, spots: np.ndarray
     ) -> sparse.csc_matrix:
-        """Draw whole counts of a block of genes; arguments as for :meth:`counts`."""
+        """Sample integer counts; parameters as for :meth:`allocate`."""
         from napari_srast.calibration.count_sampling import SampleKeys, draw_counts
 
-        draw = draw_counts if self.concentration is None else self.concentration.draw
-        drawn = draw(ratios, counts, layout, self.seed, keys=SampleKeys.of(self.genes[block], spots))
-        return drawn.astype(np.float32)
+        sample = draw_counts if self.concentration is None else self.concentration.draw
+        keys = SampleKeys.of(self.genes[block], spots)
+        return sample(ratios, counts, layout, self.seed, keys=keys).astype(np.float32)

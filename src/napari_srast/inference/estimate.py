@@ -1,4 +1,4 @@
-"""What a run will take, before it starts: fits to ``napari-srast bench`` on two CPU cores.
+"""Estimate the run time and memory of a job, from a fit to ``napari-srast bench`` on two CPU cores.
 
 Shape legend: N spots, G genes, Q pixels, E counts above 0.
 """
@@ -10,33 +10,45 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from napari_srast.core.limits import (
+    EMPTY_PAIR_COST,
+    FLOW_DRAWS,
+    FLOW_PAIR_BUDGET,
+    FLOW_STEPS,
+    MAX_CALIBRATION_GENES,
+    MAX_HOLDOUT_SPOTS,
+    MAX_HOLDOUT_VARIANTS,
+    MAX_SASA_TRAINING_SPOTS,
+    MIN_HOLDOUT_SPOTS,
+    N_PROGRAMS,
+    PER_GENE_LIMIT,
+    PIXELS_PER_PAIR,
+)
 from napari_srast.core.region import Region
 from napari_srast.core.settings import UpsampleSettings
 from napari_srast.core.slide import Slide
 from napari_srast.geometry.lattice import detect_lattice
+from napari_srast.models.sasa.config import SasaConfig
 
 __all__ = ["Estimate", "estimate"]
 
-_CORES = 2
-_LATTICE_SPOTS = 2000  # from the middle of the slide, from which its lattice is told
-_FULL_GENES, _FLOW_PAIRS = 512, 1e6  # beyond these the flow splits no more genes by themselves
-_STEPS, _DRAWS = 8, 16  # of the flow in mode 'sample'
-_PROGRAMS = 24
-_WAITING = 1e9  # bytes of units that wait to be written into a store, and of the genes of its image
-_EPOCHS, _PANEL, _LEARNED = 150, 1000, 20_000  # of SASA
-_CHECKED, _CHECKED_GENES, _COARSE_SPOTS, _VARIANTS = 6000, 160, 300, 4  # of the calibration
+_N_CORES = 2
+_LATTICE_SPOTS = 2000  # in the middle of the slide, from which its lattice is detected
+_MAX_STREAMED_BYTES = 1e9  # of tiles that wait to be written to a store, and of the genes in its image
+_SPOTS_PER_COARSE_SPOT = 4
+_SASA = SasaConfig()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """What a run will take, before it starts.
+    """Size, run time and memory of a job.
 
     Parameters
     ----------
     n_spots, n_pixels, n_genes
         Size of the job.
     seconds
-        Expected time on two CPU cores.
+        Expected run time on two CPU cores.
     memory_bytes
         Expected peak memory beyond the slide itself.
     """
@@ -56,82 +68,115 @@ def estimate(
     *,
     into_store: bool = False,
 ) -> Estimate:
-    """Predict size, time and memory of a run on a slide that was not worked on before, without starting it.
+    """Estimate size, run time and memory of a job without running it, with a cold cache.
 
-    The figures are fits to runs on two CPU cores; take them as orders of magnitude. A result that goes into a store as
-    it is computed (``into_store``) is never held as a whole.
+    The figures are fits to runs on two CPU cores; only their order of magnitude is reliable.
+
+    Parameters
+    ----------
+    slide
+        The slide.
+    region
+        The region; None for the whole slide.
+    genes
+        Gene names; None for all genes.
+    settings
+        Settings of the run.
+    into_store
+        Whether the result is written to a store while it is computed, so that it is never in memory as a whole.
+        Default: False.
+
+    Examples
+    --------
+    >>> import napari_srast as srast
+    >>> slide = srast.synthetic_colon()  # doctest: +SKIP
+    >>> srast.estimate(slide, None, ["MUC2"], srast.UpsampleSettings(factor=4)).n_genes  # doctest: +SKIP
+    1
     """
     n_spots = slide.n_spots if region is None else int(region.spots(slide).sum())
     n_genes = len(slide.gene_indices(genes))
     pixels_per_spot = _pixels_per_spot(slide, settings)
     n_pixels = round(n_spots * pixels_per_spot)
-    filled = n_pixels * n_genes * slide.counts.nnz / max(slide.n_spots * slide.n_genes, 1)
-    held = min(12 * filled, _WAITING) if into_store else 12 * filled
+    n_entries = n_pixels * n_genes * _filled_fraction(slide)
+    result_bytes = min(12 * n_entries, _MAX_STREAMED_BYTES) if into_store else 12 * n_entries
     if settings.method == "srast":
-        seconds = _preparation(slide) + _split(slide, n_pixels, n_genes, filled, pixels_per_spot, settings)
-        memory = 6e8 + 4e3 * slide.n_spots + 30.0 * slide.counts.nnz + held
+        seconds = _fit_seconds(slide) + _tile_seconds(slide, n_pixels, n_genes, n_entries, pixels_per_spot, settings)
+        memory = 6e8 + 4e3 * slide.n_spots + 30.0 * slide.counts.nnz + result_bytes
     else:
-        seconds = 0.3 + _interpolation(settings.method, pixels_per_spot) * n_pixels * n_genes / _CORES
-        memory = 3e8 + held
+        seconds = 0.3 + _interpolation_seconds(settings.method, pixels_per_spot) * n_pixels * n_genes / _N_CORES
+        memory = 3e8 + result_bytes
     return Estimate(
         n_spots=n_spots, n_pixels=n_pixels, n_genes=n_genes, seconds=float(seconds), memory_bytes=int(memory)
     )
 
 
+def _filled_fraction(slide: Slide) -> float:
+    """Return the fraction of the slide's counts that are above 0."""
+    return float(slide.counts.nnz / max(slide.n_spots * slide.n_genes, 1))
+
+
 def _pixels_per_spot(slide: Slide, settings: UpsampleSettings) -> float:
-    """Return the pixels that a spot has on average: fewer on hexagons than on squares, whose cells are larger."""
+    """Return the mean number of pixels of a spot: fewer on a hexagonal than on a square lattice of the same pitch."""
     middle = np.median(slide.centers, axis=0)
-    n_some = min(_LATTICE_SPOTS, slide.n_spots)
-    some = np.argpartition(((slide.centers - middle) ** 2).sum(axis=1), n_some - 1)[:n_some]
-    lattice = detect_lattice(slide.centers[some], slide.spot_diameter)
-    across = settings.factor
+    n_sample = min(_LATTICE_SPOTS, slide.n_spots)
+    sample = np.argpartition(((slide.centers - middle) ** 2).sum(axis=1), n_sample - 1)[:n_sample]
+    lattice = detect_lattice(slide.centers[sample], slide.spot_diameter)
+    pixels_per_pitch = settings.factor
     if settings.pixel_size is not None:
-        across = lattice.pitch * slide.cs_scale / settings.pixel_size
-    share = np.sqrt(0.75) if lattice.kind == "hex" else 1.0  # of a square of the pitch
+        pixels_per_pitch = lattice.pitch * slide.cs_scale / settings.pixel_size
+    area = np.sqrt(0.75) if lattice.kind == "hex" else 1.0  # of a spot's cell, in squares of the pitch
     if settings.footprint == "spot" and slide.spot_diameter:
         disc = 1.0 if slide.spot_shape == "square" else np.pi / 4
-        share = min(share, disc * (slide.spot_diameter / lattice.pitch) ** 2)
-    return float(max(1.0, share * across**2))
+        area = min(area, disc * (slide.spot_diameter / lattice.pitch) ** 2)
+    return float(max(1.0, area * pixels_per_pitch**2))
 
 
-def _preparation(slide: Slide) -> float:
-    """Return the seconds of SASA and calibration, which run side by side."""
-    panel = 2.4e-5 * min(slide.n_genes, _PANEL)  # of an epoch
-
-    def learn(n_spots: float) -> float:
-        return _EPOCHS * (panel + 9e-6 * n_spots)
-
-    aligned = 0.5 + learn(min(slide.n_spots, _LEARNED)) + 2.4e-7 * slide.counts.nnz + 1e-4 * slide.n_spots
-    coarse = min(slide.n_spots, _CHECKED) / 4
-    variants = np.clip(np.ceil(_COARSE_SPOTS / max(coarse, 1)), 1, _VARIANTS)
-    checked = variants * (0.5 + learn(coarse) + 5e-5 * coarse * min(slide.n_genes, _CHECKED_GENES))
-    return float(max(aligned, checked))
+def _coarse_size(slide: Slide) -> tuple[float, float]:
+    """Return the number of coarse spots, and the number of variants in which the slide is coarsened."""
+    n_coarse = min(slide.n_spots, MAX_HOLDOUT_SPOTS) / _SPOTS_PER_COARSE_SPOT
+    return n_coarse, float(np.clip(np.ceil(MIN_HOLDOUT_SPOTS / max(n_coarse, 1)), 1, MAX_HOLDOUT_VARIANTS))
 
 
-def _split(
-    slide: Slide, n_pixels: int, n_genes: int, filled: float, pixels_per_spot: float, settings: UpsampleSettings
+def _fit_seconds(slide: Slide) -> float:
+    """Return the seconds of the SASA fit and of the calibration, which run at the same time."""
+    panel_seconds = 2.4e-5 * min(slide.n_genes, _SASA.n_panel)  # per epoch
+
+    def sasa_seconds(n_spots: float) -> float:
+        return _SASA.epochs * (panel_seconds + 9e-6 * n_spots)
+
+    n_training = min(slide.n_spots, MAX_SASA_TRAINING_SPOTS)
+    embedding = 0.5 + sasa_seconds(n_training) + 2.4e-7 * slide.counts.nnz + 1e-4 * slide.n_spots
+    n_coarse, n_variants = _coarse_size(slide)
+    n_genes = min(slide.n_genes, MAX_CALIBRATION_GENES)
+    calibration = n_variants * (0.5 + sasa_seconds(n_coarse) + 5e-5 * n_coarse * n_genes)
+    return float(max(embedding, calibration))
+
+
+def _tile_seconds(
+    slide: Slide, n_pixels: int, n_genes: int, n_entries: float, pixels_per_spot: float, settings: UpsampleSettings
 ) -> float:
-    """Return the seconds of the flow, with all that comes before it for large panels."""
-    price = _flow_price(slide, n_genes, pixels_per_spot)
-    if n_genes <= _FULL_GENES or price <= _FLOW_PAIRS or settings.mode == "sample":
-        check = 5e-5 * min(slide.n_spots, _CHECKED) / 4 * n_genes
-        runs = 1 + (settings.steps or _STEPS) * (settings.draws or _DRAWS) * (settings.mode == "sample")
-        return check + 1.2e-5 * runs * max(filled, n_pixels) / _CORES
-    shared = 1.0 + 1e-6 * slide.counts.nnz + (1.2e-5 * n_pixels * _PROGRAMS + 6e-8 * filled) / _CORES
-    inside = min(1.0, n_pixels / (pixels_per_spot * slide.n_spots))  # the check is of the whole slide, the split is not
-    return shared + 1.75e-5 * _FLOW_PAIRS * (1 + inside) / 2
+    """Return the seconds of scoring the genes and predicting all tiles."""
+    cost = _flow_cost(slide, n_genes, pixels_per_spot)
+    if n_genes <= PER_GENE_LIMIT or cost <= FLOW_PAIR_BUDGET or settings.mode == "sample":
+        scoring = 5e-5 * _coarse_size(slide)[0] * n_genes
+        n_calls = 1 + (settings.steps or FLOW_STEPS) * (settings.draws or FLOW_DRAWS) * (settings.mode == "sample")
+        return scoring + 1.2e-5 * n_calls * max(n_entries, n_pixels) / _N_CORES
+    programs = 1.0 + 1e-6 * slide.counts.nnz + (1.2e-5 * n_pixels * N_PROGRAMS + 6e-8 * n_entries) / _N_CORES
+    # The budget is for the whole slide: scoring uses half of it, the tiles of a region only their part of the rest.
+    region_fraction = min(1.0, n_pixels / (pixels_per_spot * slide.n_spots))
+    return programs + 1.75e-5 * FLOW_PAIR_BUDGET * (1 + region_fraction) / 2
 
 
-def _flow_price(slide: Slide, n_genes: int, pixels_per_spot: float) -> float:
-    """Return what the flow of single genes would cost, as :data:`napari_srast.inference.methods.srast.FLOW_PAIR_BUDGET` counts it."""
-    share = slide.counts.nnz / max(slide.n_spots * slide.n_genes, 1)
-    coarse = min(slide.n_spots, _CHECKED) / 4
-    variants = np.clip(np.ceil(_COARSE_SPOTS / max(coarse, 1)), 1, _VARIANTS)
-    of_check = coarse * variants * (0.2 + 0.8 * min(1.0, 3 * share))
-    return float(n_genes * (slide.n_spots * pixels_per_spot / 4 * (0.2 + 0.8 * share) + of_check))
+def _flow_cost(slide: Slide, n_genes: int, pixels_per_spot: float) -> float:
+    """Return the cost of all genes one by one, in the units of :data:`napari_srast.core.limits.FLOW_PAIR_BUDGET`."""
+    filled, pair_cost = _filled_fraction(slide), 1 - EMPTY_PAIR_COST
+    n_coarse, n_variants = _coarse_size(slide)
+    scoring = n_coarse * n_variants * (EMPTY_PAIR_COST + pair_cost * min(1.0, 3 * filled))
+    tiles = slide.n_spots * pixels_per_spot / PIXELS_PER_PAIR * (EMPTY_PAIR_COST + pair_cost * filled)
+    return float(n_genes * (tiles + scoring))
 
 
-def _interpolation(method: str, pixels_per_spot: float) -> float:
+def _interpolation_seconds(method: str, pixels_per_spot: float) -> float:
     """Return the seconds of a pixel and gene."""
-    rounds = float(np.clip(4 * pixels_per_spot, 16, 100)) if method == "pycnophylactic" else 4.0
-    return 3e-8 + 1e-8 * rounds
+    n_iterations = float(np.clip(4 * pixels_per_spot, 16, 100)) if method == "pycnophylactic" else 4.0
+    return 3e-8 + 1e-8 * n_iterations

@@ -1,186 +1,228 @@
-"""TODO docstring."""
+"""Fit a slide before its tiles are predicted: SASA features, calibration, and the coarsened slide.
+
+A fitted slide stays in memory, so that a second region of the same slide only needs its own tiles.
+
+Shape legend: N spots, G genes, F chosen genes.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-import torch
 from scipy import sparse
 
-from napari_srast.calibration.dispersion import DEFAULT_CONCENTRATION, Concentration, check_concentration
+from napari_srast._utils.threads import limit_torch_to_one_thread
+from napari_srast.calibration.dispersion import DEFAULT_CONCENTRATION, Concentration, fit_holdout_concentration
 from napari_srast.calibration.experts import Experts
 from napari_srast.calibration.fitting import fit_pool_weights
-from napari_srast.calibration.holdout import (
-    _CALIBRATION_PATCHES,
-    _CALIBRATION_SPOTS,
-    CoarseSlide,
-    LogRatioAdjustment,
-    coarsened_variants,
-)
+from napari_srast.calibration.holdout import CoarseSlide, LogRatioAdjustment, coarsened_variants
 from napari_srast.calibration.skill import GeneSkill
 from napari_srast.calibration.weights import PoolWeights
 from napari_srast.checkpoints.storage import Checkpoint
+from napari_srast.core.limits import MAX_CALIBRATION_GENES, MAX_HOLDOUT_PATCHES, MAX_HOLDOUT_SPOTS
+from napari_srast.core.progress import NO_MONITOR, RunMonitor
 from napari_srast.geometry.bisection import sample_patches
 from napari_srast.geometry.lattice import Lattice, detect_lattice
 from napari_srast.models.sasa.embedding import SlideEmbedding
 from napari_srast.models.sasa.fitting import fit_sasa
 
-__all__ = ["FittedSlide", "calibration_genes", "fit_slide", "slide_key"]
+__all__ = ["FittedSlide", "SlideInput", "calibration_genes", "fit_slide"]
 
+_MAX_CACHED = 4
+_MIN_CALIBRATION_COUNTS = 20  # of a gene on the coarsened slide
 _lock = threading.Lock()
-_KEPT = 4
-_CALIBRATION_GENES = 160
+_cache: OrderedDict[str, FittedSlide] = OrderedDict()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class FittedSlide:
-    """What is known of a slide: features, calibration, and the coarsened slides that the calibration was made on.
-
-    Parameters
-    ----------
-    pool
-        Features of the spots.
-    calibration
-        Weights of the experts.
-    coarse
-        The slide coarsened once, in as many ways as it was looked at; none where the slide is too small.
-    lattice
-        The slide's lattice.
-    concentration
-        How counts scatter around the pool; that of a middling slide where this one is too small.
-    """
-
-    pool: SlideEmbedding
-    calibration: PoolWeights
-    lattice: Lattice
-    concentration: Concentration = field(default_factory=DEFAULT_CONCENTRATION.finer)
-    coarse: tuple[CoarseSlide, ...] = ()
-
-    @property
-    def n_coarse_pixels(self) -> int:
-        """Pixels of a coarsened slide."""
-        return self.coarse[0].experts.layout.n_pixels if self.coarse else 0
-
-    def check(
-        self,
-        columns: np.ndarray,
-        should_stop: Callable[[], bool] | None = None,
-        refine: LogRatioAdjustment | None = None,
-    ) -> GeneSkill:
-        """Score genes on the coarsened slides; ``refine`` gives the pool what else the method knows there."""
-        if not self.coarse:
-            return GeneSkill.unknown(len(columns))
-        checks = [coarse.ask(columns, should_stop) for coarse in self.coarse]
-        return GeneSkill.of(checks, self.calibration, refine)
-
-
-def slide_key(counts: sparse.csr_matrix, centers: np.ndarray, *extra: object) -> str:
-    """Digest a slide's content, so that its model is found again."""
-    digest = hashlib.blake2b(digest_size=16)
-    for array in (counts.indptr, counts.indices, counts.data, np.ascontiguousarray(centers)):
-        digest.update(np.ascontiguousarray(array).tobytes())
-    digest.update(repr(extra).encode())
-    return digest.hexdigest()
-
-
-def fit_slide(
-    counts: sparse.csr_matrix,
-    centers: np.ndarray,
-    lattice: Lattice,
-    checkpoint: Checkpoint,
-    *,
-    seed: int = 0,
-    device: str = "cpu",
-    calibrate: bool = True,
-    should_stop: Callable[[], bool] | None = None,
-    fit: Callable[..., SlideEmbedding] | None = None,
-) -> Generator[str, None, FittedSlide]:
-    """Fit SASA to a slide and calibrate the experts on it; yields the name of each stage as it begins.
+class SlideInput:
+    """Everything that the fit of a slide depends on.
 
     Parameters
     ----------
     counts, centers
-        All spots (N, G), (N, 2).
+        Counts and centers of all spots, shape (N, G) and (N, 2).
     lattice
-        Their lattice.
+        Lattice of the spots.
     checkpoint
-        The flow, SASA's configuration, and the fleet's prior.
-    calibrate
-        Whether to fit the weights on the slide; otherwise the fleet's are taken.
+        The flow, the configuration of SASA, and the priors of the calibration.
+    seed, device
+        Seed, and device of the network.
+    """
+
+    counts: sparse.csr_matrix
+    centers: np.ndarray
+    lattice: Lattice
+    checkpoint: Checkpoint
+    seed: int = 0
+    device: str = "cpu"
+
+    def digest(self) -> str:
+        """Return a hash of the input, under which the fitted slide is cached."""
+        digest = hashlib.blake2b(digest_size=16)
+        for array in (self.counts.indptr, self.counts.indices, self.counts.data, self.centers):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        digest.update(repr((self.checkpoint.sha256, self.seed, self.device)).encode())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Calibration:
+    """Calibration of a slide and the coarsened slides that it was fitted on; see :class:`FittedSlide`."""
+
+    weights: PoolWeights
+    concentration: Concentration = field(default_factory=DEFAULT_CONCENTRATION.finer)
+    coarse: tuple[CoarseSlide, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FittedSlide:
+    """SASA features and calibration of a slide.
+
+    Parameters
+    ----------
+    embedding
+        SASA features of the spots.
+    lattice
+        Lattice of the spots.
+    weights
+        Weights of the pool.
+    concentration
+        Concentration of true counts around the pool; a default for a slide that is too small to fit it.
+    coarse
+        The coarsened slide, one for each variant; none for a slide that is too small.
+    """
+
+    embedding: SlideEmbedding
+    lattice: Lattice
+    weights: PoolWeights
+    concentration: Concentration
+    coarse: tuple[CoarseSlide, ...]
+
+    @property
+    def n_coarse_pixels(self) -> int:
+        """Number of pixels of a coarsened slide; 0 without one."""
+        return self.coarse[0].experts.layout.n_pixels if self.coarse else 0
+
+    def score_genes(
+        self, columns: np.ndarray, monitor: RunMonitor = NO_MONITOR, adjust: LogRatioAdjustment | None = None
+    ) -> GeneSkill:
+        """Score genes on the coarsened slides.
+
+        Parameters
+        ----------
+        columns
+            The genes, as columns of the slide's counts, shape (F,).
+        monitor
+            Asked for cancellation.
+        adjust
+            Adds other evidence to the pool's log ratios. Default: none.
+        """
+        if not self.coarse:
+            return GeneSkill.unknown(len(columns))
+        return GeneSkill.from_predictions(
+            [slide.predict(columns, monitor) for slide in self.coarse], self.weights, adjust
+        )
+
+
+def fit_slide(
+    slide: SlideInput, monitor: RunMonitor = NO_MONITOR, fit: Callable[..., SlideEmbedding] | None = None
+) -> FittedSlide:
+    """Fit SASA to a slide and calibrate the experts on it, or return the cached fit.
+
+    Parameters
+    ----------
+    slide
+        The slide with its checkpoint and options.
+    monitor
+        Receives the progress of the stages "align" and "calibrate", whose last step is left to the caller, and is
+        asked for cancellation.
     fit
-        What fits SASA, with the same bytes; :func:`napari_srast.models.sasa.fitting.fit_sasa` by default.
+        Replacement for :func:`napari_srast.models.sasa.fitting.fit_sasa` that gives the same bytes. Default: that
+        function.
     """
     fit = fit or fit_sasa
-    key = slide_key(counts, centers, checkpoint.sha256, seed, device, calibrate)
+    key = slide.digest()
     with _lock:
         if key in _cache:
             _cache.move_to_end(key)
             return _cache[key]
-    yield "align"
-    # The check on the coarsened slide asks nothing of the slide's own features: a core each.
-    with ThreadPoolExecutor(1, "napari-srast-check", torch.set_num_threads, (1,)) as beside:
-        checking = beside.submit(
-            _calibrated, counts, centers, lattice, checkpoint, seed, device, should_stop, fit, calibrate=calibrate
+    _report(monitor, "align", 0)
+    # The calibration needs the features of the coarsened slide only, so both fits run at the same time, on a core each.
+    with ThreadPoolExecutor(1, "napari-srast-calibrate", limit_torch_to_one_thread) as thread:
+        calibration = thread.submit(_calibrate, slide, monitor, fit)
+        embedding = fit(
+            slide.counts,
+            slide.centers,
+            slide.lattice,
+            config=slide.checkpoint.sasa,
+            seed=slide.seed,
+            device=slide.device,
+            monitor=monitor,
         )
-        pool = fit(counts, centers, lattice, config=checkpoint.sasa, seed=seed, device=device, should_stop=should_stop)
-        yield "calibrate"
-        model = FittedSlide(pool=pool, lattice=lattice, **checking.result())
+        _report(monitor, "align", 1)
+        _report(monitor, "calibrate", 0)
+        result = calibration.result()
+    fitted = FittedSlide(
+        embedding=embedding,
+        lattice=slide.lattice,
+        weights=result.weights,
+        concentration=result.concentration,
+        coarse=result.coarse,
+    )
     with _lock:
-        _cache[key] = model
-        while len(_cache) > _KEPT:
+        _cache[key] = fitted
+        while len(_cache) > _MAX_CACHED:
             _cache.popitem(last=False)
-    return model
+    return fitted
 
 
-def _calibrated(
-    counts: sparse.csr_matrix,
-    centers: np.ndarray,
-    lattice: Lattice,
-    checkpoint: Checkpoint,
-    seed: int,
-    device: str,
-    should_stop: Callable[[], bool] | None,
-    fit: Callable[..., SlideEmbedding],
-    *,
-    calibrate: bool,
-) -> dict[str, Any]:
-    """Coarsen a slide and calibrate on it; returns fields of :class:`FittedSlide`."""
+def _report(monitor: RunMonitor, stage: str, done: int) -> None:
+    monitor.report(stage, done, 1)
+    monitor.check_canceled()
+
+
+def _calibrate(slide: SlideInput, monitor: RunMonitor, fit: Callable[..., SlideEmbedding]) -> _Calibration:
+    """Coarsen a slide and calibrate the experts on it."""
+    checkpoint = slide.checkpoint
+    sample = sample_patches(slide.centers, MAX_HOLDOUT_SPOTS, MAX_HOLDOUT_PATCHES)
     coarse = []
-    seen = sample_patches(centers, _CALIBRATION_SPOTS, _CALIBRATION_PATCHES)
-    for coarsened in coarsened_variants(centers[seen], counts[seen], lattice, seed=seed) if calibrate else ():
-        layout, low = coarsened.layout, coarsened.counts.tocsr()
-        coarse_lattice = detect_lattice(layout.spots)
-        coarse_pool = fit(
-            low, layout.spots, coarse_lattice, config=checkpoint.sasa, seed=seed, device=device, should_stop=should_stop
+    for coarsened in coarsened_variants(slide.centers[sample], slide.counts[sample], slide.lattice, seed=slide.seed):
+        layout, counts = coarsened.layout, coarsened.counts.tocsr()
+        embedding = fit(
+            counts,
+            layout.spots,
+            detect_lattice(layout.spots),
+            config=checkpoint.sasa,
+            seed=slide.seed,
+            device=slide.device,
+            monitor=monitor,
         )
-        experts = Experts.on(layout, coarse_pool, checkpoint.network)
-        origin = centers[seen][coarsened.used[0]] - layout.pixels[0]
-        coarse.append(CoarseSlide(experts=experts, counts=low, truth=coarsened.truth.tocsr(), origin=origin))
+        experts = Experts.for_layout(layout, embedding, checkpoint.network)
+        origin = slide.centers[sample][coarsened.used[0]] - layout.pixels[0]
+        coarse.append(CoarseSlide(experts=experts, counts=counts, truth=coarsened.truth.tocsr(), origin=origin))
     if not coarse:
-        return {"calibration": checkpoint.fleet.calibration}
+        return _Calibration(weights=checkpoint.priors.mean_weights)
     columns = calibration_genes(coarse[0].counts)
-    checks = [slide.ask(columns, should_stop) for slide in coarse]
-    calibration = fit_pool_weights(checks, checkpoint.fleet)
-    concentration = check_concentration(checks, calibration)
-    return {"calibration": calibration, "concentration": concentration, "coarse": tuple(coarse)}
+    predictions = [one.predict(columns, monitor) for one in coarse]
+    weights = fit_pool_weights(predictions, checkpoint.priors)
+    return _Calibration(
+        weights=weights, concentration=fit_holdout_concentration(predictions, weights), coarse=tuple(coarse)
+    )
 
 
 def calibration_genes(counts: sparse.csr_matrix) -> np.ndarray:
-    """Choose genes over the whole range of depth, deep ones denser, without a random draw."""
+    """Choose genes of all count levels, high-count genes more densely, without a random draw; returns their columns."""
     totals = np.asarray(counts.sum(axis=0)).ravel()
-    usable = np.flatnonzero(totals >= 20)
+    usable = np.flatnonzero(totals >= _MIN_CALIBRATION_COUNTS)
     ranked = usable[np.argsort(-totals[usable], kind="stable")]
-    if len(ranked) <= _CALIBRATION_GENES:
+    if len(ranked) <= MAX_CALIBRATION_GENES:
         return np.sort(ranked)
-    place = np.unique(np.rint(np.linspace(0, 1, _CALIBRATION_GENES) ** 1.5 * (len(ranked) - 1)).astype(int))
-    return np.sort(ranked[place])
-
-
-_cache: OrderedDict[str, FittedSlide] = OrderedDict()
+    rank = np.unique(np.rint(np.linspace(0, 1, MAX_CALIBRATION_GENES) ** 1.5 * (len(ranked) - 1)).astype(int))
+    return np.sort(ranked[rank])

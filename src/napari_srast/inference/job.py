@@ -1,101 +1,137 @@
-"""What is to be split, and what comes of it.
+"""Define what a run computes and what it reports.
 
-Shape legend: N spots, G genes, Q pixels, F genes of a block.
+Shape legend: N spots, G genes, F chosen genes, Q pixels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import sparse
 
+from napari_srast.core.progress import NO_MONITOR, RunMonitor
+from napari_srast.core.region import Region
 from napari_srast.core.settings import UpsampleSettings
-from napari_srast.core.slide import SlideImage, columns_of
-from napari_srast.errors import Cancelled
+from napari_srast.core.slide import Slide, SlideImage, select_columns
 from napari_srast.geometry.lattice import Lattice
 from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 from napari_srast.inference.allocation import CountAllocator
 
 if TYPE_CHECKING:
-    pass
+    from napari_srast.models.sasa.embedding import SlideEmbedding
 
-__all__ = [
-    "InferenceReport",
-    "UpsampleJob",
-]
+__all__ = ["InferenceReport", "ModelProvenance", "UpsampleJob", "UpsampleRequest"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class UpsampleRequest:
+    """Input of a run.
+
+    Parameters
+    ----------
+    slide
+        The slide.
+    region
+        Spots inside it are upsampled, with the whole slide as context; None for all spots.
+    genes
+        Names of the genes; None for all genes.
+    settings
+        Settings of the run.
+    """
+
+    slide: Slide
+    region: Region | None
+    genes: Sequence[str] | None
+    settings: UpsampleSettings
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ModelProvenance:
+    """Device, model and calibration of a run, for its provenance.
+
+    Parameters
+    ----------
+    device
+        The device that computed the network.
+    model_sha256
+        Checksum of the checkpoint; None for methods without a network.
+    calibration
+        Calibrated weights as plain values; empty for methods without a network.
+    """
+
+    device: str = "cpu"
+    model_sha256: str | None = None
+    calibration: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class InferenceReport:
-    """How upsampled counts came about.
+    """Description of computed counts.
 
     Parameters
     ----------
     skill, method
-        Per gene, shape (G,).
-    device, model_sha256, calibration
-        For the provenance.
-    notices
-        What did not go as asked, one sentence each.
+        Skill score in nats per count, and name of the method, of each gene, shape (F,).
+    model
+        Device, model and calibration.
+    warnings
+        Warnings for the user, one sentence each.
     """
 
     skill: np.ndarray
     method: np.ndarray
-    device: str = "cpu"
-    model_sha256: str | None = None
-    calibration: dict[str, Any] = field(default_factory=dict)
-    notices: tuple[str, ...] = ()
+    model: ModelProvenance
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class UpsampleJob:
-    """What is to be split, and how.
+    """Input of a method: the slide in canonical order, the pixels to compute, and the settings.
 
     Parameters
     ----------
-    counts, centers, lattice
-        The whole slide, (N, G) and (N, 2).
+    counts, centers
+        Counts and centers of all spots, shape (N, G) and (N, 2).
+    lattice
+        Lattice of the spots.
     layout
-        Its spots, and the pixels to work on.
-    inner
-        Which of them are wanted, shape (Q,); the others are context.
-    columns, genes
-        Chosen columns, and the names of all genes.
+        All spots, and the pixels to compute.
+    target_pixels
+        Which pixels belong to the result, bool, shape (Q,); the others are context.
+    columns
+        Chosen genes, as columns of ``counts``, shape (F,).
+    genes
+        Names of all genes, shape (G,).
     settings
-        How.
+        Settings of the run.
     image
-        Histology; None to do without.
-    should_stop
-        Asked before every large step.
+        Histology image; None to use counts alone.
+    monitor
+        Receives progress and asks for cancellation.
     fit
-        What fits SASA; the model's own function by default.
+        Function that replaces :func:`napari_srast.models.sasa.fitting.fit_sasa` with the same bytes; None: that function.
     """
 
     counts: sparse.csr_matrix
     centers: np.ndarray
     lattice: Lattice
     layout: SpotPixelMap
-    inner: np.ndarray
+    target_pixels: np.ndarray
     columns: np.ndarray
     genes: np.ndarray
     settings: UpsampleSettings
     image: SlideImage | None = None
-    should_stop: Callable[[], bool] | None = None
-    fit: Callable[..., Any] | None = None
+    monitor: RunMonitor = NO_MONITOR
+    fit: Callable[..., SlideEmbedding] | None = None
 
-    def chosen(self, spots: np.ndarray | slice = slice(None)) -> sparse.csr_matrix:
+    def select_counts(self, spots: np.ndarray | slice = slice(None)) -> sparse.csr_matrix:
         """Return counts of the chosen genes in some spots, shape (n, F)."""
-        return columns_of(self.counts[spots], self.columns)
+        return select_columns(self.counts[spots], self.columns)
 
     @property
-    def assembler(self) -> CountAllocator:
-        """What turns ratios of the chosen genes into counts."""
+    def allocator(self) -> CountAllocator:
+        """Allocator of the chosen genes' counts to pixels."""
         return CountAllocator(mode=self.settings.mode, seed=self.settings.seed, genes=self.genes[self.columns])
-
-    def check_stop(self) -> None:
-        """Raise Cancelled if the stop token says so."""
-        if self.should_stop is not None and self.should_stop():
-            raise Cancelled

@@ -1,14 +1,15 @@
-"""The fixed units that a job is computed in: compact groups of spots with all that they need to know of the rest.
+"""Divide a job into fixed tiles: compact groups of spots, each with the context that its prediction needs.
 
 Floating-point sums depend on the shape of what is summed. So that neither the number of workers nor the memory changes
-a byte of a result, a job is always cut into the same small units, each computed by itself on one thread; "tile size" is
-only how many of them are in work at once.
+a byte of a result, a job always has the same small tiles, each computed by itself on one thread; the number of workers
+only sets how many of them are computed at the same time.
 
-Shape legend: N spots of the slide, n spots of a unit and around it, Q pixels of the unit.
+Shape legend: N spots of the slide, n spots of a tile and around it, q pixels of the tile.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -20,16 +21,18 @@ from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 from napari_srast.interpolation import HaloContext
 from napari_srast.interpolation.linear import square_frame
 
-__all__ = ["HALO", "Tile", "Tiling", "blocks"]
+__all__ = ["HALO", "Tile", "Tiling", "gene_blocks"]
 
 HALO = 6.0
-"""Pitches around a unit or a region in which pixels are smoothed with it, so that its border changes no number."""
-_PIXELS = 8192  # of a unit, unless it then had very few spots
-_FEW_SPOTS = 256
-_MOST_PIXELS = 65_536
-_HALVES_FROM = 1_000_003  # more units than a job has
-_CONTEXT = HALO + 2.0  # pitches around a unit whose spots it knows
-_NEAREST = 48  # it knows so many neighbors of every spot too: more than any method looks at
+"""Width of the halo around a tile or a region in pitches: its pixels are smoothed with those inside, so that the border
+changes no number."""
+_MAX_PIXELS = 8192  # per tile, unless the tile would have fewer than _MIN_SPOTS spots
+_MIN_SPOTS = 256
+_HARD_MAX_PIXELS = 65_536  # per tile with more than one spot
+_INDEX_OF_HALVES = 1_000_003  # more tiles than a job has
+_CONTEXT = HALO + 2.0  # pitches around a tile whose spots it contains
+_N_NEAREST = 48  # neighbors of every spot that a tile contains, too: more than any method reads
+_VALUES_PER_BLOCK = 1_000_000  # pixels x genes that are computed at once in a tile
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -39,78 +42,73 @@ class Tile:
     Parameters
     ----------
     index
-        Its number in the job; that of a half is none of them.
+        Number of the tile in the job; halves of a tile have numbers of their own.
     spots
-        The slide's spots that it holds or knows, sorted, shape (n,).
+        Sorted indices of the tile's core and context spots in the slide, shape (n,).
     layout
-        These spots, and the pixels of those that it holds.
-    surroundings
-        For the interpolations.
+        These spots, and the pixels of the core spots.
+    halo
+        Context of the interpolations.
     rows
-        The pixels' rows in the result, shape (Q,).
+        Rows of the pixels in the result, shape (q,).
     """
 
     index: int
     spots: np.ndarray
     layout: SpotPixelMap
-    surroundings: HaloContext
+    halo: HaloContext
     rows: np.ndarray
 
     @cached_property
-    def own(self) -> np.ndarray:
-        """The spots that it holds, as indices into ``spots``."""
-        return np.flatnonzero(self.layout.n_pixels_of_spot)
+    def core_spots(self) -> np.ndarray:
+        """The spots that own the tile's pixels, as indices into ``spots``."""
+        return np.flatnonzero(self.layout.n_pixels_per_spot)
 
     def halves(self) -> list[Tile]:
-        """Return two units that hold half of the spots each."""
-        most = (len(self.own) + 1) // 2
-        groups = bisect_points(self.layout.spots, lambda g: len(g) <= most, self.own)
-        return [self._holding(group, half) for half, group in enumerate(groups)]
+        """Return two tiles with half of the core spots each."""
+        max_spots = (len(self.core_spots) + 1) // 2
+        groups = bisect_points(self.layout.spots, lambda group: len(group) <= max_spots, self.core_spots)
+        return [self._restricted_to(group, half) for half, group in enumerate(groups)]
 
-    def _holding(self, own: np.ndarray, half: int) -> Tile:
-        wide = self.surroundings.wide
-        mine = np.isin(self.layout.parent, own)
-        first = np.flatnonzero(np.concatenate([mine, np.zeros(wide.n_pixels - len(mine), dtype=bool)]))
-        order = np.concatenate([first, np.setdiff1d(np.arange(wide.n_pixels), first)])
+    def _restricted_to(self, core_spots: np.ndarray, half: int) -> Tile:
+        extended = self.halo.extended
+        kept = np.isin(self.layout.parent, core_spots)
+        first = np.flatnonzero(np.concatenate([kept, np.zeros(extended.n_pixels - len(kept), dtype=bool)]))
+        order = np.concatenate([first, np.setdiff1d(np.arange(extended.n_pixels), first)])
         return replace(
             self,
-            index=(self.index + 1) * _HALVES_FROM + half,  # samples of the flow are seeded by it
-            layout=_some_pixels(self.layout, np.flatnonzero(mine)),
-            surroundings=replace(self.surroundings, wide=_some_pixels(wide, order)),
-            rows=self.rows[mine],
+            index=(self.index + 1) * _INDEX_OF_HALVES + half,  # it seeds the samples of the flow
+            layout=_select_pixels(self.layout, np.flatnonzero(kept)),
+            halo=replace(self.halo, extended=_select_pixels(extended, order)),
+            rows=self.rows[kept],
         )
 
 
 class Tiling:
-    """Cuts a layout into units; each is made when it is asked for.
+    """Divide a layout into tiles; each is made on request.
 
     Parameters
     ----------
     layout
-        All spots of the slide, and the pixels to work on.
-    inner
-        Which of these pixels are wanted, shape (Q,); the others are context.
+        All spots of the slide, and the pixels to compute.
+    target_pixels
+        Which of these pixels belong to the result, bool; the others are context.
     """
 
-    def __init__(self, layout: SpotPixelMap, inner: np.ndarray) -> None:
+    def __init__(self, layout: SpotPixelMap, target_pixels: np.ndarray) -> None:
         self._layout = layout
-        self._inner = inner
-        self._row = np.cumsum(inner) - 1
-        wanted = np.bincount(layout.parent[inner], minlength=layout.n_spots)
-
-        def is_small(group: np.ndarray) -> bool:
-            n_pixels = wanted[group].sum()
-            return n_pixels <= _PIXELS or (len(group) <= _FEW_SPOTS and n_pixels <= _MOST_PIXELS)
-
-        self.groups = bisect_points(layout.spots, is_small, np.flatnonzero(wanted))
-        self.n_pixels = [int(wanted[group].sum()) for group in self.groups]
+        self._target_pixels = target_pixels
+        self._row = np.cumsum(target_pixels) - 1
+        n_targets = np.bincount(layout.parent[target_pixels], minlength=layout.n_spots)
+        self.groups = bisect_points(layout.spots, _fits_one_tile(n_targets), np.flatnonzero(n_targets))
+        self.n_pixels = [int(n_targets[group].sum()) for group in self.groups]
         self._by_spot = np.argsort(layout.parent, kind="stable")
-        self._first = np.concatenate([[0], np.cumsum(layout.n_pixels_of_spot)])
+        self._first = np.concatenate([[0], np.cumsum(layout.n_pixels_per_spot)])
 
     @cached_property
     def order(self) -> list[int]:
-        """The units in the order of their first pixels in the result, so that it can be written as they come."""
-        spots, first = np.unique(self._layout.parent[self._inner], return_index=True)
+        """The tiles in the order of their first pixels in the result, so that it can be written as they come."""
+        spots, first = np.unique(self._layout.parent[self._target_pixels], return_index=True)
         first_of = np.zeros(self._layout.n_spots, dtype=np.int64)
         first_of[spots] = first
         return np.argsort([first_of[group].min() for group in self.groups], kind="stable").tolist()
@@ -120,41 +118,40 @@ class Tiling:
         return cKDTree(self._layout.spots)
 
     @cached_property
-    def _whole(self) -> HaloContext:
-        """What all units share."""
+    def _slide_halo(self) -> HaloContext:
+        """The part of the interpolations' context that all tiles share."""
         layout = self._layout
-        most = int(layout.n_pixels_of_spot.max(initial=1))
-        return HaloContext(wide=layout, frame=square_frame(layout), most_pixels=most)
+        max_pixels = int(layout.n_pixels_per_spot.max(initial=1))
+        return HaloContext(extended=layout, frame=square_frame(layout), max_pixels_per_spot=max_pixels)
 
-    def unit(self, index: int) -> Tile:
-        """Make a unit."""
+    def tile(self, index: int) -> Tile:
+        """Make a tile."""
         layout, group = self._layout, self.groups[index]
-        places = layout.spots[group]
+        centers = layout.spots[group]
         reach = _CONTEXT * layout.pitch
-        low, high = places.min(axis=0) - reach, places.max(axis=0) + reach
+        low, high = centers.min(axis=0) - reach, centers.max(axis=0) + reach
         around = np.flatnonzero(((layout.spots >= low) & (layout.spots <= high)).all(axis=1))
-        distance, _ = cKDTree(places).query(layout.spots[around])
-        _, nearest = self._tree.query(places, k=np.arange(1, min(_NEAREST, layout.n_spots) + 1))
+        distance, _ = cKDTree(centers).query(layout.spots[around])
+        _, nearest = self._tree.query(centers, k=np.arange(1, min(_N_NEAREST, layout.n_spots) + 1))
         spots = np.union1d(around[distance <= reach], nearest)
-        own = self._pixels_of(group)
-        own = own[self._inner[own]]
-        halo = self._pixels_of(np.setdiff1d(around[distance <= HALO * layout.pitch], group))
-        wide = self._part(spots, np.concatenate([own, halo]))
+        pixels = self._pixels_of(group)
+        pixels = pixels[self._target_pixels[pixels]]
+        halo_pixels = self._pixels_of(np.setdiff1d(around[distance <= HALO * layout.pitch], group))
+        extended = self._part(spots, np.concatenate([pixels, halo_pixels]))
         return Tile(
             index=index,
             spots=spots,
-            layout=_some_pixels(wide, np.arange(len(own))),
-            surroundings=replace(self._whole, wide=wide),
-            rows=self._row[own],
+            layout=_select_pixels(extended, np.arange(len(pixels))),
+            halo=replace(self._slide_halo, extended=extended),
+            rows=self._row[pixels],
         )
 
     def _pixels_of(self, spots: np.ndarray) -> np.ndarray:
         """Return the sorted indices of the pixels of some spots."""
         first, last = self._first[spots], self._first[spots + 1]
-        place = np.arange((last - first).sum()) + np.repeat(
-            first - np.cumsum(last - first) + (last - first), last - first
-        )
-        return np.sort(self._by_spot[place])
+        n_pixels = last - first
+        offset = np.repeat(first - np.cumsum(n_pixels) + n_pixels, n_pixels)
+        return np.sort(self._by_spot[np.arange(n_pixels.sum()) + offset])
 
     def _part(self, spots: np.ndarray, pixels: np.ndarray) -> SpotPixelMap:
         layout = self._layout
@@ -162,16 +159,23 @@ class Tiling:
         return SpotPixelMap(spots=layout.spots[spots], pixels=layout.pixels[pixels], parent=parent, pitch=layout.pitch)
 
 
-def _some_pixels(layout: SpotPixelMap, pixels: np.ndarray) -> SpotPixelMap:
+def _fits_one_tile(n_targets: np.ndarray) -> Callable[[np.ndarray], bool]:
+    """Return the function that tells whether a group of spots, with so many pixels each, is small enough for a tile."""
+
+    def fits(group: np.ndarray) -> bool:
+        n_pixels = n_targets[group].sum()
+        return bool(n_pixels <= _MAX_PIXELS or (len(group) <= _MIN_SPOTS and n_pixels <= _HARD_MAX_PIXELS))
+
+    return fits
+
+
+def _select_pixels(layout: SpotPixelMap, pixels: np.ndarray) -> SpotPixelMap:
     return SpotPixelMap(
         spots=layout.spots, pixels=layout.pixels[pixels], parent=layout.parent[pixels], pitch=layout.pitch
     )
 
 
-def blocks(n_genes: int, n_pixels: int) -> list[slice]:
-    """Cut genes into blocks that bound the number of dense values; they depend on the sizes alone."""
-    size = int(np.clip(_BLOCK_VALUES // max(n_pixels, 1), 1, 256))
+def gene_blocks(n_genes: int, n_pixels: int) -> list[slice]:
+    """Divide genes into blocks that bound the number of dense values; the blocks depend on the sizes alone."""
+    size = int(np.clip(_VALUES_PER_BLOCK // max(n_pixels, 1), 1, 256))
     return [slice(start, min(start + size, n_genes)) for start in range(0, n_genes, size)]
-
-
-_BLOCK_VALUES = 1_000_000  # pixels x genes in work at once in a unit

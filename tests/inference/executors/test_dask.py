@@ -35,8 +35,8 @@ def client() -> Iterator[distributed.Client]:
 
 @pytest.fixture
 def small_units(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tiles, "_PIXELS", 40)
-    monkeypatch.setattr(tiles, "_FEW_SPOTS", 1)
+    monkeypatch.setattr(tiles, "_MAX_PIXELS", 40)
+    monkeypatch.setattr(tiles, "_MIN_SPOTS", 1)
 
 
 @pytest.mark.usefixtures("small_units")
@@ -47,7 +47,7 @@ def test_cluster_gives_the_bytes_of_the_local_run(
     slide = make_slide(9, 9, lattice="hex")
     seen: list[Progress] = []
     local = upsample(slide, method=method)
-    spread = upsample(slide, method=method, workers=DaskExecutor(client), progress=seen.append)
+    spread = upsample(slide, method=method, executor=DaskExecutor(client), progress=seen.append)
     assert spread.counts.data.tobytes() == local.counts.data.tobytes()
     assert spread.counts.indices.tobytes() == local.counts.indices.tobytes()
     assert spread.counts.indptr.tobytes() == local.counts.indptr.tobytes()
@@ -66,14 +66,14 @@ def test_a_killed_worker_costs_a_retry(client: distributed.Client, make_slide: M
             killed.append(next(iter(client.run(os.getpid).values())))
             os.kill(killed[0], signal.SIGKILL)
 
-    spread = upsample(slide, method="pycnophylactic", workers=DaskExecutor(client), progress=kill_one)
+    spread = upsample(slide, method="pycnophylactic", executor=DaskExecutor(client), progress=kill_one)
     assert killed
     assert spread.counts.data.tobytes() == local.counts.data.tobytes()
 
 
 def test_a_run_on_a_cluster_can_be_stopped(client: distributed.Client, make_slide: MakeSlide) -> None:
     with pytest.raises(Cancelled):
-        upsample(make_slide(9, 9), method="gp", workers=DaskExecutor(client), should_stop=lambda: True)
+        upsample(make_slide(9, 9), method="gp", executor=DaskExecutor(client), should_stop=lambda: True)
 
 
 def test_no_scheduler_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,7 +116,7 @@ def test_a_worker_whose_device_is_full_halves_its_units_then_leaves_the_device(
         return opened(self, packed, should_stop)  # type: ignore[arg-type]
 
     monkeypatch.setattr(PerGenePredictor, "open", open_or_fail)
-    result = upsample(slide, workers=DaskExecutor(threads))
+    result = upsample(slide, executor=DaskExecutor(threads))
     assert any(notice in told for told in result.provenance["notices"])
     np.testing.assert_allclose(result.counts.toarray(), local.counts.toarray(), rtol=1e-4, atol=1e-5)
 
@@ -135,6 +135,6 @@ def test_a_worker_without_the_device_of_the_run_computes_on_its_cpu(
 
     monkeypatch.setattr(dask_module, "_prepare", prepared_on_a_gpu)
     monkeypatch.setattr(dask_module, "_devices", lambda: ("cpu",))
-    result = upsample(slide, workers=DaskExecutor(threads))
+    result = upsample(slide, executor=DaskExecutor(threads))
     assert result.counts.data.tobytes() == local.counts.data.tobytes()
     assert any("no device 'cuda'" in told for told in result.provenance["notices"])

@@ -28,8 +28,8 @@ MakeSlide = Callable[..., Slide]
 
 @pytest.fixture(autouse=True)
 def small_units(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tiles, "_PIXELS", 60)
-    monkeypatch.setattr(tiles, "_FEW_SPOTS", 1)
+    monkeypatch.setattr(tiles, "_MAX_PIXELS", 60)
+    monkeypatch.setattr(tiles, "_MIN_SPOTS", 1)
 
 
 def same_bytes(a: UpsampleResult, b: UpsampleResult) -> bool:
@@ -56,7 +56,7 @@ def test_number_of_workers_changes_no_byte(
     monkeypatch.setattr(srast_module, "FLOW_PAIR_BUDGET", 0)
     slide = make_slide(9, 9, lattice="hex")
     options = {"method": method, "mode": mode, "factor": 2, "draws": 2, "steps": 2, "device": device}
-    results = [upsample(slide, workers=ThreadExecutor(n), **options) for n in (1, 3)]
+    results = [upsample(slide, executor=ThreadExecutor(n), **options) for n in (1, 3)]
     assert same_bytes(*results)
     assert results[0].counts.sum() == pytest.approx(slide.counts.sum(), rel=1e-6)
     if mode == "sample":
@@ -71,7 +71,7 @@ def test_stopping_ends_all_workers(make_slide: MakeSlide) -> None:
 
     with pytest.raises(Cancelled):
         upsample(
-            make_slide(9, 9), method="gp", workers=ThreadExecutor(2), should_stop=should_stop, progress=told.append
+            make_slide(9, 9), method="gp", executor=ThreadExecutor(2), should_stop=should_stop, progress=told.append
         )
 
 
@@ -81,7 +81,7 @@ def test_nothing_computes_on_where_who_watches_fails(make_slide: MakeSlide) -> N
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError) as caught:  # which holds the frames of the run
-        upsample(make_slide(20, 20), method="pycnophylactic", workers=ThreadExecutor(2), progress=fail)
+        upsample(make_slide(20, 20), method="pycnophylactic", executor=ThreadExecutor(2), progress=fail)
     assert caught.traceback
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("napari-srast")]
 
@@ -120,7 +120,7 @@ def test_out_of_memory_halves_the_unit_then_leaves_the_device(
 
     monkeypatch.setattr(PerGenePredictor, "open", open_or_fail)
     monkeypatch.setattr(PerGenePredictor, "on", move)
-    result = upsample(slide, device=device, workers=ThreadExecutor(1))
+    result = upsample(slide, device=device, executor=ThreadExecutor(1))
     assert any(notice in told for told in result.provenance["notices"])
     assert bool(moved) == (largest == 0)
     np.testing.assert_allclose(result.counts.toarray(), expected.counts.toarray(), rtol=1e-4, atol=1e-5)
@@ -131,8 +131,8 @@ def test_units_do_not_pile_up_before_a_slow_collector(
     make_slide: MakeSlide, monkeypatch: pytest.MonkeyPatch, n_workers: int
 ) -> None:
     begun, ahead, added = [], [], []
-    split, add = OutOfMemoryFallback.split, InMemorySink.add
-    monkeypatch.setattr(OutOfMemoryFallback, "split", lambda self, *args: begun.append(1) or split(self, *args))
+    predict, add = OutOfMemoryFallback.predict, InMemorySink.add
+    monkeypatch.setattr(OutOfMemoryFallback, "predict", lambda self, *args: begun.append(1) or predict(self, *args))
 
     def slowly(self: InMemorySink, *unit: Any) -> None:
         time.sleep(0.02)
@@ -141,6 +141,6 @@ def test_units_do_not_pile_up_before_a_slow_collector(
         added.append(1)
 
     monkeypatch.setattr(InMemorySink, "add", slowly)
-    upsample(make_slide(16, 16), method="uniform", workers=ThreadExecutor(n_workers))
+    upsample(make_slide(16, 16), method="uniform", executor=ThreadExecutor(n_workers))
     assert len(added) > 8
     assert n_workers < max(ahead) <= 2 * n_workers

@@ -82,12 +82,12 @@ def test_a_fit_is_done_there_with_the_same_bytes(
 
 def test_a_run_has_the_same_bytes(elsewhere: SasaProcessPool, make_slide: Callable[..., Slide]) -> None:
     slide = make_slide(12, 12)
-    there = upsample(slide, workers=ThreadExecutor(fit=elsewhere.fit), seed=5)
+    there = upsample(slide, executor=ThreadExecutor(fit=elsewhere.fit), seed=5)
     here = upsample(slide, seed=6)  # so that nothing is kept
     assert (here.counts != there.counts).nnz > 0
-    from napari_srast.calibration import experts
+    from napari_srast.inference import fitted_slide
 
-    experts._cache.clear()
+    fitted_slide._cache.clear()
     here = upsample(slide, seed=5)
     assert (here.counts != there.counts).nnz == 0
 

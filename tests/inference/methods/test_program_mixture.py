@@ -25,7 +25,7 @@ def made(seed: int = 0) -> tuple[ProgramMixture, sparse.csr_matrix, np.ndarray]:
     loading[4] = 0.0
     weights, trust = rng.normal(size=(2, 2)), rng.integers(0, 2, 20).astype(float)
     counts = sparse.csr_matrix(rng.poisson(0.7, size=(6, 20)).astype(np.float32))
-    row = np.searchsorted(np.flatnonzero(layout.n_pixels_of_spot), parent)
+    row = np.searchsorted(np.flatnonzero(layout.n_pixels_per_spot), parent)
     mixed = layout.normalize((ratios[:, :3] * activity[row]) @ loading.T)  # of nothing it makes the even split
     n = counts.toarray()[row]
     of_programs, of_totals = (weights[0, e] + weights[1, e] * scaled_log_count(n) for e in (0, 1))
@@ -49,7 +49,7 @@ def test_sparse_split_is_the_dense_one(monkeypatch: pytest.MonkeyPatch, batch: i
 
 def test_counts_are_conserved() -> None:
     mixture, counts, _ = made(3)
-    row = np.searchsorted(np.flatnonzero(mixture.layout.n_pixels_of_spot), mixture.layout.parent)
+    row = np.searchsorted(np.flatnonzero(mixture.layout.n_pixels_per_spot), mixture.layout.parent)
     sums = np.zeros(counts.shape)
     np.add.at(sums, row, mixture.split(counts).toarray().astype(np.float64))
     np.testing.assert_allclose(sums, counts.toarray(), rtol=2e-7)
@@ -63,7 +63,7 @@ def test_bare_glass_gets_nothing() -> None:
     log_ratio = np.where(bare[:, None], -np.inf, mixture.log_ratio)
     split = replace(mixture, log_ratio=log_ratio).split(counts)
     assert split[bare].nnz == 0
-    row = np.searchsorted(np.flatnonzero(layout.n_pixels_of_spot), layout.parent)
+    row = np.searchsorted(np.flatnonzero(layout.n_pixels_per_spot), layout.parent)
     sums = np.zeros(counts.shape)
     np.add.at(sums, row, split.toarray().astype(np.float64))
     np.testing.assert_allclose(sums, counts.toarray(), rtol=2e-7)
@@ -78,7 +78,7 @@ def test_a_strongly_negative_weight_leaves_the_padding_out() -> None:
 
 def test_shares_are_those_of_the_split() -> None:
     mixture, counts, dense = made(1)
-    row = np.searchsorted(np.flatnonzero(mixture.layout.n_pixels_of_spot), mixture.layout.parent)
+    row = np.searchsorted(np.flatnonzero(mixture.layout.n_pixels_per_spot), mixture.layout.parent)
     shares = mixture.shares(counts).toarray()
     np.testing.assert_allclose(shares * counts.toarray()[row], dense, rtol=1e-5)
 

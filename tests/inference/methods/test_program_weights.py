@@ -76,7 +76,7 @@ def test_the_deepest_genes_go_first_and_a_region_changes_nothing() -> None:
     counts = sparse.csr_matrix(rng.poisson(np.linspace(0.05, 3, 50), size=(200, 50)).astype(np.float32))
 
     def chosen(n_pixels: np.ndarray) -> np.ndarray:
-        job = SimpleNamespace(counts=counts, columns=np.arange(50), layout=SimpleNamespace(n_pixels_of_spot=n_pixels))
+        job = SimpleNamespace(counts=counts, columns=np.arange(50), layout=SimpleNamespace(n_pixels_per_spot=n_pixels))
         return _genes_for_the_flow(cast(Any, job), cast(Any, SimpleNamespace(coarse=())))
 
     with pytest.MonkeyPatch.context() as patch:

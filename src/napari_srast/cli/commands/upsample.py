@@ -96,7 +96,7 @@ def _upsample(
         f"{expected.n_spots} spots, {expected.n_pixels} pixels, {expected.n_genes} genes: "
         f"about {expected.seconds:.0f} s and {expected.memory_bytes / 1e9:.1f} GB."
     )
-    how: dict[str, Any] = {"settings": settings, "progress": report, "should_stop": should_stop, "workers": workers}
+    how: dict[str, Any] = {"settings": settings, "progress": report, "should_stop": should_stop, "executor": workers}
     result: UpsampleMetadata
     if into_store:
         result = api.upsample_to_store(slide, output, area, names, **how)

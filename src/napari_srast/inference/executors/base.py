@@ -1,29 +1,30 @@
-"""TODO docstring."""
+"""Define what prepares a method and predicts its tiles."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator
 
 from napari_srast.core.sinks import ResultSink
 from napari_srast.inference.job import UpsampleJob
 from napari_srast.inference.methods.base import PreparedMethod
 from napari_srast.inference.tiles import Tiling
 
-__all__ = ["Executor", "Stop"]
-
-Stop = Callable[[], bool] | None
+__all__ = ["Executor"]
 
 
 class Executor(ABC):
-    """Prepares a job and splits its units."""
+    """Prepare the method of a job and predict its tiles.
+
+    Both methods report progress to the job's monitor, from the calling thread, and check it for cancellation. An
+    exception of the monitor ends all computing before it leaves the method.
+    """
 
     @abstractmethod
-    def prepare(self, job: UpsampleJob) -> Generator[tuple[str, int, int], None, PreparedMethod]:
-        """Make the job's method ready; yields (stage, done, total)."""
+    def prepare(self, job: UpsampleJob) -> PreparedMethod:
+        """Prepare the method of a job."""
 
     @abstractmethod
-    def split(
-        self, job: UpsampleJob, method: PreparedMethod, cutter: Tiling, collector: ResultSink
-    ) -> Generator[tuple[str, int, int], None, tuple[str, ...]]:
-        """Hand all units, split, to the collector; yields (stage, done, total) and returns notices."""
+    def predict_tiles(
+        self, job: UpsampleJob, method: PreparedMethod, tiling: Tiling, sink: ResultSink
+    ) -> tuple[str, ...]:
+        """Predict all tiles and hand them to the sink; return warnings for the user."""

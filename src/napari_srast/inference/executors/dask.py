@@ -1,13 +1,13 @@
-"""The workers of a Dask cluster: slides are prepared and units split wherever there is room.
+"""Compute on the workers of a Dask cluster: methods are prepared and tiles predicted wherever there is room.
 
-What the units of a run share (the checkpoint, the calibration, what is known of the genes) is sent to each worker once;
-a unit is a task that brings its own spots along. A task of a worker that dies is done again by another. No byte of the
-result depends on any of it.
+Everything that the tiles of a run share (checkpoint, calibration, field statistics) is sent to each worker once; a tile
+is a task that contains its own spots. If a worker dies, another one repeats its tasks. No byte of the result depends on
+any of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from concurrent.futures import CancelledError
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -18,6 +18,7 @@ from distributed.scheduler import KilledWorker
 from scipy import sparse
 
 from napari_srast._utils.threads import single_threaded
+from napari_srast.core.progress import NO_MONITOR, RunMonitor
 from napari_srast.core.sinks import ResultSink
 from napari_srast.errors import Cancelled, SettingsError
 from napari_srast.inference.executors.base import Executor
@@ -30,14 +31,14 @@ from napari_srast.inference.tiles import Tiling
 __all__ = ["DaskExecutor"]
 
 _Result = TypeVar("_Result")
-_SplitUnit = tuple[list[str], np.ndarray, sparse.csr_matrix, sparse.csr_matrix | None]
-_ATTEMPTS = 3  # at what was lost with its worker, so that sending it once more is all it takes
-_PATIENCE = 30.0  # seconds
-_LOOK_AGAIN = 0.2  # seconds between looks at the stop token
+_TileResult = tuple[list[str], np.ndarray, sparse.csr_matrix, sparse.csr_matrix | None]
+_ATTEMPTS = 3  # for tasks and data that were lost with a worker
+_WORKER_TIMEOUT = 30.0  # seconds
+_POLL_INTERVAL = 0.2  # seconds between checks for cancellation
 
 
 class DaskExecutor(Executor):
-    """The workers of a cluster.
+    """Compute on the workers of a Dask cluster.
 
     Parameters
     ----------
@@ -47,23 +48,25 @@ class DaskExecutor(Executor):
     Raises
     ------
     SettingsError
-        No scheduler answers there, or it has no workers.
+        No scheduler answers at the address, or it has no workers.
 
     Examples
     --------
-    >>> from napari_srast.inference.executors.dask import DaskWorkers
-    >>> with DaskWorkers("tcp://10.0.0.1:8786") as workers:  # doctest: +SKIP
-    ...     result = srast.upsample(slide, workers=workers)
+    >>> from napari_srast.inference.executors.dask import DaskExecutor
+    >>> with DaskExecutor("tcp://10.0.0.1:8786") as executor:  # doctest: +SKIP
+    ...     result = srast.upsample(slide, executor=executor)
     """
 
     def __init__(self, scheduler: str | Client) -> None:
-        self._own = isinstance(scheduler, str)
+        self._owns_client = isinstance(scheduler, str)
         try:
-            # Never the process's default client: reading and writing slides is dask, too, and belongs on this machine.
+            # Never the process's default client: dask also reads and writes slides, which must stay on this machine.
             self._client = (
-                Client(scheduler, timeout=_PATIENCE, set_as_default=False) if isinstance(scheduler, str) else scheduler
+                Client(scheduler, timeout=_WORKER_TIMEOUT, set_as_default=False)
+                if isinstance(scheduler, str)
+                else scheduler
             )
-            self._client.wait_for_workers(1, timeout=_PATIENCE)
+            self._client.wait_for_workers(1, timeout=_WORKER_TIMEOUT)
         except (OSError, TimeoutError, ValueError) as error:
             raise SettingsError(
                 f"No Dask scheduler with workers answers at '{scheduler}' ({type(error).__name__}); start one with "
@@ -77,85 +80,87 @@ class DaskExecutor(Executor):
         self.close()
 
     def close(self) -> None:
-        """Leave the cluster; it runs on."""
-        if self._own:
+        """Disconnect from the cluster, which keeps running."""
+        if self._owns_client:
             self._client.close()
 
-    def prepare(self, job: UpsampleJob) -> Generator[tuple[str, int, int], None, PreparedMethod]:
-        """Make the job's method ready on one of the workers."""
-        yield "align", 0, 1
-        method = self._run(_prepare, replace(job, should_stop=None), job)
-        yield "align", 1, 1
-        yield "calibrate", 1, 1
+    def prepare(self, job: UpsampleJob) -> PreparedMethod:
+        """Prepare the method of a job on one of the workers."""
+        job.monitor.report("align", 0, 1)
+        job.monitor.check_canceled()
+        method = self._run(_prepare, replace(job, monitor=NO_MONITOR), job.monitor)
+        for stage in ("align", "calibrate"):
+            job.monitor.report(stage, 1, 1)
+            job.monitor.check_canceled()
         return method
 
-    def split(
-        self, job: UpsampleJob, method: PreparedMethod, cutter: Tiling, collector: ResultSink
-    ) -> Generator[tuple[str, int, int], None, tuple[str, ...]]:
-        """Split the units as tasks."""
-        device = method.record.get("device", "cpu")
-        shared = self._share(method.splitter)
-        waiting = cutter.order[::-1]
+    def predict_tiles(
+        self, job: UpsampleJob, method: PreparedMethod, tiling: Tiling, sink: ResultSink
+    ) -> tuple[str, ...]:
+        """Predict each tile as a task of its own."""
+        predictor = self._broadcast(method.predictor)
+        waiting = tiling.order[::-1]
         in_work: dict[Future, int] = {}
         attempts = dict.fromkeys(waiting, 0)
-        finished = 0
-        told: dict[str, None] = {}  # in the order in which it was told
+        n_finished = 0
+        warnings: dict[str, None] = {}  # an ordered set
         try:
             while waiting or in_work:
-                while waiting and len(in_work) < self._room():
+                while waiting and len(in_work) < self._max_tasks():
                     index = waiting.pop()
-                    packed = self._send(method.pack(job, cutter.unit(index)))
-                    in_work[self._submit(_split, shared, packed, device)] = index
-                job.check_stop()
+                    tile_input = self._send(method.tile_input(job, tiling.tile(index)))
+                    in_work[self._submit(_predict_tile, predictor, tile_input, method.model.device)] = index
+                job.monitor.check_canceled()
                 for future in self._finished(in_work):
                     index = in_work.pop(future)
                     try:
-                        notices, *split = future.result()
-                        collector.add(*split)
+                        task_warnings, *tile_result = future.result()
+                        sink.add(*tile_result)
                     except (CancelledError, KilledWorker):
-                        # What the task needed went down with the workers that held it: send it again.
+                        # The input of the task was lost with the workers that had it, so it is sent again.
                         attempts[index] += 1
                         if attempts[index] >= _ATTEMPTS:
                             raise
-                        shared = self._share(method.splitter)
+                        predictor = self._broadcast(method.predictor)
                         waiting.append(index)
                         continue
-                    told |= dict.fromkeys(notices)
-                    finished += 1
-                    yield "split", finished, len(cutter.groups)
+                    warnings |= dict.fromkeys(task_warnings)
+                    n_finished += 1
+                    job.monitor.report("split", n_finished, len(tiling.groups))
+                    job.monitor.check_canceled()
         finally:
             self._client.cancel(list(in_work))
-        return tuple(told)
+        return tuple(warnings)
 
-    def _share(self, splitter: TilePredictor) -> Future:
-        """Send what all units share to every worker."""
-        return self._send(splitter, broadcast=True)
+    def _broadcast(self, predictor: TilePredictor) -> Future:
+        """Send the data that all tiles share to every worker."""
+        return self._send(predictor, broadcast=True)
 
     def _send(self, data: Any, *, broadcast: bool = False) -> Future:
-        """Send data to a worker, or to all; a worker that dies meanwhile is waited for, or done without."""
+        """Send data to a worker or to all of them; if a worker dies meanwhile, wait for another one."""
         for attempt in range(_ATTEMPTS):
             try:
                 return self._client.scatter(data, broadcast=broadcast, hash=False)
             except OSError:
                 if attempt == _ATTEMPTS - 1:
                     raise
-                self._client.wait_for_workers(1, timeout=_PATIENCE)
+                self._client.wait_for_workers(1, timeout=_WORKER_TIMEOUT)
         raise AssertionError("unreachable")
 
-    def _room(self) -> int:
+    def _max_tasks(self) -> int:
         """Return how many tasks keep all threads of the cluster busy."""
         return 2 * max(1, sum(self._client.nthreads().values()))
 
     def _submit(self, function: Callable[..., Any], *arguments: Any) -> Future:
         return self._client.submit(function, *arguments, pure=False, retries=_ATTEMPTS)
 
-    def _run(self, function: Callable[[UpsampleJob], _Result], argument: UpsampleJob, job: UpsampleJob) -> _Result:
+    def _run(self, function: Callable[[UpsampleJob], _Result], argument: UpsampleJob, monitor: RunMonitor) -> _Result:
         """Run one task to its end."""
         for attempt in range(_ATTEMPTS):
             future = self._submit(function, self._send(argument))
             try:
                 while not self._finished({future: 0}):
-                    job.check_stop()
+                    monitor.check_canceled()
                 return future.result()
             except Cancelled:
                 future.cancel()
@@ -166,36 +171,31 @@ class DaskExecutor(Executor):
         raise AssertionError("unreachable")
 
     def _finished(self, futures: dict[Future, int]) -> list[Future]:
-        """Wait a moment for futures; returns those that are done."""
+        """Wait a moment for futures, and return those that are done."""
         try:
             with self._client.as_current():
-                return list(wait(list(futures), timeout=_LOOK_AGAIN, return_when="FIRST_COMPLETED").done)
+                return list(wait(list(futures), timeout=_POLL_INTERVAL, return_when="FIRST_COMPLETED").done)
         except TimeoutError:
             return []
-        except CancelledError:  # what it needed went down with a worker: its result says so
+        except CancelledError:  # the input of a task was lost with a worker: the task's result raises the error
             return [future for future in futures if future.done()]
 
 
 def _prepare(job: UpsampleJob) -> PreparedMethod:
-    """Make a method ready, on a worker."""
+    """Prepare a method, on a worker."""
     with single_threaded():
-        steps = prepare(job)
-        while True:
-            try:
-                next(steps)
-            except StopIteration as done:
-                method: PreparedMethod = done.value
-                return replace(method, splitter=method.splitter.on("cpu"))
+        method = prepare(job)
+    return replace(method, predictor=method.predictor.to_device("cpu"))
 
 
-def _split(splitter: TilePredictor, packed: TileInput, device: str) -> _SplitUnit:
-    """Split a unit, on a worker; on its CPU where it lacks the device that the slide was prepared on."""
-    lacking = device != "cpu" and device not in _devices()
+def _predict_tile(predictor: TilePredictor, tile_input: TileInput, device: str) -> _TileResult:
+    """Predict a tile, on a worker; on its CPU if it does not have the device that prepared the method."""
+    device_is_missing = device != "cpu" and device not in _devices()
     with single_threaded():
-        enduring = OutOfMemoryFallback(splitter.on("cpu" if lacking else device))
-        counts, spread = enduring.split(packed)
-    notices = [f"Some workers have no device '{device}', so they computed on their CPU."] if lacking else []
-    return [*notices, *enduring.notices], packed.unit.rows, counts, spread
+        fallback = OutOfMemoryFallback(predictor.to_device("cpu" if device_is_missing else device))
+        counts, std = fallback.predict(tile_input)
+    warnings = [f"Some workers have no device '{device}', so they computed on their CPU."] if device_is_missing else []
+    return [*warnings, *fallback.warnings], tile_input.tile.rows, counts, std
 
 
 def _devices() -> tuple[str, ...]:

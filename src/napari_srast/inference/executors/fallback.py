@@ -1,4 +1,4 @@
-"""TODO docstring."""
+"""Predict tiles even where the device runs out of memory."""
 
 from __future__ import annotations
 
@@ -8,82 +8,103 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from napari_srast._utils.device_errors import free_device, out_of_memory
-from napari_srast.errors import Cancelled
-from napari_srast.inference.executors.base import Stop
+from napari_srast._utils.device_errors import is_device_memory_error, release_cached_memory
+from napari_srast.core.progress import NO_MONITOR, RunMonitor
 from napari_srast.inference.methods.base import TileInput, TilePredictor
 
 __all__ = ["OutOfMemoryFallback"]
 
-_MOST_HALVINGS = 4
+_MAX_HALVINGS = 4
 
 
 class OutOfMemoryFallback:
-    """Splits units also where the device runs out of memory: in halves, and at last on the CPU.
+    """Predict tiles: whole, in halves where the device's memory is full, and on the CPU where halves are too large.
+
+    Threads may share it.
 
     Attributes
     ----------
-    notices
-        What the user is to know of it, one sentence each.
+    warnings
+        Warnings for the user, one sentence each.
     """
 
-    def __init__(self, splitter: TilePredictor) -> None:
-        self._splitter = splitter
+    def __init__(self, predictor: TilePredictor) -> None:
+        self._predictor = predictor
         self._halvings = 0
-        self.notices: list[str] = []
+        self.warnings: list[str] = []
 
-    def split(
-        self, packed: TileInput, should_stop: Stop = None, report: Callable[[], None] | None = None, halved: int = 0
+    def predict(
+        self,
+        tile_input: TileInput,
+        monitor: RunMonitor = NO_MONITOR,
+        on_block: Callable[[], None] | None = None,
+        n_halvings: int = 0,
     ) -> tuple[sparse.csr_matrix, sparse.csr_matrix | None]:
-        """Split all genes of a unit; returns counts and standard deviations, CSR (Q, G)."""
-        splitter, can_be_halved = self._splitter, halved < _MOST_HALVINGS and len(packed.unit.own) > 1
-        if halved >= self._halvings or not can_be_halved:
+        """Predict all genes of a tile.
+
+        Parameters
+        ----------
+        tile_input
+            The tile with its counts and features.
+        monitor
+            Asked for cancellation before every block of genes.
+        on_block
+            Called after every block of genes.
+        n_halvings
+            How often the tile was halved before.
+
+        Returns
+        -------
+        counts, std
+            Counts and, in mode "sample", standard deviations, CSR (q, G).
+        """
+        predictor, can_be_halved = self._predictor, n_halvings < _MAX_HALVINGS and len(tile_input.tile.core_spots) > 1
+        if n_halvings >= self._halvings or not can_be_halved:
             try:
-                return _split_unit(splitter, packed, should_stop, report)
+                return _predict_tile(predictor, tile_input, monitor, on_block)
             except Exception as error:
-                if not out_of_memory(error):
+                if not is_device_memory_error(error):
                     raise
-            free_device()
+            release_cached_memory()
             if can_be_halved:
-                self._halvings = max(self._halvings, halved + 1)
-                self._tell("The device ran out of memory, so smaller parts of the slide were computed at once.")
+                self._halvings = max(self._halvings, n_halvings + 1)
+                self._warn("The device ran out of memory, so smaller parts of the slide were computed at once.")
             else:
-                self._splitter = splitter.on("cpu")
-                self._tell("The device ran out of memory, so the rest was computed on the CPU.")
-                return _split_unit(self._splitter, packed, should_stop, report)
-        halves = packed.halves(splitter.own_counts_only)
-        parts = [self.split(half, should_stop, report, halved + 1) for half in halves]
-        rows = np.concatenate([half.unit.rows for half in halves])
+                self._predictor = predictor.to_device("cpu")
+                self._warn("The device ran out of memory, so the rest was computed on the CPU.")
+                return _predict_tile(self._predictor, tile_input, monitor, on_block)
+        halves = tile_input.halves(predictor.core_counts_only)
+        parts = [self.predict(half, monitor, on_block, n_halvings + 1) for half in halves]
+        rows = np.concatenate([half.tile.rows for half in halves])
         order = np.argsort(rows)
-        order = order[np.searchsorted(rows[order], packed.unit.rows)]
+        order = order[np.searchsorted(rows[order], tile_input.tile.rows)]
         counts = sparse.vstack([counts for counts, _ in parts], format="csr")[order]
-        spreads = [spread for _, spread in parts if spread is not None]
-        return counts, sparse.vstack(spreads, format="csr")[order] if spreads else None
+        deviations = [std for _, std in parts if std is not None]
+        return counts, sparse.vstack(deviations, format="csr")[order] if deviations else None
 
-    def _tell(self, notice: str) -> None:
-        if notice not in self.notices:
-            self.notices.append(notice)
+    def _warn(self, warning: str) -> None:
+        if warning not in self.warnings:
+            self.warnings.append(warning)
 
 
-def _split_unit(
-    splitter: TilePredictor, packed: TileInput, should_stop: Stop, report: Callable[[], None] | None
+def _predict_tile(
+    predictor: TilePredictor, tile_input: TileInput, monitor: RunMonitor, on_block: Callable[[], None] | None
 ) -> tuple[sparse.csr_matrix, sparse.csr_matrix | None]:
-    """Split all genes of a unit, block by block; returns counts and standard deviations, CSR (Q, G)."""
-    split_block = splitter.open(packed, should_stop)
-    counts, spreads = [], []
-    for block in splitter.blocks(packed.unit.layout.n_pixels):
-        if should_stop is not None and should_stop():
-            raise Cancelled
-        of_block, spread = split_block(block)
-        counts.append(of_block)
-        if spread is not None:
-            spreads.append(spread)
-        if report is not None:
-            report()
-    return _side_by_side(counts), _side_by_side(spreads) if spreads else None
+    """Predict all genes of a tile, block by block; return counts and standard deviations, CSR (q, G)."""
+    predict_block = predictor.bind(tile_input, monitor)
+    counts, deviations = [], []
+    for block in predictor.blocks(tile_input.tile.layout.n_pixels):
+        monitor.check_canceled()
+        block_counts, std = predict_block(block)
+        counts.append(block_counts)
+        if std is not None:
+            deviations.append(std)
+        if on_block is not None:
+            on_block()
+    return _stack_columns(counts), _stack_columns(deviations) if deviations else None
 
 
-def _side_by_side(blocks: list[Any]) -> sparse.csr_matrix:
+def _stack_columns(blocks: list[Any]) -> sparse.csr_matrix:
     if len(blocks) == 1:
         return sparse.csr_matrix(blocks[0], dtype=np.float32)
     return sparse.csr_matrix(sparse.hstack(blocks, format="csr", dtype=np.float32))

@@ -1,19 +1,19 @@
-"""Who does the work: the cores of this computer, each with a unit of its own."""
+"""Compute on the cores of this computer, one tile per thread."""
 
 from __future__ import annotations
 
 import os
 import queue
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import sparse
 
-from napari_srast._utils.threads import _use_one_thread
+from napari_srast._utils.threads import limit_torch_if_loaded
 from napari_srast.core.sinks import ResultSink
 from napari_srast.inference.executors.base import Executor
 from napari_srast.inference.executors.fallback import OutOfMemoryFallback
@@ -22,75 +22,77 @@ from napari_srast.inference.methods.base import PreparedMethod
 from napari_srast.inference.methods.interpolation import prepare
 from napari_srast.inference.tiles import Tiling
 
-__all__ = [
-    "ThreadExecutor",
-]
+if TYPE_CHECKING:
+    from napari_srast.models.sasa.embedding import SlideEmbedding
 
-_UNIT_BYTES = 400_000_000  # that a unit in work may take
-_AHEAD = 2  # units for each worker that are in work or wait to be collected: a slow disk must not fill the memory
+__all__ = ["ThreadExecutor"]
+
+_BYTES_PER_TILE = 400_000_000  # memory that a tile in work may take
+_TILES_PER_WORKER = 2  # in work or waiting for the sink: a slow disk must not fill the memory
 
 
 class ThreadExecutor(Executor):
-    """The cores of this computer.
+    """Compute on the cores of this computer.
 
     Parameters
     ----------
     n_workers
-        Units in work at once: the size of a tile. None: as many as there are cores and memory for. On a GPU they take
-        turns, while the cores interpolate the others.
+        Number of tiles that are computed at the same time. None (default): as many as there are cores and memory for.
+        On a GPU the tiles take turns, while the cores interpolate the others.
     fit
-        What fits SASA, such as :meth:`napari_srast.inference.executors.sasa_process_pool.SasaProcessPool.fit`; None: this process.
+        Function that fits SASA, such as
+        :meth:`napari_srast.inference.executors.sasa_process_pool.SasaProcessPool.fit`. None (default): fit in this
+        process.
     """
 
-    def __init__(self, n_workers: int | None = None, fit: Callable[..., Any] | None = None) -> None:
+    def __init__(self, n_workers: int | None = None, fit: Callable[..., SlideEmbedding] | None = None) -> None:
         self._n_workers = n_workers
         self._fit = fit
 
-    def prepare(self, job: UpsampleJob) -> Generator[tuple[str, int, int], None, PreparedMethod]:
-        """Make the job's method ready in this thread."""
-        return (yield from prepare(replace(job, fit=self._fit)))
+    def prepare(self, job: UpsampleJob) -> PreparedMethod:
+        """Prepare the method of a job in the calling thread."""
+        return prepare(replace(job, fit=self._fit))
 
-    def split(
-        self, job: UpsampleJob, method: PreparedMethod, cutter: Tiling, collector: ResultSink
-    ) -> Generator[tuple[str, int, int], None, tuple[str, ...]]:
-        """Split the units on a thread each."""
-        total = sum(len(method.splitter.blocks(n_pixels)) for n_pixels in cutter.n_pixels)
+    def predict_tiles(
+        self, job: UpsampleJob, method: PreparedMethod, tiling: Tiling, sink: ResultSink
+    ) -> tuple[str, ...]:
+        """Predict all tiles, one per thread; the calling thread feeds the sink and reports progress."""
+        total = sum(len(method.predictor.blocks(n_pixels)) for n_pixels in tiling.n_pixels)
         halt = threading.Event()
-        events: queue.SimpleQueue[Future | None] = queue.SimpleQueue()
-        enduring = OutOfMemoryFallback(method.splitter)
+        events: queue.SimpleQueue[Future | None] = queue.SimpleQueue()  # a finished tile, or None for a finished block
+        fallback = OutOfMemoryFallback(method.predictor)
+        monitor = job.monitor.for_workers(halt.is_set)
 
-        def should_stop() -> bool:
-            return halt.is_set() or (job.should_stop is not None and job.should_stop())
+        def predict(index: int) -> tuple[np.ndarray, sparse.csr_matrix, sparse.csr_matrix | None]:
+            tile_input = method.tile_input(job, tiling.tile(index))
+            return tile_input.tile.rows, *fallback.predict(tile_input, monitor, lambda: events.put(None))
 
-        def work(index: int) -> tuple[np.ndarray, sparse.csr_matrix, sparse.csr_matrix | None]:
-            packed = method.pack(job, cutter.unit(index))
-            return packed.unit.rows, *enduring.split(packed, should_stop, lambda: events.put(None))
-
-        n_workers = min(self._n_workers or _room(), len(cutter.groups))
-        pool = ThreadPoolExecutor(n_workers, thread_name_prefix="napari-srast", initializer=_use_one_thread)
+        n_workers = min(self._n_workers or _default_workers(), len(tiling.groups))
+        threads = ThreadPoolExecutor(n_workers, thread_name_prefix="napari-srast", initializer=limit_torch_if_loaded)
         try:
-            waiting = cutter.order[::-1]
-            done = in_work = 0
-            while waiting or in_work:
-                while waiting and in_work < _AHEAD * n_workers:
-                    pool.submit(work, waiting.pop()).add_done_callback(events.put)
-                    in_work += 1
+            waiting = tiling.order[::-1]
+            n_blocks = n_in_work = 0
+            while waiting or n_in_work:
+                while waiting and n_in_work < _TILES_PER_WORKER * n_workers:
+                    threads.submit(predict, waiting.pop()).add_done_callback(events.put)
+                    n_in_work += 1
                 event = events.get()
                 if event is None:
-                    done = min(done + 1, total)
-                    yield "split", done, total
+                    n_blocks = min(n_blocks + 1, total)
+                    job.monitor.report("split", n_blocks, total)
+                    job.monitor.check_canceled()
                 else:
-                    collector.add(*event.result())
-                    in_work -= 1
+                    sink.add(*event.result())
+                    n_in_work -= 1
         finally:
             halt.set()
-            pool.shutdown(wait=True, cancel_futures=True)
-        return tuple(enduring.notices)
+            threads.shutdown(wait=True, cancel_futures=True)
+        return tuple(fallback.warnings)
 
 
-def _room() -> int:
-    """Return how many units can be in work at once."""
+def _default_workers() -> int:
+    """Return how many tiles this computer has cores and memory for."""
     import psutil
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores, int(psutil.virtual_memory().available // _UNIT_BYTES)))
+    return max(1, min(cores, int(psutil.virtual_memory().available // _BYTES_PER_TILE)))

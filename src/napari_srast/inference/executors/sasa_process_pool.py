@@ -1,9 +1,9 @@
-"""Fits SASA in processes of their own, so that a window and a fit do not wait for each other.
+"""Fit SASA in processes of their own, so that a window and a fit do not slow each other down.
 
-A fit is thousands of small steps in Python, and Python's lock lets one thread of a process go on at a time: beside a
-canvas that is moved, a fit in the window's own process took up to twice as long as one without a window.
+A fit is thousands of small steps in Python, and Python's global lock lets one thread of a process run at a time. While
+the user moves the canvas, a fit in the window's own process took up to twice as long as a fit without a window.
 
-This module loads nothing large: the processes are started while the window has yet to load what a fit takes.
+This module loads nothing large: the processes start before the window has loaded the modules that a fit needs.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Future, wait
 from typing import TYPE_CHECKING, Any
 
+from napari_srast._utils.threads import limit_process_to_one_thread
+from napari_srast.core.progress import NO_MONITOR, RunMonitor
 from napari_srast.errors import Cancelled
 
 if TYPE_CHECKING:
@@ -32,19 +33,19 @@ __all__ = ["SasaProcessPool"]
 
 logger = logging.getLogger(__name__)
 
-_FITS = 2  # of a run: of the slide, and of the slide coarsened once
-_LARGEST = 1 << 28  # bytes of counts that are worth a copy
+_N_PROCESSES = 2  # a run fits the slide and the coarsened slide at the same time
+_MAX_BYTES = 1 << 28  # of counts that are copied to a process
 _IDLE_SECONDS = 900  # after which a process ends
-_ASKED_EVERY = 0.05  # seconds between two looks at the stop token
-_PATIENCE = 5.0  # seconds that a fit waits for processes that are loading: what they load is worth as much
+_POLL_INTERVAL = 0.05  # seconds between checks for cancellation
+_LOADING_TIMEOUT = 5.0  # seconds that a fit waits for processes that are still loading
 _NICENESS = 5
 
 
 class SasaProcessPool:
-    """Processes that stand ready to fit SASA; several threads may use them at once.
+    """Processes that are ready to fit SASA; threads may share the pool.
 
-    loky starts them, without the program's own script. A fit that is stopped ends them, and others are made ready. As
-    long as none is ready, and where anything goes wrong there, a fit is done in this process.
+    loky starts the processes, without running the program's own script. A canceled fit ends them, and new ones start.
+    As long as no process is ready, and after any failure in a process, the fit runs in this process.
     """
 
     def __init__(self) -> None:
@@ -53,23 +54,25 @@ class SasaProcessPool:
         self._loading: list[Future[int]] = []
 
     def prepare(self) -> None:
-        """Start the processes and let them load what a fit takes; waits for nothing."""
+        """Start the processes and let them load what a fit needs; returns at once."""
         try:
             from loky import ProcessPoolExecutor
 
             with self._lock:
                 if self._processes is None:
-                    self._processes = ProcessPoolExecutor(_FITS, timeout=_IDLE_SECONDS, initializer=_begin)
-                    self._loading = [self._processes.submit(_load) for _ in range(_FITS)]
-        except Exception as error:  # noqa: BLE001 - not installed, or not allowed: a fit does without
+                    self._processes = ProcessPoolExecutor(
+                        _N_PROCESSES, timeout=_IDLE_SECONDS, initializer=_initialize_process
+                    )
+                    self._loading = [self._processes.submit(_load_modules) for _ in range(_N_PROCESSES)]
+        except Exception as error:  # noqa: BLE001 - not installed or not permitted: fits run in this process
             logger.debug("No processes for fits (%s).", type(error).__name__)
 
     @property
     def is_ready(self) -> bool:
-        """Whether the next fit would be done elsewhere."""
+        """Whether the next fit can run in another process."""
         with self._lock:
             loading = list(self._loading)
-        return bool(loading) and all(one.done() and one.exception() is None for one in loading)
+        return bool(loading) and all(future.done() and future.exception() is None for future in loading)
 
     def fit(
         self,
@@ -80,46 +83,46 @@ class SasaProcessPool:
         config: SasaConfig | None = None,
         seed: int = 0,
         device: str = "cpu",
-        should_stop: Callable[[], bool] | None = None,
+        monitor: RunMonitor = NO_MONITOR,
     ) -> SlideEmbedding:
-        """Do what :func:`napari_srast.models.sasa.fitting.fit_sasa` does, with the same bytes.
+        """Fit SASA with the same bytes as :func:`napari_srast.models.sasa.fitting.fit_sasa`, whose parameters it has.
 
-        A fit on a GPU, which the window's process has in use, and one of a very large slide are done here.
+        Fits on a GPU, which the window's process uses, and fits of very large slides run in this process.
         """
         from napari_srast._utils.devices import graph_device
 
         options: dict[str, Any] = {"config": config, "seed": seed, "device": device}
-        small = counts.data.nbytes + counts.indices.nbytes <= _LARGEST
-        if small and graph_device(device) == "cpu" and (processes := self._ready(should_stop)) is not None:
+        is_small = counts.data.nbytes + counts.indices.nbytes <= _MAX_BYTES
+        if is_small and graph_device(device) == "cpu" and (processes := self._ready_processes(monitor)) is not None:
             try:
                 future = processes.submit(_fit, counts, centers, lattice, **options)
-                return self._wait(future, processes, should_stop)
+                return self._wait(future, processes, monitor)
             except Cancelled:
                 raise
             except Exception as error:
-                if should_stop is not None and should_stop():  # another fit of the run has ended the processes
+                if monitor.is_canceled():  # another fit of the run has ended the processes
                     raise Cancelled from error
-                logger.debug("A fit in another process failed (%s); it is done in this one.", type(error).__name__)
+                logger.debug("A fit in another process failed (%s); it runs in this one.", type(error).__name__)
                 if isinstance(error, BrokenExecutor):
                     self._end(processes)
         self.prepare()
-        return _fit(counts, centers, lattice, **options, should_stop=should_stop)
+        return _fit(counts, centers, lattice, **options, monitor=monitor)
 
-    def _ready(self, should_stop: Callable[[], bool] | None) -> Any:
-        """Return the processes, after a moment's patience if they are loading; None if they are not ready by then."""
+    def _ready_processes(self, monitor: RunMonitor) -> Any:
+        """Return the processes, after waiting a moment if they are loading; None if they are not ready by then."""
         with self._lock:
             processes, loading = self._processes, list(self._loading)
-        end = time.monotonic() + _PATIENCE
+        end = time.monotonic() + _LOADING_TIMEOUT
         while processes is not None and not self.is_ready and time.monotonic() < end:
-            if should_stop is not None and should_stop():
-                raise Cancelled
-            wait(loading, timeout=_ASKED_EVERY)
-            if processes is not self._processes or any(one.done() and one.exception() is not None for one in loading):
+            monitor.check_canceled()
+            wait(loading, timeout=_POLL_INTERVAL)
+            has_failed = any(future.done() and future.exception() is not None for future in loading)
+            if processes is not self._processes or has_failed:
                 return None
         return processes if self.is_ready else None
 
     def close(self) -> None:
-        """End the processes, whatever they do."""
+        """End the processes, even during a fit."""
         self._end(self._processes)
 
     def _end(self, processes: Any) -> None:
@@ -130,11 +133,9 @@ class SasaProcessPool:
             self._processes, self._loading = None, []
         processes.shutdown(wait=True, kill_workers=True)
 
-    def _wait(
-        self, future: Future[SlideEmbedding], processes: Any, should_stop: Callable[[], bool] | None
-    ) -> SlideEmbedding:
-        while not wait([future], timeout=_ASKED_EVERY).done:
-            if should_stop is not None and should_stop():
+    def _wait(self, future: Future[SlideEmbedding], processes: Any, monitor: RunMonitor) -> SlideEmbedding:
+        while not wait([future], timeout=_POLL_INTERVAL).done:
+            if monitor.is_canceled():
                 self._end(processes)
                 self.prepare()
                 raise Cancelled
@@ -147,20 +148,15 @@ def _fit(*arguments: Any, **options: Any) -> SlideEmbedding:
     return fit_sasa(*arguments, **options)
 
 
-def _begin() -> None:
-    """Let the window go first, and compute on one thread, as the window's own process does."""
+def _initialize_process() -> None:
+    """Give the window's process priority, and compute on one thread as it does."""
     with contextlib.suppress(OSError, AttributeError):
         os.nice(_NICENESS)
-    import torch
-    from threadpoolctl import threadpool_limits
-
-    importlib.import_module("scipy.linalg")  # the limit is set to what is loaded
-    torch.set_num_threads(1)
-    threadpool_limits(1)
+    limit_process_to_one_thread()
 
 
-def _load() -> int:
-    """Load all that a fit takes, and stay a moment, so that every process gets one such task."""
+def _load_modules() -> int:
+    """Load what a fit needs, and wait a moment, so that every process gets one such task."""
     importlib.import_module("napari_srast.models.sasa.fitting")
     time.sleep(0.5)
     return os.getpid()

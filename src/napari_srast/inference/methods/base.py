@@ -1,16 +1,20 @@
-"""A method that is ready to split: what an interpolation and SASA + PCFM have in common."""
+"""Define the interface of methods: a prepared method predicts the counts of tiles.
+
+Shape legend: N spots of the slide, n spots of a tile and around it, G genes, C columns of spot fields, q pixels.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import sparse
 
-from napari_srast.inference.job import UpsampleJob
+from napari_srast.core.progress import RunMonitor
+from napari_srast.inference.job import ModelProvenance, UpsampleJob
 from napari_srast.inference.tiles import Tile
 
 if TYPE_CHECKING:
@@ -20,109 +24,115 @@ if TYPE_CHECKING:
 __all__ = ["Block", "PreparedMethod", "TileInput", "TilePredictor"]
 
 Block = tuple[sparse.csc_matrix | sparse.csr_matrix, sparse.csc_matrix | None]
-"""Counts and, in sample mode, standard deviations of a unit's pixels and a block of genes."""
+"""Counts and, in mode "sample", standard deviations of a tile's pixels and a block of genes."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TileInput:
-    """A unit with everything of the slide that splitting it takes, so that it can be sent to another computer.
+    """A tile with all data of the slide that its prediction needs, so that it can be sent to another computer.
 
     Parameters
     ----------
-    unit
+    tile
         Spots and pixels.
     counts
-        Counts of the chosen genes; of all its spots, shape (n, G), or only of those that it holds (see
-        :attr:`TilePredictor.own_counts_only`).
-    features
-        Of its spots; None for interpolations.
+        Counts of the chosen genes: of all the tile's spots, shape (n, G), or of its core spots only (see
+        :attr:`TilePredictor.core_counts_only`).
+    embedding
+        SASA features of the spots; None for interpolations.
     fields
-        What else the splitter looks at in each spot, such as counts by program, shape (n, C); None for nothing.
+        Other columns that the predictor reads for each spot, such as counts by program, shape (n, C), or None.
     image
-        What the histology says in its pixels; None without.
+        Evidence of the histology in the pixels; None without.
     """
 
-    unit: Tile
+    tile: Tile
     counts: sparse.csr_matrix
-    features: SpotEmbedding | None
+    embedding: SpotEmbedding | None
     fields: np.ndarray | None
     image: PixelImageEvidence | None = None
 
-    def halves(self, own_counts_only: bool) -> list[TileInput]:
-        """Return it in two halves."""
+    def halves(self, core_counts_only: bool) -> list[TileInput]:
+        """Return the input of both halves of the tile.
+
+        Parameters
+        ----------
+        core_counts_only
+            Whether ``counts`` has the core spots only.
+        """
         return [
             replace(
                 self,
-                unit=half,
-                counts=self.counts[np.isin(self.unit.own, half.own)] if own_counts_only else self.counts,
-                image=None if self.image is None else self.image.at(np.isin(self.unit.rows, half.rows)),
+                tile=half,
+                counts=self.counts[np.isin(self.tile.core_spots, half.core_spots)] if core_counts_only else self.counts,
+                image=None if self.image is None else self.image.select_pixels(np.isin(self.tile.rows, half.rows)),
             )
-            for half in self.unit.halves()
+            for half in self.tile.halves()
         ]
 
 
 class TilePredictor(ABC):
-    """What is the same for all units of a run; it can be pickled.
+    """Everything that all tiles of a run share; it can be pickled.
 
     Attributes
     ----------
-    own_counts_only
-        Whether it looks at the counts of the spots that a unit holds, and not at those around.
+    core_counts_only
+        Whether the prediction reads the counts of a tile's core spots only.
     """
 
-    own_counts_only = False
+    core_counts_only = False
 
     @abstractmethod
-    def open(self, packed: TileInput, should_stop: Callable[[], bool] | None) -> Callable[[slice], Block]:
-        """Return the function that splits a block of the chosen genes in a unit."""
+    def bind(self, tile_input: TileInput, monitor: RunMonitor) -> Callable[[slice], Block]:
+        """Return the function that predicts a block of the chosen genes in a tile."""
 
     @abstractmethod
     def blocks(self, n_pixels: int) -> list[slice]:
-        """Return the blocks of genes in which a unit of so many pixels is split."""
+        """Return the blocks of genes in which a tile of ``n_pixels`` pixels is predicted."""
 
-    def on(self, device: str) -> TilePredictor:
-        """Return the same, computing on another device; others may still use this one."""
+    def to_device(self, device: str) -> TilePredictor:
+        """Return a predictor that computes on another device; this one stays usable."""
         return self
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PreparedMethod:
-    """A method that is ready to split.
+    """A method that is ready to predict tiles.
 
     Parameters
     ----------
-    splitter
-        Splits units.
+    predictor
+        Predicts tiles.
     skill, method
-        Per gene, shape (G,).
-    features
-        Of all spots; None for interpolations.
+        Skill score in nats per count, and name of the method, of each gene, shape (G,).
+    embedding
+        SASA features of all spots; None for interpolations.
     fields
-        The same of all spots, shape (N, C), or None.
+        Other columns that the predictor reads for each spot, shape (N, C), or None.
     image
-        What the histology says in all wanted pixels; None without.
-    notices
-        What the user is to know, one sentence each.
-    record
-        Device, checksum and calibration, as fields of :class:`InferenceReport`.
+        Evidence of the histology in all pixels of the result; None without.
+    warnings
+        Warnings for the user, one sentence each.
+    model
+        Device, model and calibration.
     """
 
-    splitter: TilePredictor
+    predictor: TilePredictor
     skill: np.ndarray
     method: np.ndarray
-    features: SlideEmbedding | None = None
+    embedding: SlideEmbedding | None = None
     fields: np.ndarray | None = None
     image: PixelImageEvidence | None = None
-    notices: tuple[str, ...] = ()
-    record: dict[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    model: ModelProvenance = field(default_factory=ModelProvenance)
 
-    def pack(self, job: UpsampleJob, unit: Tile) -> TileInput:
-        """Gather what splitting a unit takes."""
-        rows = unit.spots[unit.own] if self.splitter.own_counts_only else unit.spots
+    def tile_input(self, job: UpsampleJob, tile: Tile) -> TileInput:
+        """Collect the data that the prediction of a tile needs."""
+        count_spots = tile.spots[tile.core_spots] if self.predictor.core_counts_only else tile.spots
         return TileInput(
-            unit=unit,
-            counts=job.chosen(rows),
-            features=None if self.features is None else self.features.at(unit.spots),
-            fields=None if self.fields is None else self.fields[unit.spots],
-            image=None if self.image is None else self.image.at(unit.rows),
+            tile=tile,
+            counts=job.select_counts(count_spots),
+            embedding=None if self.embedding is None else self.embedding.select_spots(tile.spots),
+            fields=None if self.fields is None else self.fields[tile.spots],
+            image=None if self.image is None else self.image.select_pixels(tile.rows),
         )

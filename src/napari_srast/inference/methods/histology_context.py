@@ -1,6 +1,6 @@
-"""The histology of a job: learned from once, checked, and looked at in all wanted pixels.
+"""Use the histology image of a job: fit the image expert, check its alignment, and predict all pixels of the result.
 
-Shape legend: N spots, Q pixels, F fields, P components.
+Shape legend: N spots, Q pixels, F fields, G chosen genes, P components of the counts.
 """
 
 from __future__ import annotations
@@ -17,97 +17,116 @@ from napari_srast.core.slide import SlideImage
 from napari_srast.errors import InputError
 from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 from napari_srast.histology import FeatureMap, ImageExpert, PixelImageEvidence, fit_image_expert
-from napari_srast.histology.offset import estimate_offset
-from napari_srast.histology.pooling import WEIGHTS
+from napari_srast.histology.log_linear_pool import IMAGE_WEIGHTS
+from napari_srast.histology.offset import OffsetEstimate, estimate_offset
 from napari_srast.inference.job import UpsampleJob
 
-__all__ = ["HistologyContext", "image_of"]
+__all__ = ["HistologyContext", "fit_histology"]
 
-
-_WHOLE = 0.98  # share of the spots from which an image counts as lying under all of them
-_LEAST = float(np.log(1e-9))  # log ratio in the check: a count on bare glass is costly, not impossible
+_FULL_COVER = 0.98  # fraction of the spots from which on an image counts as covering all of them
+_MIN_LOG_RATIO = float(np.log(1e-9))  # on the coarsened slide: a count on bare glass is costly, not impossible
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class HistologyContext:
-    """The histology of a job.
+    """Evidence of a job's histology image.
 
     Parameters
     ----------
     expert
-        What it tells; None where it is not used.
+        The image expert; None if the image is not used.
     layout
-        All spots and the wanted pixels.
-    local
-        That in all wanted pixels; None where it is not used.
-    record
-        For the provenance.
-    notices
-        For the user.
+        All spots, and the pixels of the result.
+    evidence
+        Evidence of the image in all pixels of the result; None if the image is not used.
+    provenance
+        Description of the image's use, as plain values; None without an image.
+    warnings
+        Warnings for the user, one sentence each.
     coarse
-        What it tells on each coarsened slide, learned from the coarse spots alone; None where that is nothing.
+        Evidence of the image on each coarsened slide, from an expert that is fitted to its coarse spots alone; None
+        where that expert is uninformative.
     """
 
     expert: ImageExpert | None = None
     layout: SpotPixelMap | None = None
-    local: PixelImageEvidence | None = None
-    record: dict[str, Any] | None = None
-    notices: tuple[str, ...] = ()
+    evidence: PixelImageEvidence | None = None
+    provenance: dict[str, Any] | None = None
+    warnings: tuple[str, ...] = ()
     coarse: tuple[_CoarseImage | None, ...] = ()
 
-    def refine(self, number: int, log_ratios: np.ndarray, counts: np.ndarray) -> np.ndarray:
-        """Give the pool on a coarsened slide (Q, F) the image's part; a :data:`napari_srast.calibration.holdout.LogRatioAdjustment`.
+    def adjust(self, number: int, log_ratios: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        """Add the evidence of the image to the pool's log ratios on a coarsened slide.
 
-        So a gene's skill and fall-back know of the image as far as an image is learned from the coarse spots alone:
-        what the check compares with, the counts of their parts, plays no role in that.
+        This is a :data:`napari_srast.calibration.holdout.LogRatioAdjustment`. The skill and the fallback of a gene
+        therefore include the image as far as it can be learned from the coarse spots; the held-out counts of their
+        pixels play no role in it.
+
+        Parameters
+        ----------
+        number
+            Number of the coarsened slide.
+        log_ratios
+            Log ratios of its pixels, shape (Q, F).
+        counts
+            Counts of its spots, shape (N, F).
         """
-        told = self.coarse[number] if self.coarse else None
-        if told is None:
+        image = self.coarse[number] if self.coarse else None
+        if image is None:
             return log_ratios
-        return np.maximum(told.local.added_to(log_ratios, told.expert.slopes(counts), told.layout), _LEAST)
+        slopes = image.expert.field_slopes(counts)
+        return np.maximum(image.evidence.pool_with(log_ratios, slopes, image.layout), _MIN_LOG_RATIO)
 
-    def recorded(self, slopes: np.ndarray | None, totals: np.ndarray) -> dict[str, Any] | None:
-        """Return the record with the nats per count that the image expects to bring to each chosen gene, and overall.
+    def describe(self, slopes: np.ndarray | None, totals: np.ndarray) -> dict[str, Any] | None:
+        """Return the provenance with the expected gain from the image in nats per count, by gene and overall.
 
         Parameters
         ----------
         slopes
-            Of the chosen genes, shape (P - 1, G); None where the image is not used.
+            Slopes of the chosen genes, shape (P - 1, G); None if the image is not used.
         totals
-            All counts of each, shape (G,).
+            Total counts of the chosen genes, shape (G,).
         """
-        if self.record is None or self.expert is None or self.local is None or self.layout is None or slopes is None:
-            return self.record
-        nats = self.local.expected_nats(slopes, self.expert.totals, self.layout)
+        if (
+            self.provenance is None
+            or self.expert is None
+            or self.evidence is None
+            or self.layout is None
+            or slopes is None
+        ):
+            return self.provenance
+        nats = self.evidence.expected_nats(slopes, self.expert.totals, self.layout)
         mean = float(np.average(nats, weights=totals)) if totals.sum() > 0 else 0.0
-        # A list in the order of the genes: as keys, names with slashes and 20,000 of them would trouble file formats.
-        return self.record | {"nats_expected": round(mean, 5), "nats_expected_by_gene": np.round(nats, 5).tolist()}
+        # A list in the order of the genes, because 20,000 keys, some with slashes, are a problem for file formats.
+        by_gene = np.round(nats, 5).tolist()
+        return self.provenance | {"nats_expected": round(mean, 5), "nats_expected_by_gene": by_gene}
 
     def slopes(self, fields: sparse.csr_matrix | np.ndarray) -> np.ndarray | None:
-        """Return the slopes of fields of all spots (N, F), shape (P - 1, F); None where the image is not used."""
-        return None if self.expert is None else self.expert.slopes(fields).astype(np.float32)
+        """Return the slopes of fields of all spots (N, F), shape (P - 1, F); None if the image is not used."""
+        return None if self.expert is None else self.expert.field_slopes(fields).astype(np.float32)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _CoarseImage:
-    """The histology of a coarsened slide: learned from its spots, looked at in its pixels."""
+    """Image expert of a coarsened slide, fitted to its spots, and the evidence in its pixels."""
 
     layout: SpotPixelMap
     expert: ImageExpert
-    local: PixelImageEvidence
+    evidence: PixelImageEvidence
 
     @classmethod
-    def of(cls, slide: CoarseSlide, image: SlideImage, features: FeatureMap, seed: int) -> _CoarseImage | None:
-        """Learn with features that are known already; None where the coarse spots do not bear the image out."""
+    def fit(cls, slide: CoarseSlide, image: SlideImage, features: FeatureMap, seed: int) -> _CoarseImage | None:
+        """Fit the expert with features that are already extracted; None if it is uninformative."""
         layout = slide.experts.layout
         centers = layout.spots + slide.origin
-        expert = fit_image_expert(slide.counts, centers, layout.pitch, image, extractor=_Known(features), seed=seed)
-        return cls(layout=layout, expert=expert, local=expert.on(layout)) if expert.informative else None
+        extractor = _ExtractedFeatures(features)
+        expert = fit_image_expert(slide.counts, centers, layout.pitch, image, extractor=extractor, seed=seed)
+        return cls(layout=layout, expert=expert, evidence=expert.predict(layout)) if expert.informative else None
 
 
 @dataclass(frozen=True, eq=False)
-class _Known:
-    """Features that were extracted before; reading the image again would cost more than the few that differ."""
+class _ExtractedFeatures:
+    """Extractor of given features: reading the image again would cost more than it improves."""
 
     features: FeatureMap
     name: str = "known"
@@ -116,51 +135,62 @@ class _Known:
         return self.features
 
 
-def image_of(job: UpsampleJob, coarse: Sequence[CoarseSlide] = ()) -> HistologyContext:
-    """Learn from the histology, check where it lies, and look at it; a job without one has nothing to say.
+def fit_histology(job: UpsampleJob, coarse: Sequence[CoarseSlide] = ()) -> HistologyContext:
+    """Fit the image expert of a job and check its alignment; a job without an image gets an empty context.
 
     Parameters
     ----------
     job
-        With its image.
+        The job with its image.
     coarse
-        The slide coarsened once, on which genes will be checked.
+        Coarsened slides on which genes will be scored.
     """
     if job.image is None:
         return HistologyContext()
+    name = job.image.name
     try:
         expert = fit_image_expert(job.counts, job.centers, job.lattice.pitch, job.image, seed=job.settings.seed)
-    except InputError as error:  # the counts can be split without it
-        return HistologyContext(record={"name": job.image.name, "used": False}, notices=(str(error),))
-    job.check_stop()
-    registration = estimate_offset(expert, job.should_stop)
-    notice = registration.notice(job.image.name)
-    record = {
-        "name": job.image.name,
-        "kind": expert.features.kind,
-        "covered": round(expert.covered, 4),
-        "used": registration.trusted,
-        "weights": list(WEIGHTS) if registration.trusted else [0.0] * len(WEIGHTS),
-        "evidence": round(registration.evidence, 3),
-        "offset": [round(float(o), 6) for o in registration.offset],
-        "offset_pitches": round(registration.offset_pitches, 4),
-        "evidence_at_offset": round(registration.best, 3),
-    }
-    notices: tuple[str, ...] = () if notice is None else (notice,)
-    if not registration.trusted:
-        return HistologyContext(record=record, notices=notices)
-    if expert.covered < _WHOLE:
-        part = f"{expert.covered:.0%}"
-        notices += (f"The image '{job.image.name}' lies under {part} of the spots; beside it the counts alone decide.",)
-    layout = job.layout
-    wanted = SpotPixelMap(
-        spots=layout.spots, pixels=layout.pixels[job.inner], parent=layout.parent[job.inner], pitch=layout.pitch
+    except InputError as error:  # counts can be upsampled without the image
+        return HistologyContext(provenance={"name": name, "used": False}, warnings=(str(error),))
+    job.monitor.check_canceled()
+    offset = estimate_offset(expert, job.monitor)
+    warning = offset.warning(name)
+    warnings: tuple[str, ...] = () if warning is None else (warning,)
+    provenance = _describe(name, expert, offset)
+    if not offset.usable:
+        return HistologyContext(provenance=provenance, warnings=warnings)
+    if expert.covered_fraction < _FULL_COVER:
+        warnings += (
+            f"The image '{name}' covers {expert.covered_fraction:.0%} of the spots; the others are upsampled from "
+            "counts alone.",
+        )
+    target = job.target_pixels
+    layout = SpotPixelMap(
+        spots=job.layout.spots,
+        pixels=job.layout.pixels[target],
+        parent=job.layout.parent[target],
+        pitch=job.layout.pitch,
     )
     return HistologyContext(
         expert=expert,
-        layout=wanted,
-        local=expert.on(wanted),
-        record=record,
-        notices=notices,
-        coarse=tuple(_CoarseImage.of(slide, job.image, expert.features, job.settings.seed) for slide in coarse),
+        layout=layout,
+        evidence=expert.predict(layout),
+        provenance=provenance,
+        warnings=warnings,
+        coarse=tuple(_CoarseImage.fit(slide, job.image, expert.features, job.settings.seed) for slide in coarse),
     )
+
+
+def _describe(name: str, expert: ImageExpert, offset: OffsetEstimate) -> dict[str, Any]:
+    """Return plain values for the provenance."""
+    return {
+        "name": name,
+        "kind": expert.features.kind,
+        "covered": round(expert.covered_fraction, 4),
+        "used": offset.usable,
+        "weights": list(IMAGE_WEIGHTS) if offset.usable else [0.0] * len(IMAGE_WEIGHTS),
+        "evidence": round(offset.evidence, 3),
+        "offset": [round(float(shift), 6) for shift in offset.offset],
+        "offset_pitches": round(offset.offset_pitches, 4),
+        "evidence_at_offset": round(offset.best_evidence, 3),
+    }

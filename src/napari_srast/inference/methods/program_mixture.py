@@ -1,8 +1,10 @@
-"""Genes of a large panel by the maps that they share, a mixture of programs and the totals, sparse in and sparse out.
+"""Predict the genes of a large panel from shared maps: a mixture of program maps, pooled with the map of the totals.
 
-Only pairs of a spot and a gene that hold counts are ever looked at, in batches of spots with about as many genes each:
-one small matrix product for each spot. Shape legend: T spots that own pixels, Q pixels, K pixels of a spot (padded),
-G genes, P programs, B spots of a batch, M genes of a spot (padded).
+Input and output are sparse: only spot-gene pairs with counts are computed, in batches of spots with about as many genes
+each, by one small matrix product per spot.
+
+Shape legend: T spots that own pixels, Q pixels, K pixels per spot (padded), G genes, P programs, B spots of a batch, M
+genes per spot (padded).
 """
 
 from __future__ import annotations
@@ -15,33 +17,33 @@ import numpy as np
 from scipy import sparse
 
 from napari_srast.calibration.likelihood import scaled_log_count
-from napari_srast.geometry.spot_pixel_map import SpotPixelMap
-from napari_srast.models.programs.program_fields import LEAST_SHARE
+from napari_srast.geometry.spot_pixel_map import PaddedPixels, SpotPixelMap
+from napari_srast.models.programs.program_fields import MIN_RATIO
 
 __all__ = ["ProgramMixture"]
 
-_BATCH = 1 << 15  # pairs of a spot and a gene, padded
+_PAIRS_PER_BATCH = 1 << 15  # spot-gene pairs, including padding
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ProgramMixture:
-    """The maps of programs and totals over some pixels, ready to split genes.
+    """Maps of programs and totals over some pixels, ready to predict genes.
 
     Parameters
     ----------
     layout
         Spots and pixels.
     log_ratio
-        Log share of each pixel in its spot by program, and last that by all counts, shape (Q, P + 1).
+        Log ratios of each program, and of the total counts in the last column, shape (Q, P + 1).
     activity
         Activity of the programs in the spots that own pixels, shape (T, P).
     loading
         Loadings of the genes, float32, shape (G, P).
     weights
-        Of the gene's mixture of programs and of the totals in the pool, at no counts and the change up to 100 counts,
-        shape (2, 2); see :class:`napari_srast.calibration.weights.PoolWeights`.
-    trust
-        By how much each gene's pool is believed, 0 for the even split, shape (G,).
+        Weights of the mixture of programs and of the totals in the pool, at no counts and their change up to 100
+        counts, shape (2, 2); see :class:`napari_srast.calibration.weights.PoolWeights`.
+    gate
+        Factor of both weights for each gene: 1 for the pool, 0 for the uniform split, shape (G,).
     """
 
     layout: SpotPixelMap
@@ -49,105 +51,105 @@ class ProgramMixture:
     activity: np.ndarray
     loading: np.ndarray
     weights: np.ndarray
-    trust: np.ndarray
+    gate: np.ndarray
 
-    def split(self, counts: sparse.csr_matrix) -> sparse.csr_matrix:
-        """Split counts (T, G) of the spots that own pixels; returns float32 CSR (Q, G)."""
-        return self._spread(counts, shares_only=False)
+    def allocate(self, counts: sparse.csr_matrix) -> sparse.csr_matrix:
+        """Allocate counts of the spots that own pixels, shape (T, G), to the pixels; returns float32 CSR (Q, G)."""
+        allocated = self._spread(counts, shares_only=False)
+        if not allocated.data.all():
+            allocated.eliminate_zeros()
+        return allocated
 
     def shares(self, counts: sparse.csr_matrix) -> sparse.csr_matrix:
-        """Return the shares r by which counts (T, G) are split, where there are counts; float32 CSR (Q, G)."""
+        """Return the share of each pixel where counts (T, G) are not 0; float32 CSR (Q, G)."""
         return self._spread(counts, shares_only=True)
 
     def _spread(self, counts: sparse.csr_matrix, *, shares_only: bool) -> sparse.csr_matrix:
+        """Compute an entry for each pixel and gene of each spot-gene pair with counts."""
         n_genes = np.diff(counts.indptr)
         owner = self._owner
         pointer = np.concatenate([[0], np.cumsum(n_genes[owner])])
         data = np.empty(pointer[-1], dtype=np.float32)
         columns = np.empty(pointer[-1], dtype=np.int32)
-        for spots, column, held, n in self._batches(counts):
-            pixel, owned = self._pixels[spots], self._mask[spots]  # (B, K)
-            share = self._shares(spots, column, n)  # (B, K, M)
+        for spots, column, is_pair, n in self._batches(counts):
+            pixel, is_pixel = self._pixels.pixel_index[spots], self._pixels.mask[spots]  # (B, K)
+            share = self._predict_shares(spots, column, n)  # (B, K, M)
             total = share.sum(axis=1, dtype=np.float64)
             share *= ((1.0 if shares_only else n) / total)[:, None, :]
-            to = pointer[pixel][:, :, None] + np.arange(column.shape[1])
-            chosen = owned[:, :, None] & held[:, None, :]
-            to = to[chosen]
-            data[to] = share[chosen]
-            columns[to] = np.broadcast_to(column[:, None, :], chosen.shape)[chosen]
-        split = sparse.csr_matrix((data, columns, pointer), shape=(len(owner), counts.shape[1]))
-        if not shares_only and not data.all():
-            split.eliminate_zeros()
-        return split
+            entry = pointer[pixel][:, :, None] + np.arange(column.shape[1])
+            is_entry = is_pixel[:, :, None] & is_pair[:, None, :]
+            entry = entry[is_entry]
+            data[entry] = share[is_entry]
+            columns[entry] = np.broadcast_to(column[:, None, :], is_entry.shape)[is_entry]
+        return sparse.csr_matrix((data, columns, pointer), shape=(len(owner), counts.shape[1]))
 
-    def _shares(self, spots: np.ndarray, column: np.ndarray, n: np.ndarray) -> np.ndarray:
-        """Return what the pool says of genes (B, M) with counts n, up to a factor, (B, K, M); 0 off the spots' pixels.
+    def _predict_shares(self, spots: np.ndarray, column: np.ndarray, n: np.ndarray) -> np.ndarray:
+        """Return the pooled ratios of genes (B, M) with counts n, up to a factor, (B, K, M); 0 for padding.
 
-        The programs' part is r_ig = sum_p a_igp r_ip, even where the gene has none of them.
+        The mixture of programs is r_ig = sum_p a_igp r_ip; a gene without any of the spot's programs gets the uniform
+        split.
         """
-        owned = self._mask[spots]
-        even = (1 / owned.sum(axis=1)).astype(np.float32)[:, None, None]
-        weighted = self._weighted[self._pixels[spots]] * owned[:, :, None]
+        pixel, is_pixel = self._pixels.pixel_index[spots], self._pixels.mask[spots]
+        uniform = (1 / is_pixel.sum(axis=1)).astype(np.float32)[:, None, None]
+        weighted = self._weighted[pixel] * is_pixel[:, :, None]
         mixed = weighted @ self.loading[column].transpose(0, 2, 1)
         total = mixed.sum(axis=1, keepdims=True)
-        known = total > 0
-        mixed /= np.where(known, total, 1)
-        score = np.log(np.maximum(np.where(known, mixed, even), np.float32(LEAST_SHARE)))
-        depth = scaled_log_count(n).astype(np.float32)  # (B, M)
+        has_program = total > 0
+        mixed /= np.where(has_program, total, 1)
+        score = np.log(np.maximum(np.where(has_program, mixed, uniform), np.float32(MIN_RATIO)))
+        scaled_n = scaled_log_count(n).astype(np.float32)  # (B, M)
         base, slope = self.weights.astype(np.float32)
-        trust = self.trust.astype(np.float32)[column]
-        score *= (trust * (base[0] + slope[0] * depth))[:, None, :]
-        of_totals = trust * (base[1] + slope[1] * depth)
-        score += self._log_totals[self._pixels[spots]][:, :, None] * of_totals[:, None, :]
-        score[~(owned & self._on_tissue[self._pixels[spots]])] = -np.inf
+        gate = self.gate.astype(np.float32)[column]
+        score *= (gate * (base[0] + slope[0] * scaled_n))[:, None, :]
+        totals_weight = gate * (base[1] + slope[1] * scaled_n)
+        score += self._log_totals[pixel][:, :, None] * totals_weight[:, None, :]
+        score[~(is_pixel & self._on_tissue[pixel])] = -np.inf
         score -= score.max(axis=1, keepdims=True)
         return np.asarray(np.exp(score, out=score))
 
     def _batches(self, counts: sparse.csr_matrix) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
-        """Yield spots (B,), their genes (B, M), which of these are real, and their counts (1 where there is none)."""
+        """Yield spots (B,), their genes (B, M), which of these are not padding, and their counts (1 for padding)."""
         n_genes = np.diff(counts.indptr)
         order = np.argsort(n_genes, kind="stable")
         order = order[n_genes[order] > 0]
         stop = len(order)
         while stop > 0:
-            widest = int(n_genes[order[stop - 1]])
-            start = max(0, stop - max(1, _BATCH // widest))
+            max_genes = int(n_genes[order[stop - 1]])
+            start = max(0, stop - max(1, _PAIRS_PER_BATCH // max_genes))
             spots = order[start:stop]
-            held = np.arange(widest) < n_genes[spots][:, None]
-            entry = np.where(held, counts.indptr[spots][:, None] + np.arange(widest), 0)
-            yield spots, np.where(held, counts.indices[entry], 0), held, np.where(held, counts.data[entry], 1.0)
+            is_pair = np.arange(max_genes) < n_genes[spots][:, None]
+            entry = np.where(is_pair, counts.indptr[spots][:, None] + np.arange(max_genes), 0)
+            yield (
+                spots,
+                np.where(is_pair, counts.indices[entry], 0),
+                is_pair,
+                np.where(is_pair, counts.data[entry], 1.0),
+            )
             stop = start
 
     @cached_property
     def _owner(self) -> np.ndarray:
         """Row of each pixel's spot among those that own pixels, shape (Q,)."""
-        return np.searchsorted(np.flatnonzero(self.layout.n_pixels_of_spot), self.layout.parent)
+        return np.searchsorted(np.flatnonzero(self.layout.n_pixels_per_spot), self.layout.parent)
 
     @cached_property
     def _weighted(self) -> np.ndarray:
+        """Ratios of the programs times their activity in the spot, float32, shape (Q, P)."""
         return (np.exp(self.log_ratio[:, :-1]) * self.activity[self._owner]).astype(np.float32)
 
     @cached_property
     def _log_totals(self) -> np.ndarray:
-        return np.maximum(self.log_ratio[:, -1], np.log(LEAST_SHARE)).astype(np.float32)
+        """Log ratios of the total counts, float32, shape (Q,)."""
+        return np.maximum(self.log_ratio[:, -1], np.log(MIN_RATIO)).astype(np.float32)
 
     @cached_property
     def _on_tissue(self) -> np.ndarray:
-        """Which pixels may hold counts at all, shape (Q,): a histology rules bare glass out."""
-        tissue = np.isfinite(self.log_ratio[:, -1])
-        return np.asarray(tissue | (np.bincount(self._owner, tissue)[self._owner] == 0))
+        """Which pixels may have counts, (Q,): the histology excludes bare glass, unless a spot has nothing else."""
+        on_tissue = np.isfinite(self.log_ratio[:, -1])
+        return np.asarray(on_tissue | (np.bincount(self._owner, on_tissue)[self._owner] == 0))
 
     @cached_property
-    def _mask(self) -> np.ndarray:
-        """Which of the padded pixels of a spot are real, shape (T, K)."""
-        n_pixels = self.layout.n_pixels_of_spot
-        n_pixels = n_pixels[n_pixels > 0]
-        return np.arange(n_pixels.max()) < n_pixels[:, None]
-
-    @cached_property
-    def _pixels(self) -> np.ndarray:
-        """Pixels of each spot, padded with its first one's, shape (T, K)."""
-        by_spot = np.argsort(self._owner, kind="stable")
-        n_pixels = self._mask.sum(axis=1)
-        first = np.cumsum(n_pixels) - n_pixels
-        return by_spot[np.where(self._mask, first[:, None] + np.arange(self._mask.shape[1]), first[:, None])]
+    def _pixels(self) -> PaddedPixels:
+        """Pixels of each spot that owns any, shape (T, K)."""
+        pixels, owners = self.layout.padded_pixels(), np.flatnonzero(self.layout.n_pixels_per_spot)
+        return PaddedPixels(pixels.pixel_index[owners], pixels.mask[owners])

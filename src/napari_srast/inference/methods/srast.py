@@ -1,314 +1,374 @@
-"""SASA + PCFM as a method: every gene by the flow itself, or many genes of a large panel by maps that they share.
+"""Prepare SASA + PCFM: every gene through the flow, or most genes of a large panel by shared maps.
 
-Shape legend: N spots, G genes, Q pixels, F genes of a block, P programs, D genes that the flow splits.
+Shape legend: N spots, n spots of a tile and around it, G chosen genes, F genes of a block, P programs, H high-count
+genes, which go through the flow one by one, Q pixels.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import sparse
 
-from napari_srast._utils.devices import choose_device, one_thread
+from napari_srast._utils.devices import choose_device
+from napari_srast._utils.threads import single_threaded_torch
 from napari_srast.calibration.dispersion import Concentration
 from napari_srast.calibration.experts import Experts
 from napari_srast.calibration.skill import apply_fallback
 from napari_srast.calibration.weights import PoolWeights, pool_ratios
 from napari_srast.checkpoints.storage import Checkpoint, load_checkpoint
+from napari_srast.core.limits import (
+    EMPTY_PAIR_COST,
+    FLOW_DRAWS,
+    FLOW_PAIR_BUDGET,
+    FLOW_STEPS,
+    PER_GENE_LIMIT,
+    PIXELS_PER_PAIR,
+)
+from napari_srast.core.progress import RunMonitor
 from napari_srast.inference.allocation import CountAllocator
-from napari_srast.inference.fitted_slide import FittedSlide, fit_slide
-from napari_srast.inference.job import UpsampleJob
+from napari_srast.inference.fitted_slide import FittedSlide, SlideInput, fit_slide
+from napari_srast.inference.job import ModelProvenance, UpsampleJob
 from napari_srast.inference.methods.base import Block, PreparedMethod, TileInput, TilePredictor
-from napari_srast.inference.methods.histology_context import HistologyContext, image_of
+from napari_srast.inference.methods.histology_context import HistologyContext, fit_histology
 from napari_srast.inference.methods.program_mixture import ProgramMixture
 from napari_srast.inference.methods.program_weights import fit_program_gate
-from napari_srast.inference.tiles import blocks
+from napari_srast.inference.tiles import gene_blocks
 from napari_srast.models.pcfm.field_statistics import FieldStatistics, summarize_fields
 from napari_srast.models.pcfm.network import DiT
-from napari_srast.models.pcfm.sampler import Sampler
-from napari_srast.models.programs.program_fields import PER_GENE_LIMIT, fit_program_fields
+from napari_srast.models.pcfm.sampler import FlowSampler
+from napari_srast.models.programs.program_fields import fit_program_fields
 
-__all__ = ["FLOW_PAIR_BUDGET", "prepare_srast"]
+__all__ = ["prepare_srast"]
 
-FLOW_PAIR_BUDGET = 1_000_000
-"""Pairs of a spot and a gene that the flow splits in a run on a larger panel, the check of the genes included: a
-quarter of a minute on two cores. A pair without counts is a fifth of one, for what is done for all spots of a gene."""
-_EMPTY_PAIR, _PIXELS_OF_PAIR = 0.2, 4.0  # of its price; pixels of a spot that the price is for
-_STEPS, _DRAWS = 8, 16
-_INTEGER_GENES = 256  # drawn at once: draws are dense
+_EXPERTS_PER_BLOCK = 4  # dense arrays of a block that are in memory at once, relative to an interpolation
+_GENES_PER_SAMPLE = 256  # sampled at once: samples are dense
 
 
-def prepare_srast(job: UpsampleJob) -> Generator[tuple[str, int, int], None, PreparedMethod]:
-    """Fit SASA, calibrate and check the genes; yields (stage, done, total) and returns the method."""
-    with one_thread():
-        return (yield from _prepare(job))
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Context:
+    """Everything that both predictors are made from."""
+
+    job: UpsampleJob
+    checkpoint: Checkpoint
+    fitted: FittedSlide
+    image: HistologyContext
+
+    @property
+    def allocator(self) -> CountAllocator:
+        return replace(self.job.allocator, concentration=self.fitted.concentration)
+
+    def for_genes(self, chosen: np.ndarray) -> _Context:
+        """Return the context of some of the chosen genes, given as (G,) bool."""
+        return replace(self, job=replace(self.job, columns=self.job.columns[chosen]))
 
 
-def _prepare(job: UpsampleJob) -> Generator[tuple[str, int, int], None, PreparedMethod]:
-    device = choose_device(job.settings.device)
-    checkpoint = load_checkpoint(job.settings.model)
-    checkpoint.network.to(device)
-    fitting = fit_slide(
-        job.counts,
-        job.centers,
-        job.lattice,
-        checkpoint,
-        seed=job.settings.seed,
-        device=device,
-        should_stop=job.should_stop,
-        fit=job.fit,
-    )
-    stage = None
-    while True:
-        try:
-            following = next(fitting)
-        except StopIteration as done:
-            model = done.value
-            break
-        if stage is not None:
-            yield stage, 1, 1
-        stage = following
-        yield stage, 0, 1
-    image = image_of(job, model.coarse)
-    yield "calibrate", 1, 1
-    deep = np.ones(len(job.columns), dtype=bool)
-    if len(deep) > PER_GENE_LIMIT and job.settings.mode != "sample":
-        deep = _genes_for_the_flow(job, model)
-    if deep.all():
-        method = _by_gene(job, checkpoint, model, image)
-    else:
-        method = _with_shared(job, checkpoint, model, image, deep)
-    chosen = job.chosen()
-    told = image.recorded(image.slopes(chosen), np.asarray(chosen.sum(axis=0)).ravel())
-    calibration = (
-        model.calibration.to_dict() | model.concentration.to_dict() | ({} if told is None else {"image": told})
-    )
-    calibration |= method.record.get("calibration", {})
-    record = {"device": device, "model_sha256": checkpoint.sha256, "calibration": calibration}
-    return replace(method, image=image.local, notices=image.notices, record=record)
+def prepare_srast(job: UpsampleJob) -> PreparedMethod:
+    """Fit SASA, calibrate the experts, score the genes, and return the method; reports progress."""
+    with single_threaded_torch():
+        device = choose_device(job.settings.device)
+        checkpoint = load_checkpoint(job.settings.model)
+        checkpoint.network.to(device)
+        slide = SlideInput(
+            counts=job.counts,
+            centers=job.centers,
+            lattice=job.lattice,
+            checkpoint=checkpoint,
+            seed=job.settings.seed,
+            device=device,
+        )
+        fitted = fit_slide(slide, job.monitor, job.fit)
+        image = fit_histology(job, fitted.coarse)
+        job.monitor.report("calibrate", 1, 1)
+        job.monitor.check_canceled()
+        context = _Context(job=job, checkpoint=checkpoint, fitted=fitted, image=image)
+        high_count = np.ones(len(job.columns), dtype=bool)
+        if len(high_count) > PER_GENE_LIMIT and job.settings.mode != "sample":
+            high_count = _high_count_genes(job, fitted)
+        method = _prepare_per_gene(context) if high_count.all() else _prepare_programs(context, high_count)
+        calibration = _describe_calibration(context) | method.model.calibration
+        model = ModelProvenance(device=device, model_sha256=checkpoint.sha256, calibration=calibration)
+        return replace(method, image=image.evidence, warnings=image.warnings, model=model)
 
 
-def _genes_for_the_flow(job: UpsampleJob, model: FittedSlide) -> np.ndarray:
-    """Choose the genes of a large panel that the flow splits, the deepest as far as time allows; returns (G,) bool."""
-    n_pixels = job.layout.n_pixels_of_spot
-    # As for the whole slide: a region gets the maps that the slide would get.
+def _describe_calibration(context: _Context) -> dict[str, object]:
+    """Return plain values for the provenance."""
+    counts, image = context.job.select_counts(), context.image
+    description = image.describe(image.slopes(counts), np.asarray(counts.sum(axis=0)).ravel())
+    calibration = context.fitted.weights.to_dict() | context.fitted.concentration.to_dict()
+    return calibration if description is None else calibration | {"image": description}
+
+
+def _high_count_genes(job: UpsampleJob, fitted: FittedSlide) -> np.ndarray:
+    """Choose the genes of a large panel that go through the flow, as many as the budget allows; (G,) bool."""
+    n_pixels = job.layout.n_pixels_per_spot
+    # As for the whole slide, so that a region gets the maps that the slide would get.
     parts = [(job.counts, float(np.median(n_pixels[n_pixels > 0])))]
-    parts += [(slide.counts, _PIXELS_OF_PAIR) for slide in model.coarse]
-    price = np.zeros(len(job.columns))
-    for counts, pixels_of_spot in parts:
+    parts += [(slide.counts, PIXELS_PER_PAIR) for slide in fitted.coarse]
+    cost = np.zeros(len(job.columns))
+    for counts, pixels_per_spot in parts:
         n_pairs = counts.getnnz(axis=0)[job.columns]
-        price += pixels_of_spot / _PIXELS_OF_PAIR * (n_pairs + _EMPTY_PAIR * (counts.shape[0] - n_pairs))
+        cost += pixels_per_spot / PIXELS_PER_PAIR * (n_pairs + EMPTY_PAIR_COST * (counts.shape[0] - n_pairs))
     order = np.argsort(-np.asarray(job.counts.sum(axis=0)).ravel()[job.columns], kind="stable")
     chosen = np.zeros(len(job.columns), dtype=bool)
-    chosen[order[: max(1, int((np.cumsum(price[order]) <= FLOW_PAIR_BUDGET).sum()))]] = True
+    chosen[order[: max(1, int((np.cumsum(cost[order]) <= FLOW_PAIR_BUDGET).sum()))]] = True
     return chosen
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PerGenePredictor(TilePredictor):
-    """Every gene by the flow itself, pooled with the interpolations as the calibration says."""
+    """Predict every gene by the pool of the flow and the interpolations.
+
+    Parameters
+    ----------
+    network
+        The flow.
+    weights, concentration
+        Weights of the pool, and concentration of true counts around it.
+    statistics
+        Statistics of the genes over the whole slide.
+    methods
+        Method of each gene, after the fallback, shape (G,).
+    slopes
+        Slopes of the genes on the histology, shape (components, G); None without.
+    sampler
+        Sampler of the flow.
+    allocator
+        Converts ratios to counts.
+    """
 
     network: DiT
-    calibration: PoolWeights
+    weights: PoolWeights
     concentration: Concentration
-    known: FieldStatistics
+    statistics: FieldStatistics
     methods: np.ndarray
     slopes: np.ndarray | None
-    sampler: Sampler
-    assembler: CountAllocator
+    sampler: FlowSampler
+    allocator: CountAllocator
 
     def blocks(self, n_pixels: int) -> list[slice]:
-        return blocks(len(self.methods), 4 * n_pixels)
+        return gene_blocks(len(self.methods), _EXPERTS_PER_BLOCK * n_pixels)
 
-    def on(self, device: str) -> TilePredictor:
-        return replace(self, network=_moved(self.network, device))
+    def to_device(self, device: str) -> TilePredictor:
+        return replace(self, network=_copy_to_device(self.network, device))
 
-    def open(self, packed: TileInput, should_stop: Callable[[], bool] | None) -> Callable[[slice], Block]:
-        unit, layout, methods = packed.unit, packed.unit.layout, self.methods
-        assert packed.features is not None
-        experts = Experts.on(layout, packed.features, self.network, unit.surroundings)
-        sampler = replace(self.sampler, seed=(self.sampler.seed + 7919 * unit.index) % 2**32)
+    def bind(self, tile_input: TileInput, monitor: RunMonitor) -> Callable[[slice], Block]:
+        tile, layout = tile_input.tile, tile_input.tile.layout
+        assert tile_input.embedding is not None
+        experts = Experts.for_layout(layout, tile_input.embedding, self.network, tile.halo)
 
-        def split_block(block: slice) -> Block:
-            fields = packed.counts[:, block]
-            condition, log_experts = experts.predict(fields, should_stop, self.known[block])
+        def predict_block(block: slice) -> Block:
+            fields = tile_input.counts[:, block]
+            inputs, log_experts = experts.predict(fields, monitor, self.statistics[block])
             dense = fields.toarray().astype(np.float64)
-            log_ratio = pool_ratios(log_experts, dense, layout, self.calibration)
-            if packed.image is not None and self.slopes is not None:
-                log_ratio = packed.image.added_to(log_ratio, self.slopes[:, block], layout)
-            log_ratio = apply_fallback(log_ratio, log_experts, methods[block])
-            counts = self.assembler.counts(np.exp(log_ratio), dense, layout, block, unit.spots)
-            if self.assembler.mode != "sample":
+            log_ratio = pool_ratios(log_experts, dense, layout, self.weights)
+            if tile_input.image is not None and self.slopes is not None:
+                log_ratio = tile_input.image.pool_with(log_ratio, self.slopes[:, block], layout)
+            log_ratio = apply_fallback(log_ratio, log_experts, self.methods[block])
+            counts = self.allocator.allocate(np.exp(log_ratio), dense, layout, block, tile.spots)
+            if self.allocator.mode != "sample":
                 return counts, None
-            deviation = np.zeros(counts.shape)
-            flow = np.exp(log_experts[0])
-            for sample in sampler.samples(experts.network, condition, should_stop):
+            sampler = replace(self.sampler, seed=(self.sampler.seed + 7919 * tile.index) % 2**32)
+            flow, deviation = np.exp(log_experts[0]), np.zeros(counts.shape)
+            for sample in sampler.sample_ratios(experts.network, inputs, monitor):
                 deviation += (sample - flow) ** 2
-            own = dense[layout.parent]
-            variance = self.concentration.std(layout.normalize(np.exp(log_ratio)), own) ** 2
-            # Of two predictions mixed evenly: the scatter that the slide's check shows, and the flow's draws. Where the
-            # flow was not taken, its draws say nothing.
-            taken = methods[block] == "srast"
-            drawn = deviation[:, taken] / sampler.draws * own[:, taken] ** 2
-            variance[:, taken] = (variance[:, taken] + drawn) / 2
+            spot_counts = dense[layout.parent]
+            variance = self.concentration.std(layout.normalize(np.exp(log_ratio)), spot_counts) ** 2
+            # The mean of two predictive variances: the scatter on the coarsened slide, and the samples of the flow.
+            # Where the gene fell back, the samples of the flow do not apply.
+            in_pool = self.methods[block] == "srast"
+            of_samples = deviation[:, in_pool] / sampler.draws * spot_counts[:, in_pool] ** 2
+            variance[:, in_pool] = (variance[:, in_pool] + of_samples) / 2
             return counts, sparse.csc_matrix(np.sqrt(variance).astype(np.float32))
 
-        return split_block
+        return predict_block
 
 
-def _by_gene(job: UpsampleJob, checkpoint: Checkpoint, model: FittedSlide, image: HistologyContext) -> PreparedMethod:
-    """Every gene by the flow itself."""
-    settings = job.settings
-    checks = []
-    for block in blocks(len(job.columns), 4 * model.n_coarse_pixels):
-        job.check_stop()
-        checks.append(model.check(job.columns[block], job.should_stop, image.refine))
-    methods = np.concatenate([check.fall_back() for check in checks])
-    splitter = PerGenePredictor(
-        network=checkpoint.network,
-        calibration=model.calibration,
-        concentration=model.concentration,
-        known=summarize_fields(job.layout, model.pool, job.chosen()),
+def _prepare_per_gene(context: _Context) -> PreparedMethod:
+    """Prepare the prediction of every gene through the flow."""
+    job, fitted, settings = context.job, context.fitted, context.job.settings
+    scores = []
+    for block in gene_blocks(len(job.columns), _EXPERTS_PER_BLOCK * fitted.n_coarse_pixels):
+        job.monitor.check_canceled()
+        scores.append(fitted.score_genes(job.columns[block], job.monitor, context.image.adjust))
+    methods = np.concatenate([score.fallback_methods() for score in scores])
+    predictor = PerGenePredictor(
+        network=context.checkpoint.network,
+        weights=fitted.weights,
+        concentration=fitted.concentration,
+        statistics=summarize_fields(job.layout, fitted.embedding, job.select_counts()),
         methods=methods,
-        slopes=image.slopes(job.chosen()),
-        sampler=Sampler(steps=settings.steps or _STEPS, draws=settings.draws or _DRAWS, seed=settings.seed),
-        assembler=replace(job.assembler, concentration=model.concentration),
+        slopes=context.image.slopes(job.select_counts()),
+        sampler=FlowSampler(steps=settings.steps or FLOW_STEPS, draws=settings.draws or FLOW_DRAWS, seed=settings.seed),
+        allocator=context.allocator,
     )
-    skill = np.concatenate([check.skill for check in checks])
-    return PreparedMethod(splitter=splitter, skill=skill, method=methods, features=model.pool)
+    skill = np.concatenate([score.skill for score in scores])
+    return PreparedMethod(predictor=predictor, skill=skill, method=methods, embedding=fitted.embedding)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ProgramPredictor(TilePredictor):
-    """Programs and totals by the flow, every gene by what these say of it; some genes by the flow itself.
+    """Predict programs and totals through the flow, genes from their maps, and high-count genes through the flow.
 
-    Of a unit's fields (n, P + 1 + P + D) the first are counts by program and all counts, then come the programs'
-    activities, then the counts of the genes that the flow splits.
+    The fields of a tile have P + 1 + P + H columns: counts by program and total counts, the activities of the programs,
+    and the counts of the high-count genes.
+
+    Parameters
+    ----------
+    network
+        The flow.
+    weights
+        Weights of the pool.
+    statistics
+        Statistics of programs and totals over the whole slide.
+    slopes
+        Slopes of programs and totals on the histology, shape (components, P + 1); None without.
+    loading
+        Loadings of the genes, float32, shape (G, P).
+    program_weights
+        Weights of the mixture of programs and of the totals, shape (2, 2).
+    gate
+        Factor of both for each gene, shape (G,); see :class:`ProgramMixture`.
+    allocator
+        Converts ratios to counts.
+    high_count
+        Which genes go through the flow one by one, bool, shape (G,).
+    per_gene
+        Predictor of these.
     """
 
     network: DiT
-    calibration: PoolWeights
-    known: FieldStatistics
+    weights: PoolWeights
+    statistics: FieldStatistics
     slopes: np.ndarray | None
     loading: np.ndarray
-    weights: np.ndarray
-    trust: np.ndarray
-    assembler: CountAllocator
-    deep: np.ndarray
-    by_gene: PerGenePredictor
-    own_counts_only = True
+    program_weights: np.ndarray
+    gate: np.ndarray
+    allocator: CountAllocator
+    high_count: np.ndarray
+    per_gene: PerGenePredictor
+    core_counts_only = True
 
     def blocks(self, n_pixels: int) -> list[slice]:
-        return [slice(0, len(self.deep))]
+        return [slice(0, len(self.high_count))]  # sparse, so that all genes fit into one block
 
-    def on(self, device: str) -> TilePredictor:
-        network = _moved(self.network, device)
-        return replace(self, network=network, by_gene=replace(self.by_gene, network=network))
+    def to_device(self, device: str) -> TilePredictor:
+        network = _copy_to_device(self.network, device)
+        return replace(self, network=network, per_gene=replace(self.per_gene, network=network))
 
-    def open(self, packed: TileInput, should_stop: Callable[[], bool] | None) -> Callable[[slice], Block]:
-        unit, layout, fields = packed.unit, packed.unit.layout, packed.fields
-        assert packed.features is not None
+    def bind(self, tile_input: TileInput, monitor: RunMonitor) -> Callable[[slice], Block]:
+        mixture = self._mixture(tile_input, monitor)
+
+        def predict_block(block: slice) -> Block:
+            assert block == slice(0, len(self.high_count)), "genes are predicted in one block"
+            low_counts = _drop_columns(tile_input.counts, self.high_count)
+            counts = mixture.allocate(low_counts)
+            if self.allocator.mode == "integer":
+                counts = self._sample(counts, low_counts, tile_input)
+            return counts + self._predict_high_counts(tile_input, monitor), None
+
+        return predict_block
+
+    def _mixture(self, tile_input: TileInput, monitor: RunMonitor) -> ProgramMixture:
+        """Predict the maps of programs and totals."""
+        tile, layout, fields = tile_input.tile, tile_input.tile.layout, tile_input.fields
+        assert tile_input.embedding is not None
         assert fields is not None
-        experts = Experts.on(layout, packed.features, self.network, unit.surroundings)
+        experts = Experts.for_layout(layout, tile_input.embedding, self.network, tile.halo)
         n_programs = self.loading.shape[1]
-        shared = fields[:, : n_programs + 1]
-        _, log_experts = experts.predict(sparse.csr_matrix(shared), should_stop, self.known)
-        log_ratio = pool_ratios(log_experts, shared, layout, self.calibration)
-        if packed.image is not None and self.slopes is not None:
-            log_ratio = packed.image.added_to(log_ratio, self.slopes, layout)
-        mixture = ProgramMixture(
+        program_counts = fields[:, : n_programs + 1]
+        _, log_experts = experts.predict(sparse.csr_matrix(program_counts), monitor, self.statistics)
+        log_ratio = pool_ratios(log_experts, program_counts, layout, self.weights)
+        if tile_input.image is not None and self.slopes is not None:
+            log_ratio = tile_input.image.pool_with(log_ratio, self.slopes, layout)
+        return ProgramMixture(
             layout=layout,
             log_ratio=log_ratio,
-            activity=fields[unit.own, n_programs + 1 : 2 * n_programs + 1],
+            activity=fields[tile.core_spots, n_programs + 1 : 2 * n_programs + 1],
             loading=self.loading,
-            weights=self.weights,
-            trust=self.trust,
+            weights=self.program_weights,
+            gate=self.gate,
         )
-        deep_counts = sparse.csr_matrix(fields[:, 2 * n_programs + 1 :], dtype=np.float32)
 
-        def split_block(block: slice) -> Block:
-            rest = _without(packed.counts, self.deep)
-            whole = mixture.split(rest)
-            if self.assembler.mode == "integer":
-                whole = self._drawn(whole, rest, packed)
-            return whole + self._deep_ones(packed, deep_counts, should_stop), None
-
-        return split_block
-
-    def _deep_ones(
-        self, packed: TileInput, counts: sparse.csr_matrix, should_stop: Callable[[], bool] | None
-    ) -> sparse.csr_matrix:
-        """Split the genes that the flow splits; the columns of all others are empty, (Q, G)."""
-        layout, columns = packed.unit.layout, np.flatnonzero(self.deep)
-        shape = (layout.n_pixels, len(self.deep))
+    def _predict_high_counts(self, tile_input: TileInput, monitor: RunMonitor) -> sparse.csr_matrix:
+        """Predict the high-count genes; the columns of all other genes are empty, (Q, G)."""
+        layout, columns = tile_input.tile.layout, np.flatnonzero(self.high_count)
+        shape = (layout.n_pixels, len(self.high_count))
         if len(columns) == 0:
             return sparse.csr_matrix(shape, dtype=np.float32)
-        split_block = self.by_gene.open(replace(packed, counts=counts), should_stop)
-        parts = [split_block(block)[0] for block in self.by_gene.blocks(layout.n_pixels)]
-        split = sparse.csr_matrix(sparse.hstack(parts, format="csr"), dtype=np.float32)
-        return sparse.csr_matrix((split.data, columns[split.indices], split.indptr), shape=shape)
+        assert tile_input.fields is not None
+        counts = sparse.csr_matrix(tile_input.fields[:, 2 * self.loading.shape[1] + 1 :], dtype=np.float32)
+        predict_block = self.per_gene.bind(replace(tile_input, counts=counts), monitor)
+        blocks = [predict_block(block)[0] for block in self.per_gene.blocks(layout.n_pixels)]
+        result = sparse.csr_matrix(sparse.hstack(blocks, format="csr"), dtype=np.float32)
+        return sparse.csr_matrix((result.data, columns[result.indices], result.indptr), shape=shape)
 
-    def _drawn(self, expected: sparse.csr_matrix, counts: sparse.csr_matrix, packed: TileInput) -> sparse.csr_matrix:
-        """Draw whole counts around expected ones."""
-        unit = packed.unit
-        ratios, by_gene = expected.tocsc(), counts.tocsc()
-        drawn = []
-        for start in range(0, len(self.deep), _INTEGER_GENES):
-            block = slice(start, min(start + _INTEGER_GENES, len(self.deep)))
-            dense = np.zeros((unit.layout.n_spots, block.stop - start))
-            dense[unit.own] = by_gene[:, block].toarray()
-            of_block = unit.layout.normalize(ratios[:, block].toarray())
-            drawn.append(self.assembler.draw(of_block, dense, unit.layout, block, unit.spots))
-        return sparse.csr_matrix(sparse.hstack(drawn, format="csr"))
+    def _sample(
+        self, expected: sparse.csr_matrix, counts: sparse.csr_matrix, tile_input: TileInput
+    ) -> sparse.csr_matrix:
+        """Sample integer counts around expected counts."""
+        tile = tile_input.tile
+        expected, counts = expected.tocsc(), counts.tocsc()
+        samples = []
+        for start in range(0, len(self.high_count), _GENES_PER_SAMPLE):
+            block = slice(start, min(start + _GENES_PER_SAMPLE, len(self.high_count)))
+            spot_counts = np.zeros((tile.layout.n_spots, block.stop - start))
+            spot_counts[tile.core_spots] = counts[:, block].toarray()
+            ratios = tile.layout.normalize(expected[:, block].toarray())
+            samples.append(self.allocator.sample(ratios, spot_counts, tile.layout, block, tile.spots))
+        return sparse.csr_matrix(sparse.hstack(samples, format="csr"))
 
 
-def _without(counts: sparse.csr_matrix, columns: np.ndarray) -> sparse.csr_matrix:
-    """Return counts with nothing in some columns, given as (G,) bool."""
+def _drop_columns(counts: sparse.csr_matrix, columns: np.ndarray) -> sparse.csr_matrix:
+    """Return counts without the entries of some columns, given as (G,) bool; the shape stays."""
     keep = ~columns[counts.indices]
     pointer = np.concatenate([[0], np.cumsum(keep)])[counts.indptr]
     return sparse.csr_matrix((counts.data[keep], counts.indices[keep], pointer), shape=counts.shape)
 
 
-def _with_shared(
-    job: UpsampleJob, checkpoint: Checkpoint, model: FittedSlide, image: HistologyContext, deep: np.ndarray
-) -> PreparedMethod:
-    """Split some genes, given as (G,) bool, by the flow itself, the others by the maps that they share."""
-    job.check_stop()
-    by_flow = _by_gene(replace(job, columns=job.columns[deep]), checkpoint, model, image)
-    shared = fit_program_fields(job.counts, model.pool, seed=job.settings.seed)
-    job.check_stop()
-    others = fit_program_gate(model, job, job.columns[~deep], checkpoint.fleet.shared, image.refine)
-    trust, skill, methods = np.ones(len(deep)), np.empty(len(deep)), np.empty(len(deep), dtype=object)
-    trust[~deep], skill[~deep] = others.trust, others.skill
-    methods[~deep] = np.where(others.trust > 0, "srast-programs", "uniform")
-    skill[deep], methods[deep] = by_flow.skill, by_flow.method
-    assert isinstance(by_flow.splitter, PerGenePredictor)
-    splitter = ProgramPredictor(
-        network=checkpoint.network,
-        calibration=model.calibration,
-        known=summarize_fields(job.layout, model.pool, sparse.csr_matrix(shared.fields)),
-        slopes=image.slopes(shared.fields),
-        loading=np.ascontiguousarray(shared.programs.loading.T[job.columns], dtype=np.float32),
-        weights=others.calibration.weights,
-        trust=trust,
-        assembler=replace(job.assembler, concentration=model.concentration),
-        deep=deep,
-        by_gene=by_flow.splitter,
+def _prepare_programs(context: _Context, high_count: np.ndarray) -> PreparedMethod:
+    """Prepare the prediction of some genes, given as (G,) bool, through the flow, and of the others by shared maps."""
+    job, fitted = context.job, context.fitted
+    job.monitor.check_canceled()
+    per_gene = _prepare_per_gene(context.for_genes(high_count))
+    shared = fit_program_fields(job.counts, fitted.embedding, seed=job.settings.seed)
+    job.monitor.check_canceled()
+    others = fit_program_gate(
+        fitted, job, job.columns[~high_count], context.checkpoint.priors.programs, context.image.adjust
     )
+    n_genes = len(high_count)
+    gate, skill, methods = np.ones(n_genes), np.empty(n_genes), np.empty(n_genes, dtype=object)
+    gate[~high_count], skill[~high_count] = others.gate, others.skill
+    methods[~high_count] = np.where(others.gate > 0, "srast-programs", "uniform")
+    skill[high_count], methods[high_count] = per_gene.skill, per_gene.method
+    assert isinstance(per_gene.predictor, PerGenePredictor)
+    predictor = ProgramPredictor(
+        network=context.checkpoint.network,
+        weights=fitted.weights,
+        statistics=summarize_fields(job.layout, fitted.embedding, sparse.csr_matrix(shared.fields)),
+        slopes=context.image.slopes(shared.fields),
+        loading=np.ascontiguousarray(shared.programs.loading.T[job.columns], dtype=np.float32),
+        program_weights=others.weights.weights,
+        gate=gate,
+        allocator=context.allocator,
+        high_count=high_count,
+        per_gene=per_gene.predictor,
+    )
+    high_counts = job.counts[:, job.columns[high_count]].toarray()
     return PreparedMethod(
-        splitter=splitter,
+        predictor=predictor,
         skill=skill,
         method=methods,
-        features=model.pool,
-        fields=np.hstack([shared.fields, shared.programs.activity, job.counts[:, job.columns[deep]].toarray()]),
-        record={"calibration": {"shared": others.calibration.to_dict()}},
+        embedding=fitted.embedding,
+        fields=np.hstack([shared.fields, shared.programs.activity, high_counts]),
+        model=ModelProvenance(calibration={"shared": others.weights.to_dict()}),
     )
 
 
-def _moved(network: DiT, device: str) -> DiT:
-    """Return a copy on a device; other threads may still use the one where it is."""
-    moved: DiT = copy.deepcopy(network).to(device)
-    return moved
+def _copy_to_device(network: DiT, device: str) -> DiT:
+    """Return a copy on a device; other threads may still use the original."""
+    network_copy: DiT = copy.deepcopy(network).to(device)
+    return network_copy

@@ -1,0 +1,220 @@
+"""Run an upsampling: prepare the raster and the method, predict every tile, and fill a result sink."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TypeVar
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from napari_srast._utils.canonical_order import canonical_order
+from napari_srast._utils.device_errors import translate_device_errors
+from napari_srast._utils.threads import single_threaded
+from napari_srast.core.progress import NO_MONITOR, Progress, RunMonitor
+from napari_srast.core.result import UpsampleMetadata
+from napari_srast.core.settings import UpsampleSettings
+from napari_srast.core.sinks import ResultPlan, ResultSink
+from napari_srast.core.slide import Slide, select_columns
+from napari_srast.errors import SettingsError, translate_memory_errors
+from napari_srast.geometry.lattice import Lattice, detect_lattice
+from napari_srast.geometry.raster import Raster, make_raster
+from napari_srast.geometry.spot_pixel_map import SpotPixelMap
+from napari_srast.inference.executors.base import Executor
+from napari_srast.inference.executors.local import ThreadExecutor
+from napari_srast.inference.job import InferenceReport, UpsampleJob, UpsampleRequest
+from napari_srast.inference.provenance import RunDescription
+from napari_srast.inference.tiles import HALO, Tiling
+from napari_srast.inference.validation import ResultValidator
+
+__all__ = ["MAX_EXACT_INTEGER", "run_job", "run_upsampling"]
+
+MAX_EXACT_INTEGER = 2**24
+"""Results are float32, which holds every integer up to this one."""
+Result = TypeVar("Result", bound=UpsampleMetadata)
+
+
+@translate_memory_errors("during the run", "choose fewer genes, a smaller region or a lower factor")
+def run_upsampling(
+    request: UpsampleRequest,
+    sink: ResultSink[Result],
+    executor: Executor | None = None,
+    monitor: RunMonitor = NO_MONITOR,
+) -> Result:
+    """Upsample a slide into a sink, and return what the sink makes of it.
+
+    Parameters
+    ----------
+    request
+        What to upsample.
+    sink
+        Receives the tiles and completes the result.
+    executor
+        Prepares the method and predicts the tiles; None: the cores of this computer. It changes no byte of the result.
+    monitor
+        Receives progress and asks for cancellation.
+
+    Raises
+    ------
+    SrastError
+        The input or a setting cannot be used, or the device or memory failed.
+    Cancelled
+        The monitor canceled the run.
+    """
+    clock = _StageClock()
+    monitor = monitor.listening(clock.observe)
+    slide, settings = request.slide, request.settings
+    columns = slide.gene_indices(request.genes)
+    selected = np.ones(slide.n_spots, dtype=bool) if request.region is None else request.region.spots(slide)
+    if settings.mode == "integer":
+        _require_integer_counts(slide, columns, selected)
+
+    # Computing starts from an order of the spots that depends on their content alone: the same slide with its spots
+    # permuted, shifted or rotated gives the same numbers.
+    order = canonical_order(slide.counts, slide.centers)
+    counts, centers, selected = slide.counts[order].tocsr(), slide.centers[order], selected[order]
+    context, target_pixels = _make_rasters(slide, centers, selected, settings)
+    raster = context if target_pixels.all() else context.restrict(target_pixels)
+    monitor.report("raster", 1, 1)
+
+    job = UpsampleJob(
+        counts=counts,
+        centers=centers,
+        lattice=context.lattice,
+        layout=SpotPixelMap.of_raster(centers, context),
+        target_pixels=target_pixels,
+        columns=columns,
+        genes=np.asarray(slide.genes),
+        settings=settings,
+        image=slide.image,
+        monitor=monitor,
+    )
+    run = f"{datetime.now(UTC):%Y%m%d_%H%M%S}_{secrets.token_hex(2)}"
+    validator = ResultValidator(select_columns(counts, columns), raster, run=run, integer=settings.mode == "integer")
+    result_raster = replace(raster, parent=order[raster.parent])  # indexes the spots in the slide's own order
+    sink.begin(
+        ResultPlan(
+            slide=slide,
+            raster=result_raster,
+            columns=columns,
+            with_std=settings.mode == "sample" and settings.method == "srast",
+            validate=validator.add,
+        )
+    )
+    report = run_job(job, sink, executor)
+    sink.assemble()
+    clock.finish_lap("split")
+    description = RunDescription(
+        slide=slide,
+        region=request.region,
+        settings=settings,
+        raster=raster,
+        report=report,
+        mass_balance=validator.figures(),
+        seconds=clock.seconds,
+    )
+    metadata = UpsampleMetadata(
+        genes=np.asarray(slide.genes)[columns],
+        skill=report.skill,
+        method=report.method,
+        raster=result_raster,
+        slide=slide,
+        region=request.region,
+        settings=settings,
+        run=run,
+        provenance=description.to_dict(),
+    )
+    monitor.report("split", 1, 1)
+    return sink.finish(metadata, monitor)
+
+
+def run_job(job: UpsampleJob, sink: ResultSink, executor: Executor | None = None) -> InferenceReport:
+    """Prepare the method of a job and predict its tiles.
+
+    Parameters
+    ----------
+    job
+        What to compute.
+    sink
+        Receives every tile.
+    executor
+        Prepares the method and predicts the tiles; None: the cores of this computer.
+
+    Raises
+    ------
+    DeviceError
+        The device failed, or its memory or that of this computer is full.
+    """
+    executor = ThreadExecutor() if executor is None else executor
+    with translate_device_errors(job.settings.device), single_threaded():
+        method = executor.prepare(job)
+        warnings = executor.predict_tiles(job, method, Tiling(job.layout, job.target_pixels), sink)
+    return InferenceReport(
+        skill=method.skill, method=method.method, model=method.model, warnings=(*method.warnings, *warnings)
+    )
+
+
+class _StageClock:
+    """Sum up the seconds of each stage, from its progress reports."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def observe(self, step: Progress) -> None:
+        """Count the time since the last completed step for the stage of a completed step."""
+        if step.done:
+            self.finish_lap(step.stage)
+
+    def finish_lap(self, stage: str) -> None:
+        """Count the time since the last lap for a stage."""
+        now = time.perf_counter()
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._last
+        self._last = now
+
+
+def _require_integer_counts(slide: Slide, columns: np.ndarray, selected: np.ndarray) -> None:
+    """Raise SettingsError unless the chosen counts are integers that float32 can hold."""
+    counts = slide.select_counts(columns) if selected.all() else slide.counts[selected][:, columns]
+    table = slide.source.table
+    if np.any(counts.data != np.rint(counts.data)):
+        raise SettingsError(
+            f"mode 'integer' needs integer counts, but table '{table}' holds fractions; use mode 'mean'."
+        )
+    if counts.data.max(initial=0) > MAX_EXACT_INTEGER:
+        raise SettingsError(
+            f"mode 'integer' keeps counts up to {MAX_EXACT_INTEGER} exactly, but table '{table}' holds "
+            f"{counts.data.max():.0f}; use mode 'mean'."
+        )
+
+
+def _make_rasters(
+    slide: Slide, centers: np.ndarray, selected: np.ndarray, settings: UpsampleSettings
+) -> tuple[Raster, np.ndarray]:
+    """Return the raster of the selected spots with a halo around them, and which of its pixels are wanted.
+
+    The halo gives a region the numbers that the whole slide would get.
+    """
+    lattice = detect_lattice(centers, slide.spot_diameter)
+    raster = make_raster(
+        centers,
+        factor=settings.factor,
+        pixel_size=None if settings.pixel_size is None else settings.pixel_size / slide.cs_scale,
+        footprint=settings.footprint,
+        selected=_with_halo(centers, selected, lattice),
+        spot_diameter=slide.spot_diameter,
+        spot_shape=slide.spot_shape,
+        lattice=lattice,
+    )
+    return raster, selected[raster.parent]
+
+
+def _with_halo(centers: np.ndarray, selected: np.ndarray, lattice: Lattice) -> np.ndarray:
+    """Return the selected spots and those within the halo around them, bool, shape (N,)."""
+    if selected.all():
+        return selected
+    distance, _ = cKDTree(centers[selected]).query(centers)
+    return distance <= HALO * lattice.pitch

@@ -1,11 +1,39 @@
-"""Texts of other libraries, shortened for use in this package's messages."""
+"""Texts: small files that people write, and messages of other libraries."""
 
 from __future__ import annotations
 
-__all__ = ["first_line"]
+from pathlib import Path
+
+__all__ = ["first_line", "read_text", "reading_failure"]
+
+_MAX_BYTES = 50_000_000
 
 
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's text without its final punctuation, or else the name of its class."""
     text = str(error).strip().splitlines()
     return (text[0] if text else type(error).__name__).rstrip(".:")
+
+
+def read_text(path: Path) -> str:
+    """Read a UTF-8 file of limited size, because a wrong path may lead to an endless one.
+
+    Raises
+    ------
+    OSError
+        The file cannot be read.
+    ValueError
+        The file is above 50 MB, or not UTF-8.
+    """
+    with path.open("rb") as file:
+        content = file.read(_MAX_BYTES + 1)
+    if len(content) > _MAX_BYTES:
+        raise ValueError(f"too long, above {_MAX_BYTES // 10**6} MB")
+    return content.decode("utf-8-sig")
+
+
+def reading_failure(error: Exception) -> str:
+    """Return in a few words why :func:`read_text` failed, for use inside a sentence."""
+    if isinstance(error, OSError):
+        return error.strerror or "no reason given"
+    return "not UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error)

@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari_srast._utils.text import read_text, reading_failure
+from napari_srast.core.gene_list import parse_gene_names, read_gene_names
 from napari_srast.errors import InputError, OutputError, RegionError, SettingsError
 
 if TYPE_CHECKING:
@@ -15,8 +17,6 @@ __all__ = ["check_exists", "check_output", "parse_genes", "parse_numbers", "pars
 
 RESULT_SUFFIXES = (".zarr", ".h5ad", ".csv", ".csv.gz")
 _LONGEST_NAME = 200  # file systems allow 255 bytes, and the temporary name of an unfinished output is longer
-_LONGEST_TEXT = 50_000_000  # bytes of a list of genes or of a region
-_HEADINGS = {"gene", "genes", "gene_name", "gene_names", "gene_symbol", "symbol", "feature"}
 
 
 def check_exists(path: Path, what: str) -> None:
@@ -54,30 +54,12 @@ def check_output(path: Path, suffixes: tuple[str, ...], inputs: tuple[Path, ...]
 def parse_genes(text: str) -> list[str] | None:
     """Return the gene names of ``A,B``, ``@FILE`` or ``all`` (None).
 
-    A file holds one name a line, or a table with the names in its first column; a heading such as "gene" and lines
-    that start with # are left out.
+    A file has one name per line, or is a table with the names in its first column; a header such as "gene" and lines
+    that start with # are skipped. See :mod:`napari_srast.core.gene_list`.
     """
     if text.strip() == "all":
         return None
-    if not text.startswith("@"):
-        names = [name.strip() for name in text.split(",")]
-        if not all(names):
-            raise SettingsError(f"The gene list '{text}' has an empty name; write --genes A,B or --genes @FILE.")
-        return names
-    path = Path(text[1:])
-    try:
-        lines = _read_text(path).splitlines()
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"The gene list '{path}' cannot be read ({_reason(error)}); give a text file with one gene a line."
-        ) from error
-    names = [line.replace("\t", ",").split(",")[0].strip().strip('"') for line in lines if not line.startswith("#")]
-    if names and names[0].casefold() in _HEADINGS:
-        names = names[1:]
-    names = [name for name in names if name]
-    if not names:
-        raise InputError(f"The gene list '{path}' names no gene; write one a line.")
-    return names
+    return read_gene_names(Path(text[1:])) if text.startswith("@") else parse_gene_names(text)
 
 
 def parse_region(text: str, coordinate_system: str) -> Region:
@@ -89,10 +71,10 @@ def parse_region(text: str, coordinate_system: str) -> Region:
         return Region.from_wkt(text, coordinate_system)
     path = Path(text)
     try:
-        content = _read_text(path)
+        content = read_text(path)
     except (OSError, ValueError) as error:
         raise RegionError(
-            f"The region '{path}' cannot be read ({_reason(error)}); give a GeoJSON file or text such as "
+            f"The region '{path}' cannot be read ({reading_failure(error)}); give a GeoJSON file or text such as "
             "'POLYGON ((0 0, 10 0, 10 10, 0 0))'."
         ) from error
     return Region.from_geojson(content, coordinate_system)
@@ -107,18 +89,3 @@ def parse_numbers(text: str, option: str) -> tuple[int, ...]:
     if not numbers or min(numbers) < 1:
         raise SettingsError(f"{option} is '{text}', but must be whole numbers above 0, such as 500,1000.")
     return numbers
-
-
-def _read_text(path: Path) -> str:
-    """Read a text file of limited size."""
-    with path.open("rb") as file:
-        content = file.read(_LONGEST_TEXT + 1)
-    if len(content) > _LONGEST_TEXT:
-        raise ValueError(f"too long, above {_LONGEST_TEXT // 10**6} MB")
-    return content.decode("utf-8-sig")
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, OSError):
-        return error.strerror or "no reason given"
-    return "not UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error)

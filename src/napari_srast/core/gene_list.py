@@ -1,0 +1,155 @@
+"""Lists of genes: parsing of text and of files as people write them.
+
+A list has one name per line, or all names on one line, separated by commas, semicolons, tabs or, without any of these,
+spaces. A table (CSV, TSV) has the names in one of its columns. Names may be in double quotes. Blank lines, and lines
+that start with ``#``, are skipped.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from napari_srast._utils.text import read_text, reading_failure
+from napari_srast.errors import InputError, SettingsError
+
+__all__ = ["match_gene_list", "parse_gene_names", "read_gene_names"]
+
+_HEADERS = {"gene", "genes", "gene_name", "gene_names", "gene_symbol", "symbol", "feature"}
+
+Rows = list[list[str]]
+T = TypeVar("T")
+
+
+def parse_gene_names(text: str) -> list[str]:
+    """Parse gene names from text, such as ``A,B``.
+
+    Raises
+    ------
+    SettingsError
+        The text contains an empty name, or no name.
+
+    Examples
+    --------
+    >>> parse_gene_names("ERBB2, KRT19")
+    ['ERBB2', 'KRT19']
+    """
+    names = [name for row in _parse_rows(text) for name in row]
+    if not names or not all(names):
+        raise SettingsError(f"The gene list '{text}' has an empty name; write --genes A,B or --genes @FILE.")
+    return names
+
+
+def read_gene_names(path: Path) -> list[str]:
+    """Read the names in the first column of a file, without its header.
+
+    Raises
+    ------
+    InputError
+        The file cannot be read as text, or contains no gene.
+    """
+    rows = _read_rows(path)
+    if rows and rows[0][0].casefold() in _HEADERS:
+        rows = rows[1:]
+    names = [name for row in _one_name_per_row(rows) if (name := row[0])]
+    if not names:
+        raise InputError(f"The gene list '{path}' names no gene; write one name per line.")
+    return names
+
+
+def match_gene_list(path: Path, panel: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Read a file and match its names to a panel; of a table the column with most matches is used.
+
+    Names that differ from a gene of the panel in case only are matched, too.
+
+    Parameters
+    ----------
+    path
+        The file.
+    panel
+        Gene names of the slide.
+
+    Returns
+    -------
+    matched, missing
+        Distinct genes of the panel that the file names, and other names in the same column, except in its first row,
+        which may be a header.
+
+    Raises
+    ------
+    InputError
+        The file cannot be read as text, or names no gene of the panel.
+    """
+    rows = _one_name_per_row(_read_rows(path))
+    exact = {str(gene): str(gene) for gene in panel}
+    folded = {gene.casefold(): gene for gene in exact}
+    matches = [[exact.get(cell) or folded.get(cell.casefold()) for cell in row] for row in rows]
+    width = max((len(row) for row in rows), default=0)
+    n_matches = [sum(gene is not None for gene in _column(matches, column)) for column in range(width)]
+    if not any(n_matches):
+        raise InputError(f"'{path.name}' contains no gene of this slide; check that it has one gene name per line.")
+    best = n_matches.index(max(n_matches))
+    names, genes = _column(rows, best), _column(matches, best)
+    has_first_row = len(rows[0]) > best
+    missing = [
+        name
+        for i, (name, gene) in enumerate(zip(names, genes, strict=True))
+        if gene is None and name and not (i == 0 and has_first_row)
+    ]
+    return list(dict.fromkeys(gene for gene in genes if gene is not None)), list(dict.fromkeys(missing))
+
+
+def _read_rows(path: Path) -> Rows:
+    try:
+        return _parse_rows(read_text(path))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"The gene list '{path}' cannot be read ({reading_failure(error)}); save it as a text file with one gene "
+            "per line."
+        ) from error
+
+
+def _parse_rows(text: str) -> Rows:
+    """Split text into rows of cells.
+
+    Raises
+    ------
+    ValueError
+        A line is malformed; the message contains its number.
+    """
+    lines = [
+        (number, line)
+        for number, line in enumerate(text.removeprefix("\ufeff").splitlines(), start=1)
+        if line.strip() and not line.lstrip().startswith("#")
+    ]
+    delimiter = _delimiter([line for _, line in lines])
+    rows = []
+    for number, line in lines:
+        try:
+            # Line by line, so that a stray quote affects one line only.
+            (row,) = csv.reader([line.strip(" ")], delimiter=delimiter, skipinitialspace=True)
+        except csv.Error as error:
+            raise ValueError(f"line {number}: {error}") from error
+        rows.append([cell.strip() for cell in row])
+    return [[cell for cell in row if cell] for row in rows] if delimiter == " " else rows
+
+
+def _delimiter(lines: Sequence[str]) -> str:
+    """Choose the delimiter; names may contain semicolons, or spaces, in a list that is not delimited by these."""
+    if any("\t" in line.strip() for line in lines):
+        return "\t"
+    if lines and all(";" in line for line in lines):
+        return ";"
+    is_spaced = len(lines) == 1 and " " in lines[0].strip() and "," not in lines[0]
+    return " " if is_spaced else ","
+
+
+def _one_name_per_row(rows: Rows) -> Rows:
+    """Turn a single row, which is a list of names, into a column."""
+    return [[cell] for cell in rows[0]] if len(rows) == 1 else rows
+
+
+def _column(rows: Sequence[Sequence[T]], column: int) -> list[T]:
+    return [row[column] for row in rows if column < len(row)]

@@ -116,7 +116,7 @@ def value_out_of_range(name: str, value: float, limits: str, advice: str = "") -
 
 
 def out_of_memory_message(
-    when: str = "", advice: str = _CLOSE_PROGRAMS.format("ask for less at once"), *, what: str = "This computer"
+    when: str = "", advice: str = _CLOSE_PROGRAMS.format("work on less data at once"), *, what: str = "This computer"
 ) -> str:
     """Build the sentence for exhausted memory.
 

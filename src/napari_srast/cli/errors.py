@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from napari_srast.cli.virtual_display import DisplayError
-from napari_srast.errors import InternalError, SrastError, is_memory_error
+from napari_srast.errors import InternalError, SrastError, is_memory_error, out_of_memory_message
 
 __all__ = ["DEBUG_VARIABLE", "explain"]
 
@@ -15,7 +15,6 @@ _EXTRA_OF_MODULE = {
     "magicgui": "gui",
     "matplotlib": "plots",
     "napari": "gui",
-    "pyarrow": "train",
     "qtpy": "gui",
     "spatialdata_io": "io",
     "superqt": "gui",
@@ -30,7 +29,7 @@ def explain(error: Exception) -> tuple[int, str]:
     if isinstance(error, DisplayError | InternalError):
         return 1, text
     if is_memory_error(error):
-        return 2, "This computer ran out of memory; close other programs, or ask for less at once."
+        return 2, out_of_memory_message()
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         return (
             2,

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from napari_srast._utils.serialize import to_json_values
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from napari_srast.core.progress import Progress
 
-__all__ = ["note", "plain", "print_figures", "print_json", "print_table", "progress_bar", "wide_console"]
+__all__ = ["note", "print_figures", "print_json", "print_table", "progress_bar", "wide_console"]
 
 _TABLE_WIDTH = 120
 
@@ -47,26 +46,9 @@ def progress_bar() -> Iterator[Callable[[Progress], None]]:
         yield report
 
 
-def plain(value: Any) -> Any:
-    """Convert a value for JSON: arrays and paths become lists and text, NaN and infinities become null."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if hasattr(value, "tolist"):
-        value = value.tolist()
-    if isinstance(value, list | tuple | set):
-        return [plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, Path):
-        return str(value)
-    return value
-
-
 def print_json(value: Any) -> None:
     """Write a value as JSON to standard output."""
-    sys.stdout.write(json.dumps(plain(value), indent=2, ensure_ascii=False) + "\n")
+    sys.stdout.write(json.dumps(to_json_values(value), indent=2, ensure_ascii=False) + "\n")
 
 
 def print_figures(figures: Mapping[str, Any], title: str = "") -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from scipy import sparse
 
+from napari_srast._utils.serialize import to_json_values
 from napari_srast.api import upsample
 from napari_srast.core.progress import Progress
 from napari_srast.core.result import UpsampleResult
@@ -27,7 +27,7 @@ from napari_srast.interpolation import INTERPOLATIONS, Denoiser, Interpolator
 if TYPE_CHECKING:
     import anndata
 
-__all__ = ["ALL_METHODS", "BASELINES", "DENOISED", "Evaluation", "evaluate", "score_result", "to_json_values"]
+__all__ = ["ALL_METHODS", "BASELINES", "DENOISED", "Evaluation", "evaluate", "score_result"]
 
 DENOISED = "+denoised"
 BASELINES = (*INTERPOLATIONS, *(name + DENOISED for name in ("gaussian", "pycnophylactic", "gp")))
@@ -348,14 +348,3 @@ def _thin(truth: sparse.csr_matrix, layout: SpotPixelMap, seed: int) -> tuple[sp
         return matrix
 
     return sparse.csr_matrix(layout.membership @ to_matrix(half), dtype=np.float32), to_matrix(integers - half)
-
-
-def to_json_values(value: Any) -> Any:
-    """Convert NumPy scalars to Python values, and NaN and infinity to None."""
-    if isinstance(value, Mapping):
-        return {key: to_json_values(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [to_json_values(item) for item in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value

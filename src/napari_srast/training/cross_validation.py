@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
+from napari_srast._utils.serialize import to_json_values
 from napari_srast._utils.threads import limit_torch_to_one_thread, single_threaded_blas
 from napari_srast.calibration.dispersion import LEVEL_STEP, Concentration, fit_concentration, fit_holdout_concentration
 from napari_srast.calibration.fitting import fit_pool_weights, fit_program_weights
@@ -30,7 +31,7 @@ from napari_srast.calibration.skill import GeneSkill, apply_fallback
 from napari_srast.calibration.weights import EXPERT_NAMES, PoolWeights, pool_ratios
 from napari_srast.errors import OutputError
 from napari_srast.evaluation.metrics import Scores, fraction_better, gain_over, score_ratios
-from napari_srast.evaluation.protocol import BASELINES, DENOISED, to_json_values
+from napari_srast.evaluation.protocol import BASELINES, DENOISED
 from napari_srast.interpolation import Interpolator
 from napari_srast.models.pcfm.network import DiT
 from napari_srast.training.prior_fitting import Fold, fit_fold_priors, predict_from_programs, predict_pseudo_slide

@@ -11,7 +11,8 @@ from typing import Any
 
 import typer
 
-from napari_srast.cli.output import note, plain, print_figures, print_json, print_table
+from napari_srast._utils.serialize import to_json_values
+from napari_srast.cli.output import note, print_figures, print_json, print_table
 from napari_srast.cli.virtual_display import has_display, in_virtual_display, run_in_virtual_display
 from napari_srast.errors import OutputError
 
@@ -52,7 +53,7 @@ def _perform(out: Path | None, *, headless: bool) -> None:
 
     report = {_MARK: _MADE_BY, **run_demo(out, headless=headless)}
     if out is not None:
-        text = json.dumps(plain(report), indent=2, ensure_ascii=False)
+        text = json.dumps(to_json_values(report), indent=2, ensure_ascii=False)
         (out / REPORT).write_text(text + "\n", encoding="utf-8")
 
 

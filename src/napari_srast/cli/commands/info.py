@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from napari_srast.cli.output import plain, print_figures, print_json
+from napari_srast._utils.serialize import to_json_values
+from napari_srast.cli.output import print_figures, print_json
 from napari_srast.errors import InputError
 
 _SHOWN_GENES = 8
@@ -19,15 +20,15 @@ def run(target: str, *, as_json: bool) -> None:
             f"'{target}' is a table, not a slide; convert it with: napari-srast import {target} -o SLIDE.zarr"
         )
     if path.is_dir() or path.suffix == ".zarr":
-        from napari_srast.io.slide_reader import describe_slide
+        from napari_srast.io.slide_description import describe_slide
 
-        figures = plain(describe_slide(path))
+        figures = to_json_values(describe_slide(path))
         if not as_json:
             figures = _shorten(figures)
     else:
         from napari_srast.checkpoints.storage import describe_checkpoint
 
-        figures = plain(describe_checkpoint(target))
+        figures = to_json_values(describe_checkpoint(target))
     (print_json if as_json else print_figures)(figures)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from napari_srast.cli.output import plain, print_figures, print_json, progress_bar
+from napari_srast._utils.serialize import to_json_values
+from napari_srast.cli.output import print_figures, print_json, progress_bar
 
 
 def run(recipe: Path, *, as_json: bool) -> None:
@@ -19,5 +20,5 @@ def run(recipe: Path, *, as_json: bool) -> None:
             show(Progress(f"{stage} {word}".strip(), done, total, done / max(total, 1)))
 
         checkpoint = train_from_recipe(recipe, progress=report)
-    figures = {"checkpoint": str(checkpoint), **plain(describe_checkpoint(checkpoint))}
+    figures = {"checkpoint": str(checkpoint), **to_json_values(describe_checkpoint(checkpoint))}
     (print_json if as_json else print_figures)(figures)

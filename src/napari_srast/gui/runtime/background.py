@@ -17,7 +17,7 @@ from napari.qt.threading import create_worker
 
 from napari_srast._utils.triton_guard import block_triton_import
 from napari_srast.core.progress import Progress, RunMonitor, iterate_progress
-from napari_srast.errors import Cancelled, SrastError, is_memory_error
+from napari_srast.errors import Cancelled, SrastError, is_memory_error, out_of_memory_message
 from napari_srast.gui.runtime.priority import ShortSwitchInterval, lower_thread_priority
 
 __all__ = ["BackgroundTask", "Steps", "error_message", "low_priority", "single_step", "start"]
@@ -167,7 +167,7 @@ def error_message(error: Exception, activity: str) -> str:
     if isinstance(error, SrastError):
         return str(error)
     if is_memory_error(error):
-        return f"This computer ran out of memory while {activity}; close other programs, or work on less data at once."
+        return out_of_memory_message(f"while {activity}")
     logger.error("unexpected error while %s", activity, exc_info=error)
     detail = " ".join(str(error).split())[:200]
     return f"Unexpected error while {activity} ({type(error).__name__}: {detail}); press 'Copy report' and report it."

@@ -1,0 +1,19 @@
+"""Measurements: run time and memory of one job, and the memory bandwidth."""
+
+from __future__ import annotations
+
+from napari_srast.benchmarks.measurement import BenchmarkCase, measure, measure_bandwidth
+
+
+def test_measure_reports_time_and_memory() -> None:
+    done = measure(BenchmarkCase(method="pycnophylactic", spots=100, genes=5, workers=1), bytes_per_second=1e9)
+    assert (done.case.spots, done.case.genes) == (100, 5)
+    assert done.pixels > 300
+    assert 0 < done.floor_seconds < done.seconds
+    assert "split" in done.stages
+    assert done.process_mb > done.peak_mb >= 0
+    assert done.device_mb is None
+
+
+def test_bandwidth_is_plausible() -> None:
+    assert 1e8 < measure_bandwidth() < 1e13

@@ -1,0 +1,38 @@
+"""Pipeline: a recipe gives a checkpoint, a model card and scores, with or without processes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from napari_srast.checkpoints.storage import load_checkpoint
+from napari_srast.training.pipeline import train_from_recipe
+
+
+def test_recipe_writes_checkpoint_card_and_scores(tmp_path: Path, write_recipe: Callable[[Path], Path]) -> None:
+    steps = []
+    output = train_from_recipe(write_recipe(tmp_path), progress=lambda *step: steps.append(step))
+    loaded = load_checkpoint(output)
+    assert 'name = "tiny"' in loaded.record["recipe"]
+    card = output.with_suffix(".md").read_text()
+    assert loaded.sha256 in card
+    assert "CC0" in card
+    assert (tmp_path / "runs" / "tiny" / "scores.json").exists()
+    assert {"pseudo-slides", "score"} <= {stage for stage, *_ in steps}
+
+
+def test_parallel_training_gives_the_same_networks(
+    tmp_path: Path, write_recipe: Callable[[Path], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    networks = []
+    for name, min_steps in (("serial", 10**9), ("parallel", 1)):
+        monkeypatch.setattr("napari_srast.training.pipeline._MIN_STEPS_FOR_PROCESSES", min_steps)
+        folder = tmp_path / name
+        folder.mkdir()
+        loaded = load_checkpoint(train_from_recipe(write_recipe(folder)))
+        networks.append({key: value.numpy().tobytes() for key, value in loaded.network.state_dict().items()})
+    assert networks[0] == networks[1]

@@ -26,8 +26,8 @@ def main() -> None:
         row, col = 2 * (index // 4), index % 4
         style = {"s": 1.3e4 / len(points), "linewidths": 0}
         cells, gene = grid[row, col], grid[row + 1, col]
-        places = description.cell_places
-        cells.scatter(*places.T, c=description.cell_types, cmap="tab20", s=1.3e4 / len(places), linewidths=0)
+        positions = description.cell_positions
+        cells.scatter(*positions.T, c=description.cell_types, cmap="tab20", s=1.3e4 / len(positions), linewidths=0)
         cells.set_title(f"{seed}: {', '.join((description.plan, *description.motifs[:3]))}", fontsize=9)
         values = np.log1p(counts[:, _patterned(points, counts)].toarray().ravel())
         gene.scatter(*points.T, c=values, vmax=np.quantile(values, 0.99), **style)

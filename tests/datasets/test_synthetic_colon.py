@@ -8,23 +8,23 @@ import pandas as pd
 import pytest
 
 from napari_srast.datasets import synthetic_colon as module
-from napari_srast.datasets.synthetic_colon import sample_path, synthetic_colon, synthetic_colon_truth
+from napari_srast.datasets.synthetic_colon import synthetic_colon_path, synthetic_colon, synthetic_colon_truth
 from napari_srast.geometry.lattice import detect_lattice
-from napari_srast.simulation.colon.layout import CELL_TYPES, SIZE_UM, grow_tissue
+from napari_srast.simulation.colon.layout import CELL_TYPES, SIZE_UM, generate_tissue
 
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory):
-    """A cache of its own, with the sample in it."""
+    """Return a separate cache folder that contains the slide."""
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("platformdirs.user_cache_path", lambda *_args, **_kwargs: folder)
-        patch.setattr(module, "_generate", functools.cache(module._generate))  # the rewriting must not cost it again
-        sample_path()
+        patch.setattr(module, "_generate", functools.cache(module._generate))  # generate the slide only once
+        synthetic_colon_path()
         yield folder
 
 
-def test_sample_is_a_visium_like_slide_and_says_that_it_is_synthetic(cache):
+def test_slide_resembles_visium_and_is_marked_synthetic(cache):
     slide = synthetic_colon()
     assert slide.source.synthetic
     assert "SYNTHETIC" in slide.notices[0]
@@ -39,10 +39,10 @@ def test_sample_is_a_visium_like_slide_and_says_that_it_is_synthetic(cache):
     assert 1000 <= np.median(totals) <= 5000
     per_gene = slide.counts.toarray()
     spread = per_gene.var(axis=0) / per_gene.mean(axis=0)
-    assert np.median(spread) > 1.5  # over-dispersed
+    assert np.median(spread) > 1.5  # overdispersed
 
 
-def test_truth_adds_up_to_the_slide(cache):
+def test_truth_sums_to_the_slide(cache):
     slide, truth = synthetic_colon(), synthetic_colon_truth()
     assert list(truth.var_names) == list(slide.genes)
     assert truth.n_obs > 5000
@@ -50,11 +50,11 @@ def test_truth_adds_up_to_the_slide(cache):
     counted = (truth.obs["spot"] != "").to_numpy()
     sums = pd.DataFrame(truth.X[counted].toarray()).groupby(truth.obs["spot"].astype(str)[counted].to_numpy()).sum()
     np.testing.assert_array_equal(sums.loc[slide.spot_ids].to_numpy(), slide.counts.toarray())
-    places = pd.DataFrame(slide.centers, index=slide.spot_ids).loc[truth.obs["spot"].astype(str)[counted]]
-    assert np.hypot(*(places.to_numpy() - truth.obsm["spatial"][counted]).T).max() <= 58
+    spot_centers = pd.DataFrame(slide.centers, index=slide.spot_ids).loc[truth.obs["spot"].astype(str)[counted]]
+    assert np.hypot(*(spot_centers.to_numpy() - truth.obsm["spatial"][counted]).T).max() <= 58
 
 
-def test_markers_mark_their_cells_and_vary_within_them(cache):
+def test_markers_are_specific_and_vary_within_types(cache):
     truth = synthetic_colon_truth()
     kind = truth.obs["cell_type"].astype(str).to_numpy()
     for gene, cell_type in (("MUC2", "goblet"), ("MS4A1", "b_cell"), ("DES", "smooth_muscle"), ("VWF", "endothelial")):
@@ -65,7 +65,7 @@ def test_markers_mark_their_cells_and_vary_within_them(cache):
     assert stem[depth > 950].mean() > 5 * stem[depth < 650].mean()
 
 
-def test_histology_is_drawn_from_the_same_cells(cache):
+def test_histology_shows_the_cells(cache):
     slide, truth = synthetic_colon(), synthetic_colon_truth()
     image = slide.image.levels[0].compute()
     assert image.dtype == np.uint8
@@ -76,31 +76,31 @@ def test_histology_is_drawn_from_the_same_cells(cache):
     assert image.shape[2] * scale == pytest.approx(SIZE_UM[0], rel=0.01)
     cols, rows = (truth.obsm["spatial"] / scale).astype(int).T
     at_nuclei = image[0, rows, cols].mean()
-    beside = image[0, rows, np.minimum(cols + 8, image.shape[2] - 1)].mean()
-    assert at_nuclei < beside - 30  # hematoxylin takes the red
+    next_to_nuclei = image[0, rows, np.minimum(cols + 8, image.shape[2] - 1)].mean()
+    assert at_nuclei < next_to_nuclei - 30  # hematoxylin absorbs red
     assert image[:, :40, :40].min() > 200  # empty glass
 
 
-def test_sample_is_written_once_and_again_when_damaged(cache, monkeypatch):
-    path = sample_path()
-    made = []
+def test_slide_is_written_once_and_again_if_damaged(cache, monkeypatch):
+    path = synthetic_colon_path()
+    seeds = []
     original = module._generate
 
-    def small(seed):
-        made.append(seed)
+    def record_seed(seed):
+        seeds.append(seed)
         return original(seed)
 
-    monkeypatch.setattr(module, "_generate", small)
-    assert sample_path() == path
-    assert made == []
+    monkeypatch.setattr(module, "_generate", record_seed)
+    assert synthetic_colon_path() == path
+    assert seeds == []
     shutil.rmtree(path / "tables")
     assert synthetic_colon().n_genes == 200
-    assert made == [0]
+    assert seeds == [0]
     assert [p.name for p in cache.iterdir()] == [path.parent.name]
 
 
 @pytest.mark.slow
-def test_same_seed_gives_the_same_slide(cache):
+def test_equal_seeds_give_equal_slides(cache):
     again = module._generate.__wrapped__(0)[0]
     slide = synthetic_colon()
     assert (again.tables["table"].X != slide.counts).nnz == 0
@@ -108,6 +108,6 @@ def test_same_seed_gives_the_same_slide(cache):
     np.testing.assert_array_equal(pixels, slide.image.levels[0].compute())
 
 
-def test_another_seed_gives_another_tissue():
-    first, second = (grow_tissue(np.random.default_rng(seed)) for seed in (0, 1))
+def test_different_seeds_give_different_tissues():
+    first, second = (generate_tissue(np.random.default_rng(seed)) for seed in (0, 1))
     assert first.cells.shape != second.cells.shape or not np.allclose(first.cells, second.cells)

@@ -135,9 +135,9 @@ def load_run(slide: Slide, run: str) -> DisplayedResult:
 
 def load_sample() -> LoadedSlide:
     """Generate the built-in synthetic slide."""
-    from napari_srast.datasets.synthetic_colon import sample_path
+    from napari_srast.datasets.synthetic_colon import synthetic_colon_path
 
-    return load(sample_path())
+    return load(synthetic_colon_path())
 
 
 def external_slides(layers: Iterable[Layer]) -> list[ExternalSlide]:

@@ -1,5 +1,5 @@
-"""The built-in slide's tissue: generated, never measured.
+"""Simulate the tissue of the built-in slide.
 
-``layout`` draws the zones and places the cells, ``expression`` gives every cell its counts, ``histology`` stains
-them; :mod:`napari_srast.datasets.synthetic_colon` puts them together.
+``layout`` generates zones and cells, ``expression`` samples the counts of the cells, and ``histology`` renders the
+stained image. :mod:`napari_srast.datasets.synthetic_colon` combines them.
 """

@@ -1,6 +1,6 @@
-"""Counts for the cells of the made-up section: markers of each type, gradients within types, over-dispersion.
+"""Sample counts of the simulated cells, with markers of each type, gradients within types, and overdispersion.
 
-The gene symbols are real, chosen so that the maps look familiar; every value is made up.
+The gene symbols are real, so that the maps look familiar; all values are simulated.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from scipy import sparse
 
 from napari_srast.simulation.colon.layout import PIXEL_UM, SIZE_UM, CellType, Tissue, smooth_noise
 
-__all__ = ["GENES", "MARKERS", "express"]
+__all__ = ["GENES", "MARKERS", "sample_cell_counts"]
 
 MARKERS: dict[CellType, tuple[str, ...]] = {
     CellType.ENTEROCYTE: (
@@ -71,8 +71,8 @@ _RARE = (
 )
 GENES: tuple[str, ...] = (*(g for genes in MARKERS.values() for g in genes), *_COMMON, *_RARE)
 
-# Counts that a cell of each type holds on average, before cells differ in size.
-_SIZE = {
+# Mean total counts of a cell of each type.
+_MEAN_TOTAL = {
     CellType.ENTEROCYTE: 190.0,
     CellType.CRYPT_CELL: 170.0,
     CellType.GOBLET: 140.0,
@@ -89,31 +89,39 @@ _EPITHELIUM = (CellType.ENTEROCYTE, CellType.CRYPT_CELL, CellType.GOBLET)
 _MUCOSA_UM = 840.0
 
 
-def express(tissue: Tissue, rng: np.random.Generator) -> sparse.csr_matrix:
-    """Return negative-binomial counts, float32 CSR, shape (cells, len(GENES))."""
+def sample_cell_counts(tissue: Tissue, rng: np.random.Generator) -> sparse.csr_matrix:
+    """Sample negative-binomial counts of the cells: float32 CSR, shape (C, len(GENES)).
+
+    Parameters
+    ----------
+    tissue
+        Zones and cells.
+    rng
+        Random generator.
+    """
     mean = _profiles(rng)[tissue.types]
     column = {gene: i for i, gene in enumerate(GENES)}
     for genes, factor in _gradients(tissue, rng):
         mean[:, [column[gene] for gene in genes]] *= factor[:, None]
-    size = np.array([_SIZE[t] for t in CellType])[tissue.types] * rng.lognormal(0, 0.35, len(mean))
+    size = np.array([_MEAN_TOTAL[t] for t in CellType])[tissue.types] * rng.lognormal(0, 0.35, len(mean))
     mean *= (size / mean.sum(axis=1))[:, None]
     return sparse.csr_matrix(rng.poisson(mean * rng.gamma(_DISPERSION, 1 / _DISPERSION, mean.shape)), dtype=np.float32)
 
 
 def _profiles(rng: np.random.Generator) -> np.ndarray:
-    """Return how much of each gene each type makes, shape (types, genes): own markers, shared genes, leakage."""
+    """Return the expression of each gene in each type, shape (types, genes): markers, shared genes, background."""
     column = {gene: i for i, gene in enumerate(GENES)}
     strength = rng.lognormal(0, 0.9, len(GENES))
     profile = np.full((len(CellType), len(GENES)), 0.012) * strength
     for cell_type, genes in MARKERS.items():
-        own = [column[gene] for gene in genes]
-        profile[cell_type, own] = 1.6 * strength[own]
+        markers = [column[gene] for gene in genes]
+        profile[cell_type, markers] = 1.6 * strength[markers]
     for genes, level in ((_COMMON, 0.75), (_RARE, 0.02)):
-        at = [column[gene] for gene in genes]
-        profile[:, at] = level * strength[at] * rng.lognormal(0, 0.45, (len(CellType), len(at)))
-    shared = [column[gene] for gene in ("EPCAM", "KRT8", "KRT18", "KRT19", "CDH1", "CLDN7", "PIGR", "AGR2")]
+        columns = [column[gene] for gene in genes]
+        profile[:, columns] = level * strength[columns] * rng.lognormal(0, 0.45, (len(CellType), len(columns)))
+    epithelial = [column[gene] for gene in ("EPCAM", "KRT8", "KRT18", "KRT19", "CDH1", "CLDN7", "PIGR", "AGR2")]
     for cell_type in _EPITHELIUM:
-        profile[cell_type, shared] = 1.3 * strength[shared]
+        profile[cell_type, epithelial] = 1.3 * strength[epithelial]
     presenting = [column[gene] for gene in ("CD74", "HLA-DRA")]
     for cell_type in (CellType.B_CELL, CellType.MACROPHAGE):
         profile[cell_type, presenting] *= 6
@@ -121,16 +129,16 @@ def _profiles(rng: np.random.Generator) -> np.ndarray:
 
 
 def _gradients(tissue: Tissue, rng: np.random.Generator) -> list[tuple[tuple[str, ...], np.ndarray]]:
-    """Return groups of genes with the factor that each cell multiplies them by, shape (C,)."""
+    """Return groups of genes, and the factor of their expression in each cell, shape (C,)."""
     x, y = tissue.cells.T
-    at = (tissue.cells / PIXEL_UM).astype(int).clip(0, np.array(tissue.zones.shape)[::-1] - 1)
-    depth = tissue.depth[at[:, 1], at[:, 0]]
+    pixel = (tissue.cells / PIXEL_UM).astype(int).clip(0, np.array(tissue.zones.shape)[::-1] - 1)
+    depth = tissue.depth[pixel[:, 1], pixel[:, 0]]
     epithelial = np.isin(tissue.types, _EPITHELIUM)
     height = np.where(epithelial, tissue.heights, 0.0)
     stromal_height = np.clip(1 - depth / _MUCOSA_UM, 0, 1)
 
     def field(scale_um: float, strength: float) -> np.ndarray:
-        return np.exp(strength * smooth_noise(rng, tissue.zones.shape, scale_um)[at[:, 1], at[:, 0]])
+        return np.exp(strength * smooth_noise(rng, tissue.zones.shape, scale_um)[pixel[:, 1], pixel[:, 0]])
 
     stem = np.where(epithelial, np.exp(-6.0 * height), 1.0)
     mature = np.where(tissue.types == CellType.CRYPT_CELL, 0.02 + 0.9 * height**2, 0.0)

@@ -1,7 +1,7 @@
-"""Hematoxylin and eosin, computed: stain concentrations from zones and cells, colors by Beer and Lambert.
+"""Render a hematoxylin and eosin image: stain concentrations of zones and cells, and colors by the Beer-Lambert law.
 
-The optical density of hematoxylin in red, green and blue is that of Ruifrok and Johnston (2001), as commonly used for
-color deconvolution; eosin is a little warmer than theirs, as many scanners show it.
+The optical density of hematoxylin in red, green and blue is that of Ruifrok and Johnston (2001), as is common in color
+deconvolution; that of eosin is slightly warmer, like in the images of many scanners.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from scipy import ndimage
 
 from napari_srast.simulation.colon.layout import PIXEL_UM, CellType, Tissue, Zone, smooth_noise
 
-__all__ = ["stain"]
+__all__ = ["render_histology"]
 
 _HEMATOXYLIN = np.array([0.65, 0.70, 0.29])
 _EOSIN = np.array([0.09, 0.95, 0.27])
 _BLOOD = np.array([0.06, 0.75, 0.55])
 _OVERSAMPLE = 2
 
-# Concentration of hematoxylin and eosin in each zone, between the nuclei.
+# Concentration of hematoxylin and eosin in each zone, outside nuclei.
 _STAIN = {
     Zone.BACKGROUND: (0.0, 0.0),
     Zone.SURFACE: (0.20, 0.34),
@@ -33,7 +33,7 @@ _STAIN = {
     Zone.BLOOD: (0.0, 0.02),
     Zone.MUSCLE: (0.05, 0.47),
 }
-# How dark nuclei are.
+# Concentration of hematoxylin in the nuclei.
 _CHROMATIN = {
     CellType.ENTEROCYTE: 0.62,
     CellType.CRYPT_CELL: 0.70,
@@ -48,16 +48,24 @@ _CHROMATIN = {
 }
 
 
-def stain(tissue: Tissue, rng: np.random.Generator) -> np.ndarray:
-    """Return the stained section as it would be scanned: uint8 RGB, shape (3, rows, columns)."""
+def render_histology(tissue: Tissue, rng: np.random.Generator) -> np.ndarray:
+    """Render the stained section: uint8 RGB, shape (3, rows, columns).
+
+    Parameters
+    ----------
+    tissue
+        Zones and cells.
+    rng
+        Random generator.
+    """
     shape = tissue.zones.shape
     lookup = np.array([_STAIN[zone] for zone in Zone], dtype=np.float32)[tissue.zones]
-    # Stains run a little over the borders of the zones.
+    # Stains diffuse slightly across the borders of the zones.
     hematoxylin, eosin = (ndimage.gaussian_filter(lookup[..., i], 0.9) for i in range(2))
     hematoxylin *= 1 + 0.25 * smooth_noise(rng, shape, 4)
     eosin *= 1 + 0.10 * smooth_noise(rng, shape, 60) + 0.12 * smooth_noise(rng, shape, 3)
-    eosin *= _fibres(tissue, rng)
-    _open_clefts(tissue, rng, hematoxylin, eosin)
+    eosin *= _fiber_texture(tissue, rng)
+    _draw_clefts(tissue, rng, hematoxylin, eosin)
     vacuoles, nuclei = _draw_cells(tissue, rng)
     eosin *= 1 - 0.85 * vacuoles
     hematoxylin *= 1 - 0.55 * vacuoles
@@ -66,7 +74,7 @@ def stain(tissue: Tissue, rng: np.random.Generator) -> np.ndarray:
     eosin *= 1 - 0.35 * nuclei
     blood = _erythrocytes(tissue, rng)
     thickness = 1 + 0.07 * smooth_noise(rng, shape, 220)
-    light = np.array([0.957, 0.953, 0.965], dtype=np.float32)  # the lamp, as the empty slide shows it
+    light = np.array([0.957, 0.953, 0.965], dtype=np.float32)  # color of the empty slide
     noise = rng.standard_normal(shape, dtype=np.float32) * 0.006
     channels = []
     for channel in range(3):
@@ -77,8 +85,8 @@ def stain(tissue: Tissue, rng: np.random.Generator) -> np.ndarray:
     return np.stack(channels)
 
 
-def _fibres(tissue: Tissue, rng: np.random.Generator) -> np.ndarray:
-    """Streaks along the direction of the fibres: noise smeared along the flow."""
+def _fiber_texture(tissue: Tissue, rng: np.random.Generator) -> np.ndarray:
+    """Return noise that is averaged along the direction of the fibers, as a factor of the concentration."""
     shape = tissue.zones.shape
     rows, cols = np.indices(shape, dtype=np.float32)
     noise = ndimage.gaussian_filter(rng.standard_normal(shape, dtype=np.float32), 1.1)
@@ -95,8 +103,8 @@ def _fibres(tissue: Tissue, rng: np.random.Generator) -> np.ndarray:
     return np.clip(1 + strength[tissue.zones] * smeared, 0.15, 2.2)
 
 
-def _open_clefts(tissue: Tissue, rng: np.random.Generator, hematoxylin: np.ndarray, eosin: np.ndarray) -> None:
-    """Open the white gaps that loose tissue and muscle bundles show once fixed; in place."""
+def _draw_clefts(tissue: Tissue, rng: np.random.Generator, hematoxylin: np.ndarray, eosin: np.ndarray) -> None:
+    """Draw the white gaps of fixed loose tissue and muscle bundles, in place."""
     shape = tissue.zones.shape
     loose = smooth_noise(rng, shape, 17) + 0.6 * smooth_noise(rng, shape, 7)
     bundles = np.abs(smooth_noise(rng, (shape[0], max(shape[1] // 7, 8)), 22))
@@ -107,14 +115,14 @@ def _open_clefts(tissue: Tissue, rng: np.random.Generator, hematoxylin: np.ndarr
         (Zone.LAMINA, loose, 1.75, 0.25),
         (Zone.MUSCLE, 0.055 - stretched, 0.0, 0.03),
     ):
-        here = tissue.zones == zone
-        gap[here] = 1 / (1 + np.exp(-np.clip((field[here] - threshold) / softness, -30, 30)))
+        in_zone = tissue.zones == zone
+        gap[in_zone] = 1 / (1 + np.exp(-np.clip((field[in_zone] - threshold) / softness, -30, 30)))
     eosin *= 1 - 0.93 * gap
     hematoxylin *= 1 - 0.9 * gap
 
 
 def _draw_cells(tissue: Tissue, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Draw the mucus of the goblet cells and all nuclei; two maps of concentration."""
+    """Draw the mucus of the goblet cells, and all nuclei, as two maps of concentration."""
     rows, cols = tissue.zones.shape
     size = (cols * _OVERSAMPLE, rows * _OVERSAMPLE)
     scale = _OVERSAMPLE / PIXEL_UM
@@ -140,7 +148,7 @@ def _draw_cells(tissue: Tissue, rng: np.random.Generator) -> tuple[np.ndarray, n
 
 
 def _erythrocytes(tissue: Tissue, rng: np.random.Generator) -> np.ndarray:
-    """Fill part of the vessels with red cells."""
+    """Draw erythrocytes in a part of the vessels, as a map of concentration."""
     rows, cols = tissue.zones.shape
     image = Image.new("L", (cols, rows))
     pen = ImageDraw.Draw(image)

@@ -1,7 +1,9 @@
-"""A made-up section through the wall of a gut: which zone lies where, and every cell in it.
+"""Generate the zones and cells of a section through the wall of a colon.
 
-From the lumen down: surface epithelium, a mucosa of crypts in a stroma full of infiltrate, a thin muscle, a
-submucosa with vessels and a lymphoid follicle, and a thick muscle. Lengths are in micrometers, y points down.
+From the lumen down: surface epithelium, a mucosa of crypts in an infiltrated stroma, a thin muscle, a submucosa with
+vessels and a lymphoid follicle, and a thick muscle. Lengths are in micrometers; y points down.
+
+Shape legend: C cells.
 """
 
 from __future__ import annotations
@@ -13,15 +15,17 @@ import numpy as np
 from PIL import Image
 from scipy.spatial import cKDTree
 
-__all__ = ["CELL_TYPES", "PIXEL_UM", "SIZE_UM", "CellType", "Tissue", "Zone", "grow_tissue", "smooth_noise"]
+__all__ = ["CELL_TYPES", "PIXEL_UM", "SIZE_UM", "CellType", "Tissue", "Zone", "generate_tissue", "smooth_noise"]
 
-SIZE_UM = (2700.0, 2500.0)  # width, height
-PIXEL_UM = 1.35  # of the zone map and of the histology
+SIZE_UM = (2700.0, 2500.0)
+"""Width and height of the section."""
+PIXEL_UM = 1.35
+"""Side of a pixel of the zone map and of the histology."""
 _EPITHELIUM_UM = 26.0  # height of the epithelium of crypts and surface
 
 
 class Zone(IntEnum):
-    """What a place of the section consists of."""
+    """Kind of tissue."""
 
     BACKGROUND = 0
     SURFACE = 1
@@ -37,7 +41,7 @@ class Zone(IntEnum):
 
 
 class CellType(IntEnum):
-    """The kinds of cells."""
+    """Type of a cell."""
 
     ENTEROCYTE = 0
     CRYPT_CELL = 1
@@ -53,7 +57,7 @@ class CellType(IntEnum):
 
 CELL_TYPES = tuple(t.name.lower() for t in CellType)
 
-# Half axes of the nuclei, in micrometers.
+# Semi-axes of the nuclei in micrometers.
 _NUCLEUS = {
     CellType.ENTEROCYTE: (5.4, 3.0),
     CellType.CRYPT_CELL: (5.2, 3.1),
@@ -66,7 +70,7 @@ _NUCLEUS = {
     CellType.PLASMA: (3.7, 3.3),
     CellType.MACROPHAGE: (4.6, 3.5),
 }
-# Distance between cells in micrometers, and shares of the types scattered there.
+# Distance between cells in micrometers, and fractions of the types, in each zone.
 _SCATTER: dict[Zone, tuple[float, dict[CellType, float]]] = {
     Zone.LAMINA: (
         14.5,
@@ -106,13 +110,13 @@ class Tissue:
     depth
         Micrometers below the surface, same shape.
     flow
-        Direction of the fibres in radians, same shape.
+        Direction of the fibers in radians, same shape.
     cells
-        Places of the nuclei, shape (C, 2), (x, y) in micrometers.
+        Centers (x, y) of the nuclei in micrometers, shape (C, 2).
     types
         :class:`CellType` of each cell, shape (C,).
     angles, axes
-        Direction of each nucleus in radians, shape (C,), and its half axes, shape (C, 2).
+        Direction of each nucleus in radians, shape (C,), and its semi-axes, shape (C, 2).
     heights
         For cells of crypts and surface: 0 at the bottom of the crypt, 1 at the surface; 0 elsewhere. Shape (C,).
     """
@@ -129,7 +133,7 @@ class Tissue:
 
 @dataclass(frozen=True)
 class _Crypt:
-    """A tube seen from the side: all points within ``radius`` of a segment."""
+    """Side view of a tube: all points within ``radius`` of a line segment."""
 
     x: float
     y: float
@@ -142,14 +146,20 @@ class _Crypt:
         return np.array([np.cos(self.angle), np.sin(self.angle)])
 
     def distance(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """Distance of places from the segment."""
+        """Return the distance of points from the line segment."""
         dx, dy = x - self.x, y - self.y
         along = np.clip(dx * self.direction[0] + dy * self.direction[1], -self.half_length, self.half_length)
         return np.hypot(dx - along * self.direction[0], dy - along * self.direction[1])
 
 
-def grow_tissue(rng: np.random.Generator) -> Tissue:
-    """Grow a section: zones first, then the cells that belong in them."""
+def generate_tissue(rng: np.random.Generator) -> Tissue:
+    """Generate a section: the zones first, and then their cells.
+
+    Parameters
+    ----------
+    rng
+        Random generator.
+    """
     width, height = SIZE_UM
     shape = (round(height / PIXEL_UM), round(width / PIXEL_UM))
     y, x = ((np.indices(shape, dtype=np.float32) + 0.5) * PIXEL_UM).astype(np.float32)
@@ -166,14 +176,15 @@ def grow_tissue(rng: np.random.Generator) -> Tissue:
         radius = _ellipse(x, y, cx, cy, a, b, angle)
         zones[radius < 1.42] = Zone.VESSEL_WALL
         zones[radius < 1.0] = Zone.BLOOD
-    # Fibres follow the layers, and swirl in the submucosa.
+    # Fibers follow the layers, and swirl in the submucosa.
     swirl = smooth_noise(rng, shape, 90)
     flow = 0.18 * smooth_noise(rng, shape, 160) + np.where(zones == Zone.SUBMUCOSA, 0.9, 0.06) * swirl
     flow[zones == Zone.LAMINA] += np.float32(np.pi / 2)
-    return _settle(rng, zones, depth, flow.astype(np.float32), crypts, vessels)
+    return _place_cells(rng, zones, depth, flow.astype(np.float32), crypts, vessels)
 
 
 def _layers(rng: np.random.Generator, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the layers of the wall as zones, and the depth below the surface in micrometers."""
     shape = x.shape
     waves = smooth_noise(rng, (1, shape[1]), 130)
     folds = 38 * np.sin(2 * np.pi * x[:1] / 760 + 0.6) + 26 * waves
@@ -199,7 +210,7 @@ def _layers(rng: np.random.Generator, x: np.ndarray, y: np.ndarray) -> tuple[np.
 
 
 def _place_crypts(rng: np.random.Generator, zones: np.ndarray) -> list[_Crypt]:
-    """Throw tubes into the mucosa and keep those that touch nothing."""
+    """Draw random crypts in the mucosa, and accept those that overlap with nothing."""
     stride = 4
     step = stride * PIXEL_UM
     coarse = zones[::stride, ::stride]
@@ -226,7 +237,7 @@ def _place_crypts(rng: np.random.Generator, zones: np.ndarray) -> list[_Crypt]:
     return crypts
 
 
-def _settle(
+def _place_cells(
     rng: np.random.Generator,
     zones: np.ndarray,
     depth: np.ndarray,
@@ -234,14 +245,13 @@ def _settle(
     crypts: list[_Crypt],
     vessels: tuple[tuple[float, ...], ...],
 ) -> Tissue:
-    """Place the cells: along epithelia and vessels first, then scattered between them, none on top of another."""
+    """Place the cells, first along epithelia and vessels and then between them, without overlap."""
     lined = [_line_surface(rng, zones, depth)]
     lined += [_line_crypt(rng, crypt, depth, zones) for crypt in crypts]
     lined += [_line_vessel(rng, *vessel) for vessel in vessels]
     # Columns: x, y, type, angle, height.
     rows = np.concatenate([*lined, *(_scatter(rng, zones, flow, zone) for zone in _SCATTER)])
-    at = _pixel(rows[:, :2], zones.shape)
-    rows = rows[zones[at] != Zone.BACKGROUND]
+    rows = rows[zones[_pixel(rows[:, :2], zones.shape)] != Zone.BACKGROUND]
     crowded = np.zeros(len(rows), dtype=bool)
     for first, second in cKDTree(rows[:, :2]).query_pairs(5.2, output_type="ndarray"):
         if not crowded[first]:
@@ -263,6 +273,7 @@ def _settle(
 
 
 def _line_surface(rng: np.random.Generator, zones: np.ndarray, depth: np.ndarray) -> np.ndarray:
+    """Return the cells of the surface epithelium."""
     x = np.arange(60, SIZE_UM[0] - 60, 7.2)
     top = -depth[0, (x / PIXEL_UM).astype(int)] + PIXEL_UM / 2  # depth grows by one per micrometer downwards
     slope = np.gradient(top, x)
@@ -272,7 +283,7 @@ def _line_surface(rng: np.random.Generator, zones: np.ndarray, depth: np.ndarray
 
 
 def _line_crypt(rng: np.random.Generator, crypt: _Crypt, depth: np.ndarray, zones: np.ndarray) -> np.ndarray:
-    """Walk around a crypt near its outer border, where the nuclei of its cells lie."""
+    """Return the cells of a crypt, whose nuclei are near its outer border."""
     ring = crypt.radius - 9.5
     length = 4 * crypt.half_length + 2 * np.pi * ring
     n_cells = int(length / 7.4)
@@ -304,6 +315,7 @@ def _line_crypt(rng: np.random.Generator, crypt: _Crypt, depth: np.ndarray, zone
 
 
 def _line_vessel(rng: np.random.Generator, cx: float, cy: float, a: float, b: float, angle: float) -> np.ndarray:
+    """Return the endothelial cells of a vessel, which is an ellipse."""
     n_cells = int(np.pi * (a + b) / 13)
     turn = 2 * np.pi * (np.arange(n_cells) + rng.uniform(-0.2, 0.2, n_cells)) / n_cells
     local = np.column_stack([1.04 * a * np.cos(turn), 1.04 * b * np.sin(turn)])
@@ -314,45 +326,56 @@ def _line_vessel(rng: np.random.Generator, cx: float, cy: float, a: float, b: fl
 
 
 def _scatter(rng: np.random.Generator, zones: np.ndarray, flow: np.ndarray, zone: Zone) -> np.ndarray:
-    """Fill a zone with cells on a shaken hexagonal grid."""
+    """Return the cells of a zone, on a jittered hexagonal lattice."""
     spacing, shares = _SCATTER[zone]
     y, x = np.mgrid[0 : SIZE_UM[1] : spacing * np.sqrt(3) / 2, 0 : SIZE_UM[0] : spacing]
     x = x + spacing / 2 * (np.arange(len(x)) % 2)[:, None]
     points = np.column_stack([x.ravel(), y.ravel()]) + rng.normal(0, 0.24 * spacing, size=(x.size, 2))
     points = points[((points > 0) & (points < SIZE_UM)).all(axis=1)]
-    at = _pixel(points, zones.shape)
-    inside = zones[at] == zone
-    points, at = points[inside], (at[0][inside], at[1][inside])
-    # Infiltrate comes in drifts: the same noise raises one type where it lowers another.
+    pixel = _pixel(points, zones.shape)
+    inside = zones[pixel] == zone
+    points, pixel = points[inside], (pixel[0][inside], pixel[1][inside])
+    # Types vary smoothly over the zone: noise that raises the chance of one type lowers that of the others.
     chances = np.tile(list(shares.values()), (len(points), 1))
     for column in range(1, chances.shape[1]):
-        chances[:, column] *= np.exp(0.9 * smooth_noise(rng, zones.shape, 170)[at])
+        chances[:, column] *= np.exp(0.9 * smooth_noise(rng, zones.shape, 170)[pixel])
     chances /= chances.sum(axis=1, keepdims=True)
     pick = (rng.random(len(points))[:, None] > chances.cumsum(axis=1)).sum(axis=1).clip(max=chances.shape[1] - 1)
     types = np.array([int(t) for t in shares])[pick]
     round_cells = np.isin(types, [CellType.T_CELL, CellType.B_CELL, CellType.PLASMA, CellType.MACROPHAGE])
-    angles = np.where(round_cells, rng.uniform(0, np.pi, len(points)), flow[at] + rng.normal(0, 0.28, len(points)))
+    angles = np.where(round_cells, rng.uniform(0, np.pi, len(points)), flow[pixel] + rng.normal(0, 0.28, len(points)))
     return np.column_stack([points, types, angles, np.zeros(len(points))])
 
 
 def smooth_noise(rng: np.random.Generator, shape: tuple[int, int], scale_um: float) -> np.ndarray:
-    """Return float32 noise of unit variance that varies over about ``scale_um``, shape ``shape`` in image pixels."""
+    """Return smooth noise of unit variance, float32.
+
+    Parameters
+    ----------
+    rng
+        Random generator.
+    shape
+        Number of rows and columns, in image pixels.
+    scale_um
+        Approximate length over which the noise varies, in micrometers.
+    """
     step = max(scale_um / PIXEL_UM, 1.0)
     rows, cols = (max(int(np.ceil(n / step)) + 3, 4) for n in shape)
     coarse = Image.fromarray(rng.standard_normal((rows, cols), dtype=np.float32))
     box = (1, 1, 1 + shape[1] / step, 1 + shape[0] / step)
     fine = np.asarray(coarse.resize((shape[1], shape[0]), Image.Resampling.BICUBIC, box=box))
-    return np.asarray(fine / 0.72, dtype=np.float32)  # interpolation takes about that much of the spread
+    return np.asarray(fine / 0.72, dtype=np.float32)  # interpolation reduces the standard deviation to this
 
 
 def _ellipse(x: np.ndarray, y: np.ndarray, cx: float, cy: float, a: float, b: float, angle: float) -> np.ndarray:
-    """Return the radius in units of the ellipse: 1 on its border."""
+    """Return the distance from the center of an ellipse, in units of its radius in that direction."""
     dx, dy = x - cx, y - cy
     cos, sin = np.cos(angle), np.sin(angle)
     return np.hypot((dx * cos + dy * sin) / a, (dy * cos - dx * sin) / b)
 
 
 def _window(x: float, y: float, reach: float, shape: tuple[int, int]) -> tuple[slice, slice]:
+    """Return rows and columns of the pixels within ``reach`` of a point."""
     low_x, low_y = (max(int((v - reach) / PIXEL_UM), 0) for v in (x, y))
     return slice(low_y, min(int((y + reach) / PIXEL_UM) + 1, shape[0])), slice(
         low_x, min(int((x + reach) / PIXEL_UM) + 1, shape[1])
@@ -360,5 +383,6 @@ def _window(x: float, y: float, reach: float, shape: tuple[int, int]) -> tuple[s
 
 
 def _pixel(points: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return row and column of the pixel of each point."""
     cols, rows = (points / PIXEL_UM).astype(int).T
     return rows.clip(0, shape[0] - 1), cols.clip(0, shape[1] - 1)

@@ -1,7 +1,8 @@
-"""Procedural tissues: training data without limits or licenses, made of nothing measured.
+"""Generate procedural tissues: unlimited, license-free training data that are not derived from measurements.
 
-``anatomy`` paints domains and motifs, ``cells`` fills them, ``expression`` gives each cell its genes, ``capture`` turns
-cells into what a platform would see. The result is as fine as a high-resolution slide and is re-binned like one.
+``anatomy`` generates domains and motifs, ``cells`` fills them with cells, ``expression`` draws the expected counts of
+each cell, and ``capture`` simulates the observations of a platform. The result has the resolution of a high-resolution
+slide, and is binned like one.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import sparse
 
-from napari_srast.simulation.tissues.capture import lay_capture, sample_counts
-from napari_srast.simulation.tissues.cells import grow_cells
+from napari_srast.simulation.tissues.capture import generate_capture, sample_counts
+from napari_srast.simulation.tissues.cells import generate_cells
 from napari_srast.simulation.tissues.expression import draw_expression
 from napari_srast.simulation.tissues.fields import log_uniform
 from napari_srast.simulation.tissues.settings import PLATFORMS, TissueSettings
@@ -23,33 +24,33 @@ __all__ = ["Tissue", "TissueDescription", "TissueSettings", "make_tissue"]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TissueDescription:
-    """What a procedural tissue is made of; ``str`` says it in words.
+    """Composition of a procedural tissue; ``str`` returns a short summary.
 
     Parameters
     ----------
     plan
-        Basic plan of the domains.
+        Name of the basic plan of the domains.
     motifs
-        What was laid over it.
+        Names of the motifs on top of it.
     platform
         "cells", "beads" or "bins".
     spacing_um
-        Distance of neighboring cells where they lie densest.
-    cell_places
-        The cells, also those that no observation stands for, shape (n, 2), micrometers.
+        Distance between neighboring cells at the highest density, in micrometers.
+    cell_positions
+        Centers (x, y) of all cells, with or without an observation, in micrometers, shape (n, 2).
     cell_types, cell_domains
-        Type and domain of each cell, (n,).
+        Type and domain of each cell, shape (n,).
     n_types, n_genes, n_observations
-        Sizes.
+        Number of cell types, genes and observations.
     counts_per_observation
-        Mean total counts.
+        Mean total counts of an observation.
     """
 
     plan: str
     motifs: tuple[str, ...]
     platform: str
     spacing_um: float
-    cell_places: np.ndarray
+    cell_positions: np.ndarray
     cell_types: np.ndarray
     cell_domains: np.ndarray
     n_types: int
@@ -58,9 +59,9 @@ class TissueDescription:
     counts_per_observation: float
 
     def __str__(self) -> str:
-        painted = ", ".join((self.plan, *self.motifs))
+        anatomy = ", ".join((self.plan, *self.motifs))
         return (
-            f"{painted}; {self.n_observations} {self.platform} x {self.n_genes} genes, {self.n_types} types, "
+            f"{anatomy}; {self.n_observations} {self.platform} x {self.n_genes} genes, {self.n_types} types, "
             f"{self.counts_per_observation:.3g} counts each"
         )
 
@@ -71,11 +72,11 @@ class Tissue(NamedTuple):
     Attributes
     ----------
     points
-        Observations in micrometers, shape (n, 2).
+        Centers (x, y) of the observations in micrometers, shape (n, 2).
     counts
-        Whole counts, float32 CSR (n, G).
+        Integer counts, float32 CSR (n, G).
     description
-        What it is made of.
+        Composition of the tissue.
     """
 
     points: np.ndarray
@@ -84,14 +85,14 @@ class Tissue(NamedTuple):
 
 
 def make_tissue(seed: int, settings: TissueSettings | None = None) -> Tissue:
-    """Make a tissue up, as fine as a high-resolution slide.
+    """Generate a tissue with the resolution of a high-resolution slide.
 
     Parameters
     ----------
     seed
-        The same seed and settings give the same tissue.
+        Seed of the random generator; the same seed and settings give the same tissue.
     settings
-        Ranges to draw from.
+        Ranges of the random parameters; None for the defaults.
 
     Examples
     --------
@@ -100,25 +101,25 @@ def make_tissue(seed: int, settings: TissueSettings | None = None) -> Tissue:
     (True, 20)
     """
     settings = settings or TissueSettings()
-    rng = np.random.default_rng([seed, 0x715573])  # apart from whatever else is seeded with the same number
+    rng = np.random.default_rng([seed, 0x715573])  # a stream of its own, independent of other uses of the seed
     wide = rng.random() < settings.wide_share
     n_genes = round(log_uniform(rng, *(settings.wide_panel if wide else settings.panel)))
     n_cells = round(log_uniform(rng, *settings.cells))
     n_cells = max(min(n_cells, settings.entries // n_genes), min(settings.cells[0], n_cells))
     n_types = round(log_uniform(rng, *settings.types))
-    cells = grow_cells(rng, n_cells, n_types, settings)
+    cells = generate_cells(rng, n_cells, n_types, settings)
     platform = str(rng.choice(PLATFORMS, p=np.array(settings.platforms) / sum(settings.platforms)))
-    capture = lay_capture(rng, cells, platform)
-    total = _depth(rng, n_genes, settings) * len(capture.places) / len(cells.places)
+    capture = generate_capture(rng, cells, platform)
+    total = _draw_depth(rng, n_genes, settings) * len(capture.positions) / len(cells.positions)
     counts = sample_counts(rng, draw_expression(rng, cells, n_types, n_genes, total, settings), capture)
-    seen = np.diff(counts.indptr) > 0
-    points, counts = capture.places[seen], counts[seen]
+    not_empty = np.diff(counts.indptr) > 0
+    points, counts = capture.positions[not_empty], counts[not_empty]
     description = TissueDescription(
         plan=cells.plan,
         motifs=cells.motifs,
         platform=platform,
         spacing_um=cells.spacing_um,
-        cell_places=cells.places,
+        cell_positions=cells.positions,
         cell_types=cells.types,
         cell_domains=cells.domains,
         n_types=n_types,
@@ -129,8 +130,8 @@ def make_tissue(seed: int, settings: TissueSettings | None = None) -> Tissue:
     return Tissue(points, counts, description)
 
 
-def _depth(rng: np.random.Generator, n_genes: int, settings: TissueSettings) -> float:
-    """Draw an observation's mean total: within both ranges where they meet, else as near as they come."""
-    least, most = settings.counts_per_observation
-    low, high = (float(np.clip(n_genes * depth, least, most)) for depth in settings.counts_per_gene)
-    return log_uniform(rng, min(low, max(high / 10, least)), high)
+def _draw_depth(rng: np.random.Generator, n_genes: int, settings: TissueSettings) -> float:
+    """Draw the mean total counts of an observation, within both ranges if they overlap, or else close to them."""
+    min_total, max_total = settings.counts_per_observation
+    low, high = (float(np.clip(n_genes * depth, min_total, max_total)) for depth in settings.counts_per_gene)
+    return log_uniform(rng, min(low, max(high / 10, min_total)), high)

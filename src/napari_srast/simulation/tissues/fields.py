@@ -1,6 +1,6 @@
-"""Smooth random fields that can be asked at any place, with their gradient.
+"""Sample smooth random fields, and their gradients, at arbitrary positions.
 
-Shape legend: n places, F fields, W waves.
+Shape legend: n positions, F fields, W waves.
 """
 
 from __future__ import annotations
@@ -13,24 +13,26 @@ _WAVES = 40
 
 
 def log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
-    """Draw one number whose logarithm is uniform."""
+    """Draw a number whose logarithm is uniform between those of ``low`` and ``high``."""
     return float(np.exp(rng.uniform(np.log(low), np.log(high))))
 
 
 class SmoothFields:
-    """Independent Gaussian fields with a squared-exponential covariance, approximately.
+    """Independent random fields, approximately Gaussian processes with a squared-exponential covariance.
 
-    Sums of random waves: Rahimi and Recht, *Random features for large-scale kernel machines* (2007). No grid is needed,
-    so that one field serves any place at any resolution.
+    The fields are sums of random waves: Rahimi and Recht, *Random features for large-scale kernel machines* (2007).
+    They need no grid, so they can be evaluated at any position and resolution.
 
     Parameters
     ----------
+    rng
+        Random generator.
     lengths_um
-        Length scale of each field, (F,).
+        Length scale of each field in micrometers, shape (F,).
     stretch
-        How many times longer the fields are along ``angle`` than across it.
+        Ratio of the length scales along and across ``angle``.
     angle
-        Direction of the stretch, radians.
+        Direction of the longer scale in radians.
     """
 
     def __init__(self, rng: np.random.Generator, lengths_um: np.ndarray, *, stretch: float = 1.0, angle: float = 0.0):
@@ -41,15 +43,16 @@ class SmoothFields:
         self._waves = waves.astype(np.float32)
         self._phases = rng.uniform(0, 2 * np.pi, (len(lengths), _WAVES)).astype(np.float32)
 
-    def __call__(self, places: np.ndarray) -> np.ndarray:
-        """Return the fields at places (n, 2): float32 (n, F), mean 0 and variance 1 over realisations."""
-        return np.sqrt(2 / _WAVES) * np.stack([np.cos(a).sum(axis=1) for a in self._angles(places)], axis=1)
+    def __call__(self, positions: np.ndarray) -> np.ndarray:
+        """Return the fields at positions (n, 2): float32 (n, F), with mean 0 and variance 1 over random draws."""
+        return np.sqrt(2 / _WAVES) * np.stack([np.cos(a).sum(axis=1) for a in self._angles(positions)], axis=1)
 
-    def gradient(self, places: np.ndarray) -> np.ndarray:
-        """Return the gradients at places (n, 2): (n, F, 2), per micrometer."""
-        slopes = [-np.sin(a) @ wave for a, wave in zip(self._angles(places), self._waves, strict=True)]
+    def gradient(self, positions: np.ndarray) -> np.ndarray:
+        """Return the gradients at positions (n, 2): shape (n, F, 2), per micrometer."""
+        slopes = [-np.sin(a) @ wave for a, wave in zip(self._angles(positions), self._waves, strict=True)]
         return np.sqrt(2 / _WAVES) * np.stack(slopes, axis=1)
 
-    def _angles(self, places: np.ndarray) -> list[np.ndarray]:
-        at = places.astype(np.float32)
-        return [at @ wave.T + phase for wave, phase in zip(self._waves, self._phases, strict=True)]
+    def _angles(self, positions: np.ndarray) -> list[np.ndarray]:
+        """Return the phases (n, W) of the waves of each field."""
+        xy = positions.astype(np.float32)
+        return [xy @ wave.T + phase for wave, phase in zip(self._waves, self._phases, strict=True)]

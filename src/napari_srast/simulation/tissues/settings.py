@@ -1,4 +1,4 @@
-"""What procedural tissues are drawn from."""
+"""Settings of procedural tissues."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ PLATFORMS = ("cells", "beads", "bins")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TissueSettings:
-    """Ranges that procedural tissues are drawn from; pairs are (lowest, highest), drawn log-uniformly.
+    """Ranges of the random parameters of procedural tissues; pairs are (lowest, highest), drawn log-uniformly.
 
     Parameters
     ----------
     cells
-        Cells of a tissue, about.
+        Approximate number of cells.
     spacing_um
-        Distance of neighboring cells where they lie densest.
+        Distance between neighboring cells at the highest density, in micrometers.
     types
-        Cell types.
+        Number of cell types.
     panel
-        Genes.
+        Number of genes.
     wide_panel
-        Genes of a wide panel, as sequencing platforms have.
+        Number of genes of a wide panel, as of sequencing platforms.
     wide_share
-        Share of tissues with a wide panel.
+        Fraction of tissues with a wide panel.
     entries
-        Most cells x genes of a tissue: larger ones get fewer cells, which bounds the time.
+        Largest number of cells x genes; larger tissues get fewer cells, which limits the time.
     counts_per_gene
-        Mean counts of a gene in an observation; the panel's total stays within ``counts_per_observation``.
+        Mean counts of a gene in an observation; the total of the panel stays within ``counts_per_observation``.
     counts_per_observation
         Mean total counts of an observation.
     dispersion
-        Size parameter of the negative binomial of cells and genes; small is noisy.
+        Size parameter of the negative binomial of cells and genes; small values mean noisy counts.
     fold
-        Typical ratio between a marker gene's expression inside and outside its types.
+        Typical ratio between the expression of a marker gene inside and outside its types.
     motif_chance
-        Chance of each motif that is laid over the basic plan.
+        Probability of each motif.
     platforms
-        Weights of segmented cells, beads and square bins.
+        Relative frequencies of segmented cells, beads and square bins.
     """
 
     cells: tuple[int, int] = (1500, 12_000)
@@ -63,15 +63,15 @@ class TissueSettings:
         for field in fields(self):
             value = getattr(self, field.name)
             if field.name in ("wide_share", "motif_chance"):
-                good, rule = 0 <= value <= 1, "between 0 and 1"
+                valid, rule = 0 <= value <= 1, "between 0 and 1"
             elif field.name == "platforms":
-                good = len(value) == len(PLATFORMS) and min(value) >= 0 and sum(value) > 0
+                valid = len(value) == len(PLATFORMS) and min(value) >= 0 and sum(value) > 0
                 rule = f"{len(PLATFORMS)} weights, none negative, not all zero"
             elif field.name == "entries":
-                good, rule = value >= 1, "positive"
+                valid, rule = value >= 1, "positive"
             else:
                 least = {"cells": 200, "types": 2, "panel": 2, "wide_panel": 2}.get(field.name, 0)
-                good = len(value) == 2 and value[0] <= value[1] and value[0] >= least and value[0] > 0
+                valid = len(value) == 2 and value[0] <= value[1] and value[0] >= least and value[0] > 0
                 rule = f"a pair (lowest, highest) of positive numbers{f', at least {least}' if least else ''}"
-            if not good:
+            if not valid:
                 raise SettingsError(f"The entry '{field.name}' of the tissues is {value}; make it {rule}.")

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from napari_srast.datasets import synthetic_colon as module
-from napari_srast.datasets.synthetic_colon import synthetic_colon_path, synthetic_colon, synthetic_colon_truth
+from napari_srast.datasets.synthetic_colon import synthetic_colon, synthetic_colon_path, synthetic_colon_truth
 from napari_srast.geometry.lattice import detect_lattice
 from napari_srast.simulation.colon.layout import CELL_TYPES, SIZE_UM, generate_tissue
 

@@ -10,7 +10,8 @@ from napari.components import ViewerModel
 
 from napari_srast.core.region import Region
 from napari_srast.core.slide import Slide
-from napari_srast.gui.layers.regions import RegionLayer, load_geojson, save_geojson, without_holes
+from napari_srast.gui.layers.regions import RegionLayer, without_holes
+from napari_srast.io.geojson import read_geojson, write_geojson
 
 pytestmark = pytest.mark.gui
 HOLES = shapely.union_all([shapely.box(100, 100, 200, 300), shapely.box(250, 0, 260, 9)])
@@ -45,5 +46,5 @@ def test_region_layer_draws_a_region_with_a_hole(make_slide: Callable[..., Slide
 
 
 def test_geojson_round_trip_keeps_holes(tmp_path: Path) -> None:
-    save_geojson(Region(WITH_HOLE), tmp_path / "region.geojson")
-    assert load_geojson(tmp_path / "region.geojson", "global").geometry.equals(WITH_HOLE)
+    write_geojson(Region(WITH_HOLE), tmp_path / "region.geojson")
+    assert read_geojson(tmp_path / "region.geojson", "global").geometry.equals(WITH_HOLE)

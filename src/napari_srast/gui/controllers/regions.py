@@ -15,8 +15,9 @@ from napari_srast.core.region import Region
 from napari_srast.errors import RegionError, SrastError
 from napari_srast.gui.controllers.messages import Messages
 from napari_srast.gui.layers.factory import world_extent
-from napari_srast.gui.layers.regions import Tool, load_geojson, save_geojson
+from napari_srast.gui.layers.regions import Tool
 from napari_srast.gui.state.workspace import Workspace
+from napari_srast.io.geojson import read_geojson, write_geojson
 
 __all__ = ["Regions"]
 
@@ -121,7 +122,7 @@ class Regions:
 
     def save_geojson(self, path: Path) -> None:
         """Write the region as GeoJSON, in the chosen coordinate system."""
-        self._save(lambda region: save_geojson(region, path), f"Saved the region to {path}")
+        self._save(lambda region: write_geojson(region, path), f"Saved the region to {path}")
 
     def load_geojson(self, path: Path) -> None:
         """Replace the region with the polygons of a GeoJSON file in the chosen coordinate system."""
@@ -129,7 +130,7 @@ class Regions:
         if slide is None:
             return
         try:
-            self.set(load_geojson(path, slide.coordinate_system))
+            self.set(read_geojson(path, slide.coordinate_system))
         except SrastError as error:
             self._messages.error_message.emit(str(error))
 

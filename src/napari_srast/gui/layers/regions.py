@@ -7,9 +7,7 @@ that is visible.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -20,11 +18,10 @@ from shapely.geometry import Polygon
 
 from napari_srast.core.region import Region
 from napari_srast.core.slide import Slide
-from napari_srast.errors import OutputError, RegionError
 from napari_srast.geometry.affine import apply_affine
 from napari_srast.gui.layers.factory import KEY, role_of, swap_axes
 
-__all__ = ["REGION_LAYER", "RegionLayer", "Tool", "load_geojson", "save_geojson", "shape_polygons", "without_holes"]
+__all__ = ["REGION_LAYER", "RegionLayer", "Tool", "shape_polygons", "without_holes"]
 
 REGION_LAYER = "SRast region"
 Tool = Literal["rectangle", "ellipse", "polygon", "lasso", "edit"]
@@ -219,42 +216,6 @@ class RegionLayer:
 
 def _same_shapes(one: tuple[list[np.ndarray], list[str]], other: tuple[list[np.ndarray], list[str]]) -> bool:
     return one[1] == other[1] and all(np.array_equal(a, b) for a, b in zip(one[0], other[0], strict=True))
-
-
-def save_geojson(region: Region, path: Path) -> None:
-    """Write a region as a GeoJSON feature with its coordinate system as a property.
-
-    Raises
-    ------
-    OutputError
-        The file cannot be written.
-    """
-    feature = {
-        "type": "Feature",
-        "properties": {"coordinate_system": region.coordinate_system},
-        "geometry": json.loads(shapely.to_geojson(region.geometry)),
-    }
-    try:
-        path.write_text(json.dumps(feature), encoding="utf-8")
-    except OSError as error:
-        raise OutputError(
-            f"The region cannot be written to '{path}' ({error.strerror}); choose another folder."
-        ) from error
-
-
-def load_geojson(path: Path, coordinate_system: str) -> Region:
-    """Read a region from a GeoJSON file whose coordinates are in a given coordinate system.
-
-    Raises
-    ------
-    RegionError
-        The file cannot be read or contains no polygon.
-    """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RegionError(f"'{path.name}' cannot be read as a region; save it as GeoJSON.") from error
-    return Region.from_geojson(text, coordinate_system)
 
 
 def without_holes(region: Region) -> list[Polygon]:

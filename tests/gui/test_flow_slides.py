@@ -97,7 +97,7 @@ def test_queued_runs_keep_their_region_while_another_slide_is_shown(
         click(qtbot, window.run_bar.queue)
         assert len(controller.runs.waiting) == n_waiting
         assert controller.regions.n_spots_inside() is None  # room for the next region
-    assert window.run_bar.waiting.text() == "Waiting: colon, region of 9 spots; colon, region of 9 spots"
+    assert window.run_bar.waiting.text() == "Queued: colon, region of 9 spots; colon, region of 9 spots"
     assert not window.slide_panel.close_slide.isEnabled()
 
     def shows_breast() -> bool:

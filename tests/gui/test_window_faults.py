@@ -330,9 +330,7 @@ def test_full_memory_while_drawing_keeps_the_display(
     check_failure("overlay.render_gene", lambda: tick(qtbot, panel.view, hidden[0]))  # draws a new layer
     assert hidden[0] in visible(widget)
     tick(qtbot, panel.view, hidden[0])
-    check_failure(
-        "overlay.render_gene", lambda: tick(qtbot, panel.view, hidden[1])
-    )  # reuses a layer
+    check_failure("overlay.render_gene", lambda: tick(qtbot, panel.view, hidden[1]))  # reuses a layer
     assert hidden[1] in visible(widget)
     images = {layer.name: np.array(layer.data) for layer in widget.controller.viewer.layers if layer.name in shown}
     for view, target in (

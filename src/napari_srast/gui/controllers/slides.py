@@ -120,7 +120,7 @@ class SlideManager:
 
     def open_sample(self) -> None:
         """Generate and show the built-in synthetic slide."""
-        self._open(slide_loading.load_sample, "making the sample slide")
+        self._open(slide_loading.load_sample, "generating the sample slide")
 
     def adopt_external(self, external: ExternalSlide) -> None:
         """Open a slide that napari-spatialdata shows, and use its layers."""

@@ -1,12 +1,12 @@
-"""Kill writers at random moments, see what they leave: ``python killing.py FOLDER new|stream|into N SEED [time|step]``.
+"""Kill writers at random moments and check what they leave: ``killing.py FOLDER new|stream|into N SEED [time|step]``.
 
-"new" and "into" write a result that lies in memory, to a new store and into the slide's own; "stream" is a run that
-writes a new store as its units come.
+"new" and "into" write a result that is in memory, to a new store and into the store of the slide; "stream" is a run
+that writes a new store while it computes.
 
-One warm process forks a writer for each moment, so that a moment costs a write and not the imports. Everything that
-touches a store runs in such a fork: threads of Zarr and Dask would not survive the next one. A moment is a random time
-within the seconds that a write takes ("time"), or a random one of its steps on the file system ("step"), which finds
-the short moments between two renames too. Prints a report as JSON; ends with status 1 at the first broken promise.
+One process forks a writer for each moment, so that a moment takes the time of a write without the imports. Everything
+that opens a store runs in a fork, because threads of Zarr and Dask do not survive forking. A moment is a random time
+within the duration of a write ("time"), or a random one of its file system operations ("step"), which also finds the
+short moments between two renames. The script prints a report as JSON, and exits with status 1 at the first violation.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import anndata
-import geopandas  # noqa: F401 - warms up what a write imports
+import geopandas  # noqa: F401 - imported before the forks
 import numpy as np
 import pandas as pd
 import spatialdata
@@ -49,8 +49,8 @@ _STEPS = {"open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.chmod", 
 KILLED = -signal.SIGKILL
 
 
-def make_slide(path: Path) -> None:
-    """Write a slide that has every kind of element that a result adds to."""
+def write_slide(path: Path) -> None:
+    """Write a slide to a new store."""
     side = 8
     centers = np.column_stack([np.arange(side**2) % side, np.arange(side**2) // side]) * 100.0
     obs = pd.DataFrame({"region": pd.Categorical(["spots"] * len(centers)), "instance_id": np.arange(len(centers))})
@@ -65,7 +65,7 @@ def make_slide(path: Path) -> None:
 
 
 def digest(folder: Path, without: set[str] = frozenset()) -> dict[str, str]:
-    """Return the hash of every file of a folder."""
+    """Return the hash of every file in a folder, except those in ``without``."""
     return {
         name: hashlib.sha256(file.read_bytes()).hexdigest()
         for file in sorted(folder.rglob("*"))
@@ -74,14 +74,14 @@ def digest(folder: Path, without: set[str] = frozenset()) -> dict[str, str]:
 
 
 def in_fork(job: Callable[[], object]) -> int:
-    """Run a job in a fork and return the fork's exit status; minus the signal where one ended it."""
+    """Run a job in a fork and return its exit status, or minus the signal that ended it."""
     child = os.fork()
     if child == 0:
         status = 1
         try:
             job()
             status = 0
-        except BaseException:  # noqa: BLE001 - the parent learns of it by the status
+        except BaseException:  # noqa: BLE001 - reported by the exit status
             traceback.print_exc()
         finally:
             os._exit(status)
@@ -89,7 +89,7 @@ def in_fork(job: Callable[[], object]) -> int:
 
 
 def kill_after(job: Callable[[], object], seconds: float) -> int:
-    """Run a job in a fork and kill it after some time."""
+    """Run a job in a fork and kill it after some seconds."""
     child = os.fork()
     if child == 0:
         try:
@@ -97,12 +97,12 @@ def kill_after(job: Callable[[], object], seconds: float) -> int:
         finally:
             os._exit(0)
     time.sleep(seconds)
-    os.kill(child, signal.SIGKILL)  # a child that has ended waits as a zombie, which takes the signal too
+    os.kill(child, signal.SIGKILL)  # a child that has ended is a zombie, which accepts the signal
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def kill_at_step(job: Callable[[], object], step: int) -> int:
-    """Run a job in a fork that kills itself just before its n-th step on the file system."""
+    """Run a job in a fork that kills itself immediately before its n-th file system operation."""
     left = [step]
 
     def hook(event: str, _: object) -> None:
@@ -119,20 +119,20 @@ def kill_at_step(job: Callable[[], object], step: int) -> int:
 
 
 def count_steps(job: Callable[[], object], note: Path) -> tuple[int, int]:
-    """Run a job in a fork; return the number of its steps, and at which one something takes its final place."""
-    steps, places = [0], []
+    """Run a job in a fork; return the number of its operations, and the index of the first rename to a final path."""
+    steps, final_renames = [0], []
 
     def hook(event: str, arguments: tuple[object, ...]) -> None:
         if event in _STEPS:
             if event == "os.rename" and not {".partial", ".merging"} & set(Path(str(arguments[1])).suffixes):
                 inside = any(part.startswith(".") for part in Path(str(arguments[1])).parts)
-                places.extend([] if inside else [steps[0]])
+                final_renames.extend([] if inside else [steps[0]])
             steps[0] += 1
 
     def watched() -> None:
         sys.addaudithook(hook)
         job()
-        note.write_text(json.dumps([steps[0], places[0]]))
+        note.write_text(json.dumps([steps[0], final_renames[0]]))
 
     assert in_fork(watched) == 0
     total, first = json.loads(note.read_text())
@@ -140,7 +140,7 @@ def count_steps(job: Callable[[], object], note: Path) -> tuple[int, int]:
 
 
 def check_new(folder: Path, before: dict[str, str], write: Callable[[], object]) -> None:
-    """What must hold after a writer of a new store was killed."""
+    """Check the folder after a writer of a new store was killed."""
     slide, out = folder / "slide.zarr", folder / "out.zarr"
     assert digest(slide) == before
     visible = [path.name for path in folder.iterdir() if not path.name.startswith(".")]
@@ -155,7 +155,7 @@ def check_new(folder: Path, before: dict[str, str], write: Callable[[], object])
 
 
 def check_into(folder: Path, before: dict[str, str], expected: Slide, write: Callable[[], object]) -> None:
-    """What must hold after a writer into the slide's own store was killed."""
+    """Check the folder after a writer into the store of the slide was killed."""
     path = folder / "slide.zarr"
 
     def same_slide() -> None:
@@ -190,11 +190,11 @@ def run(folder: Path, how: str, n_moments: int, seed: int, by: str) -> dict[str,
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     pristine, at = folder / "pristine.zarr", folder / "at"
-    assert in_fork(lambda: make_slide(pristine)) == 0
+    assert in_fork(lambda: write_slide(pristine)) == 0
     slide_path, expected = at / "slide.zarr", _in_memory(pristine)
     result = upsample(expected, method="uniform", factor=2)
 
-    if how == "stream":  # in many small units and writes
+    if how == "stream":  # use many small tiles and writes
         tiles._MAX_PIXELS, tiles._MIN_SPOTS, streaming_writer._PORTION_ENTRIES = 16, 1, 100
 
     def write(run: str) -> None:
@@ -208,7 +208,7 @@ def run(folder: Path, how: str, n_moments: int, seed: int, by: str) -> dict[str,
         shutil.rmtree(at, ignore_errors=True)
         shutil.copytree(pristine, slide_path)
 
-    without = {"zarr.json"} if how == "into" else set()  # the root metadata name the result, once it is there
+    without = {"zarr.json"} if how == "into" else set()  # the root metadata list the result once it is complete
     before = digest(pristine, without)
     prepare()
     steps, first_rename = count_steps(lambda: write("killed"), folder / "steps")
@@ -223,10 +223,12 @@ def run(folder: Path, how: str, n_moments: int, seed: int, by: str) -> dict[str,
         if by == "time":
             status = kill_after(lambda: write("killed"), rng.uniform(0, 1.1 * seconds))
         else:
-            first = 0 if moment % 2 else first_rename  # half of the moments lie among the renames, which are short
+            first = (
+                0 if moment % 2 else first_rename
+            )  # every second moment is among the renames
             step = rng.randrange(first, steps)
             status = kill_at_step(lambda: write("killed"), step)
-            while status == 0 and step > 0:  # one write takes a step less than another: its threads share them out
+            while status == 0 and step > 0:  # the number of operations varies between writes
                 step -= 1
                 prepare()
                 status = kill_at_step(lambda: write("killed"), step)
@@ -238,7 +240,7 @@ def run(folder: Path, how: str, n_moments: int, seed: int, by: str) -> dict[str,
         else:
             status = in_fork(lambda: check_new(at, before, lambda: write("next")))
         if status != 0:
-            raise SystemExit(f"promise broken at moment {moment} of {how}, by {by}, seed {seed}")
+            raise SystemExit(f"guarantee violated at moment {moment} of {how}, by {by}, seed {seed}")
     return {
         "written": how,
         "moments": n_moments,
@@ -254,7 +256,7 @@ def run(folder: Path, how: str, n_moments: int, seed: int, by: str) -> dict[str,
 
 
 def _in_memory(path: Path) -> Slide:
-    """Read a slide in a fork and bring it over, so that no thread of Zarr lives in this process."""
+    """Read a slide in a fork and transfer it, so that this process starts no thread of Zarr."""
     import pickle
 
     note = path.with_suffix(".pickle")
@@ -269,6 +271,6 @@ def dataclass_fields(slide: Slide) -> dict[str, object]:
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
-    place, kind, number, start, *rest = sys.argv[1:]
-    report = run(Path(place), kind, int(number), int(start), rest[0] if rest else "time")
+    output, kind, number, start, *rest = sys.argv[1:]
+    report = run(Path(output), kind, int(number), int(start), rest[0] if rest else "time")
     sys.stdout.write(json.dumps(report) + "\n")

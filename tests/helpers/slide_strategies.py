@@ -1,4 +1,4 @@
-"""Hypothesis strategies: slides as SpatialData objects, sound and odd in every way; requests; and damage to stores."""
+"""Hypothesis strategies: valid and invalid slides as SpatialData objects, requests, and damage to stores."""
 
 from __future__ import annotations
 
@@ -29,12 +29,13 @@ _NAMES = st.one_of(
 
 
 def _rarely(draw: st.DrawFn, one_in: int = 12) -> bool:
-    """Most slides are sound in most respects, so that what comes after is reached too."""
+    """Return True rarely, so that most slides are valid in most respects and later code is reached."""
     return draw(st.integers(1, one_in)) == one_in
 
 
-def _mostly(draw: st.DrawFn, sound: list[Any], odd: list[Any], one_in: int = 12) -> Any:
-    return draw(st.sampled_from(odd if _rarely(draw, one_in) else sound))
+def _mostly(draw: st.DrawFn, valid: list[Any], unusual: list[Any], one_in: int = 12) -> Any:
+    """Draw a valid value, or rarely an unusual one."""
+    return draw(st.sampled_from(unusual if _rarely(draw, one_in) else valid))
 
 
 def _centers(draw: st.DrawFn, rng: np.random.Generator) -> np.ndarray:
@@ -69,17 +70,17 @@ def _centers(draw: st.DrawFn, rng: np.random.Generator) -> np.ndarray:
 
 def _counts(draw: st.DrawFn, rng: np.random.Generator, n_spots: int, n_genes: int) -> np.ndarray:
     counts = rng.poisson(draw(st.sampled_from([0.05, 1.0, 8.0, 1e4])), (n_spots, n_genes)).astype(float)
-    oddity = _mostly(draw, ["", "", "huge"], ["zero", "negative", "nan", "inf", "half", "log", "vast"], 8)
+    defect = _mostly(draw, ["", "", "huge"], ["zero", "negative", "nan", "inf", "half", "log", "vast"], 8)
     if counts.size == 0:
         return counts
-    place = (draw(st.integers(0, n_spots - 1)), draw(st.integers(0, n_genes - 1)))
-    if oddity == "log":
+    entry = (draw(st.integers(0, n_spots - 1)), draw(st.integers(0, n_genes - 1)))
+    if defect == "log":
         return np.log1p(counts)
     values = {"huge": 2.0**40, "negative": -3.0, "nan": np.nan, "inf": np.inf, "half": 2.5, "vast": 1e300}
-    if oddity == "zero":
+    if defect == "zero":
         counts[:] = 0
-    elif oddity:
-        counts[place] = values[oddity]
+    elif defect:
+        counts[entry] = values[defect]
     return counts
 
 
@@ -122,12 +123,12 @@ def _image(draw: st.DrawFn, rng: np.random.Generator, systems: dict[str, Affine]
 
 @st.composite
 def slides(draw: st.DrawFn) -> spatialdata.SpatialData:
-    """Draw a slide; most are sound in most respects, each may be odd in some."""
+    """Draw a slide; most are valid in most respects, and each may be unusual in some."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     try:
         return _slide(draw, rng)
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, shapely.errors.ShapelyError):
-        reject()  # SpatialData itself would not build such an object
+        reject()  # SpatialData cannot represent such a slide
 
 
 def _slide(draw: st.DrawFn, rng: np.random.Generator) -> spatialdata.SpatialData:
@@ -176,7 +177,7 @@ def _slide(draw: st.DrawFn, rng: np.random.Generator) -> spatialdata.SpatialData
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked of a slide."""
+    """Settings, genes and region of a run."""
 
     options: dict[str, Any]
     genes: list[str] | None
@@ -185,7 +186,7 @@ class Request:
 
 @st.composite
 def requests(draw: st.DrawFn) -> Request:
-    """Draw settings, genes and a region, sensible or not; none of them large."""
+    """Draw settings, genes and a region, valid or not; none of them large."""
     options: dict[str, Any] = {
         "method": draw(st.sampled_from(["uniform", "uniform", "bilinear", "pycnophylactic", "gp"])),
         "mode": draw(st.sampled_from(["mean", "mean", "integer"])),
@@ -241,10 +242,10 @@ def _pick(items: list[Any], where: float) -> Any:
     return items[min(int(where * len(items)), len(items) - 1)] if items else None
 
 
-def _places(node: Any, way: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Every place inside a JSON value."""
+def _paths(node: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Return the path of every value inside a JSON value."""
     inner = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
-    return [way, *(place for key, value in inner for place in _places(value, (*way, key)))]
+    return [path, *(deeper for key, value in inner for deeper in _paths(value, (*path, key)))]
 
 
 def _edit(store: Path, where: float, inside: float, value: Any, drop: bool) -> None:
@@ -255,16 +256,16 @@ def _edit(store: Path, where: float, inside: float, value: Any, drop: bool) -> N
         content = json.loads(file.read_bytes())
     except ValueError:
         return
-    way = _pick(_places(content)[1:], inside)
-    if way is None:
+    path = _pick(_paths(content)[1:], inside)
+    if path is None:
         return
     node = content
-    for key in way[:-1]:
+    for key in path[:-1]:
         node = node[key]
     if drop:
-        del node[way[-1]]
+        del node[path[-1]]
     else:
-        node[way[-1]] = value
+        node[path[-1]] = value
     file.write_text(json.dumps(content))
 
 
@@ -311,16 +312,18 @@ def _junk(store: Path, where: float, name: str) -> None:
 @st.composite
 def damages(draw: st.DrawFn) -> list[tuple[str, tuple[Any, ...]]]:
     """Draw one to three kinds of damage, as the name and arguments of a function of this module."""
-    place = st.floats(0, 1)
+    position = st.floats(0, 1)
     kinds = st.one_of(
-        st.tuples(st.just("_edit"), st.tuples(place, place, _VALUES, st.booleans())),
-        st.tuples(st.just("_edit"), st.tuples(place, place, _VALUES, st.just(False))),
-        st.tuples(st.just("_cut"), st.tuples(place, st.sampled_from([0.0, 0.1, 0.5, 0.99]))),
-        st.tuples(st.just("_flip"), st.tuples(place, place, st.integers(1, 255))),
-        st.tuples(st.just("_copy_over"), st.tuples(place, place)),
-        st.tuples(st.just("_remove_folder"), st.tuples(place)),
-        st.tuples(st.just("_replace_by_link"), st.tuples(place, st.sampled_from(["nowhere", ".", "/dev/null"]))),
-        st.tuples(st.just("_junk"), st.tuples(place, st.sampled_from(["zarr.json", ".DS_Store", "c", ".zgroup", "x"]))),
+        st.tuples(st.just("_edit"), st.tuples(position, position, _VALUES, st.booleans())),
+        st.tuples(st.just("_edit"), st.tuples(position, position, _VALUES, st.just(False))),
+        st.tuples(st.just("_cut"), st.tuples(position, st.sampled_from([0.0, 0.1, 0.5, 0.99]))),
+        st.tuples(st.just("_flip"), st.tuples(position, position, st.integers(1, 255))),
+        st.tuples(st.just("_copy_over"), st.tuples(position, position)),
+        st.tuples(st.just("_remove_folder"), st.tuples(position)),
+        st.tuples(st.just("_replace_by_link"), st.tuples(position, st.sampled_from(["nowhere", ".", "/dev/null"]))),
+        st.tuples(
+            st.just("_junk"), st.tuples(position, st.sampled_from(["zarr.json", ".DS_Store", "c", ".zgroup", "x"]))
+        ),
     )
     return draw(st.lists(kinds, min_size=1, max_size=3))
 

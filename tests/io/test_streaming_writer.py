@@ -86,17 +86,17 @@ def test_bytes_equal_those_of_a_result_written_afterwards(
     )
     slide = make_slide(9, 9, lattice="hex")
     expected = upsample(slide, method=method, **options)
-    write_result(expected, tmp_path / "whole.zarr")
+    write_result(expected, tmp_path / "expected.zarr")
     for name, executor in (("one", ThreadExecutor(1)), ("three", ThreadExecutor(3))):
         path = tmp_path / f"{name}.zarr"
         record = upsample_to_store(slide, path, method=method, executor=executor, **options)
         assert type(record) is UpsampleMetadata
         files = matrix_files(path)
-        assert files == matrix_files(tmp_path / "whole.zarr")
+        assert files == matrix_files(tmp_path / "expected.zarr")
         assert len([file for file in files if file.startswith("X/data/c/")]) > 3
-        store, whole = (spatialdata.read_zarr(tmp_path / f"{one}.zarr") for one in (name, "whole"))
-        np.testing.assert_array_equal(image_of(store), image_of(whole))
-        (table,), (other,) = store.tables.values(), whole.tables.values()
+        store, reference = (spatialdata.read_zarr(tmp_path / f"{one}.zarr") for one in (name, "expected"))
+        np.testing.assert_array_equal(image_of(store), image_of(reference))
+        (table,), (other,) = store.tables.values(), reference.tables.values()
         assert table.obs.drop(columns="region").equals(other.obs.drop(columns="region"))
         assert table.var.equals(other.var)
         got = read_result(path)
@@ -107,7 +107,7 @@ def test_bytes_equal_those_of_a_result_written_afterwards(
         figures = summarize(record)
         assert figures["max_relative_mass_error"] == record.provenance["max_relative_mass_error"] <= 1e-6
         assert set(figures) == set(summarize(expected))
-    assert sorted(os.listdir(tmp_path)) == ["one.zarr", "three.zarr", "whole.zarr"]
+    assert sorted(os.listdir(tmp_path)) == ["expected.zarr", "one.zarr", "three.zarr"]
 
 
 def test_region_without_image_and_gene_without_counts(make_slide: MakeSlide, tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def test_pixel_size_replaces_spatial_px(h5ad, make_slide, image_file, tmp_path):
 
 
 def test_image_without_spots_is_refused(h5ad, image_file, tmp_path):
-    with pytest.raises(InputError, match="spots lie on the image"):
+    with pytest.raises(InputError, match="spots are inside the image"):
         import_slide(h5ad(), tmp_path / "out.zarr", image=image_file(shape=(20, 25, 3)))
     assert not (tmp_path / "out.zarr").exists()
 
@@ -259,7 +259,7 @@ def test_visium_folder_is_imported_in_micrometers(visium_folder, image_file, tmp
 def test_visium_refuses_wrong_image_and_pixel_size(visium_folder, image_file, tmp_path):
     _, folder = visium_folder
     small = image_file("hires.png", shape=(60, 75, 3))
-    with pytest.raises(InputError, match=r"spots lie on the image .* give the full-resolution image"):
+    with pytest.raises(InputError, match=r"spots are inside the image .* give the full-resolution image"):
         import_slide(folder, tmp_path / "out.zarr", image=small)
     with pytest.raises(SettingsError, match="leave the pixel size out"):
         import_slide(folder, tmp_path / "out.zarr", pixel_size=0.5)

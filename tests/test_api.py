@@ -1,8 +1,9 @@
-"""The whole way from a slide to upsampled counts: conservation, symmetry, reproducibility, stopping."""
+"""Tests of upsampling: conservation, symmetry, reproducibility, progress and cancellation."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import anndata
@@ -14,7 +15,7 @@ from scipy import sparse
 from shapely import box
 
 from napari_srast._utils.devices import available_devices
-from napari_srast.api import estimate, upsample
+from napari_srast.api import estimate, upsample, upsample_steps
 from napari_srast.core.progress import Progress
 from napari_srast.core.region import Region
 from napari_srast.core.result import UpsampleResult
@@ -72,18 +73,18 @@ def test_integer_mode_conserves_exactly(make_slide: MakeSlide, method: str) -> N
     assert (other.counts != result.counts).nnz > 0
 
 
-def test_sample_mode_has_a_spread_that_vanishes_where_nothing_was_counted(make_slide: MakeSlide) -> None:
+def test_sample_mode_has_no_std_without_counts(make_slide: MakeSlide) -> None:
     slide = make_slide()
     result = upsample(slide, mode="sample", draws=3, steps=2)
     assert result.std is not None
     assert result.std.shape == result.counts.shape
-    spread = result.std.toarray()
-    assert spread.max() > 0
-    assert not spread[slide.counts.toarray()[result.raster.parent] == 0].any()
+    std = result.std.toarray()
+    assert std.max() > 0
+    assert not std[slide.counts.toarray()[result.raster.parent] == 0].any()
     np.testing.assert_allclose(sums(result), slide.counts.toarray(), rtol=1e-6)
 
 
-def test_same_seed_same_bytes(make_slide: MakeSlide) -> None:
+def test_same_seed_gives_the_same_bytes(make_slide: MakeSlide) -> None:
     from napari_srast.inference import fitted_slide
 
     slide = make_slide()
@@ -97,9 +98,7 @@ def test_same_seed_same_bytes(make_slide: MakeSlide) -> None:
 @GENTLE
 @given(seed=st.integers(0, 10_000), shift=st.tuples(st.integers(-5000, 5000), st.integers(-5000, 5000)))
 @pytest.mark.parametrize("method", ["gp", "pycnophylactic"])
-def test_order_and_whole_shifts_change_nothing(
-    make_slide: MakeSlide, method: str, seed: int, shift: tuple[int, int]
-) -> None:
+def test_order_and_shifts_change_nothing(make_slide: MakeSlide, method: str, seed: int, shift: tuple[int, int]) -> None:
     slide = make_slide(5, 6)
     order = np.random.default_rng(seed).permutation(slide.n_spots)
     moved = with_order(slide, order, slide.centers[order] + np.array(shift, dtype=float))
@@ -109,7 +108,7 @@ def test_order_and_whole_shifts_change_nothing(
     np.testing.assert_allclose(a.raster.centers + shift, b.raster.centers)
 
 
-def test_srast_keeps_order_shift_and_quarter_turns(make_slide: MakeSlide) -> None:
+def test_srast_is_invariant_to_order_shift_and_rotation(make_slide: MakeSlide) -> None:
     slide = make_slide()
     base = upsample(slide)
     order = np.random.default_rng(0).permutation(slide.n_spots)
@@ -123,14 +122,14 @@ def test_srast_keeps_order_shift_and_quarter_turns(make_slide: MakeSlide) -> Non
     assert best < 0.05 * np.nanmax(image)
 
 
-def test_mirror_image_gives_mirrored_result(make_slide: MakeSlide) -> None:
+def test_mirrored_slide_gives_mirrored_result(make_slide: MakeSlide) -> None:
     slide = make_slide()
     mirrored = with_order(slide, np.arange(slide.n_spots), slide.centers * [-1.0, 1.0])
     a, b = upsample(slide).gene_image("Gene3"), upsample(mirrored).gene_image("Gene3")
     assert np.nanmax(np.abs(a - b[:, ::-1])) < 0.05 * np.nanmax(a)
 
 
-def test_region_gives_the_numbers_of_the_whole_slide(make_slide: MakeSlide) -> None:
+def test_region_keeps_the_numbers_of_the_slide(make_slide: MakeSlide) -> None:
     slide = make_slide()
     region = Region(box(-10, -10, 310, 210))
     whole, part = upsample(slide, method="gp"), upsample(slide, region, method="gp")
@@ -147,36 +146,34 @@ def test_srast_region_gives_the_numbers_of_the_whole_slide(make_slide: MakeSlide
     np.testing.assert_allclose(part.counts.toarray(), whole.counts.toarray()[inside], rtol=2e-3, atol=1e-3)
 
 
-def test_all_genes_route_conserves_and_follows_the_planted_gradient(
-    make_slide: MakeSlide, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_large_panel_uses_programs_and_conserves_counts(make_slide: MakeSlide, monkeypatch: pytest.MonkeyPatch) -> None:
     import napari_srast.inference.methods.srast as module
 
     monkeypatch.setattr(module, "PER_GENE_LIMIT", 3)
     slide = make_slide(10, 10, 8)
-    one_by_one = upsample(slide)  # so few pairs the flow splits also of a panel that is large
+    one_by_one = upsample(slide)  # so few pairs are within the budget
     assert not (one_by_one.method == "srast-programs").any()
     monkeypatch.setattr(module, "FLOW_PAIR_BUDGET", 0)
     result = upsample(slide)
     np.testing.assert_allclose(sums(result), slide.counts.toarray(), rtol=1e-6)
-    deepest = int(np.argmax(np.asarray(slide.counts.sum(axis=0)).ravel()))
-    assert result.method[deepest] == one_by_one.method[deepest]
+    top_gene = int(np.argmax(np.asarray(slide.counts.sum(axis=0)).ravel()))
+    assert result.method[top_gene] == one_by_one.method[top_gene]
     np.testing.assert_allclose(
-        result.counts[:, [deepest]].toarray(), one_by_one.counts[:, [deepest]].toarray(), rtol=1e-5
+        result.counts[:, [top_gene]].toarray(), one_by_one.counts[:, [top_gene]].toarray(), rtol=1e-5
     )
-    others = np.delete(result.method, deepest)
+    others = np.delete(result.method, top_gene)
     assert set(others) <= {"srast-programs", "uniform"}
     assert (others == "srast-programs").any()
-    parent, even = result.raster.parent, result.method == "uniform"
-    expected = slide.counts[:, even].toarray() / np.bincount(parent, minlength=slide.n_spots)[:, None]
-    np.testing.assert_allclose(result.counts[:, even].toarray(), expected[parent], rtol=1e-5)
+    parent, uniform = result.raster.parent, result.method == "uniform"
+    expected = slide.counts[:, uniform].toarray() / np.bincount(parent, minlength=slide.n_spots)[:, None]
+    np.testing.assert_allclose(result.counts[:, uniform].toarray(), expected[parent], rtol=1e-5)
     shared = result.provenance["calibration"]["shared"]
     assert shared["experts"] == ["programs", "totals"]
     assert shared["source"] == "slide"
 
 
 @pytest.mark.parametrize("method", ["gp", "pycnophylactic", "srast"])
-def test_units_give_the_numbers_of_the_whole(
+def test_tiles_give_the_numbers_of_the_slide(
     make_slide: MakeSlide, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
     from napari_srast.inference import tiles
@@ -191,7 +188,7 @@ def test_units_give_the_numbers_of_the_whole(
     np.testing.assert_allclose(tiled.counts.toarray(), whole.counts.toarray(), rtol=2e-3, atol=2e-3)
 
 
-def test_steps_are_told_in_order_and_end_at_one(make_slide: MakeSlide) -> None:
+def test_progress_is_ordered_and_ends_at_one(make_slide: MakeSlide) -> None:
     seen: list[Progress] = []
     upsample(make_slide(seed=77), progress=seen.append)
     fractions = [p.fraction for p in seen]
@@ -200,21 +197,49 @@ def test_steps_are_told_in_order_and_end_at_one(make_slide: MakeSlide) -> None:
     assert list(dict.fromkeys(p.stage for p in seen)) == ["raster", "align", "calibrate", "split"]
 
 
+def test_steps_stop_computing_when_closed(make_slide: MakeSlide) -> None:
+    steps = upsample_steps(make_slide(9, 9), None, None, UpsampleSettings(method="gp"))
+    assert next(steps).stage == "raster"
+    assert [thread for thread in threading.enumerate() if thread.name.startswith("napari-srast-run")]
+    steps.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("napari-srast")]
+
+
+def test_steps_return_the_result_and_raise_errors(make_slide: MakeSlide) -> None:
+    slide, options = make_slide(9, 9), UpsampleSettings(method="gp")
+    stages = []
+
+    def collect(steps: Generator[Progress, None, UpsampleResult]) -> UpsampleResult:
+        while True:
+            try:
+                stages.append(next(steps).stage)
+            except StopIteration as end:
+                return end.value
+
+    result = collect(upsample_steps(slide, None, None, options))
+    assert result.counts.data.tobytes() == upsample(slide, settings=options).counts.data.tobytes()
+    assert set(stages) == {"raster", "split"}
+    with pytest.raises(InputError):
+        collect(upsample_steps(slide, None, ["absent"], options))
+    with pytest.raises(Cancelled):
+        collect(upsample_steps(slide, None, None, options, should_stop=lambda: True))
+
+
 @pytest.mark.parametrize("calls", [0, 1, 3, 20])
-def test_stop_token_stops_at_any_stage(make_slide: MakeSlide, calls: int) -> None:
-    asked = 0
+def test_cancellation_works_at_any_stage(make_slide: MakeSlide, calls: int) -> None:
+    n_calls = 0
 
     def should_stop() -> bool:
-        nonlocal asked
-        asked += 1
-        return asked > calls
+        nonlocal n_calls
+        n_calls += 1
+        return n_calls > calls
 
     with pytest.raises(Cancelled):
         upsample(make_slide(seed=100 + calls), should_stop=should_stop)
-    assert asked - calls in (1, 2)  # the slide and its coarsened self are aligned on a thread each
+    assert n_calls - calls in (1, 2)  # the slide and the coarsened slide are fitted on a thread each
 
 
-def test_wrong_settings_are_named(make_slide: MakeSlide) -> None:
+def test_invalid_settings_are_named(make_slide: MakeSlide) -> None:
     slide = make_slide()
     with pytest.raises(SettingsError, match="fctor"):
         upsample(slide, fctor=2)
@@ -225,7 +250,7 @@ def test_wrong_settings_are_named(make_slide: MakeSlide) -> None:
     with pytest.raises(RegionError, match="no spot"):
         upsample(slide, Region(box(1e6, 1e6, 1e6 + 1, 1e6 + 1)))
     fractions = make_slide(counts=np.full((64, 2), 0.5))
-    with pytest.raises(SettingsError, match="whole counts"):
+    with pytest.raises(SettingsError, match="integer counts"):
         upsample(fractions, mode="integer")
 
 
@@ -252,22 +277,22 @@ def test_missing_device_is_named(make_slide: MakeSlide) -> None:
         upsample(make_slide(), device=missing[0])
 
 
-def test_estimate_counts_what_a_run_makes(make_slide: MakeSlide) -> None:
+def test_estimate_has_the_size_of_a_run(make_slide: MakeSlide) -> None:
     slide = make_slide()
-    guess = estimate(slide, None, ["Gene0"], UpsampleSettings(factor=3))
-    assert (guess.n_spots, guess.n_pixels, guess.n_genes) == (64, 576, 1)
-    assert guess.seconds > 0
-    assert guess.memory_bytes > 0
+    expected = estimate(slide, None, ["Gene0"], UpsampleSettings(factor=3))
+    assert (expected.n_spots, expected.n_pixels, expected.n_genes) == (64, 576, 1)
+    assert expected.seconds > 0
+    assert expected.memory_bytes > 0
     by_size = estimate(slide, None, None, UpsampleSettings(pixel_size=25.0))
     assert by_size.n_pixels == 64 * 16
 
 
 @pytest.mark.parametrize("footprint", ["cell", "spot"])
-def test_estimate_counts_the_pixels_of_hexagons(footprint: Footprint) -> None:
+def test_estimate_has_the_pixels_of_a_hexagonal_lattice(footprint: Footprint) -> None:
     slide = synthetic_colon()
     settings = UpsampleSettings(method="uniform", factor=4, footprint=footprint)
-    made = upsample(slide, genes=["MUC2"], settings=settings).n_pixels
-    assert estimate(slide, None, ["MUC2"], settings).n_pixels == pytest.approx(made, rel=0.05)
+    n_pixels = upsample(slide, genes=["MUC2"], settings=settings).n_pixels
+    assert estimate(slide, None, ["MUC2"], settings).n_pixels == pytest.approx(n_pixels, rel=0.05)
 
 
 @pytest.mark.slides
@@ -297,23 +322,25 @@ def test_srast_conserves_real_slides(slide_path: Callable[[str], Path], name: st
         spot_ids=table.obs_names.to_numpy(),
         centers=np.asarray(table.obsm["spatial"], dtype=float),
     )
-    result = upsample(slide, factor=2)  # every gene, by programs
+    result = upsample(slide, factor=2)  # all genes, by programs
     np.testing.assert_allclose(sums(result), slide.counts.toarray(), rtol=1e-6)
     assert result.provenance["calibration"]["source"] == "slide"
 
 
-def test_spread_of_a_gene_that_fell_back_is_that_of_its_split(
-    make_slide: MakeSlide, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_std_after_fallback_is_that_of_the_fallback(make_slide: MakeSlide, monkeypatch: pytest.MonkeyPatch) -> None:
     from napari_srast.calibration.dispersion import Concentration
     from napari_srast.calibration.skill import GeneSkill
 
-    monkeypatch.setattr(GeneSkill, "fall_back", lambda check: np.full(len(check.skill), "uniform", dtype=object))
+    monkeypatch.setattr(GeneSkill, "fall_back", lambda skill: np.full(len(skill.skill), "uniform", dtype=object))
     slide = make_slide()
     result = upsample(slide, mode="sample", draws=2, steps=1)
     assert result.std is not None
     n = slide.counts.toarray()[result.raster.parent]
-    told = result.provenance["calibration"]
-    known = Concentration(shallow=told["log_concentration_shallow"], slope=told["log_concentration_slope"])
-    np.testing.assert_allclose(result.std.toarray(), known.std(np.full(n.shape, 0.25), n), rtol=1e-4)
-    assert (result.std.toarray() >= np.sqrt(n * 0.25 * 0.75) * (1 - 1e-5)).all()  # never surer than of single counts
+    calibration = result.provenance["calibration"]
+    concentration = Concentration(
+        shallow=calibration["log_concentration_shallow"], slope=calibration["log_concentration_slope"]
+    )
+    np.testing.assert_allclose(result.std.toarray(), concentration.std(np.full(n.shape, 0.25), n), rtol=1e-4)
+    assert (
+        result.std.toarray() >= np.sqrt(n * 0.25 * 0.75) * (1 - 1e-5)
+    ).all()  # at least the variance of single counts

@@ -8,7 +8,7 @@ from scipy import stats
 from scipy.special import comb, gammaln
 
 from napari_srast.calibration import count_sampling
-from napari_srast.calibration.count_sampling import SampleKeys, draw_counts
+from napari_srast.calibration.count_sampling import SampleKeys, sample_counts
 from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 
 
@@ -31,19 +31,19 @@ def test_they_are_whole_and_add_up(a: float | None) -> None:
     ratios = rng.random((layout.n_pixels, 6)) ** 4
     counts = rng.poisson([0.2, 3, 20, 30, 300, 1e5], (200, 6)).astype(float)
     concentration = None if a is None else np.full(counts.shape, a)
-    drawn = draw_counts(ratios, counts, layout, 1, concentration=concentration).toarray()
+    drawn = sample_counts(ratios, counts, layout, 1, concentration=concentration).toarray()
     np.testing.assert_array_equal(drawn, np.rint(drawn))
     assert drawn.min() >= 0
     np.testing.assert_array_equal(layout.membership @ drawn, counts * (layout.n_pixels_per_spot > 0)[:, None])
 
 
-@pytest.mark.parametrize("n", [3, count_sampling._URN, count_sampling._URN + 1, 400])
+@pytest.mark.parametrize("n", [3, count_sampling._MAX_URN_COUNTS, count_sampling._MAX_URN_COUNTS + 1, 400])
 @pytest.mark.parametrize("a", [None, 0.5, 6.0, 500.0])
 def test_mean_and_scatter_are_those_of_the_distribution(n: int, a: float | None) -> None:
     ratio, n_spots = np.array([0.1, 0.0, 0.6, 0.3]), 40_000
     concentration = None if a is None else np.full((n_spots, 1), a)
     counts = np.full((n_spots, 1), float(n))
-    drawn = draw_counts(np.tile(ratio, n_spots)[:, None], counts, squares(n_spots), 5, concentration=concentration)
+    drawn = sample_counts(np.tile(ratio, n_spots)[:, None], counts, squares(n_spots), 5, concentration=concentration)
     by_spot = drawn.toarray().reshape(n_spots, 4)
     spread = n * ratio * (1 - ratio) * (1 if a is None else (n + a) / (1 + a))
     assert not by_spot[:, 1].any()  # no share, no counts
@@ -55,11 +55,11 @@ def test_mean_and_scatter_are_those_of_the_distribution(n: int, a: float | None)
 @pytest.mark.parametrize("urn", [0, 24], ids=["by quantiles", "one by one"])
 @pytest.mark.parametrize("a", [None, 0.5, 3.0])
 def test_every_outcome_is_as_frequent_as_its_chance(monkeypatch: pytest.MonkeyPatch, urn: int, a: float | None) -> None:
-    monkeypatch.setattr(count_sampling, "_URN", urn)
+    monkeypatch.setattr(count_sampling, "_MAX_URN_COUNTS", urn)
     n, ratio, n_spots = 4, np.array([0.5, 0.2, 0.3]), 60_000
     concentration = None if a is None else np.full((n_spots, 1), a)
     counts = np.full((n_spots, 1), float(n))
-    drawn = draw_counts(np.tile(ratio, n_spots)[:, None], counts, squares(n_spots, 3), 2, concentration=concentration)
+    drawn = sample_counts(np.tile(ratio, n_spots)[:, None], counts, squares(n_spots, 3), 2, concentration=concentration)
     seen = drawn.toarray().reshape(n_spots, 3).astype(int)
     outcomes = [(i, j, n - i - j) for i in range(n + 1) for j in range(n + 1 - i)]
 
@@ -93,7 +93,7 @@ def test_a_gene_and_a_spot_do_not_depend_on_their_company(a: float | None) -> No
         own = counts[spots][:, columns]
         keys = SampleKeys.of(genes[columns], spots)
         known = None if a is None else np.full(own.shape, a)
-        return draw_counts(ratios[mine][:, columns], own, part, 7, keys=keys, concentration=known).toarray()
+        return sample_counts(ratios[mine][:, columns], own, part, 7, keys=keys, concentration=known).toarray()
 
     whole = drawn(np.arange(200), np.arange(9))
     some, few = np.arange(20, 90), np.array([7, 2, 4])
@@ -103,7 +103,7 @@ def test_a_gene_and_a_spot_do_not_depend_on_their_company(a: float | None) -> No
 def test_genes_spots_and_seeds_differ() -> None:
     layout = squares(2000)
     ratios, counts = np.full((8000, 2), 0.25), np.full((2000, 2), 7.0)
-    one, other = (draw_counts(ratios, counts, layout, seed).toarray() for seed in (0, 1))
+    one, other = (sample_counts(ratios, counts, layout, seed).toarray() for seed in (0, 1))
     for a, b in ((one[:, 0], one[:, 1]), (one[:, 0], other[:, 0]), (one[:-4, 0], one[4:, 0])):
         assert abs(np.corrcoef(a, b)[0, 1]) < 0.04
 
@@ -112,9 +112,9 @@ def test_many_at_once_are_the_same_as_few(monkeypatch: pytest.MonkeyPatch) -> No
     layout, rng = ragged(), np.random.default_rng(4)
     ratios, counts = rng.random((layout.n_pixels, 5)), rng.poisson([1, 5, 20, 40, 90], (200, 5)).astype(float)
     known = np.full(counts.shape, 2.0)
-    whole = draw_counts(ratios, counts, layout, 0, concentration=known)
-    monkeypatch.setattr(count_sampling, "_AT_ONCE", 100)
-    assert (draw_counts(ratios, counts, layout, 0, concentration=known) != whole).nnz == 0
+    whole = sample_counts(ratios, counts, layout, 0, concentration=known)
+    monkeypatch.setattr(count_sampling, "_MAX_BATCH", 100)
+    assert (sample_counts(ratios, counts, layout, 0, concentration=known) != whole).nnz == 0
 
 
 @pytest.mark.filterwarnings("error")
@@ -126,9 +126,9 @@ def test_extremes() -> None:
     counts = np.tile([1.0, 25.0, 5000.0, 2.0**24], (300, 1))
     for a in (None, np.exp(-1.0), np.exp(8.0)):
         known = None if a is None else np.full(counts.shape, a)
-        drawn = draw_counts(ratios, counts, layout, 0, concentration=known).toarray()
+        drawn = sample_counts(ratios, counts, layout, 0, concentration=known).toarray()
         np.testing.assert_array_equal(layout.membership @ drawn, counts)
         assert drawn.min() >= 0
         assert not drawn[5:][ratios[5:] == 0].any()
-    assert draw_counts(ratios, 0 * counts, layout, 0).nnz == 0
-    assert draw_counts(ratios[:, :0], counts[:, :0], layout, 0).shape == (1500, 0)
+    assert sample_counts(ratios, 0 * counts, layout, 0).nnz == 0
+    assert sample_counts(ratios[:, :0], counts[:, :0], layout, 0).shape == (1500, 0)

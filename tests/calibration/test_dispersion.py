@@ -26,7 +26,7 @@ def drawn(layout: SpotPixelMap, known: Concentration, seed: int = 0, n_fields: i
     rng = np.random.default_rng(seed)
     ratio = layout.normalize(rng.gamma(2.0, size=(layout.n_pixels, n_fields)))
     counts = rng.poisson(np.geomspace(2, 200, n_fields), (layout.n_spots, n_fields))
-    return np.log(ratio), known.draw(ratio, counts, layout, seed).toarray(), layout
+    return np.log(ratio), known.sample(ratio, counts, layout, seed).toarray(), layout
 
 
 @pytest.mark.parametrize("known", [Concentration(shallow=1.0, slope=0.0), Concentration(shallow=1.5, slope=1.0)])
@@ -47,7 +47,7 @@ def test_the_standard_deviation_is_that_of_the_draws(layout: SpotPixelMap) -> No
     known = Concentration(shallow=np.log(6.0), slope=0.3)
     ratio = layout.normalize(np.random.default_rng(0).gamma(2.0, size=(layout.n_pixels, 3)))
     counts = np.tile([1, 12, 90], (layout.n_spots, 1))
-    draws = np.stack([known.draw(ratio, counts, layout, seed).toarray() for seed in range(60)])
+    draws = np.stack([known.sample(ratio, counts, layout, seed).toarray() for seed in range(60)])
     assert (np.stack([layout.membership @ one for one in draws]) == counts).all()
     own = counts[layout.parent]
     told = known.std(ratio, own)

@@ -1,4 +1,4 @@
-"""Gradient, curvature and information of the pool's likelihood."""
+"""Tests of the likelihood of pool weights: gradient, curvature and information."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def problem() -> tuple[np.ndarray, np.ndarray, np.ndarray, SpotPixelMap]:
     return experts, layout.membership @ truth, truth, layout
 
 
-def test_even_split_gains_nothing(problem: tuple) -> None:
+def test_uniform_split_has_no_gain(problem: tuple) -> None:
     likelihood = PoolLikelihood(*problem)
     assert likelihood.value(np.zeros(6)) == pytest.approx(0.0, abs=1e-9)
     assert likelihood.value(np.array([1.0, 0, 0, 0, 0, 0])) > 0
 
 
-def test_derivatives_are_those_of_the_value(problem: tuple) -> None:
+def test_derivatives_match_finite_differences(problem: tuple) -> None:
     likelihood, w, step = PoolLikelihood(*problem), np.array([0.5, 0.2, -0.1, 0.1, 0.3, 0.0]), 1e-5
     of_spots, gradient, curvature = likelihood.derivatives(w)
     numeric = [(likelihood.value(w + step * e) - likelihood.value(w - step * e)) / (2 * step) for e in np.eye(6)]
@@ -49,17 +49,17 @@ def test_copies_of_a_gene_add_no_information(problem: tuple) -> None:
     assert many < 0.5
 
 
-def test_maximum_has_no_slope(problem: tuple) -> None:
+def test_gradient_vanishes_at_the_maximum(problem: tuple) -> None:
     likelihood, precision = PoolLikelihood(*problem), 3 * np.eye(6)
     center = np.full(6, 0.2)
-    found, converged = newton_maximize([likelihood], [0.7], center, precision)
+    maximum, converged = newton_maximize([likelihood], [0.7], center, precision)
     assert converged
-    slope = 0.7 * likelihood.derivatives(found)[1] - precision @ (found - center)
+    slope = 0.7 * likelihood.derivatives(maximum)[1] - precision @ (maximum - center)
     np.testing.assert_allclose(slope, 0, atol=1e-2)
 
 
-def test_fewer_pairs_say_much_the_same(problem: tuple) -> None:
-    whole, part = PoolLikelihood(*problem), PoolLikelihood(*problem, max_pairs=60)
-    assert part.mass < whole.mass
-    gained = [whole.value(newton_maximize([one], [1.0], np.zeros(6), np.eye(6))[0]) for one in (whole, part)]
+def test_subset_of_pairs_gives_similar_weights(problem: tuple) -> None:
+    complete, part = PoolLikelihood(*problem), PoolLikelihood(*problem, max_pairs=60)
+    assert part.mass < complete.mass
+    gained = [complete.value(newton_maximize([one], [1.0], np.zeros(6), np.eye(6))[0]) for one in (complete, part)]
     assert 0.8 * gained[0] < gained[1] <= gained[0] + 0.1

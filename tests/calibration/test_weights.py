@@ -1,4 +1,4 @@
-"""The pool learns whom to trust, and keeps the fleet's word where the slide says little."""
+"""Tests of the pool weights: accurate experts get weight, and slides with little evidence keep the prior."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 E = len(EXPERT_NAMES)
 
 
-def fleet(*first: float, spread: float = 0.1) -> CalibrationPriors:
+def priors_around(*first: float, spread: float = 0.1) -> CalibrationPriors:
     """Return priors around some weights."""
     return replace(
         CalibrationPriors.uninformed(),
@@ -25,7 +25,7 @@ def fleet(*first: float, spread: float = 0.1) -> CalibrationPriors:
     )
 
 
-FLEET = fleet(0.5, 0.2)
+PRIORS = priors_around(0.5, 0.2)
 
 
 def planted(n_spots: int, depth: float, seed: int = 0, right: int = 1) -> HoldoutPredictions:
@@ -42,14 +42,17 @@ def planted(n_spots: int, depth: float, seed: int = 0, right: int = 1) -> Holdou
     )
 
 
-def emptied(check: HoldoutPredictions) -> HoldoutPredictions:
+def without_counts(predictions: HoldoutPredictions) -> HoldoutPredictions:
     return HoldoutPredictions(
-        log_experts=check.log_experts, counts=check.counts * 0, truth=check.truth * 0, layout=check.layout
+        log_experts=predictions.log_experts,
+        counts=predictions.counts * 0,
+        truth=predictions.truth * 0,
+        layout=predictions.layout,
     )
 
 
-def test_right_expert_is_trusted_and_noise_is_not() -> None:
-    fitted = fit_pool_weights([planted(400, 40)], FLEET)
+def test_accurate_expert_gets_the_weight() -> None:
+    fitted = fit_pool_weights([planted(400, 40)], PRIORS)
     weight = fitted.at(np.array(40.0))
     assert fitted.source == "slide"
     assert weight[1] == pytest.approx(1.0, abs=0.1)
@@ -57,158 +60,158 @@ def test_right_expert_is_trusted_and_noise_is_not() -> None:
     assert fitted.nats > fitted.nats_prior
 
 
-def test_several_ways_of_coarsening_say_more_than_one() -> None:
-    tight = fleet(0.5, 0.2, spread=0.01)
+def test_more_variants_move_the_weights_further() -> None:
+    tight = priors_around(0.5, 0.2, spread=0.01)
     one, several = ([planted(12, 2, seed) for seed in seeds] for seeds in ((3,), (3, 4, 5, 6)))
-    away = [abs(fit_pool_weights(ways, tight).at(np.array(2.0))[1] - 1) for ways in (one, several)]
-    assert away[1] < away[0]
+    distance = [abs(fit_pool_weights(variants, tight).at(np.array(2.0))[1] - 1) for variants in (one, several)]
+    assert distance[1] < distance[0]
 
 
-def test_tiny_slide_keeps_the_fleet() -> None:
-    tight = fleet(0.5, 0.2, spread=0.01)
+def test_tiny_slide_keeps_the_prior() -> None:
+    tight = priors_around(0.5, 0.2, spread=0.01)
     fitted = fit_pool_weights([planted(6, 1)], tight)
     low, high = np.insert(tight.interpolations.weights, 0, 0.0, axis=1), tight.pool.weights
-    between = low + fitted.trust * (high - low)
+    between = low + fitted.confidence * (high - low)
     np.testing.assert_allclose(fitted.weights, between, atol=0.1)
-    assert 0.01 < fitted.trust < 0.99
-    empty = fit_pool_weights([emptied(planted(6, 1))], FLEET)
-    np.testing.assert_array_equal(empty.weights, FLEET.pool.weights)
-    assert empty.source == fit_pool_weights([], FLEET).source == "fleet"
+    assert 0.01 < fitted.confidence < 0.99
+    empty = fit_pool_weights([without_counts(planted(6, 1))], PRIORS)
+    np.testing.assert_array_equal(empty.weights, PRIORS.pool.weights)
+    assert empty.source == fit_pool_weights([], PRIORS).source == "fleet"
 
 
-def test_fit_scores_above_the_fleet() -> None:
+def test_fit_scores_at_least_as_well_as_the_prior() -> None:
     for seed in range(5):
         for right in (0, 1):
-            fitted = fit_pool_weights([planted(20, 3, seed, right)], FLEET)
+            fitted = fit_pool_weights([planted(20, 3, seed, right)], PRIORS)
             assert fitted.nats >= fitted.nats_prior
 
 
-def test_network_is_trusted_where_it_is_right_and_not_where_it_is_wrong() -> None:
-    start = fleet(0.5, 0.5, spread=0.001)  # which the checks can hardly move
+def test_confidence_follows_the_accuracy_of_the_network() -> None:
+    start = priors_around(0.5, 0.5, spread=0.001)  # a slide can hardly move it
     right = fit_pool_weights([planted(200, 20, right=0)], start)
-    assert right.trust == pytest.approx(1, abs=0.01)
+    assert right.confidence == pytest.approx(1, abs=0.01)
     wrong = fit_pool_weights([planted(200, 20, right=1)], start)
-    assert wrong.trust == pytest.approx(0, abs=0.01)
+    assert wrong.confidence == pytest.approx(0, abs=0.01)
     np.testing.assert_allclose(wrong.weights[:, 0], 0, atol=0.01)
 
 
-def test_useless_experts_end_even() -> None:
-    check = planted(400, 40)
-    truth = np.random.default_rng(9).permuted(check.truth, axis=0)
-    layout = check.layout
+def test_useless_experts_give_the_uniform_split() -> None:
+    predictions = planted(400, 40)
+    truth = np.random.default_rng(9).permuted(predictions.truth, axis=0)
+    layout = predictions.layout
     useless = HoldoutPredictions(
-        log_experts=check.log_experts, counts=layout.membership @ truth, truth=truth, layout=layout
+        log_experts=predictions.log_experts, counts=layout.membership @ truth, truth=truth, layout=layout
     )
-    log_ratio = pool_ratios(check.log_experts, useless.counts, layout, fit_pool_weights([useless], FLEET))
+    log_ratio = pool_ratios(predictions.log_experts, useless.counts, layout, fit_pool_weights([useless], PRIORS))
     assert np.nanmean(gain_per_gene(log_ratio, truth, layout)) > -0.02
 
 
-def test_slide_moves_both_levels_alike() -> None:
+def test_both_levels_get_the_same_deviation() -> None:
     pool = WeightPrior(
-        weights=FLEET.pool.weights * 2, coarse_weights=FLEET.pool.weights, covariance=FLEET.pool.covariance
+        weights=PRIORS.pool.weights * 2, coarse_weights=PRIORS.pool.weights, covariance=PRIORS.pool.covariance
     )
-    fitted = fit_pool_weights([planted(100, 20, right=0)], replace(FLEET, pool=pool))
-    assert fitted.trust > 0.999
+    fitted = fit_pool_weights([planted(100, 20, right=0)], replace(PRIORS, pool=pool))
+    assert fitted.confidence > 0.999
     np.testing.assert_allclose(fitted.weights - pool.weights, fitted.coarse_weights - pool.coarse_weights, atol=1e-3)
     np.testing.assert_allclose(fitted.at(np.array(0.0), level="coarse"), fitted.coarse_weights[0])
 
 
-def test_fleet_learns_the_mean_and_where_studies_differ() -> None:
+def test_priors_recover_mean_and_variance_of_studies() -> None:
     """Half the studies follow the first expert, half the second: both vary, the others do not."""
     studies = {}
     for i in range(6):
-        check = planted(80, 20, seed=i, right=i % 2)
-        studies[f"study{i}"] = [LabeledSlide(own=check.likelihood(), above=[check.likelihood()])]
-    found = fit_priors(studies, CalibrationPriors.uninformed())
-    mean = found.calibration.at(np.array(20.0))
+        predictions = planted(80, 20, seed=i, right=i % 2)
+        studies[f"study{i}"] = [LabeledSlide(fine=predictions.likelihood(), coarse=[predictions.likelihood()])]
+    fitted = fit_priors(studies, CalibrationPriors.uninformed())
+    mean = fitted.mean_weights.at(np.array(20.0))
     assert mean[:2].min() > 0.25
     assert np.abs(mean[2:]).max() < 0.1
-    spread = np.sqrt(np.diag(found.pool.covariance))
+    spread = np.sqrt(np.diag(fitted.pool.covariance))
     assert spread[:2].min() > 2 * spread[2:E].max()
     follows = [
-        np.argmax(fit_pool_weights([planted(30, 10, 50 + k, right=k)], found).at(np.array(10.0))) for k in (0, 1)
+        np.argmax(fit_pool_weights([planted(30, 10, 50 + k, right=k)], fitted).at(np.array(10.0))) for k in (0, 1)
     ]
     assert follows == [0, 1]
 
 
-def shared(check: HoldoutPredictions) -> HoldoutPredictions:
-    """Return the same, told by the first two experts only."""
-    return replace(check, log_experts=check.log_experts[: len(PROGRAM_EXPERT_NAMES)])
+def first_experts(predictions: HoldoutPredictions) -> HoldoutPredictions:
+    """Return the predictions of the first two experts only."""
+    return replace(predictions, log_experts=predictions.log_experts[: len(PROGRAM_EXPERT_NAMES)])
 
 
-def test_what_genes_share_is_weighed_on_the_slide_around_the_fleet() -> None:
+def test_program_weights_are_fitted_around_the_prior() -> None:
     prior = WeightPrior.around([0.3, 0.6], len(PROGRAM_EXPERT_NAMES), 0.1)
     for right in range(2):
-        fitted = fit_program_weights([shared(planted(100, 20, right=right))], prior)
+        fitted = fit_program_weights([first_experts(planted(100, 20, right=right))], prior)
         assert fitted.experts == PROGRAM_EXPERT_NAMES
         assert fitted.source == "slide"
         assert fitted.at(np.array(20.0))[right] > 0.8
         assert abs(fitted.at(np.array(20.0))[1 - right]) < 0.2
         assert fitted.nats > fitted.nats_prior
-    nothing = shared(planted(100, 0.0))
+    nothing = first_experts(planted(100, 0.0))
     for silent in (fit_program_weights([], prior), fit_program_weights([nothing], prior)):
         assert silent.source == "fleet"
         np.testing.assert_array_equal(silent.weights, prior.weights)
 
 
-def test_maps_that_the_slide_speaks_against_are_softened_towards_even() -> None:
-    rigid = WeightPrior.around([0.3, 0.6], len(PROGRAM_EXPERT_NAMES), 1e-4)  # which the check can hardly move
-    wrong = fit_program_weights([shared(planted(200, 20, right=2))], rigid)
-    assert wrong.trust < 0.01
+def test_wrong_programs_shrink_to_the_uniform_split() -> None:
+    rigid = WeightPrior.around([0.3, 0.6], len(PROGRAM_EXPERT_NAMES), 1e-4)  # a slide can hardly move it
+    wrong = fit_program_weights([first_experts(planted(200, 20, right=2))], rigid)
+    assert wrong.confidence < 0.01
     np.testing.assert_allclose(wrong.weights, 0, atol=0.01)
-    right = fit_program_weights([shared(planted(200, 20, right=1))], rigid)
-    assert right.trust > 0.99
+    right = fit_program_weights([first_experts(planted(200, 20, right=1))], rigid)
+    assert right.confidence > 0.99
 
 
-def test_a_slide_leaves_the_fleet_as_far_as_its_spots_are_sure() -> None:
-    check = planted(20, 2, right=1)
+def test_more_evidence_moves_the_weights_further() -> None:
+    predictions = planted(20, 2, right=1)
     loose = WeightPrior.around([0.5, 0.2], E, 0.1)
     sure = fit_program_weights([planted(400, 40, right=1)], loose)
-    unsure = fit_program_weights([check], loose)
-    away = [abs(fitted.at(np.array(20.0))[1] - 0.2) for fitted in (sure, unsure)]
-    assert away[1] < away[0]
+    unsure = fit_program_weights([predictions], loose)
+    distance = [abs(fitted.at(np.array(20.0))[1] - 0.2) for fitted in (sure, unsure)]
+    assert distance[1] < distance[0]
 
 
-def test_one_prior_is_learned_as_those_of_the_fleet_are() -> None:
+def test_single_prior_is_fitted_like_all() -> None:
     start = WeightPrior.around([0.3, 0.6], len(PROGRAM_EXPERT_NAMES), 0.1)
     assert fit_prior({}, start) is start
-    one = shared(planted(80, 20, right=0)).likelihood()
-    found = fit_prior({"one": [LabeledSlide(own=one, above=[one])]}, start)
-    assert found.weights[0, 0] + 0.66 * found.weights[1, 0] > 0.5
-    np.testing.assert_array_equal(found.weights, found.coarse_weights)
+    one = first_experts(planted(80, 20, right=0)).likelihood()
+    fitted = fit_prior({"one": [LabeledSlide(fine=one, coarse=[one])]}, start)
+    assert fitted.weights[0, 0] + 0.66 * fitted.weights[1, 0] > 0.5
+    np.testing.assert_array_equal(fitted.weights, fitted.coarse_weights)
 
 
-def test_studies_weigh_the_same_however_many_slides_they_have() -> None:
+def test_studies_count_equally() -> None:
     many = [planted(60, 20, seed=i, right=0) for i in range(5)]
     one = planted(60, 20, seed=9, right=1)
-    known = [LabeledSlide(own=c.likelihood(), above=[c.likelihood()]) for c in (*many, one)]
-    mean = fit_priors({"many": known[:5], "one": known[5:]}, CalibrationPriors.uninformed()).calibration.at(
+    restored = [LabeledSlide(fine=c.likelihood(), coarse=[c.likelihood()]) for c in (*many, one)]
+    mean = fit_priors({"many": restored[:5], "one": restored[5:]}, CalibrationPriors.uninformed()).mean_weights.at(
         np.array(20.0)
     )
     assert mean[0] == pytest.approx(mean[1], abs=0.15)
 
 
 def test_pooled_ratios_sum_to_one() -> None:
-    check = planted(30, 5)
-    pooled = pool_ratios(check.log_experts, check.counts, check.layout, FLEET.calibration)
-    np.testing.assert_allclose(check.layout.membership @ np.exp(pooled), 1.0)
+    predictions = planted(30, 5)
+    pooled = pool_ratios(predictions.log_experts, predictions.counts, predictions.layout, PRIORS.mean_weights)
+    np.testing.assert_allclose(predictions.layout.membership @ np.exp(pooled), 1.0)
 
 
-def test_gain_is_the_divergence_from_even() -> None:
-    check = planted(5, 1)
-    truth = np.exp(check.log_experts[1]) * 7
-    expected = (truth * (check.log_experts[1] + np.log(4))).sum(axis=0) / truth.sum(axis=0)
-    np.testing.assert_allclose(gain_per_gene(check.log_experts[1], truth, check.layout), expected)
-    assert np.isnan(gain_per_gene(check.log_experts[1], truth * 0, check.layout)).all()
+def test_gain_is_the_divergence_from_uniform() -> None:
+    predictions = planted(5, 1)
+    truth = np.exp(predictions.log_experts[1]) * 7
+    expected = (truth * (predictions.log_experts[1] + np.log(4))).sum(axis=0) / truth.sum(axis=0)
+    np.testing.assert_allclose(gain_per_gene(predictions.log_experts[1], truth, predictions.layout), expected)
+    assert np.isnan(gain_per_gene(predictions.log_experts[1], truth * 0, predictions.layout)).all()
 
 
-def test_round_trips() -> None:
-    again = pool_weights_from_dict(FLEET.calibration.to_dict())
-    np.testing.assert_allclose(again.weights, FLEET.pool.weights)
-    values = FLEET.to_dict()
-    known = CalibrationPriors.from_dict(values)
-    np.testing.assert_allclose(known.pool.covariance, FLEET.pool.covariance)
-    np.testing.assert_allclose(known.interpolations.weights, FLEET.interpolations.weights)
+def test_priors_and_weights_round_trip() -> None:
+    again = pool_weights_from_dict(PRIORS.mean_weights.to_dict())
+    np.testing.assert_allclose(again.weights, PRIORS.pool.weights)
+    values = PRIORS.to_dict()
+    restored = CalibrationPriors.from_dict(values)
+    np.testing.assert_allclose(restored.pool.covariance, PRIORS.pool.covariance)
+    np.testing.assert_allclose(restored.interpolations.weights, PRIORS.interpolations.weights)
     with pytest.raises(ValueError, match="experts"):
         CalibrationPriors.from_dict({**values, "experts": ["pcfm"]})
     for damage in (
@@ -217,4 +220,4 @@ def test_round_trips() -> None:
         {"weights": [[float("nan")] * E] * 2},
     ):
         with pytest.raises(ValueError, match=r"experts|finite|covariance"):
-            CalibrationPriors.from_dict({**values, "pool": {**FLEET.pool.to_dict(), **damage}})
+            CalibrationPriors.from_dict({**values, "pool": {**PRIORS.pool.to_dict(), **damage}})

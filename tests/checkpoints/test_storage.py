@@ -1,4 +1,4 @@
-"""Checkpoints: what is written is read back; damage is named, nothing is unpickled."""
+"""Tests of checkpoints: round trip, damaged files, hostile headers, and no pickles."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ from napari_srast.models.sasa.config import SasaConfig
 def saved(tmp_path: Path) -> Path:
     path = tmp_path / "mine.safetensors"
     torch.manual_seed(0)
-    save_checkpoint(path, DiT(DiTConfig(width=8, heads=2, depth=1)), SasaConfig(epochs=7), _fleet(), {"recipe": "x"})
+    save_checkpoint(path, DiT(DiTConfig(width=8, heads=2, depth=1)), SasaConfig(epochs=7), _priors(), {"recipe": "x"})
     return path
 
 
 @pytest.fixture
 def change_header(saved: Path, tmp_path: Path) -> Callable[..., Path]:
-    """Write the checkpoint again with other entries in its header, and perhaps with other weights."""
+    """Return a function that rewrites the checkpoint with other header entries and weights."""
 
     def change(entries: dict[str, Any], weights: dict[str, torch.Tensor] | None = None) -> Path:
-        known = describe_checkpoint(saved)
-        header = {name: known[name] for name in ("format", "network", "sasa", "fleet", "record")} | entries
+        described = describe_checkpoint(saved)
+        header = {name: described[name] for name in ("format", "network", "sasa", "fleet", "record")} | entries
         path = tmp_path / "changed.safetensors"
         save_file(weights or load_file(saved), path, metadata={"napari_srast": json.dumps(header)})
         return path
@@ -47,24 +47,24 @@ def change_header(saved: Path, tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def largest_allocation(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
-    """Tell the bytes of the largest parameter that was made since, outside the meta device."""
-    made = [0]
+    """Return a function that gives the bytes of the largest parameter created outside the meta device."""
+    sizes = [0]
     true_new = torch.nn.Parameter.__new__
 
     def new(cls: type, data: Any = None, requires_grad: bool = True) -> Any:
         if data is not None and data.device.type != "meta":
-            made.append(data.nbytes)
+            sizes.append(data.nbytes)
         return true_new(cls, data, requires_grad)
 
     monkeypatch.setattr(torch.nn.Parameter, "__new__", new)
-    return lambda: max(made)
+    return lambda: max(sizes)
 
 
-def _fleet() -> CalibrationPriors:
+def _priors() -> CalibrationPriors:
     weights = np.array([[0.5, 0.1, 0.2, 0.0, 0.0, 0.1], [0.1, 0.0, 0.0, 0.3, 0.0, 0.0]])
     pool = WeightPrior(weights=weights, coarse_weights=weights / 2, covariance=0.3 * np.eye(12))
     return CalibrationPriors(
-        pool=pool, interpolations=WeightPrior.around([0.7], 5, 0.2), shared=WeightPrior.around([0.4, 0.5], 2, 0.3)
+        pool=pool, interpolations=WeightPrior.around([0.7], 5, 0.2), programs=WeightPrior.around([0.4, 0.5], 2, 0.3)
     )
 
 
@@ -72,14 +72,14 @@ def test_round_trip(saved: Path) -> None:
     loaded = load_checkpoint(saved)
     assert loaded.sasa.epochs == 7
     assert loaded.network.config.width == 8
-    np.testing.assert_allclose(loaded.fleet.pool.weights, _fleet().pool.weights)
-    np.testing.assert_allclose(loaded.fleet.pool.covariance, _fleet().pool.covariance)
-    np.testing.assert_allclose(loaded.fleet.interpolations.weights, _fleet().interpolations.weights)
+    np.testing.assert_allclose(loaded.priors.pool.weights, _priors().pool.weights)
+    np.testing.assert_allclose(loaded.priors.pool.covariance, _priors().pool.covariance)
+    np.testing.assert_allclose(loaded.priors.interpolations.weights, _priors().interpolations.weights)
     assert loaded.record["recipe"] == "x"
     assert describe_checkpoint(saved)["sha256"] == loaded.sha256
 
 
-def test_shipped_checkpoint_is_whole_small_and_pinned() -> None:
+def test_shipped_checkpoint_matches_its_checksum() -> None:
     loaded = load_checkpoint("default")
     path = Path(module.__file__).parent / "default.safetensors"
     assert module.SHIPPED["default"] == loaded.sha256
@@ -88,7 +88,7 @@ def test_shipped_checkpoint_is_whole_small_and_pinned() -> None:
     assert float(loaded.network.head.weight.abs().sum()) > 0, "an untrained network was shipped"
 
 
-def test_damage_is_named(saved: Path, tmp_path: Path) -> None:
+def test_damaged_file_is_named(saved: Path, tmp_path: Path) -> None:
     data = saved.read_bytes()
     for name, content in (("cut", data[: len(data) // 2]), ("empty", b""), ("text", b"hello" * 100)):
         broken = tmp_path / f"{name}.safetensors"
@@ -110,17 +110,17 @@ def test_other_format_version_is_refused(saved: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="not a napari-srast model"):
         load_checkpoint(other)
     header = describe_checkpoint(saved)
-    kept = {k: header[k] for k in ("format", "network", "sasa", "fleet", "record")}
-    save_file({"a": torch.zeros(1)}, other, metadata={"napari_srast": json.dumps(kept)})
+    entries = {k: header[k] for k in ("format", "network", "sasa", "fleet", "record")}
+    save_file({"a": torch.zeros(1)}, other, metadata={"napari_srast": json.dumps(entries)})
     with pytest.raises(ModelError, match="does not fit"):
         load_checkpoint(other)
 
 
-def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+def test_non_finite_weights_are_refused(tmp_path: Path) -> None:
     network = DiT(DiTConfig(width=8, heads=2, depth=1))
     with torch.no_grad():
         network.head.bias.fill_(torch.nan)
-    save_checkpoint(tmp_path / "nan.safetensors", network, SasaConfig(), _fleet(), {})
+    save_checkpoint(tmp_path / "nan.safetensors", network, SasaConfig(), _priors(), {})
     with pytest.raises(ModelError, match="does not fit"):
         load_checkpoint(tmp_path / "nan.safetensors")
 
@@ -162,7 +162,7 @@ BOMBS: dict[str, dict[str, Any]] = {
     response="does not fit; nothing was built",
 )
 @pytest.mark.parametrize("bomb", BOMBS)
-def test_a_header_that_asks_for_too_much_is_refused_before_any_memory_is_taken(
+def test_excessive_header_is_refused_before_allocation(
     bomb: str, change_header: Callable[..., Path], largest_allocation: Callable[[], int]
 ) -> None:
     path = change_header(BOMBS[bomb])
@@ -175,12 +175,12 @@ def test_a_header_that_asks_for_too_much_is_refused_before_any_memory_is_taken(
 
 @pytest.mark.parametrize("value", [float("nan"), 1e300, 10**400, "much"])
 @pytest.mark.parametrize("name", ["weights", "check_weights", "covariance"])
-def test_a_prior_beyond_all_use_is_refused(name: str, value: Any, change_header: Callable[..., Path]) -> None:
-    fleet = _fleet().to_dict()
-    pool: Any = fleet["pool"]
+def test_invalid_prior_is_refused(name: str, value: Any, change_header: Callable[..., Path]) -> None:
+    priors = _priors().to_dict()
+    pool: Any = priors["pool"]
     pool[name][0][0] = value
     with pytest.raises(ModelError, match="does not fit"):
-        load_checkpoint(change_header({"fleet": fleet}))
+        load_checkpoint(change_header({"fleet": priors}))
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_weights_of_another_network_are_refused(fault: str, saved: Path, change_
     load_checkpoint(change_header({}, load_file(saved)))
 
 
-def test_weights_are_the_file_s_to_the_bit_and_outlive_it(saved: Path) -> None:
+def test_weights_equal_the_file_and_outlive_it(saved: Path) -> None:
     loaded, weights = load_checkpoint(saved), {name: w.clone() for name, w in load_file(saved).items()}
     saved.write_bytes(bytes(saved.stat().st_size))
     state = loaded.network.state_dict()
@@ -213,7 +213,7 @@ def test_weights_are_the_file_s_to_the_bit_and_outlive_it(saved: Path) -> None:
     assert not any(weight.requires_grad for weight in loaded.network.parameters())
 
 
-def test_a_header_of_many_bytes_is_refused_unread(saved: Path, tmp_path: Path) -> None:
+def test_long_header_is_refused_unread(saved: Path, tmp_path: Path) -> None:
     long = tmp_path / "long.safetensors"
     save_file(load_file(saved), long, metadata={"napari_srast": "[" * 2**23})
     with pytest.raises(ModelError, match=r"header of model file 'long.safetensors' has 8,\d{3},\d{3} bytes"):
@@ -224,7 +224,7 @@ def test_a_header_of_many_bytes_is_refused_unread(saved: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("broken", ["open", "safe_open"])
-def test_a_file_that_may_not_be_read_is_told_and_a_full_memory_is_not_its_fault(
+def test_unreadable_file_is_named_unless_memory_is_full(
     broken: str, saved: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: Any, **__: Any) -> Any:
@@ -239,9 +239,7 @@ def test_a_file_that_may_not_be_read_is_told_and_a_full_memory_is_not_its_fault(
         load_checkpoint(saved)
 
 
-def test_a_full_memory_while_weights_are_read_is_not_the_file_s_fault(
-    saved: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_full_memory_is_not_reported_as_damage(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any, **__: Any) -> Any:
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory")
 
@@ -250,12 +248,12 @@ def test_a_full_memory_while_weights_are_read_is_not_the_file_s_fault(
         load_checkpoint(saved)
 
 
-def test_a_name_too_long_for_any_file_is_no_model() -> None:
+def test_overlong_name_is_not_a_model() -> None:
     with pytest.raises(ModelError, match="There is no model"):
         load_checkpoint("x" * 10_000)
 
 
-def test_unknown_name_offers_the_shipped_ones() -> None:
+def test_unknown_name_lists_the_shipped_models() -> None:
     with pytest.raises(ModelError, match="default"):
         load_checkpoint("nothing-here")
 
@@ -272,7 +270,7 @@ def test_pickles_are_never_opened(tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
-def test_damaged_installation_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_damaged_installation_is_detected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SHIPPED", {"default": "0" * 64})
     with pytest.raises(ModelError, match="damaged"):
         load_checkpoint("default")

@@ -1,4 +1,4 @@
-"""Devices: copies that wait for nothing, turns on a GPU, and the same results on each."""
+"""Tests of devices: copies, locks and equal results."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from napari_srast.inference.methods import srast as srast_module
 
 
 @pytest.mark.parametrize("device", available_devices())
-def test_values_arrive(device: str) -> None:
+def test_values_are_copied_to_the_device(device: str) -> None:
     values = torch.arange(6.0).reshape(2, 3)[:, 1:]
     moved = on_device(values, device)
     assert moved.device.type == device
     assert torch.equal(moved.cpu(), values)
 
 
-def test_copies_to_cuda_come_from_pinned_memory_and_are_not_waited_for() -> None:
+def test_copies_to_cuda_are_asynchronous() -> None:
     values = mock.Mock()
     moved = on_device(values, "cuda")
     pinned = values.pin_memory.return_value
@@ -33,7 +33,7 @@ def test_copies_to_cuda_come_from_pinned_memory_and_are_not_waited_for() -> None
     assert moved is pinned.to.return_value
 
 
-def test_one_thread_at_a_time_computes_on_a_gpu_and_any_number_on_the_cpu() -> None:
+def test_device_lock_admits_one_thread_on_a_gpu() -> None:
     held, waited = threading.Event(), threading.Event()
 
     def compute() -> None:
@@ -50,26 +50,26 @@ def test_one_thread_at_a_time_computes_on_a_gpu_and_any_number_on_the_cpu() -> N
     assert waited.is_set()
 
 
-def test_graphs_are_not_taken_to_a_device_without_sparse_matrices() -> None:
+def test_graphs_stay_on_the_cpu_for_mps() -> None:
     assert [graph_device(name) for name in ("cpu", "cuda", "mps")] == ["cpu", "cuda", "cpu"]
 
 
 @pytest.mark.parametrize("native", [True, False])
-def test_bfloat16_is_for_devices_that_are_made_for_it(monkeypatch: pytest.MonkeyPatch, native: bool) -> None:
+def test_bfloat16_is_used_only_where_native(monkeypatch: pytest.MonkeyPatch, native: bool) -> None:
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: native)
-    made = mock.Mock()
-    monkeypatch.setattr(torch, "autocast", made)
+    autocast = mock.Mock()
+    monkeypatch.setattr(torch, "autocast", autocast)
     for name in ("cpu", "mps", "cuda"):
         bfloat16_where_native(torch.device(name))
-    assert made.call_args_list == ([mock.call("cuda", torch.bfloat16)] if native else [])
+    assert autocast.call_args_list == ([mock.call("cuda", torch.bfloat16)] if native else [])
 
 
 @pytest.mark.parametrize("device", available_devices())
-@pytest.mark.parametrize(("mode", "full_genes"), [("mean", 512), ("mean", 3), ("sample", 512)])
-def test_a_device_gives_the_same_bytes_again_and_the_numbers_of_the_cpu(
-    make_slide: Callable[..., Slide], monkeypatch: pytest.MonkeyPatch, device: str, mode: str, full_genes: int
+@pytest.mark.parametrize(("mode", "per_gene_limit"), [("mean", 512), ("mean", 3), ("sample", 512)])
+def test_device_repeats_its_bytes_and_the_numbers_of_the_cpu(
+    make_slide: Callable[..., Slide], monkeypatch: pytest.MonkeyPatch, device: str, mode: str, per_gene_limit: int
 ) -> None:
-    monkeypatch.setattr(srast_module, "PER_GENE_LIMIT", full_genes)
+    monkeypatch.setattr(srast_module, "PER_GENE_LIMIT", per_gene_limit)
     monkeypatch.setattr(srast_module, "FLOW_PAIR_BUDGET", 0)
     slide = make_slide(9, 9, lattice="hex")
 
@@ -81,5 +81,5 @@ def test_a_device_gives_the_same_bytes_again_and_the_numbers_of_the_cpu(
     first, again, expected = run(device), run(device), run("cpu")
     assert first.tobytes() == again.tobytes()
     np.testing.assert_allclose(first.sum(axis=1), expected.sum(axis=1), rtol=0.02)
-    # A whole alignment lies between: rounding that differs in its first step has grown by the last.
+    # The SASA fit amplifies differences in rounding.
     assert np.abs(first - expected).mean() < 0.02 * np.abs(expected).mean()

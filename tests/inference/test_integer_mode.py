@@ -1,4 +1,4 @@
-"""Whole counts are drawn as true counts scatter, and add up to the spot's."""
+"""Tests of mode "integer": sampled counts have the fitted dispersion and the sums of the spots."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from napari_srast.inference.allocation import CountAllocator
 from napari_srast.inference.methods import srast
 
 
-def test_draws_scatter_as_the_concentration_says() -> None:
+def test_samples_have_the_variance_of_the_concentration() -> None:
     n_spots, n = 3000, 20.0
     parent = np.repeat(np.arange(n_spots), 4)
     layout = SpotPixelMap(spots=np.zeros((n_spots, 2)), pixels=np.zeros((4 * n_spots, 2)), parent=parent, pitch=1.0)
@@ -24,37 +24,37 @@ def test_draws_scatter_as_the_concentration_says() -> None:
     counts = np.full((n_spots, 1), n)
     loose = Concentration(shallow=np.log(3.0), slope=0.0)
     for concentration, factor in ((None, 1.0), (loose, (n + 3) / (1 + 3))):
-        assembler = CountAllocator(mode="integer", seed=0, genes=np.array(["A"]), concentration=concentration)
-        drawn = assembler.draw(ratio, counts, layout, slice(0, 1), np.arange(n_spots)).toarray().reshape(n_spots, 4)
-        np.testing.assert_array_equal(drawn.sum(axis=1), n)
-        np.testing.assert_allclose(drawn.mean(axis=0), n * ratio[:4, 0], rtol=0.1)
-        np.testing.assert_allclose(drawn.var(axis=0), factor * n * ratio[:4, 0] * (1 - ratio[:4, 0]), rtol=0.15)
+        allocator = CountAllocator(mode="integer", seed=0, genes=np.array(["A"]), concentration=concentration)
+        samples = allocator.sample(ratio, counts, layout, slice(0, 1), np.arange(n_spots)).toarray().reshape(n_spots, 4)
+        np.testing.assert_array_equal(samples.sum(axis=1), n)
+        np.testing.assert_allclose(samples.mean(axis=0), n * ratio[:4, 0], rtol=0.1)
+        np.testing.assert_allclose(samples.var(axis=0), factor * n * ratio[:4, 0] * (1 - ratio[:4, 0]), rtol=0.15)
 
 
-@pytest.mark.parametrize("full_genes", [512, 3])
-def test_the_models_whole_counts_use_the_slides_concentration(
-    make_slide: Callable[..., Slide], monkeypatch: pytest.MonkeyPatch, full_genes: int
+@pytest.mark.parametrize("per_gene_limit", [512, 3])
+def test_srast_samples_with_the_concentration_of_the_slide(
+    make_slide: Callable[..., Slide], monkeypatch: pytest.MonkeyPatch, per_gene_limit: int
 ) -> None:
-    monkeypatch.setattr(srast, "PER_GENE_LIMIT", full_genes)
+    monkeypatch.setattr(srast, "PER_GENE_LIMIT", per_gene_limit)
     monkeypatch.setattr(srast, "FLOW_PAIR_BUDGET", 0)
     used = []
-    draw = Concentration.draw
+    sample = Concentration.sample
     monkeypatch.setattr(
-        Concentration, "draw", lambda self, *args, **more: used.append(self) or draw(self, *args, **more)
+        Concentration, "sample", lambda self, *args, **more: used.append(self) or sample(self, *args, **more)
     )
     slide = make_slide(9, 9)
     result = upsample(slide, mode="integer")
     assert len(set(used)) == 1
-    told = result.provenance["calibration"]["log_concentration_shallow"]
-    assert used[0].shallow == pytest.approx(told, abs=1e-4)
+    recorded = result.provenance["calibration"]["log_concentration_shallow"]
+    assert used[0].shallow == pytest.approx(recorded, abs=1e-4)
     np.testing.assert_array_equal(result.raster.membership @ result.counts.toarray(), slide.counts.toarray())
 
 
-@pytest.mark.parametrize(("method", "full_genes"), [("pycnophylactic", 512), ("srast", 512), ("srast", 3)])
-def test_a_region_and_a_few_genes_draw_what_the_whole_slide_draws(
-    make_slide: Callable[..., Slide], monkeypatch: pytest.MonkeyPatch, method: str, full_genes: int
+@pytest.mark.parametrize(("method", "per_gene_limit"), [("pycnophylactic", 512), ("srast", 512), ("srast", 3)])
+def test_region_and_gene_subset_keep_the_samples(
+    make_slide: Callable[..., Slide], monkeypatch: pytest.MonkeyPatch, method: str, per_gene_limit: int
 ) -> None:
-    monkeypatch.setattr(srast, "PER_GENE_LIMIT", full_genes)
+    monkeypatch.setattr(srast, "PER_GENE_LIMIT", per_gene_limit)
     monkeypatch.setattr(srast, "FLOW_PAIR_BUDGET", 0)
     slide = make_slide(12, 12)
     low, high = slide.centers.min(axis=0) - 1, np.median(slide.centers, axis=0)
@@ -64,8 +64,8 @@ def test_a_region_and_a_few_genes_draw_what_the_whole_slide_draws(
     part = upsample(slide, region, some, method=method, mode="integer")
     columns = [whole.gene_column(gene) for gene in some]
     inside = np.isin(whole.raster.parent, part.raster.spots)
-    ours, theirs = part.counts.toarray(), whole.counts.toarray()[inside][:, columns]
-    if method == "srast":  # fewer genes split by other networks' batches differ in the last bits of their ratios
-        assert (ours != theirs).mean() < 0.01
+    part_counts, whole_counts = part.counts.toarray(), whole.counts.toarray()[inside][:, columns]
+    if method == "srast":  # other batches of the network change the last bits of the ratios
+        assert (part_counts != whole_counts).mean() < 0.01
     else:
-        np.testing.assert_array_equal(ours, theirs)
+        np.testing.assert_array_equal(part_counts, whole_counts)

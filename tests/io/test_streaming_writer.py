@@ -229,13 +229,13 @@ def test_cancellation_at_the_end_leaves_nothing(
 
 
 def test_invalid_counts_leave_nothing(check_failure: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
-    split, calls = OutOfMemoryFallback.split, itertools.count(1)
+    split, calls = OutOfMemoryFallback.predict, itertools.count(1)
 
     def halve_counts(self: OutOfMemoryFallback, *args: Any) -> Any:
         counts = split(self, *args)[0]
         return counts * (0.5 if next(calls) > 3 else 1), None
 
-    monkeypatch.setattr(OutOfMemoryFallback, "split", halve_counts)
+    monkeypatch.setattr(OutOfMemoryFallback, "predict", halve_counts)
     check_failure(InternalError)
 
 
@@ -250,7 +250,7 @@ def test_interrupt_at_the_end_leaves_nothing(check_failure: Callable[..., str], 
 
 
 def test_network_error_is_no_refused_write(check_failure: Callable[..., str], fail_call: Callable[..., None]) -> None:
-    fail_call(OutOfMemoryFallback, "split", ConnectionResetError(104, "reset"), call=4)
+    fail_call(OutOfMemoryFallback, "predict", ConnectionResetError(104, "reset"), call=4)
     check_failure(ConnectionResetError)
 
 

@@ -1,16 +1,16 @@
-"""How far true counts scatter around the predicted split: a Dirichlet-multinomial whose spread the slide itself tells.
+"""Fit the dispersion of true counts around predicted ratios: a Dirichlet-multinomial with one concentration per slide.
 
-The counts y of a spot's K pixels, n in all, are taken as Dirichlet-multinomial around the predicted ratios r with a
-concentration A: y | p ~ Multinomial(n, p), p ~ Dirichlet(A r) (Mosimann 1962, doi:10.1093/biomet/49.1-2.65). Then
+The counts y of a spot's K pixels, n in all, are Dirichlet-multinomial around the predicted ratios r with concentration
+A: y | p ~ Multinomial(n, p), p ~ Dirichlet(A r) (Mosimann 1962, doi:10.1093/biomet/49.1-2.65). Then
 
     E[y] = n r,    Var[y] = n r (1 - r) (n + A) / (1 + A),
 
-between a multinomial's variance (A infinite: the ratios are exact) and n^2 r (1 - r) (A = 0: everything lies in one
-pixel). A absorbs whatever the ratios miss, be it biology or error, so intervals and standard deviations of y follow
-from one number, and counts drawn so still add up to n. It is fitted by maximum likelihood where the truth is known: on
-the slide coarsened once.
+which is between the variance of a multinomial (A infinite: the ratios are exact) and n^2 r (1 - r) (A = 0: all counts
+are in one pixel). A includes all deviations from the ratios, biological or not, so that intervals and standard
+deviations of y follow from one number, and sampled counts still add up to n. It is fitted by maximum likelihood on the
+coarsened slide, where the true counts are known.
 
-Shape legend: N spots, Q pixels, F fields, K pixels of a spot, B pairs of a spot and a field, E pixels with counts.
+Shape legend: N spots, Q pixels, F fields, K pixels per spot, B spot-field pairs, E pixels with counts.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from scipy import sparse
 from scipy.optimize import minimize
 from scipy.special import digamma, gammaln
 
-from napari_srast.calibration.count_sampling import SampleKeys, draw_counts
+from napari_srast.calibration.count_sampling import SampleKeys, sample_counts
 from napari_srast.calibration.likelihood import scaled_log_count
 from napari_srast.calibration.predictions import HoldoutPredictions
 from napari_srast.calibration.weights import PoolWeights, pool_ratios
@@ -40,68 +40,80 @@ __all__ = [
 ]
 
 Prediction = tuple[np.ndarray, np.ndarray, SpotPixelMap]
-"""Predicted log ratios (Q, F), true counts (Q, F), and their layout."""
+"""Predicted log ratios, shape (Q, F), true counts, shape (Q, F), and their layout."""
 
-_LEAST, _MOST = -1.0, 8.0  # of log A
+_MIN_LOG_A, _MAX_LOG_A = -1.0, 8.0
 _PRIOR_SD = np.array([1.0, 0.5])
-_MOST_PAIRS = 50_000
+_MAX_PAIRS = 50_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class Concentration:
-    """The concentration A of a slide, log-linear in the depth: log A = shallow + slope log(1 + n) / log(101).
+    """Concentration A of a slide, log-linear in the count of a spot: log A = shallow + slope log(1 + n) / log(101).
 
     Parameters
     ----------
     shallow
-        log A at no counts.
+        log A for no counts.
     slope
-        Change of log A up to 100 counts.
+        Change of log A from no counts to 100.
 
     Examples
     --------
     >>> import numpy as np
-    >>> known = Concentration(shallow=np.log(9.0), slope=0.0)
-    >>> known.at(np.array([1.0, 50.0])).round(6)
+    >>> concentration = Concentration(shallow=np.log(9.0), slope=0.0)
+    >>> concentration.at(np.array([1.0, 50.0])).round(6)
     array([9., 9.])
-    >>> known.std(np.array([0.5]), np.array([1.0])), known.std(np.array([0.5]), np.array([91.0]))
-    (array([0.5]), array([15.08310313]))
+    >>> concentration.std(np.array([0.5, 0.5]), np.array([1.0, 91.0]))
+    array([ 0.5       , 15.08310313])
     """
 
     shallow: float
     slope: float
 
     def at(self, n: np.ndarray) -> np.ndarray:
-        """Return A for spots with n counts, same shape."""
-        return np.exp(np.clip(self.shallow + self.slope * scaled_log_count(n), _LEAST, _MOST))
+        """Return A for spots with ``n`` counts, in the shape of ``n``."""
+        return np.exp(np.clip(self.shallow + self.slope * scaled_log_count(n), _MIN_LOG_A, _MAX_LOG_A))
 
     def std(self, ratio: np.ndarray, n: np.ndarray) -> np.ndarray:
-        """Return the standard deviation of true counts around n r, for pixels with ratios r in spots with n counts.
+        """Return the standard deviation of true counts around their mean ``n * ratio``.
 
-        Up to one count it is that of a count which lies in one pixel or another, whatever A is.
+        Up to one count it is that of a single count, which is in one pixel or another for any A.
+
+        Parameters
+        ----------
+        ratio
+            Predicted ratios of pixels, any shape.
+        n
+            Counts of their spots, same shape.
         """
         a = self.at(n)
         ratio = np.clip(ratio, 0.0, 1.0)
         return np.sqrt(n * ratio * (1 - ratio) * (np.maximum(n, 1.0) + a) / (1 + a))
 
-    def draw(
+    def sample(
         self, ratio: np.ndarray, counts: np.ndarray, layout: SpotPixelMap, seed: int, keys: SampleKeys | None = None
     ) -> sparse.csc_matrix:
-        """Draw whole counts of pixels as they might truly be, shape (Q, F).
+        """Sample integer counts of pixels from the Dirichlet-multinomial.
 
         Parameters
         ----------
         ratio
             Predicted ratios, shape (Q, F).
         counts
-            Counts of the spots, whole, shape (N, F).
+            Integer counts of the spots, shape (N, F).
         layout, seed, keys
-            As for :func:`napari_srast.calibration.count_sampling.draw_counts`.
+            As for :func:`napari_srast.calibration.count_sampling.sample_counts`.
+
+        Returns
+        -------
+        scipy.sparse.csc_matrix
+            Counts of the pixels, shape (Q, F).
         """
-        return draw_counts(ratio, counts, layout, seed, keys=keys, concentration=self.at(counts))
+        return sample_counts(ratio, counts, layout, seed, keys=keys, concentration=self.at(counts))
 
     def finer(self) -> Concentration:
-        """Return the concentration one level down, for the slide's own pixels: see :data:`LEVEL_STEP`."""
+        """Convert the concentration of the coarsened slide to that of the slide's own pixels, by :data:`LEVEL_STEP`."""
         return Concentration(shallow=self.shallow + LEVEL_STEP, slope=self.slope)
 
     def to_dict(self) -> dict[str, float]:
@@ -110,30 +122,31 @@ class Concentration:
 
 
 LEVEL_STEP = -0.5
-"""Fine pixels hold fewer cells than the coarse ones of the check, so counts scatter more: log A is less by so much.
+"""Difference in log A between the slide's own pixels and those of the coarsened slide.
 
-The median over pseudo-slides whose fine truth is known; docs/results/uncertainty.md has the spread and the command.
+Fine pixels have fewer cells, so their counts vary more. The value is the median over pseudo-slides whose fine counts
+are known; docs/results/uncertainty.md has its distribution and the command.
 """
 DEFAULT_CONCENTRATION = Concentration(shallow=1.9, slope=0.6)
-"""Of a middling slide's check: what fits are drawn to, and what a slide too small for a check is given."""
+"""Concentration of a typical coarsened slide: the prior mean of a fit, and the value for slides that are too small."""
 
 
 def fit_concentration(predictions: Sequence[Prediction], prior: Concentration = DEFAULT_CONCENTRATION) -> Concentration:
-    """Fit the concentration where the truth is known, by penalized maximum likelihood.
+    """Fit the concentration to predictions with known counts, by penalized maximum likelihood.
 
     Parameters
     ----------
     predictions
-        For each check of a slide: predicted log ratios (Q, F), true counts of the pixels (Q, F), and the layout.
+        Predicted log ratios, true counts and layout, one for each variant in which the slide was coarsened.
     prior
-        What the fit is drawn to, by as much as few dozen counts: see there.
+        Prior mean of the fit, with the weight of a few dozen counts.
 
     Returns
     -------
     Concentration
-        At the level of the checks; the prior where no spot has two counts of a field.
+        Concentration at the level of the predictions; the prior if no spot has two counts of a field.
     """
-    pairs = [found for found in starmap(_pairs, predictions) if len(found[0])]
+    pairs = [pair for pair in starmap(_pairs, predictions) if len(pair[0])]
     if not pairs:
         return prior
     start = np.array([prior.shallow, prior.slope])
@@ -141,16 +154,16 @@ def fit_concentration(predictions: Sequence[Prediction], prior: Concentration = 
     def value_and_slope(x: np.ndarray) -> tuple[float, np.ndarray]:
         value, slope = 0.5 * float((((x - start) / _PRIOR_SD) ** 2).sum()), (x - start) / _PRIOR_SD**2
         for n, y, ratio, pair in pairs:
-            depth = scaled_log_count(n)
-            a = np.exp(np.clip(x[0] + x[1] * depth, _LEAST, _MOST))
+            scaled_n = scaled_log_count(n)
+            a = np.exp(np.clip(x[0] + x[1] * scaled_n, _MIN_LOG_A, _MAX_LOG_A))
             alpha = a[pair] * ratio
             value -= float((gammaln(y + alpha) - gammaln(alpha)).sum() - (gammaln(n + a) - gammaln(a)).sum())
             by_pair = np.bincount(pair, ratio * (digamma(y + alpha) - digamma(alpha)), minlength=len(n))
             by_log = a * (by_pair - digamma(n + a) + digamma(a))
-            slope = slope - np.array([by_log.sum(), by_log @ depth])
+            slope = slope - np.array([by_log.sum(), by_log @ scaled_n])
         return value, slope
 
-    fit = minimize(value_and_slope, start, jac=True, method="L-BFGS-B", bounds=[(_LEAST, _MOST), (-2.0, 2.0)])
+    fit = minimize(value_and_slope, start, jac=True, method="L-BFGS-B", bounds=[(_MIN_LOG_A, _MAX_LOG_A), (-2.0, 2.0)])
     if not np.isfinite(fit.fun):
         return prior
     return Concentration(shallow=float(fit.x[0]), slope=float(fit.x[1]))
@@ -180,7 +193,7 @@ def _pairs(
     """Return the counts (B,) of pairs with at least two, and counts, ratios and pairs (E,) of their pixels with any."""
     n = layout.membership @ truth
     spot, field = np.nonzero(n >= 2)
-    step = max(1, -(-len(spot) // _MOST_PAIRS))  # evenly spread ones are enough of a large slide
+    step = max(1, -(-len(spot) // _MAX_PAIRS))  # a subset at even intervals is enough for a large slide
     spot, field = spot[::step], field[::step]
     index = np.full(n.shape, -1)
     index[spot, field] = np.arange(len(spot))

@@ -1,1 +1,1 @@
-"""Checkpoints."""
+"""Store trained networks in files, and ship one."""

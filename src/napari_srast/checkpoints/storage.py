@@ -1,7 +1,7 @@
-"""Checkpoints: safetensors only, with their configuration, training record and fleet calibration in the header.
+"""Read and write checkpoints: safetensors files with configuration, training record and priors in the header.
 
-A checkpoint is one file. Shipped ones lie in ``models/checkpoints`` beside a model card of the same name; their sha256
-is pinned here, so that a damaged installation is noticed before a number is computed.
+A checkpoint is one file. Shipped checkpoints are in this folder, next to a model card of the same name. Their sha256 is
+pinned here, so that a damaged installation is detected before anything is computed.
 """
 
 from __future__ import annotations
@@ -29,29 +29,29 @@ FORMAT = 4
 SHIPPED: Mapping[str, str] = {
     "default": "669972230a1e608708817d7115731f4a4a93ce2352c6238229186e762334e766",
 }
-"""Names of the shipped checkpoints and their sha256."""
+"""Names and checksums (sha256) of the shipped checkpoints."""
 _FOLDER = Path(__file__).parent
-_LARGEST_HEADER = 2**22  # bytes; the shipped one has 17,000
+_MAX_HEADER_BYTES = 2**22  # the shipped checkpoint has 17,000
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Checkpoint:
-    """A trained flow with everything that it needs.
+    """A trained flow with the configuration and priors that it needs.
 
     Parameters
     ----------
     name
-        Name, for the provenance.
+        Name of the model, for the provenance.
     sha256
-        Of the file.
+        Checksum of the file.
     network
-        The endpoint predictor, in evaluation mode.
+        The network of the flow, in evaluation mode.
     sasa
-        Configuration of the graph VAE that it was trained behind.
+        Configuration of the SASA features that the network was trained with.
     priors
         Priors of a slide's calibration.
     record
-        How it was trained: recipe, data with licenses, seed, steps, loss.
+        Training record: recipe, data with licenses, seed, steps, loss.
     """
 
     name: str
@@ -65,7 +65,20 @@ class Checkpoint:
 def save_checkpoint(
     path: Path, network: DiT, sasa: SasaConfig, priors: CalibrationPriors, record: Mapping[str, Any]
 ) -> str:
-    """Write a checkpoint and return its sha256."""
+    """Write a checkpoint.
+
+    Parameters
+    ----------
+    path
+        Path of the file.
+    network, sasa, priors, record
+        Content, as for :class:`Checkpoint`.
+
+    Returns
+    -------
+    str
+        Checksum (sha256) of the file.
+    """
     header = {
         "format": FORMAT,
         "network": asdict(network.config),
@@ -82,20 +95,23 @@ def save_checkpoint(
 
 
 def load_checkpoint(model: str | Path = "default") -> Checkpoint:
-    """Load a shipped checkpoint by name, or a file.
+    """Load a checkpoint.
+
+    Parameters
+    ----------
+    model
+        Name of a shipped model, or path of a file.
 
     Raises
     ------
     ModelError
-        There is no such model, the file cannot be read, is damaged, or is of another format version.
+        The model does not exist, or the file cannot be read, is damaged, or has another format version.
     """
     path = _find(model)
     sha256 = _sha256(path)
     expected = SHIPPED.get(path.stem) if path.parent == _FOLDER else None
     if expected and sha256 != expected:
-        raise ModelError(
-            f"The shipped model '{path.stem}' is damaged (its checksum differs); install napari-srast again."
-        )
+        raise ModelError(f"The shipped model '{path.stem}' is damaged (its checksum differs); reinstall napari-srast.")
     header = _header(path)
     try:
         return Checkpoint(
@@ -107,7 +123,7 @@ def load_checkpoint(model: str | Path = "default") -> Checkpoint:
             record=dict(header["record"]),
         )
     except (KeyError, TypeError, ValueError, OverflowError, RuntimeError, OSError, SafetensorError) as error:
-        if is_memory_error(error):  # the file is not to blame
+        if is_memory_error(error):  # the file itself may be intact
             raise
         raise ModelError(
             f"The model file '{path.name}' does not fit this version of napari-srast; use a checkpoint made by it."
@@ -115,35 +131,35 @@ def load_checkpoint(model: str | Path = "default") -> Checkpoint:
 
 
 def _network(path: Path, config: DiTConfig) -> DiT:
-    """Build the network that a header asks for and fill it with the file's weights.
+    """Build the network that a header describes, with the weights of the file.
 
-    It takes no memory before all names and shapes agree: so it never takes more than the file has.
+    Memory is allocated only after all names and shapes agree, so a header cannot request more than the file contains.
 
     Raises
     ------
     ValueError
-        The file holds other weights, or some that cannot be used.
+        The file has other weights, or invalid ones.
     """
     with torch.device("meta"):
         network = DiT(config)
     empty = network.state_dict()
     with safe_open(path, framework="pt") as file:
-        parts = {name: file.get_slice(name) for name in file.keys()}
-        found = {name: (tuple(part.get_shape()), part.get_dtype()) for name, part in parts.items()}
-        if found != {name: (tuple(tensor.shape), "F32") for name, tensor in empty.items()}:
-            raise ValueError("other weights")
-        # Copies: the file may change, or go, while the network is in use.
+        slices = {name: file.get_slice(name) for name in file.keys()}
+        actual = {name: (tuple(one.get_shape()), one.get_dtype()) for name, one in slices.items()}
+        if actual != {name: (tuple(tensor.shape), "F32") for name, tensor in empty.items()}:
+            raise ValueError("the file has other weights")
+        # Copies, because the file may change or disappear while the network is in use.
         weights = {name: file.get_tensor(name).clone() for name in empty}
     if not all(bool(torch.isfinite(weight).all()) for weight in weights.values()):
-        raise ValueError("weights that are not finite")
+        raise ValueError("a weight is not finite")
     if not all(bool((weights[f"{what}_std"] > 0).all()) for what in ("feature", "condition")):
-        raise ValueError("a scale that is not positive")
+        raise ValueError("a scale is not positive")
     network.load_state_dict(weights, assign=True)
     return network.eval().requires_grad_(False)
 
 
 def describe_checkpoint(model: str | Path) -> dict[str, Any]:
-    """Return what a checkpoint holds, as plain values, for ``napari-srast info``; refuses what could not be used."""
+    """Describe a checkpoint as plain values; raises the errors of :func:`load_checkpoint`."""
     path = _find(model)
     header = _header(path)
     load_checkpoint(model)
@@ -155,10 +171,10 @@ def _find(model: str | Path) -> Path:
     if name in SHIPPED:
         path = _FOLDER / f"{name}.safetensors"
         if not path.is_file():
-            raise ModelError(f"The shipped model '{name}' is missing; install napari-srast again.")
+            raise ModelError(f"The shipped model '{name}' is missing; reinstall napari-srast.")
         return path
     path = Path(model)
-    if not os.path.isfile(path):  # Path's own raises for a name that is too long
+    if not os.path.isfile(path):  # Path.is_file raises for a name that is too long
         raise ModelError(
             f"There is no model '{name}'; name a shipped one ({', '.join(SHIPPED)}) or an existing .safetensors file."
         )
@@ -166,22 +182,22 @@ def _find(model: str | Path) -> Path:
 
 
 def _header(path: Path) -> dict[str, Any]:
-    """Read and check the configuration in a checkpoint's header."""
+    """Read and validate the header of a checkpoint."""
     try:
         with path.open("rb") as file:
             size = int.from_bytes(file.read(8), "little")
-        if _LARGEST_HEADER < size < path.stat().st_size:
+        if _MAX_HEADER_BYTES < size < path.stat().st_size:
             raise ModelError(
-                f"The header of model file '{path.name}' has {size:,} bytes, more than any of napari-srast has; use a "
+                f"The header of model file '{path.name}' has {size:,} bytes, more than any napari-srast model; use a "
                 "checkpoint made by 'napari-srast train'."
             )
         with safe_open(path, framework="pt") as tensors:
             text = (tensors.metadata() or {}).get("napari_srast")
     except (SafetensorError, OSError) as error:
-        if is_memory_error(error):  # the file is not to blame
+        if is_memory_error(error):  # the file itself may be intact
             raise
         raise ModelError(
-            f"The model file '{path.name}' is no readable safetensors file, perhaps damaged; fetch it again."
+            f"The model file '{path.name}' is not a readable safetensors file and may be damaged; download it again."
         ) from error
     if text is None:
         raise ModelError(
@@ -190,7 +206,7 @@ def _header(path: Path) -> dict[str, Any]:
     try:
         header = dict(json.loads(text))
     except (TypeError, ValueError, RecursionError) as error:
-        raise ModelError(f"The header of model file '{path.name}' is damaged; fetch the file again.") from error
+        raise ModelError(f"The header of model file '{path.name}' is damaged; download the file again.") from error
     if header.get("format") != FORMAT:
         raise ModelError(
             f"The model file '{path.name}' has format {str(header.get('format'))[:20]}, but this version reads format "
@@ -207,5 +223,6 @@ def _sha256(path: Path) -> str:
         if is_memory_error(error):
             raise
         raise ModelError(
-            f"The model file '{path.name}' cannot be read ({error.strerror}); see to its permissions, or copy it here."
+            f"The model file '{path.name}' cannot be read ({error.strerror}); check its permissions, or copy the "
+            "file to this computer."
         ) from error

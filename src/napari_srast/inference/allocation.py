@@ -70,8 +70,8 @@ class CountAllocator:
         self, ratios: np.ndarray, counts: np.ndarray, layout: SpotPixelMap, block: slice, spots: np.ndarray
     ) -> sparse.csc_matrix:
         """Sample integer counts; parameters as for :meth:`allocate`."""
-        from napari_srast.calibration.count_sampling import SampleKeys, draw_counts
+        from napari_srast.calibration.count_sampling import SampleKeys, sample_counts
 
-        sample = draw_counts if self.concentration is None else self.concentration.draw
+        sample = sample_counts if self.concentration is None else self.concentration.sample
         keys = SampleKeys.of(self.genes[block], spots)
         return sample(ratios, counts, layout, self.seed, keys=keys).astype(np.float32)

@@ -109,10 +109,13 @@ class UpsampleJob:
         Settings of the run.
     image
         Histology image; None to use counts alone.
+    spot_area
+        Area that a spot measures, in squared units of ``centers``; None if it is unknown.
     monitor
         Receives progress and asks for cancellation.
     fit
-        Function that replaces :func:`napari_srast.models.sasa.fitting.fit_sasa` with the same bytes; None: that function.
+        Function that replaces :func:`napari_srast.models.sasa.fitting.fit_sasa` and gives the same bytes. None: no
+        replacement.
     """
 
     counts: sparse.csr_matrix
@@ -124,6 +127,7 @@ class UpsampleJob:
     genes: np.ndarray
     settings: UpsampleSettings
     image: SlideImage | None = None
+    spot_area: float | None = None
     monitor: RunMonitor = NO_MONITOR
     fit: Callable[..., SlideEmbedding] | None = None
 

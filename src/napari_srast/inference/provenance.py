@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-
 from napari_srast._version import __version__
 from napari_srast.core.region import Region
 from napari_srast.core.settings import UpsampleSettings
@@ -76,7 +74,6 @@ class RunDescription:
 
 def measured_fraction(slide: Slide, raster: Raster) -> float:
     """Return the fraction of the raster's area that the spots measured; NaN if the size of the spots is unknown."""
-    if not slide.spot_diameter:
+    if slide.spot_area is None:
         return float("nan")
-    spot_area = slide.spot_diameter**2 * (np.pi / 4 if slide.spot_shape == "circle" else 1.0)
-    return float(min(1.0, spot_area * len(raster.spots) / (raster.n_pixels * raster.pixel_size**2)))
+    return float(min(1.0, slide.spot_area * len(raster.spots) / (raster.n_pixels * raster.pixel_size**2)))

@@ -90,6 +90,7 @@ def run_upsampling(
         genes=np.asarray(slide.genes),
         settings=settings,
         image=slide.image,
+        spot_area=slide.spot_area,
         monitor=monitor,
     )
     run = f"{datetime.now(UTC):%Y%m%d_%H%M%S}_{secrets.token_hex(2)}"

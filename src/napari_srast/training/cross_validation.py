@@ -166,7 +166,7 @@ def score_pseudo_slide(
     scores = {method: score_ratios(truth, values, layout) for method, values in ratios.items()}
     calibrated = score_ratios(truth, ratios[DEFAULT], layout, concentration=concentration.at)
     concentration_of_truth = fit_concentration([(np.log(np.maximum(ratios[DEFAULT], 1e-12)), dense, layout)])
-    draw = concentration.draw(ratios[DEFAULT], layout.membership @ dense, layout, seed=0)
+    draw = concentration.sample(ratios[DEFAULT], layout.membership @ dense, layout, seed=0)
     scores_of_draw = score_ratios(truth, layout.normalize(draw.toarray()), layout)
     interpolator, denoised = Interpolator(layout), np.asarray(pseudo_slide.denoised)[:, : pseudo_slide.n_genes]
     for method in baselines:

@@ -1,10 +1,12 @@
-"""A cluster changes no byte of a result, nor does a worker that dies."""
+"""Tests of the Dask executor: equal bytes, killed workers, cancellation, and devices of the workers."""
 
 from __future__ import annotations
 
 import os
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +27,7 @@ MakeSlide = Callable[..., Slide]
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[distributed.Client]:
-    """Two workers, each a process of its own, as on two computers."""
+    """Return a client of two workers, each in a process of its own, as on two computers."""
     cluster = distributed.LocalCluster(
         n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, memory_limit=0
     )
@@ -34,12 +36,12 @@ def client() -> Iterator[distributed.Client]:
 
 
 @pytest.fixture
-def small_units(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tiles, "_MAX_PIXELS", 40)
     monkeypatch.setattr(tiles, "_MIN_SPOTS", 1)
 
 
-@pytest.mark.usefixtures("small_units")
+@pytest.mark.usefixtures("small_tiles")
 @pytest.mark.parametrize("method", ["gp", "srast"])
 def test_cluster_gives_the_bytes_of_the_local_run(
     client: distributed.Client, make_slide: MakeSlide, method: str
@@ -55,8 +57,8 @@ def test_cluster_gives_the_bytes_of_the_local_run(
     assert max(p.total for p in seen) > 4
 
 
-@pytest.mark.usefixtures("small_units")
-def test_a_killed_worker_costs_a_retry(client: distributed.Client, make_slide: MakeSlide) -> None:
+@pytest.mark.usefixtures("small_tiles")
+def test_killed_worker_is_retried(client: distributed.Client, make_slide: MakeSlide) -> None:
     slide = make_slide(12, 12)
     local = upsample(slide, method="pycnophylactic")
     killed = []
@@ -71,20 +73,20 @@ def test_a_killed_worker_costs_a_retry(client: distributed.Client, make_slide: M
     assert spread.counts.data.tobytes() == local.counts.data.tobytes()
 
 
-def test_a_run_on_a_cluster_can_be_stopped(client: distributed.Client, make_slide: MakeSlide) -> None:
+def test_run_on_a_cluster_can_be_canceled(client: distributed.Client, make_slide: MakeSlide) -> None:
     with pytest.raises(Cancelled):
         upsample(make_slide(9, 9), method="gp", executor=DaskExecutor(client), should_stop=lambda: True)
 
 
-def test_no_scheduler_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("napari_srast.inference.executors.dask._PATIENCE", 1.0)
+def test_missing_scheduler_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("napari_srast.inference.executors.dask._WORKER_TIMEOUT", 1.0)
     with pytest.raises(SettingsError, match="No Dask scheduler"):
         DaskExecutor("tcp://127.0.0.1:9")
 
 
 @pytest.fixture
 def threads() -> Iterator[distributed.Client]:
-    """A worker in this process, where its device can be made to fail."""
+    """Return a client of a worker in this process, whose device a test can make fail."""
     cluster = distributed.LocalCluster(
         n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None, memory_limit=0
     )
@@ -92,9 +94,9 @@ def threads() -> Iterator[distributed.Client]:
         yield client
 
 
-@pytest.mark.usefixtures("small_units")
+@pytest.mark.usefixtures("small_tiles")
 @pytest.mark.parametrize(("largest", "notice"), [(8, "smaller parts"), (0, "on the CPU")])
-def test_a_worker_whose_device_is_full_halves_its_units_then_leaves_the_device(
+def test_full_worker_device_halves_the_tile_then_uses_the_cpu(
     threads: distributed.Client, make_slide: MakeSlide, monkeypatch: pytest.MonkeyPatch, largest: int, notice: str
 ) -> None:
     import torch
@@ -103,38 +105,37 @@ def test_a_worker_whose_device_is_full_halves_its_units_then_leaves_the_device(
 
     slide = make_slide(9, 9)
     local = upsample(slide)
-    opened = PerGenePredictor.open
+    bind = PerGenePredictor.bind
     tried: set[int] = set()
 
-    def open_or_fail(self: PerGenePredictor, packed: object, should_stop: object) -> object:
-        own = len(packed.unit.own)  # type: ignore[attr-defined]
-        # Where nothing fits, the second try with one unit is the one on the CPU.
-        full = own > largest if largest else packed.unit.index not in tried  # type: ignore[attr-defined]
-        tried.add(packed.unit.index)  # type: ignore[attr-defined]
+    def bind_or_fail(self: PerGenePredictor, tile_input: Any, monitor: Any) -> object:
+        n_spots = len(tile_input.tile.core_spots)
+        # If no tile fits, the second attempt at a tile is on the CPU.
+        full = n_spots > largest if largest else tile_input.tile.index not in tried
+        tried.add(tile_input.tile.index)
         if full:
             raise torch.cuda.OutOfMemoryError("out of memory")
-        return opened(self, packed, should_stop)  # type: ignore[arg-type]
+        return bind(self, tile_input, monitor)
 
-    monkeypatch.setattr(PerGenePredictor, "open", open_or_fail)
+    monkeypatch.setattr(PerGenePredictor, "bind", bind_or_fail)
     result = upsample(slide, executor=DaskExecutor(threads))
-    assert any(notice in told for told in result.provenance["notices"])
+    assert any(notice in warning for warning in result.provenance["notices"])
     np.testing.assert_allclose(result.counts.toarray(), local.counts.toarray(), rtol=1e-4, atol=1e-5)
 
 
-def test_a_worker_without_the_device_of_the_run_computes_on_its_cpu(
+def test_worker_without_the_device_uses_its_cpu(
     threads: distributed.Client, make_slide: MakeSlide, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slide = make_slide(6, 6)
     local = upsample(slide)
     prepare = dask_module._prepare
 
-    def prepared_on_a_gpu(job: object) -> object:
-        method = prepare(job)  # type: ignore[arg-type]
-        method.record["device"] = "cuda"
-        return method
+    def prepare_on_gpu(job: Any) -> Any:
+        method = prepare(job)
+        return replace(method, model=replace(method.model, device="cuda"))
 
-    monkeypatch.setattr(dask_module, "_prepare", prepared_on_a_gpu)
+    monkeypatch.setattr(dask_module, "_prepare", prepare_on_gpu)
     monkeypatch.setattr(dask_module, "_devices", lambda: ("cpu",))
     result = upsample(slide, executor=DaskExecutor(threads))
     assert result.counts.data.tobytes() == local.counts.data.tobytes()
-    assert any("no device 'cuda'" in told for told in result.provenance["notices"])
+    assert any("no device 'cuda'" in warning for warning in result.provenance["notices"])

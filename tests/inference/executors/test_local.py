@@ -1,4 +1,4 @@
-"""The number of workers changes nothing; a device without memory costs time alone."""
+"""Tests of the thread executor: equal bytes, cancellation, and the out-of-memory fallback."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MakeSlide = Callable[..., Slide]
 
 
 @pytest.fixture(autouse=True)
-def small_units(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tiles, "_MAX_PIXELS", 60)
     monkeypatch.setattr(tiles, "_MIN_SPOTS", 1)
 
@@ -39,7 +39,7 @@ def same_bytes(a: UpsampleResult, b: UpsampleResult) -> bool:
 
 @pytest.mark.parametrize("device", available_devices())
 @pytest.mark.parametrize(
-    ("method", "mode", "full_genes"),
+    ("method", "mode", "per_gene_limit"),
     [
         ("gp", "mean", 512),
         ("pycnophylactic", "integer", 512),
@@ -50,9 +50,9 @@ def same_bytes(a: UpsampleResult, b: UpsampleResult) -> bool:
     ],
 )
 def test_number_of_workers_changes_no_byte(
-    make_slide: MakeSlide, monkeypatch: pytest.MonkeyPatch, method: str, mode: str, full_genes: int, device: str
+    make_slide: MakeSlide, monkeypatch: pytest.MonkeyPatch, method: str, mode: str, per_gene_limit: int, device: str
 ) -> None:
-    monkeypatch.setattr(srast_module, "PER_GENE_LIMIT", full_genes)
+    monkeypatch.setattr(srast_module, "PER_GENE_LIMIT", per_gene_limit)
     monkeypatch.setattr(srast_module, "FLOW_PAIR_BUDGET", 0)
     slide = make_slide(9, 9, lattice="hex")
     options = {"method": method, "mode": mode, "factor": 2, "draws": 2, "steps": 2, "device": device}
@@ -63,19 +63,19 @@ def test_number_of_workers_changes_no_byte(
         assert results[0].std.data.tobytes() == results[1].std.data.tobytes()
 
 
-def test_stopping_ends_all_workers(make_slide: MakeSlide) -> None:
-    told = []
+def test_canceled_run_ends_all_workers(make_slide: MakeSlide) -> None:
+    steps = []
 
     def should_stop() -> bool:
-        return len(told) > 4
+        return len(steps) > 4
 
     with pytest.raises(Cancelled):
         upsample(
-            make_slide(9, 9), method="gp", executor=ThreadExecutor(2), should_stop=should_stop, progress=told.append
+            make_slide(9, 9), method="gp", executor=ThreadExecutor(2), should_stop=should_stop, progress=steps.append
         )
 
 
-def test_nothing_computes_on_where_who_watches_fails(make_slide: MakeSlide) -> None:
+def test_failing_callback_ends_all_workers(make_slide: MakeSlide) -> None:
     def fail(step: Progress) -> None:
         if step.stage == "split":
             raise ZeroDivisionError
@@ -86,7 +86,7 @@ def test_nothing_computes_on_where_who_watches_fails(make_slide: MakeSlide) -> N
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("napari-srast")]
 
 
-def test_an_error_in_a_unit_is_raised(make_slide: MakeSlide, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_in_a_tile_is_raised(make_slide: MakeSlide, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise ZeroDivisionError
 
@@ -97,47 +97,45 @@ def test_an_error_in_a_unit_is_raised(make_slide: MakeSlide, monkeypatch: pytest
 
 @pytest.mark.parametrize("device", available_devices())
 @pytest.mark.parametrize(("largest", "notice"), [(8, "smaller parts"), (0, "on the CPU")])
-def test_out_of_memory_halves_the_unit_then_leaves_the_device(
+def test_full_device_halves_the_tile_then_uses_the_cpu(
     make_slide: MakeSlide, monkeypatch: pytest.MonkeyPatch, device: str, largest: int, notice: str
 ) -> None:
-    """The device holds units of so many spots; a splitter that was moved to the CPU holds any."""
+    """The device has memory for tiles of ``largest`` spots; a predictor on the CPU takes any."""
     from napari_srast.inference.methods.srast import PerGenePredictor
 
     slide = make_slide(9, 9)
     expected = upsample(slide, device=device)
-    opened, moved = PerGenePredictor.open, []
+    bind, moved = PerGenePredictor.bind, []
 
-    def open_or_fail(self: PerGenePredictor, packed: object, should_stop: object) -> object:
-        if len(packed.unit.own) > largest and self not in moved:  # type: ignore[attr-defined]
+    def bind_or_fail(self: PerGenePredictor, tile_input: Any, monitor: Any) -> object:
+        if len(tile_input.tile.core_spots) > largest and self not in moved:
             raise torch.cuda.OutOfMemoryError("out of memory")
-        return opened(self, packed, should_stop)  # type: ignore[arg-type]
+        return bind(self, tile_input, monitor)
 
-    on = PerGenePredictor.on
+    to_device = PerGenePredictor.to_device
 
     def move(self: PerGenePredictor, device: str) -> object:
-        moved.append(on(self, device))
+        moved.append(to_device(self, device))
         return moved[-1]
 
-    monkeypatch.setattr(PerGenePredictor, "open", open_or_fail)
-    monkeypatch.setattr(PerGenePredictor, "on", move)
+    monkeypatch.setattr(PerGenePredictor, "bind", bind_or_fail)
+    monkeypatch.setattr(PerGenePredictor, "to_device", move)
     result = upsample(slide, device=device, executor=ThreadExecutor(1))
-    assert any(notice in told for told in result.provenance["notices"])
+    assert any(notice in warning for warning in result.provenance["notices"])
     assert bool(moved) == (largest == 0)
     np.testing.assert_allclose(result.counts.toarray(), expected.counts.toarray(), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("n_workers", [1, 3])
-def test_units_do_not_pile_up_before_a_slow_collector(
-    make_slide: MakeSlide, monkeypatch: pytest.MonkeyPatch, n_workers: int
-) -> None:
-    begun, ahead, added = [], [], []
+def test_tiles_wait_for_a_slow_sink(make_slide: MakeSlide, monkeypatch: pytest.MonkeyPatch, n_workers: int) -> None:
+    started, ahead, added = [], [], []
     predict, add = OutOfMemoryFallback.predict, InMemorySink.add
-    monkeypatch.setattr(OutOfMemoryFallback, "predict", lambda self, *args: begun.append(1) or predict(self, *args))
+    monkeypatch.setattr(OutOfMemoryFallback, "predict", lambda self, *args: started.append(1) or predict(self, *args))
 
-    def slowly(self: InMemorySink, *unit: Any) -> None:
+    def slowly(self: InMemorySink, *tile: Any) -> None:
         time.sleep(0.02)
-        ahead.append(len(begun) - len(added))
-        add(self, *unit)
+        ahead.append(len(started) - len(added))
+        add(self, *tile)
         added.append(1)
 
     monkeypatch.setattr(InMemorySink, "add", slowly)

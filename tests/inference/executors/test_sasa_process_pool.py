@@ -1,4 +1,4 @@
-"""Fits in processes beside a window: the same bytes, a stop that is felt, and nothing lost where they fail."""
+"""Tests of fits in other processes: equal bytes, prompt cancellation, and a fallback to this process."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from scipy import sparse
 
 from napari_srast._utils.threads import single_threaded
 from napari_srast.api import upsample
+from napari_srast.core.progress import RunMonitor
 from napari_srast.core.slide import Slide
 from napari_srast.errors import Cancelled
 from napari_srast.geometry.lattice import Lattice, detect_lattice
@@ -30,7 +31,7 @@ LONG = SasaConfig(epochs=100_000, n_components=10)
 
 
 @pytest.fixture(scope="module")
-def elsewhere() -> Iterator[SasaProcessPool]:
+def process_pool() -> Iterator[SasaProcessPool]:
     processes = SasaProcessPool()
     processes.prepare()
     _wait_until_ready(processes)
@@ -54,77 +55,81 @@ def _wait_until_ready(processes: SasaProcessPool) -> None:
         time.sleep(0.05)
 
 
-def _only(there: bool) -> Callable[..., Any]:
-    """Return a fit that fails in other processes, or in this one alone."""
-    here = os.getpid()
+def _fit_only(in_other_process: bool) -> Callable[..., Any]:
+    """Return a fit that fails in this process, or in other processes."""
+    this_process = os.getpid()
 
     def fit(*arguments: Any, **options: Any) -> Any:
         from napari_srast.models.sasa.fitting import fit_sasa
 
-        if (os.getpid() == here) is there:
+        if (os.getpid() == this_process) is in_other_process:
             raise LookupError("not in this process")
         return fit_sasa(*arguments, **options)
 
     return fit
 
 
-def test_a_fit_is_done_there_with_the_same_bytes(
-    elsewhere: SasaProcessPool, slide: Any, monkeypatch: pytest.MonkeyPatch
+def test_fit_in_another_process_has_the_same_bytes(
+    process_pool: SasaProcessPool, slide: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with single_threaded():
         expected = fit_sasa(*slide, config=QUICK, seed=3)
-    monkeypatch.setattr(module, "_fit", _only(there=True))
-    pool = elsewhere.fit(*slide, config=QUICK, seed=3)
+    monkeypatch.setattr(module, "_fit", _fit_only(in_other_process=True))
+    pool = process_pool.fit(*slide, config=QUICK, seed=3)
     for name in ("latent", "raw_latent", "components", "totals"):
         np.testing.assert_array_equal(getattr(pool, name), getattr(expected, name))
     assert (pool.context != expected.context).nnz == 0
 
 
-def test_a_run_has_the_same_bytes(elsewhere: SasaProcessPool, make_slide: Callable[..., Slide]) -> None:
+def test_run_with_a_process_pool_has_the_same_bytes(
+    process_pool: SasaProcessPool, make_slide: Callable[..., Slide]
+) -> None:
     slide = make_slide(12, 12)
-    there = upsample(slide, executor=ThreadExecutor(fit=elsewhere.fit), seed=5)
-    here = upsample(slide, seed=6)  # so that nothing is kept
-    assert (here.counts != there.counts).nnz > 0
+    pooled = upsample(slide, executor=ThreadExecutor(fit=process_pool.fit), seed=5)
+    local = upsample(slide, seed=6)  # another seed is not in the cache
+    assert (local.counts != pooled.counts).nnz > 0
     from napari_srast.inference import fitted_slide
 
     fitted_slide._cache.clear()
-    here = upsample(slide, seed=5)
-    assert (here.counts != there.counts).nnz == 0
+    local = upsample(slide, seed=5)
+    assert (local.counts != pooled.counts).nnz == 0
 
 
-def test_what_fails_there_is_done_here(elsewhere: SasaProcessPool, slide: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_fit", _only(there=False))
-    assert elsewhere.fit(*slide, config=QUICK).latent.shape == (81, QUICK.latent)
-    assert elsewhere.is_ready
+def test_failed_process_falls_back_to_this_process(
+    process_pool: SasaProcessPool, slide: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_fit", _fit_only(in_other_process=False))
+    assert process_pool.fit(*slide, config=QUICK).latent.shape == (81, QUICK.latent)
+    assert process_pool.is_ready
 
 
-def test_large_slides_and_those_of_a_gpu_are_fitted_here(
-    elsewhere: SasaProcessPool, slide: Any, monkeypatch: pytest.MonkeyPatch
+def test_large_slides_and_gpus_use_this_process(
+    process_pool: SasaProcessPool, slide: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_fit", lambda *_, **options: options["device"])
-    assert elsewhere.fit(*slide, device="cuda") == "cuda"
-    monkeypatch.setattr(module, "_LARGEST", 100)
-    assert elsewhere.fit(*slide) == "cpu"
+    assert process_pool.fit(*slide, device="cuda") == "cuda"
+    monkeypatch.setattr(module, "_MAX_BYTES", 100)
+    assert process_pool.fit(*slide) == "cpu"
 
 
-def test_a_stop_ends_a_fit_at_once_and_a_killed_process_is_replaced(elsewhere: SasaProcessPool, slide: Any) -> None:
+def test_canceled_and_killed_processes_are_replaced(process_pool: SasaProcessPool, slide: Any) -> None:
     start = time.monotonic()
     with pytest.raises(Cancelled):
-        elsewhere.fit(*slide, config=LONG, should_stop=lambda: time.monotonic() > start + 1)
+        process_pool.fit(*slide, config=LONG, monitor=RunMonitor(should_stop=lambda: time.monotonic() > start + 1))
     assert time.monotonic() < start + 10
-    assert not elsewhere.is_ready  # it is being made ready again
+    assert not process_pool.is_ready  # new processes are loading
     start = time.monotonic()
-    elsewhere.fit(*slide, config=QUICK)  # after a moment of patience, there or here
-    _wait_until_ready(elsewhere)
-    processes = elsewhere._processes
+    process_pool.fit(*slide, config=QUICK)  # in either process, after a short wait
+    _wait_until_ready(process_pool)
+    processes = process_pool._processes
     assert processes is not None
     for process in list(processes._processes.values()):
         os.kill(process.pid, signal.SIGKILL)
-    assert elsewhere.fit(*slide, config=QUICK).latent.shape == (81, QUICK.latent)
-    _wait_until_ready(elsewhere)
+    assert process_pool.fit(*slide, config=QUICK).latent.shape == (81, QUICK.latent)
+    _wait_until_ready(process_pool)
 
 
-def test_without_loky_a_fit_is_done_here(slide: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fit_without_loky_uses_this_process(slide: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "loky", None)
     processes = SasaProcessPool()
     processes.prepare()

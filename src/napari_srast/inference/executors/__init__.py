@@ -1,1 +1,1 @@
-"""Executors."""
+"""Executors that compute tiles: threads, a Dask cluster, and processes for SASA."""

@@ -1,1 +1,1 @@
-"""Methods."""
+"""Methods that predict tiles: interpolations, and SASA + PCFM."""

@@ -1,6 +1,6 @@
-"""Use the histology image of a job: fit the image expert, check its alignment, and predict all pixels of the result.
+"""Use the histology image of a job: weigh its evidence, estimate its offset, and predict all pixels of the result.
 
-Shape legend: N spots, Q pixels, F fields, G chosen genes, P components of the counts.
+Shape legend: N spots, Q pixels, F fields, G chosen genes, P programs of the image.
 """
 
 from __future__ import annotations
@@ -15,15 +15,23 @@ from scipy import sparse
 from napari_srast.calibration.holdout import CoarseSlide
 from napari_srast.core.slide import SlideImage
 from napari_srast.errors import InputError
+from napari_srast.geometry.lattice import Lattice
 from napari_srast.geometry.spot_pixel_map import SpotPixelMap
-from napari_srast.histology import FeatureMap, ImageExpert, PixelImageEvidence, fit_image_expert
-from napari_srast.histology.log_linear_pool import IMAGE_WEIGHTS
+from napari_srast.histology import (
+    FeatureMap,
+    ImageExpert,
+    ImagePredictor,
+    PixelImageEvidence,
+    fit_image_expert,
+    fit_image_predictor,
+)
 from napari_srast.histology.offset import OffsetEstimate, estimate_offset
 from napari_srast.inference.job import UpsampleJob
 
 __all__ = ["HistologyContext", "fit_histology"]
 
 _FULL_COVER = 0.98  # fraction of the spots from which on an image counts as covering all of them
+_DISK_DIAMETER = 0.55  # pitches: measured disk of a hexagonal slide that does not state it, as on Visium
 _MIN_LOG_RATIO = float(np.log(1e-9))  # on the coarsened slide: a count on bare glass is costly, not impossible
 
 
@@ -33,8 +41,8 @@ class HistologyContext:
 
     Parameters
     ----------
-    expert
-        The image expert; None if the image is not used.
+    predictor
+        Predictor of the image; None if the image is not used.
     layout
         All spots, and the pixels of the result.
     evidence
@@ -44,11 +52,11 @@ class HistologyContext:
     warnings
         Warnings for the user, one sentence each.
     coarse
-        Evidence of the image on each coarsened slide, from an expert that is fitted to its coarse spots alone; None
-        where that expert is uninformative.
+        Evidence of the image on each coarsened slide, from a model that is fitted to its coarse spots alone; None
+        where they are uninformative.
     """
 
-    expert: ImageExpert | None = None
+    predictor: ImagePredictor | None = None
     layout: SpotPixelMap | None = None
     evidence: PixelImageEvidence | None = None
     provenance: dict[str, Any] | None = None
@@ -74,54 +82,59 @@ class HistologyContext:
         image = self.coarse[number] if self.coarse else None
         if image is None:
             return log_ratios
-        slopes = image.expert.field_slopes(counts)
-        return np.maximum(image.evidence.pool_with(log_ratios, slopes, image.layout), _MIN_LOG_RATIO)
+        loadings = image.predictor.field_loadings(counts)
+        return np.maximum(image.evidence.pool_with(log_ratios, loadings, image.layout), _MIN_LOG_RATIO)
 
-    def describe(self, slopes: np.ndarray | None, totals: np.ndarray) -> dict[str, Any] | None:
+    def describe(self, loadings: np.ndarray | None, totals: np.ndarray) -> dict[str, Any] | None:
         """Return the provenance with the expected gain from the image in nats per count, by gene and overall.
 
         Parameters
         ----------
-        slopes
-            Slopes of the chosen genes, shape (P - 1, G); None if the image is not used.
+        loadings
+            Loadings of the chosen genes, shape (P, G); None if the image is not used.
         totals
             Total counts of the chosen genes, shape (G,).
         """
         if (
             self.provenance is None
-            or self.expert is None
+            or self.predictor is None
             or self.evidence is None
             or self.layout is None
-            or slopes is None
+            or loadings is None
         ):
             return self.provenance
-        nats = self.evidence.expected_nats(slopes, self.expert.totals, self.layout)
+        nats = self.evidence.expected_nats(loadings, self.predictor.totals, self.layout)
         mean = float(np.average(nats, weights=totals)) if totals.sum() > 0 else 0.0
         # A list in the order of the genes, because 20,000 keys, some with slashes, are a problem for file formats.
         by_gene = np.round(nats, 5).tolist()
         return self.provenance | {"nats_expected": round(mean, 5), "nats_expected_by_gene": by_gene}
 
-    def slopes(self, fields: sparse.csr_matrix | np.ndarray) -> np.ndarray | None:
-        """Return the slopes of fields of all spots (N, F), shape (P - 1, F); None if the image is not used."""
-        return None if self.expert is None else self.expert.field_slopes(fields).astype(np.float32)
+    def loadings(self, fields: sparse.csr_matrix | np.ndarray) -> np.ndarray | None:
+        """Return the loadings of fields of all spots (N, F), shape (P, F); None if the image is not used."""
+        return None if self.predictor is None else self.predictor.field_loadings(fields).astype(np.float32)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _CoarseImage:
-    """Image expert of a coarsened slide, fitted to its spots, and the evidence in its pixels."""
+    """Predictor of a coarsened slide, fitted to its spots, and the evidence in its pixels."""
 
     layout: SpotPixelMap
-    expert: ImageExpert
+    predictor: ImagePredictor
     evidence: PixelImageEvidence
 
     @classmethod
-    def fit(cls, slide: CoarseSlide, image: SlideImage, features: FeatureMap, seed: int) -> _CoarseImage | None:
-        """Fit the expert with features that are already extracted; None if it is uninformative."""
+    def fit(
+        cls, slide: CoarseSlide, image: SlideImage, features: FeatureMap, shift: np.ndarray, seed: int
+    ) -> _CoarseImage | None:
+        """Fit the predictor with features that are already extracted; None if the image is uninformative."""
         layout = slide.experts.layout
         centers = layout.spots + slide.origin
         extractor = _ExtractedFeatures(features)
         expert = fit_image_expert(slide.counts, centers, layout.pitch, image, extractor=extractor, seed=seed)
-        return cls(layout=layout, expert=expert, evidence=expert.predict(layout)) if expert.informative else None
+        if not expert.informative:
+            return None
+        predictor = fit_image_predictor(expert, slide.counts, shift, layout.pitch**2)
+        return cls(layout=layout, predictor=predictor, evidence=predictor.predict(layout))
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,14 +184,27 @@ def fit_histology(job: UpsampleJob, coarse: Sequence[CoarseSlide] = ()) -> Histo
         parent=job.layout.parent[target],
         pitch=job.layout.pitch,
     )
-    return HistologyContext(
-        expert=expert,
-        layout=layout,
-        evidence=expert.predict(layout),
-        provenance=provenance,
-        warnings=warnings,
-        coarse=tuple(_CoarseImage.fit(slide, job.image, expert.features, job.settings.seed) for slide in coarse),
+    shift = np.array(offset.correction)
+    predictor = fit_image_predictor(
+        expert, job.counts, shift, _measured_area(job.spot_area, job.lattice), job.monitor.check_canceled
     )
+    weights = predictor.weights
+    return HistologyContext(
+        predictor=predictor,
+        layout=layout,
+        evidence=predictor.predict(layout),
+        provenance=provenance
+        | {"weights": [weights.totals, weights.composition], "weight_of_others": round(weights.others, 4)},
+        warnings=warnings,
+        coarse=tuple(_CoarseImage.fit(slide, job.image, expert.features, shift, job.settings.seed) for slide in coarse),
+    )
+
+
+def _measured_area(spot_area: float | None, lattice: Lattice) -> float:
+    """Return the measured area of a spot, at most its cell; without a diameter, that of Visium or of square bins."""
+    if spot_area is None:
+        spot_area = np.pi / 4 * (_DISK_DIAMETER * lattice.pitch) ** 2 if lattice.kind == "hex" else lattice.pitch**2
+    return float(min(spot_area, lattice.pitch**2))
 
 
 def _describe(name: str, expert: ImageExpert, offset: OffsetEstimate) -> dict[str, Any]:
@@ -188,9 +214,10 @@ def _describe(name: str, expert: ImageExpert, offset: OffsetEstimate) -> dict[st
         "kind": expert.features.kind,
         "covered": round(expert.covered_fraction, 4),
         "used": offset.usable,
-        "weights": list(IMAGE_WEIGHTS) if offset.usable else [0.0] * len(IMAGE_WEIGHTS),
+        "weights": [0.0, 0.0],
         "evidence": round(offset.evidence, 3),
         "offset": [round(float(shift), 6) for shift in offset.offset],
         "offset_pitches": round(offset.offset_pitches, 4),
         "evidence_at_offset": round(offset.best_evidence, 3),
+        "correction": [round(float(shift), 6) for shift in offset.correction],
     }

@@ -97,7 +97,7 @@ def prepare_srast(job: UpsampleJob) -> PreparedMethod:
 def _describe_calibration(context: _Context) -> dict[str, object]:
     """Return plain values for the provenance."""
     counts, image = context.job.select_counts(), context.image
-    description = image.describe(image.slopes(counts), np.asarray(counts.sum(axis=0)).ravel())
+    description = image.describe(image.loadings(counts), np.asarray(counts.sum(axis=0)).ravel())
     calibration = context.fitted.weights.to_dict() | context.fitted.concentration.to_dict()
     return calibration if description is None else calibration | {"image": description}
 
@@ -132,8 +132,8 @@ class PerGenePredictor(TilePredictor):
         Statistics of the genes over the whole slide.
     methods
         Method of each gene, after the fallback, shape (G,).
-    slopes
-        Slopes of the genes on the histology, shape (components, G); None without.
+    image_loadings
+        Loadings of the genes on the programs of the histology, shape (programs, G); None without.
     sampler
         Sampler of the flow.
     allocator
@@ -145,7 +145,7 @@ class PerGenePredictor(TilePredictor):
     concentration: Concentration
     statistics: FieldStatistics
     methods: np.ndarray
-    slopes: np.ndarray | None
+    image_loadings: np.ndarray | None
     sampler: FlowSampler
     allocator: CountAllocator
 
@@ -165,9 +165,9 @@ class PerGenePredictor(TilePredictor):
             inputs, log_experts = experts.predict(fields, monitor, self.statistics[block])
             dense = fields.toarray().astype(np.float64)
             log_ratio = pool_ratios(log_experts, dense, layout, self.weights)
-            if tile_input.image is not None and self.slopes is not None:
-                log_ratio = tile_input.image.pool_with(log_ratio, self.slopes[:, block], layout)
             log_ratio = apply_fallback(log_ratio, log_experts, self.methods[block])
+            if tile_input.image is not None and self.image_loadings is not None:
+                log_ratio = tile_input.image.pool_with(log_ratio, self.image_loadings[:, block], layout)
             counts = self.allocator.allocate(np.exp(log_ratio), dense, layout, block, tile.spots)
             if self.allocator.mode != "sample":
                 return counts, None
@@ -201,7 +201,7 @@ def _prepare_per_gene(context: _Context) -> PreparedMethod:
         concentration=fitted.concentration,
         statistics=summarize_fields(job.layout, fitted.embedding, job.select_counts()),
         methods=methods,
-        slopes=context.image.slopes(job.select_counts()),
+        image_loadings=context.image.loadings(job.select_counts()),
         sampler=FlowSampler(steps=settings.steps or FLOW_STEPS, draws=settings.draws or FLOW_DRAWS, seed=settings.seed),
         allocator=context.allocator,
     )
@@ -224,8 +224,8 @@ class ProgramPredictor(TilePredictor):
         Weights of the pool.
     statistics
         Statistics of programs and totals over the whole slide.
-    slopes
-        Slopes of programs and totals on the histology, shape (components, P + 1); None without.
+    image_loadings
+        Loadings of programs and totals on the programs of the histology, shape (programs, P + 1); None without.
     loading
         Loadings of the genes, float32, shape (G, P).
     program_weights
@@ -243,7 +243,7 @@ class ProgramPredictor(TilePredictor):
     network: DiT
     weights: PoolWeights
     statistics: FieldStatistics
-    slopes: np.ndarray | None
+    image_loadings: np.ndarray | None
     loading: np.ndarray
     program_weights: np.ndarray
     gate: np.ndarray
@@ -282,8 +282,8 @@ class ProgramPredictor(TilePredictor):
         program_counts = fields[:, : n_programs + 1]
         _, log_experts = experts.predict(sparse.csr_matrix(program_counts), monitor, self.statistics)
         log_ratio = pool_ratios(log_experts, program_counts, layout, self.weights)
-        if tile_input.image is not None and self.slopes is not None:
-            log_ratio = tile_input.image.pool_with(log_ratio, self.slopes, layout)
+        if tile_input.image is not None and self.image_loadings is not None:
+            log_ratio = tile_input.image.pool_with(log_ratio, self.image_loadings, layout)
         return ProgramMixture(
             layout=layout,
             log_ratio=log_ratio,
@@ -349,7 +349,7 @@ def _prepare_programs(context: _Context, high_count: np.ndarray) -> PreparedMeth
         network=context.checkpoint.network,
         weights=fitted.weights,
         statistics=summarize_fields(job.layout, fitted.embedding, sparse.csr_matrix(shared.fields)),
-        slopes=context.image.slopes(shared.fields),
+        image_loadings=context.image.loadings(shared.fields),
         loading=np.ascontiguousarray(shared.programs.loading.T[job.columns], dtype=np.float32),
         program_weights=others.weights.weights,
         gate=gate,

@@ -63,7 +63,7 @@ def test_guard_runs_in_every_background_task(qtbot: Any, monkeypatch: pytest.Mon
     _maps(monkeypatch, tmp_path, MESA)
     ended: list[Any] = []
     background.start(
-        background.once(lambda: importlib.util.find_spec("triton")),
+        background.single_step(lambda: importlib.util.find_spec("triton")),
         on_step=ended.append,
         on_done=ended.append,
         on_error=ended.append,

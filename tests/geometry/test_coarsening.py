@@ -29,9 +29,7 @@ def test_square_lattice_is_grouped_in_blocks_of_four(angle: float) -> None:
     np.testing.assert_allclose(np.hypot(*offset.T), 100 / np.sqrt(2), rtol=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("scheme", "size", "reach"), [("rhombi", 4, 0.87), ("trimers", 3, 0.58), ("heptamers", 7, 1)]
-)
+@pytest.mark.parametrize(("scheme", "size", "reach"), [("rhombi", 4, 0.87), ("trimers", 3, 0.58), ("heptamers", 7, 1)])
 @pytest.mark.parametrize("seed", [0, 1, 2, 3])
 def test_hexagonal_lattice_is_grouped_compactly(scheme, size: int, reach: float, seed: int) -> None:
     centers = lattice_points("hex", 14, 14, angle=0.2)

@@ -112,9 +112,7 @@ def detect_lattice(centers: np.ndarray, spot_diameter: float | None = None) -> L
     if not misfit < _MAX_MISFIT:
         return _make(kind, pitch, angle, middle + low, size, np.nan)
     if kind == "hex":
-        fitted_pitch = (
-            pitch  # arrays are often stretched by about 1%: the nearest-neighbor distance is more accurate
-        )
+        fitted_pitch = pitch  # arrays are often stretched by about 1%: the nearest-neighbor distance is more accurate
     else:
         first, last = indices.min(axis=0), indices.max(axis=0)
         extent = (last - first) * fitted_pitch

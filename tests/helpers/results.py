@@ -15,7 +15,7 @@ from napari_srast.core.result import UpsampleResult
 from napari_srast.core.settings import UpsampleSettings
 from napari_srast.core.slide import Slide
 
-__all__ = ["make_result", "with_random_shares"]
+__all__ = ["assert_same_result", "make_result", "with_random_shares"]
 
 
 def make_result(
@@ -79,3 +79,17 @@ def with_random_shares(result: UpsampleResult, run: str = "20260101_000000_abcd"
         provenance=provenance,
         run=run,
     )
+
+
+def assert_same_result(got: UpsampleResult, expected: UpsampleResult) -> None:
+    """Check that two results have equal counts, pixels, settings and names."""
+    np.testing.assert_array_equal(got.counts.toarray(), expected.counts.toarray())
+    assert got.counts.dtype == np.float32
+    np.testing.assert_array_equal(got.genes, expected.genes)
+    np.testing.assert_array_equal(got.skill, expected.skill)
+    np.testing.assert_array_equal(got.method, expected.method)
+    for field in ("row", "col", "parent", "affine", "shape", "pixel_size", "footprint"):
+        np.testing.assert_array_equal(getattr(got.raster, field), getattr(expected.raster, field))
+    assert got.raster.lattice == expected.raster.lattice
+    assert got.settings == expected.settings
+    assert got.run == expected.run

@@ -10,7 +10,7 @@ from scipy import sparse
 
 from napari_srast.core.slide import Slide
 
-__all__ = ["import_slide_with_image", "make_slide", "make_store"]
+__all__ = ["image_element", "import_slide_with_image", "make_slide", "make_store"]
 
 
 def make_slide(
@@ -126,6 +126,34 @@ def make_store(slide: Slide, kind: str = "circles", *, x: Any = None, table: str
     parsed = TableModel.parse(data, region="spots", region_key="region", instance_key="instance_id")
     return spatialdata.SpatialData(
         images=parts.pop("images", {}), shapes=shapes, labels=labels, tables={table: parsed}, **parts
+    )
+
+
+def image_element(
+    shape: tuple[int, int, int] = (3, 40, 60),
+    dtype: type = np.uint8,
+    systems: dict[str, Any] | None = None,
+    **options: Any,
+) -> Any:
+    """Return a random image element.
+
+    Parameters
+    ----------
+    shape
+        Number of channels, rows and columns.
+    dtype
+        Type of the pixels.
+    systems
+        Transformations by coordinate system; None for the identity to "global".
+    options
+        Options of ``Image2DModel.parse``.
+    """
+    from spatialdata.models import Image2DModel
+    from spatialdata.transformations import Identity
+
+    pixels = np.random.default_rng(0).integers(0, 200, shape).astype(dtype)
+    return Image2DModel.parse(
+        pixels, dims=("c", "y", "x"), transformations=systems or {"global": Identity()}, **options
     )
 
 

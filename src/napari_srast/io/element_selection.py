@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_srast.errors import InputError, translate_memory_errors
-from napari_srast.io.store import open_store
+from napari_srast.io.store import full_resolution, open_store
 from napari_srast.io.transforms import element_matrices
 
 if TYPE_CHECKING:
@@ -124,8 +124,7 @@ def _annotated_elements(table: anndata.AnnData) -> list[str]:
 
 def _is_2d(image: Any) -> bool:
     """Return whether an image has the dimensions channel, y and x, and no depth."""
-    level = next(iter(image.values()))["image"] if hasattr(image, "children") else image
-    return tuple(level.dims) == ("c", "y", "x")
+    return tuple(full_resolution(image).dims) == ("c", "y", "x")
 
 
 def choose_spots(store: spatialdata.SpatialData, spots: str | None, table: str | None) -> tuple[str, str]:
@@ -261,8 +260,7 @@ def choose_image(
 
 def _image_rank(image: Any, name: str) -> tuple[bool, int, bool]:
     """Return a sort key: color images rank highest, then those with more pixels, then those named like histology."""
-    level = next(iter(image.values()))["image"] if hasattr(image, "children") else image
-    n_channels, rows, columns = level.shape
+    n_channels, rows, columns = full_resolution(image).shape
     named_like_histology = any(part in name.casefold() for part in ("he", "h_e", "hist", "tissue", "stain"))
     return n_channels in (3, 4), rows * columns, named_like_histology
 

@@ -75,10 +75,6 @@ class SlideDescription:
     genes: list[str] = dataclasses.field(default_factory=list)
     synthetic: bool = False
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the description as a dictionary of lists, numbers and strings."""
-        return dataclasses.asdict(self)
-
 
 @translate_memory_errors("while reading the slide", "take a smaller one")
 def describe_slide(path: str | Path, **choices: str | None) -> SlideDescription:

@@ -9,6 +9,7 @@ import numpy as np
 import shapely
 
 from napari_srast.errors import InputError
+from napari_srast.io.store import full_resolution
 
 if TYPE_CHECKING:
     import geopandas
@@ -127,7 +128,7 @@ def _squareness(polygon: shapely.Geometry) -> float:
 
 
 def _from_labels(labels: Any, name: str) -> Spots:
-    level = next(iter(labels.values()))["image"] if hasattr(labels, "children") else labels
+    level = full_resolution(labels)
     if tuple(level.dims) != ("y", "x"):
         raise InputError(f"The labels '{name}' are three-dimensional; choose two-dimensional spots with --spots.")
     import dask.array as da

@@ -7,7 +7,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari_srast._utils.text import first_line
 from napari_srast.errors import InputError, is_memory_error
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "element_name",
+    "full_resolution",
     "open_store",
     "quiet_writing",
     "write_store",
@@ -136,6 +137,11 @@ def _describe_invalid(error: Exception) -> str:
     ]
     n_more = len(reasons) - _MAX_NAMED_ELEMENTS
     return "; ".join(reasons[:_MAX_NAMED_ELEMENTS]) + (f"; and {n_more:,} more elements" if n_more > 0 else "")
+
+
+def full_resolution(element: Any) -> Any:
+    """Return the level with the highest resolution of an image or labels, multiscale or not."""
+    return next(iter(element.values()))["image"] if hasattr(element, "children") else element
 
 
 def element_name(text: str) -> str:

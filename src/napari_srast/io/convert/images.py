@@ -88,8 +88,8 @@ def check_spots_on_image(points: np.ndarray, shape: tuple[int, int], image: Path
     inside = np.all((points >= 0) & (points <= shape[::-1]), axis=1)
     if inside.mean() < 0.5:
         raise InputError(
-            f"Only {inside.sum()} of {len(points)} spots are inside the image '{image}' ({shape[1]} x {shape[0]} pixels); "
-            f"{advice}."
+            f"Only {inside.sum()} of {len(points)} spots are inside the image '{image}' "
+            f"({shape[1]} x {shape[0]} pixels); {advice}."
         )
 
 

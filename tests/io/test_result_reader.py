@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import dataclasses
+import shutil
+
+import anndata
+import numpy as np
+import pytest
+from helpers.results import assert_same_result
+
+from napari_srast.core.mass_balance import max_relative_mass_error
+from napari_srast.core.region import Region
+from napari_srast.errors import InputError
+from napari_srast.io.result_elements import to_anndata
+from napari_srast.io.result_reader import read_result
+from napari_srast.io.result_writer import write_result
+
+
+@pytest.mark.parametrize("name", ["out.zarr", "out.h5ad"])
+def test_written_result_is_read_unchanged(make_result, written_slide, tmp_path, name):
+    region = Region.from_polygons([np.array([[-60, -60], [260, -60], [260, 260], [-60, 260]])])
+    result = make_result(written_slide, region=region)
+    result = dataclasses.replace(result, std=result.counts * 0.5)
+    got = read_result(write_result(result, tmp_path / name))
+    assert_same_result(got, result)
+    np.testing.assert_array_equal(got.std.toarray(), result.std.toarray())
+    assert got.region.geometry.equals(region.geometry)
+    assert got.slide.n_spots == written_slide.n_spots
+    assert got.provenance["seconds"]["total"] == 1.5
+
+
+def test_result_of_a_deleted_slide_is_read(make_result, written_slide, tmp_path):
+    result = make_result(written_slide)
+    path = write_result(result, tmp_path / "out.zarr")
+    shutil.rmtree(tmp_path / "slide.zarr")
+    got = read_result(path)
+    assert_same_result(got, result)
+    np.testing.assert_allclose(got.slide.counts.toarray(), written_slide.counts.toarray())
+    np.testing.assert_array_equal(got.slide.centers, written_slide.centers)
+    assert "rebuilt" in got.slide.notices[0]
+
+
+def test_slide_with_other_coordinates_is_not_used(make_result, make_slide, make_store, written_slide, tmp_path):
+    result = make_result(written_slide)
+    path = write_result(result, tmp_path / "out.zarr")
+    shutil.rmtree(tmp_path / "slide.zarr")
+    make_store(make_slide(5, 6, n_genes=4, pitch=50)).write(tmp_path / "slide.zarr")
+    assert read_result(path).slide.source.path == result.slide.source.path
+    assert "rebuilt" in read_result(path).slide.notices[0]
+
+
+@pytest.mark.parametrize("change", ["counts", "genes"])
+def test_slide_with_other_counts_or_genes_is_not_used(
+    make_result, make_slide, make_store, written_slide, tmp_path, change
+):
+    result = make_result(written_slide)
+    path = write_result(result, tmp_path / "out.zarr")
+    shutil.rmtree(tmp_path / "slide.zarr")
+    slide = make_slide(5, 6, n_genes=4)
+    if change == "counts":
+        slide = dataclasses.replace(slide, counts=7 * slide.counts)
+    else:
+        slide = dataclasses.replace(slide, genes=np.array(["A", "B", "C", "D"], dtype=object))
+    make_store(slide).write(tmp_path / "slide.zarr")
+    got = read_result(path)
+    assert "other counts" in got.slide.notices[0]
+    assert max_relative_mass_error(got) < 1e-6
+    np.testing.assert_array_equal(got.slide.genes, result.genes)
+
+
+def test_files_without_result_are_refused(written_slide, tmp_path):
+    with pytest.raises(InputError, match="no result"):
+        read_result(tmp_path / "slide.zarr")
+    with pytest.raises(InputError, match="not a SpatialData store"):
+        read_result(tmp_path / "missing.zarr")
+    with pytest.raises(InputError, match="no result at"):
+        read_result(tmp_path / "missing.h5ad")
+    anndata.AnnData(np.eye(3, dtype=np.float32)).write_h5ad(tmp_path / "plain.h5ad")
+    with pytest.raises(InputError, match="not a result"):
+        read_result(tmp_path / "plain.h5ad")
+
+
+def test_newer_format_is_refused(make_result, tmp_path):
+    table = to_anndata(make_result())
+    table.uns["napari_srast"]["format_version"] = 99
+    table.write_h5ad(tmp_path / "new.h5ad")
+    with pytest.raises(InputError, match="update napari-srast"):
+        read_result(tmp_path / "new.h5ad")

@@ -21,6 +21,7 @@ __all__ = ["NO_MONITOR", "STAGE_SHARES", "Progress", "RunMonitor", "iterate_prog
 STAGE_SHARES = {"raster": 0.02, "align": 0.35, "calibrate": 0.25, "split": 0.38}
 """The stages of a run in their order, with the share of the run time that progress bars give to each."""
 _STAGES = tuple(STAGE_SHARES)
+_POLL_SECONDS = 0.1
 T = TypeVar("T")
 
 
@@ -112,7 +113,8 @@ def iterate_progress(
     """Turn a function that takes a monitor into a generator of its progress reports.
 
     The function runs in a thread of its own, which waits at every report until the generator is asked for the next
-    one. Closing the generator cancels the function and waits until it has ended.
+    one. Closing the generator cancels the function and waits until it has ended. A function that waits also ends once
+    ``should_stop`` returns True.
 
     Parameters
     ----------
@@ -132,7 +134,8 @@ def iterate_progress(
 
     def on_progress(step: Progress) -> None:
         reports.put(step)
-        resume.acquire()
+        while not resume.acquire(timeout=_POLL_SECONDS):
+            monitor.check_canceled()  # the generator may have been dropped, which must not block the thread forever
         if closed.is_set():
             raise Cancelled
 

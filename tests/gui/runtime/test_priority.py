@@ -99,3 +99,20 @@ def test_switch_interval_is_short_only_during_a_task(qtbot: Any) -> None:
             pass
         assert sys.getswitchinterval() == pytest.approx(SWITCH_SECONDS)  # the outer one is still active
     assert sys.getswitchinterval() == pytest.approx(before)
+
+
+def test_stopped_task_ends_even_if_nobody_asks_for_its_progress() -> None:
+    """napari's workers drop a generator without closing it when the viewer closes."""
+    stop, ended = threading.Event(), threading.Event()
+
+    def steps(should_stop: Callable[[], bool]) -> Generator[int, None, None]:
+        try:
+            while True:
+                yield 0
+        finally:
+            ended.set()
+
+    progress = low_priority(steps)(stop.is_set)
+    next(progress)
+    stop.set()
+    assert ended.wait(5)

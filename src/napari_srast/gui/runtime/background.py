@@ -7,6 +7,7 @@ stale result has no effect.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Callable, Generator
@@ -141,12 +142,12 @@ def low_priority(steps: Steps) -> Steps:
         def work(monitor: RunMonitor) -> Any:
             lower_thread_priority()
             assert monitor.on_progress is not None
-            iterator = steps(monitor.is_canceled)
-            while True:
-                try:
-                    monitor.on_progress(next(iterator))
-                except StopIteration as done:
-                    return done.value
+            with contextlib.closing(steps(monitor.is_canceled)) as iterator:
+                while True:
+                    try:
+                        monitor.on_progress(next(iterator))
+                    except StopIteration as done:
+                        return done.value
 
         with _switch_interval:
             return (yield from iterate_progress(work, should_stop))

@@ -331,7 +331,7 @@ def test_std_after_fallback_is_that_of_the_fallback(make_slide: MakeSlide, monke
     from napari_srast.calibration.dispersion import Concentration
     from napari_srast.calibration.skill import GeneSkill
 
-    monkeypatch.setattr(GeneSkill, "fall_back", lambda skill: np.full(len(skill.skill), "uniform", dtype=object))
+    monkeypatch.setattr(GeneSkill, "fallback_methods", lambda skill: np.full(len(skill.skill), "uniform", dtype=object))
     slide = make_slide()
     result = upsample(slide, mode="sample", draws=2, steps=1)
     assert result.std is not None

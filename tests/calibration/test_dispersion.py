@@ -1,4 +1,4 @@
-"""The concentration is found again in drawn counts, tells their spread, and is never carried away by little data."""
+"""Tests of the concentration: recovery from sampled counts, standard deviation, and fits to few counts."""
 
 from __future__ import annotations
 
@@ -22,41 +22,45 @@ def layout() -> SpotPixelMap:
     return SpotPixelMap.of_raster(centers, make_raster(centers, factor=2))
 
 
-def drawn(layout: SpotPixelMap, known: Concentration, seed: int = 0, n_fields: int = 12) -> Prediction:
+def sampled(layout: SpotPixelMap, concentration: Concentration, seed: int = 0, n_fields: int = 12) -> Prediction:
     rng = np.random.default_rng(seed)
     ratio = layout.normalize(rng.gamma(2.0, size=(layout.n_pixels, n_fields)))
     counts = rng.poisson(np.geomspace(2, 200, n_fields), (layout.n_spots, n_fields))
-    return np.log(ratio), known.sample(ratio, counts, layout, seed).toarray(), layout
+    return np.log(ratio), concentration.sample(ratio, counts, layout, seed).toarray(), layout
 
 
-@pytest.mark.parametrize("known", [Concentration(shallow=1.0, slope=0.0), Concentration(shallow=1.5, slope=1.0)])
-def test_the_concentration_of_drawn_counts_is_found_again(layout: SpotPixelMap, known: Concentration) -> None:
-    found = fit_concentration([drawn(layout, known)])
+@pytest.mark.parametrize(
+    "concentration", [Concentration(shallow=1.0, slope=0.0), Concentration(shallow=1.5, slope=1.0)]
+)
+def test_fit_recovers_the_concentration_of_samples(layout: SpotPixelMap, concentration: Concentration) -> None:
+    fitted = fit_concentration([sampled(layout, concentration)])
     n = np.array([3.0, 30.0, 100.0])
-    np.testing.assert_allclose(np.log(found.at(n)), np.log(known.at(n)), atol=0.15)
+    np.testing.assert_allclose(np.log(fitted.at(n)), np.log(concentration.at(n)), atol=0.15)
 
 
-def test_several_checks_are_as_good_as_one_larger(layout: SpotPixelMap) -> None:
-    known = Concentration(shallow=2.5, slope=-0.5)
-    checks = [drawn(layout, known, seed, n_fields=3) for seed in range(4)]
+def test_several_variants_are_fitted_together(layout: SpotPixelMap) -> None:
+    concentration = Concentration(shallow=2.5, slope=-0.5)
+    predictions = [sampled(layout, concentration, seed, n_fields=3) for seed in range(4)]
     n = np.array([3.0, 100.0])
-    np.testing.assert_allclose(np.log(fit_concentration(checks).at(n)), np.log(known.at(n)), atol=0.25)
+    np.testing.assert_allclose(np.log(fit_concentration(predictions).at(n)), np.log(concentration.at(n)), atol=0.25)
 
 
-def test_the_standard_deviation_is_that_of_the_draws(layout: SpotPixelMap) -> None:
-    known = Concentration(shallow=np.log(6.0), slope=0.3)
+def test_std_matches_the_samples(layout: SpotPixelMap) -> None:
+    concentration = Concentration(shallow=np.log(6.0), slope=0.3)
     ratio = layout.normalize(np.random.default_rng(0).gamma(2.0, size=(layout.n_pixels, 3)))
     counts = np.tile([1, 12, 90], (layout.n_spots, 1))
-    draws = np.stack([known.sample(ratio, counts, layout, seed).toarray() for seed in range(60)])
-    assert (np.stack([layout.membership @ one for one in draws]) == counts).all()
-    own = counts[layout.parent]
-    told = known.std(ratio, own)
-    np.testing.assert_allclose((draws - ratio * own).std(axis=(0, 1)) / np.sqrt((told**2).mean(axis=0)), 1, atol=0.05)
+    samples = np.stack([concentration.sample(ratio, counts, layout, seed).toarray() for seed in range(60)])
+    assert (np.stack([layout.membership @ one for one in samples]) == counts).all()
+    spot_counts = counts[layout.parent]
+    expected = concentration.std(ratio, spot_counts)
+    np.testing.assert_allclose(
+        (samples - ratio * spot_counts).std(axis=(0, 1)) / np.sqrt((expected**2).mean(axis=0)), 1, atol=0.05
+    )
 
 
-def test_little_data_leaves_the_prior_and_no_ratio_breaks_the_fit(layout: SpotPixelMap) -> None:
+def test_fit_to_few_counts_keeps_the_prior(layout: SpotPixelMap) -> None:
     assert fit_concentration([]) is DEFAULT_CONCENTRATION
-    log_ratio, truth, _ = drawn(layout, DEFAULT_CONCENTRATION)
+    log_ratio, truth, _ = sampled(layout, DEFAULT_CONCENTRATION)
     assert fit_concentration([(log_ratio, np.minimum(truth, 0), layout)]) is DEFAULT_CONCENTRATION
     few = np.zeros_like(truth)
     few[layout.parent == 0, 0] = 1.0
@@ -66,13 +70,13 @@ def test_little_data_leaves_the_prior_and_no_ratio_breaks_the_fit(layout: SpotPi
     assert np.isfinite(fit_concentration([(impossible, truth, layout)]).at(np.array([0.0, 1e6]))).all()
 
 
-def test_a_large_slide_is_thinned_without_harm(layout: SpotPixelMap, monkeypatch: pytest.MonkeyPatch) -> None:
-    known = Concentration(shallow=1.0, slope=0.0)
-    monkeypatch.setattr("napari_srast.calibration.dispersion._MOST_PAIRS", 1000)
-    assert fit_concentration([drawn(layout, known)]).at(np.array([20.0]))[0] == pytest.approx(np.e, rel=0.2)
+def test_subset_of_pairs_gives_a_similar_fit(layout: SpotPixelMap, monkeypatch: pytest.MonkeyPatch) -> None:
+    concentration = Concentration(shallow=1.0, slope=0.0)
+    monkeypatch.setattr("napari_srast.calibration.dispersion._MAX_PAIRS", 1000)
+    assert fit_concentration([sampled(layout, concentration)]).at(np.array([20.0]))[0] == pytest.approx(np.e, rel=0.2)
 
 
-def test_one_level_down_scatters_more() -> None:
+def test_finer_pixels_have_more_variance() -> None:
     n = np.array([1.0, 50.0])
     np.testing.assert_allclose(DEFAULT_CONCENTRATION.finer().at(n), DEFAULT_CONCENTRATION.at(n) * np.exp(LEVEL_STEP))
     assert (
@@ -80,7 +84,7 @@ def test_one_level_down_scatters_more() -> None:
     ).all()
 
 
-def test_the_record_is_plain() -> None:
+def test_to_dict_has_plain_values() -> None:
     assert DEFAULT_CONCENTRATION.to_dict() == {
         "log_concentration_shallow": DEFAULT_CONCENTRATION.shallow,
         "log_concentration_slope": DEFAULT_CONCENTRATION.slope,

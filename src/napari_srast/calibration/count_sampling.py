@@ -7,8 +7,8 @@ not depend on the genes and spots that are sampled in the same call, and no gene
 Up to a few dozen counts, a pair is sampled count by count with Polya's urn (Blackwell & MacQueen 1973,
 doi:10.1214/aos/1176342372): count i + 1 goes to a pixel by the ratios with probability A / (A + i), and otherwise to
 the pixel of one of the i counts before it. These counts are Dirichlet-multinomial with concentration A. Larger pairs
-are sampled pixel by pixel through quantiles, of a beta for the pixel's share of the rest and of a binomial for its counts,
-so that the work does not grow with the counts.
+are sampled pixel by pixel through quantiles, of a beta for the pixel's share of the rest and of a binomial for its
+counts, so that the work does not grow with the counts.
 
 Shape legend: N spots, Q pixels, F fields, K pixels per spot (padded), B spot-field pairs, E counts.
 """
@@ -98,7 +98,7 @@ def sample_counts(
         (_sample_by_quantiles, np.flatnonzero(n > _MAX_URN_COUNTS), np.full(len(n), n_slots)),
     ):
         for batch in _batches(pairs, cost):
-            pixel, mask = table.index[spot[batch]], table.mask[spot[batch]]
+            pixel, mask = table.pixel_index[spot[batch]], table.mask[spot[batch]]
             share = _shares(ratios[pixel, field[batch][:, None]], mask)
             sampled = sample(share, n[batch], stream[batch], None if a is None else a[batch])
             pair, slot = np.nonzero(sampled)

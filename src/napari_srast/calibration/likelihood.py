@@ -3,8 +3,8 @@
 The pool is log r = sum_j w_j x_j + const within each spot and field. The features x_j are the experts' log ratios, once
 unchanged and once times the scaled log count of the spot. The multinomial log-likelihood is concave in w. Counts of
 one pair are far from independent, and so are the genes of a spot: the counts of a pair are tempered
-(n / (1 + n / 10), as in training), and :func:`curvature_adjustment` estimates a scale of the likelihood from the scatter of the spots' gradients
-(the magnitude adjustment of Pauli, Racugno and Ventura 2011 for composite likelihoods).
+(n / (1 + n / 10), as in training), and :func:`curvature_adjustment` estimates a scale of the likelihood from the
+scatter of the spots' gradients (the magnitude adjustment of Pauli, Racugno and Ventura 2011 for composite likelihoods).
 
 Shape legend: N spots, Q pixels, F fields, E experts, J = 2 E weights, B spot-field pairs with counts, K pixels per spot
 (padded).
@@ -59,7 +59,7 @@ class PoolLikelihood:
         max_pairs: int = MAX_PAIRS,
     ) -> None:
         owners, pixels = np.flatnonzero(layout.n_pixels_per_spot), layout.padded_pixels()
-        pixel, mask = pixels.index[owners], pixels.mask[owners]
+        pixel, mask = pixels.pixel_index[owners], pixels.mask[owners]
         measured = layout.membership @ truth
         spot, field = np.nonzero((measured[owners] > 0) & (counts[owners] > 0))
         if len(spot) > max_pairs:

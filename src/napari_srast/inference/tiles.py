@@ -160,7 +160,7 @@ class Tiling:
 
 
 def _fits_one_tile(n_targets: np.ndarray) -> Callable[[np.ndarray], bool]:
-    """Return the function that tells whether a group of spots, with so many pixels each, is small enough for a tile."""
+    """Return a function that decides whether a group of spots, with ``n_targets`` pixels each, fits one tile."""
 
     def fits(group: np.ndarray) -> bool:
         n_pixels = n_targets[group].sum()

@@ -431,7 +431,7 @@ def content(folder: Path) -> dict[str, bytes]:
     case="the disk fills up during an export, each format",
     response="cannot be written (…); nothing was left behind; the next export works",
 )
-def test_a_disk_that_fills_up_during_an_export(
+def test_full_disk_during_an_export_leaves_no_file(
     widget: SRastWidget,
     qtbot: Any,
     store: Path,

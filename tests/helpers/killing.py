@@ -223,9 +223,7 @@ def run(folder: Path, how: str, n_moments: int, seed: int, by: str) -> dict[str,
         if by == "time":
             status = kill_after(lambda: write("killed"), rng.uniform(0, 1.1 * seconds))
         else:
-            first = (
-                0 if moment % 2 else first_rename
-            )  # every second moment is among the renames
+            first = 0 if moment % 2 else first_rename  # every second moment is among the renames
             step = rng.randrange(first, steps)
             status = kill_at_step(lambda: write("killed"), step)
             while status == 0 and step > 0:  # the number of operations varies between writes

@@ -30,7 +30,14 @@ if TYPE_CHECKING:
 
     from napari_srast.core.slide import Slide
 
-__all__ = ["IMAGE", "SAMPLE_VERSION", "generate_slide", "synthetic_colon_path", "synthetic_colon", "synthetic_colon_truth"]
+__all__ = [
+    "IMAGE",
+    "SAMPLE_VERSION",
+    "generate_slide",
+    "synthetic_colon",
+    "synthetic_colon_path",
+    "synthetic_colon_truth",
+]
 
 SAMPLE_VERSION = 1
 """Version of the generated slide; increment it whenever the slide changes, so that caches are rebuilt."""

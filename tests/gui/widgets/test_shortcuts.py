@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from napari.utils.shortcuts import default_shortcuts
 
-from napari_srast.gui.widgets.shortcuts import SHORTCUTS, shortcut_table
+from napari_srast.gui.widgets.shortcuts import GLOSSARY_URL, SHORTCUTS, shortcut_table
 from napari_srast.gui.widgets.tooltips import TOOLTIPS
 
 pytestmark = pytest.mark.gui
@@ -28,3 +28,8 @@ def test_shortcuts_are_unique_and_press_described_controls() -> None:
 def test_shortcuts_do_not_override_naparis() -> None:
     of_napari = {str(keys).replace(" ", "") for bound in default_shortcuts.values() for keys in bound}
     assert not of_napari & {shortcut.keys.replace("Return", "Enter") for shortcut in SHORTCUTS}
+
+
+def test_help_links_the_glossary() -> None:
+    assert f"href='{GLOSSARY_URL}'" in shortcut_table()
+    assert (PAGE.parents[1] / "glossary.md").exists()

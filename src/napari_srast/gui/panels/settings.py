@@ -177,8 +177,8 @@ class SettingsPanel(QWidget):
         only_sample = only_srast or (None if self.mode.value == "sample" else _ONLY_SAMPLE)
         for widget in (self.model, self._browse, self.mode):
             allow(widget.native, only_srast)
-        for widget in (self.draws, self.steps):
-            allow(widget.native, only_sample)
+        for count in (self.draws, self.steps):
+            allow(count.native, only_sample)
         self.changed.emit()
 
     def _browse_model(self) -> None:

@@ -34,6 +34,8 @@ FLOW = EXPERT_NAMES.index("pcfm")
 """Index of the network among the experts."""
 PROGRAM_EXPERT_NAMES = ("programs", "totals")
 """Experts of genes that do not go through the flow: see :mod:`napari_srast.models.programs.program_fields`."""
+_POOL_SHARE = 0.2
+_INTERPOLATION_SHARES = {"gp": 0.3, "gp_denoised": 0.3, "pycnophylactic_denoised": 0.2}
 Level = Literal["fine", "coarse"]
 """Pixels that weights are for: "fine" for the slide's own pixels, "coarse" for those of the coarsened slide."""
 
@@ -125,6 +127,31 @@ def pool_ratios(
     """
     by_expert = np.moveaxis(weights.at(counts, level=level), -1, 0)[:, layout.parent]  # (E, Q, F)
     return _log_softmax_per_spot(np.einsum("eqf,eqf->qf", by_expert, log_experts), layout)
+
+
+def temper_pool(log_pool: np.ndarray, log_experts: np.ndarray) -> np.ndarray:
+    """Average the pool with interpolations, for pixels that the calibration does not reach.
+
+    The weights of the pool are calibrated for spots that cover the slide and two pixels per pitch. With smaller pixels,
+    or areas between the spots that were not measured, the pool is over-confident; averaged with interpolations, it is
+    not (docs/results/fine_truth.md).
+
+    Parameters
+    ----------
+    log_pool
+        Log ratios of the pool, shape (Q, F).
+    log_experts
+        Log ratios of the experts, shape (E, Q, F).
+
+    Returns
+    -------
+    np.ndarray
+        Log ratios up to a constant in each spot, shape (Q, F).
+    """
+    tempered = _POOL_SHARE * log_pool
+    for name, share in _INTERPOLATION_SHARES.items():
+        tempered += share * log_experts[EXPERT_NAMES.index(name)]
+    return tempered
 
 
 def _log_softmax_per_spot(score: np.ndarray, layout: SpotPixelMap) -> np.ndarray:

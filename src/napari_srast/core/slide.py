@@ -145,6 +145,13 @@ class Slide:
         return self.counts.shape[1]
 
     @property
+    def spot_area(self) -> float | None:
+        """Area that a spot measures, in squared units of ``centers``; None if the spot diameter is unknown."""
+        if not self.spot_diameter:
+            return None
+        return float(self.spot_diameter**2 * (np.pi / 4 if self.spot_shape == "circle" else 1.0))
+
+    @property
     def to_cs(self) -> np.ndarray:
         """Affine from the intrinsic frame to the chosen coordinate system, shape (3, 3)."""
         return self.transforms[self.coordinate_system]

@@ -1,47 +1,34 @@
-"""Fit the image of a slide as an expert: predict how the counts of each spot spread over its pixels.
+"""Weigh the evidence that the image of a slide predicts its counts.
 
-Shape legend: N spots, n of them for training, G genes, Q pixels, F fields, D features, P components (the totals and the
-components of the composition).
+Shape legend: N spots, n of them for training, G genes, D features.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import sparse
 from scipy.spatial import cKDTree
 
 from napari_srast.core.slide import SlideImage
-from napari_srast.geometry.spot_pixel_map import SpotPixelMap
-from napari_srast.histology.background_mask import background_pixels
-from napari_srast.histology.features import FeatureExtractor, FeatureMap, extract_features, pixel_area
-from napari_srast.histology.log_linear_pool import expected_nats, pool_image_evidence
+from napari_srast.histology.features import FeatureExtractor, FeatureMap, extract_features
 from napari_srast.histology.regression import ContrastFit, ContrastRegression
-from napari_srast.histology.targets import component_slopes, composition_components, log_totals
-from napari_srast.interpolation.local_kriging import LocalKriging, matern32
+from napari_srast.histology.targets import composition_components, log_totals
 
-__all__ = ["IMAGE_EXPERTS", "MIN_LOG_ODDS", "ImageExpert", "PixelImageEvidence", "fit_image_expert"]
-
-IMAGE_EXPERTS = ("image_totals", "image")
-"""What the image predicts for the totals, and for a field beyond them, in the order of
-:meth:`PixelImageEvidence.log_ratios`."""
+__all__ = ["MIN_LOG_ODDS", "ImageExpert", "fit_image_expert"]
 
 MIN_LOG_ODDS = 8.0
 """Log odds up to which the image is not used; see :class:`~napari_srast.histology.regression.ContrastFit`."""
 
-_KRIGING_WIDTH, _KRIGING_NOISE = 2.0, 0.1  # pitches; relative to the signal's variance
-_EXTRAPOLATION = 0.5  # standard deviations by which a pixel's feature may leave the range of the spots' features
 _MAX_TRAINING_SPOTS = 6000  # larger slides are fitted on compact patches with as many spots in all
 _N_PATCHES = 3
 _MIN_RELATIVE_TOTAL = 0.1  # of the median total: spots with less are off the tissue
-_BLOCK_PIXELS = 1 << 16
-_PIXEL_SAMPLES = 4  # sample points per pixel
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ImageExpert:
-    """Predict the counts of a slide from its image.
+    """Regress the counts of a slide on its image, to decide whether the image is used and where it is.
 
     Parameters
     ----------
@@ -57,12 +44,6 @@ class ImageExpert:
         Distance between neighboring spots.
     training_spots
         Indices of the spots that the regression was fitted to, shape (n,).
-    spot_features
-        Standardized features of all spots, averaged over their areas, shape (N, D).
-    feature_mean, feature_scale
-        Mean and standard deviation by which features are standardized, shape (D,).
-    components
-        Components of the composition of the training spots, shape (n, P - 1).
     totals
         Total counts of each spot, shape (N,).
     spot_area
@@ -75,10 +56,6 @@ class ImageExpert:
     centers: np.ndarray
     pitch: float
     training_spots: np.ndarray
-    spot_features: np.ndarray
-    feature_mean: np.ndarray
-    feature_scale: np.ndarray
-    components: np.ndarray
     totals: np.ndarray
     spot_area: float
 
@@ -101,117 +78,7 @@ class ImageExpert:
             Displacement of the spots on the image, shape (2,), in units of ``centers``.
         """
         features = self.features.disk_mean(self.centers[self.training_spots] + shift, self.spot_area)
-        return self.regression.fit(_standardize(features)[0]).evidence
-
-    def field_slopes(self, fields: sparse.csr_matrix | np.ndarray) -> np.ndarray:
-        """Compute the change of each field's log fraction with each component of the composition.
-
-        Parameters
-        ----------
-        fields
-            Counts or intensities of all spots, shape (N, F).
-
-        Returns
-        -------
-        np.ndarray
-            Shape (P - 1, F).
-        """
-        return component_slopes(self.components, fields[self.training_spots], self.totals[self.training_spots])
-
-    def predict(self, layout: SpotPixelMap) -> PixelImageEvidence:
-        """Predict the components in pixels, relative to the interpolation between spots.
-
-        Parameters
-        ----------
-        layout
-            All spots in the order of ``centers``, possibly translated, and any pixels.
-        """
-        pixels = layout.pixels + (self.centers[0] - layout.spots[0])
-        area = pixel_area(layout)
-        training_features = self.spot_features[self.training_spots]
-        low, high = training_features.min(axis=0) - _EXTRAPOLATION, training_features.max(axis=0) + _EXTRAPOLATION
-        # The interpolated prediction is subtracted: the other experts already know what can be interpolated.
-        at_spots = self.spot_features @ self.fit.coefficients
-        contrasts = -(LocalKriging(layout).weights(matern32(_KRIGING_WIDTH), _KRIGING_NOISE) @ at_spots)
-        for start in range(0, len(pixels), _BLOCK_PIXELS):
-            block = slice(start, start + _BLOCK_PIXELS)
-            features = self.features.disk_mean(pixels[block], area, _PIXEL_SAMPLES)
-            features = (features - self.feature_mean) / self.feature_scale
-            # The linear model is only valid in the range of the spots' features.
-            contrasts[block] += np.clip(features, low, high) @ self.fit.coefficients
-        contrasts[~self.features.covers(pixels)] = 0.0  # features outside the image only repeat its edge
-        background = background_pixels(self.features, self.centers, self.totals, layout, self.spot_area, area)
-        return PixelImageEvidence(contrasts=contrasts.astype(np.float32), background=background)
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class PixelImageEvidence:
-    """Hold what the image predicts in some pixels; small enough to be sent to the workers that predict tiles.
-
-    Parameters
-    ----------
-    contrasts
-        Predicted components minus their interpolation between spots, totals first, float32, shape (Q, P).
-    background
-        True for pixels of bare glass, shape (Q,).
-    """
-
-    contrasts: np.ndarray
-    background: np.ndarray
-
-    def select_pixels(self, pixels: np.ndarray) -> PixelImageEvidence:
-        """Return the evidence in some pixels, given as indices or as a mask."""
-        return replace(self, contrasts=self.contrasts[pixels], background=self.background[pixels])
-
-    def log_ratios(self, slopes: np.ndarray) -> np.ndarray:
-        """Compute the image's log ratios of fields, up to a constant in each spot.
-
-        Parameters
-        ----------
-        slopes
-            Slopes of the fields from :meth:`ImageExpert.field_slopes`, shape (P - 1, F).
-
-        Returns
-        -------
-        np.ndarray
-            Shape (2, Q, F), in the order of :data:`IMAGE_EXPERTS`.
-        """
-        contrasts = self.contrasts.astype(np.float64)
-        totals = np.broadcast_to(contrasts[:, :1], (len(contrasts), slopes.shape[1]))
-        return np.stack([totals, contrasts[:, 1:] @ slopes])
-
-    def pool_with(self, log_ratios: np.ndarray, slopes: np.ndarray, layout: SpotPixelMap) -> np.ndarray:
-        """Combine the image with the log ratios of other experts in a log-linear pool.
-
-        Parameters
-        ----------
-        log_ratios
-            Log ratios of the other experts, shape (Q, F).
-        slopes
-            Slopes of the fields, shape (P - 1, F).
-        layout
-            Spots and the same pixels.
-
-        Returns
-        -------
-        np.ndarray
-            Normalized log ratios, minus infinity on background, shape (Q, F).
-        """
-        return pool_image_evidence(log_ratios, self.log_ratios(slopes), self.background, layout)
-
-    def expected_nats(self, slopes: np.ndarray, totals: np.ndarray, layout: SpotPixelMap) -> np.ndarray:
-        """Compute the gain in nats per count that the image is expected to give each field, shape (F,).
-
-        Parameters
-        ----------
-        slopes
-            Slopes of the fields, shape (P - 1, F).
-        totals
-            Total counts of each spot, shape (N,).
-        layout
-            Spots and the same pixels.
-        """
-        return expected_nats(self.contrasts.astype(np.float64), slopes, totals, layout)
+        return self.regression.fit(_standardize(features)).evidence
 
 
 def fit_image_expert(
@@ -251,33 +118,27 @@ def fit_image_expert(
     totals = np.asarray(counts.sum(axis=1), dtype=np.float64).ravel()
     covered = features.covers(centers)
     training_spots = _select_training_spots(centers, np.where(covered, totals, 0.0))
-    raw = features.disk_mean(centers, area)
-    _, mean, scale = _standardize(raw[training_spots])
-    spot_features = (raw - mean) / scale
     components = composition_components(counts[training_spots], seed=seed)
     targets = np.column_stack([log_totals(counts[training_spots]), components])
     regression = ContrastRegression(centers[training_spots], pitch, targets)
+    spot_features = _standardize(features.disk_mean(centers[training_spots], area))
     return ImageExpert(
         features=features,
         regression=regression,
-        fit=regression.fit(spot_features[training_spots]),
+        fit=regression.fit(spot_features),
         centers=centers,
         pitch=pitch,
         training_spots=training_spots,
-        spot_features=spot_features,
-        feature_mean=mean,
-        feature_scale=scale,
-        components=components,
         totals=totals,
         spot_area=area,
     )
 
 
-def _standardize(features: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return features (n, D) with mean 0 and variance 1, and their original mean and standard deviation, (D,)."""
+def _standardize(features: np.ndarray) -> np.ndarray:
+    """Return features (n, D) with mean 0 and variance 1."""
     mean, scale = features.mean(axis=0), features.std(axis=0)
     scale = np.where(scale > 1e-6 * np.maximum(np.abs(mean), 1e-3), scale, np.inf)  # constant features become 0
-    return (features - mean) / scale, mean, scale
+    return np.asarray((features - mean) / scale)
 
 
 def _select_training_spots(centers: np.ndarray, totals: np.ndarray) -> np.ndarray:

@@ -12,8 +12,8 @@ from napari_srast.histology.expert import MIN_LOG_ODDS, ImageExpert
 __all__ = ["OffsetEstimate", "estimate_offset"]
 
 _RINGS = ((0.5, 8), (1.0, 12))  # radius in pitches, number of trial shifts on the circle
-_REFINEMENT_STEPS = (0.25, 0.125)  # pitches, around the best trial
-_MIN_OFFSET = 0.3  # pitches: a smaller offset has little effect
+_REFINEMENT_STEPS = (0.25, 0.125, 0.0625)  # pitches, around the best trial
+_MIN_OFFSET = 0.3  # pitches: a smaller offset is corrected, a larger one is reported
 _MIN_LOG_ODDS_GAIN = 5.0  # by which the image must fit better at the offset to be misaligned
 _MIN_EVIDENCE_FRACTION = 0.6  # of the best evidence: with less, predictions are wrong more often than right
 
@@ -69,6 +69,15 @@ class OffsetEstimate:
     def usable(self) -> bool:
         """Whether the image may be used at its current position."""
         return self.evidence > MIN_LOG_ODDS and self.evidence >= _MIN_EVIDENCE_FRACTION * self.best_evidence
+
+    @property
+    def correction(self) -> tuple[float, float]:
+        """The offset if it is small and the image clearly fits better there, else no offset; in the spots' own frame.
+
+        Slides are rarely registered better than to a fraction of a pitch, which matters for much smaller pixels.
+        """
+        clearly_better = self.best_evidence - self.evidence > _MIN_LOG_ODDS_GAIN
+        return self.offset if self.usable and not self.misaligned and clearly_better else (0.0, 0.0)
 
     def warning(self, image: str, *, scale: float = 1.0, unit: str = "unknown") -> str | None:
         """Return a one-sentence warning for the user, or None if the image is aligned and informative.

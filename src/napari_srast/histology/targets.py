@@ -8,11 +8,10 @@ from __future__ import annotations
 import numpy as np
 from scipy import sparse
 
-__all__ = ["component_slopes", "composition_components", "log_totals"]
+__all__ = ["composition_components", "log_totals"]
 
 _SPOTS_PER_COMPONENT = 12
 _MAX_COMPONENTS = 10
-_PRIOR_COUNTS = 20.0  # weight of the prior that a field's fraction is constant
 
 
 def log_totals(counts: sparse.csr_matrix) -> np.ndarray:
@@ -67,34 +66,3 @@ def composition_components(counts: sparse.csr_matrix, *, seed: int = 0) -> np.nd
     deviation = scores.std(axis=0)
     valid = deviation > 1e-9 * max(deviation.max(), 1e-30)
     return np.asarray(scores[:, valid] / deviation[valid])
-
-
-def component_slopes(components: np.ndarray, fields: sparse.csr_matrix | np.ndarray, totals: np.ndarray) -> np.ndarray:
-    """Compute the change of the log fraction of each field with each component.
-
-    This is one step of Fisher scoring of a Poisson regression, starting at the model that every field has a constant
-    fraction of the totals, with a Gaussian prior worth 20 counts: fields with few counts keep a constant fraction. Each
-    field is fitted separately.
-
-    Parameters
-    ----------
-    components
-        Components of the spots, shape (N, P).
-    fields
-        Counts or intensities, sparse or dense, shape (N, F).
-    totals
-        Total counts of the spots, shape (N,).
-
-    Returns
-    -------
-    np.ndarray
-        Shape (P, F).
-    """
-    sum_of_totals = max(float(totals.sum()), 1e-12)
-    expected_fraction = np.asarray(fields.sum(axis=0), dtype=np.float64).ravel() / sum_of_totals
-    weight = totals / sum_of_totals
-    centered = components - weight @ components
-    variance = weight @ centered**2
-    score = np.asarray((fields.T @ centered).T)  # the term of the totals vanishes: components are centered by them
-    information = variance[:, None] * (sum_of_totals * expected_fraction + _PRIOR_COUNTS)
-    return np.asarray(score / np.maximum(information, 1e-12))

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 __all__ = ["InferenceReport", "ModelProvenance", "UpsampleJob", "UpsampleRequest"]
 
 
+_CALIBRATED_PIXELS = 6.0  # pixels per spot; two per pitch give four, or three to four on hexagons
+_MIN_MEASURED_FRACTION = 0.7  # of a spot's cell
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class UpsampleRequest:
     """Input of a run.
@@ -79,12 +83,15 @@ class InferenceReport:
         Device, model and calibration.
     warnings
         Warnings for the user, one sentence each.
+    expects_itself
+        Whether the skill is the expected information of the result, instead of a score on the coarsened slide.
     """
 
     skill: np.ndarray
     method: np.ndarray
     model: ModelProvenance
     warnings: tuple[str, ...] = ()
+    expects_itself: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -134,6 +141,14 @@ class UpsampleJob:
     def select_counts(self, spots: np.ndarray | slice = slice(None)) -> sparse.csr_matrix:
         """Return counts of the chosen genes in some spots, shape (n, F)."""
         return select_columns(self.counts[spots], self.columns)
+
+    @property
+    def tempered(self) -> bool:
+        """Whether the pixels are beyond the calibration: more than two per pitch, or spots with unmeasured gaps."""
+        n_pixels = self.layout.n_pixels_per_spot
+        pixels_per_spot = float(np.median(n_pixels[n_pixels > 0])) if self.layout.n_pixels else 0.0
+        measured = 1.0 if self.spot_area is None else self.spot_area / self.lattice.pitch**2
+        return pixels_per_spot > _CALIBRATED_PIXELS or measured < _MIN_MEASURED_FRACTION
 
     @property
     def allocator(self) -> CountAllocator:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 import numpy as np
+from scipy import sparse
 from scipy.spatial import cKDTree
 
 from napari_srast._utils.canonical_order import canonical_order
@@ -25,6 +26,7 @@ from napari_srast.geometry.raster import Raster, make_raster
 from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 from napari_srast.inference.executors.base import Executor
 from napari_srast.inference.executors.local import ThreadExecutor
+from napari_srast.inference.expected_information import ExpectedInformation
 from napari_srast.inference.job import InferenceReport, UpsampleJob, UpsampleRequest
 from napari_srast.inference.provenance import RunDescription
 from napari_srast.inference.tiles import HALO, Tiling
@@ -94,7 +96,14 @@ def run_upsampling(
         monitor=monitor,
     )
     run = f"{datetime.now(UTC):%Y%m%d_%H%M%S}_{secrets.token_hex(2)}"
-    validator = ResultValidator(select_columns(counts, columns), raster, run=run, integer=settings.mode == "integer")
+    spot_counts = select_columns(counts, columns)
+    validator = ResultValidator(spot_counts, raster, run=run, integer=settings.mode == "integer")
+    information = ExpectedInformation(spot_counts, raster)
+
+    def observe(rows: np.ndarray, tile_counts: sparse.csr_matrix) -> None:
+        validator.add(rows, tile_counts)
+        information.add(tile_counts)
+
     result_raster = replace(raster, parent=order[raster.parent])  # indexes the spots in the slide's own order
     sink.begin(
         ResultPlan(
@@ -102,7 +111,7 @@ def run_upsampling(
             raster=result_raster,
             columns=columns,
             with_std=settings.mode == "sample" and settings.method == "srast",
-            validate=validator.add,
+            validate=observe,
         )
     )
     report = run_job(job, sink, executor)
@@ -119,7 +128,7 @@ def run_upsampling(
     )
     metadata = UpsampleMetadata(
         genes=np.asarray(slide.genes)[columns],
-        skill=report.skill,
+        skill=information.nats_per_count() if report.expects_itself else report.skill,
         method=report.method,
         raster=result_raster,
         slide=slide,
@@ -154,7 +163,11 @@ def run_job(job: UpsampleJob, sink: ResultSink, executor: Executor | None = None
         method = executor.prepare(job)
         warnings = executor.predict_tiles(job, method, Tiling(job.layout, job.target_pixels), sink)
     return InferenceReport(
-        skill=method.skill, method=method.method, model=method.model, warnings=(*method.warnings, *warnings)
+        skill=method.skill,
+        method=method.method,
+        model=method.model,
+        warnings=(*method.warnings, *warnings),
+        expects_itself=method.expects_itself,
     )
 
 

@@ -115,6 +115,8 @@ class PreparedMethod:
         Warnings for the user, one sentence each.
     model
         Device, model and calibration.
+    expects_itself
+        Whether the skill is the expected information of the result, instead of ``skill``.
     """
 
     predictor: TilePredictor
@@ -125,6 +127,7 @@ class PreparedMethod:
     image: PixelImageEvidence | None = None
     warnings: tuple[str, ...] = ()
     model: ModelProvenance = field(default_factory=ModelProvenance)
+    expects_itself: bool = False
 
     def tile_input(self, job: UpsampleJob, tile: Tile) -> TileInput:
         """Collect the data that the prediction of a tile needs."""

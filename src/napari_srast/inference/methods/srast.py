@@ -18,7 +18,7 @@ from napari_srast._utils.threads import single_threaded_torch
 from napari_srast.calibration.dispersion import Concentration
 from napari_srast.calibration.experts import Experts
 from napari_srast.calibration.skill import apply_fallback
-from napari_srast.calibration.weights import PoolWeights, pool_ratios
+from napari_srast.calibration.weights import PoolWeights, pool_ratios, temper_pool
 from napari_srast.checkpoints.storage import Checkpoint, load_checkpoint
 from napari_srast.core.limits import (
     EMPTY_PAIR_COST,
@@ -91,7 +91,14 @@ def prepare_srast(job: UpsampleJob) -> PreparedMethod:
         method = _prepare_per_gene(context) if high_count.all() else _prepare_programs(context, high_count)
         calibration = _describe_calibration(context) | method.model.calibration
         model = ModelProvenance(device=device, model_sha256=checkpoint.sha256, calibration=calibration)
-        return replace(method, image=image.evidence, warnings=image.warnings, model=model)
+        tempered = job.tempered or image.evidence is not None
+        return replace(
+            method,
+            image=image.evidence,
+            warnings=image.warnings,
+            model=model,
+            expects_itself=tempered and job.settings.mode != "integer",
+        )
 
 
 def _describe_calibration(context: _Context) -> dict[str, object]:
@@ -138,6 +145,8 @@ class PerGenePredictor(TilePredictor):
         Sampler of the flow.
     allocator
         Converts ratios to counts.
+    tempered
+        Whether the pool is averaged with interpolations; see :func:`~napari_srast.calibration.weights.temper_pool`.
     """
 
     network: DiT
@@ -148,6 +157,7 @@ class PerGenePredictor(TilePredictor):
     image_loadings: np.ndarray | None
     sampler: FlowSampler
     allocator: CountAllocator
+    tempered: bool
 
     def blocks(self, n_pixels: int) -> list[slice]:
         return gene_blocks(len(self.methods), _EXPERTS_PER_BLOCK * n_pixels)
@@ -165,6 +175,8 @@ class PerGenePredictor(TilePredictor):
             inputs, log_experts = experts.predict(fields, monitor, self.statistics[block])
             dense = fields.toarray().astype(np.float64)
             log_ratio = pool_ratios(log_experts, dense, layout, self.weights)
+            if self.tempered:
+                log_ratio = temper_pool(log_ratio, log_experts)
             log_ratio = apply_fallback(log_ratio, log_experts, self.methods[block])
             if tile_input.image is not None and self.image_loadings is not None:
                 log_ratio = tile_input.image.pool_with(log_ratio, self.image_loadings[:, block], layout)
@@ -204,6 +216,7 @@ def _prepare_per_gene(context: _Context) -> PreparedMethod:
         image_loadings=context.image.loadings(job.select_counts()),
         sampler=FlowSampler(steps=settings.steps or FLOW_STEPS, draws=settings.draws or FLOW_DRAWS, seed=settings.seed),
         allocator=context.allocator,
+        tempered=job.tempered,
     )
     skill = np.concatenate([score.skill for score in scores])
     return PreparedMethod(predictor=predictor, skill=skill, method=methods, embedding=fitted.embedding)
@@ -282,6 +295,8 @@ class ProgramPredictor(TilePredictor):
         program_counts = fields[:, : n_programs + 1]
         _, log_experts = experts.predict(sparse.csr_matrix(program_counts), monitor, self.statistics)
         log_ratio = pool_ratios(log_experts, program_counts, layout, self.weights)
+        if self.per_gene.tempered:
+            log_ratio = temper_pool(log_ratio, log_experts)
         if tile_input.image is not None and self.image_loadings is not None:
             log_ratio = tile_input.image.pool_with(log_ratio, self.image_loadings, layout)
         return ProgramMixture(

@@ -1,0 +1,59 @@
+"""State the skill of a result by the information that its own ratios expect to hold.
+
+If the ratios r of a spot's pixels are right, a count of gene g gains sum_k r_kg log(r_kg K) nats over the uniform split
+of its K pixels. Averaged over the counts of the gene, this is the score that the map expects of itself, at its own factor
+and footprint. It is an honest statement only as far as the ratios are calibrated, so it is used where the pool is
+tempered for the pixels of the run; docs/results/fine_truth.md compares it with the score that was achieved.
+
+Shape legend: N spots, G genes, q pixels of a tile.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import sparse
+from scipy.special import xlogy
+
+from napari_srast.geometry.raster import Raster
+
+__all__ = ["ExpectedInformation"]
+
+_MIN_COUNTS = 20.0  # of a gene, and
+_MIN_SPOTS = 120  # of a slide: with fewer, the skill is unknown
+_UNIT = 2.0**-20  # nats; sums of whole units are exact, so that the order of the tiles changes no bit
+
+
+class ExpectedInformation:
+    """Sum up the expected information of a result, at once or tile by tile.
+
+    Parameters
+    ----------
+    spot_counts
+        Counts of all spots that ``raster.parent`` indexes, shape (N, G).
+    raster
+        The pixels and their parents.
+    """
+
+    def __init__(self, spot_counts: sparse.csr_matrix, raster: Raster) -> None:
+        self._spot_counts = spot_counts
+        self._raster = raster
+        self._units = np.zeros(spot_counts.shape[1])
+
+    def add(self, counts: sparse.csr_matrix) -> None:
+        """Add some pixels, given their counts (q, G)."""
+        values = counts.data.astype(np.float64)
+        self._units += np.bincount(
+            counts.indices, weights=np.rint(xlogy(values, values) / _UNIT), minlength=len(self._units)
+        )
+
+    def nats_per_count(self) -> np.ndarray:
+        """Return the expected score of each gene, shape (G,); NaN for rare genes and for slides of few spots."""
+        spots, n_pixels = np.unique(self._raster.parent, return_counts=True)
+        measured = self._spot_counts[spots].tocoo()
+        values = measured.data.astype(np.float64)
+        uniform = values * np.log(n_pixels)[measured.row] - xlogy(values, values)
+        n_genes = len(self._units)
+        total = np.bincount(measured.col, weights=values, minlength=n_genes)
+        information = self._units * _UNIT + np.bincount(measured.col, weights=uniform, minlength=n_genes)
+        known = (total >= _MIN_COUNTS) & (len(spots) >= _MIN_SPOTS)
+        return np.where(known, information / np.maximum(total, 1.0), np.nan)

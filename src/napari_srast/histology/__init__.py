@@ -4,8 +4,8 @@
 any size onto a coarse grid. ``features`` samples stain and texture features at any position; ``encoder`` computes them
 with the user's own network instead. ``targets`` extracts the log totals and the leading expression components of the
 spots, and ``regression`` weighs the evidence that the features predict them: ``expert`` decides by it whether the
-image is used, and ``offset`` where it is. ``disaggregation`` learns rates in pixels by the likelihood of what whole spots
-count, ``background_mask`` finds pixels of bare glass, and ``predictor`` pools the prediction with the others.
+image is used, and ``offset`` where it is. ``disaggregation`` learns rates in pixels by the likelihood of what whole
+spots count, ``background_mask`` finds pixels of bare glass, and ``predictor`` pools the prediction with the others.
 """
 
 from napari_srast.histology.expert import ImageExpert, fit_image_expert

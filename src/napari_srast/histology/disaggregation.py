@@ -19,20 +19,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy import sparse
 from scipy.optimize import minimize
 from scipy.spatial import cKDTree
 
-__all__ = ["DisaggregationModel", "SpotSamples", "fit_disaggregation"]
+__all__ = ["CompositionLoss", "DisaggregationModel", "SpotSamples", "TotalsLoss", "fit_disaggregation"]
 
 _N_PROGRAMS = 12
 _MAX_GENES = 500  # most abundant genes that the composition is learned from
-_TOTALS_RIDGE = 0.03  # of standardized coefficients, in units of the log likelihood per spot
-_POSITION_RIDGE = 0.01
+_SPOTS_PER_PROGRAM = 12
+_TOTALS_RIDGE = 25.0  # precision of the Gaussian prior of standardized coefficients, over two
+_POSITION_RIDGE = 8.0
 _POSITION_SPACING = 4.0  # pitches
-_PROGRAM_RIDGE = 3e-4  # in units of the log likelihood per count
+_PROGRAM_RIDGE = 28.0
 _OVERDISPERSION = 300.0  # counts: a spot with more says no more about composition than one with so many
 _ITERATIONS = 120
 _CLIP = 4.0  # standard deviations up to which a feature is used
@@ -40,6 +42,7 @@ _EM_ITERATIONS = 40
 _PRIOR_COUNTS = 20.0  # weight of the prior that a field has the same loading in every program
 _FIELDS_PER_BLOCK = 1024
 _TINY = 1e-12
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -152,15 +155,16 @@ def fit_disaggregation(samples: SpotSamples, check_canceled: Callable[[], None] 
     standardized = _standardize(flat, mean, scale)
     totals = np.asarray(samples.counts.sum(axis=1), dtype=np.float64).ravel()
     position = _position_functions(samples.centers, samples.pitch)
-    coefficients, log_totals = _fit_totals(standardized, position, totals, n_points, check_canceled)
-    weights = np.exp(log_totals.reshape(n_spots, n_points))
+    totals_loss = TotalsLoss(features=standardized, position=position, totals=totals, n_points=n_points)
+    parameters = _minimize(totals_loss, totals_loss.start(), check_canceled)
+    weights = np.exp(totals_loss.log_rate(parameters))
     weights /= weights.sum(axis=1, keepdims=True)
     program_coefficients, bias = _fit_programs(standardized, weights, samples.counts, check_canceled)
     fractions = _softmax(standardized @ program_coefficients + bias).reshape(n_spots, n_points, -1)
     return DisaggregationModel(
         feature_mean=mean,
         feature_scale=scale,
-        totals_coefficients=coefficients,
+        totals_coefficients=parameters[:n_features].astype(np.float32),
         program_coefficients=program_coefficients,
         program_bias=bias,
         spot_programs=np.einsum("nm,nmp->np", weights, fractions),
@@ -168,48 +172,131 @@ def fit_disaggregation(samples: SpotSamples, check_canceled: Callable[[], None] 
     )
 
 
-def _fit_totals(
-    features: np.ndarray,
-    position: np.ndarray,
-    totals: np.ndarray,
-    n_points: int,
-    check_canceled: Callable[[], None],
-) -> tuple[np.ndarray, np.ndarray]:
-    """Fit the log-linear model of the totals; return the coefficients (D,) and log totals of the points (n m,)."""
-    n_spots, n_features = len(totals), features.shape[1]
-    log_observed, count_variance = np.log(totals + 0.5), 1 / (totals + 1)
-    n_position = position.shape[1]
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TotalsLoss:
+    """Negative log likelihood of the log totals of spots, with ridge penalties, per spot.
 
-    def log_rate(parameters: np.ndarray) -> np.ndarray:
-        of_features = features @ parameters[:n_features].astype(np.float32)
-        of_spot = position @ parameters[n_features : n_features + n_position] + parameters[-2]
-        return np.asarray(of_features.reshape(n_spots, n_points) + of_spot[:, None], dtype=np.float64)
+    Its parameters are the D coefficients of the features, the B coefficients of the position functions, a constant, and
+    the logarithm of the standard deviation of the spots' efficiencies.
 
-    def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
-        check_canceled()
-        points = log_rate(parameters)
+    Parameters
+    ----------
+    features
+        Standardized features of the points, shape (n m, D).
+    position
+        Position functions at the spots, shape (n, B).
+    totals
+        Total counts of the spots, shape (n,).
+    n_points
+        Number m of sample points per spot.
+    """
+
+    features: np.ndarray
+    position: np.ndarray
+    totals: np.ndarray
+    n_points: int
+
+    def start(self) -> np.ndarray:
+        """Return the parameters of constant rates, shape (D + B + 2,)."""
+        start = np.zeros(self.features.shape[1] + self.position.shape[1] + 2)
+        start[-2], start[-1] = np.log(self.totals + 0.5).mean(), -1.0
+        return start
+
+    def log_rate(self, parameters: np.ndarray) -> np.ndarray:
+        """Return the log totals of the points, shape (n, m)."""
+        n_features = self.features.shape[1]
+        of_features = self.features @ parameters[:n_features].astype(self.features.dtype)
+        of_spot = self.position @ parameters[n_features:-2] + parameters[-2]
+        return np.asarray(of_features.reshape(-1, self.n_points) + of_spot[:, None], dtype=np.float64)
+
+    def __call__(self, parameters: np.ndarray) -> tuple[float, np.ndarray]:
+        """Return the loss and its gradient, shape (D + B + 2,)."""
+        n_spots, n_features = len(self.totals), self.features.shape[1]
+        ridge, position_ridge = _TOTALS_RIDGE / n_spots, _POSITION_RIDGE / n_spots
+        log_observed, count_variance = np.log(self.totals + 0.5), 1 / (self.totals + 1)
+        points = self.log_rate(parameters)
         highest = points.max(axis=1, keepdims=True)
         rates = np.exp(points - highest)
         sums = rates.sum(axis=1)
-        error = log_observed - (np.log(sums / n_points) + highest[:, 0])
+        error = log_observed - (np.log(sums / self.n_points) + highest[:, 0])
         scatter = np.exp(2 * parameters[-1])
         variance = scatter + count_variance
-        coefficients, of_position = parameters[:n_features], parameters[n_features : n_features + n_position]
+        coefficients, of_position = parameters[:n_features], parameters[n_features:-2]
         value = np.mean(0.5 * error**2 / variance + 0.5 * np.log(variance))
-        value += _TOTALS_RIDGE * coefficients @ coefficients + _POSITION_RIDGE * of_position @ of_position
+        value += ridge * coefficients @ coefficients + position_ridge * of_position @ of_position
         of_spot = -error / variance / n_spots
-        of_points = (of_spot / sums)[:, None] * rates
+        of_points = ((of_spot / sums)[:, None] * rates).ravel().astype(self.features.dtype)
         gradient = np.empty_like(parameters)
-        gradient[:n_features] = features.T @ of_points.ravel().astype(np.float32) + 2 * _TOTALS_RIDGE * coefficients
-        gradient[n_features:-2] = position.T @ of_spot + 2 * _POSITION_RIDGE * of_position
+        gradient[:n_features] = self.features.T @ of_points + 2 * ridge * coefficients
+        gradient[n_features:-2] = self.position.T @ of_spot + 2 * position_ridge * of_position
         gradient[-2] = of_spot.sum()
         gradient[-1] = np.mean((0.5 / variance - 0.5 * error**2 / variance**2) * 2 * scatter)
         return float(value), gradient
 
-    start = np.zeros(n_features + n_position + 2)
-    start[-2], start[-1] = log_observed.mean(), -1.0
-    parameters = _minimize(loss, start)
-    return parameters[:n_features].astype(np.float32), log_rate(parameters).ravel()
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CompositionLoss:
+    """Negative log likelihood of the composition of spots, given their totals, with a ridge penalty, per count.
+
+    Its parameters are U, u and the logarithms of the signatures W, flattened one after the other.
+
+    Parameters
+    ----------
+    features
+        Standardized features of the points, shape (n m, D).
+    weights
+        Share of each point in the totals of its spot, shape (n, m).
+    observed
+        Counts of the genes that the composition is learned from, shape (n, G).
+    """
+
+    features: np.ndarray
+    weights: np.ndarray
+    observed: np.ndarray
+
+    def start(self, signatures: np.ndarray) -> np.ndarray:
+        """Return the parameters of constant fractions of signatures (P, G)."""
+        n_constant = (self.features.shape[1] + 1) * len(signatures)
+        return np.concatenate([np.zeros(n_constant), np.log(signatures + 1e-5).ravel()])
+
+    def split(self, parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return U (D, P), u (P,) and the logarithms of the signatures (P, G)."""
+        n_features, n_genes = self.features.shape[1], self.observed.shape[1]
+        n_programs = len(parameters) // (n_features + 1 + n_genes)
+        coefficients, bias, log_signatures = np.split(
+            parameters, [n_features * n_programs, (n_features + 1) * n_programs]
+        )
+        return coefficients.reshape(n_features, -1), bias, log_signatures.reshape(-1, n_genes)
+
+    @cached_property
+    def _spot_weight(self) -> np.ndarray:
+        return np.asarray(1 / (1 + self.observed.sum(axis=1) / _OVERDISPERSION))
+
+    def __call__(self, parameters: np.ndarray) -> tuple[float, np.ndarray]:
+        """Return the loss and its gradient, in the shape of the parameters."""
+        dtype, (n_spots, n_points) = self.features.dtype, self.weights.shape
+        coefficients, bias, log_signatures = self.split(parameters)
+        n_programs = len(bias)
+        scale = max(float(self._spot_weight @ self.observed.sum(axis=1)), _TINY)
+        ridge = _PROGRAM_RIDGE / scale
+        signatures = _softmax(log_signatures)
+        fractions = _softmax(self.features @ coefficients.astype(dtype) + bias.astype(dtype))
+        by_spot = fractions.reshape(n_spots, n_points, n_programs)
+        mixture = np.einsum("nm,nmp->np", self.weights, by_spot)
+        share = np.maximum(mixture @ signatures, _TINY)
+        value = -(self._spot_weight @ (self.observed * np.log(share)).sum(axis=1)) / scale
+        value += ridge * float((coefficients**2).sum())
+        of_share = -self._spot_weight[:, None] * self.observed / share / scale
+        of_mixture = of_share @ signatures.T
+        of_fractions = self.weights[:, :, None] * of_mixture[:, None, :]
+        of_logits = by_spot * (of_fractions - (by_spot * of_fractions).sum(axis=2, keepdims=True))
+        of_logits = of_logits.reshape(-1, n_programs).astype(dtype)
+        of_signatures = mixture.T @ of_share
+        of_log_signatures = signatures * (of_signatures - (signatures * of_signatures).sum(axis=1, keepdims=True))
+        of_coefficients = self.features.T @ of_logits + 2 * ridge * coefficients
+        return float(value), np.concatenate(
+            [of_coefficients.ravel(), of_logits.sum(axis=0), of_log_signatures.ravel()], dtype=np.float64
+        )
 
 
 def _fit_programs(
@@ -225,45 +312,15 @@ def _fit_programs(
         Share of each point in the totals of its spot, shape (n, m).
     counts
         Raw counts, shape (n, G).
+    check_canceled
+        Called in every iteration; may raise.
     """
     genes = np.sort(np.argsort(-np.asarray(counts.sum(axis=0)).ravel(), kind="stable")[:_MAX_GENES])
     observed = np.asarray(counts[:, genes].toarray(), dtype=np.float64)
     observed = observed[:, observed.sum(axis=0) > 0]
-    totals = observed.sum(axis=1)
-    signatures = _initial_signatures(observed)
-    n_programs, n_genes = signatures.shape
-    n_spots, n_points = weights.shape
-    n_features = features.shape[1]
-    spot_weight = 1 / (1 + totals / _OVERDISPERSION)
-    scale = max(float(spot_weight @ totals), _TINY)
-    sizes = np.cumsum([n_features * n_programs, n_programs])
-
-    def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
-        check_canceled()
-        coefficients, bias, log_signatures = np.split(parameters, sizes)
-        coefficients = coefficients.reshape(n_features, n_programs)
-        signatures = _softmax(log_signatures.reshape(n_programs, n_genes))
-        fractions = _softmax(features @ coefficients.astype(np.float32) + bias.astype(np.float32))
-        by_spot = fractions.reshape(n_spots, n_points, n_programs)
-        mixture = np.einsum("nm,nmp->np", weights, by_spot)
-        share = np.maximum(mixture @ signatures, _TINY)
-        value = -(spot_weight @ (observed * np.log(share)).sum(axis=1)) / scale
-        value += _PROGRAM_RIDGE * float((coefficients**2).sum())
-        of_share = -spot_weight[:, None] * observed / share / scale
-        of_mixture = of_share @ signatures.T
-        of_fractions = weights[:, :, None] * of_mixture[:, None, :]
-        of_logits = by_spot * (of_fractions - (by_spot * of_fractions).sum(axis=2, keepdims=True))
-        of_logits = of_logits.reshape(-1, n_programs).astype(np.float32)
-        of_signatures = mixture.T @ of_share
-        of_log_signatures = signatures * (of_signatures - (signatures * of_signatures).sum(axis=1, keepdims=True))
-        of_coefficients = features.T @ of_logits + 2 * _PROGRAM_RIDGE * coefficients
-        return float(value), np.concatenate(
-            [of_coefficients.ravel(), of_logits.sum(axis=0), of_log_signatures.ravel()], dtype=np.float64
-        )
-
-    start = np.concatenate([np.zeros(sizes[-1]), np.log(signatures + 1e-5).ravel()])
-    coefficients, bias, _ = np.split(_minimize(loss, start), sizes)
-    return coefficients.reshape(n_features, n_programs).astype(np.float32), bias.astype(np.float32)
+    loss = CompositionLoss(features=features, weights=weights, observed=observed)
+    coefficients, bias, _ = loss.split(_minimize(loss, loss.start(_initial_signatures(observed)), check_canceled))
+    return coefficients.astype(np.float32), bias.astype(np.float32)
 
 
 def _initial_signatures(counts: np.ndarray) -> np.ndarray:
@@ -271,10 +328,12 @@ def _initial_signatures(counts: np.ndarray) -> np.ndarray:
     from sklearn.decomposition import NMF
 
     mean_profile = counts.sum(axis=0) / max(float(counts.sum()), _TINY)
-    n_programs = max(1, min(_N_PROGRAMS, *counts.shape))
+    n_programs = max(1, min(_N_PROGRAMS, len(counts) // _SPOTS_PER_PROGRAM, counts.shape[1]))
     if n_programs < 2:
         return mean_profile[None]
-    model = NMF(n_programs, init="nndsvda", solver="mu", beta_loss="kullback-leibler", max_iter=200, tol=0.0)
+    model = NMF(
+        n_programs, init="nndsvda", solver="mu", beta_loss="kullback-leibler", max_iter=200, tol=0.0, random_state=0
+    )
     signatures = model.fit(counts + 1e-6).components_
     signatures = signatures / np.maximum(signatures.sum(axis=1, keepdims=True), _TINY)
     return np.asarray(0.7 * signatures + 0.3 * mean_profile)
@@ -283,10 +342,11 @@ def _initial_signatures(counts: np.ndarray) -> np.ndarray:
 def _position_functions(centers: np.ndarray, pitch: float) -> np.ndarray:
     """Return smooth functions of the position at the spots, one Gaussian every few pitches, shape (n, B)."""
     spacing = _POSITION_SPACING * pitch
-    low, high = centers.min(axis=0), centers.max(axis=0)
-    axes = [np.arange(low[i], high[i] + spacing, spacing) for i in (0, 1)]
+    low, extent = centers.min(axis=0), np.ptp(centers, axis=0)
+    # On a lattice, these comparisons are often between equal numbers: rounding errors must not decide them.
+    axes = [low[i] + spacing * np.arange(np.ceil(extent[i] / spacing - _ROUNDING) + 1) for i in (0, 1)]
     knots = np.stack(np.meshgrid(*axes), axis=-1).reshape(-1, 2)
-    knots = knots[cKDTree(centers).query(knots)[0] < spacing]
+    knots = knots[cKDTree(centers).query(knots)[0] < spacing * (1 - _ROUNDING)]
     distance = np.linalg.norm(centers[:, None] - knots[None], axis=-1) / spacing
     return np.exp(-0.5 * distance**2 / 0.64)
 
@@ -300,6 +360,10 @@ def _softmax(logits: np.ndarray) -> np.ndarray:
     return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True))
 
 
-def _minimize(loss: Callable[[np.ndarray], tuple[float, np.ndarray]], start: np.ndarray) -> np.ndarray:
+def _minimize(loss: TotalsLoss | CompositionLoss, start: np.ndarray, check_canceled: Callable[[], None]) -> np.ndarray:
+    def evaluate(parameters: np.ndarray) -> tuple[float, np.ndarray]:
+        check_canceled()
+        return loss(parameters)
+
     options = {"maxiter": _ITERATIONS, "maxcor": 20}
-    return np.asarray(minimize(loss, start, jac=True, method="L-BFGS-B", options=options).x)
+    return np.asarray(minimize(evaluate, start, jac=True, method="L-BFGS-B", options=options).x)

@@ -35,7 +35,7 @@ STAGES = {
     "reading": "napari_srast.gui.state.slide_loading.load",
     "raster": "napari_srast.inference.runner.make_raster",
     "align": "napari_srast.inference.executors.sasa_process_pool._fit",
-    "calibrate": "napari_srast.calibration.holdout.coarsened_variants",
+    "calibrate": "napari_srast.inference.fitted_slide.coarsened_variants",
     "split": "napari_srast.interpolation.Interpolator.ratios",
     "checks": "napari_srast.inference.validation.ResultValidator.add",
     "preparing": "napari_srast.gui.state.run_request.prepare_for_display",
@@ -352,10 +352,10 @@ def test_full_memory_while_drawing_keeps_the_display(
 
 
 MODELS: dict[str, tuple[Callable[[Path], bytes], str]] = {
-    "text": (lambda _: b"weights: none", "no readable safetensors"),
-    "empty": (lambda _: b"", "no readable safetensors"),
-    "truncated": (lambda default: default.read_bytes()[:-1000], "no readable safetensors"),
-    "pickle": (lambda _: pickle.dumps({"weights": 1}), "no readable safetensors"),
+    "text": (lambda _: b"weights: none", "not a readable safetensors"),
+    "empty": (lambda _: b"", "not a readable safetensors"),
+    "truncated": (lambda default: default.read_bytes()[:-1000], "not a readable safetensors"),
+    "pickle": (lambda _: pickle.dumps({"weights": 1}), "not a readable safetensors"),
     "foreign": (lambda _: save({"weights": torch.zeros(3)}), "is not a napari-srast model"),
     "later version": (lambda _: save({}, {"napari_srast": '{"format": 99}'}), "has format 99"),
     "damaged header": (lambda _: save({}, {"napari_srast": "{"}), "is damaged"),

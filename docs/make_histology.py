@@ -26,8 +26,8 @@ from napari_srast.evaluation.protocol import BASELINES, DENOISED
 from napari_srast.geometry.coarsening import coarsen_slide
 from napari_srast.geometry.raster import make_raster
 from napari_srast.geometry.spot_pixel_map import SpotPixelMap
-from napari_srast.histology import ImageExpert, fit_image_expert
-from napari_srast.histology.offset import estimate_offset
+from napari_srast.histology import ImageExpert, fit_image_expert, fit_image_predictor
+from napari_srast.histology.offset import OffsetEstimate, estimate_offset
 from napari_srast.interpolation import Denoiser, Interpolator
 from napari_srast.io.convert.images import read_image_file
 from napari_srast.io.transforms import fit_affine
@@ -85,8 +85,23 @@ class CoarsenedSlide:
         warning = offset.warning(image.name)
         if not offset.usable:
             return ratios, False, warning
-        local, slopes = expert.predict(self.layout), expert.field_slopes(self.low)
-        return np.exp(local.pool_with(np.log(np.maximum(ratios, 1e-9)), slopes, self.layout)), True, warning
+        return self.pool_image(ratios, expert, offset), True, warning
+
+    def pool_image(self, ratios: np.ndarray, expert: ImageExpert, offset: OffsetEstimate) -> np.ndarray:
+        """Return ratios with the image, from a model that is fitted to the coarse spots."""
+        predictor = fit_image_predictor(expert, self.counts, np.array(offset.correction), self.layout.pitch**2)
+        loadings = predictor.field_loadings(self.low)
+        log_ratios = np.log(np.maximum(ratios, 1e-9))
+        return np.exp(predictor.predict(self.layout).pool_with(log_ratios, loadings, self.layout))
+
+    def image_features(self, expert: ImageExpert, area: float, n_points: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return features of spots and of pixels, standardized by those of the training spots."""
+        of_spots = expert.features.disk_mean(expert.centers, expert.spot_area)
+        pixels = self.layout.pixels + self.centers[0] - self.layout.spots[0]
+        of_pixels = expert.features.disk_mean(pixels, area, n_points)
+        mean, scale = of_spots[expert.training_spots].mean(axis=0), of_spots[expert.training_spots].std(axis=0)
+        scale = np.where(scale > 1e-6 * np.maximum(np.abs(mean), 1e-3), scale, np.inf)  # constant features become 0
+        return (of_spots - mean) / scale, (of_pixels - mean) / scale
 
     def transformed(self, matrix: np.ndarray) -> SlideImage:
         """Return the image transformed by a (3, 3) matrix about the middle of the spots."""
@@ -106,12 +121,8 @@ class CoarsenedSlide:
         Returns the ratios, and the mass error before they are scaled to conserve counts.
         """
         expert, log_low = self.expert(self.image), np.log1p(self.low)
-        area = expert.spot_area / 4
-        features = (
-            expert.features.disk_mean(self.layout.pixels + self.centers[0] - self.layout.spots[0], area)
-            - expert.feature_mean
-        )
-        left, size, right = np.linalg.svd(expert.spot_features, full_matrices=False)
+        spot_features, features = self.image_features(expert, expert.spot_area / 4, 16)
+        left, size, right = np.linalg.svd(spot_features, full_matrices=False)
         rotated, best = left.T @ (log_low - log_low.mean(axis=0)), (np.inf, np.zeros(0))
         for strength in np.geomspace(1, 1e4, 13):
             shrunk = size**2 / (size**2 + strength)
@@ -119,7 +130,7 @@ class CoarsenedSlide:
             rest = (log_low - log_low.mean(axis=0) - left @ (shrunk[:, None] * rotated)) / (1 - leverage)[:, None]
             if (rest**2).sum() < best[0]:
                 best = (float((rest**2).sum()), size / (size**2 + strength))
-        prediction = features / expert.feature_scale @ (right.T @ (best[1][:, None] * rotated)) + log_low.mean(axis=0)
+        prediction = features @ (right.T @ (best[1][:, None] * rotated)) + log_low.mean(axis=0)
         intensity = np.expm1(np.maximum(prediction, 0.0)) / self.layout.n_pixels_per_spot[self.layout.parent][:, None]
         nonempty = self.layout.n_pixels_per_spot > 0
         predicted, measured = (self.layout.membership @ intensity)[nonempty].sum(axis=1), self.low[nonempty].sum(axis=1)
@@ -129,9 +140,7 @@ class CoarsenedSlide:
         """Average the ten spots nearest in space and gray level, the core idea of TESLA."""
         expert = self.expert(self.image)
         gray = [i for i, name in enumerate(expert.features.names) if name in ("mean_red_0.1", "mean_blue_0.1")]
-        at_pixels = expert.features.disk_mean(self.layout.pixels + self.centers[0] - self.layout.spots[0], 1e-9, 1)
-        of_spots = expert.spot_features[:, gray].mean(axis=1)
-        of_pixels = ((at_pixels - expert.feature_mean) / expert.feature_scale)[:, gray].mean(axis=1)
+        of_spots, of_pixels = (f[:, gray].mean(axis=1) for f in self.image_features(expert, 1e-9, 1))
         spots = np.column_stack([self.layout.spots / self.layout.pitch, of_spots])
         pixels = np.column_stack([self.layout.pixels / self.layout.pitch, of_pixels])
         distance, index = cKDTree(spots).query(pixels, k=min(10, len(spots)))
@@ -246,9 +255,10 @@ def draw(case: CoarsenedSlide, column: int, gene: str, factor: int = 8) -> None:
     smooth = Denoiser(case.all_counts, layout.spots, pitch).fields(np.array([column]))
     without = Interpolator(layout).ratios("gp", smooth)
     expert = fit_image_expert(case.all_counts, case.spots, pitch, case.image)
-    both = np.exp(
-        expert.predict(layout).pool_with(np.log(np.maximum(without, 1e-9)), expert.field_slopes(field), layout)
-    )
+    area = np.pi / 4 * (0.55 * pitch) ** 2 if raster.lattice.kind == "hex" else pitch**2
+    predictor = fit_image_predictor(expert, case.all_counts, np.array(estimate_offset(expert).correction), area)
+    log_ratios = np.log(np.maximum(without, 1e-9))
+    both = np.exp(predictor.predict(layout).pool_with(log_ratios, predictor.field_loadings(field), layout))
     low, high = case.spots.min(axis=0) - pitch, case.spots.max(axis=0) + pitch
     figure, axes = plt.subplots(1, 4, figsize=(16, 4.4), constrained_layout=True)
     corner = np.linalg.inv(case.image.to_intrinsic[0])

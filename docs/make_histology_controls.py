@@ -137,9 +137,8 @@ def evaluate_image(
     expert = case.expert(image)
     offset = estimate_offset(expert) if expert.informative else None  # without evidence the image is not used
     used, nats = offset is not None and offset.usable, alone
-    if used:
-        local, slopes = expert.predict(case.layout), expert.field_slopes(case.low)
-        nats = case.score(np.exp(local.pool_with(np.log(np.maximum(without, 1e-9)), slopes, case.layout)))[0]
+    if offset is not None and offset.usable:
+        nats = case.score(case.pool_image(without, expert, offset))[0]
     row: dict[str, object] = {
         "evidence": round(expert.fit.evidence, 2),
         "used": used,

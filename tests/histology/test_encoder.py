@@ -25,7 +25,7 @@ def test_custom_encoder_replaces_stains(tissue) -> None:
     encoder = EncoderFeatures(embed, name="pooled", side=16, width=0.5, n_features=6)
     expert = fit_image_expert(tissue.counts, tissue.centers, 100.0, tissue.image(), extractor=encoder)
     assert expert.features.names[0] == "pooled_0"
-    assert expert.spot_features.shape == (196, 6)
+    assert expert.features.sample(tissue.centers).shape == (196, 6)
     assert expert.informative
 
 

@@ -10,31 +10,11 @@ import numpy as np
 import pytest
 from dask import delayed
 
-from napari_srast.api import upsample
 from napari_srast.core.result import UpsampleResult
-from napari_srast.core.slide import Slide, SlideImage
+from napari_srast.core.slide import SlideImage
 from napari_srast.histology import fit_image_expert
 
 PITCH = 100.0
-
-
-@pytest.fixture(scope="module")
-def run_upsample(tissue) -> Callable[[SlideImage | None], UpsampleResult]:
-    """Return a function that upsamples the tissue with an image; all runs but the first use the cached slide model."""
-
-    def run(image: SlideImage | None) -> UpsampleResult:
-        slide = Slide(
-            counts=tissue.counts,
-            genes=np.array([f"Gene{i}" for i in range(6)]),
-            spot_ids=np.arange(len(tissue.centers)).astype(str),
-            centers=tissue.centers,
-            spot_diameter=PITCH,
-            spot_shape="square",
-            image=image,
-        )
-        return upsample(slide, factor=2, device="cpu")
-
-    return run
 
 
 def _gain(result: UpsampleResult, tissue) -> float:
@@ -47,8 +27,8 @@ def _gain(result: UpsampleResult, tissue) -> float:
 
 
 @pytest.fixture(scope="module")
-def gain_without(run_upsample, tissue) -> float:
-    result = run_upsample(None)
+def gain_without(tissue) -> float:
+    result = tissue.upsample()
     assert "image" not in result.provenance["calibration"]
     assert "notices" not in result.provenance
     return _gain(result, tissue)
@@ -104,9 +84,9 @@ IMAGES: dict[str, tuple[str, Callable[[Any], SlideImage]]] = {
 
 
 @pytest.mark.parametrize("name", IMAGES)
-def test_every_image_kind_improves_the_result(run_upsample, tissue, gain_without: float, name: str) -> None:
+def test_every_image_kind_improves_the_result(tissue, gain_without: float, name: str) -> None:
     kind, make = IMAGES[name]
-    result = run_upsample(make(tissue))
+    result = tissue.upsample(make(tissue))
     image_record = result.provenance["calibration"]["image"]
     assert image_record["kind"] == kind
     assert image_record["used"]
@@ -119,9 +99,9 @@ def test_every_image_kind_improves_the_result(run_upsample, tissue, gain_without
     assert nats[:3].min() > nats[3:].max()  # the genes of the stained cells
 
 
-def test_image_of_half_the_tissue_helps_only_there(run_upsample, tissue, gain_without: float) -> None:
+def test_image_of_half_the_tissue_helps_only_there(tissue, gain_without: float) -> None:
     half = _converted(tissue, "color", lambda p: p[:, :, : p.shape[2] // 2])
-    result, without = run_upsample(half), run_upsample(None)
+    result, without = tissue.upsample(half), tissue.upsample()
     assert result.provenance["calibration"]["image"]["covered"] == pytest.approx(0.5)
     (notice,) = result.provenance["notices"]
     assert "50% of the spots" in notice

@@ -22,6 +22,16 @@ def test_aligned_image_is_usable_without_warning(tissue) -> None:
     assert estimate.usable
     assert estimate.warning("he") is None
     assert estimate.offset_pitches <= 0.125
+    assert np.hypot(*estimate.correction) <= 12.5
+
+
+@pytest.mark.parametrize("shift", [(25.0, 0.0), (-14.0, 14.0)])
+def test_small_shift_is_corrected_without_warning(tissue, shift: tuple[float, float]) -> None:
+    estimate = _estimate(tissue, shift)
+    assert estimate.usable
+    assert estimate.warning("he") is None
+    assert estimate.correction == estimate.offset
+    assert np.hypot(estimate.correction[0] - shift[0], estimate.correction[1] - shift[1]) <= 12.5
 
 
 @pytest.mark.parametrize("shift", [(50.0, 0.0), (-35.0, 35.0)])
@@ -32,6 +42,7 @@ def test_shift_is_estimated_within_a_quarter_pitch(tissue, shift: tuple[float, f
     assert warning is not None
     assert "'he' appears to be shifted" in warning
     assert f"x {2 * estimate.offset[0]:+.4g} um" in warning
+    assert estimate.correction == (0.0, 0.0)
 
 
 def test_image_of_another_tissue_is_not_usable(tissue, tissue_maker) -> None:

@@ -53,12 +53,12 @@ def test_informative_image_improves_held_out_pixels() -> None:
         np.testing.assert_allclose(layout.membership @ np.exp(adjusted), 1.0, rtol=1e-6)
         return np.asarray((truth * (adjusted - even)).sum(axis=0) / truth.sum(axis=0))
 
-    follows, indifferent = gain(_CoarseImage.fit(slide, image, features, seed=0))
+    follows, indifferent = gain(_CoarseImage.fit(slide, image, features, np.zeros(2), seed=0))
     assert follows > 0.02
     assert abs(indifferent) < 0.01
     turned = SlideImage(name="he", levels=(image.levels[0][:, ::-1, ::-1],), to_intrinsic=image.to_intrinsic)
     wrong = extract_features(turned, layout.spots + ORIGIN, PITCH)
-    assert _CoarseImage.fit(slide, turned, wrong, seed=0) is None
+    assert _CoarseImage.fit(slide, turned, wrong, np.zeros(2), seed=0) is None
     np.testing.assert_array_equal(gain(None), 0.0)
 
 

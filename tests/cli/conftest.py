@@ -1,0 +1,12 @@
+"""Fixtures of the command-line tests."""
+
+from __future__ import annotations
+
+import pytest
+from helpers.tissue import Tissue, make_tissue
+
+
+@pytest.fixture(scope="session")
+def tissue() -> Tissue:
+    """Return a tissue whose image shows the distribution of its counts."""
+    return make_tissue()

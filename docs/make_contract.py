@@ -26,8 +26,8 @@ SECTIONS = {
     "Models": "",
     "Outputs and system errors": "",
     "In the window": (
-        "The window shows the same sentences. An unexpected error can be copied as a report: it holds settings, sizes, "
-        "versions and lines of code, but no name, path, coordinate or count of the slide.\n\n"
+        "The window shows the same sentences. An unexpected error can be copied as a report: it holds settings, "
+        "sizes, versions and lines of code, but no name, path, coordinate or count of the slide.\n\n"
     ),
 }
 HEAD = """# What is refused, and how

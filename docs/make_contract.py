@@ -37,8 +37,8 @@ HEAD = """# What is refused, and how
 The window, the command line and Python open a slide through the same checks (`io/slide_reader.py`,
 `io/safety_limits.py`, `io/store.py`). Input that cannot be used is refused with one sentence that names the element and
 the next step. Input that can be repaired is repaired, and a warning says so. The command line exits with status 2 and
-prints the sentence, the window shows it, and Python raises an `SrastError`. In every case the input keeps its bytes, and
-no output is left behind.
+prints the sentence, the window shows it, and Python raises an `SrastError`. In every case the input keeps its bytes,
+and no output is left behind.
 
 Each row is provoked by the tests named in it. Run them with:
 

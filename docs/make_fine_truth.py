@@ -4,8 +4,8 @@
 
 DATA is a folder with NAME.h5ad (square bins; obsm["spatial"] in micrometers, obsm["spatial_px"] in image pixels) and
 one image NAME_*.jpg. Every count is assigned at random to one of two halves. The slide is made from one half: disks of
-55 um on a hexagonal lattice. The other half is the truth, in pixels of whole bins. Scores are nats per count over the uniform
-split inside each spot's cell; docs/results/fine_truth.md defines the columns.
+55 um on a hexagonal lattice. The other half is the truth, in pixels of whole bins. Scores are nats per count over the
+uniform split inside each spot's cell; docs/results/fine_truth.md defines the columns.
 """
 
 from __future__ import annotations

@@ -221,7 +221,7 @@ def test_unusable_slide_is_refused(
     [
         ({"x": changed(COUNTS, (slice(None), 2), 0)}, ""),
         ({"x": changed(COUNTS, slice(2, 5), 0)}, "3 spots of table 'table' hold no counts"),
-        ({"centers": changed(CENTERS, 3, CENTERS[2])}, "1 spots of 'spots' lie exactly where another one lies"),
+        ({"centers": changed(CENTERS, 3, CENTERS[2])}, "1 spots of 'spots' have the same center as another spot"),
         ({"genes": ["A", "A", "B", "B"]}, "2 gene names occur more than once"),
         ({"spots": ["same"] * 20}, "1 spot names occur more than once"),
         ({"ids": np.arange(20) + 15}, "15 rows of table 'table' have no spot"),
@@ -424,7 +424,7 @@ def test_bow_tie_with_a_spur_becomes_two_polygons() -> None:
 
 @pytest.mark.contract(
     section="Outputs and system errors",
-    case="output exists, or lies inside the input, unknown ending, name too long",
+    case="output exists, or is inside the input, unknown ending, name too long",
     response="choose another name",
 )
 @pytest.mark.parametrize("name", ["x" * 240 + ".csv", "x" * 300 + ".csv"])

@@ -20,7 +20,8 @@ import numpy as np
 import pytest
 
 from napari_srast import api
-from napari_srast.benchmarks.scaling import Benchmark, BenchmarkCase, Measurement
+from napari_srast.benchmarks.measurement import BenchmarkCase, Measurement
+from napari_srast.benchmarks.scaling import Benchmark
 from napari_srast.cli import main
 from napari_srast.cli.commands import upsample as cli_upsample
 from napari_srast.cli.parsing import parse_genes
@@ -118,7 +119,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 )
 @pytest.mark.contract(
     section="Outputs and system errors",
-    case="output exists, or lies inside the input, unknown ending, name too long",
+    case="output exists, or is inside the input, unknown ending, name too long",
     response="choose another name",
 )
 @pytest.mark.parametrize(

@@ -105,7 +105,7 @@ def open_window(make_napari_viewer: Callable[..., Any], qtbot: Any) -> Iterator[
 
 @pytest.fixture
 def widget(qtbot: Any) -> Iterator[Any]:
-    """The dock widget beside a viewer without a canvas: quick, where what matters is not drawn."""
+    """The dock widget next to a viewer without a canvas: quick, where what matters is not drawn."""
     from napari.components import ViewerModel
 
     from napari_srast.gui.widget import SRastWidget

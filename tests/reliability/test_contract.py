@@ -266,7 +266,7 @@ def test_spots_with_identical_coordinates_are_refused(make_slide: Any, make_stor
     made.centers[:] = 5.0
     status, messages = command(make_store(made))
     assert status == 2
-    assert "All 9 spots lie at one place" in messages
+    assert "All 9 spots have the same coordinates" in messages
 
 
 @pytest.mark.contract(
@@ -320,7 +320,8 @@ def test_ineffective_settings_give_one_warning(make_slide: Any, make_store: Make
     status, messages = command(make_store(make_slide(3, 3)), "--mode", "sample", "--draws", "4", "--steps", "3")
     assert status == 0
     assert (
-        messages.count("Note: Method 'uniform' draws no samples, so there is no standard deviation; take 'srast'.") == 1
+        messages.count("Note: Method 'uniform' draws no samples, so there is no standard deviation; choose 'srast'.")
+        == 1
     )
     assert messages.count("Note: Only method 'srast' in mode 'sample' uses draws and steps.") == 1
 
@@ -406,7 +407,7 @@ def test_repeated_ids_are_refused(make_slide: Any, make_store: MakeStore, comman
 
 @pytest.mark.contract(
     section="Stores",
-    case="element that is half-written beside sound ones",
+    case="element that is half-written next to sound ones",
     response="*notice:* was left out",
 )
 def test_half_written_element_is_omitted_with_a_warning(

@@ -155,7 +155,7 @@ attempt("open/o.csv")
 @pytest.mark.contract(
     section="Outputs and system errors",
     case="two processes export into one store",
-    response="both arrive, or one is told to wait",
+    response="both arrive, or one is refused to wait",
 )
 def test_concurrent_exports_into_one_store_lose_nothing(tmp_path: Path) -> None:
     make = """

@@ -1,9 +1,9 @@
 """State the skill of a result by the information that its own ratios expect to hold.
 
 If the ratios r of a spot's pixels are right, a count of gene g gains sum_k r_kg log(r_kg K) nats over the uniform split
-of its K pixels. Averaged over the counts of the gene, this is the score that the map expects of itself, at its own factor
-and footprint. It is an honest statement only as far as the ratios are calibrated, so it is used where the pool is
-tempered for the pixels of the run; docs/results/fine_truth.md compares it with the score that was achieved.
+of its K pixels. The mean over the counts of the gene is the score that the map itself predicts, at its own factor and
+footprint. It is honest only as far as the ratios are calibrated, so it is used where the pool is tempered for the
+pixels of the run; docs/results/fine_truth.md compares it with the achieved score.
 
 Shape legend: N spots, G genes, q pixels of a tile.
 """

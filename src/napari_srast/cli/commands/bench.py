@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from napari_srast.cli.output import note, print_json, print_table, progress_bar
 
 if TYPE_CHECKING:
-    from napari_srast.benchmarks.scaling import Measurement
+    from napari_srast.benchmarks.measurement import Measurement
 
 
 def run(

@@ -71,9 +71,7 @@ def test_moved_and_permuted_slide_gets_the_same_counts(tissue: Tissue, with_imag
     )
     result = upsample(moved, factor=2, device="cpu")
     np.testing.assert_allclose(result.raster.centers - move[:2, 2], with_image.raster.centers, atol=1e-6)
-    difference = np.abs(result.counts.toarray() - with_image.counts.toarray())
-    assert difference.max() < 0.02 * with_image.counts.max()
-    assert difference.sum() < 1e-3 * with_image.counts.sum()
+    np.testing.assert_allclose(result.counts.toarray(), with_image.counts.toarray(), rtol=1e-4, atol=1e-4)
 
 
 def test_permuted_spots_change_no_count(tissue: Tissue, with_image: UpsampleResult) -> None:
@@ -85,7 +83,7 @@ def test_permuted_spots_change_no_count(tissue: Tissue, with_image: UpsampleResu
         centers=tissue.centers[order],
     )
     result = upsample(permuted, factor=2, device="cpu")
-    np.testing.assert_allclose(result.counts.toarray(), with_image.counts.toarray(), rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(result.counts.toarray(), with_image.counts.toarray())
 
 
 @pytest.mark.parametrize("factor", [2, 3])

@@ -171,7 +171,9 @@ def make_environment() -> None:
     print(f"Creating the virtual environment {VENV}", flush=True)
     made = subprocess.run([sys.executable, "-m", "venv", "--clear", str(VENV)], check=False)
     if made.returncode != 0 or not environment_works():
-        raise BootstrapError(f"the virtual environment {VENV} cannot be created; install Python's venv and pip modules.")
+        raise BootstrapError(
+            f"the virtual environment {VENV} cannot be created; install Python's venv and pip modules."
+        )
 
 
 def environment_works() -> bool:
@@ -198,7 +200,9 @@ def install() -> None:
     command += [] if sys.stdout.isatty() else ["-qq", "--progress-bar", "off"]
     command += [*cpu_torch(), "-c", "constraints.txt", "-e", ".[all]"]
     if subprocess.run(command, cwd=HERE, check=False).returncode != 0:
-        raise BootstrapError("pip failed, see above; fix the problem that it names (often the network) and run this again.")
+        raise BootstrapError(
+            "pip failed, see above; fix the problem that it names (often the network) and run this again."
+        )
     STAMP.write_text(wanted, encoding="utf-8")
 
 

@@ -11,7 +11,7 @@ import pytest
 from napari_srast.core.slide import SlideImage
 from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 from napari_srast.histology import ImagePredictor, fit_image_expert, fit_image_predictor
-from napari_srast.histology.predictor import IMAGE_WEIGHTS
+from napari_srast.histology.predictor import ImageWeights
 
 PITCH = 100.0
 NO_SHIFT = np.zeros(2)
@@ -99,9 +99,9 @@ def test_pool_is_log_linear_with_its_weights(tissue, predictor: ImagePredictor) 
     evidence, loadings = predictor.predict(layout), predictor.field_loadings(tissue.counts)
     evidence = replace(evidence, background=np.zeros_like(evidence.background))
     score = (
-        IMAGE_WEIGHTS.others * others
-        + IMAGE_WEIGHTS.totals * evidence.log_totals[:, None].astype(float)
-        + IMAGE_WEIGHTS.composition * np.log(evidence.programs.astype(float) @ loadings)
+        predictor.weights.others * others
+        + predictor.weights.totals * evidence.log_totals[:, None].astype(float)
+        + predictor.weights.composition * np.log(evidence.programs.astype(float) @ loadings)
     )
     expected = layout.normalize(np.exp(score))
     np.testing.assert_allclose(np.exp(evidence.pool_with(others, loadings, layout)), expected, rtol=1e-6)
@@ -127,8 +127,16 @@ def test_programs_of_a_pixel_sum_to_one(tissue, predictor: ImagePredictor) -> No
 
 def test_other_weights_change_only_the_pool(tissue, predictor: ImagePredictor) -> None:
     """With no weight for the image and all of it for the others, the pool is the other experts."""
-    alone = replace(predictor, weights=replace(IMAGE_WEIGHTS, others=1.0, totals=0.0, composition=0.0))
+    alone = replace(predictor, weights=ImageWeights(others=1.0, totals=0.0, composition=0.0))
     layout, others = tissue.layout, _others(tissue)
     evidence = replace(alone.predict(layout), background=np.zeros(layout.n_pixels, dtype=bool))
     pooled = evidence.pool_with(others, alone.field_loadings(tissue.counts), layout)
     np.testing.assert_allclose(pooled, others, atol=1e-9)
+
+
+def test_weights_move_from_the_others_to_the_image_with_the_evidence() -> None:
+    weak, strong = ImageWeights.for_evidence(0.1), ImageWeights.for_evidence(3.0)
+    assert weak.others > 0.9
+    assert strong == ImageWeights.for_evidence(1.0) == ImageWeights(others=0.5, totals=0.8, composition=1.0)
+    assert weak.totals < strong.totals
+    assert weak.composition < strong.composition

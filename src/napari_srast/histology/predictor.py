@@ -20,7 +20,7 @@ from napari_srast.histology.disaggregation import DisaggregationModel, SpotSampl
 from napari_srast.histology.expert import ImageExpert
 from napari_srast.histology.features import FeatureMap, disk_offsets, pixel_area
 
-__all__ = ["IMAGE_WEIGHTS", "ImagePredictor", "ImageWeights", "PixelImageEvidence", "fit_image_predictor"]
+__all__ = ["ImagePredictor", "ImageWeights", "PixelImageEvidence", "fit_image_predictor"]
 
 _SPOT_SAMPLES = 32  # sample points per spot
 _SAMPLE_SIDE = 1 / 12  # pitches: side of the area that one sample point of a pixel stands for
@@ -47,10 +47,20 @@ class ImageWeights:
     totals: float
     composition: float
 
+    @classmethod
+    def for_evidence(cls, evidence_per_spot: float) -> ImageWeights:
+        """Return the weights for the evidence that the image predicts the counts.
 
-IMAGE_WEIGHTS = ImageWeights(others=0.5, totals=0.8, composition=1.0)
-"""The other experts are over-confident inside spots, and so is the image in its totals; chosen on two slides with fine
-truth, where scores change little around these values."""
+        The more the image explains, the less the other experts add, which are over-confident inside spots. The weights
+        at full evidence were chosen on two slides with fine truth, where scores change little around these values.
+
+        Parameters
+        ----------
+        evidence_per_spot
+            Log odds that the image predicts the counts, per training spot; 1 or more is full evidence.
+        """
+        strength = min(max(evidence_per_spot, 0.0), 1.0)
+        return cls(others=1.0 - 0.5 * strength, totals=0.5 + 0.3 * strength, composition=0.5 + 0.5 * strength)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -84,7 +94,7 @@ class ImagePredictor:
     totals: np.ndarray
     training_spots: np.ndarray
     spot_area: float
-    weights: ImageWeights = IMAGE_WEIGHTS
+    weights: ImageWeights
 
     def field_loadings(self, fields: sparse.csr_matrix | np.ndarray) -> np.ndarray:
         """Fit loadings of fields on the programs, shape (P, F).
@@ -281,4 +291,5 @@ def fit_image_predictor(
         totals=expert.totals,
         training_spots=spots,
         spot_area=expert.spot_area,
+        weights=ImageWeights.for_evidence(expert.fit.evidence / len(expert.training_spots)),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -163,3 +164,21 @@ def test_imported_packages_are_declared() -> None:
 def _requirement(text: str) -> str:
     end = next((i for i, letter in enumerate(text) if not (letter.isalnum() or letter in "-_.")), len(text))
     return text[:end].replace("-", "_").lower()
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_modules_and_classes_stay_readable(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 400
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ClassDef):
+            methods = [item.name for item in node.body if isinstance(item, ast.FunctionDef)]
+            assert len([name for name in methods if not name.startswith("_")]) <= 25, node.name
+
+
+def test_files_named_in_the_architecture_exist() -> None:
+    page = (PACKAGE.parents[1] / "docs" / "architecture.md").read_text(encoding="utf-8")
+    table = [line for line in page.splitlines() if line.startswith("| Where") or line.startswith("| What")]
+    assert len(table) >= 7
+    for name in re.findall(r"`([a-z_/]+\.py)`", page):
+        assert (PACKAGE / name).exists() or (PACKAGE.parents[1] / name).exists(), name

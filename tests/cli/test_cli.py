@@ -150,8 +150,8 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["upsample", "{slide}", "-o", "{out}.zarr", "--device", "magic"], "magic"),
         (["upsample", "{slide}", "-o", "{out}.zarr", "--draws", "0"], "draws is 0"),
         (["upsample", "{slide}", "-o", "{out}.zarr", "--dask", "magic://host:8786"], "--dask"),
-        (["upsample", "{slide}", "{table}", "-o", "{out}.zarr"], "name a folder"),
-        (["upsample", "{slide}", "{slide}", "-o", "{out}"], "Two slides are called 'small'"),
+        (["upsample", "{slide}", "{table}", "-o", "{out}.zarr"], "give a folder"),
+        (["upsample", "{slide}", "{slide}", "-o", "{out}"], "Two slides are named 'small'"),
         (["upsample", "{slide}", "{missing}", "-o", "{out}"], "missing.zarr"),
         (["upsample", "{slide}", "-o", "{out}.zarr", "--spots", "magic"], "magic"),
         (["upsample", "{slide}", "-o", "{out}.zarr", "--table", "magic"], "magic"),
@@ -397,7 +397,7 @@ def test_open_without_a_display_is_refused(monkeypatch: pytest.MonkeyPatch, caps
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     assert main(["open"]) == 1
-    assert "no display" in capsys.readouterr().err
+    assert "No display" in capsys.readouterr().err
 
 
 def test_demo_names_missing_virtual_display_packages(

@@ -37,8 +37,9 @@ class UpsampleMetadata:
     genes
         Gene names, shape (G,).
     skill
-        Nats per count that each gene gains over a uniform split on held-out data of the slide, shape (G,); NaN if the
-        slide is too small, or the gene too rare, to estimate it.
+        Nats per count that each gene is expected to gain over a uniform split, shape (G,): on held-out data of the
+        coarsened slide, or, if ``provenance["skill"]`` is "expected information", as the map itself predicts at its own
+        factor. NaN if the slide is too small, or the gene too rare, to estimate it.
     method
         Method of each gene's map, shape (G,).
     raster

@@ -77,8 +77,8 @@ TOOLTIPS = {
     "reuse_settings": "Set region, genes and settings to those of this result.",
     "close_result": "Close this result; exported files are not deleted.",
     "result_filter": "Type part of a gene name to filter the list.",
-    "result_table": "Tick up to six genes to display; F toggles a favorite. Skill: gain of the map over a uniform "
-    "split on this slide, in nats per count; above 0 is better than a uniform split.",
+    "result_table": "Tick up to six genes to display; F toggles a favorite. Skill: expected gain of the map over a "
+    "uniform split, in nats per count; above 0 is better than a uniform split.",
     "result_list_genes": "List all genes, displayed genes, or favorites.",
     "result_import": "Display up to six genes of a CSV or text file.",
     "hide_all": "Hide all genes.",

@@ -262,10 +262,10 @@ def test_unusual_slide_is_used_with_a_warning(
 @pytest.mark.parametrize(
     ("part", "says"),
     [
-        ("tables/table/X/data/c", "lost a part of X"),
-        ("tables/table/X/indices/c", "lost a part of X"),
-        ("tables/table/X/indptr/c", "lost a part of X"),
-        ("tables/table/X/zarr.json", "lost a part of X"),
+        ("tables/table/X/data/c", "is missing on disk"),
+        ("tables/table/X/indices/c", "is missing on disk"),
+        ("tables/table/X/indptr/c", "is missing on disk"),
+        ("tables/table/X/zarr.json", "is missing on disk"),
         ("tables/table/var/_index/c", "gene names are empty"),
         ("tables/table", "no table"),
         ("shapes/spots", "neither shapes nor labels"),
@@ -451,7 +451,7 @@ def spoilt(**parts: Any) -> anndata.AnnData:
 @pytest.mark.contract(
     section="Imports",
     case="table without places, or with ones that are text, complex, sparse or of one axis",
-    response="put the spot centers there; must hold finite (x, y) places",
+    response="put the spot centers there; must contain finite coordinates",
 )
 @pytest.mark.contract(
     section="Imports",
@@ -463,9 +463,9 @@ def spoilt(**parts: Any) -> anndata.AnnData:
     [
         ({"x": COUNTS.astype(int).astype(str).astype(object)}, [], "not numbers"),
         ({"x": COUNTS.astype(complex)}, [], "not numbers"),
-        ({"obsm": {"spatial": sparse.csr_matrix(CENTERS)}}, [], "must hold finite (x, y) places"),
-        ({"obsm": {"spatial": CENTERS.astype(complex)}}, [], "must hold finite (x, y) places"),
-        ({"obsm": {"spatial": CENTERS[:, :1]}}, [], "must hold finite (x, y) places"),
+        ({"obsm": {"spatial": sparse.csr_matrix(CENTERS)}}, [], "must contain finite coordinates"),
+        ({"obsm": {"spatial": CENTERS.astype(complex)}}, [], "must contain finite coordinates"),
+        ({"obsm": {"spatial": CENTERS[:, :1]}}, [], "must contain finite coordinates"),
         ({"obsm": {"places": CENTERS}}, [], "has no obsm['spatial']"),
         ({}, ["--spot-diameter", "1e300"], "must be a length"),
     ],
@@ -511,7 +511,7 @@ def test_counts_of_any_number_type_are_accepted(
     [
         ("he.tif", np.zeros((350, 450), np.int64), "pixels of type int64; save it with 8 or 16 bits"),
         ("he.tif", np.zeros((350, 450), np.complex64), "pixels of type complex64; save it with 8 or 16 bits"),
-        ("he.tif", np.zeros((2, 5, 350, 450), np.uint8), "save it as a flat image"),
+        ("he.tif", np.zeros((2, 5, 350, 450), np.uint8), "save it as a two-dimensional image"),
         ("he.tif", b"II*\0" + b"\xff" * 200, "save it"),
         ("he.tif", b"", "cannot be read as an image"),
         ("he.png", b"<svg/>", "cannot be read as an image"),

@@ -243,7 +243,7 @@ def test_image_in_another_system_is_omitted_with_a_warning(
 @pytest.mark.contract(
     section="Tables and counts",
     case="the same, with a layer of counts",
-    response="*notice:* X holds no raw counts; those of its layer 'counts' were used",
+    response="*notice:* X holds no raw counts; those in its layer 'counts' were used",
 )
 def test_counts_layer_replaces_log_normalized_x(
     make_slide: Any, make_store: MakeStore, command: Any, tmp_path: Path
@@ -251,7 +251,7 @@ def test_counts_layer_replaces_log_normalized_x(
     made = make_slide(3, 3)
     status, messages = command(make_store(made, x=made.counts.log1p(), layers={"counts": made.counts}))
     assert status == 0
-    assert "those of its layer 'counts' were used" in messages
+    assert "those in its layer 'counts' were used" in messages
     written = pd.read_csv(tmp_path / "out" / "o.csv").iloc[:, 3:].to_numpy().sum(axis=0)
     np.testing.assert_allclose(written, made.counts.toarray().sum(axis=0), rtol=1e-6)
 
@@ -344,9 +344,9 @@ def _header(path: Path) -> dict[str, Any]:
     ("fault", "says"),
     [
         ("missing", "There is no model"),
-        ("empty", "no readable safetensors"),
-        ("truncated", "no readable safetensors"),
-        ("a text", "no readable safetensors"),
+        ("empty", "not a readable safetensors"),
+        ("truncated", "not a readable safetensors"),
+        ("a text", "not a readable safetensors"),
         ("a folder", "There is no model"),
         ("another version", "has format 99"),
         ("not ours", "is not a napari-srast model"),

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Sequence
+from types import FrameType
 
 import typer
 
@@ -36,21 +39,47 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not debug:
         _silence_third_parties()
     command = typer.main.get_command(app)
+    interrupt = _InterruptRecord()
     try:
-        status = command.main(
-            args=None if arguments is None else list(arguments), prog_name="napari-srast", standalone_mode=False
-        )
+        with interrupt:
+            status = command.main(
+                args=None if arguments is None else list(arguments), prog_name="napari-srast", standalone_mode=False
+            )
     except _UsageError as error:
         return _fail(2, _usage_sentence(error))
     except (Cancelled, KeyboardInterrupt, typer.Abort) as stopped:
         return _fail(1, str(stopped) or "Stopped; nothing was written.")
     except Exception as error:
+        if interrupt.received:  # the import of an extension module turns a KeyboardInterrupt into an ImportError
+            return _fail(1, "Stopped; nothing was written.")
         if debug:
             raise
         return _fail(*explain(error))
     if status == _INTERRUPTED:
         return _fail(1, "Stopped; nothing was written.")
     return status if isinstance(status, int) else 0
+
+
+class _InterruptRecord:
+    """Record whether Ctrl-C was pressed while a block runs; it still raises KeyboardInterrupt."""
+
+    def __init__(self) -> None:
+        self.received = False
+        self._installed = False
+
+    def __enter__(self) -> None:
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        if in_main_thread and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, self._record)
+            self._installed = True
+
+    def __exit__(self, *_: object) -> None:
+        if self._installed:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def _record(self, number: int, frame: FrameType | None) -> None:
+        self.received = True
+        signal.default_int_handler(number, frame)
 
 
 def _usage_sentence(error: BaseException) -> str:

@@ -26,7 +26,7 @@ def test_make_slide_is_deterministic(make_slide):
 
 
 _TWO_DEVICES = """
-from napari_srast.models import devices
+from napari_srast._utils import devices
 
 devices.available_devices = lambda: ("cuda", "cpu")
 
@@ -39,7 +39,7 @@ def pytest_runtest_call(item):
 def test_compute_tests_run_on_each_device(tmp_path: Path) -> None:
     (tmp_path / "two_devices.py").write_text(_TWO_DEVICES)
     here = Path(__file__).parent
-    tests = ("splitting/test_mixture.py", "geometry/test_partition.py")
+    tests = ("inference/methods/test_program_mixture.py", "geometry/test_bisection.py")
     found = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "two_devices", "-p", "no:xdist", "-s", "-q", *(here / t for t in tests)],
         env={**os.environ, "PYTHONPATH": str(tmp_path)},

@@ -74,7 +74,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         (UPSAMPLE, "spatialdata.read_zarr", READING),
         (UPSAMPLE, "napari_srast.io.slide_reader.raw_counts", READING),
-        (["info", "{slide}"], "napari_srast.io.slide_reader.detect_lattice", READING),
+        (["info", "{slide}"], "napari_srast.io.slide_description.detect_lattice", READING),
         (IMPORT, "anndata.read_h5ad", IMPORTING),
         ([*IMPORT, "--image", "{picture}", "--pixel-size", "1"], "PIL.Image.open", IMPORTING),
         (IMPORT, "napari_srast.io.convert.h5ad.raw_counts", IMPORTING),

@@ -308,7 +308,7 @@ def test_objects_in_h5ad_are_never_loaded(tmp_path: Path) -> None:
 @pytest.mark.contract(
     section="Models",
     case="pickled model",
-    response="is no readable safetensors file",
+    response="is not a readable safetensors file",
 )
 @pytest.mark.parametrize("name", ["model.safetensors", "model.pt", "model.pkl", "model.npz"])
 def test_pickled_checkpoint_is_never_loaded(
@@ -316,10 +316,10 @@ def test_pickled_checkpoint_is_never_loaded(
 ) -> None:
     mark, path = tmp_path / "mark", tmp_path / name
     torch.save({"weights": Bomb(mark)}, path) if name != "model.pkl" else path.write_bytes(pickle.dumps(Bomb(mark)))
-    with pytest.raises(ModelError, match="no readable safetensors"):
+    with pytest.raises(ModelError, match="not a readable safetensors"):
         load_checkpoint(path)
     words = ["upsample", str(slide), "-o", str(tmp_path / "o.csv"), "--model", str(path)]
-    assert "no readable safetensors" in refused(capsys, monkeypatch, words)
+    assert "not a readable safetensors" in refused(capsys, monkeypatch, words)
     assert refused(capsys, monkeypatch, ["info", str(path)])
     assert not mark.exists()
 

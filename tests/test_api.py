@@ -198,11 +198,13 @@ def test_progress_is_ordered_and_ends_at_one(make_slide: MakeSlide) -> None:
 
 
 def test_steps_stop_computing_when_closed(make_slide: MakeSlide) -> None:
+    before = set(threading.enumerate())
     steps = upsample_steps(make_slide(9, 9), None, None, UpsampleSettings(method="gp"))
     assert next(steps).stage == "raster"
-    assert [thread for thread in threading.enumerate() if thread.name.startswith("napari-srast-run")]
+    started = set(threading.enumerate()) - before
+    assert [thread for thread in started if thread.name.startswith("napari-srast-run")]
     steps.close()
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("napari-srast")]
+    assert not any(thread.is_alive() for thread in started if thread.name.startswith("napari-srast"))
 
 
 def test_steps_return_the_result_and_raise_errors(make_slide: MakeSlide) -> None:

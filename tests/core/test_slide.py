@@ -46,3 +46,20 @@ def test_mismatched_slide_is_refused(slide: Slide) -> None:
         dataclasses.replace(slide, centers=slide.centers[1:])
     with pytest.raises(InputError, match="choose one of: global"):
         dataclasses.replace(slide, coordinate_system="elsewhere")
+
+
+def test_genes_are_selected_by_name_or_id(make_slide) -> None:
+    slide = make_slide(3, 3, n_genes=3, gene_ids=np.array(["ENSG2", "ENSG0", "ENSG1"], dtype=object))
+    assert slide.gene_indices(["ENSG1", "Gene0", "ENSG2"]).tolist() == [2, 0]  # the last one is Gene0 again
+    with pytest.raises(InputError, match="no gene 'ENSG9'; did you mean"):
+        slide.gene_indices(["ENSG9"])
+    with pytest.raises(InputError, match="3 genes and 2 gene ids"):
+        make_slide(3, 3, n_genes=3, gene_ids=np.array(["ENSG2", "ENSG0"]))
+
+
+def test_description_of_a_slide_is_short(make_slide) -> None:
+    text = repr(make_slide(20, 20, n_genes=30, notices=("one", "two")))
+    assert len(text.splitlines()) <= 5
+    assert all(len(line) < 160 for line in text.splitlines())
+    for part in ("400 spots", "30 genes", "Gene0", "no image", "'global'", "2 notices"):
+        assert part in text

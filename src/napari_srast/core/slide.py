@@ -57,6 +57,12 @@ class SlideSource:
         Names of the elements that were read; None if there is none.
     synthetic
         Whether the counts are simulated.
+    library
+        Section that was chosen in a table of several sections; None if all rows were read.
+    counts
+        Matrix of counts that was chosen: "X", "raw" or the name of a layer; None if none was chosen.
+    spot_shape
+        Shape that was chosen for the spots; None if the reader decided.
     """
 
     path: str | None = None
@@ -64,6 +70,9 @@ class SlideSource:
     table: str | None = None
     image: str | None = None
     synthetic: bool = False
+    library: str | None = None
+    counts: str | None = None
+    spot_shape: str | None = None
 
 
 def select_columns(counts: sparse.csr_matrix, columns: np.ndarray) -> sparse.csr_matrix:
@@ -71,7 +80,7 @@ def select_columns(counts: sparse.csr_matrix, columns: np.ndarray) -> sparse.csr
     return counts if np.array_equal(columns, np.arange(counts.shape[1])) else counts[:, columns].tocsr()
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Slide:
     """Spatial transcriptomics slide that can be upsampled.
 
@@ -101,6 +110,9 @@ class Slide:
         Origin of the slide.
     notices
         Decisions and repairs of the reader, one sentence each.
+    gene_ids
+        Identifier of each gene that is not its name, such as an Ensembl id, shape (G,); None if there are none. Lists
+        of genes may contain either.
 
     Raises
     ------
@@ -120,6 +132,7 @@ class Slide:
     image: SlideImage | None = None
     source: SlideSource = field(default_factory=SlideSource)
     notices: tuple[str, ...] = ()
+    gene_ids: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         n_spots, n_genes = self.counts.shape
@@ -128,11 +141,32 @@ class Slide:
                 f"The table has {n_spots} spots and {n_genes} genes, but there are {len(self.centers)} spot centers, "
                 f"{len(self.spot_ids)} spot names and {len(self.genes)} gene names; export the slide again."
             )
+        if self.gene_ids is not None and len(self.gene_ids) != n_genes:
+            raise InputError(
+                f"There are {n_genes} genes and {len(self.gene_ids)} gene ids; give one id for each gene, or none."
+            )
         if self.coordinate_system not in self.transforms:
             raise InputError(
                 f"The spots have no transformation to coordinate system '{self.coordinate_system}'; "
                 f"choose one of: {', '.join(self.transforms)}."
             )
+
+    def __repr__(self) -> str:
+        size = "unknown size" if not self.spot_diameter else f"{self.spot_diameter:.4g} {self.unit}"
+        image = "no image"
+        if self.image is not None:
+            height, width = self.image.levels[0].shape[-2:]
+            image = f"image '{self.image.name}' of {width} x {height} pixels"
+        genes = ", ".join(map(str, self.genes[:_MAX_NAMES])) + (", ..." if self.n_genes > _MAX_NAMES else "")
+        lines = [
+            f"Slide: {self.n_spots} spots ({self.spot_shape}, {size}), {self.n_genes} genes ({genes}), {image}",
+            f"  coordinate system '{self.coordinate_system}' of {', '.join(map(repr, self.transforms))}",
+        ]
+        if self.source.path is not None:
+            lines.append(f"  from '{self.source.path}'")
+        if self.notices:
+            lines.append(f"  {len(self.notices)} notices, see .notices")
+        return "\n".join(lines)
 
     @property
     def n_spots(self) -> int:
@@ -176,7 +210,7 @@ class Slide:
         Parameters
         ----------
         names
-            Gene names; duplicates count once. None for all genes.
+            Gene names, or ids as in ``gene_ids``; duplicates count once. None for all genes.
 
         Raises
         ------
@@ -193,12 +227,14 @@ class Slide:
         if not names:
             raise SettingsError("The list of genes is empty; name at least one gene, or ask for all.")
         index = {str(gene): i for i, gene in enumerate(self.genes)}
+        by_id = {} if self.gene_ids is None else {str(gene): i for i, gene in enumerate(self.gene_ids)}
+        index = {**by_id, **index}
         unknown = [name for name in names if name not in index]
         if unknown:
             similar = _similar_names(unknown[:_MAX_SUGGESTED], index)
             hint = f"did you mean {', '.join(similar)}?" if similar else "'napari-srast info' lists the panel."
             raise InputError(f"The slide has no gene {', '.join(repr(name) for name in unknown[:_MAX_NAMES])}; {hint}")
-        return np.array([index[name] for name in names])
+        return np.array(list(dict.fromkeys(index[name] for name in names)))
 
 
 def _similar_names(names: Sequence[str], panel: Mapping[str, int]) -> list[str]:

@@ -1,0 +1,95 @@
+"""Recognize the files and folders that this package opens, by their layout, without reading their data.
+
+The reader of the napari plugin is asked about every folder that is opened, so recognition is quick and loads no large
+library. It is precise, too: a Zarr store of another kind, such as OME-Zarr or AnnData, is left to other readers. What
+was a slide before it was damaged is recognized, so that its error names what is wrong.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+__all__ = ["FileKind", "file_kind", "is_result_table"]
+
+FileKind = Literal["store", "h5ad", "space_ranger", "geojson"]
+"""SpatialData store with spots or with results; AnnData file; Space Ranger folder; regions."""
+
+_FOREIGN_KEYS = ("multiscales", "ome", "omero", "plate", "well", "encoding-type", "bioformats2raw.layout")
+_ROOT_FILES = ("zarr.json", ".zattrs", ".zgroup", ".zmetadata")
+_MAX_ROOT_BYTES = 50_000_000  # of a root's metadata; larger ones are judged by the folders
+_RESULT_MARK = "uns/napari_srast/run"
+
+
+def file_kind(path: str | Path) -> FileKind | None:
+    """Return the kind of a file or folder; None if this package does not open it.
+
+    Parameters
+    ----------
+    path
+        The file or folder; it need not exist.
+    """
+    try:
+        path = Path(path)
+        if path.is_dir():
+            return _folder_kind(path)
+        suffix = path.suffix.casefold()
+        if not path.is_file() or suffix not in (".h5ad", ".geojson"):
+            return None
+        return "h5ad" if suffix == ".h5ad" else "geojson"
+    except (OSError, ValueError):  # a name that the system does not accept, or a folder that may not be entered
+        return None
+
+
+def is_result_table(path: Path) -> bool:
+    """Return whether an ``.h5ad`` file is a result of this package; False if it cannot be read."""
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            return _RESULT_MARK in file
+    except OSError:
+        return False
+
+
+def _folder_kind(path: Path) -> FileKind | None:
+    names = set(os.listdir(path))
+    if path.suffix.casefold() == ".zarr" or names.intersection(_ROOT_FILES):
+        return "store" if _is_slide_store(path, names) else None
+    from napari_srast.io.convert.space_ranger import is_space_ranger
+
+    return "space_ranger" if is_space_ranger(path) else None
+
+
+def _is_slide_store(path: Path, names: set[str]) -> bool:
+    """Return whether a Zarr store has the layout of a SpatialData store with spots and a table."""
+    attributes = _root_attributes(path, names)
+    if attributes is not None and "spatialdata_attrs" not in attributes and attributes.keys() & set(_FOREIGN_KEYS):
+        return False
+    return _has_element(path / "tables") and (_has_element(path / "shapes") or _has_element(path / "labels"))
+
+
+def _root_attributes(path: Path, names: set[str]) -> Mapping[str, Any] | None:
+    """Return the attributes of the root; None if they are missing or damaged."""
+    name = next((file for file in ("zarr.json", ".zattrs") if file in names), None)
+    if name is None:
+        return None
+    file = path / name
+    try:
+        content = json.loads(file.read_bytes()) if file.stat().st_size <= _MAX_ROOT_BYTES else None
+    except (OSError, ValueError, RecursionError):
+        return None
+    attributes = content.get("attributes", {}) if name == "zarr.json" and isinstance(content, Mapping) else content
+    return attributes if isinstance(attributes, Mapping) else None
+
+
+def _has_element(folder: Path) -> bool:
+    """Return whether a folder of elements has at least one."""
+    try:
+        with os.scandir(folder) as entries:
+            return any(entry.is_dir() for entry in entries)
+    except OSError:
+        return False

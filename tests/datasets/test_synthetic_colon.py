@@ -6,9 +6,12 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.spatial import cKDTree
 
+from napari_srast.api import upsample
 from napari_srast.datasets import synthetic_colon as module
 from napari_srast.datasets.synthetic_colon import synthetic_colon, synthetic_colon_path, synthetic_colon_truth
+from napari_srast.geometry.binning import bin_points
 from napari_srast.geometry.lattice import detect_lattice
 from napari_srast.simulation.colon.layout import CELL_TYPES, SIZE_UM, generate_tissue
 
@@ -50,8 +53,25 @@ def test_truth_sums_to_the_slide(cache):
     counted = (truth.obs["spot"] != "").to_numpy()
     sums = pd.DataFrame(truth.X[counted].toarray()).groupby(truth.obs["spot"].astype(str)[counted].to_numpy()).sum()
     np.testing.assert_array_equal(sums.loc[slide.spot_ids].to_numpy(), slide.counts.toarray())
-    spot_centers = pd.DataFrame(slide.centers, index=slide.spot_ids).loc[truth.obs["spot"].astype(str)[counted]]
-    assert np.hypot(*(spot_centers.to_numpy() - truth.obsm["spatial"][counted]).T).max() <= 58
+
+
+def test_spots_count_the_cells_in_their_discs(cache):
+    slide, truth = synthetic_colon(), synthetic_colon_truth()
+    distance, nearest = cKDTree(slide.centers).query(truth.obsm["spatial"])
+    in_disc = distance <= slide.spot_diameter / 2
+    spots = truth.obs["spot"].astype(str).to_numpy()
+    np.testing.assert_array_equal(spots, np.where(in_disc, slide.spot_ids[nearest], ""))
+    assert truth.X[spots == ""].sum() > 2 * slide.counts.sum()  # most of the tissue is between the discs
+
+
+@pytest.mark.parametrize(("footprint", "measured"), [("cell", False), ("spot", True)])
+def test_truth_of_pixels_follows_the_footprint(cache, footprint, measured):
+    """Pixels of whole cells have the cells of the gaps too; pixels of discs have nearly the counts of the spots."""
+    slide, truth = synthetic_colon(), synthetic_colon_truth()
+    result = upsample(slide, genes=["COL1A1", "MUC2"], method="uniform", factor=8, footprint=footprint)
+    pixels = bin_points(result.raster, truth.obsm["spatial"], truth[:, list(result.genes)].X)
+    ratio = pixels.sum() / result.counts.sum()
+    assert 0.95 < ratio < 1.05 if measured else 3 < ratio < 4
 
 
 def test_markers_are_specific_and_vary_within_types(cache):

@@ -125,7 +125,7 @@ def run_demo(out: Path | None, *, headless: bool, slide: Path | None = None) -> 
             controller.results.export(out / "result.zarr")
             _wait(controller, errors, "export the result")
         if slide is None:
-            report["scored_genes"], report["scores"] = _scores(_result(controller))
+            report |= _scores(_result(controller))
         if not headless:
             napari.run()
     finally:
@@ -210,14 +210,20 @@ def _markers(slide: Slide) -> list[str]:
     return list(dict.fromkeys(candidates))[:_N_GENES]
 
 
-def _scores(result: UpsampleResult) -> tuple[int, dict[str, dict[str, float]]]:
+def _scores(result: UpsampleResult) -> dict[str, Any]:
     """Score the run and the interpolation methods against the simulated cells of the built-in slide.
 
-    All genes of the region are upsampled for this: scores of the few shown genes would be mostly chance.
+    All genes of the region are upsampled for this: scores of the few shown genes would be mostly chance. A map fills
+    whole cells of the lattice, so the cells of the tissue between the discs of the spots are part of the truth.
     """
     from napari_srast.api import upsample
     from napari_srast.datasets.synthetic_colon import synthetic_colon_truth
     from napari_srast.evaluation.protocol import score_result
 
     all_genes = upsample(result.slide, result.region, settings=result.settings)
-    return len(all_genes.genes), score_result(all_genes, synthetic_colon_truth())
+    weights = np.where(np.isfinite(all_genes.skill), np.asarray(all_genes.counts.sum(axis=0)).ravel(), 0.0)
+    return {
+        "scored_genes": len(all_genes.genes),
+        "stated_nats_per_count": float(weights @ np.nan_to_num(all_genes.skill) / weights.sum()),
+        "scores": score_result(all_genes, synthetic_colon_truth()),
+    }

@@ -71,18 +71,18 @@ _RARE = (
 )
 GENES: tuple[str, ...] = (*(g for genes in MARKERS.values() for g in genes), *_COMMON, *_RARE)
 
-# Mean total counts of a cell of each type.
+# Mean total counts of a cell of each type: a few thousand counts in a disc of 55 um, as on Visium.
 _MEAN_TOTAL = {
-    CellType.ENTEROCYTE: 190.0,
-    CellType.CRYPT_CELL: 170.0,
-    CellType.GOBLET: 140.0,
-    CellType.FIBROBLAST: 75.0,
-    CellType.SMOOTH_MUSCLE: 80.0,
-    CellType.ENDOTHELIAL: 65.0,
-    CellType.T_CELL: 45.0,
-    CellType.B_CELL: 50.0,
-    CellType.PLASMA: 110.0,
-    CellType.MACROPHAGE: 85.0,
+    CellType.ENTEROCYTE: 685.0,
+    CellType.CRYPT_CELL: 610.0,
+    CellType.GOBLET: 505.0,
+    CellType.FIBROBLAST: 270.0,
+    CellType.SMOOTH_MUSCLE: 290.0,
+    CellType.ENDOTHELIAL: 235.0,
+    CellType.T_CELL: 160.0,
+    CellType.B_CELL: 180.0,
+    CellType.PLASMA: 395.0,
+    CellType.MACROPHAGE: 305.0,
 }
 _DISPERSION = 2.5  # size parameter of the negative binomial, for each cell and gene
 _EPITHELIUM = (CellType.ENTEROCYTE, CellType.CRYPT_CELL, CellType.GOBLET)

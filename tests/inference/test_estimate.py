@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from napari_srast.api import estimate
+from napari_srast.api import estimate, upsample
+from napari_srast.core.region import Region
 from napari_srast.core.settings import UpsampleSettings
 from napari_srast.core.slide import Slide
+from napari_srast.geometry.raster import Footprint
 
 FIGURES = Path(__file__).resolve().parents[2] / "docs" / "performance"
 MEASURED = [
@@ -70,6 +73,25 @@ def test_streamed_result_needs_less_memory() -> None:
     )
     assert streamed.memory_bytes < in_memory.memory_bytes - 1e9
     assert streamed.seconds == in_memory.seconds
+
+
+@pytest.mark.parametrize("footprint", ["cell", "spot"])
+@pytest.mark.parametrize("lattice", ["square", "hex"])
+@pytest.mark.parametrize("factor", [1.3, 4.0])
+def test_counted_pixels_are_those_of_the_run(
+    make_slide: Callable[..., Slide], lattice: str, footprint: Footprint, factor: float
+) -> None:
+    slide = make_slide(rows=8, cols=9, lattice=lattice)
+    x, y = slide.centers.min(axis=0)
+    region = Region.from_wkt(f"POLYGON (({x} {y}, {x + 500} {y}, {x + 450} {y + 600}, {x} {y + 380}, {x} {y}))")
+    settings = UpsampleSettings(factor=factor, footprint=footprint, method="uniform")
+    for area in (None, region):
+        expected, run = estimate(slide, area, None, settings), upsample(slide, area, settings=settings)
+        assert expected.is_counted
+        assert expected.n_pixels == run.n_pixels
+        assert expected.pixel_side == pytest.approx(run.raster.pixel_size * slide.cs_scale, rel=0.02)
+        rough = estimate(slide, area, None, settings, max_counted=0)
+        assert not rough.is_counted
 
 
 def test_estimate_loads_no_torch() -> None:

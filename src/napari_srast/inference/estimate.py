@@ -28,14 +28,19 @@ from napari_srast.core.region import Region
 from napari_srast.core.settings import UpsampleSettings
 from napari_srast.core.slide import Slide
 from napari_srast.geometry.lattice import detect_lattice
+from napari_srast.inference.rasters import make_rasters
 from napari_srast.models.sasa.config import SasaConfig
 
-__all__ = ["Estimate", "estimate"]
+__all__ = ["MAX_COUNTED", "Estimate", "estimate"]
+
+MAX_COUNTED = 2_000_000
+"""Number of pixels up to which an estimate counts them."""
 
 _N_CORES = 2
 _LATTICE_SPOTS = 2000  # in the middle of the slide, from which its lattice is detected
 _MAX_STREAMED_BYTES = 1e9  # of tiles that wait to be written to a store, and of the genes in its image
 _SPOTS_PER_COARSE_SPOT = 4
+_PIXELS_PER_NEIGHBOR_SEARCH = 4  # detecting the lattice takes as long per spot as counting four pixels
 _SASA = SasaConfig()
 
 
@@ -47,6 +52,12 @@ class Estimate:
     ----------
     n_spots, n_pixels, n_genes
         Size of the job.
+    is_counted
+        Whether ``n_pixels`` was counted, so that it is the number of the run; otherwise it is accurate to 10%.
+    pixels_per_spot
+        Mean number of pixels of a spot.
+    pixel_side
+        Side of a pixel, in units of the chosen coordinate system.
     seconds
         Expected run time on two CPU cores.
     memory_bytes
@@ -56,6 +67,9 @@ class Estimate:
     n_spots: int
     n_pixels: int
     n_genes: int
+    is_counted: bool
+    pixels_per_spot: float
+    pixel_side: float
     seconds: float
     memory_bytes: int
 
@@ -67,6 +81,7 @@ def estimate(
     settings: UpsampleSettings,
     *,
     into_store: bool = False,
+    max_counted: int = MAX_COUNTED,
 ) -> Estimate:
     """Estimate size, run time and memory of a job without running it, with a cold cache.
 
@@ -85,6 +100,13 @@ def estimate(
     into_store
         Whether the result is written to a store while it is computed, so that it is never in memory as a whole.
         Default: False.
+    max_counted
+        Largest number of pixels that are counted; more are estimated. Counting a million takes about three seconds.
+
+    Raises
+    ------
+    SrastError
+        The region, the genes or the settings cannot be used with this slide.
 
     Examples
     --------
@@ -93,10 +115,15 @@ def estimate(
     >>> srast.estimate(slide, None, ["MUC2"], srast.UpsampleSettings(factor=4)).n_genes  # doctest: +SKIP
     1
     """
-    n_spots = slide.n_spots if region is None else int(region.spots(slide).sum())
+    selected = np.ones(slide.n_spots, dtype=bool) if region is None else region.spots(slide)
+    n_spots = int(selected.sum())
     n_genes = len(slide.gene_indices(genes))
-    pixels_per_spot = _pixels_per_spot(slide, settings)
+    pixels_per_spot, side = _pixels_per_spot(slide, settings)
     n_pixels = round(n_spots * pixels_per_spot)
+    is_counted = n_pixels + _PIXELS_PER_NEIGHBOR_SEARCH * slide.n_spots <= max_counted
+    if is_counted:
+        n_pixels = int(make_rasters(slide, slide.centers, selected, settings)[1].sum())
+        pixels_per_spot = n_pixels / n_spots
     n_entries = n_pixels * n_genes * _filled_fraction(slide)
     result_bytes = min(12 * n_entries, _MAX_STREAMED_BYTES) if into_store else 12 * n_entries
     if settings.method == "srast":
@@ -106,7 +133,14 @@ def estimate(
         seconds = 0.3 + _interpolation_seconds(settings.method, pixels_per_spot) * n_pixels * n_genes / _N_CORES
         memory = 3e8 + result_bytes
     return Estimate(
-        n_spots=n_spots, n_pixels=n_pixels, n_genes=n_genes, seconds=float(seconds), memory_bytes=int(memory)
+        n_spots=n_spots,
+        n_pixels=n_pixels,
+        n_genes=n_genes,
+        is_counted=is_counted,
+        pixels_per_spot=pixels_per_spot,
+        pixel_side=side,
+        seconds=float(seconds),
+        memory_bytes=int(memory),
     )
 
 
@@ -115,8 +149,11 @@ def _filled_fraction(slide: Slide) -> float:
     return float(slide.counts.nnz / max(slide.n_spots * slide.n_genes, 1))
 
 
-def _pixels_per_spot(slide: Slide, settings: UpsampleSettings) -> float:
-    """Return the mean number of pixels of a spot: fewer on a hexagonal than on a square lattice of the same pitch."""
+def _pixels_per_spot(slide: Slide, settings: UpsampleSettings) -> tuple[float, float]:
+    """Return the mean number of pixels of a spot, and the side of a pixel in units of the coordinate system.
+
+    A spot has fewer pixels on a hexagonal than on a square lattice of the same pitch.
+    """
     middle = np.median(slide.centers, axis=0)
     n_sample = min(_LATTICE_SPOTS, slide.n_spots)
     sample = np.argpartition(((slide.centers - middle) ** 2).sum(axis=1), n_sample - 1)[:n_sample]
@@ -128,7 +165,7 @@ def _pixels_per_spot(slide: Slide, settings: UpsampleSettings) -> float:
     if settings.footprint == "spot" and slide.spot_diameter:
         disc = 1.0 if slide.spot_shape == "square" else np.pi / 4
         area = min(area, disc * (slide.spot_diameter / lattice.pitch) ** 2)
-    return float(max(1.0, area * pixels_per_pitch**2))
+    return float(max(1.0, area * pixels_per_pitch**2)), float(lattice.pitch * slide.cs_scale / pixels_per_pitch)
 
 
 def _coarse_size(slide: Slide) -> tuple[float, float]:

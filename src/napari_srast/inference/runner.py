@@ -10,26 +10,23 @@ from typing import TypeVar
 
 import numpy as np
 from scipy import sparse
-from scipy.spatial import cKDTree
 
 from napari_srast._utils.canonical_order import canonical_order
 from napari_srast._utils.device_errors import translate_device_errors
 from napari_srast._utils.threads import single_threaded
 from napari_srast.core.progress import NO_MONITOR, Progress, RunMonitor
 from napari_srast.core.result import UpsampleMetadata
-from napari_srast.core.settings import UpsampleSettings
 from napari_srast.core.sinks import ResultPlan, ResultSink
 from napari_srast.core.slide import Slide, select_columns
 from napari_srast.errors import SettingsError, translate_memory_errors
-from napari_srast.geometry.lattice import Lattice, detect_lattice
-from napari_srast.geometry.raster import Raster, make_raster
 from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 from napari_srast.inference.executors.base import Executor
 from napari_srast.inference.executors.local import ThreadExecutor
 from napari_srast.inference.expected_information import ExpectedInformation
 from napari_srast.inference.job import InferenceReport, UpsampleJob, UpsampleRequest
 from napari_srast.inference.provenance import RunDescription
-from napari_srast.inference.tiles import HALO, Tiling
+from napari_srast.inference.rasters import make_rasters
+from napari_srast.inference.tiles import Tiling
 from napari_srast.inference.validation import ResultValidator
 
 __all__ = ["MAX_EXACT_INTEGER", "run_job", "run_upsampling"]
@@ -78,7 +75,7 @@ def run_upsampling(
     # permuted, shifted or rotated gives the same numbers.
     order = canonical_order(slide.counts, slide.centers)
     counts, centers, selected = slide.counts[order].tocsr(), slide.centers[order], selected[order]
-    context, target_pixels = _make_rasters(slide, centers, selected, settings)
+    context, target_pixels = make_rasters(slide, centers, selected, settings)
     raster = context if target_pixels.all() else context.restrict(target_pixels)
     monitor.report("raster", 1, 1)
 
@@ -203,32 +200,3 @@ def _require_integer_counts(slide: Slide, columns: np.ndarray, selected: np.ndar
             f"mode 'integer' keeps counts up to {MAX_EXACT_INTEGER} exactly, but table '{table}' holds "
             f"{counts.data.max():.0f}; use mode 'mean'."
         )
-
-
-def _make_rasters(
-    slide: Slide, centers: np.ndarray, selected: np.ndarray, settings: UpsampleSettings
-) -> tuple[Raster, np.ndarray]:
-    """Return the raster of the selected spots with a halo around them, and which of its pixels are wanted.
-
-    The halo gives a region the numbers that the whole slide would get.
-    """
-    lattice = detect_lattice(centers, slide.spot_diameter)
-    raster = make_raster(
-        centers,
-        factor=settings.factor,
-        pixel_size=None if settings.pixel_size is None else settings.pixel_size / slide.cs_scale,
-        footprint=settings.footprint,
-        selected=_with_halo(centers, selected, lattice),
-        spot_diameter=slide.spot_diameter,
-        spot_shape=slide.spot_shape,
-        lattice=lattice,
-    )
-    return raster, selected[raster.parent]
-
-
-def _with_halo(centers: np.ndarray, selected: np.ndarray, lattice: Lattice) -> np.ndarray:
-    """Return the selected spots and those within the halo around them, bool, shape (N,)."""
-    if selected.all():
-        return selected
-    distance, _ = cKDTree(centers[selected]).query(centers)
-    return distance <= HALO * lattice.pitch

@@ -21,6 +21,7 @@ from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 __all__ = [
     "EXPERT_NAMES",
     "FLOW",
+    "POOL_SHARE",
     "PROGRAM_EXPERT_NAMES",
     "Level",
     "PoolWeights",
@@ -34,7 +35,8 @@ FLOW = EXPERT_NAMES.index("pcfm")
 """Index of the network among the experts."""
 PROGRAM_EXPERT_NAMES = ("programs", "totals")
 """Experts of genes that do not go through the flow: see :mod:`napari_srast.models.programs.program_fields`."""
-_POOL_SHARE = 0.2
+POOL_SHARE = 0.2
+"""Share of the calibrated pool in the average of :func:`temper_pool`; the rest are interpolations."""
 _INTERPOLATION_SHARES = {"gp": 0.3, "gp_denoised": 0.3, "pycnophylactic_denoised": 0.2}
 Level = Literal["fine", "coarse"]
 """Pixels that weights are for: "fine" for the slide's own pixels, "coarse" for those of the coarsened slide."""
@@ -148,7 +150,7 @@ def temper_pool(log_pool: np.ndarray, log_experts: np.ndarray) -> np.ndarray:
     np.ndarray
         Log ratios up to a constant in each spot, shape (Q, F).
     """
-    tempered = _POOL_SHARE * log_pool
+    tempered = POOL_SHARE * log_pool
     for name, share in _INTERPOLATION_SHARES.items():
         tempered += share * log_experts[EXPERT_NAMES.index(name)]
     return tempered

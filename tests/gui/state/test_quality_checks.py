@@ -71,6 +71,35 @@ def test_summary_has_the_weight_of_the_network(
     assert text is None or text in lines[0]
 
 
+@pytest.mark.parametrize(
+    ("lattice", "factor", "reason"),
+    [("square", 4.0, "pixels this small"), ("hex", 2.0, "gaps between the spots were not measured")],
+)
+def test_summary_states_the_average_with_interpolations(
+    make_slide: Callable[..., Slide],
+    make_result: Callable[..., UpsampleResult],
+    lattice: str,
+    factor: float,
+    reason: str,
+) -> None:
+    calibration = {"source": "slide", "trust_in_network": 0.99}
+    result = dataclasses.replace(
+        make_result(make_slide(lattice=lattice), factor=factor),
+        skill=np.full(5, 0.1),
+        provenance={"calibration": calibration, "skill": "expected information"},
+    )
+    text = _summary(result, ["Gene0"])
+    assert "interpolations (80%) with the calibrated model (20%)" in text
+    assert reason in text
+    assert "99%" not in text
+    assert "expected from the map itself: +0.100 nats per count" in text
+
+
+def test_summary_calls_held_out_skill_measured(result: UpsampleResult) -> None:
+    result = dataclasses.replace(result, skill=np.full(5, 0.1), provenance={})
+    assert "measured on this slide, one level coarser: +0.100" in _summary(result, ["Gene0"])
+
+
 @pytest.fixture
 def mixed_result(make_slide: Callable[..., Slide], make_result: Callable[..., UpsampleResult]) -> UpsampleResult:
     """A result with skill, fallbacks, histology and a warning."""

@@ -11,12 +11,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from napari_srast.calibration.weights import POOL_SHARE
 from napari_srast.core.mass_balance import gene_totals, max_relative_mass_error
 from napari_srast.core.result import UpsampleResult
 from napari_srast.core.summary import image_nats
+from napari_srast.inference.job import calibration_gap
 from napari_srast.inference.provenance import measured_fraction
 
-__all__ = ["QualityChecks", "measure_quality", "qc_summary"]
+__all__ = ["QualityChecks", "is_expected", "measure_quality", "qc_summary"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +92,13 @@ def _skill_line(result: UpsampleResult, shown: list[str]) -> str:
     mean = sum(measured.values()) / len(measured)
     worse = [gene for gene, value in measured.items() if value <= 0]
     suffix = f" {', '.join(worse)}: no better than a uniform split." if worse else ""
-    return f"Skill of the shown genes on this slide: {mean:+.3f} nats per count over a uniform split.{suffix}"
+    source = "expected from the map itself" if is_expected(result) else "measured on this slide, one level coarser"
+    return f"Skill of the shown genes, {source}: {mean:+.3f} nats per count over a uniform split.{suffix}"
+
+
+def is_expected(result: UpsampleResult) -> bool:
+    """Return whether the skill is what the map itself predicts, and not a score on held-out counts of the slide."""
+    return result.provenance.get("skill") == "expected information"
 
 
 def _area_line(quality: QualityChecks) -> str:
@@ -111,12 +119,25 @@ def _method_line(result: UpsampleResult) -> str:
     return f"{fallbacks.total():,} of {len(result.genes):,} genes fell back: {parts}."
 
 
+_GAPS = {
+    "small pixels": "pixels this small cannot be checked on the slide itself",
+    "unmeasured gaps": "the gaps between the spots were not measured",
+}
+
+
 def _network_line(result: UpsampleResult) -> str:
-    """Report the weight that calibration gave to the network; empty if the result does not record it."""
+    """Report how much of the map is from the network; empty if the result does not record it."""
     calibration = result.provenance.get("calibration") or {}
     weight = calibration.get("trust_in_network")
     if weight is None:
         return ""
+    raster, slide = result.raster, result.slide
+    gap = calibration_gap(raster.n_pixels_per_spot, slide.spot_area, raster.lattice.pitch)
+    if gap is not None and (is_expected(result) or result.settings.mode == "integer"):
+        return (
+            f"The map averages plain interpolations ({1 - POOL_SHARE:.0%}) with the calibrated model "
+            f"({POOL_SHARE:.0%}), because {_GAPS[gap]}."
+        )
     if calibration.get("source") != "slide":
         return "This slide is too small for calibration: the network has the weight that it had on other slides."
     if weight > 0.995:

@@ -64,6 +64,16 @@ def test_first_click_on_a_number_heading_sorts_descending(qtbot: Any) -> None:
         assert model.listed == listed
 
 
+def test_order_holds_for_the_genes_of_another_slide() -> None:
+    model = _model()
+    model.set_genes(["A", "B", "C"], order=np.array([2, 0, 1]))
+    assert model.listed == ["C", "A", "B"]
+    model.sort(0, Qt.SortOrder.DescendingOrder)
+    model.set_genes(["D", "F", "E"], order=np.array([2, 0, 1]))
+    assert model.listed == ["F", "E", "D"]
+    assert model.sorted_column == (0, Qt.SortOrder.DescendingOrder)
+
+
 def test_checked_genes_are_limited() -> None:
     model, refusals = _model(limit=2), []
     model.refused.connect(lambda: refusals.append(1))

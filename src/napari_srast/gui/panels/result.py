@@ -253,7 +253,8 @@ class ResultPanel(QWidget):
             self.model.set_genes(displayed.result.genes, self._columns())
         self._is_filling = False
         if displayed is not None:
-            self.view.sortByColumn(1, Qt.SortOrder.DescendingOrder)
+            if self.model.sorted_column[0] < 0:  # until the user sorts by another column
+                self.view.sortByColumn(1, Qt.SortOrder.DescendingOrder)
             self._on_brightness(self.brightness.value())
         self._on_readout(PixelReadout())
         self._on_shown()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from qtpy.QtCore import QSize, Qt
+from qtpy.QtCore import QSignalBlocker, QSize, Qt
 from qtpy.QtGui import QKeyEvent
 from qtpy.QtWidgets import (
     QAbstractItemView,
@@ -16,6 +16,7 @@ from qtpy.QtWidgets import (
     QPushButton,
     QScrollArea,
     QSizePolicy,
+    QStyle,
     QTableView,
     QVBoxLayout,
     QWidget,
@@ -134,6 +135,16 @@ class _GeneView(QTableView):
             super().keyPressEvent(event)
 
 
+def _title_width(header: QHeaderView, column: int) -> int:
+    """Return the width that the title of a column needs, with the arrow of a sorted column."""
+    style = header.style()
+    assert style is not None
+    arrow = style.pixelMetric(QStyle.PixelMetric.PM_HeaderMarkSize, None, header)
+    return (
+        header.sectionSizeHint(column) + arrow + 2 * style.pixelMetric(QStyle.PixelMetric.PM_HeaderMargin, None, header)
+    )
+
+
 def gene_view(name: str, model: GeneTableModel, controller: Controller) -> QTableView:
     """Create the view of a gene table, sortable by its column headings."""
     view = _GeneView(model, controller)
@@ -162,8 +173,10 @@ def gene_view(name: str, model: GeneTableModel, controller: Controller) -> QTabl
     n_fitted = 0
 
     def fit() -> None:
-        """Set column widths when the columns have changed; not after each keystroke in the filter."""
+        """Set column widths when the columns have changed, not after each keystroke in the filter, and the arrow."""
         nonlocal n_fitted
+        with QSignalBlocker(header):  # the model is sorted already
+            header.setSortIndicator(*model.sorted_column)
         if header.count() == n_fitted:
             return
         n_fitted = header.count()
@@ -171,7 +184,7 @@ def gene_view(name: str, model: GeneTableModel, controller: Controller) -> QTabl
             header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
         for column in range(1, header.count()):
             header.setSectionResizeMode(column, QHeaderView.ResizeMode.Interactive)
-            header.resizeSection(column, _COLUMN_WIDTH)
+            header.resizeSection(column, max(_COLUMN_WIDTH, _title_width(header, column)))
 
     controller.preferences.favorites_changed.connect(lambda: model.set_favorites(controller.preferences.genes))
     model.set_favorites(controller.preferences.genes)

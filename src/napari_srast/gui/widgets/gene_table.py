@@ -73,6 +73,8 @@ class GeneTableModel(QAbstractTableModel):
         self._checked = np.zeros(0, dtype=bool)
         self._rows = np.zeros(0, dtype=np.int64)
         self._order = np.zeros(0, dtype=np.int64)
+        self._initial = self._order
+        self._sorted_by: tuple[str, Qt.SortOrder] | None = None
         self._filter = ""
         self._listing: Listing = "all"
         self._favorites: frozenset[str] = frozenset()
@@ -80,15 +82,29 @@ class GeneTableModel(QAbstractTableModel):
 
     # ---------------------------------------------------------------- genes
 
-    def set_genes(self, genes: Iterable[str], columns: Sequence[Column] = ()) -> None:
-        """Replace all genes and uncheck them; the filter is not changed."""
+    def set_genes(
+        self, genes: Iterable[str], columns: Sequence[Column] = (), *, order: np.ndarray | None = None
+    ) -> None:
+        """Replace all genes and uncheck them; the filter, and the column that the user sorts by, are not changed.
+
+        Parameters
+        ----------
+        genes
+            Names of the genes.
+        columns
+            Further columns.
+        order
+            Indices of the genes in the order in which they are listed until the user sorts them, shape (G,). None: as
+            given.
+        """
         self.beginResetModel()
         self._genes = [str(g) for g in genes]
         self._folded = [g.casefold() for g in self._genes]
         self._row_of = {g: i for i, g in enumerate(self._genes)}
         self._columns = tuple(columns)
         self._checked = np.zeros(len(self._genes), dtype=bool)
-        self._order = np.arange(len(self._genes))
+        self._initial = np.arange(len(self._genes)) if order is None else order
+        self._order = self._sort_rows()
         self._swatches = {}
         self._rows = self._visible()
         self.endResetModel()
@@ -166,22 +182,41 @@ class GeneTableModel(QAbstractTableModel):
         """Return the gene in the row of an index; None for an invalid index."""
         return self._genes[self._rows[index.row()]] if index.isValid() else None
 
+    @property
+    def sorted_column(self) -> tuple[int, Qt.SortOrder]:
+        """Column by which the genes are sorted, and the direction; column -1 for the initial order."""
+        if self._sorted_by is not None:
+            for column in range(1 + len(self._columns)):
+                if self._title(column) == self._sorted_by[0]:
+                    return column, self._sorted_by[1]
+        return -1, Qt.SortOrder.AscendingOrder
+
     def sort(self, column: int, order: Qt.SortOrder = Qt.SortOrder.AscendingOrder) -> None:
-        """Sort by name (column 0) or by another column; missing values come last in both orders."""
-        if column <= 0:
-            keys: np.ndarray = np.argsort(np.array(self._folded, dtype=object), kind="stable")
-            descending = order == Qt.SortOrder.DescendingOrder
-            self._order = keys[::-1] if descending else keys
-        else:
-            values = self._columns[column - 1].values
-            if values.dtype.kind in "fiu":
-                numbers = values.astype(float)
-                flipped = -numbers if order == Qt.SortOrder.DescendingOrder else numbers
-                self._order = np.argsort(np.where(np.isnan(numbers), np.inf, flipped), kind="stable")
-            else:
-                keys = np.argsort(values.astype(str), kind="stable")
-                self._order = keys[::-1] if order == Qt.SortOrder.DescendingOrder else keys
+        """Sort by name (column 0) or by another column; missing values come last in both orders.
+
+        The choice also holds for genes that are set later, if they have a column of this title. Column -1 returns to
+        the initial order.
+        """
+        self._sorted_by = (self._title(column), order) if 0 <= column <= len(self._columns) else None
+        self._order = self._sort_rows()
         self._reset_rows()
+
+    def _title(self, column: int) -> str:
+        return "Gene" if column == 0 else self._columns[column - 1].title
+
+    def _sort_rows(self) -> np.ndarray:
+        """Return the indices of all genes in the chosen order."""
+        column, order = self.sorted_column
+        descending = order == Qt.SortOrder.DescendingOrder
+        if column < 0:
+            return self._initial
+        if column > 0 and self._columns[column - 1].values.dtype.kind in "fiu":
+            numbers = self._columns[column - 1].values.astype(float)
+            flipped = -numbers if descending else numbers
+            return np.argsort(np.where(np.isnan(numbers), np.inf, flipped), kind="stable")
+        texts = np.array(self._folded, dtype=object) if column == 0 else self._columns[column - 1].values.astype(str)
+        keys: np.ndarray = np.argsort(texts, kind="stable")
+        return keys[::-1] if descending else keys
 
     def _visible(self) -> np.ndarray:
         mask = np.ones(len(self._genes), dtype=bool)
@@ -241,7 +276,7 @@ class GeneTableModel(QAbstractTableModel):
         if orientation != Qt.Orientation.Horizontal:
             return None
         if role == Qt.ItemDataRole.DisplayRole:
-            return "Gene" if section == 0 else self._columns[section - 1].title
+            return self._title(section)
         if role == Qt.ItemDataRole.ToolTipRole and section > 0:
             return self._columns[section - 1].tooltip
         if role == Qt.ItemDataRole.InitialSortOrderRole and section > 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import random
 import signal
@@ -17,20 +18,37 @@ from helpers import slides
 from napari_srast.core.slide import Slide
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With several processes, run the tests of a file in one process, and all window tests in one process.
+def process_group(test_id: str) -> str:
+    """Return the group of a test; one process runs all tests of a group: those of a file, or all that open windows.
 
     Windows of several processes on one screen would take the keyboard focus from each other.
     """
-    if not config.pluginmanager.hasplugin("xdist"):
-        return
-    for item in items:
-        file = item.path.relative_to(config.rootpath).as_posix()
-        window = item.get_closest_marker("gui") or file.startswith("tests/gui/")
-        item.add_marker(pytest.mark.xdist_group("window" if window else file))
+    file = test_id.split("::")[0]
+    return "window" if _opens_windows(file) else file
 
 
-_NO_DEVICE = ("geometry", "interpolation", "io", "test_bootstrap", "test_docs", "test_drivers", "test_imports")
+@functools.cache
+def _opens_windows(file: str) -> bool:
+    path = Path(__file__).resolve().parents[1] / file
+    return file.startswith("tests/gui/") or "pytest.mark.gui" in path.read_text(encoding="utf-8")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Distribute groups of tests; marks with ``xdist_group`` have no effect with pytest 9.2 and xdist 3.8."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    if config.getvalue("dist") != "loadgroup":
+        return None
+
+    class GroupScheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return process_group(nodeid)
+
+    return GroupScheduling(config, log)
+
+
+_NO_DEVICE = ("geometry", "interpolation", "io", "test_bootstrap", "test_docs", "test_imports", "test_language")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -56,3 +57,38 @@ def test_compute_tests_run_on_each_device(tmp_path: Path) -> None:
         assert of_it
         assert set(of_it) == {device}
     assert any("[" not in name for name in messages)  # of geometry, once
+
+
+def test_one_process_runs_all_tests_of_a_group() -> None:
+    pytest.importorskip("xdist")
+    here = Path(__file__).parent
+    printed = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:napari", "-v", "-n", "2", "--dist", "loadgroup"]
+        + [f"tests/core/test_{name}.py" for name in ("region", "mass_balance", "gene_list")],
+        cwd=here.parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    lines = re.findall(r"^\[(gw\d)\].* PASSED (\S+?)::", printed, re.MULTILINE)
+    workers = {file: {worker for worker, ran in lines if ran == file} for _, file in lines}
+    assert len(workers) == 3
+    assert all(len(used) == 1 for used in workers.values()), workers
+    assert len(set.union(*workers.values())) == 2
+
+
+@pytest.mark.parametrize(
+    ("test", "group"),
+    [
+        ("tests/gui/widgets/test_gene_table.py::test_a", "window"),
+        ("tests/io/test_napari_spatialdata.py::test_b[x::y]", "window"),
+        ("tests/core/test_region.py::test_c", "tests/core/test_region.py"),
+    ],
+)
+def test_window_tests_are_one_group(request: pytest.FixtureRequest, test: str, group: str) -> None:
+    (conftest,) = (
+        plugin
+        for plugin in request.config.pluginmanager.get_plugins()
+        if getattr(plugin, "__file__", None) == str(Path(__file__).with_name("conftest.py"))
+    )
+    assert conftest.process_group(test) == group

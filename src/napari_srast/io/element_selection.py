@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_srast.errors import InputError, translate_memory_errors
-from napari_srast.io.store import full_resolution, open_store
+from napari_srast.io.store import element_name, full_resolution, open_store
 from napari_srast.io.transforms import element_matrices
 
 if TYPE_CHECKING:
@@ -202,7 +202,7 @@ def choose_spots(store: spatialdata.SpatialData, spots: str | None, table: str |
 
 
 def choose_image(
-    store: spatialdata.SpatialData, image: str | None, systems: Sequence[str]
+    store: spatialdata.SpatialData, image: str | None, systems: Sequence[str], section: str | None = None
 ) -> tuple[str | None, tuple[str, ...]]:
     """Select the histology image.
 
@@ -214,6 +214,8 @@ def choose_image(
         Name that the user gave; "auto" selects the largest color image; None or "none" selects no image.
     systems
         Coordinate systems of the spots.
+    section
+        Name of the chosen section; images whose names start with it are preferred. None if the table has one section.
 
     Returns
     -------
@@ -243,6 +245,8 @@ def choose_image(
             )
         return image, ()
     aligned = [name for name in aligned if name not in results]
+    if section is not None:
+        aligned = [name for name in aligned if name.startswith(element_name(section))] or aligned
     if not aligned:
         unaligned = [name for name in images if name not in results]
         if not unaligned:

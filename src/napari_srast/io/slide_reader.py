@@ -16,6 +16,7 @@ from napari_srast.errors import InputError, translate_memory_errors
 from napari_srast.io.counts import raw_counts, unique_names
 from napari_srast.io.element_selection import SLIDE_KEY, choose_image, choose_spots
 from napari_srast.io.missing_chunks import check_chunks
+from napari_srast.io.sections import SectionChoice, choose_section
 from napari_srast.io.spots import Spots, read_spots
 from napari_srast.io.store import open_store
 from napari_srast.io.transforms import element_matrices
@@ -38,6 +39,7 @@ def read_slide(
     table: str | None = None,
     image: str | None = "auto",
     coordinate_system: str | None = None,
+    library: str | None = None,
 ) -> Slide:
     """Read a slide from a SpatialData store.
 
@@ -55,6 +57,9 @@ def read_slide(
     coordinate_system
         Coordinate system of regions and lengths. None selects "global" if the spots have it, else the first one that
         they share with the image.
+    library
+        Section to read from a table of several sections, such as a value of its column ``library_id``; "all" reads
+        the spots of all of them as one slide. None refuses a table whose sections overlap.
 
     Returns
     -------
@@ -64,8 +69,8 @@ def read_slide(
     Raises
     ------
     InputError
-        The store cannot be read, an element is missing, several elements match and none was named, or the table has no
-        raw counts.
+        The store cannot be read, an element is missing, several elements or sections match and none was named, or the
+        table has no raw counts.
 
     Examples
     --------
@@ -81,13 +86,15 @@ def read_slide(
     element = store.shapes[spots_name] if spots_name in store.shapes else store.labels[spots_name]
     all_spots = read_spots(element, spots_name)
     rows, spot_index, match_notices = _match(annotated, table_name, all_spots, spots_name)
+    section = _choose_section(annotated, table_name, rows, spot_index, all_spots, library)
+    rows, spot_index = rows[section.rows], spot_index[section.rows]
     chunk_notices = check_chunks(Path(store.path), table_name) if store.path is not None else ()
     counts, count_notices = raw_counts(annotated, table_name, rows)
     genes, gene_notices = unique_names(annotated.var_names, "gene names")
     spot_ids, id_notices = unique_names(annotated.obs_names[rows], "spot names")
 
     transforms = element_matrices(element, spots_name)
-    image_name, image_notices = choose_image(store, image, list(transforms))
+    image_name, image_notices = choose_image(store, image, list(transforms), section.name)
     image_systems = element_matrices(store.images[image_name], image_name) if image_name else {}
     system, system_notices = _choose_system(transforms, image_systems, coordinate_system)
     imported = _import_metadata(annotated)
@@ -109,6 +116,7 @@ def read_slide(
             table=table_name,
             image=image_name,
             synthetic=bool(imported.get("synthetic", False)),
+            library=library,
         ),
         notices=(
             *skipped,
@@ -116,6 +124,7 @@ def read_slide(
             *all_spots.notices,
             *_diameter_notices(all_spots),
             *match_notices,
+            *section.notices,
             *chunk_notices,
             *count_notices,
             *_content_notices(counts, all_spots.centers[spot_index], table_name, spots_name),
@@ -178,6 +187,24 @@ def _match(
     if n_unmatched > 0:
         notices.append(f"{n_unmatched} spots of '{spots_name}' have no row in table '{table_name}' and were left out.")
     return rows[matched], spot_index[matched], tuple(notices)
+
+
+def _choose_section(
+    table: anndata.AnnData,
+    table_name: str,
+    rows: np.ndarray,
+    spot_index: np.ndarray,
+    spots: Spots,
+    library: str | None,
+) -> SectionChoice:
+    """Select the spots of one section among those that have a row in the table."""
+    points = spots.centers[spot_index]
+    stated = np.asarray(table.obsm.get("spatial", np.empty((table.n_obs, 0))))
+    if spots.depth is not None:
+        points = np.column_stack([points, spots.depth[spot_index]])
+    elif stated.ndim == 2 and stated.shape[1] > 2:
+        points = np.column_stack([points, stated[rows, 2]])
+    return choose_section(table.obs.iloc[rows], table.uns, points, library, table_name)
 
 
 def _first(ids: pd.Index) -> str:

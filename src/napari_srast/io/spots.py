@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -36,6 +37,8 @@ class Spots:
         "circle" or "square".
     notices
         Assumptions of the reader, one sentence each.
+    depth
+        Third coordinate of the centers, shape (M,); None if they are two-dimensional.
     """
 
     ids: np.ndarray
@@ -43,6 +46,7 @@ class Spots:
     diameter: float | None
     shape: Literal["circle", "square"]
     notices: tuple[str, ...] = ()
+    depth: np.ndarray | None = None
 
 
 def is_valid_length(value: float) -> bool:
@@ -63,18 +67,29 @@ def read_spots(element: Any, name: str) -> Spots:
     Raises
     ------
     InputError
-        The element is empty or three-dimensional, or has coordinates that are not finite.
+        The element is empty or three-dimensional, or no spot has finite coordinates.
     """
     import geopandas
 
     spots = _from_shapes(element, name) if isinstance(element, geopandas.GeoDataFrame) else _from_labels(element, name)
     if len(spots.ids) == 0:
         raise InputError(f"The spots '{name}' are empty; export the slide again.")
-    if not np.isfinite(spots.centers).all():
-        raise InputError(
-            f"Some spots of '{name}' have coordinates that are not finite; remove them or export the slide again."
-        )
-    return spots
+    finite = np.isfinite(spots.centers).all(axis=1)
+    if not finite.any():
+        raise InputError(f"No spot of '{name}' has finite coordinates; export the slide again with its positions.")
+    if finite.all():
+        return spots
+    return dataclasses.replace(
+        spots,
+        ids=spots.ids[finite],
+        centers=spots.centers[finite],
+        depth=None if spots.depth is None else spots.depth[finite],
+        notices=(
+            *spots.notices,
+            f"{(~finite).sum()} spots of '{name}' have no finite coordinates (such as "
+            f"{spots.ids[~finite].tolist()[0]!r}) and were left out.",
+        ),
+    )
 
 
 def _from_shapes(shapes: geopandas.GeoDataFrame, name: str) -> Spots:
@@ -83,13 +98,12 @@ def _from_shapes(shapes: geopandas.GeoDataFrame, name: str) -> Spots:
     if len(shapes) == 0:
         return Spots(ids=ids, centers=np.empty((0, 2)), diameter=None, shape="circle")
     empty = shapely.is_missing(geometry) | shapely.is_empty(geometry)
-    if empty.any():
-        raise InputError(
-            f"{empty.sum()} of the spots '{name}' are without a shape (such as {ids[empty].tolist()[0]!r}); "
-            "remove them or export the slide again."
-        )
-    points = shapely.centroid(geometry)
-    centers = np.column_stack([shapely.get_x(points), shapely.get_y(points)])
+    centers = np.full((len(ids), 2), np.nan)
+    points = shapely.centroid(geometry[~empty])
+    centers[~empty] = np.column_stack([shapely.get_x(points), shapely.get_y(points)])
+    if empty.all():
+        return Spots(ids=ids, centers=centers, diameter=None, shape="circle")
+    depth = shapely.get_z(geometry) if "radius" in shapes.columns and shapely.has_z(geometry).all() else None
     notices: tuple[str, ...] = ()
     if "radius" in shapes.columns:
         radius = np.asarray(shapes["radius"], dtype=float)
@@ -100,7 +114,9 @@ def _from_shapes(shapes: geopandas.GeoDataFrame, name: str) -> Spots:
             )
         if np.ptp(radius) > 0.05 * median_radius:
             notices = (f"The spots '{name}' differ in size; their median diameter, {2 * median_radius:.4g}, was used.",)
-        return Spots(ids=ids, centers=centers, diameter=2 * median_radius, shape="circle", notices=notices)
+        diameter = 2 * median_radius
+        return Spots(ids=ids, centers=centers, diameter=diameter, shape="circle", notices=notices, depth=depth)
+    geometry = geometry[~empty]
     area = shapely.area(geometry)
     median_area = float(np.median(area))
     if not is_valid_length(median_area):

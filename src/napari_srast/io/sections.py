@@ -1,0 +1,318 @@
+"""Find the sections of a table: groups of spots whose coordinates are in frames of their own.
+
+Tables of several sections are common, and nothing in the positions says so: two sections that overlap look like one
+slide with twice as many spots. A group is a section if its spots are between those of another group, and the spots of
+all groups together are not on one lattice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.spatial import cKDTree
+
+from napari_srast.errors import InputError
+from napari_srast.geometry.lattice import detect_lattice
+from napari_srast.geometry.lattice_frame import lattice_frame
+
+__all__ = ["ALL_SECTIONS", "SectionChoice", "choose_section", "section_metadata"]
+
+ALL_SECTIONS = "all"
+"""Name that keeps the spots of all sections, for sections that do share one coordinate frame."""
+_COLUMNS = (
+    *("library_id", "library", "section_id", "section", "sample_id", "sample", "slide_id", "slide", "slice_id"),
+    *("slice", "capture_area", "dataset", "batch", "donor_id", "donor", "replicate", "bregma", "z", "fov"),
+)
+_MAX_NAMES = 20  # sections that a message lists
+_MIN_SPOTS = 3  # of a group between the spots of another one
+_MIN_SHARE = 0.05  # of the spots of a group that are in the bounding box of another one
+_MIN_MIXED = 0.3  # of these, those whose nearest neighbor belongs to another group
+_NEARER = 0.9  # ratio of distances from which a spot of another group is nearer than one of the same group
+_N_NEIGHBORS = 8
+_MIN_RUN = 12  # consecutive spots on one lattice
+_RUN_DOUBLINGS = 9
+_CLOSE = 0.75  # in pitches: any place is nearer than this to a node of a square or hexagonal lattice
+
+
+@dataclass(frozen=True, eq=False)
+class _Grouping:
+    """Division of the spots into groups.
+
+    Parameters
+    ----------
+    source
+        What divides them, such as "column 'batch' of obs".
+    labels
+        Group of each spot, text, shape (N,).
+    separate
+        Whether the groups are in separate coordinate frames by convention.
+    """
+
+    source: str
+    labels: np.ndarray
+    separate: bool = False
+
+    @property
+    def names(self) -> list[str]:
+        return [str(name) for name in pd.unique(self.labels)]
+
+
+@dataclass(frozen=True, eq=False)
+class SectionChoice:
+    """Spots of the chosen section.
+
+    Parameters
+    ----------
+    rows
+        Whether each spot belongs to it, shape (N,).
+    name
+        Name of the section in the table; None if the table has one section, or all were chosen.
+    notices
+        Which part of the table was used.
+    """
+
+    rows: np.ndarray
+    name: str | None = None
+    notices: tuple[str, ...] = ()
+
+
+def choose_section(
+    obs: pd.DataFrame, uns: Mapping[str, Any], points: np.ndarray, library: str | None, table: str
+) -> SectionChoice:
+    """Select the spots of one section, and refuse spots of several sections if none was named.
+
+    Parameters
+    ----------
+    obs
+        Columns of the spots.
+    uns
+        Metadata of the table; the keys of ``uns["spatial"]`` are names of sections.
+    points
+        Coordinates of the spots, shape (N, 2), or (N, 3) with the third coordinate of the source.
+    library
+        Name of the section; "all" keeps all spots; None if the table must have one section.
+    table
+        Name of the table, for messages.
+
+    Raises
+    ------
+    InputError
+        The spots are of several sections and none was named, or the named section is missing.
+    """
+    keys = _spatial_keys(uns)
+    groupings = list(_groupings(obs, keys, points))
+    rows = np.ones(len(points), dtype=bool)
+    if library is None:
+        found = next((g for g in groupings if _are_sections(g, points[:, :2])), None)
+        if found is not None:
+            raise InputError(
+                f"Table '{table}' has {len(found.names)} sections in one coordinate frame ({found.source}: "
+                f"{_listed(found.names)}); choose one with --library, or --library {ALL_SECTIONS} if they are parts of "
+                "one slide."
+            )
+        _check_unassigned([] if _assigned_columns(obs, keys) else keys, points[:, :2], table)
+        return SectionChoice(rows)
+    match = next((g for fold in (False, True) for g in groupings if _named(g, library, fold=fold)), None)
+    if match is None and library in (ALL_SECTIONS, *keys):
+        return SectionChoice(rows, None if library == ALL_SECTIONS else library)
+    if match is None:
+        known = {name for g in groupings for name in g.names if g.separate or not g.source.startswith("the ")}
+        choices = sorted(known | set(keys)) or [ALL_SECTIONS]
+        raise InputError(f"Table '{table}' has no section '{library}'; choose one with --library: {_listed(choices)}.")
+    name = _named(match, library, fold=False) or _named(match, library, fold=True)
+    rows = match.labels == name
+    for other in groupings:
+        part = _Grouping(other.source, other.labels[rows])
+        if other is not match and _are_sections(part, points[rows, :2]):
+            raise InputError(
+                f"Section '{name}' of table '{table}' has {len(part.names)} sections itself ({part.source}: "
+                f"{_listed(part.names)}); keep one of them in the table and read it again."
+            )
+    return SectionChoice(
+        rows, name, (f"Section '{name}' was read ({match.source}): {rows.sum()} of {len(rows)} spots.",)
+    )
+
+
+def section_metadata(obs: pd.DataFrame, uns: Mapping[str, Any], section: str | None) -> tuple[str, Mapping[str, Any]]:
+    """Return the name and the content of the entry of ``uns["spatial"]`` for a section: images and scale factors.
+
+    Parameters
+    ----------
+    obs
+        Columns of the spots of the section.
+    uns
+        Metadata of the table.
+    section
+        Name of the section; None if the table has one.
+
+    Returns
+    -------
+    tuple
+        Name and content; an empty name and an empty mapping if there is no entry, or none that is certain.
+    """
+    keys = _spatial_keys(uns)
+    if section not in keys:
+        assigned = _assigned_columns(obs, keys)
+        used = set(obs[assigned[0]].dropna().astype(str)) if assigned else set(keys)
+        section = used.pop() if len(used) == 1 else None
+    return ("", {}) if section is None else (section, uns["spatial"][section])
+
+
+def _assigned_columns(obs: pd.DataFrame, keys: list[str]) -> list[Any]:
+    """Return the columns that contain nothing but names of sections in ``uns["spatial"]``."""
+    return [
+        column
+        for column in obs.columns
+        if 0 < obs[column].nunique() <= len(keys) and set(obs[column].dropna().astype(str)) <= set(keys)
+    ]
+
+
+def _spatial_keys(uns: Mapping[str, Any]) -> list[str]:
+    """Return the names of sections in ``uns["spatial"]``."""
+    spatial = uns.get("spatial")
+    if not isinstance(spatial, Mapping):
+        return []
+    return [str(key) for key, content in spatial.items() if isinstance(content, Mapping)]
+
+
+def _groupings(obs: pd.DataFrame, keys: list[str], points: np.ndarray) -> Iterator[_Grouping]:
+    """Yield the divisions of the spots, first those that tools write on purpose."""
+    folded = {str(column).casefold(): column for column in obs.columns}
+    by_convention = _assigned_columns(obs, keys)
+    for column in by_convention:
+        yield from _grouping(f"column '{column}' of obs", obs[column], separate=True)
+    for name in _COLUMNS:
+        if name in folded and folded[name] not in by_convention:
+            yield from _grouping(f"column '{folded[name]}' of obs", obs[folded[name]])
+    if points.shape[1] > 2:
+        yield from _grouping("the third coordinate", pd.Series([f"{z:.6g}" for z in points[:, 2]]))
+    spots = obs.index.astype(str)
+    yield from _grouping("the ends of the spot names", pd.Series(spots.str.extract(r"([-_][^-_]*)$")[0]))
+    yield from _grouping("the starts of the spot names", pd.Series(spots.str.extract(r"^([^-_]*[-_])")[0]))
+
+
+def _grouping(source: str, values: pd.Series, *, separate: bool = False) -> Iterator[_Grouping]:
+    """Yield the division by a column if it has a few groups of several spots each."""
+    labels = values.astype(object).where(values.notna(), "missing").astype(str).to_numpy(dtype=object)
+    if 1 < values.nunique(dropna=False) <= len(labels) / _MIN_SPOTS:
+        yield _Grouping(source, labels, separate)
+
+
+def _named(grouping: _Grouping, library: str, *, fold: bool) -> str | None:
+    """Return the group with a given name."""
+    return next((n for n in grouping.names if n == library or (fold and n.casefold() == library.casefold())), None)
+
+
+def _are_sections(grouping: _Grouping, points: np.ndarray) -> bool:
+    """Return whether groups of spots are in frames of their own; points have shape (N, 2)."""
+    codes, names = pd.factorize(grouping.labels)
+    if len(names) < 2:
+        return False
+    return grouping.separate or (_interpenetrate(codes, points) and not _is_one_lattice(points, codes))
+
+
+def _interpenetrate(codes: np.ndarray, points: np.ndarray) -> bool:
+    """Return whether the spots of a group are between those of another one, not next to them."""
+    low, high = (
+        pd.DataFrame(points).groupby(codes).agg(kind).to_numpy()[:, None] for kind in ("min", "max")
+    )  # bounding boxes, shape (groups, 1, 2)
+    overlap = np.all(np.minimum(high, high[:, 0]) - np.maximum(low, low[:, 0]) >= 0, axis=2)
+    pairs = np.argwhere(np.triu(overlap, k=1))
+    if len(pairs) == 0:
+        return False
+    distance, index = cKDTree(points).query(points, k=min(_N_NEIGHBORS + 1, len(points)))
+    itself = index == np.arange(len(points))[:, None]
+    same = codes[index] == codes[:, None]
+    own = np.where(same & ~itself, distance, np.inf).min(axis=1)
+    other = np.where(~same, distance, np.inf).min(axis=1)
+    mixed = other < _NEARER * own
+    sizes = np.bincount(codes)
+    for first, second in pairs:
+        box = np.maximum(low[first, 0], low[second, 0]), np.minimum(high[first, 0], high[second, 0])
+        inside = np.all((points >= box[0]) & (points <= box[1]), axis=1)
+        members = [inside & (codes == group) for group in (first, second)]
+        if any(
+            m.sum() >= max(_MIN_SPOTS, _MIN_SHARE * sizes[g]) for m, g in zip(members, (first, second), strict=True)
+        ):
+            both = members[0] | members[1]
+            if mixed[both].mean() >= _MIN_MIXED:
+                return True
+    return False
+
+
+def _is_one_lattice(points: np.ndarray, codes: np.ndarray) -> bool:
+    """Return whether all spots are on one lattice, each on a node of its own and as far apart as in their groups."""
+    try:
+        lattice = detect_lattice(points)
+        if lattice.kind == "irregular" or not np.isfinite(lattice.misfit):
+            return False
+        largest = points[codes == np.bincount(codes).argmax()]
+        alone = detect_lattice(largest).pitch
+    except InputError:
+        return False
+    nodes = lattice_frame(points, lattice).nodes
+    return len(np.unique(nodes, axis=0)) == len(points) and alone < 1.2 * lattice.pitch
+
+
+def _check_unassigned(keys: list[str], points: np.ndarray, table: str) -> None:
+    """Refuse spots of several sections if nothing says which spot belongs to which section."""
+    length = _first_run(points)
+    if length == 0 or not _has_close_spots(points, detect_lattice(points[:length]).pitch):
+        if length or len(keys) < 2:
+            return
+    how = (
+        "add a column 'library_id' with the section of each spot and choose one with --library, or give "
+        f"--library {ALL_SECTIONS} if they are parts of one slide"
+    )
+    if len(keys) > 1:
+        raise InputError(
+            f"Table '{table}' has {len(keys)} sections in uns['spatial'] ({_listed(keys)}), and no column of obs says "
+            f"which spot belongs to which; {how}."
+        )
+    codes = _groups_by_order(points)
+    if codes is not None and _interpenetrate(codes, points):
+        raise InputError(
+            f"The spots of table '{table}' are on {codes.max() + 1} lattices that overlap, as those of sections that "
+            f"were put into one table; {how}."
+        )
+
+
+def _has_close_spots(points: np.ndarray, pitch: float) -> bool:
+    """Return whether a notable share of the spots is nearer to another one than spots of one lattice can be."""
+    distance, _ = cKDTree(points).query(points, k=2)
+    return bool(np.mean(distance[:, 1] < _CLOSE * pitch) > _MIN_SHARE)
+
+
+def _groups_by_order(points: np.ndarray) -> np.ndarray | None:
+    """Divide spots into consecutive runs that are on one lattice each; return None if there are no such runs."""
+    codes, start, group = np.zeros(len(points), dtype=int), 0, 0
+    while start < len(points):
+        length = _first_run(points[start:])
+        if length == 0 or group > _MAX_NAMES:
+            return None
+        low, high = start + length, len(points) + 1  # a run ends at low, and does not reach high
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if _is_run(points[start:middle]) else (low, middle)
+        codes[start:low] = group
+        start, group = low, group + 1
+    return codes if group > 1 else None
+
+
+def _first_run(points: np.ndarray) -> int:
+    """Return how many of the first spots are needed to recognize their lattice; 0 if they are on none."""
+    lengths = [int(n) for n in _MIN_RUN * 2.0 ** np.arange(_RUN_DOUBLINGS) if n <= len(points)]
+    return next((length for length in lengths if _is_run(points[:length])), 0)
+
+
+def _is_run(points: np.ndarray) -> bool:
+    return _is_one_lattice(points, np.zeros(len(points), dtype=int))
+
+
+def _listed(names: list[str]) -> str:
+    more = len(names) - _MAX_NAMES
+    return ", ".join(names[:_MAX_NAMES]) + (f" and {more} more" if more > 0 else "")

@@ -23,11 +23,13 @@ from helpers.window import (
     wait_ready,
 )
 from napari.utils.notifications import notification_manager
+from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import (
     QAbstractButton,
     QAbstractItemView,
     QAbstractSlider,
     QAbstractSpinBox,
+    QApplication,
     QComboBox,
     QFileDialog,
     QHeaderView,
@@ -212,6 +214,96 @@ def test_the_whole_slide_needs_confirmation(
     assert "36 spots" in questions[0]
     reply = QMessageBox.StandardButton.Yes
     assert run(qtbot, widget).region is None
+
+
+def test_estimate_has_the_pixels_of_the_run(
+    widget: SRastWidget, qtbot: Any, make_slide: Callable[..., Slide], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from napari_srast.gui.panels import forecast
+
+    widget.controller.slides.show(LoadedSlide(slide=make_slide(rows=9, cols=8, lattice="hex"), source=None))
+    wait_ready(qtbot, widget)
+    use_fast_method(widget)
+    widget.controller.regions.add(SQUARE)
+    widget.gene_panel.model.check(["Gene3"])
+    for counted_at_once in (20_000, 0):  # in the GUI thread, and in the background
+        monkeypatch.setattr(forecast, "_COUNTED_AT_ONCE", counted_at_once)
+        widget.settings_panel.factor.value += 1
+        qtbot.waitUntil(lambda: "about" not in widget.run_bar.estimate.text().split(":")[0], timeout=PATIENCE)
+        qtbot.wait(300)
+        text = widget.run_bar.estimate.text()
+        assert f"{run(qtbot, widget).n_pixels:,} pixels, 1 gene: " in text
+        widget.tabs.setCurrentIndex(0)
+
+
+def _answer(qtbot: Any, wanted: str) -> list[str]:
+    """Press a button of the next question; return its buttons, once it is open."""
+    titles: list[str] = []
+
+    def press() -> None:
+        box = QApplication.activeModalWidget()
+        assert isinstance(box, QMessageBox)
+        titles.append(box.text())
+        titles.extend(button.text() for button in box.buttons())
+        click(qtbot, next(button for button in box.buttons() if button.text().replace("&", "").startswith(wanted)))
+
+    QTimer.singleShot(300, press)
+    return titles
+
+
+def test_long_run_asks_first_and_offers_quick_ones(
+    widget: SRastWidget, qtbot: Any, skewed_slide: Slide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from napari_srast.gui.state import forecast
+
+    monkeypatch.setattr(forecast, "LONG_SECONDS", 60.0)
+    monkeypatch.setattr("napari_srast.gui.panels.forecast.LONG_SECONDS", 60.0)
+    monkeypatch.setattr(forecast, "_FEW_GENES", 2)
+    submitted: list[Any] = []
+    monkeypatch.setattr(widget.controller.runs, "submit", lambda *given: submitted.append(given))
+    widget.controller.slides.show(LoadedSlide(slide=skewed_slide, source=None))
+    wait_ready(qtbot, widget)
+    panel = widget.settings_panel
+    panel.mode.value, panel.factor.value, panel.draws.value = "sample", 40, 200
+    titles = _answer(qtbot, "Cancel")
+    click(qtbot, widget.run_bar.run)
+    assert "takes about" in titles[0]
+    assert not submitted
+    assert any(title.startswith("Mode mean: ") for title in titles)
+    _answer(qtbot, "Draw a region")
+    click(qtbot, widget.run_bar.run)
+    assert widget.controller.regions.layer.mode == "add_rectangle"
+    assert not submitted
+    _answer(qtbot, "Mode mean")
+    click(qtbot, widget.run_bar.run)
+    (given,) = submitted
+    assert given[1].mode == panel.mode.value == "mean"
+    panel.mode.value = "sample"
+    _answer(qtbot, "Run anyway")
+    click(qtbot, widget.run_bar.run)
+    assert submitted[1][1].mode == "sample"
+
+
+def test_error_report_is_offered_until_the_next_success(
+    widget: SRastWidget, qtbot: Any, skewed_slide: Slide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _open_synthetic(qtbot, widget, skewed_slide)
+    true_steps = api.upsample_steps
+
+    def broken(*args: Any, **options: Any) -> Generator[Progress, None, Any]:
+        yield Progress("align", 1, 4, 0.25)
+        raise RuntimeError("boom")
+
+    monkeypatch.setattr(api, "upsample_steps", broken)
+    click(qtbot, widget.run_bar.run)
+    wait_ready(qtbot, widget)
+    assert widget.run_bar.report.isVisible()
+    click(qtbot, widget.run_bar.report)
+    assert "RuntimeError" in QApplication.clipboard().text()
+    assert widget.run_bar.report.isVisible()
+    monkeypatch.setattr(api, "upsample_steps", true_steps)
+    run(qtbot, widget)
+    assert not widget.run_bar.report.isVisible()
 
 
 @pytest.mark.usefixtures("result")

@@ -4,9 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["first_line", "read_text", "reading_failure"]
+__all__ = ["count", "first_line", "read_text", "reading_failure"]
 
 _MAX_BYTES = 50_000_000
+
+
+def count(number: int, noun: str) -> str:
+    """Return a number with its noun in singular or plural.
+
+    Examples
+    --------
+    >>> count(1, "gene"), count(2379, "pixel")
+    ('1 gene', '2,379 pixels')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def first_line(error: BaseException) -> str:

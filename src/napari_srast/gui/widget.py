@@ -10,26 +10,31 @@ from pathlib import Path
 from napari.components import LayerList, ViewerModel
 from napari.utils.notifications import show_error
 from qtpy.QtCore import QEvent, QObject, Qt, QTimer
-from qtpy.QtGui import QDragEnterEvent, QDropEvent, QShowEvent
+from qtpy.QtGui import QDragEnterEvent, QDropEvent, QResizeEvent, QShowEvent
 from qtpy.QtWidgets import QMainWindow, QMessageBox, QTabWidget, QVBoxLayout, QWidget
 
 from napari_srast.errors import SrastError
 from napari_srast.gui.controllers.controller import Controller
+from napari_srast.gui.panels.forecast import Forecast, ask_about_long_run
 from napari_srast.gui.panels.genes import GenePanel
 from napari_srast.gui.panels.region import RegionPanel
 from napari_srast.gui.panels.result import ResultPanel
-from napari_srast.gui.panels.run import RunBar, duration
+from napari_srast.gui.panels.run import RunBar
 from napari_srast.gui.panels.settings import SettingsPanel
 from napari_srast.gui.panels.slide import SlidePanel
 from napari_srast.gui.runtime.layer_batches import call_before_batch_end
 from napari_srast.gui.runtime.processes import start_process_pool
+from napari_srast.gui.state.forecast import Alternative
+from napari_srast.gui.state.run_request import RunInput
 from napari_srast.gui.widgets.common import VerticalScrollArea
+from napari_srast.gui.widgets.section import fold_to_fit
 from napari_srast.gui.widgets.shortcuts import bind_shortcuts, shortcut_table
 from napari_srast.gui.widgets.tooltips import describe
 
 __all__ = ["SRastWidget"]
 
-_ESTIMATE_DELAY_MS = 150
+_MIN_WIDTH = 350  # with napari's layer list, it leaves half of a screen of 1280 pixels to the canvas
+_GAPS = 40  # pixels, between and around the sections of a page
 
 
 class SRastWidget(QWidget):
@@ -50,13 +55,14 @@ class SRastWidget(QWidget):
         self.settings_panel = SettingsPanel(self.controller)
         self.result_panel = ResultPanel(self.controller)
         self.run_bar = RunBar(self.controller)
+        self.forecast = Forecast(self.controller, self.run_bar, self._run_input)
         self._window: QWidget | None = None
         self._closing = False
         self._lay_out()
         self._connect()
         self.setAcceptDrops(True)
         self.controller.slides.adopt_existing_layers()
-        self._refresh_estimate()
+        self.forecast.refresh()
 
     def _lay_out(self) -> None:
         prepare = QWidget()
@@ -66,31 +72,29 @@ class SRastWidget(QWidget):
         column.addWidget(self.region_panel)
         column.addWidget(self.gene_panel, 1)
         column.addWidget(self.settings_panel)
-        scroll = VerticalScrollArea(prepare)
+        self._prepare = VerticalScrollArea(prepare)
         self.tabs = QTabWidget()
-        self.tabs.addTab(scroll, "Prepare")
+        self.tabs.addTab(self._prepare, "Prepare")
         self.tabs.addTab(self.result_panel, "Explore")
         describe(self.tabs, "tabs")
         outer = QVBoxLayout(self)
         outer.setContentsMargins(6, 6, 6, 6)
         outer.addWidget(self.tabs, 1)
         outer.addWidget(self.run_bar)
-        self.setMinimumWidth(370)
+        self.setMinimumWidth(_MIN_WIDTH)
 
     def _connect(self) -> None:
-        self._estimate_timer = QTimer(self)
-        self._estimate_timer.setSingleShot(True)
-        self._estimate_timer.setInterval(_ESTIMATE_DELAY_MS)
-        self._estimate_timer.timeout.connect(self._refresh_estimate)
         for signal in (
             self.controller.slides.slide_changed,
             self.controller.regions.region_changed,
             self.controller.slides.coordinate_system_changed,
         ):
-            signal.connect(self._estimate_later)
-        self.gene_panel.model.checked_changed.connect(self._estimate_later)
-        self.settings_panel.changed.connect(self._estimate_later)
-        self.controller.tasks.state_changed.connect(self._refresh_estimate)
+            signal.connect(self.forecast.refresh_later)
+        self.gene_panel.model.checked_changed.connect(self.forecast.refresh_later)
+        self.settings_panel.changed.connect(self.forecast.refresh_later)
+        self.controller.tasks.state_changed.connect(self.forecast.refresh)
+        self.controller.slides.slide_changed.connect(self._fold_sections)
+        self.controller.results.display_changed.connect(self._fold_sections)
         self.run_bar.run.clicked.connect(self._run)
         self.run_bar.queue.clicked.connect(self._queue)
         self.run_bar.help.clicked.connect(self.show_help)
@@ -170,6 +174,7 @@ class SRastWidget(QWidget):
             "prepare": go(prepare),
             "explore": go(explore, explore.view),
             "filter_genes": filter_genes,
+            "redo_region": self.controller.regions.redo,
             "blink": explore.toggle_before_after,
             "export": lambda: export_panel.export.showMenu() if export_panel.export.isEnabled() else None,
         }
@@ -183,48 +188,53 @@ class SRastWidget(QWidget):
 
     def _run(self) -> None:
         try:
-            settings = self.settings_panel.settings()
+            given = self._run_input()
             region = self.controller.regions.region()
+            long = self.forecast.long_run(given)
         except SrastError as error:
             self.controller.messages.error_message.emit(str(error))
             return
-        if region is None and not self.confirm_whole_slide(
+        if long is not None:
+            answer = ask_about_long_run(self, *long, has_region=region is not None)
+            if answer == "region":
+                self.tabs.setCurrentIndex(0)
+                self.region_panel.tools[0].click()
+            if isinstance(answer, Alternative):
+                given = RunInput(genes=answer.genes, settings=answer.settings)
+                self.settings_panel.apply(answer.settings)
+                self.gene_panel.model.check(answer.genes or [], only=True)
+            elif answer != "run":
+                return
+        elif region is None and not self.confirm_whole_slide(
             f"No region is drawn. Upsample the whole slide?\n\n{self.run_bar.estimate.text()}"
         ):
             return
-        self.controller.runs.submit(self.gene_panel.genes, settings)
+        self.controller.runs.submit(given.genes, given.settings)
 
-    def _estimate_later(self) -> None:
-        self._estimate_timer.start()
-
-    def _refresh_estimate(self) -> None:
-        from napari_srast.api import estimate
-
-        slide = self.controller.slides.slide
-        if slide is None:
-            self.run_bar.estimate.setText("")
-            self.run_bar.allow_runs(None)
-            return
-        try:
-            cost = estimate(
-                slide, self.controller.regions.region(), self.gene_panel.genes, self.settings_panel.settings()
-            )
-        except SrastError as error:
-            self.run_bar.estimate.setText(str(error))
-            self.run_bar.allow_runs(str(error))
-            return
-        self.run_bar.allow_runs(None)
-        self.run_bar.estimate.setText(
-            f"{cost.n_spots:,} spots, {cost.n_pixels:,} pixels, {cost.n_genes:,} genes: "
-            f"about {duration(cost.seconds)}, {_memory(cost.memory_bytes)}"
-        )
+    def _run_input(self) -> RunInput:
+        return RunInput(genes=self.gene_panel.genes, settings=self.settings_panel.settings())
 
     def _on_result(self) -> None:
         """Leave the Explore tab when there is no result."""
         if self.controller.results.current is None:
             self.tabs.setCurrentIndex(0)
 
+    def _fold_sections(self) -> None:
+        """Fold sections where the page is too short for all, those that are needed least first."""
+        slide, settings = self.slide_panel.section, self.settings_panel.section
+        is_open = self.controller.slides.slide is not None
+        fold_to_fit(
+            (slide, self.region_panel.section, self.gene_panel.section, settings),
+            (slide, settings) if is_open else (settings,),
+            self._prepare.height() - _GAPS,
+        )
+        self.result_panel.fold_sections()
+
     # ------------------------------------------------------------ Qt events
+
+    def resizeEvent(self, event: QResizeEvent | None) -> None:  # noqa: D102
+        super().resizeEvent(event)
+        self._fold_sections()
 
     def dragEnterEvent(self, event: QDragEnterEvent | None) -> None:  # noqa: D102
         if event is not None and _dropped_path(event) is not None:
@@ -282,7 +292,3 @@ def _later_while_open(widget: SRastWidget) -> Callable[[Callable[[], None]], Non
             function()
 
     return lambda function: QTimer.singleShot(10, partial(act, function))
-
-
-def _memory(n_bytes: int) -> str:
-    return f"{n_bytes / 2**20:,.0f} MB" if n_bytes < 2**30 else f"{n_bytes / 2**30:,.1f} GB"

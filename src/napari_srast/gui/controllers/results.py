@@ -11,6 +11,7 @@ from pathlib import Path
 
 from psygnal import Signal
 
+from napari_srast._utils.text import count
 from napari_srast.core.result import UpsampleResult
 from napari_srast.core.slide import Slide
 from napari_srast.errors import SrastError
@@ -94,7 +95,7 @@ class Results:
             self.result_changed.emit()  # the result is in the list, and can be displayed once memory is free
             raise
         self._messages.status_message.emit(
-            f"Done: {request.title}, {result.n_pixels:,} pixels, {len(result.genes):,} genes."
+            f"Done: {request.title}, {count(result.n_pixels, 'pixel')}, {count(len(result.genes), 'gene')}."
         )
         if session is self._workspace.current:
             self._announce_added(session)

@@ -111,6 +111,7 @@ class TaskRunner:
                 task.on_error()
 
         def on_done(result: Any) -> None:
+            self._messages.error_report = None  # of an earlier task
             try:
                 task.on_result(result)
             except Exception as error:  # noqa: BLE001 - otherwise the window would stay busy forever

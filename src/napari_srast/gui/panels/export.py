@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QApplication, QFileDialog, QHBoxLayout, QMenu, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QApplication, QFileDialog, QHBoxLayout, QMenu, QWidget
 
 from napari_srast.errors import SrastError
 from napari_srast.gui.controllers.comparison import meaning_of
@@ -15,7 +15,8 @@ from napari_srast.gui.controllers.controller import Controller
 from napari_srast.gui.export.command_line import command_line
 from napari_srast.gui.export.figure import Caption, save_figure
 from napari_srast.gui.state.quality_checks import qc_summary
-from napari_srast.gui.widgets.common import button, group, label
+from napari_srast.gui.widgets.common import button, label
+from napari_srast.gui.widgets.section import Section
 from napari_srast.gui.widgets.tooltips import allow
 
 __all__ = ["NO_RESULT", "ExportPanel"]
@@ -25,20 +26,25 @@ _FIGURE_SCALE = 2.0  # pixels of the figure per pixel of the canvas
 
 
 class ExportPanel(QWidget):
-    """Show the quality checks of the displayed result and export it.
+    """Export the displayed result; its quality checks are in a section that the result panel shows.
 
     Parameters
     ----------
     controller
         Controller of the window.
+
+    Attributes
+    ----------
+    section
+        The section with the quality checks.
     """
 
     def __init__(self, controller: Controller) -> None:
         super().__init__()
         self._controller = controller
-        box, column = group("Quality and export")
+        self.section = Section("section_quality", "Quality")
         self.quality = label()
-        column.addWidget(self.quality)
+        self.section.column.addWidget(self.quality)
         self.export = button("export", "Export", lambda: None)
         menu = QMenu(self.export)
         menu.setToolTipsVisible(True)
@@ -49,13 +55,10 @@ class ExportPanel(QWidget):
         self.export_figure = menu.addAction("Figure with scale bar and legend (.png)…", self._export_figure)
         self.export.setMenu(menu)
         self.copy = button("copy_command", "Copy command", self._copy_command)
-        row = QHBoxLayout()
+        row = QHBoxLayout(self)
+        row.setContentsMargins(6, 0, 6, 6)
         row.addWidget(self.export, 1)
         row.addWidget(self.copy, 1)
-        column.addLayout(row)
-        outer = QVBoxLayout(self)
-        outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(box)
         controller.results.result_changed.connect(self.refresh)
         controller.results.display_changed.connect(self.refresh)
         controller.tasks.state_changed.connect(self.refresh)

@@ -5,15 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QLineEdit, QWidget
+from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QLineEdit, QSizePolicy, QWidget
 
 from napari_srast.core.gene_list import match_gene_list
 from napari_srast.core.result import UpsampleResult
 from napari_srast.errors import InputError
 from napari_srast.gui.controllers.controller import Controller
 from napari_srast.gui.state.slide_session import SlideSession
-from napari_srast.gui.widgets.common import button, gene_view, group, label, listing_chooser
+from napari_srast.gui.widgets.common import button, gene_view, label, listing_chooser
 from napari_srast.gui.widgets.gene_table import Column, GeneTableModel
+from napari_srast.gui.widgets.section import Section
 from napari_srast.gui.widgets.tooltips import allow, describe
 
 __all__ = ["GenePanel", "structure_column"]
@@ -33,7 +34,8 @@ class GenePanel(QWidget):
         self._controller = controller
         self._session: SlideSession | None = None
         self._ticked: dict[SlideSession, list[str]] = {}
-        box, column = group("Genes")
+        self.section = Section("section_genes", "Genes")
+        column = self.section.column
         self.model = GeneTableModel(self)
         self.filter = QLineEdit()
         self.filter.setPlaceholderText("Filter genes")
@@ -46,7 +48,8 @@ class GenePanel(QWidget):
         row.addWidget(self.listing, 1)
         column.addLayout(row)
         self.view = gene_view("gene_table", self.model, controller)
-        self.view.setMinimumHeight(110)
+        self.view.setMinimumHeight(110)  # it grows where there is room, but never needs a scroll bar of the page
+        self.view.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Ignored)
         column.addWidget(self.view, 1)
         self.count = label()
         column.addWidget(self.count)
@@ -59,7 +62,7 @@ class GenePanel(QWidget):
         column.addLayout(row)
         outer = QHBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(box)
+        outer.addWidget(self.section)
         self.model.checked_changed.connect(self.refresh)
         controller.slides.slide_changed.connect(self._on_slide)
         controller.results.settings_restored.connect(self._on_recalled)
@@ -79,6 +82,7 @@ class GenePanel(QWidget):
             self.count.setText(f"No gene ticked: all {n_genes:,} genes are upsampled.")
         else:
             self.count.setText(f"{n_checked:,} of {n_genes:,} genes ticked.")
+        self.section.set_summary(self.count.text())
         no_slide = None if n_genes else "Open a slide first."
         for control in (self.filter, self.listing, self.view, self.check_listed, self.load):
             allow(control, no_slide)

@@ -7,10 +7,12 @@ from pathlib import Path
 
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QMenu, QWidget
 
+from napari_srast._utils.text import count
 from napari_srast.errors import RegionError
 from napari_srast.gui.controllers.controller import Controller
 from napari_srast.gui.layers.regions import Tool
-from napari_srast.gui.widgets.common import button, group, label
+from napari_srast.gui.widgets.common import button, label
+from napari_srast.gui.widgets.section import Section
 from napari_srast.gui.widgets.tooltips import allow
 
 __all__ = ["RegionPanel"]
@@ -28,7 +30,8 @@ class RegionPanel(QWidget):
     def __init__(self, controller: Controller) -> None:
         super().__init__()
         self._controller = controller
-        box, column = group("Region")
+        self.section = Section("section_region", "Region")
+        column = self.section.column
         tools: tuple[tuple[Tool, str], ...] = (
             ("rectangle", "Rectangle"),
             ("ellipse", "Ellipse"),
@@ -66,7 +69,7 @@ class RegionPanel(QWidget):
         column.addLayout(row)
         outer = QHBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(box)
+        outer.addWidget(self.section)
         for signal in (
             controller.regions.region_changed,
             controller.slides.coordinate_system_changed,
@@ -92,12 +95,13 @@ class RegionPanel(QWidget):
         elif shapes:
             text = f"The shapes in layer '{shapes[0].name}' are not part of the region."
         elif inside is None:
-            text = f"No region: the whole slide is used, {slide.n_spots:,} spots."
+            text = f"No region: the whole slide is used, {count(slide.n_spots, 'spot')}."
         elif inside == 0:
             text = "No spot is inside; draw over the spots."
         else:
             text = f"{inside:,} of {slide.n_spots:,} spots inside."
         self.count.setText(text)
+        self.section.set_summary(text)
         self.take.setVisible(bool(shapes))
         no_slide = None if slide is not None else "Open a slide first."
         for tool in (*self.tools, self.files):

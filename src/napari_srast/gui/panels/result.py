@@ -43,15 +43,16 @@ from napari_srast.gui.widgets.common import (
     button,
     chooser,
     gene_view,
-    group,
     label,
     listing_chooser,
 )
 from napari_srast.gui.widgets.gene_table import Column, GeneTableModel
+from napari_srast.gui.widgets.section import Section, fold_to_fit
 from napari_srast.gui.widgets.tooltips import allow, describe
 
 __all__ = ["ResultPanel"]
 
+_GAPS = 40  # pixels, between and around the rows
 _POINT = "Point at a pixel to read its counts."
 
 
@@ -73,12 +74,14 @@ class ResultPanel(QWidget):
         column = QVBoxLayout(page)
         column.setContentsMargins(6, 6, 6, 6)
         column.addLayout(self._results_rows())
-        column.addWidget(self._genes_box(), 1)
+        self.section = self._genes_section()
+        column.addWidget(self.section, 1)
         self.export_panel = ExportPanel(controller)
-        column.addWidget(self.export_panel)
+        column.addWidget(self.export_panel.section)
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(VerticalScrollArea(page))
+        outer.addWidget(VerticalScrollArea(page), 1)
+        outer.addWidget(self.export_panel)  # always visible
         controller.results.result_changed.connect(self._on_result)
         controller.slides.slide_changed.connect(self._list_results)
         controller.results.display_changed.connect(self._on_shown)
@@ -101,8 +104,9 @@ class ResultPanel(QWidget):
         rows.addLayout(row)
         return rows
 
-    def _genes_box(self) -> QWidget:
-        box, column = group("Shown genes")
+    def _genes_section(self) -> Section:
+        section = Section("section_shown", "Shown genes")
+        column = section.column
         self.model = GeneTableModel(self, limit=MAX_GENES)
         self.filter = QLineEdit()
         self.filter.setPlaceholderText("Filter genes")
@@ -169,7 +173,7 @@ class ResultPanel(QWidget):
         row.addWidget(self.brightness_label)
         row.addWidget(self.brightness, 1)
         column.addLayout(row)
-        return box
+        return section
 
     def refresh_allowed(self) -> None:
         """Enable the controls that can be used now."""
@@ -190,6 +194,12 @@ class ResultPanel(QWidget):
         no_image = None if slide is None or slide.image is not None else "The slide has no histology."
         allow(self.brightness, no_result or no_image)
         allow(self.results, None if self.results.count() else NO_RESULT)
+
+    def fold_sections(self) -> None:
+        """Fold the quality checks where the page is too short for them."""
+        taken = sum(one.sizeHint().height() for one in (self.results, self.reuse, self.export_panel)) + _GAPS
+        quality = self.export_panel.section
+        fold_to_fit((self.section, quality), (quality,), self.height() - taken)
 
     # -------------------------------------------------------------- results
 

@@ -9,10 +9,11 @@ from qtpy.QtWidgets import QApplication, QHBoxLayout, QProgressBar, QVBoxLayout,
 from napari_srast.core.progress import Progress
 from napari_srast.gui.controllers.controller import Controller
 from napari_srast.gui.controllers.task_runner import AppState
+from napari_srast.gui.state.forecast import duration
 from napari_srast.gui.widgets.common import button, label
 from napari_srast.gui.widgets.tooltips import allow, describe
 
-__all__ = ["RunBar", "duration"]
+__all__ = ["RunBar"]
 
 _STAGES = {  # descriptions; the command line shows the names
     "raster": "creating the pixels",
@@ -106,6 +107,7 @@ class RunBar(QWidget):
         """Show a status message."""
         self.status.setStyleSheet("")
         self.status.setText(text)
+        self.report.setVisible(self._controller.messages.error_report is not None)
 
     def show_error(self, text: str) -> None:
         """Show an error message until the next message."""
@@ -132,10 +134,3 @@ class RunBar(QWidget):
         if 0.05 < progress.fraction < 1 and elapsed > 2:
             left = f", {duration(elapsed * (1 - progress.fraction) / progress.fraction)} left"
         self.progress.setFormat(f"{_STAGES.get(progress.stage, progress.stage)}{part}{left}")
-
-
-def duration(seconds: float) -> str:
-    """Format a duration in seconds, minutes or hours."""
-    if seconds < 90:
-        return f"{max(seconds, 1):.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

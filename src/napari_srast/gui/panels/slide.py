@@ -7,12 +7,14 @@ from pathlib import Path
 
 from qtpy.QtWidgets import QComboBox, QFileDialog, QFormLayout, QHBoxLayout, QLineEdit, QMenu, QWidget
 
-from napari_srast.core.slide import SlideSource
+from napari_srast._utils.text import count
+from napari_srast.core.slide import Slide, SlideSource
 from napari_srast.gui.controllers.controller import Controller
 from napari_srast.gui.controllers.task_runner import AppState
 from napari_srast.gui.state.slide_loading import Choices, ExternalSlide, external_slides
 from napari_srast.gui.state.slide_session import SlideSession, unique_titles
-from napari_srast.gui.widgets.common import button, chooser, group, label
+from napari_srast.gui.widgets.common import button, chooser, label
+from napari_srast.gui.widgets.section import Section
 from napari_srast.gui.widgets.tooltips import allow, describe
 
 __all__ = ["SlidePanel"]
@@ -30,7 +32,8 @@ class SlidePanel(QWidget):
     def __init__(self, controller: Controller) -> None:
         super().__init__()
         self._controller = controller
-        box, column = group("Slide")
+        self.section = Section("section_slide", "Slide")
+        column = self.section.column
         self.path = QLineEdit()
         self.path.setPlaceholderText("Drop a .zarr slide here, or type its path")
         describe(self.path, "slide_path")
@@ -79,7 +82,7 @@ class SlidePanel(QWidget):
         column.addLayout(self._form)
         outer = QHBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(box)
+        outer.addWidget(self.section)
         self.slides.activated.connect(lambda index: controller.slides.switch(controller.slides.sessions[index]))
         self.coordinate_system.activated.connect(
             lambda _: controller.slides.set_coordinate_system(self.coordinate_system.currentData())
@@ -97,6 +100,7 @@ class SlidePanel(QWidget):
         current = self._controller.slides.current
         slide = None if current is None else current.slide
         self.about.setText("No slide is open." if current is None else _about(current))
+        self.section.set_summary("" if current is None else f"{current.title}, {_size(current.slide)}")
         self.slides.clear()
         self.slides.addItems(unique_titles(self._controller.slides.sessions))
         self.slides.setCurrentIndex(-1 if current is None else self._controller.slides.sessions.index(current))
@@ -207,7 +211,10 @@ def _fill(control: QComboBox, items: tuple[str, ...], current: str | None) -> No
 
 def _about(current: SlideSession) -> str:
     slide = current.slide
-    size = f"{slide.n_spots:,} spots × {slide.n_genes:,} genes"
     image = "" if slide.image is not None else ", no histology"
     note = "<br><b>Synthetic, not a measurement.</b>" if slide.source.synthetic else ""
-    return f"{size}{image}{note}"
+    return f"{_size(slide)}{image}{note}"
+
+
+def _size(slide: Slide) -> str:
+    return f"{count(slide.n_spots, 'spot')} × {count(slide.n_genes, 'gene')}"

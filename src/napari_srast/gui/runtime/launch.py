@@ -8,6 +8,7 @@ from typing import cast
 import napari
 
 from napari_srast.gui.widget import SRastWidget
+from napari_srast.gui.widgets.screen_fit import ScreenFit
 
 __all__ = ["launch", "open_window"]
 
@@ -27,8 +28,10 @@ def launch(slide: str | Path | None = None) -> None:
     slide
         SpatialData store to open. None (default) opens none.
     """
-    viewer, widget = open_window()
-    viewer.window.resize(1600, 1000)
+    _, widget = open_window()
+    screen = widget.screen()
+    if screen is not None:
+        ScreenFit(widget).fit(screen.availableGeometry().size())
     if slide is not None:
         widget.open_path(slide)
     napari.run()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 
+from napari_srast._utils.text import count
 from napari_srast.core.progress import Progress
 from napari_srast.core.region import Region
 from napari_srast.core.settings import UpsampleSettings
@@ -14,7 +15,23 @@ from napari_srast.gui.runtime.processes import process_pool
 from napari_srast.gui.state.displayed_result import DisplayedResult, prepare_for_display
 from napari_srast.gui.state.slide_session import SlideSession
 
-__all__ = ["RunRequest", "result_title"]
+__all__ = ["RunInput", "RunRequest", "result_title"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunInput:
+    """What the panels say about the next run.
+
+    Parameters
+    ----------
+    genes
+        Genes to upsample; None for all.
+    settings
+        Settings of the run.
+    """
+
+    genes: list[str] | None
+    settings: UpsampleSettings
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -64,7 +81,7 @@ class RunRequest:
         """Slide, region and number of spots, for the status line."""
         n_spots = self.slide.n_spots if self.region is None else int(self.region.spots(self.slide).sum())
         extent = "whole slide" if self.region is None else "region"
-        return f"{self.owner.title}, {extent} of {n_spots:,} spots"
+        return f"{self.owner.title}, {extent} of {count(n_spots, 'spot')}"
 
     @property
     def context(self) -> ErrorContext:
@@ -90,8 +107,8 @@ def result_title(number: int, displayed: DisplayedResult) -> str:
     """Return the entry of a result in the list of results: number, spots, genes, pixel size and unusual settings."""
     result = displayed.result
     n_genes = len(result.genes)
-    genes = str(result.genes[0]) if n_genes == 1 else f"{n_genes:,} genes"
+    genes = str(result.genes[0]) if n_genes == 1 else count(n_genes, "gene")
     settings = result.settings
     size = f"×{settings.factor:g}" if settings.pixel_size is None else f"pixels of {settings.pixel_size:g}"
     unusual = [option for option in (settings.method, settings.mode) if option not in ("srast", "mean")]
-    return ", ".join([f"{number}: {len(result.raster.spots):,} spots", genes, size, *unusual])
+    return ", ".join([f"{number}: {count(len(result.raster.spots), 'spot')}", genes, size, *unusual])

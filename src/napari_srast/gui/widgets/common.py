@@ -10,7 +10,6 @@ from qtpy.QtWidgets import (
     QAbstractItemView,
     QComboBox,
     QFrame,
-    QGroupBox,
     QHeaderView,
     QLabel,
     QPushButton,
@@ -18,7 +17,6 @@ from qtpy.QtWidgets import (
     QSizePolicy,
     QStyle,
     QTableView,
-    QVBoxLayout,
     QWidget,
 )
 
@@ -26,10 +24,12 @@ from napari_srast.gui.controllers.controller import Controller
 from napari_srast.gui.widgets.gene_table import GeneTableModel, Listing
 from napari_srast.gui.widgets.tooltips import describe
 
-__all__ = ["VerticalScrollArea", "allow_narrow", "button", "chooser", "gene_view", "group", "label", "listing_chooser"]
+__all__ = ["VerticalScrollArea", "allow_narrow", "button", "chooser", "gene_view", "label", "listing_chooser"]
 
 
-_COLUMN_WIDTH = 62  # pixels; leaves room for gene names next to five columns in the narrowest dock
+_COLUMN_WIDTH = 46  # pixels; leaves room for gene names next to five columns in the narrowest dock
+_ARROW = 12
+_TITLE_PADDING = 8
 _ROW_PADDING = 6
 
 
@@ -64,15 +64,6 @@ def label(text: str = "") -> QLabel:
     control.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
     control.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
     return control
-
-
-def group(title: str) -> tuple[QGroupBox, QVBoxLayout]:
-    """Create a titled box and return it with its vertical layout."""
-    box = QGroupBox(title)
-    column = QVBoxLayout(box)
-    column.setContentsMargins(6, 4, 6, 6)
-    column.setSpacing(4)
-    return box, column
 
 
 def listing_chooser(name: str, checked: str, model: GeneTableModel) -> QComboBox:
@@ -137,12 +128,12 @@ class _GeneView(QTableView):
 
 def _title_width(header: QHeaderView, column: int) -> int:
     """Return the width that the title of a column needs, with the arrow of a sorted column."""
-    style = header.style()
+    style, model = header.style(), header.model()
     assert style is not None
+    assert model is not None
+    title = str(model.headerData(column, Qt.Orientation.Horizontal))
     arrow = style.pixelMetric(QStyle.PixelMetric.PM_HeaderMarkSize, None, header)
-    return (
-        header.sectionSizeHint(column) + arrow + 2 * style.pixelMetric(QStyle.PixelMetric.PM_HeaderMargin, None, header)
-    )
+    return header.fontMetrics().horizontalAdvance(title) + min(arrow, _ARROW) + _TITLE_PADDING
 
 
 def gene_view(name: str, model: GeneTableModel, controller: Controller) -> QTableView:

@@ -13,7 +13,15 @@ from napari_srast.gui.widgets.shortcuts import SHORTCUTS
 
 __all__ = ["TOOLTIPS", "allow", "describe"]
 
+_FOLD = "Show or hide this section. It folds by itself where the screen is too small for all."
 TOOLTIPS = {
+    **dict.fromkeys(
+        (
+            *("section_slide", "section_region", "section_genes", "section_settings"),
+            *("section_shown", "section_quality"),
+        ),
+        _FOLD,
+    ),
     # slide
     "slide_path": "Folder of a SpatialData slide (.zarr), or a result (.zarr, .h5ad). Press Enter to open it, or drop "
     "the folder onto this panel.",
@@ -55,10 +63,12 @@ TOOLTIPS = {
     "device": "Device on which the network runs; the list contains the devices of this computer.",
     "mode": "Mean: expected counts. Sample: expected counts and their standard deviation over several draws. "
     "Integer: one random draw of integer counts.",
-    "advanced": "Show or hide method, model, draws, steps and seed.",
+    "advanced": "Show or hide method, model, expression, draws, steps and seed.",
     "method": "SRast, or one of the interpolations that it is compared with. All conserve the counts of each spot.",
     "model": "'default' for the shipped model, or the path of a model file.",
     "browse_model": "Choose a model file.",
+    "expression": "Genes whose expression is estimated besides the counts: auto (all, in large runs the most "
+    "abundant), none, or names separated by commas.",
     "draws": "Number of draws for the standard deviation; 'default' uses the built-in number.",
     "steps": "Number of integration steps of each draw; 'default' uses the built-in number.",
     "seed": "Seed of the random numbers: the same seed, slide and settings give the same result.",

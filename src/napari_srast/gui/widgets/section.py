@@ -1,0 +1,133 @@
+"""Sections of the panel that fold to their title."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from qtpy.QtCore import QSize, Qt
+from qtpy.QtGui import QResizeEvent
+from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel, QSizePolicy, QToolButton, QVBoxLayout, QWidget
+
+from napari_srast.gui.widgets.tooltips import describe
+
+__all__ = ["Section", "fold_to_fit"]
+
+_MARGIN = 6
+
+
+class Section(QWidget):
+    """A title with an arrow, and a body that the arrow shows or hides.
+
+    Parameters
+    ----------
+    name
+        Object name of the title, for the tooltip.
+    title
+        The title.
+
+    Attributes
+    ----------
+    header
+        Button that folds and unfolds the section.
+    column
+        Layout of the body.
+    """
+
+    def __init__(self, name: str, title: str) -> None:
+        super().__init__()
+        self._is_chosen = False
+        self._summary = ""
+        self.header = QToolButton()
+        self.header.setText(title)
+        self.header.setCheckable(True)
+        self.header.setChecked(True)
+        self.header.setAutoRaise(True)
+        self.header.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
+        self.header.setStyleSheet("QToolButton { background: transparent; border: none; font-weight: bold; }")
+        describe(self.header, name)
+        self.summary = QLabel()
+        self.summary.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        self.body = QFrame()
+        self.column = QVBoxLayout(self.body)
+        self.column.setContentsMargins(_MARGIN, 0, _MARGIN, _MARGIN)
+        self.column.setSpacing(4)
+        top = QHBoxLayout()
+        top.setContentsMargins(0, 0, 0, 0)
+        top.addWidget(self.header)
+        top.addWidget(self.summary, 1)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.setSpacing(2)
+        outer.addLayout(top)
+        outer.addWidget(self.body, 1)
+        self.header.clicked.connect(self._choose)
+        self._show(True)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the body is shown."""
+        return self.header.isChecked()
+
+    def set_summary(self, text: str) -> None:
+        """Set the text that is shown next to the title while the section is folded."""
+        self._summary = text
+        self._show(self.is_open)
+
+    def unfold(self, is_open: bool) -> None:
+        """Show or hide the body, unless the user has chosen otherwise."""
+        if not self._is_chosen and is_open != self.is_open:
+            self.header.setChecked(is_open)
+            self._show(is_open)
+
+    def needed_height(self, *, is_open: bool) -> int:
+        """Return the smallest height, unfolded or folded; a section that the user has folded or unfolded stays so."""
+        is_open = self.is_open if self._is_chosen else is_open
+        height = self.header.sizeHint().height()
+        return height + 2 + self.body.minimumSizeHint().height() if is_open else height
+
+    def _choose(self, is_open: bool) -> None:
+        self._is_chosen = True
+        self._show(is_open)
+
+    def _show(self, is_open: bool) -> None:
+        self.header.setArrowType(Qt.ArrowType.DownArrow if is_open else Qt.ArrowType.RightArrow)
+        self.body.setVisible(is_open)
+        self.summary.setToolTip("" if is_open else self._summary)
+        self._elide()
+        # A folded section must not take the room that an unfolded one could use.
+        vertical = QSizePolicy.Policy.Preferred if is_open else QSizePolicy.Policy.Fixed
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, vertical)
+
+    def _elide(self) -> None:
+        text = "" if self.is_open else self._summary
+        room = self.width() - self.header.sizeHint().width() - _MARGIN
+        self.summary.setText(self.summary.fontMetrics().elidedText(text, Qt.TextElideMode.ElideRight, room))
+
+    def resizeEvent(self, event: QResizeEvent | None) -> None:  # noqa: D102
+        super().resizeEvent(event)
+        self._elide()
+
+    def minimumSizeHint(self) -> QSize:  # noqa: D102
+        hint = super().minimumSizeHint()
+        return hint.expandedTo(self.body.minimumSizeHint().boundedTo(QSize(10_000, 0)))  # folding keeps the width
+
+
+def fold_to_fit(sections: Sequence[Section], foldable: Sequence[Section], height: int) -> None:
+    """Fold as few sections as needed to show the others without scrolling.
+
+    Parameters
+    ----------
+    sections
+        All sections of a page.
+    foldable
+        Those that may be folded, the first to be folded first.
+    height
+        Height of the page in pixels.
+    """
+    folded: list[Section] = []
+    for section in foldable:
+        if sum(one.needed_height(is_open=one not in folded) for one in sections) <= height:
+            break
+        folded.append(section)
+    for section in sections:
+        section.unfold(section not in folded)

@@ -335,7 +335,7 @@ def test_std_after_fallback_is_that_of_the_fallback(make_slide: MakeSlide, monke
 
     monkeypatch.setattr(GeneSkill, "fallback_methods", lambda skill: np.full(len(skill.skill), "uniform", dtype=object))
     slide = make_slide()
-    result = upsample(slide, mode="sample", draws=2, steps=1)
+    result = upsample(slide, factor=2, mode="sample", draws=2, steps=1)
     assert result.std is not None
     n = slide.counts.toarray()[result.raster.parent]
     calibration = result.provenance["calibration"]

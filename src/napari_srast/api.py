@@ -59,7 +59,7 @@ def upsample(
         :class:`napari_srast.inference.executors.dask.DaskExecutor`. None (default): all cores of this computer. It
         changes no byte of the result.
     **options
-        Settings as keywords, such as ``factor=2, mode="mean", seed=0``; see
+        Settings as keywords, such as ``factor=4, mode="mean", seed=0``; see
         :class:`~napari_srast.core.settings.UpsampleSettings`.
 
     Returns
@@ -78,7 +78,7 @@ def upsample(
     --------
     >>> import napari_srast as srast
     >>> slide = srast.synthetic_colon()  # doctest: +SKIP
-    >>> result = srast.upsample(slide, genes=["ERBB2"], factor=2)  # doctest: +SKIP
+    >>> result = srast.upsample(slide, genes=["ERBB2"], factor=4)  # doctest: +SKIP
     """
     request = UpsampleRequest(slide=slide, region=region, genes=genes, settings=_settings(settings, options))
     return _upsample_in_memory(request, executor, RunMonitor(on_progress=progress, should_stop=should_stop))
@@ -128,7 +128,7 @@ def upsample_to_store(
     --------
     >>> import napari_srast as srast
     >>> slide = srast.synthetic_colon()  # doctest: +SKIP
-    >>> metadata = srast.upsample_to_store(slide, "fine.zarr", factor=2)  # doctest: +SKIP
+    >>> metadata = srast.upsample_to_store(slide, "fine.zarr", factor=4)  # doctest: +SKIP
     """
     from napari_srast.inference.runner import run_upsampling
     from napari_srast.io.atomic import WriteRefused, atomic_output, refuse_inside

@@ -44,6 +44,7 @@ def _run_square(qtbot: Any, window: SRastWidget, store: Path) -> UpsampleResult:
     """Open a slide, upsample nine spots with the uniform split, and show Gene3 and Gene4."""
     open_slide(qtbot, window, store)
     use_fast_method(window)
+    window.settings_panel.factor.value = 2
     window.controller.regions.add(SQUARE)
     result = run(qtbot, window)
     window.result_panel.model.check(["Gene3", "Gene4"], only=True)

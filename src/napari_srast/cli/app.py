@@ -57,6 +57,9 @@ def demo(
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Output folder for overlay.png, result.zarr and report.json.")
     ] = None,
+    real: Annotated[
+        bool, typer.Option("--real", help="Use the measured sample slide (Visium, mouse brain, no histology).")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Run the whole workflow on the built-in synthetic slide: open, select a region, upsample, overlay, export.
@@ -66,7 +69,7 @@ def demo(
     """
     from napari_srast.cli.commands.demo import run
 
-    run(out, headless=headless, as_json=json)
+    run(out, real=real, headless=headless, as_json=json)
 
 
 @app.command("open", short_help="Open the window.", epilog=_example("napari-srast open slide.zarr"))
@@ -151,7 +154,7 @@ def upsample(
     ] = "all",
     factor: Annotated[
         float | None,
-        typer.Option(metavar="N", help="Pixels per spot pitch (default 2); 2 on square bins gives 2 x 2 pixels."),
+        typer.Option(metavar="N", help="Pixels per spot pitch (default 4); 2 on square bins gives 2 x 2 pixels."),
     ] = None,
     pixel_size: Annotated[
         float | None,
@@ -171,6 +174,12 @@ def upsample(
             help="Expected counts, expected counts with standard deviation, or integer counts.",
         ),
     ] = "mean",
+    expression: Annotated[
+        str,
+        typer.Option(
+            metavar="A,B|@FILE|auto|none", help="Genes whose expression is estimated besides the conserved counts."
+        ),
+    ] = "auto",
     draws: Annotated[int | None, typer.Option(metavar="S", help="Number of flow samples.")] = None,
     steps: Annotated[int | None, typer.Option(metavar="T", help="Number of flow steps.")] = None,
     model: Model = "default",
@@ -182,6 +191,7 @@ def upsample(
     json: Json = False,
 ) -> None:
     """Split the counts of every spot over finer pixels; the pixels of a spot sum to its counts."""
+    from napari_srast.core.gene_list import parse_expression
     from napari_srast.errors import SettingsError
 
     if factor is not None and pixel_size is not None:
@@ -196,6 +206,7 @@ def upsample(
         "model": model,
         "device": device,
         "seed": seed,
+        "expression": parse_expression(expression),
     }
     if factor is not None:
         options["factor"] = factor
@@ -215,35 +226,86 @@ def upsample(
 
 @app.command(
     short_help="Score all methods against a ground truth.",
-    epilog=_example("napari-srast evaluate cells.h5ad --pitch 100 --lattice hex --factor 4 --json scores.json"),
+    epilog=_example(
+        "napari-srast evaluate hd_8um.h5ad --pitch 96 --spot-diameter 55 --lattice hexagon --factor 6 --thin 3"
+    ),
 )
 def evaluate(
-    truth: Annotated[Path, typer.Argument(metavar="HR.h5ad", help="High-resolution slide that is the ground truth.")],
+    truth: Annotated[
+        Path,
+        typer.Argument(metavar="HR.h5ad|HR.zarr", help="High-resolution slide: bins or cells with known counts."),
+    ],
     pitch: Annotated[
         float, typer.Option(metavar="P", help="Distance between the simulated spots, in the units of the slide.")
     ],
-    lattice: Annotated[str, typer.Option(metavar="square|hex", help="Lattice of the simulated spots.")] = "square",
+    lattice: Annotated[str, typer.Option(metavar="square|hexagon", help="Lattice of the simulated spots.")] = "square",
     factor: Annotated[float, typer.Option(metavar="N", help="Pixels per pitch.")] = 2,
+    spot_diameter: Annotated[
+        float | None,
+        typer.Option(metavar="UM", help="Diameter of the disc that a spot measures; without it, its whole cell."),
+    ] = None,
+    image: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH|none", help="Histology image of an .h5ad file, or name of the image in a store; scores both."
+        ),
+    ] = None,
+    thin: Annotated[
+        int | None,
+        typer.Option(
+            metavar="SEEDS",
+            help="Number of random splits of the counts in two halves: one is upsampled and scored on the other.",
+        ),
+    ] = None,
+    genes: Annotated[
+        str | None,
+        typer.Option(metavar="A,B|@FILE|N|all", help="Genes of the slide: names, a file, the N most abundant, or all."),
+    ] = None,
+    mode: Annotated[
+        str | None, typer.Option(metavar="mean|sample", help="Mode of the runs; sample also scores intervals.")
+    ] = None,
     model: Model = "default",
     json: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write all scores to a file; - prints them.")
     ] = None,
     plots: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder for plots.")] = None,
 ) -> None:
-    """Coarsen a high-resolution slide, upsample it with every method, and score each against the ground truth."""
-    from napari_srast.cli.parsing import check_exists
+    """Coarsen a high-resolution slide, upsample it, and score the maps against the ground truth.
+
+    With --spot-diameter, --image, --thin, --genes, --mode or a store: spots measure discs or cells of one random half
+    of the counts, and the maps are scored on the other half (--thin, 1 by default). Otherwise every method is scored on
+    the counts that the spots were made from.
+    """
+    from napari_srast.cli.parsing import check_exists, parse_genes
     from napari_srast.errors import SettingsError
 
     check_exists(truth, "file")
     _check_positive("--pitch", pitch)
+    _check_positive("--spot-diameter", spot_diameter)
     if not 1 < factor <= 64:
         raise SettingsError(f"--factor is {factor:g}, but must be above 1 and at most 64; 2 or 4 suit most slides.")
-    if lattice not in ("square", "hex"):
-        raise SettingsError(f"--lattice is '{lattice}', but must be square or hex.")
-    from napari_srast.cli.commands.evaluate import run
+    if lattice not in ("square", "hex", "hexagon"):
+        raise SettingsError(f"--lattice is '{lattice}', but must be square or hexagon.")
+    if mode not in (None, "mean", "sample"):
+        raise SettingsError(f"--mode is '{mode}', but must be mean or sample.")
+    if thin is not None and not 1 <= thin <= 100:
+        raise SettingsError(f"--thin is {thin}, but must be a number of thinnings from 1 to 100; 3 show their spread.")
+    is_store = truth.suffix == ".zarr"
+    if image is not None and image != "none" and not is_store:
+        check_exists(Path(image), "image")
+    from napari_srast.cli.commands.evaluate import FineOptions, run
 
-    kind: Literal["square", "hex"] = "hex" if lattice == "hex" else "square"
-    run(truth, pitch=pitch, lattice=kind, factor=factor, model=model, json_path=json, plots=plots)
+    fine = None
+    if is_store or any(option is not None for option in (spot_diameter, image, thin, genes, mode)):
+        fine = FineOptions(
+            spot_diameter=spot_diameter,
+            image=None if image == "none" else image or ("auto" if is_store else None),
+            thinnings=1 if thin is None else thin,
+            genes=None if genes is None else int(genes) if genes.strip().isdecimal() else parse_genes(genes),
+            mode="sample" if mode == "sample" else "mean",
+        )
+    kind: Literal["square", "hex"] = "square" if lattice == "square" else "hex"
+    run(truth, pitch=pitch, lattice=kind, factor=factor, model=model, json_path=json, plots=plots, fine=fine)
 
 
 @app.command(short_help="Train a model from a recipe.", epilog=_example("napari-srast train recipe.toml"))

@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from napari_srast.errors import invalid_choice, value_out_of_range
+from napari_srast.errors import SettingsError, invalid_choice, value_out_of_range
 from napari_srast.geometry.raster import Footprint
 
-__all__ = ["METHODS", "Mode", "UpsampleSettings"]
+__all__ = ["EXPRESSION_CHOICES", "METHODS", "Mode", "UpsampleSettings"]
 
 Mode = Literal["mean", "sample", "integer"]
 
 METHODS = ("srast", "uniform", "bilinear", "pycnophylactic", "gp")
+EXPRESSION_CHOICES = ("auto", "none")
+"""Values of the setting ``expression`` that are no lists of genes."""
 _MAX_FACTOR = 64
 _MAX_PIXEL_SIZE = 1e12  # in any unit; the squares of this number and of its inverse are finite
 _MAX_SAMPLES = 1000
@@ -44,6 +46,9 @@ class UpsampleSettings:
         "auto", "cpu", "cuda" or "mps".
     seed
         Seed of all random numbers, 0 to 4294967295.
+    expression
+        Genes whose expression is estimated besides the counts: "auto" for all genes of the run, or for those with an
+        image channel if the result would be large; "none"; or names of genes of the run.
 
     Raises
     ------
@@ -51,7 +56,7 @@ class UpsampleSettings:
         A value is invalid.
     """
 
-    factor: float = 2.0
+    factor: float = 4.0
     pixel_size: float | None = None
     footprint: Footprint = "cell"
     method: str = "srast"
@@ -61,8 +66,16 @@ class UpsampleSettings:
     model: str = "default"
     device: str = "auto"
     seed: int = 0
+    expression: str | tuple[str, ...] = "auto"
 
     def __post_init__(self) -> None:
+        if not isinstance(self.expression, str):
+            object.__setattr__(self, "expression", tuple(dict.fromkeys(str(gene) for gene in self.expression)))
+        if self.expression not in EXPRESSION_CHOICES and (isinstance(self.expression, str) or not self.expression):
+            raise SettingsError(
+                f"expression is {self.expression!r}, but must be 'auto', 'none' or a list of genes; "
+                "write ['GENE'] for a single gene."
+            )
         _check_choice("footprint", self.footprint, ("cell", "spot"))
         _check_choice("method", self.method, METHODS)
         _check_choice("mode", self.mode, ("mean", "sample", "integer"))

@@ -6,10 +6,13 @@ from typing import Any
 
 import pytest
 from napari.components import ViewerModel
+from typer.testing import CliRunner
 
+from napari_srast.cli.app import app
 from napari_srast.core.settings import UpsampleSettings
 from napari_srast.gui.controllers.controller import Controller
 from napari_srast.gui.panels.settings import SettingsPanel
+from napari_srast.gui.widget import SRastWidget
 
 pytestmark = pytest.mark.gui
 
@@ -30,6 +33,8 @@ def panel(qtbot: Any) -> SettingsPanel:
         UpsampleSettings(pixel_size=1e-7 / 3, footprint="spot"),
         UpsampleSettings(mode="sample", draws=7, steps=12, model="my.safetensors", device="cpu"),
         UpsampleSettings(method="gp", mode="integer"),
+        UpsampleSettings(expression=("A", "B")),
+        UpsampleSettings(expression="none"),
     ],
 )
 def test_applied_settings_are_returned_exactly(panel: SettingsPanel, settings: UpsampleSettings) -> None:
@@ -72,3 +77,9 @@ def test_every_change_is_announced(panel: SettingsPanel) -> None:
         change()
         assert changes
     assert panel.settings() == UpsampleSettings(factor=5, model="other.safetensors", mode="sample", draws=3, seed=9)
+
+
+def test_default_factor_is_the_same_everywhere(widget: SRastWidget) -> None:
+    assert widget.settings_panel.settings().factor == UpsampleSettings().factor == 4
+    help_text = CliRunner().invoke(app, ["upsample", "--help"], terminal_width=200).output
+    assert "default 4" in " ".join(help_text.split())

@@ -10,11 +10,13 @@ from psygnal import Signal
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog, QFormLayout, QHBoxLayout, QToolButton, QWidget
 
+from napari_srast.core.gene_list import parse_expression
 from napari_srast.core.settings import METHODS, Mode, UpsampleSettings
 from napari_srast.geometry.raster import Footprint
 from napari_srast.gui.controllers.controller import Controller
-from napari_srast.gui.widgets.common import allow_narrow, group
+from napari_srast.gui.widgets.common import allow_narrow
 from napari_srast.gui.widgets.number_fields import ExactFloatSpinBox, OptionalCountSpinBox
+from napari_srast.gui.widgets.section import Section
 from napari_srast.gui.widgets.tooltips import allow, describe
 
 __all__ = ["SettingsPanel"]
@@ -38,7 +40,7 @@ class SettingsPanel(QWidget):
 
     Attributes
     ----------
-    factor, pixel_size, footprint, mode, method, draws, steps, model, device, seed
+    factor, pixel_size, footprint, mode, method, expression, draws, steps, model, device, seed
         magicgui widgets of the fields of the same name; ``widget.value`` is the value of the field.
     resolution_kind
         magicgui widget that chooses whether ``factor`` or ``pixel_size`` is used.
@@ -66,6 +68,7 @@ class SettingsPanel(QWidget):
             {
                 "Method": (self.method,),
                 "Model": (self.model, self._browse),
+                "Expression": (self.expression,),
                 "Draws, steps": (self.draws, self.steps),
                 "Seed": (self.seed,),
             },
@@ -79,12 +82,13 @@ class SettingsPanel(QWidget):
         rare.setVisible(False)
         self.advanced.toggled.connect(rare.setVisible)
         self.advanced.toggled.connect(self._set_arrow)
-        box, column = group("Settings")
+        self.section = Section("section_settings", "Settings")
+        column = self.section.column
         for part in (basic, self.advanced, rare):
             column.addWidget(part)
         outer = QHBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(box)
+        outer.addWidget(self.section)
         self._connect()
         self.refresh()
 
@@ -98,6 +102,7 @@ class SettingsPanel(QWidget):
         self.device = ComboBox(name="device", choices=("auto", "cpu"))
         self.method = ComboBox(name="method", choices=METHODS, value=str(defaults.method))
         self.model = LineEdit(name="model", value="default")
+        self.expression = LineEdit(name="expression", value="auto")
         self.draws = OptionalCountSpinBox(name="draws", max=_MAX_COUNT)
         self.steps = OptionalCountSpinBox(name="steps", max=_MAX_COUNT)
         self.seed = SpinBox(name="seed", min=0, max=_MAX_SEED)
@@ -116,7 +121,7 @@ class SettingsPanel(QWidget):
         """Widgets by the name of their field of :class:`UpsampleSettings`."""
         fields = (
             *(self.factor, self.pixel_size, self.footprint, self.method, self.mode),
-            *(self.draws, self.steps, self.model, self.device, self.seed),
+            *(self.expression, self.draws, self.steps, self.model, self.device, self.seed),
         )
         return {widget.name: widget for widget in fields}
 
@@ -139,6 +144,7 @@ class SettingsPanel(QWidget):
         """
         values = {name: widget.value for name, widget in self._fields.items()}
         values["model"] = values["model"].strip() or "default"
+        values["expression"] = parse_expression(values["expression"].strip() or "auto")
         if self.resolution_kind.value == _FACTOR:
             values["pixel_size"] = None
         return UpsampleSettings(**values)
@@ -150,6 +156,8 @@ class SettingsPanel(QWidget):
             value = getattr(settings, name)
             if name == "device" and value not in widget.choices:
                 value = "auto"
+            if isinstance(value, tuple):
+                value = ", ".join(value)
             if name != "pixel_size" or value is not None:
                 widget.value = value
         self._on_change()  # an exact value may differ from the previous one although both look the same
@@ -179,6 +187,9 @@ class SettingsPanel(QWidget):
             allow(widget.native, only_srast)
         for count in (self.draws, self.steps):
             allow(count.native, only_sample)
+        resolution = f"factor {self.factor.value:g}" if by_factor else f"pixels of {self.pixel_size.value:g}"
+        unusual = () if self.method.value == "srast" else (self.method.value,)
+        self.section.set_summary(", ".join((resolution, self.footprint.value, self.mode.value, *unusual)))
         self.changed.emit()
 
     def _browse_model(self) -> None:

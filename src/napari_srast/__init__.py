@@ -22,6 +22,7 @@ _EXPORTS = {
     "UpsampleResult": "core.result",
     "UpsampleSettings": "core.settings",
     "SrastError": "errors",
+    "mouse_dentate_gyrus": "datasets.mouse_dentate_gyrus",
     "read_slide": "io.slide_reader",
     "synthetic_colon": "datasets.synthetic_colon",
     "write_result": "io.result_writer",
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from napari_srast.core.result import UpsampleMetadata, UpsampleResult
     from napari_srast.core.settings import UpsampleSettings
     from napari_srast.core.slide import Slide, SlideImage
+    from napari_srast.datasets.mouse_dentate_gyrus import mouse_dentate_gyrus
     from napari_srast.datasets.synthetic_colon import synthetic_colon
     from napari_srast.errors import SrastError
     from napari_srast.evaluation.protocol import evaluate

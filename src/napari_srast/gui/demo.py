@@ -25,7 +25,7 @@ from napari_srast.gui.widget import SRastWidget
 
 __all__ = ["Heartbeat", "run_demo", "wait_until"]
 
-_MARKERS = ("MUC2", "OLFM4", "COL1A1", "KRT20", "ERBB2", "KRT19", "CD74")
+_MARKERS = ("MUC2", "OLFM4", "COL1A1", "KRT20", "ERBB2", "KRT19", "CD74", "Hpca", "Mobp", "Ttr", "Prox1")
 _N_GENES = 4
 _FACTOR = 4.0
 _TIMEOUT_S = 540.0

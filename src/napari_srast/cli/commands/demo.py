@@ -1,4 +1,4 @@
-"""Implement ``napari-srast demo``: drive the real window over the built-in slide, on a real or virtual display."""
+"""Implement ``napari-srast demo``: drive the real window over a built-in slide, on a real or virtual display."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _MARK, _MADE_BY = "made_by", "napari-srast demo"
 _DEMO_FILES = ("overlay.png", "result.zarr", REPORT)
 
 
-def run(out: Path | None, *, headless: bool, as_json: bool) -> None:
-    """Run the demo, headless if there is no display."""
+def run(out: Path | None, *, real: bool, headless: bool, as_json: bool) -> None:
+    """Run the demo on the synthetic or the measured slide, headless if there is no display."""
     if in_virtual_display():
-        _perform(out, headless=True)
+        _perform(out, real=real, headless=True)
         return
     headless = headless or not has_display()
     if headless and out is None:
@@ -34,11 +34,11 @@ def run(out: Path | None, *, headless: bool, as_json: bool) -> None:
         _prepare_folder(out)
     if headless and sys.platform.startswith("linux"):
         note("Running the window on a virtual display; this takes a minute or two.")
-        status = run_in_virtual_display(["demo", "--headless", "--out", str(out)])
+        status = run_in_virtual_display(["demo", "--headless", "--out", str(out), *(["--real"] if real else [])])
         if status != 0:
             raise typer.Exit(1 if status < 0 else status)
     else:
-        _perform(out, headless=headless)
+        _perform(out, real=real, headless=headless)
     if out is None:
         return
     report = json.loads((out / REPORT).read_text(encoding="utf-8"))
@@ -48,10 +48,12 @@ def run(out: Path | None, *, headless: bool, as_json: bool) -> None:
         _show(report, out)
 
 
-def _perform(out: Path | None, *, headless: bool) -> None:
+def _perform(out: Path | None, *, real: bool, headless: bool) -> None:
+    from napari_srast.datasets.mouse_dentate_gyrus import mouse_dentate_gyrus_path
     from napari_srast.gui.demo import run_demo
 
-    report = {_MARK: _MADE_BY, **run_demo(out, headless=headless)}
+    slide = mouse_dentate_gyrus_path() if real else None
+    report = {_MARK: _MADE_BY, **run_demo(out, headless=headless, slide=slide)}
     if out is not None:
         text = json.dumps(to_json_values(report), indent=2, ensure_ascii=False)
         (out / REPORT).write_text(text + "\n", encoding="utf-8")

@@ -542,6 +542,17 @@ def test_demo_prints_the_report_and_can_be_repeated(
     assert json.loads(capsys.readouterr().out)["scores"] == scores
 
 
+def test_demo_of_the_measured_slide_is_forwarded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.delenv("NAPARI_SRAST_VIRTUAL_DISPLAY", raising=False)
+    arguments: list[str] = []
+    monkeypatch.setattr(
+        "napari_srast.cli.commands.demo.run_in_virtual_display", lambda words: arguments.extend(words) or 1
+    )
+    assert main(["demo", "--real", "--headless", "--out", str(tmp_path / "demo")]) == 1
+    assert "--real" in arguments
+
+
 def test_demo_forwards_the_exit_status(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.delenv("NAPARI_SRAST_VIRTUAL_DISPLAY", raising=False)

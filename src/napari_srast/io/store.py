@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_srast._utils.text import first_line
 from napari_srast.errors import InputError, is_memory_error
+from napari_srast.io.convert.space_ranger.layout import is_space_ranger
 from napari_srast.io.safety_limits import check_store
 from napari_srast.io.zarr_writes import settled_writes
 
@@ -51,7 +52,7 @@ def open_store(path: str | Path) -> tuple[spatialdata.SpatialData, tuple[str, ..
     path = Path(path)
     if not path.exists():
         raise InputError(f"There is no slide at '{path}'; check the path.")
-    if path.suffix == ".h5ad" or _looks_like_space_ranger(path):
+    if path.suffix == ".h5ad" or is_space_ranger(path):
         raise InputError(
             f"'{path}' is not a SpatialData store yet; convert it with: napari-srast import '{path}' -o SLIDE.zarr"
         )
@@ -122,10 +123,6 @@ def write_store(store: spatialdata.SpatialData, path: Path, fill: Callable[[], N
         if fill is not None:
             fill()
         zarr.consolidate_metadata(zarr.storage.LocalStore(path))  # SpatialData omits it when it keeps its path
-
-
-def _looks_like_space_ranger(path: Path) -> bool:
-    return path.is_dir() and ((path / "spatial").is_dir() or (path / "binned_outputs").is_dir())
 
 
 def _describe_invalid(error: Exception) -> str:

@@ -1,16 +1,12 @@
 from __future__ import annotations
 
-import json
 import os
-import sys
 
 import anndata
-import h5py
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from scipy import sparse
 
 from napari_srast.errors import InputError, OutputError, SettingsError
 from napari_srast.geometry.affine import apply_affine
@@ -196,139 +192,6 @@ def test_nothing_is_printed(h5ad, image_file, tmp_path, capsys, recwarn):
     import_slide(h5ad(), tmp_path / "out.zarr", image=image_file())
     assert capsys.readouterr() == ("", "")
     assert [str(w.message) for w in recwarn if "autosharding" in str(w.message)] == []
-
-
-def write_10x_h5(path, counts, barcodes, genes):
-    matrix = sparse.csc_matrix(counts.T)
-    with h5py.File(path, "w") as file:
-        file.attrs["library_ids"] = np.array([b"lib"])
-        group = file.create_group("matrix")
-        group["barcodes"] = np.array(barcodes, dtype="S")
-        group["data"], group["indices"], group["indptr"] = matrix.data.astype("i4"), matrix.indices, matrix.indptr
-        group["shape"] = np.array(matrix.shape)
-        features = group.create_group("features")
-        for key in ("id", "name"):
-            features[key] = np.array(genes, dtype="S")
-        for key, value in (("feature_type", b"Gene Expression"), ("genome", b"none")):
-            features[key] = np.array([value] * len(genes))
-
-
-@pytest.fixture
-def visium_folder(make_slide, tmp_path):
-    """Write a small Visium folder: 100 um are 40 full-resolution pixels, and the stated spot diameter is 65 um."""
-    made = make_slide(6, 7, lattice="hex", pitch=40)
-    folder = tmp_path / "mouse 1" / "outs"
-    (folder / "spatial").mkdir(parents=True)
-    write_10x_h5(folder / "filtered_feature_bc_matrix.h5", made.counts, made.spot_ids, made.genes)
-    pd.DataFrame(
-        {
-            "barcode": made.spot_ids,
-            "in_tissue": 1,
-            "array_row": 0,
-            "array_col": 0,
-            "pxl_row_in_fullres": made.centers[:, 1],
-            "pxl_col_in_fullres": made.centers[:, 0],
-        }
-    ).to_csv(folder / "spatial" / "tissue_positions.csv", index=False)
-    factors = {"spot_diameter_fullres": 26.0, "tissue_hires_scalef": 0.5, "tissue_lowres_scalef": 0.1}
-    (folder / "spatial" / "scalefactors_json.json").write_text(json.dumps(factors))
-    for name, size in (("hires", (150, 120)), ("lowres", (30, 24))):
-        Image.new("RGB", size, "pink").save(folder / "spatial" / f"tissue_{name}_image.png")
-    return made, folder.parent
-
-
-def test_visium_folder_is_imported_in_micrometers(visium_folder, image_file, tmp_path):
-    made, folder = visium_folder
-    full = image_file("full.png", shape=(240, 300, 3))
-    slide = read_slide(import_slide(folder, tmp_path / "out.zarr", image=full))
-    np.testing.assert_array_equal(slide.counts.toarray(), made.counts.toarray())
-    np.testing.assert_allclose(slide.centers, made.centers * 2.5)
-    assert detect_lattice(slide.centers).pitch == pytest.approx(100)
-    assert slide.spot_diameter == pytest.approx(55)
-    assert (slide.unit, slide.coordinate_system) == ("um", "global")
-    assert slide.image.name == "full"
-    np.testing.assert_allclose(slide.image.to_intrinsic[0], np.diag([2.5, 2.5, 1]))
-    hires = read_slide(tmp_path / "out.zarr", image="mouse_1_hires_image").image
-    np.testing.assert_allclose(hires.to_intrinsic[0], np.diag([5.0, 5, 1]))
-    # Space Ranger's coordinate systems, full-resolution and hires pixels, are kept.
-    np.testing.assert_allclose(apply_affine(slide.transforms["mouse_1"], slide.centers), made.centers)
-    hires_px = apply_affine(slide.transforms["mouse_1_downscaled_hires"], slide.centers)
-    np.testing.assert_allclose(hires_px, made.centers * 0.5)
-
-
-def test_visium_refuses_wrong_image_and_pixel_size(visium_folder, image_file, tmp_path):
-    _, folder = visium_folder
-    small = image_file("hires.png", shape=(60, 75, 3))
-    with pytest.raises(InputError, match=r"spots are inside the image .* give the full-resolution image"):
-        import_slide(folder, tmp_path / "out.zarr", image=small)
-    with pytest.raises(SettingsError, match="leave the pixel size out"):
-        import_slide(folder, tmp_path / "out.zarr", pixel_size=0.5)
-    assert not (tmp_path / "out.zarr").exists()
-    slide = read_slide(import_slide(folder, tmp_path / "out.zarr", spot_diameter=50))
-    assert slide.spot_diameter == pytest.approx(50)
-
-
-def test_incomplete_visium_folder_is_refused(visium_folder, tmp_path):
-    (visium_folder[1] / "outs" / "filtered_feature_bc_matrix.h5").unlink()
-    with pytest.raises(InputError, match="Space Ranger folder"):
-        import_slide(visium_folder[1], tmp_path / "out.zarr")
-    assert not (tmp_path / "out.zarr").exists()
-
-
-def test_missing_spatialdata_io_names_the_extra(visium_folder, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "spatialdata_io", None)
-    with pytest.raises(InputError, match=r'pip install "napari-srast\[io\]"'):
-        import_slide(visium_folder[1], tmp_path / "out.zarr")
-
-
-@pytest.fixture
-def visium_hd_folder(make_slide, tmp_path):
-    """Write a small Visium HD folder with bins of 8 and 16 um; one full-resolution pixel is 0.5 um."""
-    folder = tmp_path / "hd"
-    made = {}
-    for size in (8, 16):
-        made[size] = make_slide(5, 6, pitch=size / 0.5)
-        bins = folder / "binned_outputs" / f"square_{size:03d}um"
-        (bins / "spatial").mkdir(parents=True)
-        write_10x_h5(bins / "filtered_feature_bc_matrix.h5", made[size].counts, made[size].spot_ids, made[size].genes)
-        pd.DataFrame(
-            {
-                "barcode": made[size].spot_ids,
-                "in_tissue": 1,
-                "array_row": 0,
-                "array_col": 0,
-                "pxl_row_in_fullres": made[size].centers[:, 1],
-                "pxl_col_in_fullres": made[size].centers[:, 0],
-            }
-        ).to_parquet(bins / "spatial" / "tissue_positions.parquet")
-        factors = {
-            "bin_size_um": float(size),
-            "spot_diameter_fullres": size / 0.5,
-            "microns_per_pixel": 0.5,
-            "tissue_hires_scalef": 0.5,
-            "tissue_lowres_scalef": 0.1,
-        }
-        (bins / "spatial" / "scalefactors_json.json").write_text(json.dumps(factors))
-    with h5py.File(folder / "feature_slice.h5", "w") as file:
-        file.attrs["metadata_json"] = json.dumps({"hd_layout_json": json.dumps({"file_format": "1.0"})})
-    return made, folder
-
-
-@pytest.mark.parametrize(("option", "size"), [(None, 8), (16, 16)])
-def test_visium_hd_folder_is_imported_with_one_bin_size(visium_hd_folder, tmp_path, option, size, capsys):
-    made, folder = visium_hd_folder
-    slide = read_slide(import_slide(folder, tmp_path / "out.zarr", spot_diameter=option))
-    np.testing.assert_array_equal(slide.counts.toarray(), made[size].counts.toarray())
-    np.testing.assert_allclose(slide.centers, made[size].centers * 0.5)
-    assert slide.spot_shape == "square"
-    assert slide.spot_diameter == pytest.approx(size)
-    assert slide.unit == "um"
-    assert capsys.readouterr().out == ""
-
-
-def test_missing_bin_size_is_refused_with_the_valid_ones(visium_hd_folder, tmp_path):
-    with pytest.raises(InputError, match="8, 16"):
-        import_slide(visium_hd_folder[1], tmp_path / "out.zarr", spot_diameter=2)
 
 
 @pytest.mark.slides

@@ -8,7 +8,8 @@ from napari_srast.errors import InputError, SettingsError, translate_memory_erro
 from napari_srast.geometry.lattice import detect_lattice
 from napari_srast.io.atomic import atomic_output
 from napari_srast.io.convert.h5ad import read_h5ad
-from napari_srast.io.convert.space_ranger import is_space_ranger, read_space_ranger
+from napari_srast.io.convert.space_ranger.layout import is_space_ranger
+from napari_srast.io.convert.space_ranger.reader import read_space_ranger
 from napari_srast.io.slide_reader import read_slide
 from napari_srast.io.spots import is_valid_length
 from napari_srast.io.store import write_store
@@ -24,6 +25,8 @@ def import_slide(
     image: str | Path | None = None,
     spot_diameter: float | None = None,
     pixel_size: float | None = None,
+    bin_size: float | None = None,
+    library: str | None = None,
 ) -> Path:
     """Convert a slide to a SpatialData store.
 
@@ -31,7 +34,8 @@ def import_slide(
     ----------
     src
         An ``.h5ad`` file with raw counts in X (or ``layers["counts"]``) and spot centers in ``obsm["spatial"]``, or a
-        Space Ranger folder (Visium, Visium HD; needs the extra ``io``).
+        Space Ranger folder (Visium, Visium HD): the run, its ``outs``, a folder of bins, a folder of files with a
+        common prefix, or the ``.h5`` file of the counts next to ``spatial``.
     out
         The store to create; it must not exist.
     image
@@ -40,11 +44,14 @@ def import_slide(
         ``obsm["spatial"]``. For Space Ranger it is the full-resolution image that Space Ranger processed.
     spot_diameter
         For ``.h5ad`` the diameter of a spot in the unit of ``obsm["spatial"]``; None reads it from ``uns["meta"]``, or
-        else assumes 0.55 pitches. For Visium the diameter in micrometers; None is 55. For Visium HD the bin size in
-        micrometers; None is 8, or the smallest bin size of the folder.
+        else assumes 0.55 pitches. For Visium the diameter in micrometers; None is 55.
     pixel_size
         Side of an image pixel in the unit of ``obsm["spatial"]``, for ``.h5ad`` files without ``obsm["spatial_px"]``;
         the upper left corner of the image is then at (0, 0).
+    bin_size
+        Bin size of Visium HD in micrometers; None is that of the folder, else 8, else the smallest one.
+    library
+        Slide to import from a source with several ones.
 
     Returns
     -------
@@ -56,22 +63,24 @@ def import_slide(
     InputError
         The source or the image cannot be used.
     SettingsError
-        A length is not positive, or ``pixel_size`` was given for a Space Ranger folder.
+        A length is not positive, or an option does not apply to the source.
     OutputError
         The output exists or cannot be written; nothing is left behind.
     """
     src, out = Path(src), Path(out)
-    for name, value in (("spot diameter", spot_diameter), ("pixel size", pixel_size)):
+    for name, value in (("spot diameter", spot_diameter), ("pixel size", pixel_size), ("bin size", bin_size)):
         if value is not None and not is_valid_length(value):
             raise SettingsError(f"{name} is {value:g}, but must be a length above 0; leave it out if it is unknown.")
     if not src.exists():
         raise InputError(f"There is nothing at '{src}'; check the path.")
     with atomic_output(out) as partial:
-        if is_space_ranger(src):
+        if is_space_ranger(src) or (src.suffix == ".h5" and src.is_file()):
             if pixel_size is not None:
                 raise SettingsError("Space Ranger folders state the size of an image pixel; leave the pixel size out.")
-            store = read_space_ranger(src, image=image, spot_diameter=spot_diameter)
+            store = read_space_ranger(src, image=image, spot_diameter=spot_diameter, bin_size=bin_size, library=library)
         elif src.suffix == ".h5ad" and src.is_file():
+            if bin_size is not None:
+                raise SettingsError("Only Visium HD folders have several bin sizes; leave the bin size out.")
             store = read_h5ad(src, image=image, spot_diameter=spot_diameter, pixel_size=pixel_size)
         else:
             raise InputError(f"'{src}' is neither an .h5ad file nor a Space Ranger folder; give one of these.")

@@ -1,0 +1,132 @@
+"""Read the positions of spots or bins, in all formats of Space Ranger 1 to 4, and match them with barcodes."""
+
+from __future__ import annotations
+
+import gzip
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from napari_srast._utils.text import first_line
+from napari_srast.errors import InputError, is_memory_error
+
+__all__ = ["Positions", "match_barcodes", "read_positions", "without_suffix"]
+
+_COLUMNS = ("barcode", "in_tissue", "array_row", "array_col", "pxl_row_in_fullres", "pxl_col_in_fullres")
+_SUFFIX = r"-\d+$"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Positions:
+    """Positions of all spots or bins of an array, also of those outside the tissue.
+
+    Parameters
+    ----------
+    barcodes
+        Barcodes, shape (P,).
+    in_tissue
+        Whether a spot is under the tissue, boolean, shape (P,).
+    array
+        Column and row on the array, shape (P, 2).
+    pixels
+        Centers (x, y) in pixels of the full-resolution image, shape (P, 2).
+    """
+
+    barcodes: np.ndarray
+    in_tissue: np.ndarray
+    array: np.ndarray
+    pixels: np.ndarray
+
+    def take(self, rows: np.ndarray) -> Positions:
+        """Return some of the positions, selected by index or mask."""
+        return Positions(
+            barcodes=self.barcodes[rows],
+            in_tissue=self.in_tissue[rows],
+            array=self.array[rows],
+            pixels=self.pixels[rows],
+        )
+
+
+def read_positions(path: Path) -> Positions:
+    """Read ``tissue_positions.csv``, ``tissue_positions_list.csv`` (no header) or ``tissue_positions.parquet``.
+
+    Parameters
+    ----------
+    path
+        The file; text may be compressed with gzip.
+
+    Raises
+    ------
+    InputError
+        The file cannot be read, lacks a column, or states two positions of one barcode.
+    """
+    try:
+        frame = pd.read_parquet(path) if path.suffix.casefold() == ".parquet" else _read_text(path)
+        if "barcode" not in frame and frame.index.name == "barcode":
+            frame = frame.reset_index()
+    except Exception as error:
+        if is_memory_error(error):
+            raise
+        raise InputError(
+            f"The positions '{path}' cannot be read ({first_line(error)}); restore the file from a copy."
+        ) from error
+    missing = [column for column in _COLUMNS if column not in frame]
+    if missing:
+        raise InputError(
+            f"The positions '{path}' lack the columns {', '.join(missing)}; the columns of Space Ranger are "
+            f"{', '.join(_COLUMNS)}."
+        )
+    frame = frame.loc[:, list(_COLUMNS)].drop_duplicates()
+    repeated = frame["barcode"].duplicated()
+    if repeated.any():
+        raise InputError(
+            f"The positions '{path}' state several places of {repeated.sum()} barcodes (such as "
+            f"{frame['barcode'][repeated].iloc[0]}), so they are of several slides; give those of one slide."
+        )
+    numbers = frame.iloc[:, 1:].apply(pd.to_numeric, errors="coerce").to_numpy(dtype=float)
+    return Positions(
+        barcodes=frame["barcode"].astype(str).to_numpy(dtype=object),
+        in_tissue=numbers[:, 0] != 0,
+        array=numbers[:, [2, 1]],
+        pixels=numbers[:, [4, 3]],
+    )
+
+
+def _read_text(path: Path) -> pd.DataFrame:
+    with gzip.open(path, "rt") if path.suffix.casefold() == ".gz" else path.open() as file:
+        first = file.readline()
+    separator = max(",\t;", key=first.count)
+    if "barcode" in first.casefold() or "in_tissue" in first.casefold():
+        frame = pd.read_csv(path, sep=separator, skipinitialspace=True)
+        return frame.rename(columns=lambda name: str(name).strip().casefold())
+    frame = pd.read_csv(path, sep=separator, header=None, skipinitialspace=True)
+    if frame.shape[1] != len(_COLUMNS):
+        raise ValueError(f"{frame.shape[1]} columns without a header instead of {len(_COLUMNS)}")
+    return frame.set_axis(list(_COLUMNS), axis=1)
+
+
+def without_suffix(barcodes: np.ndarray) -> np.ndarray:
+    """Return barcodes without the number of their library, such as "-1"."""
+    return pd.Series(barcodes, dtype=str).str.replace(_SUFFIX, "", regex=True).to_numpy(dtype=object)
+
+
+def match_barcodes(barcodes: np.ndarray, positions: Positions) -> np.ndarray:
+    """Return the index of the position of each barcode, -1 if it has none, shape (N,).
+
+    The numbers after barcodes ("-1") are compared unless they are the reason why nothing matches.
+
+    Parameters
+    ----------
+    barcodes
+        Barcodes of one library, shape (N,).
+    positions
+        The positions.
+    """
+    exact = pd.Index(positions.barcodes).get_indexer(barcodes)
+    if (exact >= 0).any():
+        return exact
+    bare = pd.Index(without_suffix(positions.barcodes))
+    wanted = pd.Index(without_suffix(barcodes))
+    return bare.get_indexer(wanted) if bare.is_unique and wanted.is_unique else exact

@@ -26,9 +26,10 @@ def test_entry_point_names_the_manifest() -> None:
     assert Path(importlib.import_module(module).__file__ or "").with_name(file) == MANIFEST
 
 
-def test_manifest_declares_no_zarr_reader() -> None:
-    manifest = npe2.PluginManifest.from_file(MANIFEST)
-    assert not manifest.contributions.readers
+def test_manifest_reads_slides_results_and_regions() -> None:
+    (reader,) = npe2.PluginManifest.from_file(MANIFEST).contributions.readers
+    assert reader.filename_patterns == ["*.zarr", "*.h5ad", "*.geojson"]
+    assert reader.accepts_directories  # Zarr stores and the folders of Space Ranger
 
 
 @pytest.mark.gui

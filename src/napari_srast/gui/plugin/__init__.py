@@ -1,0 +1,1 @@
+"""Contributions to napari's menus: readers and writers of files."""

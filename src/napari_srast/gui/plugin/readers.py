@@ -1,0 +1,138 @@
+"""Read slides, results and regions as napari layers: the reader that napari calls for opened and dropped files.
+
+The layers are complete without the panel. When they are in a viewer with a window, the panel opens by itself and adopts
+them. Everything else, such as OME-Zarr, is left to other readers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_srast.io.file_kinds import file_kind
+
+if TYPE_CHECKING:
+    from napari_srast.gui.state.slide_loading import LoadedSlide
+
+__all__ = ["LayerTuple", "get_reader", "read_layers"]
+
+LayerTuple = tuple[Any, dict[str, Any], str]
+"""Data, options and type of a napari layer."""
+
+_DIMMING = 0.7  # opacity of the black layer below the genes
+_REGION_EDGE = 1 / 250  # width of outlines, in extents of the regions
+_N_VISIBLE_GENES = 3
+
+
+def get_reader(path: str | Sequence[str]) -> Callable[[str | Sequence[str]], list[LayerTuple]] | None:
+    """Return the function that reads a path; None if this package does not open it.
+
+    Parameters
+    ----------
+    path
+        File or folder, or several of them; all must be of known kinds.
+    """
+    paths = _paths(path)
+    return read_layers if paths and all(file_kind(one) is not None for one in paths) else None
+
+
+def read_layers(path: str | Sequence[str]) -> list[LayerTuple]:
+    """Read slides, results and regions as layer data, bottom first.
+
+    Parameters
+    ----------
+    path
+        File or folder, or several of them.
+
+    Raises
+    ------
+    SrastError
+        A file cannot be used; the message names the next step.
+    """
+    from napari_srast.gui.plugin.panel import open_panel_with
+
+    layers: list[LayerTuple] = []
+    for one in _paths(path):
+        if file_kind(one) == "geojson":
+            layers += _region_layers(Path(one))
+            continue
+        loaded = _load(one)
+        layers += _slide_layers(loaded, Path(one))
+        open_panel_with(loaded.slide)
+    return layers
+
+
+def _paths(path: str | Sequence[str]) -> list[str]:
+    return [path] if isinstance(path, str) else [str(one) for one in path]
+
+
+def _load(path: str) -> LoadedSlide:
+    from napari_srast.gui.state import slide_loading
+    from napari_srast.io.open_source import open_source
+
+    return slide_loading.load(open_source(path))
+
+
+def _slide_layers(loaded: LoadedSlide, path: Path) -> list[LayerTuple]:
+    """Return histology, genes of a result, and spots; napari adds the spots last, and the panel then adopts all."""
+    from napari_srast.gui.layers.factory import KEY, slide_layer_data, slide_title
+    from napari_srast.gui.layers.opened_layers import LOADED
+
+    *histology, (centers, options, kind) = slide_layer_data(loaded.slide)
+    options["metadata"][KEY][LOADED] = loaded
+    options["visible"] = loaded.result is None  # the rings of the spots and the pixels would cover each other
+    if loaded.slide.source.path is None:  # a converted table, whose slide has no name of its own
+        for _, named, _ in (*histology, (centers, options, kind)):
+            named["name"] = named["name"].replace(slide_title(loaded.slide), path.stem, 1)
+    return [*histology, *_gene_layers(loaded), (centers, options, kind)]
+
+
+def _gene_layers(loaded: LoadedSlide) -> list[LayerTuple]:
+    """Return a black layer and the images of the genes that the panel would show first."""
+    from napari_srast.gui.layers.factory import KEY, PALETTE, dimmer_layer, gene_colormap, gene_layer_kwargs
+    from napari_srast.gui.layers.gene_layer import default_genes, render_gene
+    from napari_srast.gui.layers.opened_layers import PREVIEW_OF
+
+    if loaded.result is None:
+        return []
+    result, columns = loaded.result.result, loaded.result.columns
+    dimmer = dimmer_layer(loaded.slide, result, _DIMMING)
+    dimmer.metadata[KEY][PREVIEW_OF] = loaded.slide
+    layers: list[LayerTuple] = [dimmer.as_layer_data_tuple()]
+    for i, gene in enumerate(default_genes(result, loaded.result.totals)[: len(PALETTE)]):
+        pixels, limits = render_gene(result, columns, gene, "after")
+        options = gene_layer_kwargs(result)
+        options["metadata"][KEY] |= {PREVIEW_OF: loaded.slide}
+        options |= {"name": gene, "colormap": gene_colormap(PALETTE[i]), "contrast_limits": limits}
+        layers.append((pixels, {**options, "visible": i < _N_VISIBLE_GENES}, "image"))
+    return layers
+
+
+def _region_layers(path: Path) -> list[LayerTuple]:
+    """Return the polygons of a GeoJSON file as one layer, with a name and a class for each."""
+    import numpy as np
+
+    from napari_srast.gui.layers.factory import KEY
+    from napari_srast.gui.layers.opened_layers import SYSTEM
+    from napari_srast.gui.layers.regions import without_holes
+    from napari_srast.io.region_features import read_annotations
+
+    corners, names, classes, systems = [], [], [], set()
+    for annotation in read_annotations(path):
+        for polygon in without_holes(annotation.region):
+            corners.append(np.asarray(polygon.exterior.coords)[:-1, ::-1])
+            names.append(annotation.name)
+            classes.append(annotation.classification)
+        systems.add(annotation.region.coordinate_system)
+    points = np.concatenate(corners)
+    options = {
+        "name": path.stem,
+        "shape_type": "polygon",
+        "edge_color": "#ffd400",
+        "face_color": [1.0, 0.83, 0.0, 0.08],
+        "edge_width": float(np.ptp(points, axis=0).max()) * _REGION_EDGE,
+        "features": {"name": names, "classification": classes},
+        "metadata": {KEY: {"role": "regions", SYSTEM: systems.pop() if len(systems) == 1 else ""}},
+    }
+    return [(corners, options, "shapes")]

@@ -10,6 +10,7 @@ import shapely
 from shapely.geometry import MultiPolygon, Polygon
 from shapely.geometry.base import BaseGeometry, BaseMultipartGeometry
 
+from napari_srast.core.geojson import parse_geojson
 from napari_srast.core.slide import Slide
 from napari_srast.errors import RegionError
 from napari_srast.geometry.affine import apply_affine
@@ -83,12 +84,26 @@ class Region:
 
     @classmethod
     def from_geojson(cls, text: str, coordinate_system: str = "global") -> Region:
-        """Parse a GeoJSON geometry, feature or feature collection; several polygons become their union."""
-        try:
-            geometry = shapely.from_geojson(text)
-        except shapely.errors.ShapelyError as error:
-            raise RegionError(f"The region is not GeoJSON ({error}); save it as a polygon feature.") from error
-        return cls(_union(shapely.get_parts(geometry).tolist()), coordinate_system)
+        """Parse a GeoJSON geometry, feature, feature collection, or a list of these; polygons become their union.
+
+        Parameters
+        ----------
+        text
+            The GeoJSON text. Points, lines and features without geometry are left out.
+        coordinate_system
+            Name of the coordinate system of the corners, unless the text names it in the property
+            ``coordinate_system`` of its features.
+
+        Raises
+        ------
+        RegionError
+            The text is not GeoJSON, has no polygon, or names several coordinate systems.
+        """
+        geometries, named = parse_geojson(text)
+        parts = shapely.get_parts(geometries).tolist() if geometries else []
+        if not any(_polygons(part) for part in parts):
+            raise RegionError("The GeoJSON has no polygon; draw a closed shape that encloses spots, and save it again.")
+        return cls(_union(parts), named or coordinate_system)
 
     @property
     def wkt(self) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import shapely
 
+from napari_srast._utils.text import read_text, reading_failure
 from napari_srast.core.region import Region
 from napari_srast.errors import OutputError, RegionError
 
@@ -49,7 +50,7 @@ def read_geojson(path: Path, coordinate_system: str) -> Region:
     path
         The file.
     coordinate_system
-        Coordinate system of its coordinates.
+        Coordinate system of its coordinates, unless the file names one, as :func:`write_geojson` does.
 
     Raises
     ------
@@ -57,7 +58,9 @@ def read_geojson(path: Path, coordinate_system: str) -> Region:
         The file cannot be read or contains no polygon.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RegionError(f"'{path.name}' cannot be read as a region; save it as GeoJSON.") from error
+        text = read_text(path)
+    except (OSError, ValueError) as error:
+        raise RegionError(
+            f"'{path.name}' cannot be read as a region ({reading_failure(error)}); save it as GeoJSON."
+        ) from error
     return Region.from_geojson(text, coordinate_system)

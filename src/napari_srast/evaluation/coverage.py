@@ -8,12 +8,13 @@ from __future__ import annotations
 import numpy as np
 from scipy import stats
 
-__all__ = ["COVERAGES", "beta_binomial_cdf", "count_covered"]
+__all__ = ["COVERAGES", "beta_binomial_cdf", "count_covered", "count_covered_rates"]
 
 COVERAGES = (0.5, 0.8, 0.95)
 """Nominal coverages that are compared with the actual ones."""
 
 _HIGH_COUNT = 10  # counts of a spot and a gene
+_HIGH_MEAN = 5.0  # expected new counts
 
 
 def count_covered(
@@ -75,3 +76,42 @@ def beta_binomial_cdf(y: np.ndarray, n: np.ndarray, share: np.ndarray, a: np.nda
     upto = np.add.reduceat(chance, start) if len(start) else np.zeros(0)
     at_value = chance[start + near] if len(start) else np.zeros(0)
     return np.where(upper, 1 - upto, upto - at_value), np.where(upper, 1 - upto + at_value, upto)
+
+
+def count_covered_rates(
+    y: np.ndarray, mean: np.ndarray, std: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Count how many new counts are inside the central intervals of their predicted distribution.
+
+    The distribution is the negative binomial with the given mean and standard deviation, or the Poisson distribution
+    where the standard deviation is not above that of Poisson counts.
+
+    Parameters
+    ----------
+    y
+        New counts, shape (B,).
+    mean, std
+        Predicted mean and standard deviation of each new count, shape (B,).
+    rng
+        Random generator of the randomized probability integral transform.
+
+    Returns
+    -------
+    covered
+        Numbers of covered entries at each of :data:`COVERAGES`: of all entries, and of those with a mean of at least 5,
+        shape (2, number of coverages).
+    n_entries
+        Sizes of the two groups, shape (2,).
+    """
+    y, mean = np.rint(y), np.maximum(np.asarray(mean, dtype=float), 1e-9)
+    excess = np.asarray(std, dtype=float) ** 2 - mean
+    wide = excess > 1e-6 * mean
+    below, upto = stats.poisson.cdf(y - 1, mean), stats.poisson.cdf(y, mean)
+    size = mean[wide] ** 2 / excess[wide]
+    chance = size / (size + mean[wide])
+    below[wide] = stats.nbinom.cdf(y[wide] - 1, size, chance)
+    upto[wide] = stats.nbinom.cdf(y[wide], size, chance)
+    transform = below + rng.uniform(size=len(y)) * (upto - below)
+    inside = 2 * np.abs(transform - 0.5)[:, None] <= np.array(COVERAGES)
+    high = mean >= _HIGH_MEAN
+    return np.stack([inside.sum(axis=0), inside[high].sum(axis=0)]), np.array([len(y), int(high.sum())])

@@ -40,9 +40,10 @@ from itertools import pairwise
 from typing import Literal
 
 import numpy as np
-from scipy import ndimage, sparse
+from scipy import sparse
 
 from napari_srast.evaluation.coverage import COVERAGES, count_covered
+from napari_srast.evaluation.maps import Seams, correlate, similarity
 from napari_srast.geometry.raster import Raster
 from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 
@@ -218,7 +219,7 @@ def score_ratios(
     pixel_gain, pixel_share, pixel_mean = np.zeros(n_pixels), np.zeros(n_pixels), np.zeros(n_pixels)
     has_ssim = np.zeros(n_genes, dtype=bool)
     has_ssim[np.argsort(-gene_counts, kind="stable")[:_N_SSIM_GENES]] = True
-    seams, jumps = _Seams(layout), np.zeros((2, 2))
+    seams, jumps = Seams(layout), np.zeros((2, 2))
     rng, block_size = np.random.default_rng(seed), max(1, _BLOCK_ENTRIES // max(n_pixels, 1))
     covered, n_drawn, mass_error = np.zeros((2, len(COVERAGES))), np.zeros(2), 0.0
     predicted_variance, squared_error = 0.0, 0.0
@@ -236,8 +237,8 @@ def score_ratios(
         pixel_gain += gain.sum(axis=1)
         pixel_share += (n * smoothed).sum(axis=1)
         mean = n * r
-        gene["within"][columns] = _correlation(y - n * uniform, mean - n * uniform)
-        gene["pcc"][columns] = _correlation(y - y.mean(axis=0), mean - mean.mean(axis=0))
+        gene["within"][columns] = correlate(y - n * uniform, mean - n * uniform)
+        gene["pcc"][columns] = correlate(y - y.mean(axis=0), mean - mean.mean(axis=0))
         gene["rmse"][columns] = np.sqrt(np.mean((y - mean) ** 2, axis=0))
         a = None if concentration is None else np.asarray(concentration(n))
         hits, drawn = count_covered(y, n, r, a, rng, per_block)
@@ -245,10 +246,10 @@ def score_ratios(
         predicted_variance += float((mean * (1 - r) * (1.0 if a is None else (n + a) / (1 + a))).sum())
         squared_error += float(((y - mean) ** 2).sum())
         pixel_mean += mean.sum(axis=1)
-        jumps += seams.jumps(y, mean)
+        jumps += np.stack([seams.jumps(y), seams.jumps(mean)])
         if raster is not None:
             for column in columns[has_ssim[columns] & (gene_counts[columns] > 0)]:
-                gene["ssim"][column] = _ssim(raster, y[:, column - start], mean[:, column - start])
+                gene["ssim"][column] = similarity(raster, y[:, column - start], mean[:, column - start])
 
     total = layout.membership @ pixel_counts
     share = _ratio(pixel_share, total[parent])
@@ -256,7 +257,7 @@ def score_ratios(
     totals = _over(
         float(pixel_counts[nonzero] @ np.log(share[nonzero] / uniform[nonzero, 0])), float(pixel_counts.sum())
     )
-    jumps_of_totals = seams.jumps(pixel_counts[:, None], pixel_mean[:, None])
+    jumps_of_totals = np.stack([seams.jumps(pixel_counts[:, None]), seams.jumps(pixel_mean[:, None])])
     coverage = _ratio(covered, np.broadcast_to(n_drawn[:, None], covered.shape))
     return Scores(
         gene_counts=gene_counts,
@@ -300,56 +301,6 @@ def gain_over(scores: Scores, baseline: Scores, over: Literal["spots", "genes"] 
     else:
         difference, counts = scores.gene_gain - baseline.gene_gain, scores.gene_counts
     return _over(float(difference.sum()), float(counts.sum())), _error_of_ratio(difference, counts)
-
-
-class _Seams:
-    """Differences between touching pixels, across and inside spots, of truth and prediction."""
-
-    def __init__(self, layout: SpotPixelMap) -> None:
-        first, second = layout.adjacent_pixels
-        inside = layout.parent[first] == layout.parent[second]
-        size = len(first)
-        jump = sparse.csr_matrix(
-            (np.repeat([1.0, -1.0], size), (np.tile(np.arange(size), 2), np.concatenate([first, second]))),
-            shape=(size, layout.n_pixels),
-        )
-        self._across, self._within = jump[~inside], jump[inside]
-
-    def jumps(self, truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-        """Return mean differences across and inside spots, added up over columns, of truth and prediction: (2, 2)."""
-        return np.array(
-            [
-                [np.abs(pairs @ values).sum() / max(pairs.shape[0], 1) for pairs in (self._across, self._within)]
-                for values in (truth, prediction)
-            ]
-        )
-
-
-def _ssim(raster: Raster, truth: np.ndarray, prediction: np.ndarray) -> float:
-    """Return the structural similarity of two gene images over pixels with a parent; other pixels are 0."""
-    a, b = np.zeros(raster.shape), np.zeros(raster.shape)
-    a[raster.row, raster.col], b[raster.row, raster.col] = truth, prediction
-
-    def blur(image: np.ndarray) -> np.ndarray:
-        return ndimage.gaussian_filter(image, 1.5, truncate=3.5)
-
-    mean_a, mean_b = blur(a), blur(b)
-    var_a, var_b, both = blur(a * a) - mean_a**2, blur(b * b) - mean_b**2, blur(a * b) - mean_a * mean_b
-    span = np.ptp(truth) or 1.0
-    c1, c2 = (0.01 * span) ** 2, (0.03 * span) ** 2
-    image = (2 * mean_a * mean_b + c1) * (2 * both + c2) / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))
-    return float(image[raster.row, raster.col].mean())
-
-
-def _correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Correlate the columns of two centered (Q, F) arrays: NaN if the first is flat, 0 if the second is."""
-    power_a, power_b = np.sum(a * a, axis=0), np.sum(b * b, axis=0)
-    flat = 1e-12 * len(a)
-    both = np.sqrt(np.where(power_b > flat, power_a * power_b, 1.0))
-    value = np.where(
-        power_b > flat, np.divide(np.sum(a * b, axis=0), both, out=np.zeros_like(both), where=both > 0), 0.0
-    )
-    return np.where(power_a > flat, value, np.nan)
 
 
 def _error_of_ratio(over: np.ndarray, under: np.ndarray) -> float:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_srast.errors import OutputError
+from napari_srast.evaluation.fine_truth import FineEvaluation
 from napari_srast.evaluation.plots import figure_class, save_figures
 from napari_srast.evaluation.protocol import Evaluation
 
@@ -29,7 +30,7 @@ _COLUMNS = (
 )
 
 
-def write_json(evaluation: Evaluation, path: str | Path) -> Path:
+def write_json(evaluation: Evaluation | FineEvaluation, path: str | Path) -> Path:
     """Write all scores as JSON.
 
     Parameters

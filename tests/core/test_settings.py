@@ -18,6 +18,8 @@ from napari_srast.errors import SettingsError
         ({"pixel_size": 0.0}, "pixel size is 0, but must be between 1e-12 and 1e"),
         ({"mode": "median"}, "mode is 'median', but must be one of: mean, sample, integer"),
         ({"draws": 0}, "draws is 0, but must be between 1 and 1000"),
+        ({"expression": "MUC2"}, "expression is 'MUC2', but must be 'auto', 'none' or a list of genes"),
+        ({"expression": []}, "expression is ()"),
         ({"seed": -1}, "seed is -1, but must be between 0 and 4294967295"),
     ],
 )
@@ -25,6 +27,12 @@ def test_invalid_values_are_refused(options: dict[str, Any], message: str) -> No
     with pytest.raises(SettingsError) as caught:
         UpsampleSettings(**options)
     assert message in str(caught.value)
+
+
+def test_genes_of_expression_are_a_tuple_without_duplicates() -> None:
+    settings = UpsampleSettings(expression=["B", "A", "B"])  # type: ignore[arg-type]
+    assert settings.expression == ("B", "A")
+    assert hash(settings) == hash(UpsampleSettings(expression=("B", "A")))
 
 
 def test_ineffective_options_are_listed() -> None:

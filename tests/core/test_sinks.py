@@ -68,6 +68,29 @@ def test_single_tile_is_the_result(memory_limit: int) -> None:
     assert same_bytes(sink.counts, expected)
 
 
+def test_expression_is_assembled_like_counts() -> None:
+    expected = sparse.random(200, 9, 0.5, format="csr", dtype=np.float32, random_state=1)
+    rows = np.random.default_rng(0).permutation(200)
+    sink = planned_sink(200, 9, 500)
+    for start in range(0, 200, 30):
+        tile = rows[start : start + 30]
+        sink.add(tile, expected[tile], None, 3 * expected[tile], 4 * expected[tile])
+    sink.assemble()
+    assert same_bytes(sink.counts, expected)
+    assert same_bytes(sink.expression, 3 * expected)
+    assert same_bytes(sink.expression_std, 4 * expected)
+    assert sink.std is None
+
+
+def test_tile_without_a_layer_of_the_others_is_refused() -> None:
+    tile = sparse.random(5, 3, 0.5, format="csr", dtype=np.float32, random_state=1)
+    sink = planned_sink(10, 3, 500)
+    sink.add(np.arange(5), tile, None, tile)
+    sink.add(np.arange(5, 10), tile, None)
+    with pytest.raises(ValueError, match="lack a layer"):
+        sink.assemble()
+
+
 def test_result_without_tiles_is_empty() -> None:
     sink = planned_sink(3, 2, 0)
     sink.assemble()

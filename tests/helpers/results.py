@@ -15,7 +15,7 @@ from napari_srast.core.result import UpsampleResult
 from napari_srast.core.settings import UpsampleSettings
 from napari_srast.core.slide import Slide
 
-__all__ = ["assert_same_result", "make_result", "with_random_shares"]
+__all__ = ["assert_same_result", "make_result", "with_expression", "with_random_shares"]
 
 
 def make_result(
@@ -81,6 +81,30 @@ def with_random_shares(result: UpsampleResult, run: str = "20260101_000000_abcd"
     )
 
 
+def with_expression(result: UpsampleResult, columns: Sequence[int], *, std: bool = False) -> UpsampleResult:
+    """Return a result with expression in some columns: positive in every pixel, different for each gene.
+
+    Parameters
+    ----------
+    result
+        The result.
+    columns
+        Genes that have expression, ascending.
+    std
+        Whether the result gets standard deviations of the expression, too.
+    """
+    chosen = np.asarray(columns, dtype=np.int64)
+    values = np.zeros(result.counts.shape, dtype=np.float32)
+    values[:, chosen] = 0.25 + np.random.default_rng(5).random((result.n_pixels, len(chosen)))
+    expression = sparse.csr_matrix(values)
+    return dataclasses.replace(
+        result,
+        expression=expression,
+        expression_std=0.5 * expression if std else None,
+        expression_columns=chosen,
+    )
+
+
 def assert_same_result(got: UpsampleResult, expected: UpsampleResult) -> None:
     """Check that two results have equal counts, pixels, settings and names."""
     np.testing.assert_array_equal(got.counts.toarray(), expected.counts.toarray())
@@ -91,5 +115,10 @@ def assert_same_result(got: UpsampleResult, expected: UpsampleResult) -> None:
     for field in ("row", "col", "parent", "affine", "shape", "pixel_size", "footprint"):
         np.testing.assert_array_equal(getattr(got.raster, field), getattr(expected.raster, field))
     assert got.raster.lattice == expected.raster.lattice
+    np.testing.assert_array_equal(got.expression_columns, expected.expression_columns)
+    assert set(got.layers) == set(expected.layers)
+    for name, matrix in expected.layers.items():
+        assert got.layers[name].dtype == np.float32
+        np.testing.assert_array_equal(got.layers[name].toarray(), matrix.toarray())
     assert got.settings == expected.settings
     assert got.run == expected.run

@@ -9,8 +9,7 @@ from scipy import ndimage, sparse
 from spatialdata.transformations import get_transformation
 
 from napari_srast.geometry.affine import apply_affine
-from napari_srast.io import result_elements
-from napari_srast.io.result_elements import image_genes, result_names, to_anndata, to_spatialdata
+from napari_srast.io.result_elements import result_names, to_spatialdata
 from napari_srast.io.result_writer import write_result
 from napari_srast.io.transforms import to_matrix
 
@@ -56,40 +55,3 @@ def test_image_and_circles_have_the_same_coordinates(make_slide, make_result, aw
         by_image = apply_affine(to_matrix(get_transformation(image, system)), np.column_stack([x, y]))
         moved = spatialdata.transform(pixels, to_coordinate_system=system)
         np.testing.assert_allclose(by_image, np.column_stack([moved.geometry.x, moved.geometry.y]), atol=1e-6)
-
-
-def test_image_shows_the_most_abundant_genes(make_slide, make_result):
-    rng = np.random.default_rng(0)
-    result = make_result(make_slide(3, 3, counts=rng.poisson(np.linspace(1, 50, 80), size=(9, 80))))
-    columns = image_genes(result)
-    assert len(columns) == result_elements.MAX_IMAGE_GENES
-    assert (np.diff(columns) > 0).all()
-    totals = result.counts.toarray().sum(axis=0)
-    assert totals[columns].min() >= np.delete(totals, columns).max()
-    table = to_anndata(result)
-    assert table.n_vars == 80
-    assert list(table.uns["napari_srast"]["image_genes"]) == list(result.genes[columns])
-    image = to_spatialdata(result).images[result_names(result).image]
-    assert list(image.coords["c"].values) == list(result.genes[columns])
-
-
-def test_image_is_computed_one_gene_at_a_time(make_result, monkeypatch):
-    result = make_result()
-    image = to_spatialdata(result).images[result_names(result).image]
-    calls = []
-    raster_type = type(result.raster)
-    original = raster_type.to_image
-    monkeypatch.setattr(raster_type, "to_image", lambda self, values: calls.append(1) or original(self, values))
-    np.testing.assert_array_equal(image[1].values, original(result.raster, result.counts.toarray()[:, 1]))
-    assert len(calls) == 1
-
-
-def test_group_size_of_genes_does_not_change_the_image(make_slide, make_result, monkeypatch):
-    result = make_result(make_slide(6, 6, n_genes=7))
-    expected = to_spatialdata(result).images[f"srast_{result.run}"].values
-    for group_size in (1, 3):
-        monkeypatch.setattr(result_elements, "_COLUMN_VALUES", group_size * result.n_pixels)
-        image = to_spatialdata(result).images[f"srast_{result.run}"].values
-        np.testing.assert_array_equal(image, expected)
-    for channel, gene in zip(expected, result.genes, strict=True):
-        np.testing.assert_array_equal(channel, result.gene_image(gene))

@@ -6,7 +6,7 @@ import shutil
 import anndata
 import numpy as np
 import pytest
-from helpers.results import assert_same_result
+from helpers.results import assert_same_result, with_expression
 
 from napari_srast.core.mass_balance import max_relative_mass_error
 from napari_srast.core.region import Region
@@ -27,6 +27,29 @@ def test_written_result_is_read_unchanged(make_result, written_slide, tmp_path, 
     assert got.region.geometry.equals(region.geometry)
     assert got.slide.n_spots == written_slide.n_spots
     assert got.provenance["seconds"]["total"] == 1.5
+
+
+@pytest.mark.parametrize("name", ["out.zarr", "out.h5ad"])
+@pytest.mark.parametrize("genes", [("gene1",), ("gene1", "gene3")])
+def test_expression_and_its_setting_are_read_unchanged(make_result, written_slide, tmp_path, name, genes):
+    columns = np.sort(written_slide.gene_indices([written_slide.genes[1], written_slide.genes[3]][: len(genes)]))
+    chosen = tuple(str(gene) for gene in written_slide.genes[columns])
+    result = with_expression(make_result(written_slide, expression=chosen), columns, std=True)
+    path = write_result(result, tmp_path / name)
+    got = read_result(path)
+    assert_same_result(got, result)
+    assert got.settings.expression == chosen
+    np.testing.assert_array_equal(got.gene_image(chosen[0], "expression"), result.gene_image(chosen[0], "expression"))
+    with pytest.raises(InputError, match=f"no expression of gene '{got.genes[0]}'"):
+        got.gene_image(str(got.genes[0]), "expression")
+
+
+def test_layer_that_was_not_computed_is_refused(make_result):
+    result = make_result()
+    gene = str(result.genes[0])
+    for layer, message in (("std", "mode 'sample'"), ("expression", "no expression"), ("expression_std", "of expr")):
+        with pytest.raises(InputError, match=message):
+            result.gene_image(gene, layer)
 
 
 def test_result_of_a_deleted_slide_is_read(make_result, written_slide, tmp_path):

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import spatialdata
-from helpers.results import assert_same_result
+from helpers.results import assert_same_result, with_expression
 from scipy import sparse
 
 from napari_srast.errors import InputError, OutputError
@@ -48,7 +48,9 @@ def test_store_contains_image_circles_and_table(make_result, tmp_path):
     assert table.X.format == "csr"
     assert table.X.dtype == np.float32
     assert {"spot", "region", "instance_id", "row", "col"} <= set(table.obs)
-    assert list(table.var) == ["skill", "method"]
+    assert list(table.var) == ["skill", "method", "expression"]
+    assert not table.var["expression"].any()
+    assert not table.layers
     assert list(table.obs["spot"]) == list(result.slide.spot_ids[result.raster.parent])
     np.testing.assert_array_equal(table.obs["instance_id"], pixels.index)
     np.testing.assert_allclose(table.obsm["spatial"], result.raster.centers)
@@ -57,6 +59,23 @@ def test_store_contains_image_circles_and_table(make_result, tmp_path):
     assert provenance["seed"] == 7
     assert provenance["model"]["sha256"] == "0" * 64
     assert list(provenance["weights"]) == [0.5, 1]
+
+
+def test_expression_is_a_layer_and_an_image_of_its_genes(make_result, tmp_path):
+    result = with_expression(make_result(), [0, 2])
+    stem = f"srast_{result.run}"
+    store = spatialdata.read_zarr(write_result(result, tmp_path / "out.zarr"))
+    assert set(store.images) == {stem, f"{stem}_expression"}
+    image, table = store.images[f"{stem}_expression"], store.tables[f"{stem}_table"]
+    assert list(image.coords["c"].values) == list(result.genes[[0, 2]])
+    values = image.values[:, result.raster.row, result.raster.col]
+    np.testing.assert_array_equal(values.T, result.expression.toarray()[:, [0, 2]])
+    assert list(table.var["expression"]) == [True, False, True, False]
+    assert set(table.layers) == {"expression"}
+    assert table.layers["expression"].dtype == np.float32
+    np.testing.assert_array_equal(table.layers["expression"].toarray(), result.expression.toarray())
+    assert table.uns["napari_srast"]["expression_image"] == f"{stem}_expression"
+    assert list(table.uns["napari_srast"]["expression_image_genes"]) == list(result.genes[[0, 2]])
 
 
 def test_sums_over_pixels_survive_h5ad(make_result, tmp_path):
@@ -79,6 +98,14 @@ def test_csv_has_one_line_per_pixel(make_result, tmp_path, monkeypatch, name):
     np.testing.assert_array_equal(frame[list(result.genes)].to_numpy(np.float32), result.counts.toarray())
     np.testing.assert_allclose(frame[["x", "y"]], result.raster.centers)
     assert list(frame["spot"]) == list(result.slide.spot_ids[result.raster.parent])
+
+
+def test_csv_has_expression_after_counts(make_result, tmp_path):
+    result = with_expression(make_result(), [1, 3])
+    frame = pd.read_csv(write_result(result, tmp_path / "out.csv"))
+    names = [f"expression:{gene}" for gene in result.genes[[1, 3]]]
+    assert list(frame) == ["x", "y", "spot", *result.genes, *names]
+    np.testing.assert_array_equal(frame[names].to_numpy(np.float32), result.expression.toarray()[:, [1, 3]])
 
 
 @pytest.mark.parametrize("name", ["out.zarr", "out.h5ad", "out.csv"])

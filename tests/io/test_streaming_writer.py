@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import os
 import threading
@@ -14,6 +15,7 @@ import anndata
 import numpy as np
 import pytest
 import spatialdata
+from helpers.results import assert_same_result, with_expression
 from scipy import sparse
 
 from napari_srast._utils import scratch_file
@@ -21,7 +23,8 @@ from napari_srast._utils.spill import SpillBuffer
 from napari_srast.api import upsample, upsample_to_store
 from napari_srast.core.progress import Progress
 from napari_srast.core.region import Region
-from napari_srast.core.result import UpsampleMetadata, UpsampleResult
+from napari_srast.core.result import UpsampleMetadata, UpsampleResult, no_columns
+from napari_srast.core.sinks import ResultPlan
 from napari_srast.core.slide import Slide
 from napari_srast.core.summary import summarize
 from napari_srast.errors import Cancelled, InternalError, OutputError
@@ -60,6 +63,50 @@ def image_of(store: spatialdata.SpatialData) -> np.ndarray:
     """Return the only image of a store."""
     (image,) = store.images.values()
     return np.asarray(image)
+
+
+def stream(result: UpsampleResult, path: Path) -> UpsampleMetadata:
+    """Write a result as tiles of scattered pixels that arrive in any order."""
+    plan = ResultPlan(
+        slide=result.slide,
+        raster=result.raster,
+        columns=np.arange(len(result.genes)),
+        with_std=result.std is not None,
+        validate=lambda *_: None,
+        expression_columns=result.expression_columns,
+        with_expression_std=result.expression_std is not None,
+    )
+    layers = (result.counts, result.std, result.expression, result.expression_std)
+    rows = np.random.default_rng(0).permutation(result.n_pixels)
+    with StreamingResultWriter(path) as sink:
+        sink.begin(plan)
+        for start in range(0, result.n_pixels, 50):
+            tile = rows[start : start + 50]
+            sink.add(tile, *(None if matrix is None else matrix[tile] for matrix in layers))
+        return sink.finish(dataclasses.replace(result, expression_columns=no_columns()))
+
+
+@pytest.mark.parametrize("std", [False, True])
+def test_bytes_of_expression_equal_those_written_afterwards(
+    make_result: Callable[..., UpsampleResult], tmp_path: Path, std: bool
+) -> None:
+    result = with_expression(make_result(), [0, 1, 3], std=std)
+    metadata = stream(result, tmp_path / "a.zarr")
+    write_result(result, tmp_path / "b.zarr")
+    files = matrix_files(tmp_path / "a.zarr")
+    assert files == matrix_files(tmp_path / "b.zarr")
+    assert len([name for name in files if name.startswith("layers/expression/data/c/")]) > 2
+    np.testing.assert_array_equal(metadata.expression_columns, [0, 1, 3])
+    assert_same_result(read_result(tmp_path / "a.zarr"), result)
+    stores = [spatialdata.read_zarr(tmp_path / name) for name in ("a.zarr", "b.zarr")]
+    for element in stores[1].images:
+        np.testing.assert_array_equal(stores[0].images[element].values, stores[1].images[element].values)
+
+
+def test_tile_without_its_expression_is_refused(make_result: Callable[..., UpsampleResult], tmp_path: Path) -> None:
+    result = dataclasses.replace(make_result(), expression_columns=np.array([0]))
+    with pytest.raises(ValueError, match="rows are missing"):
+        stream(result, tmp_path / "a.zarr")
 
 
 @pytest.mark.parametrize("memory_limit", [0, 10**9], ids=["disk", "memory"])
@@ -123,7 +170,7 @@ def test_region_without_image_and_gene_without_counts(make_slide: MakeSlide, tmp
     (table,) = store.tables.values()
     np.testing.assert_array_equal(table.X.toarray(), expected.counts.toarray())
     assert record.n_pixels == expected.n_pixels
-    nothing = upsample_to_store(slide, tmp_path / "b.zarr", None, [slide.genes[2]], method="uniform")
+    nothing = upsample_to_store(slide, tmp_path / "b.zarr", None, [slide.genes[2]], method="uniform", factor=2)
     assert read_result(tmp_path / "b.zarr").counts.nnz == 0
     assert nothing.n_pixels == 256
 
@@ -278,7 +325,7 @@ def test_disk_full_at_the_end_leaves_nothing(check_failure: Callable[..., str], 
 def test_invalid_output_is_refused_before_computation(
     make_slide: MakeSlide, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner, "make_raster", None)
+    monkeypatch.setattr(runner, "make_rasters", None)
     slide = make_slide(5, 5)
     (tmp_path / "there.zarr").mkdir()
     for name, message in (

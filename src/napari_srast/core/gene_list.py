@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from napari_srast._utils.text import read_text, reading_failure
+from napari_srast.core.settings import EXPRESSION_CHOICES
 from napari_srast.errors import InputError, SettingsError
 
-__all__ = ["match_gene_list", "parse_gene_names", "read_gene_names"]
+__all__ = ["match_gene_list", "parse_expression", "parse_gene_names", "read_gene_names"]
 
 _HEADERS = {"gene", "genes", "gene_name", "gene_names", "gene_symbol", "symbol", "feature"}
 
@@ -40,6 +41,21 @@ def parse_gene_names(text: str) -> list[str]:
     if not names or not all(names):
         raise SettingsError(f"The gene list '{text}' has an empty name; write --genes A,B or --genes @FILE.")
     return names
+
+
+def parse_expression(text: str) -> str | tuple[str, ...]:
+    """Return the setting ``expression`` for the text "auto", "none", ``A,B`` or ``@FILE``.
+
+    Raises
+    ------
+    SettingsError
+        The text contains an empty name, or no name.
+    InputError
+        The file cannot be read as text, or contains no gene.
+    """
+    if text.strip() in EXPRESSION_CHOICES:
+        return text.strip()
+    return tuple(read_gene_names(Path(text[1:])) if text.startswith("@") else parse_gene_names(text))
 
 
 def read_gene_names(path: Path) -> list[str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pkgutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -25,7 +25,20 @@ if TYPE_CHECKING:
 
     from napari_srast.geometry.raster import Raster
 
-__all__ = ["UpsampleMetadata", "UpsampleResult"]
+__all__ = ["Layer", "UpsampleMetadata", "UpsampleResult", "no_columns"]
+
+Layer = Literal["counts", "std", "expression", "expression_std"]
+"""A matrix of a result."""
+_MISSING = {
+    "std": "The result has no standard deviation; run again with method 'srast' and mode 'sample'.",
+    "expression": "The result has no expression; run again with expression 'auto'.",
+    "expression_std": "The result has no standard deviation of expression; run again with mode 'sample'.",
+}
+
+
+def no_columns() -> np.ndarray:
+    """Return an empty array of columns."""
+    return np.empty(0, dtype=np.int64)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -55,6 +68,8 @@ class UpsampleMetadata:
     provenance
         Content of ``uns["napari_srast"]``: version, name and SHA-256 of the model, calibration weights, timings and
         more.
+    expression_columns
+        Genes that have expression, as ascending indices into ``genes``; empty if none has.
     """
 
     genes: np.ndarray
@@ -66,6 +81,7 @@ class UpsampleMetadata:
     settings: UpsampleSettings
     run: str
     provenance: Mapping[str, Any]
+    expression_columns: np.ndarray = field(default_factory=no_columns)
 
     @property
     def n_pixels(self) -> int:
@@ -96,14 +112,27 @@ class UpsampleResult(UpsampleMetadata):
         Counts of the pixels, float32 CSR, shape (Q, G). The sums over the pixels of a spot are the spot's counts.
     std
         Standard deviations of the true counts around ``counts``, float32 CSR, shape (Q, G); None if not computed.
-    genes, skill, method, raster, slide, region, settings, run, provenance
+    expression
+        Estimates of the expected counts, given all spots, float32 CSR, shape (Q, G), with entries for the genes of
+        ``expression_columns`` only; None if not computed. They are not bound to the counts of the spot.
+    expression_std
+        Standard deviations of the expression, like ``expression``; None if not computed.
+    genes, skill, method, raster, slide, region, settings, run, provenance, expression_columns
         See :class:`UpsampleMetadata`.
     """
 
     counts: sparse.csr_matrix
     std: sparse.csr_matrix | None
+    expression: sparse.csr_matrix | None = None
+    expression_std: sparse.csr_matrix | None = None
 
-    def gene_image(self, gene: str, layer: Literal["counts", "std"] = "counts") -> np.ndarray:
+    @property
+    def layers(self) -> dict[str, sparse.csr_matrix]:
+        """The matrices that the result has besides its counts, by name."""
+        matrices = {"std": self.std, "expression": self.expression, "expression_std": self.expression_std}
+        return {name: matrix for name, matrix in matrices.items() if matrix is not None}
+
+    def gene_image(self, gene: str, layer: Layer = "counts") -> np.ndarray:
         """Return an image of one gene, float32, shape (rows, columns), NaN where no pixel has a parent.
 
         Parameters
@@ -111,17 +140,23 @@ class UpsampleResult(UpsampleMetadata):
         gene
             Name of the gene.
         layer
-            "counts", or "std" for standard deviations.
+            "counts"; "std" for their standard deviations; "expression" or "expression_std".
 
         Raises
         ------
         InputError
-            The result does not contain the gene, or no standard deviations.
+            The result does not contain the gene, or lacks the layer, as a whole or for this gene.
         """
-        matrix = self.counts if layer == "counts" else self.std
+        column = self.gene_column(gene)
+        matrix = self.counts if layer == "counts" else self.layers.get(layer)
         if matrix is None:
-            raise InputError("The result has no standard deviation; run again with method 'srast' and mode 'sample'.")
-        return self.raster.to_image(matrix[:, [self.gene_column(gene)]].toarray()[:, 0])
+            raise InputError(_MISSING[layer])
+        if layer.startswith("expression") and column not in self.expression_columns:
+            raise InputError(
+                f"The result has no expression of gene '{gene}'; run again with expression ['{gene}'], or choose "
+                f"one of the {len(self.expression_columns)} genes that have it."
+            )
+        return self.raster.to_image(matrix[:, [column]].toarray()[:, 0])
 
     def to_anndata(self) -> anndata.AnnData:
         """Convert the result to a table of pixels and genes."""

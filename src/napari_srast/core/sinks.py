@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -21,7 +21,7 @@ from scipy import sparse
 from napari_srast._utils.scratch_file import allocate_on_disk
 from napari_srast._utils.spill import MEMORY_LIMIT, CsrArrays, SparseBlock, SpillBuffer
 from napari_srast.core.progress import NO_MONITOR, RunMonitor
-from napari_srast.core.result import UpsampleMetadata, UpsampleResult
+from napari_srast.core.result import UpsampleMetadata, UpsampleResult, no_columns
 from napari_srast.core.slide import Slide
 from napari_srast.geometry.raster import Raster
 
@@ -47,6 +47,10 @@ class ResultPlan:
     validate
         Validates some pixels, given their rows (q,) and counts (q, G), and raises
         :class:`~napari_srast.errors.InternalError` if they are invalid. Every pixel is validated exactly once.
+    expression_columns
+        Genes whose expression the run computes, as ascending indices into ``columns``; empty for none.
+    with_expression_std
+        Whether the run computes standard deviations of the expression.
     """
 
     slide: Slide
@@ -54,11 +58,24 @@ class ResultPlan:
     columns: np.ndarray
     with_std: bool
     validate: Callable[[np.ndarray, sparse.csr_matrix], None]
+    expression_columns: np.ndarray = field(default_factory=no_columns)
+    with_expression_std: bool = False
 
     @property
     def shape(self) -> tuple[int, int]:
         """Shape of the result, (Q, G)."""
         return self.raster.n_pixels, len(self.columns)
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the matrices that every tile has besides its counts."""
+        has_expression = len(self.expression_columns) > 0
+        computed = {
+            "std": self.with_std,
+            "expression": has_expression,
+            "expression_std": has_expression and self.with_expression_std,
+        }
+        return tuple(name for name, is_computed in computed.items() if is_computed)
 
 
 class ResultSink(ABC, Generic[Result_co]):
@@ -73,7 +90,14 @@ class ResultSink(ABC, Generic[Result_co]):
         """Prepare for the tiles of a result."""
 
     @abstractmethod
-    def add(self, rows: np.ndarray, counts: sparse.csr_matrix, std: sparse.csr_matrix | None) -> None:
+    def add(
+        self,
+        rows: np.ndarray,
+        counts: sparse.csr_matrix,
+        std: sparse.csr_matrix | None,
+        expression: sparse.csr_matrix | None = None,
+        expression_std: sparse.csr_matrix | None = None,
+    ) -> None:
         """Take a tile.
 
         Parameters
@@ -82,6 +106,9 @@ class ResultSink(ABC, Generic[Result_co]):
             Rows of the result that the tile's pixels have, shape (q,).
         counts, std
             Counts and, in mode "sample", standard deviations of the pixels, shape (q, G).
+        expression, expression_std
+            Expression and its standard deviations, shape (q, G), with entries in the columns
+            :attr:`ResultPlan.expression_columns` only; None if the run does not compute them.
         """
 
     def assemble(self) -> None:
@@ -103,18 +130,19 @@ class InMemorySink(ResultSink[UpsampleResult]):
 
     Attributes
     ----------
-    counts, std
-        The assembled matrices, CSR (Q, G); ``std`` stays None if no tile had standard deviations.
+    counts, std, expression, expression_std
+        The assembled matrices, CSR (Q, G); all but ``counts`` stay None if no tile had them.
     """
 
     counts: sparse.csr_matrix
     std: sparse.csr_matrix | None = None
+    expression: sparse.csr_matrix | None = None
+    expression_std: sparse.csr_matrix | None = None
 
     def __init__(self, memory_limit: int = MEMORY_LIMIT) -> None:
         self._memory_limit = memory_limit
         self._buffer = SpillBuffer(memory_limit)
-        self._count_blocks: list[SparseBlock] = []
-        self._std_blocks: list[SparseBlock] = []
+        self._blocks: dict[str, list[SparseBlock]] = {}
 
     def __enter__(self) -> InMemorySink:
         return self
@@ -125,35 +153,43 @@ class InMemorySink(ResultSink[UpsampleResult]):
     def begin(self, plan: ResultPlan) -> None:
         """Remember the shape of the result."""
         self._plan, self._shape = plan, plan.shape
+        self._blocks = {"counts": []}
 
-    def add(self, rows: np.ndarray, counts: sparse.csr_matrix, std: sparse.csr_matrix | None) -> None:
+    def add(
+        self,
+        rows: np.ndarray,
+        counts: sparse.csr_matrix,
+        std: sparse.csr_matrix | None,
+        expression: sparse.csr_matrix | None = None,
+        expression_std: sparse.csr_matrix | None = None,
+    ) -> None:
         """Take a tile."""
-        self._count_blocks.append(self._buffer.add(rows, counts))
-        if std is not None:
-            self._std_blocks.append(self._buffer.add(rows, std))
+        matrices = {"counts": counts, "std": std, "expression": expression, "expression_std": expression_std}
+        for name, matrix in matrices.items():
+            if matrix is not None:
+                self._blocks.setdefault(name, []).append(self._buffer.add(rows, matrix))
 
     def assemble(self) -> None:
         """Assemble the matrices, release the tiles, and validate the counts."""
+        n_tiles = len(self._blocks["counts"])
+        if any(len(blocks) != n_tiles for blocks in self._blocks.values()):
+            raise ValueError("some tiles lack a layer that other tiles have")
         with self:
-            if self._std_blocks:
-                self.std = self._join(self._std_blocks)
-            self.counts = self._join(self._count_blocks)
+            while self._blocks:
+                name, blocks = self._blocks.popitem()
+                setattr(self, name, self._join(blocks))
         self._plan.validate(np.arange(self._shape[0]), self.counts)
 
     def finish(self, metadata: UpsampleMetadata, monitor: RunMonitor = NO_MONITOR) -> UpsampleResult:
         """Return the matrices with their description."""
+        description = {one.name: getattr(metadata, one.name) for one in fields(UpsampleMetadata)}
+        description["expression_columns"] = self._plan.expression_columns
         return UpsampleResult(
+            **description,
             counts=self.counts,
             std=self.std,
-            genes=metadata.genes,
-            skill=metadata.skill,
-            method=metadata.method,
-            raster=metadata.raster,
-            slide=metadata.slide,
-            region=metadata.region,
-            settings=metadata.settings,
-            run=metadata.run,
-            provenance=metadata.provenance,
+            expression=self.expression,
+            expression_std=self.expression_std,
         )
 
     def _join(self, blocks: list[SparseBlock]) -> sparse.csr_matrix:

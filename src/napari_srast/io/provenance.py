@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ FORMAT_VERSION = 1
 """Version of the layout of ``uns["napari_srast"]``."""
 
 
-def describe_result(result: UpsampleMetadata, *, image: str, shapes: str, image_genes: Sequence[str]) -> dict[str, Any]:
+def describe_result(result: UpsampleMetadata, elements: Mapping[str, Any]) -> dict[str, Any]:
     """Build the content of ``uns["napari_srast"]``.
 
     It contains the provenance of the run, completed with settings, input and region where the provenance lacks them;
@@ -29,10 +29,8 @@ def describe_result(result: UpsampleMetadata, *, image: str, shapes: str, image_
     ----------
     result
         The result, with or without its counts.
-    image, shapes
-        Names of the image and of the pixels' circles in the store.
-    image_genes
-        Genes of the image's channels, in their order.
+    elements
+        Names of the images and of the pixels' circles in the store, and the genes of each image's channels.
     """
     settings = dataclasses.asdict(result.settings)
     slide, region = result.slide, result.region
@@ -53,9 +51,7 @@ def describe_result(result: UpsampleMetadata, *, image: str, shapes: str, image_
             {
                 "format_version": FORMAT_VERSION,
                 "run": result.run,
-                "image": image,
-                "shapes": shapes,
-                "image_genes": list(image_genes),
+                **elements,
                 "reopen": _reopen_entries(result, settings),
             }
         )

@@ -13,7 +13,7 @@ from scipy import sparse
 from napari_srast._utils.text import first_line
 from napari_srast.core.mass_balance import MASS_TOLERANCE, relative_mass_error
 from napari_srast.core.region import Region
-from napari_srast.core.result import UpsampleResult
+from napari_srast.core.result import UpsampleResult, no_columns
 from napari_srast.core.settings import UpsampleSettings
 from napari_srast.core.slide import Slide, SlideSource
 from napari_srast.errors import InputError, is_memory_error, translate_memory_errors
@@ -154,7 +154,9 @@ def _rebuild(table: anndata.AnnData, stored: dict[str, Any], path: Path) -> Upsa
     region = reopen.get("region")
     return UpsampleResult(
         counts=counts,
-        std=sparse.csr_matrix(table.layers["std"]) if "std" in table.layers else None,
+        std=_layer(table, "std"),
+        expression=_layer(table, "expression"),
+        expression_std=_layer(table, "expression_std"),
         genes=genes,
         skill=table.var["skill"].to_numpy(dtype=float),
         method=table.var["method"].astype(str).to_numpy(dtype=object),
@@ -163,14 +165,20 @@ def _rebuild(table: anndata.AnnData, stored: dict[str, Any], path: Path) -> Upsa
         region=None if region is None else Region.from_wkt(str(region["wkt"]), str(region["coordinate_system"])),
         settings=UpsampleSettings(
             **{
-                f.name: _to_scalar(reopen["settings"][f.name])
+                f.name: _to_setting(reopen["settings"][f.name])
                 for f in fields(UpsampleSettings)
                 if f.name in reopen["settings"]
             }
         ),
         run=str(stored["run"]),
         provenance=stored,
+        expression_columns=np.flatnonzero(table.var["expression"]) if "expression" in table.var else no_columns(),
     )
+
+
+def _layer(table: anndata.AnnData, name: str) -> sparse.csr_matrix | None:
+    """Return a layer of a table as float32 CSR, or None if the table lacks it."""
+    return sparse.csr_matrix(table.layers[name], dtype=np.float32) if name in table.layers else None
 
 
 def _source_slide(reopen: Mapping[str, Any], path: Path, spot_ids: np.ndarray) -> tuple[Slide | None, np.ndarray]:
@@ -248,6 +256,11 @@ def _lattice(stored: Mapping[str, Any]) -> Lattice:
         extent=(float(extent[0]), float(extent[1])),
         misfit=float(stored["misfit"]),
     )
+
+
+def _to_setting(value: Any) -> Any:
+    """Convert a stored setting: arrays to tuples, NumPy scalars to Python scalars."""
+    return tuple(value.tolist()) if isinstance(value, np.ndarray) and value.ndim else _to_scalar(value)
 
 
 def _to_scalar(value: Any) -> Any:

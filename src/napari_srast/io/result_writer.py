@@ -11,7 +11,8 @@ import pandas as pd
 from napari_srast.core.result import UpsampleResult
 from napari_srast.errors import OutputError, translate_memory_errors
 from napari_srast.io.atomic import atomic_output, refuse_inside
-from napari_srast.io.result_elements import ProgressHook, result_names, to_anndata
+from napari_srast.io.result_elements import result_names, to_anndata
+from napari_srast.io.result_images import ProgressHook
 from napari_srast.io.store import quiet_writing
 from napari_srast.io.store_merge import merge_into
 from napari_srast.io.streaming_writer import MEMORY_ERROR_TEXTS, write_result_store
@@ -39,8 +40,8 @@ def write_result(
         The result.
     path
         Path of the output. Its suffix is the format: ``.zarr`` for a SpatialData store; ``.h5ad`` for the table;
-        ``.csv`` or ``.csv.gz`` for one line per pixel with ``x``, ``y`` (in the spots' intrinsic coordinates), ``spot``
-        and one column per gene.
+        ``.csv`` or ``.csv.gz`` for one line per pixel with ``x``, ``y`` (in the spots' intrinsic coordinates),
+        ``spot``, one column of counts per gene, and one column ``expression:GENE`` per gene with expression.
     into_slide
         Whether to add the result to the existing store at ``path``, such as that of the slide.
     include_image
@@ -98,15 +99,24 @@ def _write_h5ad(result: UpsampleResult, path: Path) -> None:
 
 def _write_csv(result: UpsampleResult, path: Path, compress: bool, on_progress: ProgressHook | None) -> None:
     spots, centers = result.slide.spot_ids[result.raster.parent], result.raster.centers
+    columns = result.expression_columns
+    names = [f"expression:{gene}" for gene in result.genes[columns]]
     with io.TextIOWrapper(gzip.GzipFile(path, "wb", mtime=0) if compress else path.open("wb"), newline="") as file:
         for start in range(0, max(result.n_pixels, 1), _CSV_ROWS):
             if on_progress is not None:
                 on_progress(start / max(result.n_pixels, 1))
             block = slice(start, start + _CSV_ROWS)
             counts = pd.DataFrame(result.counts[block].toarray(), columns=result.genes.astype(str))
+            expression = (
+                [pd.DataFrame(result.expression[block][:, columns].toarray(), columns=names)]
+                if result.expression is not None
+                else []
+            )
             pixels = pd.DataFrame({"x": centers[block, 0], "y": centers[block, 1], "spot": spots[block]})
             # Nine digits identify every float32.
-            pd.concat([pixels, counts], axis=1).to_csv(file, index=False, header=start == 0, float_format="%.9g")
+            pd.concat([pixels, counts, *expression], axis=1).to_csv(
+                file, index=False, header=start == 0, float_format="%.9g"
+            )
 
 
 def _write_into(result: UpsampleResult, path: Path, include_image: bool, on_progress: ProgressHook | None) -> None:

@@ -15,6 +15,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +28,14 @@ from napari_srast.core.progress import NO_MONITOR, RunMonitor
 from napari_srast.core.result import UpsampleMetadata, UpsampleResult
 from napari_srast.core.sinks import ResultPlan, ResultSink
 from napari_srast.errors import translate_memory_errors
-from napari_srast.geometry.raster import Raster
 from napari_srast.io.atomic import WriteRefused, remove
 from napari_srast.io.result_elements import (
-    DeferredErrors,
-    ProgressHook,
     build_store_without_counts,
-    column_reader,
-    image_columns,
-    image_genes,
+    image_sources,
+    matrix_image_sources,
     result_names,
 )
+from napari_srast.io.result_images import DeferredErrors, ProgressHook, channel_columns, image_columns
 from napari_srast.io.store import quiet_writing, write_store
 from napari_srast.io.zarr_writes import settle_zarr_writes
 
@@ -48,6 +46,8 @@ MEMORY_ERROR_TEXTS = (
     "write .csv, fewer genes or a smaller region",
 )
 """Arguments of :func:`napari_srast.errors.translate_memory_errors` while a result is written."""
+_KEYS = {"counts": "X", **{name: f"layers/{name}" for name in ("std", "expression", "expression_std")}}
+"""Path of each matrix of a result in its table."""
 _CHUNK_VALUES = 1 << 19  # values of a chunk of the store
 _PORTION_ENTRIES = 1 << 21  # counts that are written together
 _MAX_IMAGE_BYTES_IN_MEMORY = 1 << 26  # larger images of genes go to a scratch file
@@ -178,6 +178,34 @@ class _RowReorderBuffer:
             self._pending_write = None
 
 
+class _ImageBuffer:
+    """Values of the genes of an image, in memory or in a scratch file.
+
+    Parameters
+    ----------
+    columns
+        The genes, as columns of the tiles.
+    n_pixels
+        Number of pixels of the result.
+    """
+
+    def __init__(self, columns: np.ndarray, n_pixels: int) -> None:
+        self._columns = columns
+        size = len(columns) * n_pixels
+        on_disk = allocate_on_disk([(size, np.float32)]) if 4 * size > _MAX_IMAGE_BYTES_IN_MEMORY else None
+        values = np.zeros(size, dtype=np.float32) if on_disk is None else on_disk[0]
+        self._values = values.reshape(len(columns), n_pixels)
+
+    def add(self, rows: np.ndarray, tile: sparse.csr_matrix) -> None:
+        """Take some rows (q,) of a matrix, shape (q, G)."""
+        shown = tile if len(self._columns) == tile.shape[1] else tile[:, self._columns]
+        self._values[:, rows] = shown.toarray().T
+
+    def read(self, channel: int) -> np.ndarray:
+        """Return the values of a gene, given the index of its channel, shape (Q,)."""
+        return np.asarray(self._values[channel])
+
+
 class StreamingResultWriter(ResultSink[UpsampleMetadata]):
     """Write tiles to a store as they arrive; used in a ``with`` block, it leaves only the store.
 
@@ -187,7 +215,7 @@ class StreamingResultWriter(ResultSink[UpsampleMetadata]):
         Path of the store: a hidden path of :func:`napari_srast.io.atomic.atomic_output`. A second folder next to it
         holds the matrices until the result is complete.
     include_image
-        Whether the store contains the image; it always contains circles and table.
+        Whether the store contains images; it always contains circles and table.
     memory_limit
         Bytes of waiting rows that stay in memory; more go to a scratch file.
 
@@ -204,8 +232,7 @@ class StreamingResultWriter(ResultSink[UpsampleMetadata]):
         self._buffer = SpillBuffer(memory_limit)
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="napari-srast-writer")
         self._matrices: dict[str, _RowReorderBuffer] = {}
-        self._image_columns = np.empty(0, dtype=np.int64)
-        self._image_values = np.empty((0, 0), dtype=np.float32)  # (channels, Q)
+        self._images: dict[str, _ImageBuffer] = {}
 
     def __enter__(self) -> StreamingResultWriter:
         return self
@@ -218,31 +245,34 @@ class StreamingResultWriter(ResultSink[UpsampleMetadata]):
 
     def begin(self, plan: ResultPlan) -> None:
         """Create the matrices of the store."""
-        slide, raster, columns = plan.slide, plan.raster, plan.columns
-        self._validate = plan.validate
+        self._plan = plan
         n_pixels, n_genes = plan.shape
-        max_entries = _max_entries(slide.select_counts(columns), raster)
         with _mark_refused_writes():
-            for key in ("X", "layers/std") if plan.with_std else ("X",):
-                matrix = _AppendableCsr(self._matrix_folder / key, n_pixels, n_genes, max_entries)
+            for key, limit in _max_entries(plan).items():
+                matrix = _AppendableCsr(self._matrix_folder / key, n_pixels, n_genes, limit)
                 self._matrices[key] = _RowReorderBuffer(matrix, n_pixels, n_genes, self._buffer, self._writer)
         if self._include_image:
-            self._image_columns = image_columns(slide, raster, columns)
-            size = len(self._image_columns) * n_pixels
-            on_disk = allocate_on_disk([(size, np.float32)]) if 4 * size > _MAX_IMAGE_BYTES_IN_MEMORY else None
-            values = np.zeros(size, dtype=np.float32) if on_disk is None else on_disk[0]
-            self._image_values = values.reshape(len(self._image_columns), n_pixels)
+            shown = image_columns(plan.slide, plan.raster, plan.columns)
+            for layer, columns in channel_columns(shown, plan.expression_columns).items():
+                self._images[layer] = _ImageBuffer(columns, n_pixels)
 
-    def add(self, rows: np.ndarray, counts: sparse.csr_matrix, std: sparse.csr_matrix | None) -> None:
+    def add(
+        self,
+        rows: np.ndarray,
+        counts: sparse.csr_matrix,
+        std: sparse.csr_matrix | None,
+        expression: sparse.csr_matrix | None = None,
+        expression_std: sparse.csr_matrix | None = None,
+    ) -> None:
         """Validate a tile, and write the rows that are complete so far."""
-        self._validate(rows, counts)
-        if len(self._image_columns):
-            all_genes = len(self._image_columns) == counts.shape[1]
-            channels = counts if all_genes else counts[:, self._image_columns]
-            self._image_values[:, rows] = channels.toarray().T
-        self._matrices["X"].add(rows, counts)
-        if std is not None:
-            self._matrices["layers/std"].add(rows, std)
+        self._plan.validate(rows, counts)
+        matrices = {"counts": counts, "std": std, "expression": expression, "expression_std": expression_std}
+        for name, matrix in matrices.items():
+            if matrix is None:
+                continue
+            if name in self._images:
+                self._images[name].add(rows, matrix)
+            self._matrices[_KEYS[name]].add(rows, matrix)
 
     def finish(self, metadata: UpsampleMetadata, monitor: RunMonitor = NO_MONITOR) -> UpsampleMetadata:
         """Write the remaining rows and all other elements of the store.
@@ -252,8 +282,9 @@ class StreamingResultWriter(ResultSink[UpsampleMetadata]):
         metadata
             The result without its counts.
         monitor
-            Asked for cancellation before each portion of counts and each gene of the image.
+            Asked for cancellation before each portion of counts and each gene of the images.
         """
+        metadata = replace(metadata, expression_columns=self._plan.expression_columns)
 
         def check_canceled(_fraction: float) -> None:
             monitor.check_canceled()
@@ -263,12 +294,8 @@ class StreamingResultWriter(ResultSink[UpsampleMetadata]):
             for matrix in self._matrices.values():
                 matrix.finish(monitor.check_canceled)
         with _mark_refused_writes(), translate_memory_errors(*MEMORY_ERROR_TEXTS):
-            store = build_store_without_counts(
-                metadata,
-                with_std="layers/std" in self._matrices,
-                column=self._image_values.__getitem__ if self._include_image else None,
-                progress=progress,
-            )
+            images = image_sources(metadata, lambda layer, _: self._images[layer].read) if self._include_image else []
+            store = build_store_without_counts(metadata, layers=self._plan.layers, images=images, progress=progress)
             table = self._path / "tables" / result_names(metadata).table
 
             def move_matrices() -> None:
@@ -298,12 +325,11 @@ def write_result_store(
         Receives the completed fraction, 0 to 1. An exception that it raises is raised after all threads have ended.
     """
     progress = DeferredErrors(on_progress)
-    column = column_reader(result.counts, image_genes(result)) if include_image else None
-    matrices = {"X": result.counts} | ({} if result.std is None else {"layers/std": result.std})
-    columns = result.slide.gene_indices([str(gene) for gene in result.genes])
-    limit = _max_entries(result.slide.select_counts(columns), result.raster)
-    max_entries = max(limit, *(matrix.nnz for matrix in matrices.values()))
-    store = build_store_without_counts(result, with_std=result.std is not None, column=column, progress=progress)
+    matrices = {_KEYS[name]: matrix for name, matrix in {"counts": result.counts, **result.layers}.items()}
+    limits = _max_entries(_plan_of(result))
+    max_entries = {key: max(limits[key], matrix.nnz) for key, matrix in matrices.items()}
+    images = matrix_image_sources(result) if include_image else []
+    store = build_store_without_counts(result, layers=tuple(result.layers), images=images, progress=progress)
     table = path / "tables" / result_names(result).table
 
     def write_matrices() -> None:
@@ -312,7 +338,7 @@ def write_result_store(
         for key, matrix in matrices.items():
             progress.raise_pending()
             remove(table / key)
-            target = _AppendableCsr(table / key, matrix.shape[0], matrix.shape[1], max_entries)
+            target = _AppendableCsr(table / key, matrix.shape[0], matrix.shape[1], max_entries[key])
             for first, last in _portions(matrix.indptr.astype(np.int64, copy=False)):
                 if not progress.report(n_done / n_entries):
                     break
@@ -325,6 +351,19 @@ def write_result_store(
     progress.raise_pending()
 
 
+def _plan_of(result: UpsampleResult) -> ResultPlan:
+    """Return the plan by which a result would be written while it is computed."""
+    return ResultPlan(
+        slide=result.slide,
+        raster=result.raster,
+        columns=result.slide.gene_indices([str(gene) for gene in result.genes]),
+        with_std=result.std is not None,
+        validate=lambda *_: None,
+        expression_columns=result.expression_columns,
+        with_expression_std=result.expression_std is not None,
+    )
+
+
 @contextlib.contextmanager
 def _mark_refused_writes() -> Iterator[None]:
     """Convert ``OSError`` to :class:`WriteRefused`, to distinguish it from other system errors of a run."""
@@ -334,9 +373,15 @@ def _mark_refused_writes() -> Iterator[None]:
         raise WriteRefused(*error.args) from error
 
 
-def _max_entries(counts: sparse.csr_matrix, raster: Raster) -> int:
-    """Return the largest possible number of nonzero counts of the pixels, given the counts (N, G) of the spots."""
-    return int(np.diff(counts.indptr) @ raster.n_pixels_per_spot)
+def _max_entries(plan: ResultPlan) -> dict[str, int]:
+    """Return the largest possible number of entries of each matrix of a result, by its path in the table.
+
+    A pixel has at most the genes that its spot counts, but an expression above 0 for every gene that has one.
+    """
+    spots = plan.slide.select_counts(plan.columns)
+    n_counts = int(np.diff(spots.indptr) @ plan.raster.n_pixels_per_spot)
+    n_expression = plan.raster.n_pixels * len(plan.expression_columns)
+    return {_KEYS[name]: n_expression if "expression" in name else n_counts for name in ("counts", *plan.layers)}
 
 
 def _row_pointer(n_entries: np.ndarray) -> np.ndarray:

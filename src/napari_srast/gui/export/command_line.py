@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import fields
 
 from napari_srast.core.result import UpsampleResult
-from napari_srast.core.settings import UpsampleSettings
+from napari_srast.core.settings import EXPRESSION_CHOICES, UpsampleSettings
 from napari_srast.errors import InputError
 
 __all__ = ["command_line"]
@@ -44,15 +45,23 @@ def command_line(result: UpsampleResult, output: str = "result.zarr") -> str:
     parts += ["--coordinate-system", system]
     names = [str(gene) for gene in result.genes]
     if len(names) < result.slide.n_genes:
-        unlistable = [n for n in names if "," in n or n.startswith("@") or n == "all" or n != n.strip()]
-        if unlistable:
-            raise InputError(
-                f"Gene '{unlistable[0]}' cannot be written in a list of genes; run all genes, or use Python."
-            )
-        parts += ["--genes", ",".join(names)]
+        parts += ["--genes", _list_of_genes(names, reserved=("all",))]
     for setting in fields(UpsampleSettings):
         value = getattr(settings, setting.name)
         if value == setting.default or (setting.name == "factor" and settings.pixel_size is not None):
             continue
-        parts += [f"--{setting.name.replace('_', '-')}", repr(value) if isinstance(value, float) else str(value)]
+        if isinstance(value, tuple):
+            text = _list_of_genes(value, reserved=EXPRESSION_CHOICES)
+        else:
+            text = repr(value) if isinstance(value, float) else str(value)
+        parts += [f"--{setting.name.replace('_', '-')}", text]
     return shlex.join(parts)
+
+
+def _list_of_genes(names: Sequence[str], reserved: Sequence[str]) -> str:
+    """Return names as a value of an option; ``reserved`` are values with another meaning."""
+    unlistable = [name for name in names if "," in name or name.startswith("@") or name != name.strip()]
+    unlistable += [name for name in names if name in reserved and len(names) == 1]
+    if unlistable:
+        raise InputError(f"Gene '{unlistable[0]}' cannot be written in a list of genes; run all genes, or use Python.")
+    return ",".join(names)

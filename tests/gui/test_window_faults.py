@@ -33,7 +33,7 @@ pytestmark = pytest.mark.gui
 Patch = Callable[..., None]
 STAGES = {
     "reading": "napari_srast.gui.state.slide_loading.load",
-    "raster": "napari_srast.inference.runner.make_raster",
+    "raster": "napari_srast.inference.rasters.make_raster",
     "align": "napari_srast.inference.executors.sasa_process_pool._fit",
     "calibrate": "napari_srast.inference.fitted_slide.coarsened_variants",
     "split": "napari_srast.interpolation.Interpolator.ratios",

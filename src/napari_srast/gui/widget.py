@@ -84,8 +84,10 @@ class SRastWidget(QWidget):
         self.setMinimumWidth(_MIN_WIDTH)
 
     def _connect(self) -> None:
+        self.forecast.changed.connect(self.settings_panel.show_resolution)
         for signal in (
             self.controller.slides.slide_changed,
+            self.controller.results.result_changed,
             self.controller.regions.region_changed,
             self.controller.slides.coordinate_system_changed,
         ):
@@ -102,6 +104,7 @@ class SRastWidget(QWidget):
         self.controller.messages.error_message.connect(show_error)
         self.controller.results.result_changed.connect(self._on_result)
         self.controller.results.result_added.connect(lambda: self.tabs.setCurrentWidget(self.result_panel))
+        self.tabs.currentChanged.connect(lambda index: self.controller.preview.leave() if index == 1 else None)
         self.destroyed.connect(self.controller.shutdown)
         self.controller.viewer.layers.events.removing.connect(self._make_canvas_current)
         call_before_batch_end(self._on_batch_end)

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from helpers.window import open_slide
+from helpers.window import SQUARE, open_slide, run, use_fast_method, visible
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtWidgets import QStyle, QTableView
 
+from napari_srast.gui.layers.factory import role_of
 from napari_srast.gui.widget import SRastWidget
 
 pytestmark = pytest.mark.gui
@@ -45,3 +47,51 @@ def test_headings_fit_next_to_the_arrow_of_the_sorted_column(widget: SRastWidget
         title = str(header.model().headerData(column, Qt.Orientation.Horizontal))
         arrow = header.style().pixelMetric(QStyle.PixelMetric.PM_HeaderMarkSize, None, header)
         assert header.fontMetrics().horizontalAdvance(title) + min(arrow, 12) < header.sectionSize(column)
+
+
+def _spots(widget: SRastWidget) -> Any:
+    return next(layer for layer in widget.controller.viewer.layers if role_of(layer) == "spots")
+
+
+def _click_gene(qtbot: Any, widget: SRastWidget, gene: str) -> None:
+    view, model = widget.gene_panel.view, widget.gene_panel.model
+    index = model.index(model.listed.index(gene), 1)  # next to the name, which would also tick the gene
+    view.scrollTo(index)
+    qtbot.mouseClick(view.viewport(), Qt.MouseButton.LeftButton, pos=view.visualRect(index).center())
+
+
+def _brightness(layer: Any) -> np.ndarray:
+    return layer.face_color[:, :3].sum(axis=1)
+
+
+def test_clicking_a_gene_shows_its_measured_counts(widget: SRastWidget, qtbot: Any, store: Path) -> None:
+    slide = open_slide(qtbot, widget, store)
+    counts = slide.counts.toarray()
+    spots = _spots(widget)
+    assert np.corrcoef(_brightness(spots), counts.sum(axis=1))[0, 1] > 0.9  # all genes at first
+    assert widget.gene_panel.preview.text().startswith("All genes: 0 (dark) to ")
+    _click_gene(qtbot, widget, "Gene7")
+    assert np.corrcoef(_brightness(spots), counts[:, 7])[0, 1] > 0.9
+    assert widget.gene_panel.preview.text().startswith("Gene7: ")
+    assert widget.gene_panel.model.checked == []
+    qtbot.mouseClick(widget.gene_panel.color_spots, Qt.MouseButton.LeftButton)
+    assert np.ptp(_brightness(spots)) == 0
+    assert (spots.border_width > 0).all()
+    assert f"Median {np.median(counts.sum(axis=1)):,.0f} counts" in widget.slide_panel.about.text()
+
+
+def test_measured_counts_replace_the_result_until_it_is_explored(widget: SRastWidget, qtbot: Any, store: Path) -> None:
+    open_slide(qtbot, widget, store)
+    widget.controller.regions.add(SQUARE)
+    widget.gene_panel.model.check(["Gene3"])
+    use_fast_method(widget)
+    run(qtbot, widget)
+    spots = _spots(widget)
+    assert not spots.visible
+    widget.tabs.setCurrentIndex(0)
+    _click_gene(qtbot, widget, "Gene7")
+    assert spots.visible
+    assert visible(widget) == []
+    widget.tabs.setCurrentIndex(1)
+    assert not spots.visible
+    assert visible(widget) == ["Gene3"]

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
+from helpers.window import PATIENCE, wait_ready
 from napari.components import ViewerModel
 from typer.testing import CliRunner
 
 from napari_srast.cli.app import app
+from napari_srast.core.result import UpsampleResult
 from napari_srast.core.settings import UpsampleSettings
+from napari_srast.core.slide import Slide
 from napari_srast.gui.controllers.controller import Controller
 from napari_srast.gui.panels.settings import SettingsPanel
+from napari_srast.gui.state.forecast import describe_skill
+from napari_srast.gui.state.slide_loading import LoadedSlide
 from napari_srast.gui.widget import SRastWidget
 
 pytestmark = pytest.mark.gui
@@ -83,3 +91,27 @@ def test_default_factor_is_the_same_everywhere(widget: SRastWidget) -> None:
     assert widget.settings_panel.settings().factor == UpsampleSettings().factor == 4
     help_text = CliRunner().invoke(app, ["upsample", "--help"], terminal_width=200).output
     assert "default 4" in " ".join(help_text.split())
+
+
+def test_pixels_are_described_next_to_the_factor(
+    widget: SRastWidget, qtbot: Any, make_slide: Callable[..., Slide]
+) -> None:
+    widget.controller.slides.show(LoadedSlide(slide=make_slide(lattice="hex"), source=None))
+    wait_ready(qtbot, widget)
+    text = widget.settings_panel.resolution.text
+    pitch = 100.0
+    qtbot.waitUntil(lambda: f"Pixels of {pitch / 4:.3g} µm" in text(), timeout=PATIENCE)
+    assert "known after a run" in text()
+    widget.settings_panel.factor.native.stepUp()
+    qtbot.waitUntil(lambda: f"Pixels of {pitch / 5:.3g} µm" in text(), timeout=PATIENCE)
+
+
+def test_skill_of_a_run_with_the_same_pixels_is_shown(
+    make_slide: Callable[..., Slide], make_result: Callable[..., UpsampleResult]
+) -> None:
+    settings = UpsampleSettings(factor=3)
+    result = dataclasses.replace(
+        make_result(make_slide()), settings=settings, skill=np.array([0.1, 0.1, np.nan, 0.1, 0.1])
+    )
+    assert "+0.100 nats per count (4 genes of a run)" in describe_skill([result], settings)
+    assert "known after a run" in describe_skill([result], UpsampleSettings(factor=4))

@@ -7,7 +7,7 @@ import pytest
 from scipy.spatial import cKDTree
 
 from napari_srast.core.slide import Slide
-from napari_srast.gui.state.spatial_structure import spatial_structure
+from napari_srast.gui.state.spatial_structure import interest_order, spatial_structure
 
 pytestmark = pytest.mark.gui
 
@@ -25,3 +25,10 @@ def test_spatial_structure_equals_morans_i(make_slide: Callable[..., Slide]) -> 
     np.testing.assert_allclose(structure[finite], expected[finite], atol=0.02)  # ties among the neighbors at the rim
     assert np.isnan(structure[2])  # zero everywhere
     assert structure[0] > structure[4]  # a slope is smoother than a wave
+
+
+def test_structured_genes_are_listed_first_and_housekeeping_genes_last() -> None:
+    genes = ["MT-CO1", "Rps3", "ERBB2", "RPE", "KRT19"]
+    structure = np.array([0.9, 0.8, 0.1, np.nan, 0.5])
+    assert [genes[i] for i in interest_order(genes, structure)] == ["KRT19", "ERBB2", "RPE", "MT-CO1", "Rps3"]
+    assert interest_order(genes, None).tolist() == [0, 1, 2, 3, 4]

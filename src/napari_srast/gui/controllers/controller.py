@@ -8,6 +8,7 @@ from __future__ import annotations
 from napari.components import ViewerModel
 
 from napari_srast.gui.controllers.messages import Messages
+from napari_srast.gui.controllers.preview import Preview
 from napari_srast.gui.controllers.regions import Regions
 from napari_srast.gui.controllers.results import Results
 from napari_srast.gui.controllers.runs import RunQueue
@@ -44,6 +45,8 @@ class Controller:
         Display, comparison and export of results.
     slides
         Opening, switching and closing of slides.
+    preview
+        Measured counts on the spots.
     runs
         The queue of runs.
     """
@@ -57,12 +60,14 @@ class Controller:
         self.regions = Regions(workspace, self.messages)
         self.results = Results(workspace, self.tasks, self.regions, self.messages)
         self.slides = SlideManager(workspace, self.tasks, self.results, self.messages, self.preferences)
+        self.preview = Preview(workspace)
         self.runs = RunQueue(workspace, self.tasks, self.regions, self.results, self.messages)
 
     def shutdown(self) -> None:
         """Stop the running task and disconnect from the viewer because the window or the dock widget closes."""
         self.runs.clear()
         self.results.disconnect()
+        self.regions.disconnect()
         self.tasks.shutdown()
         self.slides.disconnect()
         self._workspace.disconnect()

@@ -5,13 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QLineEdit, QSizePolicy, QWidget
+from qtpy.QtCore import QModelIndex
+from qtpy.QtWidgets import QCheckBox, QFileDialog, QHBoxLayout, QLineEdit, QSizePolicy, QWidget
 
 from napari_srast.core.gene_list import match_gene_list
 from napari_srast.core.result import UpsampleResult
 from napari_srast.errors import InputError
 from napari_srast.gui.controllers.controller import Controller
 from napari_srast.gui.state.slide_session import SlideSession
+from napari_srast.gui.state.spatial_structure import interest_order
 from napari_srast.gui.widgets.common import button, gene_view, label, listing_chooser
 from napari_srast.gui.widgets.gene_table import Column, GeneTableModel
 from napari_srast.gui.widgets.section import Section
@@ -51,6 +53,15 @@ class GenePanel(QWidget):
         self.view.setMinimumHeight(110)  # it grows where there is room, but never needs a scroll bar of the page
         self.view.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Ignored)
         column.addWidget(self.view, 1)
+        self.color_spots = QCheckBox("Color the spots")
+        self.color_spots.setChecked(controller.preview.is_on)
+        describe(self.color_spots, "color_spots")
+        self.color_spots.toggled.connect(controller.preview.set_on)
+        self.preview = label()
+        row = QHBoxLayout()
+        row.addWidget(self.color_spots)
+        row.addWidget(self.preview, 1)
+        column.addLayout(row)
         self.count = label()
         column.addWidget(self.count)
         self.check_listed = button("check_listed", "Tick listed", lambda: self.model.check(self.model.listed))
@@ -63,6 +74,10 @@ class GenePanel(QWidget):
         outer = QHBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
         outer.addWidget(self.section)
+        selection = self.view.selectionModel()
+        assert selection is not None
+        selection.currentChanged.connect(self._on_current)
+        controller.preview.changed.connect(lambda: self.preview.setText(controller.preview.text))
         self.model.checked_changed.connect(self.refresh)
         controller.slides.slide_changed.connect(self._on_slide)
         controller.results.settings_restored.connect(self._on_recalled)
@@ -84,7 +99,7 @@ class GenePanel(QWidget):
             self.count.setText(f"{n_checked:,} of {n_genes:,} genes ticked.")
         self.section.set_summary(self.count.text())
         no_slide = None if n_genes else "Open a slide first."
-        for control in (self.filter, self.listing, self.view, self.check_listed, self.load):
+        for control in (self.filter, self.listing, self.view, self.color_spots, self.check_listed, self.load):
             allow(control, no_slide)
         allow(self.check_none, no_slide or (None if n_checked else "No gene is ticked."))
 
@@ -108,6 +123,12 @@ class GenePanel(QWidget):
         if path:
             self.import_list(Path(path))
 
+    def _on_current(self, index: QModelIndex) -> None:
+        """Show the measured counts of the gene that the user has clicked or moved to."""
+        gene = self.model.gene_at(index)
+        if gene is not None:
+            self._controller.preview.show(gene)
+
     def _on_slide(self) -> None:
         """List the genes of the current slide; the ticked genes of each slide are restored."""
         current = self._controller.slides.current
@@ -123,7 +144,7 @@ class GenePanel(QWidget):
         structure = current.loaded.structure
         if structure is not None:
             columns.append(structure_column(structure))
-        self.model.set_genes(current.slide.genes, columns)
+        self.model.set_genes(current.slide.genes, columns, order=interest_order(current.slide.genes, structure))
         self.model.check(self._ticked.get(current, []))
 
     def _on_recalled(self, result: UpsampleResult) -> None:

@@ -14,10 +14,12 @@ from napari_srast.core.gene_list import parse_expression
 from napari_srast.core.settings import METHODS, Mode, UpsampleSettings
 from napari_srast.geometry.raster import Footprint
 from napari_srast.gui.controllers.controller import Controller
-from napari_srast.gui.widgets.common import allow_narrow
+from napari_srast.gui.state.forecast import describe_resolution, describe_skill
+from napari_srast.gui.widgets.common import allow_narrow, label
 from napari_srast.gui.widgets.number_fields import ExactFloatSpinBox, OptionalCountSpinBox
 from napari_srast.gui.widgets.section import Section
 from napari_srast.gui.widgets.tooltips import allow, describe
+from napari_srast.inference.estimate import Estimate
 
 __all__ = ["SettingsPanel"]
 
@@ -42,6 +44,8 @@ class SettingsPanel(QWidget):
     ----------
     factor, pixel_size, footprint, mode, method, expression, draws, steps, model, device, seed
         magicgui widgets of the fields of the same name; ``widget.value`` is the value of the field.
+    resolution
+        Label with the pixels of the next run.
     resolution_kind
         magicgui widget that chooses whether ``factor`` or ``pixel_size`` is used.
     """
@@ -84,7 +88,8 @@ class SettingsPanel(QWidget):
         self.advanced.toggled.connect(self._set_arrow)
         self.section = Section("section_settings", "Settings")
         column = self.section.column
-        for part in (basic, self.advanced, rare):
+        self.resolution = label()
+        for part in (self.resolution, basic, self.advanced, rare):
             column.addWidget(part)
         outer = QHBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
@@ -162,6 +167,16 @@ class SettingsPanel(QWidget):
                 widget.value = value
         self._on_change()  # an exact value may differ from the previous one although both look the same
 
+    def show_resolution(self, cost: Estimate | None) -> None:
+        """Show what the pixels of the next run are like, and their skill if a run has shown it."""
+        slide = self._controller.slides.slide
+        text = ""
+        if cost is not None and slide is not None:
+            results = [displayed.result for displayed in self._controller.results.all]
+            text = f"{describe_resolution(cost, slide.cs_unit)} {describe_skill(results, self.settings())}"
+        self.resolution.setText(text)
+        self.resolution.setVisible(bool(text))
+
     def refresh(self) -> None:
         """Offer the devices of the computer and the footprints of the slide; show the unit of the pixel size."""
         loaded, slide = self._controller.slides.loaded, self._controller.slides.slide
@@ -207,9 +222,9 @@ def _add_rows(parent: QWidget, rows: dict[str, tuple[Widget, ...]]) -> None:
     form.setContentsMargins(0, 0, 0, 0)
     form.setVerticalSpacing(4)
     form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-    for label, widgets in rows.items():
+    for title, widgets in rows.items():
         row = QHBoxLayout()
         row.setSpacing(6)
         for widget in widgets:
             row.addWidget(widget.native, 0 if isinstance(widget, PushButton) else 1)
-        form.addRow(label, row)
+        form.addRow(title, row)

@@ -11,7 +11,7 @@ from napari_srast._utils.text import count
 from napari_srast.core.slide import Slide, SlideSource
 from napari_srast.gui.controllers.controller import Controller
 from napari_srast.gui.controllers.task_runner import AppState
-from napari_srast.gui.state.slide_loading import Choices, ExternalSlide, external_slides
+from napari_srast.gui.state.slide_loading import Choices, ExternalSlide, SpotSummary, external_slides
 from napari_srast.gui.state.slide_session import SlideSession, unique_titles
 from napari_srast.gui.widgets.common import button, chooser, label
 from napari_srast.gui.widgets.section import Section
@@ -213,7 +213,15 @@ def _about(current: SlideSession) -> str:
     slide = current.slide
     image = "" if slide.image is not None else ", no histology"
     note = "<br><b>Synthetic, not a measurement.</b>" if slide.source.synthetic else ""
-    return f"{_size(slide)}{image}{note}"
+    return f"{_size(slide)}{image}{_spots(current.loaded.spots)}{note}"
+
+
+def _spots(spots: SpotSummary | None) -> str:
+    """Describe the depth of a slide, from which a reader can judge its quality."""
+    if spots is None:
+        return ""
+    empty = f", {count(spots.empty, 'spot')} without counts" if spots.empty else ""
+    return f"<br>Median {spots.counts:,.0f} counts and {spots.genes:,.0f} genes per spot{empty}."
 
 
 def _size(slide: Slide) -> str:

@@ -10,16 +10,26 @@ import numpy as np
 
 from napari_srast._utils.text import count
 from napari_srast.core.region import Region
+from napari_srast.core.result import UpsampleResult
 from napari_srast.core.settings import UpsampleSettings
 from napari_srast.core.slide import Slide
 from napari_srast.inference.estimate import Estimate, estimate
 
-__all__ = ["LONG_SECONDS", "Alternative", "describe_cost", "describe_resolution", "duration", "quick_runs"]
+__all__ = [
+    "LONG_SECONDS",
+    "Alternative",
+    "describe_cost",
+    "describe_resolution",
+    "describe_skill",
+    "duration",
+    "quick_runs",
+]
 
 LONG_SECONDS = 600.0
 """Expected run time beyond which the window asks before it starts."""
 _FEW_GENES = 50
 _LOW_FACTOR = 2.0
+_PIXEL_SETTINGS = ("factor", "pixel_size", "footprint", "method")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -114,6 +124,28 @@ def describe_resolution(cost: Estimate, unit: str) -> str:
     """
     unit = {"um": " µm", "unknown": " units"}.get(unit, f" {unit}")
     return f"Pixels of {cost.pixel_side:.3g}{unit}, about {cost.pixels_per_spot:.3g} per spot."
+
+
+def describe_skill(results: Sequence[UpsampleResult], settings: UpsampleSettings) -> str:
+    """Describe the skill of earlier runs with the pixels of the next one.
+
+    Parameters
+    ----------
+    results
+        Results of the slide, oldest first.
+    settings
+        Settings of the next run.
+    """
+    if settings.method != "srast":
+        return "Interpolations have no skill of their own."
+    for result in reversed(results):
+        same = all(getattr(result.settings, name) == getattr(settings, name) for name in _PIXEL_SETTINGS)
+        known = np.isfinite(result.skill)
+        if same and known.any():
+            weights = np.asarray(result.counts.sum(axis=0)).ravel()[known]
+            mean = float(np.average(result.skill[known], weights=np.maximum(weights, 1e-12)))
+            return f"Skill with these pixels: {mean:+.3f} nats per count ({count(int(known.sum()), 'gene')} of a run)."
+    return "Skill with these pixels: known after a run."
 
 
 def duration(seconds: float) -> str:

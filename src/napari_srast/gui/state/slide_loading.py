@@ -20,7 +20,16 @@ from napari_srast.gui.state.spatial_structure import spatial_structure
 if TYPE_CHECKING:
     import spatialdata
 
-__all__ = ["Choices", "ExternalSlide", "LoadedSlide", "external_slides", "load", "load_run", "load_sample"]
+__all__ = [
+    "Choices",
+    "ExternalSlide",
+    "LoadedSlide",
+    "SpotSummary",
+    "external_slides",
+    "load",
+    "load_run",
+    "load_sample",
+]
 
 # Modules that a run imports. An import holds the global interpreter lock for up to half a second, which the user
 # notices less while a slide loads than during a run.
@@ -48,6 +57,30 @@ class Choices:
     contents: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, kw_only=True)
+class SpotSummary:
+    """Medians over the spots of a slide.
+
+    Parameters
+    ----------
+    counts, genes
+        Counts, and genes with counts, of a typical spot.
+    empty
+        Number of spots without counts.
+    """
+
+    counts: float
+    genes: float
+    empty: int
+
+    @classmethod
+    def of(cls, slide: Slide) -> SpotSummary:
+        """Summarize the spots of a slide."""
+        counts = np.asarray(slide.counts.sum(axis=1, dtype=np.float64)).ravel()
+        genes = np.asarray(slide.counts.getnnz(axis=1))
+        return cls(counts=float(np.median(counts)), genes=float(np.median(genes)), empty=int((counts == 0).sum()))
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LoadedSlide:
     """A slide that was read, its source, and the alternatives that the source offers.
@@ -64,6 +97,8 @@ class LoadedSlide:
         Compute devices of this computer.
     structure
         Spatial structure of each gene, shape (G,); None if it was not computed.
+    spots
+        Medians over the spots; None if they were not computed.
     result
         The result, if the source is a result.
     """
@@ -73,6 +108,7 @@ class LoadedSlide:
     choices: Choices = field(default_factory=Choices)
     devices: tuple[str, ...] = ("auto", "cpu")
     structure: np.ndarray | None = None
+    spots: SpotSummary | None = None
     result: DisplayedResult | None = None
 
 
@@ -169,6 +205,7 @@ def _loaded(slide: Slide, source: Any, result: UpsampleResult | None) -> LoadedS
         choices=choices,
         devices=("auto", *available_devices()),
         structure=spatial_structure(slide),
+        spots=SpotSummary.of(slide),
         result=None if result is None else prepare_for_display(result),
     )
 

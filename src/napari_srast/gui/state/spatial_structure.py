@@ -2,16 +2,44 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+
 import numpy as np
 from scipy import sparse
 
 from napari_srast.core.slide import Slide
 
-__all__ = ["spatial_structure"]
+__all__ = ["interest_order", "spatial_structure"]
 
 _N_NEIGHBORS = 6
 _MAX_ENTRIES = 20_000_000  # takes about two seconds; on larger slides only the most frequent genes are ranked
 _BLOCK = 512
+_HOUSEKEEPING = re.compile(r"(MT-|MT\.|RP[SL]\d|RPLP\d|RPSA|MRP[SL]\d)", re.IGNORECASE)  # mitochondrial, ribosomal
+
+
+def interest_order(genes: Sequence[str], structure: np.ndarray | None) -> np.ndarray:
+    """Return the order in which genes are listed at first.
+
+    Genes with the clearest spatial structure come first. Mitochondrial and ribosomal genes come last: they follow the
+    number of cells, so that they are among the most structured ones on most slides.
+
+    Parameters
+    ----------
+    genes
+        Names of the genes.
+    structure
+        Moran's I of each gene, shape (G,); None if unknown: the genes stay in their order.
+
+    Returns
+    -------
+    np.ndarray
+        Indices of the genes, shape (G,).
+    """
+    if structure is None:
+        return np.arange(len(genes))
+    is_last = np.fromiter((_HOUSEKEEPING.match(str(gene)) is not None for gene in genes), dtype=bool, count=len(genes))
+    return np.lexsort((-np.nan_to_num(structure, nan=-1.0), is_last))
 
 
 def spatial_structure(slide: Slide) -> np.ndarray:

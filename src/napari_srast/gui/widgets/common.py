@@ -30,6 +30,7 @@ __all__ = ["VerticalScrollArea", "allow_narrow", "button", "chooser", "gene_view
 _COLUMN_WIDTH = 46  # pixels; leaves room for gene names next to five columns in the narrowest dock
 _ARROW = 12
 _TITLE_PADDING = 8
+_CELL_PADDING = 10
 _ROW_PADDING = 6
 
 
@@ -175,7 +176,8 @@ def gene_view(name: str, model: GeneTableModel, controller: Controller) -> QTabl
             header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
         for column in range(1, header.count()):
             header.setSectionResizeMode(column, QHeaderView.ResizeMode.Interactive)
-            header.resizeSection(column, max(_COLUMN_WIDTH, _title_width(header, column)))
+            longest = header.fontMetrics().horizontalAdvance(model.longest_number(column)) + _CELL_PADDING
+            header.resizeSection(column, max(_COLUMN_WIDTH, longest, _title_width(header, column)))
 
     controller.preferences.favorites_changed.connect(lambda: model.set_favorites(controller.preferences.genes))
     model.set_favorites(controller.preferences.genes)

@@ -201,6 +201,13 @@ class GeneTableModel(QAbstractTableModel):
         self._order = self._sort_rows()
         self._reset_rows()
 
+    def longest_number(self, column: int) -> str:
+        """Return the longest number of a column, of its smallest and its largest value; empty for other columns."""
+        values = self._columns[column - 1].values if column > 0 else np.zeros(0, dtype=str)
+        if values.dtype.kind not in "fiu" or not np.isfinite(values.astype(float)).any():
+            return ""
+        return max((self._columns[column - 1].text(end(values)) for end in (np.nanmin, np.nanmax)), key=len)
+
     def _title(self, column: int) -> str:
         return "Gene" if column == 0 else self._columns[column - 1].title
 

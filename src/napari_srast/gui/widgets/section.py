@@ -83,7 +83,12 @@ class Section(QWidget):
         """Return the smallest height, unfolded or folded; a section that the user has folded or unfolded stays so."""
         is_open = self.is_open if self._is_chosen else is_open
         height = self.header.sizeHint().height()
-        return height + 2 + self.body.minimumSizeHint().height() if is_open else height
+        if not is_open:
+            return height
+        width = self.width() - 2 * _MARGIN
+        wrapped = self.column.hasHeightForWidth()  # labels are taller in a narrower section
+        body = self.column.heightForWidth(width) if wrapped else self.body.minimumSizeHint().height()
+        return height + 2 + body
 
     def _choose(self, is_open: bool) -> None:
         self._is_chosen = True

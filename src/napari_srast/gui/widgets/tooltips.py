@@ -47,9 +47,12 @@ TOOLTIPS = {
     "region_files": "Save the region as GeoJSON or with the slide, or load a region.",
     # genes
     "gene_filter": "Type part of a gene name to filter the list.",
-    "gene_table": "Tick the genes to upsample; if none is ticked, all are upsampled. Click a heading to sort. "
+    "gene_table": "Click a gene to see its measured counts on the spots. Tick the genes to upsample; if none is "
+    "ticked, all are upsampled. Click a heading to sort. "
     "Space ticks a gene, F toggles a favorite. Moran I (Moran's I, at most 1) is high for genes whose "
     "counts vary smoothly in space.",
+    "color_spots": "Color the spots by the measured counts of the gene that you click in the list, at first by the "
+    "counts of all genes. Off: outlines only.",
     "list_genes": "List all genes, ticked genes, or favorites.",
     "check_listed": "Tick all genes in the list.",
     "check_none": "Untick all genes.",

@@ -1,0 +1,110 @@
+"""Show the measured counts of the current slide on its spots.
+
+Every method runs in the GUI thread.
+"""
+
+from __future__ import annotations
+
+from weakref import WeakKeyDictionary, WeakSet
+
+from napari.layers import Points
+from psygnal import Signal
+
+from napari_srast.gui.layers.factory import role_of
+from napari_srast.gui.layers.spot_preview import MAX_SPOTS, SpotPreview, gene_counts
+from napari_srast.gui.state.slide_session import SlideSession
+from napari_srast.gui.state.workspace import Workspace
+
+__all__ = ["Preview"]
+
+
+class Preview:
+    """Color the spots by the counts of a gene, or of all genes, or show their outlines only.
+
+    Parameters
+    ----------
+    workspace
+        The open slides.
+
+    Attributes
+    ----------
+    is_on
+        Whether spots are colored.
+    text
+        What the colors mean; empty if no spots are colored.
+    changed
+        Signal, emitted after ``text`` has changed.
+    """
+
+    changed = Signal()
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.is_on = True
+        self.text = ""
+        self._workspace = workspace
+        self._genes: WeakKeyDictionary[SlideSession, str] = WeakKeyDictionary()
+        self._covered: WeakSet[SlideSession] = WeakSet()
+        self._colored: WeakKeyDictionary[Points, SpotPreview] = WeakKeyDictionary()
+        workspace.slide_changed.connect(self.refresh)
+
+    @property
+    def gene(self) -> str | None:
+        """The gene that the spots of the current slide show; None for the counts of all genes."""
+        session = self._workspace.current
+        return None if session is None else self._genes.get(session)
+
+    def show(self, gene: str | None) -> None:
+        """Color the spots of the current slide by a gene, or by the counts of all genes (None), and show them."""
+        session = self._workspace.current
+        if session is None:
+            return
+        if gene is None:
+            self._genes.pop(session, None)
+        else:
+            self._genes[session] = gene
+        self.refresh()
+        if self.is_on:
+            self._reveal_spots()
+
+    def set_on(self, is_on: bool) -> None:
+        """Color the spots, or show their outlines."""
+        self.is_on = is_on
+        self.refresh()
+        self._reveal_spots()
+
+    def leave(self) -> None:
+        """Show the result again that the spots have replaced."""
+        session, layer = self._workspace.current, self._layer()
+        if session is not None and session in self._covered:
+            self._covered.discard(session)
+            if session.overlay is not None:
+                session.overlay.reveal()
+                if layer is not None:
+                    layer.visible = False
+
+    def _reveal_spots(self) -> None:
+        session, layer = self._workspace.current, self._layer()
+        if session is not None and layer is not None:
+            if session.overlay is not None:
+                session.overlay.hide()
+                self._covered.add(session)
+            layer.visible = True
+
+    def refresh(self) -> None:
+        """Color the spots of the current slide."""
+        session, layer, self.text = self._workspace.current, self._layer(), ""
+        if session is not None and layer is not None:
+            preview = self._colored.setdefault(layer, SpotPreview(layer))
+            if self.is_on and session.slide.n_spots <= MAX_SPOTS:
+                low, high = preview.color(gene_counts(session.slide, self.gene))
+                brightest = f"{high:,.0f}" if high >= 100 else f"{high:.3g}"
+                self.text = f"{self.gene or 'All genes'}: {low:g} (dark) to {brightest} counts (bright)"
+            else:
+                preview.outline()
+        self.changed.emit()
+
+    def _layer(self) -> Points | None:
+        session = self._workspace.current
+        layers = [] if session is None else session.layers
+        spots = [layer for layer in layers if role_of(layer) == "spots" and layer in self._workspace.viewer.layers]
+        return spots[0] if spots and isinstance(spots[0], Points) else None

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import napari
+import numpy as np
 import pytest
-from helpers.window import click, open_slide, press, use_fast_method, visible, wait_ready, wait_shown
+from helpers.window import SQUARE, click, open_slide, press, use_fast_method, visible, wait_ready, wait_shown
 from napari.utils.theme import get_theme
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication, QMessageBox, QWidget
@@ -16,10 +19,11 @@ from qtpy.QtWidgets import QApplication, QMessageBox, QWidget
 from napari_srast.core.result import UpsampleResult
 from napari_srast.core.slide import Slide
 from napari_srast.gui.controllers.task_runner import AppState
-from napari_srast.gui.layers.factory import PALETTE
+from napari_srast.gui.layers.gene_colors import PALETTE
 from napari_srast.gui.state.displayed_result import prepare_for_display
 from napari_srast.gui.state.slide_loading import LoadedSlide
 from napari_srast.gui.widget import SRastWidget
+from napari_srast.gui.widgets.shortcuts import SHORTCUTS
 from napari_srast.gui.widgets.tooltips import TOOLTIPS
 
 pytestmark = pytest.mark.gui
@@ -116,10 +120,55 @@ def test_the_keyboard_is_sufficient(
     wait_ready(qtbot, widget)
     wait_shown(qtbot, widget)
     assert widget.tabs.currentWidget() is explore
-    for keys, view in (("Alt+B", "before"), ("Alt+B", "after"), ("Alt+S", "side_by_side")):
+    for keys, view in (("Alt+B", "before"), ("Alt+B", "after"), ("Alt+Shift+B", "side_by_side")):
         press(widget, keys)
         assert controller.results.overlay.view == view
     press(widget, "Alt+K")
     assert QApplication.clipboard().text().startswith("napari-srast upsample ")
     press(widget, "Alt+1")
     assert widget.tabs.currentIndex() == 0
+
+
+def test_every_shortcut_acts_once_while_the_canvas_or_the_panel_has_the_focus(
+    open_window: Callable[[], SRastWidget], qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pressed: list[str] = []
+    names = [shortcut.control for shortcut in SHORTCUTS]
+    monkeypatch.setattr(SRastWidget, "_actions", lambda _: {name: partial(pressed.append, name) for name in names})
+    window = open_window()
+    canvas = napari.current_viewer().window._qt_viewer.canvas.native
+    window.controller.viewer.add_shapes()  # its keys are active, too
+    for target in (canvas, window.tabs.tabBar(), window.run_bar.help):
+        pressed.clear()
+        expected = [s for s in SHORTCUTS if target is not canvas or not s.in_panel]
+        for shortcut in expected:
+            press(window, shortcut.keys, target)
+        assert pressed == [shortcut.control for shortcut in expected]
+
+
+def test_ctrl_z_undoes_and_ctrl_shift_z_redoes_the_region(
+    open_window: Callable[[], SRastWidget], qtbot: Any, store: Path
+) -> None:
+    window = open_window()
+    open_slide(qtbot, window, store)
+    canvas, regions = napari.current_viewer().window._qt_viewer.canvas.native, window.controller.regions
+    regions.add(SQUARE)
+    regions.add(SQUARE + 300)
+    both = regions.n_spots_inside()
+    press(window, "Ctrl+Z", canvas)
+    assert regions.n_spots_inside() == 9
+    press(window, "Ctrl+Shift+Z", canvas)
+    assert regions.n_spots_inside() == both > 9
+    labels = window.controller.viewer.add_labels(np.zeros((9, 9), dtype=int))
+    labels.fill((0, 0), 3)
+    press(window, "Ctrl+Z", canvas)  # the undo of the active layer comes first
+    assert labels.data.max() == 0
+    assert regions.n_spots_inside() == both
+    press(window, "Ctrl+Z", window.run_bar.help)
+    press(window, "Ctrl+Shift+Z", window.run_bar.help)
+    assert regions.n_spots_inside() == both
+    window.gene_panel.filter.setFocus()
+    qtbot.keyClicks(window.gene_panel.filter, "Gene3")
+    press(window, "Ctrl+Z", window.gene_panel.filter)  # undoes the typing, not the region
+    assert window.gene_panel.filter.text() != "Gene3"
+    assert regions.n_spots_inside() == both

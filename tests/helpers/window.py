@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 from qtpy.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
-from qtpy.QtGui import QDropEvent, QShortcut
+from qtpy.QtGui import QDropEvent, QKeySequence
+from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QWidget
 
 from napari_srast.core.slide import Slide
@@ -93,8 +94,13 @@ def canvas_point(widget: SRastWidget, world: tuple[float, float]) -> QPoint:
     return QPoint(round(cols / 2 + (world[0] - x0) * zoom), round(rows / 2 + (world[1] - y0) * zoom))
 
 
-def press(widget: SRastWidget, keys: str) -> None:
-    """Activate a shortcut by its keys; key events need an active window, thus a window manager."""
-    (shortcut,) = (s for s in widget.findChildren(QShortcut) if s.key().toString() == keys)
-    assert shortcut.isEnabled()
-    shortcut.activated.emit()
+def press(widget: SRastWidget, keys: str, target: QWidget | None = None) -> None:
+    """Press keys such as "Alt+B" in the window of the widget, or in one of its controls."""
+    target = target or widget.window()
+    assert target is not None
+    target.activateWindow()
+    QTest.qWaitForWindowActive(target.window(), 5000)
+    if target is not widget.window():
+        target.setFocus()
+    combination = QKeySequence(keys)[0]
+    QTest.keyClick(target, combination.key(), combination.keyboardModifiers())

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from napari.layers import Shapes
@@ -14,7 +15,6 @@ from napari.layers import Shapes
 from napari_srast.core.region import Region
 from napari_srast.errors import RegionError, SrastError
 from napari_srast.gui.controllers.messages import Messages
-from napari_srast.gui.layers.factory import world_extent
 from napari_srast.gui.layers.regions import Tool
 from napari_srast.gui.state.workspace import Workspace
 from napari_srast.io.geojson import read_geojson, write_geojson
@@ -37,6 +37,16 @@ class Regions:
         self.region_changed = workspace.region_changed
         self._workspace = workspace
         self._messages = messages
+        # On the canvas: the keys of the active layer, such as the undo of a labels layer, have priority over these.
+        self._bind_keys(lambda _: self.undo(), lambda _: self.redo())
+
+    def _bind_keys(self, undo: Callable[[Any], None] | None, redo: Callable[[Any], None] | None) -> None:
+        for keys, action in (("Control-Z", undo), ("Control-Shift-Z", redo)):
+            self._workspace.viewer.bind_key(keys, action, overwrite=True)
+
+    def disconnect(self) -> None:
+        """Release the keys of the viewer."""
+        self._bind_keys(None, None)
 
     @property
     def layer(self) -> Shapes | None:
@@ -47,6 +57,11 @@ class Regions:
     def can_undo(self) -> bool:
         """Whether there is a change of the shapes to undo."""
         return self._workspace.region_layer.can_undo
+
+    @property
+    def can_redo(self) -> bool:
+        """Whether there is an undone change of the shapes."""
+        return self._workspace.region_layer.can_redo
 
     def region(self) -> Region | None:
         """Return the drawn region; None if nothing was drawn.
@@ -80,7 +95,7 @@ class Regions:
     def draw(self, tool: Tool) -> None:
         """Activate a tool to draw or edit shapes."""
         if self._workspace.slide is not None:
-            self._workspace.region_layer.draw(tool, self._line_width())
+            self._workspace.region_layer.draw(tool)
 
     def stop_drawing(self) -> None:
         """Deactivate the drawing tool, so that the mouse pans the canvas again."""
@@ -88,12 +103,12 @@ class Regions:
 
     def add(self, polygon: np.ndarray) -> None:
         """Add a polygon to the region: (n, 2) vertices (x, y) in the chosen coordinate system."""
-        self._workspace.region_layer.add(polygon, self._line_width())
+        self._workspace.region_layer.add(polygon)
 
     def set(self, region: Region) -> None:
         """Replace the drawn shapes with a region."""
         if self._workspace.slide is not None:
-            self._workspace.region_layer.set(region, self._workspace.slide, self._line_width())
+            self._workspace.region_layer.set(region, self._workspace.slide)
 
     def foreign_shapes(self) -> list[Shapes]:
         """Return visible layers other than the region layer in which closed shapes were drawn."""
@@ -101,22 +116,19 @@ class Regions:
 
     def take(self, layer: Shapes) -> None:
         """Copy the closed shapes of another layer into the region, and hide that layer."""
-        self._workspace.region_layer.take(layer, self._line_width())
+        self._workspace.region_layer.take(layer)
 
     def undo(self) -> None:
         """Undo the last change of the shapes."""
         self._workspace.region_layer.undo()
 
+    def redo(self) -> None:
+        """Repeat the change of the shapes that was undone last."""
+        self._workspace.region_layer.redo()
+
     def clear(self) -> None:
         """Remove all shapes."""
         self._workspace.region_layer.clear()
-
-    def _line_width(self) -> float:
-        """Return the width of the region's outline, in world units."""
-        if self._workspace.slide is None:
-            return 1.0
-        low, high = world_extent(self._workspace.slide)
-        return float((high - low).max()) / 250 or 1.0
 
     # ------------------------------------------------------------------- files
 

@@ -27,27 +27,32 @@ class Shortcut:
         Object name of the control that it activates, or name of an action.
     text
         Description for the help.
+    in_panel
+        Whether it works only while the panel has the focus, because a layer of napari may use it on the canvas.
     """
 
     keys: str
     control: str
     text: str
+    in_panel: bool = False
 
 
-# None of these is used by napari; they also work while the canvas has the focus.
+# No action, menu or mnemonic of napari uses these, except those for the panel; a test asks napari. They also work while
+# the canvas has the focus.
 SHORTCUTS = (
     Shortcut("Alt+O", "slide_path", "Type the path of a slide"),
     Shortcut("Alt+1", "prepare", "Prepare a run"),
     Shortcut("Alt+2", "explore", "Explore the result"),
     Shortcut("Alt+R", "draw_rectangle", "Draw a rectangle"),
-    Shortcut("Alt+L", "draw_lasso", "Draw freehand"),
-    Shortcut("Alt+Z", "undo_region", "Undo the last change of the region"),
+    Shortcut("Alt+Shift+R", "draw_lasso", "Draw freehand"),
+    Shortcut("Ctrl+Z", "undo_region", "Undo the last change of the region", in_panel=True),
+    Shortcut("Ctrl+Shift+Z", "redo_region", "Redo the change of the region", in_panel=True),
     Shortcut("Alt+G", "filter_genes", "Filter genes"),
     Shortcut("Alt+Return", "run", "Run"),
     Shortcut("Alt+Q", "queue", "Queue a run"),
-    Shortcut("Alt+C", "cancel", "Cancel the run"),
+    Shortcut("Alt+X", "cancel", "Cancel the run"),
     Shortcut("Alt+B", "blink", "Switch between before and after"),
-    Shortcut("Alt+S", "view_side_by_side", "Before and after side by side"),
+    Shortcut("Alt+Shift+B", "view_side_by_side", "Before and after side by side"),
     Shortcut("Alt+U", "view_std", "Uncertainty"),
     Shortcut("Alt+E", "export", "Export"),
     Shortcut("Alt+K", "copy_command", "Copy the command line"),
@@ -60,13 +65,14 @@ def bind_shortcuts(parent: QWidget, actions: Mapping[str, Callable[[], object]])
     Parameters
     ----------
     parent
-        Widget in whose window the shortcuts work.
+        Widget in which, or in whose window, the shortcuts work.
     actions
         Functions by the names in :data:`SHORTCUTS`.
     """
     for shortcut in SHORTCUTS:
         bound = QShortcut(QKeySequence(shortcut.keys), parent)
-        bound.setContext(Qt.ShortcutContext.WindowShortcut)
+        in_panel, in_window = Qt.ShortcutContext.WidgetWithChildrenShortcut, Qt.ShortcutContext.WindowShortcut
+        bound.setContext(in_panel if shortcut.in_panel else in_window)
         bound.activated.connect(actions[shortcut.control])
 
 

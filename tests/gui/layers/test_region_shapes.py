@@ -22,8 +22,8 @@ def test_region_changes_are_undone_one_by_one() -> None:
     layer = RegionLayer(ViewerModel(), lambda: None)
     box = np.array([[0.0, 0.0], [10, 0], [10, 10], [0, 10]])
     assert not layer.can_undo
-    layer.add(box, 1.0)
-    layer.add(box + 100, 1.0)
+    layer.add(box)
+    layer.add(box + 100)
     layer.clear()
     areas = []
     while layer.can_undo:
@@ -31,6 +31,27 @@ def test_region_changes_are_undone_one_by_one() -> None:
         region = layer.region("global")
         areas.append(0 if region is None else region.geometry.area)
     assert areas == [200, 100, 0]
+
+
+def test_redo_repeats_what_was_undone_until_something_changes() -> None:
+    layer = RegionLayer(ViewerModel(), lambda: None)
+    box = np.array([[0.0, 0.0], [10, 0], [10, 10], [0, 10]])
+    layer.add(box)
+    layer.add(box + 100)
+    assert layer.layer is not None
+    layer.layer.features = {"name": ["tumor", "stroma"]}
+    layer.add(box + 200)
+    layer.undo()
+    layer.undo()
+    assert [len(layer.layer.data), layer.can_redo] == [1, True]
+    layer.redo()
+    layer.redo()
+    assert [len(layer.layer.data), layer.can_redo] == [3, False]
+    assert list(layer.layer.features["name"])[:2] == ["tumor", "stroma"]
+    layer.undo()
+    layer.add(box + 300)
+    assert not layer.can_redo
+    np.testing.assert_array_equal(layer.layer.data[-1][:, 0], box[:, 1] + 300)
 
 
 def test_region_with_a_hole_is_split_into_polygons() -> None:
@@ -41,7 +62,7 @@ def test_region_with_a_hole_is_split_into_polygons() -> None:
 
 def test_region_layer_draws_a_region_with_a_hole(make_slide: Callable[..., Slide]) -> None:
     layer = RegionLayer(ViewerModel(), lambda: None)
-    layer.set(Region(WITH_HOLE), make_slide(), 1.0)
+    layer.set(Region(WITH_HOLE), make_slide())
     assert layer.region("global").geometry.symmetric_difference(WITH_HOLE).area < 1e-3
 
 

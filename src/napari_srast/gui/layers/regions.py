@@ -13,13 +13,16 @@ from typing import Literal
 import numpy as np
 import shapely
 from napari.components import ViewerModel
-from napari.layers import Shapes
+from napari.layers import Layer, Shapes
+from napari.layers.base import ActionType
 from shapely.geometry import Polygon
 
 from napari_srast.core.region import Region
 from napari_srast.core.slide import Slide
 from napari_srast.geometry.affine import apply_affine
-from napari_srast.gui.layers.factory import KEY, role_of, swap_axes
+from napari_srast.gui.layers.factory import KEY, remove_layers, role_of, set_units, swap_axes
+from napari_srast.gui.layers.region_outline import LINE_COLOR, RegionOutline
+from napari_srast.gui.layers.shape_history import ShapeHistory
 
 __all__ = ["REGION_LAYER", "RegionLayer", "Tool", "shape_polygons", "without_holes"]
 
@@ -33,7 +36,8 @@ _MODES: dict[Tool, str] = {
     "edit": "select",
 }
 _ELLIPSE_VERTICES = 180
-_MAX_UNDO = 50
+_UNFINISHED = (ActionType.ADDING, ActionType.CHANGING, ActionType.REMOVING)  # events before a change
+_CLICK_PIXELS = 5.0  # a rectangle or ellipse that is smaller on the screen comes from a click without dragging
 
 
 def shape_polygons(layer: Shapes) -> list[np.ndarray]:
@@ -68,8 +72,11 @@ class RegionLayer:
         self._viewer = viewer
         self._changed = changed
         self._layer: Shapes | None = None
-        self._history: list[tuple[list[np.ndarray], list[str]]] = [([], [])]
-        self._undoing = False
+        self._outline: RegionOutline | None = None
+        self._history: ShapeHistory | None = None
+        self._units = ("pixel", "pixel")
+        self._left: list[Layer] = []  # layers to be removed
+        self._adding = False  # True while this class, not the mouse, adds a shape
         viewer.layers.events.removed.connect(self._on_removed)
 
     @property
@@ -77,17 +84,25 @@ class RegionLayer:
         """The layer; None before the first shape."""
         return self._layer
 
-    def draw(self, tool: Tool, line_width: float) -> None:
-        """Activate a drawing tool.
+    @property
+    def layers(self) -> list[Layer]:
+        """The layer and the one with the halo of its outlines; empty before the first shape."""
+        return [] if self._layer is None or self._outline is None else [self._outline.halo, self._layer]
 
-        Parameters
-        ----------
-        tool
-            The tool.
-        line_width
-            Width of outlines in world units.
-        """
-        layer = self._layer or self._create(line_width)
+    @property
+    def units(self) -> tuple[str, str]:
+        """Units of the two world axes, such as "micrometer"."""
+        return self._units
+
+    @units.setter
+    def units(self, units: tuple[str, str]) -> None:
+        self._units = units
+        if self._layer is not None:
+            set_units(self._layer, units)
+
+    def draw(self, tool: Tool) -> None:
+        """Activate a drawing tool."""
+        layer = self._layer or self._create()
         self._viewer.layers.selection.active = layer
         layer.visible = True
         layer.mode = _MODES[tool]
@@ -102,23 +117,27 @@ class RegionLayer:
         if self._layer is not None:
             self._layer.mode = "pan_zoom"
 
-    def add(self, polygon: np.ndarray, line_width: float) -> None:
+    def add(self, polygon: np.ndarray) -> None:
         """Add a polygon, shape (n, 2), with vertices (x, y) in world coordinates."""
-        layer = self._layer or self._create(line_width)
+        layer = self._layer or self._create()
         corners = np.asarray(polygon, dtype=float)[:, ::-1]
-        layer.add_polygons(np.array([layer.world_to_data(corner) for corner in corners]))
+        self._adding = True
+        try:
+            layer.add_polygons(np.array([layer.world_to_data(corner) for corner in corners]))
+        finally:
+            self._adding = False
 
-    def set(self, region: Region, slide: Slide, line_width: float) -> None:
+    def set(self, region: Region, slide: Slide) -> None:
         """Replace the shapes with a region, in the slide's chosen coordinate system."""
         to_cs = slide.to_cs @ np.linalg.inv(slide.transforms[region.coordinate_system])
         self.clear()
         for polygon in without_holes(region):
-            self.add(apply_affine(to_cs, np.asarray(polygon.exterior.coords)[:-1]), line_width)
+            self.add(apply_affine(to_cs, np.asarray(polygon.exterior.coords)[:-1]))
 
-    def take(self, other: Shapes, line_width: float) -> None:
+    def take(self, other: Shapes) -> None:
         """Copy the closed shapes of another layer, and hide that layer."""
         for polygon in shape_polygons(other):
-            self.add(polygon, line_width)
+            self.add(polygon)
         other.visible = False
 
     def foreign_shapes(self) -> list[Shapes]:
@@ -137,22 +156,22 @@ class RegionLayer:
     @property
     def can_undo(self) -> bool:
         """Whether there is a change of the shapes to undo."""
-        return self._layer is not None and len(self._history) > 1
+        return self._history is not None and self._history.can_undo
+
+    @property
+    def can_redo(self) -> bool:
+        """Whether there is an undone change of the shapes."""
+        return self._history is not None and self._history.can_redo
 
     def undo(self) -> None:
         """Undo the last change of the shapes."""
-        if self._layer is None or not self.can_undo:
-            return
-        self._history.pop()
-        data, kinds = self._history[-1]
-        self._undoing = True
-        try:
-            self._layer.data = []
-            if data:
-                self._layer.add([corners.copy() for corners in data], shape_type=kinds)
-        finally:
-            self._undoing = False
-        self._changed()
+        if self._history is not None and self._history.undo():
+            self._changed()
+
+    def redo(self) -> None:
+        """Repeat the change of the shapes that was undone last."""
+        if self._history is not None and self._history.redo():
+            self._changed()
 
     def disconnect(self) -> None:
         """Disconnect from the events of the viewer."""
@@ -160,11 +179,13 @@ class RegionLayer:
         if self._layer is not None:
             self._layer.events.data.disconnect(self._on_data)
             self._layer.events.affine.disconnect(self._on_data)
+        if self._outline is not None:
+            self._outline.disconnect()
 
     def remove(self) -> None:
         """Remove the layer from the viewer."""
-        if self._layer is not None and self._layer in self._viewer.layers:
-            self._viewer.layers.remove(self._layer)
+        removed = [self._layer, None if self._outline is None else self._outline.halo, *self._left]
+        remove_layers(self._viewer.layers, [layer for layer in removed if layer is not None])
 
     def move(self, matrix: np.ndarray) -> None:
         """Apply a (3, 3) affine, (x, y) order, to all shapes after another coordinate system was chosen."""
@@ -183,39 +204,55 @@ class RegionLayer:
             return None
         return Region.from_polygons(shape_polygons(self._layer), coordinate_system)
 
-    def _create(self, line_width: float) -> Shapes:
+    def _create(self) -> Shapes:
         layer = Shapes(
             ndim=2,
             name=REGION_LAYER,
-            edge_color="#ffd400",
-            face_color=[1.0, 0.83, 0.0, 0.08],
-            edge_width=line_width,
+            edge_color=LINE_COLOR,
+            opacity=1.0,
+            face_color="transparent",  # a fill would change the colors of the map below
+            units=self._units,
             metadata={KEY: {"role": "region"}},
         )
+        left, self._left = self._left, []
+        remove_layers(self._viewer.layers, left)
         self._viewer.add_layer(layer)
+        self._layer = layer
+        self._outline = RegionOutline(self._viewer, layer)
+        self._history = ShapeHistory(layer)
         layer.events.data.connect(self._on_data)
         layer.events.affine.connect(self._on_data)
-        self._layer = layer
         return layer
 
     def _on_data(self, event: object = None) -> None:
-        if self._undoing:
+        layer, history = self._layer, self._history
+        if layer is None or history is None or getattr(event, "action", None) in _UNFINISHED:
             return
-        if self._layer is not None:
-            shapes = [np.array(corners) for corners in self._layer.data], [str(kind) for kind in self._layer.shape_type]
-            if not _same_shapes(shapes, self._history[-1]):
-                self._history = [*self._history[-_MAX_UNDO:], shapes]
-        self._changed()
+        if self._is_click(event):
+            layer.selected_data = {len(layer.data) - 1}
+            layer.remove_selected()  # emits the event again
+        elif history.record():
+            self._changed()
+
+    def _is_click(self, event: object) -> bool:
+        """Return whether the last shape comes from a click with a tool that needs a drag."""
+        layer = self._layer
+        if layer is None or self._adding or getattr(event, "action", None) != ActionType.ADDED or not layer.data:
+            return False
+        if layer.mode not in ("add_rectangle", "add_ellipse"):
+            return False
+        corners = np.array([layer.data_to_world(corner) for corner in layer.data[-1]])
+        return float(np.ptp(corners, axis=0).max()) * float(self._viewer.scene.camera.zoom) < _CLICK_PIXELS
 
     def _on_removed(self, event: object) -> None:
         if self._layer is not None and self._layer not in self._viewer.layers:
-            self._layer = None
-            self._history = [([], [])]
+            self._layer = self._history = None
+            if self._outline is not None:
+                self._outline.disconnect()
+                self._outline.halo.visible = False
+                self._left.append(self._outline.halo)  # napari may iterate over the layers, so it is removed later
+                self._outline = None
             self._changed()
-
-
-def _same_shapes(one: tuple[list[np.ndarray], list[str]], other: tuple[list[np.ndarray], list[str]]) -> bool:
-    return one[1] == other[1] and all(np.array_equal(a, b) for a, b in zip(one[0], other[0], strict=True))
 
 
 def without_holes(region: Region) -> list[Polygon]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
+import napari
 import numpy as np
 import pytest
 from helpers.window import (
@@ -23,7 +24,7 @@ from helpers.window import (
     wait_shown,
 )
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QFileDialog
+from qtpy.QtWidgets import QFileDialog, QListView
 
 from napari_srast import api
 from napari_srast.core.progress import Progress
@@ -68,6 +69,106 @@ def test_second_slide_starts_without_region_genes_and_result(
     assert widget.controller.regions.n_spots_inside() is None
     assert widget.gene_panel.genes is None
     assert not widget.result_panel.export_panel.export.isEnabled()
+
+
+def run_second_slide(qtbot: Any, window: SRastWidget, write_slide: Callable[..., Path]) -> None:
+    """Run a region of a first slide, then the region of a second one, whose result is displayed."""
+    open_two_slides(qtbot, window, write_slide)
+    window.controller.regions.add(SQUARE)
+    window.gene_panel.model.check(["Gene3"])
+    run(qtbot, window)
+
+
+def test_genes_of_a_second_slide_are_above_its_histology_and_below_its_region(
+    open_window: Callable[[], SRastWidget], qtbot: Any, write_slide: Callable[..., Path]
+) -> None:
+    window = open_window()
+    controller = window.controller
+    run_second_slide(qtbot, window, write_slide)
+    click(qtbot, window.result_panel.views["before"])
+
+    def positions() -> list[int]:
+        session = controller.slides.current
+        genes = [layer for layer in session.overlay.layers if role_of(layer) in ("dimmer", "gene", "measured")]
+        groups = (session.layers, genes, session.region_layer.layers)
+        listed = list(controller.viewer.layers)
+        return [bound for group in groups for bound in (min(map(listed.index, group)), max(map(listed.index, group)))]
+
+    assert len(controller.slides.current.overlay.layers) == 3
+    assert positions() == sorted(positions())
+    choose_slide(window, 0)  # a run on the first slide, below the layers of the second one
+    window.gene_panel.model.check(["Gene5"], only=True)
+    window.tabs.setCurrentIndex(0)
+    run(qtbot, window)
+    assert positions() == sorted(positions())
+
+
+def test_histology_slider_acts_on_both_pictures_of_a_second_slide(
+    open_window: Callable[[], SRastWidget], qtbot: Any, write_slide: Callable[..., Path]
+) -> None:
+    window = open_window()
+    controller, explore = window.controller, window.result_panel
+    run_second_slide(qtbot, window, write_slide)
+    choose_slide(window, 0)
+    click(qtbot, explore.views["side_by_side"])
+    qtbot.waitUntil(lambda: len(visible(window, "side_by_side")) == 4, timeout=PATIENCE)
+    choose_slide(window, 1)
+    click(qtbot, explore.views["side_by_side"])
+    qtbot.waitUntil(lambda: len(visible(window, "side_by_side")) == 4, timeout=PATIENCE)
+    canvas = [controller.viewer.screenshot(canvas_only=True, flash=False)[..., :3].mean()]
+    for value in (60, 100):
+        explore.brightness.setFocus()
+        while explore.brightness.value() < value:
+            qtbot.keyClick(explore.brightness, Qt.Key.Key_PageUp)
+        canvas.append(controller.viewer.screenshot(canvas_only=True, flash=False)[..., :3].mean())
+        backdrops = [layer for layer in controller.viewer.layers if layer.visible and "backdrop" in layer.name]
+        assert len(backdrops) == 2
+        assert len({(layer.opacity, *layer.contrast_limits) for layer in backdrops}) == 1
+    assert canvas[0] < canvas[1] < canvas[2]
+
+
+def test_scale_bar_is_in_micrometers_until_the_user_hides_it(
+    open_window: Callable[[], SRastWidget], qtbot: Any, write_slide: Callable[..., Path]
+) -> None:
+    window = open_window()
+    viewer = window.controller.viewer
+    open_two_slides(qtbot, window, write_slide)
+    assert {str(unit) for layer in viewer.layers for unit in layer.units} == {"micrometer"}
+    assert viewer.canvas.overlays.scale_bar.visible
+    canvas = napari.current_viewer().window._qt_viewer.canvas
+    (bar,) = canvas._viewer_overlay_to_visual[viewer.canvas.overlays.scale_bar]
+    viewer.scene.camera.zoom = 0.3
+    assert bar.node.text.text == "500 μm"
+    viewer.canvas.overlays.scale_bar.visible = False
+    choose_slide(window, 0)
+    open_slide(qtbot, window, write_slide("brain", seed=2))
+    assert not viewer.canvas.overlays.scale_bar.visible
+
+
+def test_layer_list_has_only_the_layers_of_the_current_slide(
+    open_window: Callable[[], SRastWidget], qtbot: Any, write_slide: Callable[..., Path]
+) -> None:
+    window = open_window()
+    run_second_slide(qtbot, window, write_slide)
+    (view,) = (v for v in window.window().findChildren(QListView) if type(v).__name__ == "QtLayerList")
+
+    def listed() -> list[str]:
+        rows = [row for row in range(view.model().rowCount()) if not view.isRowHidden(row)]
+        return [view.model().index(row, 0).data(Qt.ItemDataRole.UserRole).name for row in rows]
+
+    of_second = ["SRast region [1]", "Gene3 [1]", "colon spots", "colon histology"]
+    qtbot.waitUntil(lambda: listed() == of_second, timeout=PATIENCE)
+    for name in ("before", "side_by_side"):
+        click(qtbot, window.result_panel.views[name])
+        qtbot.wait(100)
+        assert listed() == of_second
+    choose_slide(window, 0)
+    window.result_panel.model.check(["Gene4"], only=True)  # the other layer is kept for the next gene
+    qtbot.waitUntil(
+        lambda: listed() == ["SRast region", "Gene4", "Gene3", "breast spots", "breast histology"], timeout=PATIENCE
+    )
+    window.controller.viewer.add_image(np.zeros((4, 4)), name="mine")
+    qtbot.waitUntil(lambda: "mine" in listed(), timeout=PATIENCE)
 
 
 def test_queued_runs_keep_their_region_while_another_slide_is_shown(

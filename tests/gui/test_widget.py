@@ -158,7 +158,7 @@ def test_genes_and_views_of_a_result_are_switched(widget: SRastWidget, qtbot: An
     assert not explore.views["std"].isEnabled()
     assert "sample" in explore.views["std"].toolTip()
     explore.brightness.setValue(90)
-    assert layers["SRast dimmer"].opacity == pytest.approx(0.1)
+    assert layers["SRast backdrop"].opacity == pytest.approx(0.25)  # the colors of the histology become visible
     layers.remove("Gene3")
     assert explore.model.checked == ["Gene10"]
     click(qtbot, explore.hide_all)

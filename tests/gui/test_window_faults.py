@@ -266,7 +266,7 @@ def test_full_memory_while_adding_a_result_is_shown(
 )
 @pytest.mark.parametrize(
     "target",
-    ["overlay.render_gene", "overlay.dimmer_layer", "gene_layers.GeneLayer.create", "overlay.insert_unselected"],
+    ["overlay.render_gene", "overlay.Backdrop.of_slide", "gene_layers.GeneLayer.create", "layer_stack.insert_unselected"],
 )
 def test_full_memory_while_drawing_first_genes_keeps_the_result(
     target: str, widget: SRastWidget, qtbot: Any, store: Path, monkeypatch: pytest.MonkeyPatch
@@ -338,7 +338,7 @@ def test_full_memory_while_drawing_keeps_the_display(
         ("before", "compared_layer.spot_colors"),
         ("side_by_side", "side_by_side.side_by_side_layers"),
         ("side_by_side", "compared_layer.spot_colors"),
-        ("side_by_side", "overlay.insert_unselected"),
+        ("side_by_side", "layer_stack.insert_unselected"),
     ):
         check_failure(target, lambda view=view: click(qtbot, panel.views[view]))
         assert overlay.view == view

@@ -10,7 +10,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Generator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -131,23 +131,35 @@ def iterate_progress(
     reports: queue.SimpleQueue[Progress | None] = queue.SimpleQueue()
     resume = threading.Semaphore(0)
     closed = threading.Event()
+    outcome: Future[T] = Future()
 
     def on_progress(step: Progress) -> None:
         reports.put(step)
         while not resume.acquire(timeout=_POLL_SECONDS):
             monitor.check_canceled()  # the generator may have been dropped, which must not block the thread forever
+            if not threading.main_thread().is_alive():
+                raise Cancelled  # the program ends
         if closed.is_set():
             raise Cancelled
 
-    monitor = RunMonitor(on_progress=on_progress, should_stop=should_stop).stopped_by(closed.is_set)
-    with ThreadPoolExecutor(1, thread_name_prefix="napari-srast-run") as thread:
-        future = thread.submit(run, monitor)
-        future.add_done_callback(lambda _: reports.put(None))
+    def work() -> None:
         try:
-            while (step := reports.get()) is not None:
-                yield step
-                resume.release()
-            return future.result()
+            outcome.set_result(run(monitor))
+        except BaseException as error:  # noqa: BLE001 - raised by the generator
+            outcome.set_exception(error)
         finally:
-            closed.set()
+            reports.put(None)
+
+    monitor = RunMonitor(on_progress=on_progress, should_stop=should_stop).stopped_by(closed.is_set)
+    # Not an executor: its thread would wait for more work as long as a dropped generator is referenced.
+    thread = threading.Thread(target=work, name="napari-srast-run")
+    thread.start()
+    try:
+        while (step := reports.get()) is not None:
+            yield step
             resume.release()
+        return outcome.result()
+    finally:
+        closed.set()
+        resume.release()
+        thread.join()

@@ -23,6 +23,7 @@ from napari_srast.gui.panels.run import RunBar
 from napari_srast.gui.panels.settings import SettingsPanel
 from napari_srast.gui.panels.slide import SlidePanel
 from napari_srast.gui.runtime.layer_batches import call_before_batch_end
+from napari_srast.gui.runtime.layer_list_rows import LayerListRows
 from napari_srast.gui.runtime.processes import start_process_pool
 from napari_srast.gui.state.forecast import Alternative
 from napari_srast.gui.state.run_request import RunInput
@@ -96,11 +97,13 @@ class SRastWidget(QWidget):
         self.settings_panel.changed.connect(self.forecast.refresh_later)
         self.controller.tasks.state_changed.connect(self.forecast.refresh)
         self.controller.slides.slide_changed.connect(self._fold_sections)
-        self.controller.results.display_changed.connect(self._fold_sections)
         self.run_bar.run.clicked.connect(self._run)
         self.run_bar.queue.clicked.connect(self._queue)
         self.run_bar.help.clicked.connect(self.show_help)
         bind_shortcuts(self, self._actions())
+        self._rows = LayerListRows(self, self.controller.viewer, self.controller.slides.is_listed)
+        for signal in (self.controller.slides.slide_changed, self.controller.results.display_changed):
+            signal.connect(self._rows.refresh_later)
         self.controller.messages.error_message.connect(show_error)
         self.controller.results.result_changed.connect(self._on_result)
         self.controller.results.result_added.connect(lambda: self.tabs.setCurrentWidget(self.result_panel))
@@ -231,7 +234,6 @@ class SRastWidget(QWidget):
             (slide, settings) if is_open else (settings,),
             self._prepare.height() - _GAPS,
         )
-        self.result_panel.fold_sections()
 
     # ------------------------------------------------------------ Qt events
 

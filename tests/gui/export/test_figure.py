@@ -8,7 +8,7 @@ import pytest
 from PIL import Image as PillowImage
 
 from napari_srast.gui.export.figure import Caption, round_length, save_figure
-from napari_srast.gui.layers.gene_layer import GeneStyle
+from napari_srast.gui.layers.gene_colors import GeneStyle
 
 pytestmark = pytest.mark.gui
 

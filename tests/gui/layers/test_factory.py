@@ -12,9 +12,9 @@ from scipy import sparse
 from napari_srast.core.result import UpsampleResult
 from napari_srast.core.slide import Slide, SlideImage
 from napari_srast.geometry.affine import apply_affine
+from napari_srast.gui.layers.backdrop import Backdrop
 from napari_srast.gui.layers.factory import (
     KEY,
-    dimmer_layer,
     gene_layer_kwargs,
     image_affine,
     measured_layer,
@@ -22,6 +22,7 @@ from napari_srast.gui.layers.factory import (
     slide_layer_data,
     swap_axes,
     update_transforms,
+    world_units,
 )
 
 pytestmark = pytest.mark.gui
@@ -129,7 +130,7 @@ def test_layers_follow_the_coordinate_system(skewed_slide: Slide, make_result: C
     for data in slide_layer_data(skewed_slide):
         viewer.add_layer(Layer.create(*data))
     result = make_result(skewed_slide)
-    viewer.add_layer(dimmer_layer(skewed_slide, result, 0.5))
+    viewer.add_layer(Backdrop.of_slide(skewed_slide, result, 0.5).layer)
     other = viewer.add_image(np.zeros((4, 4)), name="other layer")
     turned = dataclasses.replace(skewed_slide, coordinate_system="turned")
     update_transforms(list(viewer.layers), turned)
@@ -141,8 +142,12 @@ def test_layers_follow_the_coordinate_system(skewed_slide: Slide, make_result: C
     assert role_of(other) is None
 
 
-def test_the_dimmer_covers_the_histology(skewed_slide: Slide, make_result: Callable[..., UpsampleResult]) -> None:
-    dimmer = dimmer_layer(skewed_slide, make_result(skewed_slide), 0.5)
-    histology = Layer.create(*slide_layer_data(skewed_slide)[0])
-    for corner, pixel in (((-0.5, -0.5), (-0.5, -0.5)), ((0.5, 0.5), (79.5, 99.5)), ((-0.5, 0.5), (-0.5, 99.5))):
-        np.testing.assert_allclose(dimmer.data_to_world(corner), histology.data_to_world(pixel))
+def test_lengths_in_micrometers_have_units(make_slide: Callable[..., Slide]) -> None:
+    slide = dataclasses.replace(make_slide(), unit="um")
+    assert world_units(slide) == ("micrometer", "micrometer")
+    (spots,) = (Layer.create(*data) for data in slide_layer_data(slide))
+    assert [str(unit) for unit in spots.units] == ["micrometer", "micrometer"]
+    scaled = dataclasses.replace(slide, transforms={"global": np.diag([2.0, 2.0, 1.0])})
+    assert world_units(scaled) == ("pixel", "pixel")  # one unit of the world is half a micrometer
+    update_transforms([spots], scaled)
+    assert [str(unit) for unit in spots.units] == ["pixel", "pixel"]

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from napari_srast.gui.layers.gene_layer import GeneStyle
+from napari_srast.gui.layers.gene_colors import GeneStyle
 
 pytestmark = pytest.mark.gui
 

@@ -9,7 +9,7 @@ from napari.components import ViewerModel
 
 from napari_srast.core.result import UpsampleResult
 from napari_srast.core.slide import Slide
-from napari_srast.gui.layers.gene_layer import GeneStyle
+from napari_srast.gui.layers.gene_colors import GeneStyle
 from napari_srast.gui.layers.overlay import Overlay
 
 pytestmark = pytest.mark.gui
@@ -48,3 +48,4 @@ def test_measured_spots_follow_color_and_contrast(
     counts = result.slide.counts[:, 0].toarray()[:, 0]
     np.testing.assert_allclose(layer.face_color[counts > 0][:, :3], [[1, 0, 0]] * int((counts > 0).sum()), atol=1e-6)
     assert overlay.shown == [GeneStyle("Gene0", "#ff0000", (0.0, 1e-9), 1.0)]
+    assert viewer.layers["Gene0"].blending == "additive"

@@ -8,13 +8,16 @@ import numpy as np
 import pytest
 import shapely
 from napari.components import ViewerModel
+from napari.layers import Layer
 
 from napari_srast.core.region import Region
 from napari_srast.core.result import UpsampleResult
 from napari_srast.core.slide import Slide
 from napari_srast.gui.layers import overlay as overlay_module
-from napari_srast.gui.layers.factory import PALETTE, image_affine, role_of
+from napari_srast.gui.layers.factory import image_affine, role_of, slide_layer_data
+from napari_srast.gui.layers.gene_colors import MAP_NAME, PALETTE, map_colormap
 from napari_srast.gui.layers.gene_layer import default_genes
+from napari_srast.gui.layers.layer_stack import LayerStack
 from napari_srast.gui.layers.overlay import MAX_GENES, Overlay
 
 pytestmark = pytest.mark.gui
@@ -66,6 +69,46 @@ def test_at_most_six_genes_are_shown(setup: tuple[Overlay, ViewerModel, Upsample
     assert len(_gene_layers(viewer)) == MAX_GENES
 
 
+def test_one_gene_is_a_perceptual_map_and_several_are_added_colors(
+    setup: tuple[Overlay, ViewerModel, UpsampleResult, list[int]],
+) -> None:
+    overlay, viewer, _, _ = setup
+    overlay.show(["Gene0"])
+    layer = viewer.layers["Gene0"]
+    assert (layer.colormap.name, layer.blending) == (MAP_NAME, "translucent_no_depth")
+    assert layer.colormap.map(np.zeros(1))[0, 3] == 0  # the histology is visible where there are few counts
+    assert layer.colormap.map(np.ones(1))[0, 3] > 0.9
+    overlay.show(["Gene0", "Gene1"])
+    assert (layer.colormap.name, layer.blending) == (PALETTE[0], "additive")
+    np.testing.assert_allclose(layer.colormap.map(np.zeros(1)), [[0, 0, 0, 1]])
+    overlay.show(["Gene0"])
+    assert (layer.colormap.name, layer.blending) == (MAP_NAME, "translucent_no_depth")
+
+
+@pytest.mark.parametrize(("name", "blending"), [("viridis", "translucent_no_depth"), ("magenta", "additive")])
+def test_colormap_of_naparis_controls_is_kept(
+    name: str, blending: str, setup: tuple[Overlay, ViewerModel, UpsampleResult, list[int]]
+) -> None:
+    overlay, viewer, result, _ = setup
+    overlay.show(["Gene0"])
+    layer = viewer.layers["Gene0"]
+    layer.colormap = name
+    assert layer.blending == blending
+    (style,) = overlay.shown
+    values = np.linspace(*style.limits, 7)
+    expected = layer.colormap.map(np.linspace(0, 1, 7))
+    np.testing.assert_allclose(style.rgba(values), expected, atol=0.03)
+    overlay.set_view("before")
+    spots = viewer.layers["SRast measured spots"]
+    measured = result.slide.counts[:, 0].toarray()[:, 0] / result.raster.n_pixels_per_spot
+    np.testing.assert_allclose(spots.face_color[:, :3], style.rgba(measured)[:, :3], atol=1e-5)
+    overlay.show(["Gene0", "Gene1"])
+    assert layer.colormap.name == name
+    overlay.show(["Gene1"])
+    overlay.show(["Gene1", "Gene3"])  # the layer of another gene forgets it
+    assert layer.colormap.name != name
+
+
 def test_opacity_decreases_with_the_number_of_genes(
     setup: tuple[Overlay, ViewerModel, UpsampleResult, list[int]],
 ) -> None:
@@ -73,7 +116,7 @@ def test_opacity_decreases_with_the_number_of_genes(
     overlay.show(list(result.genes[:1]))
     assert viewer.layers["Gene0"].opacity == 1
     overlay.show(list(result.genes[:4]))
-    assert {viewer.layers[str(gene)].opacity for gene in result.genes[:4]} == {0.5}
+    assert {viewer.layers[str(gene)].opacity for gene in result.genes[:4]} == {4**-0.2}
 
 
 def test_what_is_shown_first_is_no_gene_of_a_few_lucky_counts(
@@ -85,7 +128,7 @@ def test_what_is_shown_first_is_no_gene_of_a_few_lucky_counts(
     skill = np.array([0.01, 0.03, np.nan, 0.02, -0.5, 0.0, 0.0, 0.0, 0.9])
     result = dataclasses.replace(result, counts=counts.tocsr(), skill=skill)
     totals = np.asarray(counts.sum(axis=0)).ravel()
-    assert set(default_genes(result, totals)) == {"Gene0", "Gene1", "Gene3"}
+    assert default_genes(result, totals) == [f"Gene{np.argmax(np.nan_to_num(skill) * totals)}"] != ["Gene8"]
 
 
 def test_before_has_the_scale_of_after(
@@ -96,12 +139,13 @@ def test_before_has_the_scale_of_after(
     overlay.set_view("before")
     assert _gene_layers(viewer) == []
     spots = viewer.layers["SRast measured spots"]
-    assert spots.blending == "additive"  # a spot without counts shows the tissue below it
     assert spots.visible
     low, high = overlay.shown[0].limits
     measured = result.slide.counts[:, 0].toarray()[:, 0] / result.raster.n_pixels_per_spot
-    blue = int(PALETTE[0][5:7], 16) / 255
-    np.testing.assert_allclose(spots.face_color[:, 2], np.clip((measured - low) / (high - low), 0, 1) * blue, atol=1e-6)
+    level = np.clip((measured - low) / (high - low), 0, 1)
+    np.testing.assert_allclose(spots.face_color, map_colormap().map(level), atol=0.02)
+    assert spots.blending == viewer.layers["Gene0"].blending == "translucent_no_depth"
+    assert spots.face_color[level == 0, 3].max(initial=0) == 0  # a spot without counts shows the tissue below it
     overlay.set_view("after")
     assert not spots.visible
     assert _gene_layers(viewer) == ["Gene0"]
@@ -211,10 +255,10 @@ def test_layers_are_added_one_per_step_with_a_scheduler(
         (show_next,) = queue
         queue.clear()
         show_next()
-    # The dimmer first, then each gene: its layer is added, and drawn the next time.
+    # The backdrop first, then each gene: its layer is added, and drawn the next time.
     assert seen == [(0, 0, 0), (1, 0, 0), (2, 0, 0), (2, 1, 1), (3, 1, 1), (3, 2, 2), (4, 2, 2)]
     assert _gene_layers(viewer) == genes
-    assert {viewer.layers[gene].opacity for gene in genes} == {3**-0.5}
+    assert {viewer.layers[gene].opacity for gene in genes} == {3**-0.2}
 
     overlay.show([*genes, "Gene4", "Gene5"])
     queue.pop()()
@@ -258,7 +302,7 @@ def test_layers_follow_the_slide_below_the_region(
     from napari_srast.gui.layers.regions import RegionLayer
 
     overlay, viewer, result, _ = setup
-    RegionLayer(viewer, lambda: None).draw("polygon", 1.0)
+    RegionLayer(viewer, lambda: None).draw("polygon")
     overlay.show(["Gene0"])
     overlay.set_view("before")
     assert role_of(viewer.layers[-1]) == "region"
@@ -270,7 +314,33 @@ def test_layers_follow_the_slide_below_the_region(
             viewer.layers[name].affine.affine_matrix, image_affine(turned.to_cs @ result.raster.affine)
         )
     overlay.remove()
-    assert [role_of(layer) for layer in viewer.layers] == ["region"]
+    assert [role_of(layer) for layer in viewer.layers] == ["region_halo", "region"]
+
+
+def test_histology_below_genes_is_its_luminance_unless_it_is_at_full_brightness(
+    skewed_slide: Slide, make_result: Callable[..., UpsampleResult]
+) -> None:
+    viewer, result = ViewerModel(), make_result(skewed_slide)
+    layers = [Layer.create(*data) for data in slide_layer_data(skewed_slide)]
+    viewer.layers.extend(layers)
+    stack = LayerStack(viewer, lambda: layers)
+    overlay = Overlay(viewer, result, result.counts.tocsc(), lambda: None, stack=stack)
+    overlay.show(["Gene0"])
+    backdrop = viewer.layers["SRast backdrop"]
+    assert viewer.layers.index(backdrop) == viewer.layers.index(layers[-1]) + 1
+    red, green, blue = (channel.astype(float) for channel in skewed_slide.image.levels[0])
+    np.testing.assert_allclose(backdrop.data[0], 0.299 * red + 0.587 * green + 0.114 * blue, atol=1)
+    np.testing.assert_array_equal(backdrop.affine.affine_matrix, layers[0].affine.affine_matrix)
+    overlay.set_brightness(0.5)
+    assert backdrop.opacity == 1
+    half = backdrop.contrast_limits[1] - backdrop.contrast_limits[0]
+    overlay.set_brightness(0.25)
+    assert backdrop.contrast_limits[1] - backdrop.contrast_limits[0] == pytest.approx(2 * half)
+    overlay.set_brightness(1.0)
+    assert backdrop.opacity == 0
+    layers[0].visible = False  # the user hides the histology
+    assert backdrop.opacity == 1
+    assert backdrop.contrast_limits[1] > 1e4
 
 
 def test_background_is_black_without_histology(
@@ -279,8 +349,8 @@ def test_background_is_black_without_histology(
     viewer, result = ViewerModel(), make_result(make_slide())
     overlay = Overlay(viewer, result, result.counts.tocsc(), lambda: None)
     overlay.show(["Gene0"])
-    assert viewer.layers["SRast dimmer"].opacity == 1
+    assert viewer.layers["SRast backdrop"].opacity == 1
     overlay.set_brightness(0.8)
-    assert viewer.layers["SRast dimmer"].opacity == 1
+    assert viewer.layers["SRast backdrop"].opacity == 1
     overlay.show([])
-    assert not viewer.layers["SRast dimmer"].visible
+    assert not viewer.layers["SRast backdrop"].visible

@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import threading
 import time
+import warnings
 from collections.abc import Callable, Generator
 from typing import Any
 
 import pytest
+from napari.utils.notifications import notification_manager
+from superqt.utils._qthreading import WorkerBase
 
 from napari_srast.errors import Cancelled, InputError
-from napari_srast.gui.runtime.background import BackgroundTask, error_message, start
+from napari_srast.gui.runtime.background import BackgroundTask, error_message, low_priority, start
 
 pytestmark = pytest.mark.gui
 
@@ -94,6 +97,47 @@ def test_result_of_an_abandoned_task_is_dropped(qtbot: Any) -> None:
     go.set()
     qtbot.wait(100)
     assert calls.done == []
+
+
+def test_work_that_napari_drops_leaves_no_thread(qtbot: Any) -> None:
+    before, calls = set(threading.enumerate()), _Calls()
+
+    def steps(should_stop: Callable[[], bool]) -> Generator[int, None, None]:
+        while not should_stop():
+            yield 0
+
+    task = start(low_priority(steps), on_step=calls.steps.append, on_done=calls.done.append, on_error=print)
+    qtbot.waitUntil(lambda: bool(calls.steps))
+    for worker in list(WorkerBase._worker_set):  # as napari does on closing, or if the progress bar is canceled
+        worker.quit()
+
+    def runs() -> list[str]:
+        return [t.name for t in set(threading.enumerate()) - before if t.name.startswith("napari-srast-run")]
+
+    assert runs()
+    qtbot.waitUntil(lambda: not runs(), timeout=5000)
+    assert not task.active
+    assert calls.done == []
+
+
+def test_deprecations_of_torch_are_no_notifications(qtbot: Any) -> None:
+    torch = pytest.importorskip("torch")
+    calls = _Calls()
+
+    def steps(should_stop: Callable[[], bool]) -> Generator[int, None, None]:
+        yield 1
+        torch.jit.script(torch.nn.Identity())
+        warnings.warn("worth reading", UserWarning, stacklevel=1)
+
+    with warnings.catch_warnings(), notification_manager:
+        warnings.simplefilter("always")
+        n_before = len(notification_manager.records)
+        calls.start(steps)
+        qtbot.waitUntil(lambda: bool(calls.done or calls.errors))
+        assert calls.errors == []
+        qtbot.waitUntil(lambda: len(notification_manager.records) > n_before)
+        messages = [str(record.message) for record in notification_manager.records[n_before:]]
+    assert ["worth reading" in message for message in messages] == [True]
 
 
 def test_unexpected_errors_give_one_sentence_and_a_log_record(caplog: pytest.LogCaptureFixture) -> None:

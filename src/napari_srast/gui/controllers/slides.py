@@ -19,7 +19,8 @@ from napari_srast.gui.controllers.messages import Messages
 from napari_srast.gui.controllers.results import Results
 from napari_srast.gui.controllers.task_runner import AppState, Task, TaskRunner
 from napari_srast.gui.layers.camera import zoom_to_layers
-from napari_srast.gui.layers.factory import role_of
+from napari_srast.gui.layers.factory import HELPER_ROLES, remove_layers, role_of, set_units, world_units
+from napari_srast.gui.layers.opened_layers import loaded_of, place_regions, superseded_layers
 from napari_srast.gui.runtime import background, gc_pause
 from napari_srast.gui.state import slide_loading
 from napari_srast.gui.state.preferences import UserPreferences
@@ -66,6 +67,7 @@ class SlideManager:
         self._messages = messages
         self._preferences = preferences
         self._changing_layers = False
+        self._has_opened = False
         events = self._viewer.layers.events
         events.inserted.connect(self._on_inserted)
         events.removing.connect(self._on_removing)
@@ -212,11 +214,16 @@ class SlideManager:
     def _make_ready(self, session: SlideSession) -> None:
         for layer in session.external_layers:
             layer.events.affine.connect(self._on_external_affine)
+            set_units(layer, world_units(session.slide))
+        if not self._has_opened:
+            self._has_opened = True
+            self._viewer.canvas.overlays.scale_bar.visible = True  # later it is as the user has set it
         source = session.slide.source
         if source.path is not None and not source.synthetic:
             self._preferences.add_slide(source.path)
         self._finish_opening()
         self._workspace.announce_current()
+        place_regions(self._viewer.layers, session.slide)
         zoom_to_layers(self._viewer, session.shown_layers)
         warnings = " ".join(session.slide.notices)
         self._messages.status_message.emit(
@@ -229,6 +236,12 @@ class SlideManager:
         """Leave the state OPENING; a run or an export that is in progress keeps its state."""
         if self._tasks.state in (AppState.EMPTY, AppState.OPENING):
             self._tasks.set_state(self._tasks.resting_state())
+
+    def is_listed(self, layer: Layer) -> bool:
+        """Return whether a layer is of use in the layer list: no helper layer, and none of a slide that is hidden."""
+        if role_of(layer) in HELPER_ROLES:
+            return False
+        return not any(layer in session.own_layers for session in self.sessions if session is not self.current)
 
     # --------------------------------------------------- switching and closing
 
@@ -297,6 +310,7 @@ class SlideManager:
         self.layers_changed.emit()
         if not self._changing_layers:
             self._adopt(event.value)
+            place_regions([event.value], self.slide)
 
     def _adopt(self, layer: Layer) -> None:
         """Open the slide whose spots a layer shows."""
@@ -304,7 +318,15 @@ class SlideManager:
         if slide is None or role_of(layer) != "spots":
             return
         if all(slide is not session.slide for session in self.sessions):
-            self.show(LoadedSlide(slide=slide, source=None))
+            self.show(loaded_of(layer) or LoadedSlide(slide=slide, source=None))
+            remove = partial(self._remove_superseded, slide)
+            remove() if self._workspace.schedule is None else self._workspace.schedule(remove)
+
+    def _remove_superseded(self, slide: Slide) -> None:
+        """Remove what napari's reader added for a slide and the panel shows itself."""
+        is_shown = any(slide is session.slide for session in self.sessions)
+        with self._changing_own_layers():
+            remove_layers(self._viewer.layers, superseded_layers(self._viewer.layers, slide, is_shown=is_shown))
 
     def _on_removing(self, event: Any) -> None:
         """Let the garbage collection that napari starts next find what the layer held."""

@@ -11,7 +11,7 @@ from qtpy.QtCore import QRectF, Qt
 from qtpy.QtGui import QColor, QFont, QFontMetricsF, QImage, QLinearGradient, QPainter
 
 from napari_srast.errors import OutputError
-from napari_srast.gui.layers.gene_layer import GeneStyle
+from napari_srast.gui.layers.gene_colors import GeneStyle
 
 __all__ = ["Caption", "round_length", "save_figure"]
 
@@ -134,8 +134,9 @@ def _draw_legend(painter: QPainter, caption: Caption, cols: int, rows: int) -> N
         painter.drawText(QRectF(x, y, name_width, line), Qt.AlignmentFlag.AlignVCenter, name)
         left = x + name_width + 0.6 * line
         ramp = QLinearGradient(left, 0, left + bar_width, 0)
-        ramp.setColorAt(0, QColor("black"))
-        ramp.setColorAt(1, QColor(style.color))
+        stops = style.colormap_stops
+        for index, stop in enumerate(stops):
+            ramp.setColorAt(index / (len(stops) - 1), QColor(f"#{stop[7:]}{stop[1:7]}"))
         painter.fillRect(QRectF(left, y + 0.25 * line, bar_width, 0.5 * line), ramp)
         painter.drawText(QRectF(left + bar_width + 0.6 * line, y, width, line), Qt.AlignmentFlag.AlignVCenter, scale)
         y += line

@@ -15,8 +15,8 @@ from scipy import sparse
 
 from napari_srast.core.result import UpsampleResult
 from napari_srast.core.slide import Slide
-from napari_srast.gui.layers.factory import KEY, image_affine, measured_layer, update_transforms
-from napari_srast.gui.layers.gene_layer import GeneStyle
+from napari_srast.gui.layers.factory import KEY, image_affine, measured_layer, update_transforms, world_units
+from napari_srast.gui.layers.gene_colors import GeneStyle
 from napari_srast.gui.state.displayed_result import DisplayedResult
 
 __all__ = ["ComparedLayer", "compared_pixels_layer", "pixel_colors", "same_pixels", "spot_colors"]
@@ -72,7 +72,9 @@ class ComparedLayer:
             colors = spot_colors(result, styles, shared_opacity)
         else:
             colors = pixel_colors(other.result, other.columns, styles, shared_opacity)
-        _set_colors(layer, colors)
+        if isinstance(layer, Points) and len(layer.data) < len(colors):
+            colors = colors[result.raster.n_pixels_per_spot > 0]
+        _set_colors(layer, colors, "additive" if _adds(styles) else "translucent_no_depth")
         self._colored = key
 
     def forget_colors(self) -> None:
@@ -97,10 +99,9 @@ def spot_colors(result: UpsampleResult, styles: Sequence[GeneStyle], shared_opac
     per_spot = result.raster.n_pixels_per_spot
     has_pixels = per_spot > 0
     colors = np.zeros((len(per_spot), 4))
-    colors[has_pixels, 3] = 1.0
     columns = result.slide.gene_indices([style.gene for style in styles])
     counts = result.slide.counts[:, columns].toarray()[has_pixels] / per_spot[has_pixels, None]
-    colors[has_pixels, :3] = _blend(counts, styles, shared_opacity)
+    colors[has_pixels] = _blend(counts, styles, shared_opacity)
     return colors
 
 
@@ -121,19 +122,27 @@ def pixel_colors(
         Factor on the opacity of all genes.
     """
     counts = columns[:, [result.gene_column(style.gene) for style in styles]].toarray()
-    colors = np.column_stack([_blend(counts, styles, shared_opacity), np.ones(len(counts))])
+    colors = _blend(counts, styles, shared_opacity)
     return np.nan_to_num(np.stack([result.raster.to_image(channel) for channel in colors.T], axis=-1))
 
 
 def _blend(counts: np.ndarray, styles: Sequence[GeneStyle], shared_opacity: float) -> np.ndarray:
-    """Return red, green and blue, shape (n, 3), of counts, shape (n, genes), by the additive blending of napari."""
-    colors = np.zeros((len(counts), 3))
+    """Return the colors, shape (n, 4), of counts, shape (n, genes), as napari blends the layers of the genes."""
+    if not _adds(styles):
+        colors = styles[0].rgba(counts[:, 0])
+        colors[:, 3] *= shared_opacity * styles[0].opacity
+        return colors
+    total = np.zeros((len(counts), 4))
     for style, values in zip(styles, counts.T, strict=True):
-        rgb = np.array([int(style.color[i : i + 2], 16) / 255 for i in (1, 3, 5)])
-        low, high = style.limits
-        share = np.clip((values - low) / max(high - low, 1e-12), 0, 1)
-        colors += share[:, None] * rgb * shared_opacity * style.opacity
-    return np.minimum(colors, 1)
+        colors = style.rgba(values)
+        total[:, :3] += colors[:, :3] * colors[:, 3:] * shared_opacity * style.opacity
+    total[:, 3] = 1.0
+    return np.minimum(total, 1)
+
+
+def _adds(styles: Sequence[GeneStyle]) -> bool:
+    """Return whether the colors of genes are added to the histology; those of one gene may cover it instead."""
+    return len(styles) != 1 or styles[0].is_additive
 
 
 def same_pixels(one: UpsampleResult, other: UpsampleResult) -> bool:
@@ -148,10 +157,12 @@ def same_pixels(one: UpsampleResult, other: UpsampleResult) -> bool:
     )
 
 
-def _set_colors(layer: Layer, colors: np.ndarray) -> None:
-    """Set the colors of a layer of pixels or spots; a layer of spots holds all spots, or only those with pixels."""
+def _set_colors(layer: Layer, colors: np.ndarray, blending: str) -> None:
+    """Set the colors of a layer of pixels or spots."""
+    if layer.blending != blending:
+        layer.blending = blending
     if isinstance(layer, Points):
-        layer.face_color = colors if len(layer.data) == len(colors) else colors[colors[:, 3] > 0]
+        layer.face_color = colors
     else:
         layer.data = colors
 
@@ -163,6 +174,7 @@ def compared_pixels_layer(result: UpsampleResult, slide: Slide) -> Image:
         rgb=True,
         name="SRast compared pixels",
         affine=image_affine(slide.to_cs @ result.raster.affine),
+        units=world_units(slide),
         blending="additive",
         visible=False,
         metadata={KEY: {"role": "measured", "to_intrinsic": result.raster.affine}},

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 from napari.components import LayerList
 from napari.layers import Image, Layer, Points
-from napari.utils.colormaps import Colormap
 
 from napari_srast.core.result import UpsampleResult
 from napari_srast.core.slide import Slide, SlideImage
@@ -23,12 +22,10 @@ from napari_srast.geometry.affine import apply_affine
 from napari_srast.gui.runtime.layer_batches import batch_changes, batch_removals
 
 __all__ = [
+    "HELPER_ROLES",
     "KEY",
-    "PALETTE",
     "black_layer",
     "dimmer_extent",
-    "dimmer_layer",
-    "gene_colormap",
     "gene_layer_kwargs",
     "image_affine",
     "is_color_image",
@@ -36,6 +33,7 @@ __all__ = [
     "points_transform",
     "remove_layers",
     "role_of",
+    "set_units",
     "set_visible",
     "slide_layer_data",
     "slide_title",
@@ -43,12 +41,14 @@ __all__ = [
     "swap_axes",
     "update_transforms",
     "world_extent",
+    "world_units",
 ]
 
 KEY = "napari_srast"
+HELPER_ROLES = frozenset({"dimmer", "measured", "region_halo", "side_by_side", "unused"})
+"""Roles of layers that a user does not handle one by one."""
 _MIN_BATCH = 4
-# Okabe-Ito palette (color-blind safe), highest contrast first; the green is lighter, for a black background.
-PALETTE = ("#56b4e9", "#e69f00", "#cc79a7", "#00c48c", "#f0e442", "#d55e00")
+_UNITS = {"um": "micrometer", "µm": "micrometer", "nm": "nanometer", "mm": "millimeter"}
 _SWAP = np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
 _HALF_PIXEL = np.array([[1.0, 0.0, 0.5], [0.0, 1.0, 0.5], [0.0, 0.0, 1.0]])
 
@@ -61,6 +61,18 @@ def swap_axes(matrix: np.ndarray) -> np.ndarray:
 def image_affine(matrix: np.ndarray) -> np.ndarray:
     """Convert a (3, 3) affine of continuous pixel coordinates, (x, y), to the affine of a napari image, (y, x)."""
     return swap_axes(matrix @ _HALF_PIXEL)
+
+
+def world_units(slide: Slide) -> tuple[str, str]:
+    """Return the units of the two world axes for napari: "micrometer", or "pixel" if the unit of length is unknown."""
+    unit = _UNITS.get(slide.cs_unit, "pixel")
+    return unit, unit
+
+
+def set_units(layer: Layer, units: tuple[str, str]) -> None:
+    """Set the units of a layer unless it has them already, because napari would redraw."""
+    if tuple(map(str, layer.units)) != units:
+        layer.units = units
 
 
 def role_of(layer: Layer) -> str | None:
@@ -104,6 +116,7 @@ def _histology(slide: Slide, image: SlideImage) -> list[tuple[Any, dict[str, Any
     multiscale = len(image.levels) > 1
     common = {
         "affine": image_affine(slide.to_cs @ image.to_intrinsic[0]),
+        "units": world_units(slide),
         "multiscale": multiscale,
         "metadata": {KEY: {"role": "histology", "slide": slide, "to_intrinsic": image.to_intrinsic[0]}},
     }
@@ -136,6 +149,7 @@ def _spots(slide: Slide) -> tuple[Any, dict[str, Any], str]:
     kwargs = {
         "name": f"{slide_title(slide)} spots",
         **points_transform(slide),
+        "units": world_units(slide),
         "size": spot_size(slide),
         "symbol": "square" if slide.spot_shape == "square" else "disc",
         "face_color": [1.0, 1.0, 1.0, 0.5 if slide.image is None else 0.12],
@@ -171,22 +185,20 @@ def update_transforms(layers: list[Layer], slide: Slide) -> None:
         elif entry.get("role") in ("spots", "measured"):
             for name, value in points_transform(slide).items():
                 setattr(layer, name, value)
+        set_units(layer, world_units(slide))
         if "slide" in entry:
             entry["slide"] = slide
 
 
-def gene_colormap(color: str) -> Colormap:
-    """Return a colormap from black to a color, for additive blending; NaN is transparent."""
-    return Colormap(["#000000", color], name=color, nan_color=[0.0, 0.0, 0.0, 0.0])
-
-
-def black_layer(name: str, matrix: np.ndarray, opacity: float, metadata: dict[str, Any]) -> Image:
+def black_layer(name: str, slide: Slide, matrix: np.ndarray, opacity: float, metadata: dict[str, Any]) -> Image:
     """Create a black image.
 
     Parameters
     ----------
     name
         Name of the layer.
+    slide
+        The slide, for the unit of the world.
     matrix
         (3, 3) affine, (x, y) order, from the unit square to the world.
     opacity
@@ -198,18 +210,12 @@ def black_layer(name: str, matrix: np.ndarray, opacity: float, metadata: dict[st
         np.zeros((1, 1), dtype=np.uint8),
         name=name,
         affine=image_affine(matrix),
+        units=world_units(slide),
         opacity=opacity,
         contrast_limits=(0, 1),
         blending="translucent_no_depth",
         metadata={KEY: metadata},
     )
-
-
-def dimmer_layer(slide: Slide, result: UpsampleResult, opacity: float) -> Image:
-    """Create the black layer between histology and genes: additive blending needs a dark background in any theme."""
-    to_intrinsic = dimmer_extent(slide, result)
-    metadata = {"role": "dimmer", "to_intrinsic": to_intrinsic}
-    return black_layer("SRast dimmer", slide.to_cs @ to_intrinsic, opacity, metadata)
 
 
 def dimmer_extent(slide: Slide, result: UpsampleResult) -> np.ndarray:
@@ -225,8 +231,9 @@ def gene_layer_kwargs(result: UpsampleResult) -> dict[str, Any]:
     """Return the options that all gene layers of a result have in common."""
     return {
         "affine": image_affine(result.slide.to_cs @ result.raster.affine),
+        "units": world_units(result.slide),
         "blending": "additive",
-        "metadata": {KEY: {"role": "gene", "run": result.run, "to_intrinsic": result.raster.affine}},
+        "metadata": {KEY: {"role": "gene", "run": result.run, "result": result, "to_intrinsic": result.raster.affine}},
     }
 
 
@@ -236,6 +243,7 @@ def measured_layer(slide: Slide, spots: np.ndarray | None = None) -> Points:
         (slide.centers if spots is None else slide.centers[spots])[:, ::-1],
         name="SRast measured spots",
         **points_transform(slide),
+        units=world_units(slide),
         size=spot_size(slide),
         symbol="square" if slide.spot_shape == "square" else "disc",
         face_color="black",

@@ -6,53 +6,29 @@ from dataclasses import dataclass
 
 import numpy as np
 from napari.layers import Image
+from napari.utils.colormaps import Colormap
 from scipy import sparse
 
 from napari_srast.core.result import UpsampleResult
-from napari_srast.gui.layers.factory import PALETTE, gene_colormap, gene_layer_kwargs
+from napari_srast.gui.layers.factory import KEY, gene_layer_kwargs
+from napari_srast.gui.layers.gene_colors import (
+    GeneStyle,
+    colormap_stops,
+    gene_colormap,
+    is_additive,
+    map_colormap,
+    stops_colormap,
+)
 
 __all__ = ["GeneImage", "GeneLayer", "GeneStyle", "default_genes", "render_gene"]
 
 _HIGH_PERCENTILE = 99.5  # of the pixels with counts: a few bright pixels must not darken the others
 _LOW_PERCENTILE = 20.0  # of all pixels: a ubiquitous gene must not wash out the others
-_N_DEFAULT_GENES = 3
+_MAX_DEFAULT_GENES = 3  # of a run with more genes, one is shown
+_TYPICAL_STOP = -9  # of a colormap whose high end is nearly white
 
 GeneImage = tuple[np.ndarray, tuple[float, float]]
 """Raster image of a gene, NaN outside the pixels, and its contrast limits in counts per pixel."""
-
-
-@dataclass(frozen=True)
-class GeneStyle:
-    """Style of one displayed gene.
-
-    Parameters
-    ----------
-    gene
-        Name of the gene.
-    color
-        Color as "#rrggbb".
-    limits
-        Contrast limits in counts per pixel: the color begins at the first and is full at the second.
-    opacity
-        Opacity relative to the other genes, 0 to 1.
-    """
-
-    gene: str
-    color: str
-    limits: tuple[float, float]
-    opacity: float = 1.0
-
-    @property
-    def scale(self) -> str:
-        """The contrast limits as text, with three significant figures of the upper one."""
-        low, high = self.limits
-        decimals = max(0, 2 - int(np.floor(np.log10(high)))) if 0 < high < 1000 else 0
-
-        def write(value: float) -> str:
-            text = f"{value:,.{decimals}f}"
-            return text.rstrip("0").rstrip(".") if decimals else text
-
-        return f"{write(low)} to {write(high)}"
 
 
 def render_gene(result: UpsampleResult, columns: sparse.csc_matrix, gene: str, view: str) -> GeneImage:
@@ -92,10 +68,14 @@ class GeneLayer:
         Name of the gene; empty if the layer shows none.
     layer
         The image layer.
-    color, limits, opacity
+    color
+        Color of the gene among several ones, as "#rrggbb".
+    limits, opacity
         See :class:`GeneStyle`.
     shown
         Whether the gene is displayed.
+    chosen
+        Colormap that the user has chosen; None for the usual one.
     """
 
     gene: str
@@ -104,6 +84,10 @@ class GeneLayer:
     limits: tuple[float, float]
     opacity: float = 1.0
     shown: bool = False
+    chosen: Colormap | None = None
+
+    def __post_init__(self) -> None:
+        self._stops = colormap_stops(self.layer.colormap)  # as this class has set them
 
     @classmethod
     def create(cls, gene: str, color: str, image: GeneImage, result: UpsampleResult) -> GeneLayer:
@@ -117,19 +101,36 @@ class GeneLayer:
     @property
     def style(self) -> GeneStyle:
         """Style of the gene."""
-        return GeneStyle(self.gene, self.color, self.limits, self.opacity)
+        own = self._stops == colormap_stops(gene_colormap(self.color))
+        color = self.color if own else self._stops[-1 if self.chosen is not None else _TYPICAL_STOP][:7]
+        return GeneStyle(self.gene, color, self.limits, self.opacity, () if own else self._stops)
 
     def set_image(self, image: GeneImage) -> None:
         """Replace the image; set ``gene`` before."""
         self.layer.data, self.limits = image
         self.layer.name = self.gene
+        self.layer.metadata[KEY]["role"] = "gene"
         self.layer.contrast_limits_range = _contrast_range(self.limits)
         self.layer.contrast_limits = self.limits
 
     def release(self) -> None:
         """Mark the layer as unused; without a new name, napari would number the next layer of this gene."""
-        self.shown, self.gene = False, ""
+        self.shown, self.gene, self.chosen = False, "", None
         self.layer.name = "SRast unused"
+        self.layer.metadata[KEY]["role"] = "unused"
+
+    def set_alone(self, *, alone: bool) -> None:
+        """Use the colormap for one gene, or the color of this gene among several ones."""
+        usual = map_colormap() if alone else gene_colormap(self.color)
+        self._set_colormap(self.chosen or usual)
+        blending = "additive" if not alone or is_additive(self.layer.colormap) else "translucent_no_depth"
+        if self.layer.blending != blending:
+            self.layer.blending = blending
+
+    def _set_colormap(self, colormap: Colormap) -> None:
+        stops = colormap_stops(colormap)
+        if stops != self._stops:
+            self.layer.colormap, self._stops = colormap, stops
 
     def set_style(
         self,
@@ -149,18 +150,20 @@ class GeneLayer:
             Factor on the opacity of all genes.
         """
         if color is not None:
-            self.layer.colormap = gene_colormap(color)
+            self.color, self.chosen = color, gene_colormap(color)
+            self._set_colormap(self.chosen)
         if limits is not None:
             self.layer.contrast_limits = limits
         if opacity is not None:
             self.layer.opacity = opacity * shared_opacity
 
     def read_style(self, shared_opacity: float) -> None:
-        """Read color, contrast limits and opacity from the napari layer."""
+        """Read colormap, contrast limits and opacity from the napari layer."""
         self.limits = (float(self.layer.contrast_limits[0]), float(self.layer.contrast_limits[1]))
         self.opacity = float(min(self.layer.opacity / shared_opacity, 1.0))
-        red, green, blue = (round(255 * float(c)) for c in self.layer.colormap.colors[-1][:3])
-        self.color = f"#{red:02x}{green:02x}{blue:02x}"
+        stops = colormap_stops(self.layer.colormap)
+        if stops != self._stops:
+            self._stops, self.chosen = stops, stops_colormap(stops, self.layer.colormap.name)
 
 
 def _contrast_range(limits: tuple[float, float]) -> list[float]:
@@ -169,7 +172,7 @@ def _contrast_range(limits: tuple[float, float]) -> list[float]:
 
 
 def default_genes(result: UpsampleResult, totals: np.ndarray) -> list[str]:
-    """Return the genes to display first: all genes if they are few, else the three with the largest total gain.
+    """Return the genes to display first: all genes if they are at most three, else the one with the largest total gain.
 
     Skill is a gain per count, so by chance it is highest in genes with a handful of counts. The total gain, skill times
     counts, is not.
@@ -182,8 +185,8 @@ def default_genes(result: UpsampleResult, totals: np.ndarray) -> list[str]:
         Counts of each gene, shape (G,).
     """
     genes = [str(g) for g in result.genes]
-    if len(genes) <= len(PALETTE):
+    if len(genes) <= _MAX_DEFAULT_GENES:
         return genes
     gained = np.nan_to_num(result.skill, nan=0.0) * totals
     order = np.argsort(-gained, kind="stable")
-    return [genes[i] for i in order[:_N_DEFAULT_GENES]]
+    return [genes[order[0]]]

@@ -7,7 +7,8 @@ from collections.abc import Callable, Container, Sequence
 from napari.layers import Layer
 
 from napari_srast.core.result import UpsampleResult
-from napari_srast.gui.layers.factory import KEY, PALETTE, gene_layer_kwargs
+from napari_srast.gui.layers.factory import KEY, gene_layer_kwargs
+from napari_srast.gui.layers.gene_colors import PALETTE
 from napari_srast.gui.layers.gene_layer import GeneImage, GeneLayer, GeneStyle
 
 __all__ = ["GeneLayers"]
@@ -62,7 +63,7 @@ class GeneLayers:
         if present is not None:
             present.shown = True
         elif free is not None:
-            free.gene, free.shown, free.opacity = gene, True, 1.0
+            free.gene, free.shown, free.opacity, free.chosen = gene, True, 1.0, None
             _render(free, render)
         return present is not None or free is not None
 
@@ -91,13 +92,18 @@ class GeneLayers:
         """Hide all genes and mark their layers as those of another result."""
         for item in self._items:
             item.release()
-            item.layer.metadata[KEY] = gene_layer_kwargs(result)["metadata"][KEY]
+            item.layer.metadata[KEY] = {**gene_layer_kwargs(result)["metadata"][KEY], "role": "unused"}
 
     def set_shared_opacity(self, shared_opacity: float) -> None:
         """Multiply the opacity of each gene by the factor that all genes have in common."""
         for item in self._items:
             if item.layer.opacity != (opacity := item.opacity * shared_opacity):
                 item.layer.opacity = opacity
+
+    def set_alone(self, *, alone: bool) -> None:
+        """Use the colormap for one gene, or a color for each gene."""
+        for item in self._items:
+            item.set_alone(alone=alone)
 
     def read_visibility(self) -> None:
         """Read the displayed genes from the visibility of their layers."""

@@ -14,32 +14,26 @@ from typing import Literal
 
 import numpy as np
 from napari.components import ViewerModel
-from napari.layers import Image, Layer
+from napari.layers import Layer
 from scipy import sparse
 
 from napari_srast.core.result import UpsampleResult
 from napari_srast.core.slide import Slide
+from napari_srast.gui.layers.backdrop import Backdrop
 from napari_srast.gui.layers.compared_layer import ComparedLayer
 from napari_srast.gui.layers.error_handling import handle_errors
-from napari_srast.gui.layers.factory import (
-    KEY,
-    PALETTE,
-    dimmer_extent,
-    dimmer_layer,
-    remove_layers,
-    role_of,
-    set_visible,
-    update_transforms,
-)
-from napari_srast.gui.layers.gene_layer import GeneImage, GeneStyle, render_gene
+from napari_srast.gui.layers.factory import remove_layers, set_visible, update_transforms
+from napari_srast.gui.layers.gene_colors import PALETTE, GeneStyle
+from napari_srast.gui.layers.gene_layer import GeneImage, render_gene
 from napari_srast.gui.layers.gene_layers import GeneLayers
+from napari_srast.gui.layers.layer_stack import LayerStack
 from napari_srast.gui.layers.side_by_side import SideBySide
-from napari_srast.gui.runtime.layer_batches import insert_unselected
 from napari_srast.gui.state.displayed_result import DisplayedResult
 
 __all__ = ["MAX_GENES", "Overlay", "ViewMode"]
 
 MAX_GENES = len(PALETTE)
+_FADING = 0.2  # exponent with which the opacity of each gene decreases with their number
 ViewMode = Literal["before", "after", "side_by_side", "std"]
 
 
@@ -63,6 +57,8 @@ class Overlay:
         Brightness of the histology below the genes, 0 (black) to 1 (unchanged).
     on_error
         Receives the error of a gene that cannot be rendered; it and the genes after it are not shown. None raises it.
+    stack
+        Places the layers among those of the slide. None places them below all regions.
     """
 
     def __init__(
@@ -74,6 +70,7 @@ class Overlay:
         schedule: Callable[[Callable[[], None]], None] | None = None,
         brightness: float = 0.3,
         on_error: Callable[[Exception], None] | None = None,
+        stack: LayerStack | None = None,
     ) -> None:
         self.result = result
         self.view: ViewMode = "after"
@@ -84,10 +81,11 @@ class Overlay:
         self._schedule = schedule
         self.on_error = on_error
         self._slide = result.slide
-        self._brightness = brightness
+        self._stack = stack or LayerStack(viewer)
+        self.brightness = brightness
         self._pending_genes: list[str] = []
         self._gene_layers = GeneLayers()
-        self._dimmer: Image | None = None
+        self._backdrop: Backdrop | None = None
         self._compared = ComparedLayer()
         self._side_by_side = SideBySide(viewer)
         self._n_own_changes = 0  # > 0 while this class, not the user, changes a layer
@@ -117,7 +115,8 @@ class Overlay:
     def _show(self, genes: Sequence[str]) -> None:
         self._pending_genes = self._gene_layers.show_only(genes)
         self._refresh()
-        if self._pending_genes and self._schedule is not None and self._needs_layer:
+        needs_layer = self._backdrop is None or not self._gene_layers.has_free
+        if self._pending_genes and self._schedule is not None and needs_layer:
             self._changed()
             self._schedule(self._show_next)
         else:
@@ -127,9 +126,9 @@ class Overlay:
     def _show_next(self) -> None:
         """Display the next pending gene, add at most one layer for it, and schedule the next step."""
         while self._pending_genes:
-            if self._dimmer is None:
-                self._dimmer = dimmer_layer(self._slide, self.result, self._dimming)
-                self._add(self._dimmer)
+            if self._backdrop is None:
+                self._backdrop = Backdrop.of_slide(self._slide, self.result, self.brightness, self._stack.histology())
+                self._add(self._backdrop.layer)
             elif self._assign_layer(self._pending_genes[0]):
                 del self._pending_genes[0]
                 self._refresh()
@@ -137,10 +136,6 @@ class Overlay:
                 self._schedule(self._show_next)
                 break
         self._changed()
-
-    @property
-    def _needs_layer(self) -> bool:
-        return self._dimmer is None or not self._gene_layers.has_free
 
     def replace(self, result: UpsampleResult, columns: sparse.csc_matrix) -> None:
         """Switch to another result of the same slide and hide all genes; the layers are reused."""
@@ -150,11 +145,11 @@ class Overlay:
         self._pending_genes = []
         self._compared.forget_colors()
         self._gene_layers.release_all(result)
-        if self._dimmer is not None:
-            self._dimmer.metadata[KEY]["to_intrinsic"] = dimmer_extent(self._slide, result)
+        if self._backdrop is not None:
+            self._backdrop.fit(self._slide, result)
         self._side_by_side.close()
         self._refresh()
-        update_transforms(self._own_layers(), self._slide)
+        update_transforms(self.layers, self._slide)
 
     # ----------------------------------------------------------------- view
 
@@ -170,7 +165,7 @@ class Overlay:
             self._side_by_side.close()  # hidden layers would still count when napari resets the view
         elif not self._side_by_side.layers:
             other = None if self.compared is None else self.compared.result
-            self._side_by_side.open(self._slide, self.result, self._dimming, other)
+            self._side_by_side.open(self._slide, self.result, self.brightness, other)
             self._add_next()
         self._refresh()
 
@@ -198,10 +193,10 @@ class Overlay:
 
     def set_brightness(self, brightness: float) -> None:
         """Set the brightness of the histology below the genes, 0 (black) to 1 (unchanged)."""
-        self._brightness = brightness
-        if self._dimmer is not None:
-            self._dimmer.opacity = self._dimming
-        self._side_by_side.set_dimming(self._dimming)
+        self.brightness = brightness
+        if self._backdrop is not None:
+            self._backdrop.set_brightness(brightness)
+        self._side_by_side.set_brightness(brightness)
 
     def set_style(
         self,
@@ -225,6 +220,7 @@ class Overlay:
             with self._own_changes():
                 gene_layer.set_style(color=color, limits=limits, opacity=opacity, shared_opacity=self._shared_opacity)
             self._on_style()
+            self._refresh()
 
     def hide(self) -> None:
         """Hide all layers while another slide is current."""
@@ -247,7 +243,7 @@ class Overlay:
         """Move the layers to the coordinate system that was chosen for the slide."""
         self._slide = slide
         self._side_by_side.forget_camera()  # its position is in the previous coordinate system
-        update_transforms(self._own_layers(), slide)
+        update_transforms(self.layers, slide)
         self._side_by_side.close()
         if self.view == "side_by_side":
             self.set_view("side_by_side")
@@ -257,14 +253,16 @@ class Overlay:
     def remove(self) -> None:
         """Remove all layers of the result from the viewer."""
         self.disconnect()
-        remove_layers(self._viewer.layers, [*self._own_layers(), *self._side_by_side.layers])
+        remove_layers(self._viewer.layers, [*self.layers, *self._side_by_side.layers])
         self._gene_layers, self._pending_genes = GeneLayers(), []
-        self._dimmer, self._compared = None, ComparedLayer()
+        self._backdrop, self._compared = None, ComparedLayer()
         self._side_by_side = SideBySide(self._viewer)
 
     def disconnect(self) -> None:
         """Disconnect from the events of the viewer."""
         self._viewer.layers.events.removed.disconnect(self._on_removed)
+        if self._backdrop is not None:
+            self._backdrop.disconnect()
 
     def _close_incomplete(self) -> None:
         if self._side_by_side.is_incomplete:
@@ -273,16 +271,15 @@ class Overlay:
     # ---------------------------------------------------------------- layers
 
     @property
-    def _dimming(self) -> float:
-        return 1.0 if self._slide.image is None else 1.0 - self._brightness
-
-    @property
     def _shared_opacity(self) -> float:
         """Factor on the opacity of all genes: it decreases with their number, or the sum would saturate to white."""
-        return float(max(len(self.genes), 1) ** -0.5)
+        return float(max(len(self.genes), 1) ** -_FADING)
 
-    def _own_layers(self) -> list[Layer]:
-        layers = (self._dimmer, self._compared.layer, *self._gene_layers.layers)
+    @property
+    def layers(self) -> list[Layer]:
+        """The layers of the result, except those of the second picture."""
+        backdrop = None if self._backdrop is None else self._backdrop.layer
+        layers = (backdrop, self._compared.layer, *self._gene_layers.layers)
         return [layer for layer in layers if layer is not None]
 
     def _render(self, gene: str) -> GeneImage:
@@ -312,11 +309,9 @@ class Overlay:
         self._changed()
 
     def _add(self, layer: Layer) -> None:
-        """Add a layer below the region, which must stay clickable."""
-        layers = self._viewer.layers
-        regions = [i for i, other in enumerate(layers) if role_of(other) == "region"]
+        """Add a layer above the slide and below its region."""
         with self._own_changes():
-            insert_unselected(layers, regions[0] if regions else len(layers), layer)
+            self._stack.insert(layer, above=[*self.layers, *self._side_by_side.layers])
 
     def _refresh(self) -> None:
         """Update visibility, colors and opacity of all layers."""
@@ -331,8 +326,9 @@ class Overlay:
             visible |= {layer: shown and genes_visible for layer, shown in self._gene_layers.visible.items()}
             if self._compared.layer is not None:
                 visible[self._compared.layer] = before
-            if self._dimmer is not None:
-                visible[self._dimmer] = is_visible
+            if self._backdrop is not None:
+                visible[self._backdrop.layer] = is_visible
+            self._gene_layers.set_alone(alone=len(self.genes) == 1)
             set_visible(self._viewer.layers, visible)
             self._gene_layers.set_shared_opacity(self._shared_opacity)
 
@@ -374,6 +370,8 @@ class Overlay:
         if self._n_own_changes:
             return
         self._gene_layers.read_styles(self._shared_opacity)
+        with self._own_changes():
+            self._gene_layers.set_alone(alone=len(self.genes) == 1)  # a chosen colormap may need another blending
         if self.view in ("before", "side_by_side"):
             with self._own_changes():
                 self._color_compared()
@@ -383,8 +381,9 @@ class Overlay:
         """Forget layers that are no longer in the viewer."""
         layers = list(self._viewer.layers)
         self._gene_layers.keep(layers)
-        if self._dimmer not in layers:
-            self._dimmer = None
+        if self._backdrop is not None and self._backdrop.layer not in layers:
+            self._backdrop.disconnect()
+            self._backdrop = None
         if self._compared.layer not in layers:
             self._compared.layer = None
 

@@ -9,6 +9,7 @@ from napari.layers import Image, Layer
 from napari_srast.core.result import UpsampleResult
 from napari_srast.core.slide import Slide
 from napari_srast.geometry.affine import apply_affine
+from napari_srast.gui.layers.backdrop import Backdrop
 from napari_srast.gui.layers.camera import CameraBookmark
 from napari_srast.gui.layers.compared_layer import compared_pixels_layer
 from napari_srast.gui.layers.factory import (
@@ -21,6 +22,7 @@ from napari_srast.gui.layers.factory import (
     remove_layers,
     swap_axes,
     update_transforms,
+    world_units,
 )
 
 __all__ = ["SideBySide", "side_by_side_bounds", "side_by_side_layers", "side_by_side_offset"]
@@ -28,7 +30,6 @@ __all__ = ["SideBySide", "side_by_side_bounds", "side_by_side_layers", "side_by_
 _DISTANCE = 1.05  # between the two pictures, in widths of the region
 _FRAME = 0.03  # width of the black frame, in widths of the picture: the picture may cover other parts of the slide
 _CROP_PIXELS = 1024  # largest side of the repeated part of the histology
-_DIMMER = "SRast side-by-side dimmer"
 
 
 class SideBySide:
@@ -50,6 +51,7 @@ class SideBySide:
         self._viewer = viewer
         self._pending: list[Layer] = []
         self._camera = CameraBookmark(viewer)
+        self._backdrop: Backdrop | None = None
 
     @property
     def has_pending(self) -> bool:
@@ -62,9 +64,10 @@ class SideBySide:
         layers = list(self._viewer.layers)
         return any(layer not in layers and layer not in self._pending for layer in self.layers)
 
-    def open(self, slide: Slide, result: UpsampleResult, dimming: float, compared: UpsampleResult | None) -> None:
+    def open(self, slide: Slide, result: UpsampleResult, brightness: float, compared: UpsampleResult | None) -> None:
         """Create the layers, to be added with :meth:`next_layer`, and move the camera."""
-        self.layers = self._pending = side_by_side_layers(slide, result, dimming, compared)
+        self.layers, self._backdrop = side_by_side_layers(slide, result, brightness, compared)
+        self._pending = self.layers
         self._camera.show(*side_by_side_bounds(slide, result))
 
     def next_layer(self) -> Layer:
@@ -74,7 +77,7 @@ class SideBySide:
 
     def close(self) -> None:
         """Remove the layers and move the camera back."""
-        removed, self.layers, self._pending = self.layers, [], []
+        removed, self.layers, self._pending, self._backdrop = self.layers, [], [], None
         remove_layers(self._viewer.layers, removed)
         self._camera.go_back()
 
@@ -92,11 +95,10 @@ class SideBySide:
         is_inside = (position >= 0).all() and (position < result.raster.shape[::-1]).all()
         return offset if is_inside else np.zeros(2)
 
-    def set_dimming(self, opacity: float) -> None:
-        """Set the opacity of the black layer between histology and counts."""
-        for layer in self.layers:
-            if layer.name == _DIMMER:
-                layer.opacity = opacity
+    def set_brightness(self, brightness: float) -> None:
+        """Set the brightness of the histology, 0 (black) to 1 (unchanged)."""
+        if self._backdrop is not None:
+            self._backdrop.set_brightness(brightness)
 
 
 def side_by_side_offset(slide: Slide, result: UpsampleResult) -> np.ndarray:
@@ -113,8 +115,8 @@ def side_by_side_bounds(slide: Slide, result: UpsampleResult) -> tuple[np.ndarra
 
 
 def side_by_side_layers(
-    slide: Slide, result: UpsampleResult, dimming: float, compared: UpsampleResult | None = None
-) -> list[Layer]:
+    slide: Slide, result: UpsampleResult, brightness: float, compared: UpsampleResult | None = None
+) -> tuple[list[Layer], Backdrop | None]:
     """Create the layers of the second picture, bottom first: a black frame, dimmed histology and the counts.
 
     Parameters
@@ -123,39 +125,49 @@ def side_by_side_layers(
         The slide.
     result
         The displayed result.
-    dimming
-        Opacity of the black layer between histology and counts, 0 to 1.
+    brightness
+        Brightness of the histology, 0 (black) to 1 (unchanged).
     compared
         The result whose pixels are shown; None shows the measured spots.
+
+    Returns
+    -------
+    list[Layer], Backdrop | None
+        The layers, and the one that dims the histology; None without histology.
     """
     shift = np.eye(3)
     shift[:2, 2] = side_by_side_offset(slide, result)
     low, high = _raster_box(result)
     extent = np.array([[high[0] - low[0], 0.0, low[0]], [0.0, high[1] - low[1], low[1]], [0.0, 0.0, 1.0]])
+    metadata = {"role": "side_by_side"}
     histology: list[Layer] = []
+    backdrop: Backdrop | None = None
     if slide.image is not None:
         level, window, to_intrinsic = _histology_crop(slide, low, high)
         is_color = is_color_image(slide.image)
-        pixels = slide.image.levels[level]
-        histology.append(
-            Image(
-                np.moveaxis(np.asarray(pixels[(slice(None), *window)]), 0, -1)
-                if is_color
-                else np.asarray(pixels[(0, *window)]),
-                name="SRast side-by-side histology",
-                rgb=is_color,
-                affine=image_affine(shift @ slide.to_cs @ to_intrinsic),
-                metadata={KEY: {"role": "side_by_side"}},
-            )
+        crop = np.asarray(slide.image.levels[level][(slice(None) if is_color else 0, *window)])
+        pixels = np.moveaxis(crop, 0, -1) if is_color else crop
+        to_world = shift @ slide.to_cs @ to_intrinsic
+        picture = Image(
+            pixels,
+            name="SRast side-by-side histology",
+            rgb=is_color,
+            affine=image_affine(to_world),
+            units=world_units(slide),
+            metadata={KEY: metadata},
         )
-        rows, cols = histology[0].data.shape[:2]
-        extent = to_intrinsic @ np.diag([float(cols), float(rows), 1.0])
-        histology.append(black_layer(_DIMMER, shift @ slide.to_cs @ extent, dimming, {"role": "side_by_side"}))
+        rows, cols = pixels.shape[:2]
+        scale = np.diag([float(cols), float(rows), 1.0])
+        extent = to_intrinsic @ scale
+        if is_color:
+            backdrop = Backdrop.of_crop(pixels, slide, to_world, brightness)
+        else:
+            black = black_layer("SRast side-by-side backdrop", slide, to_world @ scale, 1.0, metadata)
+            backdrop = Backdrop.black(black, brightness)
+        histology = [picture, backdrop.layer]
     enlarge = np.array([[1 + 2 * _FRAME, 0.0, -_FRAME], [0.0, 1 + 2 * _FRAME, -_FRAME], [0.0, 0.0, 1.0]])
-    frame = black_layer(
-        "SRast side-by-side frame", shift @ slide.to_cs @ extent @ enlarge, 1.0, {"role": "side_by_side"}
-    )
-    return [frame, *histology, _counts_layer(slide, result, compared, shift)]
+    frame = black_layer("SRast side-by-side frame", slide, shift @ slide.to_cs @ extent @ enlarge, 1.0, metadata)
+    return [frame, *histology, _counts_layer(slide, result, compared, shift)], backdrop
 
 
 def _counts_layer(slide: Slide, result: UpsampleResult, compared: UpsampleResult | None, shift: np.ndarray) -> Layer:

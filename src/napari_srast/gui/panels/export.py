@@ -14,6 +14,9 @@ from napari_srast.gui.controllers.comparison import meaning_of
 from napari_srast.gui.controllers.controller import Controller
 from napari_srast.gui.export.command_line import command_line
 from napari_srast.gui.export.figure import Caption, save_figure
+from napari_srast.gui.export.panel_figure import FIGURE_FORMATS, FigureOptions, write_figure
+from napari_srast.gui.panels.figure_dialog import FigureDialog
+from napari_srast.gui.state.gene_quality import describe_lights, own_detail
 from napari_srast.gui.state.quality_checks import qc_summary
 from napari_srast.gui.widgets.common import button, label
 from napari_srast.gui.widgets.section import Section
@@ -35,14 +38,18 @@ class ExportPanel(QWidget):
 
     Attributes
     ----------
+    verdict
+        Label with the quality of the shown genes in a sentence.
     section
-        The section with the quality checks.
+        The section with all quality checks, folded at first.
     """
 
     def __init__(self, controller: Controller) -> None:
         super().__init__()
         self._controller = controller
-        self.section = Section("section_quality", "Quality")
+        self.verdict = label()
+        self.section = Section("section_quality", "Details")
+        self.section.unfold(False)
         self.quality = label()
         self.section.column.addWidget(self.quality)
         self.export = button("export", "Export", lambda: None)
@@ -53,6 +60,7 @@ class ExportPanel(QWidget):
         self.export_h5ad = menu.addAction("Table (.h5ad)…", partial(self._export, "h5ad"))
         self.export_csv = menu.addAction("Table (.csv)…", partial(self._export, "csv"))
         self.export_figure = menu.addAction("Figure with scale bar and legend (.png)…", self._export_figure)
+        self.export_panels = menu.addAction("Figure for a publication (.png, .pdf, .svg)…", self._export_panels)
         self.export.setMenu(menu)
         self.copy = button("copy_command", "Copy command", self._copy_command)
         row = QHBoxLayout(self)
@@ -69,9 +77,12 @@ class ExportPanel(QWidget):
         displayed, overlay = self._controller.results.current, self._controller.results.overlay
         if displayed is None:
             self.quality.setText("No result yet. Prepare a run and press Run.")
+            self.verdict.setText("")
         else:
             shown = [] if overlay is None else [style.gene for style in overlay.shown]
             self.quality.setText("\n".join(qc_summary(displayed.result, displayed.quality, shown)))
+            own = own_detail(displayed.result, displayed.columns, shown)
+            self.verdict.setText(describe_lights(displayed.result, shown, own))
         no_result = None if displayed is not None else NO_RESULT
         allow(self.export, no_result or self._controller.tasks.obstacle())
         allow(self.copy, no_result)
@@ -101,6 +112,33 @@ class ExportPanel(QWidget):
         target = self._ask("png", "figure")
         if target is not None:
             QTimer.singleShot(100, partial(self.write_figure, target))  # after the dialog no longer covers the canvas
+
+    def _export_panels(self) -> None:
+        """Ask for layout and file, and write a figure of the shown genes."""
+        overlay = self._controller.results.overlay
+        if overlay is None:
+            return
+        dialog = FigureDialog(self, overlay.brightness)
+        if not dialog.exec():
+            return
+        path, _ = QFileDialog.getSaveFileName(
+            self, "Write the figure", "figure.png", ";;".join(f"*.{kind}" for kind in FIGURE_FORMATS)
+        )
+        if path:
+            self.write_panels(Path(path), dialog.options())
+
+    def write_panels(self, path: Path, options: FigureOptions) -> None:
+        """Write a figure of the shown genes; the suffix of the path is the format."""
+        controller = self._controller
+        slide, displayed, overlay = controller.slides.slide, controller.results.current, controller.results.overlay
+        if slide is None or displayed is None or overlay is None:
+            return
+        try:
+            write_figure(displayed, slide, overlay.shown, options, path)
+        except SrastError as error:
+            controller.messages.error_message.emit(str(error))
+        else:
+            controller.messages.status_message.emit(f"Saved to {path}")
 
     def write_figure(self, path: Path) -> None:
         """Write the canvas with scale bar and legend as PNG."""

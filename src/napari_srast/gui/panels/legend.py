@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from qtpy.QtCore import Qt
-from qtpy.QtGui import QColor, QFontMetrics, QIcon, QPixmap
+from qtpy.QtGui import QColor, QFontMetrics, QIcon, QLinearGradient, QPainter, QPixmap
 from qtpy.QtWidgets import QColorDialog, QGridLayout, QLabel, QPushButton, QSlider, QWidget
 from superqt import QDoubleRangeSlider
 
 from napari_srast.gui.controllers.controller import Controller
-from napari_srast.gui.layers.gene_layer import GeneStyle
+from napari_srast.gui.layers.gene_colors import GeneStyle
 from napari_srast.gui.layers.overlay import MAX_GENES
 from napari_srast.gui.widgets.tooltips import describe
 
@@ -61,9 +61,7 @@ class _Row:
         if style == self.style:
             return
         self.style = style
-        swatch = QPixmap(14, 14)
-        swatch.fill(QColor(style.color))
-        self.color.setIcon(QIcon(swatch))
+        self.color.setIcon(QIcon(_ramp(style, self.color.iconSize().width())))
         self.color.setAccessibleName(f"Color of {style.gene}")
         self.contrast.setAccessibleName(f"Contrast of {style.gene}")
         self.opacity.setAccessibleName(f"Opacity of {style.gene}")
@@ -94,6 +92,19 @@ class _Row:
     def _on_opacity(self, percent: int) -> None:
         if self.style is not None:
             self._legend.set_style(self.style.gene, opacity=percent / 100)
+
+
+def _ramp(style: GeneStyle, size: int) -> QPixmap:
+    """Return a square with the colors of a gene, from its low contrast limit (left) to its high one."""
+    pixmap = QPixmap(size, size)
+    pixmap.fill(QColor("#333333"))  # about the gray of dimmed histology, below transparent colors
+    ramp = QLinearGradient(0, 0, size, 0)
+    for index, stop in enumerate(style.colormap_stops):
+        ramp.setColorAt(index / (len(style.colormap_stops) - 1), QColor(f"#{stop[7:]}{stop[1:7]}"))
+    painter = QPainter(pixmap)
+    painter.fillRect(pixmap.rect(), ramp)
+    painter.end()
+    return pixmap
 
 
 class Legend(QWidget):

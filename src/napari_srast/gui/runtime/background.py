@@ -20,6 +20,7 @@ from napari_srast._utils.triton_guard import block_triton_import
 from napari_srast.core.progress import Progress, RunMonitor, iterate_progress
 from napari_srast.errors import Cancelled, SrastError, is_memory_error, out_of_memory_message
 from napari_srast.gui.runtime.priority import ShortSwitchInterval, lower_thread_priority
+from napari_srast.gui.runtime.warning_filters import ignore_torch_deprecations
 
 __all__ = ["BackgroundTask", "Steps", "error_message", "low_priority", "single_step", "start"]
 
@@ -72,6 +73,7 @@ class BackgroundTask:
         """Do the work, in the background thread."""
         steps, self._steps = self._steps, None
         assert steps is not None
+        ignore_torch_deprecations()  # again, because napari shows every warning of a worker
         try:
             return _Outcome(value=(yield from steps(self._stop.is_set)))
         except Cancelled:
@@ -113,10 +115,16 @@ def start(
     A stopped task calls neither ``on_done`` nor ``on_error``. See :class:`BackgroundTask` for the parameters.
     """
     block_triton_import()
+    ignore_torch_deprecations()
     task = BackgroundTask(steps, on_step, on_done, on_error)
     # Functions instead of methods of the task: the signals keep only functions alive.
     create_worker(
-        task.work, _connect={"yielded": lambda value: task.step(value), "returned": lambda outcome: task.end(outcome)}
+        task.work,
+        _connect={
+            "yielded": lambda value: task.step(value),
+            "returned": lambda outcome: task.end(outcome),
+            "finished": lambda: task.abandon(),  # napari may drop the work half done; then it must stop
+        },
     )
     return task
 

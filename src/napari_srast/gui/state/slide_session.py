@@ -11,8 +11,17 @@ from napari.components import ViewerModel
 from napari.layers import Layer
 
 from napari_srast.core.slide import Slide
-from napari_srast.gui.layers.factory import KEY, role_of, set_visible, slide_layer_data, slide_title, update_transforms
+from napari_srast.gui.layers.factory import (
+    KEY,
+    role_of,
+    set_visible,
+    slide_layer_data,
+    slide_title,
+    update_transforms,
+    world_units,
+)
 from napari_srast.gui.layers.gene_layer import default_genes
+from napari_srast.gui.layers.layer_stack import LayerStack
 from napari_srast.gui.layers.overlay import Overlay
 from napari_srast.gui.layers.regions import RegionLayer
 from napari_srast.gui.runtime.layer_batches import batch_removals
@@ -100,6 +109,7 @@ class SlideSession:
     def __init__(self, viewer: ViewerModel, loaded: LoadedSlide, callbacks: SessionCallbacks) -> None:
         self.loaded = loaded
         self.region_layer = RegionLayer(viewer, callbacks.region_changed)
+        self.region_layer.units = world_units(loaded.slide)
         self.results: list[DisplayedResult] = []
         self.result: DisplayedResult | None = None
         self.overlay: Overlay | None = None
@@ -123,6 +133,12 @@ class SlideSession:
     def shown_layers(self) -> list[Layer]:
         """The layers in the viewer that show the slide."""
         return [layer for layer in (*self.layers, *self.external_layers) if layer in self._viewer.layers]
+
+    @property
+    def own_layers(self) -> list[Layer]:
+        """All layers that the panel has added for the slide, its region and its displayed result."""
+        overlay = [] if self.overlay is None else self.overlay.layers
+        return [*self.layers, *self.region_layer.layers, *overlay]
 
     @property
     def is_gone(self) -> bool:
@@ -160,6 +176,7 @@ class SlideSession:
         self.loaded = dataclasses.replace(self.loaded, slide=new)
         update_transforms(self.layers, new)
         self.region_layer.move(new.to_cs @ np.linalg.inv(old.to_cs))
+        self.region_layer.units = world_units(new)
         if self.overlay is not None:
             self.overlay.set_slide(new)
 
@@ -181,6 +198,7 @@ class SlideSession:
                 self._callbacks.display_changed,
                 self._callbacks.schedule,
                 on_error=self._callbacks.display_failed,
+                stack=LayerStack(self._viewer, lambda: self.shown_layers, lambda: self.region_layer.layers),
             )
             self.overlay.set_slide(self.slide)
         else:

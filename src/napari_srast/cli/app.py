@@ -23,6 +23,9 @@ app = typer.Typer(
 Json = Annotated[bool, typer.Option("--json", help="Print the results as JSON.")]
 Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda|mps", help="Device on which the networks run.")]
 Model = Annotated[str, typer.Option(metavar="NAME|FILE", help="Name of a shipped model, or a checkpoint file.")]
+Library = Annotated[str | None, typer.Option(metavar="NAME", help="Section to read from a source of several ones.")]
+SpotShape = Annotated[str | None, typer.Option(metavar="circle|square", help="Shape of the spots, if not stated.")]
+Counts = Annotated[str | None, typer.Option(metavar="X|raw|LAYER", help="Matrix of the raw counts, if not clear.")]
 Seed = Annotated[int, typer.Option(metavar="N", help="Random seed; the same seed gives the same result.")]
 
 
@@ -97,17 +100,24 @@ def open_slide(
     epilog=_example("napari-srast import breast.h5ad -o breast.zarr --image breast_he.jpg"),
 )
 def import_slide(
-    source: Annotated[Path, typer.Argument(metavar="SRC", help="An .h5ad file, or a Space Ranger folder.")],
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="An .h5ad file, or a folder of Space Ranger.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="SLIDE.zarr", help="SpatialData store to write.")],
     image: Annotated[
-        Path | None, typer.Option(metavar="HE.jpg", help="Histology image, aligned by obsm['spatial_px'] of the table.")
+        Path | None,
+        typer.Option(metavar="HE.jpg", help="Histology image: that of obsm['spatial_px'], or the one of Space Ranger."),
     ] = None,
     spot_diameter: Annotated[
-        float | None, typer.Option(metavar="UM", help="Spot diameter, in the units of obsm['spatial'].")
+        float | None, typer.Option(metavar="UM", help="Spot diameter, in the units of the slide.")
     ] = None,
     pixel_size: Annotated[
         float | None, typer.Option(metavar="UM", help="Side of an image pixel, if obsm['spatial_px'] is missing.")
     ] = None,
+    bin_size: Annotated[
+        float | None, typer.Option(metavar="UM", help="Bin size of Visium HD; without it, 8 if the folder has them.")
+    ] = None,
+    library: Library = None,
+    spot_shape: SpotShape = None,
+    counts: Counts = None,
 ) -> None:
     """Convert an .h5ad table (with an image) or a Space Ranger folder (Visium, Visium HD) to a SpatialData store."""
     from napari_srast.cli.parsing import check_exists, check_output
@@ -117,10 +127,21 @@ def import_slide(
         check_exists(image, "image")
     _check_positive("--spot-diameter", spot_diameter)
     _check_positive("--pixel-size", pixel_size)
+    _check_positive("--bin-size", bin_size)
     check_output(output, (".zarr",), inputs=(source,))
     from napari_srast.io.convert.importer import import_slide as run
 
-    written = run(source, output, image=image, spot_diameter=spot_diameter, pixel_size=pixel_size)
+    written = run(
+        source,
+        output,
+        image=image,
+        spot_diameter=spot_diameter,
+        pixel_size=pixel_size,
+        bin_size=bin_size,
+        library=library,
+        spot_shape=spot_shape,
+        counts=counts,
+    )
     typer.echo(f"Wrote {written}; inspect it with: napari-srast info {written}")
 
 
@@ -145,6 +166,9 @@ def upsample(
     coordinate_system: Annotated[
         str | None, typer.Option(metavar="CS", help="Coordinate system of --region and --pixel-size.")
     ] = None,
+    library: Library = None,
+    spot_shape: SpotShape = None,
+    counts: Counts = None,
     region: Annotated[
         str | None,
         typer.Option(metavar="FILE.geojson|WKT", help="Upsample only spots whose centers are inside this region."),
@@ -216,7 +240,13 @@ def upsample(
         slides,
         output,
         options,
-        elements={"spots": spots, "table": table, "image": image, "coordinate_system": coordinate_system},
+        elements={
+            "spots": spots,
+            "table": table,
+            "image": image,
+            "coordinate_system": coordinate_system,
+            **{"library": library, "spot_shape": spot_shape, "counts": counts},
+        },
         region=region,
         genes=genes,
         dask=dask,
@@ -376,12 +406,14 @@ def bench(
 @app.command(short_help="Describe a slide or a model.", epilog=_example("napari-srast info breast.zarr"))
 def info(
     target: Annotated[str, typer.Argument(metavar="SLIDE.zarr|MODEL", help="A store, or the name or file of a model.")],
+    library: Library = None,
+    counts: Counts = None,
     json: Json = False,
 ) -> None:
     """Describe a slide or a model: its content, whether it can be used, and what is missing if not."""
     from napari_srast.cli.commands.info import run
 
-    run(target, as_json=json)
+    run(target, as_json=json, library=library, counts=counts)
 
 
 def _check_positive(option: str, value: float | None) -> None:

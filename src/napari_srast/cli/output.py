@@ -87,8 +87,15 @@ def _write_figures(figures: Mapping[str, Any], indent: str) -> None:
         if isinstance(value, Mapping) and value:
             sys.stdout.write(f"{indent}{key}\n")
             _write_figures(value, indent + "  ")
+        elif _are_sentences(value):
+            for i, sentence in enumerate(value):
+                sys.stdout.write(f"{indent}{'' if i else key!s:<{width}}  {sentence}\n")
         else:
             sys.stdout.write(f"{indent}{key!s:<{width}}  {_text(value)}\n")
+
+
+def _are_sentences(value: Any) -> bool:
+    return isinstance(value, list | tuple) and bool(value) and all(str(item).endswith(".") for item in value)
 
 
 def _text(value: object) -> str:

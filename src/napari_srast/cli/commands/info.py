@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,21 @@ from napari_srast.errors import InputError
 _SHOWN_GENES = 8
 
 
-def run(target: str, *, as_json: bool) -> None:
-    """Describe a store (a folder or a path that ends in .zarr) or a model (any other name or file)."""
+def run(target: str, *, as_json: bool, **choices: str | None) -> None:
+    """Describe a store (a folder or a path that ends in .zarr) or a model (a name or a file)."""
     path = Path(target)
-    if path.suffix in (".h5ad", ".h5"):
-        raise InputError(
-            f"'{target}' is a table, not a slide; convert it with: napari-srast import {target} -o SLIDE.zarr"
-        )
+    if os.path.isfile(path):  # Path.is_file raises for a name that is too long
+        from napari_srast.io.foreign_files import explain_file
+
+        explanation = explain_file(path)
+        if explanation is not None:
+            raise InputError(explanation)
+    elif path.suffix not in ("", ".zarr", ".safetensors") and not os.path.exists(path):
+        raise InputError(f"There is nothing at '{target}'; check the path.")
     if path.is_dir() or path.suffix == ".zarr":
         from napari_srast.io.slide_description import describe_slide
 
-        figures = to_json_values(describe_slide(path))
+        figures = to_json_values(describe_slide(path, **choices))
         if not as_json:
             figures = _shorten(figures)
     else:

@@ -8,8 +8,9 @@ from napari_srast.errors import InputError, SettingsError, translate_memory_erro
 from napari_srast.geometry.lattice import detect_lattice
 from napari_srast.io.atomic import atomic_output
 from napari_srast.io.convert.h5ad import read_h5ad
-from napari_srast.io.convert.space_ranger.layout import is_space_ranger
+from napari_srast.io.convert.space_ranger.layout import find_files, is_space_ranger
 from napari_srast.io.convert.space_ranger.reader import read_space_ranger
+from napari_srast.io.foreign_files import explain_file, hdf5_problem
 from napari_srast.io.slide_reader import read_slide
 from napari_srast.io.spots import is_valid_length
 from napari_srast.io.store import write_store
@@ -27,6 +28,8 @@ def import_slide(
     pixel_size: float | None = None,
     bin_size: float | None = None,
     library: str | None = None,
+    spot_shape: str | None = None,
+    counts: str | None = None,
 ) -> Path:
     """Convert a slide to a SpatialData store.
 
@@ -51,7 +54,12 @@ def import_slide(
     bin_size
         Bin size of Visium HD in micrometers; None is that of the folder, else 8, else the smallest one.
     library
-        Slide to import from a source with several ones.
+        Slide or section to import from a source with several ones; for ``.h5ad``, "all" imports overlapping sections as
+        one slide.
+    spot_shape
+        For ``.h5ad``: "circle", or "square" for bins that cover their cells; None decides by what the table states.
+    counts
+        For ``.h5ad``: matrix of the raw counts, "X", "raw" or the name of a layer; None finds it.
 
     Returns
     -------
@@ -74,18 +82,45 @@ def import_slide(
     if not src.exists():
         raise InputError(f"There is nothing at '{src}'; check the path.")
     with atomic_output(out) as partial:
-        if is_space_ranger(src) or (src.suffix == ".h5" and src.is_file()):
+        is_counts = src.suffix == ".h5" and src.is_file()
+        problem = hdf5_problem(src) if is_counts else None
+        if problem is not None:
+            raise InputError(problem)
+        if is_counts or is_space_ranger(src):
+            if spot_shape is not None or counts is not None:
+                raise SettingsError("Space Ranger folders state shape and counts; leave both options out.")
             if pixel_size is not None:
                 raise SettingsError("Space Ranger folders state the size of an image pixel; leave the pixel size out.")
             store = read_space_ranger(src, image=image, spot_diameter=spot_diameter, bin_size=bin_size, library=library)
         elif src.suffix == ".h5ad" and src.is_file():
             if bin_size is not None:
                 raise SettingsError("Only Visium HD folders have several bin sizes; leave the bin size out.")
-            store = read_h5ad(src, image=image, spot_diameter=spot_diameter, pixel_size=pixel_size)
+            store = read_h5ad(
+                src,
+                image=image,
+                spot_diameter=spot_diameter,
+                pixel_size=pixel_size,
+                library=library,
+                spot_shape=spot_shape,
+                counts=counts,
+            )
         else:
-            raise InputError(f"'{src}' is neither an .h5ad file nor a Space Ranger folder; give one of these.")
+            raise InputError(_explain(src))
         # A store that read_slide would refuse must not be written.
         slide = read_slide(store)
         detect_lattice(slide.centers, slide.spot_diameter)
         write_store(store, partial)
     return out
+
+
+def _explain(src: Path) -> str:
+    """Return why a source cannot be imported, and the next step."""
+    explanation = explain_file(src) if src.is_file() else None
+    if explanation is not None:
+        return explanation
+    if src.is_dir() and not any((src / name).exists() for name in ("zarr.json", ".zgroup")):
+        try:
+            find_files(src)
+        except InputError as error:
+            return str(error)
+    return f"'{src}' is neither an .h5ad file nor a Space Ranger folder; give one of these."

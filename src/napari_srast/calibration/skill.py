@@ -36,18 +36,25 @@ class GeneSkill:
         Name of the best single interpolation of each gene, shape (F,).
     best_skill
         Nats per count of that interpolation over the uniform split, shape (F,).
+    gain
+        Nats per count of the pool over that interpolation, shape (F,); NaN where the skill is.
+    gain_error
+        Standard error of the gain over spots, shape (F,).
     """
 
     skill: np.ndarray
     error: np.ndarray
     best: np.ndarray
     best_skill: np.ndarray
+    gain: np.ndarray
+    gain_error: np.ndarray
 
     @classmethod
     def unknown(cls, n_fields: int) -> GeneSkill:
         """Return the skill of genes on a slide that is too small to be coarsened."""
         missing = np.full(n_fields, np.nan)
-        return cls(skill=missing, error=missing, best=np.full(n_fields, "uniform", dtype=object), best_skill=missing)
+        best = np.full(n_fields, "uniform", dtype=object)
+        return cls(skill=missing, error=missing, best=best, best_skill=missing, gain=missing, gain_error=missing)
 
     @classmethod
     def from_predictions(
@@ -83,7 +90,20 @@ class GeneSkill:
         )
         best = np.argmax(np.nan_to_num(singles, nan=-np.inf), axis=0)
         names = np.array(EXPERT_NAMES[1:], dtype=object)
-        return cls(skill=skill, error=error, best=names[best], best_skill=np.take_along_axis(singles, best[None], 0)[0])
+        gain, gain_error = _gain_of(pooled, predictions, 1 + best)
+        return cls(
+            skill=skill,
+            error=error,
+            best=names[best],
+            best_skill=np.take_along_axis(singles, best[None], 0)[0],
+            gain=np.where(np.isnan(skill), np.nan, gain),
+            gain_error=np.where(np.isnan(skill), np.nan, gain_error),
+        )
+
+    def describe_gain(self, genes: Sequence[str]) -> dict[str, list[float]]:
+        """Return the gain over the best interpolation and its standard error of the genes (F,) where they are known."""
+        known = np.flatnonzero(np.isfinite(self.gain))
+        return {str(genes[i]): [round(float(self.gain[i]), 5), round(float(self.gain_error[i]), 5)] for i in known}
 
     def fallback_methods(self) -> np.ndarray:
         """Return the method of each gene: the pool, unless its skill is negative by more than its standard error.
@@ -164,5 +184,18 @@ def _skill_of(
     for log_ratio, one in zip(log_ratios, predictions, strict=True):
         log_k = np.log(one.layout.n_pixels_per_spot[one.layout.parent])[:, None]
         gains.append(one.layout.membership @ (one.truth * (log_ratio + log_k)))
+        counts.append(one.layout.membership @ one.truth)
+    return skill_with_error(gains, counts)
+
+
+def _gain_of(
+    log_ratios: Sequence[np.ndarray], predictions: Sequence[HoldoutPredictions], best: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return nats per count of log ratios (Q, F) over the experts ``best`` (F,), and their error, shape (F,) each."""
+    fields = np.arange(len(best))
+    gains, counts = [], []
+    for log_ratio, one in zip(log_ratios, predictions, strict=True):
+        reference = np.asarray(one.log_experts)[best, :, fields].T
+        gains.append(one.layout.membership @ (one.truth * (log_ratio - reference)))
         counts.append(one.layout.membership @ one.truth)
     return skill_with_error(gains, counts)

@@ -75,7 +75,7 @@ def test_summary_has_the_weight_of_the_network(
     ("lattice", "factor", "reason"),
     [("square", 4.0, "pixels this small"), ("hex", 2.0, "gaps between the spots were not measured")],
 )
-def test_summary_states_the_average_with_interpolations(
+def test_summary_states_the_share_of_the_calibrated_model(
     make_slide: Callable[..., Slide],
     make_result: Callable[..., UpsampleResult],
     lattice: str,
@@ -89,7 +89,7 @@ def test_summary_states_the_average_with_interpolations(
         provenance={"calibration": calibration, "skill": "expected information"},
     )
     text = _summary(result, ["Gene0"])
-    assert "interpolations (80%) with the calibrated model (20%)" in text
+    assert "share of 20% in the map, and a smooth map of the measured spots has the rest" in text
     assert reason in text
     assert "99%" not in text
     assert "expected from the map itself: +0.100 nats per count" in text

@@ -37,6 +37,7 @@ from napari_srast.gui.panels.export import NO_RESULT, ExportPanel
 from napari_srast.gui.panels.genes import structure_column
 from napari_srast.gui.panels.legend import Legend
 from napari_srast.gui.state.displayed_result import DisplayedResult
+from napari_srast.gui.state.gene_quality import LIGHTS, gene_lights
 from napari_srast.gui.state.run_request import result_title
 from napari_srast.gui.widgets.common import (
     VerticalScrollArea,
@@ -47,12 +48,11 @@ from napari_srast.gui.widgets.common import (
     listing_chooser,
 )
 from napari_srast.gui.widgets.gene_table import Column, GeneTableModel
-from napari_srast.gui.widgets.section import Section, fold_to_fit
+from napari_srast.gui.widgets.section import Section
 from napari_srast.gui.widgets.tooltips import allow, describe
 
 __all__ = ["ResultPanel"]
 
-_GAPS = 40  # pixels, between and around the rows
 _POINT = "Point at a pixel to read its counts."
 
 
@@ -77,6 +77,7 @@ class ResultPanel(QWidget):
         self.section = self._genes_section()
         column.addWidget(self.section, 1)
         self.export_panel = ExportPanel(controller)
+        column.addWidget(self.export_panel.verdict)
         column.addWidget(self.export_panel.section)
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
@@ -195,12 +196,6 @@ class ResultPanel(QWidget):
         allow(self.brightness, no_result or no_image)
         allow(self.results, None if self.results.count() else NO_RESULT)
 
-    def fold_sections(self) -> None:
-        """Fold the quality checks where the page is too short for them."""
-        taken = sum(one.sizeHint().height() for one in (self.results, self.reuse, self.export_panel)) + _GAPS
-        quality = self.export_panel.section
-        fold_to_fit((self.section, quality), (quality,), self.height() - taken)
-
     # -------------------------------------------------------------- results
 
     def _list_results(self) -> None:
@@ -264,14 +259,14 @@ class ResultPanel(QWidget):
         self._is_filling = False
         if displayed is not None:
             if self.model.sorted_column[0] < 0:  # until the user sorts by another column
-                self.view.sortByColumn(1, Qt.SortOrder.DescendingOrder)
+                self.view.sortByColumn(2, Qt.SortOrder.DescendingOrder)
             self._on_brightness(self.brightness.value())
         self._on_readout(PixelReadout())
         self._on_shown()
         self.refresh_allowed()
 
     def _columns(self) -> list[Column]:
-        """Return the columns of the gene table: skill, counts, spatial structure, and method of the map."""
+        """Return the columns of the gene table: quality, skill, counts and spatial structure."""
         displayed, loaded = self._controller.results.current, self._controller.slides.loaded
         assert displayed is not None
         assert loaded is not None
@@ -287,8 +282,16 @@ class ResultPanel(QWidget):
             columns.append(
                 structure_column(loaded.structure[result.slide.gene_indices([str(g) for g in result.genes])])
             )
-        source = Column("Map", np.asarray(result.method).astype(str), str, "Method that computed the map of the gene")
-        return [*columns, source]
+        lights = gene_lights(result)
+        quality = Column(
+            "Quality",
+            np.array([light.gain for light in lights]),
+            lambda v: "" if np.isnan(v) else f"{v:+.3f}",
+            "▲ better than interpolation, ■ no better, ? unknown, with the gain in nats per count; point at a value "
+            "for the reason",
+            marks=[(*LIGHTS[light.light], light.reason) for light in lights],
+        )
+        return [quality, *columns]
 
     # ---------------------------------------------------------------- genes
 

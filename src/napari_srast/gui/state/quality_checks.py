@@ -135,8 +135,8 @@ def _network_line(result: UpsampleResult) -> str:
     gap = calibration_gap(raster.n_pixels_per_spot, slide.spot_area, raster.lattice.pitch)
     if gap is not None and (is_expected(result) or result.settings.mode == "integer"):
         return (
-            f"The map averages plain interpolations ({1 - POOL_SHARE:.0%}) with the calibrated model "
-            f"({POOL_SHARE:.0%}), because {_GAPS[gap]}."
+            f"The calibrated model has a share of {POOL_SHARE:.0%} in the map, and a smooth map of the measured spots "
+            f"has the rest, because {_GAPS[gap]}."
         )
     if calibration.get("source") != "slide":
         return "This slide is too small for calibration: the network has the weight that it had on other slides."

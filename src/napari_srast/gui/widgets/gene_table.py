@@ -36,12 +36,15 @@ class Column:
         Formats one value.
     tooltip
         Tooltip of the heading.
+    marks
+        A mark before each value with its color and its tooltip, G tuples; None for no marks.
     """
 
     title: str
     values: np.ndarray
     text: Callable[[Any], str]
     tooltip: str = ""
+    marks: Sequence[tuple[str, str, str]] | None = None
 
 
 class GeneTableModel(QAbstractTableModel):
@@ -206,7 +209,8 @@ class GeneTableModel(QAbstractTableModel):
         values = self._columns[column - 1].values if column > 0 else np.zeros(0, dtype=str)
         if values.dtype.kind not in "fiu" or not np.isfinite(values.astype(float)).any():
             return ""
-        return max((self._columns[column - 1].text(end(values)) for end in (np.nanmin, np.nanmax)), key=len)
+        longest = max((self._columns[column - 1].text(end(values)) for end in (np.nanmin, np.nanmax)), key=len)
+        return longest if self._columns[column - 1].marks is None else f"▲ {longest}"
 
     def _title(self, column: int) -> str:
         return "Gene" if column == 0 else self._columns[column - 1].title
@@ -300,13 +304,23 @@ class GeneTableModel(QAbstractTableModel):
                 gene = self._genes[row]
                 return f"★ {gene}" if gene in self._favorites else gene
             values = self._columns[column - 1]
-            return values.text(values.values[row])
+            mark = "" if values.marks is None else f"{values.marks[row][0]} "
+            return f"{mark}{values.text(values.values[row])}"
         if column == 0:
             if role == Qt.ItemDataRole.CheckStateRole:
                 return Qt.CheckState.Checked if self._checked[row] else Qt.CheckState.Unchecked
             if role == Qt.ItemDataRole.DecorationRole:
                 return self._swatches.get(self._genes[row])
-        elif role == Qt.ItemDataRole.TextAlignmentRole and self._columns[column - 1].values.dtype.kind in "fiu":
+        marks = self._columns[column - 1].marks if column > 0 else None
+        if marks is not None and role == Qt.ItemDataRole.ForegroundRole:
+            return QColor(marks[row][1])
+        if marks is not None and role == Qt.ItemDataRole.ToolTipRole:
+            return marks[row][2]
+        if (
+            column > 0
+            and role == Qt.ItemDataRole.TextAlignmentRole
+            and self._columns[column - 1].values.dtype.kind in "fiu"
+        ):
             return Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
         return None
 

@@ -1,0 +1,148 @@
+"""Judge the map of each gene: a traffic light, and how much of the detail inside spots is the gene's own.
+
+Shape legend: N spots, G genes, Q pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy import sparse
+
+from napari_srast.core.result import UpsampleResult
+
+__all__ = ["LIGHTS", "GeneLight", "Light", "describe_lights", "gene_lights", "own_detail"]
+
+Light = Literal["better", "no better", "unknown"]
+LIGHTS: dict[Light, tuple[str, str]] = {
+    "better": ("▲", "#1fa187"),
+    "no better": ("■", "#e08214"),
+    "unknown": ("?", "#8a8f98"),
+}
+"""Symbol and color of each light; they differ in shape, too, for color-blind eyes."""
+_CLEAR = 2.0  # standard errors of a gain that is not by chance
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneLight:
+    """Judgment of one gene.
+
+    Parameters
+    ----------
+    light
+        Whether the map is better than interpolation.
+    gain
+        Nats per count over the best interpolation, measured one level coarser; NaN if unknown.
+    reason
+        The number behind the light, or why there is none.
+    """
+
+    light: Light
+    gain: float
+    reason: str
+
+
+def gene_lights(result: UpsampleResult) -> list[GeneLight]:
+    """Judge every gene of a result by held-out counts of its slide."""
+    held_out = (result.provenance.get("calibration") or {}).get("held_out_gain") or {}
+    return [
+        _light(result.settings.method, str(method), held_out.get(str(gene)))
+        for gene, method in zip(result.genes, result.method, strict=True)
+    ]
+
+
+def _light(chosen: str, method: str, held_out: Sequence[float] | None) -> GeneLight:
+    if chosen != "srast":
+        return GeneLight(light="unknown", gain=np.nan, reason=f"The map is an interpolation, as chosen: {method}.")
+    gain, error = (np.nan, np.nan) if held_out is None else (float(held_out[0]), float(held_out[1]))
+    number = f"{gain:+.3f} ± {error:.3f} nats per count, measured on this slide one level coarser"
+    if not method.startswith("srast"):
+        return GeneLight(
+            light="no better", gain=gain, reason=f"The model was worse on this slide, so the map is from: {method}."
+        )
+    if not np.isfinite(gain):
+        return GeneLight(
+            light="unknown",
+            gain=gain,
+            reason="The counts of this gene, or the spots, are too few to compare the map with interpolation.",
+        )
+    if gain > _CLEAR * error:
+        return GeneLight(light="better", gain=gain, reason=f"Better than the best interpolation: {number}.")
+    return GeneLight(light="no better", gain=gain, reason=f"No clear gain over the best interpolation: {number}.")
+
+
+def describe_lights(result: UpsampleResult, shown: Sequence[str], own: Mapping[str, float]) -> str:
+    """Describe the quality of the shown genes in two sentences.
+
+    Parameters
+    ----------
+    result
+        The result.
+    shown
+        Names of the shown genes.
+    own
+        Share of the detail that is the gene's own, from :func:`own_detail`.
+    """
+    lights = dict(zip(map(str, result.genes), gene_lights(result), strict=True))
+    parts = []
+    titles: tuple[tuple[Light, str], ...] = (
+        ("better", "Better than interpolation"),
+        ("no better", "No better than interpolation"),
+        ("unknown", "Not compared with interpolation"),
+    )
+    for light, title in titles:
+        genes = [gene for gene in shown if lights[gene].light == light]
+        if genes:
+            parts.append(f"{LIGHTS[light][0]} {title}: {', '.join(genes)}.")
+    if own:
+        shares = ", ".join(f"{gene} {share:.0%}" for gene, share in own.items())
+        parts.append(f"Detail inside spots that is the gene's own, not the pattern of all other counts: {shares}.")
+    elif shown and len(result.genes) < 2:
+        parts.append("Run more genes to see how much of the detail inside spots is the gene's own.")
+    return " ".join(parts)
+
+
+def own_detail(result: UpsampleResult, columns: sparse.csc_matrix, genes: Sequence[str]) -> dict[str, float]:
+    """Return which share of the detail inside spots is the gene's own, and not the pattern of all other counts.
+
+    The detail of a gene is the difference of its counts from an even split of each spot. Its own part is what that
+    of all other genes of the result does not explain: 1 minus their squared correlation.
+
+    Parameters
+    ----------
+    result
+        The result.
+    columns
+        Its counts in compressed columns, shape (Q, G).
+    genes
+        Names of genes of the result.
+
+    Returns
+    -------
+    dict
+        A share from 0 to 1 for each gene with detail; empty if the result has a single gene.
+    """
+    index = {str(gene): i for i, gene in enumerate(result.genes)}
+    if len(index) < 2:
+        return {}
+    totals = np.asarray(columns.sum(axis=1)).ravel().astype(np.float64)
+    shares = {}
+    for gene in genes:
+        counts = columns[:, [index[gene]]].toarray().ravel().astype(np.float64)
+        own, common = (_detail(result, values) for values in (counts, totals - counts))
+        power = float(own @ own) * float(common @ common)
+        if power > 0 and own @ own > 1e-9 * (counts @ counts):
+            shares[gene] = 1.0 - min(float(own @ common) ** 2 / power, 1.0)
+    return shares
+
+
+def _detail(result: UpsampleResult, values: np.ndarray) -> np.ndarray:
+    """Return the difference of pixel values (Q,) from an even split of each spot."""
+    raster = result.raster
+    mean = np.bincount(raster.parent, weights=values, minlength=raster.n_spots) / np.maximum(
+        raster.n_pixels_per_spot, 1
+    )
+    return values - mean[raster.parent]

@@ -115,6 +115,20 @@ class Region:
         shapely.prepare(self.geometry)
         return np.asarray(shapely.intersects_xy(self.geometry, points[:, 0], points[:, 1]))
 
+    def check_coordinate_system(self, slide: Slide) -> None:
+        """Check that a slide has the coordinate system of the region.
+
+        Raises
+        ------
+        RegionError
+            The slide does not have it.
+        """
+        if self.coordinate_system not in slide.transforms:
+            raise RegionError(
+                f"The region is in coordinate system '{self.coordinate_system}', but the spots can be transformed to "
+                f"others only; choose one of: {', '.join(slide.transforms)}."
+            )
+
     def spots(self, slide: Slide) -> np.ndarray:
         """Return which spots of a slide have their center in the region, boolean, shape (N,).
 
@@ -123,11 +137,7 @@ class Region:
         RegionError
             The region contains no spot, or the slide does not have its coordinate system.
         """
-        if self.coordinate_system not in slide.transforms:
-            raise RegionError(
-                f"The region is in coordinate system '{self.coordinate_system}', but the spots can be transformed to "
-                f"others only; choose one of: {', '.join(slide.transforms)}."
-            )
+        self.check_coordinate_system(slide)
         points = apply_affine(slide.transforms[self.coordinate_system], slide.centers)
         mask = self.contains(points)
         if not mask.any():

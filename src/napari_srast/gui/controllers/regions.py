@@ -142,7 +142,9 @@ class Regions:
         if slide is None:
             return
         try:
-            self.set(read_geojson(path, slide.coordinate_system))
+            region = read_geojson(path, slide.coordinate_system)
+            region.check_coordinate_system(slide)  # the file may name one of another slide
+            self.set(region)
         except SrastError as error:
             self._messages.error_message.emit(str(error))
 

@@ -78,7 +78,9 @@ def read_positions(path: Path) -> Positions:
             f"The positions '{path}' lack the columns {', '.join(missing)}; the columns of Space Ranger are "
             f"{', '.join(_COLUMNS)}."
         )
-    frame = frame.loc[:, list(_COLUMNS)].drop_duplicates()
+    frame = frame.loc[:, list(_COLUMNS)]
+    if not frame["barcode"].is_unique:
+        frame = frame.drop_duplicates()
     repeated = frame["barcode"].duplicated()
     if repeated.any():
         raise InputError(
@@ -100,7 +102,14 @@ def _read_text(path: Path) -> pd.DataFrame:
     separator = max(",\t;", key=first.count)
     if "barcode" in first.casefold() or "in_tissue" in first.casefold():
         frame = pd.read_csv(path, sep=separator, skipinitialspace=True)
-        return frame.rename(columns=lambda name: str(name).strip().casefold())
+        frame = frame.rename(columns=lambda name: str(name).strip().casefold())
+        if "barcode" in frame:
+            return frame
+        if not isinstance(frame.index, pd.RangeIndex):  # the header lacks the name of the first column
+            return frame.rename_axis("barcode").reset_index()
+        first_column = str(frame.columns[0])
+        named = first_column.startswith("unnamed") or first_column == "barcodes"
+        return frame.rename(columns={first_column: "barcode"}) if named else frame
     frame = pd.read_csv(path, sep=separator, header=None, skipinitialspace=True)
     if frame.shape[1] != len(_COLUMNS):
         raise ValueError(f"{frame.shape[1]} columns without a header instead of {len(_COLUMNS)}")

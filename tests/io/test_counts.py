@@ -4,6 +4,7 @@ import tracemalloc
 
 import anndata
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import sparse
 
@@ -46,9 +47,61 @@ def test_invalid_values_are_refused_with_their_kind(value, word):
 def test_layer_counts_replaces_normalized_x():
     counts = np.array([[1.0, 4.0], [0.0, 2.0]])
     table = anndata.AnnData(np.log1p(counts), layers={"counts": counts})
-    got, notices = raw_counts(table, "table")
-    np.testing.assert_array_equal(got.toarray(), counts)
-    assert "layer 'counts'" in notices[0]
+    got = raw_counts(table, "table")
+    np.testing.assert_array_equal(got.matrix.toarray(), counts)
+    assert "layer 'counts'" in got.notices[0]
+
+
+COUNTS = np.array([[1.0, 4.0, 0.0], [0.0, 2.0, 7.0]])
+
+
+def table_with_raw(x, raw, genes="ABC", **layers):
+    """Return a table of the first columns of ``x``, whose raw has all genes."""
+    full = anndata.AnnData(raw, var=pd.DataFrame(index=list(genes)))
+    table = anndata.AnnData(x, var=pd.DataFrame(index=list(genes[: x.shape[1]])), layers=layers)
+    table.raw = full
+    return table
+
+
+@pytest.mark.parametrize("name", ["raw_counts", "count", "Counts", "raw"])
+def test_counts_are_found_in_layers_of_any_usual_name(name):
+    got = raw_counts(anndata.AnnData(np.log1p(COUNTS), layers={name: COUNTS}), "table")
+    np.testing.assert_array_equal(got.matrix.toarray(), COUNTS)
+    assert f"layer '{name}' were used" in got.notices[0]
+
+
+@pytest.mark.contract(
+    section="Tables and counts",
+    case="normalized X with counts in .raw",
+    response="*notice:* those in its .raw were used, with all its genes",
+)
+def test_counts_are_found_in_raw_with_its_genes():
+    got = raw_counts(table_with_raw(np.log1p(COUNTS[:, :2]), COUNTS), "table", np.array([1]))
+    np.testing.assert_array_equal(got.matrix.toarray(), COUNTS[1:])
+    assert list(got.var.index) == ["A", "B", "C"]
+    assert got.notices == ("X of table 'table' has no raw counts; those in its .raw were used.",)
+
+
+def test_normalized_raw_does_not_hide_a_layer_of_counts():
+    got = raw_counts(table_with_raw(np.log1p(COUNTS), np.log1p(COUNTS), counts=COUNTS), "table")
+    np.testing.assert_array_equal(got.matrix.toarray(), COUNTS)
+
+
+@pytest.mark.contract(
+    section="Tables and counts",
+    case="different counts in several matrices",
+    response="names them; choose one with --counts",
+)
+def test_different_counts_need_a_choice():
+    table = table_with_raw(COUNTS, COUNTS, counts=2 * COUNTS)
+    with pytest.raises(InputError, match=r"X and in layer 'counts' and in .raw; choose one with --counts: X, counts"):
+        raw_counts(table, "table")
+    assert raw_counts(table, "table", choice="counts").matrix.sum() == 2 * COUNTS.sum()
+    assert raw_counts(table, "table", choice="raw").matrix.sum() == COUNTS.sum()
+    with pytest.raises(InputError, match="no counts 'x'; choose one with --counts: X, counts, raw"):
+        raw_counts(table, "table", choice="x")
+    same = table_with_raw(COUNTS[:, :2], COUNTS, counts=COUNTS[:, :2])
+    assert raw_counts(same, "table").notices == ()
 
 
 def test_normalized_values_without_layer_are_refused():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,22 +14,44 @@ from napari_srast.errors import InputError
 if TYPE_CHECKING:
     import anndata
 
-__all__ = ["RAW_LAYERS", "as_counts", "raw_counts", "unique_names"]
+__all__ = ["RAW_LAYERS", "RawCounts", "as_counts", "raw_counts", "unique_names"]
 
-RAW_LAYERS = ("counts", "raw_counts", "raw")
+RAW_LAYERS = ("counts", "raw_counts", "raw", "count", "raw_count", "rawcounts", "umi_counts", "umis", "umi")
 """Layers where tools store the counts after they normalized X, in the order in which they are tried."""
+_RAW = "raw"  # name of ``AnnData.raw`` in a choice
+_N_COMPARED = 500  # rows that decide whether two matrices of counts are the same
 _MAX_LOGARITHM = 30.0  # exp(30) exceeds the counts of any spot
 _BLOCK_VALUES = 2**18  # processed at a time, so that no second copy of all values is in memory
 _EXACT_FLOAT32 = 2**24
 _EXACT_FLOAT64 = 2**53
 
 
-def raw_counts(
-    table: anndata.AnnData, name: str, rows: np.ndarray | None = None
-) -> tuple[sparse.csr_matrix, tuple[str, ...]]:
-    """Return the raw counts of a table, and a notice if they are not in X.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RawCounts:
+    """Raw counts of a table.
 
-    The counts are those of X if it contains integers only, else those of the first layer in :data:`RAW_LAYERS`.
+    Parameters
+    ----------
+    matrix
+        Counts, CSR, shape (N, G).
+    var
+        Columns of the genes, indexed by their names, G rows: those of the table, or of its ``raw``.
+    notices
+        Where the counts are from, if they are not in X.
+    """
+
+    matrix: sparse.csr_matrix
+    var: pd.DataFrame
+    notices: tuple[str, ...] = ()
+
+
+def raw_counts(
+    table: anndata.AnnData, name: str, rows: np.ndarray | None = None, choice: str | None = None
+) -> RawCounts:
+    """Return the raw counts of a table, with a notice if they are not in X.
+
+    The counts are those of X if it contains integers only, else those of the first layer in :data:`RAW_LAYERS`, else
+    those of ``table.raw``. Several matrices of different counts are refused.
 
     Parameters
     ----------
@@ -38,38 +61,106 @@ def raw_counts(
         Name of the table, for messages.
     rows
         Rows to return, shape (N,); None for all.
-
-    Returns
-    -------
-    tuple
-        Counts, shape (N, G), and notices.
+    choice
+        Matrix to read: "X", "raw" or the name of a layer. None finds it.
 
     Raises
     ------
     InputError
-        The table is empty, or neither X nor the layer contains non-negative, finite integers only.
+        The table is empty, no matrix contains non-negative, finite integers only, or several do and they differ.
     """
     if table.n_obs == 0 or table.n_vars == 0:
         what = "spots" if table.n_obs == 0 else "genes"
         raise InputError(f"Table '{name}' has no {what}; export the slide again with its counts.")
-    _check_indices(table.X, f"X of table '{name}'")
+    if choice is not None:
+        return _chosen(table, name, rows, choice)
+    matrix, error = None, None
     try:
-        return as_counts(table.X, f"X of table '{name}'", rows), ()
-    except InputError as error:
-        for layer in RAW_LAYERS:
-            if layer in table.layers:
-                _check_indices(table.layers[layer], f"Layer '{layer}' of table '{name}'")
-                try:
-                    counts = as_counts(table.layers[layer], f"layer '{layer}' of table '{name}'", rows)
-                except InputError as wrong:
-                    raise InputError(
-                        f"{str(wrong).rstrip('.')}, and X has no raw counts either; export them again."
-                    ) from None
-                return counts, (f"X of table '{name}' has no raw counts; those in its layer '{layer}' were used.",)
+        matrix = _checked(table, "X", name, rows)
+    except InputError as wrong:
+        if "damaged" in str(wrong):
+            raise
+        error = wrong
+    others, wrongs = [], []
+    for key in _stored_counts(table):
+        try:
+            others.append((key, _checked(table, key, name, _sampled(table.n_obs))))
+        except InputError as wrong:
+            wrongs.append(wrong)
+    candidates = [
+        *([("X", _checked(table, "X", name, _sampled(table.n_obs)))] if error is None and others else ()),
+        *others,
+    ]
+    _check_agreement(table, name, candidates)
+    if matrix is not None:
+        return RawCounts(matrix=matrix, var=table.var)
+    if not others and wrongs:
+        raise InputError(f"{str(wrongs[0]).rstrip('.')}, and X has no raw counts either; export them again.") from None
+    if not others:
         raise InputError(
             f"{str(error).rstrip('.')}; put the raw counts in X or in a layer named 'counts' (this table has "
             f"{'the layers ' + ', '.join(map(repr, table.layers)) if table.layers else 'no layers'})."
         ) from None
+    key = others[0][0]
+    return RawCounts(
+        matrix=_checked(table, key, name, rows),
+        var=_var(table, key),
+        notices=(f"X of table '{name}' has no raw counts; those in its {_title(table, key)} were used.",),
+    )
+
+
+def _chosen(table: anndata.AnnData, name: str, rows: np.ndarray | None, choice: str) -> RawCounts:
+    """Return the counts of the matrix that the user named."""
+    known = ["X", *table.layers, *([_RAW] if table.raw is not None and _RAW not in table.layers else [])]
+    if choice not in known:
+        raise InputError(f"Table '{name}' has no counts '{choice}'; choose one with --counts: {', '.join(known)}.")
+    return RawCounts(matrix=_checked(table, choice, name, rows), var=_var(table, choice))
+
+
+def _stored_counts(table: anndata.AnnData) -> list[str]:
+    """Return the names of layers, and "raw", where counts are expected besides X."""
+    by_name = {str(layer).casefold(): str(layer) for layer in table.layers}
+    layers = [by_name[layer] for layer in RAW_LAYERS if layer in by_name]
+    return [*layers, *([_RAW] if table.raw is not None and _RAW not in layers else [])]
+
+
+def _is_raw(table: anndata.AnnData, key: str) -> bool:
+    return key == _RAW and key not in table.layers
+
+
+def _title(table: anndata.AnnData, key: str) -> str:
+    return ".raw" if _is_raw(table, key) else "X" if key == "X" else f"layer '{key}'"
+
+
+def _var(table: anndata.AnnData, key: str) -> pd.DataFrame:
+    return table.raw.var if _is_raw(table, key) else table.var
+
+
+def _checked(table: anndata.AnnData, key: str, name: str, rows: np.ndarray | None) -> sparse.csr_matrix:
+    """Return the counts of X, of a layer or of ``raw``, and refuse values that are none."""
+    values = table.raw.X if _is_raw(table, key) else table.X if key == "X" else table.layers[key]
+    title = _title(table, key)
+    _check_indices(values, f"{title[0].upper()}{title[1:]} of table '{name}'")
+    return as_counts(values, f"{title} of table '{name}'", rows)
+
+
+def _sampled(n_rows: int) -> np.ndarray:
+    return np.unique(np.linspace(0, n_rows - 1, min(n_rows, _N_COMPARED)).astype(int))
+
+
+def _check_agreement(table: anndata.AnnData, name: str, candidates: list[tuple[str, sparse.csr_matrix]]) -> None:
+    """Refuse matrices with different counts of the same genes."""
+    for key, matrix in candidates[1:]:
+        first_key, first = candidates[0]
+        one, other = _var(table, first_key).index, _var(table, key).index
+        if one.is_unique and other.is_unique:
+            shared = one.intersection(other)
+            first, matrix = first[:, one.get_indexer(shared)], matrix[:, other.get_indexer(shared)]
+        if first.shape == matrix.shape and (first != matrix).nnz:
+            raise InputError(
+                f"Table '{name}' has different counts in {' and in '.join(_title(table, k) for k, _ in candidates)}; "
+                f"choose one with --counts: {', '.join(k for k, _ in candidates)}."
+            )
 
 
 def as_counts(values: Any, what: str, rows: np.ndarray | None = None) -> sparse.csr_matrix:

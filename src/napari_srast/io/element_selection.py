@@ -259,7 +259,21 @@ def choose_image(
         raise InputError(
             f"The slide has several images of the same kind and size; {_choice('--image', sorted(ranked))}"
         )
-    return ranked[0], ()
+    return ranked[0], _larger_images(store, ranked[0], [name for name in images if name not in (*ranked, *results)])
+
+
+def _larger_images(store: spatialdata.SpatialData, chosen: str, unaligned: list[str]) -> tuple[str, ...]:
+    """Return a notice on the largest color image that shares no coordinate system with the spots, if it is larger."""
+    ranks = {name: _image_rank(store.images[name], name)[:2] for name in (chosen, *unaligned)}
+    larger = [name for name in unaligned if ranks[name] > ranks[chosen]]
+    if not larger:
+        return ()
+    largest = max(larger, key=lambda name: ranks[name])
+    rows, columns = full_resolution(store.images[largest]).shape[1:]
+    return (
+        f"Image '{largest}' ({columns} x {rows} pixels) is larger than '{chosen}', but shares no coordinate system "
+        "with the spots, so it was not used; set its transformation to one of them to use it.",
+    )
 
 
 def _image_rank(image: Any, name: str) -> tuple[bool, int, bool]:
@@ -286,7 +300,9 @@ def _slide_tables(store: spatialdata.SpatialData) -> list[str]:
 
 
 def _spot_elements(store: spatialdata.SpatialData, without: set[str]) -> list[str]:
-    return [name for name in [*store.shapes, *store.labels] if name not in without]
+    annotated = {region for table in store.tables.values() for region in _annotated_elements(table)}
+    points = [name for name in store.points if name in annotated]  # such as bins of Stereo-seq
+    return [name for name in [*store.shapes, *store.labels, *points] if name not in without]
 
 
 def _choice(option: str, names: Sequence[str]) -> str:

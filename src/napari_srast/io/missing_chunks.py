@@ -37,7 +37,7 @@ def check_chunks(store: Path, table: str) -> tuple[str, ...]:
     import zarr
 
     notices = []
-    for element in ("X", *(f"layers/{layer}" for layer in RAW_LAYERS)):
+    for element in ("X", "raw/X", *(f"layers/{layer}" for layer in RAW_LAYERS)):
         folder = store / "tables" / table / element
         if not folder.is_dir():
             continue

@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from scipy import sparse
-from scipy.spatial import cKDTree
 
-from napari_srast.core.slide import Slide, SlideImage, SlideSource
+from napari_srast.core.slide import Slide, SlideImage, SlideSource, select_columns
 from napari_srast.errors import InputError, translate_memory_errors
+from napari_srast.io.array_coordinates import check_no_array_coordinates
+from napari_srast.io.convert.h5ad import TableOptions, convert_table
 from napari_srast.io.counts import raw_counts, unique_names
 from napari_srast.io.element_selection import SLIDE_KEY, choose_image, choose_spots
+from napari_srast.io.genes import read_genes
 from napari_srast.io.missing_chunks import check_chunks
-from napari_srast.io.sections import SectionChoice, choose_section
+from napari_srast.io.sections import ALL_SECTIONS, SectionChoice, choose_section
+from napari_srast.io.slide_checks import content_notices, diameter_notices, position_notices, spots_in_tissue
+from napari_srast.io.spot_shapes import check_spot_shape, resolve_shape
 from napari_srast.io.spots import Spots, read_spots
 from napari_srast.io.store import open_store
 from napari_srast.io.transforms import element_matrices
@@ -25,28 +28,30 @@ if TYPE_CHECKING:
     import anndata
     import spatialdata
 
-__all__ = ["read_slide"]
+__all__ = ["read_image", "read_slide"]
 
-_NOMINAL_DIAMETER = 0.64, 0.66  # range in pitches: 65 um of 100 um
 _MICROMETERS = {"um", "µm", "μm", "micron", "microns", "micrometer", "micrometers", "micrometre", "micrometres"}
 
 
 @translate_memory_errors("while reading the slide", "take a smaller one")
 def read_slide(
-    path_or_sdata: str | Path | spatialdata.SpatialData,
+    path_or_sdata: str | Path | spatialdata.SpatialData | anndata.AnnData,
     *,
     spots: str | None = None,
     table: str | None = None,
     image: str | None = "auto",
     coordinate_system: str | None = None,
     library: str | None = None,
+    counts: str | None = None,
+    spot_shape: str | None = None,
 ) -> Slide:
-    """Read a slide from a SpatialData store.
+    """Read a slide from a SpatialData store, or from a table in memory.
 
     Parameters
     ----------
     path_or_sdata
-        A ``.zarr`` store or an open SpatialData object.
+        A ``.zarr`` store, an open SpatialData object, or an AnnData table with ``obsm["spatial"]``, which is read as
+        :func:`napari_srast.import_slide` reads an ``.h5ad`` file.
     spots
         Name of the spots: circles, polygons or labels. None selects those that a table annotates.
     table
@@ -60,6 +65,10 @@ def read_slide(
     library
         Section to read from a table of several sections, such as a value of its column ``library_id``; "all" reads
         the spots of all of them as one slide. None refuses a table whose sections overlap.
+    counts
+        Matrix of the raw counts: "X", "raw" or the name of a layer. None finds it.
+    spot_shape
+        "circle", or "square" for bins that cover their cells. None decides by what the slide states.
 
     Returns
     -------
@@ -77,39 +86,52 @@ def read_slide(
     >>> import napari_srast as srast
     >>> slide = srast.read_slide("breast.zarr", image="he")  # doctest: +SKIP
     """
-    store, skipped = open_store(path_or_sdata) if isinstance(path_or_sdata, str | Path) else (path_or_sdata, ())
+    check_spot_shape(spot_shape)
+    store, skipped = _open(path_or_sdata, {"library": library, "counts": counts, "spot_shape": spot_shape})
+    if not isinstance(path_or_sdata, str | Path) and store is not path_or_sdata:
+        library = counts = None  # the converted table has these rows and counts only
     try:
         table_name, spots_name = choose_spots(store, spots, table)
     except InputError as error:  # the missing element may be one that was skipped
         raise InputError("; ".join([str(error).rstrip("."), *skipped])) from None
     annotated = store.tables[table_name]
-    element = store.shapes[spots_name] if spots_name in store.shapes else store.labels[spots_name]
+    element = store[spots_name]
+    imported = _import_metadata(annotated)
     all_spots = read_spots(element, spots_name)
     rows, spot_index, match_notices = _match(annotated, table_name, all_spots, spots_name)
-    section = _choose_section(annotated, table_name, rows, spot_index, all_spots, library)
+    rows, spot_index, tissue_notices = spots_in_tissue(annotated, table_name, rows, spot_index)
+    chosen = ALL_SECTIONS if library is None and str(imported.get("library", "")) == ALL_SECTIONS else library
+    section = _choose_section(annotated, table_name, rows, spot_index, all_spots, chosen)
     rows, spot_index = rows[section.rows], spot_index[section.rows]
     chunk_notices = check_chunks(Path(store.path), table_name) if store.path is not None else ()
-    counts, count_notices = raw_counts(annotated, table_name, rows)
-    genes, gene_notices = unique_names(annotated.var_names, "gene names")
+    found = raw_counts(annotated, table_name, rows, counts)
+    genes = read_genes(found.var, table_name)
+    matrix = select_columns(found.matrix, genes.columns)
     spot_ids, id_notices = unique_names(annotated.obs_names[rows], "spot names")
 
     transforms = element_matrices(element, spots_name)
+    centers = all_spots.centers[spot_index]
+    unit = _unit(annotated, spots_name in store.labels, transforms)
+    if unit not in ("um", "array units"):
+        check_no_array_coordinates(centers, annotated.obs.iloc[rows], f"The positions of the spots '{spots_name}'")
+    kept_shape = spot_shape if spot_shape is not None else imported.get("spot_shape")
+    shape = resolve_shape(all_spots, centers, annotated.uns, spot_ids, kept_shape)
     image_name, image_notices = choose_image(store, image, list(transforms), section.name)
     image_systems = element_matrices(store.images[image_name], image_name) if image_name else {}
     system, system_notices = _choose_system(transforms, image_systems, coordinate_system)
-    imported = _import_metadata(annotated)
     path = path_or_sdata if isinstance(path_or_sdata, str | Path) else store.path
     return Slide(
-        counts=counts,
-        genes=genes,
+        counts=matrix,
+        genes=genes.names,
+        gene_ids=genes.ids,
         spot_ids=spot_ids,
-        centers=all_spots.centers[spot_index],
-        spot_diameter=all_spots.diameter,
-        spot_shape=all_spots.shape,
-        unit=_unit(annotated, spots_name in store.labels, transforms),
+        centers=centers,
+        spot_diameter=shape.diameter,
+        spot_shape=shape.shape,
+        unit=unit,
         transforms=transforms,
         coordinate_system=system,
-        image=None if image_name is None else _read_image(store.images[image_name], image_name, transforms, system),
+        image=None if image_name is None else read_image(store.images[image_name], image_name, transforms, system),
         source=SlideSource(
             path=None if path is None else str(Path(path).absolute()),
             spots=spots_name,
@@ -117,23 +139,55 @@ def read_slide(
             image=image_name,
             synthetic=bool(imported.get("synthetic", False)),
             library=library,
+            counts=counts,
+            spot_shape=spot_shape,
         ),
         notices=(
             *skipped,
             *(str(notice) for notice in np.atleast_1d(imported.get("notices", ()))),
             *all_spots.notices,
-            *_diameter_notices(all_spots),
+            *(diameter_notices(all_spots) if shape.shape == "circle" else ()),
+            *shape.notices,
             *match_notices,
+            *tissue_notices,
             *section.notices,
             *chunk_notices,
-            *count_notices,
-            *_content_notices(counts, all_spots.centers[spot_index], table_name, spots_name),
-            *gene_notices,
+            *found.notices,
+            *content_notices(matrix, centers, table_name, spots_name),
+            *_compare_positions(annotated, rows, centers, transforms, spots_name),
+            *genes.notices,
             *id_notices,
             *image_notices,
             *system_notices,
         ),
     )
+
+
+def _open(source: Any, options: dict[str, str | None]) -> tuple[spatialdata.SpatialData, tuple[str, ...]]:
+    """Open what a slide is read from, with notices on elements that were skipped."""
+    import anndata
+    import spatialdata
+
+    if isinstance(source, str | Path):
+        return open_store(source)
+    if isinstance(source, spatialdata.SpatialData):
+        return source, ()
+    if isinstance(source, anndata.AnnData):
+        return convert_table(source, "the table", TableOptions(**options)), ()
+    raise InputError(
+        f"A slide is read from a path, a SpatialData object or an AnnData table, not from {type(source).__name__}; "
+        "give one of these."
+    )
+
+
+def _compare_positions(
+    table: anndata.AnnData, rows: np.ndarray, centers: np.ndarray, transforms: dict[str, np.ndarray], spots: str
+) -> tuple[str, ...]:
+    """Compare the spots with ``obsm["spatial"]``, if the table has it."""
+    stated = np.asarray(table.obsm["spatial"]) if "spatial" in table.obsm else np.empty((0, 0))
+    if stated.ndim != 2 or stated.shape[1] < 2 or stated.dtype.kind not in "iuf":
+        return ()
+    return position_notices(stated[rows, :2].astype(float), centers, transforms, spots)
 
 
 def _match(
@@ -212,43 +266,6 @@ def _first(ids: pd.Index) -> str:
     return repr(ids[:1].tolist()[0])
 
 
-def _content_notices(counts: sparse.csr_matrix, centers: np.ndarray, table: str, spots: str) -> tuple[str, ...]:
-    """Return notices on spots that can be processed, but may indicate a problem in the source of the data.
-
-    Raises
-    ------
-    InputError
-        All counts are zero.
-    """
-    if counts.nnz == 0:
-        raise InputError(f"Table '{table}' holds zeros only; export the slide again with its counts.")
-    notices = []
-    n_empty = counts.shape[0] - np.count_nonzero(np.diff(counts.indptr))
-    if n_empty:
-        notices.append(f"{n_empty} spots of table '{table}' hold no counts; their pixels stay zero.")
-    n_duplicates = len(centers) - len(np.unique(centers, axis=0))
-    if n_duplicates:
-        notices.append(
-            f"{n_duplicates} spots of '{spots}' have the same center as another spot; "
-            "they share the pixels of that place."
-        )
-    return tuple(notices)
-
-
-def _diameter_notices(spots: Spots) -> tuple[str, ...]:
-    """Return a notice if the spot diameter is the nominal one of Space Ranger, which exceeds that of Visium spots."""
-    if spots.shape != "circle" or not spots.diameter or len(spots.centers) < 3:
-        return ()
-    distance, _ = cKDTree(spots.centers).query(spots.centers, k=[2])
-    if not _NOMINAL_DIAMETER[0] < spots.diameter / max(float(np.median(distance)), 1e-12) < _NOMINAL_DIAMETER[1]:
-        return ()
-    return (
-        "The spot diameter is 65 % of the pitch, which is the nominal diameter in Space Ranger; Visium spots measure "
-        "55 um. If the diameter matters (footprint 'spot', measured fraction), import the folder with "
-        "'napari-srast import'.",
-    )
-
-
 def _choose_system(
     transforms: dict[str, np.ndarray], image_systems: dict[str, np.ndarray], option: str | None
 ) -> tuple[str, tuple[str, ...]]:
@@ -289,7 +306,20 @@ def _unit(table: anndata.AnnData, labels: bool, transforms: dict[str, np.ndarray
     return "px" if labels or "spatial" in table.uns else "unknown"
 
 
-def _read_image(image: Any, name: str, transforms: dict[str, np.ndarray], system: str) -> SlideImage:
+def read_image(image: Any, name: str, transforms: dict[str, np.ndarray], system: str) -> SlideImage:
+    """Convert an image element to the histology of a slide.
+
+    Parameters
+    ----------
+    image
+        The element, lazy, with one or several levels.
+    name
+        Name of the element.
+    transforms
+        For each coordinate system of the spots the affine from the intrinsic frame to it.
+    system
+        The coordinate system through which the image is aligned, if it has it; else the first shared one.
+    """
     from spatialdata.models import get_channel_names
 
     levels = [node["image"] for node in image.values()] if hasattr(image, "children") else [image]

@@ -10,15 +10,17 @@ import numpy as np
 import shapely
 
 from napari_srast.errors import InputError
+from napari_srast.geometry.lattice import detect_lattice
 from napari_srast.io.store import full_resolution
 
 if TYPE_CHECKING:
     import geopandas
 
-__all__ = ["Spots", "is_valid_length", "read_spots"]
+__all__ = ["Spots", "is_valid_length", "read_spots", "square_polygons"]
 
 _MAX_LENGTH = 1e100  # its square, and the square of its inverse, are finite
 _MIN_SQUARENESS = 0.97
+_MAX_JITTER = 0.02  # distance of bins from their lattice, in pitches
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -39,6 +41,8 @@ class Spots:
         Assumptions of the reader, one sentence each.
     depth
         Third coordinate of the centers, shape (M,); None if they are two-dimensional.
+    area
+        Median area of labels in pixels; None for shapes.
     """
 
     ids: np.ndarray
@@ -47,6 +51,7 @@ class Spots:
     shape: Literal["circle", "square"]
     notices: tuple[str, ...] = ()
     depth: np.ndarray | None = None
+    area: float | None = None
 
 
 def is_valid_length(value: float) -> bool:
@@ -54,13 +59,32 @@ def is_valid_length(value: float) -> bool:
     return bool(1 / _MAX_LENGTH < value < _MAX_LENGTH)
 
 
+def square_polygons(centers: np.ndarray, side: float, angle: float) -> np.ndarray:
+    """Return squares around centers (x, y).
+
+    Parameters
+    ----------
+    centers
+        Centers, shape (N, 2).
+    side
+        Length of a side.
+    angle
+        Direction of a side, in radians.
+    """
+    direction = np.array([np.cos(angle), np.sin(angle)]) * side / 2
+    normal = np.array([-direction[1], direction[0]])
+    corners = np.array([-direction - normal, direction - normal, direction + normal, -direction + normal])
+    squares: np.ndarray = shapely.polygons(centers[:, None] + corners)
+    return squares
+
+
 def read_spots(element: Any, name: str) -> Spots:
-    """Read spots from circles, polygons or labels.
+    """Read spots from circles, polygons, points or labels.
 
     Parameters
     ----------
     element
-        A SpatialData shapes or labels element.
+        A SpatialData shapes, points or labels element.
     name
         Name of the element, for messages.
 
@@ -71,7 +95,10 @@ def read_spots(element: Any, name: str) -> Spots:
     """
     import geopandas
 
-    spots = _from_shapes(element, name) if isinstance(element, geopandas.GeoDataFrame) else _from_labels(element, name)
+    if isinstance(element, geopandas.GeoDataFrame):
+        spots = _from_shapes(element, name)
+    else:
+        spots = _from_points(element, name) if hasattr(element, "npartitions") else _from_labels(element, name)
     if len(spots.ids) == 0:
         raise InputError(f"The spots '{name}' are empty; export the slide again.")
     finite = np.isfinite(spots.centers).all(axis=1)
@@ -131,6 +158,19 @@ def _from_shapes(shapes: geopandas.GeoDataFrame, name: str) -> Spots:
     )
 
 
+def _from_points(points: Any, name: str) -> Spots:
+    """Read points as circles of unknown size, or as square bins if they are exactly on a square lattice."""
+    table = points[["x", "y"]].compute()
+    centers = table.to_numpy(dtype=float)
+    finite = centers[np.isfinite(centers).all(axis=1)]
+    ids = table.index.to_numpy()
+    lattice = detect_lattice(finite) if len(np.unique(finite, axis=0)) > 1 else None
+    if lattice is None or lattice.kind != "square" or not lattice.misfit < _MAX_JITTER:
+        return Spots(ids=ids, centers=centers, diameter=None, shape="circle")
+    notice = f"The points '{name}' are on a square lattice, so they were read as square bins of {lattice.pitch:.4g}."
+    return Spots(ids=ids, centers=centers, diameter=lattice.pitch, shape="square", notices=(notice,))
+
+
 def _squareness(polygon: shapely.Geometry) -> float:
     """Return 1 for a square in any orientation, less for any other shape.
 
@@ -172,5 +212,6 @@ def _from_labels(labels: Any, name: str) -> Spots:
     ids = np.array(sorted(sums), dtype=np.int64)
     table = np.array([sums[i] for i in ids]).reshape(-1, 3)
     centers = table[:, 1:] / table[:, :1]
-    diameter = float(2 * np.sqrt(np.median(table[:, 0]) / np.pi)) if len(ids) else None
-    return Spots(ids=ids, centers=centers, diameter=diameter, shape="circle")
+    area = float(np.median(table[:, 0])) if len(ids) else None
+    diameter = None if area is None else float(2 * np.sqrt(area / np.pi))
+    return Spots(ids=ids, centers=centers, diameter=diameter, shape="circle", area=area)

@@ -1,8 +1,9 @@
-"""Read ``.h5ad`` tables with spot centers as SpatialData."""
+"""Read tables with spot centers, ``.h5ad`` files or in memory, as SpatialData."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,40 +13,53 @@ from pandas.api import types
 
 from napari_srast._utils.text import first_line
 from napari_srast.errors import InputError, is_memory_error
-from napari_srast.geometry.affine import apply_affine
-from napari_srast.geometry.lattice import detect_lattice
-from napari_srast.io.convert.images import check_spots_on_image, multiscale_image, read_image_file
+from napari_srast.io.convert.table_images import TableImages, coordinates, scale_factors, stored_images, user_image
+from napari_srast.io.convert.table_positions import Placement, place_spots
 from napari_srast.io.counts import raw_counts, unique_names
 from napari_srast.io.element_selection import SLIDE_KEY
 from napari_srast.io.safety_limits import check_h5ad
-from napari_srast.io.spots import is_valid_length
+from napari_srast.io.sections import ALL_SECTIONS, choose_section, section_metadata
+from napari_srast.io.spot_shapes import check_spot_shape
+from napari_srast.io.spots import square_polygons
 from napari_srast.io.store import element_name
-from napari_srast.io.transforms import fit_affine, to_affine, to_affines
+from napari_srast.io.transforms import to_affines
 
 if TYPE_CHECKING:
     import anndata
     import spatialdata
 
-__all__ = ["read_h5ad"]
+__all__ = ["TableOptions", "convert_table", "read_h5ad"]
 
 _SPOTS, _TABLE, _REGION_KEY, _INSTANCE_KEY = "spots", "table", "region", "instance_id"
-_DEFAULT_DIAMETER = 0.55  # in pitches: that of Visium, 55 um of 100 um
-_UNITS = {"um": "um", "µm": "um", "micron": "um", "microns": "um", "px": "px", "array units": "array units"}
-_MAX_MISFIT = 1.0  # of the spots on the image, in pitches
-_NOTABLE_MISFIT = 0.25  # in pitches
 
 
-def read_h5ad(
-    src: Path, *, image: str | Path | None, spot_diameter: float | None, pixel_size: float | None
-) -> spatialdata.SpatialData:
-    """Read an ``.h5ad`` file as SpatialData, with circular spots "spots" and table "table".
+@dataclass(frozen=True, kw_only=True)
+class TableOptions:
+    """What the user states about a table; see :func:`napari_srast.io.convert.importer.import_slide`.
+
+    Parameters
+    ----------
+    image, spot_diameter, pixel_size, library, spot_shape, counts
+        As for the import.
+    """
+
+    image: str | Path | None = None
+    spot_diameter: float | None = None
+    pixel_size: float | None = None
+    library: str | None = None
+    spot_shape: str | None = None
+    counts: str | None = None
+
+
+def read_h5ad(src: Path, **options: Any) -> spatialdata.SpatialData:
+    """Read an ``.h5ad`` file as SpatialData, with spots "spots" and table "table".
 
     Parameters
     ----------
     src
         The file.
-    image, spot_diameter, pixel_size
-        See :func:`napari_srast.io.convert.importer.import_slide`.
+    options
+        Fields of :class:`TableOptions`.
 
     Raises
     ------
@@ -53,8 +67,6 @@ def read_h5ad(
         The file or the image cannot be used.
     """
     import anndata
-    import spatialdata
-    from spatialdata.models import ShapesModel, TableModel
 
     check_h5ad(src)
     try:
@@ -63,118 +75,139 @@ def read_h5ad(
         if is_memory_error(error):
             raise
         raise InputError(f"'{src}' cannot be read as an .h5ad file ({first_line(error)}); write it again.") from error
-    centers = _coordinates(source, "spatial", src)
-    counts, notices = raw_counts(source, src.name)
-    genes, gene_notices = unique_names(source.var_names, "gene names")
-    spot_ids, id_notices = unique_names(source.obs_names, "spot names")
-    meta = source.uns.get("meta", {})
-    meta = meta if isinstance(meta, Mapping) else {}
-    unit = _UNITS.get(str(meta.get("coord_unit", "")).casefold(), "unknown")
-    diameter, diameter_notices = _diameter(centers, meta, unit, spot_diameter)
-    notices = (*notices, *gene_notices, *id_notices, *diameter_notices)
+    return convert_table(source, src.name, TableOptions(**options))
 
-    systems = {"global": np.eye(3)}
-    images = {}
-    if image is not None:
-        to_spots, image_notices = _image_affine(source, centers, src, pixel_size)
-        pixels = read_image_file(image)
-        check_spots_on_image(
-            apply_affine(np.linalg.inv(to_spots), centers),
-            pixels.shape[1:],
-            Path(image),
-            "give the image that obsm['spatial_px'] refers to, or another pixel size",
+
+def convert_table(source: anndata.AnnData, name: str, options: TableOptions) -> spatialdata.SpatialData:
+    """Convert a table with spot centers in ``obsm["spatial"]`` to SpatialData, with spots "spots" and table "table".
+
+    Parameters
+    ----------
+    source
+        The table.
+    name
+        Name of the table, for messages.
+    options
+        What the user states.
+
+    Raises
+    ------
+    InputError
+        The table or the image cannot be used.
+    """
+    check_spot_shape(options.spot_shape)
+    located = coordinates(source, "spatial", name)
+    notices: list[str] = []
+    finite = np.isfinite(located[:, :2]).all(axis=1)
+    if not finite.all():
+        notices.append(
+            f"{(~finite).sum()} spots of '{name}' have no finite coordinates in obsm['spatial'] (such as "
+            f"'{source.obs_names[~finite][0]}') and were left out."
         )
-        name = element_name(Path(image).stem)
-        name = f"{name}_image" if name.casefold() in (_SPOTS, _TABLE) else name
-        systems[f"{name}_px"] = np.linalg.inv(to_spots)
-        images[name] = multiscale_image(pixels, {"global": to_affine(to_spots), f"{name}_px": to_affine(np.eye(3))})
-        notices = (*notices, *image_notices)
+    section = choose_section(source.obs[finite], source.uns, located[finite], options.library, name)
+    rows = np.flatnonzero(finite)[section.rows]
+    counts = raw_counts(source, name, rows, options.counts)
+    source = source[rows]
+    points = located[rows, :2].copy()
+    library_name, library = section_metadata(source.obs, source.uns, section.name)
+    factors = scale_factors(library)
+    placement = place_spots(source, points, factors, spot_diameter=options.spot_diameter, spot_shape=options.spot_shape)
+    images = _images(source, points, placement, (library_name, library), options)
+    genes, gene_notices = unique_names(counts.var.index, "gene names")
+    spot_ids, id_notices = unique_names(source.obs_names, "spot names")
+    about: dict[str, Any] = {"unit": placement.unit, "source": name}
+    if placement.um_per_px is not None:
+        about["um_per_full_resolution_pixel"] = placement.um_per_px
+    if options.spot_shape is not None:
+        about["spot_shape"] = options.spot_shape
+    if options.library == ALL_SECTIONS:
+        about["library"] = ALL_SECTIONS
+    notices += [*section.notices, *counts.notices, *gene_notices, *id_notices, *placement.notices, *images.notices]
+    if notices:
+        about["notices"] = notices
+    systems = {"global": np.eye(3), **images.systems}
+    if placement.scale not in (None, 1.0):
+        to_pixels = np.diag([1 / placement.scale, 1 / placement.scale, 1.0])
+        systems[element_name(library_name) if library_name else "pixels"] = to_pixels
+    return _store(source, counts.matrix, (spot_ids, genes, counts.var), placement, images, systems, about)
 
+
+def _images(
+    source: anndata.AnnData,
+    points: np.ndarray,
+    placement: Placement,
+    library: tuple[str, Mapping[str, Any]],
+    options: TableOptions,
+) -> TableImages:
+    """Return the images of the table and the one that the user gave."""
+    if placement.scale is None:
+        if options.image is not None:
+            raise InputError(
+                "The table has array coordinates instead of positions, so no image can be aligned with its spots; put "
+                "the positions into obsm['spatial'], or leave --image out."
+            )
+        return TableImages({}, {})
+    name, content = library
+    found = stored_images(name, content, scale_factors(content), points, placement.scale)
+    if options.image is None:
+        return found
+    given = user_image(
+        options.image,
+        source,
+        points,
+        library=content,
+        pixel_size=options.pixel_size,
+        scale=placement.scale,
+        taken=(_SPOTS, _TABLE, *(key.casefold() for key in found.elements)),
+    )
+    return TableImages(
+        {**found.elements, **given.elements}, {**found.systems, **given.systems}, (*found.notices, *given.notices)
+    )
+
+
+def _store(
+    source: anndata.AnnData,
+    counts: Any,
+    names: tuple[np.ndarray, np.ndarray, pd.DataFrame],
+    placement: Placement,
+    images: TableImages,
+    systems: dict[str, np.ndarray],
+    about: dict[str, Any],
+) -> spatialdata.SpatialData:
+    """Build the SpatialData object; ``names`` are those of spots and genes, and the columns of the genes."""
+    import anndata
+    import geopandas
+    import spatialdata
+    from spatialdata.models import ShapesModel, TableModel
+
+    spot_ids, genes, var = names
     obs = _storable_columns(source.obs, spot_ids)
     obs[_REGION_KEY] = pd.Categorical([_SPOTS] * len(obs))
     obs[_INSTANCE_KEY] = np.arange(len(obs))
     table = anndata.AnnData(
         counts,
         obs=obs,
-        var=_storable_columns(source.var, genes),
-        obsm={"spatial": centers},
-        uns={SLIDE_KEY: {"unit": unit, "source": src.name, **({"notices": list(notices)} if notices else {})}},
+        var=_storable_columns(var, genes),
+        obsm={"spatial": placement.centers},
+        uns={SLIDE_KEY: about},
     )
-    plain = {str(k): v for k, v in meta.items() if isinstance(v, str | int | float | np.number) and "/" not in str(k)}
+    meta = source.uns.get("meta", {})
+    items = meta.items() if isinstance(meta, Mapping) else ()
+    plain = {str(k): v for k, v in items if isinstance(v, str | int | float | np.number) and "/" not in str(k)}
     if plain:
         table.uns["meta"] = plain
+    if placement.shape == "square":
+        squares = square_polygons(placement.centers, placement.diameter, placement.angle)
+        spots = ShapesModel.parse(geopandas.GeoDataFrame(geometry=squares), transformations=to_affines(systems))
+    else:
+        spots = ShapesModel.parse(
+            placement.centers, geometry=0, radius=placement.diameter / 2, transformations=to_affines(systems)
+        )
     return spatialdata.SpatialData(
-        images=images,
-        shapes={
-            _SPOTS: ShapesModel.parse(centers, geometry=0, radius=diameter / 2, transformations=to_affines(systems)),
-        },
+        images=images.elements,
+        shapes={_SPOTS: spots},
         tables={_TABLE: TableModel.parse(table, region=_SPOTS, region_key=_REGION_KEY, instance_key=_INSTANCE_KEY)},
     )
-
-
-def _coordinates(source: anndata.AnnData, key: str, src: Path) -> np.ndarray:
-    """Return the coordinates (x, y) of the spots in ``obsm[key]``, shape (N, 2)."""
-    if key not in source.obsm:
-        raise InputError(f"'{src}' has no obsm['{key}']; put the spot centers there, one row (x, y) for each spot.")
-    try:
-        points = np.asarray(source.obsm[key])
-        points = points.astype(float, casting="same_kind" if points.dtype.kind == "c" else "unsafe")
-    except (TypeError, ValueError):  # text, complex numbers, a sparse matrix
-        points = np.empty(0)
-    if points.ndim != 2 or points.shape[1] < 2 or not np.isfinite(points[:, :2]).all():
-        raise InputError(
-            f"obsm['{key}'] of '{src}' must contain finite coordinates; write one row (x, y) for each spot."
-        )
-    return points[:, :2].copy()
-
-
-def _diameter(
-    centers: np.ndarray, meta: Mapping[str, Any], unit: str, option: float | None
-) -> tuple[float, tuple[str, ...]]:
-    """Return the spot diameter: that of the option, else of the metadata, else a default with a notice."""
-    keys = ("spot_diameter", "spot_diameter_um") if unit == "um" else ("spot_diameter",)
-    stated = option if option is not None else next((meta[key] for key in keys if meta.get(key) is not None), None)
-    if stated is not None:
-        try:
-            diameter = float(stated)
-        except (TypeError, ValueError):
-            diameter = float("nan")
-        if not is_valid_length(diameter):
-            raise InputError(
-                f"uns['meta'] states a spot diameter of {stated!s}, which is no length; give it with --spot-diameter."
-            )
-        return diameter, ()
-    diameter = _DEFAULT_DIAMETER * detect_lattice(centers).pitch
-    return diameter, (
-        f"The diameter of the spots is not stated; {_DEFAULT_DIAMETER} of their pitch, {diameter:.4g}, "
-        "was used (set it with --spot-diameter when importing).",
-    )
-
-
-def _image_affine(
-    source: anndata.AnnData, centers: np.ndarray, src: Path, pixel_size: float | None
-) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Return the (3, 3) matrix from image pixels to the coordinates of the spots, and notices."""
-    if "spatial_px" not in source.obsm:
-        if pixel_size is None:
-            raise InputError(
-                f"'{src}' does not contain the positions of its spots on the image; add obsm['spatial_px'] (the spots "
-                "in image pixels), or give --pixel-size if both have the same origin."
-            )
-        return np.diag([pixel_size, pixel_size, 1.0]), ()
-    matrix, misfit = fit_affine(_coordinates(source, "spatial_px", src), centers)
-    misfit_in_pitches = misfit / detect_lattice(centers).pitch
-    if misfit_in_pitches > _MAX_MISFIT:
-        raise InputError(
-            f"obsm['spatial_px'] of '{src}' fits obsm['spatial'] only to {misfit_in_pitches:.2g} pitches; "
-            "check that both list the same spots in the same order, as (x, y)."
-        )
-    if misfit_in_pitches > _NOTABLE_MISFIT:
-        return matrix, (
-            f"The image deviates from the spots by {misfit_in_pitches:.2g} pitches on average, which no affine "
-            "transformation can correct.",
-        )
-    return matrix, ()
 
 
 def _storable_columns(frame: pd.DataFrame, index: np.ndarray) -> pd.DataFrame:

@@ -1,0 +1,138 @@
+"""Recognize positions that are array coordinates: whole numbers of rows and columns instead of lengths.
+
+Of a hexagonal array, only every second combination of row and column exists. Rows and columns are steps of different
+lengths there, so that array coordinates taken as positions turn hexagons into diamonds.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from napari_srast.errors import InputError
+
+__all__ = [
+    "ArrayCoordinates",
+    "VISIUM_STEPS_UM",
+    "array_columns",
+    "check_no_array_coordinates",
+    "find_array_coordinates",
+]
+
+VISIUM_STEPS_UM = (50.0, 50.0 * np.sqrt(3))
+"""Length of a column and of a row of a Visium array in micrometers, by the design of the slides."""
+_MIN_SPOTS = 8
+_MAX_INDEX = 1000  # of rows and columns of hexagonal arrays
+_LAST_ROW, _LAST_COLUMN = 77, 127  # of the 6.5 mm array of Visium
+_BARCODE = re.compile(r"[ACGT]{14,20}(-\d+)?([-_].*)?")
+_BIN_NAME = re.compile(r"s_\d+um_(\d+)_(\d+)(?:-\d+)?")
+_N_NAMES = 20  # names that are looked at
+
+
+@dataclass(frozen=True, eq=False)
+class ArrayCoordinates:
+    """Array coordinates that a table gives as positions.
+
+    Parameters
+    ----------
+    lattice
+        "hex" or "square".
+    indices
+        Column and row of each spot, shape (N, 2); None if it is unknown which of the two is the column.
+    """
+
+    lattice: Literal["hex", "square"]
+    indices: np.ndarray | None
+
+
+def array_columns(obs: pd.DataFrame) -> np.ndarray | None:
+    """Return column and row of each spot, shape (N, 2), from ``array_col`` and ``array_row`` or from names of bins.
+
+    Parameters
+    ----------
+    obs
+        Columns of the spots.
+
+    Returns
+    -------
+    np.ndarray or None
+        None if the table has neither, or values that are not finite.
+    """
+    if {"array_row", "array_col"} <= set(obs.columns):
+        indices = obs[["array_col", "array_row"]].apply(pd.to_numeric, errors="coerce").to_numpy(dtype=float)
+        return indices if np.isfinite(indices).all() else None
+    names = obs.index.astype(str)
+    if len(names) == 0 or _BIN_NAME.fullmatch(names[0]) is None:
+        return None
+    parts = names.str.extract(_BIN_NAME).to_numpy(dtype=float)
+    return parts[:, ::-1] if np.isfinite(parts).all() else None
+
+
+def find_array_coordinates(points: np.ndarray, obs: pd.DataFrame) -> ArrayCoordinates | None:
+    """Return array coordinates that are given as positions, or None if the positions are no array coordinates.
+
+    Parameters
+    ----------
+    points
+        Positions (x, y), shape (N, 2).
+    obs
+        Columns of the spots.
+    """
+    if len(points) < _MIN_SPOTS or np.abs(points).max() > _MAX_INDEX or not np.array_equal(points, np.rint(points)):
+        return None
+    stated = array_columns(obs)
+    if stated is not None:
+        if any(np.array_equal(points, one) for one in (stated, stated[:, ::-1])):
+            return ArrayCoordinates("hex" if _is_hexagonal(stated) else "square", stated)
+        return None
+    if not _is_hexagonal(points):
+        return None
+    if not _has_visium_barcodes(obs):
+        return ArrayCoordinates("hex", None)
+    last = points.max(axis=0)
+    long = np.flatnonzero((last > _LAST_ROW) & (last <= _LAST_COLUMN))
+    if len(long) != 1:
+        return ArrayCoordinates("hex", None)
+    return ArrayCoordinates("hex", points if long[0] == 0 else points[:, ::-1])
+
+
+def check_no_array_coordinates(points: np.ndarray, obs: pd.DataFrame, what: str) -> None:
+    """Refuse positions that are coordinates of a hexagonal array.
+
+    Parameters
+    ----------
+    points
+        Positions (x, y), shape (N, 2).
+    obs
+        Columns of the spots.
+    what
+        Name of the positions, for the message.
+
+    Raises
+    ------
+    InputError
+        The positions are rows and columns of a hexagonal array.
+    """
+    found = find_array_coordinates(points, obs)
+    if found is not None and found.lattice == "hex":
+        raise InputError(
+            f"{what} are rows and columns of a hexagonal array (whole numbers with an even sum), which would turn its "
+            "hexagons into diamonds; replace them by positions in um or pixels, or, for a Visium slide, add the "
+            "columns array_row and array_col to the .h5ad table and import it. If they are positions on a square "
+            "array, set uns['meta']['coord_unit'] = 'array units' in the .h5ad table and import it."
+        )
+
+
+def _is_hexagonal(indices: np.ndarray) -> bool:
+    """Return whether only every second combination of row and column occurs, with steps of one row."""
+    parity = np.mod(indices.sum(axis=1), 2)
+    rows = [np.unique(np.diff(np.unique(axis))) for axis in indices.T]
+    return bool(np.ptp(parity) == 0 and all(len(steps) and steps.min() == 1 for steps in rows))
+
+
+def _has_visium_barcodes(obs: pd.DataFrame) -> bool:
+    return all(_BARCODE.fullmatch(str(name)) is not None for name in obs.index[:_N_NAMES])

@@ -1,0 +1,242 @@
+"""Place the spots of a table: unit, scale, shape and size, from what the table states and from the array geometry."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_srast.errors import InputError
+from napari_srast.geometry.lattice import detect_lattice
+from napari_srast.io.array_coordinates import (
+    VISIUM_STEPS_UM,
+    array_columns,
+    check_no_array_coordinates,
+    find_array_coordinates,
+)
+from napari_srast.io.convert.space_ranger.geometry import ArrayGeometry, array_geometry
+from napari_srast.io.convert.space_ranger.positions import Positions
+from napari_srast.io.spot_shapes import SpotShape, covers_its_cells, square_lattice, stated_shape
+from napari_srast.io.spots import is_valid_length
+
+if TYPE_CHECKING:
+    import anndata
+
+__all__ = ["Placement", "place_spots"]
+
+_DEFAULT_DIAMETER = 0.55  # in pitches: that of Visium, 55 um of 100 um
+_VISIUM_SPOT_UM, _VISIUM_PITCH_UM = 55.0, 100.0  # by the design of Visium slides
+_NOMINAL_DIAMETER = 0.5, 0.7  # in pitches: Space Ranger states 55 or 65 um of 100 um
+_UNITS = {"um": "um", "µm": "um", "micron": "um", "microns": "um", "px": "px", "array units": "array units"}
+_BARCODE = re.compile(r"[ACGT]{16}(-\d+)?([-_].*)?")
+_TOUCHING = 0.02  # relative difference up to which a diameter is the pitch
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Placement:
+    """Positions, size and shape of the spots of a table.
+
+    Parameters
+    ----------
+    centers
+        Spot centers (x, y) in ``unit``, shape (N, 2).
+    unit
+        "um", "px", "array units" or "unknown".
+    scale
+        Length of one unit of the source in ``unit``; None if the positions were placed anew.
+    um_per_px
+        Side of a pixel of the full-resolution image in micrometers; None if it is unknown.
+    shape, diameter, angle
+        Shape of the spots, diameter or side in ``unit``, and direction of a side in radians.
+    notices
+        Decisions, one sentence each.
+    """
+
+    centers: np.ndarray
+    unit: str
+    scale: float | None
+    um_per_px: float | None
+    shape: SpotShape
+    diameter: float
+    angle: float
+    notices: tuple[str, ...]
+
+
+def place_spots(
+    table: anndata.AnnData,
+    points: np.ndarray,
+    factors: Mapping[str, float],
+    *,
+    spot_diameter: float | None,
+    spot_shape: str | None,
+) -> Placement:
+    """Place the spots of a table.
+
+    Parameters
+    ----------
+    table
+        The table.
+    points
+        Positions (x, y) in ``obsm["spatial"]``, shape (N, 2).
+    factors
+        Scale factors of the slide in ``uns["spatial"]``; empty if there are none.
+    spot_diameter
+        Diameter that the user gave, in the unit of ``points``.
+    spot_shape
+        Shape that the user gave.
+
+    Raises
+    ------
+    InputError
+        A length in the metadata is no length, the positions are array coordinates of unknown orientation, or two
+        statements of one length contradict each other.
+    """
+    meta = table.uns.get("meta", {})
+    meta = meta if isinstance(meta, Mapping) else {}
+    unit = _UNITS.get(str(meta.get("coord_unit", "")).casefold(), "unknown")
+    notices: list[str] = []
+    geometry = None
+    array = None if unit == "array units" else find_array_coordinates(points, table.obs)
+    if array is not None and array.lattice == "hex":
+        if array.indices is None:
+            check_no_array_coordinates(points, table.obs, "The positions in obsm['spatial']")
+        assert array.indices is not None
+        points, unit, scale = array.indices * VISIUM_STEPS_UM, "um", None
+        geometry = ArrayGeometry(kind="visium", um_per_px=None)
+        notices.append(
+            "obsm['spatial'] has rows and columns of the Visium array instead of positions; the spots were placed on "
+            "this array, in micrometers, and no image can be aligned with them."
+        )
+    else:
+        geometry = _geometry(table, points, factors)
+        notices += geometry.notices
+        scale = 1.0
+        if unit in ("unknown", "px") and geometry.um_per_px is not None:
+            scale, unit = geometry.um_per_px, "um"
+            if abs(scale - 1) > _TOUCHING:
+                notices.append(
+                    f"The positions were converted from pixels to micrometers, {scale:.4g} um per pixel by the array."
+                )
+        elif unit == "unknown" and (array is not None or factors):
+            unit = "array units" if array is not None else "px"
+        points = points * scale
+    shape, reason = _shape(table, points, geometry, meta, spot_shape)
+    if reason:
+        notices.append(reason)
+    option = None if spot_diameter is None else spot_diameter * (scale or 1.0)
+    side = geometry.bin_px * (scale or 1.0) if geometry.bin_px is not None and shape == "square" else None
+    nominal = factors["spot_diameter_fullres"] * scale if "spot_diameter_fullres" in factors and scale else None
+    if geometry.kind == "visium":  # Space Ranger states a larger, nominal diameter
+        nominal = _VISIUM_SPOT_UM
+    known = (option, side, _stated_diameter(meta, unit) if shape == "circle" else None)
+    diameter, guess = _diameter(points, shape, next((length for length in known if length is not None), None), nominal)
+    if guess:
+        notices.append(guess)
+    lattice = square_lattice(points) if shape == "square" and len(points) > 1 else None
+    return Placement(
+        centers=points,
+        unit=unit,
+        scale=scale,
+        um_per_px=geometry.um_per_px if scale is not None and scale != 1.0 else None,
+        shape=shape,
+        diameter=diameter,
+        angle=geometry.angle if geometry.bin_px else 0.0 if lattice is None else lattice.angle,
+        notices=tuple(notices),
+    )
+
+
+def _geometry(table: anndata.AnnData, points: np.ndarray, factors: Mapping[str, float]) -> ArrayGeometry:
+    """Return the array of the spots and its scale, from array coordinates, else from what agrees with Visium."""
+    indices = array_columns(table.obs)
+    if indices is not None:
+        positions = Positions(
+            barcodes=table.obs_names.to_numpy(dtype=str),
+            in_tissue=np.ones(len(points), dtype=bool),
+            array=indices,
+            pixels=points,
+        )
+        found = array_geometry(positions, factors, folder_bin=None, bin_size=None)
+        if found.kind == "visium" or (found.kind == "bins" and found.um_per_px is not None):
+            return found
+        return ArrayGeometry(kind="unknown", um_per_px=found.um_per_px)
+    stated = factors.get("microns_per_pixel")
+    if stated is not None:
+        return ArrayGeometry(kind="unknown", um_per_px=stated)
+    if "spot_diameter_fullres" in factors and len(points) > 2:
+        lattice = detect_lattice(points)
+        ratio = factors["spot_diameter_fullres"] / lattice.pitch
+        named = all(_BARCODE.fullmatch(str(name)) for name in table.obs_names[:20])
+        if lattice.kind == "hex" and np.isfinite(lattice.misfit) and named and _within(ratio, _NOMINAL_DIAMETER):
+            return ArrayGeometry(kind="visium", um_per_px=_VISIUM_PITCH_UM / lattice.pitch)
+    return ArrayGeometry(kind="unknown", um_per_px=None)
+
+
+def _within(value: float, bounds: tuple[float, float]) -> bool:
+    return bounds[0] < value < bounds[1]
+
+
+def _shape(
+    table: anndata.AnnData, points: np.ndarray, geometry: ArrayGeometry, meta: Mapping[str, Any], option: str | None
+) -> tuple[SpotShape, str | None]:
+    """Return the shape of the spots, and a notice if it is a guess."""
+    if option is not None:
+        return ("square" if option == "square" else "circle"), None
+    if geometry.bin_px is not None:
+        return "square", None
+    if geometry.kind == "visium":
+        return "circle", None
+    stated = stated_shape(table.uns, table.obs_names)
+    lattice = square_lattice(points)
+    if stated is not None and stated.shape == "circle":
+        return "circle", None
+    if lattice is None or len(points) < 4:
+        return "circle", None
+    if stated is not None:
+        return "square", None
+    diameter = next((meta[key] for key in ("spot_diameter", "spot_diameter_um") if meta.get(key) is not None), None)
+    if diameter is None and covers_its_cells(points, lattice):
+        return "square", (
+            "The spots form a square lattice without gaps and nothing states their shape; they were taken for bins "
+            "that cover their cells (for round spots, import with --spot-shape circle)."
+        )
+    return "circle", None
+
+
+def _stated_diameter(meta: Mapping[str, Any], unit: str) -> float | None:
+    """Return the diameter that the metadata state, in the unit of the centers."""
+    keys = ("spot_diameter", "spot_diameter_um") if unit == "um" else ("spot_diameter",)
+    stated = next((meta[key] for key in keys if meta.get(key) is not None), None)
+    if stated is None:
+        return None
+    try:
+        diameter = float(stated)
+    except (TypeError, ValueError):
+        diameter = float("nan")
+    if not is_valid_length(diameter):
+        raise InputError(
+            f"uns['meta'] states a spot diameter of {stated!s}, which is no length; give it with --spot-diameter."
+        )
+    return diameter
+
+
+def _diameter(
+    points: np.ndarray, shape: SpotShape, known: float | None, nominal: float | None
+) -> tuple[float, str | None]:
+    """Return the diameter of circles or the side of squares, and a notice if it is a guess."""
+    if known is not None:
+        return known, None
+    if shape == "square":
+        lattice = square_lattice(points)
+        if lattice is not None:
+            return lattice.pitch, None
+    if nominal is not None:
+        return nominal, None
+    part = 1.0 if shape == "square" else _DEFAULT_DIAMETER
+    diameter = part * detect_lattice(points).pitch
+    return diameter, (
+        f"The {'side' if shape == 'square' else 'diameter'} of the spots is not stated; {part:g} of their pitch, "
+        f"{diameter:.4g}, was used (set it with --spot-diameter when importing)."
+    )

@@ -1,0 +1,241 @@
+"""Tables as people have them: several sections, bins, images and scale factors, array coordinates."""
+
+from __future__ import annotations
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+
+from napari_srast.errors import InputError
+from napari_srast.geometry.lattice import detect_lattice
+from napari_srast.io.convert.importer import import_slide
+from napari_srast.io.slide_reader import read_slide
+
+UM_PER_PX = 0.4
+BARCODES = np.array(["".join("ACGT"[(i >> 2 * k) & 3] for k in range(16)) + "-1" for i in range(200)])
+
+
+def visium(rows=8, cols=9, turn=0.1):
+    """Return a table of a Visium array, as scanpy's ``read_visium`` builds it: positions in full-resolution pixels."""
+    row, col = (a.ravel() for a in np.mgrid[:rows, :cols])
+    col = 2 * col + row % 2
+    micrometers = np.column_stack([col * 50.0, row * 50.0 * np.sqrt(3)])
+    spin = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
+    pixels = micrometers @ spin / UM_PER_PX
+    pixels += 300 - pixels.min(axis=0)
+    size = (pixels.max(axis=0) + 300).astype(int)[::-1]
+    images = {name: np.full((*(size * zoom).astype(int), 3), 0.5, np.float32) for name, zoom in ZOOMS.items()}
+    factors = {f"tissue_{name}_scalef": zoom for name, zoom in ZOOMS.items()}
+    factors["spot_diameter_fullres"] = 65 / UM_PER_PX
+    n = len(row)
+    return anndata.AnnData(
+        np.random.default_rng(0).poisson(4, (n, 3)).astype(np.float32) + 1,
+        obs=pd.DataFrame({"in_tissue": 1, "array_row": row, "array_col": col}, index=BARCODES[:n]),
+        var=pd.DataFrame(index=["A", "B", "C"]),
+        obsm={"spatial": pixels},
+        uns={"spatial": {"mouse": {"images": images, "scalefactors": factors}}},
+    )
+
+
+ZOOMS = {"hires": 0.1, "lowres": 0.03}
+
+
+def bins(side=8.0, n=6, **uns):
+    """Return a table of bins without gaps."""
+    row, col = (a.ravel() for a in np.mgrid[:n, :n])
+    return anndata.AnnData(
+        np.ones((n * n, 2), np.float32),
+        obs=pd.DataFrame(index=[f"b{i}" for i in range(n * n)]),
+        obsm={"spatial": np.column_stack([col, row]) * side},
+        uns=uns,
+    )
+
+
+def imported(table, folder, **options):
+    table.write_h5ad(folder / "in.h5ad")
+    return read_slide(import_slide(folder / "in.h5ad", folder / "out.zarr", **options))
+
+
+@pytest.mark.contract(
+    section="Imports",
+    case=".h5ad of scanpy's read_visium",
+    response="image, scale factors and array are used; micrometers",
+)
+def test_visium_table_keeps_image_diameter_and_unit(tmp_path):
+    table = visium()
+    slide = imported(table, tmp_path)
+    assert (slide.unit, slide.spot_diameter, slide.spot_shape) == ("um", 55.0, "circle")
+    np.testing.assert_allclose(slide.centers, table.obsm["spatial"] * UM_PER_PX, rtol=1e-4)
+    assert slide.image.name == "mouse_hires_image"
+    np.testing.assert_allclose(slide.image.to_intrinsic[0], np.diag([4.0, 4.0, 1]), rtol=1e-4)
+    assert slide.image.levels[0].dtype == np.uint8
+    assert int(slide.image.levels[0].max()) == 128
+    np.testing.assert_allclose(slide.transforms["mouse"], np.diag([2.5, 2.5, 1]), rtol=1e-4)
+
+
+def test_micrometers_of_few_scattered_spots_come_from_the_array(tmp_path):
+    table = visium()[[0, 5, 26, 48, 71]].copy()  # none next to another
+    slide = imported(table, tmp_path)
+    np.testing.assert_allclose(slide.centers, table.obsm["spatial"] * UM_PER_PX, rtol=1e-4)
+    assert slide.spot_diameter == 55
+
+
+def test_platform_constants_need_evidence_of_the_platform(tmp_path):
+    """Without array coordinates, Visium is recognized by its barcodes, its lattice and its diameter together."""
+    table = visium()
+    table.obs = table.obs.drop(columns=["array_row", "array_col"])
+    slide = imported(table, tmp_path)
+    assert slide.unit == "um"
+    assert detect_lattice(slide.centers).pitch == pytest.approx(100, rel=1e-3)
+    scattered = table[[0, 5, 26, 48, 71]].copy()
+    (tmp_path / "b").mkdir()
+    slide = imported(scattered, tmp_path / "b")
+    assert slide.unit == "px"
+    np.testing.assert_allclose(slide.centers, scattered.obsm["spatial"])
+    assert slide.image is not None
+
+
+def test_image_of_unknown_scale_is_left_out_with_a_notice(tmp_path):
+    table = visium()
+    del table.uns["spatial"]["mouse"]["scalefactors"]["tissue_hires_scalef"]
+    slide = imported(table, tmp_path)
+    assert slide.image.name == "mouse_lowres_image"
+    assert any("Image 'hires'" in n and "tissue_hires_scalef" in n for n in slide.notices)
+
+
+@pytest.mark.contract(
+    section="Imports",
+    case=".h5ad of several sections",
+    response="names the column and the sections; choose one with --library",
+)
+def test_concatenated_sections_need_a_choice(tmp_path):
+    first, second = visium(), visium(turn=0.3)
+    second.uns["spatial"] = {"rat": second.uns["spatial"]["mouse"]}
+    second.obsm["spatial"] += 40
+    both = anndata.concat([first, second], label="library_id", keys=["mouse", "rat"], uns_merge="unique")
+    both.obs_names_make_unique()
+    both.uns["spatial"] = {**first.uns["spatial"], **second.uns["spatial"]}
+    with pytest.raises(InputError, match=r"column 'library_id' of obs: mouse, rat\); choose one with --library"):
+        imported(both, tmp_path)
+    assert not (tmp_path / "out.zarr").exists()
+    slide = imported(both, tmp_path, library="rat")
+    assert slide.n_spots == second.n_obs
+    np.testing.assert_allclose(slide.centers, second.obsm["spatial"] * UM_PER_PX, rtol=1e-4)
+    assert slide.image.name == "rat_hires_image"
+    assert any("Section 'rat' was read" in notice for notice in slide.notices)
+
+
+def test_all_sections_are_kept_on_request(tmp_path):
+    table = bins(100, spot_note=1)
+    table = anndata.concat([table, table], label="batch", keys=["a", "b"], index_unique="-")
+    with pytest.raises(InputError, match="column 'batch' of obs: a, b"):
+        imported(table, tmp_path)
+    assert imported(table, tmp_path, library="all").n_spots == 72
+
+
+@pytest.mark.parametrize(
+    "uns", [{"bin_size": 20}, {"bin_type": "bins"}, {"meta": {"platform": "10x Visium HD, 8 um bins"}}, {}]
+)
+def test_bins_are_squares_that_cover_their_cells(tmp_path, uns):
+    slide = imported(bins(**uns), tmp_path)
+    assert slide.spot_shape == "square"
+    assert slide.spot_diameter == pytest.approx(8)
+    assert any("--spot-shape circle" in notice for notice in slide.notices) == (uns == {})
+
+
+def test_names_of_visium_hd_bins_give_side_and_unit(tmp_path):
+    table = bins(16.0)  # pixels of 0.5 um
+    table.obs_names = [f"s_008um_{i // 6:05d}_{i % 6:05d}-1" for i in range(36)]
+    slide = imported(table, tmp_path)
+    assert (slide.spot_shape, slide.unit) == ("square", "um")
+    assert slide.spot_diameter == pytest.approx(8)
+    np.testing.assert_allclose(slide.centers, table.obsm["spatial"] / 2)
+
+
+@pytest.mark.parametrize("platform", ["Spatial Transcriptomics (legacy)", "10x Visium"])
+def test_spots_of_known_platforms_are_round(tmp_path, platform):
+    slide = imported(bins(200, meta={"platform": platform}), tmp_path)
+    assert (slide.spot_shape, slide.spot_diameter) == ("circle", pytest.approx(110))
+
+
+def test_spot_shape_option_decides(tmp_path):
+    slide = imported(bins(200), tmp_path, spot_shape="circle")
+    assert (slide.spot_shape, slide.spot_diameter) == ("circle", pytest.approx(110))
+    again = read_slide(tmp_path / "out.zarr", spot_shape="square")
+    assert (again.spot_shape, again.spot_diameter) == ("square", pytest.approx(200))
+    with pytest.raises(Exception, match="must be circle or square"):
+        read_slide(tmp_path / "out.zarr", spot_shape="hexagon")
+
+
+@pytest.mark.contract(
+    section="Imports",
+    case="rows and columns of an array instead of positions",
+    response="Visium: *notice:* placed on its array; else refused with the ways to state what they are",
+)
+@pytest.mark.parametrize("swapped", [False, True])
+def test_array_coordinates_are_placed_on_the_visium_array(tmp_path, swapped):
+    table = visium()
+    expected = detect_lattice(table.obsm["spatial"]).kind
+    columns = ["array_row", "array_col"] if swapped else ["array_col", "array_row"]
+    table.obsm["spatial"] = table.obs[columns].to_numpy()
+    slide = imported(table, tmp_path)
+    lattice = detect_lattice(slide.centers)
+    assert (lattice.kind, lattice.pitch) == (expected, pytest.approx(100)) == ("hex", pytest.approx(100))
+    assert (slide.unit, slide.spot_diameter) == ("um", 55)
+    assert any("rows and columns of the Visium array" in notice for notice in slide.notices)
+    assert slide.image is None
+
+
+def test_array_coordinates_of_unknown_arrays_are_refused(tmp_path, make_slide, make_store):
+    table = visium()
+    table.obsm["spatial"] = table.obs[["array_col", "array_row"]].to_numpy()
+    table.obs = table.obs.drop(columns=["array_row", "array_col"])
+    table.obs_names = [f"spot{i}" for i in range(table.n_obs)]
+    with pytest.raises(InputError, match=r"array_row and array_col .* 'array units'"):
+        imported(table, tmp_path)
+    table.uns = {"meta": {"coord_unit": "array units"}}
+    assert imported(table, tmp_path).unit == "array units"
+    made = make_slide(8, 9, unit="unknown")
+    row, col = (a.ravel() for a in np.mgrid[:8, :9])
+    made.centers[:] = np.column_stack([2 * col + row % 2, row])
+    with pytest.raises(InputError, match="positions of the spots 'spots' are rows and columns"):
+        read_slide(make_store(made))
+
+
+def test_rows_without_a_position_are_left_out_with_a_notice(tmp_path):
+    table = bins(meta={"coord_unit": "um"})
+    table.obsm["spatial"][[3, 7]] = [[np.nan, 1], [np.inf, 2]]
+    slide = imported(table, tmp_path)
+    assert slide.n_spots == 34
+    assert any("2 spots of 'in.h5ad' have no finite coordinates" in n and "'b3'" in n for n in slide.notices)
+
+
+def test_counts_of_raw_are_imported_with_their_genes(tmp_path):
+    table = bins()
+    full = table.copy()
+    table = table[:, :1].copy()
+    table.raw = full
+    table.X = np.log1p(table.X)
+    slide = imported(table, tmp_path)
+    assert slide.n_genes == 2
+    assert slide.counts.sum() == 72
+    assert any(".raw were used" in notice for notice in slide.notices)
+
+
+@pytest.mark.contract(
+    section="Stores",
+    case="AnnData table in memory",
+    response="read like an .h5ad file",
+)
+def test_table_in_memory_is_read_like_a_file(tmp_path):
+    table = visium()
+    before = table.obsm["spatial"].copy()
+    slide, stored = read_slide(table), imported(table, tmp_path)
+    np.testing.assert_array_equal(slide.centers, stored.centers)
+    np.testing.assert_array_equal(slide.counts.toarray(), stored.counts.toarray())
+    np.testing.assert_array_equal(table.obsm["spatial"], before)
+    assert slide.source.path is None
+    assert slide.image.name == stored.image.name
+    with pytest.raises(InputError, match="not from ndarray"):
+        read_slide(np.zeros(3))

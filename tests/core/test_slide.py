@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+import napari_srast as srast
 from napari_srast.core.slide import Slide
 from napari_srast.errors import InputError, SettingsError
 
@@ -63,3 +64,9 @@ def test_description_of_a_slide_is_short(make_slide) -> None:
     assert all(len(line) < 160 for line in text.splitlines())
     for part in ("400 spots", "30 genes", "Gene0", "no image", "'global'", "2 notices"):
         assert part in text
+
+
+def test_path_in_place_of_a_slide_is_one_sentence() -> None:
+    for call in (srast.upsample, srast.estimate):
+        with pytest.raises(SettingsError, match=r"not the path 'x.zarr'; read it first: .*read_slide\('x.zarr'\)"):
+            call("x.zarr", None, None, settings=srast.UpsampleSettings())

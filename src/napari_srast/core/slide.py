@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from os import PathLike
 from typing import Any, Literal
 
 import numpy as np
@@ -16,7 +17,7 @@ from scipy import sparse
 
 from napari_srast.errors import InputError, SettingsError
 
-__all__ = ["Slide", "SlideImage", "SlideSource", "select_columns"]
+__all__ = ["Slide", "SlideImage", "SlideSource", "check_is_slide", "select_columns"]
 
 _MAX_NAMES = 5  # unknown genes that a message lists
 _MAX_SUGGESTED = 3  # unknown genes that a message suggests similar names for
@@ -235,6 +236,22 @@ class Slide:
             hint = f"did you mean {', '.join(similar)}?" if similar else "'napari-srast info' lists the panel."
             raise InputError(f"The slide has no gene {', '.join(repr(name) for name in unknown[:_MAX_NAMES])}; {hint}")
         return np.array(list(dict.fromkeys(index[name] for name in names)))
+
+
+def check_is_slide(value: object) -> None:
+    """Refuse what is not a slide, such as its path.
+
+    Raises
+    ------
+    SettingsError
+        The value is not a :class:`Slide`; the message says how to read one.
+    """
+    if not isinstance(value, Slide):
+        what = (
+            f"the path '{value}'" if isinstance(value, str | PathLike) else f"an object of type {type(value).__name__}"
+        )
+        given = repr(str(value)) if isinstance(value, str | PathLike) else "..."
+        raise SettingsError(f"A slide is needed, not {what}; read it first: slide = napari_srast.read_slide({given}).")
 
 
 def _similar_names(names: Sequence[str], panel: Mapping[str, int]) -> list[str]:

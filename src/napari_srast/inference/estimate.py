@@ -26,7 +26,7 @@ from napari_srast.core.limits import (
 )
 from napari_srast.core.region import Region
 from napari_srast.core.settings import UpsampleSettings
-from napari_srast.core.slide import Slide
+from napari_srast.core.slide import Slide, check_is_slide
 from napari_srast.geometry.lattice import detect_lattice
 from napari_srast.inference.rasters import make_rasters
 from napari_srast.models.sasa.config import SasaConfig
@@ -115,6 +115,7 @@ def estimate(
     >>> srast.estimate(slide, None, ["MUC2"], srast.UpsampleSettings(factor=4)).n_genes  # doctest: +SKIP
     1
     """
+    check_is_slide(slide)
     selected = np.ones(slide.n_spots, dtype=bool) if region is None else region.spots(slide)
     n_spots = int(selected.sum())
     n_genes = len(slide.gene_indices(genes))

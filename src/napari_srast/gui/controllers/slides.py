@@ -21,9 +21,11 @@ from napari_srast.gui.controllers.task_runner import AppState, Task, TaskRunner
 from napari_srast.gui.layers.camera import zoom_to_layers
 from napari_srast.gui.layers.factory import HELPER_ROLES, remove_layers, role_of, set_units, world_units
 from napari_srast.gui.layers.opened_layers import loaded_of, place_regions, superseded_layers
+from napari_srast.gui.layers.shared_units import SharedUnits
 from napari_srast.gui.runtime import background, gc_pause
 from napari_srast.gui.state import slide_loading
 from napari_srast.gui.state.preferences import UserPreferences
+from napari_srast.gui.state.slide_import import ImportRequest
 from napari_srast.gui.state.slide_loading import ExternalSlide, LoadedSlide, external_slides
 from napari_srast.gui.state.slide_session import SlideSession, slide_of
 from napari_srast.gui.state.workspace import Workspace
@@ -68,6 +70,9 @@ class SlideManager:
         self._preferences = preferences
         self._changing_layers = False
         self._has_opened = False
+        self._units = SharedUnits(workspace.viewer, lambda: workspace.slide)
+        for signal in (workspace.slide_changed, workspace.coordinate_system_changed):
+            signal.connect(self._units.refresh)
         events = self._viewer.layers.events
         events.inserted.connect(self._on_inserted)
         events.removing.connect(self._on_removing)
@@ -119,6 +124,10 @@ class SlideManager:
                 self.adopt_external(external)
                 return
         self._open(lambda: slide_loading.load(source, **elements), "opening the slide", replace=bool(elements))
+
+    def import_and_open(self, request: ImportRequest) -> None:
+        """Convert a file of another program to a store in the background, and show it."""
+        self._open(request.load, "importing the slide")
 
     def open_sample(self) -> None:
         """Generate and show the built-in synthetic slide."""
@@ -183,6 +192,7 @@ class SlideManager:
             self.current.hide()
         self.sessions.append(session)
         self._workspace.current = session
+        self._units.refresh()
         if missing:
             self._tasks.set_state(AppState.OPENING)
         self._add_layers(session, missing)
@@ -224,7 +234,7 @@ class SlideManager:
         self._finish_opening()
         self._workspace.announce_current()
         place_regions(self._viewer.layers, session.slide)
-        zoom_to_layers(self._viewer, session.shown_layers)
+        zoom_to_layers(self._viewer, session.tissue_layers)
         warnings = " ".join(session.slide.notices)
         self._messages.status_message.emit(
             warnings or f"{session.title} is open. Draw a region, or run the whole slide."
@@ -254,7 +264,7 @@ class SlideManager:
         self._workspace.current = session
         session.reveal()
         self._workspace.announce_current()
-        zoom_to_layers(self._viewer, session.shown_layers)
+        zoom_to_layers(self._viewer, session.tissue_layers)
         self._messages.status_message.emit(f"Switched to {session.title}.")
 
     def close(self) -> None:
@@ -286,7 +296,7 @@ class SlideManager:
         """Show slide, region and result in another coordinate system of the slide."""
         if self.current is not None and name != self.current.slide.coordinate_system:
             self.current.set_coordinate_system(name)
-            zoom_to_layers(self._viewer, self.current.shown_layers)
+            zoom_to_layers(self._viewer, self.current.tissue_layers)
             self.coordinate_system_changed.emit()
 
     # ------------------------------------------------------- events of the viewer
@@ -366,6 +376,7 @@ class SlideManager:
         events.inserted.disconnect(self._on_inserted)
         events.removing.disconnect(self._on_removing)
         events.removed.disconnect(self._on_removed)
+        self._units.disconnect()
         for session in self.sessions:
             self._disconnect_external(session)
 

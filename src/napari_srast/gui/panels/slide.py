@@ -5,15 +5,18 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QComboBox, QFileDialog, QFormLayout, QHBoxLayout, QLineEdit, QMenu, QWidget
 
 from napari_srast._utils.text import count
 from napari_srast.core.slide import Slide, SlideSource
 from napari_srast.gui.controllers.controller import Controller
 from napari_srast.gui.controllers.task_runner import AppState
+from napari_srast.gui.state.slide_import import needs_import
 from napari_srast.gui.state.slide_loading import Choices, ExternalSlide, SpotSummary, external_slides
 from napari_srast.gui.state.slide_session import SlideSession, unique_titles
 from napari_srast.gui.widgets.common import button, chooser, label
+from napari_srast.gui.widgets.import_dialog import ImportDialog
 from napari_srast.gui.widgets.section import Section
 from napari_srast.gui.widgets.tooltips import allow, describe
 
@@ -35,10 +38,14 @@ class SlidePanel(QWidget):
         self.section = Section("section_slide", "Slide")
         column = self.section.column
         self.path = QLineEdit()
-        self.path.setPlaceholderText("Drop a .zarr slide here, or type its path")
+        self.path.setPlaceholderText("Drop a slide here, or type its path")
         describe(self.path, "slide_path")
         self.path.returnPressed.connect(self._open_path)
-        self.browse = button("browse_slide", "Browse…", self._browse)
+        self.browse = button("browse_slide", "Browse…", lambda: None)
+        menu = QMenu(self.browse)
+        self.browse_folder = menu.addAction("Folder (.zarr, Space Ranger)…", self._browse)
+        self.browse_table = menu.addAction("Table (.h5ad)…", self._browse_table)
+        self.browse.setMenu(menu)
         self.sample = button("open_sample", "Sample slide", controller.slides.open_sample)
         self.recent = button("recent_slides", "Recent", lambda: None)
         self.recent_menu = QMenu(self.recent)
@@ -159,11 +166,28 @@ class SlidePanel(QWidget):
 
     def _open_path(self) -> None:
         text = self.path.text().strip().strip("'\"")
-        if text and self._controller.tasks.busy_reason() is None:
-            self._controller.slides.open(str(Path(text).expanduser()))
+        if not text or self._controller.tasks.busy_reason() is not None:
+            return
+        path = Path(text).expanduser()
+        if not needs_import(path):
+            self._controller.slides.open(str(path))
+            return
+        QTimer.singleShot(0, partial(self._import, path))  # after the drop, whose source waits for it
+
+    def _import(self, path: Path) -> None:
+        """Ask what the import cannot know, convert the source and open the store."""
+        dialog = ImportDialog(path, self)
+        if dialog.exec():
+            self._controller.slides.import_and_open(dialog.request())
+        dialog.deleteLater()
 
     def _browse(self) -> None:
-        path = QFileDialog.getExistingDirectory(self, "Open a SpatialData slide (.zarr folder)", self.path.text())
+        path = QFileDialog.getExistingDirectory(self, "Open a slide (.zarr or Space Ranger folder)", self.path.text())
+        if path:
+            self.open_path(path)
+
+    def _browse_table(self) -> None:
+        path, _ = QFileDialog.getOpenFileName(self, "Open a table", self.path.text(), "AnnData (*.h5ad);;All (*)")
         if path:
             self.open_path(path)
 

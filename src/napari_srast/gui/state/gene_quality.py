@@ -99,9 +99,9 @@ def describe_lights(result: UpsampleResult, shown: Sequence[str], own: Mapping[s
             parts.append(f"{LIGHTS[light][0]} {title}: {', '.join(genes)}.")
     if own:
         shares = ", ".join(f"{gene} {share:.0%}" for gene, share in own.items())
-        parts.append(f"Detail inside spots that is the gene's own, not the pattern of all other counts: {shares}.")
+        parts.append(f"Detail inside spots that is not shared with the other genes of the run: {shares}.")
     elif shown and len(result.genes) < 2:
-        parts.append("Run more genes to see how much of the detail inside spots is the gene's own.")
+        parts.append("Run several genes to see how much of the detail inside spots they share.")
     return " ".join(parts)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from qtpy.QtCore import QSignalBlocker, QSize, Qt
-from qtpy.QtGui import QKeyEvent
+from qtpy.QtGui import QKeyEvent, QResizeEvent
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QComboBox,
@@ -31,6 +31,7 @@ _COLUMN_WIDTH = 46  # pixels; leaves room for gene names next to five columns in
 _ARROW = 12
 _TITLE_PADDING = 8
 _CELL_PADDING = 10
+_NAME_WIDTH = 105  # of a gene, with its check box and color
 _ROW_PADDING = 6
 
 
@@ -113,7 +114,32 @@ class _GeneView(QTableView):
     def __init__(self, model: GeneTableModel, controller: Controller) -> None:
         super().__init__()
         self._controller, self._genes = controller, model
+        self._widths: dict[int, int] = {}
         self.setModel(model)
+
+    def resizeEvent(self, event: QResizeEvent | None) -> None:
+        super().resizeEvent(event)
+        self.hide_columns_without_room()
+
+    def hide_columns_without_room(self) -> None:
+        """Hide the last columns while the names of the genes would have too little room."""
+        header, viewport = self.horizontalHeader(), self.viewport()
+        assert header is not None
+        assert viewport is not None
+        room = viewport.width() - _NAME_WIDTH
+        for column in range(1, header.count()):
+            room -= self._widths.get(column, _COLUMN_WIDTH)
+            header.setSectionHidden(column, room < 0)
+
+    def set_column_widths(self, widths: dict[int, int]) -> None:
+        """Set the widths of columns in pixels, by their index."""
+        header = self.horizontalHeader()
+        assert header is not None
+        self._widths = widths
+        for column, width in widths.items():
+            header.setSectionHidden(column, False)
+            header.resizeSection(column, width)
+        self.hide_columns_without_room()
 
     def keyPressEvent(self, event: QKeyEvent | None) -> None:
         gene = self._genes.gene_at(self.currentIndex())
@@ -174,10 +200,12 @@ def gene_view(name: str, model: GeneTableModel, controller: Controller) -> QTabl
         n_fitted = header.count()
         if n_fitted:
             header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
+        widths = {}
         for column in range(1, header.count()):
             header.setSectionResizeMode(column, QHeaderView.ResizeMode.Interactive)
             longest = header.fontMetrics().horizontalAdvance(model.longest_number(column)) + _CELL_PADDING
-            header.resizeSection(column, max(_COLUMN_WIDTH, longest, _title_width(header, column)))
+            widths[column] = max(_COLUMN_WIDTH, longest, _title_width(header, column))
+        view.set_column_widths(widths)
 
     controller.preferences.favorites_changed.connect(lambda: model.set_favorites(controller.preferences.genes))
     model.set_favorites(controller.preferences.genes)

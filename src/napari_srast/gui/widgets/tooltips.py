@@ -23,9 +23,9 @@ TOOLTIPS = {
         _FOLD,
     ),
     # slide
-    "slide_path": "Folder of a SpatialData slide (.zarr), or a result (.zarr, .h5ad). Press Enter to open it, or drop "
-    "the folder onto this panel.",
-    "browse_slide": "Choose the folder of a SpatialData slide or result (.zarr).",
+    "slide_path": "Slide or result (.zarr, .h5ad), or Space Ranger folder. Press Enter to open it, or drop it onto "
+    "this panel. Tables and Space Ranger folders are converted to a store first.",
+    "browse_slide": "Choose a slide or result (.zarr), a Space Ranger folder, or a table (.h5ad).",
     "open_sample": "Open the built-in slide. It is synthetic, for trying things out; it is not a measurement.",
     "recent_slides": "Open a recent slide.",
     "use_shown": "Use the slide that napari-spatialdata shows, without loading it again.",

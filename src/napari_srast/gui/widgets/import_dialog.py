@@ -1,0 +1,112 @@
+"""Ask what an import cannot know: where the store goes, and the histology image."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from qtpy.QtWidgets import (
+    QDialog,
+    QDialogButtonBox,
+    QDoubleSpinBox,
+    QFileDialog,
+    QFormLayout,
+    QHBoxLayout,
+    QLabel,
+    QLineEdit,
+    QPushButton,
+    QWidget,
+)
+
+from napari_srast.gui.state.slide_import import IMAGE_SUFFIXES, ImportRequest, states_alignment, suggest_import
+
+__all__ = ["ImportDialog"]
+
+
+class ImportDialog(QDialog):
+    """Form for an :class:`ImportRequest`, filled with a suggestion.
+
+    Parameters
+    ----------
+    source
+        The file or folder to import.
+    parent
+        Widget below the dialog.
+    """
+
+    def __init__(self, source: Path, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setWindowTitle("Import a slide")
+        self._suggestion = suggest_import(source)
+        is_folder = source.is_dir()
+        self.store = QLineEdit(str(self._suggestion.store))
+        self.store.setToolTip("SpatialData store that is created; the source is not changed.")
+        self.image = QLineEdit("" if self._suggestion.image is None else str(self._suggestion.image))
+        self.image.setPlaceholderText("the image of the folder" if is_folder else "none")
+        self.image.setToolTip("Histology image (.jpg, .png, .tif).")
+        self.pixel_size = QDoubleSpinBox()
+        self.pixel_size.setRange(0.0, 1e6)
+        self.pixel_size.setDecimals(4)
+        self.pixel_size.setSpecialValueText("unknown")
+        self.pixel_size.setToolTip("Side of a pixel of the image in the unit of the spots, usually micrometers.")
+        text = QLabel(f"'{source.name}' is converted to a SpatialData store, as 'napari-srast import' does.")
+        text.setWordWrap(True)
+        self.buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Ok | QDialogButtonBox.StandardButton.Cancel)
+        self.accept_button = self.buttons.button(QDialogButtonBox.StandardButton.Ok)
+        assert self.accept_button is not None
+        self.accept_button.setText("Import")
+        self.buttons.accepted.connect(self.accept)
+        self.buttons.rejected.connect(self.reject)
+        form = QFormLayout(self)
+        form.addRow(text)
+        form.addRow("Store", _with_browse(self.store, self._browse_store))
+        form.addRow("Image", _with_browse(self.image, self._browse_image))
+        form.addRow("Pixel of the image", self.pixel_size)
+        form.addRow(self.buttons)
+        self._form, self._states_alignment = form, states_alignment(source)
+        self.image.textChanged.connect(self._refresh)
+        self.pixel_size.valueChanged.connect(self._refresh)
+        self.setMinimumWidth(460)
+        self._refresh()
+
+    def request(self) -> ImportRequest:
+        """Return what the user has chosen."""
+        image = self.image.text().strip()
+        pixel_size = self.pixel_size.value() if image and not self._states_alignment else 0.0
+        return dataclasses.replace(
+            self._suggestion,
+            store=Path(self.store.text().strip()).expanduser(),
+            image=Path(image).expanduser() if image else None,
+            pixel_size=pixel_size or None,
+        )
+
+    def _refresh(self) -> None:
+        """Ask for the pixel size only where the source does not state how the image is aligned."""
+        is_needed = bool(self.image.text().strip()) and not self._states_alignment
+        self._form.setRowVisible(self.pixel_size, is_needed)
+        self.accept_button.setEnabled(not is_needed or self.pixel_size.value() > 0)
+        self.accept_button.setToolTip("" if self.accept_button.isEnabled() else "Give the pixel size of the image.")
+
+    def _browse_store(self) -> None:
+        path, _ = QFileDialog.getSaveFileName(self, "Store to create", self.store.text(), "SpatialData (*.zarr)")
+        if path:
+            self.store.setText(path if path.endswith(".zarr") else f"{path}.zarr")
+
+    def _browse_image(self) -> None:
+        suffixes = " ".join(f"*{suffix}" for suffix in IMAGE_SUFFIXES)
+        path, _ = QFileDialog.getOpenFileName(
+            self, "Histology image", self.image.text(), f"Images ({suffixes});;All (*)"
+        )
+        if path:
+            self.image.setText(path)
+
+
+def _with_browse(edit: QLineEdit, browse: object) -> QHBoxLayout:
+    row = QHBoxLayout()
+    control = QPushButton("…")
+    control.setMaximumWidth(30)
+    control.setAutoDefault(False)
+    control.clicked.connect(browse)
+    row.addWidget(edit, 1)
+    row.addWidget(control)
+    return row

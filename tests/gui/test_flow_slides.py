@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -29,8 +30,10 @@ from qtpy.QtWidgets import QFileDialog, QListView
 from napari_srast import api
 from napari_srast.core.progress import Progress
 from napari_srast.core.result import UpsampleResult
+from napari_srast.core.slide import Slide
 from napari_srast.gui.controllers.task_runner import AppState
 from napari_srast.gui.layers.factory import role_of
+from napari_srast.gui.state.slide_loading import LoadedSlide
 from napari_srast.gui.widget import SRastWidget
 from napari_srast.io import result_writer
 from napari_srast.io.result_reader import read_result
@@ -128,20 +131,33 @@ def test_histology_slider_acts_on_both_pictures_of_a_second_slide(
 
 
 def test_scale_bar_is_in_micrometers_until_the_user_hides_it(
-    open_window: Callable[[], SRastWidget], qtbot: Any, write_slide: Callable[..., Path]
+    open_window: Callable[[], SRastWidget], qtbot: Any, make_slide: Callable[..., Slide]
 ) -> None:
     window = open_window()
-    viewer = window.controller.viewer
-    open_two_slides(qtbot, window, write_slide)
-    assert {str(unit) for layer in viewer.layers for unit in layer.units} == {"micrometer"}
+    controller, viewer = window.controller, window.controller.viewer
+
+    def units() -> set[str]:
+        return {str(unit) for layer in viewer.layers for unit in layer.units}
+
+    def show(unit: str) -> None:
+        controller.slides.show(LoadedSlide(slide=dataclasses.replace(make_slide(), unit=unit), source=None))
+        wait_ready(qtbot, window)
+
+    show("um")
+    controller.regions.add(SQUARE)
+    assert units() == {"micrometer"}
     assert viewer.canvas.overlays.scale_bar.visible
     canvas = napari.current_viewer().window._qt_viewer.canvas
     (bar,) = canvas._viewer_overlay_to_visual[viewer.canvas.overlays.scale_bar]
     viewer.scene.camera.zoom = 0.3
     assert bar.node.text.text == "500 μm"
-    viewer.canvas.overlays.scale_bar.visible = False
+    show("unknown")
+    viewer.add_shapes([SQUARE])
+    assert units() == {"pixel"}  # napari shows a warning if units differ, even those of hidden layers
     choose_slide(window, 0)
-    open_slide(qtbot, window, write_slide("brain", seed=2))
+    assert units() == {"micrometer"}
+    viewer.canvas.overlays.scale_bar.visible = False
+    show("um")
     assert not viewer.canvas.overlays.scale_bar.visible
 
 
@@ -158,9 +174,10 @@ def test_layer_list_has_only_the_layers_of_the_current_slide(
 
     of_second = ["SRast region [1]", "Gene3 [1]", "colon spots", "colon histology"]
     qtbot.waitUntil(lambda: listed() == of_second, timeout=PATIENCE)
-    for name in ("before", "side_by_side"):
+    for name, role in (("before", "measured"), ("side_by_side", "side_by_side")):
         click(qtbot, window.result_panel.views[name])
-        qtbot.wait(100)
+        qtbot.waitUntil(lambda role=role: bool(visible(window, role)), timeout=PATIENCE)
+        qtbot.wait(200)
         assert listed() == of_second
     choose_slide(window, 0)
     window.result_panel.model.check(["Gene4"], only=True)  # the other layer is kept for the next gene

@@ -88,7 +88,7 @@ def test_disabled_controls_show_the_reason(
     assert controller.results.overlay.view == "std"
     assert explore.meaning.text() == "standard deviation of the counts per pixel"
     click(qtbot, explore.views["after"])
-    assert len(visible(widget)) == 3
+    assert len(visible(widget)) == 1
 
 
 def test_the_keyboard_is_sufficient(

@@ -43,8 +43,8 @@ def test_figure_has_panels_scale_bars_color_bars_title_and_overview(displayed: D
     assert measured.get_ylim() == counts.get_ylim()
     for axes in (measured, counts):
         (bar,) = (artist for artist in axes.artists if hasattr(artist, "size_bar"))
-        assert bar.txt_label.get_text() == "100 µm"
-        assert bar.size_bar.get_children()[0].get_width() == 100
+        assert bar.txt_label.get_text() == "50 µm"
+        assert bar.size_bar.get_children()[0].get_width() == 50
     assert [len(axes.child_axes) for axes in (measured, counts)] == [1, 0]
     assert len(measured.collections[0].get_paths()) == len(displayed.result.raster.spots)
     assert [axes.get_xlim() for axes in figure.axes[2:]] == [(0.0, 2.0)] * 3

@@ -20,8 +20,10 @@ from napari_srast.gui.controllers.messages import Messages
 from napari_srast.gui.controllers.regions import Regions
 from napari_srast.gui.controllers.task_runner import AppState, Task, TaskRunner
 from napari_srast.gui.export.write import export_steps
+from napari_srast.gui.layers.camera import zoom_to_box
 from napari_srast.gui.layers.cursor_readout import CursorReadout, PixelReadout
 from napari_srast.gui.layers.overlay import Overlay
+from napari_srast.gui.layers.side_by_side import raster_bounds
 from napari_srast.gui.runtime import background
 from napari_srast.gui.runtime.error_report import ErrorContext
 from napari_srast.gui.state import slide_loading
@@ -135,6 +137,8 @@ class Results:
         if not session.region_layer.is_drawing:  # do not interrupt the drawing of the next region
             session.region_layer.stop_drawing()
             self.result_added.emit()
+            if session.result is not None and session.result.result.region is not None:
+                zoom_to_box(self._workspace.viewer, *raster_bounds(session.slide, session.result.result))
 
     # -------------------------------------------------------------- displaying
 

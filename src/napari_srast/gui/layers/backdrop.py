@@ -22,6 +22,8 @@ __all__ = ["Backdrop", "luminance"]
 _WEIGHTS = (0.299, 0.587, 0.114)  # of red, green and blue (ITU-R BT.601)
 _COLORLESS = 0.6  # brightness up to which only the luminance is visible
 _PERCENTILES = (1.0, 99.5)  # of the luminance: its black and its white
+_TOE = 0.15  # gray of the darkest tissue
+_GAMMA = 0.8
 _MAX_SAMPLED = 4_000_000  # pixels of the coarsest level from which the percentiles are computed
 
 
@@ -110,7 +112,7 @@ class Backdrop:
             return
         black, white = self._contrast
         self.layer.opacity = min(1.0, (1.0 - brightness) / (1.0 - _COLORLESS))
-        self.layer.contrast_limits = (black, black + (white - black) / max(brightness, 1e-3))
+        self.layer.contrast_limits = (black, black + (white - black) / max(_level(brightness), 1e-3))
 
 
 def luminance(channels: Any) -> Any:
@@ -125,7 +127,13 @@ def _contrast(gray: Any) -> tuple[float, float]:
     if step > 1 and not isinstance(gray, np.ndarray):  # to read it would take long
         return (0.0, float(np.iinfo(gray.dtype).max) if np.issubdtype(gray.dtype, np.integer) else 1.0)
     black, white = np.percentile(np.asarray(gray)[::step, ::step], _PERCENTILES)
+    black = max(0.0, black - _TOE * (white - black))
     return float(black), float(max(white, black + 1e-6))
+
+
+def _level(brightness: float) -> float:
+    """Return the gray of the brightest tissue: medium brightness is raised, because dark tissue is hard to read."""
+    return float(brightness**_GAMMA)
 
 
 def _gray_layer(levels: list[Any], slide: Slide, to_world: np.ndarray, metadata: dict[str, Any]) -> Image:
@@ -159,7 +167,7 @@ def blended_histology(channels: np.ndarray, brightness: float, *, is_color: bool
         return np.clip(channels[0] / max(float(channels[0].max()), 1e-12), 0, 1) * brightness
     gray = luminance(channels).astype(float)
     low, high = _contrast(gray)
-    gray = np.clip((gray - low) / (high - low), 0, 1) * brightness
+    gray = np.clip((gray - low) / (high - low), 0, 1) * _level(brightness)
     covered = min(1.0, (1.0 - brightness) / (1.0 - _COLORLESS))
     colors = np.moveaxis(channels[:3], 0, -1) / white
     return np.asarray(covered * gray[..., None] + (1 - covered) * colors)

@@ -9,7 +9,7 @@ import numpy as np
 from napari.components import ViewerModel
 from napari.layers import Layer
 
-__all__ = ["CameraBookmark", "zoom_to_layers"]
+__all__ = ["CameraBookmark", "zoom_to_box", "zoom_to_layers"]
 
 _MARGIN = 1.05  # visible size divided by the size of the box
 
@@ -22,6 +22,11 @@ def zoom_to_layers(viewer: ViewerModel, layers: Sequence[Layer]) -> None:
     # napari 0.9.0 can only fit all layers, and later versions fit 2D layers only if all layers are 2D.
     corners = np.concatenate([layer.extent.world[:, -2:] for layer in layers])
     _fit(viewer, corners.min(axis=0), corners.max(axis=0))
+
+
+def zoom_to_box(viewer: ViewerModel, low: np.ndarray, high: np.ndarray) -> None:
+    """Fit the view to the box from ``low`` to ``high``, (x, y) in world coordinates."""
+    _fit(viewer, low[::-1], high[::-1])
 
 
 def _fit(viewer: Any, low: np.ndarray, high: np.ndarray) -> None:

@@ -71,7 +71,7 @@ def world_units(slide: Slide) -> tuple[str, str]:
 
 def set_units(layer: Layer, units: tuple[str, str]) -> None:
     """Set the units of a layer unless it has them already, because napari would redraw."""
-    if tuple(map(str, layer.units)) != units:
+    if layer.ndim == 2 and tuple(map(str, layer.units)) != units:
         layer.units = units
 
 

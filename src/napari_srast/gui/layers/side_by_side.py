@@ -25,7 +25,7 @@ from napari_srast.gui.layers.factory import (
     world_units,
 )
 
-__all__ = ["SideBySide", "side_by_side_bounds", "side_by_side_layers", "side_by_side_offset"]
+__all__ = ["SideBySide", "raster_bounds", "side_by_side_bounds", "side_by_side_layers", "side_by_side_offset"]
 
 _DISTANCE = 1.05  # between the two pictures, in widths of the region
 _FRAME = 0.03  # width of the black frame, in widths of the picture: the picture may cover other parts of the slide
@@ -107,10 +107,15 @@ def side_by_side_offset(slide: Slide, result: UpsampleResult) -> np.ndarray:
     return np.array([_DISTANCE * float(np.ptp(corners[:, 0])), 0.0])
 
 
+def raster_bounds(slide: Slide, result: UpsampleResult) -> tuple[np.ndarray, np.ndarray]:
+    """Return the smallest and largest (x, y) of the raster in world coordinates."""
+    corners = apply_affine(slide.to_cs, _box_corners(*_raster_box(result)))
+    return corners.min(axis=0), corners.max(axis=0)
+
+
 def side_by_side_bounds(slide: Slide, result: UpsampleResult) -> tuple[np.ndarray, np.ndarray]:
     """Return the smallest and largest (x, y) of both pictures in world coordinates."""
-    corners = apply_affine(slide.to_cs, _box_corners(*_raster_box(result)))
-    low, high = corners.min(axis=0), corners.max(axis=0)
+    low, high = raster_bounds(slide, result)
     return low, high + side_by_side_offset(slide, result)
 
 

@@ -59,6 +59,10 @@ class ExportPanel(QWidget):
         self.export_into = menu.addAction("Into the store of the slide", self._export_into)
         self.export_h5ad = menu.addAction("Table (.h5ad)…", partial(self._export, "h5ad"))
         self.export_csv = menu.addAction("Table (.csv)…", partial(self._export, "csv"))
+        self.export_image = menu.addAction(
+            "Image with a channel per gene (.ome.tif)…", partial(self._export, "ome.tif")
+        )
+        self.export_objects = menu.addAction("Objects for QuPath (.geojson)…", partial(self._export, "geojson"))
         self.export_figure = menu.addAction("Figure with scale bar and legend (.png)…", self._export_figure)
         self.export_panels = menu.addAction("Figure for a publication (.png, .pdf, .svg)…", self._export_panels)
         self.export.setMenu(menu)
@@ -98,7 +102,7 @@ class ExportPanel(QWidget):
         if not path:
             return None
         target = Path(path)
-        return target if target.suffix == f".{kind}" else target.with_name(f"{target.name}.{kind}")
+        return target if target.name.endswith(f".{kind}") else target.with_name(f"{target.name}.{kind}")
 
     def _export(self, kind: str) -> None:
         target = self._ask(kind, "result")

@@ -16,6 +16,7 @@ from qtpy.QtWidgets import QListView, QMainWindow, QWidget
 __all__ = ["LayerListRows"]
 
 _VIEW_CLASS = "QtLayerList"
+_DELAY_MS = 30  # the list view has added new rows by then
 
 
 class LayerListRows:
@@ -43,9 +44,9 @@ class LayerListRows:
         widget.destroyed.connect(self.disconnect)
 
     def refresh_later(self, event: object = None) -> None:
-        """Refresh after all changes of this turn of the event loop."""
+        """Refresh soon, once after several changes."""
         if self._timer is not None:
-            self._timer.start(0)
+            self._timer.start(_DELAY_MS)
 
     def refresh(self) -> None:
         """Hide the rows of layers that are not to be listed, and show all others."""

@@ -135,6 +135,12 @@ class SlideSession:
         return [layer for layer in (*self.layers, *self.external_layers) if layer in self._viewer.layers]
 
     @property
+    def tissue_layers(self) -> list[Layer]:
+        """The layers in the viewer that show the spots, or all that show the slide: an image has wide margins."""
+        shown = self.shown_layers
+        return [layer for layer in shown if role_of(layer) == "spots"] or shown
+
+    @property
     def own_layers(self) -> list[Layer]:
         """All layers that the panel has added for the slide, its region and its displayed result."""
         overlay = [] if self.overlay is None else self.overlay.layers

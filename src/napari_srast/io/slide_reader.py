@@ -87,7 +87,7 @@ def read_slide(
     >>> slide = srast.read_slide("breast.zarr", image="he")  # doctest: +SKIP
     """
     check_spot_shape(spot_shape)
-    store, skipped = _open(path_or_sdata, {"library": library, "counts": counts, "spot_shape": spot_shape})
+    store, skipped = _open(path_or_sdata, TableOptions(library=library, counts=counts, spot_shape=spot_shape))
     if not isinstance(path_or_sdata, str | Path) and store is not path_or_sdata:
         library = counts = None  # the converted table has these rows and counts only
     try:
@@ -163,7 +163,7 @@ def read_slide(
     )
 
 
-def _open(source: Any, options: dict[str, str | None]) -> tuple[spatialdata.SpatialData, tuple[str, ...]]:
+def _open(source: Any, options: TableOptions) -> tuple[spatialdata.SpatialData, tuple[str, ...]]:
     """Open what a slide is read from, with notices on elements that were skipped."""
     import anndata
     import spatialdata
@@ -173,7 +173,7 @@ def _open(source: Any, options: dict[str, str | None]) -> tuple[spatialdata.Spat
     if isinstance(source, spatialdata.SpatialData):
         return source, ()
     if isinstance(source, anndata.AnnData):
-        return convert_table(source, "the table", TableOptions(**options)), ()
+        return convert_table(source, "the table", options), ()
     raise InputError(
         f"A slide is read from a path, a SpatialData object or an AnnData table, not from {type(source).__name__}; "
         "give one of these."

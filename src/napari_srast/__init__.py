@@ -26,6 +26,7 @@ _EXPORTS = {
     "read_slide": "io.slide_reader",
     "synthetic_colon": "datasets.synthetic_colon",
     "write_result": "io.result_writer",
+    "export": "io.export.exporter",
     "read_result": "io.result_reader",
     "upsample": "api",
     "upsample_to_store": "api",
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from napari_srast.datasets.synthetic_colon import synthetic_colon
     from napari_srast.errors import SrastError
     from napari_srast.evaluation.protocol import evaluate
+    from napari_srast.io.export.exporter import export
     from napari_srast.io.result_reader import read_result
     from napari_srast.io.result_writer import write_result
     from napari_srast.io.slide_reader import read_slide

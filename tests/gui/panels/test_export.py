@@ -2,8 +2,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
+from helpers.window import wait_ready
+from qtpy.QtWidgets import QFileDialog
 
 from napari_srast.core.result import UpsampleResult
 from napari_srast.core.slide import Slide, SlideSource
@@ -26,3 +30,27 @@ def test_export_into_the_slide_is_disabled_for_synthetic_slides(
     controller.slides.show(LoadedSlide(slide=slide, source=None))
     controller.results.add_saved(controller.slides.current, prepare_for_display(make_result(slide)))
     assert widget.result_panel.export_panel.export_into.isEnabled() is not synthetic
+
+
+@pytest.mark.parametrize(
+    ("action", "chosen", "written"), [("export_image", "a", "a.ome.tif"), ("export_objects", "a.geojson", "a.geojson")]
+)
+def test_exports_for_other_programs_are_written_from_the_menu(
+    action: str,
+    chosen: str,
+    written: str,
+    widget: SRastWidget,
+    make_result: Callable[..., UpsampleResult],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    qtbot: Any,
+) -> None:
+    result = make_result()
+    controller, panel = widget.controller, widget.result_panel.export_panel
+    controller.slides.show(LoadedSlide(slide=result.slide, source=None))
+    controller.results.add_saved(controller.slides.current, prepare_for_display(result))
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(tmp_path / chosen), ""))
+    getattr(panel, action).trigger()
+    qtbot.waitUntil(lambda: (tmp_path / written).exists(), timeout=60_000)
+    wait_ready(qtbot, widget)
+    assert [path.name for path in tmp_path.iterdir() if path.name != "state"] == [written]

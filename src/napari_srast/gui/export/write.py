@@ -20,13 +20,14 @@ def export_steps(result: UpsampleResult, path: Path, *, into_slide: bool) -> bac
     result
         The result.
     path
-        The file or store to write.
+        The file or store to write; its ending is the format, see :func:`napari_srast.export`.
     into_slide
         Whether to add the result to the existing store of the slide at ``path``.
     """
 
     def steps(should_stop: Callable[[], bool]) -> Generator[Progress, None, Path]:
         def write(monitor: RunMonitor) -> Path:
+            from napari_srast.io.export.exporter import export
             from napari_srast.io.result_writer import write_result
 
             def on_progress(done: float) -> None:
@@ -34,7 +35,9 @@ def export_steps(result: UpsampleResult, path: Path, *, into_slide: bool) -> bac
                 assert monitor.on_progress is not None
                 monitor.on_progress(Progress("saving", 0, 1, done))
 
-            return write_result(result, path, into_slide=into_slide, on_progress=on_progress)
+            if into_slide:
+                return write_result(result, path, into_slide=True, on_progress=on_progress)
+            return export(result, path, on_progress=on_progress)
 
         return (yield from iterate_progress(write, should_stop))
 

@@ -1,0 +1,1 @@
+"""Write results in formats of other programs: OME-TIFF for image viewers, GeoJSON for QuPath."""

@@ -24,7 +24,8 @@ from qtpy.QtGui import QDropEvent
 from scipy.spatial import cKDTree
 
 from napari_srast.errors import InputError, RegionError, SrastError
-from napari_srast.gui.layers.factory import role_of
+from napari_srast.gui.layers.factory import KEY, role_of
+from napari_srast.gui.layers.opened_layers import PREVIEW_OF
 from napari_srast.gui.plugin.readers import get_reader, read_layers
 from napari_srast.io.result_writer import write_result
 
@@ -71,7 +72,8 @@ def test_a_store_opens_as_histology_and_spots_at_their_places(slide: Path) -> No
 def test_a_result_opens_with_the_images_of_its_genes(result: Path) -> None:
     viewer = ViewerModel()
     viewer.open(result, plugin=PLUGIN)
-    assert _roles(viewer) == ["dimmer", *["gene"] * 4, "spots"]
+    assert _roles(viewer) == [*["gene"] * 4, "spots"]
+    assert [layer.visible for layer in viewer.layers].count(True) == 1
     gene, expected = viewer.layers["Gene1"], make_result()
     np.testing.assert_array_equal(gene.data, expected.gene_image("Gene1"))
     k = 17
@@ -250,10 +252,13 @@ def test_the_panel_replaces_the_previews_of_a_result(widget: Any, result: Path, 
     viewer, results = widget.controller.viewer, widget.controller.results
     viewer.open(result, plugin=PLUGIN)
     assert len(results.all) == 1
-    qtbot.waitUntil(lambda: _roles(viewer).count("dimmer") == 1 and len(results.overlay.shown) == 4, timeout=60_000)
-    assert _roles(viewer).count("gene") == 4
-    own = set(results.overlay._own_layers())
-    assert all(layer in own for layer in viewer.layers if role_of(layer) == "gene")
+    overlay = results.overlay
+
+    def previews() -> list[Any]:
+        return [layer for layer in viewer.layers if PREVIEW_OF in layer.metadata.get(KEY, {})]
+
+    qtbot.waitUntil(lambda: bool(overlay.shown) and not previews(), timeout=60_000)
+    assert len(results.all) == 1
 
 
 def test_a_slide_that_is_open_already_is_not_opened_twice(widget: Any, slide: Path, qtbot: Any) -> None:

@@ -10,9 +10,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from napari_srast.io.file_kinds import file_kind
 
 if TYPE_CHECKING:
+    from napari.utils.colormaps import Colormap
+
     from napari_srast.gui.state.slide_loading import LoadedSlide
 
 __all__ = ["LayerTuple", "get_reader", "read_layers"]
@@ -20,9 +24,9 @@ __all__ = ["LayerTuple", "get_reader", "read_layers"]
 LayerTuple = tuple[Any, dict[str, Any], str]
 """Data, options and type of a napari layer."""
 
-_DIMMING = 0.7  # opacity of the black layer below the genes
 _REGION_EDGE = 1 / 250  # width of outlines, in extents of the regions
-_N_VISIBLE_GENES = 3
+_N_GENES = 6  # each layer takes a moment to draw
+_OPACITY_SLOPE = 3  # a third of the upper contrast limit is opaque
 
 
 def get_reader(path: str | Sequence[str]) -> Callable[[str | Sequence[str]], list[LayerTuple]] | None:
@@ -89,30 +93,37 @@ def _slide_layers(loaded: LoadedSlide, path: Path) -> list[LayerTuple]:
 
 
 def _gene_layers(loaded: LoadedSlide) -> list[LayerTuple]:
-    """Return a black layer and the images of the genes that the panel would show first."""
-    from napari_srast.gui.layers.factory import KEY, PALETTE, dimmer_layer, gene_colormap, gene_layer_kwargs
+    """Return images of a few genes, the most informative one first; only this one is visible."""
+    from napari_srast.gui.layers.factory import KEY, gene_layer_kwargs
     from napari_srast.gui.layers.gene_layer import default_genes, render_gene
     from napari_srast.gui.layers.opened_layers import PREVIEW_OF
 
     if loaded.result is None:
         return []
     result, columns = loaded.result.result, loaded.result.columns
-    dimmer = dimmer_layer(loaded.slide, result, _DIMMING)
-    dimmer.metadata[KEY][PREVIEW_OF] = loaded.slide
-    layers: list[LayerTuple] = [dimmer.as_layer_data_tuple()]
-    for i, gene in enumerate(default_genes(result, loaded.result.totals)[: len(PALETTE)]):
+    genes = [*default_genes(result, loaded.result.totals), *map(str, result.genes)]
+    layers: list[LayerTuple] = []
+    for gene in list(dict.fromkeys(genes))[:_N_GENES]:
         pixels, limits = render_gene(result, columns, gene, "after")
         options = gene_layer_kwargs(result)
         options["metadata"][KEY] |= {PREVIEW_OF: loaded.slide}
-        options |= {"name": gene, "colormap": gene_colormap(PALETTE[i]), "contrast_limits": limits}
-        layers.append((pixels, {**options, "visible": i < _N_VISIBLE_GENES}, "image"))
-    return layers
+        options |= {"name": gene, "colormap": _translucent_colormap(), "contrast_limits": limits}
+        options |= {"blending": "translucent_no_depth", "visible": not layers}
+        layers.append((pixels, options, "image"))
+    return layers[::-1]  # the most informative gene on top
+
+
+def _translucent_colormap() -> Colormap:
+    """Return a perceptual colormap that shows the histology where counts are low or missing."""
+    from napari.utils.colormaps import Colormap, ensure_colormap
+
+    colors = np.array(ensure_colormap("inferno").colors)
+    colors[:, 3] = np.clip(_OPACITY_SLOPE * np.linspace(0, 1, len(colors)), 0, 1)
+    return Colormap(colors, name="SRast inferno", nan_color=[0.0, 0.0, 0.0, 0.0])
 
 
 def _region_layers(path: Path) -> list[LayerTuple]:
     """Return the polygons of a GeoJSON file as one layer, with a name and a class for each."""
-    import numpy as np
-
     from napari_srast.gui.layers.factory import KEY
     from napari_srast.gui.layers.opened_layers import SYSTEM
     from napari_srast.gui.layers.regions import without_holes

@@ -92,3 +92,9 @@ def test_unusable_files_are_refused(tmp_path: Path) -> None:
     path.write_text("ERBB2\n" + "A" * 200_000 + "\n")
     with pytest.raises(InputError, match=r"line 2: field larger than field limit"):
         read_gene_names(path)
+
+
+def test_ids_in_a_list_select_the_genes(tmp_path: Path) -> None:
+    path = tmp_path / "genes.txt"
+    path.write_text("ENSG02\nA\nensg03\nENSG99\n")
+    assert match_gene_list(path, ["A", "B", "C"], ["ENSG01", "ENSG02", "ENSG03"]) == (["B", "A", "C"], ["ENSG99"])

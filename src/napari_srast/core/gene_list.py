@@ -75,7 +75,7 @@ def read_gene_names(path: Path) -> list[str]:
     return names
 
 
-def match_gene_list(path: Path, panel: Iterable[str]) -> tuple[list[str], list[str]]:
+def match_gene_list(path: Path, panel: Iterable[str], ids: Iterable[str] | None = None) -> tuple[list[str], list[str]]:
     """Read a file and match its names to a panel; of a table the column with most matches is used.
 
     Names that differ from a gene of the panel in case only are matched, too.
@@ -86,6 +86,8 @@ def match_gene_list(path: Path, panel: Iterable[str]) -> tuple[list[str], list[s
         The file.
     panel
         Gene names of the slide.
+    ids
+        Second name of each gene, such as its Ensembl id, in the order of ``panel``; None if there are none.
 
     Returns
     -------
@@ -100,7 +102,9 @@ def match_gene_list(path: Path, panel: Iterable[str]) -> tuple[list[str], list[s
     """
     rows = _one_name_per_row(_read_rows(path))
     exact = {str(gene): str(gene) for gene in panel}
-    folded = {gene.casefold(): gene for gene in exact}
+    if ids is not None:
+        exact = {**{str(name): gene for name, gene in zip(ids, list(exact), strict=True)}, **exact}
+    folded = {name.casefold(): gene for name, gene in exact.items()}
     matches = [[exact.get(cell) or folded.get(cell.casefold()) for cell in row] for row in rows]
     width = max((len(row) for row in rows), default=0)
     n_matches = [sum(gene is not None for gene in _column(matches, column)) for column in range(width)]

@@ -110,3 +110,12 @@ def test_filtering_twenty_thousand_genes_is_fast(qtbot: object) -> None:
         view.viewport().repaint()
         times.append(time.process_time() - start)
     assert sorted(times)[len(times) // 2] < 0.05
+
+
+def test_filter_finds_ids() -> None:
+    model = GeneTableModel()
+    model.set_genes(["ERBB2", "KRT19"], ids=["ENSG00000141736", "ENSG00000171345"])
+    model.set_filter("ensg00000171345")
+    assert model.listed == ["KRT19"]
+    model.set_filter("erbb")
+    assert model.listed == ["ERBB2"]

@@ -71,6 +71,7 @@ class GeneTableModel(QAbstractTableModel):
         self._limit = limit
         self._genes: list[str] = []
         self._folded: list[str] = []
+        self._searched: list[str] = []  # names and ids
         self._row_of: dict[str, int] = {}
         self._columns: tuple[Column, ...] = ()
         self._checked = np.zeros(0, dtype=bool)
@@ -86,7 +87,12 @@ class GeneTableModel(QAbstractTableModel):
     # ---------------------------------------------------------------- genes
 
     def set_genes(
-        self, genes: Iterable[str], columns: Sequence[Column] = (), *, order: np.ndarray | None = None
+        self,
+        genes: Iterable[str],
+        columns: Sequence[Column] = (),
+        *,
+        order: np.ndarray | None = None,
+        ids: Iterable[str] | None = None,
     ) -> None:
         """Replace all genes and uncheck them; the filter, and the column that the user sorts by, are not changed.
 
@@ -99,10 +105,14 @@ class GeneTableModel(QAbstractTableModel):
         order
             Indices of the genes in the order in which they are listed until the user sorts them, shape (G,). None: as
             given.
+        ids
+            Second name of each gene, such as its Ensembl id, which the filter finds, too. None: there are none.
         """
         self.beginResetModel()
         self._genes = [str(g) for g in genes]
         self._folded = [g.casefold() for g in self._genes]
+        second = self._genes if ids is None else [str(name) for name in ids]
+        self._searched = [f"{g}\n{name.casefold()}" for g, name in zip(self._folded, second, strict=True)]
         self._row_of = {g: i for i, g in enumerate(self._genes)}
         self._columns = tuple(columns)
         self._checked = np.zeros(len(self._genes), dtype=bool)
@@ -232,7 +242,7 @@ class GeneTableModel(QAbstractTableModel):
     def _visible(self) -> np.ndarray:
         mask = np.ones(len(self._genes), dtype=bool)
         if self._filter:
-            mask &= np.fromiter((self._filter in g for g in self._folded), dtype=bool, count=len(self._folded))
+            mask &= np.fromiter((self._filter in g for g in self._searched), dtype=bool, count=len(self._searched))
         if self._listing == "checked":
             mask &= self._checked
         elif self._listing == "favorites":

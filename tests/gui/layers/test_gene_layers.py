@@ -49,3 +49,16 @@ def test_measured_spots_follow_color_and_contrast(
     np.testing.assert_allclose(layer.face_color[counts > 0][:, :3], [[1, 0, 0]] * int((counts > 0).sum()), atol=1e-6)
     assert overlay.shown == [GeneStyle("Gene0", "#ff0000", (0.0, 1e-9), 1.0)]
     assert viewer.layers["Gene0"].blending == "additive"
+
+
+def test_one_gene_has_a_color_bar_on_the_canvas(
+    make_slide: Callable[..., Slide], make_result: Callable[..., UpsampleResult]
+) -> None:
+    viewer, result = ViewerModel(), make_result(make_slide())
+    overlay = Overlay(viewer, result, result.counts.tocsc(), lambda: None)
+    overlay.show(["Gene0"])
+    assert viewer.layers["Gene0"].colorbar.visible
+    overlay.show(["Gene0", "Gene1"])
+    assert not any(viewer.layers[gene].colorbar.visible for gene in ("Gene0", "Gene1"))
+    overlay.show(["Gene1"])
+    assert [viewer.layers[gene].colorbar.visible for gene in ("Gene0", "Gene1")] == [False, True]

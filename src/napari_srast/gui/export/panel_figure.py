@@ -49,7 +49,7 @@ _MAX_IMAGE_PIXELS = 2400  # longer side of the histology in a panel: enough for 
 _INSET = (0.015, 0.735, 0.25, 0.25)  # position of the overview in the panel, in units of the panel
 _FONT_SIZE = 8
 # Text stays text, so that it can be edited in PDF and SVG; equal figures have equal bytes.
-_STYLE = {"font.size": _FONT_SIZE, "pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "napari-srast"}
+_STYLE: Any = {"font.size": _FONT_SIZE, "pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "napari-srast"}
 _NO_DATE = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
 
 
@@ -248,7 +248,7 @@ def _draw_overview(axes: Axes, low: np.ndarray, high: np.ndarray, slide: Slide) 
     (x0, y0), (x1, y1) = centers.min(axis=0) - margin, centers.max(axis=0) + margin
     inset.set(xlim=(x0, x1), ylim=(y1, y0), xticks=[], yticks=[])
     for color, width in (("black", 2.4), ("#ffd400", 1.2)):
-        inset.add_patch(Rectangle(low, *(high - low), fill=False, edgecolor=color, linewidth=width))
+        inset.add_patch(Rectangle((low[0], low[1]), *(high - low), fill=False, edgecolor=color, linewidth=width))
 
 
 def _draw_scale_bar(axes: Axes, slide: Slide, width: float) -> None:

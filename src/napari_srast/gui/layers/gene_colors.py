@@ -24,7 +24,7 @@ __all__ = [
     "stops_colormap",
 ]
 
-PALETTE = ("#00a2ff", "#ff8a00", "#ff4fd0", "#00d084", "#ffe11a", "#ff5a4e")
+PALETTE = ("#1e90ff", "#ff9a1a", "#ff6ad0", "#00e0a0", "#fff04a", "#e0321a")
 MAP_NAME = "SRast inferno"
 _GAMMA = 1.6  # of the colors of several genes: medium counts of three genes must not add up to white
 _MAX_ALPHA, _ALPHA_FULL, _ALPHA_GAMMA = 0.92, 0.5, 0.8  # opacity of the map, and the level at which it is reached

@@ -126,6 +126,10 @@ class GeneLayer:
         blending = "additive" if not alone or is_additive(self.layer.colormap) else "translucent_no_depth"
         if self.layer.blending != blending:
             self.layer.blending = blending
+        bar, visible = self.layer.colorbar, alone and self.shown
+        if bar.visible != visible:
+            bar.box = True  # readable over the histology
+            bar.visible = visible
 
     def _set_colormap(self, colormap: Colormap) -> None:
         stops = colormap_stops(colormap)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from napari_srast.errors import InputError
 from napari_srast.io.convert.space_ranger.layout import find_files
+from napari_srast.io.file_kinds import is_result_table
 
 __all__ = ["explain_file", "hdf5_problem"]
 
@@ -68,6 +69,10 @@ def explain_file(path: Path) -> str | None:
     with path.open("rb") as file:
         start = file.read(16)
     if start.startswith(_HDF5) or name.endswith((".h5", ".h5ad", ".hdf5")):
+        if is_result_table(path):
+            return (
+                f"'{path}' is a result of napari-srast, not a slide; read it in Python with napari_srast.read_result."
+            )
         return hdf5_problem(path) or (
             f"'{path}' is a table, not a SpatialData store yet; convert it with: {_IMPORT} '{path}' -o SLIDE.zarr"
         )

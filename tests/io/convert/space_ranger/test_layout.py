@@ -16,6 +16,7 @@ from helpers.space_ranger import (
     write_visium_hd,
 )
 
+from napari_srast.cli import main
 from napari_srast.errors import InputError
 from napari_srast.io.convert.importer import import_slide
 from napari_srast.io.convert.space_ranger import is_space_ranger
@@ -116,3 +117,21 @@ def test_aggregate_is_imported_library_by_library(tmp_path: Path, own_positions:
         np.testing.assert_allclose(slide.centers, captures["old"].centers_um)
         assert slide.source.spots == "old"
         assert slide.image is not None
+
+
+def test_command_line_chooses_bins_and_libraries(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bins = [capture_area(5, 5, bin_um=size, um_per_px=0.5) for size in (8, 16)]
+    outs = write_visium_hd(tmp_path / "hd", bins, counts=["raw.h5"])
+    assert main(["import", str(outs), "-o", str(tmp_path / "8.zarr")]) == 0
+    assert main(["import", str(outs), "-o", str(tmp_path / "16.zarr"), "--bin-size", "16"]) == 0
+    assert main(["import", str(outs), "-o", str(tmp_path / "4.zarr"), "--bin-size", "4"]) == 2
+    capsys.readouterr()
+    assert main(["info", str(tmp_path / "8.zarr")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert sum("of 8 um were imported" in line for line in lines) == 1
+    assert not any("of 8 um were imported" in line and "in_tissue" in line for line in lines)
+    both = {name: capture_area(5, 8, seed=i, suffix=f"-{i + 1}") for i, name in enumerate(("young", "old"))}
+    outs = write_aggregate(tmp_path / "both", both)
+    assert main(["import", str(outs), "-o", str(tmp_path / "old.zarr"), "--library", "old"]) == 0
+    assert main(["import", str(outs), "-o", str(tmp_path / "both.zarr")]) == 2
+    assert "--library: young, old" in capsys.readouterr().err

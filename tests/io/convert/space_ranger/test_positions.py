@@ -61,3 +61,12 @@ def test_numbers_of_libraries_are_not_ignored_where_they_tell_barcodes_apart(tmp
     positions = read_positions(tmp_path / "tissue_positions_list.csv")
     assert match_barcodes(np.array(["A-2", "B-2"], dtype=object), positions).tolist() == [1, -1]
     assert match_barcodes(np.array(["A"], dtype=object), positions).tolist() == [-1]
+
+
+def test_positions_that_declare_more_than_the_memory_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    capture_area(4, 6).positions.to_parquet(tmp_path / "tissue_positions.parquet")
+    monkeypatch.setattr("napari_srast.io.convert.space_ranger.positions.memory_limit", lambda: 1000)
+    with pytest.raises(InputError, match="more than the memory"):
+        read_positions(tmp_path / "tissue_positions.parquet")

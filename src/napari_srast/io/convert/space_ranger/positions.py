@@ -11,11 +11,13 @@ import pandas as pd
 
 from napari_srast._utils.text import first_line
 from napari_srast.errors import InputError, is_memory_error
+from napari_srast.io.safety_limits import memory_limit
 
 __all__ = ["Positions", "match_barcodes", "read_positions", "without_suffix"]
 
 _COLUMNS = ("barcode", "in_tissue", "array_row", "array_col", "pxl_row_in_fullres", "pxl_col_in_fullres")
 _SUFFIX = r"-\d+$"
+_ROW_BYTES = 128  # of one position in memory, with its barcode
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -63,7 +65,7 @@ def read_positions(path: Path) -> Positions:
         The file cannot be read, lacks a column, or states two positions of one barcode.
     """
     try:
-        frame = pd.read_parquet(path) if path.suffix.casefold() == ".parquet" else _read_text(path)
+        frame = _read_parquet(path) if path.suffix.casefold() == ".parquet" else _read_text(path)
         if "barcode" not in frame and frame.index.name == "barcode":
             frame = frame.reset_index()
     except Exception as error:
@@ -94,6 +96,15 @@ def read_positions(path: Path) -> Positions:
         array=numbers[:, [2, 1]],
         pixels=numbers[:, [4, 3]],
     )
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    from pyarrow import parquet
+
+    needed = parquet.read_metadata(path).num_rows * _ROW_BYTES  # a small file can declare any number of rows
+    if needed > memory_limit():
+        raise ValueError(f"it declares {needed / 1e9:.4g} GB, more than the memory of this machine")
+    return pd.read_parquet(path)
 
 
 def _read_text(path: Path) -> pd.DataFrame:

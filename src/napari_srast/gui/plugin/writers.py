@@ -122,5 +122,5 @@ def _hand_on(path: str, layers: Sequence[FullLayerData]) -> list[str]:
         )
     _, writer = max(writers, key=lambda rated: rated[0])
     takes_one = sum(constraint.max() for constraint in writer.layer_type_constraints()) <= 1
-    written = writer.exec(args=(path, *layers[0][:2]) if takes_one else (path, list(layers)))
-    return [written] if isinstance(written, str) else list(written or [])
+    written: Any = writer.exec(args=(path, *layers[0][:2]) if takes_one else (path, list(layers)))
+    return [written] if isinstance(written, str) else list(written or [])  # napari's own writers return a text

@@ -1,7 +1,7 @@
 """Score the default method on fine truth: high-resolution slides as Visium would have measured them.
 
     python docs/make_fine_truth.py DATA [NAME ...] [--thinnings N] [--genes N] [--mode mean|sample] [--model FILE]
-                                                      writes docs/results/fine_truth.json and prints Markdown tables
+                                  [--peers A,B]       writes docs/results/fine_truth.json and prints Markdown tables
 
 DATA is a folder with NAME.h5ad (square bins; obsm["spatial"] in micrometers, obsm["spatial_px"] in image pixels) and,
 where there is one, an image NAME_*.jpg. Every count is assigned at random to one of two halves. The slide is made from
@@ -39,7 +39,13 @@ def evaluate(folder: Path, name: str, options: argparse.Namespace) -> FineEvalua
     factor = int(PITCH // pixel)
     array = SimulatedArray(pitch=factor * pixel, lattice="hex", spot_diameter=DISK)
     settings = UpsampleSettings(factor=factor, mode=options.mode, model=options.model)
-    return evaluate_fine_truth(slide, array, settings=settings, thinnings=options.thinnings)
+    return evaluate_fine_truth(
+        slide,
+        array,
+        settings=settings,
+        thinnings=options.thinnings,
+        peers=options.peers.split(",") if options.peers else (),
+    )
 
 
 def markdown(evaluation: FineEvaluation) -> str:
@@ -79,6 +85,7 @@ def main() -> None:
     parser.add_argument("--genes", type=int, default=N_GENES)
     parser.add_argument("--mode", choices=["mean", "sample"], default="mean")
     parser.add_argument("--model", default="default")
+    parser.add_argument("--peers", default="", help="such as smoother,smoothie,istar-like")
     parser.add_argument("--output", type=Path, default=OUTPUT)
     options = parser.parse_args()
     names = options.names or sorted(path.stem for path in options.data.glob("*.h5ad"))

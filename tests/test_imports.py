@@ -155,6 +155,9 @@ def test_imported_packages_are_declared() -> None:
         "sklearn": "scikit_learn",
         "lightning": "lightning_fabric",
         "umap": "umap_learn",
+        "smoother": "smoother_omics",
+        "smoothie": "smoothie_st",
+        "gaston": "gaston_spatial",
     }
     used = {name.partition(".")[0] for path in MODULES for name in _imports(path, type_checking=False)}
     foreign = used - set(sys.stdlib_module_names) - {"napari_srast"}

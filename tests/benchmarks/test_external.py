@@ -152,8 +152,8 @@ def test_tesla_image_is_a_gradient_over_all_pixels(slide: Slide, tesla_calls: Ca
 def test_tobler_zones_match_raster_cells(slide: Slide, factor: int, tobler_calls: Calls) -> None:
     values = run_external_method("tobler", slide, factor)
     raster = _raster(slide, factor)
-    assert len(tobler_calls) == slide.n_genes
-    for gene, call in enumerate(tobler_calls):
+    counted = np.flatnonzero(slide.counts.toarray().sum(axis=0))  # tobler never ends on a gene without counts
+    for gene, call in zip(counted, tobler_calls, strict=True):
         assert (call["zones"]["counts"] == slide.counts[:, [gene]].toarray().ravel()).all()
         assert (call["zones"].geometry.area == raster.n_pixels_per_spot).all()
         assert (call["cellsize"], call["r"], call["handle_null"]) == (1, 0.2, False)

@@ -235,3 +235,26 @@ def test_unusable_slides_are_reported(upsampled: list[UpsampleResult]) -> None:
     with pytest.raises(SettingsError, match="smaller factor"):
         evaluate_fine_truth(slide, ARRAY, settings=UpsampleSettings(factor=8))
     assert upsampled == []  # before anything is computed
+
+
+def test_peers_are_scored_on_their_intensities(upsampled, monkeypatch: pytest.MonkeyPatch) -> None:
+    called = []
+
+    def run_peer(name: str, slide: Slide, raster) -> np.ndarray:
+        called.append((name, slide.n_spots))
+        return np.repeat(1 + raster.centers[:, :1], slide.n_genes, axis=1)
+
+    monkeypatch.setattr(fine_truth, "require_peers", lambda names, has_image: None)
+    monkeypatch.setattr(fine_truth, "run_peer", run_peer)
+    settings = UpsampleSettings(factor=FACTOR)
+    evaluation = evaluate_fine_truth(fine_slide(), ARRAY, settings=settings, peers=["smoother", "smoother"])
+    assert called == [("smoother", evaluation.n_spots)]
+    scores = evaluation.mean("smoother")
+    assert scores["composition"] == pytest.approx(0, abs=0.002)  # all genes have the same ratios
+    assert scores["slide_nats_expression"] < scores["slide_nats"]
+
+
+def test_missing_image_for_a_peer_is_reported_before_a_run(upsampled: list[UpsampleResult]) -> None:
+    with pytest.raises(SettingsError, match="needs an image"):
+        evaluate_fine_truth(fine_slide(), ARRAY, peers=["istar-like"], settings=UpsampleSettings(factor=FACTOR))
+    assert upsampled == []

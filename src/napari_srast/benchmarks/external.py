@@ -21,6 +21,7 @@ import shapely
 
 from napari_srast.core.slide import Slide
 from napari_srast.errors import SettingsError
+from napari_srast.evaluation.peers.tobler import interpolate
 from napari_srast.geometry.affine import apply_affine
 from napari_srast.geometry.raster import Raster, make_raster
 
@@ -154,21 +155,7 @@ def _tesla(package: Any, slide: Slide, raster: Raster) -> np.ndarray:
 
 
 def _tobler(package: Any, slide: Slide, raster: Raster) -> np.ndarray:
-    """Interpolate by tobler, one gene at a time, with the raster's pixels of each spot as zones, in units of pixels.
-
-    tobler divides 0 by 0 around spots without counts whose neighbors have none either; those pixels become 0 here.
-    """
-    import geopandas
-
-    squares = shapely.box(raster.col, -raster.row - 1.0, raster.col + 1.0, -raster.row)
-    groups = np.split(squares[np.argsort(raster.parent)], np.cumsum(raster.n_pixels_per_spot)[:-1])
-    zones = geopandas.GeoDataFrame(geometry=[shapely.union_all(group) for group in groups])
-    values = np.empty((raster.n_pixels, slide.n_genes))
-    for gene in range(slide.n_genes):
-        zones["counts"] = slide.counts[:, [gene]].toarray().ravel().astype(float)
-        image, _, _ = package.pycno(zones, "counts", cellsize=1, r=0.2, handle_null=False, converge=3, verbose=False)
-        values[:, gene] = image[raster.row, raster.col]
-    return np.nan_to_num(values)
+    return interpolate(slide, raster)
 
 
 EXTERNAL_METHODS: Mapping[str, ExternalMethod] = {

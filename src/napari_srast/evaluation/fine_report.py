@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,16 +27,21 @@ _CELL_COLUMNS = (
 )
 _MAP_COLUMNS = (
     ("slide_nats", "slide nats"),
-    ("slide_nats_expression", "expression"),
     ("pcc", "PCC"),
-    ("pcc_expression", "expression"),
     ("ssim", "SSIM"),
-    ("ssim_expression", "expression"),
     ("seam_ratio", "seam ratio"),
-    ("seam_ratio_expression", "expression"),
     ("coverage_80", "80 % covers"),
     ("coverage_80_high", "at 5 or more"),
 )
+_OF_COUNTS = ("slide_nats", "pcc", "ssim", "seam_ratio")
+_OF_EXPRESSION = {
+    "slide_nats": "slide_nats_expression",
+    "pcc": "pcc_expression",
+    "ssim": "ssim_expression",
+    "seam_ratio": "seam_ratio_expression",
+    "coverage_80": "coverage_80",
+    "coverage_80_high": "coverage_80_high",
+}
 
 
 def fine_tables(evaluation: FineEvaluation) -> list[Table]:
@@ -97,40 +103,54 @@ def _best_first(evaluation: FineEvaluation) -> list[str]:
 def _cell_table(evaluation: FineEvaluation) -> Table:
     settings = evaluation.settings
     spots = "whole cells" if settings["spot_diameter"] is None else f"discs of {settings['spot_diameter']:g}"
-    return _table(
-        evaluation,
+    table = _table(
         f"{evaluation.name}: {evaluation.n_spots} spots ({spots}, pitch {settings['pitch']:g}), {evaluation.n_pixels} "
         f"pixels of {settings['pixel_size']:.4g}, {len(evaluation.genes)} genes. Held-out counts inside spots; truth: "
         f"{settings['truth']}",
         _CELL_COLUMNS,
     )
+    for method in _best_first(evaluation):
+        for label, summary, style in _rows(evaluation, method):
+            table.add_row(label, *(_text(summary[key]) for key, _ in _CELL_COLUMNS), style=style)
+    return table
 
 
 def _map_table(evaluation: FineEvaluation) -> Table:
-    table = _table(evaluation, "Held-out counts on the whole slide, counts and expression", _MAP_COLUMNS)
+    table = _table("Held-out counts on the whole slide, by counts and by expression", _MAP_COLUMNS)
+    for method in _best_first(evaluation):
+        for label, summary, style in _rows(evaluation, method):
+            cells = [_text(summary[key]) if key in _OF_COUNTS else "-" for key, _ in _MAP_COLUMNS]
+            table.add_row(f"{label}, counts", *cells, style=style)
+            if np.isfinite(summary["slide_nats_expression"]):
+                cells = [_text(summary[_OF_EXPRESSION[key]]) for key, _ in _MAP_COLUMNS]
+                table.add_row(f"{label}, expression", *cells, style=style)
     truth = evaluation.to_dict()["truth"]
-    reached = {"pcc": truth["pcc_ceiling"], "ssim": truth["ssim_other_half"], "seam_ratio": truth["seam_ratio"]}
     table.add_section()
-    table.add_row("noise ceiling, other half, truth", *(_text(reached.get(key)) for key, _ in _MAP_COLUMNS))
+    for label, key, value in (
+        ("noise ceiling", "pcc", truth["pcc_ceiling"]),
+        ("other half", "ssim", truth["ssim_other_half"]),
+        ("held-out half", "seam_ratio", truth["seam_ratio"]),
+    ):
+        table.add_row(label, *(_text(value) if column == key else "-" for column, _ in _MAP_COLUMNS))
     return table
 
 
-def _table(evaluation: FineEvaluation, title: str, columns: tuple[tuple[str, str], ...]) -> Table:
+def _table(title: str, columns: tuple[tuple[str, str], ...]) -> Table:
     from rich.table import Table
 
     table = Table(title=title)
-    table.add_column("method")
+    table.add_column("method", no_wrap=True)
     for _, heading in columns:
-        table.add_column(heading, justify="right")
-    for method in _best_first(evaluation):
-        style = "bold" if method == "srast" else None
-        mean = evaluation.mean(method)
-        table.add_row(method, *(_text(mean[key]) for key, _ in columns), style=style)
-        thinnings = evaluation.scores[method]
-        for i, scores in enumerate(thinnings if len(thinnings) > 1 else ()):
-            summary = scores.summary()
-            table.add_row(f"  thinning {i + 1}", *(_text(summary[key]) for key, _ in columns), style="dim")
+        table.add_column(heading, justify="right", no_wrap=True)
     return table
+
+
+def _rows(evaluation: FineEvaluation, method: str) -> Iterator[tuple[str, Mapping[str, float], str | None]]:
+    """Yield label, scores and style of a method's mean and, if there are several, of its thinnings."""
+    yield method, evaluation.mean(method), "bold" if method == "srast" else None
+    thinnings = evaluation.scores[method]
+    for i, scores in enumerate(thinnings if len(thinnings) > 1 else ()):
+        yield f"  thinning {i + 1}", scores.summary(), "dim"
 
 
 def _text(value: float | None) -> str:

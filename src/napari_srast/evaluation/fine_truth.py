@@ -26,6 +26,7 @@ from napari_srast.evaluation.exact_process import MAX_SPOTS, ExactProcess, shrin
 from napari_srast.evaluation.fine_scores import HeldOutTruth, Maps, MapScores, score_maps
 from napari_srast.evaluation.fine_slide import FineSlide
 from napari_srast.evaluation.held_out import split
+from napari_srast.evaluation.peers.registry import require_peers, run_peer
 from napari_srast.evaluation.simulated_array import (
     SimulatedArray,
     check_pixel_size,
@@ -117,6 +118,7 @@ def evaluate_fine_truth(
     *,
     settings: UpsampleSettings | None = None,
     thinnings: int = 1,
+    peers: Sequence[str] = (),
     progress: Callable[[Progress], None] | None = None,
 ) -> FineEvaluation:
     """Measure how well a slide is recovered from what an array of spots would measure of it.
@@ -131,6 +133,8 @@ def evaluate_fine_truth(
         Settings of the runs, such as factor, model, mode and seed; None for the defaults.
     thinnings
         Number of random thinnings. Thinning i uses seed i, from 0; the seed of the runs is that of the settings.
+    peers
+        Further methods to score, keys of :data:`napari_srast.evaluation.peers.registry.PEERS`.
     progress
         Called before each method runs.
 
@@ -138,14 +142,14 @@ def evaluate_fine_truth(
     -------
     FineEvaluation
         Scores of "srast", of "srast without image" if the slide has an image, and of the baseline "gp"
-        (:mod:`napari_srast.evaluation.exact_process`; left out above 4000 spots).
+        (:mod:`napari_srast.evaluation.exact_process`; left out above 4000 spots), and of the peers.
 
     Raises
     ------
     InputError
         The counts are not whole numbers, or too few spots have enough counts.
     SettingsError
-        The array does not fit the slide, or its bins are larger than the pixels.
+        The array does not fit the slide, its bins are larger than the pixels, or a peer cannot run.
 
     Examples
     --------
@@ -161,7 +165,9 @@ def evaluate_fine_truth(
     scores: dict[str, list[MapScores]] = {}
     truths: list[HeldOutTruth] = []
     n_spots = 0
-    steps = ["srast", *([WITHOUT_IMAGE] if slide.image is not None else []), "gp"]
+    require_peers(peers, has_image=slide.image is not None)
+    peers = tuple(dict.fromkeys(peers))
+    steps = ["srast", *([WITHOUT_IMAGE] if slide.image is not None else []), "gp", *peers]
     for thinning in range(thinnings):
         half, held_out = thin(slide.counts, thinning)
         measured, covered = _measure(slide, array, half)
@@ -176,6 +182,9 @@ def evaluate_fine_truth(
             if method == "gp":
                 assert truth is not None
                 maps = _process_maps(measured, truth, array.pitch)
+            elif method in peers:
+                assert truth is not None
+                maps = _peer_maps(method, measured, truth)
             else:
                 result = upsample(
                     replace(measured, image=None) if method == WITHOUT_IMAGE else measured, settings=settings
@@ -280,6 +289,13 @@ def _process_maps(measured: Slide, truth: HeldOutTruth, pitch: float) -> Maps:
     conserved = split(process.at(truth.raster.centers), parent) * counts[parent]
     rate = shrink_counts(process.left_out(), counts)
     return Maps(counts=conserved, expression=split(conserved, parent) * rate[parent])
+
+
+def _peer_maps(name: str, measured: Slide, truth: HeldOutTruth) -> Maps:
+    """Divide the counts in proportion to a peer's intensities, which also serve as its expression."""
+    intensity = run_peer(name, measured, truth.raster)
+    parent = truth.raster.parent
+    return Maps(counts=split(intensity, parent) * measured.counts.toarray()[parent], expression=intensity)
 
 
 def _mean(thinnings: Sequence[Mapping[str, float]]) -> dict[str, float]:

@@ -34,6 +34,8 @@ class FineOptions:
         Number of thinnings.
     genes
         Names of the genes of the slide, a number of the most abundant genes, or None for all.
+    peers
+        Peers to score, keys of :data:`napari_srast.evaluation.peers.registry.PEERS`.
     mode
         Mode of the runs: "mean", or "sample" for the coverage of intervals.
     """
@@ -42,6 +44,7 @@ class FineOptions:
     image: str | None = None
     thinnings: int = 1
     genes: list[str] | int | None = None
+    peers: tuple[str, ...] = ()
     mode: Literal["mean", "sample"] = "mean"
 
 
@@ -94,10 +97,14 @@ def _evaluate_fine(
     from napari_srast.core.settings import UpsampleSettings
     from napari_srast.evaluation.fine_slide import read_fine_slide
     from napari_srast.evaluation.fine_truth import evaluate_fine_truth
+    from napari_srast.evaluation.peers.registry import require_peers
     from napari_srast.evaluation.simulated_array import SimulatedArray
 
+    require_peers(options.peers, has_image=options.image is not None)
     array = SimulatedArray(pitch=pitch, lattice=lattice, spot_diameter=options.spot_diameter)
     settings = UpsampleSettings(factor=factor, model=model, mode=options.mode)
     slide = read_fine_slide(truth, image=options.image, genes=options.genes)
     with progress_bar() as show:
-        return evaluate_fine_truth(slide, array, settings=settings, thinnings=options.thinnings, progress=show)
+        return evaluate_fine_truth(
+            slide, array, settings=settings, thinnings=options.thinnings, peers=options.peers, progress=show
+        )

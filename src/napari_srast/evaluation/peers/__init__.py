@@ -1,0 +1,1 @@
+"""Published packages and published ideas that solve the same problem, as baselines of the evaluation."""

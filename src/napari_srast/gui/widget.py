@@ -28,6 +28,7 @@ from napari_srast.gui.runtime.processes import start_process_pool
 from napari_srast.gui.state.forecast import Alternative
 from napari_srast.gui.state.run_request import RunInput
 from napari_srast.gui.widgets.common import VerticalScrollArea
+from napari_srast.gui.widgets.help_pages import page_links
 from napari_srast.gui.widgets.section import fold_to_fit
 from napari_srast.gui.widgets.shortcuts import bind_shortcuts, shortcut_table
 from napari_srast.gui.widgets.tooltips import describe
@@ -144,8 +145,8 @@ class SRastWidget(QWidget):
         return answer == QMessageBox.StandardButton.Yes
 
     def show_help(self) -> None:
-        """Show the keyboard shortcuts and a link to the glossary."""
-        QMessageBox.information(self, "SRast keyboard shortcuts", shortcut_table())
+        """Show links to the documentation and the keyboard shortcuts."""
+        QMessageBox.information(self, "SRast help", f"{page_links()}{shortcut_table()}")
 
     def _actions(self) -> dict[str, Callable[[], object]]:
         """Return the function of each shortcut; most click their button."""
@@ -226,14 +227,11 @@ class SRastWidget(QWidget):
             self.tabs.setCurrentIndex(0)
 
     def _fold_sections(self) -> None:
-        """Fold sections where the page is too short for all, those that are needed least first."""
-        slide, settings = self.slide_panel.section, self.settings_panel.section
-        is_open = self.controller.slides.slide is not None
-        fold_to_fit(
-            (slide, self.region_panel.section, self.gene_panel.section, settings),
-            (slide, settings) if is_open else (settings,),
-            self._prepare.height() - _GAPS,
-        )
+        """Fold the section of the slide where the page is too short for all."""
+        slide = self.slide_panel.section
+        sections = (slide, self.region_panel.section, self.gene_panel.section, self.settings_panel.section)
+        foldable = (slide,) if self.controller.slides.slide is not None else ()
+        fold_to_fit(sections, foldable, self._prepare.height() - _GAPS)
 
     # ------------------------------------------------------------ Qt events
 

@@ -98,7 +98,7 @@ class Preview:
             if self.is_on and session.slide.n_spots <= MAX_SPOTS:
                 low, high = preview.color(gene_counts(session.slide, self.gene))
                 brightest = f"{high:,.0f}" if high >= 100 else f"{high:.3g}"
-                self.text = f"{self.gene or 'All genes'}: {low:g} (dark) to {brightest} counts (bright)"
+                self.text = f"{self.gene or 'All genes'}: {low:g} to {brightest} counts"
             else:
                 preview.outline()
         self.changed.emit()

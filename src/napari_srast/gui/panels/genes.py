@@ -50,7 +50,7 @@ class GenePanel(QWidget):
         row.addWidget(self.listing, 1)
         column.addLayout(row)
         self.view = gene_view("gene_table", self.model, controller)
-        self.view.setMinimumHeight(110)  # it grows where there is room, but never needs a scroll bar of the page
+        self.view.setMinimumHeight(84)  # it grows where there is room, but never needs a scroll bar of the page
         self.view.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Ignored)
         column.addWidget(self.view, 1)
         self.color_spots = QCheckBox("Color the spots")
@@ -94,7 +94,7 @@ class GenePanel(QWidget):
         if n_genes == 0:
             self.count.setText("")
         elif n_checked == 0:
-            self.count.setText(f"No gene ticked: all {n_genes:,} genes are upsampled.")
+            self.count.setText(f"None ticked: all {n_genes:,} are upsampled.")
         else:
             self.count.setText(f"{n_checked:,} of {n_genes:,} genes ticked.")
         self.section.set_summary(self.count.text())
@@ -109,7 +109,7 @@ class GenePanel(QWidget):
         if slide is None:
             return
         try:
-            listed, missing = match_gene_list(path, slide.genes)
+            listed, missing = match_gene_list(path, slide.genes, slide.gene_ids)
         except InputError as error:
             self._controller.messages.error_message.emit(str(error))
             return
@@ -144,7 +144,9 @@ class GenePanel(QWidget):
         structure = current.loaded.structure
         if structure is not None:
             columns.append(structure_column(structure))
-        self.model.set_genes(current.slide.genes, columns, order=interest_order(current.slide.genes, structure))
+        slide = current.slide
+        order = interest_order(slide.genes, structure)
+        self.model.set_genes(slide.genes, columns, order=order, ids=slide.gene_ids)
         self.model.check(self._ticked.get(current, []))
 
     def _on_recalled(self, result: UpsampleResult) -> None:

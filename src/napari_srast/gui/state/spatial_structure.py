@@ -15,7 +15,8 @@ __all__ = ["interest_order", "spatial_structure"]
 _N_NEIGHBORS = 6
 _MAX_ENTRIES = 20_000_000  # takes about two seconds; on larger slides only the most frequent genes are ranked
 _BLOCK = 512
-_HOUSEKEEPING = re.compile(r"(MT-|MT\.|RP[SL]\d|RPLP\d|RPSA|MRP[SL]\d)", re.IGNORECASE)  # mitochondrial, ribosomal
+# Mitochondrial and ribosomal genes, and ribosomal RNA
+_HOUSEKEEPING = re.compile(r"(MT-|MT\.|RP[SL]\d|RPLP\d|RPSA|MRP[SL]\d|RNA?\d+S)", re.IGNORECASE)
 
 
 def interest_order(genes: Sequence[str], structure: np.ndarray | None) -> np.ndarray:

@@ -59,9 +59,24 @@ def allow_narrow(control: QComboBox) -> None:
     control.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
 
 
+class _WrappedLabel(QLabel):
+    """Label that is as high as its text at its width; Qt assumes a narrow label, which is higher."""
+
+    def sizeHint(self) -> QSize:
+        return QSize(super().sizeHint().width(), self.minimumSizeHint().height())
+
+    def minimumSizeHint(self) -> QSize:
+        return QSize(0, max(self.heightForWidth(max(self.width(), 1)), 0))
+
+    def resizeEvent(self, event: QResizeEvent | None) -> None:
+        super().resizeEvent(event)
+        if event is not None and event.oldSize().width() != self.width():
+            self.updateGeometry()
+
+
 def label(text: str = "") -> QLabel:
     """Create a label that wraps its text instead of widening the dock."""
-    control = QLabel(text)
+    control = _WrappedLabel(text)
     control.setWordWrap(True)
     control.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
     control.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)

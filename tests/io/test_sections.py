@@ -167,3 +167,11 @@ def test_section_of_a_legacy_table_brings_its_own_image():
     assert slide.image.name == "B_hires"
     assert slide.coordinate_system == "B_hires"
     np.testing.assert_allclose(slide.image.to_intrinsic[0], np.diag([10, 10, 1]))
+
+
+def test_numbers_in_the_names_of_cells_are_no_sections():
+    points = np.random.default_rng(2).uniform(0, 1000, (900, 2))
+    fields = (points // 334) @ np.array([1, 3])
+    cells = pd.Series(fields).groupby(fields).cumcount()
+    names = [f"{field:g}_{cell}" for field, cell in zip(fields, cells, strict=True)]
+    assert choose_section(columns(points).set_index(pd.Index(names)), {}, points, None, "table").rows.all()

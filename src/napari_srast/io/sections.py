@@ -191,8 +191,10 @@ def _groupings(obs: pd.DataFrame, keys: list[str], points: np.ndarray) -> Iterat
     if points.shape[1] > 2:
         yield from _grouping("the third coordinate", pd.Series([f"{z:.6g}" for z in points[:, 2]]))
     spots = obs.index.astype(str)
-    yield from _grouping("the ends of the spot names", pd.Series(spots.str.extract(r"([-_][^-_]*)$")[0]))
-    yield from _grouping("the starts of the spot names", pd.Series(spots.str.extract(r"^([^-_]*[-_])")[0]))
+    for part, pattern in (("ends", r"([-_][^-_]*)$"), ("starts", r"^([^-_]*[-_])")):
+        parts = pd.Series(spots.str.extract(pattern)[0])
+        if parts.nunique() <= min(_MAX_NAMES, len(parts) / _MIN_RUN):  # many parts are numbers of spots or fields
+            yield from _grouping(f"the {part} of the spot names", parts)
 
 
 def _grouping(source: str, values: pd.Series, *, separate: bool = False) -> Iterator[_Grouping]:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-import shapely
 
 from napari_srast.io.convert.images import multiscale_image
 from napari_srast.io.convert.space_ranger.geometry import ArrayGeometry
 from napari_srast.io.convert.space_ranger.matrix import FeatureCounts
 from napari_srast.io.convert.space_ranger.positions import Positions
 from napari_srast.io.element_selection import SLIDE_KEY
+from napari_srast.io.spots import square_polygons
 from napari_srast.io.transforms import to_affines
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def build_slide(parts: SlideParts) -> spatialdata.SpatialData:
         title = f"{parts.name}_{key}_image" if own else key if key not in (name, label) else f"{key}_image"
         images[title] = multiscale_image(pixels, to_affines(places | ({own: np.eye(3)} if own else {})))
     if bins:
-        squares = geopandas.GeoDataFrame(geometry=_squares(centers, parts.diameter, parts.geometry.angle))
+        squares = geopandas.GeoDataFrame(geometry=square_polygons(centers, parts.diameter, parts.geometry.angle))
         shapes = ShapesModel.parse(squares, transformations=to_affines(systems))
     else:
         shapes = ShapesModel.parse(centers, geometry=0, radius=parts.diameter / 2, transformations=to_affines(systems))
@@ -131,12 +131,3 @@ def build_slide(parts: SlideParts) -> spatialdata.SpatialData:
 
 def _zoom(factor: float) -> np.ndarray:
     return np.diag([factor, factor, 1.0])
-
-
-def _squares(centers: np.ndarray, side: float, angle: float) -> np.ndarray:
-    """Return squares around centers (x, y), one of whose sides has a given direction."""
-    direction = np.array([np.cos(angle), np.sin(angle)]) * side / 2
-    normal = np.array([-direction[1], direction[0]])
-    corners = np.array([-direction - normal, direction - normal, direction + normal, -direction + normal])
-    squares: np.ndarray = shapely.polygons(centers[:, None] + corners)
-    return squares

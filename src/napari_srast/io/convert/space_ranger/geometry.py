@@ -14,12 +14,12 @@ from typing import Literal
 import numpy as np
 
 from napari_srast.errors import InputError, SettingsError
+from napari_srast.io.array_coordinates import VISIUM_STEPS_UM
 from napari_srast.io.convert.space_ranger.positions import Positions
 from napari_srast.io.spots import is_valid_length
 
 __all__ = ["ArrayGeometry", "array_geometry"]
 
-_VISIUM_STEPS_UM = (50.0, 50.0 * np.sqrt(3))  # of a column and of a row, by the design of the slides
 _BIN_BARCODE = re.compile(r"s_(\d+)um_\d+_\d+(?:-\d+)?")
 _MAX_MISFIT = 0.25  # root mean square distance of the pixels from the fitted array, in steps of a column
 _MAX_DISAGREEMENT = 0.05  # of two statements of one length, relative
@@ -96,7 +96,7 @@ def array_geometry(
     if bin_um is not None or (lattice == "square" and _fill_their_cells(factors, steps)):
         return _bins(lattice, steps, bin_um, stated_um)
     if lattice == "hex":
-        from_array = float(np.sqrt(np.prod(_VISIUM_STEPS_UM) / abs(np.linalg.det(steps))))
+        from_array = float(np.sqrt(np.prod(VISIUM_STEPS_UM) / abs(np.linalg.det(steps))))
         return ArrayGeometry(
             kind="visium", um_per_px=_agreed(from_array, stated_um, "the array of Visium"), angle=_angle(steps)
         )

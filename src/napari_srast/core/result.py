@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from scipy import sparse
 
+from napari_srast._utils.text import count
 from napari_srast.core.region import Region
 from napari_srast.core.settings import UpsampleSettings
 from napari_srast.core.slide import Slide
@@ -34,6 +35,9 @@ _MISSING = {
     "expression": "The result has no expression; run again with expression 'auto'.",
     "expression_std": "The result has no standard deviation of expression; run again with mode 'sample'.",
 }
+
+
+_MAX_NAMES = 5  # genes that are named when a result is printed
 
 
 def no_columns() -> np.ndarray:
@@ -83,6 +87,20 @@ class UpsampleMetadata:
     provenance: Mapping[str, Any]
     expression_columns: np.ndarray = field(default_factory=no_columns)
 
+    def __repr__(self) -> str:
+        names = ", ".join(map(str, self.genes[:_MAX_NAMES])) + (", ..." if len(self.genes) > _MAX_NAMES else "")
+        size = count(self.n_pixels, "pixel")
+        settings, raster = self.settings, self.raster
+        return "\n".join(
+            [
+                f"{type(self).__name__} '{self.run}': {count(len(self.genes), 'gene')} ({names})",
+                f"  {size} of {raster.pixel_size * self.slide.cs_scale:.4g} {self.slide.cs_unit} in "
+                f"{count(len(raster.spots), 'spot')}, {'whole slide' if self.region is None else 'a region'}",
+                f"  method '{settings.method}', mode '{settings.mode}', footprint '{settings.footprint}', "
+                f"seed {settings.seed}",
+            ]
+        )
+
     @property
     def n_pixels(self) -> int:
         """Number of pixels that have a parent spot, Q."""
@@ -102,7 +120,7 @@ class UpsampleMetadata:
         return int(hits[0])
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class UpsampleResult(UpsampleMetadata):
     """Upsampled counts on the fine raster, with the description of their run.
 

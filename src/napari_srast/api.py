@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from napari_srast.core.progress import Progress, RunMonitor, iterate_progress
 from napari_srast.core.region import Region
 from napari_srast.core.result import UpsampleMetadata, UpsampleResult
+from napari_srast.core.run_name import check_run_name
 from napari_srast.core.settings import UpsampleSettings
 from napari_srast.core.sinks import InMemorySink
 from napari_srast.core.slide import Slide
@@ -22,6 +23,7 @@ from napari_srast.inference.job import UpsampleRequest
 
 if TYPE_CHECKING:
     from napari_srast.inference.executors.base import Executor
+    from napari_srast.io.spot_columns import SpotColumns
 
 __all__ = ["Estimate", "estimate", "upsample", "upsample_steps", "upsample_to_store"]
 
@@ -35,6 +37,7 @@ def upsample(
     progress: Callable[[Progress], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
     executor: Executor | None = None,
+    name: str | None = None,
     **options: Any,
 ) -> UpsampleResult:
     """Divide the counts of every spot among finer pixels, and conserve them exactly.
@@ -58,6 +61,8 @@ def upsample(
         Computes the tiles: a :class:`napari_srast.inference.executors.local.ThreadExecutor` or a
         :class:`napari_srast.inference.executors.dask.DaskExecutor`. None (default): all cores of this computer. It
         changes no byte of the result.
+    name
+        Name of the run: letters, digits and underscores. None (default): date and time.
     **options
         Settings as keywords, such as ``factor=4, mode="mean", seed=0``; see
         :class:`~napari_srast.core.settings.UpsampleSettings`.
@@ -80,7 +85,9 @@ def upsample(
     >>> slide = srast.synthetic_colon()  # doctest: +SKIP
     >>> result = srast.upsample(slide, genes=["ERBB2"], factor=4)  # doctest: +SKIP
     """
-    request = UpsampleRequest(slide=slide, region=region, genes=genes, settings=_settings(settings, options))
+    request = UpsampleRequest(
+        slide=slide, region=region, genes=genes, settings=_settings(settings, options), name=check_run_name(name)
+    )
     return _upsample_in_memory(request, executor, RunMonitor(on_progress=progress, should_stop=should_stop))
 
 
@@ -92,9 +99,12 @@ def upsample_to_store(
     *,
     settings: UpsampleSettings | None = None,
     include_image: bool = True,
+    include_histology: bool = True,
+    keep_obs: SpotColumns = (),
     progress: Callable[[Progress], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
     executor: Executor | None = None,
+    name: str | None = None,
     **options: Any,
 ) -> UpsampleMetadata:
     """Upsample a slide and write the result to a store while it is computed.
@@ -105,12 +115,18 @@ def upsample_to_store(
 
     Parameters
     ----------
-    slide, region, genes, settings, progress, should_stop, executor, **options
+    slide, region, genes, settings, progress, should_stop, executor, name, **options
         As for :func:`upsample`.
     path
         Path of the new store; it ends in ``.zarr``.
     include_image
-        Whether the store contains an image of the genes next to the pixel shapes and the table. Default: True.
+        Whether the store contains images of the genes next to the labels and circles of the pixels and the table.
+        Default: True.
+    include_histology
+        Whether the store contains the histology of the slide, so that it can be shown without the slide. Default: True.
+    keep_obs
+        Columns of the spots, in the table of the slide, that the result repeats for the pixels; "all" for all. Default:
+        none.
 
     Returns
     -------
@@ -132,18 +148,27 @@ def upsample_to_store(
     """
     from napari_srast.inference.runner import run_upsampling
     from napari_srast.io.atomic import WriteRefused, atomic_output, refuse_inside
+    from napari_srast.io.result_elements import StoreContent
+    from napari_srast.io.spot_columns import read_spot_columns
     from napari_srast.io.streaming_writer import StreamingResultWriter
 
     path = Path(path)
-    request = UpsampleRequest(slide=slide, region=region, genes=genes, settings=_settings(settings, options))
+    request = UpsampleRequest(
+        slide=slide, region=region, genes=genes, settings=_settings(settings, options), name=check_run_name(name)
+    )
     if path.suffix.casefold() != ".zarr":
         raise OutputError(f"'{path}' is not the name of a store; let it end in .zarr.")
     if slide.source.path is not None:
         refuse_inside(path, Path(slide.source.path))
+    content = StoreContent(
+        include_image=include_image,
+        include_histology=include_histology,
+        spot_columns=read_spot_columns(slide, keep_obs),
+    )
     monitor = RunMonitor(on_progress=progress, should_stop=should_stop)
     with (
         atomic_output(path, refusal=WriteRefused) as partial,
-        StreamingResultWriter(partial, include_image=include_image) as sink,
+        StreamingResultWriter(partial, content) as sink,
     ):
         return run_upsampling(request, sink, executor, monitor)
 

@@ -11,7 +11,7 @@ from scipy import sparse
 
 from helpers.slides import make_slide
 from napari_srast.core.region import Region
-from napari_srast.core.result import UpsampleResult
+from napari_srast.core.result import UpsampleResult, no_columns
 from napari_srast.core.settings import UpsampleSettings
 from napari_srast.core.slide import Slide
 
@@ -50,7 +50,7 @@ def make_result(
 
 
 def with_random_shares(result: UpsampleResult, run: str = "20260101_000000_abcd") -> UpsampleResult:
-    """Return a result whose spots are split in random proportions, with fixed metadata.
+    """Return a result whose spots are split in random proportions, without expression, and with fixed metadata.
 
     Pixels of a spot then differ, so that a test sees when rows, columns or genes are exchanged.
 
@@ -75,6 +75,9 @@ def with_random_shares(result: UpsampleResult, run: str = "20260101_000000_abcd"
     return dataclasses.replace(
         result,
         counts=sparse.csr_matrix(split @ slide.counts, dtype=np.float32),
+        expression=None,
+        expression_std=None,
+        expression_columns=no_columns(),
         skill=np.linspace(-0.1, 0.4, slide.n_genes),
         provenance=provenance,
         run=run,

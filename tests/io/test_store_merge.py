@@ -27,7 +27,7 @@ def test_table_is_moved_last_and_metadata_after_it(make_result, written_slide, t
     monkeypatch.setattr(os, "rename", lambda a, b: (order.append(Path(b).name), rename(a, b)))
     monkeypatch.setattr(store_merge, "replace_file", lambda path, text: (order.append(path.name), replace(path, text)))
     write_result(make_result(written_slide, run="r"), tmp_path / "slide.zarr", into_slide=True)
-    assert order == ["images", "srast_r_pixels", "srast_r_table", "zarr.json"]
+    assert order == ["images", "labels", "srast_r_pixels", "srast_r_table", "zarr.json"]
     assert os.listdir(tmp_path) == ["slide.zarr"]
 
 
@@ -54,7 +54,7 @@ def test_store_without_consolidated_metadata_stays_without(make_result, written_
     assert set(spatialdata.read_zarr(path).tables) == {"table", "srast_r_table"}
 
 
-@pytest.mark.parametrize("fails_at", [1, 2, 3, 4])
+@pytest.mark.parametrize("fails_at", [1, 2, 3, 4, 5])
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()], ids=["disk", "stop"])
 def test_failure_at_any_step_restores_every_byte(make_result, written_slide, tmp_path, monkeypatch, fails_at, error):
     path = tmp_path / "slide.zarr"
@@ -81,7 +81,7 @@ def test_failure_at_any_step_restores_every_byte(make_result, written_slide, tmp
     assert len(list_runs(path)) == 1
 
 
-@pytest.mark.parametrize("n_moved", [0, 1, 2, 3])
+@pytest.mark.parametrize("n_moved", [0, 1, 2, 3, 4])
 def test_next_writer_completes_or_reverts_a_killed_merge(make_result, written_slide, tmp_path, n_moved):
     path = tmp_path / "slide.zarr"
     slide = content(path)
@@ -92,7 +92,7 @@ def test_next_writer_completes_or_reverts_a_killed_merge(make_result, written_sl
     write_result(make_result(written_slide, run="next"), path, into_slide=True)
     assert os.listdir(tmp_path) == ["slide.zarr"]
     store = spatialdata.read_zarr(path)
-    runs = {"next", "dead"} if n_moved == 3 else {"next"}
+    runs = {"next", "dead"} if n_moved == 4 else {"next"}
     assert set(store.tables) == {"table", *(f"srast_{run}_table" for run in runs)}
     assert set(store.images) == {f"srast_{run}" for run in runs}
     assert {name: data for name, data in content(path).items() if name in slide and name != "zarr.json"} == {
@@ -132,7 +132,7 @@ def test_store_of_another_process_is_refused_and_unchanged(written_slide, tmp_pa
     before = content(path)
     with filelock.FileLock(tmp_path / ".slide.zarr.lock"):
         with pytest.raises(OutputError, match="being written by another process"):
-            store_merge.merge_into(path, {"tables": "srast_r_table"}, shutil.rmtree, wait=0.1)
+            store_merge.merge_into(path, {"tables": ["srast_r_table"]}, shutil.rmtree, wait=0.1)
     assert content(path) == before
 
 

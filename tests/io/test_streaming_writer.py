@@ -17,6 +17,7 @@ import pytest
 import spatialdata
 from helpers.results import assert_same_result, with_expression
 from scipy import sparse
+from spatialdata.models import Image2DModel
 
 from napari_srast._utils import scratch_file
 from napari_srast._utils.spill import SpillBuffer
@@ -27,13 +28,14 @@ from napari_srast.core.result import UpsampleMetadata, UpsampleResult, no_column
 from napari_srast.core.sinks import ResultPlan
 from napari_srast.core.slide import Slide
 from napari_srast.core.summary import summarize
-from napari_srast.errors import Cancelled, InternalError, OutputError
+from napari_srast.errors import Cancelled, InputError, InternalError, OutputError, SettingsError
 from napari_srast.inference import runner, tiles
 from napari_srast.inference.executors.fallback import OutOfMemoryFallback
 from napari_srast.inference.executors.local import ThreadExecutor
 from napari_srast.io import streaming_writer
 from napari_srast.io.result_reader import read_result
 from napari_srast.io.result_writer import write_result
+from napari_srast.io.slide_reader import read_slide
 from napari_srast.io.streaming_writer import StreamingResultWriter
 
 MakeSlide = Callable[..., Slide]
@@ -60,8 +62,8 @@ def matrix_files(store: Path) -> dict[str, bytes]:
 
 
 def image_of(store: spatialdata.SpatialData) -> np.ndarray:
-    """Return the only image of a store."""
-    (image,) = store.images.values()
+    """Return the image of the counts of a store."""
+    (image,) = (image for name, image in store.images.items() if not name.endswith("_expression"))
     return np.asarray(image)
 
 
@@ -103,6 +105,29 @@ def test_bytes_of_expression_equal_those_written_afterwards(
         np.testing.assert_array_equal(stores[0].images[element].values, stores[1].images[element].values)
 
 
+def test_named_run_with_histology_and_columns_is_streamed(
+    make_slide: MakeSlide, make_store: Callable[..., Any], tmp_path: Path
+) -> None:
+    image = Image2DModel.parse(np.full((3, 40, 40), 7, dtype=np.uint8), dims=("c", "y", "x"))
+    store = make_store(make_slide(5, 6, n_genes=3), images={"he": image})
+    (table,) = store.tables.values()
+    table.obs["layer"] = np.arange(table.n_obs) % 4
+    store.write(tmp_path / "slide.zarr")
+    slide = read_slide(tmp_path / "slide.zarr")
+    assert slide.image is not None
+    upsample_to_store(slide, tmp_path / "a.zarr", method="uniform", name="tumor_4x", keep_obs=["layer"])
+    written = spatialdata.read_zarr(tmp_path / "a.zarr")
+    assert slide.image.name in written.images
+    kept = written.tables["srast_tumor_4x_table"]
+    np.testing.assert_array_equal(kept.obs["layer"], read_result(tmp_path / "a.zarr").raster.parent % 4)
+    with pytest.raises(InputError, match="no column 'absent'"):
+        upsample_to_store(slide, tmp_path / "b.zarr", method="uniform", keep_obs=["absent"])
+    for name in ("a/b", "", "a_pixels", "region_1", "x" * 65):
+        with pytest.raises(SettingsError, match="name of the run"):
+            upsample_to_store(slide, tmp_path / "b.zarr", method="uniform", name=name)
+    assert sorted(os.listdir(tmp_path)) == ["a.zarr", "slide.zarr"]
+
+
 def test_tile_without_its_expression_is_refused(make_result: Callable[..., UpsampleResult], tmp_path: Path) -> None:
     result = dataclasses.replace(make_result(), expression_columns=np.array([0]))
     with pytest.raises(ValueError, match="rows are missing"):
@@ -129,7 +154,7 @@ def test_bytes_equal_those_of_a_result_written_afterwards(
     monkeypatch.setattr(
         streaming_writer,
         "StreamingResultWriter",
-        lambda path, **more: StreamingResultWriter(path, **more, memory_limit=memory_limit),
+        lambda path, *content: StreamingResultWriter(path, *content, memory_limit=memory_limit),
     )
     slide = make_slide(9, 9, lattice="hex")
     expected = upsample(slide, method=method, **options)

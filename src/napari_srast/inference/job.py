@@ -15,7 +15,7 @@ from scipy import sparse
 from napari_srast.core.progress import NO_MONITOR, RunMonitor
 from napari_srast.core.region import Region
 from napari_srast.core.settings import UpsampleSettings
-from napari_srast.core.slide import Slide, SlideImage, select_columns
+from napari_srast.core.slide import Slide, SlideImage, check_is_slide, select_columns
 from napari_srast.geometry.lattice import Lattice
 from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 from napari_srast.inference.allocation import CountAllocator
@@ -44,12 +44,18 @@ class UpsampleRequest:
         Names of the genes; None for all genes.
     settings
         Settings of the run.
+    name
+        Name of the run; None for one made of date and time.
     """
 
     slide: Slide
     region: Region | None
     genes: Sequence[str] | None
     settings: UpsampleSettings
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        check_is_slide(self.slide)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -14,7 +14,7 @@ from napari_srast.core.result import UpsampleMetadata
 
 __all__ = ["FORMAT_VERSION", "describe_result", "to_storable"]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Version of the layout of ``uns["napari_srast"]``."""
 
 
@@ -30,14 +30,13 @@ def describe_result(result: UpsampleMetadata, elements: Mapping[str, Any]) -> di
     result
         The result, with or without its counts.
     elements
-        Names of the images and of the pixels' circles in the store, and the genes of each image's channels.
+        Names of the result's elements in the store, and the genes of each image's channels.
     """
     settings = dataclasses.asdict(result.settings)
     slide, region = result.slide, result.region
     entries = {
         "version": __version__,
         **{key: settings[key] for key in ("seed", "mode", "steps", "draws", "factor", "footprint")},
-        "pixel_size": result.raster.pixel_size,
         "genes": result.genes.astype(str).tolist(),
         "input": dataclasses.asdict(slide.source),
         "coordinate_system": slide.coordinate_system,
@@ -51,6 +50,7 @@ def describe_result(result: UpsampleMetadata, elements: Mapping[str, Any]) -> di
             {
                 "format_version": FORMAT_VERSION,
                 "run": result.run,
+                "pixel_size": result.raster.pixel_size,
                 **elements,
                 "reopen": _reopen_entries(result, settings),
             }

@@ -59,7 +59,7 @@ def write_region(region: Region, slide: Slide) -> str:
         transformations=to_affines(slide.transforms, first=from_region),
     )
     merge_into(
-        path, {"shapes": name}, lambda staging: write_store(spatialdata.SpatialData(shapes={name: shapes}), staging)
+        path, {"shapes": [name]}, lambda staging: write_store(spatialdata.SpatialData(shapes={name: shapes}), staging)
     )
     return name
 

@@ -1,8 +1,8 @@
 """Convert a result to SpatialData elements: images, circles for the pixels, and a table.
 
-The elements of run RUN are the images ``srast_RUN`` and ``srast_RUN_expression``, the circles ``srast_RUN_pixels``
-and the table ``srast_RUN_table``, because names must be unique in a SpatialData store. The table is written last and
-marks a complete result.
+The elements of run RUN are the images ``srast_RUN`` and ``srast_RUN_expression``, the labels ``srast_RUN_labels``, the
+circles ``srast_RUN_pixels`` and the table ``srast_RUN_table``, because names must be unique in a SpatialData store. The
+table is written last and marks a complete result. It annotates the circles; the same ids are the values of the labels.
 
 Shape legend: Q pixels, G genes.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -19,14 +19,17 @@ from scipy import sparse
 
 from napari_srast.core.result import UpsampleMetadata, UpsampleResult
 from napari_srast.io.element_selection import RESULT_KEY, RESULT_PREFIX
+from napari_srast.io.histology_copy import histology_element, histology_name
 from napari_srast.io.provenance import describe_result
 from napari_srast.io.result_images import (
     ColumnReader,
     DeferredErrors,
     ImageSource,
     build_images,
+    build_labels,
     column_reader,
     image_genes,
+    instance_ids,
 )
 from napari_srast.io.store import element_name
 from napari_srast.io.transforms import to_affines
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ResultNames",
+    "StoreContent",
     "build_store_without_counts",
     "image_sources",
     "matrix_image_sources",
@@ -46,12 +50,32 @@ __all__ = [
 ]
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class StoreContent:
+    """Optional content of the store of a result.
+
+    Parameters
+    ----------
+    include_image
+        Whether the store contains images of the genes.
+    include_histology
+        Whether the store contains the histology of the slide.
+    spot_columns
+        Columns of the spots, one row per spot of the slide, that ``obs`` repeats for the pixels; None for none.
+    """
+
+    include_image: bool = True
+    include_histology: bool = False
+    spot_columns: pd.DataFrame | None = None
+
+
 @dataclass(frozen=True)
 class ResultNames:
     """Names of a result's elements in a store."""
 
     image: str
     expression_image: str
+    labels: str
     shapes: str
     table: str
 
@@ -60,48 +84,63 @@ def result_names(result: UpsampleMetadata) -> ResultNames:
     """Return the names of a result's elements in a store."""
     stem = f"{RESULT_PREFIX}{element_name(result.run)}"
     return ResultNames(
-        image=stem, expression_image=f"{stem}_expression", shapes=f"{stem}_pixels", table=f"{stem}_table"
+        image=stem,
+        expression_image=f"{stem}_expression",
+        labels=f"{stem}_labels",
+        shapes=f"{stem}_pixels",
+        table=f"{stem}_table",
     )
 
 
-def to_anndata(result: UpsampleResult) -> anndata.AnnData:
+def to_anndata(result: UpsampleResult, spot_columns: pd.DataFrame | None = None) -> anndata.AnnData:
     """Convert a result to a table.
 
     Parameters
     ----------
     result
         The result.
+    spot_columns
+        Columns of the spots, one row per spot of the slide, that ``obs`` repeats for the pixels; None for none. A
+        column whose name is taken gets the prefix "spot_".
 
     Returns
     -------
     anndata.AnnData
         X: upsampled counts, float32 CSR, shape (Q, G). obs: ``spot`` (id of the parent spot in the slide), ``region``,
-        ``instance_id``, ``row``, ``col``. var: ``skill``, ``method``, ``expression`` (whether the gene has expression).
+        ``instance_id``, ``row``, ``col``; its names start with that of the run. var: ``skill``, ``method``,
+        ``expression`` (whether the gene has expression), ``gene_ids`` if the slide has them.
         obsm["spatial"]: pixel centers (x, y) in the spots' intrinsic coordinates. layers["std"], layers["expression"]
         and layers["expression_std"], if the result has them. uns["napari_srast"]: provenance.
     """
     layers = {name: matrix.astype(np.float32, copy=False) for name, matrix in result.layers.items()}
-    return _table(result, result.counts.astype(np.float32, copy=False), layers)
+    content = StoreContent(spot_columns=spot_columns)
+    return _table(result, result.counts.astype(np.float32, copy=False), layers, content)
 
 
 def _table(
-    metadata: UpsampleMetadata, counts: sparse.csr_matrix, layers: Mapping[str, sparse.csr_matrix]
+    metadata: UpsampleMetadata,
+    counts: sparse.csr_matrix,
+    layers: Mapping[str, sparse.csr_matrix],
+    content: StoreContent,
 ) -> anndata.AnnData:
     import anndata
 
     names, raster = result_names(metadata), metadata.raster
-    index = np.arange(metadata.n_pixels)
+    ids = instance_ids(raster)
     spots, codes = np.unique(raster.parent, return_inverse=True)
     obs = pd.DataFrame(
         {
             "spot": pd.Categorical.from_codes(codes, metadata.slide.spot_ids[spots].astype(str)),
-            "region": pd.Categorical(np.full(len(index), names.shapes), categories=[names.shapes]),
-            "instance_id": index,
+            "region": pd.Categorical(np.full(len(ids), names.shapes), categories=[names.shapes]),
+            "instance_id": ids,
             "row": raster.row,
             "col": raster.col,
         },
-        index=index.astype(str),
+        index=[f"{metadata.run}_{i}" for i in ids],
     )
+    if content.spot_columns is not None:
+        for name, values in content.spot_columns.items():
+            obs[f"spot_{name}" if name in obs else str(name)] = values.iloc[raster.parent].to_numpy()
     var = pd.DataFrame(
         {
             "skill": np.asarray(metadata.skill, dtype=float),
@@ -110,6 +149,9 @@ def _table(
         },
         index=metadata.genes.astype(str),
     )
+    if metadata.slide.gene_ids is not None:
+        columns = metadata.slide.gene_indices([str(gene) for gene in metadata.genes])
+        var["gene_ids"] = metadata.slide.gene_ids[columns].astype(str)
     channels = {key: metadata.genes[columns].astype(str).tolist() for key, columns in image_genes(metadata).items()}
     return anndata.AnnData(
         counts,
@@ -122,8 +164,10 @@ def _table(
                 metadata,
                 {
                     "image": names.image,
+                    "labels": names.labels,
                     "shapes": names.shapes,
                     "image_genes": channels["counts"],
+                    "histology": histology_name(metadata.slide) if content.include_histology else None,
                     "expression_image": names.expression_image if "expression" in channels else None,
                     "expression_image_genes": channels.get("expression"),
                 },
@@ -132,10 +176,12 @@ def _table(
     )
 
 
-def to_spatialdata(result: UpsampleResult, include_image: bool = True) -> spatialdata.SpatialData:
-    """Convert a result to SpatialData: images, one circle per pixel, and the table of :func:`to_anndata`.
+def to_spatialdata(
+    result: UpsampleResult, include_image: bool = True, include_histology: bool = False
+) -> spatialdata.SpatialData:
+    """Convert a result to SpatialData: images, labels, one circle per pixel, and the table of :func:`to_anndata`.
 
-    The images are lazy, float32, shape (c, y, x), with one chunk per gene and NaN outside the pixels;
+    The images are lazy, float32, shape (c, y, x), with one chunk per gene and 0 outside the pixels;
     :func:`~napari_srast.io.result_images.image_genes` selects their genes. Every element has a transformation to every
     coordinate system of the spots.
 
@@ -145,8 +191,13 @@ def to_spatialdata(result: UpsampleResult, include_image: bool = True) -> spatia
         The result.
     include_image
         Whether to include the images.
+    include_histology
+        Whether to include the histology of the slide.
     """
-    return _elements(result, to_anndata(result), matrix_image_sources(result) if include_image else (), None)
+    content = StoreContent(include_image=include_image, include_histology=include_histology)
+    layers = {name: matrix.astype(np.float32, copy=False) for name, matrix in result.layers.items()}
+    table = _table(result, result.counts.astype(np.float32, copy=False), layers, content)
+    return _elements(result, table, matrix_image_sources(result) if include_image else (), content, None)
 
 
 def build_store_without_counts(
@@ -154,6 +205,7 @@ def build_store_without_counts(
     *,
     layers: Collection[str],
     images: Sequence[ImageSource],
+    content: StoreContent,
     progress: DeferredErrors | None,
 ) -> spatialdata.SpatialData:
     """Build what :func:`to_spatialdata` returns, with empty matrices that the caller replaces on disk.
@@ -166,11 +218,14 @@ def build_store_without_counts(
         Names of the layers of the table.
     images
         Content of the images.
+    content
+        Optional content of the store.
     progress
         Receives a report before each channel of an image.
     """
     empty = sparse.csr_matrix((metadata.n_pixels, len(metadata.genes)), dtype=np.float32)
-    return _elements(metadata, _table(metadata, empty, dict.fromkeys(layers, empty)), images, progress)
+    table = _table(metadata, empty, dict.fromkeys(layers, empty), content)
+    return _elements(metadata, table, images, content, progress)
 
 
 def image_sources(metadata: UpsampleMetadata, read: Callable[[str, np.ndarray], ColumnReader]) -> list[ImageSource]:
@@ -201,6 +256,7 @@ def _elements(
     metadata: UpsampleMetadata,
     table: anndata.AnnData,
     images: Sequence[ImageSource],
+    content: StoreContent,
     progress: DeferredErrors | None,
 ) -> spatialdata.SpatialData:
     import spatialdata
@@ -209,13 +265,19 @@ def _elements(
     names = result_names(metadata)
     pixels = ShapesModel.parse(
         metadata.raster.centers,
+        index=pd.Index(instance_ids(metadata.raster)),
         geometry=0,
         radius=metadata.raster.pixel_size / 2,
         transformations=to_affines(metadata.slide.transforms),
     )
     table = TableModel.parse(table, region=names.shapes, region_key="region", instance_key="instance_id")
+    histology: dict[str, Any] = {}
+    name = histology_name(metadata.slide)
+    if content.include_histology and name is not None:
+        histology[name] = histology_element(metadata.slide, progress)
     return spatialdata.SpatialData(
-        images=build_images(metadata, images, progress),
+        images={**build_images(metadata, images, progress), **histology},
+        labels={names.labels: build_labels(metadata)},
         shapes={names.shapes: pixels},
         tables={names.table: table},
     )

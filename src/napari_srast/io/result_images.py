@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import sparse
 
+from napari_srast._utils.scratch_file import allocate_on_disk
 from napari_srast.core.mass_balance import gene_totals
 from napari_srast.core.result import UpsampleMetadata, no_columns
 from napari_srast.core.slide import Slide
@@ -33,14 +34,17 @@ __all__ = [
     "MAX_IMAGE_GENES",
     "ColumnReader",
     "DeferredErrors",
+    "ImageBuffer",
     "ImageSource",
     "ProgressHook",
     "build_images",
+    "build_labels",
     "channel_columns",
     "column_reader",
     "expression_columns",
     "image_columns",
     "image_genes",
+    "instance_ids",
 ]
 
 ProgressHook = Callable[[float], None]
@@ -56,6 +60,8 @@ MAX_EXPRESSION_GENES = 512
 """Largest number of genes for which "auto" estimates the expression of all genes of a run."""
 MAX_EXPRESSION_ENTRIES = 200_000_000
 """Number of pixels times genes below which "auto" estimates the expression of all genes of a run."""
+_MAX_BYTES_IN_MEMORY = 1 << 26  # larger images of genes that are being computed go to a scratch file
+_LABEL_CHUNK = 2048  # rows and columns
 _COLUMN_VALUES = 4_000_000  # values of the columns that are extracted together
 
 
@@ -79,16 +85,22 @@ class DeferredErrors:
     def __init__(self, on_progress: ProgressHook | None) -> None:
         self._on_progress = on_progress
         self._error: BaseException | None = None
+        self._fraction = 0.0
         self.span = 0.0, 1.0
 
     def report(self, fraction: float) -> bool:
         """Report the completed fraction of the current step, and return whether to continue."""
         if self._on_progress is not None and self._error is None:
             try:
+                self._fraction = fraction
                 self._on_progress(self.span[0] + fraction * (self.span[1] - self.span[0]))
             except BaseException as error:  # noqa: BLE001 - raise_pending raises it
                 self._error = error
         return self._error is None
+
+    def repeat(self) -> bool:
+        """Report the completed fraction again during work that is not part of it, and return whether to continue."""
+        return self.report(self._fraction)
 
     def record(self, error: BaseException) -> None:
         """Store an error of a thread; it stops the writing like an error of the progress hook."""
@@ -213,10 +225,38 @@ class ImageSource:
     read: ColumnReader
 
 
+class ImageBuffer:
+    """Values of the genes of an image, in memory or in a scratch file.
+
+    Parameters
+    ----------
+    columns
+        The genes, as columns of the tiles.
+    n_pixels
+        Number of pixels of the result.
+    """
+
+    def __init__(self, columns: np.ndarray, n_pixels: int) -> None:
+        self._columns = columns
+        size = len(columns) * n_pixels
+        on_disk = allocate_on_disk([(size, np.float32)]) if 4 * size > _MAX_BYTES_IN_MEMORY else None
+        values = np.zeros(size, dtype=np.float32) if on_disk is None else on_disk[0]
+        self._values = values.reshape(len(columns), n_pixels)
+
+    def add(self, rows: np.ndarray, tile: sparse.csr_matrix) -> None:
+        """Take some rows (q,) of a matrix, shape (q, G)."""
+        shown = tile if len(self._columns) == tile.shape[1] else tile[:, self._columns]
+        self._values[:, rows] = shown.toarray().T
+
+    def read(self, channel: int) -> np.ndarray:
+        """Return the values of a gene, given the index of its channel, shape (Q,)."""
+        return np.asarray(self._values[channel])
+
+
 def build_images(
     metadata: UpsampleMetadata, sources: Sequence[ImageSource], progress: DeferredErrors | None
 ) -> dict[str, DataArray]:
-    """Build lazy images, float32, shape (c, y, x), with one chunk per channel and NaN outside the pixels.
+    """Build lazy images, float32, shape (c, y, x), with one chunk per channel and 0 outside the pixels.
 
     Parameters
     ----------
@@ -247,12 +287,13 @@ def _image(
     def channel(block_info: Any = None) -> np.ndarray:
         if starts():
             try:
-                return metadata.raster.to_image(source.read(block_info[None]["chunk-location"][0]))[None]
+                values = source.read(block_info[None]["chunk-location"][0])
+                return to_dense_image(metadata.raster, values, np.float32)[None]
             except MemoryError as error:
                 if progress is None:
                     raise
                 progress.record(error)
-        return np.broadcast_to(np.float32(np.nan), (1, rows, cols))  # the store is discarded
+        return np.broadcast_to(np.float32(0), (1, rows, cols))  # the store is discarded
 
     image = da.map_blocks(
         channel,
@@ -266,6 +307,37 @@ def _image(
         c_coords=metadata.genes[source.columns].astype(str).tolist(),
         transformations=to_affines(metadata.slide.transforms, first=metadata.raster.affine),
     )
+
+
+def build_labels(metadata: UpsampleMetadata) -> DataArray:
+    """Build the labels of the pixels, int32, shape (y, x): their instance ids, and 0 outside.
+
+    Parameters
+    ----------
+    metadata
+        The result, with or without its matrices.
+    """
+    import dask.array as da
+    from spatialdata.models import Labels2DModel
+
+    labels = to_dense_image(metadata.raster, instance_ids(metadata.raster), np.int32)
+    return Labels2DModel.parse(
+        da.from_array(labels, chunks=_LABEL_CHUNK),
+        dims=("y", "x"),
+        transformations=to_affines(metadata.slide.transforms, first=metadata.raster.affine),
+    )
+
+
+def instance_ids(raster: Raster) -> np.ndarray:
+    """Return the ids of the pixels in the labels, the circles and the table: 1, 2, ..., shape (Q,)."""
+    return np.arange(1, raster.n_pixels + 1)
+
+
+def to_dense_image(raster: Raster, values: np.ndarray, dtype: type) -> np.ndarray:
+    """Arrange (Q,) pixel values as an image (rows, columns), 0 where no pixel has a parent."""
+    image = np.zeros(raster.shape, dtype=dtype)
+    image[raster.row, raster.col] = values
+    return image
 
 
 def column_reader(counts: sparse.csr_matrix, columns: np.ndarray) -> ColumnReader:

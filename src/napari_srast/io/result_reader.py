@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,14 +15,14 @@ from napari_srast.core.mass_balance import MASS_TOLERANCE, relative_mass_error
 from napari_srast.core.region import Region
 from napari_srast.core.result import UpsampleResult, no_columns
 from napari_srast.core.settings import UpsampleSettings
-from napari_srast.core.slide import Slide, SlideSource
+from napari_srast.core.slide import Slide, SlideImage, SlideSource
 from napari_srast.errors import InputError, is_memory_error, translate_memory_errors
 from napari_srast.geometry.lattice import Lattice
 from napari_srast.geometry.raster import Raster
 from napari_srast.io.element_selection import RESULT_KEY
 from napari_srast.io.provenance import FORMAT_VERSION
 from napari_srast.io.safety_limits import check_h5ad, check_store
-from napari_srast.io.slide_reader import read_slide
+from napari_srast.io.slide_reader import read_image, read_slide
 
 if TYPE_CHECKING:
     import anndata
@@ -150,6 +150,7 @@ def _rebuild(table: anndata.AnnData, stored: dict[str, Any], path: Path) -> Upsa
     slide, index = _source_slide(reopen, path, spot_ids)
     if slide is None or not _has_counts_of(slide, genes, counts, raster(slide, index)):
         slide = _slide_of_result(reopen, counts, genes, parent)
+        slide = replace(slide, gene_ids=_gene_ids(table), image=_stored_histology(path, stored, slide))
         index = np.arange(len(spot_ids))
     region = reopen.get("region")
     return UpsampleResult(
@@ -200,6 +201,7 @@ def _source_slide(reopen: Mapping[str, Any], path: Path, spot_ids: np.ndarray) -
                 table=source.get("table"),
                 image=source.get("image"),
                 coordinate_system=str(reopen["coordinate_system"]),
+                **{key: source.get(key) for key in ("library", "counts", "spot_shape")},
             )
         except InputError:
             continue
@@ -244,6 +246,27 @@ def _slide_of_result(
             "The slide of this result was not found, or holds other counts; its spots were rebuilt from the result.",
         ),
     )
+
+
+def _gene_ids(table: anndata.AnnData) -> np.ndarray | None:
+    """Return the ids of the genes of a result, shape (G,); None if it has none."""
+    return table.var["gene_ids"].to_numpy(dtype=object) if "gene_ids" in table.var else None
+
+
+def _stored_histology(path: Path, stored: Mapping[str, Any], slide: Slide) -> SlideImage | None:
+    """Read the histology that was written with a result; None if there is none, or it is damaged."""
+    name = stored.get("histology")
+    if name is None or not (path / "images" / str(name)).is_dir():
+        return None
+    import spatialdata
+
+    try:
+        image = spatialdata.read_zarr(path, selection=("images",), on_bad_files="warn").images.get(str(name))
+        return None if image is None else read_image(image, str(name), dict(slide.transforms), slide.coordinate_system)
+    except Exception as error:  # the counts are readable
+        if is_memory_error(error):
+            raise
+        return None
 
 
 def _lattice(stored: Mapping[str, Any]) -> Lattice:

@@ -11,8 +11,9 @@ import pandas as pd
 from napari_srast.core.result import UpsampleResult
 from napari_srast.errors import OutputError, translate_memory_errors
 from napari_srast.io.atomic import atomic_output, refuse_inside
-from napari_srast.io.result_elements import result_names, to_anndata
+from napari_srast.io.result_elements import StoreContent, matrix_image_sources, result_names, to_anndata
 from napari_srast.io.result_images import ProgressHook
+from napari_srast.io.spot_columns import SpotColumns, read_spot_columns
 from napari_srast.io.store import quiet_writing
 from napari_srast.io.store_merge import merge_into
 from napari_srast.io.streaming_writer import MEMORY_ERROR_TEXTS, write_result_store
@@ -30,6 +31,8 @@ def write_result(
     *,
     into_slide: bool = False,
     include_image: bool = True,
+    include_histology: bool = True,
+    keep_obs: SpotColumns = (),
     on_progress: ProgressHook | None = None,
 ) -> Path:
     """Write a result.
@@ -45,7 +48,11 @@ def write_result(
     into_slide
         Whether to add the result to the existing store at ``path``, such as that of the slide.
     include_image
-        Whether a store contains the image; it always contains circles and table.
+        Whether a store contains images of the genes; it always contains labels, circles and table.
+    include_histology
+        Whether a new store contains the histology of the slide, so that the result can be shown without the slide.
+    keep_obs
+        Columns of the spots, in the table of the slide, that the result repeats for the pixels; "all" for all.
     on_progress
         Receives the completed fraction, 0 to 1, before each gene of the image and each block of lines, from any
         thread. An exception that it raises stops the writing.
@@ -67,8 +74,13 @@ def write_result(
     >>> srast.write_result(result, "fine.zarr")  # doctest: +SKIP
     """
     path = Path(path)
+    content = StoreContent(
+        include_image=include_image,
+        include_histology=include_histology and not into_slide,
+        spot_columns=read_spot_columns(result.slide, keep_obs),
+    )
     if into_slide:
-        _write_into(result, path, include_image, on_progress)
+        _write_into(result, path, content, on_progress)
         return path
     name = path.name.casefold()
     if not name.endswith(_SUFFIXES):
@@ -77,22 +89,22 @@ def write_result(
         refuse_inside(path, Path(result.slide.source.path))
     with atomic_output(path) as partial:
         if name.endswith(".zarr"):
-            write_result_store(result, partial, include_image, on_progress)
+            write_result_store(result, partial, content, on_progress)
         elif name.endswith(".h5ad"):
-            _write_h5ad(result, partial)
+            _write_h5ad(result, partial, content)
         else:
             _write_csv(result, partial, compress=name.endswith(".gz"), on_progress=on_progress)
     return path
 
 
-def _write_h5ad(result: UpsampleResult, path: Path) -> None:
+def _write_h5ad(result: UpsampleResult, path: Path, content: StoreContent) -> None:
     """Write the table in memory first, because the process crashes if a disk fills up while HDF5 writes to it."""
     import h5py
     from anndata.io import write_elem
 
     buffer = io.BytesIO()
     with quiet_writing(), h5py.File(buffer, "w") as file:
-        write_elem(file, "/", to_anndata(result), dataset_kwargs={"compression": "gzip"})
+        write_elem(file, "/", to_anndata(result, content.spot_columns), dataset_kwargs={"compression": "gzip"})
     with path.open("wb") as target:
         target.write(buffer.getbuffer())
 
@@ -119,15 +131,16 @@ def _write_csv(result: UpsampleResult, path: Path, compress: bool, on_progress: 
             )
 
 
-def _write_into(result: UpsampleResult, path: Path, include_image: bool, on_progress: ProgressHook | None) -> None:
+def _write_into(result: UpsampleResult, path: Path, content: StoreContent, on_progress: ProgressHook | None) -> None:
     """Add the elements of a result to an existing store, all of them or none."""
     if (path / ".zgroup").exists():
         raise OutputError(f"'{path}' is a store of the old Zarr format 2; write the result to a new store instead.")
     if not (path / "zarr.json").exists():
         raise OutputError(f"'{path}' is not a SpatialData store; name the store of the slide, or write to a new one.")
     names = result_names(result)
+    images = [source.name for source in matrix_image_sources(result)] if content.include_image else []
     merge_into(
         path,
-        {**({"images": names.image} if include_image else {}), "shapes": names.shapes, "tables": names.table},
-        lambda staging: write_result_store(result, staging, include_image, on_progress),
+        {"images": images, "labels": [names.labels], "shapes": [names.shapes], "tables": [names.table]},
+        lambda staging: write_result_store(result, staging, content, on_progress),
     )

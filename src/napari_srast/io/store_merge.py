@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,14 @@ from napari_srast.io.element_selection import RESULT_PREFIX
 __all__ = ["merge_into"]
 
 _WAIT = 30.0  # seconds; most writes take less
-_KINDS = ("images", "shapes", "tables")  # in the order in which they are moved
+_KINDS = ("images", "labels", "shapes", "tables")  # in the order in which they are moved
 _ROOT = "zarr.json"
 _RESULT_NAME = re.compile(rf"{RESULT_PREFIX}[A-Za-z0-9_.-]+")
 
 
-def merge_into(path: Path, names: dict[str, str], write: Callable[[Path], None], *, wait: float = _WAIT) -> None:
+def merge_into(
+    path: Path, names: Mapping[str, Sequence[str]], write: Callable[[Path], None], *, wait: float = _WAIT
+) -> None:
     """Add elements to the store at ``path``.
 
     Parameters
@@ -36,7 +38,8 @@ def merge_into(path: Path, names: dict[str, str], write: Callable[[Path], None],
     path
         The store, of Zarr format 3.
     names
-        Name of each element by its kind ("images", "shapes", "tables"); names start with :data:`RESULT_PREFIX`.
+        Names of the elements by their kind ("images", "labels", "shapes", "tables"), in this order; names start with
+        :data:`RESULT_PREFIX`.
     write
         Writes these elements, and no others, to a new store at a path.
     wait
@@ -56,10 +59,11 @@ def merge_into(path: Path, names: dict[str, str], write: Callable[[Path], None],
         for sibling in path.parent.glob(f".{_escaped(path.name)}.*.merging"):
             _recover(path, sibling)
         present = {element.name.casefold() for kind in path.iterdir() if kind.is_dir() for element in kind.iterdir()}
-        duplicates = [name for name in names.values() if name.casefold() in present]
+        new = [name for group in names.values() for name in group]
+        duplicates = [name for name in new if name.casefold() in present]
         if duplicates:
             raise OutputError(f"'{path}' already holds '{duplicates[0]}'; run again or write to a new store.")
-        staging = path.parent / f".{path.name}.{list(names.values())[-1]}.merging"
+        staging = path.parent / f".{path.name}.{new[-1]}.merging"
         root = (path / _ROOT).read_bytes()
         moved: list[Path] = []
         try:

@@ -22,7 +22,6 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from napari_srast._utils.scratch_file import allocate_on_disk
 from napari_srast._utils.spill import MEMORY_LIMIT, CsrArrays, SparseBlock, SpillBuffer
 from napari_srast.core.progress import NO_MONITOR, RunMonitor
 from napari_srast.core.result import UpsampleMetadata, UpsampleResult
@@ -30,12 +29,13 @@ from napari_srast.core.sinks import ResultPlan, ResultSink
 from napari_srast.errors import translate_memory_errors
 from napari_srast.io.atomic import WriteRefused, remove
 from napari_srast.io.result_elements import (
+    StoreContent,
     build_store_without_counts,
     image_sources,
     matrix_image_sources,
     result_names,
 )
-from napari_srast.io.result_images import DeferredErrors, ProgressHook, channel_columns, image_columns
+from napari_srast.io.result_images import DeferredErrors, ImageBuffer, ProgressHook, channel_columns, image_columns
 from napari_srast.io.store import quiet_writing, write_store
 from napari_srast.io.zarr_writes import settle_zarr_writes
 
@@ -49,8 +49,8 @@ MEMORY_ERROR_TEXTS = (
 _KEYS = {"counts": "X", **{name: f"layers/{name}" for name in ("std", "expression", "expression_std")}}
 """Path of each matrix of a result in its table."""
 _CHUNK_VALUES = 1 << 19  # values of a chunk of the store
+_DEFAULT_CONTENT = StoreContent()
 _PORTION_ENTRIES = 1 << 21  # counts that are written together
-_MAX_IMAGE_BYTES_IN_MEMORY = 1 << 26  # larger images of genes go to a scratch file
 
 
 class _AppendableCsr:
@@ -178,34 +178,6 @@ class _RowReorderBuffer:
             self._pending_write = None
 
 
-class _ImageBuffer:
-    """Values of the genes of an image, in memory or in a scratch file.
-
-    Parameters
-    ----------
-    columns
-        The genes, as columns of the tiles.
-    n_pixels
-        Number of pixels of the result.
-    """
-
-    def __init__(self, columns: np.ndarray, n_pixels: int) -> None:
-        self._columns = columns
-        size = len(columns) * n_pixels
-        on_disk = allocate_on_disk([(size, np.float32)]) if 4 * size > _MAX_IMAGE_BYTES_IN_MEMORY else None
-        values = np.zeros(size, dtype=np.float32) if on_disk is None else on_disk[0]
-        self._values = values.reshape(len(columns), n_pixels)
-
-    def add(self, rows: np.ndarray, tile: sparse.csr_matrix) -> None:
-        """Take some rows (q,) of a matrix, shape (q, G)."""
-        shown = tile if len(self._columns) == tile.shape[1] else tile[:, self._columns]
-        self._values[:, rows] = shown.toarray().T
-
-    def read(self, channel: int) -> np.ndarray:
-        """Return the values of a gene, given the index of its channel, shape (Q,)."""
-        return np.asarray(self._values[channel])
-
-
 class StreamingResultWriter(ResultSink[UpsampleMetadata]):
     """Write tiles to a store as they arrive; used in a ``with`` block, it leaves only the store.
 
@@ -214,8 +186,8 @@ class StreamingResultWriter(ResultSink[UpsampleMetadata]):
     path
         Path of the store: a hidden path of :func:`napari_srast.io.atomic.atomic_output`. A second folder next to it
         holds the matrices until the result is complete.
-    include_image
-        Whether the store contains images; it always contains circles and table.
+    content
+        Optional content of the store; it always contains labels, circles and table.
     memory_limit
         Bytes of waiting rows that stay in memory; more go to a scratch file.
 
@@ -225,14 +197,16 @@ class StreamingResultWriter(ResultSink[UpsampleMetadata]):
         The system refuses to write: raised by :meth:`begin`, :meth:`add` and :meth:`finish`.
     """
 
-    def __init__(self, path: Path, *, include_image: bool = True, memory_limit: int = MEMORY_LIMIT) -> None:
+    def __init__(
+        self, path: Path, content: StoreContent = _DEFAULT_CONTENT, *, memory_limit: int = MEMORY_LIMIT
+    ) -> None:
         self._path = path
-        self._include_image = include_image
+        self._content = content
         self._matrix_folder = path.with_name(f"{path.name}.parts")
         self._buffer = SpillBuffer(memory_limit)
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="napari-srast-writer")
         self._matrices: dict[str, _RowReorderBuffer] = {}
-        self._images: dict[str, _ImageBuffer] = {}
+        self._images: dict[str, ImageBuffer] = {}
 
     def __enter__(self) -> StreamingResultWriter:
         return self
@@ -251,10 +225,10 @@ class StreamingResultWriter(ResultSink[UpsampleMetadata]):
             for key, limit in _max_entries(plan).items():
                 matrix = _AppendableCsr(self._matrix_folder / key, n_pixels, n_genes, limit)
                 self._matrices[key] = _RowReorderBuffer(matrix, n_pixels, n_genes, self._buffer, self._writer)
-        if self._include_image:
+        if self._content.include_image:
             shown = image_columns(plan.slide, plan.raster, plan.columns)
             for layer, columns in channel_columns(shown, plan.expression_columns).items():
-                self._images[layer] = _ImageBuffer(columns, n_pixels)
+                self._images[layer] = ImageBuffer(columns, n_pixels)
 
     def add(
         self,
@@ -294,8 +268,10 @@ class StreamingResultWriter(ResultSink[UpsampleMetadata]):
             for matrix in self._matrices.values():
                 matrix.finish(monitor.check_canceled)
         with _mark_refused_writes(), translate_memory_errors(*MEMORY_ERROR_TEXTS):
-            images = image_sources(metadata, lambda layer, _: self._images[layer].read) if self._include_image else []
-            store = build_store_without_counts(metadata, layers=self._plan.layers, images=images, progress=progress)
+            images = image_sources(metadata, lambda layer, _: self._images[layer].read) if self._images else []
+            store = build_store_without_counts(
+                metadata, layers=self._plan.layers, images=images, content=self._content, progress=progress
+            )
             table = self._path / "tables" / result_names(metadata).table
 
             def move_matrices() -> None:
@@ -309,7 +285,7 @@ class StreamingResultWriter(ResultSink[UpsampleMetadata]):
 
 
 def write_result_store(
-    result: UpsampleResult, path: Path, include_image: bool, on_progress: ProgressHook | None
+    result: UpsampleResult, path: Path, content: StoreContent, on_progress: ProgressHook | None
 ) -> None:
     """Write a result that is in memory to a new store, with the same bytes as :class:`StreamingResultWriter`.
 
@@ -319,8 +295,8 @@ def write_result_store(
         The result.
     path
         Path of the new store.
-    include_image
-        Whether the store contains the image.
+    content
+        Optional content of the store.
     on_progress
         Receives the completed fraction, 0 to 1. An exception that it raises is raised after all threads have ended.
     """
@@ -328,13 +304,15 @@ def write_result_store(
     matrices = {_KEYS[name]: matrix for name, matrix in {"counts": result.counts, **result.layers}.items()}
     limits = _max_entries(_plan_of(result))
     max_entries = {key: max(limits[key], matrix.nnz) for key, matrix in matrices.items()}
-    images = matrix_image_sources(result) if include_image else []
-    store = build_store_without_counts(result, layers=tuple(result.layers), images=images, progress=progress)
+    images = matrix_image_sources(result) if content.include_image else []
+    store = build_store_without_counts(
+        result, layers=tuple(result.layers), images=images, content=content, progress=progress
+    )
     table = path / "tables" / result_names(result).table
 
     def write_matrices() -> None:
         n_entries = max(sum(matrix.nnz for matrix in matrices.values()), 1)
-        n_done, progress.span = 0, (0.5 if include_image else 0.0, 1.0)
+        n_done, progress.span = 0, (0.5 if images else 0.0, 1.0)
         for key, matrix in matrices.items():
             progress.raise_pending()
             remove(table / key)

@@ -6,12 +6,14 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_srast.cli.errors import explain
 from napari_srast.cli.output import note, print_figures, print_json, progress_bar
 from napari_srast.cli.parsing import RESULT_SUFFIXES, check_exists, check_output, parse_genes, parse_region
+from napari_srast.core.run_name import check_run_name
 from napari_srast.errors import Cancelled, InputError, InternalError, OutputError, SettingsError
 
 if TYPE_CHECKING:
@@ -19,10 +21,42 @@ if TYPE_CHECKING:
     from napari_srast.core.result import UpsampleMetadata
     from napari_srast.core.settings import UpsampleSettings
     from napari_srast.inference.executors.base import Executor
+    from napari_srast.io.spot_columns import SpotColumns
 
 _SHOWN_GENES = 10
 _INPUT_ERROR = 2  # exit status for wrong input
 _SLIDES_AT_ONCE = 4  # with a cluster; this computer then only reads and writes the slides
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saving:
+    """Options of the output.
+
+    Parameters
+    ----------
+    name
+        Name of the run; None for date and time.
+    keep_obs
+        Columns of the spots that the pixels keep, as text: ``A,B`` or ``all``; None for none.
+    include_histology
+        Whether a store contains the histology.
+    """
+
+    name: str | None = None
+    keep_obs: str | None = None
+    include_histology: bool = True
+
+    @property
+    def columns(self) -> SpotColumns:
+        """Columns of the spots that the pixels keep."""
+        if self.keep_obs is None:
+            return ()
+        if self.keep_obs.strip() == "all":
+            return "all"
+        names = [name.strip() for name in self.keep_obs.split(",")]
+        if not all(names):
+            raise SettingsError(f"--keep-obs is '{self.keep_obs}', which has an empty name; write A,B or all.")
+        return names
 
 
 def run(
@@ -33,6 +67,7 @@ def run(
     elements: Mapping[str, str | None],
     region: str | None,
     genes: str,
+    saving: Saving,
     dask: str | None,
     as_json: bool,
 ) -> None:
@@ -46,6 +81,8 @@ def run(
     if region is not None and len(slides) > 1:
         raise SettingsError("--region applies to one slide; leave it out, or give only one slide.")
     names = parse_genes(genes)
+    check_run_name(saving.name)
+    _ = saving.columns  # refuses wrong text before the slides are read
 
     from napari_srast.core.settings import UpsampleSettings
 
@@ -56,7 +93,7 @@ def run(
     with _workers(dask) as workers:
 
         def upsample(slide: Path, target: Path, report: Callable[[Progress], None] | None) -> dict[str, Any]:
-            return _upsample(slide, target, settings, elements, region, names, workers, report, halt.is_set)
+            return _upsample(slide, target, settings, elements, region, names, saving, workers, report, halt.is_set)
 
         if len(slides) == 1:
             with progress_bar() as report:
@@ -75,6 +112,7 @@ def _upsample(
     elements: Mapping[str, str | None],
     region: str | None,
     names: Sequence[str] | None,
+    saving: Saving,
     workers: Executor | None,
     report: Callable[[Progress], None] | None,
     should_stop: Callable[[], bool],
@@ -85,6 +123,7 @@ def _upsample(
     from napari_srast.core.summary import summarize
     from napari_srast.io.result_writer import write_result
     from napari_srast.io.slide_reader import read_slide
+    from napari_srast.io.spot_columns import read_spot_columns
 
     slide = read_slide(slide_path, **elements)
     for notice in slide.notices:
@@ -96,17 +135,26 @@ def _upsample(
         f"{expected.n_spots} spots, {expected.n_pixels} pixels, {expected.n_genes} genes: "
         f"about {expected.seconds:.0f} s and {expected.memory_bytes / 1e9:.1f} GB."
     )
-    how: dict[str, Any] = {"settings": settings, "progress": report, "should_stop": should_stop, "executor": workers}
+    columns = saving.columns
+    read_spot_columns(slide, columns)  # refuses missing columns before the run
+    how: dict[str, Any] = {
+        "settings": settings,
+        "progress": report,
+        "should_stop": should_stop,
+        "executor": workers,
+        "name": saving.name,
+    }
+    content: dict[str, Any] = {"keep_obs": columns, "include_histology": saving.include_histology}
     result: UpsampleMetadata
     if into_store:
-        result = api.upsample_to_store(slide, output, area, names, **how)
+        result = api.upsample_to_store(slide, output, area, names, **how, **content)
     else:
         result = api.upsample(slide, area, names, **how)
     for notice in result.provenance.get("notices", ()):
         if notice not in settings.ineffective_options:  # already printed
             note(f"Note: {notice}")
     if isinstance(result, UpsampleResult):
-        write_result(result, output)
+        write_result(result, output, **content)
     return {**summarize(result), "output": str(output)}
 
 

@@ -229,29 +229,20 @@ def test_priors_and_weights_round_trip() -> None:
             CalibrationPriors.from_dict({**values, "pool": {**PRIORS.pool.to_dict(), **damage}})
 
 
-def test_tempered_pool_is_an_average_of_pool_and_interpolations() -> None:
-    log_experts = np.random.default_rng(0).normal(size=(E, 8, 3))
+def test_tempered_pool_is_an_average_of_pool_and_intensity() -> None:
+    log_intensity = np.random.default_rng(0).normal(size=(8, 3))
     log_pool = np.random.default_rng(1).normal(size=(8, 3))
-    same = np.repeat(log_pool[None], E, axis=0)
-    np.testing.assert_allclose(temper_pool(log_pool, same), log_pool)  # the shares sum to one
-    change = temper_pool(log_pool + 1, log_experts) - temper_pool(log_pool, log_experts)
+    np.testing.assert_allclose(temper_pool(log_pool, log_pool), log_pool)  # the shares sum to one
+    change = temper_pool(log_pool + 1, log_intensity) - temper_pool(log_pool, log_intensity)
     assert (change > 0).all()
-    assert (change < 0.5).all()  # most of the weight is on interpolations
-
-
-def test_tempered_pool_ignores_the_network() -> None:
-    log_experts = np.random.default_rng(0).normal(size=(E, 8, 3))
-    other = log_experts.copy()
-    other[EXPERT_NAMES.index("pcfm")] += 5.0
-    log_pool = np.zeros((8, 3))
-    np.testing.assert_array_equal(temper_pool(log_pool, other), temper_pool(log_pool, log_experts))
+    assert (change < 0.5).all()  # most of the weight is on the intensity
 
 
 def test_tempered_pool_is_less_confident_than_a_confident_pool() -> None:
     predictions = planted(60, 40)
     confident = 3 * predictions.log_experts[1]
     layout = predictions.layout
-    tempered = np.log(layout.normalize(np.exp(temper_pool(confident, predictions.log_experts))))
+    tempered = np.log(layout.normalize(np.exp(temper_pool(confident, predictions.log_experts[1]))))
     pool = layout.normalize(np.exp(confident))
     entropy = [-(layout.membership @ (r * np.log(np.maximum(r, 1e-300)))).mean() for r in (pool, np.exp(tempered))]
     assert entropy[1] > entropy[0]

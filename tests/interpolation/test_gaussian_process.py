@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 from scipy.spatial.distance import cdist
 
-from napari_srast.interpolation.gaussian_process import NOISES, WIDTHS, GaussianProcessGrid
+from napari_srast.interpolation.gaussian_process import NOISES, WIDTHS, CovarianceGrid, GaussianProcessGrid
 from napari_srast.interpolation.local_kriging import matern32
 
 
@@ -47,3 +47,31 @@ def test_patches_represent_a_large_slide() -> None:
 
 def test_constant_field_gets_the_first_point() -> None:
     assert GaussianProcessGrid(np.random.default_rng(0).uniform(size=(9, 2)), 0.1).select(np.zeros((9, 1)))[0] == 0
+
+
+def test_covariance_of_points_is_the_kernel() -> None:
+    distance = np.linspace(0, 9, 50)
+    for kernel in (CovarianceGrid().between_spots(2.0), CovarianceGrid().to_pixels(2.0)):
+        np.testing.assert_array_equal(kernel(distance), matern32(2.0)(distance))
+
+
+@pytest.mark.parametrize("distance", [0.0, 0.4, 1.0, 3.0])
+def test_covariance_of_disks_is_the_mean_over_pairs_of_points(distance: float) -> None:
+    rng, grid, width = np.random.default_rng(0), CovarianceGrid(diameter=0.6), 1.2
+    radius, angle = 0.3 * np.sqrt(rng.uniform(size=(2, 20_000))), rng.uniform(0, 2 * np.pi, (2, 20_000))
+    first, second = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=-1)
+    kernel = matern32(width)
+    pixel = kernel(np.hypot(first[:, 0] - distance, first[:, 1])).mean()
+    spots = kernel(np.hypot(first[:, 0] - second[:, 0] - distance, first[:, 1] - second[:, 1])).mean()
+    assert grid.to_pixels(width)(np.array([distance]))[0] == pytest.approx(pixel, abs=0.01)
+    assert grid.between_spots(width)(np.array([distance]))[0] == pytest.approx(spots, abs=0.015)
+
+
+def test_noise_variance_is_that_of_the_noise() -> None:
+    rng = np.random.default_rng(0)
+    spots = np.argwhere(np.ones((18, 18))).astype(float)
+    wave = np.sin(spots[:, :1] / 3)
+    fields = wave + rng.normal(scale=[0.1, 0.5, 1.0], size=(len(spots), 3))
+    grid = GaussianProcessGrid(spots, 1.0)
+    centered = fields - fields.mean(axis=0)
+    assert grid.noise_variances(centered, grid.select(centered)) == pytest.approx([0.01, 0.25, 1.0], rel=0.6)

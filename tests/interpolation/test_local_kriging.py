@@ -51,3 +51,12 @@ def test_equal_arrangements_get_equal_weights() -> None:
     rows = [np.sort(weights[i].data) for i in middle]
     np.testing.assert_allclose(rows[0], rows[1])
     assert len(rows[0]) >= 30
+
+
+def test_pixels_may_have_a_covariance_of_their_own() -> None:
+    spots = np.argwhere(np.ones((3, 3))).astype(float)
+    layout = SpotPixelMap(spots=spots, pixels=spots + 0.2, parent=np.arange(9), pitch=1.0)
+    kernel, to_pixels = matern32(2.0), matern32(0.5)
+    weights = LocalKriging(layout).weights(kernel, 0.3, to_pixels=to_pixels).toarray()
+    expected = np.linalg.solve(kernel(cdist(spots, spots)) + 0.3 * np.eye(9), to_pixels(cdist(spots, spots + 0.2))).T
+    np.testing.assert_allclose(weights, expected, atol=1e-5)

@@ -36,8 +36,7 @@ FLOW = EXPERT_NAMES.index("pcfm")
 PROGRAM_EXPERT_NAMES = ("programs", "totals")
 """Experts of genes that do not go through the flow: see :mod:`napari_srast.models.programs.program_fields`."""
 POOL_SHARE = 0.2
-"""Share of the calibrated pool in the average of :func:`temper_pool`; the rest are interpolations."""
-_INTERPOLATION_SHARES = {"gp": 0.3, "gp_denoised": 0.3, "pycnophylactic_denoised": 0.2}
+"""Share of the calibrated pool in the average of :func:`temper_pool`; the rest is the intensity field."""
 Level = Literal["fine", "coarse"]
 """Pixels that weights are for: "fine" for the slide's own pixels, "coarse" for those of the coarsened slide."""
 
@@ -131,29 +130,26 @@ def pool_ratios(
     return _log_softmax_per_spot(np.einsum("eqf,eqf->qf", by_expert, log_experts), layout)
 
 
-def temper_pool(log_pool: np.ndarray, log_experts: np.ndarray) -> np.ndarray:
-    """Average the pool with interpolations, for pixels that the calibration does not reach.
+def temper_pool(log_pool: np.ndarray, log_intensity: np.ndarray) -> np.ndarray:
+    """Average the pool with the intensity field, for pixels that the calibration does not reach.
 
     The weights of the pool are calibrated for spots that cover the slide and two pixels per pitch. With smaller pixels,
-    or areas between the spots that were not measured, the pool is over-confident; averaged with interpolations, it is
-    not (docs/results/fine_truth.md).
+    or areas between the spots that were not measured, the pool is over-confident; the intensity field, which models
+    what a spot measures, is not (docs/results/fine_truth.md).
 
     Parameters
     ----------
     log_pool
         Log ratios of the pool, shape (Q, F).
-    log_experts
-        Log ratios of the experts, shape (E, Q, F).
+    log_intensity
+        Log intensities, up to a constant for each field, shape (Q, F).
 
     Returns
     -------
     np.ndarray
         Log ratios up to a constant in each spot, shape (Q, F).
     """
-    tempered = POOL_SHARE * log_pool
-    for name, share in _INTERPOLATION_SHARES.items():
-        tempered += share * log_experts[EXPERT_NAMES.index(name)]
-    return tempered
+    return np.asarray(POOL_SHARE * log_pool + (1 - POOL_SHARE) * log_intensity)
 
 
 def _log_softmax_per_spot(score: np.ndarray, layout: SpotPixelMap) -> np.ndarray:

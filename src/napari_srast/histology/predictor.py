@@ -201,7 +201,7 @@ class PixelImageEvidence:
             Normalized log ratios, minus infinity on background, shape (Q, F).
         """
         score = self.weights.others * log_ratios + self._log_ratios(loadings)
-        score = np.where(self._covered(layout)[:, None], score, log_ratios)
+        score = np.where(self.covered(layout)[:, None], score, log_ratios)
         score = np.clip(score, -_MAX_LOG_SCORE, _MAX_LOG_SCORE)
         ratio = layout.normalize(np.where(self.background[:, None], 0.0, np.exp(score)))
         return np.where(self.background[:, None], -np.inf, np.log(np.maximum(ratio, _MIN_RATIO)))
@@ -227,7 +227,7 @@ class PixelImageEvidence:
         """
         n_pixels = layout.n_pixels_per_spot[layout.parent][:, None]
         weight = totals[layout.parent][:, None]
-        covered = self._covered(layout)[:, None]
+        covered = self.covered(layout)[:, None]
         nats = np.empty(loadings.shape[1])
         for start in range(0, loadings.shape[1], 64):
             block = slice(start, start + 64)
@@ -236,17 +236,21 @@ class PixelImageEvidence:
             nats[block] = (weight * information).sum(axis=0) / max(float(totals.sum()), 1e-12)
         return nats
 
-    def _log_ratios(self, loadings: np.ndarray) -> np.ndarray:
-        """Return the weighted log ratios of the image, centered over all pixels, (Q, F)."""
-        totals = self.log_totals.astype(np.float64)[:, None]
+    def log_rates(self, loadings: np.ndarray) -> np.ndarray:
+        """Return the weighted log rates of the image for fields with loadings (P, F), shape (Q, F)."""
         composition = np.log(np.maximum(self.programs.astype(np.float64) @ loadings, _MIN_RATIO))
-        score = self.weights.totals * (totals - totals.max(initial=-np.inf)) + self.weights.composition * composition
-        return np.asarray(score)
+        totals = self.log_totals.astype(np.float64)[:, None]
+        return np.asarray(self.weights.totals * totals + self.weights.composition * composition)
 
-    def _covered(self, layout: SpotPixelMap) -> np.ndarray:
+    def covered(self, layout: SpotPixelMap) -> np.ndarray:
         """Return which pixels belong to spots that the image covers completely, shape (Q,)."""
         n_outside = np.bincount(layout.parent, weights=self.outside, minlength=layout.n_spots)
         return np.asarray(n_outside[layout.parent] == 0)
+
+    def _log_ratios(self, loadings: np.ndarray) -> np.ndarray:
+        """Return the weighted log ratios of the image, centered over all pixels, (Q, F)."""
+        highest = self.weights.totals * float(self.log_totals.max(initial=-np.inf))
+        return self.log_rates(loadings) - (highest if np.isfinite(highest) else 0.0)
 
 
 def fit_image_predictor(

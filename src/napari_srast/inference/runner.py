@@ -23,11 +23,13 @@ from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 from napari_srast.inference.executors.base import Executor
 from napari_srast.inference.executors.local import ThreadExecutor
 from napari_srast.inference.expected_information import ExpectedInformation
+from napari_srast.inference.expression import ExpressionSink, fit_expression
 from napari_srast.inference.job import InferenceReport, UpsampleJob, UpsampleRequest
 from napari_srast.inference.provenance import RunDescription
 from napari_srast.inference.rasters import make_rasters
 from napari_srast.inference.tiles import Tiling
 from napari_srast.inference.validation import ResultValidator
+from napari_srast.io.result_images import expression_columns
 
 __all__ = ["MAX_EXACT_INTEGER", "run_job", "run_upsampling"]
 
@@ -92,7 +94,7 @@ def run_upsampling(
         spot_area=slide.spot_area,
         monitor=monitor,
     )
-    run = f"{datetime.now(UTC):%Y%m%d_%H%M%S}_{secrets.token_hex(2)}"
+    run = request.name or f"{datetime.now(UTC):%Y%m%d_%H%M%S}_{secrets.token_hex(2)}"
     spot_counts = select_columns(counts, columns)
     validator = ResultValidator(spot_counts, raster, run=run, integer=settings.mode == "integer")
     information = ExpectedInformation(spot_counts, raster)
@@ -102,6 +104,7 @@ def run_upsampling(
         information.add(tile_counts)
 
     result_raster = replace(raster, parent=order[raster.parent])  # indexes the spots in the slide's own order
+    with_expression = expression_columns(slide, result_raster, columns, settings.expression)
     sink.begin(
         ResultPlan(
             slide=slide,
@@ -109,9 +112,10 @@ def run_upsampling(
             columns=columns,
             with_std=settings.mode == "sample" and settings.method == "srast",
             validate=observe,
+            expression_columns=with_expression,
         )
     )
-    report = run_job(job, sink, executor)
+    report = run_job(job, sink, executor, with_expression)
     sink.assemble()
     clock.finish_lap("split")
     description = RunDescription(
@@ -133,12 +137,18 @@ def run_upsampling(
         settings=settings,
         run=run,
         provenance=description.to_dict(),
+        expression_columns=with_expression,
     )
     monitor.report("split", 1, 1)
     return sink.finish(metadata, monitor)
 
 
-def run_job(job: UpsampleJob, sink: ResultSink, executor: Executor | None = None) -> InferenceReport:
+def run_job(
+    job: UpsampleJob,
+    sink: ResultSink,
+    executor: Executor | None = None,
+    with_expression: np.ndarray | None = None,
+) -> InferenceReport:
     """Prepare the method of a job and predict its tiles.
 
     Parameters
@@ -149,6 +159,8 @@ def run_job(job: UpsampleJob, sink: ResultSink, executor: Executor | None = None
         Receives every tile.
     executor
         Prepares the method and predicts the tiles; None: the cores of this computer.
+    with_expression
+        Genes whose expression is computed, as ascending indices into the run's genes. Default: none.
 
     Raises
     ------
@@ -158,6 +170,8 @@ def run_job(job: UpsampleJob, sink: ResultSink, executor: Executor | None = None
     executor = ThreadExecutor() if executor is None else executor
     with translate_device_errors(job.settings.device), single_threaded():
         method = executor.prepare(job)
+        if with_expression is not None and len(with_expression):
+            sink = ExpressionSink(sink, fit_expression(job, method, with_expression))
         warnings = executor.predict_tiles(job, method, Tiling(job.layout, job.target_pixels), sink)
     return InferenceReport(
         skill=method.skill,

@@ -15,17 +15,75 @@ import numpy as np
 from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
 
-from napari_srast.interpolation.local_kriging import matern32
+from napari_srast.interpolation.local_kriging import Kernel, matern32
 
-__all__ = ["NOISES", "WIDTHS", "FittedProcess", "GaussianProcessGrid"]
+__all__ = ["NOISES", "WIDTHS", "CovarianceGrid", "FittedProcess", "GaussianProcessGrid"]
 
 WIDTHS = (1.0, 1.7, 3.0, 5.0, 9.0, 16.0)
 """Widths of the grid, in pitches."""
 NOISES = (0.05, 0.15, 0.5, 1.5, 5.0, 20.0)
 """Noise variances of the grid, relative to the variance of the signal."""
 
+_DISK_POINTS = 7  # that average a covariance over a disk
+_TABLE_END, _TABLE_SIZE = 6.0, 3001  # pitches, entries: beyond, a disk is a point
 _MAX_SPOTS = 400  # up to this number of spots the likelihood uses the whole slide
 _PATCH_SIZE = 200
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CovarianceGrid:
+    """Widths, noises and covariances that the process of each field is selected from.
+
+    A spot measures the mean of a field over its disk, so the covariance of two spots, and that of a pixel and a spot,
+    is the Matern 3/2 covariance averaged over the disks (area-to-point kriging; Kyriakidis, 2004,
+    doi:10.1111/j.1538-4632.2004.tb01135.x). Disks are isotropic, so the averages depend on the distance only.
+
+    Parameters
+    ----------
+    widths
+        Widths of the kernel, in pitches.
+    noises
+        Noise variances, relative to the variance of the signal.
+    diameter
+        Diameter of the disk that a spot measures, in pitches; 0 for a point.
+    """
+
+    widths: tuple[float, ...] = WIDTHS
+    noises: tuple[float, ...] = NOISES
+    diameter: float = 0.0
+
+    def parameters(self, point: int) -> tuple[float, float]:
+        """Return width and noise of a flat index of the grid."""
+        return self.widths[point // len(self.noises)], self.noises[point % len(self.noises)]
+
+    def between_spots(self, width: float) -> Kernel:
+        """Return the covariance of two spots as a function of their distance in pitches."""
+        disk = self._disk
+        return self._averaged(width, (disk[:, None] - disk[None]).reshape(-1, 2))
+
+    def to_pixels(self, width: float) -> Kernel:
+        """Return the covariance of a point and a spot as a function of their distance in pitches."""
+        return self._averaged(width, self._disk)
+
+    @property
+    def _disk(self) -> np.ndarray:
+        """Points spread evenly over the disk, shape (M, 2): a sunflower."""
+        index = np.arange(_DISK_POINTS) + 0.5
+        radius, angle = self.diameter / 2 * np.sqrt(index / _DISK_POINTS), np.pi * (3 - np.sqrt(5)) * index
+        return np.column_stack([radius * np.cos(angle), radius * np.sin(angle)])
+
+    def _averaged(self, width: float, offsets: np.ndarray) -> Kernel:
+        kernel = matern32(width)
+        if self.diameter == 0:
+            return kernel
+        distance = np.linspace(0, _TABLE_END, _TABLE_SIZE)
+        turned = np.concatenate([offsets, -offsets, offsets[:, ::-1], -offsets[:, ::-1]])  # few points are not round
+        table = np.mean([kernel(np.hypot(distance + x, y)) for x, y in turned], axis=0)
+
+        def averaged(distances: np.ndarray) -> np.ndarray:
+            return np.where(distances < _TABLE_END, np.interp(distances, distance, table), kernel(distances))
+
+        return averaged
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -66,10 +124,13 @@ class GaussianProcessGrid:
         Spot centers, shape (N, 2).
     pitch
         Distance between neighboring spots, in the units of ``spots``.
+    grid
+        The widths, noises and covariances. Default: spots that measure points.
     """
 
-    def __init__(self, spots: np.ndarray, pitch: float) -> None:
+    def __init__(self, spots: np.ndarray, pitch: float, grid: CovarianceGrid | None = None) -> None:
         self._spots = spots / pitch
+        self._grid = grid or CovarianceGrid()
 
     @cached_property
     def _patches(self) -> list[np.ndarray]:
@@ -88,8 +149,11 @@ class GaussianProcessGrid:
         distances = [cdist(self._spots[patch], self._spots[patch]) for patch in self._patches]
         return [
             # NumPy's eigh, because SciPy's holds the global interpreter lock and would freeze a window.
-            [(values, vectors) for values, vectors in map(np.linalg.eigh, map(matern32(width), distances))]
-            for width in WIDTHS
+            [
+                (values, vectors)
+                for values, vectors in map(np.linalg.eigh, map(self._grid.between_spots(width), distances))
+            ]
+            for width in self._grid.widths
         ]
 
     def fit(self, fields: np.ndarray) -> FittedProcess:
@@ -104,14 +168,29 @@ class GaussianProcessGrid:
         The index of a constant field is 0.
         """
         n_observed = sum(len(patch) for patch in self._patches)
-        score = np.empty((len(WIDTHS), len(NOISES), centered.shape[1]))
+        noises = self._grid.noises
+        score = np.empty((len(self._grid.widths), len(noises), centered.shape[1]))
         values = [centered[patch].astype(np.float64) for patch in self._patches]
         for w, spectra in enumerate(self._spectra):
             power = [(vectors.T @ y) ** 2 for (_, vectors), y in zip(spectra, values, strict=True)]
-            for v, noise in enumerate(NOISES):
+            for v, noise in enumerate(noises):
                 variances = [np.maximum(eigen, 0.0) + noise for eigen, _ in spectra]
                 scale = sum((1 / s) @ p for s, p in zip(variances, power, strict=True)) / n_observed
                 log_det = sum(np.log(s).sum() for s in variances)
                 score[w, v] = -0.5 * (n_observed * np.log(np.maximum(scale, 1e-30)) + log_det)
-        flat = score.reshape(len(WIDTHS) * len(NOISES), -1)
+        flat = score.reshape(-1, score.shape[2])
         return np.where(np.ptp(centered, axis=0) > 0, np.argmax(flat, axis=0), 0)
+
+    def noise_variances(self, centered: np.ndarray, point: np.ndarray) -> np.ndarray:
+        """Return the noise variance of centered fields (N, F) at their points of the grid (F,), shape (F,)."""
+        n_observed = sum(len(patch) for patch in self._patches)
+        variance = np.zeros(centered.shape[1])
+        for index in np.unique(point):
+            of_point = point == index
+            _, noise = self._grid.parameters(int(index))
+            for patch, (eigen, vectors) in zip(
+                self._patches, self._spectra[int(index) // len(self._grid.noises)], strict=True
+            ):
+                power = (vectors.T @ centered[patch][:, of_point].astype(np.float64)) ** 2
+                variance[of_point] += noise / n_observed * ((1 / (np.maximum(eigen, 0.0) + noise)) @ power)
+        return variance

@@ -20,7 +20,7 @@ from napari_srast.interpolation.gaussian_process import NOISES, WIDTHS, FittedPr
 from napari_srast.interpolation.linear import clamp_to_hull, linear_weights, nearest_weights, weights_on_frame
 from napari_srast.interpolation.local_kriging import LocalKriging, cubic, matern32
 
-__all__ = ["GAUSSIAN_WIDTHS", "INTERPOLATIONS", "HaloContext", "Interpolator"]
+__all__ = ["GAUSSIAN_WIDTHS", "INTERPOLATIONS", "HaloContext", "Interpolator", "gaussian_weights"]
 
 INTERPOLATIONS = ("uniform", "nearest", "bilinear", "bicubic", "gaussian", "pycnophylactic", "gp")
 GAUSSIAN_WIDTHS = (0.4, 0.5, 0.65, 0.8, 1.0, 1.3, 1.8, 2.5)
@@ -259,6 +259,19 @@ class Interpolator:
                 self._process_weights.pop(next(iter(self._process_weights)))
             self._process_weights[point] = weights
         return self._process_weights[point]
+
+
+def gaussian_weights(layout: SpotPixelMap, width: float) -> sparse.csr_matrix:
+    """Return the weights of the nearest spots in a Gaussian kernel mean at each pixel, float32, shape (Q, N).
+
+    Parameters
+    ----------
+    layout
+        Spots and pixels.
+    width
+        Standard deviation of the kernel, in pitches.
+    """
+    return _kernel_mean(*_nearest_spots(layout, layout.pixels, _N_GAUSSIAN_NEAREST), layout, width)
 
 
 def _nearest_spots(layout: SpotPixelMap, points: np.ndarray, n_nearest: int) -> tuple[np.ndarray, np.ndarray]:

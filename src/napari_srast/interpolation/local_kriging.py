@@ -108,18 +108,22 @@ class LocalKriging:
         _, first, of_spot = np.unique(as_bytes, return_index=True, return_inverse=True)
         return _Arrangements(neighbors[first], pixels[first], of_spot)
 
-    def weights(self, kernel: Kernel, noise: float, *, linear: bool = False) -> sparse.csr_matrix:
+    def weights(
+        self, kernel: Kernel, noise: float, *, linear: bool = False, to_pixels: Kernel | None = None
+    ) -> sparse.csr_matrix:
         """Compute the matrix that predicts pixels from spots.
 
         Parameters
         ----------
         kernel
-            Covariance as a function of a distance in pitches.
+            Covariance of two spots as a function of their distance in pitches.
         noise
             Variance of the noise relative to ``kernel(0)``, added to the diagonal.
         linear
             Whether to add a free linear trend (universal kriging), which a conditionally definite kernel such as r**3
             needs.
+        to_pixels
+            Covariance of a pixel and a spot. Default: ``kernel``, that is, spots that measure points.
 
         Returns
         -------
@@ -132,7 +136,8 @@ class LocalKriging:
         per_chunk = max(1, _CHUNK_SIZE // (n_neighbors + 3) ** 2)
         for start in range(0, n_arrangements, per_chunk):
             chunk = slice(start, start + per_chunk)
-            weights[chunk] = _solve(arrangements.neighbors[chunk], arrangements.pixels[chunk], kernel, noise, linear)
+            neighbors, pixels = arrangements.neighbors[chunk], arrangements.pixels[chunk]
+            weights[chunk] = _solve(neighbors, pixels, (kernel, to_pixels or kernel), noise, linear)
         row, slot = self._slots
         index = self._neighbors[0][row]
         is_neighbor = index < self._layout.n_spots
@@ -143,8 +148,11 @@ class LocalKriging:
         )
 
 
-def _solve(neighbors: np.ndarray, pixels: np.ndarray, kernel: Kernel, noise: float, linear: bool) -> np.ndarray:
+def _solve(
+    neighbors: np.ndarray, pixels: np.ndarray, kernels: tuple[Kernel, Kernel], noise: float, linear: bool
+) -> np.ndarray:
     """Solve a batch of kriging systems; returns weights (T, K, M), zero for padding."""
+    kernel, to_pixels = kernels
     is_padding = np.isnan(neighbors[..., 0])
     neighbors = np.where(is_padding[..., None], 0.0, neighbors)
     pixels = np.nan_to_num(pixels)
@@ -153,7 +161,7 @@ def _solve(neighbors: np.ndarray, pixels: np.ndarray, kernel: Kernel, noise: flo
     n_neighbors = neighbors.shape[1]
     diagonal = np.arange(n_neighbors)
     system[:, diagonal, diagonal] += np.where(is_padding, 1.0, noise)
-    right = np.where(is_padding[:, :, None], 0.0, kernel(_distance(neighbors, pixels)))
+    right = np.where(is_padding[:, :, None], 0.0, to_pixels(_distance(neighbors, pixels)))
     if linear:
         at_spots = np.concatenate([np.ones_like(neighbors[..., :1]), neighbors], axis=2)
         trend = np.where(is_padding[..., None], 0.0, at_spots)

@@ -18,7 +18,8 @@ from napari_srast.inference.job import ModelProvenance, UpsampleJob
 from napari_srast.inference.tiles import Tile
 
 if TYPE_CHECKING:
-    from napari_srast.histology import PixelImageEvidence
+    from napari_srast.histology import ImagePredictor, PixelImageEvidence
+    from napari_srast.models.intensity import FittedIntensity
     from napari_srast.models.sasa.embedding import SlideEmbedding, SpotEmbedding
 
 __all__ = ["Block", "PreparedMethod", "TileInput", "TilePredictor"]
@@ -44,6 +45,8 @@ class TileInput:
         Other columns that the predictor reads for each spot, such as counts by program, shape (n, C), or None.
     image
         Evidence of the histology in the pixels; None without.
+    intensity
+        Fields of the intensity in all the tile's spots, shape (n, fields); None if the predictor does not use it.
     """
 
     tile: Tile
@@ -51,6 +54,7 @@ class TileInput:
     embedding: SpotEmbedding | None
     fields: np.ndarray | None
     image: PixelImageEvidence | None = None
+    intensity: np.ndarray | None = None
 
     def halves(self, core_counts_only: bool) -> list[TileInput]:
         """Return the input of both halves of the tile.
@@ -111,6 +115,10 @@ class PreparedMethod:
         Other columns that the predictor reads for each spot, shape (N, C), or None.
     image
         Evidence of the histology in all pixels of the result; None without.
+    image_predictor
+        Predictor of that evidence, which can predict other points, too; None without.
+    intensity
+        Intensity of the slide; None if the predictor does not use it.
     warnings
         Warnings for the user, one sentence each.
     model
@@ -125,6 +133,8 @@ class PreparedMethod:
     embedding: SlideEmbedding | None = None
     fields: np.ndarray | None = None
     image: PixelImageEvidence | None = None
+    image_predictor: ImagePredictor | None = None
+    intensity: FittedIntensity | None = None
     warnings: tuple[str, ...] = ()
     model: ModelProvenance = field(default_factory=ModelProvenance)
     expects_itself: bool = False
@@ -138,4 +148,5 @@ class PreparedMethod:
             embedding=None if self.embedding is None else self.embedding.select_spots(tile.spots),
             fields=None if self.fields is None else self.fields[tile.spots],
             image=None if self.image is None else self.image.select_pixels(tile.rows),
+            intensity=None if self.intensity is None else self.intensity.fields[tile.spots],
         )

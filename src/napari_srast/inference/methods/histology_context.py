@@ -15,7 +15,6 @@ from scipy import sparse
 from napari_srast.calibration.holdout import CoarseSlide
 from napari_srast.core.slide import SlideImage
 from napari_srast.errors import InputError
-from napari_srast.geometry.lattice import Lattice
 from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 from napari_srast.histology import (
     FeatureMap,
@@ -27,11 +26,11 @@ from napari_srast.histology import (
 )
 from napari_srast.histology.offset import OffsetEstimate, estimate_offset
 from napari_srast.inference.job import UpsampleJob
+from napari_srast.inference.slide_intensity import measured_area
 
 __all__ = ["HistologyContext", "fit_histology"]
 
 _FULL_COVER = 0.98  # fraction of the spots from which on an image counts as covering all of them
-_DISK_DIAMETER = 0.55  # pitches: measured disk of a hexagonal slide that does not state it, as on Visium
 _MIN_LOG_RATIO = float(np.log(1e-9))  # on the coarsened slide: a count on bare glass is costly, not impossible
 
 
@@ -186,7 +185,7 @@ def fit_histology(job: UpsampleJob, coarse: Sequence[CoarseSlide] = ()) -> Histo
     )
     shift = np.array(offset.correction)
     predictor = fit_image_predictor(
-        expert, job.counts, shift, _measured_area(job.spot_area, job.lattice), job.monitor.check_canceled
+        expert, job.counts, shift, measured_area(job.spot_area, job.lattice), job.monitor.check_canceled
     )
     weights = predictor.weights
     return HistologyContext(
@@ -198,13 +197,6 @@ def fit_histology(job: UpsampleJob, coarse: Sequence[CoarseSlide] = ()) -> Histo
         warnings=warnings,
         coarse=tuple(_CoarseImage.fit(slide, job.image, expert.features, shift, job.settings.seed) for slide in coarse),
     )
-
-
-def _measured_area(spot_area: float | None, lattice: Lattice) -> float:
-    """Return the measured area of a spot, at most its cell; without a diameter, that of Visium or of square bins."""
-    if spot_area is None:
-        spot_area = np.pi / 4 * (_DISK_DIAMETER * lattice.pitch) ** 2 if lattice.kind == "hex" else lattice.pitch**2
-    return float(min(spot_area, lattice.pitch**2))
 
 
 def _describe(name: str, expert: ImageExpert, offset: OffsetEstimate) -> dict[str, Any]:

@@ -36,7 +36,9 @@ from napari_srast.inference.methods.base import Block, PreparedMethod, TileInput
 from napari_srast.inference.methods.histology_context import HistologyContext, fit_histology
 from napari_srast.inference.methods.program_mixture import ProgramMixture
 from napari_srast.inference.methods.program_weights import fit_program_gate
+from napari_srast.inference.slide_intensity import fit_slide_intensity
 from napari_srast.inference.tiles import gene_blocks
+from napari_srast.models.intensity import FittedIntensity, GeneLoadings, IntensityModel, PixelIntensity
 from napari_srast.models.pcfm.field_statistics import FieldStatistics, summarize_fields
 from napari_srast.models.pcfm.network import DiT
 from napari_srast.models.pcfm.sampler import FlowSampler
@@ -56,6 +58,7 @@ class _Context:
     checkpoint: Checkpoint
     fitted: FittedSlide
     image: HistologyContext
+    intensity: FittedIntensity | None
 
     @property
     def allocator(self) -> CountAllocator:
@@ -84,7 +87,8 @@ def prepare_srast(job: UpsampleJob) -> PreparedMethod:
         image = fit_histology(job, fitted.coarse)
         job.monitor.report("calibrate", 1, 1)
         job.monitor.check_canceled()
-        context = _Context(job=job, checkpoint=checkpoint, fitted=fitted, image=image)
+        intensity = fit_slide_intensity(job) if job.tempered else None
+        context = _Context(job=job, checkpoint=checkpoint, fitted=fitted, image=image, intensity=intensity)
         high_count = np.ones(len(job.columns), dtype=bool)
         if len(high_count) > PER_GENE_LIMIT and job.settings.mode != "sample":
             high_count = _high_count_genes(job, fitted)
@@ -95,6 +99,8 @@ def prepare_srast(job: UpsampleJob) -> PreparedMethod:
         return replace(
             method,
             image=image.evidence,
+            image_predictor=image.predictor,
+            intensity=intensity,
             warnings=image.warnings,
             model=model,
             expects_itself=tempered and job.settings.mode != "integer",
@@ -126,6 +132,25 @@ def _high_count_genes(job: UpsampleJob, fitted: FittedSlide) -> np.ndarray:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class _Intensity:
+    """The intensity model of a slide with the loadings of the predicted fields."""
+
+    model: IntensityModel
+    loadings: GeneLoadings
+
+    @classmethod
+    def of_fields(cls, fitted: FittedIntensity | None, fields: sparse.csr_matrix) -> _Intensity | None:
+        """Fit the loadings of fields of all spots, shape (N, F); None without a model."""
+        return None if fitted is None else cls(model=fitted.model, loadings=fitted.loadings(fields))
+
+    def bind(self, tile_input: TileInput) -> Callable[[np.ndarray, slice], np.ndarray]:
+        """Return the function that predicts log intensities (q, F) of a block of fields from its counts (n, F)."""
+        assert tile_input.intensity is not None
+        pixels = PixelIntensity(self.model, tile_input.tile.layout, tile_input.intensity)
+        return lambda counts, block: pixels.log_intensities(counts, self.loadings[block])
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class PerGenePredictor(TilePredictor):
     """Predict every gene by the pool of the flow and the interpolations.
 
@@ -145,8 +170,9 @@ class PerGenePredictor(TilePredictor):
         Sampler of the flow.
     allocator
         Converts ratios to counts.
-    tempered
-        Whether the pool is averaged with interpolations; see :func:`~napari_srast.calibration.weights.temper_pool`.
+    intensity
+        The intensity field and the genes' loadings, with which the pool is averaged
+        (:func:`~napari_srast.calibration.weights.temper_pool`); None if it is not.
     """
 
     network: DiT
@@ -157,7 +183,7 @@ class PerGenePredictor(TilePredictor):
     image_loadings: np.ndarray | None
     sampler: FlowSampler
     allocator: CountAllocator
-    tempered: bool
+    intensity: _Intensity | None
 
     def blocks(self, n_pixels: int) -> list[slice]:
         return gene_blocks(len(self.methods), _EXPERTS_PER_BLOCK * n_pixels)
@@ -169,14 +195,15 @@ class PerGenePredictor(TilePredictor):
         tile, layout = tile_input.tile, tile_input.tile.layout
         assert tile_input.embedding is not None
         experts = Experts.for_layout(layout, tile_input.embedding, self.network, tile.halo)
+        intensity = None if self.intensity is None else self.intensity.bind(tile_input)
 
         def predict_block(block: slice) -> Block:
             fields = tile_input.counts[:, block]
             inputs, log_experts = experts.predict(fields, monitor, self.statistics[block])
             dense = fields.toarray().astype(np.float64)
             log_ratio = pool_ratios(log_experts, dense, layout, self.weights)
-            if self.tempered:
-                log_ratio = temper_pool(log_ratio, log_experts)
+            if intensity is not None:
+                log_ratio = temper_pool(log_ratio, intensity(dense, block))
             log_ratio = apply_fallback(log_ratio, log_experts, self.methods[block])
             if tile_input.image is not None and self.image_loadings is not None:
                 log_ratio = tile_input.image.pool_with(log_ratio, self.image_loadings[:, block], layout)
@@ -216,10 +243,16 @@ def _prepare_per_gene(context: _Context) -> PreparedMethod:
         image_loadings=context.image.loadings(job.select_counts()),
         sampler=FlowSampler(steps=settings.steps or FLOW_STEPS, draws=settings.draws or FLOW_DRAWS, seed=settings.seed),
         allocator=context.allocator,
-        tempered=job.tempered,
+        intensity=_Intensity.of_fields(context.intensity, job.select_counts()),
     )
     skill = np.concatenate([score.skill for score in scores])
-    return PreparedMethod(predictor=predictor, skill=skill, method=methods, embedding=fitted.embedding)
+    genes = job.genes[job.columns]
+    starts = np.cumsum([0, *(len(score.skill) for score in scores)])
+    gains = [one.describe_gain(genes[start:]) for one, start in zip(scores, starts, strict=False)]
+    model = ModelProvenance(calibration={"held_out_gain": {k: v for gain in gains for k, v in gain.items()}})
+    return PreparedMethod(
+        predictor=predictor, skill=skill, method=methods, embedding=fitted.embedding, model=model
+    )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -251,6 +284,8 @@ class ProgramPredictor(TilePredictor):
         Which genes go through the flow one by one, bool, shape (G,).
     per_gene
         Predictor of these.
+    intensity
+        The intensity field and the loadings of programs and totals; None if the pool is not tempered.
     """
 
     network: DiT
@@ -263,6 +298,7 @@ class ProgramPredictor(TilePredictor):
     allocator: CountAllocator
     high_count: np.ndarray
     per_gene: PerGenePredictor
+    intensity: _Intensity | None
     core_counts_only = True
 
     def blocks(self, n_pixels: int) -> list[slice]:
@@ -295,8 +331,9 @@ class ProgramPredictor(TilePredictor):
         program_counts = fields[:, : n_programs + 1]
         _, log_experts = experts.predict(sparse.csr_matrix(program_counts), monitor, self.statistics)
         log_ratio = pool_ratios(log_experts, program_counts, layout, self.weights)
-        if self.per_gene.tempered:
-            log_ratio = temper_pool(log_ratio, log_experts)
+        if self.intensity is not None:
+            log_intensity = self.intensity.bind(tile_input)(program_counts, slice(None))
+            log_ratio = temper_pool(log_ratio, log_intensity)
         if tile_input.image is not None and self.image_loadings is not None:
             log_ratio = tile_input.image.pool_with(log_ratio, self.image_loadings, layout)
         return ProgramMixture(
@@ -371,6 +408,7 @@ def _prepare_programs(context: _Context, high_count: np.ndarray) -> PreparedMeth
         allocator=context.allocator,
         high_count=high_count,
         per_gene=per_gene.predictor,
+        intensity=_Intensity.of_fields(context.intensity, sparse.csr_matrix(shared.fields)),
     )
     high_counts = job.counts[:, job.columns[high_count]].toarray()
     return PreparedMethod(
@@ -379,7 +417,7 @@ def _prepare_programs(context: _Context, high_count: np.ndarray) -> PreparedMeth
         method=methods,
         embedding=fitted.embedding,
         fields=np.hstack([shared.fields, shared.programs.activity, high_counts]),
-        model=ModelProvenance(calibration={"shared": others.weights.to_dict()}),
+        model=ModelProvenance(calibration=per_gene.model.calibration | {"shared": others.weights.to_dict()}),
     )
 
 

@@ -1,0 +1,6 @@
+"""Intensity fields: a smooth estimate of the expected counts of each gene at any place of the slide."""
+
+from napari_srast.models.intensity.fitting import FittedIntensity, fit_intensity
+from napari_srast.models.intensity.prediction import GeneLoadings, IntensityModel, PixelIntensity
+
+__all__ = ["FittedIntensity", "GeneLoadings", "IntensityModel", "PixelIntensity", "fit_intensity"]

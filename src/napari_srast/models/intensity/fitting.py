@@ -1,0 +1,187 @@
+"""Fit the intensity of a slide: processes, components and programs of its reference genes.
+
+Shape legend: N spots, G genes, R reference genes, C components, P programs, F genes of a block.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+from sklearn.decomposition import NMF
+from sklearn.exceptions import ConvergenceWarning
+
+from napari_srast.interpolation.gaussian_process import CovarianceGrid, FittedProcess, GaussianProcessGrid
+from napari_srast.models.intensity.prediction import GeneLoadings, IntensityModel
+from napari_srast.models.programs.factorization import fit_activities
+
+__all__ = ["FittedIntensity", "fit_intensity"]
+
+_WIDTHS = (0.7, 1.0, 1.5, 2.5, 4.0, 8.0)
+_NOISES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+_MAX_REFERENCE_GENES = 512
+_MAX_REFERENCE_VALUES = 20_000_000  # spots x reference genes
+_MAX_COMPONENTS = 64
+_PROGRAMS = (8, 20)  # of the two factorizations
+_MAX_PROGRAM_SPOTS = 2_000  # that a factorization is fitted to; the activities of other spots are fitted afterwards
+_ITERATIONS = 100
+_LOADING_ITERATIONS = 30
+_PSEUDOCOUNT = 0.05  # of each loading
+_VALUES_PER_BLOCK = 4_000_000  # spots x genes
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FittedIntensity:
+    """Intensity of a slide.
+
+    Parameters
+    ----------
+    model
+        The part that all pixels share.
+    fields
+        Centered fields of the spots, float32, shape (N, R + C + P + 1); see
+        :class:`~napari_srast.models.intensity.prediction.IntensityModel`.
+    activity
+        Activities of the programs in the spots, in counts, shape (N, P).
+    selector
+        Selects the process of a gene.
+    """
+
+    model: IntensityModel
+    fields: np.ndarray
+    activity: np.ndarray
+    selector: GaussianProcessGrid
+
+    def loadings(self, counts: sparse.spmatrix) -> GeneLoadings:
+        """Fit the loadings of some genes.
+
+        Parameters
+        ----------
+        counts
+            Counts of the genes in all spots, shape (N, F).
+        """
+        first, n_components = self.model.n_reference, self.model.n_components
+        scores = self.fields[:, first : first + n_components].astype(np.float64)
+        scale = np.maximum((scores**2).sum(axis=0), 1e-12)[:, None]
+        by_gene = sparse.csc_matrix(counts)
+        size = int(np.clip(_VALUES_PER_BLOCK // max(by_gene.shape[0], 1), 1, 512))
+        processes, components = [], []
+        for start in range(0, by_gene.shape[1], size):
+            block = np.log1p(by_gene[:, start : start + size].toarray().astype(np.float32))
+            mean = block.mean(axis=0, dtype=np.float64).astype(np.float32)
+            block -= mean
+            processes.append(FittedProcess(point=self.selector.select(block), mean=mean))
+            components.append(scores.T @ block / scale)
+        return GeneLoadings(
+            process=FittedProcess.join(processes),
+            components=np.concatenate(components, axis=1),
+            programs=_fit_loadings(by_gene, self.activity),
+        )
+
+
+def fit_intensity(
+    counts: sparse.csr_matrix,
+    centers: np.ndarray,
+    pitch: float,
+    measured_area: float,
+    *,
+    check_canceled: Callable[[], None] = lambda: None,
+) -> FittedIntensity:
+    """Fit the intensity of a slide.
+
+    Parameters
+    ----------
+    counts, centers
+        Counts and centers of all spots, shape (N, G) and (N, 2).
+    pitch
+        Distance between neighboring spots, in units of ``centers``.
+    measured_area
+        Area that a spot measures, in squared units of ``centers``.
+    check_canceled
+        Called between the steps; may raise.
+    """
+    n_spots = counts.shape[0]
+    diameter = 2 * np.sqrt(measured_area / np.pi) / pitch
+    grid = CovarianceGrid(widths=_WIDTHS, noises=_NOISES, diameter=float(diameter))
+    selector = GaussianProcessGrid(centers, pitch, grid)
+    totals = np.asarray(counts.sum(axis=0)).ravel()
+    n_reference = int(np.clip(_MAX_REFERENCE_VALUES // max(n_spots, 1), 1, _MAX_REFERENCE_GENES))
+    n_reference = min(n_reference, max(int((totals > 0).sum()), 1))
+    reference = np.sort(np.argsort(-totals, kind="stable")[:n_reference])
+    reference_counts = counts[:, reference].tocsr()
+
+    logs = np.log1p(reference_counts.toarray().astype(np.float32))
+    mean = logs.mean(axis=0, dtype=np.float64).astype(np.float32)
+    logs -= mean
+    point = selector.select(logs)
+    check_canceled()
+    scores = _component_scores(logs, selector.noise_variances(logs, point))
+    check_canceled()
+    activity = np.concatenate([_fit_activity(reference_counts, n) for n in _PROGRAMS], axis=1)
+    check_canceled()
+    log_activity = np.log1p(activity)
+    log_total = np.log1p(np.asarray(counts.sum(axis=1), dtype=np.float64))
+    others = np.column_stack([scores, log_activity, log_total]).astype(np.float32)
+    mean_others = others.mean(axis=0, dtype=np.float64).astype(np.float32)
+    others -= mean_others
+    process = FittedProcess.join(
+        [FittedProcess(point=point, mean=mean), FittedProcess(point=selector.select(others), mean=mean_others)]
+    )
+    scores = others[:, : scores.shape[1]].astype(np.float64)
+    model = IntensityModel(
+        grid=grid,
+        reference=GeneLoadings(
+            process=process[:n_reference],
+            components=scores.T @ logs / np.maximum((scores**2).sum(axis=0), 1e-12)[:, None],
+            programs=_fit_loadings(sparse.csc_matrix(reference_counts), activity),
+        ),
+        process=process,
+    )
+    return FittedIntensity(
+        model=model, fields=np.hstack([logs, others]).astype(np.float32), activity=activity, selector=selector
+    )
+
+
+def _component_scores(logs: np.ndarray, noise_variances: np.ndarray) -> np.ndarray:
+    """Return the scores of the leading components of noise-whitened fields (N, R), shape (N, C)."""
+    whitened = logs / np.sqrt(np.maximum(noise_variances, 1e-6)).astype(np.float32)
+    gram = (whitened.T @ whitened).astype(np.float64)
+    values, vectors = np.linalg.eigh(gram)
+    n_components = min(_MAX_COMPONENTS, *logs.shape)
+    leading = vectors[:, np.argsort(-values, kind="stable")[:n_components]]
+    # The sign of an eigenvector is arbitrary; the same slide must give the same bytes.
+    leading *= np.where(leading[np.abs(leading).argmax(axis=0), np.arange(n_components)] < 0, -1.0, 1.0)
+    return np.asarray(whitened @ leading)
+
+
+def _fit_activity(counts: sparse.csr_matrix, n_programs: int) -> np.ndarray:
+    """Factorize counts (N, R) into Poisson programs and return their activities in counts, shape (N, programs)."""
+    n_spots = counts.shape[0]
+    sample = np.linspace(0, n_spots - 1, min(n_spots, _MAX_PROGRAM_SPOTS)).astype(int)
+    rank = int(min(n_programs, len(sample), counts.shape[1]))
+    solver = NMF(
+        n_components=rank,
+        init="random",
+        solver="mu",
+        beta_loss="kullback-leibler",
+        max_iter=_ITERATIONS,
+        tol=0.0,
+        random_state=0,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        activity = solver.fit_transform(counts[sample].toarray().astype(np.float64))
+    loading = solver.components_
+    scale = loading.sum(axis=1)
+    if n_spots > len(sample):
+        activity = fit_activities(counts, loading, _LOADING_ITERATIONS)
+    return np.asarray(activity * scale)
+
+
+def _fit_loadings(counts: sparse.csc_matrix, activity: np.ndarray) -> np.ndarray:
+    """Fit loadings of genes, given their counts (N, F), to activities (N, P); shape (P, F)."""
+    fitted = fit_activities(sparse.csr_matrix(counts.T), activity.T, _LOADING_ITERATIONS).T
+    return np.asarray(fitted + _PSEUDOCOUNT / np.maximum(activity.sum(axis=0), 1e-12)[:, None])

@@ -1,0 +1,112 @@
+"""Test the expression of whole runs: units, tiles and regions, borders of spots, and the counts next to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from napari_srast.api import upsample
+from napari_srast.core.region import Region
+from napari_srast.core.result import UpsampleResult
+from napari_srast.core.slide import Slide
+from napari_srast.inference import tiles
+
+SETTINGS = {"factor": 4, "device": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def slide(make_slide: Callable[..., Slide]) -> Slide:
+    return make_slide(12, 12, 6, lattice="hex", depth=6.0)
+
+
+@pytest.fixture(scope="module")
+def result(slide: Slide) -> UpsampleResult:
+    return upsample(slide, **SETTINGS)
+
+
+def _expression(result: UpsampleResult) -> np.ndarray:
+    assert result.expression is not None
+    return result.expression.toarray()
+
+
+def test_expression_has_the_unit_of_the_counts(result: UpsampleResult) -> None:
+    total, expected = _expression(result).sum(axis=0), np.asarray(result.counts.sum(axis=0)).ravel()
+    measured = expected > 0
+    np.testing.assert_allclose(total[measured], expected[measured], rtol=0.15)
+    assert total[~measured].max() < 0.05 * expected[measured].min()
+
+
+def test_counts_do_not_depend_on_expression(slide: Slide, result: UpsampleResult) -> None:
+    without = upsample(slide, expression="none", **SETTINGS)
+    assert without.expression is None
+    assert (without.counts != result.counts).nnz == 0
+
+
+def test_only_the_chosen_genes_have_expression(slide: Slide, result: UpsampleResult) -> None:
+    chosen = upsample(slide, expression=["Gene4", "Gene1"], **SETTINGS)
+    np.testing.assert_array_equal(chosen.expression_columns, [1, 4])
+    expression = _expression(chosen)
+    np.testing.assert_allclose(expression[:, [1, 4]], _expression(result)[:, [1, 4]], rtol=1e-5)
+    assert not expression[:, [0, 2, 3, 5]].any()
+
+
+def test_neither_region_nor_tiles_change_the_expression(slide: Slide, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = upsample(slide, method="gp", **SETTINGS)
+    corner = Region.from_wkt("POLYGON ((-60 -60, 480 -60, 480 420, -60 420, -60 -60))")
+    part = upsample(slide, region=corner, method="gp", **SETTINGS)
+    assert part.n_pixels < whole.n_pixels / 2
+    rows = dict(zip(map(tuple, whole.raster.centers.round(3)), _expression(whole), strict=True))
+    expected = np.array([rows[tuple(center)] for center in part.raster.centers.round(3)])
+    np.testing.assert_allclose(_expression(part), expected, rtol=1e-5, atol=1e-7)
+
+    monkeypatch.setattr(tiles, "_MAX_PIXELS", 200)
+    monkeypatch.setattr(tiles, "_MIN_SPOTS", 8)
+    np.testing.assert_array_equal(_expression(upsample(slide, method="gp", **SETTINGS)), _expression(whole))
+
+
+def test_no_border_of_a_spot_shows(result: UpsampleResult) -> None:
+    layout_pairs = _pairs(result)
+    across = result.raster.parent[layout_pairs[0]] != result.raster.parent[layout_pairs[1]]
+    for gene in (0, 1, 3, 4, 5):
+        values = np.log(_expression(result)[:, gene] + 0.01)
+        step = np.abs(values[layout_pairs[0]] - values[layout_pairs[1]])
+        assert 0.7 < step[across].mean() / step[~across].mean() < 1.4
+
+
+def _pairs(result: UpsampleResult) -> np.ndarray:
+    from napari_srast.geometry.spot_pixel_map import SpotPixelMap
+
+    return SpotPixelMap.of_raster(result.slide.centers, result.raster).adjacent_pixels
+
+
+def test_expression_is_closer_to_the_truth_than_the_counts(slide: Slide, result: UpsampleResult) -> None:
+    x, y = result.raster.centers.T
+    extent = float(np.ptp(slide.centers))
+    truth = np.exp(-8 * ((x / extent - 0.5) ** 2 + (y / extent - 0.5) ** 2))
+
+    def correlation(values: np.ndarray) -> float:
+        return float(np.corrcoef(values, truth)[0, 1])
+
+    assert correlation(_expression(result)[:, 1]) > correlation(result.counts.toarray()[:, 1]) + 0.02
+
+
+@pytest.mark.parametrize("method", ["gp", "bilinear", "uniform"])
+def test_interpolations_have_expression(slide: Slide, method: str) -> None:
+    expression = _expression(upsample(slide, method=method, **SETTINGS))
+    assert np.isfinite(expression).all()
+    assert (expression >= 0).all()
+
+
+def test_sampled_counts_do_not_enter_the_expression(slide: Slide) -> None:
+    first, second = (upsample(slide, mode="integer", seed=seed, **SETTINGS) for seed in (0, 1))
+    assert (first.counts != second.counts).nnz > 0
+    np.testing.assert_allclose(_expression(first), _expression(second), rtol=1e-5)
+
+
+def test_permuted_spots_give_the_same_expression(slide: Slide, result: UpsampleResult) -> None:
+    order = np.random.default_rng(0).permutation(slide.n_spots)
+    permuted = replace(slide, counts=slide.counts[order], centers=slide.centers[order], spot_ids=slide.spot_ids[order])
+    np.testing.assert_array_equal(_expression(upsample(permuted, **SETTINGS)), _expression(result))

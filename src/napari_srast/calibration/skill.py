@@ -100,10 +100,10 @@ class GeneSkill:
             gain_error=np.where(np.isnan(skill), np.nan, gain_error),
         )
 
-    def describe_gain(self, genes: Sequence[str]) -> dict[str, list[float]]:
+    def describe_gain(self, genes: Sequence[str] | np.ndarray) -> dict[str, list[float]]:
         """Return the gain over the best interpolation and its standard error of the genes (F,) where they are known."""
         known = np.flatnonzero(np.isfinite(self.gain))
-        return {str(genes[i]): [round(float(self.gain[i]), 5), round(float(self.gain_error[i]), 5)] for i in known}
+        return {str(genes[int(i)]): [round(float(self.gain[i]), 5), round(float(self.gain_error[i]), 5)] for i in known}
 
     def fallback_methods(self) -> np.ndarray:
         """Return the method of each gene: the pool, unless its skill is negative by more than its standard error.

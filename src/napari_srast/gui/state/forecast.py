@@ -84,7 +84,8 @@ def quick_runs(
         changes.append((f"{len(few)} genes", few, settings))
         if cheaper is not settings:
             changes.append((f"{len(few)} genes, mode mean", few, cheaper))
-    quick, used = [], set()
+    quick: list[Alternative] = []
+    used: set[frozenset[str]] = set()
     for title, some, changed in changes:
         seconds = estimate(slide, region, some, changed, max_counted=0).seconds
         parts = frozenset(title.split(", "))

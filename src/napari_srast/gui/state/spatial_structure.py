@@ -19,7 +19,7 @@ _BLOCK = 512
 _HOUSEKEEPING = re.compile(r"(MT-|MT\.|RP[SL]\d|RPLP\d|RPSA|MRP[SL]\d|RNA?\d+S)", re.IGNORECASE)
 
 
-def interest_order(genes: Sequence[str], structure: np.ndarray | None) -> np.ndarray:
+def interest_order(genes: Sequence[str] | np.ndarray, structure: np.ndarray | None) -> np.ndarray:
     """Return the order in which genes are listed at first.
 
     Genes with the clearest spatial structure come first. Mitochondrial and ribosomal genes come last: they follow the

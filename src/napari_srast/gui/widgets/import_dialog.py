@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 from qtpy.QtWidgets import (
@@ -52,8 +53,9 @@ class ImportDialog(QDialog):
         text = QLabel(f"'{source.name}' is converted to a SpatialData store, as 'napari-srast import' does.")
         text.setWordWrap(True)
         self.buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Ok | QDialogButtonBox.StandardButton.Cancel)
-        self.accept_button = self.buttons.button(QDialogButtonBox.StandardButton.Ok)
-        assert self.accept_button is not None
+        accept = self.buttons.button(QDialogButtonBox.StandardButton.Ok)
+        assert accept is not None
+        self.accept_button: QPushButton = accept
         self.accept_button.setText("Import")
         self.buttons.accepted.connect(self.accept)
         self.buttons.rejected.connect(self.reject)
@@ -101,12 +103,12 @@ class ImportDialog(QDialog):
             self.image.setText(path)
 
 
-def _with_browse(edit: QLineEdit, browse: object) -> QHBoxLayout:
+def _with_browse(edit: QLineEdit, browse: Callable[[], None]) -> QHBoxLayout:
     row = QHBoxLayout()
     control = QPushButton("…")
     control.setMaximumWidth(30)
     control.setAutoDefault(False)
-    control.clicked.connect(browse)
+    control.clicked.connect(lambda: browse())
     row.addWidget(edit, 1)
     row.addWidget(control)
     return row

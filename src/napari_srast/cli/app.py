@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from napari_srast._version import __version__
 
-__all__ = ["app"]
+__all__ = ["Counts", "Device", "Json", "Library", "Model", "Seed", "SpotShape", "app", "example"]
 
 app = typer.Typer(
     name="napari-srast",
@@ -29,7 +29,8 @@ Counts = Annotated[str | None, typer.Option(metavar="X|raw|LAYER", help="Matrix 
 Seed = Annotated[int, typer.Option(metavar="N", help="Random seed; the same seed gives the same result.")]
 
 
-def _example(line: str) -> str:
+def example(line: str) -> str:
+    """Return the last paragraph of a command's help, with a command line."""
     return f"\b\nExample:\n  {line}"  # \b keeps the line break
 
 
@@ -39,7 +40,7 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback(invoke_without_command=True, epilog=_example("napari-srast demo"))
+@app.callback(invoke_without_command=True, epilog=example("napari-srast demo"))
 def _root(
     context: typer.Context,
     version: Annotated[
@@ -53,7 +54,7 @@ def _root(
 
 @app.command(
     short_help="Run the whole workflow on the built-in slide.",
-    epilog=_example("napari-srast demo --headless --out demo"),
+    epilog=example("napari-srast demo --headless --out demo"),
 )
 def demo(
     headless: Annotated[bool, typer.Option("--headless", help="Run on a virtual screen, without a display.")] = False,
@@ -75,7 +76,7 @@ def demo(
     run(out, real=real, headless=headless, as_json=json)
 
 
-@app.command("open", short_help="Open the window.", epilog=_example("napari-srast open slide.zarr"))
+@app.command("open", short_help="Open the window.", epilog=example("napari-srast open slide.zarr"))
 def open_slide(
     slide: Annotated[
         Path | None, typer.Argument(metavar="[SLIDE.zarr]", help="A slide, or a result of napari-srast.")
@@ -97,7 +98,7 @@ def open_slide(
 @app.command(
     "import",
     short_help="Convert a table or a Space Ranger folder.",
-    epilog=_example("napari-srast import breast.h5ad -o breast.zarr --image breast_he.jpg"),
+    epilog=example("napari-srast import breast.h5ad -o breast.zarr --image breast_he.jpg"),
 )
 def import_slide(
     source: Annotated[Path, typer.Argument(metavar="SRC", help="An .h5ad file, or a folder of Space Ranger.")],
@@ -146,117 +147,8 @@ def import_slide(
 
 
 @app.command(
-    short_help="Split the counts of every spot over finer pixels.",
-    epilog=_example("napari-srast upsample breast.zarr -o breast_4x.zarr --factor 4 --genes ERBB2,KRT19"),
-)
-def upsample(
-    slides: Annotated[list[Path], typer.Argument(metavar="SLIDE.zarr...", help="One or more SpatialData stores.")],
-    output: Annotated[
-        Path,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="OUT.zarr",
-            help="Output: .zarr, .h5ad, .csv or .csv.gz; a folder for several slides.",
-        ),
-    ],
-    spots: Annotated[str | None, typer.Option(metavar="NAME", help="Element with the spots.")] = None,
-    table: Annotated[str | None, typer.Option(metavar="NAME", help="Table with the counts.")] = None,
-    image: Annotated[str, typer.Option(metavar="NAME|none", help="Histology image; none to ignore it.")] = "auto",
-    coordinate_system: Annotated[
-        str | None, typer.Option(metavar="CS", help="Coordinate system of --region and --pixel-size.")
-    ] = None,
-    library: Library = None,
-    spot_shape: SpotShape = None,
-    counts: Counts = None,
-    region: Annotated[
-        str | None,
-        typer.Option(metavar="FILE.geojson|WKT", help="Upsample only spots whose centers are inside this region."),
-    ] = None,
-    genes: Annotated[
-        str, typer.Option(metavar="A,B|@FILE|all", help="Genes to upsample: names, a file, or all.")
-    ] = "all",
-    factor: Annotated[
-        float | None,
-        typer.Option(metavar="N", help="Pixels per spot pitch (default 4); 2 on square bins gives 2 x 2 pixels."),
-    ] = None,
-    pixel_size: Annotated[
-        float | None,
-        typer.Option(metavar="UM", help="Side of a pixel, in units of the coordinate system; instead of --factor."),
-    ] = None,
-    footprint: Annotated[
-        str, typer.Option(metavar="cell|spot", help="Fill the whole cell of each spot, or only its measured area.")
-    ] = "cell",
-    method: Annotated[
-        str,
-        typer.Option(metavar="srast|uniform|bilinear|pycnophylactic|gp", help="The SRast model, or an interpolation."),
-    ] = "srast",
-    mode: Annotated[
-        str,
-        typer.Option(
-            metavar="mean|sample|integer",
-            help="Expected counts, expected counts with standard deviation, or integer counts.",
-        ),
-    ] = "mean",
-    expression: Annotated[
-        str,
-        typer.Option(
-            metavar="A,B|@FILE|auto|none", help="Genes whose expression is estimated besides the conserved counts."
-        ),
-    ] = "auto",
-    draws: Annotated[int | None, typer.Option(metavar="S", help="Number of flow samples.")] = None,
-    steps: Annotated[int | None, typer.Option(metavar="T", help="Number of flow steps.")] = None,
-    model: Model = "default",
-    device: Device = "auto",
-    seed: Seed = 0,
-    dask: Annotated[
-        str | None, typer.Option(metavar="SCHEDULER", help="Address of a Dask scheduler, such as tcp://10.0.0.1:8786.")
-    ] = None,
-    json: Json = False,
-) -> None:
-    """Split the counts of every spot over finer pixels; the pixels of a spot sum to its counts."""
-    from napari_srast.core.gene_list import parse_expression
-    from napari_srast.errors import SettingsError
-
-    if factor is not None and pixel_size is not None:
-        raise SettingsError("--factor and --pixel-size both set the pixel size; give only one of them.")
-    options: dict[str, Any] = {
-        "pixel_size": pixel_size,
-        "footprint": footprint,
-        "method": method,
-        "mode": mode,
-        "draws": draws,
-        "steps": steps,
-        "model": model,
-        "device": device,
-        "seed": seed,
-        "expression": parse_expression(expression),
-    }
-    if factor is not None:
-        options["factor"] = factor
-    from napari_srast.cli.commands.upsample import run
-
-    run(
-        slides,
-        output,
-        options,
-        elements={
-            "spots": spots,
-            "table": table,
-            "image": image,
-            "coordinate_system": coordinate_system,
-            **{"library": library, "spot_shape": spot_shape, "counts": counts},
-        },
-        region=region,
-        genes=genes,
-        dask=dask,
-        as_json=json,
-    )
-
-
-@app.command(
     short_help="Score all methods against a ground truth.",
-    epilog=_example(
+    epilog=example(
         "napari-srast evaluate hd_8um.h5ad --pitch 96 --spot-diameter 55 --lattice hexagon --factor 6 --thin 3"
     ),
 )
@@ -294,6 +186,13 @@ def evaluate(
     mode: Annotated[
         str | None, typer.Option(metavar="mean|sample", help="Mode of the runs; sample also scores intervals.")
     ] = None,
+    peers: Annotated[
+        str | None,
+        typer.Option(
+            metavar="smoother,smoothie,gaston,tobler,istar-like",
+            help="Also score these published methods, if installed.",
+        ),
+    ] = None,
     model: Model = "default",
     json: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write all scores to a file; - prints them.")
@@ -302,9 +201,9 @@ def evaluate(
 ) -> None:
     """Coarsen a high-resolution slide, upsample it, and score the maps against the ground truth.
 
-    With --spot-diameter, --image, --thin, --genes, --mode or a store: spots measure discs or cells of one random half
-    of the counts, and the maps are scored on the other half (--thin, 1 by default). Otherwise every method is scored on
-    the counts that the spots were made from.
+    With --spot-diameter, --image, --thin, --genes, --mode, --peers or a store: spots measure discs or cells of one
+    random half of the counts, and the maps are scored on the other half (--thin, 1 by default). Otherwise every method
+    is scored on the counts that the spots were made from.
     """
     from napari_srast.cli.parsing import check_exists, parse_genes
     from napari_srast.errors import SettingsError
@@ -326,19 +225,20 @@ def evaluate(
     from napari_srast.cli.commands.evaluate import FineOptions, run
 
     fine = None
-    if is_store or any(option is not None for option in (spot_diameter, image, thin, genes, mode)):
+    if is_store or any(option is not None for option in (spot_diameter, image, thin, genes, mode, peers)):
         fine = FineOptions(
             spot_diameter=spot_diameter,
             image=None if image == "none" else image or ("auto" if is_store else None),
             thinnings=1 if thin is None else thin,
             genes=None if genes is None else int(genes) if genes.strip().isdecimal() else parse_genes(genes),
+            peers=() if peers is None else tuple(name.strip() for name in peers.split(",")),
             mode="sample" if mode == "sample" else "mean",
         )
     kind: Literal["square", "hex"] = "square" if lattice == "square" else "hex"
     run(truth, pitch=pitch, lattice=kind, factor=factor, model=model, json_path=json, plots=plots, fine=fine)
 
 
-@app.command(short_help="Train a model from a recipe.", epilog=_example("napari-srast train recipe.toml"))
+@app.command(short_help="Train a model from a recipe.", epilog=example("napari-srast train recipe.toml"))
 def train(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE.toml", help="Recipe: training slides and settings.")],
     json: Json = False,
@@ -352,7 +252,7 @@ def train(
     run(recipe, as_json=json)
 
 
-@app.command(short_help="Measure run time and memory.", epilog=_example("napari-srast bench --spots 500,1000 --json"))
+@app.command(short_help="Measure run time and memory.", epilog=example("napari-srast bench --spots 500,1000 --json"))
 def bench(
     spots: Annotated[
         str, typer.Option(metavar="N,N,...", help="Numbers of spots of the generated slides.")
@@ -403,7 +303,7 @@ def bench(
     )
 
 
-@app.command(short_help="Describe a slide or a model.", epilog=_example("napari-srast info breast.zarr"))
+@app.command(short_help="Describe a slide or a model.", epilog=example("napari-srast info breast.zarr"))
 def info(
     target: Annotated[str, typer.Argument(metavar="SLIDE.zarr|MODEL", help="A store, or the name or file of a model.")],
     library: Library = None,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from napari_srast.cli.app import app
+from napari_srast.cli.upsample_app import app
 
 __all__ = ["app", "export"]
 

@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from napari.utils.colormaps import ensure_colormap
 from PIL import Image as PillowImage
 
 from napari_srast.gui.export.figure import Caption, round_length, save_figure
-from napari_srast.gui.layers.gene_colors import GeneStyle
+from napari_srast.gui.layers.gene_colors import GeneStyle, colormap_stops
 
 pytestmark = pytest.mark.gui
 
@@ -31,3 +32,17 @@ def test_figure_has_scale_bar_legend_and_note(qtbot: Any, tmp_path: Path) -> Non
 @pytest.mark.parametrize(("length", "rounded"), [(270.0, 200.0), (0.07, 0.05), (1.0, 1.0), (5.5, 5.0)])
 def test_scale_bar_length_is_rounded_down_to_1_2_or_5(length: float, rounded: float) -> None:
     assert round_length(length) == pytest.approx(rounded)
+
+
+def test_legend_of_the_figure_has_the_colors_of_the_colormap(qtbot: Any, tmp_path: Path) -> None:
+    black = np.zeros((600, 800, 4), dtype=np.uint8)
+    black[..., 3] = 255
+    viridis = ensure_colormap("viridis")
+    genes = [GeneStyle("ERBB2", "#fde725", (0.0, 4.0), stops=colormap_stops(viridis))]
+    caption = Caption(pixel_length=2.5, unit="um", genes=genes, meaning="counts per pixel")
+    save_figure(black, caption, tmp_path / "figure.png")
+    with PillowImage.open(tmp_path / "figure.png") as picture:
+        pixels = np.asarray(picture.convert("RGB"))[300:, :400].reshape(-1, 3).astype(int)
+    for level in (0.05, 0.5, 0.95):
+        color = np.round(255 * viridis.map(np.array([level]))[0, :3])
+        assert np.abs(pixels - color).max(axis=1).min() <= 4, level

@@ -160,3 +160,30 @@ def test_every_side_of_the_outline_is_visible_and_the_fill_is_clear(
         assert (away > 100).sum() in range(2, 9), step
         assert brightness.max() > 200, step
         assert brightness.min() < 60, step
+
+
+def test_halo_follows_shapes_transform_and_visibility(region: tuple[RegionLayer, list[int], ViewerModel]) -> None:
+    regions, _, viewer = region
+    regions.add(np.array([[0, 0], [10, 0], [10, 10], [0, 10]]))
+    regions.add(np.array([[20, 0], [30, 0], [30, 10]]))
+    halo, layer = regions.layers
+    assert viewer.layers.index(halo) == viewer.layers.index(layer) - 1
+    assert viewer.layers.selection.active is layer
+    changes: list[object] = []
+    halo.events.data.connect(changes.append)
+    layer.refresh()
+    assert changes == []
+    layer.selected_data = {0}
+    layer.remove_selected()
+    assert len(halo.data) == 1
+    np.testing.assert_array_equal(halo.data[0], layer.data[0])
+    regions.move(SKEWED)
+    np.testing.assert_allclose(halo.affine.affine_matrix, layer.affine.affine_matrix)
+    ratio = halo.edge_width[0] / layer.edge_width[0]
+    viewer.scene.camera.zoom *= 10
+    assert halo.edge_width[0] / layer.edge_width[0] == pytest.approx(ratio)
+    assert ratio > 2
+    layer.visible = False
+    assert not halo.visible
+    regions.remove()
+    assert len(viewer.layers) == 0

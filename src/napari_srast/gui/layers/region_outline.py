@@ -70,6 +70,9 @@ class RegionOutline:
     def _copy_shapes(self, event: object = None) -> None:
         """Give the halo the shapes of the layer, also of one that is being drawn."""
         kinds, data = list(self._layer.shape_type), [np.array(corners) for corners in self._layer.data]
+        same_kinds = kinds == list(self.halo.shape_type)
+        if same_kinds and all(map(np.array_equal, data, self.halo.data)):
+            return  # the event has other causes, too
         self.halo.data = (data, kinds) if data else []
         self.halo.edge_width = self._width(_HALO_PIXELS)
 

@@ -11,9 +11,10 @@ from helpers.results import assert_same_result, with_expression
 from napari_srast.core.mass_balance import max_relative_mass_error
 from napari_srast.core.region import Region
 from napari_srast.errors import InputError
-from napari_srast.io.result_elements import to_anndata
+from napari_srast.io.result_elements import result_names, to_anndata, to_spatialdata
 from napari_srast.io.result_reader import read_result
 from napari_srast.io.result_writer import write_result
+from napari_srast.io.store import write_store
 
 
 @pytest.mark.parametrize("name", ["out.zarr", "out.h5ad"])
@@ -109,3 +110,28 @@ def test_newer_format_is_refused(make_result, tmp_path):
     table.write_h5ad(tmp_path / "new.h5ad")
     with pytest.raises(InputError, match="update napari-srast"):
         read_result(tmp_path / "new.h5ad")
+
+
+def test_store_of_format_1_is_read(make_result, written_slide, tmp_path):
+    """Format 1 had no labels, NaN outside the pixels, ids and names from 0, and no column of expression."""
+    result = make_result(written_slide)
+    names = result_names(result)
+    store = to_spatialdata(result)
+    del store.labels[names.labels]
+    image = store.images[names.image]
+    store.images[names.image] = image.where(image > 0)
+    store.shapes[names.shapes].index -= 1
+    table = store.tables[names.table]
+    table.obs["instance_id"] -= 1
+    table.obs_names = table.obs["instance_id"].astype(str)
+    del table.var["expression"]
+    provenance = table.uns["napari_srast"]
+    provenance["format_version"] = 1
+    for key in ("labels", "pixel_size"):
+        del provenance[key]
+    del provenance["reopen"]["settings"]["expression"]
+    write_store(store, tmp_path / "old.zarr")
+    got = read_result(tmp_path / "old.zarr")
+    assert_same_result(got, result)
+    assert got.expression is None
+    assert got.provenance["format_version"] == 1

@@ -335,7 +335,7 @@ def instance_ids(raster: Raster) -> np.ndarray:
 
 def to_dense_image(raster: Raster, values: np.ndarray, dtype: type) -> np.ndarray:
     """Arrange (Q,) pixel values as an image (rows, columns), 0 where no pixel has a parent."""
-    image = np.zeros(raster.shape, dtype=dtype)
+    image: np.ndarray = np.zeros(raster.shape, dtype=dtype)
     image[raster.row, raster.col] = values
     return image
 

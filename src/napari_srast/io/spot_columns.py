@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Any, Literal
+
+import pandas as pd
 
 from napari_srast._utils.text import first_line
 from napari_srast.core.slide import Slide
 from napari_srast.errors import InputError, SettingsError, is_memory_error
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 __all__ = ["SpotColumns", "read_spot_columns"]
 
@@ -59,7 +58,7 @@ def read_spot_columns(slide: Slide, names: SpotColumns) -> pd.DataFrame | None:
             f"Table '{source.table}' has no column '{missing[0]}' to keep; "
             + (f"it has: {listed}." if listed else "it has none.")
         )
-    rows = table.index.astype(str).get_indexer(slide.spot_ids.astype(str)) if table.index.is_unique else None
+    rows = table.index.astype(str).get_indexer(pd.Index(slide.spot_ids.astype(str))) if table.index.is_unique else None
     if rows is None or (rows < 0).any():
         raise InputError(
             f"The rows of table '{source.table}' have other names than the spots of the slide, so its columns cannot "
@@ -74,10 +73,10 @@ def _read_obs(path: Path, name: str) -> tuple[pd.DataFrame, tuple[str, ...]]:
     from anndata.io import read_elem
 
     try:
-        group = zarr.open_group(path, mode="r")
-        table = read_elem(group["obs"])
-        link = group["uns/spatialdata_attrs"] if "uns/spatialdata_attrs" in group else {}
-        keys = tuple(str(read_elem(link[key])) for key in ("region_key", "instance_key") if key in link)
+        group: Any = zarr.open_group(path, mode="r")
+        table: Any = read_elem(group["obs"])
+        link: Any = read_elem(group["uns/spatialdata_attrs"]) if "uns/spatialdata_attrs" in group else {}
+        keys = tuple(str(link[key]) for key in ("region_key", "instance_key") if key in link)
     except Exception as error:
         if is_memory_error(error):
             raise

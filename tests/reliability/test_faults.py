@@ -186,7 +186,7 @@ for i in range(3):
 
     store = spatialdata.read_zarr(tmp_path / "slide.zarr")
     assert len(list_runs(tmp_path / "slide.zarr")) == written
-    assert len(store.tables) == len(store.images) == written
+    assert len(store.tables) == len(store.labels) == written
     assert len(store.shapes) == written + 1
     assert os.listdir(tmp_path) == ["slide.zarr"]
 

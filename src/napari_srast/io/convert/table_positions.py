@@ -46,7 +46,7 @@ class Placement:
     unit
         "um", "px", "array units" or "unknown".
     scale
-        Length of one unit of the source in ``unit``; None if the positions were placed anew.
+        Length of one unit of the source in ``unit``; None if the spots were placed on their array.
     um_per_px
         Side of a pixel of the full-resolution image in micrometers; None if it is unknown.
     shape, diameter, angle

@@ -70,7 +70,7 @@ def test_counts_without_positions_name_what_is_missing_and_with_them_are_importe
     assert "rename it to .h5ad" in (explain_file(tmp_path / "table.h5") or "")
 
 
-def test_table_and_result_are_told_apart(tmp_path: Path) -> None:
+def test_result_is_not_taken_for_a_table(tmp_path: Path) -> None:
     anndata.AnnData(np.ones((2, 2))).write_h5ad(tmp_path / "slide.h5ad")
     assert f"napari-srast import '{tmp_path / 'slide.h5ad'}'" in (explain_file(tmp_path / "slide.h5ad") or "")
     anndata.AnnData(np.ones((2, 2)), uns={"napari_srast": {"run": "x"}}).write_h5ad(tmp_path / "result.h5ad")

@@ -59,6 +59,16 @@ def test_relative_links_have_targets(path: Path) -> None:
             assert (path.parent / target).exists(), f"{path.name} links to {target}"
 
 
+def test_messages_in_the_faq_are_printed_by_the_package() -> None:
+    """A heading in quotation marks is a part of a message; it changes with the message."""
+    sources = "\n".join(path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py"))
+    joined = re.sub(r"\"\s*\n\s*f?\"", "", sources)  # literals that continue on the next line
+    messages = re.findall(r'^### "(.*)"$', (ROOT / "docs" / "faq.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(messages) >= 5
+    for message in messages:
+        assert message.replace("'spatial'", "'{key}'") in joined or message in joined, message
+
+
 def test_version_matches_citation() -> None:
     citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))

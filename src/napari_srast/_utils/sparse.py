@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import warnings
 
+import numpy as np
 import torch
 from scipy import sparse
 from torch import Tensor
 
-__all__ = ["csr_tensor"]
+__all__ = ["csr_tensor", "drop_columns"]
 
 
 def csr_tensor(matrix: sparse.csr_matrix, device: str = "cpu") -> Tensor:
@@ -23,3 +24,10 @@ def csr_tensor(matrix: sparse.csr_matrix, device: str = "cpu") -> Tensor:
             device=device,
             check_invariants=False,  # SciPy has checked them
         )
+
+
+def drop_columns(counts: sparse.csr_matrix, columns: np.ndarray) -> sparse.csr_matrix:
+    """Return counts without the entries of some columns, given as (G,) bool; the shape stays."""
+    keep = ~columns[counts.indices]
+    pointer = np.concatenate([[0], np.cumsum(keep)])[counts.indptr]
+    return sparse.csr_matrix((counts.data[keep], counts.indices[keep], pointer), shape=counts.shape)

@@ -14,6 +14,7 @@ import numpy as np
 from scipy import sparse
 
 from napari_srast._utils.devices import choose_device
+from napari_srast._utils.sparse import drop_columns
 from napari_srast._utils.threads import single_threaded_torch
 from napari_srast.calibration.dispersion import Concentration
 from napari_srast.calibration.experts import Experts
@@ -34,11 +35,12 @@ from napari_srast.inference.fitted_slide import FittedSlide, SlideInput, fit_sli
 from napari_srast.inference.job import ModelProvenance, UpsampleJob
 from napari_srast.inference.methods.base import Block, PreparedMethod, TileInput, TilePredictor
 from napari_srast.inference.methods.histology_context import HistologyContext, fit_histology
+from napari_srast.inference.methods.loaded_intensity import LoadedIntensity
 from napari_srast.inference.methods.program_mixture import ProgramMixture
 from napari_srast.inference.methods.program_weights import fit_program_gate
 from napari_srast.inference.slide_intensity import fit_slide_intensity
 from napari_srast.inference.tiles import gene_blocks
-from napari_srast.models.intensity import FittedIntensity, GeneLoadings, IntensityModel, PixelIntensity
+from napari_srast.models.intensity import FittedIntensity
 from napari_srast.models.pcfm.field_statistics import FieldStatistics, summarize_fields
 from napari_srast.models.pcfm.network import DiT
 from napari_srast.models.pcfm.sampler import FlowSampler
@@ -46,7 +48,7 @@ from napari_srast.models.programs.program_fields import fit_program_fields
 
 __all__ = ["prepare_srast"]
 
-_EXPERTS_PER_BLOCK = 4  # dense arrays of a block that are in memory at once, relative to an interpolation
+_EXPERTS_PER_BLOCK = 4  # dense arrays of a block in memory at once, relative to an interpolation
 _GENES_PER_SAMPLE = 256  # sampled at once: samples are dense
 
 
@@ -132,25 +134,6 @@ def _high_count_genes(job: UpsampleJob, fitted: FittedSlide) -> np.ndarray:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Intensity:
-    """The intensity model of a slide with the loadings of the predicted fields."""
-
-    model: IntensityModel
-    loadings: GeneLoadings
-
-    @classmethod
-    def of_fields(cls, fitted: FittedIntensity | None, fields: sparse.csr_matrix) -> _Intensity | None:
-        """Fit the loadings of fields of all spots, shape (N, F); None without a model."""
-        return None if fitted is None else cls(model=fitted.model, loadings=fitted.loadings(fields))
-
-    def bind(self, tile_input: TileInput) -> Callable[[np.ndarray, slice], np.ndarray]:
-        """Return the function that predicts log intensities (q, F) of a block of fields from its counts (n, F)."""
-        assert tile_input.intensity is not None
-        pixels = PixelIntensity(self.model, tile_input.tile.layout, tile_input.intensity)
-        return lambda counts, block: pixels.log_intensities(counts, self.loadings[block])
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
 class PerGenePredictor(TilePredictor):
     """Predict every gene by the pool of the flow and the interpolations.
 
@@ -183,7 +166,7 @@ class PerGenePredictor(TilePredictor):
     image_loadings: np.ndarray | None
     sampler: FlowSampler
     allocator: CountAllocator
-    intensity: _Intensity | None
+    intensity: LoadedIntensity | None
 
     def blocks(self, n_pixels: int) -> list[slice]:
         return gene_blocks(len(self.methods), _EXPERTS_PER_BLOCK * n_pixels)
@@ -243,16 +226,14 @@ def _prepare_per_gene(context: _Context) -> PreparedMethod:
         image_loadings=context.image.loadings(job.select_counts()),
         sampler=FlowSampler(steps=settings.steps or FLOW_STEPS, draws=settings.draws or FLOW_DRAWS, seed=settings.seed),
         allocator=context.allocator,
-        intensity=_Intensity.of_fields(context.intensity, job.select_counts()),
+        intensity=LoadedIntensity.of_fields(context.intensity, job.select_counts()),
     )
     skill = np.concatenate([score.skill for score in scores])
     genes = job.genes[job.columns]
     starts = np.cumsum([0, *(len(score.skill) for score in scores)])
     gains = [one.describe_gain(genes[start:]) for one, start in zip(scores, starts, strict=False)]
     model = ModelProvenance(calibration={"held_out_gain": {k: v for gain in gains for k, v in gain.items()}})
-    return PreparedMethod(
-        predictor=predictor, skill=skill, method=methods, embedding=fitted.embedding, model=model
-    )
+    return PreparedMethod(predictor=predictor, skill=skill, method=methods, embedding=fitted.embedding, model=model)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -298,7 +279,7 @@ class ProgramPredictor(TilePredictor):
     allocator: CountAllocator
     high_count: np.ndarray
     per_gene: PerGenePredictor
-    intensity: _Intensity | None
+    intensity: LoadedIntensity | None
     core_counts_only = True
 
     def blocks(self, n_pixels: int) -> list[slice]:
@@ -313,7 +294,7 @@ class ProgramPredictor(TilePredictor):
 
         def predict_block(block: slice) -> Block:
             assert block == slice(0, len(self.high_count)), "genes are predicted in one block"
-            low_counts = _drop_columns(tile_input.counts, self.high_count)
+            low_counts = drop_columns(tile_input.counts, self.high_count)
             counts = mixture.allocate(low_counts)
             if self.allocator.mode == "integer":
                 counts = self._sample(counts, low_counts, tile_input)
@@ -374,13 +355,6 @@ class ProgramPredictor(TilePredictor):
         return sparse.csr_matrix(sparse.hstack(samples, format="csr"))
 
 
-def _drop_columns(counts: sparse.csr_matrix, columns: np.ndarray) -> sparse.csr_matrix:
-    """Return counts without the entries of some columns, given as (G,) bool; the shape stays."""
-    keep = ~columns[counts.indices]
-    pointer = np.concatenate([[0], np.cumsum(keep)])[counts.indptr]
-    return sparse.csr_matrix((counts.data[keep], counts.indices[keep], pointer), shape=counts.shape)
-
-
 def _prepare_programs(context: _Context, high_count: np.ndarray) -> PreparedMethod:
     """Prepare the prediction of some genes, given as (G,) bool, through the flow, and of the others by shared maps."""
     job, fitted = context.job, context.fitted
@@ -408,7 +382,7 @@ def _prepare_programs(context: _Context, high_count: np.ndarray) -> PreparedMeth
         allocator=context.allocator,
         high_count=high_count,
         per_gene=per_gene.predictor,
-        intensity=_Intensity.of_fields(context.intensity, sparse.csr_matrix(shared.fields)),
+        intensity=LoadedIntensity.of_fields(context.intensity, sparse.csr_matrix(shared.fields)),
     )
     high_counts = job.counts[:, job.columns[high_count]].toarray()
     return PreparedMethod(
@@ -423,5 +397,4 @@ def _prepare_programs(context: _Context, high_count: np.ndarray) -> PreparedMeth
 
 def _copy_to_device(network: DiT, device: str) -> DiT:
     """Return a copy on a device; other threads may still use the original."""
-    network_copy: DiT = copy.deepcopy(network).to(device)
-    return network_copy
+    return copy.deepcopy(network).to(device)

@@ -8,7 +8,7 @@ mean of F over the measured area of spot i is the prior mean m_i of its rate, wi
 The shape r is the same for all spots of a gene and is fitted by the marginal likelihood (negative binomial). The log of
 ``posterior_i / m_i``, smoothed over the spots around a pixel, corrects the field in the pixel; it is continuous, so no
 border of a spot shows. Where spots cover the slide, the smoothing is narrow, because the pixels were measured. The
-widths, and the use of a spot's own counts in m_i, scored best on 21 cases (docs/results/expression.md).
+widths, and the use of a spot's own counts in m_i, scored best in trials (docs/method.md).
 
 Shape legend: N spots, F genes, Q pixels.
 """

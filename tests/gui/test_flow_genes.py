@@ -96,7 +96,8 @@ def test_favorites_are_listed_and_marked(widget: SRastWidget, qtbot: Any) -> Non
     assert widget.controller.preferences.genes == ["Gene5"]
     explore.listing.setCurrentIndex(2)
     assert explore.model.listed == ["Gene5"]
-    assert widget.gene_panel.model.data(widget.gene_panel.model.index(5, 0)) == "★ Gene5"
+    model = widget.gene_panel.model
+    assert model.data(model.index(model.listed.index("Gene5"), 0)) == "★ Gene5"
 
 
 @pytest.mark.usefixtures("result")

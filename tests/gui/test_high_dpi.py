@@ -70,7 +70,7 @@ def _too_long(control: QWidget) -> str | None:
         header, model = control.horizontalHeader(), control.model()
         for i in range(header.count()):
             title = str(model.headerData(i, header.orientation()) or "")
-            if _advance(header, title) > header.sectionSize(i):
+            if not header.isSectionHidden(i) and _advance(header, title) > header.sectionSize(i):
                 return title
     return None
 

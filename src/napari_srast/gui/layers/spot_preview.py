@@ -15,8 +15,7 @@ __all__ = ["MAX_SPOTS", "SpotPreview", "color_limits", "gene_counts"]
 MAX_SPOTS = 200_000
 """Number of spots up to which they are colored; more would take seconds to draw."""
 _COLORMAP = "inferno"
-_OPACITY = 0.85
-_EMPTY_OPACITY = 0.25  # of spots without counts, so that the histology stays readable
+_LOW_OPACITY, _HIGH_OPACITY = 0.25, 0.9  # where counts are low, the histology stays readable
 _PERCENTILE = 99.0
 
 
@@ -66,7 +65,7 @@ class SpotPreview:
         limits = color_limits(values)
         share = np.clip((values - limits[0]) / (limits[1] - limits[0]), 0.0, 1.0)
         colors = ensure_colormap(_COLORMAP).map(share)
-        colors[:, 3] = np.where(values > 0, _OPACITY, _EMPTY_OPACITY)
+        colors[:, 3] = _LOW_OPACITY + (_HIGH_OPACITY - _LOW_OPACITY) * np.sqrt(share)
         self._layer.face_color = colors
         if not self.is_colored:
             self._layer.border_width = 0.0

@@ -47,6 +47,7 @@ class Forecast(QObject):
         self._controller = controller
         self._run_bar = run_bar
         self._read = read
+        self._shown: Estimate | None = None
         self._counting: background.BackgroundTask | None = None
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
@@ -86,6 +87,7 @@ class Forecast(QObject):
             self._counting = None
 
     def _show(self, cost: Estimate) -> None:
+        self._shown = cost
         self._run_bar.allow_runs(None)
         self._run_bar.estimate.setText(describe_cost(cost))
         self.changed.emit(cost)
@@ -96,6 +98,7 @@ class Forecast(QObject):
             self._show_problem(message, message)
 
     def _show_problem(self, text: str, problem: str | None) -> None:
+        self._shown = None
         self._run_bar.estimate.setText(text)
         self._run_bar.allow_runs(problem)
         self.changed.emit(None)
@@ -112,7 +115,9 @@ class Forecast(QObject):
         if slide is None or loaded is None:
             return None
         region = self._controller.regions.region()
-        cost = estimate(slide, region, given.genes, given.settings, max_counted=0)
+        cost = None if self._timer.isActive() else self._shown  # the same number as in the panel
+        if cost is None:
+            cost = estimate(slide, region, given.genes, given.settings, max_counted=0)
         if cost.seconds <= LONG_SECONDS:
             return None
         return cost.seconds, quick_runs(slide, region, given.genes, given.settings, loaded.structure)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from qtpy.QtCore import QModelIndex
-from qtpy.QtWidgets import QCheckBox, QFileDialog, QHBoxLayout, QLineEdit, QSizePolicy, QWidget
+from qtpy.QtWidgets import QCheckBox, QFileDialog, QHBoxLayout, QLineEdit, QWidget
 
 from napari_srast.core.gene_list import match_gene_list
 from napari_srast.core.result import UpsampleResult
@@ -50,8 +50,7 @@ class GenePanel(QWidget):
         row.addWidget(self.listing, 1)
         column.addLayout(row)
         self.view = gene_view("gene_table", self.model, controller)
-        self.view.setMinimumHeight(84)  # it grows where there is room, but never needs a scroll bar of the page
-        self.view.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Ignored)
+        self.view.setMinimumHeight(84)
         column.addWidget(self.view, 1)
         self.color_spots = QCheckBox("Color the spots")
         self.color_spots.setChecked(controller.preview.is_on)

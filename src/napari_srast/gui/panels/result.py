@@ -15,7 +15,6 @@ from qtpy.QtWidgets import (
     QLabel,
     QLineEdit,
     QPushButton,
-    QSizePolicy,
     QSlider,
     QVBoxLayout,
     QWidget,
@@ -124,8 +123,7 @@ class ResultPanel(QWidget):
         row.addWidget(self.hide_all)
         column.addLayout(row)
         self.view = gene_view("result_table", self.model, self._controller)
-        self.view.setMinimumHeight(90)  # it grows where there is room, but never needs a scroll bar of the page
-        self.view.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Ignored)
+        self.view.setMinimumHeight(90)
         column.addWidget(self.view, 1)
         self.model.checked_changed.connect(self._on_checked)
         self.model.refused.connect(

@@ -24,6 +24,7 @@ from napari_srast.inference.estimate import Estimate
 __all__ = ["SettingsPanel"]
 
 _NUMBER_WIDTH = 90  # pixels; the preferred width of a spin box would have room for its largest number
+_OPTIONAL_WIDTH = 104  # shows "default"
 _MAX_COUNT = 1000
 _MAX_SEED = 2**32 - 1
 _FACTOR, _PIXEL_SIZE = "Factor", "Pixel size"
@@ -118,6 +119,8 @@ class SettingsPanel(QWidget):
             allow_narrow(combo.native)
         for spin in (self.factor, self.pixel_size, self.draws, self.steps, self.seed):
             spin.native.setMinimumWidth(_NUMBER_WIDTH)
+        for optional in (self.draws, self.steps):
+            optional.native.setMinimumWidth(_OPTIONAL_WIDTH)
         for widget in (*self._fields.values(), self.resolution_kind, self._browse):
             describe(widget.native, widget.name)
 

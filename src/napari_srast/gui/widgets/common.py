@@ -55,7 +55,7 @@ def chooser(name: str, items: tuple[str, ...] = ()) -> QComboBox:
 def allow_narrow(control: QComboBox) -> None:
     """Let a combo box be narrower than its longest item."""
     control.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-    control.setMinimumWidth(90)
+    control.setMinimumWidth(78)
     control.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
 
 
@@ -131,6 +131,10 @@ class _GeneView(QTableView):
         self._controller, self._genes = controller, model
         self._widths: dict[int, int] = {}
         self.setModel(model)
+
+    def sizeHint(self) -> QSize:
+        """Return the smallest size: the table grows where there is room, but never needs a scroll bar of the page."""
+        return QSize(super().sizeHint().width(), self.minimumHeight())
 
     def resizeEvent(self, event: QResizeEvent | None) -> None:
         super().resizeEvent(event)

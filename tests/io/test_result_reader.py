@@ -123,7 +123,7 @@ def test_store_of_format_1_is_read(make_result, written_slide, tmp_path):
     store.shapes[names.shapes].index -= 1
     table = store.tables[names.table]
     table.obs["instance_id"] -= 1
-    table.obs_names = table.obs["instance_id"].astype(str)
+    table.obs_names = table.obs["instance_id"].to_numpy().astype(str)
     del table.var["expression"]
     provenance = table.uns["napari_srast"]
     provenance["format_version"] = 1

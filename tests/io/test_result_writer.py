@@ -292,6 +292,7 @@ def test_scanpy_plots_a_result(make_result, tmp_path):
     """The lines are those of docs/result.md."""
     scanpy = pytest.importorskip("scanpy", reason="scanpy is not installed")
     pyplot = pytest.importorskip("matplotlib.pyplot", reason="matplotlib is not installed")
+    pyplot.switch_backend("agg")
     result = make_result()
     table = anndata.read_h5ad(write_result(result, tmp_path / "out.h5ad"))
     gene, side = str(result.genes[0]), table.uns["napari_srast"]["pixel_size"]

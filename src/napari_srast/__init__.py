@@ -32,12 +32,14 @@ _EXPORTS = {
     "upsample_to_store": "api",
     "estimate": "api",
     "evaluate": "evaluation.protocol",
+    "expression": "core.expression",
 }
 
 __all__ = ["__version__", *sorted(_EXPORTS)]
 
 if TYPE_CHECKING:
     from napari_srast.api import estimate, upsample, upsample_to_store
+    from napari_srast.core.expression import expression
     from napari_srast.core.region import Region
     from napari_srast.core.result import UpsampleMetadata, UpsampleResult
     from napari_srast.core.settings import UpsampleSettings

@@ -15,6 +15,7 @@ import numpy as np
 from scipy import sparse
 
 from napari_srast._utils.text import count
+from napari_srast.core.expression_factors import ExpressionFactors
 from napari_srast.core.region import Region
 from napari_srast.core.settings import UpsampleSettings
 from napari_srast.core.slide import Slide
@@ -74,6 +75,9 @@ class UpsampleMetadata:
         more.
     expression_columns
         Genes that have expression, as ascending indices into ``genes``; empty if none has.
+    expression_factors
+        Factors from which :func:`napari_srast.expression` estimates the other genes of the slide; None if all genes
+        have expression, or none.
     """
 
     genes: np.ndarray
@@ -86,6 +90,7 @@ class UpsampleMetadata:
     run: str
     provenance: Mapping[str, Any]
     expression_columns: np.ndarray = field(default_factory=no_columns)
+    expression_factors: ExpressionFactors | None = None
 
     def __repr__(self) -> str:
         names = ", ".join(map(str, self.genes[:_MAX_NAMES])) + (", ..." if len(self.genes) > _MAX_NAMES else "")
@@ -135,7 +140,7 @@ class UpsampleResult(UpsampleMetadata):
         ``expression_columns`` only; None if not computed. They are not bound to the counts of the spot.
     expression_std
         Standard deviations of the expression, like ``expression``; None if not computed.
-    genes, skill, method, raster, slide, region, settings, run, provenance, expression_columns
+    genes, skill, method, raster, slide, region, settings, run, provenance, expression_columns, expression_factors
         See :class:`UpsampleMetadata`.
     """
 

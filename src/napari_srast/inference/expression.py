@@ -17,6 +17,7 @@ from scipy import sparse
 from scipy.spatial import cKDTree
 
 from napari_srast.calibration.expression import correction_width, fit_shapes, log_corrections, scale_to_counts
+from napari_srast.core.expression_factors import ExpressionFactors
 from napari_srast.core.progress import NO_MONITOR, RunMonitor
 from napari_srast.core.result import UpsampleMetadata
 from napari_srast.core.sinks import ResultPlan, ResultSink
@@ -35,6 +36,7 @@ _SPOT_SAMPLES = 7  # points that represent the measured area of a spot
 _MAX_SHAPE_SPOTS = 2_000  # that the shapes of the genes are fitted to
 _N_AROUND = 64  # nearest spots of a spot of the result that get a correction: more than any pixel reads
 _VALUES_PER_BLOCK = 2_000_000  # points x genes that are computed together
+_MAX_FACTOR_PIXELS = 4_000_000  # of a result that stores factors of the genes without expression
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -94,6 +96,9 @@ class ExpressionModel:
         Evidence of the histology in these pixels; None without.
     uses_ratios
         Whether the ratios of the run's counts refine the field: not if they are samples.
+    loadings
+        Names of all genes of the slide and their loadings on the programs, shape (P, all genes); then the last P fields
+        are programs. None if all genes have expression.
     """
 
     columns: np.ndarray
@@ -105,8 +110,9 @@ class ExpressionModel:
     layout: SpotPixelMap
     image: PixelImageEvidence | None
     uses_ratios: bool
+    loadings: tuple[np.ndarray, np.ndarray] | None = None
 
-    def predict(self, rows: np.ndarray, counts: sparse.csr_matrix) -> sparse.csr_matrix:
+    def predict(self, rows: np.ndarray, counts: sparse.csr_matrix) -> tuple[sparse.csr_matrix, np.ndarray]:
         """Compute the expression of a tile.
 
         Parameters
@@ -118,8 +124,10 @@ class ExpressionModel:
 
         Returns
         -------
-        scipy.sparse.csr_matrix
-            Expression in the unit of the counts, float32, shape (q, G), with entries for the genes with expression.
+        expression
+            Expression in the unit of the counts, float32 CSR, shape (q, G), with entries for the genes with expression.
+        activities
+            Expected counts of the programs, float32, shape (q, P); P is 0 without ``loadings``.
         """
         layout = SpotPixelMap(
             spots=self.layout.spots,
@@ -130,18 +138,20 @@ class ExpressionModel:
         image = None if self.image is None else self.image.select_pixels(rows)
         log_field = self.field.log_values(layout, image)
         smooth = gaussian_weights(layout, self.width)
-        expression = np.exp(log_field + self.log_scale + smooth @ self.corrections)
+        values = np.exp(log_field + self.log_scale + smooth @ self.corrections)
+        n_pixels, n_columns = len(rows), len(self.columns)
+        of_genes = values[:, :n_columns]
         if self.uses_ratios:
-            expression *= self._ratio_over_field(counts[:, self.columns].toarray(), log_field, layout)
-        n_pixels, n_columns = expression.shape
-        return sparse.csr_matrix(
+            of_genes *= self._ratio_over_field(counts[:, self.columns].toarray(), log_field[:, :n_columns], layout)
+        expression = sparse.csr_matrix(
             (
-                expression.astype(np.float32).ravel(),
+                of_genes.astype(np.float32).ravel(),
                 np.tile(self.columns.astype(np.int32), n_pixels),
                 np.arange(n_pixels + 1) * n_columns,
             ),
             shape=(n_pixels, self.n_genes),
         )
+        return expression, values[:, n_columns:].astype(np.float32)
 
     def _ratio_over_field(self, counts: np.ndarray, log_field: np.ndarray, layout: SpotPixelMap) -> np.ndarray:
         """Return the ratios of the counts over those of the field, 1 where a spot has no counts, shape (q, E)."""
@@ -165,6 +175,8 @@ class ExpressionSink(ResultSink[UpsampleMetadata]):
     def __init__(self, sink: ResultSink, model: ExpressionModel) -> None:
         self._sink = sink
         self._model = model
+        n_programs = 0 if model.loadings is None else len(model.loadings[1])
+        self._activities = np.zeros((model.layout.n_pixels, n_programs), dtype=np.float32)
 
     def begin(self, plan: ResultPlan) -> None:
         """Prepare the other sink."""
@@ -179,11 +191,20 @@ class ExpressionSink(ResultSink[UpsampleMetadata]):
         expression_std: sparse.csr_matrix | None = None,
     ) -> None:
         """Compute the expression of a tile and pass it on."""
-        self._sink.add(rows, counts, std, self._model.predict(rows, counts), expression_std)
+        expression, self._activities[rows] = self._model.predict(rows, counts)
+        self._sink.add(rows, counts, std, expression, expression_std)
 
     def finish(self, metadata: UpsampleMetadata, monitor: RunMonitor = NO_MONITOR) -> UpsampleMetadata:
         """Complete the other sink."""
         return self._sink.finish(metadata, monitor)
+
+    @property
+    def factors(self) -> ExpressionFactors | None:
+        """Factors of the other genes of the slide, after the last tile; None if the model has no loadings."""
+        if self._model.loadings is None:
+            return None
+        genes, loadings = self._model.loadings
+        return ExpressionFactors(genes=genes, loadings=loadings, activities=self._activities)
 
 
 def fit_expression(job: UpsampleJob, method: PreparedMethod, columns: np.ndarray) -> ExpressionModel:
@@ -200,6 +221,10 @@ def fit_expression(job: UpsampleJob, method: PreparedMethod, columns: np.ndarray
     """
     fitted = method.intensity or fit_slide_intensity(job)
     gene_counts = sparse.csc_matrix(job.counts[:, job.columns[columns]])
+    loadings = None
+    if len(columns) < job.counts.shape[1] and job.target_pixels.sum() <= _MAX_FACTOR_PIXELS:
+        loadings = job.genes, fitted.program_loadings(job.counts)
+        gene_counts = sparse.csc_matrix(sparse.hstack([gene_counts, sparse.csc_matrix(fitted.activity)]))
     field = _Field(
         fitted=fitted, loadings=fitted.loadings(gene_counts), counts=gene_counts.toarray().astype(np.float64)
     )
@@ -232,6 +257,7 @@ def fit_expression(job: UpsampleJob, method: PreparedMethod, columns: np.ndarray
         ),
         image=method.image,
         uses_ratios=job.settings.mode != "integer",
+        loadings=loadings,
     )
 
 

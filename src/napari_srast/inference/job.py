@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from scipy import sparse
 
+from napari_srast.core.expression_factors import ExpressionFactors
 from napari_srast.core.progress import NO_MONITOR, RunMonitor
 from napari_srast.core.region import Region
 from napari_srast.core.settings import UpsampleSettings
@@ -91,6 +92,8 @@ class InferenceReport:
         Warnings for the user, one sentence each.
     expects_itself
         Whether the skill is the expected information of the result, instead of a score on the coarsened slide.
+    expression_factors
+        Factors of the genes without expression; None if there are none.
     """
 
     skill: np.ndarray
@@ -98,6 +101,7 @@ class InferenceReport:
     model: ModelProvenance
     warnings: tuple[str, ...] = ()
     expects_itself: bool = False
+    expression_factors: ExpressionFactors | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -138,6 +138,7 @@ def run_upsampling(
         run=run,
         provenance=description.to_dict(),
         expression_columns=with_expression,
+        expression_factors=report.expression_factors,
     )
     monitor.report("split", 1, 1)
     return sink.finish(metadata, monitor)
@@ -170,15 +171,20 @@ def run_job(
     executor = ThreadExecutor() if executor is None else executor
     with translate_device_errors(job.settings.device), single_threaded():
         method = executor.prepare(job)
-        if with_expression is not None and len(with_expression):
-            sink = ExpressionSink(sink, fit_expression(job, method, with_expression))
-        warnings = executor.predict_tiles(job, method, Tiling(job.layout, job.target_pixels), sink)
+        tiling, factors = Tiling(job.layout, job.target_pixels), None
+        if with_expression is None or len(with_expression) == 0:
+            warnings = executor.predict_tiles(job, method, tiling, sink)
+        else:
+            extended = ExpressionSink(sink, fit_expression(job, method, with_expression))
+            warnings = executor.predict_tiles(job, method, tiling, extended)
+            factors = extended.factors
     return InferenceReport(
         skill=method.skill,
         method=method.method,
         model=method.model,
         warnings=(*method.warnings, *warnings),
         expects_itself=method.expects_itself,
+        expression_factors=factors,
     )
 
 

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     import spatialdata
 
 __all__ = [
+    "FACTORS_KEY",
+    "PROGRAMS_KEY",
     "ResultNames",
     "StoreContent",
     "build_store_without_counts",
@@ -48,6 +50,12 @@ __all__ = [
     "to_anndata",
     "to_spatialdata",
 ]
+
+
+FACTORS_KEY = "expression_factors"
+"""Entry of ``uns["napari_srast"]`` with genes and loadings of the expression factors."""
+PROGRAMS_KEY = "expression_programs"
+"""Entry of ``obsm`` with their activities."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -153,11 +161,12 @@ def _table(
         columns = metadata.slide.gene_indices([str(gene) for gene in metadata.genes])
         var["gene_ids"] = metadata.slide.gene_ids[columns].astype(str)
     channels = {key: metadata.genes[columns].astype(str).tolist() for key, columns in image_genes(metadata).items()}
-    return anndata.AnnData(
+    factors = metadata.expression_factors
+    table = anndata.AnnData(
         counts,
         obs=obs,
         var=var,
-        obsm={"spatial": raster.centers},
+        obsm={"spatial": raster.centers} | ({} if factors is None else {PROGRAMS_KEY: factors.activities}),
         layers=dict(layers),
         uns={
             RESULT_KEY: describe_result(
@@ -174,6 +183,9 @@ def _table(
             )
         },
     )
+    if factors is not None:
+        table.uns[RESULT_KEY][FACTORS_KEY] = {"genes": factors.genes.astype(str), "loadings": factors.loadings}
+    return table
 
 
 def to_spatialdata(

@@ -11,6 +11,7 @@ import numpy as np
 from scipy import sparse
 
 from napari_srast._utils.text import first_line
+from napari_srast.core.expression_factors import ExpressionFactors
 from napari_srast.core.mass_balance import MASS_TOLERANCE, relative_mass_error
 from napari_srast.core.region import Region
 from napari_srast.core.result import UpsampleResult, no_columns
@@ -21,6 +22,7 @@ from napari_srast.geometry.lattice import Lattice
 from napari_srast.geometry.raster import Raster
 from napari_srast.io.element_selection import RESULT_KEY
 from napari_srast.io.provenance import FORMAT_VERSION
+from napari_srast.io.result_elements import FACTORS_KEY, PROGRAMS_KEY
 from napari_srast.io.safety_limits import check_h5ad, check_store
 from napari_srast.io.slide_reader import read_image, read_slide
 
@@ -123,7 +125,7 @@ def _read_table(path: Path, name: str | None) -> anndata.AnnData:
 
 
 def _rebuild(table: anndata.AnnData, stored: dict[str, Any], path: Path) -> UpsampleResult:
-    reopen = stored.pop("reopen")
+    reopen, factors = stored.pop("reopen"), _factors(table, stored)
     counts = sparse.csr_matrix(table.X, dtype=np.float32)
     spot_ids = np.asarray(reopen["spot_ids"], dtype=object)
     positions = {spot: i for i, spot in enumerate(spot_ids)}
@@ -174,6 +176,19 @@ def _rebuild(table: anndata.AnnData, stored: dict[str, Any], path: Path) -> Upsa
         run=str(stored["run"]),
         provenance=stored,
         expression_columns=np.flatnonzero(table.var["expression"]) if "expression" in table.var else no_columns(),
+        expression_factors=factors,
+    )
+
+
+def _factors(table: anndata.AnnData, stored: dict[str, Any]) -> ExpressionFactors | None:
+    """Take the expression factors out of a stored result, or return None if it lacks them."""
+    factors = stored.pop(FACTORS_KEY, None)
+    if factors is None or PROGRAMS_KEY not in table.obsm:
+        return None
+    return ExpressionFactors(
+        genes=np.asarray(factors["genes"], dtype=object),
+        loadings=np.asarray(factors["loadings"], dtype=np.float32),
+        activities=np.asarray(table.obsm[PROGRAMS_KEY], dtype=np.float32),
     )
 
 

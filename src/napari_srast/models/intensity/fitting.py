@@ -30,6 +30,8 @@ _MAX_PROGRAM_SPOTS = 2_000  # that a factorization is fitted to; the activities 
 _ITERATIONS = 100
 _LOADING_ITERATIONS = 30
 _PSEUDOCOUNT = 0.05  # of each loading
+_MAX_LOADING_SPOTS = 2_000  # that the loadings of all genes of a slide are fitted to
+_ALL_GENES_ITERATIONS = 10
 _VALUES_PER_BLOCK = 4_000_000  # spots x genes
 
 
@@ -80,6 +82,19 @@ class FittedIntensity:
             components=np.concatenate(components, axis=1),
             programs=_fit_loadings(by_gene, self.activity),
         )
+
+    def program_loadings(self, counts: sparse.csr_matrix) -> np.ndarray:
+        """Fit the loadings of all genes of the slide to the programs in some of the spots; float32, shape (P, G).
+
+        Parameters
+        ----------
+        counts
+            Counts of all spots, shape (N, G).
+        """
+        n_spots = counts.shape[0]
+        sample = np.linspace(0, n_spots - 1, min(n_spots, _MAX_LOADING_SPOTS)).astype(int)
+        by_gene = sparse.csr_matrix(counts[sample].T)
+        return fit_activities(by_gene, self.activity[sample].T, _ALL_GENES_ITERATIONS).T.astype(np.float32)
 
 
 def fit_intensity(

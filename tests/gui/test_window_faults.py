@@ -266,7 +266,12 @@ def test_full_memory_while_adding_a_result_is_shown(
 )
 @pytest.mark.parametrize(
     "target",
-    ["overlay.render_gene", "overlay.Backdrop.of_slide", "gene_layers.GeneLayer.create", "layer_stack.insert_unselected"],
+    [
+        "overlay.render_gene",
+        "overlay.Backdrop.of_slide",
+        "gene_layers.GeneLayer.create",
+        "layer_stack.insert_unselected",
+    ],
 )
 def test_full_memory_while_drawing_first_genes_keeps_the_result(
     target: str, widget: SRastWidget, qtbot: Any, store: Path, monkeypatch: pytest.MonkeyPatch

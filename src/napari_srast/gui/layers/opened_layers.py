@@ -1,8 +1,8 @@
 """Layers that napari opened through the plugin's reader, before the panel adopts them.
 
 The reader returns plain layers, which are useful without the panel, too. The layer of the spots, which napari adds
-last, carries the slide with all that was loaded, so that the panel does not read it again. Images of genes are previews:
-the panel replaces them by its own.
+last, carries the slide with all that was loaded, so that the panel does not read it again. Images of genes are
+previews: the panel replaces them by its own.
 """
 
 from __future__ import annotations

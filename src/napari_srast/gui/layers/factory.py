@@ -24,6 +24,7 @@ from napari_srast.gui.runtime.layer_batches import batch_changes, batch_removals
 __all__ = [
     "HELPER_ROLES",
     "KEY",
+    "REGION_ROLES",
     "black_layer",
     "dimmer_extent",
     "gene_layer_kwargs",
@@ -47,6 +48,8 @@ __all__ = [
 KEY = "napari_srast"
 HELPER_ROLES = frozenset({"dimmer", "measured", "region_halo", "side_by_side", "unused"})
 """Roles of layers that a user does not handle one by one."""
+REGION_ROLES = frozenset({"region", "region_halo"})
+"""Roles of the layers that show a region."""
 _MIN_BATCH = 4
 _UNITS = {"um": "micrometer", "µm": "micrometer", "nm": "nanometer", "mm": "millimeter"}
 _SWAP = np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])

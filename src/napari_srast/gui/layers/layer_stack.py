@@ -7,12 +7,10 @@ from collections.abc import Callable, Sequence
 from napari.components import ViewerModel
 from napari.layers import Layer
 
-from napari_srast.gui.layers.factory import role_of
+from napari_srast.gui.layers.factory import REGION_ROLES, role_of
 from napari_srast.gui.runtime.layer_batches import insert_unselected
 
 __all__ = ["LayerStack"]
-
-_REGION_ROLES = ("region", "region_halo")
 
 
 class LayerStack:
@@ -46,7 +44,7 @@ class LayerStack:
         """Insert a layer above those of the slide and some others, and below the region of the slide if possible."""
         layers = self._viewer.layers
         if self._region_layers is None:
-            regions = [other for other in layers if role_of(other) in _REGION_ROLES]
+            regions = [other for other in layers if role_of(other) in REGION_ROLES]
         else:
             regions = self._present(self._region_layers)
         below = [*self._present(self._slide_layers), *(other for other in above if other in layers)]

@@ -20,7 +20,7 @@ from shapely.geometry import Polygon
 from napari_srast.core.region import Region
 from napari_srast.core.slide import Slide
 from napari_srast.geometry.affine import apply_affine
-from napari_srast.gui.layers.factory import KEY, remove_layers, role_of, set_units, swap_axes
+from napari_srast.gui.layers.factory import KEY, REGION_ROLES, remove_layers, role_of, set_units, swap_axes
 from napari_srast.gui.layers.region_outline import LINE_COLOR, RegionOutline
 from napari_srast.gui.layers.shape_history import ShapeHistory
 
@@ -145,7 +145,10 @@ class RegionLayer:
         return [
             layer
             for layer in self._viewer.layers
-            if isinstance(layer, Shapes) and layer.visible and role_of(layer) != "region" and shape_polygons(layer)
+            if isinstance(layer, Shapes)
+            and layer.visible
+            and role_of(layer) not in REGION_ROLES
+            and shape_polygons(layer)
         ]
 
     def clear(self) -> None:

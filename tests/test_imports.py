@@ -39,6 +39,7 @@ LAYERS = (  # from the bottom up: a folder imports only folders that are named b
     "evaluation",
     "benchmarks",
     "training",
+    "analysis",
     "gui",
     "cli",
     "__main__",
@@ -150,6 +151,7 @@ def test_imported_packages_are_declared() -> None:
     ]
     names = {_requirement(text) for text in declared}
     distribution = {
+        "mpl_toolkits": "matplotlib",
         "PIL": "pillow",
         "skimage": "scikit_image",
         "sklearn": "scikit_learn",

@@ -151,14 +151,20 @@ class ExportPanel(QWidget):
         if slide is None or overlay is None:
             return
         viewer: Any = controller.viewer
-        label, camera, canvas_width = viewer.canvas.overlays.text, viewer.scene.camera, viewer.canvas.size[1]
-        labeled, zoom = label.visible, camera.zoom
+        camera, canvas_width, zoom = viewer.scene.camera, viewer.canvas.size[1], viewer.scene.camera.zoom
+        # The figure has a scale bar of its own, which is readable at its size.
+        overlays = viewer.canvas.overlays
+        covering = [one for one in (overlays.text, overlays.scale_bar) if one.visible]
         try:
             # A larger canvas shows more of the world, so the same view needs a larger zoom.
-            label.visible, camera.zoom = False, zoom * _FIGURE_SCALE
+            for one in covering:
+                one.visible = False
+            camera.zoom = zoom * _FIGURE_SCALE
             picture = viewer.screenshot(scale=_FIGURE_SCALE, canvas_only=True, flash=False)
         finally:
-            label.visible, camera.zoom = labeled, zoom
+            camera.zoom = zoom
+            for one in covering:
+                one.visible = True
         # The zoom is in canvas pixels per world unit, independent of the scaling of the screen.
         world_length = canvas_width / zoom / picture.shape[1]
         caption = Caption(

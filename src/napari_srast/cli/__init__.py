@@ -16,8 +16,8 @@ from types import FrameType
 
 import typer
 
+from napari_srast.cli.analysis_app import app
 from napari_srast.cli.errors import DEBUG_VARIABLE, explain
-from napari_srast.cli.export_app import app
 from napari_srast.errors import Cancelled
 
 __all__ = ["app", "main"]

@@ -1,0 +1,1 @@
+"""Analyze results: domains of similar pixels, their markers, and scores of gene sets."""

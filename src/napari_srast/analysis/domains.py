@@ -1,0 +1,184 @@
+"""Find domains: clusters of pixels on expression.
+
+Shape legend: Q pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from napari_srast._version import __version__
+from napari_srast.analysis.clustering import embed, find_partition, nearby_pixels, neighbor_graph, partition
+from napari_srast.analysis.expression import expression_of
+from napari_srast.analysis.markers import find_markers
+from napari_srast.analysis.packages import import_package
+from napari_srast.core.progress import RunMonitor
+from napari_srast.core.result import UpsampleMetadata, UpsampleResult
+from napari_srast.errors import InputError, value_out_of_range
+
+__all__ = ["Domains", "domains"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Domains:
+    """Domains of a result.
+
+    Parameters
+    ----------
+    result
+        The result whose pixels are labeled.
+    labels
+        Domain of each pixel, shape (Q,), with the categories "1", "2", ... from the largest to the smallest domain.
+    markers
+        Genes of each domain; see :func:`napari_srast.analysis.markers.find_markers`. ``markers.attrs["note"]`` says
+        that clusters and markers come from the same counts.
+    genes
+        Genes that the domains were computed from.
+    resolution
+        Resolution of the Leiden algorithm.
+    seed
+        Random seed.
+    notices
+        What differs from the request, one sentence each.
+    """
+
+    result: UpsampleMetadata
+    labels: pd.Categorical
+    markers: pd.DataFrame
+    genes: tuple[str, ...]
+    resolution: float
+    seed: int
+    notices: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{name}: {size:,}" for name, size in self.sizes.items())
+        return f"Domains of '{self.result.run}' by {len(self.genes):,} genes, pixels per domain {sizes}"
+
+    @property
+    def sizes(self) -> pd.Series:
+        """Number of pixels of each domain, by its name."""
+        counts = np.bincount(self.labels.codes, minlength=len(self.labels.categories))
+        return pd.Series(counts, index=self.labels.categories, name="pixels")
+
+    def image(self) -> np.ndarray:
+        """Return an image of the domains, int32, shape (rows, columns): 1, 2, ..., and 0 without a parent spot."""
+        raster = self.result.raster
+        image: np.ndarray = np.zeros(raster.shape, dtype=np.int32)
+        image[raster.row, raster.col] = self.labels.codes.astype(np.int32) + 1
+        return image
+
+    def write(self, path: str | Path, name: str = "domains") -> Path:
+        """Add the domains to the store of the result.
+
+        Parameters
+        ----------
+        path
+            The ``.zarr`` store that contains the result.
+        name
+            Name of the column in the table's ``obs``, and last part of the name of the labels element,
+            ``srast_<run>_<name>``. ``uns[name]`` holds the settings.
+
+        Raises
+        ------
+        InputError
+            The store does not contain the result.
+        OutputError
+            The name is invalid or exists already, or the store cannot be written; it is then unchanged.
+        """
+        from napari_srast.io.pixel_classes import add_pixel_classes
+
+        settings = {
+            "resolution": self.resolution,
+            "seed": self.seed,
+            "genes": list(self.genes),
+            "version": __version__,
+            "note": str(self.markers.attrs.get("note", "")),
+        }
+        return add_pixel_classes(self.result, Path(path), name, self.labels, settings)
+
+
+def domains(
+    result: UpsampleResult,
+    *,
+    resolution: float = 1.0,
+    n_domains: int | None = None,
+    genes: Sequence[str] | None = None,
+    seed: int = 0,
+    should_stop: Callable[[], bool] | None = None,
+) -> Domains:
+    """Find domains of pixels with similar expression.
+
+    The expression per 10,000 of the pixel, on a logarithmic scale, is reduced to at most 30 principal components. The
+    Leiden algorithm clusters a graph that joins each pixel to its nearest neighbors in expression on the whole slide,
+    and to pixels at most two pixels away that look alike.
+
+    Parameters
+    ----------
+    result
+        The result, with expression.
+    resolution
+        Resolution of the Leiden algorithm; larger values give more domains. Ignored if ``n_domains`` is given.
+    n_domains
+        Number of domains, for which the resolution is searched; None for the given resolution.
+    genes
+        Genes to cluster by; None for all that have expression.
+    seed
+        Random seed; the same seed gives the same domains.
+    should_stop
+        Returns True once the computation should end.
+
+    Returns
+    -------
+    Domains
+        Domain of each pixel, and the markers among all genes with expression.
+
+    Raises
+    ------
+    InputError
+        The result has no expression, as a whole or of a gene, or too few pixels; or igraph is not installed.
+    SettingsError
+        A number is out of its range.
+    Cancelled
+        ``should_stop`` returned True.
+
+    Examples
+    --------
+    >>> import napari_srast as srast
+    >>> found = srast.domains(result, n_domains=7)  # doctest: +SKIP
+    >>> found.write("fine.zarr")  # doctest: +SKIP
+    """
+    if not (np.isfinite(resolution) and resolution > 0):
+        raise value_out_of_range("resolution", float(resolution), "above 0")
+    if n_domains is not None and not 2 <= n_domains <= result.n_pixels:
+        raise value_out_of_range("number of domains", n_domains, f"between 2 and the {result.n_pixels:,} pixels")
+    if result.n_pixels < 2:
+        raise InputError("The result has a single pixel, which has no neighbors; run again on a larger region.")
+    import_package("igraph", "Domains need")
+    monitor = RunMonitor(should_stop=should_stop)
+    names, values = expression_of(result)
+    chosen = np.arange(len(names)) if genes is None else np.flatnonzero(np.isin(names, expression_of(result, genes)[0]))
+    monitor.check_canceled()
+    graph = neighbor_graph(embed(values[:, chosen], seed), nearby_pixels(result.raster), monitor)
+    notices = []
+    if n_domains is None:
+        found = partition(graph, resolution, seed)
+    else:
+        found = find_partition(graph, n_domains, seed, monitor)
+        if found.n_clusters != n_domains:
+            notices.append(f"No resolution that was tried gives {n_domains} domains; {found.n_clusters} is closest.")
+    monitor.check_canceled()
+    labels = pd.Categorical.from_codes(found.labels, [str(i + 1) for i in range(found.n_clusters)])
+    return Domains(
+        result=result,
+        labels=labels,
+        markers=find_markers(values, names, labels, monitor),
+        genes=tuple(str(name) for name in names[chosen]),
+        resolution=found.resolution,
+        seed=seed,
+        notices=tuple(notices),
+    )

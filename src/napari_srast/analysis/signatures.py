@@ -1,0 +1,123 @@
+"""Score gene sets in every pixel.
+
+Shape legend: Q pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from napari_srast.analysis.expression import expression_of
+from napari_srast.analysis.gene_sets import check_gene_sets
+from napari_srast.analysis.packages import import_package
+from napari_srast.core.progress import RunMonitor
+from napari_srast.core.result import UpsampleResult
+from napari_srast.errors import InputError
+
+if TYPE_CHECKING:
+    import anndata
+
+__all__ = ["signatures"]
+
+_MAX_NAMES = 5  # genes that a message lists
+_MAX_BINS = 25  # of mean expression, as in scanpy
+_GENES_PER_BIN = 10  # at least, so that small panels have control genes
+
+
+def signatures(
+    result: UpsampleResult,
+    sets: Mapping[str, Iterable[str]],
+    *,
+    seed: int = 0,
+    should_stop: Callable[[], bool] | None = None,
+) -> pd.DataFrame:
+    """Score gene sets in every pixel by ``scanpy.tl.score_genes`` on log-normalized expression.
+
+    A score is the mean of log(1 + expression per 10,000 of the pixel) over the genes of the set, minus that over
+    control genes of similar expression, which are drawn from all genes with expression: at most 50 per bin of mean
+    expression, with 25 bins, or fewer in panels below 250 genes, so that each bin has ten genes.
+
+    Parameters
+    ----------
+    result
+        The result, with expression.
+    sets
+        Genes of each set by its name, such as :func:`napari_srast.analysis.gene_sets.read_gene_sets` returns. Genes
+        without expression in the result are left out.
+    seed
+        Random seed of the control genes.
+    should_stop
+        Returns True once the computation should end.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Scores, float64, a row per pixel in the order of the result and a column per set; the index is that of the
+        result's table. ``attrs["genes"]`` and ``attrs["missing"]`` list the genes of each set that were used and left
+        out.
+
+    Raises
+    ------
+    InputError
+        The result has no expression, no gene of a set, or no control genes for it; or scanpy is not installed.
+    SettingsError
+        A set has no name or no gene.
+    Cancelled
+        ``should_stop`` returned True.
+
+    Examples
+    --------
+    >>> import napari_srast as srast
+    >>> scores = srast.signatures(result, {"Podocyte": ["NPHS2", "PODXL"]})  # doctest: +SKIP
+    """
+    checked = check_gene_sets(sets)
+    scanpy = import_package("scanpy", "Signatures need")
+    import anndata
+
+    monitor = RunMonitor(should_stop=should_stop)
+    names, values = expression_of(result)
+    known = set(names)
+    used = {name: [gene for gene in genes if gene in known] for name, genes in checked.items()}
+    missing = {name: [gene for gene in genes if gene not in known] for name, genes in checked.items()}
+    for name, genes in used.items():
+        if not genes:
+            raise InputError(
+                f"The result has no expression of any gene of '{name}' ({_some(missing[name])}); run again with these "
+                "genes, or leave the set out."
+            )
+    index = [f"{result.run}_{i + 1}" for i in range(result.n_pixels)]
+    table = anndata.AnnData(values, obs=pd.DataFrame(index=index), var=pd.DataFrame(index=names))
+    scores = {}
+    for name, genes in used.items():
+        monitor.check_canceled()
+        values_of_set = _score(scanpy, table, genes, seed)
+        if values_of_set is None:
+            raise InputError(
+                f"The result has no control genes for '{name}', because nearly all genes of similar expression are in "
+                "the set; run again with more genes."
+            )
+        scores[name] = values_of_set
+    found = pd.DataFrame(scores, index=index)
+    found.attrs.update(genes=used, missing=missing)
+    return found
+
+
+def _score(scanpy: Any, table: anndata.AnnData, genes: list[str], seed: int) -> np.ndarray | None:
+    """Return the scores of a set, or None without control genes; NumPy's global random state is kept."""
+    n_bins = int(np.clip(table.n_vars // _GENES_PER_BIN, 2, _MAX_BINS))
+    state = np.random.get_state()  # noqa: NPY002 - scanpy seeds this generator
+    try:
+        scanpy.tl.score_genes(table, genes, n_bins=n_bins, score_name="score", random_state=seed, use_raw=False)
+    except (RuntimeError, ZeroDivisionError):
+        return None
+    finally:
+        np.random.set_state(state)  # noqa: NPY002
+    return np.asarray(table.obs["score"], dtype=np.float64)
+
+
+def _some(genes: list[str]) -> str:
+    return ", ".join(genes[:_MAX_NAMES]) + (f" and {len(genes) - _MAX_NAMES} more" if len(genes) > _MAX_NAMES else "")

@@ -1,0 +1,77 @@
+"""Declare ``domains`` and ``signatures``; importing this module registers them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from napari_srast.cli.app import Seed, example
+from napari_srast.cli.export_app import app
+
+__all__ = ["app", "domains", "signatures"]
+
+_Result = Annotated[Path, typer.Argument(metavar="RESULT", help="A result, .zarr.")]
+_Run = Annotated[str | None, typer.Option(metavar="NAME", help="Run, if the store holds several results.")]
+
+
+@app.command(
+    short_help="Find domains of similar pixels in a result.",
+    epilog=example("napari-srast domains breast_4x.zarr --n-domains 7 -o markers.csv"),
+)
+def domains(
+    result: _Result,
+    n_domains: Annotated[
+        int | None, typer.Option("--n-domains", metavar="N", help="Number of domains; the resolution is searched.")
+    ] = None,
+    resolution: Annotated[
+        float | None, typer.Option(metavar="R", help="Resolution of the Leiden algorithm (default: 1).")
+    ] = None,
+    genes: Annotated[
+        str | None,
+        typer.Option(metavar="A,B|@FILE|all", help="Genes to cluster by (default: all with expression)."),
+    ] = None,
+    seed: Seed = 0,
+    name: Annotated[str, typer.Option(metavar="NAME", help="Name of the domains in the result.")] = "domains",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="CSV", help="Table of the markers of each domain.")
+    ] = None,
+    run: _Run = None,
+) -> None:
+    """Cluster the pixels of a result by expression, and add the domains to it: a column and labels.
+
+    Needs the extra napari-srast[analysis].
+    """
+    from napari_srast.cli.commands.domains import DomainsRequest
+    from napari_srast.cli.commands.domains import run as execute
+
+    execute(
+        result,
+        output,
+        DomainsRequest(n_domains=n_domains, resolution=resolution, genes=genes, seed=seed, name=name, run=run),
+    )
+
+
+@app.command(
+    short_help="Score gene sets in the pixels of a result.",
+    epilog=example("napari-srast signatures breast_4x.zarr sets.gmt -o scores.csv"),
+)
+def signatures(
+    result: Annotated[Path, typer.Argument(metavar="RESULT", help="A result, .zarr or .h5ad.")],
+    sets: Annotated[
+        str, typer.Argument(metavar="FILE|SETS", help="Gene sets: .gmt, .csv, .tsv, or text such as 'NAME: A, B'.")
+    ],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="CSV", help="Table of the scores of each pixel.")
+    ] = None,
+    seed: Seed = 0,
+    run: _Run = None,
+) -> None:
+    """Score gene sets in every pixel by scanpy's score_genes on log-normalized expression.
+
+    Needs the extra napari-srast[analysis].
+    """
+    from napari_srast.cli.commands.signatures import run as execute
+
+    execute(result, sets, output, seed=seed, run_name=run)

@@ -1,0 +1,74 @@
+"""Implement ``napari-srast domains``: cluster the pixels of a result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import typer
+
+from napari_srast.cli.output import note, print_table
+from napari_srast.cli.parsing import check_exists, check_output, parse_genes
+from napari_srast.errors import InputError, SettingsError
+
+_SHOWN_MARKERS = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class DomainsRequest:
+    """The options of the command.
+
+    Parameters
+    ----------
+    n_domains, resolution, genes, seed, name, run
+        As on the command line.
+    """
+
+    n_domains: int | None
+    resolution: float | None
+    genes: str | None
+    seed: int
+    name: str
+    run: str | None
+
+
+def run(source: Path, output: Path | None, request: DomainsRequest) -> None:
+    """Find domains, add them to the result, and print their sizes and markers."""
+    check_exists(source, "result")
+    if request.n_domains is not None and request.resolution is not None:
+        raise SettingsError(
+            "--n-domains searches the resolution, so --resolution has no effect; leave one of them out."
+        )
+    if source.suffix.casefold() == ".h5ad":
+        raise InputError(f"'{source}' has no place for domains; upsample to a .zarr store, and name that.")
+    if output is not None:
+        check_output(output, (".csv", ".csv.gz"), inputs=(source,))
+    genes = None if request.genes is None else parse_genes(request.genes)
+    from napari_srast.analysis.domains import domains
+    from napari_srast.analysis.packages import import_package
+
+    import_package("igraph", "Domains need")  # before the result is read
+    from napari_srast.io.atomic import atomic_output
+    from napari_srast.io.result_reader import read_result
+
+    found = domains(
+        read_result(source, request.run),
+        resolution=1.0 if request.resolution is None else request.resolution,
+        n_domains=request.n_domains,
+        genes=genes,
+        seed=request.seed,
+    )
+    found.write(source, request.name)
+    if output is not None:
+        with atomic_output(output) as partial:
+            found.markers.to_csv(partial, index=False)
+    rows = []
+    for domain, size in found.sizes.items():
+        markers = found.markers[(found.markers["domain"] == domain) & (found.markers["log2_fold_change"] > 0)]
+        rows.append([str(domain), int(size), ", ".join(markers["gene"].head(_SHOWN_MARKERS))])
+    print_table(["domain", "pixels", "markers"], rows)
+    for sentence in (*found.notices, str(found.markers.attrs["note"])):
+        note(f"Note: {sentence}")
+    typer.echo(f"Added '{request.name}' to {source}")
+    if output is not None:
+        typer.echo(f"Wrote {output}")

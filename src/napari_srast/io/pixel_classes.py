@@ -1,0 +1,144 @@
+"""Add classes of pixels, such as domains, to the store of a result: a column of its table, and a labels element."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from napari_srast.core.result import UpsampleMetadata
+from napari_srast.errors import InputError, OutputError, is_memory_error
+from napari_srast.io.atomic import output_error, remove, replace_file, write_lock
+from napari_srast.io.element_selection import RESULT_PREFIX
+from napari_srast.io.result_images import to_dense_image
+from napari_srast.io.result_reader import list_runs
+from napari_srast.io.store import element_name, quiet_writing, write_store
+from napari_srast.io.store_merge import merge_into
+from napari_srast.io.transforms import to_affines
+from napari_srast.io.zarr_writes import settled_writes
+
+__all__ = ["add_pixel_classes"]
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
+_ROOT = "zarr.json"
+_WAIT = 30.0  # seconds for another process that writes to the store
+
+
+def add_pixel_classes(
+    result: UpsampleMetadata, path: Path, name: str, classes: pd.Categorical, settings: Mapping[str, Any]
+) -> Path:
+    """Add classes to the store of a result.
+
+    The column is complete before the table's metadata list it; the labels element comes last.
+
+    Parameters
+    ----------
+    result
+        The result.
+    path
+        Its ``.zarr`` store.
+    name
+        Name of the column in ``obs`` and of the entry in ``uns``; the labels element is ``srast_<run>_<name>``.
+    classes
+        Class of each pixel, shape (Q,). In the labels, the first category is 1, and 0 is outside.
+    settings
+        How the classes were computed; goes to ``uns[name]``.
+
+    Raises
+    ------
+    InputError
+        The store does not contain the result.
+    OutputError
+        The name is invalid or exists already, or the store cannot be written; it is then unchanged.
+    """
+    if not _NAME.fullmatch(name):
+        raise OutputError(f"'{name}' is not a name; use a letter, followed by letters, digits and underscores.")
+    if path.suffix == ".h5ad":
+        raise InputError(f"'{path}' has no place for labels; write the result as a .zarr store, and name that.")
+    path = path.resolve()
+    runs = list_runs(path)
+    if result.run not in runs:
+        raise InputError(
+            f"'{path}' holds no run '{result.run}'; write the result to it first, or name the store that holds it."
+        )
+    table = path / "tables" / runs[result.run]
+    labels = f"{RESULT_PREFIX}{element_name(result.run)}_{name}"
+    _check_pixels(table, result)
+    if (path / "labels" / labels).exists() or any((table / part / name).exists() for part in ("obs", "uns")):
+        raise OutputError(f"'{path}' already holds '{name}' for run '{result.run}'; choose another name.")
+    files = [path / _ROOT, table / "obs" / _ROOT]
+    before = {file: file.read_bytes() for file in files}
+    try:
+        with write_lock(path, wait=_WAIT):
+            _write_column(table, name, classes, settings)
+            _list_nodes(path, table, [f"{part}/{name}" for part in ("obs", "uns")])
+        merge_into(path, {"labels": [labels]}, lambda staging: _write_labels(result, staging, labels, classes))
+    except BaseException as error:
+        for file, content in before.items():
+            if file.read_bytes() != content:
+                replace_file(file, content)
+        for part in ("obs", "uns"):
+            remove(table / part / name)
+        if isinstance(error, OSError) and not is_memory_error(error):
+            raise output_error(path, error) from error
+        raise
+    return path
+
+
+def _check_pixels(table: Path, result: UpsampleMetadata) -> None:
+    """Check that the table has the pixels of the result, in their order."""
+    import zarr
+
+    stored = zarr.open_group(table / "obs", mode="r", use_consolidated=False)
+    for key, expected in (("row", result.raster.row), ("col", result.raster.col)):
+        if not np.array_equal(np.asarray(stored[key]), expected):
+            raise InputError(
+                f"The run '{result.run}' in '{table.parents[1]}' has other pixels; read the result from this store."
+            )
+
+
+def _write_column(table: Path, name: str, classes: pd.Categorical, settings: Mapping[str, Any]) -> None:
+    """Write the column and its settings, then list the column in the metadata of ``obs``."""
+    import zarr
+    from anndata.io import write_elem
+
+    with quiet_writing(), settled_writes():
+        for part, value in (("obs", classes), ("uns", dict(settings))):
+            write_elem(zarr.open_group(table / part, mode="r+", use_consolidated=False), name, value)
+    node = json.loads((table / "obs" / _ROOT).read_bytes())
+    node["attributes"]["column-order"] = [*node["attributes"]["column-order"], name]
+    replace_file(table / "obs" / _ROOT, json.dumps(node, indent=2).encode())
+
+
+def _list_nodes(path: Path, table: Path, new: list[str]) -> None:
+    """Add new nodes of a table to the consolidated metadata in the root of the store, if it has them."""
+    root = json.loads((path / _ROOT).read_bytes())
+    block = root.get("consolidated_metadata")
+    if not isinstance(block, dict):
+        return
+    files = [table / "obs" / _ROOT, *(file for node in new for file in sorted((table / node).rglob(_ROOT)))]
+    added = {file.parent.relative_to(path).as_posix(): json.loads(file.read_bytes()) for file in files}
+    merged = {**block["metadata"], **added}
+    # Zarr requires that the children of a group follow each other.
+    keys = sorted(merged, key=lambda key: (key.count("/"), key.rpartition("/")[0], key))
+    block["metadata"] = {key: merged[key] for key in keys}
+    replace_file(path / _ROOT, json.dumps(root, indent=2).encode())
+
+
+def _write_labels(result: UpsampleMetadata, staging: Path, name: str, classes: pd.Categorical) -> None:
+    import dask.array as da
+    import spatialdata
+    from spatialdata.models import Labels2DModel
+
+    image = to_dense_image(result.raster, classes.codes.astype(np.int32) + 1, np.int32)
+    element = Labels2DModel.parse(
+        da.from_array(image, chunks=2048),
+        dims=("y", "x"),
+        transformations=to_affines(result.slide.transforms, first=result.raster.affine),
+    )
+    write_store(spatialdata.SpatialData(labels={name: element}), staging)

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import dataclasses
+import sys
+
+import numpy as np
+import pytest
+from helpers.planted import planted_domain, planted_slide
+from helpers.results import make_result, with_expression
+from scipy.spatial import cKDTree
+from sklearn.metrics import adjusted_rand_score
+
+from napari_srast.analysis.clustering import embed, find_partition, nearby_pixels, neighbor_graph
+from napari_srast.analysis.domains import domains
+from napari_srast.analysis.expression import log_normalize
+from napari_srast.core.result import UpsampleResult, no_columns
+from napari_srast.errors import Cancelled, InputError, SettingsError
+
+
+@pytest.fixture(scope="module")
+def result() -> UpsampleResult:
+    """The planted slide at factor 4."""
+    pytest.importorskip("igraph")
+    return make_result(planted_slide(), method="gp", factor=4.0)
+
+
+def whole_spots(labels: np.ndarray, parent: np.ndarray) -> float:
+    """Return the fraction of spots whose pixels are in one cluster."""
+    return float(np.mean([len(np.unique(labels[parent == spot])) == 1 for spot in np.unique(parent)]))
+
+
+def test_domains_follow_the_planted_ones_and_not_the_spots(result):
+    truth, parent, slide = planted_domain(result.raster.centers), result.raster.parent, result.slide
+    found = domains(result, n_domains=3).labels.codes
+    graph = neighbor_graph(
+        embed(log_normalize(slide.counts.toarray())), cKDTree(slide.centers).query_pairs(110, output_type="ndarray")
+    )
+    spots = find_partition(graph, 3).labels[parent]
+    assert adjusted_rand_score(truth, found) > 0.8
+    assert adjusted_rand_score(truth, found) > adjusted_rand_score(truth, spots) + 0.05
+    assert abs(whole_spots(found, parent) - whole_spots(truth, parent)) < 0.15
+    assert whole_spots(spots, parent) == 1
+
+
+def test_number_of_domains_is_steady_over_seeds(result):
+    numbers = [len(domains(result, resolution=0.5, seed=seed).sizes) for seed in range(5)]
+    assert max(np.abs(np.array(numbers) / np.median(numbers) - 1)) <= 0.2
+
+
+def test_same_seed_gives_the_same_domains(result):
+    first, second = domains(result, seed=3), domains(result, seed=3)
+    np.testing.assert_array_equal(first.labels.codes, second.labels.codes)
+    assert first.markers.equals(second.markers)
+
+
+def test_domains_are_named_by_size(result):
+    found = domains(result, resolution=0.5)
+    assert list(found.sizes.index) == [str(i + 1) for i in range(len(found.sizes))]
+    assert list(found.sizes) == sorted(found.sizes, reverse=True)
+    assert found.sizes.sum() == result.n_pixels
+
+
+def test_markers_of_a_domain_are_genes_of_its_planted_profile(result):
+    found = domains(result, n_domains=3)
+    truth = planted_domain(result.raster.centers)
+    values = log_normalize(result.expression.toarray())
+    for domain, group in found.markers.groupby("domain"):
+        inside = truth == np.bincount(truth[found.labels == domain]).argmax()
+        column = list(result.genes).index(group["gene"].iloc[0])
+        assert values[inside, column].mean() > values[~inside, column].mean() + 0.3
+        assert group["auroc"].iloc[0] > 0.9
+    assert "same counts" in found.markers.attrs["note"]
+
+
+def test_chosen_genes_decide_the_domains_and_all_are_markers(result):
+    found = domains(result, genes=["G1", "G2", "G3"])
+    assert found.genes == ("G1", "G2", "G3")
+    assert set(found.markers["gene"]) == set(result.genes)
+    assert not np.array_equal(found.labels.codes, domains(result).labels.codes)
+
+
+def test_number_that_no_resolution_gives_has_a_notice(result):
+    found = domains(result, n_domains=500)
+    assert len(found.sizes) != 500
+    assert f"{len(found.sizes)} is closest" in found.notices[0]
+
+
+def test_equal_pixels_are_clustered():
+    pytest.importorskip("igraph")
+    result = with_expression(make_result(), [0, 1, 2, 3])
+    values = np.ones(result.counts.shape, dtype=np.float32)
+    flat = dataclasses.replace(result, expression=type(result.counts)(values))
+    assert domains(flat).sizes.sum() == result.n_pixels
+
+
+def test_nearby_pixels_are_all_pairs_within_two_pixels():
+    raster = make_result(factor=3.0).raster
+    kept = raster.restrict(np.isin(raster.parent, [0, 1, 7, 9, 14]))
+    found = {tuple(pair) for pair in nearby_pixels(kept)}
+    places = np.column_stack([kept.row, kept.col])
+    assert len(found) == len(nearby_pixels(kept))
+    assert found == {tuple(sorted(pair)) for pair in cKDTree(places).query_pairs(2.0)}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"resolution": 0.0}, "resolution is 0, but must be above 0"),
+        ({"n_domains": 1}, "between 2 and"),
+        ({"genes": []}, "list of genes is empty"),
+        ({"genes": "G1"}, "not as the text"),
+    ],
+)
+def test_wrong_options_are_refused(result, options, message):
+    with pytest.raises(SettingsError, match=message):
+        domains(result, **options)
+
+
+def test_result_without_expression_is_refused(result):
+    bare = dataclasses.replace(result, expression=None, expression_columns=no_columns())
+    with pytest.raises(InputError, match="has no expression; run again"):
+        domains(bare)
+
+
+def test_gene_without_expression_is_refused():
+    with pytest.raises(InputError, match="no expression of gene 'Gene1'"):
+        domains(with_expression(make_result(), [0, 2]), genes=["Gene1"])
+
+
+def test_missing_package_is_named_with_the_command(result, monkeypatch):
+    monkeypatch.setitem(sys.modules, "igraph", None)
+    with pytest.raises(InputError, match=r'igraph; install it with: pip install "napari-srast\[analysis\]"'):
+        domains(result)
+
+
+def test_cancellation_stops(result):
+    with pytest.raises(Cancelled):
+        domains(result, should_stop=lambda: True)

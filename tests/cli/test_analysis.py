@@ -1,0 +1,90 @@
+"""The commands ``domains`` and ``signatures``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import spatialdata
+from helpers.planted import planted_slide
+from helpers.results import make_result
+
+from napari_srast.cli import main
+from napari_srast.io.result_writer import write_result
+
+
+@pytest.fixture(autouse=True)
+def _own_logging(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stop ``main`` from hiding the warnings and log lines of later tests."""
+    monkeypatch.setattr("napari_srast.cli._silence_third_parties", lambda: None)
+
+
+@pytest.fixture
+def result(tmp_path: Path) -> Path:
+    pytest.importorskip("igraph")
+    pytest.importorskip("scanpy")
+    return write_result(make_result(planted_slide(n=8), method="gp"), tmp_path / "fine.zarr", include_image=False)
+
+
+def test_domains_are_added_and_their_markers_written(
+    result: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["domains", str(result), "--n-domains", "3", "-o", str(tmp_path / "markers.csv")]) == 0
+    printed = capsys.readouterr()
+    assert "domain" in printed.out
+    assert "same counts" in printed.err
+    table = next(iter(spatialdata.read_zarr(result).tables.values()))
+    assert list(table.obs["domains"].cat.categories) == ["1", "2", "3"]
+    markers = pd.read_csv(tmp_path / "markers.csv")
+    assert len(markers) == 3 * 40
+    assert main(["domains", str(result)]) == 2
+    assert "already holds 'domains'" in capsys.readouterr().err
+    assert main(["domains", str(result), "--resolution", "0.5", "--seed", "1", "--name", "other"]) == 0
+
+
+def test_signatures_are_written_for_each_pixel(
+    result: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "sets.gmt").write_text("A\tx\tG3\tG5\tNothing\n")
+    assert main(["signatures", str(result), str(tmp_path / "sets.gmt"), "-o", str(tmp_path / "scores.csv")]) == 0
+    assert "without Nothing" in capsys.readouterr().err
+    scores = pd.read_csv(tmp_path / "scores.csv")
+    assert list(scores) == ["pixel", "x", "y", "spot", "score:A"]
+    assert len(scores) == 8 * 8 * 4
+    assert main(["signatures", str(result), "B: G1, G2"]) == 0
+    assert "B" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["domains", "missing.zarr"], "no result at"),
+        (["domains", "RESULT", "--n-domains", "3", "--resolution", "1"], "leave one of them out"),
+        (["domains", "RESULT", "-o", "x.txt"], "no known ending"),
+        (["domains", "RESULT", "--name", "a b"], "is not a name"),
+        (["domains", "RESULT", "--genes", "Nothing"], "no gene 'Nothing'"),
+        (["signatures", "RESULT", "missing.gmt"], "no file of gene sets"),
+        (["signatures", "RESULT", "A: Nothing"], "no expression of any gene of 'A'"),
+        (["signatures", "RESULT", "A:"], "has no name or no gene"),
+    ],
+)
+def test_wrong_requests_are_refused_in_one_sentence(
+    result: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main([str(result) if part == "RESULT" else part for part in arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["domains", "signatures"])
+def test_help_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command, "--help"]) == 0
+    assert f"Example:\n    napari-srast {command}" in capsys.readouterr().out

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import dataclasses
+import os
+
+import anndata
+import helpers.results
+import numpy as np
+import pandas as pd
+import pytest
+import spatialdata
+
+from napari_srast.errors import InputError, OutputError
+from napari_srast.io import pixel_classes
+from napari_srast.io.pixel_classes import add_pixel_classes
+from napari_srast.io.result_reader import read_result
+from napari_srast.io.result_writer import write_result
+
+
+@pytest.fixture
+def stored(make_result, written_slide, tmp_path):
+    """A result, its store, and classes of its pixels."""
+    result = make_result(written_slide, run="r")
+    path = write_result(result, tmp_path / "fine.zarr")
+    classes = pd.Categorical.from_codes(np.arange(result.n_pixels) % 3, ["1", "2", "3"])
+    return result, path, classes
+
+
+def content(folder):
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def test_classes_reopen_as_a_column_and_as_labels(stored):
+    result, path, classes = stored
+    add_pixel_classes(result, path, "domains", classes, {"resolution": 0.5, "genes": ["A", "B"]})
+    store = spatialdata.read_zarr(path)
+    table = store.tables["srast_r_table"]
+    assert list(table.obs["domains"].cat.categories) == ["1", "2", "3"]
+    np.testing.assert_array_equal(table.obs["domains"].cat.codes, classes.codes)
+    assert table.uns["domains"]["resolution"] == 0.5
+    labels = store.labels["srast_r_domains"].to_numpy()
+    np.testing.assert_array_equal(labels[result.raster.row, result.raster.col], classes.codes + 1)
+    assert (labels > 0).sum() == result.n_pixels
+    transformation = spatialdata.transformations.get_transformation
+    both = [transformation(store.labels[name], get_all=True) for name in ("srast_r_labels", "srast_r_domains")]
+    assert both[0] == both[1]
+
+
+def test_result_and_table_open_as_before(stored):
+    result, path, classes = stored
+    add_pixel_classes(result, path, "domains", classes, {})
+    assert (read_result(path).counts != result.counts).nnz == 0
+    direct = anndata.read_zarr(path / "tables" / "srast_r_table")
+    np.testing.assert_array_equal(direct.obs["domains"].cat.codes, classes.codes)
+
+
+def test_two_sets_of_classes_fit_in_one_store(stored):
+    _, path, classes = stored
+    for name in ("coarse", "fine"):
+        add_pixel_classes(read_result(path), path, name, classes, {})
+    table = spatialdata.read_zarr(path).tables["srast_r_table"]
+    assert {"coarse", "fine"} <= set(table.obs)
+
+
+@pytest.mark.parametrize("failing", ["_write_column", "_list_nodes", "_write_labels", "merge_into"])
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_failure_at_any_step_restores_every_byte(stored, monkeypatch, failing, after):
+    result, path, classes = stored
+    before, original = content(path), getattr(pixel_classes, failing)
+
+    def fail(*arguments):
+        if after and failing != "merge_into":
+            original(*arguments)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pixel_classes, failing, fail)
+    with pytest.raises(OutputError, match="No space left"):
+        add_pixel_classes(result, path, "domains", classes, {})
+    assert content(path) == before
+    assert os.listdir(path.parent).count("fine.zarr") == 1
+    assert not [name for name in os.listdir(path.parent) if name.endswith((".merging", ".partial"))]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("domains", "already holds 'domains'"), ("spot", "already holds 'spot'"), ("a/b", "is not a name")],
+)
+def test_taken_and_invalid_names_are_refused(stored, name, message):
+    result, path, classes = stored
+    add_pixel_classes(result, path, "domains", classes, {})
+    before = content(path)
+    with pytest.raises(OutputError, match=message):
+        add_pixel_classes(result, path, name, classes, {})
+    assert content(path) == before
+
+
+def test_other_results_are_refused(stored, make_result, tmp_path):
+    result, path, classes = stored
+    with pytest.raises(InputError, match="holds no run 'other'"):
+        add_pixel_classes(make_result(run="other"), path, "domains", classes, {})
+    finer = dataclasses.replace(helpers.results.make_result(result.slide), run="r")
+    with pytest.raises(InputError, match="has other pixels"):
+        add_pixel_classes(finer, path, "domains", pd.Categorical(["1"] * finer.n_pixels), {})
+    with pytest.raises(InputError, match="has no place for labels"):
+        add_pixel_classes(result, tmp_path / "fine.h5ad", "domains", classes, {})

@@ -5,6 +5,7 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 import pytest
+from psygnal import EmitLoopError
 
 from napari_srast.core.progress import Progress
 from napari_srast.errors import InputError
@@ -52,6 +53,19 @@ def test_task_reports_progress(tasks: TaskRunner, qtbot: Any) -> None:
     tasks.start(task(lambda: None, results.append, steps=steps))
     qtbot.waitUntil(lambda: bool(results))
     assert received == [progress]
+
+
+def test_window_is_ready_after_a_task_whose_state_could_not_be_shown(tasks: TaskRunner, qtbot: Any) -> None:
+    def fail() -> None:
+        tasks.state_changed.disconnect(fail)
+        raise LookupError
+
+    results: list[str] = []
+    tasks.state_changed.connect(fail)
+    with pytest.raises(EmitLoopError):
+        tasks.start(task(lambda: "result", lambda result: (results.append(result), tasks.set_state(AppState.READY))))
+    qtbot.waitUntil(lambda: results == ["result"])
+    assert tasks.state is AppState.READY
 
 
 @pytest.mark.parametrize("fails_in", ["work", "on_result"])

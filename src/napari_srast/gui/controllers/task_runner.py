@@ -117,8 +117,9 @@ class TaskRunner:
             except Exception as error:  # noqa: BLE001 - otherwise the window would stay busy forever
                 on_error(error)
 
-        self.set_state(task.state)
+        # The task starts first: if showing the new state fails, the window is ready again after the task.
         self._running = background.start(task.steps, on_step=on_step, on_done=on_done, on_error=on_error)
+        self.set_state(task.state)
 
     def report_error(
         self,

@@ -68,7 +68,7 @@ class Forecast(QObject):
         try:
             given, region = self._read(), self._controller.regions.region()
             cost = estimate(slide, region, given.genes, given.settings, max_counted=_COUNTED_AT_ONCE)
-        except SrastError as error:
+        except Exception as error:  # noqa: BLE001 - a run reports an unexpected error; its estimate must not prevent it
             self._show_error(error)
             return
         self._show(cost)
@@ -94,8 +94,8 @@ class Forecast(QObject):
 
     def _show_error(self, error: Exception) -> None:
         message = background.error_message(error, "counting the pixels")  # logs errors that are ours
-        if isinstance(error, SrastError):
-            self._show_problem(message, message)
+        is_known = isinstance(error, SrastError)
+        self._show_problem(message if is_known else "", message if is_known else None)
 
     def _show_problem(self, text: str, problem: str | None) -> None:
         self._shown = None

@@ -29,6 +29,7 @@ from napari_srast.core.slide import Slide
 from napari_srast.gui.controllers.task_runner import AppState
 from napari_srast.gui.layers.cursor_readout import PixelReadout
 from napari_srast.gui.sample import sample_layers
+from napari_srast.gui.state.gene_values import ValueView
 from napari_srast.gui.state.slide_loading import LoadedSlide
 from napari_srast.gui.widget import SRastWidget
 from napari_srast.io import result_writer
@@ -223,17 +224,19 @@ def test_cursor_readout_in_before_view_reads_the_compared_result(
     uniform, bilinear = controller.results.all
     controller.results.compare_with(uniform)
     controller.results.overlay.set_view("before")
+    controller.results.overlay.set_values(ValueView(quantity="counts"))
     readouts: list[PixelReadout] = []
     controller.results.cursor_readout_changed.connect(readouts.append)
     raster = bilinear.result.raster
-    differs = np.abs(bilinear.result.gene_image("Gene3") - uniform.result.gene_image("Gene3"))
+    expected = uniform.result.gene_image("Gene3")
+    differs = np.abs(bilinear.result.gene_image("Gene3") - expected)
     row, col = np.unravel_index(np.nanargmax(differs), raster.shape)
     x, y = (raster.affine @ [col + 0.5, row + 0.5, 1])[:2]
     controller.viewer.cursor.position = (y, x)
     for callback in controller.viewer.mouse_move_callbacks:
         callback(controller.viewer, None)
-    values = {gene: pixel for gene, pixel, _ in readouts[-1].genes}
-    assert values["Gene3"] == pytest.approx(float(uniform.result.gene_image("Gene3")[row, col]), abs=1e-5)
+    values = {entry.gene: entry.value for entry in readouts[-1].genes}
+    assert values["Gene3"] == pytest.approx(float(expected[row, col]), abs=1e-5)
 
 
 def test_restored_pixel_size_is_converted_to_the_coordinate_system(

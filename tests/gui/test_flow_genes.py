@@ -131,7 +131,7 @@ def test_views_and_cursor_on_the_canvas(open_window: Callable[[], SRastWidget], 
     qtbot.waitUntil(lambda: "Spot" in explore.readout.text(), timeout=PATIENCE)
     assert explore.readout.text().startswith(f"Spot {slide.spot_ids[spot]}: ")
     measured = slide.counts[spot, 3]
-    assert f"Gene3 {measured / 4:.3g} of the spot's {measured:,.0f}" in explore.readout.text()
+    assert f"(expression, counts per pixel), spot {measured:,.0f}" in explore.readout.text()
 
     click(qtbot, explore.views["before"])
     assert visible(window) == []

@@ -44,7 +44,7 @@ def pair(skewed_slide: Slide, make_result: Callable[..., UpsampleResult]) -> tup
 
 def _overlay(shown: DisplayedResult) -> tuple[Overlay, ViewerModel]:
     viewer = ViewerModel()
-    overlay = Overlay(viewer, shown.result, shown.columns, lambda: None)
+    overlay = Overlay(viewer, shown.values, lambda: None)
     overlay.show(["Gene0", "Gene3"])
     return overlay, viewer
 
@@ -54,7 +54,7 @@ def _expected(overlay: Overlay, other: DisplayedResult) -> np.ndarray:
     total = np.zeros((*other.result.raster.shape, 3))
     for paint in overlay.shown:
         low, high = paint.limits
-        share = np.clip((np.nan_to_num(other.result.gene_image(paint.gene)) - low) / (high - low), 0, 1)
+        share = np.clip((np.nan_to_num(other.result.gene_image(paint.gene, "expression")) - low) / (high - low), 0, 1)
         colors = gene_colormap(paint.color).map(share.ravel()).reshape(*share.shape, 4)
         total += colors[..., :3] * 0.5**0.2  # two genes share the brightness
     return np.minimum(total, 1)
@@ -72,7 +72,7 @@ def test_compared_result_has_the_same_colors_and_contrast(
     assert not viewer.layers["Gene0"].visible
     np.testing.assert_allclose(pixels.data[..., :3], _expected(overlay, other), atol=0.02)
     np.testing.assert_array_equal(pixels.affine.affine_matrix, viewer.layers["Gene0"].affine.affine_matrix)
-    assert meaning_of(overlay) == "counts per pixel: without the image"
+    assert meaning_of(overlay) == "expression, counts per pixel: without the image"
     overlay.set_style("Gene0", limits=(0.0, 100.0))
     np.testing.assert_allclose(pixels.data[..., :3], _expected(overlay, other), atol=0.02)
 
@@ -104,7 +104,7 @@ def test_comparison_follows_the_coordinate_system_and_ends_with_the_result(
         viewer.layers["SRast compared pixels"].affine.affine_matrix,
         image_affine(turned.to_cs @ other.result.raster.affine),
     )
-    overlay.replace(other.result, other.columns)
+    overlay.replace(other.values)
     assert overlay.compared is None
     assert "SRast compared pixels" not in viewer.layers
 

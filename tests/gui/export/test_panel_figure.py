@@ -36,7 +36,7 @@ def test_figure_has_panels_scale_bars_color_bars_title_and_overview(displayed: D
     styles = [GeneStyle(f"Gene{i}", PALETTE[i], (0.0, 2.0)) for i in range(3)]
     figure = draw_figure(displayed, displayed.result.slide, styles, FigureOptions(title="HER2, section C4"))
     titles = [axes.get_title() for axes in figure.axes]
-    assert titles == ["Measured, per spot", "Upsampled counts", "Gene0", "Gene1", "Gene2"]
+    assert titles == ["Measured, per spot", "Upsampled counts", "Expression", "Gene0", "Gene1", "Gene2"]
     assert figure.get_suptitle() == "HER2, section C4"
     measured, counts = figure.axes[:2]
     assert measured.get_xlim() == counts.get_xlim()
@@ -47,7 +47,7 @@ def test_figure_has_panels_scale_bars_color_bars_title_and_overview(displayed: D
         assert bar.size_bar.get_children()[0].get_width() == 50
     assert [len(axes.child_axes) for axes in (measured, counts)] == [1, 0]
     assert len(measured.collections[0].get_paths()) == len(displayed.result.raster.spots)
-    assert [axes.get_xlim() for axes in figure.axes[2:]] == [(0.0, 2.0)] * 3
+    assert [axes.get_xlim() for axes in figure.axes[3:]] == [(0.0, 2.0)] * 3
     (only,) = draw_figure(
         displayed, displayed.result.slide, styles, FigureOptions(views=("counts",), overview=False)
     ).axes[:1]
@@ -69,7 +69,8 @@ def test_measured_and_upsampled_counts_have_the_same_colors_at_the_same_place(
     # Every pixel of a spot has the same count, so that both panels have the same color at its center.
     uniform = displayed.result.counts.tolil()
     uniform[:, 0] = per_spot[displayed.result.raster.parent][:, None]
-    even = dataclasses.replace(displayed, columns=uniform.tocsc())
+    values = dataclasses.replace(displayed.values, columns=uniform.tocsc(), expression=None)
+    even = dataclasses.replace(displayed, values=values)
     figure = draw_figure(even, slide, [style], FigureOptions())
     figure.set_dpi(100)
     from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -11,6 +11,7 @@ from napari_srast.core.result import UpsampleResult
 from napari_srast.core.slide import Slide
 from napari_srast.gui.layers.gene_colors import GeneStyle
 from napari_srast.gui.layers.overlay import Overlay
+from napari_srast.gui.state.gene_values import GeneValues
 
 pytestmark = pytest.mark.gui
 
@@ -19,7 +20,7 @@ def test_layer_visibility_selects_the_gene(
     make_slide: Callable[..., Slide], make_result: Callable[..., UpsampleResult]
 ) -> None:
     viewer, result = ViewerModel(), make_result(make_slide())
-    overlay = Overlay(viewer, result, result.counts.tocsc(), lambda: None)
+    overlay = Overlay(viewer, GeneValues.of(result), lambda: None)
     overlay.show(["Gene0", "Gene1"])
     viewer.layers["Gene0"].visible = False
     assert overlay.genes == ["Gene1"]
@@ -38,7 +39,7 @@ def test_measured_spots_follow_color_and_contrast(
     view: Any, name: str, make_slide: Callable[..., Slide], make_result: Callable[..., UpsampleResult]
 ) -> None:
     viewer, result = ViewerModel(), make_result(make_slide())
-    overlay = Overlay(viewer, result, result.counts.tocsc(), lambda: None)
+    overlay = Overlay(viewer, GeneValues.of(result), lambda: None)
     overlay.show(["Gene0"])
     overlay.set_view(view)
     overlay.set_style("Gene0", color="#ff0000", limits=(0.0, 1e9))
@@ -55,7 +56,7 @@ def test_one_gene_has_a_color_bar_on_the_canvas(
     make_slide: Callable[..., Slide], make_result: Callable[..., UpsampleResult]
 ) -> None:
     viewer, result = ViewerModel(), make_result(make_slide())
-    overlay = Overlay(viewer, result, result.counts.tocsc(), lambda: None)
+    overlay = Overlay(viewer, GeneValues.of(result), lambda: None)
     overlay.show(["Gene0"])
     assert viewer.layers["Gene0"].colorbar.visible
     overlay.show(["Gene0", "Gene1"])

@@ -19,6 +19,7 @@ from napari_srast.gui.layers.gene_colors import MAP_NAME, PALETTE, map_colormap
 from napari_srast.gui.layers.gene_layer import default_genes
 from napari_srast.gui.layers.layer_stack import LayerStack
 from napari_srast.gui.layers.overlay import MAX_GENES, Overlay
+from napari_srast.gui.state.gene_values import GeneValues
 
 pytestmark = pytest.mark.gui
 
@@ -28,20 +29,20 @@ def setup(
     skewed_slide: Slide, make_result: Callable[..., UpsampleResult]
 ) -> tuple[Overlay, ViewerModel, UpsampleResult, list[int]]:
     viewer, calls, result = ViewerModel(), [], make_result(skewed_slide, std=True)
-    return Overlay(viewer, result, result.counts.tocsc(), lambda: calls.append(1)), viewer, result, calls
+    return Overlay(viewer, GeneValues.of(result), lambda: calls.append(1)), viewer, result, calls
 
 
 def _gene_layers(viewer: ViewerModel) -> list[str]:
     return [layer.name for layer in viewer.layers if role_of(layer) == "gene" and layer.visible]
 
 
-def test_show_displays_the_counts_of_genes(
+def test_show_displays_the_expression_of_genes(
     setup: tuple[Overlay, ViewerModel, UpsampleResult, list[int]],
 ) -> None:
     overlay, viewer, result, _ = setup
     overlay.show(["Gene1", "Gene3"])
     assert _gene_layers(viewer) == ["Gene1", "Gene3"]
-    np.testing.assert_array_equal(viewer.layers["Gene3"].data, result.gene_image("Gene3"))
+    np.testing.assert_array_equal(viewer.layers["Gene3"].data, result.gene_image("Gene3", "expression"))
     assert viewer.layers["Gene1"].blending == "additive"
     assert [s.color for s in overlay.shown] == list(PALETTE[:2])
 
@@ -57,7 +58,7 @@ def test_free_layers_are_reused_and_colors_kept(
     overlay.show(["Gene0", "Gene3", "Gene5"])
     assert len(viewer.layers) == n_layers
     assert {s.gene: s.color for s in overlay.shown} == {"Gene0": PALETTE[0], "Gene5": PALETTE[1], "Gene3": PALETTE[2]}
-    np.testing.assert_array_equal(viewer.layers["Gene5"].data, result.gene_image("Gene5"))
+    np.testing.assert_array_equal(viewer.layers["Gene5"].data, result.gene_image("Gene5", "expression"))
 
 
 def test_at_most_six_genes_are_shown(setup: tuple[Overlay, ViewerModel, UpsampleResult, list[int]]) -> None:
@@ -178,13 +179,13 @@ def test_std_view_shows_the_standard_deviation(
     overlay.set_view("std")
     np.testing.assert_array_equal(viewer.layers["Gene0"].data, result.gene_image("Gene0", "std"))
     overlay.set_view("after")
-    np.testing.assert_array_equal(viewer.layers["Gene0"].data, result.gene_image("Gene0"))
+    np.testing.assert_array_equal(viewer.layers["Gene0"].data, result.gene_image("Gene0", "expression"))
 
 
 def test_a_gene_without_counts_is_black(setup: tuple[Overlay, ViewerModel, UpsampleResult, list[int]]) -> None:
     overlay, viewer, result, _ = setup
     overlay.show(["Gene2"])  # zero everywhere
-    assert result.gene_image("Gene2").size
+    assert result.gene_image("Gene2", "expression").size
     assert overlay.shown[0].limits == (0.0, 1.0)
     assert not np.nansum(viewer.layers["Gene2"].data)
 
@@ -207,7 +208,7 @@ def test_no_image_of_another_view_is_left_after_an_error(
     works: int, skewed_slide: Slide, make_result: Callable[..., UpsampleResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     viewer, result, errors = ViewerModel(), make_result(skewed_slide, std=True), []
-    overlay = Overlay(viewer, result, result.counts.tocsc(), lambda: None, on_error=errors.append)
+    overlay = Overlay(viewer, GeneValues.of(result), lambda: None, on_error=errors.append)
     overlay.show(["Gene0", "Gene1", "Gene3", "Gene4"])
     overlay.show(["Gene0", "Gene1", "Gene3"])
     error, paint, calls = MemoryError("full"), overlay_module.render_gene, []
@@ -237,7 +238,7 @@ def test_no_image_of_another_view_is_left_after_an_error(
     overlay.set_view("after")
     overlay.show(["Gene1", "Gene5"])
     for gene in ("Gene1", "Gene5"):
-        np.testing.assert_array_equal(viewer.layers[gene].data, result.gene_image(gene))
+        np.testing.assert_array_equal(viewer.layers[gene].data, result.gene_image(gene, "expression"))
     assert len(errors) == 2
 
 
@@ -245,7 +246,7 @@ def test_layers_are_added_one_per_step_with_a_scheduler(
     skewed_slide: Slide, make_result: Callable[..., UpsampleResult]
 ) -> None:
     viewer, result, queue = ViewerModel(), make_result(skewed_slide), []
-    overlay = Overlay(viewer, result, result.counts.tocsc(), lambda: None, queue.append)
+    overlay = Overlay(viewer, GeneValues.of(result), lambda: None, queue.append)
     genes = ["Gene0", "Gene1", "Gene3"]
     overlay.show(genes)
     seen = []
@@ -284,13 +285,13 @@ def test_replacing_the_result_reuses_the_layers(
     overlay.set_view("std")
     n_layers = len(viewer.layers)
     finer = make_result(skewed_slide, Region(shapely.box(-50, -50, 250, 250)), factor=3.0)
-    overlay.replace(finer, finer.counts.tocsc())
+    overlay.replace(GeneValues.of(finer))
     assert _gene_layers(viewer) == []
     overlay.show(["Gene1", "Gene4"])
     assert len(viewer.layers) == n_layers
     assert _gene_layers(viewer) == ["Gene1", "Gene4"]
     for name in ("Gene1", "Gene4"):
-        np.testing.assert_array_equal(viewer.layers[name].data, finer.gene_image(name))
+        np.testing.assert_array_equal(viewer.layers[name].data, finer.gene_image(name, "expression"))
         np.testing.assert_allclose(
             viewer.layers[name].affine.affine_matrix, image_affine(skewed_slide.to_cs @ finer.raster.affine)
         )
@@ -324,7 +325,7 @@ def test_histology_below_genes_is_its_luminance_unless_it_is_at_full_brightness(
     layers = [Layer.create(*data) for data in slide_layer_data(skewed_slide)]
     viewer.layers.extend(layers)
     stack = LayerStack(viewer, lambda: layers)
-    overlay = Overlay(viewer, result, result.counts.tocsc(), lambda: None, stack=stack)
+    overlay = Overlay(viewer, GeneValues.of(result), lambda: None, stack=stack)
     overlay.show(["Gene0"])
     backdrop = viewer.layers["SRast backdrop"]
     assert viewer.layers.index(backdrop) == viewer.layers.index(layers[-1]) + 1
@@ -347,7 +348,7 @@ def test_background_is_black_without_histology(
     make_slide: Callable[..., Slide], make_result: Callable[..., UpsampleResult]
 ) -> None:
     viewer, result = ViewerModel(), make_result(make_slide())
-    overlay = Overlay(viewer, result, result.counts.tocsc(), lambda: None)
+    overlay = Overlay(viewer, GeneValues.of(result), lambda: None)
     overlay.show(["Gene0"])
     assert viewer.layers["SRast backdrop"].opacity == 1
     overlay.set_brightness(0.8)

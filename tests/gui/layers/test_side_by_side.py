@@ -14,6 +14,7 @@ from napari_srast.core.slide import Slide
 from napari_srast.geometry.affine import apply_affine
 from napari_srast.gui.layers.factory import role_of
 from napari_srast.gui.layers.overlay import Overlay
+from napari_srast.gui.state.gene_values import GeneValues
 
 pytestmark = pytest.mark.gui
 
@@ -26,7 +27,7 @@ def test_second_picture_shows_the_same_region(
     slide = dataclasses.replace(skewed_slide, coordinate_system=system)
     result = make_result(skewed_slide, Region(shapely.box(-50, -50, 250, 250)))
     viewer = ViewerModel()
-    overlay = Overlay(viewer, result, result.counts.tocsc(), lambda: None)
+    overlay = Overlay(viewer, GeneValues.of(result), lambda: None)
     overlay.set_slide(slide)
     overlay.show(["Gene0"])
     overlay.set_view("side_by_side")

@@ -22,18 +22,25 @@ pytestmark = pytest.mark.gui
 def test_dialog_gives_the_chosen_layout_and_requires_a_panel(qtbot: Any) -> None:
     parent = QWidget()
     qtbot.addWidget(parent)
-    dialog = FigureDialog(parent, 0.5)
-    assert dialog.options() == FigureOptions(brightness=0.5)
+    dialog = FigureDialog(parent, FigureOptions(brightness=0.5, scale="log", smooth=True))
+    assert dialog.options() == FigureOptions(brightness=0.5, scale="log", smooth=True)
     qtbot.keyClicks(dialog.title, "Section C4")
     dialog.dpi.setValue(600)
     dialog.views["measured"].click()
     dialog.overview.click()
     assert dialog.options() == FigureOptions(
-        views=("counts",), title="Section C4", dpi=600, brightness=0.5, overview=False
+        views=("counts", "expression"),
+        title="Section C4",
+        dpi=600,
+        brightness=0.5,
+        scale="log",
+        smooth=True,
+        overview=False,
     )
     save = dialog.buttons.button(QDialogButtonBox.StandardButton.Save)
     assert save.isEnabled()
     dialog.views["counts"].click()
+    dialog.views["expression"].click()
     assert not save.isEnabled()
 
 

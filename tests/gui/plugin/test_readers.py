@@ -75,7 +75,7 @@ def test_a_result_opens_with_the_images_of_its_genes(result: Path) -> None:
     assert _roles(viewer) == [*["gene"] * 4, "spots"]
     assert [layer.visible for layer in viewer.layers].count(True) == 1
     gene, expected = viewer.layers["Gene1"], make_result()
-    np.testing.assert_array_equal(gene.data, expected.gene_image("Gene1"))
+    np.testing.assert_array_equal(gene.data, expected.gene_image("Gene1", "expression"))
     k = 17
     at = _world(gene, (expected.raster.row[k], expected.raster.col[k]))
     np.testing.assert_allclose(at, expected.raster.centers[k, ::-1])

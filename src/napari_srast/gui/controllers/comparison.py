@@ -12,18 +12,12 @@ from napari_srast.core.settings import UpsampleSettings
 from napari_srast.core.slide import Slide
 from napari_srast.core.summary import image_nats
 from napari_srast.gui.layers.compared_layer import same_pixels
-from napari_srast.gui.layers.overlay import Overlay, ViewMode
+from napari_srast.gui.layers.overlay import Overlay
 from napari_srast.gui.state.displayed_result import DisplayedResult
+from napari_srast.gui.state.gene_values import unit_of
 from napari_srast.gui.state.slide_session import SlideSession
 
 __all__ = ["comparable", "counterpart", "had_image", "image_difference", "meaning_of", "settings_on"]
-
-_MEANING: dict[ViewMode, str] = {
-    "after": "counts per pixel",
-    "before": "measured counts per pixel of the spot",
-    "side_by_side": "counts per pixel: upsampled (left), measured (right)",
-    "std": "standard deviation of the counts per pixel",
-}
 
 
 def had_image(result: UpsampleResult) -> bool:
@@ -74,11 +68,19 @@ def image_difference(result: UpsampleResult, other: UpsampleResult) -> str:
 
 
 def meaning_of(overlay: Overlay) -> str:
-    """Describe what the displayed colors mean."""
-    other = overlay.compared
-    if other is None or overlay.view not in ("before", "side_by_side"):
-        return _MEANING[overlay.view]
-    difference = image_difference(overlay.result, other.result)
+    """Describe what the displayed colors mean: the values, their unit, and what they are compared with."""
+    values, view, other = overlay.values, overlay.value_view, overlay.compared
+    genes = [style.gene for style in overlay.shown]
+    unit = values.unit(genes, view)
+    if overlay.view == "std":
+        return "standard deviation of the counts per pixel"
+    if overlay.view == "after":
+        return unit
+    if other is None:
+        if overlay.view == "before":
+            return f"measured {unit_of('counts', view.scale)} of the spot"
+        return f"{unit}: upsampled (left), measured counts (right)"
+    difference, other_unit = image_difference(overlay.result, other.result), other.values.unit(genes, view)
     if overlay.view == "before":
-        return f"counts per pixel: {difference}"
-    return f"counts per pixel; right: {difference}"
+        return f"{other_unit}: {difference}"
+    return f"{unit}; right: {difference}{'' if other_unit == unit else f', {other_unit}'}"

@@ -18,10 +18,11 @@ from napari_srast.errors import OutputError
 from napari_srast.geometry.affine import apply_affine
 from napari_srast.gui.export.figure import round_length
 from napari_srast.gui.layers.backdrop import blended_histology
-from napari_srast.gui.layers.compared_layer import pixel_colors, spot_colors
+from napari_srast.gui.layers.compared_layer import ColorOptions, pixel_colors, spot_colors
 from napari_srast.gui.layers.factory import is_color_image, spot_size
 from napari_srast.gui.layers.gene_colors import GeneStyle
 from napari_srast.gui.state.displayed_result import DisplayedResult
+from napari_srast.gui.state.gene_values import SCALE_UNITS, Quantity, Scale, ValueView
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,13 +35,18 @@ __all__ = [
     "FigureOptions",
     "FigureView",
     "draw_figure",
+    "panels_of",
     "write_figure",
 ]
 
-FigureView = Literal["measured", "counts"]
+FigureView = Literal["measured", "counts", "expression"]
 FIGURE_VIEWS: tuple[FigureView, ...] = get_args(FigureView)
 FIGURE_FORMATS = ("png", "pdf", "svg")
-VIEW_TITLES: dict[FigureView, str] = {"measured": "Measured, per spot", "counts": "Upsampled counts"}
+VIEW_TITLES: dict[FigureView, str] = {
+    "measured": "Measured, per spot",
+    "counts": "Upsampled counts",
+    "expression": "Expression",
+}
 _MARGIN = 0.04  # around the pixels of the result, in units of their longer side
 _MAX_BAR = 0.3  # length of the scale bar, in widths of the panel
 _PANEL_INCHES = 3.4
@@ -67,6 +73,10 @@ class FigureOptions:
         Resolution in dots per inch: of PNG, and of the images in PDF and SVG.
     brightness
         Brightness of the histology, 0 (black) to 1 (unchanged).
+    scale
+        Scale of the values: as they are, per 10,000, or log1p of that.
+    smooth
+        Whether the values are interpolated between the centers of the pixels.
     overview
         Whether the first panel has an inset with the whole slide, if the result covers only a part of it.
     """
@@ -75,6 +85,8 @@ class FigureOptions:
     title: str = ""
     dpi: int = 300
     brightness: float = 0.3
+    scale: Scale = "as_is"
+    smooth: bool = False
     overview: bool = True
 
 
@@ -137,7 +149,7 @@ def draw_figure(
         panels = grid[0].subgridspec(1, n_panels)
         for column, view in enumerate(options.views):
             axes = figure.add_subplot(panels[column])
-            axes.set_title(VIEW_TITLES[view], fontsize=_FONT_SIZE + 1)
+            axes.set_title(_panel_title(view, displayed, styles), fontsize=_FONT_SIZE + 1)
             _draw_view(axes, view, displayed, slide, styles, options)
             axes.set(xlim=(low[0], high[0]), ylim=(high[1], low[1]), xticks=[], yticks=[])
             _draw_scale_bar(axes, slide, float(width))
@@ -145,10 +157,26 @@ def draw_figure(
                 _draw_overview(axes, low, high, slide)
         bars = grid[1].subgridspec(rows, -(-n_bars // rows), hspace=0.0)
         for index, style in enumerate(styles):
-            _draw_color_bar(figure.add_subplot(bars[index]), style)
+            _draw_color_bar(figure.add_subplot(bars[index]), style, options.scale)
         if slide.source.synthetic:
             figure.text(0.995, 0.005, "Synthetic slide", ha="right", va="bottom", fontsize=_FONT_SIZE - 1)
     return figure
+
+
+def panels_of(displayed: DisplayedResult, genes: Sequence[str]) -> tuple[FigureView, ...]:
+    """Return the panels that a figure of some genes can have; without expression, it would equal the counts."""
+    has_expression = any(displayed.values.quantity(gene, ValueView()) == "expression" for gene in genes)
+    return FIGURE_VIEWS if has_expression else FIGURE_VIEWS[:-1]
+
+
+def _panel_title(view: FigureView, displayed: DisplayedResult, styles: Sequence[GeneStyle]) -> str:
+    """Return the title of a panel; it names the genes that are counts because they have no expression."""
+    if view != "expression":
+        return VIEW_TITLES[view]
+    without = [s.gene for s in styles if displayed.values.quantity(s.gene, ValueView()) == "counts"]
+    if not without:
+        return VIEW_TITLES[view]
+    return f"{VIEW_TITLES[view]} ({', '.join(without)}: counts)"
 
 
 def _draw_view(
@@ -160,21 +188,26 @@ def _draw_view(
     options: FigureOptions,
 ) -> None:
     """Draw histology and genes in world coordinates."""
-    result, shared_opacity = displayed.result, float(len(styles) ** -0.2)
+    result, values = displayed.result, displayed.values
+    # Measured spots have the total over the genes of the values that they are compared with.
+    quantity: Quantity = "counts" if view == "counts" or "expression" not in options.views else "expression"
+    shown = values.allowed(ValueView(quantity, options.scale, options.smooth))
+    coloring = ColorOptions(tuple(styles), float(len(styles) ** -0.2), shown)
     axes.set_facecolor("black")
     _draw_histology(axes, slide, options.brightness)
     adds = len(styles) != 1 or styles[0].is_additive
     if view == "measured":
-        colors = spot_colors(result, styles, shared_opacity)
+        colors = spot_colors(values, coloring)
         spots = np.flatnonzero(result.raster.n_pixels_per_spot > 0)
         _draw_spots(axes, slide, spots, _over_black(colors[spots]) if adds else colors[spots])
         return
-    image = pixel_colors(result, displayed.columns, styles, shared_opacity)
+    image = pixel_colors(values, coloring)
     if adds:
         inside = np.isfinite(result.raster.to_image(np.ones(result.n_pixels)))
         image = _over_black(image)
         image[~inside] = 0.0
-    _draw_image(axes, image, slide.to_cs @ result.raster.affine, "nearest")
+    interpolation = "bilinear" if options.smooth else "nearest"
+    _draw_image(axes, image, slide.to_cs @ result.raster.affine, interpolation)
 
 
 def _over_black(colors: np.ndarray) -> np.ndarray:
@@ -277,14 +310,14 @@ def _draw_scale_bar(axes: Axes, slide: Slide, width: float) -> None:
     axes.add_artist(bar)
 
 
-def _draw_color_bar(axes: Axes, style: GeneStyle) -> None:
+def _draw_color_bar(axes: Axes, style: GeneStyle, scale: Scale) -> None:
     """Draw the colors of a gene over the gray of a dimmed histology, with its contrast limits."""
     low, high = style.limits
     colors = style.rgba(np.linspace(low, high, 256))
     alpha = colors[:, 3:] * style.opacity
     covered = colors[:, :3] * alpha + (0.0 if style.is_additive else 0.2) * (1 - alpha)
     axes.imshow(covered[None], extent=(low, high, 0, 1), aspect="auto")
-    axes.set(yticks=[], xlabel="counts per pixel")
+    axes.set(yticks=[], xlabel=SCALE_UNITS[scale])
     axes.set_title(style.gene, fontsize=_FONT_SIZE, fontstyle="italic", pad=2)
     axes.set_box_aspect(0.06)
     axes.tick_params(length=2, pad=1)

@@ -7,19 +7,39 @@ histology.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from napari.layers import Image, Layer, Points
-from scipy import sparse
 
 from napari_srast.core.result import UpsampleResult
 from napari_srast.core.slide import Slide
 from napari_srast.gui.layers.factory import KEY, image_affine, measured_layer, update_transforms, world_units
 from napari_srast.gui.layers.gene_colors import GeneStyle
 from napari_srast.gui.state.displayed_result import DisplayedResult
+from napari_srast.gui.state.gene_values import GeneValues, ValueView
 
-__all__ = ["ComparedLayer", "compared_pixels_layer", "pixel_colors", "same_pixels", "spot_colors"]
+__all__ = ["ColorOptions", "ComparedLayer", "compared_pixels_layer", "pixel_colors", "same_pixels", "spot_colors"]
+
+
+@dataclass(frozen=True)
+class ColorOptions:
+    """How values become colors.
+
+    Parameters
+    ----------
+    styles
+        Styles of the displayed genes.
+    shared_opacity
+        Factor on the opacity of all genes.
+    view
+        Which values are shown, and their scale.
+    """
+
+    styles: tuple[GeneStyle, ...]
+    shared_opacity: float
+    view: ValueView
 
 
 class ComparedLayer:
@@ -45,10 +65,9 @@ class ComparedLayer:
     def set_colors(
         self,
         layer: Layer,
-        result: UpsampleResult,
+        values: GeneValues,
         other: DisplayedResult | None,
-        styles: Sequence[GeneStyle],
-        shared_opacity: float,
+        colors: ColorOptions,
     ) -> None:
         """Set the colors of a layer unless it has them already, so that switching between before and after is quick.
 
@@ -56,25 +75,22 @@ class ComparedLayer:
         ----------
         layer
             A layer of spots or pixels.
-        result
-            The displayed result.
+        values
+            Values of the displayed result.
         other
             The result that it is compared with; None for the measured counts.
-        styles
-            Styles of the displayed genes.
-        shared_opacity
-            Factor on the opacity of all genes.
+        colors
+            How values become colors.
         """
-        key = (layer, result, *styles, shared_opacity)
+        key = (layer, values, other, colors)
         if key == self._colored:
             return
-        if other is None:
-            colors = spot_colors(result, styles, shared_opacity)
-        else:
-            colors = pixel_colors(other.result, other.columns, styles, shared_opacity)
-        if isinstance(layer, Points) and len(layer.data) < len(colors):
-            colors = colors[result.raster.n_pixels_per_spot > 0]
-        _set_colors(layer, colors, "additive" if _adds(styles) else "translucent_no_depth")
+        rgba = spot_colors(values, colors) if other is None else pixel_colors(other.values, colors)
+        if isinstance(layer, Points) and len(layer.data) < len(rgba):
+            rgba = rgba[values.result.raster.n_pixels_per_spot > 0]
+        _set_colors(layer, rgba, "additive" if _adds(colors.styles) else "translucent_no_depth")
+        if isinstance(layer, Image) and layer.interpolation2d != colors.view.interpolation:
+            layer.interpolation2d = colors.view.interpolation
         self._colored = key
 
     def forget_colors(self) -> None:
@@ -82,59 +98,41 @@ class ComparedLayer:
         self._colored = ()
 
 
-def spot_colors(result: UpsampleResult, styles: Sequence[GeneStyle], shared_opacity: float) -> np.ndarray:
+def spot_colors(values: GeneValues, colors: ColorOptions) -> np.ndarray:
     """Return the colors of all spots, shape (N, 4): measured counts divided evenly among the pixels of each spot.
 
     Spots without pixels are transparent.
 
     Parameters
     ----------
-    result
-        The result whose slide holds the measured counts.
-    styles
-        Styles of the displayed genes.
-    shared_opacity
-        Factor on the opacity of all genes.
+    values
+        Values of the result whose slide holds the measured counts.
+    colors
+        How values become colors.
     """
-    per_spot = result.raster.n_pixels_per_spot
-    has_pixels = per_spot > 0
-    colors = np.zeros((len(per_spot), 4))
-    columns = result.slide.gene_indices([style.gene for style in styles])
-    counts = result.slide.counts[:, columns].toarray()[has_pixels] / per_spot[has_pixels, None]
-    colors[has_pixels] = _blend(counts, styles, shared_opacity)
-    return colors
+    has_pixels = values.result.raster.n_pixels_per_spot > 0
+    rgba = np.zeros((len(has_pixels), 4))
+    measured = [values.of_spots(style.gene, colors.view)[has_pixels] for style in colors.styles]
+    rgba[has_pixels] = _blend(measured, colors)
+    return rgba
 
 
-def pixel_colors(
-    result: UpsampleResult, columns: sparse.csc_matrix, styles: Sequence[GeneStyle], shared_opacity: float
-) -> np.ndarray:
-    """Return the colors of a raster, shape (rows, columns, 4); positions without a pixel are transparent.
-
-    Parameters
-    ----------
-    result
-        The result.
-    columns
-        ``result.counts`` in column-compressed format, shape (Q, G).
-    styles
-        Styles of the displayed genes.
-    shared_opacity
-        Factor on the opacity of all genes.
-    """
-    counts = columns[:, [result.gene_column(style.gene) for style in styles]].toarray()
-    colors = _blend(counts, styles, shared_opacity)
-    return np.nan_to_num(np.stack([result.raster.to_image(channel) for channel in colors.T], axis=-1))
+def pixel_colors(values: GeneValues, colors: ColorOptions) -> np.ndarray:
+    """Return the colors of a raster, shape (rows, columns, 4); positions without a pixel are transparent."""
+    rgba = _blend([values.of_pixels(style.gene, colors.view) for style in colors.styles], colors)
+    return np.nan_to_num(np.stack([values.result.raster.to_image(channel) for channel in rgba.T], axis=-1))
 
 
-def _blend(counts: np.ndarray, styles: Sequence[GeneStyle], shared_opacity: float) -> np.ndarray:
-    """Return the colors, shape (n, 4), of counts, shape (n, genes), as napari blends the layers of the genes."""
+def _blend(values: Sequence[np.ndarray], options: ColorOptions) -> np.ndarray:
+    """Return the colors, shape (n, 4), of the values of each gene, shape (n,), as napari blends the layers of genes."""
+    styles, shared_opacity = options.styles, options.shared_opacity
     if not _adds(styles):
-        colors = styles[0].rgba(counts[:, 0])
+        colors = styles[0].rgba(values[0])
         colors[:, 3] *= shared_opacity * styles[0].opacity
         return colors
-    total = np.zeros((len(counts), 4))
-    for style, values in zip(styles, counts.T, strict=True):
-        colors = style.rgba(values)
+    total = np.zeros((len(values[0]) if values else 0, 4))
+    for style, of_gene in zip(styles, values, strict=True):
+        colors = style.rgba(of_gene)
         total[:, :3] += colors[:, :3] * colors[:, 3:] * shared_opacity * style.opacity
     total[:, 3] = 1.0
     return np.minimum(total, 1)

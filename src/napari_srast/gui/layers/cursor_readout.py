@@ -1,4 +1,4 @@
-"""Read the pixel under the cursor: its counts of the displayed genes, its spot, and the counts of that spot."""
+"""Read the pixel under the cursor: its values of the displayed genes, its spot, and the counts of that spot."""
 
 from __future__ import annotations
 
@@ -13,8 +13,38 @@ from napari_srast.core.slide import Slide
 from napari_srast.geometry.affine import apply_affine
 from napari_srast.gui.layers.overlay import Overlay
 from napari_srast.gui.state.displayed_result import DisplayedResult
+from napari_srast.gui.state.gene_values import ValueView, unit_of
 
-__all__ = ["CursorReadout", "PixelReadout", "read_pixel"]
+__all__ = ["CursorReadout", "GeneReadout", "PixelReadout", "read_pixel"]
+
+
+@dataclass(frozen=True)
+class GeneReadout:
+    """Value of one gene in a pixel.
+
+    Parameters
+    ----------
+    gene
+        Name of the gene.
+    value
+        Value of the pixel.
+    measured
+        Measured count of the spot.
+    unit
+        The unit of ``value``, with the quantity; "" for counts, which are a part of the spot's.
+    """
+
+    gene: str
+    value: float
+    measured: float
+    unit: str = ""
+
+    @property
+    def text(self) -> str:
+        """The values as text."""
+        if not self.unit:
+            return f"{self.gene} {self.value:.3g} of the spot's {self.measured:,.0f}"
+        return f"{self.gene} {self.value:.3g} ({self.unit}), spot {self.measured:,.0f}"
 
 
 @dataclass(frozen=True)
@@ -26,36 +56,35 @@ class PixelReadout:
     spot
         Name of the pixel's parent spot; None if there is no pixel.
     genes
-        For each displayed gene: its name, the count of the pixel, and the measured count of the spot.
+        Values of the displayed genes.
     """
 
     spot: str | None = None
-    genes: tuple[tuple[str, float, float], ...] = ()
+    genes: tuple[GeneReadout, ...] = ()
 
     @property
     def text(self) -> str:
         """The values in one line."""
         if self.spot is None:
             return ""
-        values = "; ".join(f"{gene} {pixel:.3g} of the spot's {measured:,.0f}" for gene, pixel, measured in self.genes)
+        values = "; ".join(gene.text for gene in self.genes)
         return f"Spot {self.spot}: {values}" if values else f"Spot {self.spot}"
 
 
-def read_pixel(displayed: DisplayedResult, genes: list[str], point: np.ndarray) -> PixelReadout:
+def read_pixel(displayed: DisplayedResult, genes: list[str], point: np.ndarray, view: ValueView) -> PixelReadout:
     """Return the values at a point (x, y) in intrinsic coordinates."""
-    result = displayed.result
+    result, values = displayed.result, displayed.values
     pixel = int(result.raster.locate(point[None])[0])
     if pixel < 0:
         return PixelReadout()
     spot = int(result.raster.parent[pixel])
-    values = [
-        (gene, float(displayed.columns[pixel, result.gene_column(gene)]), column)
-        for gene, column in zip(genes, result.slide.gene_indices(genes) if genes else (), strict=True)
-    ]
-    return PixelReadout(
-        str(result.slide.spot_ids[spot]),
-        tuple((gene, value, float(result.slide.counts[spot, column])) for gene, value, column in values),
-    )
+    columns = result.slide.gene_indices(genes) if genes else ()
+    readouts = []
+    for gene, column in zip(genes, columns, strict=True):
+        quantity, measured = values.quantity(gene, view), float(result.slide.counts[spot, column])
+        unit = "" if (quantity, view.scale) == ("counts", "as_is") else unit_of(quantity, view.scale)
+        readouts.append(GeneReadout(gene, values.of_pixel(pixel, gene, view), measured, unit))
+    return PixelReadout(str(result.slide.spot_ids[spot]), tuple(readouts))
 
 
 class CursorReadout:
@@ -105,4 +134,4 @@ class CursorReadout:
         if overlay.compared is not None and (offset.any() or overlay.view == "before"):
             displayed = overlay.compared
         point = apply_affine(np.linalg.inv(slide.to_cs), (world - offset)[None])[0]
-        return read_pixel(displayed, [style.gene for style in overlay.shown], point)
+        return read_pixel(displayed, [style.gene for style in overlay.shown], point, overlay.value_view)

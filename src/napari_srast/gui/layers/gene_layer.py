@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from napari.layers import Image
 from napari.utils.colormaps import Colormap
-from scipy import sparse
 
 from napari_srast.core.result import UpsampleResult
 from napari_srast.gui.layers.factory import KEY, gene_layer_kwargs
@@ -19,6 +18,7 @@ from napari_srast.gui.layers.gene_colors import (
     map_colormap,
     stops_colormap,
 )
+from napari_srast.gui.state.gene_values import GeneValues, ValueView
 
 __all__ = ["GeneImage", "GeneLayer", "GeneStyle", "default_genes", "render_gene"]
 
@@ -28,33 +28,33 @@ _MAX_DEFAULT_GENES = 3  # of a run with more genes, one is shown
 _TYPICAL_STOP = -9  # of a colormap whose high end is nearly white
 
 GeneImage = tuple[np.ndarray, tuple[float, float]]
-"""Raster image of a gene, NaN outside the pixels, and its contrast limits in counts per pixel."""
+"""Raster image of a gene, NaN outside the pixels, and its contrast limits in the unit of the image."""
 
 
-def render_gene(result: UpsampleResult, columns: sparse.csc_matrix, gene: str, view: str) -> GeneImage:
+def render_gene(values: GeneValues, gene: str, view: str, value_view: ValueView) -> GeneImage:
     """Render one gene of a result as an image.
 
     Parameters
     ----------
-    result
-        The result.
-    columns
-        ``result.counts`` in column-compressed format, shape (Q, G).
+    values
+        Values of the result.
     gene
         Name of the gene.
     view
-        "std" renders the standard deviation, any other view the counts.
+        "std" renders the standard deviation of the counts, any other view the values.
+    value_view
+        Which values, and their scale.
     """
     if view == "std":
-        image = result.gene_image(gene, "std")
-        values = image[np.isfinite(image)]
+        image = values.result.gene_image(gene, "std")
+        pixels = image[np.isfinite(image)]
     else:
-        values = columns[:, [result.gene_column(gene)]].toarray()[:, 0]
-        image = result.raster.to_image(values)
-    positive = values[values > 0]
+        pixels = values.of_pixels(gene, value_view)
+        image = values.result.raster.to_image(pixels)
+    positive = pixels[pixels > 0]
     if not positive.size:
         return image, (0.0, 1.0)
-    low, high = float(np.percentile(values, _LOW_PERCENTILE)), float(np.percentile(positive, _HIGH_PERCENTILE))
+    low, high = float(np.percentile(pixels, _LOW_PERCENTILE)), float(np.percentile(positive, _HIGH_PERCENTILE))
     return image, (low if low < high else 0.0, high)
 
 

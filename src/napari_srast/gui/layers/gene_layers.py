@@ -100,6 +100,12 @@ class GeneLayers:
             if item.layer.opacity != (opacity := item.opacity * shared_opacity):
                 item.layer.opacity = opacity
 
+    def set_interpolation(self, interpolation: str) -> None:
+        """Set the interpolation between the centers of the pixels: "nearest" or "linear"."""
+        for item in self._items:
+            if item.layer.interpolation2d != interpolation:
+                item.layer.interpolation2d = interpolation
+
     def set_alone(self, *, alone: bool) -> None:
         """Use the colormap for one gene, or a color for each gene."""
         for item in self._items:

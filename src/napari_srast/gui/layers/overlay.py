@@ -8,27 +8,27 @@ list is the gene's check box. The module does not use Qt, so that it can be test
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
 from napari.components import ViewerModel
 from napari.layers import Layer
-from scipy import sparse
 
 from napari_srast.core.result import UpsampleResult
 from napari_srast.core.slide import Slide
 from napari_srast.gui.layers.backdrop import Backdrop
-from napari_srast.gui.layers.compared_layer import ComparedLayer
+from napari_srast.gui.layers.compared_layer import ColorOptions, ComparedLayer
 from napari_srast.gui.layers.error_handling import handle_errors
 from napari_srast.gui.layers.factory import remove_layers, set_visible, update_transforms
 from napari_srast.gui.layers.gene_colors import PALETTE, GeneStyle
 from napari_srast.gui.layers.gene_layer import GeneImage, render_gene
 from napari_srast.gui.layers.gene_layers import GeneLayers
 from napari_srast.gui.layers.layer_stack import LayerStack
+from napari_srast.gui.layers.own_changes import OwnChanges
 from napari_srast.gui.layers.side_by_side import SideBySide
 from napari_srast.gui.state.displayed_result import DisplayedResult
+from napari_srast.gui.state.gene_values import GeneValues, ValueView
 
 __all__ = ["MAX_GENES", "Overlay", "ViewMode"]
 
@@ -44,10 +44,8 @@ class Overlay:
     ----------
     viewer
         The viewer, or its model; used from the GUI thread only.
-    result
-        The result to display.
-    columns
-        ``result.counts`` in column-compressed format, shape (Q, G), for quick access to one gene.
+    values
+        The values of the result to display.
     changed
         Called when the displayed genes, their style or the view have changed, also through napari's own controls.
     schedule
@@ -64,23 +62,22 @@ class Overlay:
     def __init__(
         self,
         viewer: ViewerModel,
-        result: UpsampleResult,
-        columns: sparse.csc_matrix,
+        values: GeneValues,
         changed: Callable[[], None],
         schedule: Callable[[Callable[[], None]], None] | None = None,
         brightness: float = 0.3,
         on_error: Callable[[Exception], None] | None = None,
         stack: LayerStack | None = None,
     ) -> None:
-        self.result = result
+        self.values = values
         self.view: ViewMode = "after"
+        self.value_view = ValueView()
         self.compared: DisplayedResult | None = None
         self._viewer = viewer
-        self._columns = columns
         self._changed = changed
         self._schedule = schedule
         self.on_error = on_error
-        self._slide = result.slide
+        self._slide = values.result.slide
         self._stack = stack or LayerStack(viewer)
         self.brightness = brightness
         self._pending_genes: list[str] = []
@@ -88,9 +85,14 @@ class Overlay:
         self._backdrop: Backdrop | None = None
         self._compared = ComparedLayer()
         self._side_by_side = SideBySide(viewer)
-        self._n_own_changes = 0  # > 0 while this class, not the user, changes a layer
+        self._own_changes = OwnChanges()
         self._hidden = False
         viewer.layers.events.removed.connect(self._on_removed)
+
+    @property
+    def result(self) -> UpsampleResult:
+        """The displayed result."""
+        return self.values.result
 
     # ---------------------------------------------------------------- genes
 
@@ -137,16 +139,16 @@ class Overlay:
                 break
         self._changed()
 
-    def replace(self, result: UpsampleResult, columns: sparse.csc_matrix) -> None:
+    def replace(self, values: GeneValues) -> None:
         """Switch to another result of the same slide and hide all genes; the layers are reused."""
         self.view = "after"
         self.compare_with(None)
-        self.result, self._columns = result, columns
-        self._pending_genes = []
+        self.values, self._pending_genes = values, []
+        self.value_view = values.allowed(self.value_view)
         self._compared.forget_colors()
-        self._gene_layers.release_all(result)
+        self._gene_layers.release_all(values.result)
         if self._backdrop is not None:
-            self._backdrop.fit(self._slide, result)
+            self._backdrop.fit(self._slide, values.result)
         self._side_by_side.close()
         self._refresh()
         update_transforms(self.layers, self._slide)
@@ -159,8 +161,7 @@ class Overlay:
         needs_rendering = "std" in (view, self.view) and view != self.view
         self.view = view
         if needs_rendering:
-            with self._own_changes():
-                self._gene_layers.render_all(self._render)
+            self._render_all()
         if view != "side_by_side":
             self._side_by_side.close()  # hidden layers would still count when napari resets the view
         elif not self._side_by_side.layers:
@@ -168,6 +169,20 @@ class Overlay:
             self._side_by_side.open(self._slide, self.result, self.brightness, other)
             self._add_next()
         self._refresh()
+
+    @handle_errors
+    def set_values(self, value_view: ValueView) -> None:
+        """Show other values or another scale in the present layers, with new contrast limits."""
+        same_values = value_view.has_values_of(self.value_view)
+        self.value_view = value_view
+        if not same_values and self.view != "std":
+            self._render_all()
+        self._refresh()
+        self._changed()
+
+    def _render_all(self) -> None:
+        with self._own_changes:
+            self._gene_layers.render_all(self._render)
 
     @handle_errors
     def compare_with(self, other: DisplayedResult | None) -> None:
@@ -217,7 +232,7 @@ class Overlay:
         """
         gene_layer = self._gene_layers.find(gene)
         if gene_layer is not None:
-            with self._own_changes():
+            with self._own_changes:
                 gene_layer.set_style(color=color, limits=limits, opacity=opacity, shared_opacity=self._shared_opacity)
             self._on_style()
             self._refresh()
@@ -229,7 +244,7 @@ class Overlay:
 
     @handle_errors
     def reveal(self) -> None:
-        """Show the layers again, as they were before :meth:`hide`."""
+        """Show the layers again."""
         self._hidden = False
         self._refresh()
 
@@ -264,10 +279,6 @@ class Overlay:
         if self._backdrop is not None:
             self._backdrop.disconnect()
 
-    def _close_incomplete(self) -> None:
-        if self._side_by_side.is_incomplete:
-            self._side_by_side.close()
-
     # ---------------------------------------------------------------- layers
 
     @property
@@ -283,11 +294,11 @@ class Overlay:
         return [layer for layer in layers if layer is not None]
 
     def _render(self, gene: str) -> GeneImage:
-        return render_gene(self.result, self._columns, gene, self.view)
+        return render_gene(self.values, gene, self.view, self.value_view)
 
     def _assign_layer(self, gene: str) -> bool:
         """Display a gene in an existing layer and return True, or add a hidden layer for it and return False."""
-        with self._own_changes():
+        with self._own_changes:
             if self._gene_layers.assign(gene, self._render):
                 return True
         layer = self._gene_layers.create(gene, self._render, self.result)
@@ -310,7 +321,7 @@ class Overlay:
 
     def _add(self, layer: Layer) -> None:
         """Add a layer above the slide and below its region."""
-        with self._own_changes():
+        with self._own_changes:
             self._stack.insert(layer, above=[*self.layers, *self._side_by_side.layers])
 
     def _refresh(self) -> None:
@@ -318,7 +329,7 @@ class Overlay:
         is_visible = bool(self.shown) and not self._hidden
         before = is_visible and self.view == "before"
         side_by_side = is_visible and self.view == "side_by_side"
-        with self._own_changes():
+        with self._own_changes:
             if before or side_by_side:
                 self._color_compared()
             visible: dict[Layer, bool] = dict.fromkeys(self._side_by_side.layers, side_by_side)
@@ -329,6 +340,7 @@ class Overlay:
             if self._backdrop is not None:
                 visible[self._backdrop.layer] = is_visible
             self._gene_layers.set_alone(alone=len(self.genes) == 1)
+            self._gene_layers.set_interpolation(self.value_view.interpolation)
             set_visible(self._viewer.layers, visible)
             self._gene_layers.set_shared_opacity(self._shared_opacity)
 
@@ -342,23 +354,15 @@ class Overlay:
                 layer = self._compared.create(self.result, self.compared, self._slide)
                 self._add(layer)
         if layer is not None:
-            self._compared.set_colors(layer, self.result, self.compared, self.shown, self._shared_opacity)
+            colors = ColorOptions(tuple(self.shown), self._shared_opacity, self.value_view)
+            self._compared.set_colors(layer, self.values, self.compared, colors)
 
     # ------------------------------------------- changes in napari's layer list and layer controls
-
-    @contextlib.contextmanager
-    def _own_changes(self) -> Iterator[None]:
-        """Ignore events of layers while this class changes them."""
-        self._n_own_changes += 1
-        try:
-            yield
-        finally:
-            self._n_own_changes -= 1
 
     @handle_errors
     def _on_visible(self, event: object = None) -> None:
         """Read the displayed genes from the visibility of their layers."""
-        if self._n_own_changes or self._hidden or self.view == "before":
+        if self._own_changes or self._hidden or self.view == "before":
             return
         self._gene_layers.read_visibility()
         self._refresh()
@@ -367,13 +371,12 @@ class Overlay:
     @handle_errors
     def _on_style(self, event: object = None) -> None:
         """Read color, contrast limits and opacity from the layers."""
-        if self._n_own_changes:
+        if self._own_changes:
             return
         self._gene_layers.read_styles(self._shared_opacity)
-        with self._own_changes():
+        with self._own_changes:
             self._gene_layers.set_alone(alone=len(self.genes) == 1)  # a chosen colormap may need another blending
-        if self.view in ("before", "side_by_side"):
-            with self._own_changes():
+            if self.view in ("before", "side_by_side"):
                 self._color_compared()
         self._changed()
 
@@ -384,16 +387,14 @@ class Overlay:
         if self._backdrop is not None and self._backdrop.layer not in layers:
             self._backdrop.disconnect()
             self._backdrop = None
-        if self._compared.layer not in layers:
-            self._compared.layer = None
+        self._compared.layer = self._compared.layer if self._compared.layer in layers else None
 
     def _on_removed(self, event: object) -> None:
         self._forget_removed()
-        if self._side_by_side.is_incomplete:
+        if self._schedule is None:
+            self._side_by_side.close_incomplete()
+        elif self._side_by_side.is_incomplete:
             # napari may still iterate over the layers that it removes, so ours must not be removed at once.
-            if self._schedule is None:
-                self._side_by_side.close()
-            else:
-                self._schedule(self._close_incomplete)
+            self._schedule(self._side_by_side.close_incomplete)
         self._refresh()
         self._changed()

@@ -81,6 +81,11 @@ class SideBySide:
         remove_layers(self._viewer.layers, removed)
         self._camera.go_back()
 
+    def close_incomplete(self) -> None:
+        """Close the picture if the user removed a layer of it."""
+        if self.is_incomplete:
+            self.close()
+
     def forget_camera(self) -> None:
         """Leave the camera where it is when the picture is closed."""
         self._camera.forget()

@@ -14,7 +14,7 @@ from napari_srast.gui.controllers.comparison import meaning_of
 from napari_srast.gui.controllers.controller import Controller
 from napari_srast.gui.export.command_line import command_line
 from napari_srast.gui.export.figure import Caption, save_figure
-from napari_srast.gui.export.panel_figure import FIGURE_FORMATS, FigureOptions, write_figure
+from napari_srast.gui.export.panel_figure import FIGURE_FORMATS, FigureOptions, panels_of, write_figure
 from napari_srast.gui.panels.figure_dialog import FigureDialog
 from napari_srast.gui.state.gene_quality import describe_lights, own_detail
 from napari_srast.gui.state.quality_checks import qc_summary
@@ -84,7 +84,8 @@ class ExportPanel(QWidget):
             self.verdict.setText("")
         else:
             shown = [] if overlay is None else [style.gene for style in overlay.shown]
-            self.quality.setText("\n".join(qc_summary(displayed.result, displayed.quality, shown)))
+            view = [f"Shown: {meaning_of(overlay)}."] if overlay is not None and shown else []
+            self.quality.setText("\n".join([*view, *qc_summary(displayed.result, displayed.quality, shown)]))
             own = own_detail(displayed.result, displayed.columns, shown)
             self.verdict.setText(describe_lights(displayed.result, shown, own))
         no_result = None if displayed is not None else NO_RESULT
@@ -119,10 +120,13 @@ class ExportPanel(QWidget):
 
     def _export_panels(self) -> None:
         """Ask for layout and file, and write a figure of the shown genes."""
-        overlay = self._controller.results.overlay
-        if overlay is None:
+        overlay, displayed = self._controller.results.overlay, self._controller.results.current
+        if overlay is None or displayed is None:
             return
-        dialog = FigureDialog(self, overlay.brightness)
+        view, views = overlay.value_view, panels_of(displayed, overlay.genes)
+        dialog = FigureDialog(
+            self, FigureOptions(views=views, brightness=overlay.brightness, scale=view.scale, smooth=view.smooth)
+        )
         if not dialog.exec():
             return
         path, _ = QFileDialog.getSaveFileName(

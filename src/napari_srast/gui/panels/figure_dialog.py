@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from qtpy.QtWidgets import (
     QCheckBox,
     QDialog,
@@ -13,7 +15,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_srast.gui.export.panel_figure import FIGURE_VIEWS, VIEW_TITLES, FigureOptions, FigureView
+from napari_srast.gui.export.panel_figure import VIEW_TITLES, FigureOptions, FigureView
 
 __all__ = ["FigureDialog"]
 
@@ -27,14 +29,14 @@ class FigureDialog(QDialog):
     ----------
     parent
         The widget above which it opens.
-    brightness
-        Brightness of the histology, as in the window.
+    initial
+        Brightness, scale and smoothness as in the window, and the panels that are possible.
     """
 
-    def __init__(self, parent: QWidget, brightness: float) -> None:
+    def __init__(self, parent: QWidget, initial: FigureOptions) -> None:
         super().__init__(parent)
         self.setWindowTitle("Figure for a publication")
-        self._brightness = brightness
+        self._initial = initial
         self.title = QLineEdit()
         self.title.setToolTip("Text above the panels. Empty: none.")
         self.dpi = QSpinBox()
@@ -42,7 +44,7 @@ class FigureDialog(QDialog):
         self.dpi.setValue(FigureOptions.dpi)
         self.dpi.setSuffix(" dpi")
         self.dpi.setToolTip("Resolution of a PNG file, and of the images in PDF and SVG files.")
-        self.views: dict[FigureView, QCheckBox] = {view: QCheckBox(VIEW_TITLES[view]) for view in FIGURE_VIEWS}
+        self.views: dict[FigureView, QCheckBox] = {view: QCheckBox(VIEW_TITLES[view]) for view in initial.views}
         self.overview = QCheckBox("Whole slide as an inset")
         self.overview.setToolTip("Only if the result covers a part of the slide.")
         self.buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Save | QDialogButtonBox.StandardButton.Cancel)
@@ -61,11 +63,11 @@ class FigureDialog(QDialog):
 
     def options(self) -> FigureOptions:
         """Return the chosen layout."""
-        return FigureOptions(
+        return dataclasses.replace(
+            self._initial,
             views=tuple(view for view, box in self.views.items() if box.isChecked()),
             title=self.title.text().strip(),
             dpi=self.dpi.value(),
-            brightness=self._brightness,
             overview=self.overview.isChecked(),
         )
 

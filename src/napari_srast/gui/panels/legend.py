@@ -12,6 +12,7 @@ from superqt import QDoubleRangeSlider
 from napari_srast.gui.controllers.controller import Controller
 from napari_srast.gui.layers.gene_colors import GeneStyle
 from napari_srast.gui.layers.overlay import MAX_GENES
+from napari_srast.gui.widgets.common import label
 from napari_srast.gui.widgets.tooltips import describe
 
 __all__ = ["Legend"]
@@ -25,6 +26,7 @@ class _Row:
 
     def __init__(self, legend: Legend, row: int) -> None:
         self.style: GeneStyle | None = None
+        self._unit = ""
         self._legend = legend
         self.color = QPushButton()
         self.color.setFixedSize(22, 20)
@@ -50,17 +52,17 @@ class _Row:
         for column, widget in enumerate(self.widgets):
             legend.grid.addWidget(widget, row, column)
 
-    def set(self, style: GeneStyle | None) -> None:
-        """Show the style of a gene; None hides the row."""
+    def set(self, style: GeneStyle | None, unit: str = "") -> None:
+        """Show the style of a gene, with limits in a unit; None hides the row."""
         for widget in self.widgets:
             widget.setVisible(style is not None)
         if style is None:
             self.style = None
             return
-        is_new_gene = self.style is None or self.style.gene != style.gene
-        if style == self.style:
+        is_other_scale = self.style is None or self.style.gene != style.gene or unit != self._unit
+        if style == self.style and unit == self._unit:
             return
-        self.style = style
+        self.style, self._unit = style, unit
         self.color.setIcon(QIcon(_ramp(style, self.color.iconSize().width())))
         self.color.setAccessibleName(f"Color of {style.gene}")
         self.contrast.setAccessibleName(f"Contrast of {style.gene}")
@@ -71,7 +73,7 @@ class _Row:
         self.scale.setText(style.scale)
         for control in (self.contrast, self.opacity):
             control.blockSignals(True)
-        if is_new_gene or style.limits[1] > self.contrast.maximum():
+        if is_other_scale or style.limits[1] > self.contrast.maximum():
             self.contrast.setRange(0.0, 2 * style.limits[1])
         self.contrast.setValue(style.limits)
         self.opacity.setValue(round(100 * style.opacity))
@@ -125,12 +127,15 @@ class Legend(QWidget):
         self.grid.setVerticalSpacing(2)
         self.grid.setColumnStretch(2, 1)
         self.rows = [_Row(self, row) for row in range(MAX_GENES)]
+        self.meaning = label()
+        self.grid.addWidget(self.meaning, MAX_GENES, 0, 1, -1)
         self.set(())
 
-    def set(self, styles: Sequence[GeneStyle]) -> None:
-        """Show the styles of genes, at most :data:`MAX_GENES`."""
+    def set(self, styles: Sequence[GeneStyle], meaning: str = "") -> None:
+        """Show the styles of genes, at most :data:`MAX_GENES`, and what their colors mean, with the unit."""
         for row, style in zip(self.rows, [*styles, *[None] * (MAX_GENES - len(styles))], strict=True):
-            row.set(style)
+            row.set(style, meaning)
+        self.meaning.setText(meaning)
 
     def set_style(
         self,

@@ -35,6 +35,7 @@ from napari_srast.gui.layers.overlay import MAX_GENES, ViewMode
 from napari_srast.gui.panels.export import NO_RESULT, ExportPanel
 from napari_srast.gui.panels.genes import structure_column
 from napari_srast.gui.panels.legend import Legend
+from napari_srast.gui.panels.value_chooser import ValueChooser
 from napari_srast.gui.state.displayed_result import DisplayedResult
 from napari_srast.gui.state.gene_quality import LIGHTS, gene_lights
 from napari_srast.gui.state.run_request import result_title
@@ -52,7 +53,7 @@ from napari_srast.gui.widgets.tooltips import allow, describe
 
 __all__ = ["ResultPanel"]
 
-_POINT = "Point at a pixel to read its counts."
+_POINT = "Point at a pixel to read its values."
 
 
 class ResultPanel(QWidget):
@@ -148,6 +149,8 @@ class ResultPanel(QWidget):
             self.views[view] = control
             row.addWidget(control)
         column.addLayout(row)
+        self.values = ValueChooser(self._controller)
+        column.addWidget(self.values)
         self.compare = chooser("compare_with")
         self.compare.activated.connect(self._compare)
         row = QHBoxLayout()
@@ -155,12 +158,11 @@ class ResultPanel(QWidget):
         row.addWidget(self.compare, 1)
         column.addLayout(row)
         self.legend = Legend(self._controller)
-        self.meaning = label()
+        self.meaning = self.legend.meaning
         self.readout = label()
         self.readout.setMinimumHeight(34)  # two lines
         self.readout.setAlignment(Qt.AlignmentFlag.AlignTop)
         column.addWidget(self.legend)
-        column.addWidget(self.meaning)
         column.addWidget(self.readout)
         row = QHBoxLayout()
         self.brightness_label = QLabel("Histology")
@@ -192,6 +194,7 @@ class ResultPanel(QWidget):
         slide = self._controller.slides.slide
         no_image = None if slide is None or slide.image is not None else "The slide has no histology."
         allow(self.brightness, no_result or no_image)
+        self.values.refresh()
         allow(self.results, None if self.results.count() else NO_RESULT)
 
     # -------------------------------------------------------------- results
@@ -300,11 +303,11 @@ class ResultPanel(QWidget):
         if set(self.model.checked) != set(genes):
             self.model.check(genes, only=True)
         self.model.set_swatches({style.gene: style.color for style in shown})
-        self.legend.set(shown)
         view: ViewMode = "after" if overlay is None else overlay.view
         self.views[view].setChecked(True)
         hint = "" if overlay is None or overlay.genes else "No gene is shown: tick up to six above."
-        self.meaning.setText(meaning_of(overlay) if overlay is not None and shown else hint)
+        self.legend.set(shown, meaning_of(overlay) if overlay is not None and shown else hint)
+        self.values.refresh()
         compared = None if overlay is None else overlay.compared
         if compared in self._to_compare:
             self.compare.setCurrentIndex(self._to_compare.index(compared))

@@ -97,14 +97,15 @@ def _gene_layers(loaded: LoadedSlide) -> list[LayerTuple]:
     from napari_srast.gui.layers.factory import KEY, gene_layer_kwargs
     from napari_srast.gui.layers.gene_layer import default_genes, render_gene
     from napari_srast.gui.layers.opened_layers import PREVIEW_OF
+    from napari_srast.gui.state.gene_values import ValueView
 
     if loaded.result is None:
         return []
-    result, columns = loaded.result.result, loaded.result.columns
+    result, values = loaded.result.result, loaded.result.values
     genes = [*default_genes(result, loaded.result.totals), *map(str, result.genes)]
     layers: list[LayerTuple] = []
     for gene in list(dict.fromkeys(genes))[:_N_GENES]:
-        pixels, limits = render_gene(result, columns, gene, "after")
+        pixels, limits = render_gene(values, gene, "after", ValueView())
         options = gene_layer_kwargs(result)
         options["metadata"][KEY] |= {PREVIEW_OF: loaded.slide}
         options |= {"name": gene, "colormap": _translucent_colormap(), "contrast_limits": limits}

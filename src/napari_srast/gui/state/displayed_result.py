@@ -11,6 +11,7 @@ from scipy import sparse
 from napari_srast.core.result import UpsampleResult
 from napari_srast.core.slide import Slide
 from napari_srast.errors import InputError
+from napari_srast.gui.state.gene_values import GeneValues
 from napari_srast.gui.state.quality_checks import QualityChecks, measure_quality
 
 __all__ = ["DisplayedResult", "prepare_for_display"]
@@ -24,8 +25,8 @@ class DisplayedResult:
     ----------
     result
         The result.
-    columns
-        Its counts in compressed columns, shape (Q pixels, G genes).
+    values
+        Its counts and expression, gene by gene.
     totals
         Total count of each gene, shape (G,).
     quality
@@ -33,9 +34,14 @@ class DisplayedResult:
     """
 
     result: UpsampleResult
-    columns: sparse.csc_matrix
+    values: GeneValues
     totals: np.ndarray
     quality: QualityChecks
+
+    @property
+    def columns(self) -> sparse.csc_matrix:
+        """The counts in compressed columns, shape (Q pixels, G genes)."""
+        return self.values.columns
 
     def on(self, slide: Slide) -> DisplayedResult:
         """Return the same result with a slide that is already open.
@@ -52,10 +58,12 @@ class DisplayedResult:
                 f"The result {self.result.run} was made from other spots than those of the open slide; choose its "
                 "spots under Slide and open it again."
             )
-        return dataclasses.replace(self, result=dataclasses.replace(self.result, slide=slide))
+        result = dataclasses.replace(self.result, slide=slide)
+        return dataclasses.replace(self, result=result, values=dataclasses.replace(self.values, result=result))
 
 
 def prepare_for_display(result: UpsampleResult) -> DisplayedResult:
     """Compute the data that displaying a result needs; this takes seconds for large results."""
-    columns = result.counts.tocsc()
-    return DisplayedResult(result, columns, np.asarray(columns.sum(axis=0)).ravel(), measure_quality(result))
+    values = GeneValues.of(result)
+    totals = np.asarray(values.columns.sum(axis=0)).ravel()
+    return DisplayedResult(result, values, totals, measure_quality(result))

@@ -199,8 +199,7 @@ class SlideSession:
         if self.overlay is None:
             self.overlay = Overlay(
                 self._viewer,
-                displayed.result,
-                displayed.columns,
+                displayed.values,
                 self._callbacks.display_changed,
                 self._callbacks.schedule,
                 on_error=self._callbacks.display_failed,
@@ -208,7 +207,7 @@ class SlideSession:
             )
             self.overlay.set_slide(self.slide)
         else:
-            self.overlay.replace(displayed.result, displayed.columns)
+            self.overlay.replace(displayed.values)
         self.result = displayed
         for layer in self.layers:
             if is_first and role_of(layer) == "spots":

@@ -96,13 +96,20 @@ TOOLTIPS = {
     "result_import": "Display up to six genes of a CSV or text file.",
     "hide_all": "Hide all genes.",
     "view_before": "Before: measured counts of the spots, on the same color scale.",
-    "view_after": "After: upsampled counts.",
-    "view_side_by_side": "Side by side: upsampled counts, and measured counts of the same region to the right.",
+    "view_after": "After: the upsampled result.",
+    "view_side_by_side": "Side by side: the upsampled result, and measured counts of the same region to the right.",
+    "shown_values": "Expression: the best estimate of each pixel, given all spots; its sum over a spot differs from "
+    "the spot's count. Counts: the counts of each spot, divided among its pixels. Measured spots: the counts as "
+    "measured. Genes without expression are shown as counts.",
+    "shown_scale": "As is: counts per pixel. Per 10,000: share of the pixel's total over the genes of the run (for "
+    "expression: over those that have it), times 10,000; totals below 5 % of the median are set to it. log1p: "
+    "logarithm of 1 plus that.",
+    "shown_display": "Nearest: each pixel has one color. Smooth: values are interpolated between pixel centers.",
     "compare_with": "Counts that Before and Side by side show: the measured counts, or another result on the same "
     "pixels, such as the same run without histology.",
     "view_std": "Uncertainty: standard deviation over draws.",
     "gene_color": "Change the color of this gene.",
-    "gene_contrast": "Contrast limits of this gene, in counts per pixel.",
+    "gene_contrast": "Contrast limits of this gene, in the unit below.",
     "gene_opacity": "Opacity of this gene.",
     "dim_histology": "Brightness of the histology.",
     "export": "Save the result, or a figure of the canvas.",

@@ -166,6 +166,7 @@ def test_switching_views_is_one_batch_and_draws_the_same(
     controller.slides.show(LoadedSlide(slide=skewed_slide, source=None))
     wait_ready(qtbot, window)
     controller.results.add_saved(controller.slides.current, prepare_for_display(make_result(skewed_slide)))
+    controller.results.overlay.show(["Gene0", "Gene1", "Gene3"])
     wait_shown(qtbot, window)
     viewer = controller.viewer
     click(qtbot, explore.views["before"])  # the spots are added the first time

@@ -61,7 +61,7 @@ def result(widget: SRastWidget, qtbot: Any, store: Path) -> UpsampleResult:
 @pytest.mark.usefixtures("result")
 def test_quality_checks_are_shown(widget: SRastWidget) -> None:
     text = widget.result_panel.export_panel.quality.text()
-    assert text.startswith("Counts of every spot conserved")
+    assert text.startswith("Shown: expression, counts per pixel.\nCounts of every spot conserved")
     assert "All genes: method uniform." in text
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import sparse
 
 from napari_srast._utils.threads import single_threaded_blas
@@ -41,7 +42,7 @@ class Partition:
         Resolution of the Leiden algorithm.
     """
 
-    labels: np.ndarray
+    labels: NDArray[np.int64]
     resolution: float
 
     @property

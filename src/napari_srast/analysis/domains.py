@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -172,7 +173,8 @@ def domains(
         if found.n_clusters != n_domains:
             notices.append(f"No resolution that was tried gives {n_domains} domains; {found.n_clusters} is closest.")
     monitor.check_canceled()
-    labels = pd.Categorical.from_codes(found.labels, [str(i + 1) for i in range(found.n_clusters)])
+    names_of_domains: Any = [str(i + 1) for i in range(found.n_clusters)]  # the stubs accept no list of texts here
+    labels: Any = pd.Categorical.from_codes(found.labels, names_of_domains)
     return Domains(
         result=result,
         labels=labels,

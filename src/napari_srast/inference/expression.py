@@ -34,7 +34,7 @@ __all__ = ["ExpressionModel", "ExpressionSink", "fit_expression"]
 
 _SPOT_SAMPLES = 7  # points that represent the measured area of a spot
 _MAX_SHAPE_SPOTS = 2_000  # that the shapes of the genes are fitted to
-_N_AROUND = 64  # nearest spots of a spot of the result that get a correction: more than any pixel reads
+_N_AROUND = 64  # nearest spots of a spot: more than any of its pixels reads
 _VALUES_PER_BLOCK = 2_000_000  # points x genes that are computed together
 _MAX_FACTOR_PIXELS = 4_000_000  # of a result that stores factors of the genes without expression
 
@@ -46,7 +46,7 @@ class _Field:
     Parameters
     ----------
     fitted, loadings, counts
-        Intensity of the slide, loadings of the genes, and their counts in all spots, float64, shape (N, E).
+        Intensity of the slide, loadings of the genes, and their counts in all spots, float32, shape (N, E).
     image_loadings
         Loadings of the genes on the programs of the image, shape (P, E); None without.
     image_shift
@@ -59,17 +59,58 @@ class _Field:
     image_loadings: np.ndarray | None = None
     image_shift: np.ndarray | None = None
 
-    def log_values(self, layout: SpotPixelMap, image: PixelImageEvidence | None) -> np.ndarray:
-        """Return the log field in pixels, minus infinity on bare glass, shape (q, E)."""
-        field = PixelIntensity(self.fitted.model, layout, self.fitted.fields).log_intensities(
-            self.counts, self.loadings
-        )
+    def log_values(self, layout: SpotPixelMap, spots: np.ndarray, image: PixelImageEvidence | None) -> np.ndarray:
+        """Return the log field in pixels, minus infinity on bare glass, shape (q, E).
+
+        Parameters
+        ----------
+        layout
+            Some spots around the pixels, and the pixels.
+        spots
+            These spots as indices into the slide's.
+        image
+            Evidence of the histology in the pixels; None without.
+        """
+        pixels = PixelIntensity(self.fitted.model, layout, self.fitted.fields[spots])
+        field = pixels.log_intensities(self.counts[spots], self.loadings)
         if image is None or self.image_loadings is None or self.image_shift is None:
             return field
         pooled = image.weights.others * field + image.log_rates(self.image_loadings) - self.image_shift
         field = np.where(image.covered(layout)[:, None], pooled, field)
         field[image.background] = -np.inf
         return field
+
+
+class _SpotsAround:
+    """Restricts a slide to the spots that some pixels need, so that the cost of a tile does not grow with the slide.
+
+    Parameters
+    ----------
+    spots
+        All spot centers, shape (N, 2).
+    pitch
+        Distance between neighboring spots.
+    """
+
+    def __init__(self, spots: np.ndarray, pitch: float) -> None:
+        self._spots = spots
+        self._pitch = pitch
+        self._tree = cKDTree(spots)
+        self._nearest = np.arange(1, min(_N_AROUND, len(spots)) + 1)
+
+    def of_spots(self, spots: np.ndarray) -> np.ndarray:
+        """Return some spots and those around them, sorted."""
+        if len(spots) == len(self._spots):
+            return np.arange(len(spots))
+        return np.unique(self._tree.query(self._spots[spots], k=self._nearest)[1])
+
+    def part(self, pixels: np.ndarray, parent: np.ndarray) -> tuple[SpotPixelMap, np.ndarray]:
+        """Return the map of some pixels and the spots around them, and these spots as indices into all."""
+        spots = self.of_spots(np.unique(parent))
+        layout = SpotPixelMap(
+            spots=self._spots[spots], pixels=pixels, parent=np.searchsorted(spots, parent), pitch=self._pitch
+        )
+        return layout, spots
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -92,6 +133,8 @@ class ExpressionModel:
         Standard deviation of the kernel that smooths them, in pitches.
     layout
         All spots, and the pixels of the result.
+    around
+        Finds the spots around a tile.
     image
         Evidence of the histology in these pixels; None without.
     uses_ratios
@@ -108,6 +151,7 @@ class ExpressionModel:
     corrections: np.ndarray
     width: float
     layout: SpotPixelMap
+    around: _SpotsAround
     image: PixelImageEvidence | None
     uses_ratios: bool
     loadings: tuple[np.ndarray, np.ndarray] | None = None
@@ -129,16 +173,11 @@ class ExpressionModel:
         activities
             Expected counts of the programs, float32, shape (q, P); P is 0 without ``loadings``.
         """
-        layout = SpotPixelMap(
-            spots=self.layout.spots,
-            pixels=self.layout.pixels[rows],
-            parent=self.layout.parent[rows],
-            pitch=self.layout.pitch,
-        )
+        layout, spots = self.around.part(self.layout.pixels[rows], self.layout.parent[rows])
         image = None if self.image is None else self.image.select_pixels(rows)
-        log_field = self.field.log_values(layout, image)
+        log_field = self.field.log_values(layout, spots, image)
         smooth = gaussian_weights(layout, self.width)
-        values = np.exp(log_field + self.log_scale + smooth @ self.corrections)
+        values = np.exp(log_field + self.log_scale + smooth @ self.corrections[spots])
         n_pixels, n_columns = len(rows), len(self.columns)
         of_genes = values[:, :n_columns]
         if self.uses_ratios:
@@ -226,15 +265,16 @@ def fit_expression(job: UpsampleJob, method: PreparedMethod, columns: np.ndarray
         loadings = job.genes, fitted.program_loadings(job.counts)
         gene_counts = sparse.csc_matrix(sparse.hstack([gene_counts, sparse.csc_matrix(fitted.activity)]))
     field = _Field(
-        fitted=fitted, loadings=fitted.loadings(gene_counts), counts=gene_counts.toarray().astype(np.float64)
+        fitted=fitted, loadings=fitted.loadings(gene_counts), counts=gene_counts.toarray().astype(np.float32)
     )
+    around = _SpotsAround(job.layout.spots, job.layout.pitch)
     if method.image is not None and method.image_predictor is not None:
         field = _with_image(field, job, method, gene_counts)
     target = job.layout.parent[job.target_pixels]
-    spots = _spots_with_correction(job.layout.spots, np.unique(target))
+    spots = np.union1d(around.of_spots(np.unique(target)), _shape_spots(len(job.centers)))
     area = measured_area(job.spot_area, job.lattice)
-    means = _spot_means(field, job, method, spots, area)
-    counts = field.counts[spots]
+    means = _spot_means(field, job, method, around, spots)
+    counts = field.counts[spots].astype(np.float64)
     sample = np.isin(spots, _shape_spots(len(job.centers)))
     scale = scale_to_counts(means[sample], counts[sample])
     means *= scale
@@ -255,6 +295,7 @@ def fit_expression(job: UpsampleJob, method: PreparedMethod, columns: np.ndarray
             parent=target,
             pitch=job.layout.pitch,
         ),
+        around=around,
         image=method.image,
         uses_ratios=job.settings.mode != "integer",
         loadings=loadings,
@@ -271,7 +312,8 @@ def _with_image(field: _Field, job: UpsampleJob, method: PreparedMethod, gene_co
     image = method.image_predictor.predict(layout)
     loadings = method.image_predictor.field_loadings(gene_counts.tocsr()).astype(np.float64)
     used = image.covered(layout) & ~image.background
-    change = (image.weights.others - 1) * field.log_values(layout, None) + image.log_rates(loadings)
+    all_spots = np.arange(layout.n_spots)
+    change = (image.weights.others - 1) * field.log_values(layout, all_spots, None) + image.log_rates(loadings)
     shift = change[used].mean(axis=0) if used.any() else np.zeros(loadings.shape[1])
     return _Field(
         fitted=field.fitted,
@@ -287,30 +329,24 @@ def _shape_spots(n_spots: int) -> np.ndarray:
     return np.unique(np.linspace(0, n_spots - 1, min(n_spots, _MAX_SHAPE_SPOTS)).astype(np.int64))
 
 
-def _spots_with_correction(centers: np.ndarray, used: np.ndarray) -> np.ndarray:
-    """Return the spots of the result and around it, and those for the shapes, sorted."""
-    _, around = cKDTree(centers).query(centers[used], k=np.arange(1, min(_N_AROUND, len(centers)) + 1))
-    return np.union1d(around, _shape_spots(len(centers)))
-
-
-def _spot_means(field: _Field, job: UpsampleJob, method: PreparedMethod, spots: np.ndarray, area: float) -> np.ndarray:
+def _spot_means(
+    field: _Field, job: UpsampleJob, method: PreparedMethod, around: _SpotsAround, spots: np.ndarray
+) -> np.ndarray:
     """Return the mean of the field over the measured area of some spots, shape (number of spots, E)."""
-    offsets = disk_offsets(area, _SPOT_SAMPLES)
+    offsets = disk_offsets(measured_area(job.spot_area, job.lattice), _SPOT_SAMPLES)
     n_genes = field.counts.shape[1]
     means = np.empty((len(spots), n_genes))
     size = max(1, _VALUES_PER_BLOCK // (_SPOT_SAMPLES * n_genes))
+    predictor = None if method.image is None else method.image_predictor
     for start in range(0, len(spots), size):
         job.monitor.check_canceled()
         block = spots[start : start + size]
-        layout = SpotPixelMap(
-            spots=job.layout.spots,
-            pixels=(job.layout.spots[block][:, None] + offsets).reshape(-1, 2),
-            parent=np.repeat(block, _SPOT_SAMPLES),
-            pitch=job.layout.pitch,
-        )
-        image = (
-            None if method.image is None or method.image_predictor is None else method.image_predictor.predict(layout)
-        )
-        values = np.exp(field.log_values(layout, image))
+        points = (job.layout.spots[block][:, None] + offsets).reshape(-1, 2)
+        parent = np.repeat(block, _SPOT_SAMPLES)
+        image = None
+        if predictor is not None:
+            everywhere = SpotPixelMap(spots=job.layout.spots, pixels=points, parent=parent, pitch=job.layout.pitch)
+            image = predictor.predict(everywhere)
+        values = np.exp(field.log_values(*around.part(points, parent), image))
         means[start : start + size] = values.reshape(len(block), _SPOT_SAMPLES, n_genes).mean(axis=1)
     return means

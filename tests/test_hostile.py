@@ -81,7 +81,21 @@ def upsample(
     out = folder / "out"
     out.mkdir()
     capsys.readouterr()
-    status = main(["upsample", str(slide), "-o", str(out / "o.csv"), "--method", method, *options])
+    status = main(
+        [
+            "upsample",
+            str(slide),
+            "-o",
+            str(out / "o.csv"),
+            "--method",
+            method,
+            "--factor",
+            "2",
+            "--expression",
+            "none",
+            *options,
+        ]
+    )
     messages = capsys.readouterr().err
     assert files(slide) == before
     assert status in (0, 2), messages

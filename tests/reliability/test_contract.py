@@ -48,7 +48,21 @@ def command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[...,
         out.mkdir()
         before = {path: path.read_bytes() for path in slide.rglob("*") if path.is_file()}
         capsys.readouterr()
-        status = main(["upsample", str(slide), "-o", str(out / "o.csv"), "--method", "uniform", *options])
+        status = main(
+            [
+                "upsample",
+                str(slide),
+                "-o",
+                str(out / "o.csv"),
+                "--method",
+                "uniform",
+                "--factor",
+                "2",
+                "--expression",
+                "none",
+                *options,
+            ]
+        )
         messages = capsys.readouterr().err
         assert {path: path.read_bytes() for path in slide.rglob("*") if path.is_file()} == before
         assert status in (0, 2), messages

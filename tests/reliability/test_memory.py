@@ -21,6 +21,7 @@ from napari_srast.cli import main
 from napari_srast.errors import DeviceError, is_memory_error, translate_memory_errors
 from napari_srast.io.convert.importer import import_slide
 from napari_srast.io.result_elements import to_spatialdata
+from napari_srast.io.result_images import to_dense_image
 from napari_srast.io.result_reader import read_result
 from napari_srast.io.result_writer import write_result
 from napari_srast.io.slide_reader import read_slide
@@ -78,7 +79,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (IMPORT, "anndata.read_h5ad", IMPORTING),
         ([*IMPORT, "--image", "{picture}", "--pixel-size", "1"], "PIL.Image.open", IMPORTING),
         (IMPORT, "napari_srast.io.convert.h5ad.raw_counts", IMPORTING),
-        (UPSAMPLE, "napari_srast.inference.runner.make_raster", RUNNING),
+        (UPSAMPLE, "napari_srast.inference.rasters.make_raster", RUNNING),
         (UPSAMPLE, "napari_srast.inference.validation.iterate_spot_sums", RUNNING),
         (UPSAMPLE, "anndata.io.sparse_dataset", RUNNING),
         (UPSAMPLE, "napari_srast.io.result_elements.describe_result", WRITING),
@@ -139,15 +140,15 @@ def test_memory_error_in_a_writer_thread_leaves_nothing(
     shutil.copytree(sound / "slide.zarr", slide)
     before = content(tmp_path)
     result = upsample(read_slide(slide), method="uniform")
-    paint, calls = type(result.raster).to_image, []
+    paint, calls = to_dense_image, []
 
-    def second_time(self: Any, values: Any) -> Any:
+    def second_time(*arguments: Any) -> Any:
         calls.append(1)
         if len(calls) == 2:
             raise NUMPYS
-        return paint(self, values)
+        return paint(*arguments)
 
-    monkeypatch.setattr("napari_srast.geometry.raster.Raster.to_image", second_time)
+    monkeypatch.setattr("napari_srast.io.result_images.to_dense_image", second_time)
     with pytest.raises(DeviceError, match="while writing the result, and nothing was left behind"):
         write_result(result, slide if into_slide else tmp_path / "o.zarr", into_slide=into_slide)
     assert content(tmp_path) == before

@@ -229,8 +229,11 @@ class ExpressionSink(ResultSink[UpsampleMetadata]):
         expression: sparse.csr_matrix | None = None,
         expression_std: sparse.csr_matrix | None = None,
     ) -> None:
-        """Compute the expression of a tile and pass it on."""
-        expression, self._activities[rows] = self._model.predict(rows, counts)
+        """Compute the expression of a tile and pass it on; counts that the other sink will refuse get none."""
+        if counts.shape[0] == len(rows) and np.isfinite(counts.data).all():
+            expression, self._activities[rows] = self._model.predict(rows, counts)
+        else:
+            expression = sparse.csr_matrix(counts.shape, dtype=np.float32)
         self._sink.add(rows, counts, std, expression, expression_std)
 
     def finish(self, metadata: UpsampleMetadata, monitor: RunMonitor = NO_MONITOR) -> UpsampleMetadata:

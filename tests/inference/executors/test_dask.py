@@ -104,7 +104,7 @@ def test_full_worker_device_halves_the_tile_then_uses_the_cpu(
     from napari_srast.inference.methods.srast import PerGenePredictor
 
     slide = make_slide(9, 9)
-    local = upsample(slide)
+    local = upsample(slide, factor=2)
     bind = PerGenePredictor.bind
     tried: set[int] = set()
 
@@ -118,7 +118,7 @@ def test_full_worker_device_halves_the_tile_then_uses_the_cpu(
         return bind(self, tile_input, monitor)
 
     monkeypatch.setattr(PerGenePredictor, "bind", bind_or_fail)
-    result = upsample(slide, executor=DaskExecutor(threads))
+    result = upsample(slide, factor=2, executor=DaskExecutor(threads))
     assert any(notice in warning for warning in result.provenance["notices"])
     np.testing.assert_allclose(result.counts.toarray(), local.counts.toarray(), rtol=1e-4, atol=1e-5)
 

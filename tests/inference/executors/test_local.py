@@ -106,7 +106,7 @@ def test_full_device_halves_the_tile_then_uses_the_cpu(
     from napari_srast.inference.methods.srast import PerGenePredictor
 
     slide = make_slide(9, 9)
-    expected = upsample(slide, device=device)
+    expected = upsample(slide, device=device, factor=2)
     bind, moved = PerGenePredictor.bind, []
 
     def bind_or_fail(self: PerGenePredictor, tile_input: Any, monitor: Any) -> object:
@@ -122,7 +122,7 @@ def test_full_device_halves_the_tile_then_uses_the_cpu(
 
     monkeypatch.setattr(PerGenePredictor, "bind", bind_or_fail)
     monkeypatch.setattr(PerGenePredictor, "to_device", move)
-    result = upsample(slide, device=device, executor=ThreadExecutor(1))
+    result = upsample(slide, device=device, factor=2, executor=ThreadExecutor(1))
     assert any(notice in warning for warning in result.provenance["notices"])
     assert bool(moved) == (largest == 0)
     np.testing.assert_allclose(result.counts.toarray(), expected.counts.toarray(), rtol=1e-4, atol=1e-5)

@@ -79,7 +79,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (IMPORT, "anndata.read_h5ad", IMPORTING),
         ([*IMPORT, "--image", "{picture}", "--pixel-size", "1"], "PIL.Image.open", IMPORTING),
         (IMPORT, "napari_srast.io.convert.h5ad.raw_counts", IMPORTING),
-        (UPSAMPLE, "napari_srast.inference.rasters.make_raster", RUNNING),
+        (UPSAMPLE, "napari_srast.inference.runner.make_rasters", RUNNING),
         (UPSAMPLE, "napari_srast.inference.validation.iterate_spot_sums", RUNNING),
         (UPSAMPLE, "anndata.io.sparse_dataset", RUNNING),
         (UPSAMPLE, "napari_srast.io.result_elements.describe_result", WRITING),

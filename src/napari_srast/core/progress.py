@@ -152,7 +152,7 @@ def iterate_progress(
 
     monitor = RunMonitor(on_progress=on_progress, should_stop=should_stop).stopped_by(closed.is_set)
     # Not an executor: its thread would wait for more work as long as a dropped generator is referenced.
-    thread = threading.Thread(target=work, name="napari-srast-run")
+    thread = threading.Thread(target=work, name="napari-srast-run_0")
     thread.start()
     try:
         while (step := reports.get()) is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,13 +53,19 @@ class SpotPreview:
     """
 
     def __init__(self, layer: Points) -> None:
-        self._layer = layer
+        self._reference = weakref.ref(layer)  # previews are kept by layer, and must not keep a closed slide alive
         self._outlines = _Outlines(
             face_color=np.array(layer.face_color),
             border_color=np.array(layer.border_color),
             border_width=np.array(layer.border_width),
         )
         self.is_colored = False
+
+    @property
+    def _layer(self) -> Points:
+        layer = self._reference()
+        assert layer is not None, "a preview is used while its layer is there"
+        return layer
 
     def color(self, values: np.ndarray) -> tuple[float, float]:
         """Color the spots by their counts, shape (N,); return the limits of the colors."""

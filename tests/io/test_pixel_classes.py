@@ -12,6 +12,7 @@ import spatialdata
 
 from napari_srast.errors import InputError, OutputError
 from napari_srast.io import pixel_classes
+from napari_srast.io.atomic import write_lock
 from napari_srast.io.pixel_classes import add_pixel_classes
 from napari_srast.io.result_reader import read_result
 from napari_srast.io.result_writer import write_result
@@ -62,14 +63,14 @@ def test_two_sets_of_classes_fit_in_one_store(stored):
     assert {"coarse", "fine"} <= set(table.obs)
 
 
-@pytest.mark.parametrize("failing", ["_write_column", "_list_nodes", "_write_labels", "merge_into"])
+@pytest.mark.parametrize("failing", ["_write_column", "_list_nodes", "_write_labels", "merge_locked"])
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 def test_failure_at_any_step_restores_every_byte(stored, monkeypatch, failing, after):
     result, path, classes = stored
     before, original = content(path), getattr(pixel_classes, failing)
 
     def fail(*arguments):
-        if after and failing != "merge_into":
+        if after and failing != "merge_locked":
             original(*arguments)
         raise OSError(28, "No space left on device")
 
@@ -79,6 +80,23 @@ def test_failure_at_any_step_restores_every_byte(stored, monkeypatch, failing, a
     assert content(path) == before
     assert os.listdir(path.parent).count("fine.zarr") == 1
     assert not [name for name in os.listdir(path.parent) if name.endswith((".merging", ".partial"))]
+
+
+def test_no_other_writer_comes_between_the_column_and_the_labels(stored, monkeypatch):
+    result, path, classes = stored
+    original, refused = pixel_classes._write_labels, []
+
+    def write(*arguments):
+        try:
+            with write_lock(path):
+                pass
+        except OutputError:
+            refused.append(True)
+        original(*arguments)
+
+    monkeypatch.setattr(pixel_classes, "_write_labels", write)
+    add_pixel_classes(result, path, "domains", classes, {})
+    assert refused
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import shapely
@@ -11,9 +12,31 @@ from shapely.geometry.base import BaseGeometry
 
 from napari_srast.errors import RegionError
 
-__all__ = ["parse_geojson"]
+__all__ = ["GeoJsonFeature", "parse_features", "parse_geojson"]
 
 _SAVE = "save the region as a polygon feature"
+
+
+@dataclass(frozen=True, eq=False)
+class GeoJsonFeature:
+    """Feature of a GeoJSON text.
+
+    Parameters
+    ----------
+    geometry
+        Its geometry.
+    properties
+        Its properties; empty if it has none.
+    """
+
+    geometry: BaseGeometry
+    properties: Mapping[str, Any]
+
+    @property
+    def coordinate_system(self) -> str:
+        """The property ``coordinate_system``; empty if it has none."""
+        system = self.properties.get("coordinate_system")
+        return system if isinstance(system, str) else ""
 
 
 def parse_geojson(text: str) -> tuple[list[BaseGeometry], str | None]:
@@ -34,28 +57,44 @@ def parse_geojson(text: str) -> tuple[list[BaseGeometry], str | None]:
     RegionError
         The text is not GeoJSON, or its features name several coordinate systems.
     """
-    try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise RegionError(f"The region is not GeoJSON ({error}); {_SAVE}.") from error
-    geometries, systems = [], set()
-    for feature in _features(content):
-        geometry, properties = feature.get("geometry"), feature.get("properties")
-        if not isinstance(geometry, Mapping):
-            continue
-        try:
-            geometries.append(shapely.from_geojson(json.dumps(geometry)))
-        except (shapely.errors.ShapelyError, ValueError) as error:
-            raise RegionError(f"The region is not GeoJSON ({error}); {_SAVE}.") from error
-        system = properties.get("coordinate_system") if isinstance(properties, Mapping) else None
-        if isinstance(system, str) and system:
-            systems.add(system)
+    features = parse_features(text)
+    systems = {feature.coordinate_system for feature in features} - {""}
     if len(systems) > 1:
         raise RegionError(
             f"The shapes of the region are in several coordinate systems ({', '.join(sorted(systems))}); save those of "
             "one coordinate system."
         )
-    return geometries, next(iter(systems), None)
+    return [feature.geometry for feature in features], next(iter(systems), None)
+
+
+def parse_features(text: str) -> list[GeoJsonFeature]:
+    """Return the features of a GeoJSON text; a bare geometry becomes a feature without properties.
+
+    Parameters
+    ----------
+    text
+        As for :func:`parse_geojson`.
+
+    Raises
+    ------
+    RegionError
+        The text is not GeoJSON.
+    """
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise RegionError(f"The region is not GeoJSON ({error}); {_SAVE}.") from error
+    features = []
+    for feature in _features(content):
+        geometry, properties = feature.get("geometry"), feature.get("properties")
+        if not isinstance(geometry, Mapping):
+            continue
+        try:
+            shape = shapely.from_geojson(json.dumps(geometry))
+        except (shapely.errors.ShapelyError, ValueError) as error:
+            raise RegionError(f"The region is not GeoJSON ({error}); {_SAVE}.") from error
+        features.append(GeoJsonFeature(shape, properties if isinstance(properties, Mapping) else {}))
+    return features
 
 
 def _features(content: Any) -> Iterator[Mapping[str, Any]]:

@@ -100,10 +100,26 @@ class Region:
             The text is not GeoJSON, has no polygon, or names several coordinate systems.
         """
         geometries, named = parse_geojson(text)
+        region = cls.from_geometries(geometries, named or coordinate_system)
+        if region is None:
+            raise RegionError("The GeoJSON has no polygon; draw a closed shape that encloses spots, and save it again.")
+        return region
+
+    @classmethod
+    def from_geometries(cls, geometries: Sequence[BaseGeometry], coordinate_system: str = "global") -> Region | None:
+        """Create the union of the polygons among geometries, also those in collections; None without any.
+
+        Parameters
+        ----------
+        geometries
+            Geometries of any kind.
+        coordinate_system
+            Name of the coordinate system of the corners.
+        """
         parts = shapely.get_parts(geometries).tolist() if geometries else []
         if not any(_polygons(part) for part in parts):
-            raise RegionError("The GeoJSON has no polygon; draw a closed shape that encloses spots, and save it again.")
-        return cls(_union(parts), named or coordinate_system)
+            return None
+        return cls(_union(parts), coordinate_system)
 
     @property
     def wkt(self) -> str:

@@ -18,7 +18,7 @@ from napari_srast.io.element_selection import RESULT_PREFIX
 from napari_srast.io.result_images import to_dense_image
 from napari_srast.io.result_reader import list_runs
 from napari_srast.io.store import element_name, quiet_writing, write_store
-from napari_srast.io.store_merge import merge_into
+from napari_srast.io.store_merge import merge_locked
 from napari_srast.io.transforms import to_affines
 from napari_srast.io.zarr_writes import settled_writes
 
@@ -69,24 +69,23 @@ def add_pixel_classes(
     table = path / "tables" / runs[result.run]
     labels = f"{RESULT_PREFIX}{element_name(result.run)}_{name}"
     _check_pixels(table, result)
-    if (path / "labels" / labels).exists() or any((table / part / name).exists() for part in ("obs", "uns")):
-        raise OutputError(f"'{path}' already holds '{name}' for run '{result.run}'; choose another name.")
-    files = [path / _ROOT, table / "obs" / _ROOT]
-    before = {file: file.read_bytes() for file in files}
-    try:
-        with write_lock(path, wait=_WAIT):
+    with write_lock(path, wait=_WAIT):  # until the end, so that nobody else writes what a failure would revert
+        if (path / "labels" / labels).exists() or any((table / part / name).exists() for part in ("obs", "uns")):
+            raise OutputError(f"'{path}' already holds '{name}' for run '{result.run}'; choose another name.")
+        before = {file: file.read_bytes() for file in (path / _ROOT, table / "obs" / _ROOT)}
+        try:
             _write_column(table, name, classes, settings)
             _list_nodes(path, table, [f"{part}/{name}" for part in ("obs", "uns")])
-        merge_into(path, {"labels": [labels]}, lambda staging: _write_labels(result, staging, labels, classes))
-    except BaseException as error:
-        for file, content in before.items():
-            if file.read_bytes() != content:
-                replace_file(file, content)
-        for part in ("obs", "uns"):
-            remove(table / part / name)
-        if isinstance(error, OSError) and not is_memory_error(error):
-            raise output_error(path, error) from error
-        raise
+            merge_locked(path, {"labels": [labels]}, lambda staging: _write_labels(result, staging, labels, classes))
+        except BaseException as error:
+            for file, content in before.items():
+                if file.read_bytes() != content:
+                    replace_file(file, content)
+            for part in ("obs", "uns"):
+                remove(table / part / name)
+            if isinstance(error, OSError) and not is_memory_error(error):
+                raise output_error(path, error) from error
+            raise
     return path
 
 

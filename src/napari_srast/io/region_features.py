@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import shapely
 
 from napari_srast._utils.text import read_text, reading_failure
+from napari_srast.core.geojson import GeoJsonFeature, parse_features
 from napari_srast.core.region import Region
 from napari_srast.errors import RegionError
 
@@ -52,49 +52,24 @@ def read_annotations(path: Path) -> list[Annotation]:
         The file cannot be read, is not GeoJSON, or has no polygon.
     """
     try:
-        content = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise RegionError(f"'{path}' is not GeoJSON ({error.msg}, line {error.lineno}); save it again.") from error
+        features = parse_features(read_text(path))
     except (OSError, ValueError) as error:
         raise RegionError(f"'{path}' cannot be read ({reading_failure(error)}); save it again as GeoJSON.") from error
-    except RecursionError as error:
-        raise RegionError(f"'{path}' is not GeoJSON (nested too deeply); save it again.") from error
-    annotations = [annotation for feature in _features(content) if (annotation := _annotation(feature, path))]
+    except RegionError as error:
+        raise RegionError(f"'{path}': {error}") from error
+    annotations = [annotation for feature in features if (annotation := _annotation(feature))]
     if not annotations:
         raise RegionError(f"'{path}' has no polygon; save closed shapes as GeoJSON.")
     return annotations
 
 
-def _features(content: Any) -> Iterator[Mapping[str, Any]]:
-    """Yield the features of a file; a bare geometry becomes a feature without properties."""
-    for item in content if isinstance(content, list) else [content]:
-        if not isinstance(item, Mapping):
-            continue
-        if item.get("type") == "FeatureCollection":
-            features = item.get("features")
-            yield from (f for f in (features if isinstance(features, list) else []) if isinstance(f, Mapping))
-        elif item.get("type") == "Feature":
-            yield item
-        elif "type" in item:
-            yield {"type": "Feature", "properties": {}, "geometry": item}
-
-
-def _annotation(feature: Mapping[str, Any], path: Path) -> Annotation | None:
-    """Return the annotation of a feature; None if it has no polygon."""
-    geometry = feature.get("geometry")
-    if not isinstance(geometry, Mapping):
+def _annotation(feature: GeoJsonFeature) -> Annotation | None:
+    """Return the annotation of a feature; None if it has no polygon with an area."""
+    if shapely.area(shapely.make_valid(feature.geometry)) == 0:  # unlike that of an outline that crosses itself
         return None
-    properties = feature.get("properties")
-    properties = properties if isinstance(properties, Mapping) else {}
-    try:
-        shape = shapely.from_geojson(json.dumps(geometry))
-    except (shapely.errors.ShapelyError, ValueError) as error:
-        raise RegionError(f"'{path}' has a shape that is not GeoJSON ({error}); save it again.") from error
-    polygons = [part for part in shapely.get_parts(shape) if part.geom_type in ("Polygon", "MultiPolygon")]
-    if not any(polygon.area > 0 for polygon in polygons):
-        return None
-    region = Region(shapely.union_all(shapely.make_valid(polygons)), _text(properties.get("coordinate_system")))
-    return Annotation(region, _text(properties.get("name")), _class_name(properties.get("classification")))
+    region = Region.from_geometries([feature.geometry], feature.coordinate_system)
+    name, kind = feature.properties.get("name"), feature.properties.get("classification")
+    return None if region is None else Annotation(region, _text(name), _class_name(kind))
 
 
 def _class_name(value: Any) -> str:

@@ -20,7 +20,7 @@ from napari_srast.errors import OutputError, is_memory_error
 from napari_srast.io.atomic import output_error, remove, remove_stale_partials, replace_file, write_lock
 from napari_srast.io.element_selection import RESULT_PREFIX
 
-__all__ = ["merge_into"]
+__all__ = ["merge_into", "merge_locked"]
 
 _WAIT = 30.0  # seconds; most writes take less
 _KINDS = ("images", "labels", "shapes", "tables")  # in the order in which they are moved
@@ -51,38 +51,43 @@ def merge_into(
         A name exists already, another process writes to the store, or the system refuses to write. The store is then
         byte for byte unchanged.
     """
-    import zarr
-
     path = path.resolve()
     with write_lock(path, wait=wait):
-        remove_stale_partials(path)
-        for sibling in path.parent.glob(f".{_escaped(path.name)}.*.merging"):
-            _recover(path, sibling)
-        present = {element.name.casefold() for kind in path.iterdir() if kind.is_dir() for element in kind.iterdir()}
-        new = [name for group in names.values() for name in group]
-        duplicates = [name for name in new if name.casefold() in present]
-        if duplicates:
-            raise OutputError(f"'{path}' already holds '{duplicates[0]}'; run again or write to a new store.")
-        staging = path.parent / f".{path.name}.{new[-1]}.merging"
-        root = (path / _ROOT).read_bytes()
-        moved: list[Path] = []
-        try:
-            write(staging)
-            for source, target in _moves(staging, path):
-                os.rename(source, target)
-                moved.append(target)
-            _add_metadata(path, staging)
-            zarr.open_group(path, mode="r")  # a store that cannot be opened is restored
-        except BaseException as error:
-            for target in reversed(moved):
-                remove(target)
-            if (path / _ROOT).read_bytes() != root:
-                replace_file(path / _ROOT, root)
-            remove(staging)
-            if isinstance(error, OSError) and not is_memory_error(error):
-                raise output_error(path, error, leftover=staging) from error
-            raise
+        merge_locked(path, names, write)
+
+
+def merge_locked(path: Path, names: Mapping[str, Sequence[str]], write: Callable[[Path], None]) -> None:
+    """Add elements as :func:`merge_into` does, for a caller that holds the lock of the resolved ``path``."""
+    import zarr
+
+    remove_stale_partials(path)
+    for sibling in path.parent.glob(f".{_escaped(path.name)}.*.merging"):
+        _recover(path, sibling)
+    present = {element.name.casefold() for kind in path.iterdir() if kind.is_dir() for element in kind.iterdir()}
+    new = [name for group in names.values() for name in group]
+    duplicates = [name for name in new if name.casefold() in present]
+    if duplicates:
+        raise OutputError(f"'{path}' already holds '{duplicates[0]}'; run again or write to a new store.")
+    staging = path.parent / f".{path.name}.{new[-1]}.merging"
+    root = (path / _ROOT).read_bytes()
+    moved: list[Path] = []
+    try:
+        write(staging)
+        for source, target in _moves(staging, path):
+            os.rename(source, target)
+            moved.append(target)
+        _add_metadata(path, staging)
+        zarr.open_group(path, mode="r")  # a store that cannot be opened is restored
+    except BaseException as error:
+        for target in reversed(moved):
+            remove(target)
+        if (path / _ROOT).read_bytes() != root:
+            replace_file(path / _ROOT, root)
         remove(staging)
+        if isinstance(error, OSError) and not is_memory_error(error):
+            raise output_error(path, error, leftover=staging) from error
+        raise
+    remove(staging)
 
 
 def _moves(staging: Path, path: Path) -> Iterator[tuple[Path, Path]]:

@@ -175,3 +175,8 @@ def test_numbers_in_the_names_of_cells_are_no_sections():
     cells = pd.Series(fields).groupby(fields).cumcount()
     names = [f"{field:g}_{cell}" for field, cell in zip(fields, cells, strict=True)]
     assert choose_section(columns(points).set_index(pd.Index(names)), {}, points, None, "table").rows.all()
+
+
+def test_entry_of_a_number_is_found():
+    obs = columns(lattice())
+    assert section_metadata(obs, {"spatial": {1: {"images": {}}}}, None) == ("1", {"images": {}})

@@ -114,7 +114,10 @@ def _parse_table(text: str, path: Path) -> list[tuple[str, list[str]]]:
     if len(lines) < 2:
         raise InputError(f"'{path}' has no row below its header; write a column per set, or columns 'set' and 'gene'.")
     delimiter = max("\t;,", key=lines[0].count)
-    rows = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=delimiter)]
+    try:  # line by line, so that a stray quote affects one line only
+        rows = [[cell.strip() for row in csv.reader([line], delimiter=delimiter) for cell in row] for line in lines]
+    except csv.Error as error:
+        raise InputError(f"'{path}' cannot be read as a table ({error}); save it again.") from error
     header = [cell.casefold().replace(" ", "_") for cell in rows[0]]
     gene = next((i for i, name in enumerate(header) if name in _GENE_HEADERS), None)
     kind = next((i for i, name in enumerate(header) if name in _SET_HEADERS and i != gene), None)

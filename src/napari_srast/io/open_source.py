@@ -35,7 +35,7 @@ def open_source(path: str | Path) -> Path | spatialdata.SpatialData:
     if kind == "h5ad":
         from napari_srast.io.convert.h5ad import read_h5ad
 
-        return read_h5ad(path, image=None, spot_diameter=None, pixel_size=None)
+        return read_h5ad(path)
     if kind == "space_ranger":
         from napari_srast.io.convert.space_ranger.reader import read_space_ranger
 

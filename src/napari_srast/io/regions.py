@@ -41,6 +41,8 @@ def write_region(region: Region, slide: Slide) -> str:
     ------
     OutputError
         The slide was not read from a Zarr 3 store, or the store cannot be written; it is unchanged then.
+    RegionError
+        The slide does not have the coordinate system of the region.
     """
     import geopandas
     import shapely
@@ -49,6 +51,7 @@ def write_region(region: Region, slide: Slide) -> str:
 
     if slide.source.path is None or not (Path(slide.source.path) / "zarr.json").exists():
         raise OutputError("The slide was not read from a store of Zarr format 3; save the region as GeoJSON instead.")
+    region.check_coordinate_system(slide)
     path = Path(slide.source.path)
     folder = path / "shapes"
     existing = {element.name for element in folder.iterdir()} if folder.is_dir() else set()

@@ -159,7 +159,9 @@ def section_metadata(obs: pd.DataFrame, uns: Mapping[str, Any], section: str | N
         assigned = _assigned_columns(obs, keys)
         used = set(obs[assigned[0]].dropna().astype(str)) if assigned else set(keys)
         section = used.pop() if len(used) == 1 else None
-    return ("", {}) if section is None else (section, uns["spatial"][section])
+    if section is None:
+        return "", {}
+    return section, next(content for key, content in uns["spatial"].items() if str(key) == section)
 
 
 def _assigned_columns(obs: pd.DataFrame, keys: list[str]) -> list[Any]:

@@ -23,14 +23,13 @@ from napari_srast.io.spot_shapes import check_spot_shape, resolve_shape
 from napari_srast.io.spots import Spots, read_spots
 from napari_srast.io.store import open_store
 from napari_srast.io.transforms import element_matrices
+from napari_srast.io.units import parse_unit
 
 if TYPE_CHECKING:
     import anndata
     import spatialdata
 
 __all__ = ["read_image", "read_slide"]
-
-_MICROMETERS = {"um", "µm", "μm", "micron", "microns", "micrometer", "micrometers", "micrometre", "micrometres"}
 
 
 @translate_memory_errors("while reading the slide", "take a smaller one")
@@ -300,7 +299,7 @@ def _unit(table: anndata.AnnData, labels: bool, transforms: dict[str, np.ndarray
     if isinstance(stated, str) and stated:
         return stated
     for system, matrix in transforms.items():
-        if system.casefold() in _MICROMETERS and np.allclose(matrix, np.eye(3)):
+        if parse_unit(system) == "um" and np.allclose(matrix, np.eye(3)):
             return "um"
     # Labels are in pixels, and so are the spots of Space Ranger, whose tables have uns["spatial"].
     return "px" if labels or "spatial" in table.uns else "unknown"

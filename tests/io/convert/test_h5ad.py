@@ -203,6 +203,14 @@ def test_array_coordinates_of_unknown_arrays_are_refused(tmp_path, make_slide, m
         read_slide(make_store(made))
 
 
+@pytest.mark.parametrize(
+    ("stated", "unit"),
+    [("\u00b5m", "um"), ("\u03bcm", "um"), ("Micrometers", "um"), ("pixels", "px"), ("mm", "unknown")],
+)
+def test_unit_of_the_coordinates_has_many_spellings(tmp_path, stated, unit):
+    assert imported(bins(meta={"coord_unit": stated}), tmp_path).unit == unit
+
+
 def test_rows_without_a_position_are_left_out_with_a_notice(tmp_path):
     table = bins(meta={"coord_unit": "um"})
     table.obsm["spatial"][[3, 7]] = [[np.nan, 1], [np.inf, 2]]

@@ -21,6 +21,7 @@ from napari_srast.io.convert.space_ranger.geometry import ArrayGeometry, array_g
 from napari_srast.io.convert.space_ranger.positions import Positions
 from napari_srast.io.spot_shapes import SpotShape, covers_its_cells, square_lattice, stated_shape
 from napari_srast.io.spots import is_valid_length
+from napari_srast.io.units import parse_unit
 
 if TYPE_CHECKING:
     import anndata
@@ -30,7 +31,6 @@ __all__ = ["Placement", "place_spots"]
 _DEFAULT_DIAMETER = 0.55  # in pitches: that of Visium, 55 um of 100 um
 _VISIUM_SPOT_UM, _VISIUM_PITCH_UM = 55.0, 100.0  # by the design of Visium slides
 _NOMINAL_DIAMETER = 0.5, 0.7  # in pitches: Space Ranger states 55 or 65 um of 100 um
-_UNITS = {"um": "um", "µm": "um", "micron": "um", "microns": "um", "px": "px", "array units": "array units"}
 _BARCODE = re.compile(r"[ACGT]{16}(-\d+)?([-_].*)?")
 _TOUCHING = 0.02  # relative difference up to which a diameter is the pitch
 
@@ -96,7 +96,7 @@ def place_spots(
     """
     meta = table.uns.get("meta", {})
     meta = meta if isinstance(meta, Mapping) else {}
-    unit = _UNITS.get(str(meta.get("coord_unit", "")).casefold(), "unknown")
+    unit: str = parse_unit(str(meta.get("coord_unit", ""))) or "unknown"
     notices: list[str] = []
     geometry = None
     array = None if unit == "array units" else find_array_coordinates(points, table.obs)

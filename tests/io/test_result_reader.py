@@ -48,7 +48,11 @@ def test_expression_and_its_setting_are_read_unchanged(make_result, written_slid
 def test_layer_that_was_not_computed_is_refused(make_result):
     result = make_result()
     gene = str(result.genes[0])
-    for layer, message in (("std", "mode 'sample'"), ("expression", "no expression"), ("expression_std", "of expr")):
+    for layer, message in (
+        ("std", "mode 'sample'"),
+        ("expression", "no expression"),
+        ("expression_std", "does not compute"),
+    ):
         with pytest.raises(InputError, match=message):
             result.gene_image(gene, layer)
 

@@ -183,9 +183,7 @@ def evaluate(
         str | None,
         typer.Option(metavar="A,B|@FILE|N|all", help="Genes of the slide: names, a file, the N most abundant, or all."),
     ] = None,
-    mode: Annotated[
-        str | None, typer.Option(metavar="mean|sample", help="Mode of the runs; sample also scores intervals.")
-    ] = None,
+    mode: Annotated[str | None, typer.Option(metavar="mean|sample", help="Mode of the runs.")] = None,
     peers: Annotated[
         str | None,
         typer.Option(

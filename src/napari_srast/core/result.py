@@ -34,7 +34,7 @@ Layer = Literal["counts", "std", "expression", "expression_std"]
 _MISSING = {
     "std": "The result has no standard deviation; run again with method 'srast' and mode 'sample'.",
     "expression": "The result has no expression; run again with expression 'auto'.",
-    "expression_std": "The result has no standard deviation of expression; run again with mode 'sample'.",
+    "expression_std": "This version does not compute standard deviations of the expression.",
 }
 
 
@@ -139,7 +139,7 @@ class UpsampleResult(UpsampleMetadata):
         Estimates of the expected counts, given all spots, float32 CSR, shape (Q, G), with entries for the genes of
         ``expression_columns`` only; None if not computed. They are not bound to the counts of the spot.
     expression_std
-        Standard deviations of the expression, like ``expression``; None if not computed.
+        Standard deviations of the expression, like ``expression``; None, because this version does not compute them.
     genes, skill, method, raster, slide, region, settings, run, provenance, expression_columns, expression_factors
         See :class:`UpsampleMetadata`.
     """
@@ -163,7 +163,7 @@ class UpsampleResult(UpsampleMetadata):
         gene
             Name of the gene.
         layer
-            "counts"; "std" for their standard deviations; "expression" or "expression_std".
+            "counts"; "std" for their standard deviations; "expression".
 
         Raises
         ------

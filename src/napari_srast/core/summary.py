@@ -38,8 +38,8 @@ def summarize(result: UpsampleMetadata) -> dict[str, Any]:
     -------
     dict
         ``spots``, ``pixels`` and ``genes``: sizes. ``max_relative_mass_error`` and ``negative_pixels``: mass balance.
-        ``seconds``: run time of each stage. ``skill``: for each gene the nats per count gained over a uniform split on
-        held-out data of the slide, NaN if the slide is too small. ``image_nats``, only if the run had an image: see
+        ``seconds``: run time of each stage. ``skill``: nats per count that each gene gains over a uniform split; see
+        :class:`~napari_srast.core.result.UpsampleMetadata`. ``image_nats``, only if the run had an image: see
         :func:`image_nats`, by gene.
     """
     if isinstance(result, UpsampleResult):

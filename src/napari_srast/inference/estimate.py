@@ -85,7 +85,8 @@ def estimate(
 ) -> Estimate:
     """Estimate size, run time and memory of a job without running it, with a cold cache.
 
-    The figures are fits to runs on two CPU cores; only their order of magnitude is reliable.
+    The figures are fits to runs on two CPU cores without expression and intensity field; only their order of magnitude
+    is reliable.
 
     Parameters
     ----------

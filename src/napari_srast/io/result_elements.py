@@ -117,8 +117,9 @@ def to_anndata(result: UpsampleResult, spot_columns: pd.DataFrame | None = None)
         X: upsampled counts, float32 CSR, shape (Q, G). obs: ``spot`` (id of the parent spot in the slide), ``region``,
         ``instance_id``, ``row``, ``col``; its names start with that of the run. var: ``skill``, ``method``,
         ``expression`` (whether the gene has expression), ``gene_ids`` if the slide has them.
-        obsm["spatial"]: pixel centers (x, y) in the spots' intrinsic coordinates. layers["std"], layers["expression"]
-        and layers["expression_std"], if the result has them. uns["napari_srast"]: provenance.
+        obsm["spatial"]: pixel centers (x, y) in the spots' intrinsic coordinates. layers["std"] and
+        layers["expression"], if the result has them. obsm["expression_programs"], if it has factors of the other genes.
+        uns["napari_srast"]: provenance, and these factors.
     """
     layers = {name: matrix.astype(np.float32, copy=False) for name, matrix in result.layers.items()}
     content = StoreContent(spot_columns=spot_columns)

@@ -37,7 +37,7 @@ class FineOptions:
     peers
         Peers to score, keys of :data:`napari_srast.evaluation.peers.registry.PEERS`.
     mode
-        Mode of the runs: "mean", or "sample" for the coverage of intervals.
+        Mode of the runs: "mean" or "sample".
     """
 
     spot_diameter: float | None = None

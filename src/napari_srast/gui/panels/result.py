@@ -276,7 +276,7 @@ class ResultPanel(QWidget):
             "Skill",
             np.asarray(result.skill, dtype=float),
             lambda v: "–" if np.isnan(v) else f"{v:+.3f}",
-            "Gain over a uniform split in nats per count, measured on this slide; above 0 is better, – is unknown",
+            "Expected gain over a uniform split in nats per count; Details name its source; – is unknown",
         )
         columns = [skill, Column("Counts", displayed.totals, lambda v: f"{v:,.0f}", "Counts of the gene in the region")]
         if loaded.structure is not None:

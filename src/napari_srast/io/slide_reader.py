@@ -50,7 +50,7 @@ def read_slide(
     ----------
     path_or_sdata
         A ``.zarr`` store, an open SpatialData object, or an AnnData table with ``obsm["spatial"]``, which is read as
-        :func:`napari_srast.import_slide` reads an ``.h5ad`` file.
+        :func:`napari_srast.io.convert.importer.import_slide` reads an ``.h5ad`` file.
     spots
         Name of the spots: circles, polygons or labels. None selects those that a table annotates.
     table

@@ -52,7 +52,7 @@ def open_store(path: str | Path) -> tuple[spatialdata.SpatialData, tuple[str, ..
     path = Path(path)
     if not path.exists():
         raise InputError(f"There is no slide at '{path}'; check the path.")
-    if path.suffix in (".h5ad", ".h5") or is_space_ranger(path):
+    if path.suffix.casefold() in (".h5ad", ".h5") or is_space_ranger(path):
         raise InputError(
             f"'{path}' is not a SpatialData store yet; convert it with: napari-srast import '{path}' -o SLIDE.zarr"
         )

@@ -104,6 +104,21 @@ def test_image_of_unknown_scale_is_left_out_with_a_notice(tmp_path):
     assert any("Image 'hires'" in n and "tissue_hires_scalef" in n for n in slide.notices)
 
 
+@pytest.mark.parametrize(("brightest", "dtype"), [(200, np.uint8), (4000, np.uint16)])
+def test_long_integers_of_an_image_are_shortened(tmp_path, brightest, dtype):
+    table = visium()
+    images = table.uns["spatial"]["mouse"]["images"]
+    images["hires"] = np.full(images["hires"].shape, brightest)
+    slide = imported(table, tmp_path)
+    assert slide.image.levels[0].dtype == dtype
+    assert slide.image.levels[0].max() == brightest
+
+
+def test_ending_in_capitals_is_imported(tmp_path):
+    bins(meta={"coord_unit": "um"}).write_h5ad(tmp_path / "IN.H5AD")
+    assert read_slide(import_slide(tmp_path / "IN.H5AD", tmp_path / "out.zarr")).n_spots == 36
+
+
 @pytest.mark.contract(
     section="Imports",
     case=".h5ad of several sections",

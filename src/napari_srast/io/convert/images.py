@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     from spatialdata.transformations import BaseTransformation
     from xarray import DataTree
 
-__all__ = ["check_spots_on_image", "multiscale_image", "read_image_file"]
+__all__ = ["MAX_INTEGER_BYTES", "check_spots_on_image", "multiscale_image", "read_image_file"]
 
+MAX_INTEGER_BYTES = 4
+"""Largest size of an integer in an image; viewers and OME-Zarr have no longer ones."""
 _CHUNK = 512
-_MAX_INTEGER_BYTES = 4  # viewers and OME-Zarr have no longer integers
 _MIN_LEVEL_SIDE = 512  # pixels: levels are halved as long as the shorter side is at least this long
 
 
@@ -54,7 +55,7 @@ def read_image_file(path: str | Path) -> np.ndarray:
         raise InputError(
             f"'{path}' cannot be read as an image ({first_line(error)}); save it as .jpg, .png or .tif."
         ) from error
-    if pixels.dtype.kind not in "biuf" or (pixels.dtype.kind in "iu" and pixels.dtype.itemsize > _MAX_INTEGER_BYTES):
+    if pixels.dtype.kind not in "biuf" or (pixels.dtype.kind in "iu" and pixels.dtype.itemsize > MAX_INTEGER_BYTES):
         raise InputError(f"'{path}' has pixels of type {pixels.dtype}; save it with 8 or 16 bits.")
     pixels = np.squeeze(pixels)
     if pixels.ndim == 2:

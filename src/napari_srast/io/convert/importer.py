@@ -82,7 +82,7 @@ def import_slide(
     if not src.exists():
         raise InputError(f"There is nothing at '{src}'; check the path.")
     with atomic_output(out) as partial:
-        is_counts = src.suffix == ".h5" and src.is_file()
+        is_counts = src.suffix.casefold() == ".h5" and src.is_file()
         problem = hdf5_problem(src) if is_counts else None
         if problem is not None:
             raise InputError(problem)
@@ -92,7 +92,7 @@ def import_slide(
             if pixel_size is not None:
                 raise SettingsError("Space Ranger folders state the size of an image pixel; leave the pixel size out.")
             store = read_space_ranger(src, image=image, spot_diameter=spot_diameter, bin_size=bin_size, library=library)
-        elif src.suffix == ".h5ad" and src.is_file():
+        elif src.suffix.casefold() == ".h5ad" and src.is_file():
             if bin_size is not None:
                 raise SettingsError("Only Visium HD folders have several bin sizes; leave the bin size out.")
             store = read_h5ad(

@@ -12,7 +12,12 @@ import numpy as np
 from napari_srast.errors import InputError
 from napari_srast.geometry.affine import apply_affine
 from napari_srast.geometry.lattice import detect_lattice
-from napari_srast.io.convert.images import check_spots_on_image, multiscale_image, read_image_file
+from napari_srast.io.convert.images import (
+    MAX_INTEGER_BYTES,
+    check_spots_on_image,
+    multiscale_image,
+    read_image_file,
+)
 from napari_srast.io.spots import is_valid_length
 from napari_srast.io.store import element_name
 from napari_srast.io.transforms import fit_affine, to_affine
@@ -187,7 +192,7 @@ def coordinates(table: anndata.AnnData, key: str, name: str) -> np.ndarray:
 
 
 def _channels_first(picture: Any) -> np.ndarray | None:
-    """Return an image (y, x) or (y, x, c) as 8-bit pixels (c, y, x); None if it is no image."""
+    """Return an image (y, x) or (y, x, c) as pixels (c, y, x) of a type that viewers show; None if it is no image."""
     try:
         pixels = np.asarray(picture)
     except (TypeError, ValueError):
@@ -199,6 +204,9 @@ def _channels_first(picture: Any) -> np.ndarray | None:
     if pixels.dtype.kind == "f":  # Matplotlib reads .png files as fractions of 1
         top = 255.0 if np.nanmax(pixels) <= 1 else 1.0
         pixels = np.clip(np.rint(np.nan_to_num(pixels) * top), 0, 255).astype(np.uint8)
+    elif pixels.dtype.itemsize > MAX_INTEGER_BYTES:  # a list of Python integers becomes int64
+        small = np.uint8 if pixels.max() <= np.iinfo(np.uint8).max else np.uint16
+        pixels = np.clip(pixels, 0, np.iinfo(small).max).astype(small)
     return np.ascontiguousarray(np.moveaxis(pixels, 2, 0))
 
 

@@ -43,6 +43,10 @@ def test_incomplete_or_oversized_matrix_market_is_refused(tmp_path: Path) -> Non
         matrix.write("%%MatrixMarket matrix coordinate integer general\n3 12 10000000000000\n")
     with pytest.raises(InputError, match=r"declare 2\.4e\+05 GB"):
         read_counts(file)
+    with gzip.open(tmp_path / "matrix.mtx.gz", "wt") as matrix:
+        matrix.write("%%MatrixMarket matrix coordinate integer general\n")
+    with pytest.raises(InputError, match="the line with its size is missing"):
+        read_counts(file)
     (tmp_path / "barcodes.tsv.gz").unlink()
     with pytest.raises(InputError, match=r"lacks its barcodes; put barcodes\.tsv\.gz"):
         read_counts(file)

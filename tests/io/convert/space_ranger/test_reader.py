@@ -207,7 +207,7 @@ def test_damaged_matrix_is_replaced_by_another_one(load: Import, tmp_path: Path)
     case="no scale factors, or damaged ones",
     response="positions and array give the micrometers; images of unknown scale are left out with a notice",
 )
-@pytest.mark.parametrize("content", [None, "{torn"])
+@pytest.mark.parametrize("content", [None, "{torn", "[1, 2]"])
 def test_scale_factors_are_not_needed(load: Import, tmp_path: Path, content: str | None) -> None:
     capture = capture_area()
     outs = write_visium(tmp_path / "run", capture, factors=False)
@@ -269,6 +269,15 @@ def test_barcodes_without_positions_are_counted_or_refused(load: Import, tmp_pat
     assert any("2 spots of 'filtered_feature_bc_matrix.h5' have no position" in notice for notice in slide.notices)
     write_h5(outs / "filtered_feature_bc_matrix.h5", capture.expected, [f"X{i}" for i in range(len(barcodes))])
     with pytest.raises(InputError, match=r"No barcode of the counts .*X0"):
+        load(outs)
+
+
+def test_positions_without_numbers_are_refused(load: Import, tmp_path: Path) -> None:
+    capture = capture_area()
+    outs = write_visium(tmp_path / "run", capture)
+    for file in (outs / "spatial").glob("tissue_positions*"):
+        file.write_text("".join(f"{barcode},1,a,b,c,d\n" for barcode in capture.barcodes))
+    with pytest.raises(InputError, match=r"No spot of the counts .* position on the image that is a number"):
         load(outs)
 
 

@@ -40,12 +40,13 @@ def read_factors(path: Path | None) -> tuple[dict[str, float], tuple[str, ...]]:
                 content = json.loads(file.read(1_000_000))
         else:
             content = json.loads(read_text(path))
-        items = dict(content).items()
-    except (OSError, EOFError, ValueError, TypeError, RecursionError) as error:
+        if not isinstance(content, dict):
+            raise ValueError("not a JSON object")
+    except (OSError, EOFError, ValueError, RecursionError) as error:
         return {}, (f"The scale factors '{path.name}' cannot be read ({first_line(error)}) and were left out.",)
     return {
         key: float(value)
-        for key, value in items
+        for key, value in content.items()
         if isinstance(value, int | float) and not isinstance(value, bool) and is_valid_length(value)
     }, ()
 

@@ -163,6 +163,8 @@ def _check_entries(path: Path) -> None:
         line = file.readline(10_000)
         while line.startswith(b"%"):
             line = file.readline(10_000)
+    if not line.strip():
+        raise ValueError("the line with its size is missing")
     needed = int(line.split()[-1]) * _ENTRY_BYTES
     if needed > memory_limit():
         raise InputError(

@@ -136,6 +136,11 @@ def _with_positions(
             f"{everything.barcodes[:1].tolist()}); put together the files of one slide."
         )
     placed = (index >= 0) & np.isfinite(everything.pixels[index]).all(axis=1)
+    if not placed.any():
+        raise InputError(
+            f"No spot of the counts '{path}' has a position on the image that is a number; restore the positions from "
+            "a copy."
+        )
     inside = placed & everything.in_tissue[index]
     notices = []
     if not placed.all():

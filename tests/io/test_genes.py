@@ -44,7 +44,7 @@ def test_antibodies_are_left_out():
     types = ["Gene Expression", "Antibody Capture", "Gene Expression", "Antibody Capture"]
     genes = read_genes(frame(list("abcd"), feature_types=types), "table")
     assert genes.columns.tolist() == [0, 2]
-    assert genes.notices == ("2 features of table 'table' are no genes (2 of 'Antibody Capture') and were left out.",)
+    assert genes.notices == ("2 features of table 'table' are not genes (2 of 'Antibody Capture') and were left out.",)
     assert read_genes(frame(list("ab"), feature_types=["x", "y"]), "table").columns.tolist() == [0, 1]
 
 

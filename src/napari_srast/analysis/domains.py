@@ -68,10 +68,9 @@ class Domains:
 
     def image(self) -> np.ndarray:
         """Return an image of the domains, int32, shape (rows, columns): 1, 2, ..., and 0 without a parent spot."""
-        raster = self.result.raster
-        image: np.ndarray = np.zeros(raster.shape, dtype=np.int32)
-        image[raster.row, raster.col] = self.labels.codes.astype(np.int32) + 1
-        return image
+        from napari_srast.io.result_images import to_dense_image
+
+        return to_dense_image(self.result.raster, self.labels.codes.astype(np.int32) + 1, np.int32)
 
     def write(self, path: str | Path, name: str = "domains") -> Path:
         """Add the domains to the store of the result.

@@ -15,7 +15,7 @@ Mode = Literal["mean", "sample", "integer"]
 
 METHODS = ("srast", "uniform", "bilinear", "pycnophylactic", "gp")
 EXPRESSION_CHOICES = ("auto", "none")
-"""Values of the setting ``expression`` that are no lists of genes."""
+"""Values of the setting ``expression`` that are not lists of genes."""
 _MAX_FACTOR = 64
 _MAX_PIXEL_SIZE = 1e12  # in any unit; the squares of this number and of its inverse are finite
 _MAX_SAMPLES = 1000

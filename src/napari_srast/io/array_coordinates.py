@@ -16,8 +16,11 @@ import pandas as pd
 from napari_srast.errors import InputError
 
 __all__ = [
-    "ArrayCoordinates",
+    "BIN_NAME",
+    "DEFAULT_DIAMETER",
+    "VISIUM_SPOT_UM",
     "VISIUM_STEPS_UM",
+    "ArrayCoordinates",
     "array_columns",
     "check_no_array_coordinates",
     "find_array_coordinates",
@@ -25,11 +28,16 @@ __all__ = [
 
 VISIUM_STEPS_UM = (50.0, 50.0 * np.sqrt(3))
 """Length of a column and of a row of a Visium array in micrometers, by the design of the slides."""
+VISIUM_SPOT_UM = 55.0
+"""Diameter of a Visium spot in micrometers, by the design of the slides; Space Ranger states a larger, nominal one."""
+DEFAULT_DIAMETER = 0.55
+"""Diameter of round spots that is assumed if nothing states it, in pitches: that of Visium, 55 um of 100 um."""
+BIN_NAME = re.compile(r"s_(\d+)um_(\d+)_(\d+)(?:-\d+)?")
+"""Name of a bin of Visium HD: its size in micrometers, its row and its column."""
 _MIN_SPOTS = 8
 _MAX_INDEX = 1000  # of rows and columns of hexagonal arrays
 _LAST_ROW, _LAST_COLUMN = 77, 127  # of the 6.5 mm array of Visium
 _BARCODE = re.compile(r"[ACGT]{14,20}(-\d+)?([-_].*)?")
-_BIN_NAME = re.compile(r"s_\d+um_(\d+)_(\d+)(?:-\d+)?")
 _N_NAMES = 20  # names that are looked at
 
 
@@ -66,14 +74,14 @@ def array_columns(obs: pd.DataFrame) -> np.ndarray | None:
         indices = obs[["array_col", "array_row"]].apply(pd.to_numeric, errors="coerce").to_numpy(dtype=float)
         return indices if np.isfinite(indices).all() else None
     names = obs.index.astype(str)
-    if len(names) == 0 or _BIN_NAME.fullmatch(names[0]) is None:
+    if len(names) == 0 or BIN_NAME.fullmatch(names[0]) is None:
         return None
-    parts = names.str.extract(_BIN_NAME).to_numpy(dtype=float)
-    return parts[:, ::-1] if np.isfinite(parts).all() else None
+    parts = names.str.extract(BIN_NAME).to_numpy(dtype=float)
+    return parts[:, [2, 1]] if np.isfinite(parts).all() else None
 
 
 def find_array_coordinates(points: np.ndarray, obs: pd.DataFrame) -> ArrayCoordinates | None:
-    """Return array coordinates that are given as positions, or None if the positions are no array coordinates.
+    """Return array coordinates that are given as positions, or None if the positions are something else.
 
     Parameters
     ----------

@@ -93,7 +93,7 @@ def _genes_only(var: pd.DataFrame, table: str) -> tuple[np.ndarray, list[str]]:
     others = types[~is_gene].value_counts()
     listed = ", ".join(f"{number} of '{kind}'" for kind, number in others.items())
     return everything[is_gene], [
-        f"{(~is_gene).sum()} features of table '{table}' are no genes ({listed}) and were left out."
+        f"{(~is_gene).sum()} features of table '{table}' are not genes ({listed}) and were left out."
     ]
 
 

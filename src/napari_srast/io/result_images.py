@@ -45,6 +45,7 @@ __all__ = [
     "image_columns",
     "image_genes",
     "instance_ids",
+    "to_dense_image",
 ]
 
 ProgressHook = Callable[[float], None]

@@ -12,6 +12,7 @@ import numpy as np
 from napari_srast.errors import InputError, SettingsError
 from napari_srast.geometry.lattice import Lattice, detect_lattice
 from napari_srast.geometry.lattice_frame import lattice_frame
+from napari_srast.io.array_coordinates import BIN_NAME
 from napari_srast.io.spots import Spots
 
 __all__ = [
@@ -27,7 +28,6 @@ __all__ = [
 
 SpotShape = Literal["circle", "square"]
 
-_BIN_NAME = re.compile(r"s_\d+um_\d+_\d+(-\d+)?")
 _ARRAY_NAME = re.compile(r"\d+(\.\d+)?x\d+(\.\d+)?")  # of spots of the original Spatial Transcriptomics array
 _BIN_KEYS = ("bin_size", "bin_size_um", "binsize", "bin_um")
 _N_NAMES = 20  # names that are looked at
@@ -143,7 +143,7 @@ def stated_shape(uns: Mapping[str, Any], names: Any) -> StatedShape | None:
         if str(source.get("bin_type", "")).casefold() in ("bins", "bin", "square"):
             return StatedShape("square", "bin_type")
     first = [str(name) for name in names[:_N_NAMES]]
-    if first and all(_BIN_NAME.fullmatch(name) for name in first):
+    if first and all(BIN_NAME.fullmatch(name) for name in first):
         return StatedShape("square", "the names of the spots")
     if isinstance(meta, Mapping):
         platform = " ".join(str(meta.get(key, "")) for key in ("platform", "obs_is")).casefold()

@@ -49,7 +49,7 @@ def run(source: Path, sets: str, output: Path | None, *, seed: int, run_name: st
 
 
 def _gene_sets(text: str) -> Mapping[str, tuple[str, ...]]:
-    """Return the gene sets of a file, or of a text if it has a colon and is no path of a file."""
+    """Return the gene sets of a file, or of a text if it has a colon and is not the path of a file."""
     from napari_srast.analysis.gene_sets import parse_gene_sets, read_gene_sets
 
     if ":" in text and not os.path.exists(text) and not text.casefold().endswith((".gmt", ".csv", ".tsv", ".txt")):

@@ -91,7 +91,7 @@ def stored_images(
         pixels = _channels_first(pictures[resolution])
         zoom = factors.get(f"tissue_{resolution}_scalef")
         if pixels is None or zoom is None:
-            what = "is no image" if pixels is None else f"has no scale factor 'tissue_{resolution}_scalef'"
+            what = "is not an image" if pixels is None else f"has no scale factor 'tissue_{resolution}_scalef'"
             notices.append(f"Image '{resolution}' in uns['spatial']['{name}'] {what} and was left out.")
             continue
         try:
@@ -175,7 +175,7 @@ def coordinates(table: anndata.AnnData, key: str, name: str) -> np.ndarray:
     Raises
     ------
     InputError
-        There are no coordinates, or they are no numbers.
+        There are no coordinates, or they are not numbers.
     """
     if key not in table.obsm:
         raise InputError(f"'{name}' has no obsm['{key}']; put the spot centers there, one row (x, y) for each spot.")
@@ -192,7 +192,7 @@ def coordinates(table: anndata.AnnData, key: str, name: str) -> np.ndarray:
 
 
 def _channels_first(picture: Any) -> np.ndarray | None:
-    """Return an image (y, x) or (y, x, c) as pixels (c, y, x) of a type that viewers show; None if it is no image."""
+    """Return an image (y, x) or (y, x, c) as pixels (c, y, x) of a type that viewers show; None if it is not one."""
     try:
         pixels = np.asarray(picture)
     except (TypeError, ValueError):

@@ -12,6 +12,8 @@ import numpy as np
 from napari_srast.errors import InputError
 from napari_srast.geometry.lattice import detect_lattice
 from napari_srast.io.array_coordinates import (
+    DEFAULT_DIAMETER,
+    VISIUM_SPOT_UM,
     VISIUM_STEPS_UM,
     array_columns,
     check_no_array_coordinates,
@@ -28,8 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Placement", "place_spots"]
 
-_DEFAULT_DIAMETER = 0.55  # in pitches: that of Visium, 55 um of 100 um
-_VISIUM_SPOT_UM, _VISIUM_PITCH_UM = 55.0, 100.0  # by the design of Visium slides
 _NOMINAL_DIAMETER = 0.5, 0.7  # in pitches: Space Ranger states 55 or 65 um of 100 um
 _BARCODE = re.compile(r"[ACGT]{16}(-\d+)?([-_].*)?")
 _TOUCHING = 0.02  # relative difference up to which a diameter is the pitch
@@ -91,8 +91,8 @@ def place_spots(
     Raises
     ------
     InputError
-        A length in the metadata is no length, the positions are array coordinates of unknown orientation, or two
-        statements of one length contradict each other.
+        A length in the metadata is not a positive number, the positions are array coordinates of unknown orientation,
+        or two statements of one length contradict each other.
     """
     meta = table.uns.get("meta", {})
     meta = meta if isinstance(meta, Mapping) else {}
@@ -130,7 +130,7 @@ def place_spots(
     side = geometry.bin_px * (scale or 1.0) if geometry.bin_px is not None and shape == "square" else None
     nominal = factors["spot_diameter_fullres"] * scale if "spot_diameter_fullres" in factors and scale else None
     if geometry.kind == "visium":  # Space Ranger states a larger, nominal diameter
-        nominal = _VISIUM_SPOT_UM
+        nominal = VISIUM_SPOT_UM
     known = (option, side, _stated_diameter(meta, unit) if shape == "circle" else None)
     diameter, guess = _diameter(points, shape, next((length for length in known if length is not None), None), nominal)
     if guess:
@@ -170,7 +170,7 @@ def _geometry(table: anndata.AnnData, points: np.ndarray, factors: Mapping[str, 
         ratio = factors["spot_diameter_fullres"] / lattice.pitch
         named = all(_BARCODE.fullmatch(str(name)) for name in table.obs_names[:20])
         if lattice.kind == "hex" and np.isfinite(lattice.misfit) and named and _within(ratio, _NOMINAL_DIAMETER):
-            return ArrayGeometry(kind="visium", um_per_px=_VISIUM_PITCH_UM / lattice.pitch)
+            return ArrayGeometry(kind="visium", um_per_px=2 * VISIUM_STEPS_UM[0] / lattice.pitch)
     return ArrayGeometry(kind="unknown", um_per_px=None)
 
 
@@ -217,7 +217,7 @@ def _stated_diameter(meta: Mapping[str, Any], unit: str) -> float | None:
         diameter = float("nan")
     if not is_valid_length(diameter):
         raise InputError(
-            f"uns['meta'] states a spot diameter of {stated!s}, which is no length; give it with --spot-diameter."
+            f"uns['meta'] states a spot diameter of {stated!s}, which is not a length; give it with --spot-diameter."
         )
     return diameter
 
@@ -234,7 +234,7 @@ def _diameter(
             return lattice.pitch, None
     if nominal is not None:
         return nominal, None
-    part = 1.0 if shape == "square" else _DEFAULT_DIAMETER
+    part = 1.0 if shape == "square" else DEFAULT_DIAMETER
     diameter = part * detect_lattice(points).pitch
     return diameter, (
         f"The {'side' if shape == 'square' else 'diameter'} of the spots is not stated; {part:g} of their pitch, "

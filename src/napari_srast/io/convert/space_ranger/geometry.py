@@ -6,7 +6,6 @@ and only every second combination of row and column exists. Visium HD bins form 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -14,13 +13,12 @@ from typing import Literal
 import numpy as np
 
 from napari_srast.errors import InputError, SettingsError
-from napari_srast.io.array_coordinates import VISIUM_STEPS_UM
+from napari_srast.io.array_coordinates import BIN_NAME, VISIUM_STEPS_UM
 from napari_srast.io.convert.space_ranger.positions import Positions
 from napari_srast.io.spots import is_valid_length
 
 __all__ = ["ArrayGeometry", "array_geometry"]
 
-_BIN_BARCODE = re.compile(r"s_(\d+)um_\d+_\d+(?:-\d+)?")
 _MAX_MISFIT = 0.25  # root mean square distance of the pixels from the fitted array, in steps of a column
 _MAX_DISAGREEMENT = 0.05  # of two statements of one length, relative
 _N_NAMES = 10  # barcodes that are looked at
@@ -156,7 +154,7 @@ def _bin_sizes(positions: Positions, factors: Mapping[str, float], folder_bin: i
     if "bin_size_um" in factors:
         sizes["the file of scale factors"] = factors["bin_size_um"]
     sampled = positions.barcodes[:: max(1, len(positions.barcodes) // _N_NAMES)]
-    names = (_BIN_BARCODE.fullmatch(str(barcode)) for barcode in sampled)
+    names = (BIN_NAME.fullmatch(str(barcode)) for barcode in sampled)
     found = sorted({int(name[1]) for name in names if name})
     if len(found) > 1:
         raise InputError(

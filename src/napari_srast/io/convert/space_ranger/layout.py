@@ -141,7 +141,7 @@ def find_files(path: Path, *, library: str | None = None, bin_size: float | None
         The run, its folder ``outs`` or a part of it, a bin folder, a folder with prefixed files, or the ``.h5`` file of
         the counts.
     library
-        Prefix that selects one of several slides in the folder; a name that is no prefix is left to the caller.
+        Prefix that selects one of several slides in the folder; a name that is not a prefix is left to the caller.
     bin_size
         Bin size of Visium HD in micrometers; None is that of the folder, else 8, else the smallest one.
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from napari_srast.errors import InputError, SettingsError
 from napari_srast.geometry.lattice import detect_lattice
+from napari_srast.io.array_coordinates import DEFAULT_DIAMETER, VISIUM_SPOT_UM
 from napari_srast.io.convert.images import check_spots_on_image, read_image_file
 from napari_srast.io.convert.space_ranger.elements import SlideParts, build_slide
 from napari_srast.io.convert.space_ranger.geometry import ArrayGeometry, array_geometry
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = ["read_space_ranger"]
 
-_VISIUM_SPOT_UM = 55.0  # by the design of the slides; Space Ranger states the diameter of a "theoretical 65 um spot"
-_DEFAULT_DIAMETER = 0.55  # in pitches, for arrays of other platforms
 _GENERIC_NAMES = {"outs", "binned_outputs", "spatial", "filtered_feature_bc_matrix", "raw_feature_bc_matrix"}
 _GENERIC_NAMES |= {"global", "table", "element", "slide"}
 
@@ -170,12 +169,12 @@ def _diameter(
     if option is not None:
         return option, ()
     if geometry.kind == "visium":
-        return _VISIUM_SPOT_UM, ()
+        return VISIUM_SPOT_UM, ()
     if "spot_diameter_fullres" in factors:
         return factors["spot_diameter_fullres"] * scale, ()
-    diameter = _DEFAULT_DIAMETER * detect_lattice(pixels[np.isfinite(pixels).all(axis=1)]).pitch * scale
+    diameter = DEFAULT_DIAMETER * detect_lattice(pixels[np.isfinite(pixels).all(axis=1)]).pitch * scale
     return diameter, (
-        f"The diameter of the spots is not stated; {_DEFAULT_DIAMETER} of their pitch, {diameter:.4g}, was used (set "
+        f"The diameter of the spots is not stated; {DEFAULT_DIAMETER} of their pitch, {diameter:.4g}, was used (set "
         "it with --spot-diameter when importing).",
     )
 

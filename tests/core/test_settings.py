@@ -20,6 +20,7 @@ from napari_srast.errors import SettingsError
         ({"draws": 0}, "draws is 0, but must be between 1 and 1000"),
         ({"expression": "MUC2"}, "expression is 'MUC2', but must be 'auto', 'none' or a list of genes"),
         ({"expression": []}, "expression is ()"),
+        ({"expression": None}, "expression is None"),
         ({"seed": -1}, "seed is -1, but must be between 0 and 4294967295"),
     ],
 )

@@ -116,6 +116,15 @@ def test_newer_format_is_refused(make_result, tmp_path):
         read_result(tmp_path / "new.h5ad")
 
 
+@pytest.mark.parametrize("missing", ["X", "uns/napari_srast/reopen", "uns/napari_srast/reopen/raster"])
+def test_incomplete_result_is_refused(make_result, tmp_path, missing):
+    result = make_result()
+    path = write_result(result, tmp_path / "out.zarr")
+    shutil.rmtree(path / "tables" / result_names(result).table / missing)
+    with pytest.raises(InputError, match="damaged or incomplete"):
+        read_result(path)
+
+
 def test_store_of_format_1_is_read(make_result, written_slide, tmp_path):
     """Format 1 had no labels, NaN outside the pixels, ids and names from 0, and no column of expression."""
     result = make_result(written_slide)

@@ -39,7 +39,7 @@ def parse_gene_names(text: str) -> list[str]:
     """
     names = [name for row in _parse_rows(text) for name in row]
     if not names or not all(names):
-        raise SettingsError(f"The gene list '{text}' has an empty name; write --genes A,B or --genes @FILE.")
+        raise SettingsError(f"The gene list '{text}' has an empty name; write A,B or @FILE.")
     return names
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -69,9 +69,10 @@ class UpsampleSettings:
     expression: str | tuple[str, ...] = "auto"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.expression, str):
+        if isinstance(self.expression, Iterable) and not isinstance(self.expression, str):
             object.__setattr__(self, "expression", tuple(dict.fromkeys(str(gene) for gene in self.expression)))
-        if self.expression not in EXPRESSION_CHOICES and (isinstance(self.expression, str) or not self.expression):
+        is_list = isinstance(self.expression, tuple) and len(self.expression) > 0
+        if not is_list and self.expression not in EXPRESSION_CHOICES:
             raise SettingsError(
                 f"expression is {self.expression!r}, but must be 'auto', 'none' or a list of genes; "
                 "write ['GENE'] for a single gene."

@@ -101,11 +101,17 @@ def read_result(path: str | Path, run: str | None = None) -> UpsampleResult:
         raise InputError(f"'{path}' is not a result of napari-srast; open one that 'napari-srast upsample' wrote.")
     stored = dict(table.uns[RESULT_KEY])
     version = int(stored.get("format_version", 0))
-    if version > FORMAT_VERSION or "reopen" not in stored:
+    if version > FORMAT_VERSION:
         raise InputError(
             f"The result in '{path}' has format {version}, which this version cannot read; update napari-srast."
         )
-    return _rebuild(table, stored, path)
+    try:
+        return _rebuild(table, stored, path)
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise InputError(
+            f"The result in '{path}' is damaged or incomplete ({first_line(error)}); restore it from a copy, or run "
+            "again."
+        ) from error
 
 
 def _read_table(path: Path, name: str | None) -> anndata.AnnData:

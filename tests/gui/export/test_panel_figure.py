@@ -34,10 +34,11 @@ def _styles(stops: tuple[str, ...] = MAP) -> list[GeneStyle]:
 
 def test_figure_has_panels_scale_bars_color_bars_title_and_overview(displayed: DisplayedResult) -> None:
     styles = [GeneStyle(f"Gene{i}", PALETTE[i], (0.0, 2.0)) for i in range(3)]
-    figure = draw_figure(displayed, displayed.result.slide, styles, FigureOptions(title="HER2, section C4"))
+    figure = draw_figure(displayed, displayed.result.slide, styles, FigureOptions(title="HER2, $5 and $x_{"))
     titles = [axes.get_title() for axes in figure.axes]
     assert titles == ["Measured, per spot", "Upsampled counts", "Expression", "Gene0", "Gene1", "Gene2"]
-    assert figure.get_suptitle() == "HER2, section C4"
+    assert figure.get_suptitle() == "HER2, $5 and $x_{"
+    figure.canvas.draw()  # a title is no formula
     measured, counts = figure.axes[:2]
     assert measured.get_xlim() == counts.get_xlim()
     assert measured.get_ylim() == counts.get_ylim()

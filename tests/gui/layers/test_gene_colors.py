@@ -13,6 +13,7 @@ from napari_srast.gui.layers.gene_colors import (
     gene_colormap,
     is_additive,
     map_colormap,
+    shared_opacity,
 )
 
 pytestmark = pytest.mark.gui
@@ -45,6 +46,14 @@ def _lab(color: str, vision: np.ndarray) -> np.ndarray:
 def test_colors_of_genes_differ_for_color_blind_people(vision: str) -> None:
     seen = [_lab(color, VISION[vision]) for color in PALETTE]
     assert min(np.linalg.norm(one - other) for one, other in itertools.combinations(seen, 2)) > 18
+
+
+@pytest.mark.parametrize("n_genes", [2, 3])
+def test_sums_of_the_first_colors_have_hues(n_genes: int) -> None:
+    for genes in itertools.combinations(range(n_genes), 2):
+        total = sum(shared_opacity(n_genes) * gene_colormap(PALETTE[gene]).colors[-1, :3] for gene in genes)
+        _, *chroma = _lab("#" + "".join(f"{min(round(255 * float(c)), 255):02x}" for c in total), np.eye(3))
+        assert np.hypot(*chroma) > 20
 
 
 def test_map_rises_in_lightness_and_opacity() -> None:

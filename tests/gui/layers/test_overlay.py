@@ -117,7 +117,7 @@ def test_opacity_decreases_with_the_number_of_genes(
     overlay.show(list(result.genes[:1]))
     assert viewer.layers["Gene0"].opacity == 1
     overlay.show(list(result.genes[:4]))
-    assert {viewer.layers[str(gene)].opacity for gene in result.genes[:4]} == {4**-0.2}
+    assert {viewer.layers[str(gene)].opacity for gene in result.genes[:4]} == {0.5}
 
 
 def test_what_is_shown_first_is_no_gene_of_a_few_lucky_counts(
@@ -259,7 +259,7 @@ def test_layers_are_added_one_per_step_with_a_scheduler(
     # The backdrop first, then each gene: its layer is added, and drawn the next time.
     assert seen == [(0, 0, 0), (1, 0, 0), (2, 0, 0), (2, 1, 1), (3, 1, 1), (3, 2, 2), (4, 2, 2)]
     assert _gene_layers(viewer) == genes
-    assert {viewer.layers[gene].opacity for gene in genes} == {3**-0.2}
+    assert {viewer.layers[gene].opacity for gene in genes} == {3**-0.5}
 
     overlay.show([*genes, "Gene4", "Gene5"])
     queue.pop()()

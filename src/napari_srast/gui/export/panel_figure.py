@@ -20,7 +20,7 @@ from napari_srast.gui.export.figure import round_length
 from napari_srast.gui.layers.backdrop import blended_histology
 from napari_srast.gui.layers.compared_layer import ColorOptions, pixel_colors, spot_colors
 from napari_srast.gui.layers.factory import is_color_image, spot_size
-from napari_srast.gui.layers.gene_colors import GeneStyle
+from napari_srast.gui.layers.gene_colors import GeneStyle, shared_opacity
 from napari_srast.gui.state.displayed_result import DisplayedResult
 from napari_srast.gui.state.gene_values import SCALE_UNITS, Quantity, Scale, ValueView
 
@@ -55,7 +55,13 @@ _MAX_IMAGE_PIXELS = 2400  # longer side of the histology in a panel: enough for 
 _INSET = (0.015, 0.735, 0.25, 0.25)  # position of the overview in the panel, in units of the panel
 _FONT_SIZE = 8
 # Text stays text, so that it can be edited in PDF and SVG; equal figures have equal bytes.
-_STYLE: Any = {"font.size": _FONT_SIZE, "pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "napari-srast"}
+_STYLE: Any = {
+    "font.size": _FONT_SIZE,
+    "text.parse_math": False,  # a title may have dollar signs
+    "pdf.fonttype": 42,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "napari-srast",
+}
 _NO_DATE = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
 
 
@@ -192,7 +198,7 @@ def _draw_view(
     # Measured spots have the total over the genes of the values that they are compared with.
     quantity: Quantity = "counts" if view == "counts" or "expression" not in options.views else "expression"
     shown = values.allowed(ValueView(quantity, options.scale, options.smooth))
-    coloring = ColorOptions(tuple(styles), float(len(styles) ** -0.2), shown)
+    coloring = ColorOptions(tuple(styles), shared_opacity(len(styles)), shown)
     axes.set_facecolor("black")
     _draw_histology(axes, slide, options.brightness)
     adds = len(styles) != 1 or styles[0].is_additive

@@ -21,7 +21,7 @@ from napari_srast.gui.layers.backdrop import Backdrop
 from napari_srast.gui.layers.compared_layer import ColorOptions, ComparedLayer
 from napari_srast.gui.layers.error_handling import handle_errors
 from napari_srast.gui.layers.factory import remove_layers, set_visible, update_transforms
-from napari_srast.gui.layers.gene_colors import PALETTE, GeneStyle
+from napari_srast.gui.layers.gene_colors import PALETTE, GeneStyle, shared_opacity
 from napari_srast.gui.layers.gene_layer import GeneImage, render_gene
 from napari_srast.gui.layers.gene_layers import GeneLayers
 from napari_srast.gui.layers.layer_stack import LayerStack
@@ -33,7 +33,6 @@ from napari_srast.gui.state.gene_values import GeneValues, ValueView
 __all__ = ["MAX_GENES", "Overlay", "ViewMode"]
 
 MAX_GENES = len(PALETTE)
-_FADING = 0.2  # exponent with which the opacity of each gene decreases with their number
 ViewMode = Literal["before", "after", "side_by_side", "std"]
 
 
@@ -283,8 +282,7 @@ class Overlay:
 
     @property
     def _shared_opacity(self) -> float:
-        """Factor on the opacity of all genes: it decreases with their number, or the sum would saturate to white."""
-        return float(max(len(self.genes), 1) ** -_FADING)
+        return shared_opacity(len(self.genes))
 
     @property
     def layers(self) -> list[Layer]:

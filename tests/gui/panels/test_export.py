@@ -11,6 +11,7 @@ from qtpy.QtWidgets import QFileDialog
 
 from napari_srast.core.result import UpsampleResult
 from napari_srast.core.slide import Slide, SlideSource
+from napari_srast.gui.panels import export
 from napari_srast.gui.state.displayed_result import prepare_for_display
 from napari_srast.gui.state.slide_loading import LoadedSlide
 from napari_srast.gui.widget import SRastWidget
@@ -54,3 +55,29 @@ def test_exports_for_other_programs_are_written_from_the_menu(
     qtbot.waitUntil(lambda: (tmp_path / written).exists(), timeout=60_000)
     wait_ready(qtbot, widget)
     assert [path.name for path in tmp_path.iterdir() if path.name != "state"] == [written]
+
+
+def test_contrast_changes_do_not_compute_the_quality_again_and_figures_have_limits_of_the_values(
+    widget: SRastWidget,
+    make_result: Callable[..., UpsampleResult],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    qtbot: Any,
+) -> None:
+    result = make_result()
+    result = dataclasses.replace(result, std=100 * result.counts)
+    controller, panel = widget.controller, widget.result_panel.export_panel
+    controller.slides.show(LoadedSlide(slide=result.slide, source=None))
+    controller.results.add_saved(controller.slides.current, prepare_for_display(result))
+    overlay = controller.results.overlay
+    qtbot.waitUntil(lambda: bool(overlay.shown), timeout=60_000)
+    (style,) = overlay.shown
+    computed: list[Any] = []
+    monkeypatch.setattr(export, "own_detail", lambda *_: computed.append(1) or {})
+    overlay.set_style(style.gene, limits=(0.0, style.limits[1] / 2))
+    assert not computed
+    overlay.set_view("std")
+    drawn: list[Any] = []
+    monkeypatch.setattr(export, "write_figure", lambda *arguments: drawn.extend(arguments[2]))
+    panel.write_panels(tmp_path / "a.png", export.FigureOptions())
+    assert [one.limits for one in drawn] == [style.limits]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from napari.layers import Image
 
 from napari_srast.errors import InputError
 from napari_srast.gui.layers.factory import gene_layer_kwargs, role_of
+from napari_srast.gui.layers.overlay import Overlay
+from napari_srast.gui.state.gene_values import GeneValues
 from napari_srast.io.result_reader import read_result
 from napari_srast.io.result_writer import write_result
 
@@ -48,10 +51,11 @@ def test_selected_genes_are_saved_as_channels_with_the_shown_values(viewer: View
         pixels = tifffile.xml2dict(file.ome_metadata)["OME"]["Image"]["Pixels"]
         image = file.asarray()
     names = [channel["Name"] for channel in pixels["Channel"]]
-    assert sorted(names) == ["Gene0", "Gene1"]
+    unit = "(expression, counts per pixel)"
+    assert sorted(names) == [f"Gene0 {unit}", f"Gene1 {unit}"]
     assert pixels["PhysicalSizeX"] == 50
     for name, channel in zip(names, image, strict=True):
-        np.testing.assert_array_equal(channel, np.nan_to_num(viewer.layers[name].data, nan=0))
+        np.testing.assert_array_equal(channel, np.nan_to_num(viewer.layers[name.split()[0]].data, nan=0))
     assert _save(viewer, path, "Gene0") == [str(path)]  # napari has asked whether to replace it
     assert np.squeeze(tifffile.imread(path)).ndim == 2
 
@@ -91,3 +95,19 @@ def test_layers_of_the_panel_carry_their_result(widget: Any, tmp_path: Path, qtb
     gene = results.overlay.shown[0].gene
     qtbot.waitUntil(lambda: [layer.name for layer in viewer.layers].count(gene) == 1, timeout=60_000)
     assert _save(viewer, tmp_path / "gene.ome.tif", gene) == [str(tmp_path / "gene.ome.tif")]
+
+
+def test_channels_state_units_other_than_counts_and_unused_layers_are_left_out(tmp_path: Path) -> None:
+    result = make_result()
+    viewer, values = ViewerModel(), GeneValues.of(dataclasses.replace(result, std=result.counts))
+    overlay = Overlay(viewer, values, lambda: None)
+    overlay.show(["Gene0", "Gene1"])
+    overlay.show(["Gene1"])
+    overlay.set_view("std")  # the layer of Gene0 keeps an image of the counts
+    overlay.hide()
+    names = [layer.name for layer in viewer.layers if role_of(layer) in ("gene", "unused")]
+    assert len(names) == 2
+    _save(viewer, tmp_path / "std.ome.tif", *names)
+    with tifffile.TiffFile(tmp_path / "std.ome.tif") as file:
+        channel = tifffile.xml2dict(file.ome_metadata)["OME"]["Image"]["Pixels"]["Channel"]
+    assert channel["Name"] == "Gene1 (standard deviation of the counts per pixel)"

@@ -14,7 +14,7 @@ from napari_srast.core.summary import image_nats
 from napari_srast.gui.layers.compared_layer import same_pixels
 from napari_srast.gui.layers.overlay import Overlay
 from napari_srast.gui.state.displayed_result import DisplayedResult
-from napari_srast.gui.state.gene_values import unit_of
+from napari_srast.gui.state.gene_values import STD_UNIT, unit_of
 from napari_srast.gui.state.slide_session import SlideSession
 
 __all__ = ["comparable", "counterpart", "had_image", "image_difference", "meaning_of", "settings_on"]
@@ -73,7 +73,7 @@ def meaning_of(overlay: Overlay) -> str:
     genes = [style.gene for style in overlay.shown]
     unit = values.unit(genes, view)
     if overlay.view == "std":
-        return "standard deviation of the counts per pixel"
+        return STD_UNIT
     if overlay.view == "after":
         return unit
     if other is None:

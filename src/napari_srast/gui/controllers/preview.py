@@ -94,7 +94,7 @@ class Preview:
         """Color the spots of the current slide."""
         session, layer, self.text = self._workspace.current, self._layer(), ""
         if session is not None and layer is not None:
-            preview = self._colored.setdefault(layer, SpotPreview(layer))
+            preview = self._colored.get(layer) or self._colored.setdefault(layer, SpotPreview(layer))
             if self.is_on and session.slide.n_spots <= MAX_SPOTS:
                 low, high = preview.color(gene_counts(session.slide, self.gene))
                 brightest = f"{high:,.0f}" if high >= 100 else f"{high:.3g}"

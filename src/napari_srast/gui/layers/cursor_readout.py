@@ -78,10 +78,9 @@ def read_pixel(displayed: DisplayedResult, genes: list[str], point: np.ndarray, 
     if pixel < 0:
         return PixelReadout()
     spot = int(result.raster.parent[pixel])
-    columns = result.slide.gene_indices(genes) if genes else ()
     readouts = []
-    for gene, column in zip(genes, columns, strict=True):
-        quantity, measured = values.quantity(gene, view), float(result.slide.counts[spot, column])
+    for gene in genes:
+        quantity, measured = values.quantity(gene, view), float(result.slide.counts[spot, values.slide_column(gene)])
         unit = "" if (quantity, view.scale) == ("counts", "as_is") else unit_of(quantity, view.scale)
         readouts.append(GeneReadout(gene, values.of_pixel(pixel, gene, view), measured, unit))
     return PixelReadout(str(result.slide.spot_ids[spot]), tuple(readouts))

@@ -20,6 +20,7 @@ from napari_srast.core.result import UpsampleResult
 from napari_srast.core.slide import Slide, SlideImage
 from napari_srast.geometry.affine import apply_affine
 from napari_srast.gui.runtime.layer_batches import batch_changes, batch_removals
+from napari_srast.gui.state.gene_values import COUNTS_UNIT
 
 __all__ = [
     "HELPER_ROLES",
@@ -230,13 +231,14 @@ def dimmer_extent(slide: Slide, result: UpsampleResult) -> np.ndarray:
     return result.raster.affine @ np.diag([float(cols), float(rows), 1.0])
 
 
-def gene_layer_kwargs(result: UpsampleResult) -> dict[str, Any]:
-    """Return the options that all gene layers of a result have in common."""
+def gene_layer_kwargs(result: UpsampleResult, unit: str = COUNTS_UNIT) -> dict[str, Any]:
+    """Return the options that all gene layers of a result have in common, with the name and unit of their values."""
+    entry = {"role": "gene", "run": result.run, "result": result, "unit": unit, "to_intrinsic": result.raster.affine}
     return {
         "affine": image_affine(result.slide.to_cs @ result.raster.affine),
         "units": world_units(result.slide),
         "blending": "additive",
-        "metadata": {KEY: {"role": "gene", "run": result.run, "result": result, "to_intrinsic": result.raster.affine}},
+        "metadata": {KEY: entry},
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from napari.layers import Image
@@ -18,7 +19,7 @@ from napari_srast.gui.layers.gene_colors import (
     map_colormap,
     stops_colormap,
 )
-from napari_srast.gui.state.gene_values import GeneValues, ValueView
+from napari_srast.gui.state.gene_values import STD_UNIT, GeneValues, ValueView, unit_of
 
 __all__ = ["GeneImage", "GeneLayer", "GeneStyle", "default_genes", "render_gene"]
 
@@ -27,8 +28,23 @@ _LOW_PERCENTILE = 20.0  # of all pixels: a ubiquitous gene must not wash out the
 _MAX_DEFAULT_GENES = 3  # of a run with more genes, one is shown
 _TYPICAL_STOP = -9  # of a colormap whose high end is nearly white
 
-GeneImage = tuple[np.ndarray, tuple[float, float]]
-"""Raster image of a gene, NaN outside the pixels, and its contrast limits in the unit of the image."""
+
+class GeneImage(NamedTuple):
+    """Image of a gene.
+
+    Parameters
+    ----------
+    pixels
+        Raster image, NaN outside the pixels.
+    limits
+        Contrast limits in the unit of the image.
+    unit
+        Name of the values with their unit.
+    """
+
+    pixels: np.ndarray
+    limits: tuple[float, float]
+    unit: str
 
 
 def render_gene(values: GeneValues, gene: str, view: str, value_view: ValueView) -> GeneImage:
@@ -46,16 +62,18 @@ def render_gene(values: GeneValues, gene: str, view: str, value_view: ValueView)
         Which values, and their scale.
     """
     if view == "std":
+        unit = STD_UNIT
         image = values.result.gene_image(gene, "std")
         pixels = image[np.isfinite(image)]
     else:
+        unit = unit_of(values.quantity(gene, value_view), value_view.scale)
         pixels = values.of_pixels(gene, value_view)
         image = values.result.raster.to_image(pixels)
     positive = pixels[pixels > 0]
     if not positive.size:
-        return image, (0.0, 1.0)
+        return GeneImage(image, (0.0, 1.0), unit)
     low, high = float(np.percentile(pixels, _LOW_PERCENTILE)), float(np.percentile(positive, _HIGH_PERCENTILE))
-    return image, (low if low < high else 0.0, high)
+    return GeneImage(image, (low if low < high else 0.0, high), unit)
 
 
 @dataclass(eq=False)
@@ -92,9 +110,9 @@ class GeneLayer:
     @classmethod
     def create(cls, gene: str, color: str, image: GeneImage, result: UpsampleResult) -> GeneLayer:
         """Create a gene layer that is hidden and not yet in the viewer."""
-        pixels, limits = image
+        limits = image.limits
         options = {"name": gene, "colormap": gene_colormap(color), "contrast_limits": limits, "visible": False}
-        layer = Image(pixels, **options, **gene_layer_kwargs(result))
+        layer = Image(image.pixels, **options, **gene_layer_kwargs(result, image.unit))
         layer.contrast_limits_range = _contrast_range(limits)
         return cls(gene, layer, color, limits)
 
@@ -107,9 +125,9 @@ class GeneLayer:
 
     def set_image(self, image: GeneImage) -> None:
         """Replace the image; set ``gene`` before."""
-        self.layer.data, self.limits = image
+        self.layer.data, self.limits = image.pixels, image.limits
         self.layer.name = self.gene
-        self.layer.metadata[KEY]["role"] = "gene"
+        self.layer.metadata[KEY] |= {"role": "gene", "unit": image.unit}
         self.layer.contrast_limits_range = _contrast_range(self.limits)
         self.layer.contrast_limits = self.limits
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,12 @@ from napari_srast.gui.controllers.controller import Controller
 from napari_srast.gui.export.command_line import command_line
 from napari_srast.gui.export.figure import Caption, save_figure
 from napari_srast.gui.export.panel_figure import FIGURE_FORMATS, FigureOptions, panels_of, write_figure
+from napari_srast.gui.layers.gene_colors import GeneStyle
+from napari_srast.gui.layers.gene_layer import render_gene
+from napari_srast.gui.layers.overlay import Overlay
 from napari_srast.gui.panels.figure_dialog import FigureDialog
 from napari_srast.gui.state.gene_quality import describe_lights, own_detail
+from napari_srast.gui.state.gene_values import GeneValues
 from napari_srast.gui.state.quality_checks import qc_summary
 from napari_srast.gui.widgets.common import button, label
 from napari_srast.gui.widgets.section import Section
@@ -47,6 +52,7 @@ class ExportPanel(QWidget):
     def __init__(self, controller: Controller) -> None:
         super().__init__()
         self._controller = controller
+        self._own: tuple[GeneValues, list[str], dict[str, float]] | None = None
         self.verdict = label()
         self.section = Section("section_quality", "Details")
         self.section.unfold(False)
@@ -80,13 +86,14 @@ class ExportPanel(QWidget):
         """Show the checks of the result and enable the controls that can be used now."""
         displayed, overlay = self._controller.results.current, self._controller.results.overlay
         if displayed is None:
+            self._own = None
             self.quality.setText("No result yet. Prepare a run and press Run.")
             self.verdict.setText("")
         else:
             shown = [] if overlay is None else [style.gene for style in overlay.shown]
             view = [f"Shown: {meaning_of(overlay)}."] if overlay is not None and shown else []
             self.quality.setText("\n".join([*view, *qc_summary(displayed.result, displayed.quality, shown)]))
-            own = own_detail(displayed.result, displayed.columns, shown)
+            own = self._own_detail(displayed.values, shown)
             self.verdict.setText(describe_lights(displayed.result, shown, own))
         no_result = None if displayed is not None else NO_RESULT
         allow(self.export, no_result or self._controller.tasks.obstacle())
@@ -97,6 +104,12 @@ class ExportPanel(QWidget):
         self.export_into.setEnabled(has_store)
         tooltip = "Add the result to the store of the slide under a new name."
         self.export_into.setToolTip(tooltip if has_store else "The slide was not read from a store.")
+
+    def _own_detail(self, values: GeneValues, genes: list[str]) -> dict[str, float]:
+        """Return the detail that is the genes' own; while only colors change, it is not computed again."""
+        if self._own is None or self._own[:2] != (values, genes):
+            self._own = (values, genes, own_detail(values, genes))
+        return self._own[2]
 
     def _ask(self, kind: str, name: str) -> Path | None:
         path, _ = QFileDialog.getSaveFileName(self, "Export the result", f"{name}.{kind}", f"*.{kind}")
@@ -142,7 +155,7 @@ class ExportPanel(QWidget):
         if slide is None or displayed is None or overlay is None:
             return
         try:
-            write_figure(displayed, slide, overlay.shown, options, path)
+            write_figure(displayed, slide, _styles_of_values(overlay), options, path)
         except SrastError as error:
             controller.messages.error_message.emit(str(error))
         else:
@@ -195,3 +208,13 @@ class ExportPanel(QWidget):
             self._controller.messages.error_message.emit(str(error))
         else:
             self._controller.messages.status_message.emit("Copied the command that computes this result again.")
+
+
+def _styles_of_values(overlay: Overlay) -> list[GeneStyle]:
+    """Return the styles of the shown genes; those of the uncertainty get contrast limits of the values."""
+    if overlay.view != "std":
+        return overlay.shown
+    return [
+        dataclasses.replace(style, limits=render_gene(overlay.values, style.gene, "after", overlay.value_view).limits)
+        for style in overlay.shown
+    ]

@@ -15,8 +15,6 @@ import numpy as np
 from napari_srast.io.file_kinds import file_kind
 
 if TYPE_CHECKING:
-    from napari.utils.colormaps import Colormap
-
     from napari_srast.gui.state.slide_loading import LoadedSlide
 
 __all__ = ["LayerTuple", "get_reader", "read_layers"]
@@ -26,7 +24,6 @@ LayerTuple = tuple[Any, dict[str, Any], str]
 
 _REGION_EDGE = 1 / 250  # width of outlines, in extents of the regions
 _N_GENES = 6  # each layer takes a moment to draw
-_OPACITY_SLOPE = 3  # a third of the upper contrast limit is opaque
 
 
 def get_reader(path: str | Sequence[str]) -> Callable[[str | Sequence[str]], list[LayerTuple]] | None:
@@ -95,6 +92,7 @@ def _slide_layers(loaded: LoadedSlide, path: Path) -> list[LayerTuple]:
 def _gene_layers(loaded: LoadedSlide) -> list[LayerTuple]:
     """Return images of a few genes, the most informative one first; only this one is visible."""
     from napari_srast.gui.layers.factory import KEY, gene_layer_kwargs
+    from napari_srast.gui.layers.gene_colors import map_colormap
     from napari_srast.gui.layers.gene_layer import default_genes, render_gene
     from napari_srast.gui.layers.opened_layers import PREVIEW_OF
     from napari_srast.gui.state.gene_values import ValueView
@@ -105,22 +103,13 @@ def _gene_layers(loaded: LoadedSlide) -> list[LayerTuple]:
     genes = [*default_genes(result, loaded.result.totals), *map(str, result.genes)]
     layers: list[LayerTuple] = []
     for gene in list(dict.fromkeys(genes))[:_N_GENES]:
-        pixels, limits = render_gene(values, gene, "after", ValueView())
-        options = gene_layer_kwargs(result)
+        pixels, limits, unit = render_gene(values, gene, "after", ValueView())
+        options = gene_layer_kwargs(result, unit)
         options["metadata"][KEY] |= {PREVIEW_OF: loaded.slide}
-        options |= {"name": gene, "colormap": _translucent_colormap(), "contrast_limits": limits}
+        options |= {"name": gene, "colormap": map_colormap(), "contrast_limits": limits}
         options |= {"blending": "translucent_no_depth", "visible": not layers}
         layers.append((pixels, options, "image"))
     return layers[::-1]  # the most informative gene on top
-
-
-def _translucent_colormap() -> Colormap:
-    """Return a perceptual colormap that shows the histology where counts are low or missing."""
-    from napari.utils.colormaps import Colormap, ensure_colormap
-
-    colors = np.array(ensure_colormap("inferno").colors)
-    colors[:, 3] = np.clip(_OPACITY_SLOPE * np.linspace(0, 1, len(colors)), 0, 1)
-    return Colormap(colors, name="SRast inferno", nan_color=[0.0, 0.0, 0.0, 0.0])
 
 
 def _region_layers(path: Path) -> list[LayerTuple]:

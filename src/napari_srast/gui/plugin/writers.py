@@ -22,6 +22,8 @@ FullLayerData = tuple[Any, dict[str, Any], str]
 def write_image(path: str, layers: Sequence[FullLayerData]) -> list[str]:
     """Write displayed genes as the channels of an OME-TIFF; an existing file is replaced, as napari's dialog asked.
 
+    The name of a channel has the unit of its values if they are not counts.
+
     Parameters
     ----------
     path
@@ -36,6 +38,7 @@ def write_image(path: str, layers: Sequence[FullLayerData]) -> list[str]:
     OutputError
         The file cannot be written.
     """
+    layers = [layer for layer in layers if not _is_unused(layer)] or layers
     results = [_result(layer) for layer in layers]
     if any(result is None for result in results):
         return _hand_on(path, layers)
@@ -49,7 +52,7 @@ def write_image(path: str, layers: Sequence[FullLayerData]) -> list[str]:
     from napari_srast.io.atomic import atomic_output
     from napari_srast.io.export.ome_tiff import write_image_tiff
 
-    images = {name: data for name, (data, _, _) in zip(names, layers, strict=True)}
+    images = {_channel_name(layer): layer[0] for layer in layers}
     with atomic_output(Path(path), replace=True) as partial:
         write_image_tiff(images, partial, first.raster.pixel_size if first.slide.unit == "um" else None)
     return [path]
@@ -91,9 +94,22 @@ def _entry(layer: FullLayerData) -> dict[str, Any] | None:
     return entry if isinstance(entry, dict) else None
 
 
+def _is_unused(layer: FullLayerData) -> bool:
+    """Return whether a layer is kept for the next gene, so that its image is out of date."""
+    return (_entry(layer) or {}).get("role") == "unused"
+
+
 def _result(layer: FullLayerData) -> Any:
     """Return the result of which a layer shows a gene; None for other layers."""
-    return (_entry(layer) or {}).get("result")
+    return None if _is_unused(layer) else (_entry(layer) or {}).get("result")
+
+
+def _channel_name(layer: FullLayerData) -> str:
+    """Return the name of a layer, with the unit of its values if they are not counts."""
+    from napari_srast.gui.state.gene_values import COUNTS_UNIT
+
+    name, unit = str(layer[1]["name"]), (_entry(layer) or {}).get("unit", COUNTS_UNIT)
+    return name if unit == COUNTS_UNIT else f"{name} ({unit})"
 
 
 def _hand_on(path: str, layers: Sequence[FullLayerData]) -> list[str]:

@@ -6,7 +6,6 @@ import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import sparse
 
 from napari_srast.core.result import UpsampleResult
 from napari_srast.core.slide import Slide
@@ -37,11 +36,6 @@ class DisplayedResult:
     values: GeneValues
     totals: np.ndarray
     quality: QualityChecks
-
-    @property
-    def columns(self) -> sparse.csc_matrix:
-        """The counts in compressed columns, shape (Q pixels, G genes)."""
-        return self.values.columns
 
     def on(self, slide: Slide) -> DisplayedResult:
         """Return the same result with a slide that is already open.

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy import sparse
 
 from napari_srast.core.result import UpsampleResult
+from napari_srast.gui.state.gene_values import GeneValues
 
 __all__ = ["LIGHTS", "GeneLight", "Light", "describe_lights", "gene_lights", "own_detail"]
 
@@ -47,11 +47,12 @@ class GeneLight:
 
 def gene_lights(result: UpsampleResult) -> list[GeneLight]:
     """Judge every gene of a result by held-out counts of its slide."""
+    return [_light_of(result, index) for index in range(len(result.genes))]
+
+
+def _light_of(result: UpsampleResult, index: int) -> GeneLight:
     held_out = (result.provenance.get("calibration") or {}).get("held_out_gain") or {}
-    return [
-        _light(result.settings.method, str(method), held_out.get(str(gene)))
-        for gene, method in zip(result.genes, result.method, strict=True)
-    ]
+    return _light(result.settings.method, str(result.method[index]), held_out.get(str(result.genes[index])))
 
 
 def _light(chosen: str, method: str, held_out: Sequence[float] | None) -> GeneLight:
@@ -86,7 +87,7 @@ def describe_lights(result: UpsampleResult, shown: Sequence[str], own: Mapping[s
     own
         Share of the detail that is the gene's own, from :func:`own_detail`.
     """
-    lights = dict(zip(map(str, result.genes), gene_lights(result), strict=True))
+    lights = {gene: _light_of(result, result.gene_column(gene)) for gene in shown}
     parts = []
     titles: tuple[tuple[Light, str], ...] = (
         ("better", "Better than interpolation"),
@@ -105,7 +106,7 @@ def describe_lights(result: UpsampleResult, shown: Sequence[str], own: Mapping[s
     return " ".join(parts)
 
 
-def own_detail(result: UpsampleResult, columns: sparse.csc_matrix, genes: Sequence[str]) -> dict[str, float]:
+def own_detail(values: GeneValues, genes: Sequence[str]) -> dict[str, float]:
     """Return which share of the detail inside spots is the gene's own, and not the pattern of all other counts.
 
     The detail of a gene is the difference of its counts from an even split of each spot. Its own part is what that
@@ -113,10 +114,8 @@ def own_detail(result: UpsampleResult, columns: sparse.csc_matrix, genes: Sequen
 
     Parameters
     ----------
-    result
-        The result.
-    columns
-        Its counts in compressed columns, shape (Q, G).
+    values
+        Values of the result.
     genes
         Names of genes of the result.
 
@@ -125,14 +124,14 @@ def own_detail(result: UpsampleResult, columns: sparse.csc_matrix, genes: Sequen
     dict
         A share from 0 to 1 for each gene with detail; empty if the result has a single gene.
     """
-    index = {str(gene): i for i, gene in enumerate(result.genes)}
-    if len(index) < 2:
+    result = values.result
+    if len(result.genes) < 2:
         return {}
-    totals = np.asarray(columns.sum(axis=1)).ravel().astype(np.float64)
+    totals = values.totals.astype(np.float64)
     shares = {}
     for gene in genes:
-        counts = columns[:, [index[gene]]].toarray().ravel().astype(np.float64)
-        own, common = (_detail(result, values) for values in (counts, totals - counts))
+        counts = values.columns[:, [result.gene_column(gene)]].toarray().ravel().astype(np.float64)
+        own, common = (_detail(result, some) for some in (counts, totals - counts))
         power = float(own @ own) * float(common @ common)
         if power > 0 and own @ own > 1e-9 * (counts @ counts):
             shares[gene] = 1.0 - min(float(own @ common) ** 2 / power, 1.0)

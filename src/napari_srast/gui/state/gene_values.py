@@ -16,7 +16,17 @@ from scipy import sparse
 
 from napari_srast.core.result import UpsampleResult
 
-__all__ = ["MIN_GENES_OF_TOTALS", "SCALE_UNITS", "GeneValues", "Quantity", "Scale", "ValueView", "unit_of"]
+__all__ = [
+    "COUNTS_UNIT",
+    "MIN_GENES_OF_TOTALS",
+    "SCALE_UNITS",
+    "STD_UNIT",
+    "GeneValues",
+    "Quantity",
+    "Scale",
+    "ValueView",
+    "unit_of",
+]
 
 Quantity = Literal["expression", "counts"]
 Scale = Literal["as_is", "per_10k", "log"]
@@ -24,7 +34,9 @@ MIN_GENES_OF_TOTALS = 10
 """Genes that a run needs for totals of pixels: a share of one or two genes says little."""
 _PER = 10_000.0
 _SMALL_TOTAL = 0.05  # of the median
-SCALE_UNITS: dict[Scale, str] = {"as_is": "counts per pixel", "per_10k": "per 10,000", "log": "log1p per 10,000"}
+COUNTS_UNIT = "counts per pixel"
+STD_UNIT = "standard deviation of the counts per pixel"
+SCALE_UNITS: dict[Scale, str] = {"as_is": COUNTS_UNIT, "per_10k": "per 10,000", "log": "log1p per 10,000"}
 
 
 @dataclass(frozen=True)
@@ -59,7 +71,7 @@ class ValueView:
 def unit_of(quantity: Quantity, scale: Scale) -> str:
     """Return the name of values with their unit, such as "expression, counts per pixel"."""
     if scale == "as_is":
-        return "expression, counts per pixel" if quantity == "expression" else "counts per pixel"
+        return f"expression, {COUNTS_UNIT}" if quantity == "expression" else COUNTS_UNIT
     return f"{quantity}, {SCALE_UNITS[scale]}"
 
 
@@ -75,16 +87,26 @@ class GeneValues:
         Its counts in compressed columns, shape (Q, G).
     expression
         Its expression, for the genes that have it, shape (Q, E); None if it has none.
+    totals, expression_totals
+        Sums of counts and of expression over the genes, shape (Q,).
     """
 
     result: UpsampleResult
     columns: sparse.csc_matrix
     expression: np.ndarray | None
+    totals: np.ndarray
+    expression_totals: np.ndarray | None
 
     @classmethod
     def of(cls, result: UpsampleResult) -> GeneValues:
         """Prepare the matrices of a result; this takes seconds for large results."""
-        return cls(result, result.counts.tocsc(), _dense_expression(result))
+        expression = _dense_expression(result)
+        totals = np.asarray(result.counts.sum(axis=1)).ravel()
+        return cls(result, result.counts.tocsc(), expression, totals, None if expression is None else expression.sum(1))
+
+    def slide_column(self, gene: str) -> int:
+        """Return the column of a gene of the result in the counts of the slide."""
+        return int(self._slide_columns[self.result.gene_column(gene)])
 
     def quantity(self, gene: str, view: ValueView) -> Quantity:
         """Return which values of a gene a view shows: counts if it has no expression."""
@@ -115,10 +137,13 @@ class GeneValues:
         """Return the value of a gene in one pixel."""
         column = self._expression_column(gene) if view.quantity == "expression" else None
         if column is None or self.expression is None:
-            value, totals = self.result.counts[pixel, self.result.gene_column(gene)], self._pixel_totals
+            value = self.result.counts[pixel, self.result.gene_column(gene)]
         else:
-            value, totals = self.expression[pixel, column], self._expression_totals
-        return float(value if view.scale == "as_is" else _scaled(value, totals[pixel], view.scale))
+            value = self.expression[pixel, column]
+        if view.scale == "as_is":
+            return float(value)
+        totals = self._pixel_totals if column is None else self._expression_totals
+        return float(_scaled(value, totals[pixel], view.scale))
 
     def of_spots(self, gene: str, view: ValueView) -> np.ndarray:
         """Return the measured counts of a gene on the scale of a view, shape (N,), 0 for spots without pixels.
@@ -128,7 +153,7 @@ class GeneValues:
         """
         result = self.result
         per_spot = result.raster.n_pixels_per_spot
-        counts = result.slide.counts[:, result.slide.gene_indices([gene])].toarray()[:, 0].astype(float)
+        counts = result.slide.counts[:, [self.slide_column(gene)]].toarray()[:, 0].astype(float)
         counts = np.where(per_spot > 0, counts, 0.0)
         if view.scale == "as_is":
             return counts / np.maximum(per_spot, 1)
@@ -154,13 +179,17 @@ class GeneValues:
         return int(hits[0]) if len(hits) else None
 
     @functools.cached_property
+    def _slide_columns(self) -> np.ndarray:
+        return self.result.slide.gene_indices([str(gene) for gene in self.result.genes])
+
+    @functools.cached_property
     def _pixel_totals(self) -> np.ndarray:
-        return _at_least_small(np.asarray(self.result.counts.sum(axis=1)).ravel())
+        return _at_least_small(self.totals)
 
     @functools.cached_property
     def _expression_totals(self) -> np.ndarray:
-        assert self.expression is not None
-        return _at_least_small(self.expression.sum(axis=1))
+        assert self.expression_totals is not None
+        return _at_least_small(self.expression_totals)
 
     @functools.cached_property
     def _spot_totals(self) -> np.ndarray:

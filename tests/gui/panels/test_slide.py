@@ -97,3 +97,8 @@ def test_canceled_import_leaves_nothing(widget: SRastWidget, qtbot: Any, table: 
     qtbot.waitUntil(lambda: bool(done), timeout=PATIENCE)
     assert widget.controller.slides.slide is None
     assert sorted(table.parent.iterdir()) == before
+
+
+def test_paths_below_the_home_of_an_unknown_user_are_reported(widget: SRastWidget, qtbot: Any) -> None:
+    widget.open_path("~nobody-of-this-name/slide.zarr")
+    qtbot.waitUntil(lambda: "~nobody" in widget.run_bar.status.text(), timeout=PATIENCE)

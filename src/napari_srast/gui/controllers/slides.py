@@ -25,7 +25,7 @@ from napari_srast.gui.layers.shared_units import SharedUnits
 from napari_srast.gui.runtime import background, gc_pause
 from napari_srast.gui.state import slide_loading
 from napari_srast.gui.state.preferences import UserPreferences
-from napari_srast.gui.state.slide_import import ImportRequest
+from napari_srast.gui.state.slide_import import ImportRequest, user_path
 from napari_srast.gui.state.slide_loading import ExternalSlide, LoadedSlide, external_slides
 from napari_srast.gui.state.slide_session import SlideSession, slide_of
 from napari_srast.gui.state.workspace import Workspace
@@ -384,7 +384,7 @@ class SlideManager:
 def _path_of(source: Any) -> Path | None:
     """Return the absolute path of a source; None for a source in memory."""
     path = source if isinstance(source, str | Path) else getattr(source, "path", None)
-    return None if path is None else Path(path).expanduser().resolve()
+    return None if path is None else user_path(path).resolve()
 
 
 def _same_slide(one: Slide, other: Slide) -> bool:

@@ -12,7 +12,7 @@ from napari_srast._utils.text import count
 from napari_srast.core.slide import Slide, SlideSource
 from napari_srast.gui.controllers.controller import Controller
 from napari_srast.gui.controllers.task_runner import AppState
-from napari_srast.gui.state.slide_import import needs_import
+from napari_srast.gui.state.slide_import import needs_import, user_path
 from napari_srast.gui.state.slide_loading import Choices, ExternalSlide, SpotSummary, external_slides
 from napari_srast.gui.state.slide_session import SlideSession, unique_titles
 from napari_srast.gui.widgets.common import button, chooser, label
@@ -168,7 +168,7 @@ class SlidePanel(QWidget):
         text = self.path.text().strip().strip("'\"")
         if not text or self._controller.tasks.busy_reason() is not None:
             return
-        path = Path(text).expanduser()
+        path = user_path(text)
         if not needs_import(path):
             self._controller.slides.open(str(path))
             return

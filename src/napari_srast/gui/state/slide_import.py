@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from napari_srast.gui.state.slide_loading import LoadedSlide, load
 from napari_srast.io.file_kinds import file_kind, is_result_table
 
-__all__ = ["IMAGE_SUFFIXES", "ImportRequest", "needs_import", "states_alignment", "suggest_import"]
+__all__ = ["IMAGE_SUFFIXES", "ImportRequest", "needs_import", "states_alignment", "suggest_import", "user_path"]
 
 _IMAGE_ENDINGS = ("_he", "_HE", "", "_image")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
@@ -47,6 +48,11 @@ class ImportRequest:
 
         written = import_slide(self.source, self.store, image=self.image, pixel_size=self.pixel_size)
         return load(written)
+
+
+def user_path(text: str | Path) -> Path:
+    """Return a typed path; "~" is the home folder, unless no user of that name exists."""
+    return Path(os.path.expanduser(text))  # ``Path.expanduser`` would raise for an unknown user
 
 
 def needs_import(path: Path) -> bool:

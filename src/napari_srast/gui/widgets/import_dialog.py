@@ -19,7 +19,13 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_srast.gui.state.slide_import import IMAGE_SUFFIXES, ImportRequest, states_alignment, suggest_import
+from napari_srast.gui.state.slide_import import (
+    IMAGE_SUFFIXES,
+    ImportRequest,
+    states_alignment,
+    suggest_import,
+    user_path,
+)
 
 __all__ = ["ImportDialog"]
 
@@ -66,6 +72,7 @@ class ImportDialog(QDialog):
         form.addRow("Pixel of the image", self.pixel_size)
         form.addRow(self.buttons)
         self._form, self._states_alignment = form, states_alignment(source)
+        self.store.textChanged.connect(self._refresh)
         self.image.textChanged.connect(self._refresh)
         self.pixel_size.valueChanged.connect(self._refresh)
         self.setMinimumWidth(460)
@@ -77,17 +84,19 @@ class ImportDialog(QDialog):
         pixel_size = self.pixel_size.value() if image and not self._states_alignment else 0.0
         return dataclasses.replace(
             self._suggestion,
-            store=Path(self.store.text().strip()).expanduser(),
-            image=Path(image).expanduser() if image else None,
+            store=user_path(self.store.text().strip()),
+            image=user_path(image) if image else None,
             pixel_size=pixel_size or None,
         )
 
     def _refresh(self) -> None:
-        """Ask for the pixel size only where the source does not state how the image is aligned."""
+        """Ask for the pixel size only where the source does not state how the image is aligned, and for a store."""
         is_needed = bool(self.image.text().strip()) and not self._states_alignment
         self._form.setRowVisible(self.pixel_size, is_needed)
-        self.accept_button.setEnabled(not is_needed or self.pixel_size.value() > 0)
-        self.accept_button.setToolTip("" if self.accept_button.isEnabled() else "Give the pixel size of the image.")
+        missing = "Give the pixel size of the image." if is_needed and self.pixel_size.value() <= 0 else ""
+        missing = missing if self.store.text().strip() else "Give the store to create."
+        self.accept_button.setEnabled(not missing)
+        self.accept_button.setToolTip(missing)
 
     def _browse_store(self) -> None:
         path, _ = QFileDialog.getSaveFileName(self, "Store to create", self.store.text(), "SpatialData (*.zarr)")

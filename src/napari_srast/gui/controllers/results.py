@@ -124,8 +124,9 @@ class Results:
         slide = session.slide
 
         def on_result(displayed: DisplayedResult) -> None:
-            self._tasks.set_state(AppState.READY)
-            self.add_saved(session, displayed)
+            self._tasks.set_state(self._tasks.resting_state())
+            if session in self._workspace.sessions:  # its layers may have been removed in the meantime
+                self.add_saved(session, displayed)
 
         steps = background.single_step(lambda: slide_loading.load_run(slide, run))
         self._tasks.start(Task(state=AppState.OPENING, steps=steps, on_result=on_result, activity="opening the result"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -28,9 +29,12 @@ def test_a_saved_result_is_dropped_if_its_slide_closes_while_it_is_read(
     controller.slides.show(LoadedSlide(slide=slide, source=None))
     wait = qtbot.waitUntil
     wait(lambda: controller.tasks.state is AppState.READY, timeout=60_000)
-    monkeypatch.setattr(slide_loading, "load_run", lambda *_: prepare_for_display(result))
+    closed = threading.Event()
+    monkeypatch.setattr(slide_loading, "load_run", lambda *_: (closed.wait(60), prepare_for_display(result))[1])
     controller.results.open_saved("run")
-    controller.viewer.layers.clear()  # before the event loop delivers the result
+    controller.viewer.layers.clear()
+    wait(lambda: not controller.slides.sessions, timeout=60_000)
+    closed.set()
     wait(lambda: controller.tasks.state is AppState.EMPTY and not controller.tasks.is_working, timeout=60_000)
     qtbot.wait(300)  # gene layers would be added one by one
     assert [role_of(layer) for layer in controller.viewer.layers] == []

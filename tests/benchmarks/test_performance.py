@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import platform
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -21,17 +22,18 @@ import torch
 
 from napari_srast.api import upsample
 from napari_srast.benchmarks.synthetic_slide import simulate_slide
-from napari_srast.calibration import experts
 from napari_srast.checkpoints.storage import load_checkpoint
 from napari_srast.core.progress import Progress
+from napari_srast.core.settings import UpsampleSettings
 from napari_srast.core.slide import Slide
 from napari_srast.inference import fitted_slide
 from napari_srast.inference.executors.local import ThreadExecutor
 from napari_srast.inference.methods import srast
+from napari_srast.inference.methods.base import Block
 
 REFERENCE = Path(__file__).with_name("reference_ratios.json")
 GROWTH = 1.5
-ROUNDS = 5  # the median counts, because the load of a computer varies from second to second
+ROUNDS = 3  # the median counts, because the load of a computer varies from second to second
 EPOCHS = 15  # of SASA: a tenth of the usual number
 SPOTS, GENES, FEW_GENES = 200, 600, 40
 MADE_WITH = {
@@ -62,7 +64,7 @@ def few_epochs() -> Iterator[None]:
         yield
 
 
-def stages(slide: Slide, method: str, n_genes: int) -> dict[str, float]:
+def stages(slide: Slide, method: str, n_genes: int, expression: str = "auto") -> dict[str, float]:
     """Return the processor time of each stage of a run, in seconds."""
     seconds: dict[str, float] = {}
     last = time.process_time()
@@ -75,25 +77,27 @@ def stages(slide: Slide, method: str, n_genes: int) -> dict[str, float]:
         seconds[stage] = seconds.get(stage, 0.0) + now - last
         last = now
 
-    upsample(slide, genes=list(slide.genes[:n_genes]), method=method, progress=lap, executor=ThreadExecutor(1))
+    settings = UpsampleSettings(method=method, factor=2, expression=expression)
+    genes = list(slide.genes[:n_genes])
+    upsample(slide, genes=genes, settings=settings, progress=lap, executor=ThreadExecutor(1))
     return seconds
 
 
-def ratios_of(slide: Slide, n_genes: int) -> dict[str, float]:
+def ratios_of(slide: Slide, n_genes: int, expression: str = "auto") -> dict[str, float]:
     """Return each stage's time relative to interpolating all genes, timed right before and after the run."""
 
     def unit() -> float:
         return min(stages(slide, "pycnophylactic", GENES)["split"] for _ in range(ROUNDS))
 
     before = unit()
-    seconds = stages(slide, "srast", n_genes)
+    seconds = stages(slide, "srast", n_genes, expression)
     both = (before + unit()) / 2
     return {stage: took / both for stage, took in seconds.items()}
 
 
 def split_ratio(slide: Slide) -> float:
     """Return the time of splitting few genes with cached features, relative to interpolating all genes."""
-    return float(np.median([ratios_of(slide, FEW_GENES)["split"] for _ in range(ROUNDS)]))
+    return float(np.median([ratios_of(slide, FEW_GENES, "none")["split"] for _ in range(ROUNDS)]))
 
 
 def all_ratios(slide: Slide) -> dict[str, float]:
@@ -134,13 +138,13 @@ def test_no_stage_became_slower(slide: Slide, reference: dict[str, float]) -> No
 def test_doubled_stage_is_detected(slide: Slide, monkeypatch: pytest.MonkeyPatch) -> None:
     """Compare with a measurement on this computer; the reference may come from one that is a quarter slower."""
     here = {"split of few genes": split_ratio(slide)}
-    plain = experts.Experts.predict
+    plain = srast.PerGenePredictor.bind
 
-    def twice(*arguments, **options):  # type: ignore[no-untyped-def]
-        plain(*arguments, **options)
-        return plain(*arguments, **options)
+    def twice(*arguments: Any) -> Callable[[slice], Block]:
+        plain(*arguments)(slice(None))
+        return plain(*arguments)
 
-    monkeypatch.setattr(experts.Experts, "predict", twice)
+    monkeypatch.setattr(srast.PerGenePredictor, "bind", twice)
     measured = {"split of few genes": split_ratio(slide)}
     assert slower_stages(measured, here), f"not detected: {measured} against {here}"
 

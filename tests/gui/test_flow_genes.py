@@ -32,6 +32,7 @@ from typer.testing import CliRunner
 from napari_srast.cli.app import app
 from napari_srast.core.result import UpsampleResult
 from napari_srast.gui.demo import wait_until
+from napari_srast.gui.layers.gene_colors import shared_opacity
 from napari_srast.gui.layers.side_by_side import side_by_side_bounds
 from napari_srast.gui.panels import export
 from napari_srast.gui.widget import SRastWidget
@@ -113,7 +114,7 @@ def test_legend_and_layer_controls_are_in_sync(
     row.contrast.setValue((0.5, 1.5))
     assert tuple(layer.contrast_limits) == (0.5, 1.5)
     row.opacity.setValue(50)
-    assert layer.opacity == pytest.approx(0.5 * 2**-0.2)  # each of two genes is a little fainter
+    assert layer.opacity == pytest.approx(0.5 * shared_opacity(2))
     layer.contrast_limits = (0.25, 2.0)
     assert row.contrast.value() == (0.25, 2.0)
     assert row.scale.text() == "0.25 to 2"

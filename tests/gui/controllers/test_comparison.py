@@ -56,7 +56,7 @@ def _expected(overlay: Overlay, other: DisplayedResult) -> np.ndarray:
         low, high = paint.limits
         share = np.clip((np.nan_to_num(other.result.gene_image(paint.gene, "expression")) - low) / (high - low), 0, 1)
         colors = gene_colormap(paint.color).map(share.ravel()).reshape(*share.shape, 4)
-        total += colors[..., :3] * 0.5**0.2  # two genes share the brightness
+        total += colors[..., :3] * 0.5**0.5  # two genes share the brightness
     return np.minimum(total, 1)
 
 

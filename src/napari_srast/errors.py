@@ -5,6 +5,7 @@
     Exception
     ├── SrastError           anything that the user can fix
     │   ├── InputError       a slide, table, image, gene list or file
+    │   │   └── ChoiceError  several elements or sections of a slide match, and none was named
     │   ├── RegionError      a region of interest
     │   ├── SettingsError    the value of an option
     │   ├── ModelError       a checkpoint or an encoder
@@ -26,6 +27,7 @@ from contextlib import contextmanager
 
 __all__ = [
     "Cancelled",
+    "ChoiceError",
     "DeviceError",
     "InputError",
     "InternalError",
@@ -52,6 +54,25 @@ class SrastError(Exception):
 
 class InputError(SrastError):
     """A slide, table, image, gene list or file cannot be used as it is."""
+
+
+class ChoiceError(InputError):
+    """Several elements or sections of a slide match, and none was named.
+
+    Parameters
+    ----------
+    message
+        The sentence for the user.
+    option
+        Parameter of :func:`napari_srast.read_slide` that chooses: "spots", "table", "image", "library" or "counts".
+    names
+        The values that it accepts.
+    """
+
+    def __init__(self, message: str, option: str = "", names: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.option = option
+        self.names = tuple(names)
 
 
 class RegionError(SrastError):

@@ -32,6 +32,7 @@ from napari_srast.gui.widgets.help_pages import page_links
 from napari_srast.gui.widgets.section import fold_to_fit
 from napari_srast.gui.widgets.shortcuts import bind_shortcuts, shortcut_table
 from napari_srast.gui.widgets.tooltips import describe
+from napari_srast.io.file_kinds import has_suffix
 
 __all__ = ["SRastWidget"]
 
@@ -169,6 +170,7 @@ class SRastWidget(QWidget):
         buttons = (
             *region.tools,
             region.undo,
+            region.redo,
             self.run_bar.run,
             self.run_bar.queue,
             self.run_bar.cancel,
@@ -181,17 +183,16 @@ class SRastWidget(QWidget):
             "prepare": go(prepare),
             "explore": go(explore, explore.view),
             "filter_genes": filter_genes,
-            "redo_region": self.controller.regions.redo,
             "blink": explore.toggle_before_after,
             "export": lambda: export_panel.export.showMenu() if export_panel.export.isEnabled() else None,
         }
 
     def _queue(self) -> None:
-        """Queue a run of the region, and clear the region for the next one."""
+        """Queue a run of the ticked regions, and untick them for the next one."""
         before = len(self.controller.runs.waiting)
         self._run()
         if len(self.controller.runs.waiting) > before:
-            self.controller.regions.clear()
+            self.controller.regions.use(())
 
     def _run(self) -> None:
         try:
@@ -213,7 +214,8 @@ class SRastWidget(QWidget):
             elif answer != "run":
                 return
         elif region is None and not self.confirm_whole_slide(
-            f"No region is drawn. Upsample the whole slide?\n\n{self.run_bar.estimate.text()}"
+            f"No region is {'ticked' if self.controller.regions.all() else 'drawn'}. Upsample the whole slide?\n\n"
+            f"{self.run_bar.estimate.text()}"
         ):
             return
         self.controller.runs.submit(given.genes, given.settings)
@@ -282,7 +284,7 @@ def _dropped_path(event: QDropEvent) -> Path | None:
     if data is None or not data.hasUrls():
         return None
     paths = [Path(url.toLocalFile()) for url in data.urls() if url.isLocalFile()]
-    return next((path for path in paths if path.is_dir() or path.suffix == ".h5ad"), None)
+    return next((path for path in paths if path.is_dir() or has_suffix(path, ".h5ad", ".h5")), None)
 
 
 def _later_while_open(widget: SRastWidget) -> Callable[[Callable[[], None]], None]:

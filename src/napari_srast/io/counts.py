@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from napari_srast.errors import InputError
+from napari_srast.errors import ChoiceError, InputError
 
 if TYPE_CHECKING:
     import anndata
@@ -157,9 +157,12 @@ def _check_agreement(table: anndata.AnnData, name: str, candidates: list[tuple[s
             shared = one.intersection(other)
             first, matrix = first[:, one.get_indexer(shared)], matrix[:, other.get_indexer(shared)]
         if first.shape == matrix.shape and (first != matrix).nnz:
-            raise InputError(
-                f"Table '{name}' has different counts in {' and in '.join(_title(table, k) for k, _ in candidates)}; "
-                f"choose one with --counts: {', '.join(k for k, _ in candidates)}."
+            names = [k for k, _ in candidates]
+            raise ChoiceError(
+                f"Table '{name}' has different counts in {' and in '.join(_title(table, k) for k in names)}; "
+                f"choose one with --counts: {', '.join(names)}.",
+                "counts",
+                names,
             )
 
 

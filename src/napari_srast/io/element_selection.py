@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_srast.errors import InputError, translate_memory_errors
+from napari_srast.errors import ChoiceError, InputError, translate_memory_errors
 from napari_srast.io.store import element_name, full_resolution, open_store
 from napari_srast.io.transforms import element_matrices
 
@@ -167,8 +167,10 @@ def choose_spots(store: spatialdata.SpatialData, spots: str | None, table: str |
         regions = list(dict.fromkeys(s for _, s in matches))
         tables = list(dict.fromkeys(t for t, _ in matches))
         if len(regions) > 1:
-            raise InputError(f"The slide has several kinds of spots; {_choice('--spots', regions)}")
-        raise InputError(f"Several tables count the spots '{regions[0]}'; {_choice('--table', tables)}")
+            raise ChoiceError(f"The slide has several kinds of spots; {_choice('--spots', regions)}", "spots", regions)
+        raise ChoiceError(
+            f"Several tables count the spots '{regions[0]}'; {_choice('--table', tables)}", "table", tables
+        )
     # A table without a link to an element is used if there is only one candidate for both.
     unlinked = [t for t in _slide_tables(store) if not _annotated_elements(store.tables[t]) and table in (None, t)]
     candidates = [spots] if spots is not None else [e for e in elements if e not in results]
@@ -256,8 +258,10 @@ def choose_image(
     if len(ranked) > 1 and _image_rank(store.images[ranked[0]], ranked[0]) == _image_rank(
         store.images[ranked[1]], ranked[1]
     ):
-        raise InputError(
-            f"The slide has several images of the same kind and size; {_choice('--image', sorted(ranked))}"
+        raise ChoiceError(
+            f"The slide has several images of the same kind and size; {_choice('--image', sorted(ranked))}",
+            "image",
+            [*sorted(ranked), "none"],
         )
     return ranked[0], _larger_images(store, ranked[0], [name for name in images if name not in (*ranked, *results)])
 

@@ -13,10 +13,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-__all__ = ["FileKind", "file_kind", "is_result_table"]
+from napari_srast.errors import SrastError
+
+__all__ = ["FileKind", "file_kind", "has_suffix", "is_result_table"]
 
 FileKind = Literal["store", "h5ad", "space_ranger", "geojson"]
-"""SpatialData store with spots or with results; AnnData file; Space Ranger folder; regions."""
+"""SpatialData store with spots or with results; AnnData file; Space Ranger folder, or its matrix of counts; regions."""
 
 _FOREIGN_KEYS = ("multiscales", "ome", "omero", "plate", "well", "encoding-type", "bioformats2raw.layout")
 _ROOT_FILES = ("zarr.json", ".zattrs", ".zgroup", ".zmetadata")
@@ -36,12 +38,26 @@ def file_kind(path: str | Path) -> FileKind | None:
         path = Path(path)
         if path.is_dir():
             return _folder_kind(path)
-        suffix = path.suffix.casefold()
-        if not path.is_file() or suffix not in (".h5ad", ".geojson"):
+        if not path.is_file() or not has_suffix(path, ".h5ad", ".h5", ".geojson"):
             return None
-        return "h5ad" if suffix == ".h5ad" else "geojson"
+        if has_suffix(path, ".h5"):
+            return "space_ranger" if _has_positions(path) else None
+        return "h5ad" if has_suffix(path, ".h5ad") else "geojson"
     except (OSError, ValueError):  # a name that the system does not accept, or a folder that may not be entered
         return None
+
+
+def has_suffix(path: str | Path, *suffixes: str) -> bool:
+    """Return whether the name of a file ends in one of the suffixes, in small letters or capitals.
+
+    Parameters
+    ----------
+    path
+        The file or folder; it need not exist.
+    suffixes
+        Endings in small letters, such as ".h5ad" or ".csv.gz".
+    """
+    return Path(path).name.casefold().endswith(suffixes)
 
 
 def is_result_table(path: Path) -> bool:
@@ -57,11 +73,22 @@ def is_result_table(path: Path) -> bool:
 
 def _folder_kind(path: Path) -> FileKind | None:
     names = set(os.listdir(path))
-    if path.suffix.casefold() == ".zarr" or names.intersection(_ROOT_FILES):
+    if has_suffix(path, ".zarr") or names.intersection(_ROOT_FILES):
         return "store" if _is_slide_store(path, names) else None
     from napari_srast.io.convert.space_ranger import is_space_ranger
 
     return "space_ranger" if is_space_ranger(path) else None
+
+
+def _has_positions(counts: Path) -> bool:
+    """Return whether the folder of a matrix of Space Ranger has the positions of its spots."""
+    from napari_srast.io.convert.space_ranger.layout import find_files
+
+    try:
+        find_files(counts)
+    except SrastError:
+        return False
+    return True
 
 
 def _is_slide_store(path: Path, names: set[str]) -> bool:

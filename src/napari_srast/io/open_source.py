@@ -15,13 +15,17 @@ __all__ = ["open_source"]
 
 
 @translate_memory_errors("while reading the slide", "take a smaller one")
-def open_source(path: str | Path) -> Path | spatialdata.SpatialData:
+def open_source(
+    path: str | Path, *, library: str | None = None, counts: str | None = None
+) -> Path | spatialdata.SpatialData:
     """Return what a slide can be read from: the path of a store or of a result, or a table converted in memory.
 
     Parameters
     ----------
     path
         A SpatialData store, an ``.h5ad`` file, a Space Ranger folder, or a result of this package.
+    library, counts
+        Section and matrix of counts to convert, as for the import; a store is converted with neither.
 
     Raises
     ------
@@ -35,11 +39,11 @@ def open_source(path: str | Path) -> Path | spatialdata.SpatialData:
     if kind == "h5ad":
         from napari_srast.io.convert.h5ad import read_h5ad
 
-        return read_h5ad(path)
+        return read_h5ad(path, library=library, counts=counts)
     if kind == "space_ranger":
         from napari_srast.io.convert.space_ranger.reader import read_space_ranger
 
-        return read_space_ranger(path)
+        return read_space_ranger(path, library=library)
     if not path.exists():
         raise InputError(f"There is nothing at '{path}'; check the path.")
     raise InputError(

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from scipy.spatial import cKDTree
 
-from napari_srast.errors import InputError
+from napari_srast.errors import ChoiceError, InputError
 from napari_srast.geometry.lattice import detect_lattice
 from napari_srast.geometry.lattice_frame import lattice_frame
 
@@ -109,10 +109,12 @@ def choose_section(
     if library is None:
         found = next((g for g in groupings if _are_sections(g, points[:, :2])), None)
         if found is not None:
-            raise InputError(
+            raise ChoiceError(
                 f"Table '{table}' has {len(found.names)} sections in one coordinate frame ({found.source}: "
                 f"{_listed(found.names)}); choose one with --library, or --library {ALL_SECTIONS} if they are parts of "
-                "one slide."
+                "one slide.",
+                "library",
+                (*found.names, ALL_SECTIONS),
             )
         _check_unassigned([] if _assigned_columns(obs, keys) else keys, points[:, :2], table)
         return SectionChoice(rows)
@@ -273,15 +275,19 @@ def _check_unassigned(keys: list[str], points: np.ndarray, table: str) -> None:
         f"--library {ALL_SECTIONS} if they are parts of one slide"
     )
     if len(keys) > 1:
-        raise InputError(
+        raise ChoiceError(
             f"Table '{table}' has {len(keys)} sections in uns['spatial'] ({_listed(keys)}), and no column of obs says "
-            f"which spot belongs to which; {how}."
+            f"which spot belongs to which; {how}.",
+            "library",
+            (ALL_SECTIONS,),
         )
     codes = _groups_by_order(points)
     if codes is not None and _interpenetrate(codes, points):
-        raise InputError(
+        raise ChoiceError(
             f"The spots of table '{table}' are on {codes.max() + 1} lattices that overlap, as those of sections that "
-            f"were put into one table; {how}."
+            f"were put into one table; {how}.",
+            "library",
+            (ALL_SECTIONS,),
         )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from napari_srast.core.slide import Slide, SlideImage, SlideSource, select_columns
-from napari_srast.errors import InputError, translate_memory_errors
+from napari_srast.errors import ChoiceError, InputError, translate_memory_errors
 from napari_srast.io.array_coordinates import check_no_array_coordinates
 from napari_srast.io.convert.h5ad import TableOptions, convert_table
 from napari_srast.io.counts import raw_counts, unique_names
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import anndata
     import spatialdata
 
-__all__ = ["read_image", "read_slide"]
+__all__ = ["list_sections", "read_image", "read_slide"]
 
 
 @translate_memory_errors("while reading the slide", "take a smaller one")
@@ -91,6 +91,8 @@ def read_slide(
         library = counts = None  # the converted table has these rows and counts only
     try:
         table_name, spots_name = choose_spots(store, spots, table)
+    except ChoiceError:
+        raise
     except InputError as error:  # the missing element may be one that was skipped
         raise InputError("; ".join([str(error).rstrip("."), *skipped])) from None
     annotated = store.tables[table_name]
@@ -160,6 +162,31 @@ def read_slide(
             *system_notices,
         ),
     )
+
+
+def list_sections(store: spatialdata.SpatialData, slide: Slide) -> tuple[str, ...]:
+    """Return the names among which the section of a slide was chosen; empty if nothing had to be chosen.
+
+    Parameters
+    ----------
+    store
+        The store of the slide.
+    slide
+        The slide.
+    """
+    table, spots = slide.source.table, slide.source.spots
+    if table is None or spots is None or table not in store.tables:
+        return ()
+    annotated = store.tables[table]
+    if slide.source.library is None and str(_import_metadata(annotated).get("library", "")) != ALL_SECTIONS:
+        return ()
+    all_spots = read_spots(store[spots], spots)
+    rows, spot_index, _ = spots_in_tissue(annotated, table, *_match(annotated, table, all_spots, spots)[:2])
+    try:
+        _choose_section(annotated, table, rows, spot_index, all_spots, None)
+    except ChoiceError as error:
+        return error.names
+    return ()
 
 
 def _open(source: Any, options: TableOptions) -> tuple[spatialdata.SpatialData, tuple[str, ...]]:

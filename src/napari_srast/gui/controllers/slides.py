@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from napari.layers import Layer
@@ -25,7 +24,8 @@ from napari_srast.gui.layers.shared_units import SharedUnits
 from napari_srast.gui.runtime import background, gc_pause
 from napari_srast.gui.state import slide_loading
 from napari_srast.gui.state.preferences import UserPreferences
-from napari_srast.gui.state.slide_import import ImportRequest, user_path
+from napari_srast.gui.state.slide_identity import is_same_slide, path_of
+from napari_srast.gui.state.slide_import import ImportRequest
 from napari_srast.gui.state.slide_loading import ExternalSlide, LoadedSlide, external_slides
 from napari_srast.gui.state.slide_session import SlideSession, slide_of
 from napari_srast.gui.state.workspace import Workspace
@@ -111,19 +111,19 @@ class SlideManager:
         source
             Path, or SpatialData object.
         elements
-            Names of the chosen elements: ``spots``, ``table``, ``image``.
+            Names of the chosen elements: ``spots``, ``table``, ``image``, ``library``.
         """
-        path = _path_of(source)
+        path = path_of(source)
         if path is not None and not elements:
-            already_open = next((s for s in self.sessions if _path_of(s.loaded.source) == path), None)
+            already_open = next((s for s in self.sessions if path_of(s.loaded.source) == path), None)
             if already_open is not None:
                 self.switch(already_open)
                 return
-            external = next((s for s in external_slides(self._viewer.layers) if _path_of(s.sdata) == path), None)
+            external = next((s for s in external_slides(self._viewer.layers) if path_of(s.sdata) == path), None)
             if external is not None:
                 self.adopt_external(external)
                 return
-        self._open(lambda: slide_loading.load(source, **elements), "opening the slide", replace=bool(elements))
+        self._open(partial(slide_loading.load, source, **elements), "opening the slide", replace=bool(elements))
 
     def import_and_open(self, request: ImportRequest) -> None:
         """Convert a file of another program to a store in the background, and show it."""
@@ -136,14 +136,14 @@ class SlideManager:
     def adopt_external(self, external: ExternalSlide) -> None:
         """Open a slide that napari-spatialdata shows, and use its layers."""
         self._open(
-            lambda: slide_loading.load(external.sdata, coordinate_system=external.coordinate_system),
+            partial(slide_loading.load, external.sdata, coordinate_system=external.coordinate_system),
             "reading the slide",
             external,
         )
 
     def _open(
         self,
-        load: Callable[[], LoadedSlide],
+        load: Callable[..., LoadedSlide],
         activity: str,
         external: ExternalSlide | None = None,
         *,
@@ -159,9 +159,18 @@ class SlideManager:
             self._tasks.pause_gc()  # includes what was loaded for the slide
             self.show(loaded, external)
 
+        def on_choice(option: str, name: str) -> None:
+            self._open(partial(load, **{option: name}), activity, external, replace=replace)
+
         self._tasks.pause_gc()
         self._tasks.start(
-            Task(state=AppState.OPENING, steps=background.single_step(load), on_result=on_result, activity=activity)
+            Task(
+                state=AppState.OPENING,
+                steps=background.single_step(load),
+                on_result=on_result,
+                activity=activity,
+                on_choice=on_choice,
+            )
         )
         self._messages.status_message.emit(f"{activity[0].upper()}{activity[1:]} …")
 
@@ -175,7 +184,7 @@ class SlideManager:
         external
             Layers of the slide that napari-spatialdata has already added.
         """
-        already_open = next((s for s in self.sessions if _same_slide(s.slide, loaded.slide)), None)
+        already_open = next((s for s in self.sessions if is_same_slide(s.slide, loaded.slide)), None)
         if already_open is not None:
             self._finish_opening()
             self.switch(already_open)
@@ -379,15 +388,3 @@ class SlideManager:
         self._units.disconnect()
         for session in self.sessions:
             self._disconnect_external(session)
-
-
-def _path_of(source: Any) -> Path | None:
-    """Return the absolute path of a source; None for a source in memory."""
-    path = source if isinstance(source, str | Path) else getattr(source, "path", None)
-    return None if path is None else user_path(path).resolve()
-
-
-def _same_slide(one: Slide, other: Slide) -> bool:
-    if one is other:
-        return True
-    return one.source == other.source and one.source.path is not None and one.n_spots == other.n_spots

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from typing import Any
 
 from psygnal import Signal
 
 from napari_srast.core.progress import Progress
+from napari_srast.errors import ChoiceError
 from napari_srast.gui.controllers.messages import Messages
 from napari_srast.gui.runtime import background, gc_pause
 from napari_srast.gui.runtime.error_report import ErrorContext, error_report
@@ -47,6 +49,9 @@ class Task:
         Description such as "opening the slide", for error messages.
     on_error
         Called in the GUI thread after an error was reported.
+    on_choice
+        Does the work with a choice, given option and name, if the work raised a
+        :class:`~napari_srast.errors.ChoiceError`.
     context
         Slide and settings for the error report.
     """
@@ -56,6 +61,7 @@ class Task:
     on_result: Callable[[Any], None]
     activity: str
     on_error: Callable[[], None] | None = None
+    on_choice: Callable[[str, str], None] | None = None
     context: ErrorContext | None = None
 
 
@@ -68,8 +74,15 @@ class TaskRunner:
         Receives errors of tasks.
     has_slide
         Returns whether a slide is open; decides the state when no task runs.
+
+    Attributes
+    ----------
+    choice_needed
+        Signal with the error of a task that needs a choice, and a function that does the work with a name. If nothing
+        is connected, the error is reported.
     """
 
+    choice_needed = Signal(ChoiceError, object)
     state_changed = Signal()
     progress_changed = Signal(Progress)
 
@@ -106,6 +119,10 @@ class TaskRunner:
             self.progress_changed.emit(progress)
 
         def on_error(error: Exception) -> None:
+            if isinstance(error, ChoiceError) and task.on_choice is not None and len(self.choice_needed):
+                self.set_state(self.resting_state())
+                self.choice_needed.emit(error, partial(task.on_choice, error.option))
+                return
             self.report_error(error, task.activity, last, task.context)
             if task.on_error is not None:
                 task.on_error()

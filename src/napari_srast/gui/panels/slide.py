@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -10,21 +11,26 @@ from qtpy.QtWidgets import QComboBox, QFileDialog, QFormLayout, QHBoxLayout, QLi
 
 from napari_srast._utils.text import count
 from napari_srast.core.slide import Slide, SlideSource
+from napari_srast.errors import ChoiceError
 from napari_srast.gui.controllers.controller import Controller
 from napari_srast.gui.controllers.task_runner import AppState
 from napari_srast.gui.state.slide_import import needs_import, user_path
 from napari_srast.gui.state.slide_loading import Choices, ExternalSlide, SpotSummary, external_slides
 from napari_srast.gui.state.slide_session import SlideSession, unique_titles
+from napari_srast.gui.widgets.choice_dialog import ChoiceDialog
 from napari_srast.gui.widgets.common import button, chooser, label
 from napari_srast.gui.widgets.import_dialog import ImportDialog
 from napari_srast.gui.widgets.section import Section
 from napari_srast.gui.widgets.tooltips import allow, describe
+from napari_srast.io.sections import ALL_SECTIONS
 
 __all__ = ["SlidePanel"]
 
+_CHOSEN_BEFORE = {"spots": ("table", "library", "image"), "table": ("library", "image"), "library": ("image",)}
+
 
 class SlidePanel(QWidget):
-    """Open slides, switch between them, and choose coordinate system, spots, table and image.
+    """Open slides, switch between them, and choose coordinate system, section, spots, table and image.
 
     Parameters
     ----------
@@ -76,11 +82,13 @@ class SlidePanel(QWidget):
         self._form.setContentsMargins(0, 0, 0, 0)
         self._form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         self.coordinate_system = chooser("coordinate_system")
+        self.library = chooser("choose_section")
         self.spots = chooser("choose_spots")
         self.table = chooser("choose_table")
         self.image = chooser("choose_image")
         for title, control in (
             ("Coordinates", self.coordinate_system),
+            ("Section", self.library),
             ("Spots", self.spots),
             ("Table", self.table),
             ("Image", self.image),
@@ -94,8 +102,9 @@ class SlidePanel(QWidget):
         self.coordinate_system.activated.connect(
             lambda _: controller.slides.set_coordinate_system(self.coordinate_system.currentData())
         )
-        for control in (self.spots, self.table, self.image):
-            control.textActivated.connect(lambda _: self._reopen())
+        for option, control, _, _ in self._elements():
+            control.textActivated.connect(partial(self._reopen, option))
+        controller.tasks.choice_needed.connect(self._on_choice_needed)
         controller.slides.slide_changed.connect(self.refresh)
         controller.slides.coordinate_system_changed.connect(self.refresh)
         controller.tasks.state_changed.connect(self.refresh_allowed)
@@ -120,33 +129,34 @@ class SlidePanel(QWidget):
         if slide is not None:
             self.coordinate_system.setCurrentIndex(self.coordinate_system.findData(slide.coordinate_system))
         self._form.setRowVisible(self.coordinate_system, slide is not None)
-        for control, items, chosen in self._elements():
+        for _, control, items, chosen in self._elements():
             _fill(control, items, chosen)
             self._form.setRowVisible(control, len(items) > 1)
         if slide is not None and slide.source.path and not slide.source.synthetic:
             self.path.setText(slide.source.path)
         self.refresh_allowed()
 
-    def _elements(self) -> list[tuple[QComboBox, tuple[str, ...], str | None]]:
-        """Return the combo boxes of spots, table and image with their items and the item in use."""
+    def _elements(self) -> list[tuple[str, QComboBox, tuple[str, ...], str | None]]:
+        """Return option, combo box, items and the item in use of section, spots, table and image."""
         current = self._controller.slides.current
         choices = Choices() if current is None else current.loaded.choices
         source = SlideSource() if current is None else current.slide.source
         images = (*choices.images, "none") if choices.images else ()
         return [
-            (self.spots, choices.spots, source.spots),
-            (self.table, choices.tables, source.table),
-            (self.image, images, source.image or "none"),
+            ("library", self.library, choices.sections, source.library or ALL_SECTIONS),
+            ("spots", self.spots, choices.spots, source.spots),
+            ("table", self.table, choices.tables, source.table),
+            ("image", self.image, images, source.image or "none"),
         ]
 
     def refresh_allowed(self) -> None:
         """Enable the controls that can be used now."""
         busy = self._controller.tasks.busy_reason()
         if busy is None:  # reset a choice that was canceled or could not be read
-            for box, items, chosen in self._elements():
+            for _, box, items, chosen in self._elements():
                 if chosen in items:
                     box.setCurrentText(str(chosen))
-        for control in (self.path, self.browse, self.sample, self.spots, self.table, self.image):
+        for control in (self.path, self.browse, self.sample, *(box for _, box, _, _ in self._elements())):
             allow(control, busy)
         no_recent = None if self._controller.preferences.slides else "There are no recent slides."
         allow(self.recent, busy or no_recent)
@@ -212,18 +222,27 @@ class SlidePanel(QWidget):
         adopted = {layer for slide in self._controller.slides.sessions for layer in slide.external_layers}
         return [s for s in external_slides(self._controller.viewer.layers) if not set(s.layers) & adopted]
 
-    def _reopen(self) -> None:
-        """Read the slide with the chosen elements."""
+    def _reopen(self, option: str, name: str) -> None:
+        """Read the slide with another element; elements that belong to it are chosen again."""
         loaded = self._controller.slides.loaded
-        if all(chosen in (None, control.currentText()) for control, items, chosen in self._elements() if items):
-            return  # nothing has changed
-        if loaded is not None and loaded.source is not None:
-            self._controller.slides.open(
-                loaded.source,
-                spots=self.spots.currentText() or None,
-                table=self.table.currentText() or None,
-                image=self.image.currentText() or None,
-            )
+        chosen = {key: current for key, _, items, current in self._elements() if items}
+        if loaded is None or loaded.source is None or chosen.get(option) == name:
+            return
+        kept = {key: value for key, value in chosen.items() if option in _CHOSEN_BEFORE[key]}
+        self._controller.slides.open(loaded.source, **{**kept, option: name})
+
+    def _on_choice_needed(self, error: ChoiceError, answer: Callable[[str], None]) -> None:
+        """Ask which part of a slide to open, after the drop, whose source waits for it."""
+        QTimer.singleShot(0, partial(self._choose, error, answer))
+
+    def _choose(self, error: ChoiceError, answer: Callable[[str], None]) -> None:
+        dialog = ChoiceDialog(error, self)
+        name = dialog.ask()
+        dialog.deleteLater()
+        if name is not None and self._controller.tasks.busy_reason() is None:
+            answer(name)
+        else:
+            self._controller.messages.status_message.emit("The slide was not opened, because no part of it was chosen.")
 
 
 def _fill(control: QComboBox, items: tuple[str, ...], current: str | None) -> None:

@@ -12,12 +12,14 @@ from typing import Any
 
 import napari
 from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QApplication
+from qtpy.QtWidgets import QApplication, QMainWindow
 
 from napari_srast.core.slide import Slide
+from napari_srast.errors import ChoiceError
 from napari_srast.gui.state.slide_session import slide_of
+from napari_srast.gui.widgets.choice_dialog import ChoiceDialog
 
-__all__ = ["open_panel_with"]
+__all__ = ["ask_in_window", "open_panel_with"]
 
 _PLUGIN, _WIDGET = "napari-srast", "SRast"
 _RETRY_MS = 100
@@ -34,6 +36,27 @@ def open_panel_with(slide: Slide) -> None:
     """
     if QApplication.instance() is not None:
         QTimer.singleShot(0, partial(_open, weakref.ref(slide), _MAX_RETRIES))
+
+
+def ask_in_window(error: ChoiceError) -> str | None:
+    """Ask the user which part of a slide to open; return None without a visible window, or if nothing was chosen.
+
+    Parameters
+    ----------
+    error
+        The choice that is needed.
+    """
+    if QApplication.instance() is None or napari.current_viewer() is None:
+        return None
+    windows = (window for window in QApplication.topLevelWidgets() if isinstance(window, QMainWindow))
+    parent = next((window for window in windows if window.isVisible()), None)
+    if parent is None:
+        return None
+    dialog = ChoiceDialog(error, parent)
+    try:
+        return dialog.ask()
+    finally:
+        dialog.deleteLater()
 
 
 def _open(reference: weakref.ref[Slide], n_retries: int) -> None:

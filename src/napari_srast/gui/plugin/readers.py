@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_srast.errors import ChoiceError
 from napari_srast.io.file_kinds import file_kind
 
 if TYPE_CHECKING:
@@ -69,10 +70,24 @@ def _paths(path: str | Sequence[str]) -> list[str]:
 
 
 def _load(path: str) -> LoadedSlide:
+    """Read a slide or a result, and ask in the window which part of it, if several match."""
+    from napari_srast.gui.plugin.panel import ask_in_window
     from napari_srast.gui.state import slide_loading
     from napari_srast.io.open_source import open_source
 
-    return slide_loading.load(open_source(path))
+    choices: dict[str, str] = {}
+    while True:
+        converted = {key: choices.get(key) for key in ("library", "counts")}
+        try:
+            source = open_source(path, **converted)
+            is_converted = not isinstance(source, Path)
+            left = {key: value for key, value in choices.items() if not (is_converted and key in converted)}
+            return slide_loading.load(source, **left)
+        except ChoiceError as error:
+            name = ask_in_window(error)
+            if name is None:
+                raise
+            choices[error.option] = name
 
 
 def _slide_layers(loaded: LoadedSlide, path: Path) -> list[LayerTuple]:
@@ -119,12 +134,15 @@ def _region_layers(path: Path) -> list[LayerTuple]:
     from napari_srast.gui.layers.regions import without_holes
     from napari_srast.io.region_features import read_annotations
 
-    corners, names, classes, systems = [], [], [], set()
-    for annotation in read_annotations(path):
+    corners, systems = [], set()
+    features: dict[str, list[Any]] = {"region": [], "name": [], "classification": [], "color": []}
+    for number, annotation in enumerate(read_annotations(path), start=1):
+        color = "" if annotation.color is None else "#{:02x}{:02x}{:02x}".format(*annotation.color)
         for polygon in without_holes(annotation.region):
             corners.append(np.asarray(polygon.exterior.coords)[:-1, ::-1])
-            names.append(annotation.name)
-            classes.append(annotation.classification)
+            row = (number, annotation.name, annotation.classification, color)
+            for column, value in zip(features.values(), row, strict=True):
+                column.append(value)
         systems.add(annotation.region.coordinate_system)
     points = np.concatenate(corners)
     options = {
@@ -133,7 +151,7 @@ def _region_layers(path: Path) -> list[LayerTuple]:
         "edge_color": "#ffd400",
         "face_color": [1.0, 0.83, 0.0, 0.08],
         "edge_width": float(np.ptp(points, axis=0).max()) * _REGION_EDGE,
-        "features": {"name": names, "classification": classes},
+        "features": features,
         "metadata": {KEY: {"role": "regions", SYSTEM: systems.pop() if len(systems) == 1 else ""}},
     }
     return [(corners, options, "shapes")]

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from napari_srast.errors import ChoiceError
 from napari_srast.gui.state.slide_loading import LoadedSlide, load
 from napari_srast.io.file_kinds import file_kind, is_result_table
 
@@ -36,8 +37,13 @@ class ImportRequest:
     image: Path | None = None
     pixel_size: float | None = None
 
-    def load(self) -> LoadedSlide:
+    def load(self, library: str | None = None, counts: str | None = None) -> LoadedSlide:
         """Convert the source and read the store, in a background thread.
+
+        Parameters
+        ----------
+        library, counts
+            Section and matrix of counts, as for the import.
 
         Raises
         ------
@@ -46,8 +52,15 @@ class ImportRequest:
         """
         from napari_srast.io.convert.importer import import_slide
 
-        written = import_slide(self.source, self.store, image=self.image, pixel_size=self.pixel_size)
-        return load(written)
+        written = import_slide(
+            self.source, self.store, image=self.image, pixel_size=self.pixel_size, library=library, counts=counts
+        )
+        try:
+            return load(written)
+        except ChoiceError as error:  # several images; the panel lists them
+            if error.option != "image":
+                raise
+            return load(written, image=error.names[0])
 
 
 def user_path(text: str | Path) -> Path:

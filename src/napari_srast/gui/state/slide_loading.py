@@ -16,6 +16,7 @@ from napari_srast.core.slide import Slide
 from napari_srast.errors import InputError
 from napari_srast.gui.state.displayed_result import DisplayedResult, prepare_for_display
 from napari_srast.gui.state.spatial_structure import spatial_structure
+from napari_srast.io.file_kinds import has_suffix
 
 if TYPE_CHECKING:
     import spatialdata
@@ -44,6 +45,8 @@ class Choices:
     ----------
     spots, tables, images
         Names of elements that a slide can be made of.
+    sections
+        Names of the sections of the table; empty if it has one.
     runs
         Names of saved results.
     contents
@@ -53,6 +56,7 @@ class Choices:
     spots: tuple[str, ...] = ()
     tables: tuple[str, ...] = ()
     images: tuple[str, ...] = ()
+    sections: tuple[str, ...] = ()
     runs: tuple[str, ...] = ()
     contents: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
@@ -139,7 +143,13 @@ def load(source: str | Path | spatialdata.SpatialData, **elements: str | None) -
     source
         Path, or SpatialData object in memory. From a store that holds only results the newest one is read.
     elements
-        Names of the chosen elements: ``spots``, ``table``, ``image``, ``coordinate_system``. None: the default.
+        Names of the chosen elements: ``spots``, ``table``, ``image``, ``coordinate_system``, ``library``, ``counts``.
+        None: the default.
+
+    Raises
+    ------
+    ChoiceError
+        Several elements or sections match, and none was named.
     """
     for name in _RUN_MODULES:
         importlib.import_module(f"napari_srast.{name}")
@@ -188,14 +198,18 @@ def external_slides(layers: Iterable[Layer]) -> list[ExternalSlide]:
 def _loaded(slide: Slide, source: Any, result: UpsampleResult | None) -> LoadedSlide:
     from napari_srast._utils.devices import available_devices
     from napari_srast.io.element_selection import slide_choices
+    from napari_srast.io.slide_reader import list_sections
+    from napari_srast.io.store import open_store
 
     choices = Choices()
     if source is not None:
-        elements = slide_choices(source)
+        store = open_store(source)[0] if isinstance(source, str | Path) else source
+        elements = slide_choices(store)
         choices = Choices(
             spots=elements.spots,
             tables=elements.tables,
             images=elements.images,
+            sections=list_sections(store, slide),
             runs=_list_runs(source),
             contents=elements.contents,
         )
@@ -225,7 +239,7 @@ def _read_result_store(path: str | Path) -> UpsampleResult | None:
     from napari_srast.io.result_reader import read_result
 
     path = Path(path)
-    if path.suffix == ".h5ad" and path.is_file():
+    if has_suffix(path, ".h5ad") and path.is_file():
         try:
             return read_result(path)
         except InputError:

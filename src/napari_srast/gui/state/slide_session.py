@@ -41,11 +41,13 @@ def slide_of(layer: Layer) -> Slide | None:
 
 
 def unique_titles(sessions: Sequence[SlideSession]) -> list[str]:
-    """Return a distinct title for each open slide; equal names are extended by image, table and a number."""
+    """Return a distinct title for each open slide; equal names get section, spots, image, table or a number."""
     titles = [session.title for session in sessions]
     sources = [session.slide.source for session in sessions]
-    for kind in ("image", "table"):
-        elements = [getattr(source, kind) or f"no {kind}" for source in sources]
+    for kind in ("library", "spots", "image", "table"):
+        elements = [
+            getattr(source, kind) or ("all sections" if kind == "library" else f"no {kind}") for source in sources
+        ]
         same_title = [{e for t, e in zip(titles, elements, strict=True) if t == title} for title in titles]
         titles = [
             f"{title}, {element}" if len(alternatives) > 1 else title
@@ -64,8 +66,8 @@ class SessionCallbacks:
 
     Parameters
     ----------
-    region_changed, display_changed
-        Called when the region, or the display of a result, has changed.
+    region_changed, tool_changed, display_changed
+        Called when the regions, the drawing tool, or the display of a result has changed.
     display_failed
         Called with the error when a gene layer could not be drawn.
     schedule
@@ -73,6 +75,7 @@ class SessionCallbacks:
     """
 
     region_changed: Callable[[], None]
+    tool_changed: Callable[[], None]
     display_changed: Callable[[], None]
     display_failed: Callable[[Exception], None]
     schedule: Schedule | None = None
@@ -108,7 +111,7 @@ class SlideSession:
 
     def __init__(self, viewer: ViewerModel, loaded: LoadedSlide, callbacks: SessionCallbacks) -> None:
         self.loaded = loaded
-        self.region_layer = RegionLayer(viewer, callbacks.region_changed)
+        self.region_layer = RegionLayer(viewer, callbacks.region_changed, callbacks.tool_changed)
         self.region_layer.units = world_units(loaded.slide)
         self.results: list[DisplayedResult] = []
         self.result: DisplayedResult | None = None

@@ -26,6 +26,7 @@ from napari_srast.gui.state.slide_import import (
     suggest_import,
     user_path,
 )
+from napari_srast.io.file_kinds import has_suffix
 
 __all__ = ["ImportDialog"]
 
@@ -101,7 +102,7 @@ class ImportDialog(QDialog):
     def _browse_store(self) -> None:
         path, _ = QFileDialog.getSaveFileName(self, "Store to create", self.store.text(), "SpatialData (*.zarr)")
         if path:
-            self.store.setText(path if path.endswith(".zarr") else f"{path}.zarr")
+            self.store.setText(path if has_suffix(path, ".zarr") else f"{path}.zarr")
 
     def _browse_image(self) -> None:
         suffixes = " ".join(f"*{suffix}" for suffix in IMAGE_SUFFIXES)

@@ -30,8 +30,10 @@ TOOLTIPS = {
     "recent_slides": "Open a recent slide.",
     "use_shown": "Use the slide that napari-spatialdata shows, without loading it again.",
     "open_slides": "The current slide. Each open slide keeps its region and its results.",
-    "close_slide": "Close this slide. Its region, and results that were not exported, are discarded.",
+    "close_slide": "Close this slide. Results that were not exported are discarded; regions that were not saved are "
+    "offered again when the slide is opened.",
     "coordinate_system": "Coordinate system of the display, the region and the pixel size, with its elements.",
+    "choose_section": "Section of the table; 'all' shows the spots of all sections as one slide.",
     "choose_spots": "Element with the spots or bins.",
     "choose_table": "Table with the counts.",
     "choose_image": "Image that is shown as histology and refines the maps; 'none' uses no image.",
@@ -40,11 +42,17 @@ TOOLTIPS = {
     "draw_ellipse": "Draw an ellipse: press, drag and release on the slide.",
     "draw_polygon": "Draw a polygon: click its corners, double-click the last one.",
     "draw_lasso": "Draw freehand: press and drag around the tissue, then release.",
+    "region_table": "Tick the regions to upsample; if none is ticked, the whole slide is. Double-click a name or a "
+    "class to change it. Click a color to change it. A selected region is white on the slide: Space ticks it, Delete removes "
+    "it. Right-click for more.",
     "edit_region": "Move, resize or delete shapes: click one, drag it, or press Delete.",
-    "undo_region": "Undo the last change of the region.",
-    "clear_region": "Remove all shapes. Without shapes, the whole slide is upsampled.",
-    "take_shapes": "Use the shapes that were drawn in another layer as the region.",
-    "region_files": "Save the region as GeoJSON or with the slide, or load a region.",
+    "undo_region": "Undo the last change of the regions.",
+    "redo_region": "Repeat the change that was undone last.",
+    "clear_region": "Remove all regions. Without regions, the whole slide is upsampled.",
+    "take_shapes": "Use the shapes that were drawn in another layer, with their names and classes.",
+    "region_files": "Save all regions as GeoJSON or with the slide, or load regions, such as annotations of QuPath.",
+    "restore_regions": "Add the regions that were not saved when this slide was last open.",
+    "discard_regions": "Delete the regions that were not saved when this slide was last open.",
     # genes
     "gene_filter": "Type part of a gene name to filter the list.",
     "gene_table": "Click a gene to see its measured counts on the spots. Tick the genes to upsample; if none is "

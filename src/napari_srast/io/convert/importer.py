@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from napari_srast.errors import InputError, SettingsError, translate_memory_errors
+from napari_srast.errors import ChoiceError, InputError, SettingsError, translate_memory_errors
 from napari_srast.geometry.lattice import detect_lattice
 from napari_srast.io.atomic import atomic_output
 from napari_srast.io.convert.h5ad import read_h5ad
 from napari_srast.io.convert.space_ranger.layout import find_files, is_space_ranger
 from napari_srast.io.convert.space_ranger.reader import read_space_ranger
+from napari_srast.io.file_kinds import has_suffix
 from napari_srast.io.foreign_files import explain_file, hdf5_problem
 from napari_srast.io.slide_reader import read_slide
 from napari_srast.io.spots import is_valid_length
@@ -82,7 +83,7 @@ def import_slide(
     if not src.exists():
         raise InputError(f"There is nothing at '{src}'; check the path.")
     with atomic_output(out) as partial:
-        is_counts = src.suffix.casefold() == ".h5" and src.is_file()
+        is_counts = has_suffix(src, ".h5") and src.is_file()
         problem = hdf5_problem(src) if is_counts else None
         if problem is not None:
             raise InputError(problem)
@@ -92,7 +93,7 @@ def import_slide(
             if pixel_size is not None:
                 raise SettingsError("Space Ranger folders state the size of an image pixel; leave the pixel size out.")
             store = read_space_ranger(src, image=image, spot_diameter=spot_diameter, bin_size=bin_size, library=library)
-        elif src.suffix.casefold() == ".h5ad" and src.is_file():
+        elif has_suffix(src, ".h5ad") and src.is_file():
             if bin_size is not None:
                 raise SettingsError("Only Visium HD folders have several bin sizes; leave the bin size out.")
             store = read_h5ad(
@@ -107,7 +108,12 @@ def import_slide(
         else:
             raise InputError(_explain(src))
         # A store that read_slide would refuse must not be written.
-        slide = read_slide(store)
+        try:
+            slide = read_slide(store)
+        except ChoiceError as error:
+            if error.option != "image":
+                raise
+            slide = read_slide(store, image=None)
         detect_lattice(slide.centers, slide.spot_diameter)
         write_store(store, partial)
     return out

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from napari_srast.errors import InputError, SettingsError
+from napari_srast.errors import ChoiceError, InputError, SettingsError
 
 __all__ = ["CountsFile", "SpaceRangerFiles", "find_files", "is_space_ranger", "library_files"]
 
@@ -325,7 +325,9 @@ def _choose_sample(counts: set[str], positions: set[str], library: str | None, p
             f"The counts in '{path}' ({_listed(counts)}) and the positions ({_listed(positions)}) have different "
             "prefixes, so they may be of different slides; rename those of one slide alike."
         )
-    raise InputError(f"'{path}' holds several slides; choose one with --library: {', '.join(names)}.")
+    raise ChoiceError(
+        f"'{path}' holds several slides; choose one with --library: {', '.join(names)}.", "library", names
+    )
 
 
 def _of_sample(parts: list[_Part], sample: str) -> list[_Part]:

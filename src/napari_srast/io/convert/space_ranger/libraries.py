@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from napari_srast.errors import InputError
+from napari_srast.errors import ChoiceError, InputError
 from napari_srast.io.convert.space_ranger.layout import SpaceRangerFiles, library_files
 from napari_srast.io.convert.space_ranger.matrix import FeatureCounts
 from napari_srast.io.convert.space_ranger.positions import Positions
@@ -48,9 +48,11 @@ def choose_library(
         return found, files, None
     names = _names(files.aggregation, found.libraries, suffixes)
     if library is None:
-        raise InputError(
+        raise ChoiceError(
             f"The counts in '{files.folder}' are of {len(suffixes)} libraries, each with positions of its own; choose "
-            f"one with --library: {', '.join(names)}."
+            f"one with --library: {', '.join(names)}.",
+            "library",
+            names,
         )
     if library not in (*names, *suffixes):
         raise InputError(f"'{files.folder}' has no library '{library}'; choose one with --library: {', '.join(names)}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pandas as pd
@@ -41,6 +42,21 @@ def test_domains_are_added_and_their_markers_written(
     assert main(["domains", str(result)]) == 2
     assert "already holds 'domains'" in capsys.readouterr().err
     assert main(["domains", str(result), "--resolution", "0.5", "--seed", "1", "--name", "other"]) == 0
+
+
+def test_domains_are_not_stored_if_their_markers_cannot_be_written(
+    result: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as full_disk:
+        full_disk.setattr(pd.DataFrame, "to_csv", refuse)
+        assert main(["domains", str(result), "--n-domains", "3", "-o", str(tmp_path / "markers.csv")]) == 2
+    assert "markers.csv" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["fine.zarr"]
+    table = next(iter(spatialdata.read_zarr(result).tables.values()))
+    assert "domains" not in table.obs
 
 
 def test_signatures_are_written_for_each_pixel(

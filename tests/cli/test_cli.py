@@ -18,11 +18,12 @@ from typing import Any
 import anndata
 import numpy as np
 import pytest
+import typer
 
 from napari_srast import api
 from napari_srast.benchmarks.measurement import BenchmarkCase, Measurement
 from napari_srast.benchmarks.scaling import Benchmark
-from napari_srast.cli import main
+from napari_srast.cli import app, main
 from napari_srast.cli.commands import upsample as cli_upsample
 from napari_srast.cli.parsing import parse_genes
 from napari_srast.core.mass_balance import max_relative_mass_error
@@ -30,7 +31,7 @@ from napari_srast.core.settings import UpsampleSettings
 from napari_srast.core.slide import Slide
 from napari_srast.errors import Cancelled, InputError
 
-COMMANDS = ("demo", "open", "import", "upsample", "evaluate", "train", "bench", "info")
+COMMANDS = tuple(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
 
 
 @pytest.fixture(autouse=True)

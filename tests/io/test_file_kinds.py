@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 import zarr
 from helpers.results import make_result
+from helpers.space_ranger import capture_area, write_visium
 
-from napari_srast.io.file_kinds import file_kind, is_result_table
+from napari_srast.io.file_kinds import file_kind, has_suffix, is_result_table
 from napari_srast.io.result_writer import write_result
 from napari_srast.io.store import write_store
 
@@ -40,6 +41,21 @@ def test_tables_and_regions_are_recognized_by_their_ending(tmp_path: Path) -> No
     for name, kind in (("a.h5ad", "h5ad"), ("b.H5AD", "h5ad"), ("c.geojson", "geojson"), ("d.json", None)):
         (tmp_path / name).write_bytes(b"")
         assert file_kind(tmp_path / name) == kind
+
+
+def test_endings_are_recognized_in_capitals() -> None:
+    assert has_suffix("a.H5AD", ".h5ad")
+    assert has_suffix(Path("b.csv.GZ"), ".zarr", ".csv.gz")
+    assert not has_suffix("h5ad", ".h5ad")
+
+
+def test_counts_are_a_slide_if_their_positions_are_next_to_them(tmp_path: Path) -> None:
+    counts = write_visium(tmp_path / "run", capture_area()) / "filtered_feature_bc_matrix.h5"
+    assert file_kind(counts) == "space_ranger"
+    alone = tmp_path / "alone" / counts.name
+    alone.parent.mkdir()
+    counts.rename(alone)
+    assert file_kind(alone) is None
 
 
 def test_space_ranger_folders_are_recognized(tmp_path: Path) -> None:

@@ -45,13 +45,30 @@ def test_expression_and_its_setting_are_read_unchanged(make_result, written_slid
         got.gene_image(str(got.genes[0]), "expression")
 
 
+@pytest.mark.parametrize("name", ["out.zarr", "out.h5ad"])
+def test_result_whose_expression_was_removed_has_none(make_result, written_slide, tmp_path, name):
+    columns = np.arange(2)
+    result = with_expression(make_result(written_slide), columns)
+    path = write_result(result, tmp_path / name)
+    if name.endswith(".zarr"):
+        shutil.rmtree(path / "tables" / result_names(result).table / "layers" / "expression")
+    else:
+        table = anndata.read_h5ad(path)
+        del table.layers["expression"]
+        table.write_h5ad(path)
+    got = read_result(path)
+    assert got.expression is None
+    assert len(got.expression_columns) == 0
+    assert list(write_result(got, tmp_path / "again.csv").read_text().splitlines()[0].split(","))[3:] == list(got.genes)
+
+
 def test_layer_that_was_not_computed_is_refused(make_result):
     result = make_result()
     gene = str(result.genes[0])
     for layer, message in (
         ("std", "mode 'sample'"),
         ("expression", "no expression"),
-        ("expression_std", "does not compute"),
+        ("expression_std", "mode 'sample'"),
     ):
         with pytest.raises(InputError, match=message):
             result.gene_image(gene, layer)

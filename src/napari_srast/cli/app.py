@@ -205,6 +205,7 @@ def evaluate(
     """
     from napari_srast.cli.parsing import check_exists, parse_genes
     from napari_srast.errors import SettingsError
+    from napari_srast.io.file_kinds import has_suffix
 
     check_exists(truth, "file")
     _check_positive("--pitch", pitch)
@@ -217,7 +218,7 @@ def evaluate(
         raise SettingsError(f"--mode is '{mode}', but must be mean or sample.")
     if thin is not None and not 1 <= thin <= 100:
         raise SettingsError(f"--thin is {thin}, but must be a number of thinnings from 1 to 100; 3 show their spread.")
-    is_store = truth.suffix == ".zarr"
+    is_store = has_suffix(truth, ".zarr")
     if image is not None and image != "none" and not is_store:
         check_exists(Path(image), "image")
     from napari_srast.cli.commands.evaluate import FineOptions, run

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from napari_srast._utils.text import read_text, reading_failure
 from napari_srast.core.gene_list import parse_gene_names, read_gene_names
 from napari_srast.errors import InputError, OutputError, RegionError, SettingsError
+from napari_srast.io.file_kinds import has_suffix
 
 if TYPE_CHECKING:
     from napari_srast.core.region import Region
@@ -34,7 +35,7 @@ def check_output(path: Path, suffixes: tuple[str, ...], inputs: tuple[Path, ...]
         The suffix is unknown, the output exists, its folder is missing or read-only, or the output is inside an
         input.
     """
-    if not path.name.endswith(suffixes):
+    if not has_suffix(path, *suffixes):
         raise OutputError(f"The output '{path}' has no known ending; end it in {', '.join(suffixes)}.")
     if inputs:
         from napari_srast.io.atomic import refuse_inside

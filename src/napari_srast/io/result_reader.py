@@ -21,6 +21,7 @@ from napari_srast.errors import InputError, is_memory_error, translate_memory_er
 from napari_srast.geometry.lattice import Lattice
 from napari_srast.geometry.raster import Raster
 from napari_srast.io.element_selection import RESULT_KEY
+from napari_srast.io.file_kinds import has_suffix
 from napari_srast.io.provenance import FORMAT_VERSION
 from napari_srast.io.result_elements import FACTORS_KEY, PROGRAMS_KEY
 from napari_srast.io.safety_limits import check_h5ad, check_store
@@ -86,7 +87,7 @@ def read_result(path: str | Path, run: str | None = None) -> UpsampleResult:
     >>> result = srast.read_result("fine.zarr")  # doctest: +SKIP
     """
     path = Path(path)
-    if path.suffix == ".zarr" or path.is_dir():
+    if has_suffix(path, ".zarr") or path.is_dir():
         runs = list_runs(path)
         if not runs:
             raise InputError(f"'{path}' holds no result of napari-srast; write one with 'napari-srast upsample'.")
@@ -181,9 +182,15 @@ def _rebuild(table: anndata.AnnData, stored: dict[str, Any], path: Path) -> Upsa
         ),
         run=str(stored["run"]),
         provenance=stored,
-        expression_columns=np.flatnonzero(table.var["expression"]) if "expression" in table.var else no_columns(),
+        expression_columns=_expression_columns(table),
         expression_factors=factors,
     )
+
+
+def _expression_columns(table: anndata.AnnData) -> np.ndarray:
+    """Return the genes that have expression; none if the layer was removed from the table."""
+    is_stored = "expression" in table.layers and "expression" in table.var
+    return np.flatnonzero(table.var["expression"]) if is_stored else no_columns()
 
 
 def _factors(table: anndata.AnnData, stored: dict[str, Any]) -> ExpressionFactors | None:

@@ -46,6 +46,15 @@ def test_command_needs_a_slide_from_a_store(
         command_line(make_result(make_slide()))
 
 
+def test_command_reads_the_same_section_counts_and_shape(
+    make_slide: Callable[..., Slide], make_result: Callable[..., UpsampleResult]
+) -> None:
+    source = SlideSource(path="/data/two.zarr", library="B", counts="raw", spot_shape="square")
+    arguments = shlex.split(command_line(make_result(make_slide(source=source))))
+    for option, value in (("--library", "B"), ("--counts", "raw"), ("--spot-shape", "square")):
+        assert arguments[arguments.index(option) + 1] == value
+
+
 def test_command_lists_the_genes_of_expression(slide: Slide, make_result: Callable[..., UpsampleResult]) -> None:
     genes = [str(gene) for gene in slide.genes[:2]]
     arguments = shlex.split(command_line(make_result(slide, expression=genes)))

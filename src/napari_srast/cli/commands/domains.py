@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import typer
 from napari_srast.cli.output import note, print_table
 from napari_srast.cli.parsing import check_exists, check_output, parse_genes
 from napari_srast.errors import InputError, SettingsError
+from napari_srast.io.file_kinds import has_suffix
 
 _SHOWN_MARKERS = 8
 
@@ -39,7 +41,7 @@ def run(source: Path, output: Path | None, request: DomainsRequest) -> None:
         raise SettingsError(
             "--n-domains searches the resolution, so --resolution has no effect; leave one of them out."
         )
-    if source.suffix.casefold() == ".h5ad":
+    if has_suffix(source, ".h5ad"):
         raise InputError(f"'{source}' has no place for domains; upsample to a .zarr store, and name that.")
     if output is not None:
         check_output(output, (".csv", ".csv.gz"), inputs=(source,))
@@ -58,10 +60,10 @@ def run(source: Path, output: Path | None, request: DomainsRequest) -> None:
         genes=genes,
         seed=request.seed,
     )
-    found.write(source, request.name)
-    if output is not None:
-        with atomic_output(output) as partial:
+    with nullcontext() if output is None else atomic_output(output) as partial:
+        if partial is not None:  # before the store is changed, so that a full disk leaves nothing half done
             found.markers.to_csv(partial, index=False)
+        found.write(source, request.name)
     rows = []
     for domain, size in found.sizes.items():
         markers = found.markers[(found.markers["domain"] == domain) & (found.markers["log2_fold_change"] > 0)]

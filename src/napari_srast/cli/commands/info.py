@@ -9,6 +9,7 @@ from typing import Any
 from napari_srast._utils.serialize import to_json_values
 from napari_srast.cli.output import print_figures, print_json
 from napari_srast.errors import InputError
+from napari_srast.io.file_kinds import has_suffix
 
 _SHOWN_GENES = 8
 
@@ -22,9 +23,9 @@ def run(target: str, *, as_json: bool, **choices: str | None) -> None:
         explanation = explain_file(path)
         if explanation is not None:
             raise InputError(explanation)
-    elif path.suffix not in ("", ".zarr", ".safetensors") and not os.path.exists(path):
+    elif path.suffix.casefold() not in ("", ".zarr", ".safetensors") and not os.path.exists(path):
         raise InputError(f"There is nothing at '{target}'; check the path.")
-    if path.is_dir() or path.suffix == ".zarr":
+    if path.is_dir() or has_suffix(path, ".zarr"):
         from napari_srast.io.slide_description import describe_slide
 
         figures = to_json_values(describe_slide(path, **choices))

@@ -15,6 +15,7 @@ from napari_srast.cli.output import note, print_figures, print_json, progress_ba
 from napari_srast.cli.parsing import RESULT_SUFFIXES, check_exists, check_output, parse_genes, parse_region
 from napari_srast.core.run_name import check_run_name
 from napari_srast.errors import Cancelled, InputError, InternalError, OutputError, SettingsError
+from napari_srast.io.file_kinds import has_suffix
 
 if TYPE_CHECKING:
     from napari_srast.core.progress import Progress
@@ -129,7 +130,7 @@ def _upsample(
     for notice in slide.notices:
         note(f"Note: {notice}")
     area = None if region is None else parse_region(region, slide.coordinate_system)
-    into_store = output.suffix.casefold() == ".zarr"
+    into_store = has_suffix(output, ".zarr")
     expected = api.estimate(slide, area, names, settings, into_store=into_store)
     note(
         f"{expected.n_spots} spots, {expected.n_pixels} pixels, {expected.n_genes} genes: "
@@ -213,7 +214,7 @@ def _upsample_all(
 
 def _outputs_in(folder: Path, slides: Sequence[Path]) -> list[Path]:
     """Return one output path per slide."""
-    if folder.suffix in RESULT_SUFFIXES or (folder.exists() and not folder.is_dir()):
+    if has_suffix(folder, *RESULT_SUFFIXES) or (folder.exists() and not folder.is_dir()):
         raise OutputError(f"The output '{folder}' is a single file, but there are several slides; give a folder.")
     if not folder.parent.is_dir():
         raise OutputError(f"The folder '{folder.parent}' of the output does not exist; make it first.")

@@ -38,6 +38,13 @@ def command_line(result: UpsampleResult, output: str = "result.zarr") -> str:
         if name is not None:
             parts += [option, name]
     parts += ["--image", source.image or "none"]
+    for option, chosen in (
+        ("--library", source.library),
+        ("--counts", source.counts),
+        ("--spot-shape", source.spot_shape),
+    ):
+        if chosen is not None:
+            parts += [option, chosen]
     system = result.slide.coordinate_system
     if region is not None:
         system = region.coordinate_system

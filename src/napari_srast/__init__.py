@@ -32,18 +32,21 @@ _EXPORTS = {
     "upsample_to_store": "api",
     "estimate": "api",
     "evaluate": "evaluation.protocol",
+    "cells": "analysis.cells",
     "domains": "analysis.domains",
     "signatures": "analysis.signatures",
     "expression": "core.expression",
+    "new_count_std": "core.expression",
 }
 
 __all__ = ["__version__", *sorted(_EXPORTS)]
 
 if TYPE_CHECKING:
+    from napari_srast.analysis.cells import cells
     from napari_srast.analysis.domains import domains
     from napari_srast.analysis.signatures import signatures
     from napari_srast.api import estimate, upsample, upsample_to_store
-    from napari_srast.core.expression import expression
+    from napari_srast.core.expression import expression, new_count_std
     from napari_srast.core.region import Region
     from napari_srast.core.result import UpsampleMetadata, UpsampleResult
     from napari_srast.core.settings import UpsampleSettings

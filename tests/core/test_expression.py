@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from napari_srast import expression
+from napari_srast import expression, new_count_std
 from napari_srast.api import upsample, upsample_to_store
 from napari_srast.core.result import UpsampleResult
 from napari_srast.core.slide import Slide
@@ -73,3 +73,26 @@ def test_text_in_place_of_a_list_is_one_sentence(result: UpsampleResult) -> None
 def test_result_without_expression_is_one_sentence(slide: Slide) -> None:
     with pytest.raises(InputError, match="run again with expression 'auto'"):
         expression(upsample(slide, expression="none", **SETTINGS), ["Gene0"])
+
+
+def test_new_counts_scatter_as_poisson_counts_around_uncertain_rates(slide: Slide, tmp_path: Path) -> None:
+    sampled = upsample(slide, mode="sample", **SETTINGS)
+    assert sampled.expression is not None
+    assert sampled.expression_std is not None
+    mean, rate_std = (matrix[:, [5, 0]].toarray() for matrix in (sampled.expression, sampled.expression_std))
+    found = new_count_std(sampled, ["Gene5", "Gene0"])
+    np.testing.assert_allclose(found, np.sqrt(mean + rate_std**2), rtol=1e-6)
+    assert (found[mean > 0] > rate_std[mean > 0]).all()
+    for name in ("result.zarr", "result.h5ad"):
+        read = read_result(write_result(sampled, tmp_path / name))
+        np.testing.assert_array_equal(new_count_std(read, ["Gene5", "Gene0"]), found)
+
+
+def test_missing_standard_deviations_are_reported(slide: Slide, result: UpsampleResult) -> None:
+    with pytest.raises(InputError, match="mode 'sample'"):
+        new_count_std(result, ["Gene0"])
+    with pytest.raises(InputError, match="list of names"):
+        new_count_std(result, "Gene0")
+    some = upsample(slide, mode="sample", expression=["Gene1"], **SETTINGS)
+    with pytest.raises(InputError, match="no expression of gene 'Gene0'"):
+        new_count_std(some, ["Gene1", "Gene0"])

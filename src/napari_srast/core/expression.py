@@ -9,7 +9,7 @@ import numpy as np
 from napari_srast.core.result import UpsampleResult
 from napari_srast.errors import InputError
 
-__all__ = ["expression"]
+__all__ = ["expression", "new_count_std"]
 
 
 def expression(result: UpsampleResult, genes: Sequence[str]) -> np.ndarray:
@@ -63,3 +63,44 @@ def expression(result: UpsampleResult, genes: Sequence[str]) -> np.ndarray:
         assert factors is not None
         values[:, ~own] = factors.of_genes(np.array([by_programs[name] for name in names if name not in estimated]))
     return values
+
+
+def new_count_std(result: UpsampleResult, genes: Sequence[str]) -> np.ndarray:
+    """Return the standard deviation of a new count in every pixel around the expression.
+
+    A new count scatters around the rate of its pixel as a Poisson count does, and the rate around the expression
+    (``result.expression_std``). The variance is the sum of both, and the counts of a gene at equal expression are about
+    negative binomial.
+
+    Parameters
+    ----------
+    result
+        A result of mode "sample" with expression, in memory or read with :func:`napari_srast.read_result`.
+    genes
+        Names of genes that the run estimated one by one.
+
+    Returns
+    -------
+    np.ndarray
+        Counts, float32, shape (number of pixels, number of genes).
+
+    Raises
+    ------
+    InputError
+        The result has no standard deviation of the expression, as a whole or of a gene.
+    """
+    if isinstance(genes, str):
+        raise InputError(f"genes is the text '{genes}', but must be a list of names; write ['{genes}'].")
+    columns = [result.gene_column(str(gene)) for gene in genes]
+    expected, std = result.expression, result.expression_std
+    if expected is None or std is None:
+        raise InputError("The result has no standard deviation of the expression; run again with mode 'sample'.")
+    missing = [
+        str(gene) for gene, column in zip(genes, columns, strict=True) if column not in result.expression_columns
+    ]
+    if missing:
+        raise InputError(
+            f"The result has no expression of gene '{missing[0]}'; run again with it in the setting expression."
+        )
+    variance = expected[:, columns].toarray() + std[:, columns].toarray() ** 2
+    return np.asarray(np.sqrt(variance), dtype=np.float32)

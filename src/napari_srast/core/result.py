@@ -34,7 +34,7 @@ Layer = Literal["counts", "std", "expression", "expression_std"]
 _MISSING = {
     "std": "The result has no standard deviation; run again with method 'srast' and mode 'sample'.",
     "expression": "The result has no expression; run again with expression 'auto'.",
-    "expression_std": "This version does not compute standard deviations of the expression.",
+    "expression_std": "The result has no standard deviation of the expression; run again with mode 'sample'.",
 }
 
 
@@ -139,7 +139,8 @@ class UpsampleResult(UpsampleMetadata):
         Estimates of the expected counts, given all spots, float32 CSR, shape (Q, G), with entries for the genes of
         ``expression_columns`` only; None if not computed. They are not bound to the counts of the spot.
     expression_std
-        Standard deviations of the expression, like ``expression``; None, because this version does not compute them.
+        Standard deviations of the rates around ``expression``, in the same form; None if not computed. A new count
+        scatters more: see :func:`napari_srast.new_count_std`.
     genes, skill, method, raster, slide, region, settings, run, provenance, expression_columns, expression_factors
         See :class:`UpsampleMetadata`.
     """
@@ -163,7 +164,7 @@ class UpsampleResult(UpsampleMetadata):
         gene
             Name of the gene.
         layer
-            "counts"; "std" for their standard deviations; "expression".
+            "counts"; "std" for their standard deviations; "expression"; "expression_std" for those of its rates.
 
         Raises
         ------

@@ -48,7 +48,7 @@ class Maps:
     expression
         Expected counts of the pixels at the depth of ``counts``, shape (Q, G); None if the method has no such estimate.
     expression_std
-        Standard deviation of a new count around ``expression``, shape (Q, G); None if unknown.
+        Standard deviation of the rate around ``expression``, shape (Q, G); None if unknown.
     expression_columns
         Genes that have expression, as ascending columns; None for all genes.
     skill
@@ -330,7 +330,7 @@ def _coverage(maps: Maps, truth: HeldOutTruth) -> tuple[float, float]:
     """Return the coverage of 80 % intervals of held-out counts: of all, and of those with high expected counts.
 
     Maps are at the depth of the measured fraction of a pixel's area; the truth counts its whole area. Of the variance
-    of a new count, the Poisson part grows with this ratio, the rest with its square.
+    of a new count, the Poisson part grows with this ratio, that of the rate with its square.
     """
     if maps.expression is None or maps.expression_std is None or not truth.is_whole:
         return np.nan, np.nan
@@ -355,7 +355,7 @@ def _coverage(maps: Maps, truth: HeldOutTruth) -> tuple[float, float]:
         if len(entries) > n_drawn:
             entries = rng.choice(entries, n_drawn, replace=False)
         mean, std, y = mean.ravel()[entries], std.ravel()[entries], y.ravel()[entries]
-        spread = np.sqrt(scale * mean + scale**2 * np.maximum(std**2 - mean, 0.0))
+        spread = np.sqrt(scale * mean + (scale * std) ** 2)
         hits, drawn = count_covered_rates(y, scale * mean, spread, rng)
         covered, n_entries = covered + hits, n_entries + drawn
     fractions = np.divide(covered[:, _COVERAGE_80], n_entries, out=np.full(2, np.nan), where=n_entries > 0)

@@ -113,6 +113,7 @@ def run_upsampling(
             with_std=settings.mode == "sample" and settings.method == "srast",
             validate=observe,
             expression_columns=with_expression,
+            with_expression_std=settings.mode == "sample",
         )
     )
     report = run_job(job, sink, executor, with_expression)

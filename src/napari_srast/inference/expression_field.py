@@ -1,0 +1,231 @@
+"""Evaluate the intensity field of the genes with expression: in pixels, in spots, and in spots that are left out.
+
+Shape legend: N spots, n some spots, q points, E genes with expression, P programs of the image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy import sparse
+from scipy.spatial import cKDTree
+
+from napari_srast._utils.row_blocks import MAX_WHOLE_ROWS
+from napari_srast.geometry.bisection import bisect_points
+from napari_srast.geometry.spot_pixel_map import SpotPixelMap
+from napari_srast.histology import PixelImageEvidence
+from napari_srast.histology.features import disk_offsets
+from napari_srast.inference.job import UpsampleJob
+from napari_srast.inference.methods.base import PreparedMethod
+from napari_srast.inference.slide_intensity import measured_area
+from napari_srast.models.intensity import FittedIntensity, GeneLoadings, PixelIntensity
+
+__all__ = ["ExpressionField", "SpotsAround", "left_out_means", "spot_means", "spread_spots", "with_image"]
+
+_MAX_LEVEL_SPOTS = 2_000  # that the level of a field with the image is fitted to
+_SPOT_SAMPLES = 7  # points that represent the measured area of a spot
+_N_AROUND = 64  # nearest spots of a spot: more than any of its pixels reads
+_VALUES_PER_BLOCK = 2_000_000  # points x genes that are computed together
+_SEPARATION = 1.3  # pitches: spots that are left out together are farther apart
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ExpressionField:
+    """The intensity field of the genes with expression, with the evidence of the histology.
+
+    Parameters
+    ----------
+    fitted, loadings, counts
+        Intensity of the slide, loadings of the genes, and their counts in all spots, float32, shape (N, E).
+    image_loadings
+        Loadings of the genes on the programs of the image, shape (P, E); None without.
+    image_shift
+        Log factor of each gene that gives the field with the image the level of the field without, shape (E,).
+    """
+
+    fitted: FittedIntensity
+    loadings: GeneLoadings
+    counts: np.ndarray
+    image_loadings: np.ndarray | None = None
+    image_shift: np.ndarray | None = None
+
+    def select(self, genes: slice) -> ExpressionField:
+        """Return the field of some of its genes."""
+        return replace(
+            self,
+            loadings=self.loadings[genes],
+            counts=self.counts[:, genes],
+            image_loadings=None if self.image_loadings is None else self.image_loadings[:, genes],
+            image_shift=None if self.image_shift is None else self.image_shift[genes],
+        )
+
+    def log_values(self, layout: SpotPixelMap, spots: np.ndarray, image: PixelImageEvidence | None) -> np.ndarray:
+        """Return the log field in pixels, minus infinity on bare glass, shape (q, E).
+
+        Parameters
+        ----------
+        layout
+            Some spots around the pixels, and the pixels.
+        spots
+            These spots as indices into the slide's.
+        image
+            Evidence of the histology in the pixels; None without.
+        """
+        pixels = PixelIntensity(self.fitted.model, layout, self.fitted.fields[spots])
+        field = pixels.log_intensities(self.counts[spots], self.loadings)
+        if image is None or self.image_loadings is None or self.image_shift is None:
+            return field
+        pooled = image.weights.others * field + image.log_rates(self.image_loadings) - self.image_shift
+        field = np.where(image.covered(layout)[:, None], pooled, field)
+        field[image.background] = -np.inf
+        return field
+
+
+class SpotsAround:
+    """Restricts a slide to the spots that some pixels need, so that the cost of a tile does not grow with the slide.
+
+    Parameters
+    ----------
+    spots
+        All spot centers, shape (N, 2).
+    pitch
+        Distance between neighboring spots.
+    """
+
+    def __init__(self, spots: np.ndarray, pitch: float) -> None:
+        self._spots = spots
+        self._pitch = pitch
+        self._tree = cKDTree(spots)
+        self._nearest = np.arange(1, min(_N_AROUND, len(spots)) + 1)
+
+    def of_spots(self, spots: np.ndarray) -> np.ndarray:
+        """Return some spots and those around them, sorted."""
+        if len(spots) == len(self._spots):
+            return np.arange(len(spots))
+        return np.unique(self._tree.query(self._spots[spots], k=self._nearest)[1])
+
+    def part(self, pixels: np.ndarray, parent: np.ndarray) -> tuple[SpotPixelMap, np.ndarray]:
+        """Return the map of some pixels and the spots around them, and these spots as indices into all."""
+        spots = self.of_spots(np.unique(parent))
+        layout = SpotPixelMap(
+            spots=self._spots[spots], pixels=pixels, parent=np.searchsorted(spots, parent), pitch=self._pitch
+        )
+        return layout, spots
+
+
+def with_image(
+    field: ExpressionField, job: UpsampleJob, method: PreparedMethod, gene_counts: sparse.csc_matrix
+) -> ExpressionField:
+    """Add the histology to a field, with the level that the field has without it at the spot centers."""
+    assert method.image_predictor is not None
+    sample = spread_spots(len(job.centers), _MAX_LEVEL_SPOTS)
+    layout = SpotPixelMap(
+        spots=job.layout.spots, pixels=job.layout.spots[sample], parent=sample, pitch=job.layout.pitch
+    )
+    image = method.image_predictor.predict(layout)
+    loadings = method.image_predictor.field_loadings(gene_counts.tocsr()).astype(np.float64)
+    used = image.covered(layout) & ~image.background
+    all_spots = np.arange(layout.n_spots)
+    change = (image.weights.others - 1) * field.log_values(layout, all_spots, None) + image.log_rates(loadings)
+    shift = change[used].mean(axis=0) if used.any() else np.zeros(loadings.shape[1])
+    return replace(field, image_loadings=loadings, image_shift=shift)
+
+
+def spread_spots(n_spots: int, n_most: int) -> np.ndarray:
+    """Return at most a number of spots, spread over the slide, the same for any region of it."""
+    return np.unique(np.linspace(0, n_spots - 1, min(n_spots, n_most)).astype(np.int64))
+
+
+def spot_means(
+    field: ExpressionField, job: UpsampleJob, method: PreparedMethod, around: SpotsAround, spots: np.ndarray
+) -> np.ndarray:
+    """Return the mean of the field over the measured area of some spots, shape (n, E)."""
+    means = np.empty((len(spots), field.counts.shape[1]))
+    for block in _compact_blocks(job.layout.spots[spots], field.counts.shape[1]):
+        job.monitor.check_canceled()
+        points, parent, image = _inside_spots(job, method, spots[block])
+        values = np.exp(field.log_values(*around.part(points, parent), image))
+        means[block] = _mean_of_spots(values)
+    return means
+
+
+def left_out_means(
+    field: ExpressionField,
+    job: UpsampleJob,
+    method: PreparedMethod,
+    spots: np.ndarray,
+    smoothed: Callable[[SpotPixelMap, np.ndarray], np.ndarray],
+) -> np.ndarray:
+    """Return what the other spots predict for some spots, without their neighbors if these are left out, too: (n, E).
+
+    The parameters of the field, and an image model, were fitted with all spots.
+
+    Parameters
+    ----------
+    field, job, method
+        The field, and what it was fitted to.
+    spots
+        The spots, as indices into the slide's, shape (n,).
+    smoothed
+        Returns the log correction of the field in the points of a map, given the map's spots as indices into the
+        slide's, shape (q, E).
+    """
+    centers = job.layout.spots
+    around = SpotsAround(centers, job.layout.pitch)
+    means = np.tile(field.counts.mean(axis=0, dtype=np.float64), (len(spots), 1))  # if there are no others
+    for group in _separate(centers[spots], _SEPARATION * job.layout.pitch):
+        others = np.setdiff1d(around.of_spots(spots[group]), spots[group])
+        if len(others) == 0:
+            continue
+        nearest = cKDTree(centers[others])
+        for block in _blocks(len(group), field.counts.shape[1]):
+            job.monitor.check_canceled()
+            points, _, image = _inside_spots(job, method, spots[group[block]])
+            layout = SpotPixelMap(
+                spots=centers[others], pixels=points, parent=nearest.query(points)[1], pitch=job.layout.pitch
+            )
+            values = np.exp(field.log_values(layout, others, image) + smoothed(layout, others))
+            means[group[block]] = _mean_of_spots(values)
+    return means
+
+
+def _separate(points: np.ndarray, distance: float) -> list[np.ndarray]:
+    """Divide points into groups, given as indices, whose members are farther apart than a distance."""
+    tree = cKDTree(points)
+    group = np.full(len(points), -1)
+    for i, near in enumerate(tree.query_ball_point(points, distance)):
+        taken = set(group[near])
+        group[i] = next(number for number in range(len(points)) if number not in taken)
+    return [np.flatnonzero(group == number) for number in range(group.max(initial=-1) + 1)]
+
+
+def _blocks(n_spots: int, n_genes: int) -> list[slice]:
+    size = max(1, _VALUES_PER_BLOCK // (_SPOT_SAMPLES * n_genes))
+    return [slice(start, start + size) for start in range(0, n_spots, size)]
+
+
+def _compact_blocks(centers: np.ndarray, n_genes: int) -> Sequence[slice | np.ndarray]:
+    """Divide spots into blocks; those of a large slide are compact, since each reads the spots around its own."""
+    blocks = _blocks(len(centers), n_genes)
+    if len(centers) <= MAX_WHOLE_ROWS:
+        return blocks
+    return bisect_points(centers, lambda group: len(group) <= blocks[0].stop)
+
+
+def _inside_spots(
+    job: UpsampleJob, method: PreparedMethod, spots: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, PixelImageEvidence | None]:
+    """Return points in the measured area of some spots, their spots, and the evidence of the image there."""
+    offsets = disk_offsets(measured_area(job.spot_area, job.lattice), _SPOT_SAMPLES)
+    points = (job.layout.spots[spots][:, None] + offsets).reshape(-1, 2)
+    parent = np.repeat(spots, _SPOT_SAMPLES)
+    if method.image is None or method.image_predictor is None:
+        return points, parent, None
+    everywhere = SpotPixelMap(spots=job.layout.spots, pixels=points, parent=parent, pitch=job.layout.pitch)
+    return points, parent, method.image_predictor.predict(everywhere)
+
+
+def _mean_of_spots(values: np.ndarray) -> np.ndarray:
+    return np.asarray(values.reshape(-1, _SPOT_SAMPLES, values.shape[1]).mean(axis=1))

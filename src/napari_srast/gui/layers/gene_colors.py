@@ -18,6 +18,7 @@ __all__ = [
     "MAP_NAME",
     "PALETTE",
     "GeneStyle",
+    "color_stops",
     "colormap_stops",
     "gene_colormap",
     "is_additive",
@@ -60,7 +61,14 @@ def shared_opacity(n_genes: int) -> float:
 def colormap_stops(colormap: Colormap) -> tuple[str, ...]:
     """Return colors "#rrggbbaa" at equal steps of a colormap, from its low to its high end."""
     rgba = np.clip(colormap.map(np.linspace(0, 1, _N_STOPS, dtype=np.float32)), 0, 1)
-    return tuple("#" + "".join(f"{round(255 * float(c)):02x}" for c in color) for color in rgba)
+    digits = np.rint(255 * rgba.astype(np.float64)).astype(np.uint8).tobytes().hex()
+    return tuple(f"#{digits[i : i + 8]}" for i in range(0, len(digits), 8))
+
+
+@functools.lru_cache(maxsize=128)
+def color_stops(color: str) -> tuple[str, ...]:
+    """Return the stops of the colormap of one gene among several ones; see :func:`colormap_stops`."""
+    return colormap_stops(gene_colormap(color))
 
 
 def stops_colormap(stops: tuple[str, ...], name: str) -> Colormap:
@@ -101,7 +109,7 @@ class GeneStyle:
     @property
     def colormap_stops(self) -> tuple[str, ...]:
         """Colors "#rrggbbaa" at equal steps of the colormap."""
-        return self.stops or colormap_stops(gene_colormap(self.color))
+        return self.stops or color_stops(self.color)
 
     def rgba(self, counts: np.ndarray) -> np.ndarray:
         """Return the colors of counts per pixel, shape (n,), as (n, 4); opacity is not included."""

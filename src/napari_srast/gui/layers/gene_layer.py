@@ -13,6 +13,7 @@ from napari_srast.core.result import UpsampleResult
 from napari_srast.gui.layers.factory import KEY, gene_layer_kwargs
 from napari_srast.gui.layers.gene_colors import (
     GeneStyle,
+    color_stops,
     colormap_stops,
     gene_colormap,
     is_additive,
@@ -119,7 +120,7 @@ class GeneLayer:
     @property
     def style(self) -> GeneStyle:
         """Style of the gene."""
-        own = self._stops == colormap_stops(gene_colormap(self.color))
+        own = self._stops == color_stops(self.color)
         color = self.color if own else self._stops[-1 if self.chosen is not None else _TYPICAL_STOP][:7]
         return GeneStyle(self.gene, color, self.limits, self.opacity, () if own else self._stops)
 

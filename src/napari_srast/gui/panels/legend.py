@@ -101,8 +101,8 @@ def _ramp(style: GeneStyle, size: int) -> QPixmap:
     pixmap = QPixmap(size, size)
     pixmap.fill(QColor("#333333"))  # about the gray of dimmed histology, below transparent colors
     ramp = QLinearGradient(0, 0, size, 0)
-    for index, stop in enumerate(style.colormap_stops):
-        ramp.setColorAt(index / (len(style.colormap_stops) - 1), QColor(f"#{stop[7:]}{stop[1:7]}"))
+    stops = style.colormap_stops
+    ramp.setStops([(i / (len(stops) - 1), QColor(f"#{stop[7:]}{stop[1:7]}")) for i, stop in enumerate(stops)])
     painter = QPainter(pixmap)
     painter.fillRect(pixmap.rect(), ramp)
     painter.end()

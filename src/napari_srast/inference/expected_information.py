@@ -14,6 +14,7 @@ import numpy as np
 from scipy import sparse
 from scipy.special import xlogy
 
+from napari_srast._utils.row_blocks import add_up, row_blocks
 from napari_srast.geometry.raster import Raster
 
 __all__ = ["ExpectedInformation"]
@@ -49,11 +50,15 @@ class ExpectedInformation:
     def nats_per_count(self) -> np.ndarray:
         """Return the expected score of each gene, shape (G,); NaN for rare genes and for slides of few spots."""
         spots, n_pixels = np.unique(self._raster.parent, return_counts=True)
-        measured = self._spot_counts[spots].tocoo()
-        values = measured.data.astype(np.float64)
-        uniform = values * np.log(n_pixels)[measured.row] - xlogy(values, values)
-        n_genes = len(self._units)
-        total = np.bincount(measured.col, weights=values, minlength=n_genes)
-        information = self._units * _UNIT + np.bincount(measured.col, weights=uniform, minlength=n_genes)
+        n_genes, log_pixels = len(self._units), np.log(n_pixels)
+        totals, uniforms = [], []
+        for rows in row_blocks(len(spots), self._spot_counts.nnz):
+            measured = self._spot_counts[spots[rows]].tocoo()
+            values = measured.data.astype(np.float64)
+            uniform = values * log_pixels[rows][measured.row] - xlogy(values, values)
+            totals.append(np.bincount(measured.col, weights=values, minlength=n_genes))
+            uniforms.append(np.bincount(measured.col, weights=uniform, minlength=n_genes))
+        total = add_up(totals)
+        information = self._units * _UNIT + add_up(uniforms)
         known = (total >= _MIN_COUNTS) & (len(spots) >= _MIN_SPOTS)
         return np.where(known, information / np.maximum(total, 1.0), np.nan)

@@ -67,7 +67,7 @@ class SlideInput:
         """Return a hash of the input, under which the fitted slide is cached."""
         digest = hashlib.blake2b(digest_size=16)
         for array in (self.counts.indptr, self.counts.indices, self.counts.data, self.centers):
-            digest.update(np.ascontiguousarray(array).tobytes())
+            digest.update(np.ascontiguousarray(array).data)
         digest.update(repr((self.checkpoint.sha256, self.seed, self.device)).encode())
         return digest.hexdigest()
 

@@ -148,9 +148,9 @@ class UpsampleJob:
     monitor: RunMonitor = NO_MONITOR
     fit: Callable[..., SlideEmbedding] | None = None
 
-    def select_counts(self, spots: np.ndarray | slice = slice(None)) -> sparse.csr_matrix:
-        """Return counts of the chosen genes in some spots, shape (n, F)."""
-        return select_columns(self.counts[spots], self.columns)
+    def select_counts(self, spots: np.ndarray | None = None) -> sparse.csr_matrix:
+        """Return counts of the chosen genes in some spots, shape (n, F); of all spots without a copy if possible."""
+        return select_columns(self.counts if spots is None else self.counts[spots], self.columns)
 
     @property
     def tempered(self) -> bool:

@@ -36,7 +36,7 @@ def fit_slide_intensity(job: UpsampleJob) -> FittedIntensity:
         area = 0.0
     digest = hashlib.blake2b(digest_size=16)
     for array in (job.counts.indptr, job.counts.indices, job.counts.data, job.centers):
-        digest.update(np.ascontiguousarray(array).tobytes())
+        digest.update(np.ascontiguousarray(array).data)
     digest.update(repr((area, job.lattice.pitch)).encode())
     key = digest.hexdigest()
     with _lock:

@@ -20,6 +20,7 @@ from scipy import sparse
 from sklearn.decomposition import NMF
 from sklearn.exceptions import ConvergenceWarning
 
+from napari_srast._utils.row_blocks import MAX_WHOLE_ROWS, add_up, row_blocks, spread_sample
 from napari_srast._utils.sparse import csr_tensor
 from napari_srast.core.limits import N_PROGRAMS
 
@@ -29,6 +30,9 @@ SpotSelection = np.ndarray | slice
 
 _BLOCK_ENTRIES = 1 << 18  # non-zero entries per block
 _MAX_ITERATIONS = 60  # an approximate factorization suffices, so stopping early is intended and not warned about
+_MAX_TRANSPOSED = 4_000_000  # non-zero entries of a block of genes
+_LATE_ITERATIONS = 3  # over all spots of a large slide, after those over a sample
+_MIN_START = 0.05  # of a gene's loadings, divided equally among the programs
 _MAX_SPOTS = 5_000  # spots per factorization; larger slides are factorized on a sample of this size
 
 
@@ -119,7 +123,7 @@ def fit_programs(
             activity = np.concatenate([solver.transform((frequency(b) / level).astype(np.float32)) for b in blocks])
     activity = activity.astype(np.float64) + 1e-6
     activity *= (scale / activity.sum(axis=1))[:, None]
-    return ProgramFactorization(activity=activity, loading=_fit_loadings(counts.tocsc(), activity))
+    return ProgramFactorization(activity=activity, loading=_fit_loadings(counts, activity))
 
 
 def select_variable_genes(counts: sparse.csr_matrix, n_panel: int = 1500) -> np.ndarray:
@@ -137,13 +141,20 @@ def select_variable_genes(counts: sparse.csr_matrix, n_panel: int = 1500) -> np.
     np.ndarray
         Sorted column indices.
     """
-    mean = np.asarray(counts.mean(axis=0)).ravel()
-    square = np.asarray(counts.power(2).mean(axis=0)).ravel()
+    blocks = row_blocks(counts.shape[0], counts.nnz)
+    if len(blocks) == 1:
+        mean = np.asarray(counts.mean(axis=0)).ravel()
+        square = np.asarray(counts.power(2).mean(axis=0)).ravel()
+    else:
+        mean = np.asarray(counts.sum(axis=0, dtype=np.float64)).ravel() / counts.shape[0]
+        square = add_up(_sum_of_squares(counts[rows]) for rows in blocks) / counts.shape[0]
     excess = np.where(mean > 0, (square - mean**2) / np.sqrt(np.maximum(mean, 1e-12)), 0)
     return np.sort(np.argsort(-excess, kind="stable")[: min(n_panel, int((mean > 0).sum()) or 1)])
 
 
-def fit_activities(counts: sparse.csr_matrix, loading: np.ndarray, n_iterations: int = 15) -> np.ndarray:
+def fit_activities(
+    counts: sparse.csr_matrix, loading: np.ndarray, n_iterations: int = 15, *, start: np.ndarray | None = None
+) -> np.ndarray:
     """Fit activities of spots to fixed loadings by KL updates ``h <- h * ((n / (h w)) w^T) / sum_g w``.
 
     Parameters
@@ -154,6 +165,8 @@ def fit_activities(counts: sparse.csr_matrix, loading: np.ndarray, n_iterations:
         Loadings w, at least 0, shape (P, G).
     n_iterations
         Number of updates.
+    start
+        Activities to start from, above 0, shape (N, P). Default: the same for all programs.
 
     Returns
     -------
@@ -163,7 +176,9 @@ def fit_activities(counts: sparse.csr_matrix, loading: np.ndarray, n_iterations:
     counts, loading = counts.tocsr(), np.ascontiguousarray(loading.T, dtype=np.float32)
     total = loading.sum(axis=0, dtype=np.float64)
     sums = np.asarray(counts.sum(axis=1)).ravel()
-    activity = np.tile(sums[:, None] / max(total.sum(), 1e-12), (1, loading.shape[1]))
+    activity = (
+        np.tile(sums[:, None] / max(total.sum(), 1e-12), (1, loading.shape[1])) if start is None else start.copy()
+    )
     for rows in _row_blocks(counts):
         block, h = counts[rows], activity[rows].astype(np.float32)
         for _ in range(n_iterations):
@@ -172,9 +187,28 @@ def fit_activities(counts: sparse.csr_matrix, loading: np.ndarray, n_iterations:
     return activity
 
 
-def _fit_loadings(counts: sparse.csc_matrix, activity: np.ndarray, n_iterations: int = 12) -> np.ndarray:
-    """Fit loadings (P, G) of all genes to fixed activities (N, P) by KL updates."""
-    return fit_activities(counts.T, activity.T, n_iterations).T
+def _sum_of_squares(counts: sparse.csr_matrix) -> np.ndarray:
+    return np.asarray(counts.power(2).sum(axis=0, dtype=np.float64)).ravel()
+
+
+def _fit_loadings(counts: sparse.csr_matrix, activity: np.ndarray, n_iterations: int = 12) -> np.ndarray:
+    """Fit loadings (P, G) of all genes to fixed activities (N, P) by KL updates.
+
+    On a large slide the updates start from the loadings in a sample of the spots, and take blocks of genes.
+    """
+    n_spots, n_genes = counts.shape
+    if n_spots <= MAX_WHOLE_ROWS:
+        return fit_activities(counts.tocsc().T, activity.T, n_iterations).T
+    sample = spread_sample(n_spots)
+    start = fit_activities(counts[sample].tocsc().T, activity[sample].T, n_iterations)
+    # A gene that the sample lacks in a program may have counts of it elsewhere, and an update cannot leave 0.
+    start += _MIN_START * start.sum(axis=1, keepdims=True) / start.shape[1] + 1e-12
+    size = max(1, int(n_genes * _MAX_TRANSPOSED / max(counts.nnz, 1)))
+    blocks = [slice(first, min(first + size, n_genes)) for first in range(0, n_genes, size)]
+    loadings = [
+        fit_activities(counts[:, genes].tocsc().T, activity.T, _LATE_ITERATIONS, start=start[genes]) for genes in blocks
+    ]
+    return np.concatenate(loadings).T
 
 
 def _observed_over_expected(counts: sparse.csr_matrix, rows: np.ndarray, columns: np.ndarray) -> sparse.csr_matrix:

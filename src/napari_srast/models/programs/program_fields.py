@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
+from napari_srast._utils.row_blocks import spread_sample
 from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 from napari_srast.models.programs.factorization import ProgramFactorization, fit_programs, select_variable_genes
 from napari_srast.models.sasa.embedding import SlideEmbedding
@@ -89,7 +90,10 @@ def fit_program_fields(counts: sparse.csr_matrix, embedding: SlideEmbedding, *, 
     seed
         Seed of the factorization.
     """
-    denoiser = embedding.fit_denoiser(counts[:, select_variable_genes(counts)])
+    panel = select_variable_genes(counts)
+    sample = spread_sample(counts.shape[0])  # of a large slide: the coefficients of a regression need no more
+    sampled = counts if len(sample) == counts.shape[0] else counts[sample]
+    denoiser = embedding.fit_denoiser(sampled[:, panel], sample)
     programs = fit_programs(
         counts,
         lambda spots: denoiser.denoise(embedding.neighborhood_mean[spots], embedding.size_factor[spots]),

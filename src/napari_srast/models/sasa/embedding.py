@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import sparse
 
+from napari_srast._utils.row_blocks import add_up, row_blocks
 from napari_srast.interpolation.denoising import expression_mean_matrix, spatial_mean_matrix
 
 if TYPE_CHECKING:
@@ -159,7 +160,7 @@ class SlideEmbedding:
         np.ndarray
             Intercept and loading ``w_g`` of each gene, shape (D + 1, G).
         """
-        return _ridge(_with_intercept(self.latent), log_normalize(counts, self.totals, self.median_total))
+        return self._ridge(counts, (self.latent,), np.arange(len(self.totals)))
 
     def select_spots(self, spots: np.ndarray) -> SpotEmbedding:
         """Return the embedding of some spots, given as indices or as a mask."""
@@ -170,7 +171,7 @@ class SlideEmbedding:
             size_factor=self.size_factor[spots],
         )
 
-    def fit_denoiser(self, counts: sparse.csr_matrix) -> RidgeDenoiser:
+    def fit_denoiser(self, counts: sparse.csr_matrix, spots: np.ndarray | None = None) -> RidgeDenoiser:
         """Fit the denoiser of fields.
 
         Log-normalized counts are regressed (ridge) on components and latents. The regression is evaluated at the mean
@@ -180,18 +181,40 @@ class SlideEmbedding:
         Parameters
         ----------
         counts
-            Counts of the fields, shape (N, F).
+            Counts of the fields, shape (N, F), or those of ``spots`` only.
+        spots
+            Indices of the spots to fit to, a sample of a large slide. Default: all.
         """
-        features = _with_intercept(
-            self.components, self.latent
-        )  # not cached: on a large slide they dominate the memory
-        coefficients = _ridge(features, log_normalize(counts, self.totals, self.median_total))
-        expected = _expected_counts(self.neighborhood_mean, coefficients, self.size_factor).mean(axis=0)
+        spots = np.arange(len(self.totals)) if spots is None else spots
+        coefficients = self._ridge(counts, (self.components, self.latent), spots)
+        n_spots, size_factor = len(spots), self.size_factor
+        sums = (
+            _expected_counts(self.neighborhood_mean[spots[rows]], coefficients, size_factor[spots[rows]]).sum(axis=0)
+            for rows in row_blocks(n_spots, n_spots * counts.shape[1])
+        )
+        expected = add_up(sums) / n_spots
         mean = np.asarray(counts.mean(axis=0)).ravel()
         return RidgeDenoiser(
             coefficients=coefficients,
             field_scale=np.divide(mean, expected, out=np.zeros_like(expected), where=expected > 0),
         )
+
+    def _ridge(self, counts: sparse.csr_matrix, features: tuple[np.ndarray, ...], spots: np.ndarray) -> np.ndarray:
+        """Return ridge coefficients (C + 1, F) of the log-normalized counts (n, F) of some spots on their features.
+
+        The intercept has no penalty. Features are those of all spots, shape (N, C) in total.
+        """
+        counts, n_spots, scale = counts.tocsr(), len(spots), self.median_total
+        products = []
+        for rows in row_blocks(n_spots, counts.nnz + n_spots * sum(one.shape[1] for one in features)):
+            x = _with_intercept(*(one[spots[rows]] for one in features))
+            block = counts if len(x) == n_spots else counts[rows]
+            logged = log_normalize(block, self.totals[spots[rows]], scale)
+            products.append((x.T @ x, np.asarray(logged.T @ x).T))
+        ridge = np.eye(products[0][0].shape[0])
+        ridge[0, 0] = 1e-9
+        gram, right = (add_up(part) for part in zip(*products, strict=True))
+        return np.linalg.solve(gram + ridge, right)
 
     def denoise(self, counts: sparse.csr_matrix) -> np.ndarray:
         """Fit the denoiser to the counts of fields and apply it to all spots, shape (N, F)."""
@@ -199,19 +222,15 @@ class SlideEmbedding:
 
 
 def _expected_counts(neighborhood_mean: np.ndarray, coefficients: np.ndarray, size_factor: np.ndarray) -> np.ndarray:
-    return np.expm1(np.clip(neighborhood_mean @ coefficients, 0, 15)) * size_factor[:, None]
+    values = neighborhood_mean @ coefficients
+    np.expm1(np.clip(values, 0, 15, out=values), out=values)
+    values *= size_factor[:, None]
+    return values
 
 
 def _with_intercept(*features: np.ndarray) -> np.ndarray:
     """Concatenate features of N spots after a column of ones, shape (N, C + 1)."""
     return np.column_stack([np.ones(len(features[0])), *features]).astype(np.float64, copy=False)
-
-
-def _ridge(x: np.ndarray, fields: sparse.csr_matrix) -> np.ndarray:
-    """Return ridge coefficients (C + 1, F) of fields (N, F) on features (N, C + 1); the intercept has no penalty."""
-    ridge = np.eye(x.shape[1])
-    ridge[0, 0] = 1e-9
-    return np.linalg.solve(x.T @ x + ridge, np.asarray(fields.T @ x).T)
 
 
 def spot_context(components: np.ndarray, latent: np.ndarray, centers: np.ndarray) -> sparse.csr_matrix:
@@ -252,7 +271,18 @@ def log_normalize(counts: sparse.csr_matrix, totals: np.ndarray, scale: float) -
         Total counts of each spot, shape (N,); spots without counts stay 0.
     scale
         Total counts to which every spot is normalized.
+
+    Returns
+    -------
+    scipy.sparse.csr_matrix
+        Float64, shape (N, G). It shares its indices with ``counts`` if these have a canonical format.
     """
     factor = np.divide(scale, totals, out=np.zeros(len(totals)), where=totals > 0)
-    normalized = sparse.csr_matrix(sparse.diags(factor) @ counts, dtype=np.float64)
-    return normalized.log1p()
+    counts = sparse.csr_matrix(counts)
+    if not counts.has_canonical_format:
+        counts = counts.copy()
+        counts.sum_duplicates()
+    values = np.repeat(factor, np.diff(counts.indptr))
+    values *= counts.data
+    np.log1p(values, out=values)
+    return sparse.csr_matrix((values, counts.indices, counts.indptr), shape=counts.shape)

@@ -18,7 +18,7 @@ Shape legend: N spots, G genes, P components, D latent width.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -30,6 +30,7 @@ from torch.nn import functional as F
 
 from napari_srast._utils.canonical_order import canonical_order
 from napari_srast._utils.devices import graph_device, on_device
+from napari_srast._utils.row_blocks import add_up, row_blocks
 from napari_srast._utils.threads import single_threaded_torch
 from napari_srast.core.limits import MAX_SASA_TRAINING_SPOTS
 from napari_srast.core.progress import NO_MONITOR, RunMonitor
@@ -175,9 +176,13 @@ def _components(counts: sparse.csr_matrix, totals: np.ndarray, config: SasaConfi
     """
     positive = totals[totals > 0]
     scale = float(np.median(positive)) if len(positive) else 1.0
-    logged = log_normalize(counts, totals, scale)
-    mean = np.asarray(logged.mean(axis=0)).ravel()
-    variance = np.asarray(logged.multiply(logged).mean(axis=0)).ravel() - mean**2
+    blocks = row_blocks(len(totals), counts.nnz)
+
+    def logged(rows: slice) -> sparse.csr_matrix:
+        of_block = counts if len(blocks) == 1 else counts[rows]
+        return log_normalize(of_block, totals[rows], scale)
+
+    variance = _column_variance(logged(rows) for rows in blocks)
     variable = np.flatnonzero(variance > 1e-12)
     panel = np.sort(variable[np.argsort(-variance[variable], kind="stable")[: config.n_panel]])
     n_components = min(config.n_components, len(panel) - 1, counts.shape[0] - 1)
@@ -187,12 +192,27 @@ def _components(counts: sparse.csr_matrix, totals: np.ndarray, config: SasaConfi
     pca_genes = np.sort(variable[np.argsort(-variance[variable], kind="stable")[:n_pca_genes]])
     with _seeded(0):
         # Torch's PCA, not scikit-learn's: it releases Python's global lock, so that the window stays responsive.
-        selected = logged[:, pca_genes].astype(np.float32)
-        sample = selected[:_MAX_PCA_SPOTS].toarray()  # canonical order is unrelated to position: the first are a sample
+        sampled = slice(0, min(_MAX_PCA_SPOTS, len(totals)))  # canonical order is unrelated to position: a sample
+        sample = logged(sampled)[:, pca_genes].astype(np.float32).toarray()
         _, _, axes = torch.pca_lowrank(torch.from_numpy(sample), q=min(n_components + 10, *sample.shape), niter=4)
     directions = axes[:, :n_components].numpy()
-    components = selected @ directions - sample.mean(axis=0) @ directions
+    origin = sample.mean(axis=0) @ directions
+    components = np.concatenate(
+        [logged(rows)[:, pca_genes].astype(np.float32) @ directions - origin for rows in blocks], dtype=np.float32
+    )
     return np.ascontiguousarray(components / max(components[:, 0].std(), 1e-9)), panel
+
+
+def _column_variance(blocks: Iterable[sparse.csr_matrix]) -> np.ndarray:
+    """Return the variance of each column over the rows of all blocks, shape (G,)."""
+    n_rows, means, squares = [], [], []
+    for block in blocks:
+        n_rows.append(block.shape[0])
+        means.append(np.asarray(block.mean(axis=0)).ravel())
+        squares.append(np.asarray(block.multiply(block).mean(axis=0)).ravel())
+    share = [n / sum(n_rows) for n in n_rows]  # 1 for a single block
+    mean, square = (add_up(map(np.multiply, parts, share)) for parts in (means, squares))
+    return np.asarray(square - mean**2)
 
 
 def _train_and_encode(

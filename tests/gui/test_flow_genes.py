@@ -10,6 +10,7 @@ from typing import Any
 import napari
 import numpy as np
 import pytest
+from helpers.spot_layers import spot_positions
 from helpers.window import (
     PATIENCE,
     SQUARE,
@@ -150,8 +151,9 @@ def test_views_and_cursor_on_the_canvas(open_window: Callable[[], SRastWidget], 
         assert 0 <= point.y() <= rows
     assert sorted(visible(window)) == ["Gene3", "Gene4"]
     spots = viewer.layers["SRast side-by-side spots"]
-    assert len(spots.data) == 9
-    center = np.array(spots.data_to_world(spots.data[4]))[::-1]
+    centers = spot_positions(spots, slide)
+    assert len(centers) == 9
+    center = centers[4]
     offset = window.controller.results.overlay.offset_at(center)
     assert offset[0] > 0
     np.testing.assert_allclose(center - offset, slide.centers[spot], atol=1e-6)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from helpers.spot_layers import spot_colors, spot_positions
 from napari.components import ViewerModel
 from napari.layers import Image, Layer, Points
 from scipy import sparse
@@ -55,7 +56,7 @@ def test_histology_spots_and_genes_coincide(
     )
     histology, spots = (Layer.create(*data) for data in slide_layer_data(only))
     np.testing.assert_allclose(_world_of(histology, np.asarray(histology.data, float)), expected, atol=0.4)
-    np.testing.assert_allclose(np.array(spots.data_to_world(spots.data[spot]))[::-1], expected, atol=1e-6)
+    np.testing.assert_allclose(spot_positions(spots, only)[spot], expected, atol=1e-6)
 
     result = make_result(only, factor=5.0)
     gene = Image(result.gene_image("Gene0"), **gene_layer_kwargs(result))
@@ -88,7 +89,7 @@ def test_color_images_are_one_layer_and_channels_one_each(skewed_slide: Slide) -
 
     stains = dataclasses.replace(lazy, channels=("DAPI", "PanCK", "CD45"))
     layers = slide_layer_data(dataclasses.replace(skewed_slide, image=stains))
-    assert [meta["name"] for _, meta, kind in layers if kind == "image"] == [
+    assert [meta["name"] for _, meta, _ in layers if meta["metadata"][KEY]["role"] == "histology"] == [
         "Synthetic slide DAPI",
         "Synthetic slide PanCK",
         "Synthetic slide CD45",
@@ -100,6 +101,7 @@ def test_spots_are_drawn_at_their_diameter(make_slide: Callable[..., Slide]) -> 
     assert isinstance(hexagonal, Points)
     np.testing.assert_allclose(hexagonal.size, 55.0)
     unknown = Layer.create(*slide_layer_data(make_slide(spot_diameter=None))[-1])
+    assert isinstance(unknown, Points)
     assert 20 < float(np.unique(unknown.size)[0]) < 80
 
 
@@ -120,9 +122,23 @@ def test_spot_size_is_independent_of_the_coordinate_system(
             np.testing.assert_allclose(world[:, ::-1], apply_affine(moved.to_cs, slide.centers), atol=1e-9)
 
 
+@pytest.mark.parametrize("system", SYSTEMS)
+@pytest.mark.parametrize("make", [lambda slide: Layer.create(*slide_layer_data(slide)[-1]), measured_layer])
+def test_bins_are_an_image_with_one_pixel_for_each(
+    make: Callable[[Slide], Layer], skewed_slide: Slide, system: str
+) -> None:
+    layer = make(skewed_slide)
+    moved = dataclasses.replace(skewed_slide, coordinate_system=system)
+    update_transforms([layer], moved)
+    assert isinstance(layer, Image)
+    assert layer.data.shape[:2] == (6, 7)
+    np.testing.assert_allclose(spot_positions(layer, moved), apply_affine(moved.to_cs, moved.centers), atol=1e-6)
+
+
 def test_spots_without_histology_are_more_opaque(make_slide: Callable[..., Slide], skewed_slide: Slide) -> None:
     alone, above = (Layer.create(*slide_layer_data(slide)[-1]) for slide in (make_slide(), skewed_slide))
-    assert alone.face_color[0, 3] > 2 * above.face_color[0, 3]
+    opacities = [spot_colors(layer, slide)[0, 3] for layer, slide in ((alone, make_slide()), (above, skewed_slide))]
+    assert opacities[0] > 2 * opacities[1]
 
 
 def test_layers_follow_the_coordinate_system(skewed_slide: Slide, make_result: Callable[..., UpsampleResult]) -> None:

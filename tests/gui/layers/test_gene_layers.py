@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.spot_layers import spot_colors
 from napari.components import ViewerModel
 
 from napari_srast.core.result import UpsampleResult
@@ -44,10 +45,11 @@ def test_measured_spots_follow_color_and_contrast(
     overlay.set_view(view)
     overlay.set_style("Gene0", color="#ff0000", limits=(0.0, 1e9))
     layer = viewer.layers[f"SRast {name} spots"]
-    np.testing.assert_allclose(layer.face_color[:, :3], 0, atol=1e-6)
+    np.testing.assert_allclose(spot_colors(layer, result.slide)[:, :3], 0, atol=1e-6)
     overlay.set_style("Gene0", limits=(0.0, 1e-9))
     counts = result.slide.counts[:, 0].toarray()[:, 0]
-    np.testing.assert_allclose(layer.face_color[counts > 0][:, :3], [[1, 0, 0]] * int((counts > 0).sum()), atol=1e-6)
+    colors = spot_colors(layer, result.slide)[counts > 0, :3]
+    np.testing.assert_allclose(colors, [[1, 0, 0]] * int((counts > 0).sum()), atol=1e-6)
     assert overlay.shown == [GeneStyle("Gene0", "#ff0000", (0.0, 1e-9), 1.0)]
     assert viewer.layers["Gene0"].blending == "additive"
 

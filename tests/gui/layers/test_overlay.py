@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import shapely
+from helpers.spot_layers import spot_colors
 from napari.components import ViewerModel
 from napari.layers import Layer
 
@@ -102,7 +103,7 @@ def test_colormap_of_naparis_controls_is_kept(
     overlay.set_view("before")
     spots = viewer.layers["SRast measured spots"]
     measured = result.slide.counts[:, 0].toarray()[:, 0] / result.raster.n_pixels_per_spot
-    np.testing.assert_allclose(spots.face_color[:, :3], style.rgba(measured)[:, :3], atol=1e-5)
+    np.testing.assert_allclose(spot_colors(spots, result.slide)[:, :3], style.rgba(measured)[:, :3], atol=1e-5)
     overlay.show(["Gene0", "Gene1"])
     assert layer.colormap.name == name
     overlay.show(["Gene1"])
@@ -144,9 +145,10 @@ def test_before_has_the_scale_of_after(
     low, high = overlay.shown[0].limits
     measured = result.slide.counts[:, 0].toarray()[:, 0] / result.raster.n_pixels_per_spot
     level = np.clip((measured - low) / (high - low), 0, 1)
-    np.testing.assert_allclose(spots.face_color, map_colormap().map(level), atol=0.02)
+    colors = spot_colors(spots, result.slide)
+    np.testing.assert_allclose(colors, map_colormap().map(level), atol=0.02)
     assert spots.blending == viewer.layers["Gene0"].blending == "translucent_no_depth"
-    assert spots.face_color[level == 0, 3].max(initial=0) == 0  # a spot without counts shows the tissue below it
+    assert colors[level == 0, 3].max(initial=0) == 0  # a spot without counts shows the tissue below it
     overlay.set_view("after")
     assert not spots.visible
     assert _gene_layers(viewer) == ["Gene0"]

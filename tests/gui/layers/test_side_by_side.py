@@ -6,6 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import shapely
+from helpers.spot_layers import spot_positions
 from napari.components import ViewerModel
 
 from napari_srast.core.region import Region
@@ -32,7 +33,7 @@ def test_second_picture_shows_the_same_region(
     overlay.show(["Gene0"])
     overlay.set_view("side_by_side")
     _, histology, dimmer, spots = (layer for layer in viewer.layers if role_of(layer) == "side_by_side")
-    world = np.array([spots.data_to_world(point) for point in spots.data])[:, ::-1]
+    world = spot_positions(spots, slide)
     original = apply_affine(slide.to_cs, slide.centers[result.raster.spots])
     shift = (world - original).mean(axis=0)
     assert shift[0] > 0

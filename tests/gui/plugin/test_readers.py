@@ -64,7 +64,7 @@ def test_a_store_opens_as_histology_and_spots_at_their_places(slide: Path) -> No
     image, spots = viewer.open(slide, plugin=PLUGIN)
     assert _roles(viewer) == ["histology", "spots"]
     assert image.rgb
-    np.testing.assert_allclose(_world(spots, spots.data[7]), [100, 100])  # row 1, column 1
+    np.testing.assert_allclose(_world(spots, (1, 1)), [100, 100])  # one pixel for each bin
     # Spot (0, 0) is at (20, 20) in pixels of the image, whose first center is at 0.5; a pixel measures 5 um.
     np.testing.assert_allclose(_world(image, (19.5, 19.5, 0)[: image.ndim]), [0, 0], atol=1e-6)
 
@@ -92,7 +92,7 @@ def test_an_h5ad_table_opens_as_spots(slide: Path) -> None:
     viewer = ViewerModel()
     (spots,) = viewer.open(slide.with_suffix(".h5ad"), plugin=PLUGIN)
     assert spots.name == "breast spots"
-    assert len(spots.data) == 36
+    assert spots.data.size == 36
 
 
 def test_a_space_ranger_folder_opens_in_micrometers(tmp_path: Path) -> None:
@@ -117,7 +117,10 @@ def test_regions_open_with_names_and_classes(tmp_path: Path) -> None:
     (tmp_path / "annotations.geojson").write_text(json.dumps(features))
     viewer = ViewerModel()
     (layer,) = viewer.open(tmp_path / "annotations.geojson", plugin=PLUGIN)
-    assert layer.features.iloc[0].to_dict() == {"name": "A", "classification": "Tumor"}
+    assert layer.features.iloc[0].to_dict() == {
+        **{"region": 1, "name": "A", "classification": "Tumor"},
+        "color": "",
+    }
     np.testing.assert_allclose(layer.data[0].min(axis=0), [20, 10])  # (y, x)
     np.testing.assert_allclose(layer.data[0].max(axis=0), [60, 40])
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from scipy.spatial import cKDTree
 
 from napari_srast.core.slide import Slide
+from napari_srast.gui.state import spatial_structure as module
 from napari_srast.gui.state.spatial_structure import interest_order, spatial_structure
 
 pytestmark = pytest.mark.gui
@@ -25,6 +27,32 @@ def test_spatial_structure_equals_morans_i(make_slide: Callable[..., Slide]) -> 
     np.testing.assert_allclose(structure[finite], expected[finite], atol=0.02)  # ties among the neighbors at the rim
     assert np.isnan(structure[2])  # zero everywhere
     assert structure[0] > structure[4]  # a slope is smoother than a wave
+
+
+def test_sample_of_a_large_slide_gives_about_the_same(
+    make_slide: Callable[..., Slide], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slide = make_slide(60, 60, n_genes=5)
+    rare = slide.counts.toarray()
+    rare[:, 3] = 0
+    rare[:40, 3] = 1  # side by side, in fewer than twenty spots of the sample
+    slide = make_slide(60, 60, counts=rare)
+    whole = spatial_structure(slide)
+    monkeypatch.setattr(module, "_MAX_ENTRIES", 3000)
+    monkeypatch.setattr(module, "_MIN_SAMPLED", 900)
+    sampled = spatial_structure(slide)
+    np.testing.assert_array_equal(sampled, spatial_structure(slide))
+    np.testing.assert_allclose(sampled[[0, 1, 4]], whole[[0, 1, 4]], atol=0.05)
+    assert not np.array_equal(sampled[0], whole[0])
+    assert np.isfinite(whole[3])
+    assert np.isnan(sampled[3])
+
+
+def test_spots_in_one_place_are_not_their_own_neighbors(make_slide: Callable[..., Slide]) -> None:
+    slide = make_slide(6, 6)
+    centers = slide.centers.copy()
+    centers[:12] = centers[0]
+    assert np.isfinite(spatial_structure(dataclasses.replace(slide, centers=centers))[0])
 
 
 def test_structured_genes_are_listed_first_and_housekeeping_genes_last() -> None:

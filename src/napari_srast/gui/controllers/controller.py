@@ -66,6 +66,7 @@ class Controller:
     def shutdown(self) -> None:
         """Stop the running task and disconnect from the viewer because the window or the dock widget closes."""
         self.runs.clear()
+        self.preview.stop()
         self.results.disconnect()
         self.regions.disconnect()
         self.tasks.shutdown()

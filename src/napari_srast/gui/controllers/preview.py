@@ -7,15 +7,20 @@ from __future__ import annotations
 
 from weakref import WeakKeyDictionary, WeakSet
 
-from napari.layers import Points
+from napari.layers import Image, Points
 from psygnal import Signal
 
 from napari_srast.gui.layers.factory import role_of
-from napari_srast.gui.layers.spot_preview import MAX_SPOTS, SpotPreview, gene_counts
+from napari_srast.gui.layers.spot_preview import CountsPicture, SpotPreview, counts_picture
+from napari_srast.gui.runtime import background
 from napari_srast.gui.state.slide_session import SlideSession
 from napari_srast.gui.state.workspace import Workspace
 
 __all__ = ["Preview"]
+
+_ENTRIES_AT_ONCE = (
+    1_000_000  # of the counts; the spots of slides with more are colored after a search in the background
+)
 
 
 class Preview:
@@ -44,7 +49,8 @@ class Preview:
         self._workspace = workspace
         self._genes: WeakKeyDictionary[SlideSession, str] = WeakKeyDictionary()
         self._covered: WeakSet[SlideSession] = WeakSet()
-        self._colored: WeakKeyDictionary[Points, SpotPreview] = WeakKeyDictionary()
+        self._colored: WeakKeyDictionary[Points | Image, SpotPreview] = WeakKeyDictionary()
+        self._search: background.BackgroundTask | None = None
         workspace.slide_changed.connect(self.refresh)
 
     @property
@@ -91,20 +97,45 @@ class Preview:
             layer.visible = True
 
     def refresh(self) -> None:
-        """Color the spots of the current slide."""
-        session, layer, self.text = self._workspace.current, self._layer(), ""
-        if session is not None and layer is not None:
-            preview = self._colored.get(layer) or self._colored.setdefault(layer, SpotPreview(layer))
-            if self.is_on and session.slide.n_spots <= MAX_SPOTS:
-                low, high = preview.color(gene_counts(session.slide, self.gene))
-                brightest = f"{high:,.0f}" if high >= 100 else f"{high:.3g}"
-                self.text = f"{self.gene or 'All genes'}: {low:g} to {brightest} counts"
-            else:
-                preview.outline()
+        """Color the spots of the current slide; those of a large slide keep their colors until its counts are found."""
+        self.stop()
+        session, layer = self._workspace.current, self._layer()
+        if session is None or layer is None:
+            self._set_text("")
+            return
+        preview = self._colored.get(layer) or self._colored.setdefault(layer, SpotPreview(layer))
+        slide, gene = session.slide, self.gene
+        if not self.is_on:
+            preview.outline()
+            self._set_text("")
+        elif slide.counts.nnz <= _ENTRIES_AT_ONCE:
+            self._show(preview, gene, counts_picture(slide, gene))
+        else:
+            self._search = background.start(
+                background.call(lambda should_stop: counts_picture(slide, gene, should_stop)),
+                on_step=lambda _: None,
+                on_done=lambda picture: self._show(preview, gene, picture),
+                on_error=lambda error: self._set_text(background.error_message(error, "coloring the spots")),
+            )
+
+    def stop(self) -> None:
+        """Stop the search for the counts that are about to be shown."""
+        if self._search is not None:
+            self._search.abandon()
+            self._search = None
+
+    def _show(self, preview: SpotPreview, gene: str | None, picture: CountsPicture) -> None:
+        preview.color(picture)
+        low, high = picture.limits
+        brightest = f"{high:,.0f}" if high >= 100 else f"{high:.3g}"
+        self._set_text(f"{gene or 'All genes'}: {low:g} to {brightest} counts")
+
+    def _set_text(self, text: str) -> None:
+        self.text = text
         self.changed.emit()
 
-    def _layer(self) -> Points | None:
+    def _layer(self) -> Points | Image | None:
         session = self._workspace.current
         layers = [] if session is None else session.layers
         spots = [layer for layer in layers if role_of(layer) == "spots" and layer in self._workspace.viewer.layers]
-        return spots[0] if spots and isinstance(spots[0], Points) else None
+        return spots[0] if spots and isinstance(spots[0], Points | Image) else None

@@ -17,8 +17,10 @@ from napari_srast.core.result import UpsampleResult
 from napari_srast.core.slide import Slide
 from napari_srast.gui.layers.factory import KEY, image_affine, measured_layer, update_transforms, world_units
 from napari_srast.gui.layers.gene_colors import GeneStyle
+from napari_srast.gui.layers.spot_image import set_image
 from napari_srast.gui.state.displayed_result import DisplayedResult
 from napari_srast.gui.state.gene_values import GeneValues, ValueView
+from napari_srast.gui.state.spot_grid import SpotGrid
 
 __all__ = ["ColorOptions", "ComparedLayer", "compared_pixels_layer", "pixel_colors", "same_pixels", "spot_colors"]
 
@@ -86,10 +88,11 @@ class ComparedLayer:
         if key == self._colored:
             return
         rgba = spot_colors(values, colors) if other is None else pixel_colors(other.values, colors)
-        if isinstance(layer, Points) and len(layer.data) < len(rgba):
+        grid = _grid_of(layer)
+        if other is None and _n_spots(layer, grid) < len(rgba):
             rgba = rgba[values.result.raster.n_pixels_per_spot > 0]
-        _set_colors(layer, rgba, "additive" if _adds(colors.styles) else "translucent_no_depth")
-        if isinstance(layer, Image) and layer.interpolation2d != colors.view.interpolation:
+        _set_colors(layer, rgba, "additive" if _adds(colors.styles) else "translucent_no_depth", grid)
+        if isinstance(layer, Image) and grid is None and layer.interpolation2d != colors.view.interpolation:
             layer.interpolation2d = colors.view.interpolation
         self._colored = key
 
@@ -155,12 +158,25 @@ def same_pixels(one: UpsampleResult, other: UpsampleResult) -> bool:
     )
 
 
-def _set_colors(layer: Layer, colors: np.ndarray, blending: str) -> None:
+def _grid_of(layer: Layer) -> SpotGrid | None:
+    """Return the grid of spots that are shown as an image; None for points, and for the pixels of a result."""
+    grid = layer.metadata[KEY].get("grid")
+    return grid if isinstance(grid, SpotGrid) else None
+
+
+def _n_spots(layer: Layer, grid: SpotGrid | None) -> int:
+    """Return the number of spots that a layer shows."""
+    return len(grid.row) if grid is not None else len(layer.data)
+
+
+def _set_colors(layer: Layer, colors: np.ndarray, blending: str, grid: SpotGrid | None) -> None:
     """Set the colors of a layer of pixels or spots."""
     if layer.blending != blending:
         layer.blending = blending
     if isinstance(layer, Points):
         layer.face_color = colors
+    elif isinstance(layer, Image) and grid is not None:
+        set_image(layer, grid.levels(colors))
     else:
         layer.data = colors
 

@@ -19,8 +19,10 @@ from napari.layers import Image, Layer, Points
 from napari_srast.core.result import UpsampleResult
 from napari_srast.core.slide import Slide, SlideImage
 from napari_srast.geometry.affine import apply_affine
+from napari_srast.gui.layers.spot_image import blank_colors, image_data, plain_colormap
 from napari_srast.gui.runtime.layer_batches import batch_changes, batch_removals
 from napari_srast.gui.state.gene_values import COUNTS_UNIT
+from napari_srast.gui.state.spot_grid import MAX_POINTS, SpotGrid, spot_grid
 
 __all__ = [
     "HELPER_ROLES",
@@ -150,16 +152,29 @@ def is_color_image(image: SlideImage) -> bool:
 
 
 def _spots(slide: Slide) -> tuple[Any, dict[str, Any], str]:
+    opacity = 0.5 if slide.image is None else 0.12
+    metadata = {KEY: {"role": "spots", "slide": slide}}
+    common = {"name": f"{slide_title(slide)} spots", "units": world_units(slide), "metadata": metadata}
+    grid = spot_grid(slide)
+    if grid is not None:
+        kwargs = {
+            **common,
+            **image_data(grid.levels(np.ones(slide.n_spots))),
+            "affine": image_affine(slide.to_cs @ grid.to_intrinsic),
+            "colormap": plain_colormap(opacity),
+            "contrast_limits": (0.0, 1.0),
+            "blending": "translucent_no_depth",
+        }
+        metadata[KEY]["to_intrinsic"] = grid.to_intrinsic
+        return kwargs.pop("data"), kwargs, "image"
     kwargs = {
-        "name": f"{slide_title(slide)} spots",
+        **common,
         **points_transform(slide),
-        "units": world_units(slide),
         "size": spot_size(slide),
         "symbol": "square" if slide.spot_shape == "square" else "disc",
-        "face_color": [1.0, 1.0, 1.0, 0.5 if slide.image is None else 0.12],
+        "face_color": [1.0, 1.0, 1.0, opacity],
         "border_color": "#00a5e0",  # differs from hematoxylin, eosin and blank glass
         "border_width": 0.08,
-        "metadata": {KEY: {"role": "spots", "slide": slide}},
     }
     return slide.centers[:, ::-1], kwargs, "points"
 
@@ -242,21 +257,33 @@ def gene_layer_kwargs(result: UpsampleResult, unit: str = COUNTS_UNIT) -> dict[s
     }
 
 
-def measured_layer(slide: Slide, spots: np.ndarray | None = None) -> Points:
+def measured_layer(slide: Slide, spots: np.ndarray | None = None) -> Points | Image:
     """Create a hidden layer of spots, all or those with the given indices, for the colors of measured counts."""
+    grid = _measured_grid(slide, spots)
+    metadata = {"role": "measured"}
+    common = {"name": "SRast measured spots", "units": world_units(slide), "blending": "additive", "visible": False}
+    if grid is not None:
+        affine = image_affine(slide.to_cs @ grid.to_intrinsic)
+        entry = metadata | {"to_intrinsic": grid.to_intrinsic, "grid": grid}
+        return Image(rgb=True, **image_data(blank_colors(grid)), affine=affine, metadata={KEY: entry}, **common)
     return Points(
         (slide.centers if spots is None else slide.centers[spots])[:, ::-1],
-        name="SRast measured spots",
         **points_transform(slide),
-        units=world_units(slide),
         size=spot_size(slide),
         symbol="square" if slide.spot_shape == "square" else "disc",
-        face_color="black",
+        face_color="black",  # with additive blending, as for the genes, a spot without counts shows the histology
         border_width=0,
-        blending="additive",  # as for the genes, so that a spot without counts shows the histology
-        visible=False,
-        metadata={KEY: {"role": "measured"}},
+        metadata={KEY: metadata},
+        **common,
     )
+
+
+def _measured_grid(slide: Slide, spots: np.ndarray | None) -> SpotGrid | None:
+    """Return the grid of some spots; None if they are drawn as points."""
+    grid = spot_grid(slide)
+    if grid is None or spots is None:
+        return grid
+    return grid.select(spots) if grid.owner is None or len(spots) > MAX_POINTS else None
 
 
 def world_extent(slide: Slide, spots: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:

@@ -18,7 +18,6 @@ from napari_srast.gui.layers.factory import (
     image_affine,
     is_color_image,
     measured_layer,
-    points_transform,
     remove_layers,
     swap_axes,
     update_transforms,
@@ -186,14 +185,15 @@ def _counts_layer(slide: Slide, result: UpsampleResult, compared: UpsampleResult
     if compared is None:
         layer = measured_layer(slide, result.raster.spots)
         update_transforms([layer], slide)
-        layer.affine = swap_axes(shift) @ points_transform(slide)["affine"]
+        layer.affine = swap_axes(shift) @ np.asarray(layer.affine.affine_matrix)
         layer.name = "SRast side-by-side spots"
     else:
         layer = compared_pixels_layer(compared, slide)
         layer.affine = image_affine(shift @ slide.to_cs @ compared.raster.affine)
         layer.name = "SRast side-by-side pixels"
     layer.visible = True
-    layer.metadata = {KEY: {"role": "side_by_side"}}
+    grid = layer.metadata[KEY].get("grid")
+    layer.metadata = {KEY: {"role": "side_by_side", "grid": grid}}
     return layer
 
 

@@ -9,6 +9,7 @@ from qtpy.QtCore import QModelIndex
 from qtpy.QtWidgets import QCheckBox, QFileDialog, QHBoxLayout, QLineEdit, QWidget
 
 from napari_srast.core.gene_list import match_gene_list
+from napari_srast.core.mass_balance import gene_totals
 from napari_srast.core.result import UpsampleResult
 from napari_srast.errors import InputError
 from napari_srast.gui.controllers.controller import Controller
@@ -138,7 +139,8 @@ class GenePanel(QWidget):
         if current is None:
             self.model.set_genes([])
             return
-        totals = np.asarray(current.slide.counts.sum(axis=0)).ravel()
+        known = current.loaded.totals
+        totals = gene_totals(current.slide.counts) if known is None else known
         columns = [Column("Counts", totals, lambda v: f"{v:,.0f}", "Counts of the gene in the whole slide")]
         structure = current.loaded.structure
         if structure is not None:

@@ -22,7 +22,7 @@ from napari_srast.errors import Cancelled, SrastError, is_memory_error, out_of_m
 from napari_srast.gui.runtime.priority import ShortSwitchInterval, lower_thread_priority
 from napari_srast.gui.runtime.warning_filters import ignore_torch_deprecations
 
-__all__ = ["BackgroundTask", "Steps", "error_message", "low_priority", "single_step", "start"]
+__all__ = ["BackgroundTask", "Steps", "call", "error_message", "low_priority", "single_step", "start"]
 
 Steps = Callable[[Callable[[], bool]], Generator[Any, None, Any]]
 """A generator function that takes ``should_stop``, yields progress and returns the result."""
@@ -130,11 +130,16 @@ def start(
 
 
 def single_step(function: Callable[[], Any]) -> Steps:
-    """Turn a function into a task without progress."""
+    """Turn a function into a task without progress, which cannot be stopped."""
+    return call(lambda should_stop: function())
+
+
+def call(function: Callable[[Callable[[], bool]], Any]) -> Steps:
+    """Turn a function that takes ``should_stop`` into a task without progress."""
 
     def steps(should_stop: Callable[[], bool]) -> Generator[Any, None, Any]:
         yield from ()
-        return function()
+        return function(should_stop)
 
     return steps
 

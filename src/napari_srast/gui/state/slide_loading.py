@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from napari.layers import Layer
 
+from napari_srast.core.mass_balance import gene_totals
 from napari_srast.core.result import UpsampleResult
 from napari_srast.core.slide import Slide
 from napari_srast.errors import InputError
 from napari_srast.gui.state.displayed_result import DisplayedResult, prepare_for_display
 from napari_srast.gui.state.spatial_structure import spatial_structure
+from napari_srast.gui.state.spot_grid import spot_grid
 from napari_srast.io.file_kinds import has_suffix
 
 if TYPE_CHECKING:
@@ -101,6 +103,8 @@ class LoadedSlide:
         Compute devices of this computer.
     structure
         Spatial structure of each gene, shape (G,); None if it was not computed.
+    totals
+        Counts of each gene, shape (G,); None if they were not computed.
     spots
         Medians over the spots; None if they were not computed.
     result
@@ -112,6 +116,7 @@ class LoadedSlide:
     choices: Choices = field(default_factory=Choices)
     devices: tuple[str, ...] = ("auto", "cpu")
     structure: np.ndarray | None = None
+    totals: np.ndarray | None = None
     spots: SpotSummary | None = None
     result: DisplayedResult | None = None
 
@@ -213,12 +218,14 @@ def _loaded(slide: Slide, source: Any, result: UpsampleResult | None) -> LoadedS
             runs=_list_runs(source),
             contents=elements.contents,
         )
+    spot_grid(slide)  # made here, because it takes a moment for a large slide
     return LoadedSlide(
         slide=slide,
         source=source,
         choices=choices,
         devices=("auto", *available_devices()),
         structure=spatial_structure(slide),
+        totals=gene_totals(slide.counts),
         spots=SpotSummary.of(slide),
         result=None if result is None else prepare_for_display(result),
     )

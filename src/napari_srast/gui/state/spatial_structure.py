@@ -7,14 +7,17 @@ from collections.abc import Sequence
 
 import numpy as np
 from scipy import sparse
+from scipy.spatial import cKDTree
 
 from napari_srast.core.slide import Slide
 
 __all__ = ["interest_order", "spatial_structure"]
 
 _N_NEIGHBORS = 6
-_MAX_ENTRIES = 20_000_000  # takes about two seconds; on larger slides only the most frequent genes are ranked
-_BLOCK = 512
+_MAX_ENTRIES = 4_000_000  # counts above 0 of the spots that are compared with their neighbors
+_MIN_SAMPLED = 5_000  # spots that are compared in any case
+_MIN_SPOTS = 20  # of a sample, with counts of a gene; with fewer, two neighbors by chance look like structure
+_BLOCK = 1000  # spots
 # Mitochondrial and ribosomal genes, and ribosomal RNA
 _HOUSEKEEPING = re.compile(r"(MT-|MT\.|RP[SL]\d|RPLP\d|RPSA|MRP[SL]\d|RNA?\d+S)", re.IGNORECASE)
 
@@ -47,32 +50,76 @@ def spatial_structure(slide: Slide) -> np.ndarray:
     """Return Moran's I of each gene's log counts per ten thousand over the six nearest spots, shape (G,).
 
     I = (z' W z) / (z' z) with z the deviations from the mean and W the neighbors' average (Moran, Biometrika 37,
-    1950); 1 is perfectly smooth, 0 is without order. NaN for genes without counts or with the same counts everywhere,
-    for slides of fewer than seven spots, and on very large slides for the rarer genes.
-    """
-    from sklearn.neighbors import kneighbors_graph  # takes a second to load, so not before the window is open
+    1950); 1 is perfectly smooth, 0 is without order. On slides of more than 5,000 spots and four million counts above
+    0, the sums are over a random sample of the spots, which is the same each time; their neighbors are those of the
+    whole slide.
 
-    n_spots, n_genes = slide.counts.shape
-    structure = np.full(n_genes, np.nan)
+    NaN for genes without counts or with the same counts everywhere, for slides of fewer than seven spots, and for genes
+    with counts in fewer than 20 spots of a sample.
+    """
+    counts = slide.counts
+    n_spots, n_genes = counts.shape
     if n_spots <= _N_NEIGHBORS:
-        return structure
-    neighbors = kneighbors_graph(slide.centers, _N_NEIGHBORS) / _N_NEIGHBORS
-    totals = np.asarray(slide.counts.sum(axis=1, dtype=np.float64)).ravel()
-    scaled = sparse.diags(1e4 / np.maximum(totals, 1.0)) @ slide.counts
-    scaled.data = np.log1p(scaled.data)
-    columns = scaled.tocsc()
-    entries = np.diff(columns.indptr)
-    by_frequency = np.argsort(-entries, kind="stable")
-    ranked = np.sort(by_frequency[np.cumsum(entries[by_frequency]) <= _MAX_ENTRIES])
-    in_weights = np.asarray(neighbors.sum(axis=0)).ravel()
-    for start in range(0, len(ranked), _BLOCK):
-        genes = ranked[start : start + _BLOCK]
-        x = columns[:, genes]
-        mean = np.asarray(x.mean(axis=0)).ravel()
-        # z' W z and z' z are expanded so that x stays sparse; the rows of W sum to one.
-        products = np.asarray(x.multiply(neighbors @ x).sum(axis=0)).ravel()
-        weighted = in_weights @ x
-        cross = products - mean * (weighted + n_spots * mean) + mean**2 * n_spots
-        spread = np.asarray(x.multiply(x).sum(axis=0)).ravel() - n_spots * mean**2
-        structure[genes] = np.where(spread > 1e-9, cross / np.maximum(spread, 1e-9), np.nan)
-    return structure
+        return np.full(n_genes, np.nan)
+    spots = _sampled_spots(counts)
+    neighbors = cKDTree(slide.centers).query(slide.centers[spots], k=_N_NEIGHBORS + 1)[1]
+    others = _without(neighbors, spots)
+    n_compared = 0
+    products, sums, of_neighbors, squares = (np.zeros(n_genes) for _ in range(4))
+    n_counted = np.zeros(n_genes, dtype=np.int64)
+    for start in range(0, len(spots), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        own, around = _log_rates(counts, spots[block]), _mean_of_neighbors(counts, others[block])
+        n_compared += own.shape[0]
+        products += _column_sums(own.multiply(around))
+        sums += _column_sums(own)
+        of_neighbors += _column_sums(around)
+        squares += _column_sums(own.multiply(own))
+        n_counted += np.bincount(own.indices, minlength=n_genes)
+    # z' W z and z' z are expanded so that the counts stay sparse; the rows of W sum to one.
+    mean = sums / n_compared
+    cross = products - mean * (of_neighbors + sums) + n_compared * mean**2
+    spread = squares - n_compared * mean**2
+    is_known = spread > 1e-9
+    if len(spots) < n_spots:
+        is_known &= n_counted >= _MIN_SPOTS
+    return np.where(is_known, cross / np.maximum(spread, 1e-9), np.nan)
+
+
+def _sampled_spots(counts: sparse.csr_matrix) -> np.ndarray:
+    """Return the indices of the spots that are compared with their neighbors, in ascending order."""
+    n_spots = counts.shape[0]
+    n_sampled = min(n_spots, max(int(n_spots * _MAX_ENTRIES / max(counts.nnz, 1)), _MIN_SAMPLED))
+    if n_sampled == n_spots:
+        return np.arange(n_spots)
+    return np.sort(np.random.default_rng(0).choice(n_spots, n_sampled, replace=False))
+
+
+def _without(neighbors: np.ndarray, spots: np.ndarray) -> np.ndarray:
+    """Return the neighbors of spots, shape (n, 6), from the nearest seven, one of which is usually the spot itself."""
+    is_self = neighbors == spots[:, None]
+    is_self[~is_self.any(axis=1), -1] = True  # several spots are in one place
+    return neighbors[~is_self].reshape(len(spots), -1)
+
+
+def _log_rates(counts: sparse.csr_matrix, spots: np.ndarray) -> sparse.csr_matrix:
+    """Return log1p of the counts per ten thousand of some spots, CSR."""
+    rows = counts[spots].astype(np.float64)
+    totals = np.asarray(rows.sum(axis=1)).ravel()
+    rows.data = np.log1p(rows.data * np.repeat(1e4 / np.maximum(totals, 1.0), np.diff(rows.indptr)))
+    return rows
+
+
+def _mean_of_neighbors(counts: sparse.csr_matrix, neighbors: np.ndarray) -> sparse.csr_matrix:
+    """Return the mean log rates of the neighbors of each spot, CSR."""
+    used, position = np.unique(neighbors, return_inverse=True)
+    n_spots, n_neighbors = neighbors.shape
+    weights = np.full(neighbors.size, 1.0 / n_neighbors)
+    pointer = np.arange(n_spots + 1) * n_neighbors
+    average = sparse.csr_matrix((weights, position.ravel(), pointer), shape=(n_spots, len(used)))
+    return average @ _log_rates(counts, used)
+
+
+def _column_sums(matrix: sparse.spmatrix) -> np.ndarray:
+    matrix = matrix.tocsr()
+    return np.bincount(matrix.indices, weights=matrix.data, minlength=matrix.shape[1])

@@ -111,6 +111,20 @@ class ResultSink(ABC, Generic[Result_co]):
             :attr:`ResultPlan.expression_columns` only; None if the run does not compute them.
         """
 
+    def derive(
+        self, rows: np.ndarray, counts: sparse.csr_matrix
+    ) -> tuple[sparse.csr_matrix | None, sparse.csr_matrix | None]:
+        """Compute the expression of a tile and its standard deviations, for :meth:`add`; None if the sink adds none.
+
+        Threads that predict tiles may call it at the same time. A tile that comes without is completed by :meth:`add`.
+
+        Parameters
+        ----------
+        rows, counts
+            As for :meth:`add`.
+        """
+        return None, None
+
     def assemble(self) -> None:
         """Assemble the tiles after the last one; a sink that writes tiles as they come has nothing to do."""
 

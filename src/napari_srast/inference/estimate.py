@@ -1,47 +1,36 @@
-"""Estimate the run time and memory of a job, from a fit to ``napari-srast bench`` on two CPU cores.
+"""Estimate the run time and memory of a job, and refuse a job that does not fit into the memory.
 
-Shape legend: N spots, G genes, Q pixels, E counts above 0.
+Shape legend: N spots, G genes, Q pixels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from napari_srast.core.limits import (
-    EMPTY_PAIR_COST,
-    FLOW_DRAWS,
-    FLOW_PAIR_BUDGET,
-    FLOW_STEPS,
-    MAX_CALIBRATION_GENES,
-    MAX_HOLDOUT_SPOTS,
-    MAX_HOLDOUT_VARIANTS,
-    MAX_SASA_TRAINING_SPOTS,
-    MIN_HOLDOUT_SPOTS,
-    N_PROGRAMS,
-    PER_GENE_LIMIT,
-    PIXELS_PER_PAIR,
-)
+from napari_srast._utils.free_memory import available_memory
+from napari_srast._utils.machine_speed import machine_speed, n_cores
 from napari_srast.core.region import Region
 from napari_srast.core.settings import UpsampleSettings
 from napari_srast.core.slide import Slide, check_is_slide
-from napari_srast.geometry.lattice import detect_lattice
+from napari_srast.errors import DeviceError
+from napari_srast.geometry.lattice import Lattice, detect_lattice
+from napari_srast.inference.costs import JobSize, run_bytes, run_seconds
+from napari_srast.inference.job import calibration_gap
 from napari_srast.inference.rasters import make_rasters
-from napari_srast.models.sasa.config import SasaConfig
+from napari_srast.io.result_images import MAX_EXPRESSION_ENTRIES, MAX_EXPRESSION_GENES, MAX_IMAGE_GENES
 
-__all__ = ["MAX_COUNTED", "Estimate", "estimate"]
+__all__ = ["MAX_COUNTED", "Estimate", "estimate", "require_memory"]
 
 MAX_COUNTED = 2_000_000
 """Number of pixels up to which an estimate counts them."""
 
-_N_CORES = 2
 _LATTICE_SPOTS = 2000  # in the middle of the slide, from which its lattice is detected
-_MAX_STREAMED_BYTES = 1e9  # of tiles that wait to be written to a store, and of the genes in its image
-_SPOTS_PER_COARSE_SPOT = 4
 _PIXELS_PER_NEIGHBOR_SEARCH = 4  # detecting the lattice takes as long per spot as counting four pixels
-_SASA = SasaConfig()
+_FEWER_GENES = (5000, 2000, 1000, 500, 200, 100, 50, 20, 10, 5, 1)
+_LOWER_FACTORS = (8.0, 6.0, 4.0, 3.0, 2.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +48,7 @@ class Estimate:
     pixel_side
         Side of a pixel, in units of the chosen coordinate system.
     seconds
-        Expected run time on two CPU cores.
+        Expected run time on this computer.
     memory_bytes
         Expected peak memory beyond the slide itself.
     """
@@ -85,8 +74,8 @@ def estimate(
 ) -> Estimate:
     """Estimate size, run time and memory of a job without running it, with a cold cache.
 
-    The figures are fits to runs on two CPU cores without expression and intensity field; only their order of magnitude
-    is reliable.
+    The figures are fits to measured runs (docs/performance.md). The run time is scaled by the speed and the number of
+    cores of this computer.
 
     Parameters
     ----------
@@ -116,43 +105,125 @@ def estimate(
     >>> srast.estimate(slide, None, ["MUC2"], srast.UpsampleSettings(factor=4)).n_genes  # doctest: +SKIP
     1
     """
-    check_is_slide(slide)
-    selected = np.ones(slide.n_spots, dtype=bool) if region is None else region.spots(slide)
-    n_spots = int(selected.sum())
-    n_genes = len(slide.gene_indices(genes))
-    pixels_per_spot, side = _pixels_per_spot(slide, settings)
-    n_pixels = round(n_spots * pixels_per_spot)
-    is_counted = n_pixels + _PIXELS_PER_NEIGHBOR_SEARCH * slide.n_spots <= max_counted
+    size, selected, side = _job_size(slide, region, genes, settings)
+    is_counted = size.n_pixels + _PIXELS_PER_NEIGHBOR_SEARCH * slide.n_spots <= max_counted
     if is_counted:
         n_pixels = int(make_rasters(slide, slide.centers, selected, settings)[1].sum())
-        pixels_per_spot = n_pixels / n_spots
-    n_entries = n_pixels * n_genes * _filled_fraction(slide)
-    result_bytes = min(12 * n_entries, _MAX_STREAMED_BYTES) if into_store else 12 * n_entries
-    if settings.method == "srast":
-        seconds = _fit_seconds(slide) + _tile_seconds(slide, n_pixels, n_genes, n_entries, pixels_per_spot, settings)
-        memory = 6e8 + 4e3 * slide.n_spots + 30.0 * slide.counts.nnz + result_bytes
-    else:
-        seconds = 0.3 + _interpolation_seconds(settings.method, pixels_per_spot) * n_pixels * n_genes / _N_CORES
-        memory = 3e8 + result_bytes
+        size = _with_pixels(size, n_pixels, n_pixels / selected.sum())
     return Estimate(
-        n_spots=n_spots,
-        n_pixels=n_pixels,
-        n_genes=n_genes,
+        n_spots=int(selected.sum()),
+        n_pixels=size.n_pixels,
+        n_genes=size.n_genes,
         is_counted=is_counted,
-        pixels_per_spot=pixels_per_spot,
+        pixels_per_spot=size.pixels_per_spot,
         pixel_side=side,
-        seconds=float(seconds),
-        memory_bytes=int(memory),
+        seconds=float(run_seconds(size, n_cores()) / machine_speed()),
+        memory_bytes=int(run_bytes(size, into_store=into_store)),
     )
 
 
-def _filled_fraction(slide: Slide) -> float:
-    """Return the fraction of the slide's counts that are above 0."""
-    return float(slide.counts.nnz / max(slide.n_spots * slide.n_genes, 1))
+def require_memory(
+    slide: Slide, region: Region | None, genes: Sequence[str] | None, settings: UpsampleSettings
+) -> None:
+    """Refuse a job that needs more memory than this computer has free.
+
+    Results in memory are counted like those that are written to a store, because large ones are kept in a scratch file.
+
+    Parameters
+    ----------
+    slide, region, genes, settings
+        As for :func:`estimate`.
+
+    Raises
+    ------
+    DeviceError
+        The job needs more memory than is free; the message says which part of it would fit.
+    """
+    size, selected, _ = _job_size(slide, region, genes, settings)
+    free = available_memory()
+    needed = run_bytes(size, into_store=True)
+    if needed <= free:
+        return
+
+    def fits(smaller: JobSize) -> bool:
+        return run_bytes(smaller, into_store=True) <= free
+
+    raise DeviceError(
+        f"This run needs about {_gigabytes(needed)} of memory besides the slide, and {_gigabytes(free)} are free; "
+        f"close other programs{_what_fits(size, int(selected.sum()), fits)}."
+    )
 
 
-def _pixels_per_spot(slide: Slide, settings: UpsampleSettings) -> tuple[float, float]:
-    """Return the mean number of pixels of a spot, and the side of a pixel in units of the coordinate system.
+def _what_fits(size: JobSize, n_spots: int, fits: Callable[[JobSize], bool]) -> str:
+    """Return changes of a job with which it fits into the memory, as the end of a sentence."""
+    settings, changes = size.settings, []
+    genes = next((n for n in _FEWER_GENES if n < size.n_genes and fits(_with_genes(size, n))), None)
+    if genes is not None:
+        changes.append(f"choose at most {genes:,} genes")
+    fraction = next((1 / n for n in (2, 4, 8, 16) if fits(_with_pixels(size, size.n_pixels // n))), None)
+    if fraction is not None and n_spots > 1:
+        changes.append(f"a region of at most {round(n_spots * fraction):,} spots")
+    for factor in _LOWER_FACTORS:
+        pixels_per_spot = size.pixels_per_spot * (factor / settings.factor) ** 2
+        lower = _with_pixels(size, round(n_spots * pixels_per_spot), pixels_per_spot)
+        if settings.pixel_size is None and factor < settings.factor and fits(lower):
+            changes.append(f"factor {factor:g}")
+            break
+    if not changes and size.n_expression and fits(replace(size, n_expression=0)):
+        changes.append("expression 'none'")
+    if not changes:
+        return ", or use a computer with more memory: no choice of genes or region makes this slide fit"
+    return ", or " + ", ".join(changes[:-1]) + (" or " if len(changes) > 1 else "") + changes[-1]
+
+
+def _gigabytes(n_bytes: float) -> str:
+    return f"{n_bytes / 1e9:.1f} GB"
+
+
+def _job_size(
+    slide: Slide, region: Region | None, genes: Sequence[str] | None, settings: UpsampleSettings
+) -> tuple[JobSize, np.ndarray, float]:
+    """Return the size of a job with an estimated number of pixels, its spots (N,), and the side of a pixel."""
+    check_is_slide(slide)
+    selected = np.ones(slide.n_spots, dtype=bool) if region is None else region.spots(slide)
+    n_genes = len(slide.gene_indices(genes))
+    pixels_per_spot, side, lattice = _pixels_per_spot(slide, settings)
+    n_pixels = round(int(selected.sum()) * pixels_per_spot)
+    gap = calibration_gap(np.array([pixels_per_spot]), slide.spot_area, lattice.pitch)
+    size = JobSize(
+        n_spots=slide.n_spots,
+        n_slide_genes=slide.n_genes,
+        n_entries=slide.counts.nnz,
+        n_pixels=n_pixels,
+        n_genes=n_genes,
+        pixels_per_spot=pixels_per_spot,
+        n_expression=0,
+        tempered=settings.method == "srast" and gap is not None,
+        settings=settings,
+    )
+    return _with_genes(size, n_genes), selected, side
+
+
+def _with_genes(size: JobSize, n_genes: int) -> JobSize:
+    """Return a job with another number of genes."""
+    choice = size.settings.expression
+    is_small = n_genes <= MAX_EXPRESSION_GENES and size.n_pixels * n_genes < MAX_EXPRESSION_ENTRIES
+    n_expression = n_genes if is_small else min(n_genes, MAX_IMAGE_GENES)
+    if choice == "none":
+        n_expression = 0
+    elif not isinstance(choice, str):
+        n_expression = min(len(choice), n_genes)
+    return replace(size, n_genes=n_genes, n_expression=n_expression)
+
+
+def _with_pixels(size: JobSize, n_pixels: int, pixels_per_spot: float | None = None) -> JobSize:
+    """Return a job with another number of pixels."""
+    per_spot = size.pixels_per_spot if pixels_per_spot is None else pixels_per_spot
+    return _with_genes(replace(size, n_pixels=n_pixels, pixels_per_spot=float(per_spot)), size.n_genes)
+
+
+def _pixels_per_spot(slide: Slide, settings: UpsampleSettings) -> tuple[float, float, Lattice]:
+    """Return the mean number of pixels of a spot, a pixel's side in units of the coordinate system, and the lattice.
 
     A spot has fewer pixels on a hexagonal than on a square lattice of the same pitch.
     """
@@ -167,55 +238,5 @@ def _pixels_per_spot(slide: Slide, settings: UpsampleSettings) -> tuple[float, f
     if settings.footprint == "spot" and slide.spot_diameter:
         disc = 1.0 if slide.spot_shape == "square" else np.pi / 4
         area = min(area, disc * (slide.spot_diameter / lattice.pitch) ** 2)
-    return float(max(1.0, area * pixels_per_pitch**2)), float(lattice.pitch * slide.cs_scale / pixels_per_pitch)
-
-
-def _coarse_size(slide: Slide) -> tuple[float, float]:
-    """Return the number of coarse spots, and the number of variants in which the slide is coarsened."""
-    n_coarse = min(slide.n_spots, MAX_HOLDOUT_SPOTS) / _SPOTS_PER_COARSE_SPOT
-    return n_coarse, float(np.clip(np.ceil(MIN_HOLDOUT_SPOTS / max(n_coarse, 1)), 1, MAX_HOLDOUT_VARIANTS))
-
-
-def _fit_seconds(slide: Slide) -> float:
-    """Return the seconds of the SASA fit and of the calibration, which run at the same time."""
-    panel_seconds = 2.4e-5 * min(slide.n_genes, _SASA.n_panel)  # per epoch
-
-    def sasa_seconds(n_spots: float) -> float:
-        return _SASA.epochs * (panel_seconds + 9e-6 * n_spots)
-
-    n_training = min(slide.n_spots, MAX_SASA_TRAINING_SPOTS)
-    embedding = 0.5 + sasa_seconds(n_training) + 2.4e-7 * slide.counts.nnz + 1e-4 * slide.n_spots
-    n_coarse, n_variants = _coarse_size(slide)
-    n_genes = min(slide.n_genes, MAX_CALIBRATION_GENES)
-    calibration = n_variants * (0.5 + sasa_seconds(n_coarse) + 5e-5 * n_coarse * n_genes)
-    return float(max(embedding, calibration))
-
-
-def _tile_seconds(
-    slide: Slide, n_pixels: int, n_genes: int, n_entries: float, pixels_per_spot: float, settings: UpsampleSettings
-) -> float:
-    """Return the seconds of scoring the genes and predicting all tiles."""
-    cost = _flow_cost(slide, n_genes, pixels_per_spot)
-    if n_genes <= PER_GENE_LIMIT or cost <= FLOW_PAIR_BUDGET or settings.mode == "sample":
-        scoring = 5e-5 * _coarse_size(slide)[0] * n_genes
-        n_calls = 1 + (settings.steps or FLOW_STEPS) * (settings.draws or FLOW_DRAWS) * (settings.mode == "sample")
-        return scoring + 1.2e-5 * n_calls * max(n_entries, n_pixels) / _N_CORES
-    programs = 1.0 + 1e-6 * slide.counts.nnz + (1.2e-5 * n_pixels * N_PROGRAMS + 6e-8 * n_entries) / _N_CORES
-    # The budget is for the whole slide: scoring uses half of it, the tiles of a region only their part of the rest.
-    region_fraction = min(1.0, n_pixels / (pixels_per_spot * slide.n_spots))
-    return programs + 1.75e-5 * FLOW_PAIR_BUDGET * (1 + region_fraction) / 2
-
-
-def _flow_cost(slide: Slide, n_genes: int, pixels_per_spot: float) -> float:
-    """Return the cost of all genes one by one, in the units of :data:`napari_srast.core.limits.FLOW_PAIR_BUDGET`."""
-    filled, pair_cost = _filled_fraction(slide), 1 - EMPTY_PAIR_COST
-    n_coarse, n_variants = _coarse_size(slide)
-    scoring = n_coarse * n_variants * (EMPTY_PAIR_COST + pair_cost * min(1.0, 3 * filled))
-    tiles = slide.n_spots * pixels_per_spot / PIXELS_PER_PAIR * (EMPTY_PAIR_COST + pair_cost * filled)
-    return float(n_genes * (tiles + scoring))
-
-
-def _interpolation_seconds(method: str, pixels_per_spot: float) -> float:
-    """Return the seconds of a pixel and gene."""
-    n_iterations = float(np.clip(4 * pixels_per_spot, 16, 100)) if method == "pycnophylactic" else 4.0
-    return 3e-8 + 1e-8 * n_iterations
+    side = float(lattice.pitch * slide.cs_scale / pixels_per_pitch)
+    return float(max(1.0, area * pixels_per_pitch**2)), side, lattice

@@ -20,6 +20,7 @@ from napari_srast.core.sinks import ResultPlan, ResultSink
 from napari_srast.core.slide import Slide, select_columns
 from napari_srast.errors import SettingsError, translate_memory_errors
 from napari_srast.geometry.spot_pixel_map import SpotPixelMap
+from napari_srast.inference.estimate import require_memory
 from napari_srast.inference.executors.base import Executor
 from napari_srast.inference.executors.local import ThreadExecutor
 from napari_srast.inference.expected_information import ExpectedInformation
@@ -61,7 +62,7 @@ def run_upsampling(
     Raises
     ------
     SrastError
-        The input or a setting cannot be used, or the device or memory failed.
+        The input or a setting cannot be used, the device or memory failed, or the run needs more memory than is free.
     Cancelled
         The monitor canceled the run.
     """
@@ -69,6 +70,8 @@ def run_upsampling(
     monitor = monitor.listening(clock.observe)
     slide, settings = request.slide, request.settings
     columns = slide.gene_indices(request.genes)
+    if executor is None or executor.is_local:
+        require_memory(slide, request.region, request.genes, settings)
     selected = np.ones(slide.n_spots, dtype=bool) if request.region is None else request.region.spots(slide)
     if settings.mode == "integer":
         _require_integer_counts(slide, columns, selected)

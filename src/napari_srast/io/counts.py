@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,12 @@ _MAX_LOGARITHM = 30.0  # exp(30) exceeds the counts of any spot
 _BLOCK_VALUES = 2**18  # processed at a time, so that no second copy of all values is in memory
 _EXACT_FLOAT32 = 2**24
 _EXACT_FLOAT64 = 2**53
+_NO_COUNTS: tuple[tuple[Callable[[np.ndarray], np.ndarray], str], ...] = (
+    (lambda values: ~np.isfinite(values), "missing or infinite values, which are not counts"),
+    (lambda values: values < 0, "negative values, so it is scaled data and not counts"),
+    (lambda values: values != np.rint(values), "fractions, so it is normalized data and not counts"),
+    (lambda values: values > _EXACT_FLOAT64, "values too large to be counts"),
+)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -195,20 +202,20 @@ def as_counts(values: Any, what: str, rows: np.ndarray | None = None) -> sparse.
     matrix = matrix.copy() if rows is None else matrix[rows]
     matrix.sum_duplicates()
     data = matrix.data
-    for wrong, text in (
-        (~np.isfinite(data), "missing or infinite values, which are not counts"),
-        (data < 0, "negative values, so it is scaled data and not counts"),
-        (data != np.rint(data), "fractions, so it is normalized data and not counts"),
-        (data > _EXACT_FLOAT64, "values too large to be counts"),
-    ):
-        if wrong.any():
+    for is_wrong, text in _NO_COUNTS:
+        wrong = next((block for block in _value_blocks(data) if is_wrong(block).any()), None)
+        if wrong is not None:
             if "fractions" in text and _looks_log_normalized(matrix):
                 text = "values that look log-normalized, which are not counts"
-            raise InputError(f"{what} contains {text} (such as {data[wrong][0]:.4g}).")
+            raise InputError(f"{what} contains {text} (such as {wrong[is_wrong(wrong)][0]:.4g}).")
     exact = data.max(initial=0) <= _EXACT_FLOAT32
-    matrix = matrix.astype(np.float32 if exact else np.float64)
+    matrix = matrix.astype(np.float32 if exact else np.float64, copy=False)
     matrix.eliminate_zeros()
     return matrix
+
+
+def _value_blocks(values: np.ndarray) -> Iterator[np.ndarray]:
+    return (values[start : start + _BLOCK_VALUES] for start in range(0, len(values), _BLOCK_VALUES))
 
 
 def _looks_log_normalized(matrix: sparse.csr_matrix) -> bool:

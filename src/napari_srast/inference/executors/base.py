@@ -17,7 +17,14 @@ class Executor(ABC):
 
     Both methods report progress to the job's monitor, from the calling thread, and check it for cancellation. An
     exception of the monitor ends all computing before it leaves the method.
+
+    Attributes
+    ----------
+    is_local
+        Whether it computes in the memory of this computer.
     """
+
+    is_local = True
 
     @abstractmethod
     def prepare(self, job: UpsampleJob) -> PreparedMethod:

@@ -57,6 +57,8 @@ class DaskExecutor(Executor):
     ...     result = srast.upsample(slide, executor=executor)
     """
 
+    is_local = False
+
     def __init__(self, scheduler: str | Client) -> None:
         self._owns_client = isinstance(scheduler, str)
         try:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import sparse
 
+from napari_srast._utils.free_memory import available_memory, release_free_memory
 from napari_srast._utils.threads import limit_torch_if_loaded
 from napari_srast.core.sinks import ResultSink
 from napari_srast.inference.executors.base import Executor
@@ -27,7 +28,10 @@ if TYPE_CHECKING:
 
 __all__ = ["ThreadExecutor"]
 
+_Matrix = sparse.csr_matrix | None
+_Tile = tuple[np.ndarray, sparse.csr_matrix, _Matrix, _Matrix, _Matrix]
 _BYTES_PER_TILE = 400_000_000  # memory that a tile in work may take
+_TILES_PER_RELEASE = 8  # of freed memory
 _TILES_PER_WORKER = 2  # in work or waiting for the sink: a slow disk must not fill the memory
 
 
@@ -58,14 +62,17 @@ class ThreadExecutor(Executor):
     ) -> tuple[str, ...]:
         """Predict all tiles, one per thread; the calling thread feeds the sink and reports progress."""
         total = sum(len(method.predictor.blocks(n_pixels)) for n_pixels in tiling.n_pixels)
+        release_free_memory()  # of the preparation
         halt = threading.Event()
         events: queue.SimpleQueue[Future | None] = queue.SimpleQueue()  # a finished tile, or None for a finished block
         fallback = OutOfMemoryFallback(method.predictor)
         monitor = job.monitor.for_workers(halt.is_set)
 
-        def predict(index: int) -> tuple[np.ndarray, sparse.csr_matrix, sparse.csr_matrix | None]:
+        def predict(index: int) -> _Tile:
             tile_input = method.tile_input(job, tiling.tile(index))
-            return tile_input.tile.rows, *fallback.predict(tile_input, monitor, lambda: events.put(None))
+            rows = tile_input.tile.rows
+            counts, std = fallback.predict(tile_input, monitor, lambda: events.put(None))
+            return rows, counts, std, *sink.derive(rows, counts)
 
         n_workers = min(self._n_workers or _default_workers(), len(tiling.groups))
         threads = ThreadPoolExecutor(n_workers, thread_name_prefix="napari-srast", initializer=limit_torch_if_loaded)
@@ -84,6 +91,8 @@ class ThreadExecutor(Executor):
                 else:
                     sink.add(*event.result())
                     n_in_work -= 1
+                    if len(waiting) % _TILES_PER_RELEASE == 0:
+                        release_free_memory()
         finally:
             halt.set()
             threads.shutdown(wait=True, cancel_futures=True)
@@ -92,7 +101,5 @@ class ThreadExecutor(Executor):
 
 def _default_workers() -> int:
     """Return how many tiles this computer has cores and memory for."""
-    import psutil
-
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores, int(psutil.virtual_memory().available // _BYTES_PER_TILE)))
+    return max(1, min(cores, available_memory() // _BYTES_PER_TILE))

@@ -19,7 +19,7 @@ from napari_srast.inference.tiles import Tile
 
 if TYPE_CHECKING:
     from napari_srast.histology import ImagePredictor, PixelImageEvidence
-    from napari_srast.models.intensity import FittedIntensity
+    from napari_srast.models.intensity import FittedIntensity, PixelIntensity
     from napari_srast.models.sasa.embedding import SlideEmbedding, SpotEmbedding
 
 __all__ = ["Block", "PreparedMethod", "TileInput", "TilePredictor"]
@@ -47,6 +47,8 @@ class TileInput:
         Evidence of the histology in the pixels; None without.
     intensity
         Fields of the intensity in all the tile's spots, shape (n, fields); None if the predictor does not use it.
+    pixel_intensity
+        The intensity in the pixels, if it was computed before.
     """
 
     tile: Tile
@@ -55,6 +57,7 @@ class TileInput:
     fields: np.ndarray | None
     image: PixelImageEvidence | None = None
     intensity: np.ndarray | None = None
+    pixel_intensity: PixelIntensity | None = None
 
     def halves(self, core_counts_only: bool) -> list[TileInput]:
         """Return the input of both halves of the tile.

@@ -39,6 +39,10 @@ class LoadedIntensity:
 
     def bind(self, tile_input: TileInput) -> Callable[[np.ndarray, slice], np.ndarray]:
         """Return the function that predicts log intensities (q, F) of a block of fields from its counts (n, F)."""
-        assert tile_input.intensity is not None
-        pixels = PixelIntensity(self.model, tile_input.tile.layout, tile_input.intensity)
+        pixels = tile_input.pixel_intensity or self.in_pixels(tile_input)
         return lambda counts, block: pixels.log_intensities(counts, self.loadings[block])
+
+    def in_pixels(self, tile_input: TileInput) -> PixelIntensity:
+        """Return the intensity in the pixels of a tile, which is the same for all fields."""
+        assert tile_input.intensity is not None
+        return PixelIntensity(self.model, tile_input.tile.layout, tile_input.intensity)

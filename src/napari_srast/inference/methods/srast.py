@@ -229,9 +229,8 @@ def _prepare_per_gene(context: _Context) -> PreparedMethod:
         intensity=LoadedIntensity.of_fields(context.intensity, job.select_counts()),
     )
     skill = np.concatenate([score.skill for score in scores])
-    genes = job.genes[job.columns]
     starts = np.cumsum([0, *(len(score.skill) for score in scores)])
-    gains = [one.describe_gain(genes[start:]) for one, start in zip(scores, starts, strict=False)]
+    gains = [one.describe_gain(job.genes[job.columns[start:]]) for one, start in zip(scores, starts, strict=False)]
     model = ModelProvenance(calibration={"held_out_gain": {k: v for gain in gains for k, v in gain.items()}})
     return PreparedMethod(predictor=predictor, skill=skill, method=methods, embedding=fitted.embedding, model=model)
 
@@ -290,6 +289,8 @@ class ProgramPredictor(TilePredictor):
         return replace(self, network=network, per_gene=replace(self.per_gene, network=network))
 
     def bind(self, tile_input: TileInput, monitor: RunMonitor) -> Callable[[slice], Block]:
+        if self.intensity is not None:
+            tile_input = replace(tile_input, pixel_intensity=self.intensity.in_pixels(tile_input))
         mixture = self._mixture(tile_input, monitor)
 
         def predict_block(block: slice) -> Block:
@@ -358,8 +359,7 @@ class ProgramPredictor(TilePredictor):
 def _prepare_programs(context: _Context, high_count: np.ndarray) -> PreparedMethod:
     """Prepare the prediction of some genes, given as (G,) bool, through the flow, and of the others by shared maps."""
     job, fitted = context.job, context.fitted
-    job.monitor.check_canceled()
-    per_gene = _prepare_per_gene(context.for_genes(high_count))
+    per_gene = _prepare_per_gene(context.for_genes(high_count))  # checks for cancellation first
     shared = fit_program_fields(job.counts, fitted.embedding, seed=job.settings.seed)
     job.monitor.check_canceled()
     others = fit_program_gate(

@@ -1,0 +1,43 @@
+"""Measure how fast this computer is, relative to the one on which the cost of a run was measured."""
+
+from __future__ import annotations
+
+import os
+import time
+from functools import cache
+
+import numpy as np
+
+__all__ = ["machine_speed", "n_cores"]
+
+_REFERENCE_SECONDS = 0.0033  # of the workload on the reference computer
+_SIZE = 96  # rows and columns of the products
+_N_PRODUCTS = 8
+_N_VALUES = 150_000
+_ROUNDS = 3
+_LIMITS = (0.1, 10.0)
+
+
+@cache
+def machine_speed() -> float:
+    """Return the speed of one core relative to that of the reference computer.
+
+    A workload like that of a run, dense products, logarithms and look-ups, takes some 10 ms of processor time, once
+    in a process. Processor time hardly depends on what else the computer does.
+    """
+    generator = np.random.default_rng(0)
+    matrix = generator.random((_SIZE, _SIZE), dtype=np.float32)
+    values, index = generator.random(_N_VALUES), generator.integers(0, _N_VALUES, _N_VALUES)
+    seconds = []
+    for _ in range(_ROUNDS):
+        start = time.thread_time()
+        for _ in range(_N_PRODUCTS):
+            np.einsum("ij,kj->ik", matrix, matrix)  # not BLAS, which may use all cores
+        np.log1p(np.exp(values))[index].cumsum()
+        seconds.append(time.thread_time() - start)
+    return float(np.clip(_REFERENCE_SECONDS / max(min(seconds), 1e-9), *_LIMITS))
+
+
+def n_cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

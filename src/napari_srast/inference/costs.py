@@ -1,0 +1,187 @@
+"""Cost of the stages of a run: seconds of one core of the reference computer, and bytes.
+
+The constants are fits to ``napari-srast bench`` (docs/performance).
+
+Shape legend: N spots, G genes of the slide, F genes of the run, E genes with expression, Q pixels, R reference genes of
+the intensity field.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from napari_srast.core.limits import (
+    EMPTY_PAIR_COST,
+    FLOW_DRAWS,
+    FLOW_PAIR_BUDGET,
+    FLOW_STEPS,
+    MAX_CALIBRATION_GENES,
+    MAX_HOLDOUT_SPOTS,
+    MAX_HOLDOUT_VARIANTS,
+    MAX_SASA_TRAINING_SPOTS,
+    MIN_HOLDOUT_SPOTS,
+    N_PROGRAMS,
+    PER_GENE_LIMIT,
+    PIXELS_PER_PAIR,
+)
+from napari_srast.core.settings import UpsampleSettings
+from napari_srast.models.sasa.config import SasaConfig
+
+__all__ = ["JobSize", "run_bytes", "run_seconds"]
+
+_MAX_BUFFERED_BYTES = 1e9  # of tiles that wait to be written to a store, and of the genes in its image
+_SPOTS_PER_COARSE_SPOT = 4
+_MAX_REFERENCE_GENES = 512  # of the intensity field, and
+_MAX_REFERENCE_VALUES = 20_000_000  # spots x reference genes
+_OTHER_FIELDS = 93  # of the intensity field: components, programs, total
+_POINTS_PER_SPOT = 7  # in which the expression averages its field over a spot
+_SASA = SasaConfig()
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobSize:
+    """Everything that the cost of a job depends on.
+
+    Parameters
+    ----------
+    n_spots, n_slide_genes, n_entries
+        Spots, genes and counts above 0 of the whole slide.
+    n_pixels, n_genes
+        Pixels and genes of the run.
+    pixels_per_spot
+        Mean number of pixels of a spot.
+    n_expression
+        Genes with expression.
+    tempered
+        Whether the intensity field is part of the counts, too.
+    settings
+        Settings of the run.
+    """
+
+    n_spots: int
+    n_slide_genes: int
+    n_entries: int
+    n_pixels: int
+    n_genes: int
+    pixels_per_spot: float
+    n_expression: int
+    tempered: bool
+    settings: UpsampleSettings
+
+    @property
+    def filled(self) -> float:
+        """Fraction of the slide's counts that are above 0."""
+        return self.n_entries / max(self.n_spots * self.n_slide_genes, 1)
+
+    @property
+    def n_result_entries(self) -> float:
+        """Expected number of counts above 0 in the result."""
+        return self.n_pixels * self.n_genes * self.filled
+
+    @property
+    def region_fraction(self) -> float:
+        """Fraction of the slide's spots that are upsampled."""
+        return min(1.0, self.n_pixels / (self.pixels_per_spot * self.n_spots))
+
+    @property
+    def n_fields(self) -> int:
+        """Number of fields of the intensity, R + components + programs + 1."""
+        reference = np.clip(_MAX_REFERENCE_VALUES // max(self.n_spots, 1), 1, _MAX_REFERENCE_GENES)
+        return int(min(reference, self.n_slide_genes)) + _OTHER_FIELDS
+
+    @property
+    def coarse_size(self) -> tuple[float, float]:
+        """Number of coarse spots, and number of variants in which the slide is coarsened."""
+        n_coarse = min(self.n_spots, MAX_HOLDOUT_SPOTS) / _SPOTS_PER_COARSE_SPOT
+        return n_coarse, float(np.clip(np.ceil(MIN_HOLDOUT_SPOTS / max(n_coarse, 1)), 1, MAX_HOLDOUT_VARIANTS))
+
+    @property
+    def uses_programs(self) -> bool:
+        """Whether most genes are predicted from shared maps."""
+        return self.n_genes > PER_GENE_LIMIT and self.flow_cost > FLOW_PAIR_BUDGET and self.settings.mode != "sample"
+
+    @property
+    def flow_cost(self) -> float:
+        """Cost of all genes one by one, in the units of :data:`napari_srast.core.limits.FLOW_PAIR_BUDGET`."""
+        pair_cost = 1 - EMPTY_PAIR_COST
+        n_coarse, n_variants = self.coarse_size
+        scoring = n_coarse * n_variants * (EMPTY_PAIR_COST + pair_cost * min(1.0, 3 * self.filled))
+        tiles = self.n_spots * self.pixels_per_spot / PIXELS_PER_PAIR * (EMPTY_PAIR_COST + pair_cost * self.filled)
+        return float(self.n_genes * (tiles + scoring))
+
+
+def run_seconds(size: JobSize, n_cores: int) -> float:
+    """Return the expected wall time of a run with a cold cache on the reference computer."""
+    if size.settings.method != "srast":
+        per_value = _interpolation_seconds(size.settings.method, size.pixels_per_spot)
+        return 0.3 + per_value * size.n_pixels * size.n_genes / n_cores + _expression_seconds(size, n_cores)
+    return _fit_seconds(size) + _tile_seconds(size, n_cores) + _expression_seconds(size, n_cores)
+
+
+def run_bytes(size: JobSize, *, into_store: bool) -> float:
+    """Return the expected peak memory of a run beyond the slide itself."""
+    result = 12 * size.n_result_entries
+    if into_store:
+        result = min(result, _MAX_BUFFERED_BYTES)
+    if size.settings.method != "srast":
+        memory = 3e8 + 8.0 * size.n_entries
+    else:
+        memory = 6e8 + 8.0 * size.n_entries + 4e3 * size.n_spots
+    return memory + result + _intensity_bytes(size)
+
+
+def _fit_seconds(size: JobSize) -> float:
+    """Return the seconds of the SASA fit and of the calibration, which run at the same time."""
+    panel_seconds = 2.4e-5 * min(size.n_slide_genes, _SASA.n_panel)  # per epoch
+
+    def sasa_seconds(n_spots: float) -> float:
+        return _SASA.epochs * (panel_seconds + 9e-6 * n_spots)
+
+    n_training = min(size.n_spots, MAX_SASA_TRAINING_SPOTS)
+    embedding = 0.5 + sasa_seconds(n_training) + 2.4e-7 * size.n_entries + 1e-4 * size.n_spots
+    n_coarse, n_variants = size.coarse_size
+    n_genes = min(size.n_slide_genes, MAX_CALIBRATION_GENES)
+    calibration = n_variants * (0.5 + sasa_seconds(n_coarse) + 5e-5 * n_coarse * n_genes)
+    return float(max(embedding, calibration))
+
+
+def _tile_seconds(size: JobSize, n_cores: int) -> float:
+    """Return the seconds of scoring the genes and predicting all tiles."""
+    settings, n_entries, n_pixels = size.settings, size.n_result_entries, size.n_pixels
+    if not size.uses_programs:
+        scoring = 5e-5 * size.coarse_size[0] * size.n_genes
+        n_calls = 1 + (settings.steps or FLOW_STEPS) * (settings.draws or FLOW_DRAWS) * (settings.mode == "sample")
+        return scoring + 1.2e-5 * n_calls * max(n_entries, n_pixels) / n_cores
+    programs = 1.0 + 1e-6 * size.n_entries + (1.2e-5 * n_pixels * N_PROGRAMS + 6e-8 * n_entries) / n_cores
+    # The budget is for the whole slide: scoring uses half of it, the tiles of a region only their part of the rest.
+    return programs + 1.75e-5 * FLOW_PAIR_BUDGET * (1 + size.region_fraction) / 2
+
+
+def _expression_seconds(size: JobSize, n_cores: int) -> float:
+    """Return the seconds of the intensity field and of the expression."""
+    if not size.tempered and size.n_expression == 0:
+        return 0.0
+    seconds = 2.0 + 2.5e-7 * size.n_spots * size.n_fields
+    if size.tempered:
+        seconds += 1.0e-7 * size.n_pixels * size.n_fields / n_cores
+    if size.n_expression:
+        n_values = size.n_fields + size.n_expression
+        seconds += 6e-8 * _POINTS_PER_SPOT * size.region_fraction * size.n_spots * n_values
+        seconds += 1.2e-7 * size.n_pixels * n_values / n_cores
+    return float(seconds)
+
+
+def _intensity_bytes(size: JobSize) -> float:
+    """Return the bytes of the intensity field and of the expression."""
+    if not size.tempered and size.n_expression == 0:
+        return 0.0
+    fields = 8.0 * size.n_spots * size.n_fields
+    return fields + size.n_expression * (24.0 * size.n_spots + 8e5)
+
+
+def _interpolation_seconds(method: str, pixels_per_spot: float) -> float:
+    """Return the seconds of a pixel and gene."""
+    n_iterations = float(np.clip(4 * pixels_per_spot, 16, 100)) if method == "pycnophylactic" else 4.0
+    return 3e-8 + 1e-8 * n_iterations

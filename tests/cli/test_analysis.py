@@ -1,8 +1,9 @@
-"""The commands ``domains`` and ``signatures``."""
+"""The commands ``domains``, ``signatures`` and ``cells``."""
 
 from __future__ import annotations
 
 import errno
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -72,6 +73,23 @@ def test_signatures_are_written_for_each_pixel(
     assert "B" in capsys.readouterr().out
 
 
+def test_cells_are_added_to_the_result_or_written_to_a_file(
+    result: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    square = {"type": "Polygon", "coordinates": [[[120, 120], [180, 120], [180, 180], [120, 180], [120, 120]]]}
+    nuclei = tmp_path / "nuclei.geojson"
+    nuclei.write_text(json.dumps({"type": "Feature", "geometry": square, "properties": {"cell_id": 3}}))
+    assert main(["cells", str(result), "--cells", str(nuclei), "--name", "nuclei"]) == 0
+    assert "spots per cell (median)" in capsys.readouterr().out
+    tables = spatialdata.read_zarr(result).tables
+    assert tables[next(name for name in tables if name.endswith("nuclei_table"))].obs["instance_id"].tolist() == [3]
+    assert main(["cells", str(result), "--cells", str(nuclei), "-o", str(tmp_path / "cells.csv")]) == 0
+    frame = pd.read_csv(tmp_path / "cells.csv")
+    assert frame["kind"].tolist() == ["cell"] + ["outside"] * 64
+    expected = planted_slide(n=8).counts.toarray().sum(axis=0)
+    assert frame[[f"G{i}" for i in range(40)]].sum().to_numpy() == pytest.approx(expected, rel=1e-6)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -81,6 +99,9 @@ def test_signatures_are_written_for_each_pixel(
         (["domains", "RESULT", "--name", "a b"], "is not a name"),
         (["domains", "RESULT", "--genes", "Nothing"], "no gene 'Nothing'"),
         (["signatures", "RESULT", "missing.gmt"], "no file of gene sets"),
+        (["cells", "RESULT", "--cells", "nuclei"], "no labels or shapes 'nuclei'"),
+        (["cells", "RESULT", "--cells", "nuclei", "--slide", "missing.zarr"], "no slide at 'missing.zarr'"),
+        (["cells", "RESULT", "--cells", "nuclei", "-o", "cells.txt"], "no known ending"),
         (["signatures", "RESULT", "A: Nothing"], "no expression of any gene of 'A'"),
         (["signatures", "RESULT", "A:"], "has no name or no gene"),
     ],
@@ -100,7 +121,7 @@ def test_wrong_requests_are_refused_in_one_sentence(
     assert error.count("\n") == 1
 
 
-@pytest.mark.parametrize("command", ["domains", "signatures"])
+@pytest.mark.parametrize("command", ["domains", "signatures", "cells"])
 def test_help_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([command, "--help"]) == 0
     assert f"Example:\n    napari-srast {command}" in capsys.readouterr().out

@@ -1,1 +1,1 @@
-"""Analyze results: domains of similar pixels, their markers, and scores of gene sets."""
+"""Analyze results: domains of similar pixels, their markers, scores of gene sets, and counts of cells."""

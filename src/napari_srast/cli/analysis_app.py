@@ -1,4 +1,4 @@
-"""Declare ``domains`` and ``signatures``; importing this module registers them."""
+"""Declare ``domains``, ``signatures`` and ``cells``; importing this module registers them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 from napari_srast.cli.app import Seed, example
 from napari_srast.cli.export_app import app
 
-__all__ = ["app", "domains", "signatures"]
+__all__ = ["app", "cells", "domains", "signatures"]
 
 _Result = Annotated[Path, typer.Argument(metavar="RESULT", help="A result, .zarr.")]
 _Run = Annotated[str | None, typer.Option(metavar="NAME", help="Run, if the store holds several results.")]
@@ -75,3 +75,35 @@ def signatures(
     from napari_srast.cli.commands.signatures import run as execute
 
     execute(result, sets, output, seed=seed, run_name=run)
+
+
+@app.command(
+    short_help="Share the counts of a result among segmented cells.",
+    epilog=example("napari-srast cells breast_4x.zarr --cells nuclei --slide breast.zarr -o cells.h5ad"),
+)
+def cells(
+    result: Annotated[Path, typer.Argument(metavar="RESULT", help="A result, .zarr or .h5ad.")],
+    shapes: Annotated[
+        str,
+        typer.Option(
+            "--cells", metavar="NAME|FILE", help="Labels or shapes of the slide, a GeoJSON file, or a label image .tif."
+        ),
+    ],
+    slide: Annotated[
+        Path | None, typer.Option(metavar="SLIDE", help="Store with the cells (default: that of the result's slide).")
+    ] = None,
+    density_ratio: Annotated[
+        float, typer.Option("--density-ratio", metavar="R", help="Density of counts inside cells over that outside.")
+    ] = 1.0,
+    name: Annotated[str, typer.Option(metavar="NAME", help="Name of the elements in a store.")] = "cells",
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="OUT", help="New .zarr, .h5ad or .csv (default: into RESULT)."),
+    ] = None,
+    run: _Run = None,
+) -> None:
+    """Share the counts of each pixel among the cells that cover it, by area; what is outside cells is kept by spot."""
+    from napari_srast.cli.commands.cells import CellsRequest
+    from napari_srast.cli.commands.cells import run as execute
+
+    execute(result, output, CellsRequest(cells=shapes, slide=slide, density_ratio=density_ratio, name=name, run=run))

@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import geopandas
+import numpy as np
+import pytest
+import shapely
+import spatialdata
+import tifffile
+from helpers.results import make_result, with_random_shares
+from helpers.slides import make_slide
+from spatialdata.models import Labels2DModel, ShapesModel
+from spatialdata.transformations import Affine, Identity, Scale
+
+from napari_srast.analysis.cells import cells
+from napari_srast.core.cells import CellLabels, CellPolygons
+from napari_srast.core.slide import SlideImage
+from napari_srast.errors import InputError
+from napari_srast.io.cell_reader import read_cells
+
+SCALED = {"global": np.eye(3), "scaled": np.diag([0.5, 0.5, 1.0])}
+
+
+@pytest.fixture(scope="module")
+def slide():
+    return make_slide(5, 6, n_genes=4, transforms=SCALED)
+
+
+def square(x, y, side=60.0):
+    return shapely.box(x, y, x + side, y + side)
+
+
+def write(path, **elements):
+    spatialdata.SpatialData(**elements).write(path)
+    return path
+
+
+def label_image():
+    image = np.zeros((40, 50), dtype=np.int32)
+    image[10:16, 5:11], image[20:26, 25:31] = 7, 12
+    return image
+
+
+def test_labels_and_shapes_of_the_same_cells_agree_in_any_coordinate_system(slide, tmp_path):
+    half = Affine(np.diag([0.5, 0.5, 1.0]), input_axes=("x", "y"), output_axes=("x", "y"))
+    squares = [square(50, 100), square(250, 200)]
+    frame, same = (geopandas.GeoDataFrame(geometry=squares, index=[7, 12]) for _ in range(2))
+    path = write(
+        tmp_path / "slide.zarr",
+        labels={
+            "masks": Labels2DModel.parse(
+                label_image(), dims=("y", "x"), transformations={"global": Scale([10, 10], ("x", "y"))}
+            )
+        },
+        shapes={
+            "cellpose_boundaries": ShapesModel.parse(frame, transformations={"global": Identity()}),
+            "scaled_only": ShapesModel.parse(same, transformations={"scaled": half}),
+        },
+    )
+    result = with_random_shares(make_result(slide))
+    found = [cells(result, name, slide=path) for name in ("masks", "cellpose_boundaries", "scaled_only")]
+    assert isinstance(found[0].cells, CellLabels)
+    for one in found:
+        assert one.cells.ids.tolist() == [7, 12]
+        np.testing.assert_allclose(one.counts.toarray(), found[0].counts.toarray(), rtol=1e-5)
+        np.testing.assert_allclose(one.obs["area"], 3600)
+
+
+def test_circles_are_cells_of_their_radius(slide, tmp_path):
+    circles = ShapesModel.parse(np.array([[100.0, 100.0]]), geometry=0, radius=30.0, index=np.array(["nucleus"]))
+    path = write(tmp_path / "slide.zarr", shapes={"nuclei": circles})
+    found = read_cells("nuclei", slide, path)
+    assert found.ids.tolist() == ["nucleus"]
+    np.testing.assert_allclose(shapely.area(found.polygons), np.pi * 900, rtol=1e-3)
+
+
+def test_space_ranger_geojson_keeps_its_cell_ids(slide, tmp_path):
+    features = [
+        {
+            "type": "Feature",
+            "geometry": json.loads(shapely.to_geojson(square(50 * i, 0))),
+            "properties": {"cell_id": i + 5},
+        }
+        for i in range(2)
+    ]
+    path = tmp_path / "cell_segmentations.geojson"
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    found = read_cells(path, slide)
+    assert found.ids.tolist() == [5, 6]
+    assert found.polygons[1].equals(square(50, 0))
+
+
+def test_geojson_in_another_coordinate_system_of_the_slide_is_moved(slide, tmp_path):
+    feature = {
+        "type": "Feature",
+        "geometry": json.loads(shapely.to_geojson(square(50, 0))),
+        "properties": {"coordinate_system": "scaled"},
+    }
+    (tmp_path / "a.geojson").write_text(json.dumps(feature))
+    assert read_cells(tmp_path / "a.geojson", slide).polygons[0].equals(square(100, 0, 120))
+    feature["properties"]["coordinate_system"] = "other"
+    (tmp_path / "b.geojson").write_text(json.dumps(feature))
+    with pytest.raises(InputError, match="'other', which the slide lacks; save them in one of: global, scaled"):
+        read_cells(tmp_path / "b.geojson", slide)
+
+
+def test_label_file_has_the_pixels_of_the_image(slide, tmp_path):
+    tifffile.imwrite(tmp_path / "masks.tif", label_image())
+    levels, to_intrinsic = (
+        (np.zeros((3, 40, 50)), np.zeros((3, 20, 25))),
+        (np.diag([10.0, 10, 1]), np.diag([20.0, 20, 1])),
+    )
+    imaged = dataclasses.replace(slide, image=SlideImage(name="he", levels=levels, to_intrinsic=to_intrinsic))
+    found = read_cells(tmp_path / "masks.tif", imaged)
+    assert found.ids.tolist() == [7, 12]
+    np.testing.assert_array_equal(found.to_intrinsic, to_intrinsic[0])
+    with pytest.raises(InputError, match="50 x 40 pixels, but the slide has no image"):
+        read_cells(tmp_path / "masks.tif", slide)
+
+
+def test_broken_outlines_are_repaired_and_empty_ones_left_out(slide, tmp_path):
+    bow_tie = shapely.Polygon([(0, 0), (60, 60), (60, 0), (0, 60)])
+    features = [
+        {"type": "Feature", "geometry": json.loads(shapely.to_geojson(one)), "properties": {}}
+        for one in (bow_tie, shapely.LineString([(0, 0), (9, 9)]), square(100, 100))
+    ]
+    (tmp_path / "a.geojson").write_text(json.dumps(features))
+    found = read_cells(tmp_path / "a.geojson", slide)
+    assert isinstance(found, CellPolygons)
+    assert found.ids.tolist() == [1, 3]
+    np.testing.assert_allclose(shapely.area(found.polygons), [1800, 3600])
+    assert "1 outline" in found.notices[0]
+    assert "1 shape" in found.notices[1]
+
+
+def elements():
+    frame = geopandas.GeoDataFrame(geometry=[square(0, 0), square(9, 9)], index=["a", "a"])
+    other = geopandas.GeoDataFrame(geometry=[square(0, 0)])
+    return {
+        "labels": {
+            "empty": Labels2DModel.parse(np.zeros((5, 5), dtype=np.int32), dims=("y", "x")),
+            "negative": Labels2DModel.parse(np.full((5, 5), -1), dims=("y", "x")),
+        },
+        "shapes": {
+            "twice": ShapesModel.parse(frame),
+            "elsewhere": ShapesModel.parse(other, transformations={"other": Identity()}),
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("empty", "'empty' hold no cell, only the background 0"),
+        ("negative", "negative value -1"),
+        ("twice", "several cells with the id 'a'"),
+        ("elsewhere", "'elsewhere' is in the coordinate systems 'other', and the slide in 'global', 'scaled'"),
+        ("emty", "no labels or shapes 'emty'; it has 'empty'"),
+        ("missing.geojson", "no file of cells at 'missing.geojson'"),
+    ],
+)
+def test_cells_that_cannot_be_used_are_refused_in_a_sentence(slide, tmp_path, name, message):
+    path = write(tmp_path / "slide.zarr", **elements())
+    with pytest.raises(InputError, match=message):
+        read_cells(name, slide, path)

@@ -1,7 +1,8 @@
 """Score the default method on fine truth: high-resolution slides as Visium would have measured them.
 
     python docs/make_fine_truth.py DATA [NAME ...] [--thinnings N] [--genes N] [--mode mean|sample] [--model FILE]
-                                  [--peers A,B]       writes docs/results/fine_truth.json and prints Markdown tables
+                                  [--draws N] [--peers A,B]
+                                  writes docs/results/fine_truth.json and prints Markdown tables
 
 DATA is a folder with NAME.h5ad (square bins; obsm["spatial"] in micrometers, obsm["spatial_px"] in image pixels) and,
 where there is one, an image NAME_*.jpg. Every count is assigned at random to one of two halves. The slide is made from
@@ -38,7 +39,7 @@ def evaluate(folder: Path, name: str, options: argparse.Namespace) -> FineEvalua
     pixel = BINS_PER_PIXEL * slide.bin_side
     factor = int(PITCH // pixel)
     array = SimulatedArray(pitch=factor * pixel, lattice="hex", spot_diameter=DISK)
-    settings = UpsampleSettings(factor=factor, mode=options.mode, model=options.model)
+    settings = UpsampleSettings(factor=factor, mode=options.mode, model=options.model, draws=options.draws)
     return evaluate_fine_truth(
         slide,
         array,
@@ -70,6 +71,9 @@ def markdown(evaluation: FineEvaluation) -> str:
         mean = evaluation.mean(method)
         cells = [number(mean[column]) for column in (*columns, *COVERAGE_COLUMNS)]
         lines.append(f"| {LABELS.get(method, method)} | " + " | ".join(cells) + " |")
+    best = {"pcc": truth["pcc_ceiling"], "ssim": truth["ssim_other_half"], "seam_ratio": truth["seam_ratio"]}
+    cells = [number(best.get(column.removesuffix("_expression"), float("nan"))) for column in columns]
+    lines.append("| noise ceiling, other half, truth | " + " | ".join([*cells, "", ""]) + " |")
     return "\n".join(lines)
 
 
@@ -84,6 +88,7 @@ def main() -> None:
     parser.add_argument("--thinnings", type=int, default=3)
     parser.add_argument("--genes", type=int, default=N_GENES)
     parser.add_argument("--mode", choices=["mean", "sample"], default="mean")
+    parser.add_argument("--draws", type=int, help="of the flow in mode sample, which do not enter the expression")
     parser.add_argument("--model", default="default")
     parser.add_argument("--peers", default="", help="such as smoother,smoothie,istar-like")
     parser.add_argument("--output", type=Path, default=OUTPUT)
@@ -95,7 +100,7 @@ def main() -> None:
         results[name] = evaluation.to_dict()
         sys.stdout.write(markdown(evaluation) + "\n\n")
         sys.stdout.flush()
-    options.output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        options.output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

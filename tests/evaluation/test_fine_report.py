@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,10 @@ from napari_srast.evaluation.fine_truth import FineEvaluation
 from napari_srast.evaluation.report import write_json
 
 
-def scores(nats: float) -> MapScores:
+def scores(nats: float, **known: float) -> MapScores:
     names = [name for name in MapScores.__dataclass_fields__ if not name.startswith("gene_")]
     values = dict.fromkeys(names, np.nan) | {"nats_per_count": nats, "totals": 0.25 * nats, "composition": 0.75 * nats}
+    values |= known
     genes = [name for name in MapScores.__dataclass_fields__ if name.startswith("gene_")]
     return MapScores(**values, **dict.fromkeys(genes, np.full(2, nats)))
 
@@ -46,6 +48,16 @@ def test_tables_list_mean_and_thinnings_with_the_best_method_first(evaluation: F
     for expected in ("0.1222", "0.1111", "0.1333", "thinning 2", "0.61", "1.01", "discs of 55", "whole bins"):
         assert expected in text
     assert "nan" not in text
+
+
+def test_coverage_is_in_the_row_of_the_expression(evaluation: FineEvaluation) -> None:
+    known = scores(0.1, slide_nats_expression=0.3, coverage_80=0.7931, coverage_80_high=0.8217)
+    console = Console(width=200, record=True, force_terminal=False)
+    with console.capture() as capture:
+        console.print(fine_tables(replace(evaluation, scores={"srast": [known], "gp": [scores(0.4)]}))[1])
+    lines = capture.get().splitlines()
+    assert all("0.7931" in line and "0.8217" in line for line in lines if "srast, expression" in line)
+    assert sum("0.7931" in line for line in lines) == 1
 
 
 def test_json_and_plot_are_written(evaluation: FineEvaluation, tmp_path: Path) -> None:

@@ -25,7 +25,11 @@ def export(
         str | None, typer.Option(metavar="A,B|@FILE|all", help="Genes: names, a file, or all (default: at most 64).")
     ] = None,
     layer: Annotated[
-        str, typer.Option(metavar="counts|expression|std", help="Values to export; std is the standard deviation.")
+        str,
+        typer.Option(
+            metavar="counts|expression|std|expression_std",
+            help="Values to export; std and expression_std are standard deviations.",
+        ),
     ] = "counts",
     objects: Annotated[
         str, typer.Option(metavar="pixels|region", help="For .geojson: one object per pixel, or one for the region.")

@@ -99,7 +99,7 @@ class UpsampleSettings:
         sentences = []
         if self.method != "srast" and self.mode == "sample":
             sentences.append(
-                f"Method '{self.method}' draws no samples, so there is no standard deviation; choose 'srast'."
+                f"Method '{self.method}' draws no samples, so its counts have no standard deviation; choose 'srast'."
             )
         if self.method != "srast" and self.device not in ("auto", "cpu"):
             sentences.append(f"Method '{self.method}' runs on the CPU; device '{self.device}' is not used.")

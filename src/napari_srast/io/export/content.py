@@ -47,7 +47,7 @@ def select_content(result: UpsampleResult, genes: Sequence[str] | None, layer: L
         Names of the genes. None selects those that have an image in the store of a result: all genes if they are at
         most 64, else the most abundant ones.
     layer
-        "counts", "expression", or "std" for the standard deviation of the counts.
+        "counts"; "expression"; "std" or "expression_std" for their standard deviations.
 
     Raises
     ------

@@ -47,7 +47,7 @@ def export(
         Names of the genes. None selects those that have an image in the store of a result: all genes if they are at
         most 64, else the most abundant ones.
     layer
-        "counts", "expression", or "std" for the standard deviation of the counts.
+        "counts"; "expression"; "std" or "expression_std" for their standard deviations.
     objects
         For ``.geojson``: "pixels" writes one detection per pixel, "region" one annotation for the region of the run.
     on_progress

@@ -26,7 +26,8 @@ from napari_srast.io.sections import ALL_SECTIONS
 
 __all__ = ["SlidePanel"]
 
-_CHOSEN_BEFORE = {"spots": ("table", "library", "image"), "table": ("library", "image"), "library": ("image",)}
+_DEPENDENT = {"spots": ("table", "library", "image"), "table": ("spots", "library", "image"), "library": ("image",)}
+"""Elements that are chosen again after another one was chosen."""
 
 
 class SlidePanel(QWidget):
@@ -228,7 +229,9 @@ class SlidePanel(QWidget):
         chosen = {key: current for key, _, items, current in self._elements() if items}
         if loaded is None or loaded.source is None or chosen.get(option) == name:
             return
-        kept = {key: value for key, value in chosen.items() if option in _CHOSEN_BEFORE[key]}
+        kept = {key: value for key, value in chosen.items() if key not in _DEPENDENT.get(option, ())}
+        if option != "table" and loaded.slide.source.counts is not None:
+            kept["counts"] = loaded.slide.source.counts
         self._controller.slides.open(loaded.source, **{**kept, option: name})
 
     def _on_choice_needed(self, error: ChoiceError, answer: Callable[[str], None]) -> None:

@@ -11,7 +11,7 @@ import shapely
 
 from napari_srast.core.region import Region
 from napari_srast.errors import RegionError
-from napari_srast.io.geojson import read_geojson, write_geojson
+from napari_srast.io.region_features import Annotation, write_annotations
 
 SQUARE = {"type": "Polygon", "coordinates": [[[0, 0], [10, 0], [10, 10], [0, 10], [0, 0]]]}
 FAR = {"type": "Polygon", "coordinates": [[[20, 0], [30, 0], [30, 10], [20, 0]]]}
@@ -66,8 +66,8 @@ def test_files_without_polygons_are_refused(text: str, message: str) -> None:
 )
 def test_saved_region_keeps_its_coordinate_system(tmp_path: Path) -> None:
     region = Region(shapely.box(0, 0, 3, 4), "mouse_downscaled_hires")
-    write_geojson(region, tmp_path / "region.geojson")
-    loaded = read_geojson(tmp_path / "region.geojson", "global")
+    write_annotations([Annotation(region)], tmp_path / "region.geojson")
+    loaded = Region.from_geojson((tmp_path / "region.geojson").read_text(), "global")
     assert loaded.coordinate_system == "mouse_downscaled_hires"
     assert loaded.geometry.equals(region.geometry)
     mixed = [feature(SQUARE, coordinate_system="a"), feature(FAR, coordinate_system="b")]

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
+import shapely
 
-from napari_srast.errors import RegionError
-from napari_srast.io.region_features import read_annotations
+from napari_srast.core.region import Region
+from napari_srast.errors import OutputError, RegionError
+from napari_srast.io.region_features import Annotation, read_annotations, write_annotations
 
 SQUARE = [[0, 0], [10, 0], [10, 10], [0, 10], [0, 0]]
 WITH_SPIKE = [*SQUARE, [-5, 0], [0, 0]]
@@ -57,3 +59,29 @@ def test_unreadable_files_are_named(tmp_path, text, message):
     path.write_bytes(text.encode("latin-1"))
     with pytest.raises(RegionError, match=rf"regions\.geojson.*{message}"):
         read_annotations(path)
+
+
+def test_names_classes_and_colors_are_kept_on_saving(tmp_path):
+    path = tmp_path / "regions.geojson"
+    box = Region(shapely.box(0, 0, 4, 4), "mouse")
+    annotations = [Annotation(box, "core", "Tumor: Positive", (1, 2, 255)), Annotation(box), Annotation(box, "x")]
+    write_annotations(annotations, path)
+    assert read_annotations(path) == annotations
+    first = json.loads(path.read_text())["features"][0]
+    assert first["properties"]["classification"] == {"name": "Tumor: Positive", "color": [1, 2, 255]}
+    assert first["properties"]["objectType"] == "annotation"
+
+
+def test_packed_colors_of_older_versions_of_qupath_are_read(tmp_path):
+    path = tmp_path / "regions.geojson"
+    kind = {"name": "Tumor", "colorRGB": -3670016}  # 200, 0, 0
+    path.write_text(
+        json.dumps([{"type": "Feature", "geometry": polygon(SQUARE), "properties": {"classification": kind}}])
+    )
+    (annotation,) = read_annotations(path)
+    assert (annotation.classification, annotation.color) == ("Tumor", (200, 0, 0))
+
+
+def test_unwritable_folder_is_refused(tmp_path):
+    with pytest.raises(OutputError, match="choose another folder"):
+        write_annotations([Annotation(Region(shapely.box(0, 0, 4, 4)))], tmp_path / "missing" / "regions.geojson")

@@ -98,7 +98,8 @@ class SRastWidget(QWidget):
         self.gene_panel.model.checked_changed.connect(self.forecast.refresh_later)
         self.settings_panel.changed.connect(self.forecast.refresh_later)
         self.controller.tasks.state_changed.connect(self.forecast.refresh)
-        self.controller.slides.slide_changed.connect(self._fold_sections)
+        for signal in (self.controller.slides.slide_changed, self.controller.regions.region_changed):
+            signal.connect(self._fold_sections)
         self.run_bar.run.clicked.connect(self._run)
         self.run_bar.queue.clicked.connect(self._queue)
         self.run_bar.help.clicked.connect(self.show_help)
@@ -229,10 +230,10 @@ class SRastWidget(QWidget):
             self.tabs.setCurrentIndex(0)
 
     def _fold_sections(self) -> None:
-        """Fold the section of the slide where the page is too short for all."""
+        """Fold the sections of the slide and of the settings where the page is too short for all."""
         slide = self.slide_panel.section
         sections = (slide, self.region_panel.section, self.gene_panel.section, self.settings_panel.section)
-        foldable = (slide,) if self.controller.slides.slide is not None else ()
+        foldable = (slide, self.settings_panel.section) if self.controller.slides.slide is not None else ()
         fold_to_fit(sections, foldable, self._prepare.height() - _GAPS)
 
     # ------------------------------------------------------------ Qt events

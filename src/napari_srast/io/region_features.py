@@ -1,8 +1,9 @@
-"""Read the annotations of a GeoJSON file one by one, with their names and classes."""
+"""Read and write annotations as GeoJSON, one by one, with their names and classes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,18 @@ import shapely
 from napari_srast._utils.text import read_text, reading_failure
 from napari_srast.core.geojson import GeoJsonFeature, parse_features
 from napari_srast.core.region import Region
-from napari_srast.errors import RegionError
+from napari_srast.errors import OutputError, RegionError
+from napari_srast.io.atomic import replace_file
 
-__all__ = ["Annotation", "read_annotations"]
+__all__ = ["Annotation", "Color", "read_annotations", "write_annotations"]
+
+Color = tuple[int, int, int]
+"""Red, green and blue, 0 to 255."""
 
 
 @dataclass(frozen=True)
 class Annotation:
-    """A polygon, or a union of polygons, of a GeoJSON file.
+    """A polygon, or a union of polygons, with a name and a class.
 
     Parameters
     ----------
@@ -29,11 +34,14 @@ class Annotation:
         Name of the annotation; empty if it has none.
     classification
         Name of its class, as in QuPath; empty if it has none.
+    color
+        Color of the class, or of an annotation without a class; None if it has none.
     """
 
     region: Region
     name: str = ""
     classification: str = ""
+    color: Color | None = None
 
 
 def read_annotations(path: Path) -> list[Annotation]:
@@ -63,13 +71,57 @@ def read_annotations(path: Path) -> list[Annotation]:
     return annotations
 
 
+def write_annotations(annotations: Sequence[Annotation], path: Path) -> None:
+    """Write annotations as a GeoJSON feature collection that QuPath reads; an existing file is replaced.
+
+    Parameters
+    ----------
+    annotations
+        The annotations. The coordinate system of each is a property of its feature.
+    path
+        The file.
+
+    Raises
+    ------
+    OutputError
+        The file cannot be written; an existing one is unchanged then.
+    """
+    collection = {"type": "FeatureCollection", "features": [_feature(annotation) for annotation in annotations]}
+    try:
+        replace_file(path, json.dumps(collection).encode())
+    except OSError as error:
+        raise OutputError(
+            f"The regions cannot be written to '{path}' ({error.strerror or error}); choose another folder."
+        ) from error
+
+
+def _feature(annotation: Annotation) -> dict[str, Any]:
+    """Return the feature of an annotation, with the properties of QuPath."""
+    properties: dict[str, Any] = {"objectType": "annotation"}
+    if annotation.name:
+        properties["name"] = annotation.name
+    color = {} if annotation.color is None else {"color": list(annotation.color)}
+    if annotation.classification:
+        properties["classification"] = {"name": annotation.classification, **color}
+    else:
+        properties |= color
+    if annotation.region.coordinate_system:
+        properties["coordinate_system"] = annotation.region.coordinate_system
+    geometry = json.loads(shapely.to_geojson(annotation.region.geometry))
+    return {"type": "Feature", "properties": properties, "geometry": geometry}
+
+
 def _annotation(feature: GeoJsonFeature) -> Annotation | None:
     """Return the annotation of a feature; None if it has no polygon with an area."""
     if shapely.area(shapely.make_valid(feature.geometry)) == 0:  # unlike that of an outline that crosses itself
         return None
     region = Region.from_geometries([feature.geometry], feature.coordinate_system)
-    name, kind = feature.properties.get("name"), feature.properties.get("classification")
-    return None if region is None else Annotation(region, _text(name), _class_name(kind))
+    if region is None:
+        return None
+    properties = feature.properties
+    kind = properties.get("classification")
+    color = _color(kind) or _color(properties)
+    return Annotation(region, _text(properties.get("name")), _class_name(kind), color)
 
 
 def _class_name(value: Any) -> str:
@@ -78,6 +130,20 @@ def _class_name(value: Any) -> str:
         names = value.get("names")
         return ": ".join(map(_text, names)) if isinstance(names, list) else _text(value.get("name"))
     return _text(value)
+
+
+def _color(properties: Any) -> Color | None:
+    """Return the color of a class or an object of QuPath: ``color``, or the packed integer of older versions."""
+    if not isinstance(properties, Mapping):
+        return None
+    color, packed = properties.get("color"), properties.get("colorRGB")
+    if isinstance(packed, int) and not isinstance(color, list):
+        color = [packed >> shift & 255 for shift in (16, 8, 0)]
+    if not isinstance(color, list) or len(color) != 3:
+        return None
+    if not all(isinstance(part, int) and 0 <= part <= 255 for part in color):
+        return None
+    return (color[0], color[1], color[2])
 
 
 def _text(value: Any) -> str:

@@ -11,7 +11,7 @@ from napari.components import ViewerModel
 from napari_srast.core.region import Region
 from napari_srast.core.slide import Slide
 from napari_srast.gui.layers.regions import RegionLayer, without_holes
-from napari_srast.io.geojson import read_geojson, write_geojson
+from napari_srast.io.region_features import Annotation, read_annotations, write_annotations
 
 pytestmark = pytest.mark.gui
 HOLES = shapely.union_all([shapely.box(100, 100, 200, 300), shapely.box(250, 0, 260, 9)])
@@ -39,13 +39,14 @@ def test_redo_repeats_what_was_undone_until_something_changes() -> None:
     layer.add(box)
     layer.add(box + 100)
     assert layer.layer is not None
-    layer.layer.features = {"name": ["tumor", "stroma"]}
+    layer.edit([1], name="tumor")
+    layer.edit([2], name="stroma")
     layer.add(box + 200)
-    layer.undo()
-    layer.undo()
+    for _ in range(4):
+        layer.undo()
     assert [len(layer.layer.data), layer.can_redo] == [1, True]
-    layer.redo()
-    layer.redo()
+    for _ in range(4):
+        layer.redo()
     assert [len(layer.layer.data), layer.can_redo] == [3, False]
     assert list(layer.layer.features["name"])[:2] == ["tumor", "stroma"]
     layer.undo()
@@ -62,10 +63,13 @@ def test_region_with_a_hole_is_split_into_polygons() -> None:
 
 def test_region_layer_draws_a_region_with_a_hole(make_slide: Callable[..., Slide]) -> None:
     layer = RegionLayer(ViewerModel(), lambda: None)
-    layer.set(Region(WITH_HOLE), make_slide())
+    layer.add_annotations([Annotation(Region(WITH_HOLE))], make_slide())
+    assert len(layer.regions("global")) == 1
     assert layer.region("global").geometry.symmetric_difference(WITH_HOLE).area < 1e-3
 
 
 def test_geojson_round_trip_keeps_holes(tmp_path: Path) -> None:
-    write_geojson(Region(WITH_HOLE), tmp_path / "region.geojson")
-    assert read_geojson(tmp_path / "region.geojson", "global").geometry.equals(WITH_HOLE)
+    path = tmp_path / "regions.geojson"
+    write_annotations([Annotation(Region(WITH_HOLE))], path)
+    (annotation,) = read_annotations(path)
+    assert annotation.region.geometry.equals(WITH_HOLE)

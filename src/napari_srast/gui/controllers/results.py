@@ -135,7 +135,7 @@ class Results:
     def _announce_added(self, session: SlideSession) -> None:
         self.result_changed.emit()
         session.show_first_genes()
-        if not session.region_layer.is_drawing:  # do not interrupt the drawing of the next region
+        if session.region_layer.tool in (None, "edit"):  # do not interrupt the drawing of the next region
             session.region_layer.stop_drawing()
             self.result_added.emit()
             if session.result is not None and session.result.result.region is not None:
@@ -183,9 +183,7 @@ class Results:
         if self.current is None:
             return
         result, slide = self.current.result, self._workspace.slide
-        self._regions.clear()
-        if result.region is not None:
-            self._regions.set(result.region)
+        self._regions.set(result.region)
         settings = result.settings if slide is None else settings_on(slide, result)
         self.settings_restored.emit(dataclasses.replace(result, settings=settings))
 

@@ -13,9 +13,8 @@ from napari.layers import Shapes
 from napari_srast.gui.layers.factory import KEY
 from napari_srast.gui.runtime.layer_batches import insert_unselected
 
-__all__ = ["HALO_COLOR", "LINE_COLOR", "RegionOutline"]
+__all__ = ["HALO_COLOR", "RegionOutline"]
 
-LINE_COLOR = "#ffd400"
 HALO_COLOR = "#101010"
 _LINE_PIXELS = 2.5
 _HALO_PIXELS = 5.5

@@ -30,7 +30,7 @@ class _State:
         return (
             self.kinds == other.kinds
             and all(np.array_equal(one, two) for one, two in zip(self.data, other.data, strict=True))
-            and self.features.equals(other.features)
+            and (not self.kinds or self.features.equals(other.features))
         )
 
     def apply(self, layer: Shapes) -> None:
@@ -64,6 +64,11 @@ class ShapeHistory:
     def can_redo(self) -> bool:
         """Whether a change was undone and nothing was changed since."""
         return self._current < len(self._states) - 1
+
+    @property
+    def is_restoring(self) -> bool:
+        """Whether a stored state is being applied."""
+        return self._applying
 
     def record(self) -> bool:
         """Store the state of the layer if it has changed; return False while a stored state is applied."""

@@ -40,6 +40,7 @@ class Workspace:
     slide_changed = Signal()
     coordinate_system_changed = Signal()
     region_changed = Signal()
+    tool_changed = Signal()
     result_changed = Signal()
     display_changed = Signal()
     display_failed = Signal(Exception)
@@ -51,7 +52,7 @@ class Workspace:
         self.schedule = schedule
         self.sessions: list[SlideSession] = []
         self.current: SlideSession | None = None
-        self._empty_region = RegionLayer(viewer, self.region_changed.emit)
+        self._empty_region = RegionLayer(viewer, self.region_changed.emit, self.tool_changed.emit)
 
     @property
     def slide(self) -> Slide | None:
@@ -82,6 +83,7 @@ class Workspace:
         """Return a session for a slide, connected to the signals; it is not added to ``sessions``."""
         callbacks = SessionCallbacks(
             region_changed=self.region_changed.emit,
+            tool_changed=self.tool_changed.emit,
             display_changed=self.display_changed.emit,
             display_failed=self.display_failed.emit,
             schedule=self.schedule,

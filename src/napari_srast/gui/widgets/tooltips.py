@@ -18,7 +18,7 @@ TOOLTIPS = {
     **dict.fromkeys(
         (
             *("section_slide", "section_region", "section_genes", "section_settings"),
-            *("section_shown", "section_quality"),
+            *("section_shown", "section_quality", "section_domains"),
         ),
         _FOLD,
     ),
@@ -43,8 +43,8 @@ TOOLTIPS = {
     "draw_polygon": "Draw a polygon: click its corners, double-click the last one.",
     "draw_lasso": "Draw freehand: press and drag around the tissue, then release.",
     "region_table": "Tick the regions to upsample; if none is ticked, the whole slide is. Double-click a name or a "
-    "class to change it. Click a color to change it. A selected region is white on the slide: Space ticks it, Delete removes "
-    "it. Right-click for more.",
+    "class to change it, click a color to change it. A selected region is white on the slide: Space ticks it, Delete "
+    "removes it. Right-click for more.",
     "edit_region": "Move, resize or delete shapes: click one, drag it, or press Delete.",
     "undo_region": "Undo the last change of the regions.",
     "redo_region": "Repeat the change that was undone last.",
@@ -120,6 +120,14 @@ TOOLTIPS = {
     "gene_contrast": "Contrast limits of this gene, in the unit below.",
     "gene_opacity": "Opacity of this gene.",
     "dim_histology": "Brightness of the histology.",
+    "number_of_domains": "Number of domains; 'auto' lets the data decide, at resolution 1.",
+    "find_domains": "Cluster the pixels by their expression. This takes a while in large results.",
+    "show_domains": "How the domains are shown over the slide.",
+    "domain_table": "Domains from the largest to the smallest, with the genes that are highest in them. Double-click a name "
+    "to change it; select several rows to merge them. Point at a row for more genes.",
+    "merge_domains": "Merge the selected domains; the largest gives its name.",
+    "save_domains": "Add the domains to the store of the slide, in which the result has to be saved: a column of its table, "
+    "and labels.",
     "export": "Save the result, or a figure of the canvas.",
     "copy_command": "Copy the command line that computes this result again.",
 }

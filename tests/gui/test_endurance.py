@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import gc
+import os
+import subprocess
+import sys
 import time
-import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 from helpers.heartbeat import Beats
 from helpers.window import (
     PATIENCE,
     SQUARE,
-    click,
     layer_names,
     open_slide,
     run,
@@ -30,10 +29,7 @@ from qtpy.QtCore import QTimer
 
 from napari_srast import api
 from napari_srast.core.settings import UpsampleSettings
-from napari_srast.core.slide import Slide, SlideSource
 from napari_srast.geometry.affine import apply_affine
-from napari_srast.gui.controllers.task_runner import AppState
-from napari_srast.gui.state.slide_loading import LoadedSlide
 from napari_srast.gui.widget import SRastWidget
 from napari_srast.io.convert.importer import import_slide
 from napari_srast.io.result_elements import result_names
@@ -106,45 +102,16 @@ def test_slide_of_napari_spatialdata_is_adopted(
 
 
 @pytest.mark.slow
-def test_memory_is_freed_after_ten_slides(
-    open_window: Callable[[], SRastWidget],
-    qtbot: Any,
-    make_slide: Callable[..., Slide],
-    record_property: Callable[[str, object], None],
-) -> None:
-    window = open_window()
-    use_fast_method(window)
-    process = psutil.Process()
-    references: list[weakref.ref[Any]] = []
-
-    def open_run_close(seed: int) -> None:
-        slide = make_slide(12, 12, n_genes=400, seed=seed, source=SlideSource(synthetic=True))
-        window.controller.slides.show(LoadedSlide(slide=slide, source=None))
-        wait_ready(qtbot, window)
-        window.controller.regions.add(SQUARE * 3)
-        window.tabs.setCurrentIndex(0)
-        result = run(qtbot, window)
-        window.result_panel.set_view("before")
-        window.result_panel.set_view("side_by_side")
-        qtbot.waitUntil(lambda: len(visible(window, "side_by_side")) >= 2, timeout=PATIENCE)
-        references.extend((weakref.ref(slide), weakref.ref(result), weakref.ref(window.controller.slides.current)))
-        window.tabs.setCurrentIndex(0)
-        click(qtbot, window.slide_panel.close_slide)
-        assert window.controller.tasks.state is AppState.EMPTY
-
-    open_run_close(0)  # loads modules and caches
-    open_run_close(1)
-    qtbot.wait(200)
-    gc.collect()
-    before = process.memory_info().rss
-    for seed in range(10):
-        open_run_close(seed)
-    qtbot.wait(200)
-    gc.collect()
-    after = process.memory_info().rss
-    record_property("memory_growth", after / before - 1)
-    assert after < 1.1 * before
-    assert sum(ref() is not None for ref in references) <= 3  # Qt may keep what it showed last
+def test_memory_is_freed_after_ten_slides(record_property: Callable[[str, object], None]) -> None:
+    """Measure in a process of its own: here, threads of earlier tests still return memory or take it."""
+    file = Path(__file__).with_name("memory_of_ten_slides.py")
+    alone = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    options = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, str(file)], capture_output=True, text=True, env=alone, check=False
+    )
+    record_property("output", done.stdout[-1000:])
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-1000:]
 
 
 @pytest.mark.slides
@@ -168,7 +135,7 @@ def test_window_stays_responsive_on_a_real_slide(
     low, high = slide.centers.min(axis=0), slide.centers.max(axis=0)
     x0, y0, x1, y1 = *(low + (high - low) / 3), *(high - (high - low) / 3)
     window.controller.regions.add(np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]]))
-    genes = ["ERBB2", "KRT19", "COL1A1", "CD74"]
+    genes = ["ERBB2", "KRT19", "COL1A1"]
     window.gene_panel.model.check(genes)
     window.settings_panel.factor.value = 4
     qtbot.wait(1000)  # a user presses Run after the slide and the region are drawn

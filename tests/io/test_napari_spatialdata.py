@@ -7,15 +7,20 @@ import pytest
 import spatialdata
 
 from napari_srast.geometry.affine import apply_affine
+from napari_srast.io import image_levels
 from napari_srast.io.result_elements import result_names
 from napari_srast.io.result_writer import write_result
 
 pytestmark = pytest.mark.gui
 
 
+@pytest.mark.parametrize("has_levels", [False, True])
 def test_results_open_at_their_coordinates(
-    make_napari_viewer, qtbot, make_slide, make_result, awkward_transforms, tmp_path
+    make_napari_viewer, qtbot, make_slide, make_result, awkward_transforms, tmp_path, monkeypatch, has_levels
 ):
+    if has_levels:
+        monkeypatch.setattr(image_levels, "MAX_FLAT_SIDE", 12)
+        monkeypatch.setattr(image_levels, "_MIN_LEVEL_SIDE", 6)
     interactive = pytest.importorskip("napari_spatialdata", reason="napari-spatialdata is not installed").Interactive
     viewer = make_napari_viewer()
     result = make_result(make_slide(5, 6, n_genes=4, transforms=awkward_transforms))
@@ -28,7 +33,9 @@ def test_results_open_at_their_coordinates(
     layers = {layer.metadata.get("name"): layer for layer in viewer.layers}
     assert set(layers) == {names.image, names.shapes}
     image = layers[names.image]
-    assert image.data.shape[-2:] == result.raster.shape
+    assert image.multiscale == has_levels
+    finest = image.data[0] if has_levels else image.data
+    assert finest.shape[-2:] == result.raster.shape
     # World coordinates of napari are (y, x); a pixel of the image must be at the center of its circle.
     k = result.n_pixels // 2
     index = [0] * (image.ndim - 2) + [int(result.raster.row[k]), int(result.raster.col[k])]

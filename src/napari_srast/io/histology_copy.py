@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_srast.core.slide import Slide
+from napari_srast.io.image_levels import join_levels
 from napari_srast.io.result_images import DeferredErrors
 from napari_srast.io.store import element_name
 from napari_srast.io.transforms import to_affines
@@ -36,8 +37,6 @@ def histology_element(slide: Slide, progress: DeferredErrors | None = None) -> D
     """
     import dask.array as da
     from spatialdata.models import Image2DModel
-    from spatialdata.transformations import set_transformation
-    from xarray import Dataset, DataTree
 
     assert slide.image is not None
     image = slide.image
@@ -56,10 +55,4 @@ def histology_element(slide: Slide, progress: DeferredErrors | None = None) -> D
             array = array.map_blocks(unless_stopped, dtype=array.dtype, meta=np.empty((0, 0, 0), dtype=array.dtype))
         return Image2DModel.parse(array, dims=("c", "y", "x"), c_coords=channels, transformations=transformations)
 
-    levels = [level(values) for values in image.levels]
-    if len(levels) == 1:
-        return levels[0]
-    tree = DataTree.from_dict({f"scale{i}": Dataset({"image": one}) for i, one in enumerate(levels)})
-    set_transformation(tree, transformations, set_all=True)
-    Image2DModel.validate(tree)
-    return tree
+    return join_levels([level(values) for values in image.levels], transformations, Image2DModel)

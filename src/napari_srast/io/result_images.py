@@ -20,10 +20,11 @@ from napari_srast.core.mass_balance import gene_totals
 from napari_srast.core.result import UpsampleMetadata, no_columns
 from napari_srast.core.slide import Slide
 from napari_srast.errors import InputError
+from napari_srast.io.image_levels import coarser_images, coarser_labels, join_levels
 from napari_srast.io.transforms import to_affines
 
 if TYPE_CHECKING:
-    from xarray import DataArray
+    from xarray import DataArray, DataTree
 
     from napari_srast.geometry.raster import Raster
 
@@ -256,8 +257,10 @@ class ImageBuffer:
 
 def build_images(
     metadata: UpsampleMetadata, sources: Sequence[ImageSource], progress: DeferredErrors | None
-) -> dict[str, DataArray]:
+) -> dict[str, DataArray | DataTree]:
     """Build lazy images, float32, shape (c, y, x), with one chunk per channel and 0 outside the pixels.
+
+    Images above :data:`~napari_srast.io.image_levels.MAX_FLAT_SIDE` have coarser levels.
 
     Parameters
     ----------
@@ -279,7 +282,7 @@ def build_images(
 
 def _image(
     metadata: UpsampleMetadata, source: ImageSource, starts: Callable[[], bool], progress: DeferredErrors | None
-) -> DataArray:
+) -> DataArray | DataTree:
     import dask.array as da
     from spatialdata.models import Image2DModel
 
@@ -302,15 +305,16 @@ def _image(
         dtype=np.float32,
         meta=np.empty((0, 0, 0), dtype=np.float32),
     )
-    return Image2DModel.parse(
-        image,
-        dims=("c", "y", "x"),
-        c_coords=metadata.genes[source.columns].astype(str).tolist(),
-        transformations=to_affines(metadata.slide.transforms, first=metadata.raster.affine),
-    )
+    transformations = to_affines(metadata.slide.transforms, first=metadata.raster.affine)
+    genes = metadata.genes[source.columns].astype(str).tolist()
+    levels = [
+        Image2DModel.parse(level, dims=("c", "y", "x"), c_coords=genes, transformations=transformations)
+        for level in (image, *coarser_images(image))
+    ]
+    return join_levels(levels, transformations, Image2DModel)
 
 
-def build_labels(metadata: UpsampleMetadata) -> DataArray:
+def build_labels(metadata: UpsampleMetadata) -> DataArray | DataTree:
     """Build the labels of the pixels, int32, shape (y, x): their instance ids, and 0 outside.
 
     Parameters
@@ -322,11 +326,12 @@ def build_labels(metadata: UpsampleMetadata) -> DataArray:
     from spatialdata.models import Labels2DModel
 
     labels = to_dense_image(metadata.raster, instance_ids(metadata.raster), np.int32)
-    return Labels2DModel.parse(
-        da.from_array(labels, chunks=_LABEL_CHUNK),
-        dims=("y", "x"),
-        transformations=to_affines(metadata.slide.transforms, first=metadata.raster.affine),
-    )
+    transformations = to_affines(metadata.slide.transforms, first=metadata.raster.affine)
+    levels = [
+        Labels2DModel.parse(da.from_array(level, chunks=_LABEL_CHUNK), dims=("y", "x"), transformations=transformations)
+        for level in (labels, *coarser_labels(labels))
+    ]
+    return join_levels(levels, transformations, Labels2DModel)
 
 
 def instance_ids(raster: Raster) -> np.ndarray:

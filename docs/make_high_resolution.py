@@ -17,10 +17,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import anndata
 import numpy as np
+from scipy import sparse
 
 from napari_srast.core.settings import UpsampleSettings
-from napari_srast.evaluation.fine_slide import read_fine_slide
+from napari_srast.evaluation.fine_slide import FineSlide, abundant_genes
 from napari_srast.evaluation.fine_truth import FineEvaluation, evaluate_fine_truth
 from napari_srast.evaluation.simulated_array import SimulatedArray
 
@@ -53,9 +55,23 @@ COLUMNS = (
 )
 
 
+def read_points(path: Path, n_genes: int) -> FineSlide:
+    """Read all observations of a file as points; sections of one file are overlaid."""
+    table = anndata.read_h5ad(path)
+    points = np.asarray(table.obsm["spatial"], dtype=float)
+    slide = FineSlide(
+        name=path.stem,
+        counts=sparse.csr_matrix(table.X, dtype=np.float64),
+        genes=np.asarray(table.var_names, dtype=str),
+        points=points - points.min(axis=0),
+        bin_side=0.0,
+    )
+    return slide.select(abundant_genes(slide.counts, slide.genes, n_genes))
+
+
 def evaluate(folder: Path, name: str, lattice: str, options: argparse.Namespace) -> FineEvaluation:
     pitch, factor = SLIDES[name]
-    slide = read_fine_slide(folder / f"{name}.h5ad", genes=options.genes)
+    slide = read_points(folder / f"{name}.h5ad", options.genes)
     array = SimulatedArray(
         pitch=pitch, lattice=lattice, spot_diameter=DISK * pitch if lattice == "hex" else None, min_counts=10
     )

@@ -106,6 +106,20 @@ def test_sampled_counts_do_not_enter_the_expression(slide: Slide) -> None:
     np.testing.assert_allclose(_expression(first), _expression(second), rtol=1e-5)
 
 
+def test_ratios_inside_spots_fade_out_toward_their_borders(slide: Slide) -> None:
+    refined = upsample(slide, method="uniform", **SETTINGS)
+    of_field = _expression(upsample(slide, method="uniform", mode="integer", **SETTINGS))
+    change = np.abs(np.log(_expression(refined)[:, 1] / of_field[:, 1]))
+    known = refined.counts.toarray()[:, 1] > 0
+    nearest = np.sort(np.linalg.norm(refined.raster.centers[:, None] - slide.centers, axis=-1), axis=1)
+    from_border = (nearest[:, 1] - nearest[:, 0]) / refined.raster.lattice.pitch
+    assert change[known & (from_border > 0.3)].mean() > 0.02
+    assert change[from_border < 1e-6].max(initial=0.0) < 1e-5
+    at_border = change[known & (from_border < 0.05)]
+    assert len(at_border) > 50
+    assert at_border.mean() < 0.5 * change[known & (from_border > 0.3)].mean()
+
+
 def test_permuted_spots_give_the_same_expression(slide: Slide, result: UpsampleResult) -> None:
     order = np.random.default_rng(0).permutation(slide.n_spots)
     permuted = replace(slide, counts=slide.counts[order], centers=slide.centers[order], spot_ids=slide.spot_ids[order])

@@ -118,7 +118,8 @@ class ExpressionModel:
         n_columns = len(self.columns)
         of_genes = values[:, :n_columns]
         if self.uses_ratios:
-            of_genes *= self._ratio_over_field(counts[:, self.columns].toarray(), log_field[:, :n_columns], layout)
+            ratio = self._ratio_over_field(counts[:, self.columns].toarray(), log_field[:, :n_columns], layout)
+            of_genes *= ratio ** self.around.fade_at_borders(layout.pixels)[:, None]
         return ExpressionTile(
             expression=self._stored(of_genes),
             std=None if self.scatter is None else self._stored(self.scatter.std(layout.pixels, of_genes)),

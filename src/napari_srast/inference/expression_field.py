@@ -28,6 +28,7 @@ _MAX_LEVEL_SPOTS = 2_000  # that the level of a field with the image is fitted t
 _SPOT_SAMPLES = 7  # points that represent the measured area of a spot
 _N_AROUND = 64  # nearest spots of a spot: more than any of its pixels reads
 _VALUES_PER_BLOCK = 2_000_000  # points x genes that are computed together
+_FADE = 0.2  # pitches: difference of the distances to both spots, from which on the weight is 1
 _SEPARATION = 1.3  # pitches: spots that are left out together are farther apart
 
 
@@ -106,6 +107,13 @@ class SpotsAround:
             return np.arange(len(spots))
         return np.unique(self._tree.query(self._spots[spots], k=self._nearest)[1])
 
+    def fade_at_borders(self, pixels: np.ndarray) -> np.ndarray:
+        """Return a weight of each pixel that is 0 on the border between two nearest spots and 1 away from it, (q,)."""
+        if len(self._spots) < 2:
+            return np.ones(len(pixels))
+        distance, _ = self._tree.query(pixels, k=2)
+        return np.asarray(np.minimum((distance[:, 1] - distance[:, 0]) / (_FADE * self._pitch), 1.0))
+
     def part(self, pixels: np.ndarray, parent: np.ndarray) -> tuple[SpotPixelMap, np.ndarray]:
         """Return the map of some pixels and the spots around them, and these spots as indices into all."""
         spots = self.of_spots(np.unique(parent))
@@ -143,7 +151,7 @@ def spot_means(
 ) -> np.ndarray:
     """Return the mean of the field over the measured area of some spots, shape (n, E)."""
     means = np.empty((len(spots), field.counts.shape[1]))
-    for block in _compact_blocks(job.layout.spots[spots], field.counts.shape[1]):
+    for block in _compact_blocks(job.layout.spots[spots], field):
         job.monitor.check_canceled()
         points, parent, image = _inside_spots(job, method, spots[block])
         values = np.exp(field.log_values(*around.part(points, parent), image))
@@ -206,12 +214,13 @@ def _blocks(n_spots: int, n_genes: int) -> list[slice]:
     return [slice(start, start + size) for start in range(0, n_spots, size)]
 
 
-def _compact_blocks(centers: np.ndarray, n_genes: int) -> Sequence[slice | np.ndarray]:
+def _compact_blocks(centers: np.ndarray, field: ExpressionField) -> Sequence[slice | np.ndarray]:
     """Divide spots into blocks; those of a large slide are compact, since each reads the spots around its own."""
-    blocks = _blocks(len(centers), n_genes)
+    n_genes = field.counts.shape[1]
     if len(centers) <= MAX_WHOLE_ROWS:
-        return blocks
-    return bisect_points(centers, lambda group: len(group) <= blocks[0].stop)
+        return _blocks(len(centers), n_genes)
+    size = _blocks(len(centers), n_genes + field.fitted.fields.shape[1])[0].stop
+    return bisect_points(centers, lambda group: len(group) <= size)
 
 
 def _inside_spots(

@@ -39,7 +39,7 @@ MEASURED = [
 def reference_computer(monkeypatch: pytest.MonkeyPatch) -> None:
     """Estimate for the computer with two cores on which the figures were measured."""
     monkeypatch.setattr(module, "machine_speed", lambda: 1.0)
-    monkeypatch.setattr(module, "n_cores", lambda: 2)
+    monkeypatch.setattr(module, "tile_threads", lambda: 2)
 
 
 def _slide(n_spots: int, n_genes: int, n_entries: int) -> Slide:
@@ -128,10 +128,16 @@ def test_fast_computer_needs_less_time(monkeypatch: pytest.MonkeyPatch) -> None:
     reference = estimate(slide, None, None, settings).seconds
     monkeypatch.setattr(module, "machine_speed", lambda: 2.0)
     assert estimate(slide, None, None, settings).seconds == pytest.approx(reference / 2)
-    monkeypatch.setattr(module, "n_cores", lambda: 8)
+    monkeypatch.setattr(module, "tile_threads", lambda: 8)
     assert estimate(slide, None, None, settings).seconds < reference / 2
 
 
+@pytest.mark.contract(
+    section="Outputs and system errors",
+    case="a run needs more memory than is free",
+    response="This run needs about … of memory besides the slide, and … are free; close other programs, or choose at "
+    "most … genes, a region of at most … spots or factor …",
+)
 def test_job_above_the_free_memory_is_refused_with_what_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     slide = _slide(4000, 3000, 4_000_000)
     settings = UpsampleSettings(factor=8)

@@ -106,7 +106,9 @@ def test_different_counts_need_a_choice():
 
 def test_normalized_values_without_layer_are_refused():
     table = anndata.AnnData(np.log1p([[1.0, 4.0]]), layers={"scaled": np.zeros((1, 2))})
-    with pytest.raises(InputError, match=r"layer named 'counts' \(this table has the layers 'scaled'\)"):
+    with pytest.raises(
+        InputError, match=r"layer named 'counts' \(this table has the layers 'scaled'; if one .*--counts\)"
+    ):
         raw_counts(table, "table")
 
 
@@ -138,6 +140,30 @@ def test_detecting_log_normalized_values_takes_little_memory():
         assert tracemalloc.get_traced_memory()[1] < matrix.data.nbytes
     finally:
         tracemalloc.stop()
+
+
+def test_reading_counts_takes_the_memory_of_one_copy():
+    values = sparse.random(3000, 1000, 0.3, format="csr", dtype=np.float32, random_state=0)
+    values.data[:] = np.arange(values.nnz) % 7 + 1
+    tracemalloc.start()
+    try:
+        module.as_counts(values, "X", np.arange(3000))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 1.5 * (values.data.nbytes + values.indices.nbytes)
+
+
+@pytest.mark.parametrize("position", [0, 99])
+@pytest.mark.parametrize(
+    ("value", "word"), [(-1.0, "negative"), (np.nan, "missing"), (0.5, "fractions"), (2.0**60, "large")]
+)
+def test_values_that_are_no_counts_are_found_in_every_block(monkeypatch, position, value, word):
+    monkeypatch.setattr(module, "_BLOCK_VALUES", 7)
+    data = np.arange(1.0, 101.0)
+    data[position] = value
+    with pytest.raises(InputError, match=word):
+        module.as_counts(sparse.csr_matrix(data.reshape(10, 10)), "X")
 
 
 @pytest.mark.parametrize(("shape", "word"), [((0, 3), "no spots"), ((3, 0), "no genes")])

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from napari_srast._utils.free_memory import available_memory
+from napari_srast._utils.machine_speed import n_cores
 from napari_srast.core.limits import (
     EMPTY_PAIR_COST,
     FLOW_DRAWS,
@@ -29,8 +31,10 @@ from napari_srast.core.limits import (
 from napari_srast.core.settings import UpsampleSettings
 from napari_srast.models.sasa.config import SasaConfig
 
-__all__ = ["JobSize", "run_bytes", "run_seconds"]
+__all__ = ["JobSize", "run_bytes", "run_seconds", "tile_threads"]
 
+_BYTES_PER_TILE = 400_000_000  # memory that a tile in work may take
+_TILE_PIXELS = 8192
 _MAX_BUFFERED_BYTES = 1e9  # of tiles that wait to be written to a store, and of the genes in its image
 _SPOTS_PER_COARSE_SPOT = 4
 _MAX_REFERENCE_GENES = 512  # of the intensity field, and
@@ -112,24 +116,32 @@ class JobSize:
         return float(self.n_genes * (tiles + scoring))
 
 
-def run_seconds(size: JobSize, n_cores: int) -> float:
+def run_seconds(size: JobSize, n_threads: int) -> float:
     """Return the expected wall time of a run with a cold cache on the reference computer."""
     if size.settings.method != "srast":
         per_value = _interpolation_seconds(size.settings.method, size.pixels_per_spot)
-        return 0.3 + per_value * size.n_pixels * size.n_genes / n_cores + _expression_seconds(size, n_cores)
-    return _fit_seconds(size) + _tile_seconds(size, n_cores) + _expression_seconds(size, n_cores)
+        return 0.3 + per_value * size.n_pixels * size.n_genes / n_threads + _expression_seconds(size, n_threads)
+    return _fit_seconds(size) + _tile_seconds(size, n_threads) + _expression_seconds(size, n_threads)
 
 
-def run_bytes(size: JobSize, *, into_store: bool) -> float:
-    """Return the expected peak memory of a run beyond the slide itself."""
+def run_bytes(size: JobSize, n_threads: int, *, into_store: bool) -> float:
+    """Return the expected peak memory of a run beyond the slide itself, with tiles in some threads."""
     result = 12 * size.n_result_entries
     if into_store:
         result = min(result, _MAX_BUFFERED_BYTES)
-    if size.settings.method != "srast":
-        memory = 3e8 + 8.0 * size.n_entries
-    else:
-        memory = 6e8 + 8.0 * size.n_entries + 4e3 * size.n_spots
-    return memory + result + _intensity_bytes(size)
+    of_tile = min(size.n_pixels, _TILE_PIXELS)
+    tiles = n_threads * of_tile * 18.0 * size.n_genes * size.filled
+    memory = 1.5e8 + 8.0 * size.n_entries + tiles + result
+    if size.settings.method == "srast":
+        memory += 4e3 * size.n_spots + 8e3 * min(size.n_spots, MAX_SASA_TRAINING_SPOTS) + 6e3 * n_threads * of_tile
+    if size.tempered or size.n_expression:
+        memory += 8.0 * size.n_fields * (size.n_spots + 2 * n_threads * of_tile)
+    return memory + size.n_expression * (24.0 * size.n_spots + 1e5)
+
+
+def tile_threads() -> int:
+    """Return how many tiles this computer has cores and memory for."""
+    return max(1, min(n_cores(), available_memory() // _BYTES_PER_TILE))
 
 
 def _fit_seconds(size: JobSize) -> float:
@@ -147,38 +159,30 @@ def _fit_seconds(size: JobSize) -> float:
     return float(max(embedding, calibration))
 
 
-def _tile_seconds(size: JobSize, n_cores: int) -> float:
+def _tile_seconds(size: JobSize, n_threads: int) -> float:
     """Return the seconds of scoring the genes and predicting all tiles."""
     settings, n_entries, n_pixels = size.settings, size.n_result_entries, size.n_pixels
     if not size.uses_programs:
         scoring = 5e-5 * size.coarse_size[0] * size.n_genes
         n_calls = 1 + (settings.steps or FLOW_STEPS) * (settings.draws or FLOW_DRAWS) * (settings.mode == "sample")
-        return scoring + 1.2e-5 * n_calls * max(n_entries, n_pixels) / n_cores
-    programs = 1.0 + 1e-6 * size.n_entries + (1.2e-5 * n_pixels * N_PROGRAMS + 6e-8 * n_entries) / n_cores
+        return scoring + 0.9e-5 * n_calls * max(n_entries, n_pixels) / n_threads
+    programs = 1.0 + 1e-6 * size.n_entries + (1.2e-5 * n_pixels * N_PROGRAMS + 6e-8 * n_entries) / n_threads
     # The budget is for the whole slide: scoring uses half of it, the tiles of a region only their part of the rest.
     return programs + 1.75e-5 * FLOW_PAIR_BUDGET * (1 + size.region_fraction) / 2
 
 
-def _expression_seconds(size: JobSize, n_cores: int) -> float:
+def _expression_seconds(size: JobSize, n_threads: int) -> float:
     """Return the seconds of the intensity field and of the expression."""
     if not size.tempered and size.n_expression == 0:
         return 0.0
     seconds = 2.0 + 2.5e-7 * size.n_spots * size.n_fields
     if size.tempered:
-        seconds += 1.0e-7 * size.n_pixels * size.n_fields / n_cores
+        seconds += 1.0e-7 * size.n_pixels * size.n_fields / n_threads
     if size.n_expression:
         n_values = size.n_fields + size.n_expression
         seconds += 6e-8 * _POINTS_PER_SPOT * size.region_fraction * size.n_spots * n_values
-        seconds += 1.2e-7 * size.n_pixels * n_values / n_cores
+        seconds += 1.2e-7 * size.n_pixels * n_values / n_threads
     return float(seconds)
-
-
-def _intensity_bytes(size: JobSize) -> float:
-    """Return the bytes of the intensity field and of the expression."""
-    if not size.tempered and size.n_expression == 0:
-        return 0.0
-    fields = 8.0 * size.n_spots * size.n_fields
-    return fields + size.n_expression * (24.0 * size.n_spots + 8e5)
 
 
 def _interpolation_seconds(method: str, pixels_per_spot: float) -> float:

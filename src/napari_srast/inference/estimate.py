@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from napari_srast._utils.free_memory import available_memory
-from napari_srast._utils.machine_speed import machine_speed, n_cores
+from napari_srast._utils.machine_speed import machine_speed
 from napari_srast.core.region import Region
 from napari_srast.core.settings import UpsampleSettings
 from napari_srast.core.slide import Slide, check_is_slide
 from napari_srast.errors import DeviceError
 from napari_srast.geometry.lattice import Lattice, detect_lattice
-from napari_srast.inference.costs import JobSize, run_bytes, run_seconds
+from napari_srast.inference.costs import JobSize, run_bytes, run_seconds, tile_threads
 from napari_srast.inference.job import calibration_gap
 from napari_srast.inference.rasters import make_rasters
 from napari_srast.io.result_images import MAX_EXPRESSION_ENTRIES, MAX_EXPRESSION_GENES, MAX_IMAGE_GENES
@@ -117,8 +117,8 @@ def estimate(
         is_counted=is_counted,
         pixels_per_spot=size.pixels_per_spot,
         pixel_side=side,
-        seconds=float(run_seconds(size, n_cores()) / machine_speed()),
-        memory_bytes=int(run_bytes(size, into_store=into_store)),
+        seconds=float(run_seconds(size, tile_threads()) / machine_speed()),
+        memory_bytes=int(run_bytes(size, tile_threads(), into_store=into_store)),
     )
 
 
@@ -140,13 +140,13 @@ def require_memory(
         The job needs more memory than is free; the message says which part of it would fit.
     """
     size, selected, _ = _job_size(slide, region, genes, settings)
-    free = available_memory()
-    needed = run_bytes(size, into_store=True)
+    free, n_threads = available_memory(), tile_threads()
+    needed = run_bytes(size, n_threads, into_store=True)
     if needed <= free:
         return
 
     def fits(smaller: JobSize) -> bool:
-        return run_bytes(smaller, into_store=True) <= free
+        return run_bytes(smaller, n_threads, into_store=True) <= free
 
     raise DeviceError(
         f"This run needs about {_gigabytes(needed)} of memory besides the slide, and {_gigabytes(free)} are free; "

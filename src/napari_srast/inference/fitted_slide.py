@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy import sparse
 
+from napari_srast._utils.free_memory import release_free_memory
 from napari_srast._utils.threads import limit_torch_to_one_thread
 from napari_srast.calibration.dispersion import DEFAULT_CONCENTRATION, Concentration, fit_holdout_concentration
 from napari_srast.calibration.experts import Experts
@@ -169,6 +170,7 @@ def fit_slide(
         _report(monitor, "align", 1)
         _report(monitor, "calibrate", 0)
         result = calibration.result()
+    release_free_memory()
     fitted = FittedSlide(
         embedding=embedding,
         lattice=slide.lattice,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -58,32 +58,42 @@ class CovarianceGrid:
 
     def between_spots(self, width: float) -> Kernel:
         """Return the covariance of two spots as a function of their distance in pitches."""
-        disk = self._disk
-        return self._averaged(width, (disk[:, None] - disk[None]).reshape(-1, 2))
+        return self._averaged(width, of_pixels=False)
 
     def to_pixels(self, width: float) -> Kernel:
         """Return the covariance of a point and a spot as a function of their distance in pitches."""
-        return self._averaged(width, self._disk)
+        return self._averaged(width, of_pixels=True)
 
-    @property
-    def _disk(self) -> np.ndarray:
-        """Points spread evenly over the disk, shape (M, 2): a sunflower."""
-        index = np.arange(_DISK_POINTS) + 0.5
-        radius, angle = self.diameter / 2 * np.sqrt(index / _DISK_POINTS), np.pi * (3 - np.sqrt(5)) * index
-        return np.column_stack([radius * np.cos(angle), radius * np.sin(angle)])
-
-    def _averaged(self, width: float, offsets: np.ndarray) -> Kernel:
+    def _averaged(self, width: float, *, of_pixels: bool) -> Kernel:
         kernel = matern32(width)
         if self.diameter == 0:
             return kernel
         distance = np.linspace(0, _TABLE_END, _TABLE_SIZE)
-        turned = np.concatenate([offsets, -offsets, offsets[:, ::-1], -offsets[:, ::-1]])  # few points are not round
-        table = np.mean([kernel(np.hypot(distance + x, y)) for x, y in turned], axis=0)
+        table = _disk_average(width, self.diameter, of_pixels)
 
         def averaged(distances: np.ndarray) -> np.ndarray:
             return np.where(distances < _TABLE_END, np.interp(distances, distance, table), kernel(distances))
 
         return averaged
+
+
+@lru_cache(maxsize=64)
+def _disk_average(width: float, diameter: float, of_pixels: bool) -> np.ndarray:
+    """Return the covariance, averaged over the disk of a spot, or over those of two, at distances of a table."""
+    kernel, disk = matern32(width), _disk_points(diameter)
+    offsets = disk if of_pixels else (disk[:, None] - disk[None]).reshape(-1, 2)
+    distance = np.linspace(0, _TABLE_END, _TABLE_SIZE)
+    turned = np.concatenate([offsets, -offsets, offsets[:, ::-1], -offsets[:, ::-1]])  # few points are not round
+    table = np.mean([kernel(np.hypot(distance + x, y)) for x, y in turned], axis=0)
+    table.flags.writeable = False  # all threads share it
+    return np.asarray(table)
+
+
+def _disk_points(diameter: float) -> np.ndarray:
+    """Return points spread evenly over a disk, shape (M, 2): a sunflower."""
+    index = np.arange(_DISK_POINTS) + 0.5
+    radius, angle = diameter / 2 * np.sqrt(index / _DISK_POINTS), np.pi * (3 - np.sqrt(5)) * index
+    return np.column_stack([radius * np.cos(angle), radius * np.sin(angle)])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

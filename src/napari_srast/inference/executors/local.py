@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import queue
 import threading
 from collections.abc import Callable
@@ -13,9 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import sparse
 
-from napari_srast._utils.free_memory import available_memory, release_free_memory
+from napari_srast._utils.free_memory import release_free_memory
 from napari_srast._utils.threads import limit_torch_if_loaded
 from napari_srast.core.sinks import ResultSink
+from napari_srast.inference.costs import tile_threads
 from napari_srast.inference.executors.base import Executor
 from napari_srast.inference.executors.fallback import OutOfMemoryFallback
 from napari_srast.inference.job import UpsampleJob
@@ -30,7 +30,6 @@ __all__ = ["ThreadExecutor"]
 
 _Matrix = sparse.csr_matrix | None
 _Tile = tuple[np.ndarray, sparse.csr_matrix, _Matrix, _Matrix, _Matrix]
-_BYTES_PER_TILE = 400_000_000  # memory that a tile in work may take
 _TILES_PER_RELEASE = 8  # of freed memory
 _TILES_PER_WORKER = 2  # in work or waiting for the sink: a slow disk must not fill the memory
 
@@ -74,7 +73,7 @@ class ThreadExecutor(Executor):
             counts, std = fallback.predict(tile_input, monitor, lambda: events.put(None))
             return rows, counts, std, *sink.derive(rows, counts)
 
-        n_workers = min(self._n_workers or _default_workers(), len(tiling.groups))
+        n_workers = min(self._n_workers or tile_threads(), len(tiling.groups))
         threads = ThreadPoolExecutor(n_workers, thread_name_prefix="napari-srast", initializer=limit_torch_if_loaded)
         try:
             waiting = tiling.order[::-1]
@@ -97,9 +96,3 @@ class ThreadExecutor(Executor):
             halt.set()
             threads.shutdown(wait=True, cancel_futures=True)
         return tuple(fallback.warnings)
-
-
-def _default_workers() -> int:
-    """Return how many tiles this computer has cores and memory for."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores, available_memory() // _BYTES_PER_TILE))

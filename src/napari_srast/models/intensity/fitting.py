@@ -156,7 +156,10 @@ def fit_intensity(
         process=process,
     )
     return FittedIntensity(
-        model=model, fields=np.hstack([logs, others]).astype(np.float32), activity=activity, selector=selector
+        model=model,
+        fields=np.hstack([logs, others]).astype(np.float32, copy=False),
+        activity=activity,
+        selector=selector,
     )
 
 

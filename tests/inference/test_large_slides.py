@@ -1,0 +1,90 @@
+"""Test that what a run holds besides the counts does not grow with them, and that blocks change no number."""
+
+from __future__ import annotations
+
+import threading
+import tracemalloc
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import sparse
+
+from napari_srast._utils import row_blocks
+from napari_srast.api import upsample
+from napari_srast.checkpoints.storage import load_checkpoint
+from napari_srast.core.sinks import InMemorySink
+from napari_srast.core.slide import Slide
+from napari_srast.geometry.lattice import detect_lattice
+from napari_srast.geometry.raster import make_raster
+from napari_srast.inference import expression_field, tiles
+from napari_srast.inference.expected_information import ExpectedInformation
+from napari_srast.inference.expression import ExpressionSink
+from napari_srast.inference.fitted_slide import SlideInput
+
+
+def test_hash_of_a_slide_copies_no_counts() -> None:
+    counts = sparse.random(400, 500, 0.5, format="csr", dtype=np.float32, random_state=0)
+    centers = np.argwhere(np.ones((20, 20))) * 10.0
+    slide = SlideInput(
+        counts=counts, centers=centers, lattice=detect_lattice(centers), checkpoint=load_checkpoint("default")
+    )
+    tracemalloc.start()
+    try:
+        slide.digest()
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < counts.data.nbytes / 4
+
+
+def test_expected_information_in_blocks_equals_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    centers = np.argwhere(np.ones((14, 14))) * 100.0
+    raster = make_raster(centers, factor=2, spot_diameter=100.0, spot_shape="square")
+    spot_counts = sparse.csr_matrix(rng.poisson(2.0, (196, 6)).astype(np.float32))
+    information = ExpectedInformation(spot_counts, raster)
+    information.add(sparse.csr_matrix(spot_counts[raster.parent] / 4, dtype=np.float32))
+    whole = information.nats_per_count()
+    monkeypatch.setattr(row_blocks, "MAX_WHOLE_ROWS", 20)
+    monkeypatch.setattr(row_blocks, "_VALUES_PER_BLOCK", 100)
+    np.testing.assert_allclose(information.nats_per_count(), whole, rtol=1e-9, atol=1e-12)
+
+
+def test_expression_of_a_large_slide_equals_that_of_a_small_one(
+    make_slide: Callable[..., Slide], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slide = make_slide(rows=9, cols=9)
+    options: dict[str, Any] = {"genes": list(slide.genes[:3]), "factor": 2, "method": "gp"}
+    whole = upsample(slide, **options)
+    monkeypatch.setattr(expression_field, "MAX_WHOLE_ROWS", 20)
+    monkeypatch.setattr(expression_field, "_VALUES_PER_BLOCK", 4000)
+    blocks = upsample(slide, **options)
+    assert whole.expression is not None
+    assert blocks.expression is not None
+    np.testing.assert_allclose(blocks.expression.toarray(), whole.expression.toarray(), rtol=1e-5)
+
+
+def test_expression_is_computed_in_the_threads_of_the_tiles(
+    make_slide: Callable[..., Slide], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tiles, "_MAX_PIXELS", 60)
+    monkeypatch.setattr(tiles, "_MIN_SPOTS", 1)
+    names: list[str] = []
+    derive = ExpressionSink.derive
+
+    def recorded(self: ExpressionSink, *arguments: Any) -> Any:
+        names.append(threading.current_thread().name)
+        return derive(self, *arguments)
+
+    monkeypatch.setattr(ExpressionSink, "derive", recorded)
+    result = upsample(make_slide(rows=9, cols=9), factor=2, method="gp")
+    assert len(names) > 1
+    assert all(name.startswith("napari-srast") for name in names)
+    assert result.expression is not None
+    assert np.diff(result.expression.indptr).min() > 0
+
+
+def test_plain_sink_derives_nothing() -> None:
+    assert InMemorySink().derive(np.arange(1), sparse.csr_matrix((1, 1), dtype=np.float32)) == (None, None)

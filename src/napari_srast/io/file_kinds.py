@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from napari_srast.errors import SrastError
 
-__all__ = ["FileKind", "file_kind", "has_suffix", "is_result_table"]
+__all__ = ["FileKind", "file_kind", "has_suffix", "enclosing_store", "is_anndata_store", "is_result_table"]
 
 FileKind = Literal["store", "h5ad", "space_ranger", "geojson"]
 """SpatialData store with spots or with results; AnnData file; Space Ranger folder, or its matrix of counts; regions."""
@@ -47,6 +47,24 @@ def file_kind(path: str | Path) -> FileKind | None:
         return None
 
 
+def enclosing_store(path: str | Path) -> Path | None:
+    """Return the SpatialData store that a file or folder is part of; None if it is in none, or is a store itself.
+
+    Parameters
+    ----------
+    path
+        The file or folder; it need not exist.
+    """
+    for parent in Path(os.path.abspath(path)).parents:
+        try:
+            attributes = _root_attributes(parent, set(os.listdir(parent)))
+        except OSError:
+            continue
+        if attributes is not None and "spatialdata_attrs" in attributes and (parent / "tables").is_dir():
+            return parent
+    return None
+
+
 def has_suffix(path: str | Path, *suffixes: str) -> bool:
     """Return whether the name of a file ends in one of the suffixes, in small letters or capitals.
 
@@ -58,6 +76,21 @@ def has_suffix(path: str | Path, *suffixes: str) -> bool:
         Endings in small letters, such as ".h5ad" or ".csv.gz".
     """
     return Path(path).name.casefold().endswith(suffixes)
+
+
+def is_anndata_store(path: str | Path) -> bool:
+    """Return whether a folder is a Zarr store that AnnData has written; False if it cannot be read.
+
+    Parameters
+    ----------
+    path
+        The folder; it need not exist.
+    """
+    try:
+        attributes = _root_attributes(Path(path), set(os.listdir(path)))
+    except OSError:
+        return False
+    return attributes is not None and attributes.get("encoding-type") == "anndata"
 
 
 def is_result_table(path: Path) -> bool:

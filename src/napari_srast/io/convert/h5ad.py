@@ -13,11 +13,12 @@ from pandas.api import types
 
 from napari_srast._utils.text import first_line
 from napari_srast.errors import InputError, is_memory_error
-from napari_srast.io.convert.table_images import TableImages, coordinates, scale_factors, stored_images, user_image
+from napari_srast.io.convert.stated_positions import spot_positions
+from napari_srast.io.convert.table_images import TableImages, scale_factors, stored_images, user_image
 from napari_srast.io.convert.table_positions import Placement, place_spots
 from napari_srast.io.counts import raw_counts, unique_names
 from napari_srast.io.element_selection import SLIDE_KEY
-from napari_srast.io.safety_limits import check_h5ad
+from napari_srast.io.safety_limits import check_h5ad, check_store
 from napari_srast.io.sections import ALL_SECTIONS, choose_section, section_metadata
 from napari_srast.io.spot_shapes import check_spot_shape
 from napari_srast.io.spots import square_polygons
@@ -52,12 +53,12 @@ class TableOptions:
 
 
 def read_h5ad(src: Path, **options: Any) -> spatialdata.SpatialData:
-    """Read an ``.h5ad`` file as SpatialData, with spots "spots" and table "table".
+    """Read an AnnData table as SpatialData, with spots "spots" and table "table".
 
     Parameters
     ----------
     src
-        The file.
+        An ``.h5ad`` file, or a Zarr store of AnnData.
     options
         Fields of :class:`TableOptions`.
 
@@ -68,13 +69,14 @@ def read_h5ad(src: Path, **options: Any) -> spatialdata.SpatialData:
     """
     import anndata
 
-    check_h5ad(src)
+    check_store(src) if src.is_dir() else check_h5ad(src)
     try:
-        source = anndata.read_h5ad(src)
+        source = anndata.read_zarr(src) if src.is_dir() else anndata.read_h5ad(src)
     except Exception as error:
         if is_memory_error(error):
             raise
-        raise InputError(f"'{src}' cannot be read as an .h5ad file ({first_line(error)}); write it again.") from error
+        kind = "an AnnData store" if src.is_dir() else "an .h5ad file"
+        raise InputError(f"'{src}' cannot be read as {kind} ({first_line(error)}); write it again.") from error
     return convert_table(source, src.name, TableOptions(**options))
 
 
@@ -96,12 +98,12 @@ def convert_table(source: anndata.AnnData, name: str, options: TableOptions) -> 
         The table or the image cannot be used.
     """
     check_spot_shape(options.spot_shape)
-    located = coordinates(source, "spatial", name)
-    notices: list[str] = []
+    located, position_notices = spot_positions(source, name)
+    notices = list(position_notices)
     finite = np.isfinite(located[:, :2]).all(axis=1)
     if not finite.all():
         notices.append(
-            f"{(~finite).sum()} spots of '{name}' have no finite coordinates in obsm['spatial'] (such as "
+            f"{(~finite).sum()} spots of '{name}' have no finite coordinates (such as "
             f"'{source.obs_names[~finite][0]}') and were left out."
         )
     section = choose_section(source.obs[finite], source.uns, located[finite], options.library, name)

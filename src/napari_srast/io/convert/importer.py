@@ -10,7 +10,7 @@ from napari_srast.io.atomic import atomic_output
 from napari_srast.io.convert.h5ad import read_h5ad
 from napari_srast.io.convert.space_ranger.layout import find_files, is_space_ranger
 from napari_srast.io.convert.space_ranger.reader import read_space_ranger
-from napari_srast.io.file_kinds import has_suffix
+from napari_srast.io.file_kinds import has_suffix, is_anndata_store
 from napari_srast.io.foreign_files import explain_file, hdf5_problem
 from napari_srast.io.slide_reader import read_slide
 from napari_srast.io.spots import is_valid_length
@@ -37,9 +37,9 @@ def import_slide(
     Parameters
     ----------
     src
-        An ``.h5ad`` file with raw counts in X (or ``layers["counts"]``) and spot centers in ``obsm["spatial"]``, or a
-        Space Ranger folder (Visium, Visium HD): the run, its ``outs``, a folder of bins, a folder of files with a
-        common prefix, or the ``.h5`` file of the counts next to ``spatial``.
+        An ``.h5ad`` file, or a Zarr store of AnnData, with raw counts in X (or ``layers["counts"]``) and spot centers
+        in ``obsm["spatial"]``; or a Space Ranger folder (Visium, Visium HD): the run, its ``outs``, a folder of bins, a
+        folder of files with a common prefix, or the ``.h5`` file of the counts next to ``spatial``.
     out
         The store to create; it must not exist.
     image
@@ -93,7 +93,7 @@ def import_slide(
             if pixel_size is not None:
                 raise SettingsError("Space Ranger folders state the size of an image pixel; leave the pixel size out.")
             store = read_space_ranger(src, image=image, spot_diameter=spot_diameter, bin_size=bin_size, library=library)
-        elif has_suffix(src, ".h5ad") and src.is_file():
+        elif (has_suffix(src, ".h5ad") and src.is_file()) or is_anndata_store(src):
             if bin_size is not None:
                 raise SettingsError("Only Visium HD folders have several bin sizes; leave the bin size out.")
             store = read_h5ad(

@@ -18,6 +18,7 @@ from napari_srast.io.convert.images import (
     multiscale_image,
     read_image_file,
 )
+from napari_srast.io.convert.stated_positions import coordinates
 from napari_srast.io.spots import is_valid_length
 from napari_srast.io.store import element_name
 from napari_srast.io.transforms import fit_affine, to_affine
@@ -25,7 +26,7 @@ from napari_srast.io.transforms import fit_affine, to_affine
 if TYPE_CHECKING:
     import anndata
 
-__all__ = ["TableImages", "coordinates", "scale_factors", "stored_images", "user_image"]
+__all__ = ["TableImages", "scale_factors", "stored_images", "user_image"]
 
 _RESOLUTIONS = ("hires", "lowres")
 _MAX_MISFIT = 1.0  # of the spots on the image, in pitches
@@ -158,37 +159,6 @@ def user_image(
     system = f"{name}_px"
     element = multiscale_image(pixels, {"global": to_affine(to_spots), system: to_affine(np.eye(3))})
     return TableImages({name: element}, {system: np.linalg.inv(to_spots)}, notices)
-
-
-def coordinates(table: anndata.AnnData, key: str, name: str) -> np.ndarray:
-    """Return the coordinates of the spots in ``obsm[key]``, shape (N, 2) or more columns; missing ones are NaN.
-
-    Parameters
-    ----------
-    table
-        The table.
-    key
-        Key in ``obsm``.
-    name
-        Name of the table, for messages.
-
-    Raises
-    ------
-    InputError
-        There are no coordinates, or they are not numbers.
-    """
-    if key not in table.obsm:
-        raise InputError(f"'{name}' has no obsm['{key}']; put the spot centers there, one row (x, y) for each spot.")
-    try:
-        points = np.asarray(table.obsm[key])
-        points = points.astype(float, casting="same_kind" if points.dtype.kind == "c" else "unsafe")
-    except (TypeError, ValueError):  # text, complex numbers, a sparse matrix
-        points = np.empty(0)
-    if points.ndim != 2 or points.shape[1] < 2 or not np.isfinite(points[:, :2]).all(axis=1).any():
-        raise InputError(
-            f"obsm['{key}'] of '{name}' must contain finite coordinates; write one row (x, y) for each spot."
-        )
-    return points
 
 
 def _channels_first(picture: Any) -> np.ndarray | None:

@@ -1,0 +1,106 @@
+"""Find the positions of spots in a table: in ``obsm["spatial"]``, or where other tools put them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from pandas.api import types
+
+from napari_srast.errors import InputError
+
+if TYPE_CHECKING:
+    import anndata
+
+__all__ = ["coordinates", "spot_positions"]
+
+_SPATIAL = "spatial"
+_OTHER_KEYS = ("x_spatial", "spatial_coordinates", "spatial_coords", "spatial_coord", "spatialcoords")
+_AXES = (  # names of columns with x and with y
+    ("x", "y"),
+    ("pxl_col_in_fullres", "pxl_row_in_fullres"),
+    ("imagecol", "imagerow"),
+    ("x_centroid", "y_centroid"),
+    ("x_coord", "y_coord"),
+    ("x_location", "y_location"),
+    ("sdimx", "sdimy"),
+)
+_FRAME_AXES = (*_AXES, ("col", "row"), ("array_col", "array_row"))
+
+
+def spot_positions(table: anndata.AnnData, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return the positions of the spots, shape (N, 2) or more columns, and a notice if they are in an unusual place.
+
+    Parameters
+    ----------
+    table
+        The table.
+    name
+        Name of the table, for messages.
+
+    Raises
+    ------
+    InputError
+        There are no positions, or they are not numbers.
+    """
+    if _SPATIAL in table.obsm:
+        return coordinates(table, _SPATIAL, name), ()
+    folded = {str(key).casefold(): key for key in table.obsm}
+    key = next((folded[key] for key in (_SPATIAL, *_OTHER_KEYS) if key in folded), None)
+    if key is not None:
+        return coordinates(table, key, name), (
+            f"'{name}' has no obsm['spatial']; the positions were read from obsm['{key}'].",
+        )
+    numbers = [column for column in table.obs if types.is_numeric_dtype(table.obs[column])]
+    axes = _find_axes(numbers, _AXES)
+    if axes is None:
+        raise InputError(f"'{name}' has no obsm['spatial']; put the spot centers there, one row (x, y) for each spot.")
+    return table.obs[list(axes)].to_numpy(dtype=float), (
+        f"'{name}' has no obsm['spatial']; the positions (x, y) were read from the columns '{axes[0]}' and "
+        f"'{axes[1]}' of obs.",
+    )
+
+
+def coordinates(table: anndata.AnnData, key: str, name: str) -> np.ndarray:
+    """Return the coordinates of the spots in ``obsm[key]``, shape (N, 2) or more columns; missing ones are NaN.
+
+    The names of the columns, if there are any, decide which one is x and which one is y.
+
+    Parameters
+    ----------
+    table
+        The table.
+    key
+        Key in ``obsm``.
+    name
+        Name of the table, for messages.
+
+    Raises
+    ------
+    InputError
+        There are no coordinates, or they are not numbers.
+    """
+    if key not in table.obsm:
+        raise InputError(f"'{name}' has no obsm['{key}']; put the spot centers there, one row (x, y) for each spot.")
+    values = table.obsm[key]
+    if isinstance(values, pd.DataFrame):
+        axes = _find_axes(values.columns, _FRAME_AXES) or ()
+        values = values[[*axes, *(column for column in values.columns if column not in axes)]]
+    try:
+        points = np.asarray(values)
+        points = points.astype(float, casting="same_kind" if points.dtype.kind == "c" else "unsafe")
+    except (TypeError, ValueError):  # text, complex numbers, a sparse matrix
+        points = np.empty(0)
+    if points.ndim != 2 or points.shape[1] < 2 or not np.isfinite(points[:, :2]).all(axis=1).any():
+        raise InputError(
+            f"obsm['{key}'] of '{name}' must contain finite coordinates; write one row (x, y) for each spot."
+        )
+    return points
+
+
+def _find_axes(columns: Iterable[Any], axes: tuple[tuple[str, str], ...]) -> tuple[Any, Any] | None:
+    """Return the columns with x and y, by their names; None if there are none."""
+    folded = {str(column).casefold(): column for column in columns}
+    return next(((folded[x], folded[y]) for x, y in axes if x in folded and y in folded), None)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers.space_ranger import Capture, capture_area, write_visium, write_visium_hd
+from helpers.stereo_seq import write_stereo_seq
 
 from napari_srast.core.slide import Slide
 from napari_srast.errors import InputError
@@ -98,36 +99,18 @@ def test_legacy_anndata_store_is_read(tmp_path: Path) -> None:
 
 def test_stereo_seq_store_is_read_by_cells_and_by_bins(tmp_path: Path) -> None:
     """Cells are circles; bins are points, one table for each bin size."""
-    import spatialdata
-    from spatialdata.models import PointsModel, ShapesModel, TableModel
-
-    rng = np.random.default_rng(0)
-    cells = rng.uniform(0, 100, (30, 2))
-    row, col = (a.ravel() for a in np.mgrid[:6, :6])
-    tables, points = {}, {}
-
-    def table(n: int, region: str, ids: Any) -> Any:
-        obs = pd.DataFrame(
-            {"region": pd.Categorical([region] * n), "instance_id": ids}, index=[f"c{i}" for i in range(n)]
-        )
-        counts = anndata.AnnData(rng.poisson(3, (n, 4)).astype(np.float32) + 1, obs=obs)
-        return TableModel.parse(counts, region=region, region_key="region", instance_key="instance_id")
-
-    tables["cells_table"] = table(30, "cells_circles", [f"c{i}" for i in range(30)])
-    for size in (20, 50):
-        places = pd.DataFrame({"x": col * size, "y": row * size})
-        points[f"bin{size}_genes"] = PointsModel.parse(places, coordinates={"x": "x", "y": "y"})
-        tables[f"bin{size}_table"] = table(36, f"bin{size}_genes", np.arange(36))
-    circles = ShapesModel.parse(
-        cells, geometry=0, radius=np.full(30, 4.0), index=pd.Index([f"c{i}" for i in range(30)])
-    )
-    store = spatialdata.SpatialData(shapes={"cells_circles": circles}, points=points, tables=tables)
+    held = write_stereo_seq(tmp_path / "saw")
+    store = spatialdata_io.stereoseq(tmp_path / "saw", read_square_bin=True)
     path = tmp_path / "stereo.zarr"
-    with pytest.raises(InputError, match=r"--spots: .*bin20_genes"):
+    with pytest.raises(InputError, match=r"--spots: bin20_genes, bin50_genes, cells_circles"):
         through_disk(store, path)
-    assert read_slide(path, spots="cells_circles").n_spots == 30
-    slide = read_slide(path, spots="bin50_genes")
-    np.testing.assert_array_equal(slide.centers, np.column_stack([col, row]) * 50)
-    np.testing.assert_array_equal(slide.counts.toarray(), tables["bin50_table"].X)
-    assert slide.spot_shape == "square"
-    assert slide.spot_diameter == pytest.approx(50)
+    cells = read_slide(path, spots="cells_circles")
+    np.testing.assert_array_equal(cells.centers, held.cells)
+    np.testing.assert_array_equal(cells.counts.toarray(), held.cell_counts)
+    assert cells.image is not None
+    for size in (20, 50):
+        slide = read_slide(path, spots=f"bin{size}_genes")
+        np.testing.assert_array_equal(slide.centers, held.bins[size])
+        np.testing.assert_array_equal(slide.counts.toarray(), held.bin_counts[size])
+        assert slide.spot_shape == "square"
+        assert slide.spot_diameter == pytest.approx(size)

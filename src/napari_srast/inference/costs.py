@@ -35,7 +35,7 @@ __all__ = ["JobSize", "run_bytes", "run_seconds", "tile_threads"]
 
 _BYTES_PER_TILE = 400_000_000  # memory that a tile in work may take
 _TILE_PIXELS = 8192
-_MAX_BUFFERED_BYTES = 1e9  # of tiles that wait to be written to a store, and of the genes in its image
+_MAX_BUFFERED_BYTES = 5e8  # of tiles that wait to be written to a store, and of the genes in its image
 _SPOTS_PER_COARSE_SPOT = 4
 _MAX_REFERENCE_GENES = 512  # of the intensity field, and
 _MAX_REFERENCE_VALUES = 20_000_000  # spots x reference genes
@@ -128,7 +128,7 @@ def run_bytes(size: JobSize, n_threads: int, *, into_store: bool) -> float:
     """Return the expected peak memory of a run beyond the slide itself, with tiles in some threads."""
     result = 12 * size.n_result_entries
     if into_store:
-        result = min(result, _MAX_BUFFERED_BYTES)
+        result = min(result / 3, _MAX_BUFFERED_BYTES)
     of_tile = min(size.n_pixels, _TILE_PIXELS)
     tiles = n_threads * of_tile * 18.0 * size.n_genes * size.filled
     memory = 1.5e8 + 8.0 * size.n_entries + tiles + result

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from scipy import sparse
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ThreadExecutor"]
 
-_Matrix = sparse.csr_matrix | None
-_Tile = tuple[np.ndarray, sparse.csr_matrix, _Matrix, _Matrix, _Matrix]
+_Matrix: TypeAlias = sparse.csr_matrix | None
+_Tile: TypeAlias = tuple[np.ndarray, sparse.csr_matrix, _Matrix, _Matrix, _Matrix]
 _TILES_PER_RELEASE = 8  # of freed memory
 _TILES_PER_WORKER = 2  # in work or waiting for the sink: a slow disk must not fill the memory
 

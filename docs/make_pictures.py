@@ -41,6 +41,7 @@ def take_pictures() -> None:
     from napari_srast.gui.runtime.launch import open_window
 
     viewer, widget = open_window()
+    widget.tour.postpone()
     viewer.window.resize(1600, 1000)
     controller = widget.controller
     problems: list[str] = []

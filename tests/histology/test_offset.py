@@ -60,3 +60,15 @@ def test_estimate_can_be_canceled(tissue) -> None:
     expert = fit_image_expert(tissue.counts, tissue.centers, 100.0, tissue.image())
     with pytest.raises(Cancelled):
         estimate_offset(expert, RunMonitor(should_stop=lambda: True))
+
+
+def test_an_image_that_is_moved_by_the_offset_fits(tissue) -> None:
+    move = np.eye(3)
+    move[:2, 2] = (50.0, 0.0)
+    image = tissue.image(to_intrinsic=move)
+    offset = estimate_offset(fit_image_expert(tissue.counts, tissue.centers, 100.0, image)).offset
+    back = image.moved_by(-np.array(offset))
+    assert back.moved == (-offset[0], -offset[1])
+    again = estimate_offset(fit_image_expert(tissue.counts, tissue.centers, 100.0, back))
+    assert again.usable
+    assert not again.misaligned

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from typing import Any, Literal
 
@@ -38,12 +38,29 @@ class SlideImage:
         pixel [0, 0] has pixel coordinates (0.5, 0.5).
     channels
         Names of the channels.
+    moved
+        Displacement (x, y), in the intrinsic frame, from the position in the source; it is included in
+        ``to_intrinsic``.
     """
 
     name: str
     levels: tuple[Any, ...]
     to_intrinsic: tuple[np.ndarray, ...]
     channels: tuple[str, ...] = ()
+    moved: tuple[float, float] = (0.0, 0.0)
+
+    def moved_by(self, shift: np.ndarray) -> SlideImage:
+        """Return the image at another position.
+
+        Parameters
+        ----------
+        shift
+            Displacement (x, y) in the intrinsic frame, shape (2,).
+        """
+        translation = np.eye(3)
+        translation[:2, 2] = shift
+        moved = (self.moved[0] + float(shift[0]), self.moved[1] + float(shift[1]))
+        return replace(self, to_intrinsic=tuple(translation @ matrix for matrix in self.to_intrinsic), moved=moved)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -108,6 +108,7 @@ def run_demo(out: Path | None, *, headless: bool, slide: Path | None = None) -> 
         A step failed or took too long; the message says which.
     """
     viewer, widget = open_window()
+    widget.tour.postpone()
     viewer.window.resize(1600, 1000)
     controller = widget.controller
     errors: list[str] = []

@@ -29,9 +29,10 @@ from napari_srast.gui.state.forecast import Alternative
 from napari_srast.gui.state.run_request import RunInput
 from napari_srast.gui.widgets.common import VerticalScrollArea
 from napari_srast.gui.widgets.help_pages import page_links
-from napari_srast.gui.widgets.section import fold_to_fit
+from napari_srast.gui.widgets.section import Section, fold_to_fit
 from napari_srast.gui.widgets.shortcuts import bind_shortcuts, shortcut_table
 from napari_srast.gui.widgets.tooltips import describe
+from napari_srast.gui.widgets.tour import Tour, TourStep
 from napari_srast.io.file_kinds import has_suffix
 
 __all__ = ["SRastWidget"]
@@ -62,6 +63,7 @@ class SRastWidget(QWidget):
         self._window: QWidget | None = None
         self._closing = False
         self._lay_out()
+        self.tour = Tour(self, self._tour_steps(), self.controller.preferences.end_tour)
         self._connect()
         self.setAcceptDrops(True)
         self.controller.slides.adopt_existing_layers()
@@ -85,6 +87,29 @@ class SRastWidget(QWidget):
         outer.addWidget(self.tabs, 1)
         outer.addWidget(self.run_bar)
         self.setMinimumWidth(_MIN_WIDTH)
+
+    def _tour_steps(self) -> list[TourStep]:
+        def prepare(section: Section) -> Callable[[], None]:
+            def act() -> None:
+                self.tabs.setCurrentWidget(self._prepare)
+                self._prepare.ensureWidgetVisible(section.header)
+
+            return act
+
+        texts = {
+            self.slide_panel.section: "Open a slide: drop it onto this panel, browse for it, or try the sample.",
+            self.region_panel.section: "Draw one or several regions, and tick those that you want to upsample.",
+            self.gene_panel.section: "Click a gene to see its measured counts. Tick the genes to upsample.",
+        }
+        return [
+            *(TourStep(section, text, prepare(section)) for section, text in texts.items()),
+            TourStep(self.run_bar, "The estimate says what a run takes. Run starts it; you can cancel it at any time."),
+            TourStep(
+                self.tabs.tabBar() or self.tabs,
+                "Explore the result here: compare before and after, read how good each gene is, and export.",
+                lambda: self.tabs.setCurrentWidget(self.result_panel),
+            ),
+        ]
 
     def _connect(self) -> None:
         self.forecast.changed.connect(self.settings_panel.show_resolution)
@@ -259,6 +284,8 @@ class SRastWidget(QWidget):
 
     def showEvent(self, event: QShowEvent | None) -> None:  # noqa: D102
         super().showEvent(event)
+        if not self.controller.preferences.has_toured and not self.tour.is_open:
+            self.tour.start()
         window = self.window()
         if window is not None and window is not self._window and window is not self:
             self._window = window

@@ -9,7 +9,7 @@ import numpy as np
 from napari_srast.core.progress import NO_MONITOR, RunMonitor
 from napari_srast.histology.expert import MIN_LOG_ODDS, ImageExpert
 
-__all__ = ["OffsetEstimate", "estimate_offset"]
+__all__ = ["OffsetEstimate", "estimate_offset", "is_misaligned"]
 
 _RINGS = ((0.5, 8), (1.0, 12))  # radius in pitches, number of trial shifts on the circle
 _REFINEMENT_STEPS = (0.25, 0.125, 0.0625)  # pitches, around the best trial
@@ -53,12 +53,7 @@ class OffsetEstimate:
     @property
     def misaligned(self) -> bool:
         """Whether the image clearly fits better at the offset than at its current position."""
-        clearly_better = (
-            self.best_evidence > MIN_LOG_ODDS
-            and self.best_evidence - self.evidence > _MIN_LOG_ODDS_GAIN
-            and self.offset_pitches > _MIN_OFFSET
-        )
-        return clearly_better or MIN_LOG_ODDS < self.evidence < _MIN_EVIDENCE_FRACTION * self.best_evidence
+        return is_misaligned(self.evidence, self.best_evidence, self.offset_pitches)
 
     @property
     def uninformative(self) -> bool:
@@ -106,6 +101,22 @@ class OffsetEstimate:
                 "shows this section and is not shifted, rotated or mirrored, or exclude it with --image none."
             )
         return None
+
+
+def is_misaligned(evidence: float, best_evidence: float, offset_pitches: float) -> bool:
+    """Return whether the image clearly fits better at its offset than at its current position.
+
+    Parameters
+    ----------
+    evidence, best_evidence
+        Log odds that the image predicts the counts, at its current position and at the offset.
+    offset_pitches
+        Length of the offset in pitches.
+    """
+    clearly_better = (
+        best_evidence > MIN_LOG_ODDS and best_evidence - evidence > _MIN_LOG_ODDS_GAIN and offset_pitches > _MIN_OFFSET
+    )
+    return clearly_better or MIN_LOG_ODDS < evidence < _MIN_EVIDENCE_FRACTION * best_evidence
 
 
 def estimate_offset(expert: ImageExpert, monitor: RunMonitor = NO_MONITOR) -> OffsetEstimate:

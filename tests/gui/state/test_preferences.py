@@ -11,7 +11,7 @@ pytestmark = pytest.mark.gui
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    return tmp_path / "state" / "window.json"
+    return tmp_path / "preferences" / "window.json"
 
 
 def test_recent_slides_are_stored_newest_first(file: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from napari.components import ViewerModel
 
+from napari_srast.gui.controllers.image_shift import ImageShift
 from napari_srast.gui.controllers.messages import Messages
 from napari_srast.gui.controllers.preview import Preview
 from napari_srast.gui.controllers.regions import Regions
@@ -43,6 +44,8 @@ class Controller:
         Drawing, saving and loading of the region.
     results
         Display, comparison and export of results.
+    image_shift
+        Moving the histology to where it fits better.
     slides
         Opening, switching and closing of slides.
     preview
@@ -60,6 +63,7 @@ class Controller:
         self.regions = Regions(workspace, self.messages)
         self.results = Results(workspace, self.tasks, self.regions, self.messages)
         self.slides = SlideManager(workspace, self.tasks, self.results, self.messages, self.preferences)
+        self.image_shift = ImageShift(workspace, self.messages)
         self.preview = Preview(workspace)
         self.runs = RunQueue(workspace, self.tasks, self.regions, self.results, self.messages)
 

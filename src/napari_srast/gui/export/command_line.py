@@ -28,11 +28,17 @@ def command_line(result: UpsampleResult, output: str = "result.zarr") -> str:
     Raises
     ------
     InputError
-        The slide was not read from a store, or the name of a gene cannot be written in a list.
+        The slide was not read from a store, its image was moved, or the name of a gene cannot be written in a list.
     """
     source, settings, region = result.slide.source, result.settings, result.region
     if source.path is None:
         raise InputError("The slide was not read from a store, so no command can read it; write it to a store first.")
+    image = result.slide.image
+    if image is not None and any(image.moved):
+        raise InputError(
+            "The image was moved in the window, and the store of the slide has its old position: no command computes "
+            "this result; export it as a new store, which has the moved image."
+        )
     parts = ["napari-srast", "upsample", source.path, "-o", output]
     for option, name in (("--spots", source.spots), ("--table", source.table)):
         if name is not None:

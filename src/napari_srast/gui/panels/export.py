@@ -45,6 +45,8 @@ class ExportPanel(QWidget):
     ----------
     verdict
         Label with the quality of the shown genes in a sentence.
+    move_image, undo_move
+        Buttons that move the histology to where it fits better, and back; hidden where it fits.
     section
         The section with all quality checks, folded at first.
     """
@@ -54,6 +56,8 @@ class ExportPanel(QWidget):
         self._controller = controller
         self._own: tuple[GeneValues, list[str], dict[str, float]] | None = None
         self.verdict = label()
+        self.move_image = button("move_image", "", controller.image_shift.move)
+        self.undo_move = button("undo_move", "Move the image back", controller.image_shift.undo)
         self.section = Section("section_quality", "Details")
         self.section.unfold(False)
         self.quality = label()
@@ -80,6 +84,7 @@ class ExportPanel(QWidget):
         controller.results.result_changed.connect(self.refresh)
         controller.results.display_changed.connect(self.refresh)
         controller.tasks.state_changed.connect(self.refresh)
+        controller.image_shift.changed.connect(self._show_shift)
         self.refresh()
 
     def refresh(self) -> None:
@@ -95,6 +100,7 @@ class ExportPanel(QWidget):
             self.quality.setText("\n".join([*view, *qc_summary(displayed.result, displayed.quality, shown)]))
             own = self._own_detail(displayed.values, shown)
             self.verdict.setText(describe_lights(displayed.result, shown, own))
+        self._show_shift()
         no_result = None if displayed is not None else NO_RESULT
         allow(self.export, no_result or self._controller.tasks.obstacle())
         allow(self.copy, no_result)
@@ -104,6 +110,13 @@ class ExportPanel(QWidget):
         self.export_into.setEnabled(has_store)
         tooltip = "Add the result to the store of the slide under a new name."
         self.export_into.setToolTip(tooltip if has_store else "The slide was not read from a store.")
+
+    def _show_shift(self) -> None:
+        """Offer to move the image where a run has found that it fits better elsewhere, and to undo that."""
+        shift = self._controller.image_shift
+        self.move_image.setText(shift.text)
+        self.move_image.setVisible(bool(shift.text))
+        self.undo_move.setVisible(shift.can_undo)
 
     def _own_detail(self, values: GeneValues, genes: list[str]) -> dict[str, float]:
         """Return the detail that is the genes' own; while only colors change, it is not computed again."""

@@ -78,6 +78,8 @@ class ResultPanel(QWidget):
         column.addWidget(self.section, 1)
         self.export_panel = ExportPanel(controller)
         column.addWidget(self.export_panel.verdict)
+        for control in (self.export_panel.move_image, self.export_panel.undo_move):
+            column.addWidget(control)
         column.addWidget(self.export_panel.section)
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)

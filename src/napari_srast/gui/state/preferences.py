@@ -26,6 +26,8 @@ class UserPreferences:
         Paths of recent slides, newest first.
     genes
         Names of favorite genes.
+    has_toured
+        Whether the user has seen or skipped the tour of the panel.
     """
 
     favorites_changed = Signal()
@@ -33,6 +35,7 @@ class UserPreferences:
     file: Path | None = None
     slides: list[str] = field(default_factory=list)
     genes: list[str] = field(default_factory=list)
+    has_toured: bool = False
 
     @classmethod
     def load(cls, file: Path | None = None) -> UserPreferences:
@@ -46,6 +49,7 @@ class UserPreferences:
             stored = json.loads(file.read_text(encoding="utf-8"))
             preferences.slides = [str(s) for s in stored.get("slides", [])][:_MAX_SLIDES]
             preferences.genes = [str(g) for g in stored.get("genes", [])]
+            preferences.has_toured = bool(stored.get("has_toured", False))
         return preferences
 
     def add_slide(self, path: str) -> None:
@@ -65,12 +69,18 @@ class UserPreferences:
         self._save()
         self.favorites_changed.emit()
 
+    def end_tour(self) -> None:
+        """Record that the user has seen or skipped the tour."""
+        self.has_toured = True
+        self._save()
+
     def _save(self) -> None:
         if self.file is None:
             return
         with contextlib.suppress(OSError):  # a full or read-only disk must not interrupt the user
             self.file.parent.mkdir(parents=True, exist_ok=True)
-            text = json.dumps({"slides": self.slides, "genes": self.genes}, indent=1)
+            content = {"slides": self.slides, "genes": self.genes, "has_toured": self.has_toured}
+            text = json.dumps(content, indent=1)
             unfinished = self.file.with_suffix(".part")
             unfinished.write_text(text, encoding="utf-8")
             unfinished.replace(self.file)

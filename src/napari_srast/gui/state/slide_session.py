@@ -189,6 +189,20 @@ class SlideSession:
         if self.overlay is not None:
             self.overlay.set_slide(new)
 
+    def move_image(self, shift: np.ndarray) -> None:
+        """Move the histology by (x, y) in the spots' own frame; the store is not changed."""
+        slide = self.slide
+        assert slide.image is not None
+        image = slide.image.moved_by(shift)
+        moved = dataclasses.replace(slide, image=image)
+        self.loaded = dataclasses.replace(self.loaded, slide=moved)
+        for layer in self.layers:
+            if role_of(layer) == "histology":
+                layer.metadata[KEY]["to_intrinsic"] = image.to_intrinsic[0]
+        update_transforms(self.layers, moved)
+        if self.overlay is not None:
+            self.overlay.set_slide(moved)
+
     # -------------------------------------------------------------- results
 
     def add_result(self, displayed: DisplayedResult) -> None:

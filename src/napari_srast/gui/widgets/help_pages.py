@@ -6,7 +6,7 @@ from html import escape
 
 from napari_srast.gui.widgets.shortcuts import GLOSSARY_URL
 
-__all__ = ["PAGES", "page_links", "page_url"]
+__all__ = ["PAGES", "SECTION_PAGES", "page_links", "page_url"]
 
 _ROOT = GLOSSARY_URL.rsplit("/", 1)[0]
 PAGES = {
@@ -20,6 +20,17 @@ PAGES = {
     "Reliability and limits": "reliability",
 }
 """Pages of the documentation by the title of their link."""
+
+SECTION_PAGES = {
+    "section_slide": "window/opening",
+    "section_region": "window/region",
+    "section_genes": "window/run",
+    "section_settings": "window/run",
+    "section_shown": "window/genes",
+    "section_domains": "analysis",
+    "section_quality": "window/quality",
+}
+"""Pages by the object name of the section that they explain."""
 
 
 def page_url(page: str) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from qtpy.QtCore import QSize, Qt
-from qtpy.QtGui import QResizeEvent
+from qtpy.QtCore import QSize, Qt, QUrl
+from qtpy.QtGui import QDesktopServices, QResizeEvent
 from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel, QSizePolicy, QToolButton, QVBoxLayout, QWidget
 
+from napari_srast.gui.widgets.help_pages import SECTION_PAGES, page_url
 from napari_srast.gui.widgets.tooltips import describe
 
 __all__ = ["Section", "fold_to_fit"]
@@ -31,6 +32,8 @@ class Section(QWidget):
         Button that folds and unfolds the section.
     column
         Layout of the body.
+    help
+        Button that opens the page of the documentation; hidden if there is none.
     """
 
     def __init__(self, name: str, title: str) -> None:
@@ -55,6 +58,16 @@ class Section(QWidget):
         top.setContentsMargins(0, 0, 0, 0)
         top.addWidget(self.header)
         top.addWidget(self.summary, 1)
+        self.help = QToolButton()
+        self.help.setText("?")
+        self.help.setAutoRaise(True)
+        self.help.setStyleSheet("QToolButton { background: transparent; border: none; }")
+        describe(self.help, "section_help")
+        page = SECTION_PAGES.get(name)
+        self.help.setVisible(page is not None)
+        if page is not None:
+            self.help.clicked.connect(lambda: QDesktopServices.openUrl(QUrl(page_url(page))))
+        top.addWidget(self.help)
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
         outer.setSpacing(2)
@@ -105,7 +118,7 @@ class Section(QWidget):
 
     def _elide(self) -> None:
         text = "" if self.is_open else self._summary
-        room = self.width() - self.header.sizeHint().width() - _MARGIN
+        room = self.width() - self.header.sizeHint().width() - self.help.sizeHint().width() - 2 * _MARGIN
         self.summary.setText(self.summary.fontMetrics().elidedText(text, Qt.TextElideMode.ElideRight, room))
 
     def resizeEvent(self, event: QResizeEvent | None) -> None:  # noqa: D102

@@ -90,6 +90,10 @@ TOOLTIPS = {
     "run_progress": "Progress of the run.",
     "copy_report": "Copy an error report for the developers: versions, settings and the position in the code, "
     "but no names, coordinates or counts of the slide.",
+    "section_help": "Open the page of the documentation about this section.",
+    "tour_skip": "Close the tour for ever.",
+    "tour_back": "Previous step of the tour.",
+    "tour_next": "Next step of the tour.",
     "help": "List the keyboard shortcuts and open the glossary.",
     "tabs": "Prepare a run, or explore its result.",
     # result
@@ -123,11 +127,14 @@ TOOLTIPS = {
     "number_of_domains": "Number of domains; 'auto' lets the data decide, at resolution 1.",
     "find_domains": "Cluster the pixels by their expression. This takes a while in large results.",
     "show_domains": "How the domains are shown over the slide.",
-    "domain_table": "Domains from the largest to the smallest, with the genes that are highest in them. Double-click a name "
-    "to change it; select several rows to merge them. Point at a row for more genes.",
+    "domain_table": "Domains from the largest to the smallest, with the genes that are highest in them. Double-click "
+    "a name to change it; select several rows to merge them. Point at a row for more genes.",
     "merge_domains": "Merge the selected domains; the largest gives its name.",
-    "save_domains": "Add the domains to the store of the slide, in which the result has to be saved: a column of its table, "
-    "and labels.",
+    "save_domains": "Add the domains to the store of the slide, in which the result has to be saved: a column of its "
+    "table, and labels.",
+    "move_image": "The run has found that the image predicts the counts better at this position. Moves it in the "
+    "window; the store of the slide is not changed. Run again to use it there.",
+    "undo_move": "Move the image back to where it was.",
     "export": "Save the result, or a figure of the canvas.",
     "copy_command": "Copy the command line that computes this result again.",
 }

@@ -5,8 +5,8 @@ Shape legend: Q pixels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,9 @@ from napari_srast.analysis.clustering import embed, find_partition, nearby_pixel
 from napari_srast.analysis.expression import expression_of
 from napari_srast.analysis.markers import find_markers
 from napari_srast.analysis.packages import import_package
-from napari_srast.core.progress import RunMonitor
-from napari_srast.core.result import UpsampleMetadata, UpsampleResult
-from napari_srast.errors import InputError, value_out_of_range
+from napari_srast.core.progress import NO_MONITOR, RunMonitor
+from napari_srast.core.result import UpsampleResult
+from napari_srast.errors import InputError, SettingsError, value_out_of_range
 
 __all__ = ["Domains", "domains"]
 
@@ -48,7 +48,7 @@ class Domains:
         What differs from the request, one sentence each.
     """
 
-    result: UpsampleMetadata
+    result: UpsampleResult
     labels: pd.Categorical
     markers: pd.DataFrame
     genes: tuple[str, ...]
@@ -65,6 +65,61 @@ class Domains:
         """Number of pixels of each domain, by its name."""
         counts = np.bincount(self.labels.codes, minlength=len(self.labels.categories))
         return pd.Series(counts, index=self.labels.categories, name="pixels")
+
+    def rename(self, names: Mapping[str, str]) -> Domains:
+        """Return the domains with other names.
+
+        Parameters
+        ----------
+        names
+            New name of each domain that gets one, by its name.
+
+        Raises
+        ------
+        SettingsError
+            A domain does not exist, or two would have the same name, or none.
+        """
+        self._check_names(names)
+        new = [names.get(name, name).strip() for name in self.labels.categories]
+        if len(set(new)) < len(new) or "" in new:
+            raise SettingsError("Each domain needs a name of its own; merge domains that belong together.")
+        labels: Any = self.labels.rename_categories(dict(zip(self.labels.categories, new, strict=True)))
+        markers = self.markers.replace({"domain": dict(zip(self.labels.categories, new, strict=True))})
+        markers.attrs.update(self.markers.attrs)
+        return replace(self, labels=labels, markers=markers)
+
+    def merge(self, names: Iterable[str], monitor: RunMonitor = NO_MONITOR) -> Domains:
+        """Return the domains with some of them merged to one, under the name of the first, and new markers.
+
+        Parameters
+        ----------
+        names
+            Names of at least two domains.
+        monitor
+            Asked for cancellation.
+
+        Raises
+        ------
+        SettingsError
+            A domain does not exist, or fewer than two are named.
+        """
+        merged = list(dict.fromkeys(names))
+        self._check_names(merged)
+        if len(merged) < 2:
+            raise SettingsError("Merging needs at least two domains; name them.")
+        old = list(self.labels.categories)
+        target = next(name for name in old if name in merged)
+        kept = [name for name in old if name == target or name not in merged]
+        codes = np.array([kept.index(target if name in merged else name) for name in old])[self.labels.codes]
+        categories: Any = kept  # the stubs accept no list of texts here
+        labels: Any = pd.Categorical.from_codes(codes, categories)
+        genes, values = expression_of(self.result)
+        return replace(self, labels=labels, markers=find_markers(values, genes, labels, monitor))
+
+    def _check_names(self, names: Iterable[str]) -> None:
+        for name in names:
+            if name not in self.labels.categories:
+                raise SettingsError(f"There is no domain '{name}'; choose from {', '.join(self.labels.categories)}.")
 
     def image(self) -> np.ndarray:
         """Return an image of the domains, int32, shape (rows, columns): 1, 2, ..., and 0 without a parent spot."""

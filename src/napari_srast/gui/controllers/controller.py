@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from napari.components import ViewerModel
 
+from napari_srast.gui.controllers.domains import DomainMaps
 from napari_srast.gui.controllers.image_shift import ImageShift
 from napari_srast.gui.controllers.messages import Messages
 from napari_srast.gui.controllers.preview import Preview
@@ -44,6 +45,8 @@ class Controller:
         Drawing, saving and loading of the region.
     results
         Display, comparison and export of results.
+    domains
+        Domains of the displayed result.
     image_shift
         Moving the histology to where it fits better.
     slides
@@ -62,6 +65,7 @@ class Controller:
         self.tasks = TaskRunner(self.messages, has_slide=lambda: workspace.current is not None)
         self.regions = Regions(workspace, self.messages)
         self.results = Results(workspace, self.tasks, self.regions, self.messages)
+        self.domains = DomainMaps(workspace, self.tasks, self.messages)
         self.slides = SlideManager(workspace, self.tasks, self.results, self.messages, self.preferences)
         self.image_shift = ImageShift(workspace, self.messages)
         self.preview = Preview(workspace)
@@ -72,6 +76,7 @@ class Controller:
         self.runs.clear()
         self.preview.stop()
         self.results.disconnect()
+        self.domains.disconnect()
         self.regions.disconnect()
         self.tasks.shutdown()
         self.slides.disconnect()

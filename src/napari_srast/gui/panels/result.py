@@ -32,6 +32,7 @@ from napari_srast.gui.controllers.comparison import (
 from napari_srast.gui.controllers.controller import Controller
 from napari_srast.gui.layers.cursor_readout import PixelReadout
 from napari_srast.gui.layers.overlay import MAX_GENES, ViewMode
+from napari_srast.gui.panels.domains import DomainPanel
 from napari_srast.gui.panels.export import NO_RESULT, ExportPanel
 from napari_srast.gui.panels.genes import structure_column
 from napari_srast.gui.panels.legend import Legend
@@ -80,6 +81,8 @@ class ResultPanel(QWidget):
         column.addWidget(self.export_panel.verdict)
         for control in (self.export_panel.move_image, self.export_panel.undo_move):
             column.addWidget(control)
+        self.domain_panel = DomainPanel(controller)
+        column.addWidget(self.domain_panel)
         column.addWidget(self.export_panel.section)
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)

@@ -1,0 +1,200 @@
+"""Find the domains of the displayed result, and show them as a layer.
+
+Every method runs in the GUI thread; domains are found in a background thread.
+"""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Literal
+from weakref import WeakKeyDictionary
+
+from napari.layers import Labels
+from napari.utils.colormaps import DirectLabelColormap
+from psygnal import Signal
+
+from napari_srast._utils.text import count
+from napari_srast.analysis.domains import Domains, domains
+from napari_srast.core.progress import RunMonitor
+from napari_srast.errors import SrastError
+from napari_srast.gui.controllers.messages import Messages
+from napari_srast.gui.controllers.task_runner import AppState, Task, TaskRunner
+from napari_srast.gui.layers.factory import KEY, image_affine, remove_layers, update_transforms, world_units
+from napari_srast.gui.runtime import background
+from napari_srast.gui.runtime.layer_batches import insert_unselected
+from napari_srast.gui.state.displayed_result import DisplayedResult
+from napari_srast.gui.state.workspace import Workspace
+
+__all__ = ["DomainDisplay", "DomainMaps", "domain_colors"]
+
+DomainDisplay = Literal["fill", "outlines", "hidden"]
+"""How domains are shown over the slide."""
+_OPACITY = {"fill": 0.5, "outlines": 1.0, "hidden": 0.5}
+_GOLDEN = 0.618034
+
+
+def domain_colors(n_domains: int) -> list[tuple[float, float, float]]:
+    """Return distinct colors (r, g, b) from 0 to 1: hues in steps of the golden ratio, of two brightnesses."""
+    return [colorsys.hsv_to_rgb((0.6 + i * _GOLDEN) % 1, 0.75, 1.0 if i % 2 == 0 else 0.7) for i in range(n_domains)]
+
+
+class DomainMaps:
+    """Domains of the results, and the layer of those of the displayed result.
+
+    Parameters
+    ----------
+    workspace
+        The open slides.
+    tasks
+        Finds domains in a background thread.
+    messages
+        Receives status and error messages.
+    """
+
+    changed = Signal()
+
+    def __init__(self, workspace: Workspace, tasks: TaskRunner, messages: Messages) -> None:
+        self.display: DomainDisplay = "fill"
+        self.layer: Labels | None = None
+        self._workspace = workspace
+        self._tasks = tasks
+        self._messages = messages
+        self._found: WeakKeyDictionary[DisplayedResult, Domains] = WeakKeyDictionary()
+        workspace.result_changed.connect(self._show)
+        workspace.coordinate_system_changed.connect(self._move)
+        workspace.viewer.layers.events.removed.connect(self._on_removed)
+
+    @property
+    def current(self) -> Domains | None:
+        """The domains of the displayed result."""
+        displayed = self._workspace.result
+        return None if displayed is None else self._found.get(displayed)
+
+    def find(self, n_domains: int | None) -> None:
+        """Find domains of the displayed result in the background.
+
+        Parameters
+        ----------
+        n_domains
+            Number of domains; None for resolution 1.
+        """
+        displayed = self._workspace.result
+        if displayed is not None:
+            result = displayed.result
+            self._work(displayed, lambda stop: domains(result, n_domains=n_domains, should_stop=stop))
+            self._messages.status_message.emit("Finding domains …")
+
+    def merge(self, names: Iterable[str]) -> None:
+        """Merge domains of the displayed result in the background."""
+        found, displayed, merged = self.current, self._workspace.result, list(names)
+        if found is not None and displayed is not None:
+            self._work(displayed, lambda stop: found.merge(merged, RunMonitor(should_stop=stop)))
+
+    def rename(self, old: str, new: str) -> None:
+        """Rename a domain of the displayed result."""
+        found, displayed = self.current, self._workspace.result
+        if found is None or displayed is None or old == new:
+            return
+        try:
+            self._found[displayed] = found.rename({old: new})
+        except SrastError as error:
+            self._messages.error_message.emit(str(error))
+        self.changed.emit()
+
+    def set_display(self, display: DomainDisplay) -> None:
+        """Show the domains filled or as outlines, or hide them."""
+        self.display = display
+        self._style()
+
+    def save(self, name: str = "domains") -> None:
+        """Add the domains to the store of the slide, in which the result is saved."""
+        found = self.current
+        if found is None:
+            return
+        path = Path(str(found.result.slide.source.path))
+
+        def on_result(written: Path) -> None:
+            self._tasks.set_state(self._tasks.resting_state())
+            self._messages.status_message.emit(f"Added '{name}' to {written}")
+
+        self._tasks.start(
+            Task(
+                state=AppState.EXPORTING,
+                steps=background.single_step(lambda: found.write(path, name)),
+                on_result=on_result,
+                activity="saving the domains",
+            )
+        )
+
+    def _work(self, displayed: DisplayedResult, function: Callable[[Callable[[], bool]], Domains]) -> None:
+        busy = self._tasks.busy_reason()
+        if busy is not None:
+            self._messages.error_message.emit(busy)
+            return
+
+        def on_result(found: Domains) -> None:
+            self._tasks.set_state(self._tasks.resting_state())
+            self._found[displayed] = found  # forgotten with its result, which may have been closed in the meantime
+            self._messages.status_message.emit(" ".join([f"{count(len(found.sizes), 'domain')}.", *found.notices]))
+            self._show()
+
+        self._tasks.start(
+            Task(
+                state=AppState.RUNNING,
+                steps=background.low_priority(background.call(function)),
+                on_result=on_result,
+                activity="finding domains",
+            )
+        )
+
+    # ------------------------------------------------------------------- layer
+
+    def _show(self) -> None:
+        """Show the domains of the displayed result instead of others."""
+        self._remove()
+        found, slide = self.current, self._workspace.slide
+        if found is not None and slide is not None:
+            raster = found.result.raster
+            self.layer = Labels(
+                found.image(),
+                name="SRast domains",
+                affine=image_affine(slide.to_cs @ raster.affine),
+                units=world_units(slide),
+                blending="translucent_no_depth",
+                metadata={KEY: {"role": "domains", "to_intrinsic": raster.affine}},
+            )
+            self.layer.editable = False
+            self._style()
+            insert_unselected(self._workspace.viewer.layers, len(self._workspace.viewer.layers), self.layer)
+        self.changed.emit()
+
+    def _style(self) -> None:
+        found = self.current
+        if self.layer is None or found is None:
+            return
+        colors: dict[int | None, Any] = {None: "transparent", 0: "transparent"}
+        colors.update({i + 1: (*color, 1.0) for i, color in enumerate(domain_colors(len(found.sizes)))})
+        self.layer.colormap = DirectLabelColormap(color_dict=colors)
+        self.layer.contour = 1 if self.display == "outlines" else 0
+        self.layer.opacity = _OPACITY[self.display]
+        self.layer.visible = self.display != "hidden"
+
+    def _move(self) -> None:
+        if self.layer is not None and self._workspace.slide is not None:
+            update_transforms([self.layer], self._workspace.slide)
+
+    def _remove(self) -> None:
+        layer, self.layer = self.layer, None
+        if layer is not None:
+            remove_layers(self._workspace.viewer.layers, [layer])
+
+    def _on_removed(self, event: Any) -> None:
+        """Forget a layer that the user has removed."""
+        if event.value is self.layer:
+            self.layer = None
+
+    def disconnect(self) -> None:
+        """Disconnect from the viewer."""
+        self._workspace.viewer.layers.events.removed.disconnect(self._on_removed)

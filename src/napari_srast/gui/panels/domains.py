@@ -1,0 +1,151 @@
+"""Panel that finds the domains of the displayed result, and shows, names, merges and saves them."""
+
+from __future__ import annotations
+
+from qtpy.QtCore import QSignalBlocker, Qt
+from qtpy.QtGui import QColor
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QHBoxLayout,
+    QHeaderView,
+    QSpinBox,
+    QTableWidget,
+    QTableWidgetItem,
+    QWidget,
+)
+
+from napari_srast.analysis.domains import Domains
+from napari_srast.gui.controllers.controller import Controller
+from napari_srast.gui.controllers.domains import DomainDisplay, domain_colors
+from napari_srast.gui.widgets.common import button, chooser, label
+from napari_srast.gui.widgets.section import Section
+from napari_srast.gui.widgets.tooltips import allow, describe
+
+__all__ = ["DomainPanel"]
+
+_SHOWN_MARKERS, _LISTED_MARKERS = 4, 15
+_MAX_DOMAINS = 200
+_NO_RESULT = "Run first: there is no result yet."
+_NO_DOMAINS = "Find the domains first."
+
+
+class DomainPanel(QWidget):
+    """Find domains, show them over the slide, and list their markers.
+
+    Parameters
+    ----------
+    controller
+        Controller of the window.
+    """
+
+    def __init__(self, controller: Controller) -> None:
+        super().__init__()
+        self._controller = controller
+        self.section = Section("section_domains", "Domains")
+        self.section.unfold(False)
+        column = self.section.column
+        self.number = QSpinBox()
+        self.number.setRange(1, _MAX_DOMAINS)
+        self.number.setSpecialValueText("auto")
+        describe(self.number, "number_of_domains")
+        self.start = button("find_domains", "Find", self._find)
+        self.display = chooser("show_domains", ("Fill", "Outlines", "Hidden"))
+        self.display.activated.connect(lambda _: self._set_display())
+        self.merge = button("merge_domains", "Merge", self._merge)
+        self.save = button("save_domains", "Save", lambda: controller.domains.save())
+        self.table = QTableWidget(0, 3)
+        self.table.setHorizontalHeaderLabels(["Domain", "Pixels", "Markers"])
+        self.table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+        self.table.setTabKeyNavigation(False)  # Tab moves to the next control, as elsewhere
+        self.table.setMinimumHeight(110)
+        rows, header = self.table.verticalHeader(), self.table.horizontalHeader()
+        assert rows is not None
+        assert header is not None
+        rows.hide()
+        header.setSectionResizeMode(2, QHeaderView.ResizeMode.Stretch)
+        describe(self.table, "domain_table")
+        self.table.itemChanged.connect(self._rename)
+        self.table.itemSelectionChanged.connect(self._allow)
+        self.note = label()
+        first, second = QHBoxLayout(), QHBoxLayout()
+        for row, controls in ((first, (self.number, self.start)), (second, (self.display, self.merge, self.save))):
+            row.setSpacing(4)
+            for control in controls:
+                row.addWidget(control, 1)
+        column.addLayout(first)
+        column.addWidget(self.table)
+        column.addLayout(second)
+        column.addWidget(self.note)
+        outer = QHBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.addWidget(self.section)
+        controller.domains.changed.connect(self.refresh)
+        controller.results.result_changed.connect(self.refresh)
+        controller.tasks.state_changed.connect(self._allow)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """List the domains of the displayed result."""
+        found = self._controller.domains.current
+        with QSignalBlocker(self.table):
+            self._fill(found)
+        self.note.setText("" if found is None else " ".join([*found.notices, str(found.markers.attrs.get("note", ""))]))
+        self.section.set_summary("" if found is None else f"{len(found.sizes):,}")
+        self._allow()
+
+    def _fill(self, found: Domains | None) -> None:
+        self.table.setRowCount(0 if found is None else len(found.sizes))
+        if found is None:
+            return
+        colors = domain_colors(len(found.sizes))
+        higher = found.markers[found.markers["log2_fold_change"] > 0]
+        groups = {str(name): list(group["gene"]) for name, group in higher.groupby("domain", sort=False)}
+        for i, (name, size) in enumerate(found.sizes.items()):
+            genes = groups.get(str(name), [])[:_LISTED_MARKERS]
+            for column, text in enumerate((str(name), f"{size:,}", ", ".join(genes[:_SHOWN_MARKERS]))):
+                item = QTableWidgetItem(text)
+                if column == 0:
+                    item.setData(Qt.ItemDataRole.DecorationRole, QColor.fromRgbF(*colors[i]))
+                    item.setData(Qt.ItemDataRole.UserRole, str(name))
+                else:
+                    item.setFlags(item.flags() & ~Qt.ItemFlag.ItemIsEditable)
+                item.setToolTip(", ".join(genes))
+                self.table.setItem(i, column, item)
+
+    def _allow(self) -> None:
+        """Enable the controls that can be used now."""
+        controller = self._controller
+        displayed, found = controller.results.current, controller.domains.current
+        busy = controller.tasks.busy_reason()
+        no_result = _NO_RESULT if displayed is None else None
+        without = displayed is not None and len(displayed.result.expression_columns) == 0
+        no_expression = "The result has no expression; run again with expression 'auto'." if without else None
+        for control in (self.number, self.start):
+            allow(control, no_result or no_expression or busy)
+        no_domains = no_result or (_NO_DOMAINS if found is None else None)
+        for other in (self.display, self.table):
+            allow(other, no_domains)
+        few = "Select at least two domains." if len(self._selected()) < 2 else None
+        allow(self.merge, no_domains or busy or few)
+        source = None if found is None else found.result.slide.source
+        no_store = source is not None and (source.path is None or source.synthetic)
+        allow(self.save, no_domains or busy or ("The slide was not read from a store." if no_store else None))
+
+    def _selected(self) -> list[str]:
+        items = (self.table.item(index, 0) for index in sorted({item.row() for item in self.table.selectedItems()}))
+        return [item.data(Qt.ItemDataRole.UserRole) for item in items if item is not None]
+
+    def _find(self) -> None:
+        number = self.number.value()
+        self._controller.domains.find(None if number < 2 else number)
+
+    def _merge(self) -> None:
+        self._controller.domains.merge(self._selected())
+
+    def _rename(self, item: QTableWidgetItem) -> None:
+        if item.column() == 0:
+            self._controller.domains.rename(item.data(Qt.ItemDataRole.UserRole), item.text())
+
+    def _set_display(self) -> None:
+        displays: tuple[DomainDisplay, ...] = ("fill", "outlines", "hidden")
+        self._controller.domains.set_display(displays[self.display.currentIndex()])

@@ -33,8 +33,12 @@ _EXPORTS = {
     "estimate": "api",
     "evaluate": "evaluation.protocol",
     "cells": "analysis.cells",
+    "colocalization": "analysis.structure",
+    "compare_regions": "analysis.comparison",
+    "pseudobulk": "analysis.comparison",
     "domains": "analysis.domains",
     "signatures": "analysis.signatures",
+    "spatially_variable": "analysis.structure",
     "expression": "core.expression",
     "new_count_std": "core.expression",
 }
@@ -43,8 +47,10 @@ __all__ = ["__version__", *sorted(_EXPORTS)]
 
 if TYPE_CHECKING:
     from napari_srast.analysis.cells import cells
+    from napari_srast.analysis.comparison import compare_regions, pseudobulk
     from napari_srast.analysis.domains import domains
     from napari_srast.analysis.signatures import signatures
+    from napari_srast.analysis.structure import colocalization, spatially_variable
     from napari_srast.api import estimate, upsample, upsample_to_store
     from napari_srast.core.expression import expression, new_count_std
     from napari_srast.core.region import Region

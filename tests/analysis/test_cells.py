@@ -57,7 +57,7 @@ def test_denser_cells_get_more_and_all_counts_are_kept(result):
     np.testing.assert_allclose(found.counts.toarray()[0], result.counts[[50]].toarray()[0] * 0.75, rtol=1e-6)
     np.testing.assert_allclose(found.obs["area"], side**2 / 2)
     several = cells(result, circles(result), density_ratio=3.0)
-    total = np.asarray((several.counts.astype(float).sum(axis=0) + several.outside.astype(float).sum(axis=0)))
+    total = np.asarray(several.counts.astype(float).sum(axis=0) + several.outside.astype(float).sum(axis=0))
     np.testing.assert_allclose(total, np.asarray(result.counts.astype(float).sum(axis=0)), rtol=1e-6)
     assert several.fraction_outside < cells(result, circles(result)).fraction_outside
     with pytest.raises(SettingsError, match="above 0"):

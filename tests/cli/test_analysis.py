@@ -1,4 +1,4 @@
-"""The commands ``domains``, ``signatures`` and ``cells``."""
+"""The commands of the analysis: ``domains``, ``signatures``, ``cells``, ``compare`` and ``structure``."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 import spatialdata
 from helpers.planted import planted_slide
 from helpers.results import make_result
+from helpers.slides import make_store
 
 from napari_srast.cli import main
 from napari_srast.io.result_writer import write_result
@@ -29,6 +30,12 @@ def result(tmp_path: Path) -> Path:
     return write_result(make_result(planted_slide(n=8), method="gp"), tmp_path / "fine.zarr", include_image=False)
 
 
+@pytest.fixture
+def slide(tmp_path: Path) -> Path:
+    make_store(planted_slide(n=8), "squares").write(tmp_path / "slide.zarr")
+    return tmp_path / "slide.zarr"
+
+
 def test_domains_are_added_and_their_markers_written(
     result: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -45,6 +52,11 @@ def test_domains_are_added_and_their_markers_written(
     assert main(["domains", str(result), "--resolution", "0.5", "--seed", "1", "--name", "other"]) == 0
 
 
+@pytest.mark.contract(
+    section="Outputs and system errors",
+    case="table of markers that cannot be written",
+    response="one sentence; the domains are not added to the result",
+)
 def test_domains_are_not_stored_if_their_markers_cannot_be_written(
     result: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -90,6 +102,27 @@ def test_cells_are_added_to_the_result_or_written_to_a_file(
     assert frame[[f"G{i}" for i in range(40)]].sum().to_numpy() == pytest.approx(expected, rel=1e-6)
 
 
+def test_regions_are_compared_on_the_spots_of_the_slide(
+    slide: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    half = "upper=POLYGON ((-100 -100, 900 -100, 900 400, -100 400, -100 -100))"
+    assert main(["compare", str(slide), half, "--block", "1", "-o", str(tmp_path / "changes.csv")]) == 0
+    assert "upper: 32 spots in 32 blocks; rest: 32 spots in 32 blocks" in capsys.readouterr().err
+    table = pd.read_csv(tmp_path / "changes.csv")
+    assert list(table) == ["gene", "log2_fold_change", "low", "high", "per_10000_upper", "per_10000_rest"]
+    assert (table["low"] <= table["log2_fold_change"]).all()
+    assert main(["compare", str(slide), half]) == 2
+    assert "too few for intervals" in capsys.readouterr().err
+
+
+def test_genes_are_tested_for_structure(slide: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["structure", str(slide), "--genes", "G1,G2,G3", "-o", str(tmp_path / "structure.csv")]) == 0
+    assert "of 3 genes have q at most 0.05" in capsys.readouterr().err
+    table = pd.read_csv(tmp_path / "structure.csv")
+    assert list(table) == ["gene", "moran_i", "p", "q"]
+    assert set(table["gene"]) == {"G1", "G2", "G3"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -99,6 +132,10 @@ def test_cells_are_added_to_the_result_or_written_to_a_file(
         (["domains", "RESULT", "--name", "a b"], "is not a name"),
         (["domains", "RESULT", "--genes", "Nothing"], "no gene 'Nothing'"),
         (["signatures", "RESULT", "missing.gmt"], "no file of gene sets"),
+        (["structure", "SLIDE", "--permutations", "3"], "must be at least 19"),
+        (["structure", "missing.zarr"], "no slide at 'missing.zarr'"),
+        (["compare", "SLIDE", "tumor.geojson"], "write NAME=FILE.geojson"),
+        (["compare", "SLIDE", "a=missing.geojson"], "'missing.geojson' cannot be read"),
         (["cells", "RESULT", "--cells", "nuclei"], "no labels or shapes 'nuclei'"),
         (["cells", "RESULT", "--cells", "nuclei", "--slide", "missing.zarr"], "no slide at 'missing.zarr'"),
         (["cells", "RESULT", "--cells", "nuclei", "-o", "cells.txt"], "no known ending"),
@@ -108,6 +145,7 @@ def test_cells_are_added_to_the_result_or_written_to_a_file(
 )
 def test_wrong_requests_are_refused_in_one_sentence(
     result: Path,
+    slide: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -115,13 +153,13 @@ def test_wrong_requests_are_refused_in_one_sentence(
     message: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main([str(result) if part == "RESULT" else part for part in arguments]) == 2
+    assert main([{"RESULT": str(result), "SLIDE": str(slide)}.get(part, part) for part in arguments]) == 2
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
 
 
-@pytest.mark.parametrize("command", ["domains", "signatures", "cells"])
+@pytest.mark.parametrize("command", ["domains", "signatures", "cells", "compare", "structure"])
 def test_help_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([command, "--help"]) == 0
     assert f"Example:\n    napari-srast {command}" in capsys.readouterr().out

@@ -1,1 +1,1 @@
-"""Analyze results: domains of similar pixels, their markers, scores of gene sets, and counts of cells."""
+"""Analyze results: domains, markers, scores of gene sets, counts of cells, regions compared, spatial structure."""

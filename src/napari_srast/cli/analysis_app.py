@@ -1,4 +1,4 @@
-"""Declare ``domains``, ``signatures`` and ``cells``; importing this module registers them."""
+"""Declare the commands of the analysis; importing this module registers them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 from napari_srast.cli.app import Seed, example
 from napari_srast.cli.export_app import app
 
-__all__ = ["app", "cells", "domains", "signatures"]
+__all__ = ["app", "cells", "compare", "domains", "signatures", "structure"]
 
 _Result = Annotated[Path, typer.Argument(metavar="RESULT", help="A result, .zarr.")]
 _Run = Annotated[str | None, typer.Option(metavar="NAME", help="Run, if the store holds several results.")]
@@ -107,3 +107,54 @@ def cells(
     from napari_srast.cli.commands.cells import run as execute
 
     execute(result, output, CellsRequest(cells=shapes, slide=slide, density_ratio=density_ratio, name=name, run=run))
+
+
+@app.command(
+    short_help="Compare regions of a slide on its measured spots.",
+    epilog=example("napari-srast compare breast.zarr tumor=tumor.geojson stroma=stroma.geojson -o changes.csv"),
+)
+def compare(
+    slide: Annotated[Path, typer.Argument(metavar="SLIDE", help="A slide, .zarr or .h5ad, or a Space Ranger folder.")],
+    regions: Annotated[
+        list[str], typer.Argument(metavar="NAME=REGION...", help="One or two regions: GeoJSON files or WKT.")
+    ],
+    genes: Annotated[str | None, typer.Option(metavar="A,B|@FILE|all", help="Genes to compare (default: all).")] = None,
+    block: Annotated[float, typer.Option(metavar="B", help="Side of the resampled blocks, in pitches.")] = 6.0,
+    coordinate_system: Annotated[
+        str | None, typer.Option("--coordinate-system", metavar="CS", help="Coordinate system of the regions.")
+    ] = None,
+    seed: Seed = 0,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="CSV", help="Table with a row per gene.")
+    ] = None,
+) -> None:
+    """Compare the measured counts of two regions, or of one and all other spots: effect sizes with intervals."""
+    from napari_srast.cli.commands.compare import CompareRequest
+    from napari_srast.cli.commands.compare import run as execute
+
+    execute(
+        slide,
+        output,
+        CompareRequest(
+            regions=tuple(regions), genes=genes, block=block, coordinate_system=coordinate_system, seed=seed
+        ),
+    )
+
+
+@app.command(
+    short_help="Test which genes vary in space on a slide.",
+    epilog=example("napari-srast structure breast.zarr -o structure.csv"),
+)
+def structure(
+    slide: Annotated[Path, typer.Argument(metavar="SLIDE", help="A slide, .zarr or .h5ad, or a Space Ranger folder.")],
+    genes: Annotated[str | None, typer.Option(metavar="A,B|@FILE|all", help="Genes to test (default: all).")] = None,
+    permutations: Annotated[int, typer.Option(metavar="N", help="Permutations of the spots.")] = 199,
+    seed: Seed = 0,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="CSV", help="Table with a row per gene.")
+    ] = None,
+) -> None:
+    """Test each gene for spatial structure on the measured spots, by Moran's I and permutations."""
+    from napari_srast.cli.commands.structure import run as execute
+
+    execute(slide, output, genes=genes, permutations=permutations, seed=seed)

@@ -1,0 +1,269 @@
+"""Compare regions of a slide on its measured spots: effect sizes with intervals from a bootstrap of spatial blocks.
+
+Neighboring spots resemble each other, so they are no independent observations, and pixels are computed from spots. The
+bootstrap resamples whole blocks of spots. It describes how well one slide determines a difference; it does not say
+whether another donor would have it. For that, :func:`pseudobulk` sums spots by donor.
+
+Shape legend: N spots, G genes, B blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+from scipy.stats import t as student
+
+from napari_srast._utils.text import count
+from napari_srast.core.progress import RunMonitor
+from napari_srast.core.region import Region
+from napari_srast.core.slide import Slide
+from napari_srast.errors import InputError, SettingsError, value_out_of_range
+from napari_srast.geometry.lattice import detect_lattice
+
+if TYPE_CHECKING:
+    import anndata
+
+__all__ = ["COMPARISON_NOTE", "Sample", "compare_regions", "pseudobulk"]
+
+COMPARISON_NOTE = (
+    "Intervals come from resampling blocks of neighboring spots of one slide; spots and pixels of a slide are no "
+    "replicates, so there are no p-values, and other donors may differ."
+)
+REST = "rest"
+"""Name of the spots outside a single region."""
+_PER = 10_000.0
+_MIN_BLOCKS = 5
+_VALUES_AT_ONCE = 20_000_000
+
+
+def compare_regions(
+    slide: Slide,
+    regions: Mapping[str, Region],
+    *,
+    genes: Sequence[str] | None = None,
+    block: float = 6.0,
+    draws: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+    should_stop: Callable[[], bool] | None = None,
+) -> pd.DataFrame:
+    """Compare the measured counts of two regions, or of a region and all other spots.
+
+    The effect size of a gene is log2 of its count per 10,000 counts of the region plus 1, over that of the other
+    region. Its standard error comes from drawing the square blocks of each region with replacement; the interval is
+    that of a t distribution with the smaller number of blocks minus one degrees of freedom.
+
+    Parameters
+    ----------
+    slide
+        The slide.
+    regions
+        One or two regions by name; no spot may be in both.
+    genes
+        Genes to compare; None for all. Counts are per 10,000 of all genes in any case.
+    block
+        Side of the blocks in pitches (distances of neighboring spots). Blocks smaller than the structures of the
+        tissue give intervals that are too narrow.
+    draws
+        Number of bootstrap draws.
+    level
+        Level of the intervals, between 0 and 1.
+    seed
+        Random seed.
+    should_stop
+        Returns True once the computation should end.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row per gene, the surest differences first: ``gene``; ``log2_fold_change`` with the interval ``low`` to
+        ``high``; ``per_10000_NAME`` of both regions. ``attrs`` holds "note", and "spots" and "blocks" of both regions.
+
+    Raises
+    ------
+    InputError
+        A region has too few blocks for an interval.
+    RegionError
+        A region has no spot, or a coordinate system that the slide lacks.
+    SettingsError
+        There is no region or more than two, they overlap, or a number is out of its range.
+    Cancelled
+        ``should_stop`` returned True.
+
+    Examples
+    --------
+    >>> import napari_srast as srast
+    >>> table = srast.compare_regions(slide, {"tumor": tumor, "stroma": stroma})  # doctest: +SKIP
+    """
+    if not 1 <= len(regions) <= 2:
+        raise SettingsError(f"One or two regions can be compared, not {len(regions)}; name them.")
+    for name, value, limits, valid in (
+        ("block", block, "at least 1 pitch", np.isfinite(block) and block >= 1),
+        ("number of draws", draws, "at least 100", draws >= 100),
+        ("level", level, "between 0 and 1", 0 < level < 1),
+    ):
+        if not valid:
+            raise value_out_of_range(name, value, limits)
+    monitor = RunMonitor(should_stop=should_stop)
+    members = {str(name): region.spots(slide) for name, region in regions.items()}
+    if len(members) == 1:
+        (only,) = members.values()
+        members[REST] = ~only
+    (first, inside), (second, outside) = members.items()
+    both = int((inside & outside).sum())
+    if both:
+        raise SettingsError(f"{count(both, 'spot')} would be in both '{first}' and '{second}'; separate the regions.")
+    if not outside.any():
+        raise InputError(
+            f"'{first}' contains all spots, so there is nothing to compare it with; draw a smaller region."
+        )
+    columns = slide.gene_indices(genes)
+    corner, side = slide.centers.min(axis=0), block * detect_lattice(slide.centers, slide.spot_diameter).pitch
+    place = np.floor((slide.centers - corner) / side).astype(np.int64)
+    groups = [_Group.of(name, mask, place, slide, columns) for name, mask in members.items()]
+    for group in groups:
+        if group.n_blocks < _MIN_BLOCKS:
+            spots = count(int(members[group.name].sum()), "spot")
+            raise InputError(
+                f"'{group.name}' has {spots} in {count(group.n_blocks, 'block')} of {block:g} pitches, too few for "
+                f"intervals, which need {_MIN_BLOCKS}; draw a larger region or choose smaller blocks."
+            )
+    rates = [_PER * group.counts.sum(axis=0) / group.totals.sum() for group in groups]
+    effect = np.log2((rates[0] + 1) / (rates[1] + 1))
+    error = _standard_error(groups, draws, np.random.default_rng(seed), monitor)
+    width = error * student.ppf((1 + level) / 2, min(group.n_blocks for group in groups) - 1)
+    table = pd.DataFrame(
+        {
+            "gene": slide.genes[columns].astype(str),
+            "log2_fold_change": effect,
+            "low": effect - width,
+            "high": effect + width,
+            **{f"per_10000_{group.name}": rate for group, rate in zip(groups, rates, strict=True)},
+        }
+    )
+    distance = np.abs(effect) - width  # of the interval from 0
+    table = table.iloc[np.lexsort((-np.abs(effect), -distance))].reset_index(drop=True)
+    table.attrs.update(
+        note=COMPARISON_NOTE,
+        spots={name: int(mask.sum()) for name, mask in members.items()},
+        blocks={group.name: group.n_blocks for group in groups},
+    )
+    return table
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Group:
+    """Counts (B, G) and totals over all genes (B,) of the blocks of a region."""
+
+    name: str
+    counts: np.ndarray
+    totals: np.ndarray
+
+    @classmethod
+    def of(cls, name: str, mask: np.ndarray, place: np.ndarray, slide: Slide, columns: np.ndarray) -> _Group:
+        spots = np.flatnonzero(mask)
+        _, index = np.unique(place[spots], axis=0, return_inverse=True)
+        index = index.ravel()
+        ones = np.ones(len(spots))
+        sums = sparse.csr_matrix((ones, (index, spots)), shape=(int(index.max()) + 1, slide.n_spots)) @ slide.counts
+        totals = np.asarray(sums.astype(np.float64).sum(axis=1)).ravel()
+        used = totals > 0  # blocks without counts say nothing
+        if not used.any():
+            raise InputError(f"The spots of '{name}' have no counts; choose another region.")
+        return cls(name=name, counts=sums[used][:, columns].toarray().astype(np.float64), totals=totals[used])
+
+    @property
+    def n_blocks(self) -> int:
+        return len(self.totals)
+
+
+def _standard_error(groups: Sequence[_Group], draws: int, rng: np.random.Generator, monitor: RunMonitor) -> np.ndarray:
+    """Return the standard error of the effect size of each gene, shape (G,)."""
+    variance = np.zeros(groups[0].counts.shape[1])
+    for group in groups:  # resampled independently
+        n = group.n_blocks
+        weights = rng.multinomial(n, np.full(n, 1 / n), size=draws)
+        totals = weights @ group.totals
+        step = max(1, _VALUES_AT_ONCE // draws)
+        for start in range(0, group.counts.shape[1], step):
+            monitor.check_canceled()
+            block = slice(start, start + step)
+            rates = _PER * (weights @ group.counts[:, block]) / totals[:, None]
+            variance[block] += np.log2(rates + 1).var(axis=0) * n / (n - 1)
+    return np.sqrt(variance)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Sample:
+    """A region of the slide of a donor.
+
+    Parameters
+    ----------
+    slide
+        The slide.
+    region
+        The region; None for the whole slide.
+    donor
+        Name of the donor (patient, animal).
+    group
+        Name of the group, such as "tumor" or "treated".
+    """
+
+    slide: Slide
+    region: Region | None
+    donor: str
+    group: str
+
+
+def pseudobulk(samples: Sequence[Sample]) -> anndata.AnnData:
+    """Sum the measured counts of spots by donor and group, for a test by a package such as PyDESeq2 or edgeR.
+
+    Parameters
+    ----------
+    samples
+        Regions with their donors and groups, of at least two groups with at least two donors each.
+
+    Returns
+    -------
+    anndata.AnnData
+        X: counts, a row per donor and group; genes that all slides have. obs: ``donor``, ``group``, ``n_spots``.
+
+    Raises
+    ------
+    InputError
+        A group has fewer than two donors, there is one group only, or the slides have no gene in common.
+    """
+    import anndata
+
+    donors: dict[str, set[str]] = {}
+    for sample in samples:
+        donors.setdefault(sample.group, set()).add(sample.donor)
+    if len(donors) < 2:
+        raise InputError("Pseudo-bulk counts need at least two groups; add samples of another group.")
+    for group, names in donors.items():
+        if len(names) < 2:
+            raise InputError(
+                f"Group '{group}' has a single donor, '{next(iter(names))}'; spots of one donor are no replicates, so "
+                "differences between groups cannot be tested. Add donors, or describe one slide by compare_regions."
+            )
+    genes = [gene for gene in samples[0].slide.genes if all(gene in set(one.slide.genes) for one in samples)]
+    if not genes:
+        raise InputError("The slides have no gene in common; name the genes alike.")
+    rows: dict[tuple[str, str], np.ndarray] = {}
+    n_spots: dict[tuple[str, str], int] = {}
+    for sample in samples:
+        slide, key = sample.slide, (sample.donor, sample.group)
+        mask = np.ones(slide.n_spots, dtype=bool) if sample.region is None else sample.region.spots(slide)
+        counts: Any = slide.select_counts(slide.gene_indices(genes))[mask]
+        rows[key] = rows.get(key, 0) + np.asarray(counts.astype(np.float64).sum(axis=0)).ravel()
+        n_spots[key] = n_spots.get(key, 0) + int(mask.sum())
+    obs = pd.DataFrame(
+        {"donor": [d for d, _ in rows], "group": [g for _, g in rows], "n_spots": list(n_spots.values())},
+        index=[f"{donor}_{group}" for donor, group in rows],
+    )
+    return anndata.AnnData(np.array(list(rows.values())), obs=obs, var=pd.DataFrame(index=[str(g) for g in genes]))

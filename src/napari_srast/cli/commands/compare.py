@@ -1,0 +1,63 @@
+"""Implement ``napari-srast compare``: compare regions of a slide on its measured spots."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import typer
+
+from napari_srast.cli.output import note, print_table
+from napari_srast.cli.parsing import check_exists, check_output, parse_genes, parse_region
+from napari_srast.errors import SettingsError
+
+_SHOWN = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareRequest:
+    """The options of the command.
+
+    Parameters
+    ----------
+    regions, genes, block, coordinate_system, seed
+        As on the command line.
+    """
+
+    regions: tuple[str, ...]
+    genes: str | None
+    block: float
+    coordinate_system: str | None
+    seed: int
+
+
+def run(source: Path, output: Path | None, request: CompareRequest) -> None:
+    """Compare the regions, write the table, and print its first rows."""
+    check_exists(source, "slide")
+    if output is not None:
+        check_output(output, (".csv", ".csv.gz"), inputs=(source,))
+    named = {}
+    for text in request.regions:
+        name, equals, region = text.partition("=")
+        if not (equals and name.strip() and region.strip()) or name.strip() in named:
+            raise SettingsError(f"'{text}' is not a region with a name of its own; write NAME=FILE.geojson.")
+        named[name.strip()] = region.strip()
+    genes = None if request.genes is None else parse_genes(request.genes)
+    from napari_srast.analysis.comparison import compare_regions
+    from napari_srast.io.atomic import atomic_output
+    from napari_srast.io.open_source import open_source
+    from napari_srast.io.slide_reader import read_slide
+
+    slide = read_slide(open_source(source), image=None, coordinate_system=request.coordinate_system)
+    regions = {name: parse_region(text, slide.coordinate_system) for name, text in named.items()}
+    table = compare_regions(slide, regions, genes=genes, block=request.block, seed=request.seed)
+    if output is not None:
+        with atomic_output(output) as partial:
+            table.to_csv(partial, index=False)
+    print_table(list(table.columns), table.head(_SHOWN).to_numpy().tolist())
+    sizes = (
+        f"{name}: {n:,} spots in {table.attrs['blocks'][name]:,} blocks" for name, n in table.attrs["spots"].items()
+    )
+    note(f"Note: {'; '.join(sizes)}. {table.attrs['note']}")
+    if output is not None:
+        typer.echo(f"Wrote {output}")

@@ -1,0 +1,34 @@
+"""Implement ``napari-srast structure``: test which genes vary in space."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from napari_srast.cli.output import note, print_table
+from napari_srast.cli.parsing import check_exists, check_output, parse_genes
+
+_SHOWN = 20
+
+
+def run(source: Path, output: Path | None, *, genes: str | None, permutations: int, seed: int) -> None:
+    """Test the genes, write the table, and print its first rows."""
+    check_exists(source, "slide")
+    if output is not None:
+        check_output(output, (".csv", ".csv.gz"), inputs=(source,))
+    names = None if genes is None else parse_genes(genes)
+    from napari_srast.analysis.structure import spatially_variable
+    from napari_srast.io.atomic import atomic_output
+    from napari_srast.io.open_source import open_source
+    from napari_srast.io.slide_reader import read_slide
+
+    slide = read_slide(open_source(source), image=None)
+    table = spatially_variable(slide, names, permutations=permutations, seed=seed)
+    if output is not None:
+        with atomic_output(output) as partial:
+            table.to_csv(partial, index=False)
+    print_table(list(table.columns), table.head(_SHOWN).to_numpy().tolist())
+    note(f"Note: {(table['q'] <= 0.05).sum():,} of {len(table):,} genes have q at most 0.05. {table.attrs['note']}")
+    if output is not None:
+        typer.echo(f"Wrote {output}")

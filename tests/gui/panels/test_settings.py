@@ -18,6 +18,7 @@ from napari_srast.core.settings import UpsampleSettings
 from napari_srast.core.slide import Slide
 from napari_srast.gui.controllers.controller import Controller
 from napari_srast.gui.panels.settings import SettingsPanel
+from napari_srast.gui.state.displayed_result import prepare_for_display
 from napari_srast.gui.state.forecast import describe_skill
 from napari_srast.gui.state.slide_loading import LoadedSlide
 from napari_srast.gui.widget import SRastWidget
@@ -113,5 +114,5 @@ def test_skill_of_a_run_with_the_same_pixels_is_shown(
     result = dataclasses.replace(
         make_result(make_slide()), settings=settings, skill=np.array([0.1, 0.1, np.nan, 0.1, 0.1])
     )
-    assert "+0.100 nats per count (4 genes of a run)" in describe_skill([result], settings)
-    assert "known after a run" in describe_skill([result], UpsampleSettings(factor=4))
+    assert "+0.100 nats per count (4 genes of a run)" in describe_skill([prepare_for_display(result)], settings)
+    assert "known after a run" in describe_skill([prepare_for_display(result)], UpsampleSettings(factor=4))

@@ -5,9 +5,11 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import shapely
 from helpers.results import with_expression
 from scipy import sparse
 
+from napari_srast.core.region import Region
 from napari_srast.core.result import UpsampleResult
 from napari_srast.core.slide import Slide
 from napari_srast.gui.state.gene_values import GeneValues, ValueView
@@ -78,3 +80,15 @@ def test_runs_of_few_genes_have_no_shares(
 ) -> None:
     values = GeneValues.of(make_result(make_slide(n_genes=4)))
     assert values.allowed(ValueView("counts", "log", smooth=True)) == ValueView("counts", "as_is", smooth=True)
+
+
+def test_measured_counts_are_those_of_the_spots_of_the_run(
+    make_slide: Callable[..., Slide], make_result: Callable[..., UpsampleResult]
+) -> None:
+    slide = make_slide(6, 6)
+    result = make_result(slide, Region(shapely.box(-50, -50, 250, 250)), genes=["Gene4", "Gene1"])
+    per_spot, counts = result.raster.n_pixels_per_spot, slide.counts.toarray()
+    assert (per_spot == 0).any()
+    for gene in ("Gene4", "Gene1"):
+        expected = np.where(per_spot > 0, counts[:, int(gene[-1])], 0) / np.maximum(per_spot, 1)
+        np.testing.assert_allclose(GeneValues.of(result).of_spots(gene, ValueView("counts")), expected)

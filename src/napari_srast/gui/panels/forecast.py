@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from functools import partial
 
 from psygnal import Signal
 from qtpy.QtCore import QObject, QTimer
 from qtpy.QtWidgets import QMessageBox, QWidget
 
+from napari_srast.core.region import Region
+from napari_srast.core.slide import Slide
 from napari_srast.errors import SrastError
 from napari_srast.gui.controllers.controller import Controller
 from napari_srast.gui.panels.run import RunBar
@@ -19,7 +22,8 @@ from napari_srast.inference.estimate import Estimate, estimate
 __all__ = ["Forecast", "ask_about_long_run"]
 
 _DELAY_MS = 150
-_COUNTED_AT_ONCE = 20_000  # pixels, counted in the GUI thread; more are counted in the background
+_COUNTED_AT_ONCE = 20_000  # pixels; counting more takes longer, so the estimate is shown first
+_SPOTS_AT_ONCE = 20_000  # of a slide whose runs are estimated in the GUI thread
 
 
 class Forecast(QObject):
@@ -67,18 +71,18 @@ class Forecast(QObject):
             return
         try:
             given, region = self._read(), self._controller.regions.region()
-            cost = estimate(slide, region, given.genes, given.settings, max_counted=_COUNTED_AT_ONCE)
+            work = partial(_estimates, slide, region, given)
+            if slide.n_spots <= _SPOTS_AT_ONCE:
+                cost = estimate(slide, region, given.genes, given.settings, max_counted=_COUNTED_AT_ONCE)
+                self._show(cost)
+                if cost.is_counted:
+                    return
+                work = partial(_estimates, slide, region, given, first=False)
         except Exception as error:  # noqa: BLE001 - a run reports an unexpected error; its estimate must not prevent it
             self._show_error(error)
             return
-        self._show(cost)
-        if not cost.is_counted:
-            self._counting = background.start(
-                background.single_step(lambda: estimate(slide, region, given.genes, given.settings)),
-                on_step=lambda _: None,
-                on_done=self._show,
-                on_error=self._show_error,
-            )
+        self._shown = self._shown if slide.n_spots <= _SPOTS_AT_ONCE else None  # not that of the settings before
+        self._counting = background.start(work, on_step=self._show, on_done=self._show, on_error=self._show_error)
 
     def stop(self) -> None:
         """Drop the count that is in progress."""
@@ -121,6 +125,18 @@ class Forecast(QObject):
         if cost.seconds <= LONG_SECONDS:
             return None
         return cost.seconds, quick_runs(slide, region, given.genes, given.settings, loaded.structure)
+
+
+def _estimates(
+    slide: Slide, region: Region | None, given: RunInput, should_stop: Callable[[], bool], *, first: bool = True
+) -> Generator[Estimate, None, Estimate]:
+    """Yield a quick estimate (unless ``first`` is False), then return the one with the number of pixels of the run."""
+    if first:
+        cost = estimate(slide, region, given.genes, given.settings, max_counted=_COUNTED_AT_ONCE)
+        if cost.is_counted or should_stop():
+            return cost
+        yield cost
+    return estimate(slide, region, given.genes, given.settings)
 
 
 def ask_about_long_run(

@@ -175,8 +175,8 @@ class SettingsPanel(QWidget):
         slide = self._controller.slides.slide
         text = ""
         if cost is not None and slide is not None:
-            results = [displayed.result for displayed in self._controller.results.all]
-            text = f"{describe_resolution(cost, slide.cs_unit)} {describe_skill(results, self.settings())}"
+            skill = describe_skill(self._controller.results.all, self.settings())
+            text = f"{describe_resolution(cost, slide.cs_unit)} {skill}"
         self.resolution.setText(text)
         self.resolution.setVisible(bool(text))
 

@@ -8,6 +8,7 @@ import threading
 from qtpy.QtCore import QCoreApplication
 
 from napari_srast.gui.runtime.priority import lower_thread_priority
+from napari_srast.gui.runtime.run_modules import import_run_modules
 from napari_srast.inference.executors.sasa_process_pool import SasaProcessPool
 
 __all__ = ["process_pool", "start_process_pool"]
@@ -26,11 +27,15 @@ def process_pool() -> SasaProcessPool:
 
 
 def start_process_pool() -> None:
-    """Start the processes after a short delay; they load while the user opens a slide and draws a region."""
+    """Start the processes after a short delay, then import what a slide and a run need.
+
+    Both happen while the user looks for a slide.
+    """
 
     def start() -> None:
         lower_thread_priority()  # the processes inherit it
         process_pool().prepare()
+        import_run_modules()
 
     process_pool()  # created in the GUI thread because it connects to Qt
     timer = threading.Timer(_DELAY_SECONDS, start)

@@ -10,9 +10,9 @@ import numpy as np
 
 from napari_srast._utils.text import count
 from napari_srast.core.region import Region
-from napari_srast.core.result import UpsampleResult
 from napari_srast.core.settings import UpsampleSettings
 from napari_srast.core.slide import Slide
+from napari_srast.gui.state.displayed_result import DisplayedResult
 from napari_srast.inference.estimate import Estimate, estimate
 
 __all__ = [
@@ -127,7 +127,7 @@ def describe_resolution(cost: Estimate, unit: str) -> str:
     return f"Pixels of {cost.pixel_side:.3g}{unit}, about {cost.pixels_per_spot:.3g} per spot."
 
 
-def describe_skill(results: Sequence[UpsampleResult], settings: UpsampleSettings) -> str:
+def describe_skill(results: Sequence[DisplayedResult], settings: UpsampleSettings) -> str:
     """Describe the skill of earlier runs with the pixels of the next one.
 
     Parameters
@@ -139,12 +139,12 @@ def describe_skill(results: Sequence[UpsampleResult], settings: UpsampleSettings
     """
     if settings.method != "srast":
         return "Interpolations have no skill of their own."
-    for result in reversed(results):
+    for displayed in reversed(results):
+        result = displayed.result
         same = all(getattr(result.settings, name) == getattr(settings, name) for name in _PIXEL_SETTINGS)
         known = np.isfinite(result.skill)
         if same and known.any():
-            weights = np.asarray(result.counts.sum(axis=0)).ravel()[known]
-            mean = float(np.average(result.skill[known], weights=np.maximum(weights, 1e-12)))
+            mean = float(np.average(result.skill[known], weights=np.maximum(displayed.totals[known], 1e-12)))
             return f"Skill with these pixels: {mean:+.3f} nats per count ({count(int(known.sum()), 'gene')} of a run)."
     return "Skill with these pixels: known after a run."
 

@@ -89,6 +89,9 @@ class GeneValues:
         Its expression, for the genes that have it, shape (Q, E); None if it has none.
     totals, expression_totals
         Sums of counts and of expression over the genes, shape (Q,).
+    measured
+        The measured counts of the genes of the run in compressed columns, shape (N, G); without those of spots without
+        pixels.
     """
 
     result: UpsampleResult
@@ -96,13 +99,15 @@ class GeneValues:
     expression: np.ndarray | None
     totals: np.ndarray
     expression_totals: np.ndarray | None
+    measured: sparse.csc_matrix
 
     @classmethod
     def of(cls, result: UpsampleResult) -> GeneValues:
         """Prepare the matrices of a result; this takes seconds for large results."""
         expression = _dense_expression(result)
         totals = np.asarray(result.counts.sum(axis=1)).ravel()
-        return cls(result, result.counts.tocsc(), expression, totals, None if expression is None else expression.sum(1))
+        expression_totals = None if expression is None else expression.sum(1)
+        return cls(result, result.counts.tocsc(), expression, totals, expression_totals, _measured(result))
 
     def slide_column(self, gene: str) -> int:
         """Return the column of a gene of the result in the counts of the slide."""
@@ -153,8 +158,7 @@ class GeneValues:
         """
         result = self.result
         per_spot = result.raster.n_pixels_per_spot
-        counts = result.slide.counts[:, [self.slide_column(gene)]].toarray()[:, 0].astype(float)
-        counts = np.where(per_spot > 0, counts, 0.0)
+        counts = self.measured[:, [result.gene_column(gene)]].toarray()[:, 0].astype(float)
         if view.scale == "as_is":
             return counts / np.maximum(per_spot, 1)
         of_expression = self.quantity(gene, view) == "expression"
@@ -193,17 +197,15 @@ class GeneValues:
 
     @functools.cached_property
     def _spot_totals(self) -> np.ndarray:
-        return self._measured_totals(self.result.genes)
+        return self._measured_totals(np.arange(len(self.result.genes)))
 
     @functools.cached_property
     def _spot_totals_of_expression(self) -> np.ndarray:
-        return self._measured_totals(self.result.genes[self.result.expression_columns])
+        return self._measured_totals(self.result.expression_columns)
 
-    def _measured_totals(self, genes: np.ndarray) -> np.ndarray:
-        """Return the measured counts of some genes in all spots, shape (N,)."""
-        slide = self.result.slide
-        counts = slide.select_counts(slide.gene_indices(list(map(str, genes))))
-        return _at_least_small(np.asarray(counts.sum(axis=1)).ravel())
+    def _measured_totals(self, columns: np.ndarray) -> np.ndarray:
+        """Return the measured counts of some genes of the run in all spots, shape (N,)."""
+        return _at_least_small(np.asarray(self.measured[:, columns].sum(axis=1)).ravel())
 
 
 def _at_least_small(totals: np.ndarray) -> np.ndarray:
@@ -216,6 +218,15 @@ def _scaled(values: np.ndarray, totals: np.ndarray, scale: Scale) -> np.ndarray:
     """Return values per 10,000 of their totals, or log1p of that."""
     shares = _PER * values / totals
     return np.log1p(shares) if scale == "log" else shares
+
+
+def _measured(result: UpsampleResult) -> sparse.csc_matrix:
+    """Return the measured counts of a run in compressed columns, shape (N, G)."""
+    slide = result.slide
+    rows = np.flatnonzero(result.raster.n_pixels_per_spot > 0)
+    columns = slide.gene_indices([str(gene) for gene in result.genes])
+    some = slide.select_counts(columns)[rows].tocsc()  # often those of a region, so few
+    return sparse.csc_matrix((some.data, rows[some.indices], some.indptr), shape=(slide.n_spots, len(columns)))
 
 
 def _dense_expression(result: UpsampleResult) -> np.ndarray | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +14,8 @@ from napari.layers import Layer
 from napari_srast.core.mass_balance import gene_totals
 from napari_srast.core.result import UpsampleResult
 from napari_srast.core.slide import Slide
-from napari_srast.errors import InputError
+from napari_srast.errors import ChoiceError, InputError
+from napari_srast.gui.runtime.run_modules import import_run_modules
 from napari_srast.gui.state.displayed_result import DisplayedResult, prepare_for_display
 from napari_srast.gui.state.spatial_structure import spatial_structure
 from napari_srast.gui.state.spot_grid import spot_grid
@@ -33,10 +34,6 @@ __all__ = [
     "load_run",
     "load_sample",
 ]
-
-# Modules that a run imports. An import holds the global interpreter lock for up to half a second, which the user
-# notices less while a slide loads than during a run.
-_RUN_MODULES = ("io.slide_reader", "models.sasa.embedding", "checkpoints.storage", "inference.methods.srast")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,16 +153,14 @@ def load(source: str | Path | spatialdata.SpatialData, **elements: str | None) -
     ChoiceError
         Several elements or sections match, and none was named.
     """
-    for name in _RUN_MODULES:
-        importlib.import_module(f"napari_srast.{name}")
-    from napari_srast.io.slide_reader import read_slide
-
+    import_run_modules()
     result = _read_result_store(source) if isinstance(source, str | Path) else None
     if result is not None:
         path = result.slide.source.path
         return _loaded(result.slide, path if path is not None and Path(path).exists() else None, result)
     chosen = {key: value for key, value in elements.items() if value is not None}
-    return _loaded(read_slide(source, **chosen), source, None)
+    slide, store = _read_slide(source, chosen)
+    return _loaded(slide, source, None, store)
 
 
 def load_run(slide: Slide, run: str) -> DisplayedResult:
@@ -200,7 +195,33 @@ def external_slides(layers: Iterable[Layer]) -> list[ExternalSlide]:
     return [ExternalSlide(g[0].metadata["sdata"], g[0].metadata.get("_current_cs"), tuple(g)) for g in groups.values()]
 
 
-def _loaded(slide: Slide, source: Any, result: UpsampleResult | None) -> LoadedSlide:
+def _read_slide(
+    source: str | Path | spatialdata.SpatialData, chosen: dict[str, str]
+) -> tuple[Slide, spatialdata.SpatialData]:
+    """Read a slide, and return it with its open store, because opening a large one takes seconds."""
+    from napari_srast.io.slide_reader import read_slide
+    from napari_srast.io.store import open_store
+
+    if not isinstance(source, str | Path):
+        return read_slide(source, **chosen), source
+    store, skipped = open_store(source)
+    try:
+        slide = read_slide(store, **chosen)
+    except ChoiceError:
+        raise
+    except InputError:
+        if not skipped:
+            raise
+        return read_slide(source, **chosen), store  # its message names the elements that were skipped
+    return dataclasses.replace(slide, notices=(*skipped, *slide.notices)), store
+
+
+def _loaded(
+    slide: Slide,
+    source: Any,
+    result: UpsampleResult | None,
+    store: spatialdata.SpatialData | None = None,
+) -> LoadedSlide:
     from napari_srast._utils.devices import available_devices
     from napari_srast.io.element_selection import slide_choices
     from napari_srast.io.slide_reader import list_sections
@@ -208,7 +229,8 @@ def _loaded(slide: Slide, source: Any, result: UpsampleResult | None) -> LoadedS
 
     choices = Choices()
     if source is not None:
-        store = open_store(source)[0] if isinstance(source, str | Path) else source
+        if store is None:
+            store = open_store(source)[0] if isinstance(source, str | Path) else source
         elements = slide_choices(store)
         choices = Choices(
             spots=elements.spots,

@@ -10,7 +10,7 @@ Shape legend: N spots, C channels.
 
 from __future__ import annotations
 
-import functools
+import dataclasses
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -52,6 +52,8 @@ class SpotGrid:
         of the spots in it.
     n_levels
         Number of levels; each has half the rows and columns of the one before.
+    is_unique
+        Whether no two spots have their centers in one pixel of the finest level.
     """
 
     shape: tuple[int, int]
@@ -60,6 +62,7 @@ class SpotGrid:
     col: np.ndarray
     owner: np.ndarray | None = None
     n_levels: int = 1
+    is_unique: bool = False
 
     def levels(self, values: np.ndarray, should_stop: Callable[[], bool] | None = None) -> list[np.ndarray]:
         """Return the image of values, shape (N,), or of colors, shape (N, C), at each level, in float32.
@@ -106,11 +109,8 @@ class SpotGrid:
             self.col[spots] - low[1],
             owner,
             self.n_levels,
+            self.is_unique,
         )
-
-    @functools.cached_property
-    def _has_one_spot_per_pixel(self) -> bool:
-        return len(np.unique(self._pixel(0))) == len(self.row)
 
     def _pixel(self, level: int) -> np.ndarray:
         """Return the flat index of the pixel of each spot at a level, shape (N,)."""
@@ -120,7 +120,7 @@ class SpotGrid:
         if self.owner is not None:
             empty = np.full((1, *values.shape[1:]), np.nan if values.ndim == 1 else 0.0, dtype=np.float32)
             return np.concatenate([values, empty])[self.owner]
-        if not self._has_one_spot_per_pixel:
+        if not self.is_unique:
             return self._means(values, 0)
         image = np.full((self.shape[0] * self.shape[1], *values.shape[1:]), np.nan, dtype=np.float32)
         if values.ndim > 1:
@@ -188,7 +188,7 @@ def _bin_grid(slide: Slide) -> SpotGrid | None:
     origin = frame.to_positions(frame.nodes.min(axis=0) - 0.5)
     matrix = np.eye(3)
     matrix[:2, 0], matrix[:2, 1], matrix[:2, 2] = frame.basis[0], frame.basis[1], origin
-    return _with_levels(SpotGrid(shape, matrix, row, col))
+    return _with_levels(SpotGrid(shape, matrix, row, col, is_unique=True))
 
 
 def _scattered_grid(slide: Slide) -> SpotGrid:
@@ -207,7 +207,7 @@ def _scattered_grid(slide: Slide) -> SpotGrid:
     if radius < 1:  # several spots may share a pixel
         return grid
     owner = _owners(grid.shape, position, radius, is_square=slide.spot_shape == "square")
-    return SpotGrid(grid.shape, matrix, row, col, owner, grid.n_levels)
+    return dataclasses.replace(grid, owner=owner)
 
 
 def _owners(shape: tuple[int, int], position: np.ndarray, radius: float, *, is_square: bool) -> np.ndarray:
@@ -239,4 +239,4 @@ def _with_levels(grid: SpotGrid) -> SpotGrid:
         n_levels += 1
     step = 2 ** (n_levels - 1)
     rows, cols = (-(-n // step) * step for n in grid.shape)
-    return SpotGrid((rows, cols), grid.to_intrinsic, grid.row, grid.col, grid.owner, n_levels)
+    return dataclasses.replace(grid, shape=(rows, cols), n_levels=n_levels)

@@ -226,3 +226,17 @@ def test_cleared_regions_are_not_offered_and_a_full_disk_is_said_once(
     (message,) = messages
     assert "would not survive a crash" in message
     assert "No space left" in message
+
+
+def test_view_goes_to_the_tissue_on_opening_and_to_the_region_after_a_run(drawn: SRastWidget, qtbot: Any) -> None:
+    slide, camera = drawn.controller.slides.slide, drawn.controller.viewer.scene.camera
+    np.testing.assert_allclose(camera.center[-2:][::-1], slide.centers.mean(axis=0), atol=60)
+    whole = camera.zoom
+    drawn.region_panel.table.menu(1).actions()[0].trigger()  # show the region on the slide
+    np.testing.assert_allclose(camera.center[-2:][::-1], (425, 425), atol=1)
+    assert camera.zoom > 2 * whole
+    use_fast_method(drawn)
+    drawn.controller.regions.use([1])
+    run(qtbot, drawn)
+    np.testing.assert_allclose(camera.center[-2:][::-1], (100, 100), atol=60)
+    assert camera.zoom > whole

@@ -64,3 +64,22 @@ def test_info_and_upsample_read_the_named_section(two_sections, tmp_path, capsys
     assert result.slide.source.library == "B"
     assert not any("rebuilt" in notice for notice in result.slide.notices)
     assert float(result.counts.sum()) == pytest.approx(counts[36:].sum(), rel=1e-6)
+
+
+def test_info_describes_the_named_elements(tmp_path, capsys):
+    """A message of info names an option that info has."""
+    import spatialdata
+    from spatialdata.models import ShapesModel, TableModel
+
+    row, col = (a.ravel() for a in np.mgrid[:6, :6])
+    points, shapes, tables = np.column_stack([col, row]) * 50.0, {}, {}
+    for name, pitch in (("small", 1), ("large", 2)):
+        obs = pd.DataFrame({"region": pd.Categorical([name] * 36), "instance_id": np.arange(36)}).rename(str)
+        table = anndata.AnnData(np.random.default_rng(0).poisson(5, (36, 3)).astype(np.float32) + 1, obs=obs)
+        shapes[name] = ShapesModel.parse(points * pitch, geometry=0, radius=20)
+        tables[f"{name}_table"] = TableModel.parse(table, region=name, region_key="region", instance_key="instance_id")
+    spatialdata.SpatialData(shapes=shapes, tables=tables).write(tmp_path / "two.zarr")
+    assert main(["info", str(tmp_path / "two.zarr")]) == 0
+    assert "choose one with --spots: small, large" in capsys.readouterr().out
+    assert main(["info", str(tmp_path / "two.zarr"), "--spots", "large", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["pitch"] == pytest.approx(100)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,7 +17,10 @@ import zarr
 from helpers.results import make_result
 from helpers.space_ranger import capture_area, write_visium
 
-from napari_srast.io.file_kinds import file_kind, has_suffix, is_result_table
+from napari_srast.cli import main
+from napari_srast.errors import InputError
+from napari_srast.io.convert.importer import import_slide
+from napari_srast.io.file_kinds import enclosing_store, file_kind, has_suffix, is_result_table
 from napari_srast.io.result_writer import write_result
 from napari_srast.io.store import write_store
 
@@ -47,6 +51,26 @@ def test_endings_are_recognized_in_capitals() -> None:
     assert has_suffix("a.H5AD", ".h5ad")
     assert has_suffix(Path("b.csv.GZ"), ".zarr", ".csv.gz")
     assert not has_suffix("h5ad", ".h5ad")
+
+
+@pytest.mark.contract(
+    section="Stores",
+    case="a file or folder inside a store",
+    response="is a part of the store '…', not a slide; give the store",
+)
+def test_parts_of_a_store_name_the_store(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for part in (store / "zarr.json", store / "tables", store / "tables" / "table", store / "shapes" / "absent"):
+        assert enclosing_store(part) == store
+        if part.exists():
+            assert main(["info", str(part)]) == 2
+            assert f"'{part}' is a part of the store '{store}', not a slide; give the store." in capsys.readouterr().err
+    assert enclosing_store(store) is None
+    inner = store / "copied.zarr"
+    shutil.copytree(store, inner, ignore=shutil.ignore_patterns("copied.zarr"))
+    assert enclosing_store(inner) is None
+    shutil.rmtree(inner)
+    with pytest.raises(InputError, match="is a part of the store"):
+        import_slide(store / "zarr.json", store.with_name("out.zarr"))
 
 
 def test_counts_are_a_slide_if_their_positions_are_next_to_them(tmp_path: Path) -> None:

@@ -49,6 +49,7 @@ def test_description_of_a_result_names_its_run_and_slide(make_slide, make_store,
     assert len(description.problems) == 1
     assert str(path) in description.problems[0]
     assert "read_result" in description.problems[0]
+    assert description.problems[0].endswith(".")
     entry = description.results[result.run]
     assert (entry["pixels"], entry["genes"], entry["slide"]) == (result.n_pixels, len(result.genes), str(path))
     write_result(result, path, into_slide=True)

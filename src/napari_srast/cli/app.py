@@ -23,6 +23,9 @@ app = typer.Typer(
 Json = Annotated[bool, typer.Option("--json", help="Print the results as JSON.")]
 Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda|mps", help="Device on which the networks run.")]
 Model = Annotated[str, typer.Option(metavar="NAME|FILE", help="Name of a shipped model, or a checkpoint file.")]
+Spots = Annotated[str | None, typer.Option(metavar="NAME", help="Element with the spots.")]
+Table = Annotated[str | None, typer.Option(metavar="NAME", help="Table with the counts.")]
+Image = Annotated[str, typer.Option(metavar="NAME|none", help="Histology image; none to ignore it.")]
 Library = Annotated[str | None, typer.Option(metavar="NAME", help="Section to read from a source of several ones.")]
 SpotShape = Annotated[str | None, typer.Option(metavar="circle|square", help="Shape of the spots, if not stated.")]
 Counts = Annotated[str | None, typer.Option(metavar="X|raw|LAYER", help="Matrix of the raw counts, if not clear.")]
@@ -305,6 +308,9 @@ def bench(
 @app.command(short_help="Describe a slide or a model.", epilog=example("napari-srast info breast.zarr"))
 def info(
     target: Annotated[str, typer.Argument(metavar="SLIDE.zarr|MODEL", help="A store, or the name or file of a model.")],
+    spots: Spots = None,
+    table: Table = None,
+    image: Image = "auto",
     library: Library = None,
     counts: Counts = None,
     json: Json = False,
@@ -312,7 +318,7 @@ def info(
     """Describe a slide or a model: its content, whether it can be used, and what is missing if not."""
     from napari_srast.cli.commands.info import run
 
-    run(target, as_json=json, library=library, counts=counts)
+    run(target, as_json=json, spots=spots, table=table, image=image, library=library, counts=counts)
 
 
 def _check_positive(option: str, value: float | None) -> None:

@@ -7,7 +7,20 @@ from typing import Annotated, Any
 
 import typer
 
-from napari_srast.cli.app import Counts, Device, Json, Library, Model, Seed, SpotShape, app, example
+from napari_srast.cli.app import (
+    Counts,
+    Device,
+    Image,
+    Json,
+    Library,
+    Model,
+    Seed,
+    Spots,
+    SpotShape,
+    Table,
+    app,
+    example,
+)
 
 __all__ = ["app", "upsample"]
 
@@ -27,9 +40,9 @@ def upsample(
             help="Output: .zarr, .h5ad, .csv or .csv.gz; a folder for several slides.",
         ),
     ],
-    spots: Annotated[str | None, typer.Option(metavar="NAME", help="Element with the spots.")] = None,
-    table: Annotated[str | None, typer.Option(metavar="NAME", help="Table with the counts.")] = None,
-    image: Annotated[str, typer.Option(metavar="NAME|none", help="Histology image; none to ignore it.")] = "auto",
+    spots: Spots = None,
+    table: Table = None,
+    image: Image = "auto",
     coordinate_system: Annotated[
         str | None, typer.Option(metavar="CS", help="Coordinate system of --region and --pixel-size.")
     ] = None,

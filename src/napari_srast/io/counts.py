@@ -106,7 +106,7 @@ def raw_counts(
     if not others:
         raise InputError(
             f"{str(error).rstrip('.')}; put the raw counts in X or in a layer named 'counts' (this table has "
-            f"{'the layers ' + ', '.join(map(repr, table.layers)) if table.layers else 'no layers'})."
+            f"{_layers(table)})."
         ) from None
     key = others[0][0]
     return RawCounts(
@@ -114,6 +114,11 @@ def raw_counts(
         var=_var(table, key),
         notices=(f"X of table '{name}' has no raw counts; those in its {_title(table, key)} were used.",),
     )
+
+
+def _layers(table: anndata.AnnData) -> str:
+    names = ", ".join(map(repr, table.layers))
+    return f"the layers {names}; if one of them has the counts, name it with --counts" if names else "no layers"
 
 
 def _chosen(table: anndata.AnnData, name: str, rows: np.ndarray | None, choice: str) -> RawCounts:

@@ -55,14 +55,8 @@ def enclosing_store(path: str | Path) -> Path | None:
     path
         The file or folder; it need not exist.
     """
-    for parent in Path(os.path.abspath(path)).parents:
-        try:
-            attributes = _root_attributes(parent, set(os.listdir(parent)))
-        except OSError:
-            continue
-        if attributes is not None and "spatialdata_attrs" in attributes and (parent / "tables").is_dir():
-            return parent
-    return None
+    path = Path(os.path.abspath(path))
+    return None if _is_root(path) else next((parent for parent in path.parents if _is_root(parent)), None)
 
 
 def has_suffix(path: str | Path, *suffixes: str) -> bool:
@@ -144,6 +138,15 @@ def _root_attributes(path: Path, names: set[str]) -> Mapping[str, Any] | None:
         return None
     attributes = content.get("attributes", {}) if name == "zarr.json" and isinstance(content, Mapping) else content
     return attributes if isinstance(attributes, Mapping) else None
+
+
+def _is_root(path: Path) -> bool:
+    """Return whether a folder is the root of a SpatialData store with a table."""
+    try:
+        attributes = _root_attributes(path, set(os.listdir(path)))
+    except OSError:
+        return False
+    return attributes is not None and "spatialdata_attrs" in attributes and (path / "tables").is_dir()
 
 
 def _has_element(folder: Path) -> bool:

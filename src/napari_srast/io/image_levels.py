@@ -27,11 +27,13 @@ def coarser_images(image: da.Array) -> list[da.Array]:
     image
         Lazy image, shape (c, y, x), with chunks of whole channels.
     """
+    import dask.array as da
+
     levels: list[da.Array] = []
     level = image
     while _is_halved(image.shape, level.shape):
         rows, cols = (-(-side // 2) for side in level.shape[1:])
-        level = level.map_blocks(_halve, chunks=(level.chunks[0], (rows,), (cols,)), dtype=level.dtype)
+        level = da.map_blocks(_halve, level, chunks=(level.chunks[0], (rows,), (cols,)), dtype=level.dtype)
         levels.append(level)
     return levels
 

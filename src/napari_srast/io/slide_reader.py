@@ -91,9 +91,10 @@ def read_slide(
         library = counts = None  # the converted table has these rows and counts only
     try:
         table_name, spots_name = choose_spots(store, spots, table)
-    except ChoiceError:
-        raise
-    except InputError as error:  # the missing element may be one that was skipped
+    except InputError as error:
+        if isinstance(error, ChoiceError) or not skipped:
+            raise
+        # The missing element may be one that was skipped.
         raise InputError("; ".join([str(error).rstrip("."), *skipped])) from None
     annotated = store.tables[table_name]
     element = store[spots_name]

@@ -85,6 +85,11 @@ def _choose(widget: SRastWidget, box: Any, name: str) -> None:
     box.textActivated.emit(name)
 
 
+@pytest.mark.contract(
+    section="In the window",
+    case="a slide with several sections, kinds of spots or tables",
+    response="asks which one to open; Section, Spots and Table change the choice",
+)
 def test_section_is_asked_for_and_can_be_changed(widget: SRastWidget, qtbot: Any, sections: Path) -> None:
     seen: list[list[str]] = []
     _answer(qtbot, "B", seen)

@@ -87,9 +87,15 @@ def test_space_ranger_geojson_keeps_its_cell_ids(slide, tmp_path):
     ]
     path = tmp_path / "cell_segmentations.geojson"
     path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
-    found = read_cells(path, slide)
+    found = read_cells(path, slide, coordinate_system="global")
     assert found.ids.tolist() == [5, 6]
     assert found.polygons[1].equals(square(50, 0))
+    assert read_cells(path, slide, coordinate_system="scaled").polygons[1].equals(square(100, 0, 120))
+    assert read_cells(path, make_slide(5, 6)).polygons[1].equals(square(50, 0))
+    with pytest.raises(
+        InputError, match="names no coordinate system, and the slide has several; name that of the file"
+    ):
+        read_cells(path, slide)
 
 
 def test_geojson_in_another_coordinate_system_of_the_slide_is_moved(slide, tmp_path):
@@ -99,10 +105,11 @@ def test_geojson_in_another_coordinate_system_of_the_slide_is_moved(slide, tmp_p
         "properties": {"coordinate_system": "scaled"},
     }
     (tmp_path / "a.geojson").write_text(json.dumps(feature))
-    assert read_cells(tmp_path / "a.geojson", slide).polygons[0].equals(square(100, 0, 120))
+    found = read_cells(tmp_path / "a.geojson", slide)
+    assert found.polygons[0].equals(square(100, 0, 120))
     feature["properties"]["coordinate_system"] = "other"
     (tmp_path / "b.geojson").write_text(json.dumps(feature))
-    with pytest.raises(InputError, match="'other', which the slide lacks; save them in one of: global, scaled"):
+    with pytest.raises(InputError, match="'other', which the slide lacks; save them in one of 'global', 'scaled'"):
         read_cells(tmp_path / "b.geojson", slide)
 
 
@@ -127,7 +134,7 @@ def test_broken_outlines_are_repaired_and_empty_ones_left_out(slide, tmp_path):
         for one in (bow_tie, shapely.LineString([(0, 0), (9, 9)]), square(100, 100))
     ]
     (tmp_path / "a.geojson").write_text(json.dumps(features))
-    found = read_cells(tmp_path / "a.geojson", slide)
+    found = read_cells(tmp_path / "a.geojson", slide, coordinate_system="global")
     assert isinstance(found, CellPolygons)
     assert found.ids.tolist() == [1, 3]
     np.testing.assert_allclose(shapely.area(found.polygons), [1800, 3600])

@@ -31,6 +31,7 @@ def cells(
     shapes: str | Path | Cells,
     *,
     slide: str | Path | None = None,
+    coordinate_system: str | None = None,
     density_ratio: float = 1.0,
     should_stop: Callable[[], bool] | None = None,
 ) -> CellCounts:
@@ -50,6 +51,9 @@ def cells(
         the slide's image; or cells that :func:`napari_srast.io.cell_reader.read_cells` returned.
     slide
         The store that contains the cells; None for that of the slide of the result.
+    coordinate_system
+        Coordinate system of a GeoJSON file that names none; None if the slide has only one. Space Ranger writes pixels
+        of the full-resolution image.
     density_ratio
         Density of counts inside the cells over that outside, in a pixel; 1 shares by area.
     should_stop
@@ -81,7 +85,7 @@ def cells(
     if not isinstance(shapes, CellPolygons | CellLabels):
         from napari_srast.io.cell_reader import read_cells
 
-        shapes = read_cells(shapes, result.slide, slide, result.slide.source.path)
+        shapes = read_cells(shapes, result.slide, slide, result.slide.source.path, coordinate_system=coordinate_system)
     monitor.check_canceled()
     raster = result.raster
     if isinstance(shapes, CellPolygons):

@@ -92,6 +92,10 @@ def cells(
     slide: Annotated[
         Path | None, typer.Option(metavar="SLIDE", help="Store with the cells (default: that of the result's slide).")
     ] = None,
+    coordinate_system: Annotated[
+        str | None,
+        typer.Option("--coordinate-system", metavar="CS", help="Coordinate system of a GeoJSON file that names none."),
+    ] = None,
     density_ratio: Annotated[
         float, typer.Option("--density-ratio", metavar="R", help="Density of counts inside cells over that outside.")
     ] = 1.0,
@@ -106,7 +110,15 @@ def cells(
     from napari_srast.cli.commands.cells import CellsRequest
     from napari_srast.cli.commands.cells import run as execute
 
-    execute(result, output, CellsRequest(cells=shapes, slide=slide, density_ratio=density_ratio, name=name, run=run))
+    request = CellsRequest(
+        cells=shapes,
+        slide=slide,
+        coordinate_system=coordinate_system,
+        density_ratio=density_ratio,
+        name=name,
+        run=run,
+    )
+    execute(result, output, request)
 
 
 @app.command(

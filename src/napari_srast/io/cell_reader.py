@@ -15,7 +15,7 @@ import shapely
 
 from napari_srast._utils.text import count, first_line, read_text, reading_failure
 from napari_srast.core.cells import CellLabels, CellPolygons, Cells
-from napari_srast.core.geojson import parse_features
+from napari_srast.core.geojson import GeoJsonFeature, parse_features
 from napari_srast.core.slide import Slide
 from napari_srast.errors import InputError, RegionError, is_memory_error, translate_memory_errors
 from napari_srast.geometry.affine import apply_affine
@@ -31,7 +31,9 @@ _POLYGONS = (3, 6)  # shapely's types of polygons and multipolygons
 
 
 @translate_memory_errors("while reading the cells", "take fewer of them")
-def read_cells(cells: str | Path, slide: Slide, *stores: str | Path | None) -> Cells:
+def read_cells(
+    cells: str | Path, slide: Slide, *stores: str | Path | None, coordinate_system: str | None = None
+) -> Cells:
     """Read the cells of a slide.
 
     Parameters
@@ -42,6 +44,8 @@ def read_cells(cells: str | Path, slide: Slide, *stores: str | Path | None) -> C
         The slide, which gives the frame.
     stores
         Stores that are searched for the element, in this order; None is skipped.
+    coordinate_system
+        Coordinate system of a GeoJSON file that names none; None if the slide has only one.
 
     Raises
     ------
@@ -50,7 +54,7 @@ def read_cells(cells: str | Path, slide: Slide, *stores: str | Path | None) -> C
     """
     path = Path(cells)
     if path.suffix.casefold() in (*_GEOJSON, *_TIFF) and path.exists():
-        return read_cell_file(path, slide)
+        return read_cell_file(path, slide, coordinate_system)
     known: list[str] = []
     for store_path in dict.fromkeys(Path(store) for store in stores if store is not None):
         if not store_path.is_dir():
@@ -89,7 +93,7 @@ def read_cell_element(store: Any, name: str, slide: Slide) -> Cells:
     return _polygons(name, ids, shapely.transform(polygons, lambda points: apply_affine(to_intrinsic, points)))
 
 
-def read_cell_file(path: Path, slide: Slide) -> Cells:
+def read_cell_file(path: Path, slide: Slide, coordinate_system: str | None = None) -> Cells:
     """Read a GeoJSON file of polygons, or a label image whose pixels are those of the slide's image.
 
     Parameters
@@ -97,7 +101,9 @@ def read_cell_file(path: Path, slide: Slide) -> Cells:
     path
         The file.
     slide
-        The slide. GeoJSON is in the coordinate system that the file names, else in that of the slide.
+        The slide.
+    coordinate_system
+        Coordinate system of a GeoJSON file that names none; None if the slide has only one.
     """
     if path.suffix.casefold() in _TIFF:
         return _label_file(path, slide)
@@ -109,16 +115,33 @@ def read_cell_file(path: Path, slide: Slide) -> Cells:
         raise InputError(f"'{path}': {error}") from error
     if not features:
         raise InputError(f"'{path}' holds no cell; save the cells as polygons.")
-    systems = {feature.coordinate_system or slide.coordinate_system for feature in features}
-    unknown = sorted(systems - set(slide.transforms))
-    if unknown or len(systems) > 1:
-        which = f"'{unknown[0]}', which the slide lacks" if unknown else "several coordinate systems"
-        raise InputError(f"The cells of '{path}' are in {which}; save them in one of: {', '.join(slide.transforms)}.")
-    to_intrinsic = np.linalg.inv(slide.transforms[systems.pop()])
+    to_intrinsic = np.linalg.inv(slide.transforms[_system_of_file(path, features, slide, coordinate_system)])
     key = next((key for key in _ID_KEYS if all(key in feature.properties for feature in features)), None)
     ids = [i + 1 if key is None else feature.properties[key] for i, feature in enumerate(features)]
     moved = [shapely.transform(one.geometry, lambda points: apply_affine(to_intrinsic, points)) for one in features]
     return _polygons(path.name, np.array(ids), np.array(moved, dtype=object))
+
+
+def _system_of_file(path: Path, features: list[GeoJsonFeature], slide: Slide, given: str | None) -> str:
+    """Return the coordinate system of a GeoJSON file; the same numbers are other places in another one."""
+    named = {feature.coordinate_system for feature in features} - {""}
+    if len(named) > 1:
+        raise InputError(f"The cells of '{path}' are in several coordinate systems; save those of one.")
+    system = next(iter(named), given)
+    known = ", ".join(map(repr, slide.transforms))
+    if system is None:
+        first, *others = slide.transforms.values()
+        if not all(np.allclose(first, other) for other in others):
+            raise InputError(
+                f"'{path}' names no coordinate system, and the slide has several; name that of the file, one of "
+                f"{known} (Space Ranger writes pixels of the full-resolution image)."
+            )
+        system = slide.coordinate_system
+    if system not in slide.transforms:
+        raise InputError(
+            f"The cells of '{path}' are in '{system}', which the slide lacks; save them in one of {known}."
+        )
+    return system
 
 
 def _to_intrinsic(element: Any, name: str, slide: Slide) -> np.ndarray:

@@ -18,12 +18,13 @@ class CellsRequest:
 
     Parameters
     ----------
-    cells, slide, density_ratio, name, run
+    cells, slide, coordinate_system, density_ratio, name, run
         As on the command line.
     """
 
     cells: str
     slide: Path | None
+    coordinate_system: str | None
     density_ratio: float
     name: str
     run: str | None
@@ -43,7 +44,8 @@ def run(source: Path, output: Path | None, request: CellsRequest) -> None:
     from napari_srast.io.result_reader import read_result
 
     result = read_result(source, request.run)
-    shapes = read_cells(request.cells, result.slide, request.slide, result.slide.source.path, source)
+    stores = (request.slide, result.slide.source.path, source)
+    shapes = read_cells(request.cells, result.slide, *stores, coordinate_system=request.coordinate_system)
     found = cells(result, shapes, density_ratio=request.density_ratio)
     written = found.write(source if output is None else output, request.name)
     obs = found.obs

@@ -125,6 +125,9 @@ class Preview:
             self._search = None
 
     def _show(self, preview: SpotPreview, gene: str | None, picture: CountsPicture) -> None:
+        layer = self._layer()
+        if layer is None or self._colored.get(layer) is not preview:
+            return  # the user has removed the layer meanwhile
         preview.color(picture)
         low, high = picture.limits
         brightest = f"{high:,.0f}" if high >= 100 else f"{high:.3g}"

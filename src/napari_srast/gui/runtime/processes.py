@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 import threading
 
+from napari.utils.transforms import Affine
 from qtpy.QtCore import QCoreApplication
 
 from napari_srast.gui.runtime.priority import lower_thread_priority
-from napari_srast.gui.runtime.run_modules import import_run_modules
 from napari_srast.inference.executors.sasa_process_pool import SasaProcessPool
 
 __all__ = ["process_pool", "start_process_pool"]
@@ -27,17 +27,14 @@ def process_pool() -> SasaProcessPool:
 
 
 def start_process_pool() -> None:
-    """Start the processes after a short delay, then import what a slide and a run need.
-
-    Both happen while the user looks for a slide.
-    """
+    """Start the processes after a short delay; they load while the user opens a slide and draws a region."""
 
     def start() -> None:
         lower_thread_priority()  # the processes inherit it
         process_pool().prepare()
-        import_run_modules()
 
     process_pool()  # created in the GUI thread because it connects to Qt
+    Affine()  # the first one loads napari's units, which takes a fifth of a second: not when a slide is shown
     timer = threading.Timer(_DELAY_SECONDS, start)
     timer.daemon = True
     timer.start()

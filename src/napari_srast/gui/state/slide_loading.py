@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,6 @@ from napari_srast.core.mass_balance import gene_totals
 from napari_srast.core.result import UpsampleResult
 from napari_srast.core.slide import Slide
 from napari_srast.errors import ChoiceError, InputError
-from napari_srast.gui.runtime.run_modules import import_run_modules
 from napari_srast.gui.state.displayed_result import DisplayedResult, prepare_for_display
 from napari_srast.gui.state.spatial_structure import spatial_structure
 from napari_srast.gui.state.spot_grid import spot_grid
@@ -34,6 +34,11 @@ __all__ = [
     "load_run",
     "load_sample",
 ]
+
+
+# Modules that a run imports. An import holds the global interpreter lock for up to half a second, which the user
+# notices less while a slide loads than during a run.
+_RUN_MODULES = ("io.slide_reader", "models.sasa.embedding", "checkpoints.storage", "inference.methods.srast")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +158,8 @@ def load(source: str | Path | spatialdata.SpatialData, **elements: str | None) -
     ChoiceError
         Several elements or sections match, and none was named.
     """
-    import_run_modules()
+    for name in _RUN_MODULES:
+        importlib.import_module(f"napari_srast.{name}")
     result = _read_result_store(source) if isinstance(source, str | Path) else None
     if result is not None:
         path = result.slide.source.path

@@ -60,7 +60,7 @@ TOOLTIPS = {
     "Space ticks a gene, F toggles a favorite. Moran I (Moran's I, at most 1) is high for genes whose "
     "counts vary smoothly in space.",
     "color_spots": "Color the spots by the measured counts of the gene that you click in the list, at first by the "
-    "counts of all genes: the brighter, the more. Off: outlines only.",
+    "counts of all genes: the brighter, the more. Off: outlines, or plain bins.",
     "list_genes": "List all genes, ticked genes, or favorites.",
     "check_listed": "Tick all genes in the list.",
     "check_none": "Untick all genes.",

@@ -334,7 +334,9 @@ def test_ineffective_settings_give_one_warning(make_slide: Any, make_store: Make
     status, messages = command(make_store(make_slide(3, 3)), "--mode", "sample", "--draws", "4", "--steps", "3")
     assert status == 0
     assert (
-        messages.count("Note: Method 'uniform' draws no samples, so its counts have no standard deviation; choose 'srast'.")
+        messages.count(
+            "Note: Method 'uniform' draws no samples, so its counts have no standard deviation; choose 'srast'."
+        )
         == 1
     )
     assert messages.count("Note: Only method 'srast' in mode 'sample' uses draws and steps.") == 1

@@ -61,6 +61,7 @@ def test_number_of_workers_changes_no_byte(
     assert results[0].counts.sum() == pytest.approx(slide.counts.sum(), rel=1e-6)
     if mode == "sample":
         assert results[0].std.data.tobytes() == results[1].std.data.tobytes()
+        assert results[0].expression_std.data.tobytes() == results[1].expression_std.data.tobytes()
 
 
 def test_canceled_run_ends_all_workers(make_slide: MakeSlide) -> None:

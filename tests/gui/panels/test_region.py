@@ -24,7 +24,7 @@ NAME, CLASS, COLOR, SPOTS = range(4)
 
 
 @pytest.fixture
-def drawn(widget: SRastWidget, qtbot: Any, store: Path) -> SRastWidget:
+def drawn(store: Path, widget: SRastWidget, qtbot: Any) -> SRastWidget:
     """A window with two regions of nine and four spots."""
     open_slide(qtbot, widget, store)
     widget.controller.regions.add(SQUARE)

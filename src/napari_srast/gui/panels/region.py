@@ -19,6 +19,8 @@ from napari_srast.gui.widgets.tooltips import allow
 
 __all__ = ["RegionPanel"]
 
+_BUTTON_PADDING = 24  # pixels; also for the arrow of a menu
+
 
 class RegionPanel(QWidget):
     """Draw the regions, list them with their spots, save and load them.
@@ -76,7 +78,10 @@ class RegionPanel(QWidget):
         self.saved.aboutToShow.connect(self._list_saved)
         menu.aboutToShow.connect(self._refresh_files)
         self.files.setMenu(menu)
-        column.addLayout(_row((self.edit, self.undo, self.redo, self.clear, self.files)))
+        changes = (self.edit, self.undo, self.redo, self.clear, self.files)
+        for control in changes:  # Qt gives short texts more room than a narrow dock has
+            control.setMinimumWidth(control.fontMetrics().horizontalAdvance(control.text()) + _BUTTON_PADDING)
+        column.addLayout(_row(changes))
         outer = QHBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
         outer.addWidget(self.section)

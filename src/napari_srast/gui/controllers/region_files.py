@@ -38,7 +38,7 @@ class RegionFiles:
     workspace
         The open slides.
     recovery
-        Is told what was saved.
+        Receives what was saved.
     messages
         Receives status and error messages.
     """

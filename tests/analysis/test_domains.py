@@ -36,7 +36,7 @@ def test_domains_follow_the_planted_ones_and_not_the_spots(result):
         embed(log_normalize(slide.counts.toarray())), cKDTree(slide.centers).query_pairs(110, output_type="ndarray")
     )
     spots = find_partition(graph, 3).labels[parent]
-    assert adjusted_rand_score(truth, found) > 0.75
+    assert adjusted_rand_score(truth, found) > 0.8
     assert adjusted_rand_score(truth, found) > adjusted_rand_score(truth, spots) + 0.05
     assert abs(whole_spots(found, parent) - whole_spots(truth, parent)) < 0.15
     assert whole_spots(spots, parent) == 1
@@ -44,7 +44,7 @@ def test_domains_follow_the_planted_ones_and_not_the_spots(result):
 
 def test_number_of_domains_is_steady_over_seeds(result):
     numbers = [len(domains(result, resolution=0.5, seed=seed).sizes) for seed in range(5)]
-    assert max(np.abs(np.array(numbers) - np.median(numbers))) <= 2
+    assert max(np.abs(np.array(numbers) / np.median(numbers) - 1)) <= 0.2
 
 
 def test_same_seed_gives_the_same_domains(result):

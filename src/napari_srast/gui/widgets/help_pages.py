@@ -16,6 +16,7 @@ PAGES = {
     "Genes, settings, run": "window/run",
     "Exploring genes": "window/genes",
     "Quality": "window/quality",
+    "Domains": "window/domains",
     "Export": "window/export",
     "Reliability and limits": "reliability",
 }
@@ -27,7 +28,7 @@ SECTION_PAGES = {
     "section_genes": "window/run",
     "section_settings": "window/run",
     "section_shown": "window/genes",
-    "section_domains": "analysis",
+    "section_domains": "window/domains",
     "section_quality": "window/quality",
 }
 """Pages by the object name of the section that they explain."""

@@ -134,12 +134,17 @@ class SRastWidget(QWidget):
             signal.connect(self._rows.refresh_later)
         self.controller.messages.error_message.connect(show_error)
         self.controller.results.result_changed.connect(self._on_result)
-        self.controller.results.result_added.connect(lambda: self.tabs.setCurrentWidget(self.result_panel))
+        self.controller.results.result_added.connect(self._explore)
         self.tabs.currentChanged.connect(lambda index: self.controller.preview.leave() if index == 1 else None)
         self.destroyed.connect(self.controller.shutdown)
         self.controller.viewer.layers.events.removing.connect(self._make_canvas_current)
         call_before_batch_end(self._on_batch_end)
         start_process_pool()
+
+    def _explore(self) -> None:
+        """Turn to the result, and the tour with it."""
+        self.tabs.setCurrentWidget(self.result_panel)
+        self.tour.show_last()
 
     def _on_batch_end(self, layers: LayerList) -> None:
         if layers == self.controller.viewer.layers:  # another window may be open
@@ -284,8 +289,8 @@ class SRastWidget(QWidget):
 
     def showEvent(self, event: QShowEvent | None) -> None:  # noqa: D102
         super().showEvent(event)
-        if not self.controller.preferences.has_toured and not self.tour.is_open:
-            self.tour.start()
+        if not self.controller.preferences.has_toured:
+            self.tour.offer()
         window = self.window()
         if window is not None and window is not self._window and window is not self:
             self._window = window

@@ -69,3 +69,22 @@ def test_sections_link_their_page(widget: SRastWidget, qtbot: Any, monkeypatch: 
     for panel in panels:
         click(qtbot, panel.section.help)
     assert opened == [page_url(page) for page in ("window/opening", "window/region", "window/run", "window/run")]
+
+
+def test_a_postponed_tour_stays_closed_when_the_panel_is_shown_again(qtbot: Any) -> None:
+    widget = first_start(qtbot)
+    widget.tour.postpone()
+    widget.hide()
+    widget.show()
+    assert not widget.tour.isVisible()
+    assert not UserPreferences.load().has_toured
+    widget.controller.shutdown()
+
+
+def test_the_tour_turns_to_the_result_of_a_run(qtbot: Any) -> None:
+    widget = first_start(qtbot)
+    qtbot.waitUntil(widget.tour.isVisible, timeout=5000)
+    widget.controller.results.result_added.emit()
+    assert "5 of 5" in widget.tour.text.text()
+    assert widget.tabs.currentWidget() is widget.result_panel
+    widget.controller.shutdown()

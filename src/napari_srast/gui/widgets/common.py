@@ -30,7 +30,7 @@ __all__ = ["VerticalScrollArea", "allow_narrow", "button", "chooser", "gene_view
 _COLUMN_WIDTH = 46  # pixels; leaves room for gene names next to five columns in the narrowest dock
 _ARROW = 12
 _TITLE_PADDING = 8
-_CELL_PADDING = 10
+_CELL_PADDING = 14
 _NAME_WIDTH = 105  # of a gene, with its check box and color
 _ROW_PADDING = 6
 
@@ -222,7 +222,9 @@ def gene_view(name: str, model: GeneTableModel, controller: Controller) -> QTabl
         widths = {}
         for column in range(1, header.count()):
             header.setSectionResizeMode(column, QHeaderView.ResizeMode.Interactive)
-            longest = header.fontMetrics().horizontalAdvance(model.longest_number(column)) + _CELL_PADDING
+            number = model.longest_number(column)
+            longest = max(header.fontMetrics().horizontalAdvance(number), view.fontMetrics().horizontalAdvance(number))
+            longest += _CELL_PADDING
             widths[column] = max(_COLUMN_WIDTH, longest, _title_width(header, column))
         view.set_column_widths(widths)
 

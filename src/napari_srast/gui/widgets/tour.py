@@ -65,6 +65,7 @@ class Tour(QFrame):
         self._steps = list(steps)
         self._ended = ended
         self._current = 0
+        self._was_offered = False
         self.setObjectName("tour")
         self.setStyleSheet(_STYLE)
         self._frame = QFrame(panel)
@@ -97,13 +98,22 @@ class Tour(QFrame):
         """Whether a step is shown."""
         return not self.isHidden()
 
-    def start(self) -> None:
-        """Show the first step."""
+    def offer(self) -> None:
+        """Show the first step, unless the panel has offered the tour before."""
+        if self._was_offered:
+            return
+        self._was_offered = True
         self._panel.installEventFilter(self)
         self._go_to(0)
 
+    def show_last(self) -> None:
+        """Go to the last step if the tour is open."""
+        if self.is_open:
+            self._go_to(len(self._steps) - 1)
+
     def postpone(self) -> None:
         """Close the tour until the next start."""
+        self._was_offered = True
         self._panel.removeEventFilter(self)
         self.hide()
         self._frame.hide()

@@ -237,7 +237,7 @@ def test_unusable_slide_is_refused(
         ({"centers": changed(CENTERS, 3, np.nan)}, "1 spots of 'spots' have no finite coordinates (such as 3)"),
         ({"centers": changed(CENTERS, 3, np.inf)}, "1 spots of 'spots' have no finite coordinates (such as 3)"),
         ({"genes": ["A", "A", "B", "B"]}, "2 gene names occur more than once"),
-        ({"spots": ["same"] * 20}, "1 spot names occur more than once"),
+        ({"spots": ["same"] * 20}, "1 spot name occurs more than once"),
         ({"ids": np.arange(20) + 15}, "15 rows of table 'table' have no spot"),
         ({"genes": ["HLA/A", "../../etc/x", "日本語", 'a b\n"c']}, ""),
         ({"uns": {"napari_srast_slide": "text"}}, ""),

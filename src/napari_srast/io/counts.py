@@ -279,6 +279,7 @@ def unique_names(names: Any, what: str) -> tuple[np.ndarray, tuple[str, ...]]:
     if "" in repeated:
         raise InputError(f"{(index == '').sum()} {what} are empty text, so they may be lost; export the slide again.")
     shown = ", ".join(repeated[:3]) + (", ..." if len(repeated) > 3 else "")
+    subject = f"1 {what.removesuffix('s')} occurs" if len(repeated) == 1 else f"{len(repeated)} {what} occur"
     return make_index_unique(index).to_numpy(dtype=object), (
-        f"{len(repeated)} {what} occur more than once ({shown}); a number was added to each repeated one.",
+        f"{subject} more than once ({shown}); a number was added to each repeated one.",
     )

@@ -177,7 +177,7 @@ def test_layer_counts_replaces_log_normalized_x(make_slide, make_store):
 def test_repeated_genes_are_made_unique_with_a_notice(make_slide, make_store):
     slide = read_slide(make_store(make_slide(3, 3, n_genes=3), genes=["A", "A", "B"]))
     assert list(slide.genes) == ["A", "A-1", "B"]
-    assert any("gene names" in n for n in slide.notices)
+    assert any("1 gene name occurs more than once (A)" in n for n in slide.notices)
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,16 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-__all__ = ["available_memory", "release_free_memory"]
+__all__ = ["available_memory", "obtainable_memory", "release_free_memory"]
 
-_CGROUPS = (  # limit, usage, and which entry of the statistics counts the files in memory that can be dropped
-    ("memory.max", "memory.current", "memory.stat", "inactive_file"),
-    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat", "total_inactive_file"),
+_CGROUPS = (  # limit, usage, and which entries of the statistics count the files and caches that can be dropped
+    ("memory.max", "memory.current", "memory.stat", ("inactive_file", "active_file", "slab_reclaimable")),
+    (
+        "memory/memory.limit_in_bytes",
+        "memory/memory.usage_in_bytes",
+        "memory/memory.stat",
+        ("total_inactive_file", "total_active_file"),
+    ),
 )
 _CGROUP_FOLDER = Path("/sys/fs/cgroup")
 
@@ -42,11 +47,24 @@ def available_memory() -> int:
     return min([int(psutil.virtual_memory().available), *_container_memory()])
 
 
+def obtainable_memory() -> int:
+    """Return the bytes that this process can have if other memory is swapped, within the limit of its container.
+
+    Linux swaps to the space that was set up. macOS and Windows compress the memory of other programs and write it to
+    files that grow, so that what they report as available says little about what a run can have.
+    """
+    import psutil
+
+    memory = psutil.virtual_memory()
+    system = memory.available + psutil.swap_memory().free if psutil.LINUX else memory.total
+    return min([int(system), *_container_memory()])
+
+
 def _container_memory(folder: Path = _CGROUP_FOLDER) -> list[int]:
-    for limit, usage, statistics, name in _CGROUPS:
+    for limit, usage, statistics, droppable in _CGROUPS:
         try:
-            files = dict(line.split() for line in (folder / statistics).read_text().splitlines())
-            used = int((folder / usage).read_text()) - int(files.get(name, 0))
+            entries = dict(line.split() for line in (folder / statistics).read_text().splitlines())
+            used = int((folder / usage).read_text()) - sum(int(entries.get(name, 0)) for name in droppable)
             return [max(int((folder / limit).read_text()) - used, 0)]
         except (OSError, ValueError):  # no container, or the limit "max"
             continue

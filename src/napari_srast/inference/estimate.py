@@ -5,12 +5,13 @@ Shape legend: N spots, G genes, Q pixels.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from napari_srast._utils.free_memory import available_memory
+from napari_srast._utils.free_memory import available_memory, obtainable_memory
 from napari_srast._utils.machine_speed import machine_speed
 from napari_srast.core.region import Region
 from napari_srast.core.settings import UpsampleSettings
@@ -22,10 +23,12 @@ from napari_srast.inference.job import calibration_gap
 from napari_srast.inference.rasters import make_rasters
 from napari_srast.io.result_images import MAX_EXPRESSION_ENTRIES, MAX_EXPRESSION_GENES, MAX_IMAGE_GENES
 
-__all__ = ["MAX_COUNTED", "Estimate", "estimate", "require_memory"]
+__all__ = ["CHECK_MEMORY_VARIABLE", "MAX_COUNTED", "Estimate", "estimate", "require_memory"]
 
 MAX_COUNTED = 2_000_000
 """Number of pixels up to which an estimate counts them."""
+CHECK_MEMORY_VARIABLE = "NAPARI_SRAST_CHECK_MEMORY"
+"""Environment variable; 0 starts runs that need more memory than there is by their estimate."""
 
 _LATTICE_SPOTS = 2000  # in the middle of the slide, from which its lattice is detected
 _PIXELS_PER_NEIGHBOR_SEARCH = 4  # detecting the lattice takes as long per spot as counting four pixels
@@ -74,7 +77,7 @@ def estimate(
 ) -> Estimate:
     """Estimate size, run time and memory of a job without running it, with a cold cache.
 
-    The figures are fits to measured runs (docs/performance.md). The run time is scaled by the speed and the number of
+    The figures are fits to measured runs, and profiles of single ones (docs/performance.md). The run time is scaled by the speed and the number of
     cores of this computer.
 
     Parameters
@@ -110,6 +113,7 @@ def estimate(
     if is_counted:
         n_pixels = int(make_rasters(slide, slide.centers, selected, settings)[1].sum())
         size = _with_pixels(size, n_pixels, n_pixels / selected.sum())
+    n_threads = _n_threads(size)
     return Estimate(
         n_spots=int(selected.sum()),
         n_pixels=size.n_pixels,
@@ -117,41 +121,52 @@ def estimate(
         is_counted=is_counted,
         pixels_per_spot=size.pixels_per_spot,
         pixel_side=side,
-        seconds=float(run_seconds(size, tile_threads()) / machine_speed()),
-        memory_bytes=int(run_bytes(size, tile_threads(), into_store=into_store)),
+        seconds=float(run_seconds(size, n_threads) / machine_speed()),
+        memory_bytes=int(run_bytes(size, n_threads, into_store=into_store)),
     )
 
 
-def require_memory(
-    slide: Slide, region: Region | None, genes: Sequence[str] | None, settings: UpsampleSettings
-) -> None:
-    """Refuse a job that needs more memory than this computer has free.
+def require_memory(slide: Slide, region: Region | None, genes: Sequence[str] | None, settings: UpsampleSettings) -> int:
+    """Refuse a job that needs more memory than this computer can provide, even if it predicts one tile at a time.
 
     Results in memory are counted like those that are written to a store, because large ones are kept in a scratch file.
+    The environment variable :data:`CHECK_MEMORY_VARIABLE` turns the refusal off, because an estimate can be too high.
 
     Parameters
     ----------
     slide, region, genes, settings
         As for :func:`estimate`.
 
+    Returns
+    -------
+    int
+        Number of tiles to predict at the same time, at least 1.
+
     Raises
     ------
     DeviceError
-        The job needs more memory than is free; the message says which part of it would fit.
+        The job needs more memory than there is; the message says which part of it would fit.
     """
     size, selected, _ = _job_size(slide, region, genes, settings)
-    free, n_threads = available_memory(), tile_threads()
-    needed = run_bytes(size, n_threads, into_store=True)
-    if needed <= free:
-        return
+    obtainable = obtainable_memory()
 
     def fits(smaller: JobSize) -> bool:
-        return run_bytes(smaller, n_threads, into_store=True) <= free
+        return run_bytes(smaller, 1, into_store=True) <= obtainable
 
+    if fits(size) or os.environ.get(CHECK_MEMORY_VARIABLE) == "0":
+        return _n_threads(size)
+    needed = run_bytes(size, 1, into_store=True)
     raise DeviceError(
-        f"This run needs about {_gigabytes(needed)} of memory besides the slide, and {_gigabytes(free)} are free; "
-        f"close other programs{_what_fits(size, int(selected.sum()), fits)}."
+        f"This run needs about {_gigabytes(needed)} of memory besides the slide, and this computer can provide "
+        f"{_gigabytes(obtainable)}; close other programs{_what_fits(size, int(selected.sum()), fits)} "
+        f"({CHECK_MEMORY_VARIABLE}=0 starts it all the same)."
     )
+
+
+def _n_threads(size: JobSize) -> int:
+    """Return how many tiles of a job this computer has cores and free memory for, at least 1."""
+    free = available_memory()
+    return next((n for n in range(tile_threads(), 1, -1) if run_bytes(size, n, into_store=True) <= free), 1)
 
 
 def _what_fits(size: JobSize, n_spots: int, fits: Callable[[JobSize], bool]) -> str:
@@ -160,8 +175,10 @@ def _what_fits(size: JobSize, n_spots: int, fits: Callable[[JobSize], bool]) -> 
     genes = next((n for n in _FEWER_GENES if n < size.n_genes and fits(_with_genes(size, n))), None)
     if genes is not None:
         changes.append(f"choose at most {genes:,} genes")
-    fraction = next((1 / n for n in (2, 4, 8, 16) if fits(_with_pixels(size, size.n_pixels // n))), None)
-    if fraction is not None and n_spots > 1:
+    fraction = next(
+        (1 / n for n in (2, 4, 8, 16) if n <= n_spots and fits(_with_pixels(size, size.n_pixels // n))), None
+    )
+    if fraction is not None:
         changes.append(f"a region of at most {round(n_spots * fraction):,} spots")
     for factor in _LOWER_FACTORS:
         pixels_per_spot = size.pixels_per_spot * (factor / settings.factor) ** 2

@@ -133,6 +133,8 @@ class UpsampleJob:
     fit
         Function that replaces :func:`napari_srast.models.sasa.fitting.fit_sasa` and gives the same bytes. None: no
         replacement.
+    n_threads
+        Number of tiles to predict at the same time on this computer. None: as many as it has cores and memory for.
     """
 
     counts: sparse.csr_matrix
@@ -147,6 +149,7 @@ class UpsampleJob:
     spot_area: float | None = None
     monitor: RunMonitor = NO_MONITOR
     fit: Callable[..., SlideEmbedding] | None = None
+    n_threads: int | None = None
 
     def select_counts(self, spots: np.ndarray | None = None) -> sparse.csr_matrix:
         """Return counts of the chosen genes in some spots, shape (n, F); of all spots without a copy if possible."""

@@ -62,7 +62,7 @@ def run_upsampling(
     Raises
     ------
     SrastError
-        The input or a setting cannot be used, the device or memory failed, or the run needs more memory than is free.
+        The input or a setting cannot be used, the device or memory failed, or the run needs more memory than there is.
     Cancelled
         The monitor canceled the run.
     """
@@ -70,8 +70,9 @@ def run_upsampling(
     monitor = monitor.listening(clock.observe)
     slide, settings = request.slide, request.settings
     columns = slide.gene_indices(request.genes)
+    n_threads = None
     if executor is None or executor.is_local:
-        require_memory(slide, request.region, request.genes, settings)
+        n_threads = require_memory(slide, request.region, request.genes, settings)
     selected = np.ones(slide.n_spots, dtype=bool) if request.region is None else request.region.spots(slide)
     if settings.mode == "integer":
         _require_integer_counts(slide, columns, selected)
@@ -96,6 +97,7 @@ def run_upsampling(
         image=slide.image,
         spot_area=slide.spot_area,
         monitor=monitor,
+        n_threads=n_threads,
     )
     run = request.name or f"{datetime.now(UTC):%Y%m%d_%H%M%S}_{secrets.token_hex(2)}"
     spot_counts = select_columns(counts, columns)

@@ -73,7 +73,7 @@ class ThreadExecutor(Executor):
             counts, std = fallback.predict(tile_input, monitor, lambda: events.put(None))
             return rows, counts, std, *sink.derive(rows, counts)
 
-        n_workers = min(self._n_workers or tile_threads(), len(tiling.groups))
+        n_workers = min(self._n_workers or job.n_threads or tile_threads(), len(tiling.groups))
         threads = ThreadPoolExecutor(n_workers, thread_name_prefix="napari-srast", initializer=limit_torch_if_loaded)
         try:
             waiting = tiling.order[::-1]

@@ -15,7 +15,15 @@ from typing import Any, Literal
 
 from napari_srast.errors import SrastError
 
-__all__ = ["FileKind", "file_kind", "has_suffix", "enclosing_store", "is_anndata_store", "is_result_table"]
+__all__ = [
+    "FileKind",
+    "enclosing_store",
+    "file_kind",
+    "has_suffix",
+    "is_anndata_store",
+    "is_result_table",
+    "store_part_problem",
+]
 
 FileKind = Literal["store", "h5ad", "space_ranger", "geojson"]
 """SpatialData store with spots or with results; AnnData file; Space Ranger folder, or its matrix of counts; regions."""
@@ -57,6 +65,18 @@ def enclosing_store(path: str | Path) -> Path | None:
     """
     path = Path(os.path.abspath(path))
     return None if _is_root(path) else next((parent for parent in path.parents if _is_root(parent)), None)
+
+
+def store_part_problem(path: str | Path) -> str | None:
+    """Return why a file or folder inside a SpatialData store is not a slide, and the next step; None elsewhere.
+
+    Parameters
+    ----------
+    path
+        The file or folder; it need not exist.
+    """
+    whole = enclosing_store(path)
+    return None if whole is None else f"'{path}' is a part of the store '{whole}', not a slide; give the store."
 
 
 def has_suffix(path: str | Path, *suffixes: str) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from napari_srast.errors import InputError
 from napari_srast.io.convert.space_ranger.layout import find_files
-from napari_srast.io.file_kinds import enclosing_store, is_result_table
+from napari_srast.io.file_kinds import is_result_table, store_part_problem
 
 __all__ = ["explain_file", "hdf5_problem"]
 
@@ -65,9 +65,9 @@ def explain_file(path: Path) -> str | None:
     path
         An existing file.
     """
-    whole = enclosing_store(path)
-    if whole is not None:
-        return f"'{path}' is a part of the store '{whole}', not a slide; give the store."
+    problem = store_part_problem(path)
+    if problem is not None:
+        return problem
     name = path.name.casefold()
     with path.open("rb") as file:
         start = file.read(16)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from napari_srast._utils.text import first_line
 from napari_srast.errors import InputError, is_memory_error
 from napari_srast.io.convert.space_ranger.layout import is_space_ranger
-from napari_srast.io.file_kinds import enclosing_store, has_suffix, is_anndata_store
+from napari_srast.io.file_kinds import has_suffix, is_anndata_store, store_part_problem
 from napari_srast.io.safety_limits import check_store
 from napari_srast.io.zarr_writes import settled_writes
 
@@ -53,9 +53,9 @@ def open_store(path: str | Path) -> tuple[spatialdata.SpatialData, tuple[str, ..
     path = Path(path)
     if not path.exists():
         raise InputError(f"There is no slide at '{path}'; check the path.")
-    whole = enclosing_store(path)
-    if whole is not None:
-        raise InputError(f"'{path}' is a part of the store '{whole}', not a slide; give the store.")
+    problem = store_part_problem(path)
+    if problem is not None:
+        raise InputError(problem)
     if has_suffix(path, ".h5ad", ".h5") or is_anndata_store(path) or is_space_ranger(path):
         raise InputError(
             f"'{path}' is not a SpatialData store yet; convert it with: napari-srast import '{path}' -o SLIDE.zarr"

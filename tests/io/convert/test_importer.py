@@ -56,6 +56,13 @@ def image_file(tmp_path):
     return write
 
 
+def test_store_that_needs_no_import_is_named(h5ad, tmp_path):
+    store = import_slide(h5ad(), tmp_path / "slide.zarr")
+    with pytest.raises(InputError, match=r"is a SpatialData store already, and needs no import; .*napari-srast info"):
+        import_slide(store, tmp_path / "again.zarr")
+    assert not (tmp_path / "again.zarr").exists()
+
+
 def test_import_keeps_counts_coordinates_and_metadata(h5ad, make_slide, tmp_path):
     made = make_slide(6, 7)
     out = import_slide(h5ad(made), tmp_path / "out.zarr")

@@ -10,7 +10,7 @@ from napari_srast.io.atomic import atomic_output
 from napari_srast.io.convert.h5ad import read_h5ad
 from napari_srast.io.convert.space_ranger.layout import find_files, is_space_ranger
 from napari_srast.io.convert.space_ranger.reader import read_space_ranger
-from napari_srast.io.file_kinds import has_suffix, is_anndata_store
+from napari_srast.io.file_kinds import file_kind, has_suffix, is_anndata_store, store_part_problem
 from napari_srast.io.foreign_files import explain_file, hdf5_problem
 from napari_srast.io.slide_reader import read_slide
 from napari_srast.io.spots import is_valid_length
@@ -82,6 +82,9 @@ def import_slide(
             raise SettingsError(f"{name} is {value:g}, but must be a length above 0; leave it out if it is unknown.")
     if not src.exists():
         raise InputError(f"There is nothing at '{src}'; check the path.")
+    problem = store_part_problem(src)
+    if problem is not None:
+        raise InputError(problem)
     with atomic_output(out) as partial:
         is_counts = has_suffix(src, ".h5") and src.is_file()
         problem = hdf5_problem(src) if is_counts else None
@@ -124,9 +127,13 @@ def _explain(src: Path) -> str:
     explanation = explain_file(src) if src.is_file() else None
     if explanation is not None:
         return explanation
+    if file_kind(src) == "store":
+        return (
+            f"'{src}' is a SpatialData store already, and needs no import; look into it with: napari-srast info '{src}'"
+        )
     if src.is_dir() and not any((src / name).exists() for name in ("zarr.json", ".zgroup")):
         try:
             find_files(src)
         except InputError as error:
             return str(error)
-    return f"'{src}' is neither an .h5ad file nor a Space Ranger folder; give one of these."
+    return f"'{src}' is neither a table of AnnData (.h5ad or .zarr) nor a Space Ranger folder; give one of these."

@@ -50,6 +50,12 @@ def test_names_of_columns_decide_which_one_is_x(tmp_path: Path, x: str, y: str) 
     np.testing.assert_allclose(_imported(table, tmp_path).centers, PLACES)
 
 
+def test_other_columns_next_to_the_positions_are_ignored(tmp_path: Path) -> None:
+    table = _table()
+    table.obsm["spatial"] = _frame(barcode=table.obs_names.to_numpy(), y=PLACES[:, 1], x=PLACES[:, 0])
+    np.testing.assert_allclose(_imported(table, tmp_path).centers, PLACES)
+
+
 def test_columns_without_known_names_are_taken_in_their_order(tmp_path: Path) -> None:
     table = _table()
     table.obsm["spatial"] = _frame(first=PLACES[:, 0], second=PLACES[:, 1])
@@ -80,6 +86,12 @@ def test_positions_in_columns_of_obs_are_read_with_a_notice(tmp_path: Path, x: s
 def test_array_coordinates_and_text_in_obs_are_no_positions(tmp_path: Path) -> None:
     table = _table(array_row=ROW, array_col=COL, x=PLACES[:, 0].astype(str), y=PLACES[:, 1].astype(str))
     with pytest.raises(InputError, match=r"no obsm\['spatial'\]"):
+        _imported(table, tmp_path)
+
+
+def test_columns_of_obs_without_a_finite_position_are_refused(tmp_path: Path) -> None:
+    table = _table(x=np.full(len(PLACES), np.nan), y=PLACES[:, 1])
+    with pytest.raises(InputError, match=r"columns 'x' and 'y' of obs of 'in.h5ad' must contain finite coordinates"):
         _imported(table, tmp_path)
 
 

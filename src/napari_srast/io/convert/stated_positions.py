@@ -57,7 +57,9 @@ def spot_positions(table: anndata.AnnData, name: str) -> tuple[np.ndarray, tuple
     axes = _find_axes(numbers, _AXES)
     if axes is None:
         raise InputError(f"'{name}' has no obsm['spatial']; put the spot centers there, one row (x, y) for each spot.")
-    return table.obs[list(axes)].to_numpy(dtype=float), (
+    points = table.obs[list(axes)].to_numpy(dtype=float)
+    _check_finite(points, f"The columns '{axes[0]}' and '{axes[1]}' of obs of '{name}'")
+    return points, (
         f"'{name}' has no obsm['spatial']; the positions (x, y) were read from the columns '{axes[0]}' and "
         f"'{axes[1]}' of obs.",
     )
@@ -86,18 +88,20 @@ def coordinates(table: anndata.AnnData, key: str, name: str) -> np.ndarray:
         raise InputError(f"'{name}' has no obsm['{key}']; put the spot centers there, one row (x, y) for each spot.")
     values = table.obsm[key]
     if isinstance(values, pd.DataFrame):
-        axes = _find_axes(values.columns, _FRAME_AXES) or ()
-        values = values[[*axes, *(column for column in values.columns if column not in axes)]]
+        axes = _find_axes(values.columns, _FRAME_AXES)
+        values = values if axes is None else values[list(axes)]
     try:
         points = np.asarray(values)
         points = points.astype(float, casting="same_kind" if points.dtype.kind == "c" else "unsafe")
     except (TypeError, ValueError):  # text, complex numbers, a sparse matrix
         points = np.empty(0)
-    if points.ndim != 2 or points.shape[1] < 2 or not np.isfinite(points[:, :2]).all(axis=1).any():
-        raise InputError(
-            f"obsm['{key}'] of '{name}' must contain finite coordinates; write one row (x, y) for each spot."
-        )
+    _check_finite(points, f"obsm['{key}'] of '{name}'")
     return points
+
+
+def _check_finite(points: np.ndarray, source: str) -> None:
+    if points.ndim != 2 or points.shape[1] < 2 or not np.isfinite(points[:, :2]).all(axis=1).any():
+        raise InputError(f"{source} must contain finite coordinates; write one row (x, y) for each spot.")
 
 
 def _find_axes(columns: Iterable[Any], axes: tuple[tuple[str, str], ...]) -> tuple[Any, Any] | None:

@@ -14,11 +14,14 @@ __all__ = [
     "MAX_HOLDOUT_PATCHES",
     "MAX_HOLDOUT_SPOTS",
     "MAX_HOLDOUT_VARIANTS",
+    "MAX_REFERENCE_GENES",
+    "MAX_REFERENCE_VALUES",
     "MAX_SASA_TRAINING_SPOTS",
     "MIN_HOLDOUT_SPOTS",
     "N_PROGRAMS",
     "PER_GENE_LIMIT",
     "PIXELS_PER_PAIR",
+    "TILE_PIXELS",
 ]
 
 PER_GENE_LIMIT = 512
@@ -49,3 +52,10 @@ MAX_HOLDOUT_VARIANTS = 4
 """Variants in which a small slide is coarsened at most."""
 MAX_CALIBRATION_GENES = 160
 """Genes that the pool weights are fitted on."""
+MAX_REFERENCE_GENES = 512
+"""Reference genes of the intensity field at most."""
+MAX_REFERENCE_VALUES = 20_000_000
+"""Spots x reference genes at most."""
+
+TILE_PIXELS = 8192
+"""Pixels of a tile at most, unless it would have very few spots."""

@@ -1,6 +1,7 @@
 """Cost of the stages of a run: seconds of one core of the reference computer, and bytes.
 
-The constants are fits to ``napari-srast bench`` (docs/performance).
+The constants of runs without expression and intensity field are fits to ``napari-srast bench`` (docs/performance);
+those of expression and field come from profiles of single runs.
 
 Shape legend: N spots, G genes of the slide, F genes of the run, E genes with expression, Q pixels, R reference genes of
 the intensity field.
@@ -22,11 +23,14 @@ from napari_srast.core.limits import (
     MAX_CALIBRATION_GENES,
     MAX_HOLDOUT_SPOTS,
     MAX_HOLDOUT_VARIANTS,
+    MAX_REFERENCE_GENES,
+    MAX_REFERENCE_VALUES,
     MAX_SASA_TRAINING_SPOTS,
     MIN_HOLDOUT_SPOTS,
     N_PROGRAMS,
     PER_GENE_LIMIT,
     PIXELS_PER_PAIR,
+    TILE_PIXELS,
 )
 from napari_srast.core.settings import UpsampleSettings
 from napari_srast.models.sasa.config import SasaConfig
@@ -34,11 +38,8 @@ from napari_srast.models.sasa.config import SasaConfig
 __all__ = ["JobSize", "run_bytes", "run_seconds", "tile_threads"]
 
 _BYTES_PER_TILE = 400_000_000  # memory that a tile in work may take
-_TILE_PIXELS = 8192
 _MAX_BUFFERED_BYTES = 5e8  # of tiles that wait to be written to a store, and of the genes in its image
 _SPOTS_PER_COARSE_SPOT = 4
-_MAX_REFERENCE_GENES = 512  # of the intensity field, and
-_MAX_REFERENCE_VALUES = 20_000_000  # spots x reference genes
 _OTHER_FIELDS = 93  # of the intensity field: components, programs, total
 _POINTS_PER_SPOT = 7  # in which the expression averages its field over a spot
 _SASA = SasaConfig()
@@ -92,7 +93,7 @@ class JobSize:
     @property
     def n_fields(self) -> int:
         """Number of fields of the intensity, R + components + programs + 1."""
-        reference = np.clip(_MAX_REFERENCE_VALUES // max(self.n_spots, 1), 1, _MAX_REFERENCE_GENES)
+        reference = np.clip(MAX_REFERENCE_VALUES // max(self.n_spots, 1), 1, MAX_REFERENCE_GENES)
         return int(min(reference, self.n_slide_genes)) + _OTHER_FIELDS
 
     @property
@@ -129,7 +130,7 @@ def run_bytes(size: JobSize, n_threads: int, *, into_store: bool) -> float:
     result = 12 * size.n_result_entries
     if into_store:
         result = min(result / 3, _MAX_BUFFERED_BYTES)
-    of_tile = min(size.n_pixels, _TILE_PIXELS)
+    of_tile = min(size.n_pixels, TILE_PIXELS)
     tiles = n_threads * of_tile * 18.0 * size.n_genes * size.filled
     memory = 1.5e8 + 8.0 * size.n_entries + tiles + result
     if size.settings.method == "srast":

@@ -77,8 +77,8 @@ def estimate(
 ) -> Estimate:
     """Estimate size, run time and memory of a job without running it, with a cold cache.
 
-    The figures are fits to measured runs, and profiles of single ones (docs/performance.md). The run time is scaled by the speed and the number of
-    cores of this computer.
+    The figures are fits to measured runs, and profiles of single ones (docs/performance.md). The run time is scaled by
+    the speed and the number of cores of this computer.
 
     Parameters
     ----------

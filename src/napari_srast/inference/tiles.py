@@ -16,6 +16,7 @@ from functools import cached_property
 import numpy as np
 from scipy.spatial import cKDTree
 
+from napari_srast.core.limits import TILE_PIXELS
 from napari_srast.geometry.bisection import bisect_points
 from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 from napari_srast.interpolation import HaloContext
@@ -26,7 +27,7 @@ __all__ = ["HALO", "Tile", "Tiling", "gene_blocks"]
 HALO = 6.0
 """Width of the halo around a tile or a region in pitches: its pixels are smoothed with those inside, so that the border
 changes no number."""
-_MAX_PIXELS = 8192  # per tile, unless the tile would have fewer than _MIN_SPOTS spots
+_MAX_PIXELS = TILE_PIXELS  # per tile, unless the tile would have fewer than _MIN_SPOTS spots
 _MIN_SPOTS = 256
 _HARD_MAX_PIXELS = 65_536  # per tile with more than one spot
 _INDEX_OF_HALVES = 1_000_003  # more tiles than a job has

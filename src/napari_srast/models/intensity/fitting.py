@@ -14,6 +14,7 @@ from scipy import sparse
 from sklearn.decomposition import NMF
 from sklearn.exceptions import ConvergenceWarning
 
+from napari_srast.core.limits import MAX_REFERENCE_GENES, MAX_REFERENCE_VALUES
 from napari_srast.interpolation.gaussian_process import CovarianceGrid, FittedProcess, GaussianProcessGrid
 from napari_srast.models.intensity.prediction import GeneLoadings, IntensityModel
 from napari_srast.models.programs.factorization import fit_activities
@@ -22,8 +23,6 @@ __all__ = ["FittedIntensity", "fit_intensity"]
 
 _WIDTHS = (0.7, 1.0, 1.5, 2.5, 4.0, 8.0)
 _NOISES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
-_MAX_REFERENCE_GENES = 512
-_MAX_REFERENCE_VALUES = 20_000_000  # spots x reference genes
 _MAX_COMPONENTS = 64
 _PROGRAMS = (8, 20)  # of the two factorizations
 _MAX_PROGRAM_SPOTS = 2_000  # that a factorization is fitted to; the activities of other spots are fitted afterwards
@@ -123,7 +122,7 @@ def fit_intensity(
     grid = CovarianceGrid(widths=_WIDTHS, noises=_NOISES, diameter=float(diameter))
     selector = GaussianProcessGrid(centers, pitch, grid)
     totals = np.asarray(counts.sum(axis=0)).ravel()
-    n_reference = int(np.clip(_MAX_REFERENCE_VALUES // max(n_spots, 1), 1, _MAX_REFERENCE_GENES))
+    n_reference = int(np.clip(MAX_REFERENCE_VALUES // max(n_spots, 1), 1, MAX_REFERENCE_GENES))
     n_reference = min(n_reference, max(int((totals > 0).sum()), 1))
     reference = np.sort(np.argsort(-totals, kind="stable")[:n_reference])
     reference_counts = counts[:, reference].tocsr()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -18,13 +17,8 @@ SETTINGS = {"factor": 4, "device": "cpu"}
 
 
 @pytest.fixture(scope="module")
-def slide(make_slide: Callable[..., Slide]) -> Slide:
-    return make_slide(12, 12, 6, lattice="hex", depth=6.0)
-
-
-@pytest.fixture(scope="module")
-def result(slide: Slide) -> UpsampleResult:
-    return upsample(slide, **SETTINGS)
+def result(hex_slide: Slide) -> UpsampleResult:
+    return upsample(hex_slide, **SETTINGS)
 
 
 def _expression(result: UpsampleResult) -> np.ndarray:
@@ -39,24 +33,24 @@ def test_expression_has_the_unit_of_the_counts(result: UpsampleResult) -> None:
     assert total[~measured].max() < 0.05 * expected[measured].min()
 
 
-def test_counts_do_not_depend_on_expression(slide: Slide, result: UpsampleResult) -> None:
-    without = upsample(slide, expression="none", **SETTINGS)
+def test_counts_do_not_depend_on_expression(hex_slide: Slide, result: UpsampleResult) -> None:
+    without = upsample(hex_slide, expression="none", **SETTINGS)
     assert without.expression is None
     assert (without.counts != result.counts).nnz == 0
 
 
-def test_only_the_chosen_genes_have_expression(slide: Slide, result: UpsampleResult) -> None:
-    chosen = upsample(slide, expression=["Gene4", "Gene1"], **SETTINGS)
+def test_only_the_chosen_genes_have_expression(hex_slide: Slide, result: UpsampleResult) -> None:
+    chosen = upsample(hex_slide, expression=["Gene4", "Gene1"], **SETTINGS)
     np.testing.assert_array_equal(chosen.expression_columns, [1, 4])
     expression = _expression(chosen)
     np.testing.assert_allclose(expression[:, [1, 4]], _expression(result)[:, [1, 4]], rtol=1e-5)
     assert not expression[:, [0, 2, 3, 5]].any()
 
 
-def test_neither_region_nor_tiles_change_the_expression(slide: Slide, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = upsample(slide, method="gp", **SETTINGS)
+def test_neither_region_nor_tiles_change_the_expression(hex_slide: Slide, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = upsample(hex_slide, method="gp", **SETTINGS)
     corner = Region.from_wkt("POLYGON ((-60 -60, 480 -60, 480 420, -60 420, -60 -60))")
-    part = upsample(slide, region=corner, method="gp", **SETTINGS)
+    part = upsample(hex_slide, region=corner, method="gp", **SETTINGS)
     assert part.n_pixels < whole.n_pixels / 2
     rows = dict(zip(map(tuple, whole.raster.centers.round(3)), _expression(whole), strict=True))
     expected = np.array([rows[tuple(center)] for center in part.raster.centers.round(3)])
@@ -64,7 +58,7 @@ def test_neither_region_nor_tiles_change_the_expression(slide: Slide, monkeypatc
 
     monkeypatch.setattr(tiles, "_MAX_PIXELS", 200)
     monkeypatch.setattr(tiles, "_MIN_SPOTS", 8)
-    np.testing.assert_array_equal(_expression(upsample(slide, method="gp", **SETTINGS)), _expression(whole))
+    np.testing.assert_array_equal(_expression(upsample(hex_slide, method="gp", **SETTINGS)), _expression(whole))
 
 
 def test_no_border_of_a_spot_shows(result: UpsampleResult) -> None:
@@ -82,9 +76,9 @@ def _pairs(result: UpsampleResult) -> np.ndarray:
     return SpotPixelMap.of_raster(result.slide.centers, result.raster).adjacent_pixels
 
 
-def test_expression_is_closer_to_the_truth_than_the_counts(slide: Slide, result: UpsampleResult) -> None:
+def test_expression_is_closer_to_the_truth_than_the_counts(hex_slide: Slide, result: UpsampleResult) -> None:
     x, y = result.raster.centers.T
-    extent = float(np.ptp(slide.centers))
+    extent = float(np.ptp(hex_slide.centers))
     truth = np.exp(-8 * ((x / extent - 0.5) ** 2 + (y / extent - 0.5) ** 2))
 
     def correlation(values: np.ndarray) -> float:
@@ -94,24 +88,24 @@ def test_expression_is_closer_to_the_truth_than_the_counts(slide: Slide, result:
 
 
 @pytest.mark.parametrize("method", ["gp", "bilinear", "uniform"])
-def test_interpolations_have_expression(slide: Slide, method: str) -> None:
-    expression = _expression(upsample(slide, method=method, **SETTINGS))
+def test_interpolations_have_expression(hex_slide: Slide, method: str) -> None:
+    expression = _expression(upsample(hex_slide, method=method, **SETTINGS))
     assert np.isfinite(expression).all()
     assert (expression >= 0).all()
 
 
-def test_sampled_counts_do_not_enter_the_expression(slide: Slide) -> None:
-    first, second = (upsample(slide, mode="integer", seed=seed, **SETTINGS) for seed in (0, 1))
+def test_sampled_counts_do_not_enter_the_expression(hex_slide: Slide) -> None:
+    first, second = (upsample(hex_slide, mode="integer", seed=seed, **SETTINGS) for seed in (0, 1))
     assert (first.counts != second.counts).nnz > 0
     np.testing.assert_allclose(_expression(first), _expression(second), rtol=1e-5)
 
 
-def test_ratios_inside_spots_fade_out_toward_their_borders(slide: Slide) -> None:
-    refined = upsample(slide, method="uniform", **SETTINGS)
-    of_field = _expression(upsample(slide, method="uniform", mode="integer", **SETTINGS))
+def test_ratios_inside_spots_fade_out_toward_their_borders(hex_slide: Slide) -> None:
+    refined = upsample(hex_slide, method="uniform", **SETTINGS)
+    of_field = _expression(upsample(hex_slide, method="uniform", mode="integer", **SETTINGS))
     change = np.abs(np.log(_expression(refined)[:, 1] / of_field[:, 1]))
     known = refined.counts.toarray()[:, 1] > 0
-    nearest = np.sort(np.linalg.norm(refined.raster.centers[:, None] - slide.centers, axis=-1), axis=1)
+    nearest = np.sort(np.linalg.norm(refined.raster.centers[:, None] - hex_slide.centers, axis=-1), axis=1)
     from_border = (nearest[:, 1] - nearest[:, 0]) / refined.raster.lattice.pitch
     assert change[known & (from_border > 0.3)].mean() > 0.02
     assert change[from_border < 1e-6].max(initial=0.0) < 1e-5
@@ -120,7 +114,9 @@ def test_ratios_inside_spots_fade_out_toward_their_borders(slide: Slide) -> None
     assert at_border.mean() < 0.5 * change[known & (from_border > 0.3)].mean()
 
 
-def test_permuted_spots_give_the_same_expression(slide: Slide, result: UpsampleResult) -> None:
-    order = np.random.default_rng(0).permutation(slide.n_spots)
-    permuted = replace(slide, counts=slide.counts[order], centers=slide.centers[order], spot_ids=slide.spot_ids[order])
+def test_permuted_spots_give_the_same_expression(hex_slide: Slide, result: UpsampleResult) -> None:
+    order = np.random.default_rng(0).permutation(hex_slide.n_spots)
+    permuted = replace(
+        hex_slide, counts=hex_slide.counts[order], centers=hex_slide.centers[order], spot_ids=hex_slide.spot_ids[order]
+    )
     np.testing.assert_array_equal(_expression(upsample(permuted, **SETTINGS)), _expression(result))

@@ -24,13 +24,8 @@ SETTINGS = {"factor": 4, "method": "gp", "mode": "sample"}
 
 
 @pytest.fixture(scope="module")
-def slide(make_slide: Callable[..., Slide]) -> Slide:
-    return make_slide(12, 12, 6, lattice="hex", depth=6.0)
-
-
-@pytest.fixture(scope="module")
-def result(slide: Slide) -> UpsampleResult:
-    return upsample(slide, **SETTINGS)
+def result(hex_slide: Slide) -> UpsampleResult:
+    return upsample(hex_slide, **SETTINGS)
 
 
 def _std(result: UpsampleResult) -> np.ndarray:
@@ -38,8 +33,8 @@ def _std(result: UpsampleResult) -> np.ndarray:
     return result.expression_std.toarray()
 
 
-def test_only_mode_sample_computes_it_and_changes_nothing_else(slide: Slide, result: UpsampleResult) -> None:
-    mean = upsample(slide, **{**SETTINGS, "mode": "mean"})
+def test_only_mode_sample_computes_it_and_changes_nothing_else(hex_slide: Slide, result: UpsampleResult) -> None:
+    mean = upsample(hex_slide, **{**SETTINGS, "mode": "mean"})
     assert mean.expression_std is None
     assert (mean.counts != result.counts).nnz == 0
     assert mean.expression is not None
@@ -47,20 +42,20 @@ def test_only_mode_sample_computes_it_and_changes_nothing_else(slide: Slide, res
     assert (mean.expression != result.expression).nnz == 0
 
 
-def test_genes_with_expression_have_a_positive_one(slide: Slide, result: UpsampleResult) -> None:
+def test_genes_with_expression_have_a_positive_one(hex_slide: Slide, result: UpsampleResult) -> None:
     assert result.expression is not None
     expressed = result.expression.toarray() > 0
     assert (_std(result)[expressed] > 0).all()
     assert not _std(result)[~expressed].any()
-    some = upsample(slide, expression=["Gene1", "Gene4"], **SETTINGS)
+    some = upsample(hex_slide, expression=["Gene1", "Gene4"], **SETTINGS)
     assert np.flatnonzero(_std(some).any(axis=0)).tolist() == [1, 4]
 
 
 def test_neither_region_nor_tiles_nor_blocks_change_it(
-    slide: Slide, result: UpsampleResult, monkeypatch: pytest.MonkeyPatch
+    hex_slide: Slide, result: UpsampleResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     corner = Region.from_wkt("POLYGON ((-60 -60, 480 -60, 480 420, -60 420, -60 -60))")
-    part = upsample(slide, region=corner, **SETTINGS)
+    part = upsample(hex_slide, region=corner, **SETTINGS)
     assert part.n_pixels < result.n_pixels / 2
     rows = dict(zip(map(tuple, result.raster.centers.round(3)), _std(result), strict=True))
     expected = np.array([rows[tuple(center)] for center in part.raster.centers.round(3)])
@@ -68,20 +63,22 @@ def test_neither_region_nor_tiles_nor_blocks_change_it(
 
     monkeypatch.setattr(tiles, "_MAX_PIXELS", 200)
     monkeypatch.setattr(tiles, "_MIN_SPOTS", 8)
-    np.testing.assert_array_equal(_std(upsample(slide, **SETTINGS)), _std(result))
+    np.testing.assert_array_equal(_std(upsample(hex_slide, **SETTINGS)), _std(result))
     monkeypatch.setattr(expression_field, "_VALUES_PER_BLOCK", 500)
-    np.testing.assert_allclose(_std(upsample(slide, **SETTINGS)), _std(result), rtol=1e-4)
+    np.testing.assert_allclose(_std(upsample(hex_slide, **SETTINGS)), _std(result), rtol=1e-4)
 
 
-def test_permuted_spots_give_the_same_one(slide: Slide, result: UpsampleResult) -> None:
-    order = np.random.default_rng(0).permutation(slide.n_spots)
-    permuted = replace(slide, counts=slide.counts[order], centers=slide.centers[order], spot_ids=slide.spot_ids[order])
+def test_permuted_spots_give_the_same_one(hex_slide: Slide, result: UpsampleResult) -> None:
+    order = np.random.default_rng(0).permutation(hex_slide.n_spots)
+    permuted = replace(
+        hex_slide, counts=hex_slide.counts[order], centers=hex_slide.centers[order], spot_ids=hex_slide.spot_ids[order]
+    )
     np.testing.assert_array_equal(_std(upsample(permuted, **SETTINGS)), _std(result))
 
 
-def test_unmeasured_gaps_are_less_certain_than_measured_disks(slide: Slide, result: UpsampleResult) -> None:
+def test_unmeasured_gaps_are_less_certain_than_measured_disks(hex_slide: Slide, result: UpsampleResult) -> None:
     assert result.expression is not None
-    offset = result.raster.centers - slide.centers[result.raster.parent]
+    offset = result.raster.centers - hex_slide.centers[result.raster.parent]
     inside = np.hypot(*offset.T) < 0.2 * result.raster.lattice.pitch
     outside = np.hypot(*offset.T) > 0.5 * result.raster.lattice.pitch
     relative = _std(result)[:, 1] / result.expression[:, [1]].toarray()[:, 0]

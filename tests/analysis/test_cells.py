@@ -60,8 +60,23 @@ def test_denser_cells_get_more_and_all_counts_are_kept(result):
     total = np.asarray(several.counts.astype(float).sum(axis=0) + several.outside.astype(float).sum(axis=0))
     np.testing.assert_allclose(total, np.asarray(result.counts.astype(float).sum(axis=0)), rtol=1e-6)
     assert several.fraction_outside < cells(result, circles(result)).fraction_outside
-    with pytest.raises(SettingsError, match="above 0"):
-        cells(result, one, density_ratio=0)
+    for ratio in (0, 1e-300, np.nan, np.inf):
+        with pytest.raises(SettingsError, match=r"between 0\.001 and 1000"):
+            cells(result, one, density_ratio=ratio)
+
+
+@pytest.mark.parametrize(
+    "polygon", [None, shapely.Polygon(), shapely.Polygon([(0, 0), (60, 60), (60, 0), (0, 60)])], ids=str
+)
+def test_invalid_polygons_of_a_script_are_refused(result, polygon):
+    wrong = CellPolygons(name="nuclei", ids=np.arange(2), polygons=np.array([polygon, shapely.box(0, 0, 60, 60)]))
+    with pytest.raises(InputError, match="'nuclei' has invalid polygons; repair them"):
+        cells(result, wrong)
+
+
+def test_missing_store_of_the_cells_is_named(result, tmp_path):
+    with pytest.raises(InputError, match=r"no store with cells at '.*missing.zarr'"):
+        cells(result, "nuclei", slide=tmp_path / "missing.zarr")
 
 
 def test_expression_of_a_cell_is_its_sum_over_the_area(result):
@@ -75,7 +90,7 @@ def test_cells_outside_the_pixels_are_left_out_with_a_notice(result):
     found = cells(result, circles(result))
     assert 13 not in found.cells.ids
     assert len(found.obs) == len(found.cells.ids) == found.counts.shape[0] == 12
-    assert "1 cell outside the pixels" in " ".join(found.notices)
+    assert "Left out 1 cell outside the pixels" in " ".join(found.notices)
     assert "divided equally" in " ".join(found.notices)
 
 

@@ -53,6 +53,18 @@ def test_area_that_cells_have_in_common_is_divided_equally(raster):
     assert found.n_overlapping == 3
 
 
+def test_overlaps_are_found_among_any_number_of_cells_at_once(raster, monkeypatch):
+    moved = shapely.transform(boxes(raster), lambda points: points + 0.3 * raster.pixel_size)
+    cells = np.concatenate([boxes(raster), moved])
+    whole = overlap_of_polygons(raster, cells, nothing)
+    assert whole.n_overlapping > raster.n_pixels
+    monkeypatch.setattr("napari_srast.geometry.overlap._CELLS_AT_ONCE", 7)
+    parts = overlap_of_polygons(raster, cells, nothing)
+    assert parts.n_overlapping == whole.n_overlapping
+    assert parts.shares.data.tobytes() == whole.shares.data.tobytes()
+    assert parts.shares.indices.tobytes() == whole.shares.indices.tobytes()
+
+
 def test_neighbors_that_touch_do_not_overlap(raster):
     squares = boxes(raster)
     found = overlap_of_polygons(raster, squares, nothing)

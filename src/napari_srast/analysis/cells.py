@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import shapely
 from scipy import sparse
 
 from napari_srast._utils.text import count
@@ -19,13 +20,16 @@ from napari_srast.core.cells import CellCounts, CellLabels, CellPolygons, Cells
 from napari_srast.core.mass_balance import MASS_TOLERANCE
 from napari_srast.core.progress import RunMonitor
 from napari_srast.core.result import UpsampleMetadata, UpsampleResult
-from napari_srast.errors import InputError, InternalError, value_out_of_range
+from napari_srast.errors import InputError, InternalError, translate_memory_errors, value_out_of_range
 from napari_srast.geometry.affine import apply_affine
 from napari_srast.geometry.overlap import Overlap, overlap_of_polygons, overlap_of_runs
 
 __all__ = ["cells", "share_counts"]
 
+_MAX_DENSITY_RATIO = 1000.0
 
+
+@translate_memory_errors("while sharing the counts", "take fewer cells or genes")
 def cells(
     result: UpsampleResult,
     shapes: str | Path | Cells,
@@ -55,7 +59,7 @@ def cells(
         Coordinate system of a GeoJSON file that names none; None if the slide has only one. Space Ranger writes pixels
         of the full-resolution image.
     density_ratio
-        Density of counts inside the cells over that outside, in a pixel; 1 shares by area.
+        Density of counts inside the cells over that outside, in a pixel, between 0.001 and 1000; 1 shares by area.
     should_stop
         Returns True once the computation should end.
 
@@ -67,9 +71,10 @@ def cells(
     Raises
     ------
     InputError
-        There are no such cells, none of them overlaps the pixels, or they have no coordinate system of the slide.
+        There are no such cells, their polygons are invalid, none of them overlaps the pixels, or they have no
+        coordinate system of the slide.
     SettingsError
-        The ratio of densities is not above 0.
+        The ratio of densities is out of its range.
     Cancelled
         ``should_stop`` returned True.
 
@@ -79,8 +84,11 @@ def cells(
     >>> found = srast.cells(result, "nuclei", slide="slide.zarr")  # doctest: +SKIP
     >>> found.write("cells.h5ad")  # doctest: +SKIP
     """
-    if not (np.isfinite(density_ratio) and density_ratio > 0):
-        raise value_out_of_range("ratio of densities", float(density_ratio), "above 0")
+    if not 1 / _MAX_DENSITY_RATIO <= density_ratio <= _MAX_DENSITY_RATIO:
+        limits = f"between {1 / _MAX_DENSITY_RATIO:g} and {_MAX_DENSITY_RATIO:g}"
+        raise value_out_of_range("ratio of densities", float(density_ratio), limits)
+    if slide is not None and not Path(slide).is_dir():
+        raise InputError(f"There is no store with cells at '{slide}'; check the path.")
     monitor = RunMonitor(should_stop=should_stop)
     if not isinstance(shapes, CellPolygons | CellLabels):
         from napari_srast.io.cell_reader import read_cells
@@ -89,6 +97,8 @@ def cells(
     monitor.check_canceled()
     raster = result.raster
     if isinstance(shapes, CellPolygons):
+        if not (shapely.is_valid(shapes.polygons) & (shapely.area(shapes.polygons) > 0)).all():
+            raise InputError(f"'{shapes.name}' has invalid polygons; repair them by shapely.make_valid.")
         overlap = overlap_of_polygons(raster, shapes.polygons, monitor.check_canceled)
     else:
         runs = np.column_stack([shapes.row, shapes.start, shapes.stop])
@@ -126,10 +136,10 @@ def share_counts(
     shares = sparse.csr_matrix(areas @ sparse.diags_array(density_ratio / (1 + (density_ratio - 1) * covered)))
     notices = list(shapes.notices)
     if not touched.all():
-        notices.append(f"{count(int((~touched).sum()), 'cell')} outside the pixels of the result left out.")
+        notices.append(f"Left out {count(int((~touched).sum()), 'cell')} outside the pixels of the result.")
     if overlap.n_overlapping:
         notices.append(
-            f"{count(overlap.n_overlapping, 'cell')} in conflict: where cells overlap, the area is divided equally."
+            f"{count(overlap.n_overlapping, 'cell')} overlap others; the area in common is divided equally among them."
         )
     monitor.check_canceled()
     counts = sparse.csr_matrix(shares @ result.counts, dtype=np.float32)

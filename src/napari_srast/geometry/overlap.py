@@ -20,6 +20,7 @@ from napari_srast.geometry.raster import Raster
 __all__ = ["Overlap", "overlap_of_polygons", "overlap_of_runs"]
 
 _PAIRS_AT_ONCE = 1_000_000
+_CELLS_AT_ONCE = 10_000
 _ALIGNED = 1e-9  # pixels: rectangles turned by less are treated as parallel to the raster
 _SMALLEST = 1e-9  # pixels: areas below are rounding
 
@@ -184,12 +185,16 @@ def _bounded(shares: sparse.csr_matrix) -> sparse.csr_matrix:
 
 def _overlapping_pairs(polygons: np.ndarray, check: Callable[[], None]) -> np.ndarray:
     """Return the pairs of polygons that share area, as indices i < j, shape (n, 2)."""
-    check()
-    left, right = shapely.STRtree(polygons).query(polygons, predicate="intersects")
-    pairs = np.column_stack([left, right])[left < right]
-    check()
-    common = shapely.area(shapely.intersection(polygons[pairs[:, 0]], polygons[pairs[:, 1]]))
-    return pairs[common > _SMALLEST]
+    tree = shapely.STRtree(polygons)
+    found = [np.empty((0, 2), dtype=np.int64)]
+    for start in range(0, len(polygons), _CELLS_AT_ONCE):
+        check()
+        left, right = tree.query(polygons[start : start + _CELLS_AT_ONCE], predicate="intersects")
+        pairs = np.column_stack([left + start, right])
+        pairs = pairs[pairs[:, 0] < pairs[:, 1]]
+        common = shapely.area(shapely.intersection(polygons[pairs[:, 0]], polygons[pairs[:, 1]]))
+        found.append(pairs[common > _SMALLEST])
+    return np.concatenate(found)
 
 
 def _divide_common_areas(

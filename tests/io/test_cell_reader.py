@@ -138,8 +138,42 @@ def test_broken_outlines_are_repaired_and_empty_ones_left_out(slide, tmp_path):
     assert isinstance(found, CellPolygons)
     assert found.ids.tolist() == [1, 3]
     np.testing.assert_allclose(shapely.area(found.polygons), [1800, 3600])
-    assert "1 outline" in found.notices[0]
-    assert "1 shape" in found.notices[1]
+    assert found.notices == (
+        "Repaired 1 invalid outline of 'a.geojson'.",
+        "Left out 1 shape of 'a.geojson' without an area.",
+    )
+
+
+def test_polygons_of_a_collection_are_a_cell(slide, tmp_path):
+    both = shapely.GeometryCollection([square(0, 0), square(100, 0), shapely.Point(300, 300)])
+    (tmp_path / "a.geojson").write_text(shapely.to_geojson(both))
+    found = read_cells(tmp_path / "a.geojson", slide, coordinate_system="global")
+    np.testing.assert_allclose(shapely.area(found.polygons), [7200])
+    assert found.notices == ()
+
+
+def test_polygons_with_a_property_radius_keep_their_outlines(slide, tmp_path):
+    frame = geopandas.GeoDataFrame({"radius": [30.0]}, geometry=[square(0, 0)])
+    found = read_cells("nuclei", slide, write(tmp_path / "slide.zarr", shapes={"nuclei": ShapesModel.parse(frame)}))
+    assert found.polygons[0].equals(square(0, 0))
+
+
+@pytest.mark.parametrize("cell_id", [None, [1], {"a": 1}])
+def test_ids_that_are_no_numbers_or_texts_are_refused(slide, tmp_path, cell_id):
+    features = [
+        {"type": "Feature", "geometry": json.loads(shapely.to_geojson(square(0, 0))), "properties": {"cell_id": one}}
+        for one in (1, cell_id)
+    ]
+    (tmp_path / "a.geojson").write_text(json.dumps(features))
+    with pytest.raises(InputError, match="as the 'cell_id' of a cell; save ids as numbers or texts"):
+        read_cells(tmp_path / "a.geojson", slide, coordinate_system="global")
+
+
+@pytest.mark.parametrize(("name", "content"), [("a.geojson", "{"), ("a.geojson", ""), ("a.tif", "II*\0junk")])
+def test_damaged_files_are_refused_by_name(slide, tmp_path, name, content):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(InputError, match=rf"{name}' (is not GeoJSON|cannot be read as a label image) \("):
+        read_cells(tmp_path / name, slide)
 
 
 def elements():

@@ -6,6 +6,7 @@ Programs write them as polygons (Space Ranger 4, Xenium Ranger, sopa, QuPath) or
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ __all__ = ["encode_labels", "read_cell_element", "read_cell_file", "read_cells"]
 _ROWS_AT_ONCE = 1024
 _GEOJSON, _TIFF = (".geojson", ".json"), (".tif", ".tiff")
 _ID_KEYS = ("cell_id", "nucleus_id", "id", "label")
-_POLYGONS = (3, 6)  # shapely's types of polygons and multipolygons
+_POINT, _POLYGONS, _COLLECTION = 0, (3, 6), 7  # shapely's types of geometries; polygons and multipolygons
 
 
 @translate_memory_errors("while reading the cells", "take fewer of them")
@@ -87,9 +88,11 @@ def read_cell_element(store: Any, name: str, slide: Slide) -> Cells:
     if name in store.labels:
         return encode_labels(full_resolution(element), name, to_intrinsic)
     ids = np.asarray(element.index)
-    polygons = np.asarray(element.geometry)
-    if "radius" in element:
-        polygons = shapely.buffer(polygons, np.asarray(element["radius"], dtype=float), quad_segs=32)
+    polygons = np.array(element.geometry, dtype=object)
+    if "radius" in element:  # polygons may have it as a property
+        circles = shapely.get_type_id(polygons) == _POINT
+        radius = np.asarray(element["radius"], dtype=float)[circles]
+        polygons[circles] = shapely.buffer(polygons[circles], radius, quad_segs=32)
     return _polygons(name, ids, shapely.transform(polygons, lambda points: apply_affine(to_intrinsic, points)))
 
 
@@ -112,14 +115,21 @@ def read_cell_file(path: Path, slide: Slide, coordinate_system: str | None = Non
     except (OSError, ValueError) as error:
         raise InputError(f"'{path}' cannot be read ({reading_failure(error)}); save it again as GeoJSON.") from error
     except RegionError as error:
-        raise InputError(f"'{path}': {error}") from error
+        reason = first_line(error.__cause__ or error)
+        raise InputError(f"'{path}' is not GeoJSON ({reason}); save the cells as polygons.") from error
     if not features:
         raise InputError(f"'{path}' holds no cell; save the cells as polygons.")
     to_intrinsic = np.linalg.inv(slide.transforms[_system_of_file(path, features, slide, coordinate_system)])
     key = next((key for key in _ID_KEYS if all(key in feature.properties for feature in features)), None)
     ids = [i + 1 if key is None else feature.properties[key] for i, feature in enumerate(features)]
-    moved = [shapely.transform(one.geometry, lambda points: apply_affine(to_intrinsic, points)) for one in features]
-    return _polygons(path.name, np.array(ids), np.array(moved, dtype=object))
+    unusable = [one for one in ids if not isinstance(one, int | float | str)]
+    if unusable:
+        raise InputError(
+            f"'{path}' has {json.dumps(unusable[0])} as the '{key}' of a cell; save ids as numbers or texts."
+        )
+    polygons = np.array([feature.geometry for feature in features], dtype=object)
+    moved = shapely.transform(polygons, lambda points: apply_affine(to_intrinsic, points))
+    return _polygons(path.name, np.array(ids), moved)
 
 
 def _system_of_file(path: Path, features: list[GeoJsonFeature], slide: Slide, given: str | None) -> str:
@@ -167,20 +177,22 @@ def _polygons(name: str, ids: np.ndarray, geometry: np.ndarray) -> CellPolygons:
         raise InputError(f"'{name}' has coordinates that are not numbers; save the cells again.")
     invalid = ~shapely.is_missing(geometry) & ~shapely.is_valid(geometry)
     repaired = geometry.copy()
-    repaired[invalid] = [_polygonal(one) for one in shapely.make_valid(geometry[invalid])]
+    repaired[invalid] = shapely.make_valid(geometry[invalid])
+    mixed = shapely.get_type_id(repaired) == _COLLECTION
+    repaired[mixed] = [_polygonal(one) for one in repaired[mixed]]
     kept = np.isin(shapely.get_type_id(repaired), _POLYGONS) & (shapely.area(repaired) > 0)
     if not kept.any():
         raise InputError(f"'{name}' has no shape with an area; choose the polygons of cells.")
     notices = []
     if (invalid & kept).any():
-        notices.append(f"{count(int((invalid & kept).sum()), 'outline')} of '{name}' crossed itself and was repaired.")
+        notices.append(f"Repaired {count(int((invalid & kept).sum()), 'invalid outline')} of '{name}'.")
     if not kept.all():
-        notices.append(f"{count(int((~kept).sum()), 'shape')} of '{name}' without an area was left out.")
+        notices.append(f"Left out {count(int((~kept).sum()), 'shape')} of '{name}' without an area.")
     return CellPolygons(name=name, ids=ids[kept], polygons=repaired[kept], notices=tuple(notices))
 
 
 def _polygonal(geometry: Any) -> Any:
-    """Return the polygons of a geometry, without its points and lines."""
+    """Return the polygons of a collection, without its points and lines."""
     parts = [part for part in shapely.get_parts(geometry) if shapely.get_type_id(part) in _POLYGONS]
     return shapely.union_all(parts) if parts else geometry
 
@@ -190,6 +202,8 @@ def _label_file(path: Path, slide: Slide) -> CellLabels:
 
     try:
         image = np.asarray(tifffile.imread(path))
+        if image.size == 0:
+            raise ValueError("it has no pixels")
     except Exception as error:
         if is_memory_error(error):
             raise

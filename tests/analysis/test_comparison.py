@@ -76,6 +76,13 @@ def test_same_seed_gives_the_same_table():
     assert compare_regions(slide, halves()).equals(compare_regions(slide, halves()))
 
 
+def test_any_block_of_genes_gives_the_same_table(monkeypatch):
+    slide = noisy_slide()
+    whole = compare_regions(slide, halves())
+    monkeypatch.setattr("napari_srast.analysis.comparison._VALUES_AT_ONCE", 7000)
+    assert compare_regions(slide, halves()).equals(whole)
+
+
 def test_wrong_requests_are_refused():
     slide, regions = noisy_slide(), halves()
     with pytest.raises(SettingsError, match="would be in both 'left' and 'again'"):
@@ -84,6 +91,10 @@ def test_wrong_requests_are_refused():
         compare_regions(slide, {})
     with pytest.raises(SettingsError, match="block is 0, but must be at least 1 pitch"):
         compare_regions(slide, regions, block=0.0)
+    with pytest.raises(SettingsError, match="seed is -1, but must be between 0"):
+        compare_regions(slide, regions, seed=-1)
+    with pytest.raises(SettingsError, match="'rest' is the name of the other spots; choose another name"):
+        compare_regions(slide, {"rest": regions["left"]})
     small = Region(shapely.box(-60, -60, 310, 310))
     with pytest.raises(InputError, match="'small' has 16 spots in 1 block of 6 pitches, too few"):
         compare_regions(slide, {"small": small})

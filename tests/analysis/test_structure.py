@@ -60,10 +60,19 @@ def test_genes_of_one_pattern_are_colocalized_and_others_are_not():
     assert (table["correlation"] <= table["high"]).all()
 
 
+def test_a_constant_gene_has_no_correlation():
+    table = colocalization(make_slide(SIDE, SIDE, 5), ["Gene0", "Gene1", "Gene2"], block=3)  # Gene2 is zero everywhere
+    figures = table.set_index(["gene_a", "gene_b"])
+    assert figures.loc[("Gene0", "Gene1")].notna().all()
+    assert figures.drop(index=[("Gene0", "Gene1")]).isna().all(axis=None)
+
+
 def test_wrong_requests_are_refused():
     slide = random_slide(n_genes=4)
     with pytest.raises(SettingsError, match="at least 19"):
         spatially_variable(slide, permutations=5)
+    with pytest.raises(SettingsError, match="seed is -1, but must be between 0"):
+        spatially_variable(slide, seed=-1)
     with pytest.raises(InputError, match="too few to test"):
         spatially_variable(make_slide(3, 4))
     with pytest.raises(InputError, match="no gene 'Nothing'"):

@@ -16,14 +16,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 from scipy import sparse
-from scipy.stats import t as student
 
 from napari_srast._utils.text import count
+from napari_srast.analysis.resampling import (
+    MIN_BLOCKS,
+    block_of_spots,
+    check_bootstrap,
+    interval_factor,
+    resample_blocks,
+)
 from napari_srast.core.progress import RunMonitor
 from napari_srast.core.region import Region
 from napari_srast.core.slide import Slide
-from napari_srast.errors import InputError, SettingsError, value_out_of_range
-from napari_srast.geometry.lattice import detect_lattice
+from napari_srast.errors import InputError, SettingsError
 
 if TYPE_CHECKING:
     import anndata
@@ -37,7 +42,6 @@ COMPARISON_NOTE = (
 REST = "rest"
 """Name of the spots outside a single region."""
 _PER = 10_000.0
-_MIN_BLOCKS = 5
 _VALUES_AT_ONCE = 20_000_000
 
 
@@ -63,7 +67,7 @@ def compare_regions(
     slide
         The slide.
     regions
-        One or two regions by name; no spot may be in both.
+        One or two regions by name; no spot may be in both. A single region is not named "rest".
     genes
         Genes to compare; None for all. Counts are per 10,000 of all genes in any case.
     block
@@ -91,7 +95,7 @@ def compare_regions(
     RegionError
         A region has no spot, or a coordinate system that the slide lacks.
     SettingsError
-        There is no region or more than two, they overlap, or a number is out of its range.
+        There is no region or more than two, they overlap or have the same name, or a number is out of its range.
     Cancelled
         ``should_stop`` returned True.
 
@@ -102,17 +106,15 @@ def compare_regions(
     """
     if not 1 <= len(regions) <= 2:
         raise SettingsError(f"One or two regions can be compared, not {len(regions)}; name them.")
-    for name, value, limits, valid in (
-        ("block", block, "at least 1 pitch", np.isfinite(block) and block >= 1),
-        ("number of draws", draws, "at least 100", draws >= 100),
-        ("level", level, "between 0 and 1", 0 < level < 1),
-    ):
-        if not valid:
-            raise value_out_of_range(name, value, limits)
+    check_bootstrap(block, draws, level, seed)
     monitor = RunMonitor(should_stop=should_stop)
     members = {str(name): region.spots(slide) for name, region in regions.items()}
+    if len(members) < len(regions):
+        raise SettingsError("The two regions have the same name; rename one of them.")
     if len(members) == 1:
-        (only,) = members.values()
+        ((name, only),) = members.items()
+        if name == REST:
+            raise SettingsError(f"'{REST}' is the name of the other spots; choose another name for the region.")
         members[REST] = ~only
     (first, inside), (second, outside) = members.items()
     both = int((inside & outside).sum())
@@ -123,20 +125,19 @@ def compare_regions(
             f"'{first}' contains all spots, so there is nothing to compare it with; draw a smaller region."
         )
     columns = slide.gene_indices(genes)
-    corner, side = slide.centers.min(axis=0), block * detect_lattice(slide.centers, slide.spot_diameter).pitch
-    place = np.floor((slide.centers - corner) / side).astype(np.int64)
-    groups = [_Group.of(name, mask, place, slide, columns) for name, mask in members.items()]
+    block_of_spot = block_of_spots(slide, block)
+    groups = [_Group.of(name, mask, block_of_spot, slide, columns) for name, mask in members.items()]
     for group in groups:
-        if group.n_blocks < _MIN_BLOCKS:
+        if group.n_blocks < MIN_BLOCKS:
             spots = count(int(members[group.name].sum()), "spot")
             raise InputError(
                 f"'{group.name}' has {spots} in {count(group.n_blocks, 'block')} of {block:g} pitches, too few for "
-                f"intervals, which need {_MIN_BLOCKS}; draw a larger region or choose smaller blocks."
+                f"intervals, which need {MIN_BLOCKS}; draw a larger region or choose smaller blocks."
             )
-    rates = [_PER * group.counts.sum(axis=0) / group.totals.sum() for group in groups]
+    rates = [_PER * np.asarray(group.counts.sum(axis=0)).ravel() / group.totals.sum() for group in groups]
     effect = np.log2((rates[0] + 1) / (rates[1] + 1))
     error = _standard_error(groups, draws, np.random.default_rng(seed), monitor)
-    width = error * student.ppf((1 + level) / 2, min(group.n_blocks for group in groups) - 1)
+    width = error * interval_factor(level, min(group.n_blocks for group in groups))
     table = pd.DataFrame(
         {
             "gene": slide.genes[columns].astype(str),
@@ -161,21 +162,21 @@ class _Group:
     """Counts (B, G) and totals over all genes (B,) of the blocks of a region."""
 
     name: str
-    counts: np.ndarray
+    counts: sparse.csc_matrix
     totals: np.ndarray
 
     @classmethod
-    def of(cls, name: str, mask: np.ndarray, place: np.ndarray, slide: Slide, columns: np.ndarray) -> _Group:
+    def of(cls, name: str, mask: np.ndarray, block_of_spot: np.ndarray, slide: Slide, columns: np.ndarray) -> _Group:
         spots = np.flatnonzero(mask)
-        _, index = np.unique(place[spots], axis=0, return_inverse=True)
-        index = index.ravel()
+        _, index = np.unique(block_of_spot[spots], return_inverse=True)
         ones = np.ones(len(spots))
         sums = sparse.csr_matrix((ones, (index, spots)), shape=(int(index.max()) + 1, slide.n_spots)) @ slide.counts
         totals = np.asarray(sums.astype(np.float64).sum(axis=1)).ravel()
         used = totals > 0  # blocks without counts say nothing
         if not used.any():
             raise InputError(f"The spots of '{name}' have no counts; choose another region.")
-        return cls(name=name, counts=sums[used][:, columns].toarray().astype(np.float64), totals=totals[used])
+        counts = sparse.csc_matrix(sums[used][:, columns], dtype=np.float64)
+        return cls(name=name, counts=counts, totals=totals[used])
 
     @property
     def n_blocks(self) -> int:
@@ -187,13 +188,13 @@ def _standard_error(groups: Sequence[_Group], draws: int, rng: np.random.Generat
     variance = np.zeros(groups[0].counts.shape[1])
     for group in groups:  # resampled independently
         n = group.n_blocks
-        weights = rng.multinomial(n, np.full(n, 1 / n), size=draws)
+        weights = resample_blocks(n, draws, rng)
         totals = weights @ group.totals
-        step = max(1, _VALUES_AT_ONCE // draws)
+        step = max(1, _VALUES_AT_ONCE // max(draws, n))
         for start in range(0, group.counts.shape[1], step):
             monitor.check_canceled()
             block = slice(start, start + step)
-            rates = _PER * (weights @ group.counts[:, block]) / totals[:, None]
+            rates = _PER * (weights @ group.counts[:, block].toarray()) / totals[:, None]
             variance[block] += np.log2(rates + 1).var(axis=0) * n / (n - 1)
     return np.sqrt(variance)
 

@@ -18,6 +18,7 @@ from napari_srast.analysis.clustering import embed, find_partition, nearby_pixel
 from napari_srast.analysis.expression import expression_of
 from napari_srast.analysis.markers import find_markers
 from napari_srast.analysis.packages import import_package
+from napari_srast.analysis.resampling import check_seed
 from napari_srast.core.progress import NO_MONITOR, RunMonitor
 from napari_srast.core.result import UpsampleResult
 from napari_srast.errors import InputError, SettingsError, value_out_of_range
@@ -211,6 +212,7 @@ def domains(
         raise value_out_of_range("resolution", float(resolution), "above 0")
     if n_domains is not None and not 2 <= n_domains <= result.n_pixels:
         raise value_out_of_range("number of domains", n_domains, f"between 2 and the {result.n_pixels:,} pixels")
+    check_seed(seed)
     if result.n_pixels < 2:
         raise InputError("The result has a single pixel, which has no neighbors; run again on a larger region.")
     import_package("igraph", "Domains need")

@@ -14,6 +14,7 @@ import pandas as pd
 from napari_srast.analysis.expression import expression_of
 from napari_srast.analysis.gene_sets import check_gene_sets
 from napari_srast.analysis.packages import import_package
+from napari_srast.analysis.resampling import check_seed
 from napari_srast.core.progress import RunMonitor
 from napari_srast.core.result import UpsampleResult
 from napari_srast.errors import InputError
@@ -65,7 +66,7 @@ def signatures(
     InputError
         The result has no expression, no gene of a set, or no control genes for it; or scanpy is not installed.
     SettingsError
-        A set has no name or no gene.
+        A set has no name or no gene, or the seed is out of its range.
     Cancelled
         ``should_stop`` returned True.
 
@@ -74,6 +75,7 @@ def signatures(
     >>> import napari_srast as srast
     >>> scores = srast.signatures(result, {"Podocyte": ["NPHS2", "PODXL"]})  # doctest: +SKIP
     """
+    check_seed(seed)
     checked = check_gene_sets(sets)
     scanpy = import_package("scanpy", "Signatures need")
     import anndata

@@ -12,13 +12,19 @@ import pandas as pd
 from scipy import sparse
 from scipy.spatial import cKDTree
 from scipy.stats import false_discovery_control
-from scipy.stats import t as student
 
 from napari_srast._utils.text import count
+from napari_srast.analysis.resampling import (
+    MIN_BLOCKS,
+    block_of_spots,
+    check_bootstrap,
+    check_seed,
+    interval_factor,
+    resample_blocks,
+)
 from napari_srast.core.progress import RunMonitor
 from napari_srast.core.slide import Slide
 from napari_srast.errors import InputError, SettingsError, value_out_of_range
-from napari_srast.geometry.lattice import detect_lattice
 
 __all__ = ["STRUCTURE_NOTE", "colocalization", "spatially_variable"]
 
@@ -29,7 +35,6 @@ STRUCTURE_NOTE = (
 _N_NEIGHBORS = 6
 _PER = 10_000.0
 _VALUES_AT_ONCE = 10_000_000
-_MIN_BLOCKS = 5
 
 
 def spatially_variable(
@@ -70,7 +75,7 @@ def spatially_variable(
     InputError
         The slide has too few spots, or a gene is missing.
     SettingsError
-        The number of permutations is too small.
+        The number of permutations is too small, or the seed is out of its range.
     Cancelled
         ``should_stop`` returned True.
 
@@ -81,20 +86,21 @@ def spatially_variable(
     """
     if permutations < 19:
         raise value_out_of_range("number of permutations", permutations, "at least 19")
+    check_seed(seed)
     if slide.n_spots < 3 * _N_NEIGHBORS:
         raise InputError(
             f"The slide has {slide.n_spots} spots, too few to test for structure; it needs {3 * _N_NEIGHBORS}."
         )
     monitor = RunMonitor(should_stop=should_stop)
     columns = slide.gene_indices(genes)
-    average = _neighbor_average(slide.centers)
+    average, scale = _neighbor_average(slide.centers), _scale_of_spots(slide)
     rng = np.random.default_rng(seed)
     orders = [rng.permutation(slide.n_spots) for _ in range(permutations)]
     step = max(1, _VALUES_AT_ONCE // slide.n_spots)
     moran, p = np.full(len(columns), np.nan), np.full(len(columns), np.nan)
     for start in range(0, len(columns), step):
         block = slice(start, start + step)
-        values = _log_rates(slide, columns[block])
+        values = _log_rates(slide, columns[block], scale)
         values -= values.mean(axis=0)
         spread = (values**2).sum(axis=0)
         known = spread > 1e-9
@@ -167,36 +173,32 @@ def colocalization(
     Cancelled
         ``should_stop`` returned True.
     """
-    for name, value, limits, valid in (
-        ("block", block, "at least 1 pitch", np.isfinite(block) and block >= 1),
-        ("number of draws", draws, "at least 100", draws >= 100),
-        ("level", level, "between 0 and 1", 0 < level < 1),
-    ):
-        if not valid:
-            raise value_out_of_range(name, value, limits)
+    check_bootstrap(block, draws, level, seed)
     monitor = RunMonitor(should_stop=should_stop)
     columns = slide.gene_indices(genes)
     if len(columns) < 2:
         raise SettingsError("Colocalization needs at least two genes; name them.")
-    values = _log_rates(slide, columns)
-    side = block * detect_lattice(slide.centers, slide.spot_diameter).pitch
-    place = np.floor((slide.centers - slide.centers.min(axis=0)) / side).astype(np.int64)
-    _, index = np.unique(place, axis=0, return_inverse=True)
+    values = _log_rates(slide, columns, _scale_of_spots(slide))
+    index = block_of_spots(slide, block)
     n_blocks = int(index.max()) + 1
-    if n_blocks < _MIN_BLOCKS:
+    if n_blocks < MIN_BLOCKS:
         raise InputError(
             f"The slide has {count(n_blocks, 'block')} of {block:g} pitches, too few for intervals, which need "
-            f"{_MIN_BLOCKS}; choose smaller blocks."
+            f"{MIN_BLOCKS}; choose smaller blocks."
         )
-    by_block = sparse.csr_matrix((np.ones(slide.n_spots), (index.ravel(), np.arange(slide.n_spots))))
-    weights = np.random.default_rng(seed).multinomial(n_blocks, np.full(n_blocks, 1 / n_blocks), size=draws)
+    by_block = sparse.csr_matrix((np.ones(slide.n_spots), (index, np.arange(slide.n_spots))))
+    weights = resample_blocks(n_blocks, draws, np.random.default_rng(seed))
     size, sums, squares = (weights @ (by_block @ part) for part in (np.ones((len(values), 1)), values, values**2))
-    quantile = student.ppf((1 + level) / 2, n_blocks - 1)
+    factor = interval_factor(level, n_blocks)
+    varies = np.ptp(values, axis=0) > 0
     rows = []
     with np.errstate(divide="ignore", invalid="ignore"):
         for i in range(len(columns)):
             for j in range(i + 1, len(columns)):
                 monitor.check_canceled()
+                if not (varies[i] and varies[j]):
+                    rows.append((i, j, np.nan, np.nan, np.nan))
+                    continue
                 product = weights @ (by_block @ (values[:, i] * values[:, j]))
                 n = size[:, 0]
                 covariance = product / n - sums[:, i] * sums[:, j] / n**2
@@ -204,7 +206,7 @@ def colocalization(
                 drawn = np.arctanh(np.clip(covariance / np.sqrt(scale), -0.999999, 0.999999))
                 one = np.corrcoef(values[:, i], values[:, j])[0, 1]
                 middle = np.arctanh(np.clip(one, -0.999999, 0.999999))
-                width = quantile * np.nanstd(drawn) * np.sqrt(n_blocks / (n_blocks - 1))
+                width = factor * np.nanstd(drawn) * np.sqrt(n_blocks / (n_blocks - 1))
                 rows.append((i, j, one, np.tanh(middle - width), np.tanh(middle + width)))
     names = slide.genes[columns].astype(str)
     table = pd.DataFrame(
@@ -225,9 +227,13 @@ def _neighbor_average(centers: np.ndarray) -> sparse.csr_matrix:
     return sparse.csr_matrix((np.full(others.size, 1 / _N_NEIGHBORS), others, pointer), shape=(n_spots, n_spots))
 
 
-def _log_rates(slide: Slide, columns: np.ndarray) -> np.ndarray:
-    """Return log(1 + counts per 10,000 of all genes), float64, shape (N, G)."""
+def _scale_of_spots(slide: Slide) -> np.ndarray:
+    """Return the factors that scale the counts of each spot to 10,000 of all genes, shape (N,)."""
     totals = np.asarray(slide.counts.astype(np.float64).sum(axis=1)).ravel()
-    scale = np.divide(_PER, totals, out=np.zeros_like(totals), where=totals > 0)
+    return np.divide(_PER, totals, out=np.zeros_like(totals), where=totals > 0)
+
+
+def _log_rates(slide: Slide, columns: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """Return log(1 + counts per 10,000 of all genes), float64, shape (N, G)."""
     rates: np.ndarray = np.log1p(slide.select_counts(columns).toarray().astype(np.float64) * scale[:, None])
     return rates

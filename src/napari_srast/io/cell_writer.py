@@ -36,6 +36,7 @@ CELLS_KEY = "cells"
 """Entry of ``uns`` with the settings."""
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 _CSV_ROWS = 1000
+_LABEL_CHUNK = 2048
 
 
 @translate_memory_errors("while writing the cells", "take fewer of them")
@@ -162,18 +163,27 @@ def _element(found: CellCounts) -> Any:
         ids = cells.ids if cells.ids.dtype.kind in "iu" else cells.ids.astype(str)
         frame = geopandas.GeoDataFrame(geometry=list(cells.polygons), index=pd.Index(ids))
         return ShapesModel.parse(frame, transformations=to_affines(transforms))
+    return Labels2DModel.parse(
+        _label_image(cells), dims=("y", "x"), transformations=to_affines(transforms, first=cells.to_intrinsic)
+    )
+
+
+def _label_image(cells: CellLabels) -> Any:
+    """Return the label image as a dask array, of which only some rows are in memory at a time."""
     import dask.array as da
 
-    image = np.zeros(cells.shape, dtype=np.int32 if cells.ids.max() < 2**31 else np.int64)
-    length = cells.stop - cells.start
-    first = cells.row * cells.shape[1] + cells.start
-    places = np.repeat(first - (np.cumsum(length) - length), length) + np.arange(length.sum())
-    image.reshape(-1)[places] = np.repeat(cells.ids[cells.owner], length)
-    return Labels2DModel.parse(
-        da.from_array(image, chunks=2048),
-        dims=("y", "x"),
-        transformations=to_affines(transforms, first=cells.to_intrinsic),
-    )
+    dtype = np.int32 if cells.ids.max() < 2**31 else np.int64
+
+    def rows(block_info: Any) -> np.ndarray:
+        (first, stop), _ = block_info[None]["array-location"]
+        image = np.zeros((stop - first, cells.shape[1]), dtype=dtype)
+        for run in np.flatnonzero((cells.row >= first) & (cells.row < stop)):
+            image[cells.row[run] - first, cells.start[run] : cells.stop[run]] = cells.ids[cells.owner[run]]
+        return image
+
+    chunks = da.core.normalize_chunks((_LABEL_CHUNK, -1), cells.shape, dtype=dtype)
+    image = da.map_blocks(rows, chunks=chunks, dtype=dtype, meta=np.empty((0, 0), dtype=dtype))
+    return image.rechunk((_LABEL_CHUNK, _LABEL_CHUNK))
 
 
 def _write_h5ad(found: CellCounts, path: Path) -> None:

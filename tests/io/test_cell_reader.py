@@ -167,6 +167,20 @@ def test_ids_that_are_no_numbers_or_texts_are_refused(slide, tmp_path, cell_id):
     (tmp_path / "a.geojson").write_text(json.dumps(features))
     with pytest.raises(InputError, match="as the 'cell_id' of a cell; save ids as numbers or texts"):
         read_cells(tmp_path / "a.geojson", slide, coordinate_system="global")
+    del features[1]["properties"]["cell_id"]
+    (tmp_path / "a.geojson").write_text(json.dumps(features))
+    with pytest.raises(InputError, match="has null as the 'cell_id'"):
+        read_cells(tmp_path / "a.geojson", slide, coordinate_system="global")
+
+
+def test_damaged_labels_of_a_store_are_refused(slide, tmp_path):
+    path = write(tmp_path / "slide.zarr", labels={"masks": Labels2DModel.parse(label_image(), dims=("y", "x"))})
+    chunks = [file for file in (path / "labels" / "masks").rglob("c/*/*") if file.is_file()]
+    assert chunks
+    for file in chunks:
+        file.write_bytes(b"damaged")
+    with pytest.raises(InputError, match=r"The labels 'masks' cannot be read \("):
+        read_cells("masks", slide, path)
 
 
 @pytest.mark.parametrize(("name", "content"), [("a.geojson", "{"), ("a.geojson", ""), ("a.tif", "II*\0junk")])

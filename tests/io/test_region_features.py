@@ -82,6 +82,16 @@ def test_packed_colors_of_older_versions_of_qupath_are_read(tmp_path):
     assert (annotation.classification, annotation.color) == ("Tumor", (200, 0, 0))
 
 
+def test_half_characters_in_names_are_replaced_because_stores_cannot_hold_them(tmp_path):
+    path = tmp_path / "regions.geojson"
+    path.write_text(
+        json.dumps({"type": "Feature", "geometry": polygon(SQUARE), "properties": {"name": "a\ud800"}}),
+        encoding="ascii",
+    )
+    (annotation,) = read_annotations(path)
+    assert annotation.name == "a?"
+
+
 def test_unwritable_folder_is_refused(tmp_path):
     with pytest.raises(OutputError, match="choose another folder"):
         write_annotations([Annotation(Region(shapely.box(0, 0, 4, 4)))], tmp_path / "missing" / "regions.geojson")

@@ -127,7 +127,7 @@ def test_several_kinds_of_spots_require_a_choice(make_slide, make_store):
     table.obs["instance_id"] = np.arange(4)
     table.uns.pop("spatialdata_attrs")
     store.tables["table2"] = TableModel.parse(table, region="coarse", region_key="region", instance_key="instance_id")
-    with pytest.raises(InputError, match="--spots: spots, coarse"):
+    with pytest.raises(InputError, match="--spots: coarse, spots"):
         read_slide(store)
     assert read_slide(store, spots="coarse").n_spots == 4
     assert read_slide(store, table="fine").n_spots == 16

@@ -120,8 +120,8 @@ def read_cell_file(path: Path, slide: Slide, coordinate_system: str | None = Non
     if not features:
         raise InputError(f"'{path}' holds no cell; save the cells as polygons.")
     to_intrinsic = np.linalg.inv(slide.transforms[_system_of_file(path, features, slide, coordinate_system)])
-    key = next((key for key in _ID_KEYS if all(key in feature.properties for feature in features)), None)
-    ids = [i + 1 if key is None else feature.properties[key] for i, feature in enumerate(features)]
+    key = next((key for key in _ID_KEYS if any(key in feature.properties for feature in features)), None)
+    ids = [i + 1 if key is None else feature.properties.get(key) for i, feature in enumerate(features)]
     unusable = [one for one in ids if not isinstance(one, int | float | str)]
     if unusable:
         raise InputError(
@@ -236,13 +236,20 @@ def encode_labels(image: Any, name: str, to_intrinsic: np.ndarray) -> CellLabels
     Raises
     ------
     InputError
-        The image has other axes or no integers, or holds no cell.
+        The image has other axes or no integers, holds no cell, or cannot be read.
     """
     if image.ndim != 2:
         raise InputError(f"The labels '{name}' have {image.ndim} axes; choose a label image with rows and columns.")
     if image.dtype.kind not in "iub":
         raise InputError(f"The labels '{name}' hold {image.dtype} instead of integers; save the label image again.")
-    parts = list(_runs(image))
+    try:
+        parts = list(_runs(image))
+    except Exception as error:
+        if is_memory_error(error):
+            raise
+        raise InputError(
+            f"The labels '{name}' cannot be read ({first_line(error)}); restore them from a copy, or segment again."
+        ) from error
     label, row, start, stop = (np.concatenate([part[i] for part in parts]) for i in range(4))
     if len(label) == 0:
         raise InputError(f"The labels '{name}' hold no cell, only the background 0; segment the cells again.")

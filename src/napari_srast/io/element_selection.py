@@ -79,13 +79,13 @@ def slide_choices(path_or_sdata: str | Path | spatialdata.SpatialData) -> SlideC
     store = open_store(path_or_sdata)[0] if isinstance(path_or_sdata, str | Path) else path_or_sdata
     links = _links(store)
     results = result_elements(store)
-    spots = tuple(dict.fromkeys(spots for _, spots in links)) or tuple(_spot_elements(store, results))
-    images = tuple(name for name in store.images if name not in results and _is_2d(store.images[name]))
+    spots = tuple(sorted({spots for _, spots in links})) or tuple(_spot_elements(store, results))
+    images = tuple(name for name in sorted(store.images) if name not in results and _is_2d(store.images[name]))
     systems = tuple(sorted(store.coordinate_systems))
     frames = {name: set(get_transformation(store[name], get_all=True)) for name in (*spots, *images)}
     return SlideChoices(
         spots=spots,
-        tables=tuple(dict.fromkeys(table for table, _ in links)) or tuple(_slide_tables(store)),
+        tables=tuple(sorted({table for table, _ in links})) or tuple(_slide_tables(store)),
         images=images,
         coordinate_systems=systems,
         contents={system: tuple(name for name in frames if system in frames[name]) for system in systems},
@@ -100,7 +100,7 @@ def result_elements(store: spatialdata.SpatialData) -> set[str]:
 def result_runs(store: spatialdata.SpatialData) -> dict[str, dict[str, Any]]:
     """Return the runs with results in an open store: table, size, method and slide, by name of the run."""
     runs = {}
-    for name, table in store.tables.items():
+    for name, table in sorted(store.tables.items()):
         provenance = table.uns.get(RESULT_KEY)
         if isinstance(provenance, Mapping) and "run" in provenance:
             source = provenance.get("input")
@@ -164,8 +164,8 @@ def choose_spots(store: spatialdata.SpatialData, spots: str | None, table: str |
     if len(matches) == 1:
         return matches[0]
     if len(matches) > 1:
-        regions = list(dict.fromkeys(s for _, s in matches))
-        tables = list(dict.fromkeys(t for t, _ in matches))
+        regions = sorted({s for _, s in matches})
+        tables = sorted({t for t, _ in matches})
         if len(regions) > 1:
             raise ChoiceError(f"The slide has several kinds of spots; {_choice('--spots', regions)}", "spots", regions)
         raise ChoiceError(
@@ -233,7 +233,7 @@ def choose_image(
     if image is None or image == "none":
         return None, ()
     results = result_elements(store)
-    images = [name for name in store.images if _is_2d(store.images[name])]
+    images = [name for name in sorted(store.images) if _is_2d(store.images[name])]
     aligned = [name for name in images if set(element_matrices(store.images[name], name)) & set(systems)]
     if image != "auto":
         if image not in images:
@@ -259,7 +259,7 @@ def choose_image(
         store.images[ranked[1]], ranked[1]
     ):
         raise ChoiceError(
-            f"The slide has several images of the same kind and size; {_choice('--image', sorted(ranked))}",
+            f"The slide has several images of the same kind and size; {_choice('--image', ranked)}",
             "image",
             [*sorted(ranked), "none"],
         )
@@ -288,28 +288,28 @@ def _image_rank(image: Any, name: str) -> tuple[bool, int, bool]:
 
 
 def _links(store: spatialdata.SpatialData, named: str | None = None) -> list[tuple[str, str]]:
-    """Return the pairs of a table and spots that it annotates; the table of a result only if it is ``named``."""
+    """Return the pairs of a table and spots that it annotates, by name; the table of a result only if ``named``."""
     elements = _spot_elements(store, set())
     return [
         (name, region)
-        for name, table in store.tables.items()
+        for name, table in sorted(store.tables.items())
         if RESULT_KEY not in table.uns or name == named
-        for region in _annotated_elements(table)
+        for region in sorted(_annotated_elements(table))
         if region in elements
     ]
 
 
 def _slide_tables(store: spatialdata.SpatialData) -> list[str]:
-    return [name for name, table in store.tables.items() if RESULT_KEY not in table.uns]
+    return sorted(name for name, table in store.tables.items() if RESULT_KEY not in table.uns)
 
 
 def _spot_elements(store: spatialdata.SpatialData, without: set[str]) -> list[str]:
     annotated = {region for table in store.tables.values() for region in _annotated_elements(table)}
     points = [name for name in store.points if name in annotated]  # such as bins of Stereo-seq
-    return [name for name in [*store.shapes, *store.labels, *points] if name not in without]
+    return sorted({*store.shapes, *store.labels, *points} - without)
 
 
 def _choice(option: str, names: Sequence[str]) -> str:
     """Return the next step for the user: the names that an option accepts, if there are any."""
-    names = list(dict.fromkeys(names))
+    names = sorted(set(names))  # a store has no order, and lists its elements as the file system does
     return f"choose one with {option}: {', '.join(names)}." if names else f"leave {option} out."

@@ -147,4 +147,5 @@ def _color(properties: Any) -> Color | None:
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else ""
+    """Return a text without half characters, which JSON may contain and stores cannot; empty for other types."""
+    return value.encode(errors="replace").decode() if isinstance(value, str) else ""

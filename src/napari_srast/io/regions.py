@@ -22,6 +22,7 @@ __all__ = ["REGION_PREFIX", "read_regions", "write_regions"]
 
 REGION_PREFIX = f"{RESULT_PREFIX}region_"
 """Start of the names of all saved regions in a store."""
+_WAIT = 1.0  # seconds for another process that writes to the store, because the window waits, too
 
 
 @translate_memory_errors("while saving the regions", "save them as GeoJSON")
@@ -44,7 +45,8 @@ def write_regions(annotations: Sequence[Annotation], slide: Slide) -> str:
     Raises
     ------
     OutputError
-        The slide was not read from a Zarr 3 store, or the store cannot be written; it is unchanged then.
+        The slide was not read from a Zarr 3 store, another process writes to it, or it cannot be written; it
+        is unchanged then.
     RegionError
         There is no region, or the slide does not have the coordinate system of the regions.
     """
@@ -73,7 +75,10 @@ def write_regions(annotations: Sequence[Annotation], slide: Slide) -> str:
         transformations=to_affines(slide.transforms, first=from_region),
     )
     merge_into(
-        path, {"shapes": [name]}, lambda staging: write_store(spatialdata.SpatialData(shapes={name: shapes}), staging)
+        path,
+        {"shapes": [name]},
+        lambda staging: write_store(spatialdata.SpatialData(shapes={name: shapes}), staging),
+        wait=_WAIT,
     )
     return name
 

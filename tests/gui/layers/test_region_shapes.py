@@ -10,6 +10,7 @@ from napari.components import ViewerModel
 
 from napari_srast.core.region import Region
 from napari_srast.core.slide import Slide
+from napari_srast.errors import RegionError
 from napari_srast.gui.layers.regions import RegionLayer, without_holes
 from napari_srast.io.region_features import Annotation, read_annotations, write_annotations
 
@@ -66,6 +67,19 @@ def test_region_layer_draws_a_region_with_a_hole(make_slide: Callable[..., Slide
     layer.add_annotations([Annotation(Region(WITH_HOLE))], make_slide())
     assert len(layer.regions("global")) == 1
     assert layer.region("global").geometry.symmetric_difference(WITH_HOLE).area < 1e-3
+
+
+def test_an_outline_that_napari_cannot_draw_is_refused_and_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = RegionLayer(ViewerModel(), lambda: None)
+    layer.add(np.array([[0, 0], [10, 0], [10, 10], [0, 10]]))
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("Triangulation failed.")
+
+    monkeypatch.setattr(layer.layer, "add_polygons", fail)
+    with pytest.raises(RegionError, match="simplify it"):
+        layer.add_annotations([Annotation(Region(WITH_HOLE))])
+    assert [region.is_used for region in layer.regions("global")] == [True]
 
 
 def test_geojson_round_trip_keeps_holes(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QColorDialog, QFileDialog, QLineEdit
 
 from napari_srast.gui.layers.drawn_regions import LINE_COLOR
+from napari_srast.gui.state.slide_loading import LoadedSlide
 from napari_srast.gui.state.unsaved_regions import UnsavedRegions
 from napari_srast.gui.widget import SRastWidget
 
@@ -174,6 +176,10 @@ def test_annotations_of_qupath_load_in_pixels_of_the_image(
     assert (saved["name"], saved["classification"]) == ("core", kind)
 
 
+def wait_for_unsaved(qtbot: Any, store: Path, n_regions: int) -> None:
+    qtbot.waitUntil(lambda: len(UnsavedRegions().read(store)) == n_regions, timeout=5000)
+
+
 def reopened(qtbot: Any, store: Path) -> SRastWidget:
     """Return a new window with the slide, as after a crash: nothing of the first one was closed."""
     widget = SRastWidget(ViewerModel())
@@ -190,18 +196,20 @@ def reopened(qtbot: Any, store: Path) -> SRastWidget:
 )
 def test_unsaved_regions_survive_a_crash(drawn: SRastWidget, qtbot: Any, store: Path) -> None:
     drawn.controller.regions.edit([2], name="core", classification="Tumor")
+    wait_for_unsaved(qtbot, store, 2)
     again = reopened(qtbot, store)
     panel = again.region_panel
     assert panel.offer.text() == "2 regions of an earlier session not saved."
+    assert panel.restore.isVisible()
     again.controller.regions.add(SQUARE + 100)  # both are kept until the user decides
-    assert len(UnsavedRegions().read(store)) == 3
+    wait_for_unsaved(qtbot, store, 3)
     click(qtbot, panel.restore)
-    assert panel.restore.isHidden() or not panel.restore.isVisible()
+    assert not panel.restore.isVisible()
     assert [row[:2] for row in listed(again)] == [("Region 1", ""), ("Region 1", ""), ("core", "Tumor")]
     again.controller.regions.files.save_with_slide()
     assert UnsavedRegions().read(store) == []
     again.controller.regions.undo()
-    assert len(UnsavedRegions().read(store)) == 1
+    wait_for_unsaved(qtbot, store, 1)
     third = reopened(qtbot, store)
     click(qtbot, third.region_panel.discard)
     assert UnsavedRegions().read(store) == []
@@ -212,8 +220,9 @@ def test_unsaved_regions_survive_a_crash(drawn: SRastWidget, qtbot: Any, store: 
 def test_cleared_regions_are_not_offered_and_a_full_disk_is_said_once(
     drawn: SRastWidget, qtbot: Any, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    wait_for_unsaved(qtbot, store, 2)
     click(qtbot, drawn.region_panel.clear)
-    assert UnsavedRegions().read(store) == []
+    wait_for_unsaved(qtbot, store, 0)
     messages: list[str] = []
     drawn.controller.messages.error_message.connect(messages.append)
 
@@ -221,11 +230,60 @@ def test_cleared_regions_are_not_offered_and_a_full_disk_is_said_once(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("napari_srast.io.region_features.replace_file", fail)
-    drawn.controller.regions.add(SQUARE)
-    drawn.controller.regions.add(SQUARE)
+    for _ in range(2):
+        drawn.controller.regions.add(SQUARE)
+        drawn.controller.regions.recovery.write_changed()
     (message,) = messages
     assert "would not survive a crash" in message
     assert "No space left" in message
+
+
+def test_a_damaged_file_of_unsaved_regions_is_kept_and_named(store: Path, widget: SRastWidget, qtbot: Any) -> None:
+    file = UnsavedRegions().file(store)
+    file.parent.mkdir(parents=True)
+    file.write_text('{"type": "FeatureColl')
+    messages: list[str] = []
+    widget.controller.messages.error_message.connect(messages.append)
+    open_slide(qtbot, widget, store)
+    widget.controller.regions.add(SQUARE)
+    wait_for_unsaved(qtbot, store, 1)
+    kept = file.with_suffix(".unreadable")
+    assert kept.read_text() == '{"type": "FeatureColl'
+    (message,) = messages
+    assert f"kept as '{kept}'" in message
+
+
+def test_regions_of_a_closed_slide_are_offered_where_it_is_still_open(drawn: SRastWidget, qtbot: Any) -> None:
+    controller = drawn.controller
+    slide = controller.slides.slide
+    without = dataclasses.replace(slide, image=None, source=dataclasses.replace(slide.source, image=None))
+    controller.slides.show(LoadedSlide(slide=without, source=None))
+    assert len(controller.slides.sessions) == 2
+    controller.slides.switch(controller.slides.sessions[0])
+    controller.slides.close()
+    assert len(controller.regions.recovery.offered) == 2
+    wait_for_unsaved(qtbot, Path(slide.source.path), 2)
+
+
+def test_names_that_look_like_html_are_shown_as_they_are(drawn: SRastWidget) -> None:
+    drawn.controller.regions.edit([1], name="<b>core</b>")
+    assert drawn.region_panel.table.item(0, NAME).toolTip() == "<qt>&lt;b&gt;core&lt;/b&gt;</qt>"
+    assert drawn.region_panel.count.textFormat() == Qt.TextFormat.PlainText
+
+
+def test_a_file_is_not_replaced_by_regions_without_area(
+    store: Path, widget: SRastWidget, qtbot: Any, tmp_path: Path
+) -> None:
+    open_slide(qtbot, widget, store)
+    widget.controller.regions.draw("edit")
+    widget.controller.regions.layer.add_lines(np.array([[0, 0], [9, 9]]))
+    messages: list[str] = []
+    widget.controller.messages.error_message.connect(messages.append)
+    target = tmp_path / "saved.geojson"
+    target.write_text("old")
+    widget.controller.regions.files.save_geojson(target)
+    assert messages == ["No shape encloses an area; draw a region first."]
+    assert target.read_text() == "old"
 
 
 def test_view_goes_to_the_tissue_on_opening_and_to_the_region_after_a_run(drawn: SRastWidget, qtbot: Any) -> None:

@@ -16,7 +16,7 @@ from shapely.geometry.base import BaseGeometry
 from napari_srast._utils.text import count
 from napari_srast.core.region import Region
 from napari_srast.core.slide import Slide
-from napari_srast.errors import SrastError
+from napari_srast.errors import RegionError, SrastError
 from napari_srast.geometry.affine import apply_affine
 from napari_srast.gui.controllers.messages import Messages
 from napari_srast.gui.controllers.region_recovery import RegionRecovery
@@ -99,19 +99,26 @@ class RegionFiles:
             return
         was_saved, present = self._recovery.is_saved, self._drawn()
         to_cs = slide.to_cs @ slide.image.to_intrinsic[0] if pixels and slide.image is not None else np.eye(3)
+        known = [one for one in present if one.region is not None]
+        tree = shapely.STRtree([one.region.geometry for one in known if one.region is not None])
         new, again = [], []
         for annotation in annotations:
             system = annotation.region.coordinate_system
             matrix = slide.to_cs @ np.linalg.inv(slide.transforms[system]) if system else to_cs
             placed = dataclasses.replace(annotation, region=transformed(annotation.region, matrix, slide))
-            same = [one.key for one in present if _is_annotation(one, placed)]
+            near = (known[index] for index in tree.query(placed.region.geometry))
+            same = [one.key for one in near if _is_annotation(one, placed)]
             again += same
             new += [] if same else [placed]
         layer = self._workspace.region_layer
-        layer.add_annotations(new, slide)
+        try:
+            layer.add_annotations(new, slide)
+        except RegionError as error:
+            self._messages.error_message.emit(str(error))
+            return
         if again:
-            known = {one.key for one in present}
-            layer.use([*again, *(one.key for one in self._drawn() if one.key not in known)])
+            present_keys = {one.key for one in present}
+            layer.use([*again, *(one.key for one in self._drawn() if one.key not in present_keys)])
         if was_saved:
             self._recovery.mark_saved()
         self._messages.status_message.emit(f"Loaded {count(len(annotations), 'region')}.")
@@ -132,6 +139,9 @@ class RegionFiles:
     def _save(self, write: Callable[[Sequence[Annotation]], str]) -> None:
         """Write all regions and report where ``write`` has saved them."""
         annotations = [annotation for one in self._drawn() if (annotation := one.annotation()) is not None]
+        if not annotations:
+            self._messages.error_message.emit("No shape encloses an area; draw a region first.")
+            return
         try:
             place = write(annotations)
         except SrastError as error:

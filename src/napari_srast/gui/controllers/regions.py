@@ -53,6 +53,7 @@ class Regions:
         self.recovery = RegionRecovery(workspace, messages)
         self.files = RegionFiles(workspace, self.recovery, messages)
         self._workspace = workspace
+        self._messages = messages
         # On the canvas: the keys of the active layer, such as the undo of a labels layer, have priority over these.
         self._bind_keys(lambda _: self.undo(), lambda _: self.redo())
 
@@ -61,7 +62,8 @@ class Regions:
             self._workspace.viewer.bind_key(keys, action, overwrite=True)
 
     def disconnect(self) -> None:
-        """Release the keys of the viewer."""
+        """Release the keys of the viewer, and write unsaved regions."""
+        self.recovery.write_changed()
         self._bind_keys(None, None)
 
     @property
@@ -163,7 +165,10 @@ class Regions:
         if parts and is_same(union, geometry.geometry):
             layer.use([one.key for one in parts])
         else:
-            layer.add_annotations([Annotation(region)], slide)
+            try:
+                layer.add_annotations([Annotation(region)], slide)
+            except RegionError as error:
+                self._messages.error_message.emit(str(error))
 
     def foreign_shapes(self) -> list[Shapes]:
         """Return visible layers other than the region layer in which closed shapes were drawn."""
@@ -172,7 +177,11 @@ class Regions:
     def take(self, layer: Shapes) -> None:
         """Copy the closed shapes of another layer with their names and classes, and hide that layer."""
         annotations = [region.annotation() for region in RegionFeatures(layer).regions("")]
-        self._workspace.region_layer.add_annotations(one for one in annotations if one is not None)
+        try:
+            self._workspace.region_layer.add_annotations(one for one in annotations if one is not None)
+        except RegionError as error:
+            self._messages.error_message.emit(str(error))
+            return
         layer.visible = False
 
     def undo(self) -> None:

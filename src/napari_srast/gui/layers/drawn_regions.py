@@ -282,7 +282,7 @@ def _converted(value: Any, default: Any) -> Any:
         return value if isinstance(value, str) else default
     try:
         return type(default)(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return default
 
 

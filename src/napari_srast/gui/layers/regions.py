@@ -19,6 +19,7 @@ from shapely.geometry import Polygon
 
 from napari_srast.core.region import Region
 from napari_srast.core.slide import Slide
+from napari_srast.errors import RegionError
 from napari_srast.geometry.affine import apply_affine
 from napari_srast.gui.layers.drawn_regions import LINE_COLOR, DrawnRegion, RegionFeatures, closed_shapes
 from napari_srast.gui.layers.factory import KEY, REGION_ROLES, remove_layers, role_of, set_units, swap_axes
@@ -130,6 +131,11 @@ class RegionLayer:
             The regions.
         slide
             The slide, in one of whose coordinate systems each region is. None: all are in world coordinates.
+
+        Raises
+        ------
+        RegionError
+            napari cannot draw an outline.
         """
         polygons, added = [], []
         for annotation in annotations:
@@ -139,9 +145,15 @@ class RegionLayer:
             polygons += [apply_affine(to_cs, np.asarray(part.exterior.coords)[:-1]) for part in parts]
             added.append((annotation, len(parts)))
         if polygons:
-            if self._features is not None:
-                self._features.edit({region.key for region in self.regions("")}, used=False)
-            self._add(polygons, added)
+            features, used = self._features, {region.key for region in self.regions("") if region.is_used}
+            if features is not None:
+                features.edit(used, used=False)
+            try:
+                self._add(polygons, added)
+            except RegionError:
+                if features is not None:
+                    features.edit(used, used=True)
+                raise
 
     def _add(self, polygons: list[np.ndarray], added: list[tuple[Annotation, int]]) -> None:
         layer = self._layer or self._create()
@@ -149,6 +161,11 @@ class RegionLayer:
         self._adding, self._added = True, added
         try:
             layer.add_polygons(corners if len(corners) > 1 else corners[0])
+        except RuntimeError as error:  # napari's slow triangulation fails for outlines of thousands of corners
+            raise RegionError(
+                "napari cannot draw an outline with so many corners; simplify it, or install napari's faster "
+                "triangulation (pip install 'napari[bermuda]')."
+            ) from error
         finally:
             self._adding, self._added = False, []
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QMenu, QMessageBox, QWidget
 
 from napari_srast._utils.text import count
@@ -171,7 +172,7 @@ class RegionPanel(QWidget):
         busy = self._controller.tasks.busy_reason()
         self.save_with_slide.setEnabled(obstacle is None and busy is None)
         self.save_with_slide.setToolTip(
-            obstacle or busy or "Add the region to the store of the slide under a new name."
+            obstacle or busy or "Add all regions to the store of the slide under a new name."
         )
         self.saved.setEnabled(not has_no_store)
 
@@ -209,6 +210,7 @@ class RegionPanel(QWidget):
         assert slide is not None
         box = QMessageBox(self)
         box.setWindowTitle("Load regions")
+        box.setTextFormat(Qt.TextFormat.PlainText)  # the name of the file may look like HTML
         box.setText(f"'{path.name}' does not say in which unit its coordinates are. QuPath uses pixels of the image.")
         pixels = box.addButton(f"Pixels of {slide.source.image or 'the image'}", QMessageBox.ButtonRole.YesRole)
         unit = "" if slide.cs_unit == "unknown" else f" ({slide.cs_unit})"

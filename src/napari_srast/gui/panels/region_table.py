@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from html import escape
 
 from qtpy.QtCore import QModelIndex, QPoint, QSignalBlocker, QSize, Qt
 from qtpy.QtGui import QColor, QKeyEvent
@@ -134,7 +135,7 @@ class RegionTable(QTableWidget):
                 item = QTableWidgetItem()
                 self.setItem(row, column, item)
             item.setText(text)
-            item.setToolTip(text)
+            item.setToolTip(f"<qt>{escape(text)}</qt>" if text else "")  # a name may look like HTML
             flags = Qt.ItemFlag.ItemIsEnabled | Qt.ItemFlag.ItemIsSelectable
             if column in (_NAME, _CLASS):
                 flags |= Qt.ItemFlag.ItemIsEditable

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from qtpy.QtCore import QTimer
+from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QComboBox, QFileDialog, QFormLayout, QHBoxLayout, QLineEdit, QMenu, QWidget
 
 from napari_srast._utils.text import count
@@ -78,6 +78,7 @@ class SlidePanel(QWidget):
         row.addWidget(self.close_slide)
         column.addWidget(self._open_row)
         self.about = label()
+        self.about.setTextFormat(Qt.TextFormat.RichText)
         column.addWidget(self.about)
         self._form = QFormLayout()
         self._form.setContentsMargins(0, 0, 0, 0)
@@ -242,10 +243,10 @@ class SlidePanel(QWidget):
         dialog = ChoiceDialog(error, self)
         name = dialog.ask()
         dialog.deleteLater()
-        if name is not None and self._controller.tasks.busy_reason() is None:
-            answer(name)
-        else:
+        if name is None:
             self._controller.messages.status_message.emit("The slide was not opened, because no part of it was chosen.")
+        elif self._controller.tasks.is_idle():  # napari may have opened another slide meanwhile
+            answer(name)
 
 
 def _fill(control: QComboBox, items: tuple[str, ...], current: str | None) -> None:

@@ -1,8 +1,9 @@
-"""Keep regions that were not saved on the disk, so that they survive a crash."""
+"""Keep unsaved regions in files, so that they survive a crash."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,16 +31,31 @@ class UnsavedRegions:
 
     def file(self, slide: Path) -> Path:
         """Return the file for the store of a slide; its name is derived from the path of the store."""
-        digest = hashlib.sha256(str(slide.expanduser().resolve()).encode()).hexdigest()
+        digest = hashlib.sha256(str(slide.resolve()).encode()).hexdigest()
         return self._folder / f"{digest[:24]}.geojson"
 
     def read(self, slide: Path) -> list[Annotation]:
-        """Return the regions of a slide; none if all were saved, or the file is damaged."""
+        """Return the regions of a slide; none if all were saved.
+
+        Raises
+        ------
+        RegionError
+            The file cannot be read, or is damaged. It is renamed, so that the next regions do not replace it.
+        """
         file = self.file(slide)
-        try:
-            return read_annotations(file) if file.is_file() else []
-        except (OSError, RegionError):
+        if not os.path.lexists(file):
             return []
+        try:
+            return read_annotations(file)
+        except RegionError as error:
+            kept = file.with_suffix(".unreadable")
+            try:
+                file.replace(kept)
+            except OSError:
+                kept = file
+            raise RegionError(
+                f"Unsaved regions of an earlier session cannot be restored; their file is kept as '{kept}'. {error}"
+            ) from error
 
     def write(self, slide: Path, annotations: Sequence[Annotation]) -> None:
         """Replace the stored regions of a slide; without regions, remove the file.

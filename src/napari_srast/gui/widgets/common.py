@@ -77,6 +77,7 @@ class _WrappedLabel(QLabel):
 def label(text: str = "") -> QLabel:
     """Create a label that wraps its text instead of widening the dock."""
     control = _WrappedLabel(text)
+    control.setTextFormat(Qt.TextFormat.PlainText)  # names of layers and elements may look like HTML
     control.setWordWrap(True)
     control.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
     control.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)

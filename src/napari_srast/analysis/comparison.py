@@ -252,7 +252,8 @@ def pseudobulk(samples: Sequence[Sample]) -> anndata.AnnData:
                 f"Group '{group}' has a single donor, '{next(iter(names))}'; spots of one donor are no replicates, so "
                 "differences between groups cannot be tested. Add donors, or describe one slide by compare_regions."
             )
-    genes = [gene for gene in samples[0].slide.genes if all(gene in set(one.slide.genes) for one in samples)]
+    common = set.intersection(*(set(sample.slide.genes) for sample in samples))
+    genes = [gene for gene in samples[0].slide.genes if gene in common]
     if not genes:
         raise InputError("The slides have no gene in common; name the genes alike.")
     rows: dict[tuple[str, str], np.ndarray] = {}

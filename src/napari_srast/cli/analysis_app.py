@@ -12,7 +12,10 @@ from napari_srast.cli.export_app import app
 
 __all__ = ["app", "cells", "compare", "domains", "signatures", "structure"]
 
-_Result = Annotated[Path, typer.Argument(metavar="RESULT", help="A result, .zarr.")]
+_StoredResult = Annotated[Path, typer.Argument(metavar="RESULT", help="A result, .zarr.")]
+_Result = Annotated[Path, typer.Argument(metavar="RESULT", help="A result, .zarr or .h5ad.")]
+_Slide = Annotated[Path, typer.Argument(metavar="SLIDE", help="A slide, .zarr or .h5ad, or a Space Ranger folder.")]
+_GeneTable = Annotated[Path | None, typer.Option("--output", "-o", metavar="CSV", help="Table with a row per gene.")]
 _Run = Annotated[str | None, typer.Option(metavar="NAME", help="Run, if the store holds several results.")]
 
 
@@ -21,7 +24,7 @@ _Run = Annotated[str | None, typer.Option(metavar="NAME", help="Run, if the stor
     epilog=example("napari-srast domains breast_4x.zarr --n-domains 7 -o markers.csv"),
 )
 def domains(
-    result: _Result,
+    result: _StoredResult,
     n_domains: Annotated[
         int | None, typer.Option("--n-domains", metavar="N", help="Number of domains; the resolution is searched.")
     ] = None,
@@ -58,7 +61,7 @@ def domains(
     epilog=example("napari-srast signatures breast_4x.zarr sets.gmt -o scores.csv"),
 )
 def signatures(
-    result: Annotated[Path, typer.Argument(metavar="RESULT", help="A result, .zarr or .h5ad.")],
+    result: _Result,
     sets: Annotated[
         str, typer.Argument(metavar="FILE|SETS", help="Gene sets: .gmt, .csv, .tsv, or text such as 'NAME: A, B'.")
     ],
@@ -82,7 +85,7 @@ def signatures(
     epilog=example("napari-srast cells breast_4x.zarr --cells nuclei --slide breast.zarr -o cells.h5ad"),
 )
 def cells(
-    result: Annotated[Path, typer.Argument(metavar="RESULT", help="A result, .zarr or .h5ad.")],
+    result: _Result,
     shapes: Annotated[
         str,
         typer.Option(
@@ -126,7 +129,7 @@ def cells(
     epilog=example("napari-srast compare breast.zarr tumor=tumor.geojson stroma=stroma.geojson -o changes.csv"),
 )
 def compare(
-    slide: Annotated[Path, typer.Argument(metavar="SLIDE", help="A slide, .zarr or .h5ad, or a Space Ranger folder.")],
+    slide: _Slide,
     regions: Annotated[
         list[str], typer.Argument(metavar="NAME=REGION...", help="One or two regions: GeoJSON files or WKT.")
     ],
@@ -136,9 +139,7 @@ def compare(
         str | None, typer.Option("--coordinate-system", metavar="CS", help="Coordinate system of the regions.")
     ] = None,
     seed: Seed = 0,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="CSV", help="Table with a row per gene.")
-    ] = None,
+    output: _GeneTable = None,
 ) -> None:
     """Compare the measured counts of two regions, or of one and all other spots: effect sizes with intervals."""
     from napari_srast.cli.commands.compare import CompareRequest
@@ -158,13 +159,11 @@ def compare(
     epilog=example("napari-srast structure breast.zarr -o structure.csv"),
 )
 def structure(
-    slide: Annotated[Path, typer.Argument(metavar="SLIDE", help="A slide, .zarr or .h5ad, or a Space Ranger folder.")],
+    slide: _Slide,
     genes: Annotated[str | None, typer.Option(metavar="A,B|@FILE|all", help="Genes to test (default: all).")] = None,
     permutations: Annotated[int, typer.Option(metavar="N", help="Permutations of the spots.")] = 199,
     seed: Seed = 0,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="CSV", help="Table with a row per gene.")
-    ] = None,
+    output: _GeneTable = None,
 ) -> None:
     """Test each gene for spatial structure on the measured spots, by Moran's I and permutations."""
     from napari_srast.cli.commands.structure import run as execute

@@ -68,6 +68,14 @@ def test_an_image_that_fits_is_not_moved(widget: SRastWidget, show: Any) -> None
     assert widget.result_panel.export_panel.move_image.isHidden()
 
 
+def test_an_offset_without_evidence_is_not_offered(widget: SRastWidget, show: Any) -> None:
+    show()
+    controller = widget.controller
+    assert controller.image_shift.proposal is not None
+    del controller.results.current.result.provenance["calibration"]["image"]["evidence"]  # as of another version
+    assert controller.image_shift.proposal is None
+
+
 def test_a_saved_result_has_the_moved_image_and_no_command(widget: SRastWidget, qtbot: Any, show: Any) -> None:
     show()
     old = widget.controller.slides.slide

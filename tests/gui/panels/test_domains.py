@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,8 +12,11 @@ import spatialdata
 from helpers.planted import planted_slide
 from helpers.results import make_result, with_expression
 from helpers.window import click, open_slide, run, use_fast_method, wait_ready, wait_shown
-from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QInputDialog
 
+from napari_srast.analysis.domains import Domains
+from napari_srast.core.result import UpsampleResult
+from napari_srast.gui.controllers import domains as module
 from napari_srast.gui.state.displayed_result import prepare_for_display
 from napari_srast.gui.state.slide_loading import LoadedSlide
 from napari_srast.gui.widget import SRastWidget
@@ -75,6 +82,9 @@ def test_outlines_and_hiding_change_the_layer_and_removal_is_noticed(
         assert (maps.layer.contour, maps.layer.visible) == (contour, visible)
     layers.remove(maps.layer)
     assert maps.layer is None
+    shown.display.activated.emit(shown.display.currentIndex())
+    assert maps.layer in layers
+    layers.remove(maps.layer)
     find(qtbot, widget, shown, 3)
     widget.controller.results.drop()
     assert maps.layer is None
@@ -83,9 +93,9 @@ def test_outlines_and_hiding_change_the_layer_and_removal_is_noticed(
     assert not shown.start.isEnabled()
 
 
-def test_domains_are_saved_in_the_store_that_holds_the_result(
-    widget: SRastWidget, qtbot: Any, write_slide: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def saved(widget: SRastWidget, qtbot: Any, write_slide: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Any]:
+    """The store of a slide whose result has domains, and the result; neither is saved yet."""
     pytest.importorskip("igraph")
     monkeypatch.setattr(widget, "confirm_whole_slide", lambda text: True)
     store = write_slide()
@@ -95,9 +105,105 @@ def test_domains_are_saved_in_the_store_that_holds_the_result(
     panel = widget.result_panel.domain_panel
     click(qtbot, panel.section.header)
     find(qtbot, widget, panel, 2)
+    return store, result
+
+
+def save(
+    qtbot: Any, widget: SRastWidget, monkeypatch: pytest.MonkeyPatch, name: str, *, is_confirmed: bool = True
+) -> str:
+    """Save the domains under a name, and return what the status line says."""
+    monkeypatch.setattr(QInputDialog, "getText", lambda *_, **__: (name, is_confirmed))
+    click(qtbot, widget.result_panel.domain_panel.save)
+    wait_ready(qtbot, widget)
+    return str(widget.run_bar.status.text())
+
+
+def test_domains_are_saved_in_the_store_that_holds_the_result(
+    widget: SRastWidget, qtbot: Any, saved: tuple[Path, UpsampleResult], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, result = saved
+    before = sorted(store.rglob("*"))
+    assert "holds no run" in save(qtbot, widget, monkeypatch, "domains")
+    assert sorted(store.rglob("*")) == before
     widget.controller.results.export(None)
     wait_ready(qtbot, widget)
-    qtbot.mouseClick(panel.save, Qt.MouseButton.LeftButton)
+    save(qtbot, widget, monkeypatch, "domains", is_confirmed=False)
+    assert "Added 'domains'" in save(qtbot, widget, monkeypatch, "domains")
+    widget.controller.domains.rename("1", "stroma")
+    assert "already holds 'domains'" in save(qtbot, widget, monkeypatch, "domains")
+    assert "Added 'named'" in save(qtbot, widget, monkeypatch, " named ")
+    obs = spatialdata.read_zarr(store).tables[f"srast_{result.run}_table"].obs
+    assert obs["domains"].cat.categories[0] == "1"
+    assert obs["named"].cat.categories[0] == "stroma"
+
+
+def test_saving_of_domains_ends_although_it_is_canceled(
+    widget: SRastWidget, qtbot: Any, saved: tuple[Path, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, _ = saved
+    release = threading.Event()
+
+    def slow(self: Domains, path: Path, name: str) -> Path:
+        release.wait(60)
+        return path
+
+    monkeypatch.setattr(Domains, "write", slow)
+    widget.controller.domains.save()
+    click(qtbot, widget.run_bar.cancel)
+    assert widget.run_bar.status.text() == "Saving the domains cannot be canceled; wait a moment."
+    release.set()
     wait_ready(qtbot, widget)
-    table = spatialdata.read_zarr(store).tables[f"srast_{result.run}_table"]
-    assert len(table.obs["domains"].cat.categories) == len(widget.controller.domains.current.sizes)
+    assert widget.run_bar.status.text() == f"Added 'domains' to {store}"
+
+
+def test_name_that_is_given_during_a_merge_is_kept(
+    widget: SRastWidget, qtbot: Any, shown: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find(qtbot, widget, shown, 4)
+    release, merge = threading.Event(), Domains.merge
+
+    def slow(self: Domains, *arguments: Any) -> Domains:
+        release.wait(60)
+        return merge(self, *arguments)
+
+    monkeypatch.setattr(Domains, "merge", slow)
+    maps = widget.controller.domains
+    n_domains = len(maps.current.sizes)
+    maps.merge(["1", "2"])
+    shown.table.item(2, 0).setText("stroma")
+    release.set()
+    wait_ready(qtbot, widget)
+    assert "merge again" in widget.run_bar.status.text()
+    assert len(maps.current.sizes) == n_domains
+    assert maps.current.labels.categories[2] == "stroma"
+
+
+def test_search_for_domains_can_be_canceled(
+    widget: SRastWidget, qtbot: Any, shown: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped = threading.Event()
+
+    def endless(*_: Any, should_stop: Callable[[], bool], **__: Any) -> None:
+        while not should_stop():
+            stopped.wait(0.01)
+        stopped.set()
+
+    monkeypatch.setattr(module, "domains", endless)
+    click(qtbot, shown.start)
+    assert widget.run_bar.status.text() == "Finding domains …"
+    click(qtbot, widget.run_bar.cancel)
+    assert widget.run_bar.status.text() == "Canceled. Nothing was changed."
+    assert stopped.wait(30)
+    assert widget.controller.tasks.busy_reason() is None
+    assert widget.controller.domains.current is None
+
+
+def test_missing_package_is_named_with_the_command_that_installs_it(
+    widget: SRastWidget, qtbot: Any, shown: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "igraph", None)
+    find(qtbot, widget, shown, 3)
+    assert widget.run_bar.status.text() == (
+        'Domains need the package igraph; install it with: pip install "napari-srast[analysis]".'
+    )
+    assert shown.start.isEnabled()

@@ -107,19 +107,29 @@ def test_beads_that_are_small_for_the_image_are_averaged(beads: Slide, monkeypat
     assert image[grid.row[0], grid.col[0]] == pytest.approx(values[together].mean())
 
 
-@pytest.mark.parametrize("kind", ["bins", "beads"])
-def test_selected_spots_stay_where_they_are(make_slide: Callable[..., Slide], beads: Slide, kind: str) -> None:
-    slide = beads if kind == "beads" else make_slide(12, 10)
+@pytest.mark.parametrize("kind", ["bins", "beads", "beads in one level"])
+def test_selected_spots_stay_where_they_are(
+    make_slide: Callable[..., Slide], beads: Slide, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if kind == "beads in one level":
+        monkeypatch.setattr(module, "_COARSEST", 1024)
+    slide = make_slide(12, 10) if kind == "bins" else beads
     grid = grid_of(slide)
-    spots = np.flatnonzero((slide.centers > 300).all(axis=1) & (slide.centers < 700).all(axis=1))
+    assert (grid.n_levels > 1) == (kind == "beads")
+    is_selected = (slide.centers > 300).all(axis=1) & (slide.centers < 700).all(axis=1)
+    spots = np.flatnonzero(is_selected)
     part = grid.select(spots)
     assert np.prod(part.shape) < np.prod(grid.shape)
     np.testing.assert_allclose(centers_of_pixels(part), centers_of_pixels(grid)[spots])
-    whole = grid.levels(np.isin(np.arange(120), spots) * np.arange(120.0))
-    for image, other in zip(part.levels(spots.astype(float)), whole, strict=True):
-        if kind == "bins" or image is not other:
-            assert np.nansum(image) == pytest.approx(np.nansum(other), rel=0.3)
-    assert np.nansum(part.levels(spots.astype(float))[0]) == pytest.approx(np.nansum(whole[0]))
+    values = np.arange(120.0) + 1.0
+    finest = grid.levels(np.where(is_selected, values, 0.0))[0]
+    assert np.nansum(part.levels(values[spots])[0]) == pytest.approx(np.nansum(finest))  # no spot is cut off
+    for level, image in enumerate(part.levels(values[spots])):
+        assert image.shape == (part.shape[0] >> level, part.shape[1] >> level)
+        row, col = part.row >> level, part.col >> level
+        for spot in range(len(spots) if level or kind == "bins" else 0):
+            together = (row == row[spot]) & (col == col[spot])
+            assert image[row[spot], col[spot]] == pytest.approx(values[spots][together].mean())
 
 
 def test_grid_is_made_once_for_a_slide(make_slide: Callable[..., Slide]) -> None:

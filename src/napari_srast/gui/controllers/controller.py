@@ -42,7 +42,7 @@ class Controller:
     tasks
         The background task and the state of the window.
     regions
-        Drawing, saving and loading of the region.
+        Drawing, saving and loading of regions.
     results
         Display, comparison and export of results.
     domains

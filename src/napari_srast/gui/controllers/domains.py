@@ -84,13 +84,12 @@ class DomainMaps:
         if displayed is not None:
             result = displayed.result
             self._work(displayed, lambda stop: domains(result, n_domains=n_domains, should_stop=stop))
-            self._messages.status_message.emit("Finding domains …")
 
     def merge(self, names: Iterable[str]) -> None:
         """Merge domains of the displayed result in the background."""
         found, displayed, merged = self.current, self._workspace.result, list(names)
         if found is not None and displayed is not None:
-            self._work(displayed, lambda stop: found.merge(merged, RunMonitor(should_stop=stop)))
+            self._work(displayed, lambda stop: found.merge(merged, RunMonitor(should_stop=stop)), found)
 
     def rename(self, old: str, new: str) -> None:
         """Rename a domain of the displayed result."""
@@ -104,14 +103,23 @@ class DomainMaps:
         self.changed.emit()
 
     def set_display(self, display: DomainDisplay) -> None:
-        """Show the domains filled or as outlines, or hide them."""
+        """Show the domains filled or as outlines, or hide them; a layer that the user has removed is added again."""
         self.display = display
-        self._style()
+        if self.layer is None:
+            self._show()
+        else:
+            self._style()
 
     def save(self, name: str = "domains") -> None:
-        """Add the domains to the store of the slide, in which the result is saved."""
+        """Add the domains to the store of the slide, in which the result is saved.
+
+        Parameters
+        ----------
+        name
+            Name of the column in the result's table.
+        """
         found = self.current
-        if found is None:
+        if found is None or not self._tasks.is_idle():
             return
         path = Path(str(found.result.slide.source.path))
 
@@ -125,17 +133,25 @@ class DomainMaps:
                 steps=background.single_step(lambda: found.write(path, name)),
                 on_result=on_result,
                 activity="saving the domains",
+                can_stop=False,
             )
         )
 
-    def _work(self, displayed: DisplayedResult, function: Callable[[Callable[[], bool]], Domains]) -> None:
-        busy = self._tasks.busy_reason()
-        if busy is not None:
-            self._messages.error_message.emit(busy)
+    def _work(
+        self,
+        displayed: DisplayedResult,
+        function: Callable[[Callable[[], bool]], Domains],
+        replaced: Domains | None = None,
+    ) -> None:
+        """Compute domains of a result in the background, from scratch or from the domains that they replace."""
+        if not self._tasks.is_idle():
             return
 
         def on_result(found: Domains) -> None:
             self._tasks.set_state(self._tasks.resting_state())
+            if replaced is not None and self._found.get(displayed) is not replaced:
+                self._messages.error_message.emit("A domain was renamed meanwhile, so none were merged; merge again.")
+                return
             self._found[displayed] = found  # forgotten with its result, which may have been closed in the meantime
             self._messages.status_message.emit(" ".join([f"{count(len(found.sizes), 'domain')}.", *found.notices]))
             self._show()
@@ -148,6 +164,7 @@ class DomainMaps:
                 activity="finding domains",
             )
         )
+        self._messages.status_message.emit("Finding domains …" if replaced is None else "Merging domains …")
 
     # ------------------------------------------------------------------- layer
 

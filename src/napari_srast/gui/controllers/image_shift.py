@@ -18,6 +18,8 @@ from napari_srast.gui.state.workspace import Workspace
 
 __all__ = ["ImageShift"]
 
+_OFFSET = {"offset", "offset_pitches", "evidence", "evidence_at_offset"}  # of the image, in the record of a run
+
 
 class ImageShift:
     """Offer to move the image of the current slide, and to undo that.
@@ -52,7 +54,7 @@ class ImageShift:
             return None
         image, used = session.slide.image, displayed.result.slide.image
         record = (displayed.result.provenance.get("calibration") or {}).get("image") or {}
-        if used is None or used.name != image.name or record.get("name") != image.name or "offset" not in record:
+        if used is None or used.name != image.name or record.get("name") != image.name or not _OFFSET.issubset(record):
             return None
         if not np.allclose(used.to_intrinsic[0], image.to_intrinsic[0]):
             return None

@@ -18,9 +18,7 @@ from napari_srast.gui.state.workspace import Workspace
 
 __all__ = ["Preview"]
 
-_ENTRIES_AT_ONCE = (
-    1_000_000  # of the counts; the spots of slides with more are colored after a search in the background
-)
+_ENTRIES_AT_ONCE = 1_000_000  # of the counts; slides with more are searched in the background
 
 
 class Preview:

@@ -119,7 +119,7 @@ class Results:
     def open_saved(self, run: str) -> None:
         """Read a result from the SpatialData store of the current slide and display it."""
         session = self._workspace.current
-        if session is None or not self._is_idle():
+        if session is None or not self._tasks.is_idle():
             return
         slide = session.slide
 
@@ -208,7 +208,7 @@ class Results:
             File or SpatialData store to write; None writes into the SpatialData store of the slide.
         """
         session = self._workspace.current
-        if session is None or self.current is None or not self._is_idle():
+        if session is None or self.current is None or not self._tasks.is_idle():
             return
         result, into_slide = self.current.result, path is None
         target = Path(str(result.slide.source.path)) if path is None else path
@@ -230,13 +230,6 @@ class Results:
             )
         )
         self._messages.status_message.emit("Saving …")
-
-    def _is_idle(self) -> bool:
-        """Return whether a task can start now; show the reason if it cannot."""
-        busy = self._tasks.busy_reason()
-        if busy is not None:
-            self._messages.error_message.emit(busy)
-        return busy is None
 
     def disconnect(self) -> None:
         """Disconnect from the viewer."""

@@ -106,6 +106,10 @@ class RunQueue:
         """Stop the running task, whatever it is, and drop the waiting runs; the thread ends at its next check."""
         if self._tasks.busy_reason() is None:
             return
+        unstoppable = self._tasks.unstoppable_activity
+        if unstoppable is not None:
+            self._messages.status_message.emit(f"{unstoppable.capitalize()} cannot be canceled; wait a moment.")
+            return
         state, n_dropped = self._tasks.state, len(self.waiting)
         self.waiting.clear()
         self._running = None

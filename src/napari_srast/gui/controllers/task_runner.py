@@ -54,6 +54,8 @@ class Task:
         :class:`~napari_srast.errors.ChoiceError`.
     context
         Slide and settings for the error report.
+    can_stop
+        Whether the work can be canceled.
     """
 
     state: AppState
@@ -63,6 +65,7 @@ class Task:
     on_error: Callable[[], None] | None = None
     on_choice: Callable[[str, str], None] | None = None
     context: ErrorContext | None = None
+    can_stop: bool = True
 
 
 class TaskRunner:
@@ -93,6 +96,7 @@ class TaskRunner:
         self._messages = messages
         self._has_slide = has_slide
         self._running: background.BackgroundTask | None = None
+        self._unstoppable: str | None = None
 
     def obstacle(self) -> str | None:
         """Return why no action that needs a slide can start now; None if it can."""
@@ -107,6 +111,13 @@ class TaskRunner:
             AppState.RUNNING: "A run is in progress; wait for it, or cancel it.",
             AppState.EXPORTING: "Wait until the result is saved, or cancel.",
         }[self.state]
+
+    def is_idle(self) -> bool:
+        """Return whether a task can start now; show the reason if it cannot."""
+        busy = self.busy_reason()
+        if busy is not None:
+            self._messages.error_message.emit(busy)
+        return busy is None
 
     def start(self, task: Task) -> None:
         """Start a task; a task that is still running is abandoned."""
@@ -136,6 +147,7 @@ class TaskRunner:
 
         # The task starts first: if showing the new state fails, the window is ready again after the task.
         self._running = background.start(task.steps, on_step=on_step, on_done=on_done, on_error=on_error)
+        self._unstoppable = None if task.can_stop else task.activity  # the task would keep its slide in memory
         self.set_state(task.state)
 
     def report_error(
@@ -171,6 +183,11 @@ class TaskRunner:
     def is_working(self) -> bool:
         """Whether a task is running."""
         return self._running is not None and self._running.active
+
+    @property
+    def unstoppable_activity(self) -> str | None:
+        """What the running task does, if it cannot be canceled."""
+        return self._unstoppable if self.is_working else None
 
     def abandon(self) -> None:
         """Stop the running task and ignore its result."""

@@ -20,6 +20,7 @@ from napari_srast.gui.layers.gene_colors import (
     map_colormap,
     stops_colormap,
 )
+from napari_srast.gui.state.gene_quality import gene_lights
 from napari_srast.gui.state.gene_values import STD_UNIT, GeneValues, ValueView, unit_of
 
 __all__ = ["GeneImage", "GeneLayer", "GeneStyle", "default_genes", "render_gene"]
@@ -198,7 +199,7 @@ def default_genes(result: UpsampleResult, totals: np.ndarray) -> list[str]:
     """Return the genes to display first: all genes if they are at most three, else the one with the largest total gain.
 
     Skill is a gain per count, so by chance it is highest in genes with a handful of counts. The total gain, skill times
-    counts, is not.
+    counts, is not. A gene whose map is better than interpolation precedes all others.
 
     Parameters
     ----------
@@ -211,5 +212,5 @@ def default_genes(result: UpsampleResult, totals: np.ndarray) -> list[str]:
     if len(genes) <= _MAX_DEFAULT_GENES:
         return genes
     gained = np.nan_to_num(result.skill, nan=0.0) * totals
-    order = np.argsort(-gained, kind="stable")
-    return [genes[order[0]]]
+    is_better = np.array([light.light == "better" for light in gene_lights(result)])
+    return [genes[np.lexsort((-gained, ~is_better))[0]]]

@@ -13,7 +13,7 @@ from napari.utils.colormaps import Colormap
 from napari_srast.core.slide import Slide
 from napari_srast.errors import Cancelled
 from napari_srast.gui.layers.spot_image import counts_colormap, set_image
-from napari_srast.gui.state.spot_grid import SpotGrid, spot_grid
+from napari_srast.gui.state.spot_grid import spot_grid
 
 __all__ = ["CountsPicture", "SpotPreview", "color_limits", "counts_picture", "gene_counts"]
 
@@ -96,7 +96,7 @@ def counts_picture(slide: Slide, gene: str | None, should_stop: Callable[[], boo
     """Prepare the counts of a gene, or of all genes (None), for drawing; see :func:`gene_counts`."""
     values = gene_counts(slide, gene, should_stop)
     _check(should_stop)
-    grid: SpotGrid | None = spot_grid(slide)
+    grid = spot_grid(slide)
     levels = None if grid is None else grid.levels(values, should_stop)
     _check(should_stop)
     return CountsPicture(limits=color_limits(values), values=values, levels=levels)

@@ -8,6 +8,7 @@ from qtpy.QtWidgets import (
     QAbstractItemView,
     QHBoxLayout,
     QHeaderView,
+    QInputDialog,
     QSpinBox,
     QTableWidget,
     QTableWidgetItem,
@@ -17,6 +18,7 @@ from qtpy.QtWidgets import (
 from napari_srast.analysis.domains import Domains
 from napari_srast.gui.controllers.controller import Controller
 from napari_srast.gui.controllers.domains import DomainDisplay, domain_colors
+from napari_srast.gui.panels.export import NO_RESULT
 from napari_srast.gui.widgets.common import button, chooser, label
 from napari_srast.gui.widgets.section import Section
 from napari_srast.gui.widgets.tooltips import allow, describe
@@ -25,7 +27,6 @@ __all__ = ["DomainPanel"]
 
 _SHOWN_MARKERS, _LISTED_MARKERS = 4, 15
 _MAX_DOMAINS = 200
-_NO_RESULT = "Run first: there is no result yet."
 _NO_DOMAINS = "Find the domains first."
 
 
@@ -52,7 +53,7 @@ class DomainPanel(QWidget):
         self.display = chooser("show_domains", ("Fill", "Outlines", "Hidden"))
         self.display.activated.connect(lambda _: self._set_display())
         self.merge = button("merge_domains", "Merge", self._merge)
-        self.save = button("save_domains", "Save", lambda: controller.domains.save())
+        self.save = button("save_domains", "Save…", self._save)
         self.table = QTableWidget(0, 3)
         self.table.setHorizontalHeaderLabels(["Domain", "Pixels", "Markers"])
         self.table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
@@ -117,7 +118,7 @@ class DomainPanel(QWidget):
         controller = self._controller
         displayed, found = controller.results.current, controller.domains.current
         busy = controller.tasks.busy_reason()
-        no_result = _NO_RESULT if displayed is None else None
+        no_result = NO_RESULT if displayed is None else None
         without = displayed is not None and len(displayed.result.expression_columns) == 0
         no_expression = "The result has no expression; run again with expression 'auto'." if without else None
         for control in (self.number, self.start):
@@ -141,6 +142,12 @@ class DomainPanel(QWidget):
 
     def _merge(self) -> None:
         self._controller.domains.merge(self._selected())
+
+    def _save(self) -> None:
+        """Ask for a name, because a store may hold several sets of domains, and save them."""
+        name, is_confirmed = QInputDialog.getText(self, "Save domains", "Name of the column:", text="domains")
+        if is_confirmed:
+            self._controller.domains.save(name.strip())
 
     def _rename(self, item: QTableWidgetItem) -> None:
         if item.column() == 0:

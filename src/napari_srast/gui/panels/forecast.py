@@ -81,7 +81,8 @@ class Forecast(QObject):
         except Exception as error:  # noqa: BLE001 - a run reports an unexpected error; its estimate must not prevent it
             self._show_error(error)
             return
-        self._shown = self._shown if slide.n_spots <= _SPOTS_AT_ONCE else None  # not that of the settings before
+        if slide.n_spots > _SPOTS_AT_ONCE:
+            self._shown = None  # it is of the settings before
         self._counting = background.start(work, on_step=self._show, on_done=self._show, on_error=self._show_error)
 
     def stop(self) -> None:

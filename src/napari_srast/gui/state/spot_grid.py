@@ -32,6 +32,7 @@ _BIN_SIZES = (0.9, 1.1)  # sides of bins, in pitches; smaller squares have gaps 
 _MAX_SIDE = 4096  # pixels
 _MAX_PIXELS_PER_SPOT = 100  # of an image with one pixel for each bin: a slide may have few bins far apart
 _PIXELS_PER_DIAMETER = 4.0
+_REACH = 2  # pixels that a spot covers on each side of the one with its center
 _COARSEST = 1024  # side of an image that needs no coarser level
 
 
@@ -97,7 +98,7 @@ class SpotGrid:
         if self.owner is not None:
             index = np.full(len(self.row) + 1, -1, dtype=np.int32)  # the last entry stands for no spot
             index[spots] = np.arange(len(spots))
-            margin = step  # the pixels of a spot reach over its center
+            margin = max(step, _REACH)  # both are powers of two, so the levels still divide the shape
             low, high = np.maximum(low - margin, 0), np.minimum(high + margin, self.shape)
             owner = index[self.owner[low[0] : high[0], low[1] : high[1]]]
         shift = np.eye(3)

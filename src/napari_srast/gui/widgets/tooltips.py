@@ -29,7 +29,7 @@ TOOLTIPS = {
     "open_sample": "Open the built-in slide. It is synthetic, for trying things out; it is not a measurement.",
     "recent_slides": "Open a recent slide.",
     "use_shown": "Use the slide that napari-spatialdata shows, without loading it again.",
-    "open_slides": "The current slide. Each open slide keeps its region and its results.",
+    "open_slides": "The current slide. Each open slide keeps its regions and its results.",
     "close_slide": "Close this slide. Results that were not exported are discarded; regions that were not saved are "
     "offered again when the slide is opened.",
     "coordinate_system": "Coordinate system of the display, the region and the pixel size, with its elements.",
@@ -38,7 +38,7 @@ TOOLTIPS = {
     "choose_table": "Table with the counts.",
     "choose_image": "Image that is shown as histology and refines the maps; 'none' uses no image.",
     # region
-    "draw_rectangle": "Draw a rectangle: press, drag and release on the slide. Several shapes make one region.",
+    "draw_rectangle": "Draw a rectangle: press, drag and release on the slide. Each shape becomes a region.",
     "draw_ellipse": "Draw an ellipse: press, drag and release on the slide.",
     "draw_polygon": "Draw a polygon: click its corners, double-click the last one.",
     "draw_lasso": "Draw freehand: press and drag around the tissue, then release.",
@@ -84,17 +84,17 @@ TOOLTIPS = {
     "steps": "Number of integration steps of each draw; 'default' uses the built-in number.",
     "seed": "Seed of the random numbers: the same seed, slide and settings give the same result.",
     # run
-    "run": "Upsample the region, or the whole slide if no region is drawn.",
-    "queue": "Upsample this region after the current run. You can draw the next region meanwhile.",
+    "run": "Upsample the ticked regions, or the whole slide if none is ticked.",
+    "queue": "Upsample the ticked regions after the current run, and untick them. You can draw the next one meanwhile.",
     "cancel": "Stop the run and drop queued runs. The slide and files on disk are not changed.",
     "run_progress": "Progress of the run.",
     "copy_report": "Copy an error report for the developers: versions, settings and the position in the code, "
     "but no names, coordinates or counts of the slide.",
     "section_help": "Open the page of the documentation about this section.",
-    "tour_skip": "Close the tour for ever.",
+    "tour_skip": "Close the tour and do not show it at later starts.",
     "tour_back": "Previous step of the tour.",
     "tour_next": "Next step of the tour.",
-    "help": "List the keyboard shortcuts and open the glossary.",
+    "help": "Show links to the documentation and the keyboard shortcuts.",
     "tabs": "Prepare a run, or explore its result.",
     # result
     "open_results": "Displayed result. The list has the results in memory, which are kept until the slide is closed, "

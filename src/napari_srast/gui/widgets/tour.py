@@ -119,7 +119,7 @@ class Tour(QFrame):
         self._frame.hide()
 
     def end(self) -> None:
-        """Close the tour for ever."""
+        """Close the tour and record that the user has seen it."""
         self.postpone()
         self._ended()
 

@@ -52,6 +52,17 @@ def test_ratio_is_that_of_the_kriging_variances() -> None:
     assert 0.6 < expected[-1] < 0.9
 
 
+def test_values_are_those_of_the_documentation() -> None:
+    rng = np.random.default_rng(0)
+    visium = UnresolvedVariance(hexagons(16), PITCH, spot_area=AREA, pixel_area=(PITCH / 6) ** 2)
+    np.testing.assert_allclose(visium.at(np.array([[0.0, 0.0], [50.0, 28.87]])), [0.10, 0.76], atol=0.006)
+    assert visium.at(rng.uniform(-2 * PITCH, 2 * PITCH, (3000, 2))).mean() == pytest.approx(0.55, abs=0.01)
+    grid = (np.argwhere(np.ones((21, 21))) - 10) * PITCH
+    for factor, expected in ((2, 0.61), (6, 1.10)):
+        covered = UnresolvedVariance(grid, PITCH, spot_area=PITCH**2, pixel_area=(PITCH / factor) ** 2)
+        assert covered.at(rng.uniform(-2 * PITCH, 2 * PITCH, (3000, 2))).mean() == pytest.approx(expected, abs=0.01)
+
+
 def test_unit_and_position_do_not_matter() -> None:
     spots, points = hexagons(), np.random.default_rng(0).uniform(-150, 150, (40, 2))
     expected = unresolved(spots).at(points)

@@ -9,6 +9,7 @@ import numpy as np
 from napari.layers import Image
 from napari.utils.colormaps import Colormap
 
+from napari_srast.analysis.gene_lights import gene_lights
 from napari_srast.core.result import UpsampleResult
 from napari_srast.gui.layers.factory import KEY, gene_layer_kwargs
 from napari_srast.gui.layers.gene_colors import (
@@ -20,7 +21,6 @@ from napari_srast.gui.layers.gene_colors import (
     map_colormap,
     stops_colormap,
 )
-from napari_srast.gui.state.gene_quality import gene_lights
 from napari_srast.gui.state.gene_values import STD_UNIT, GeneValues, ValueView, unit_of
 
 __all__ = ["GeneImage", "GeneLayer", "GeneStyle", "default_genes", "render_gene"]

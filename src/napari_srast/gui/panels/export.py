@@ -10,6 +10,8 @@ from typing import Any
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QApplication, QFileDialog, QHBoxLayout, QMenu, QWidget
 
+from napari_srast.analysis.gene_lights import describe_lights
+from napari_srast.analysis.quality_checks import qc_summary
 from napari_srast.errors import SrastError
 from napari_srast.gui.controllers.comparison import meaning_of
 from napari_srast.gui.controllers.controller import Controller
@@ -20,9 +22,8 @@ from napari_srast.gui.layers.gene_colors import GeneStyle
 from napari_srast.gui.layers.gene_layer import render_gene
 from napari_srast.gui.layers.overlay import Overlay
 from napari_srast.gui.panels.figure_dialog import FigureDialog
-from napari_srast.gui.state.gene_quality import describe_lights, own_detail
+from napari_srast.gui.state.gene_quality import own_detail
 from napari_srast.gui.state.gene_values import GeneValues
-from napari_srast.gui.state.quality_checks import qc_summary
 from napari_srast.gui.widgets.common import button, label
 from napari_srast.gui.widgets.section import Section
 from napari_srast.gui.widgets.tooltips import allow

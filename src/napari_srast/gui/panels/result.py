@@ -20,6 +20,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_srast.analysis.gene_lights import LIGHTS, gene_lights
 from napari_srast.core.gene_list import match_gene_list
 from napari_srast.errors import InputError
 from napari_srast.gui.controllers.comparison import (
@@ -38,7 +39,6 @@ from napari_srast.gui.panels.genes import structure_column
 from napari_srast.gui.panels.legend import Legend
 from napari_srast.gui.panels.value_chooser import ValueChooser
 from napari_srast.gui.state.displayed_result import DisplayedResult
-from napari_srast.gui.state.gene_quality import LIGHTS, gene_lights
 from napari_srast.gui.state.run_request import result_title
 from napari_srast.gui.widgets.common import (
     VerticalScrollArea,

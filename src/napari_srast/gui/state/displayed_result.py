@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from napari_srast.analysis.quality_checks import QualityChecks, measure_quality
 from napari_srast.core.result import UpsampleResult
 from napari_srast.core.slide import Slide
 from napari_srast.errors import InputError
 from napari_srast.gui.state.gene_values import GeneValues
-from napari_srast.gui.state.quality_checks import QualityChecks, measure_quality
 
 __all__ = ["DisplayedResult", "prepare_for_display"]
 

@@ -6,12 +6,16 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from helpers import results
 
+from napari_srast.analysis.quality_checks import measure_quality, qc_summary
 from napari_srast.core.result import UpsampleResult
 from napari_srast.core.slide import Slide
-from napari_srast.gui.state.quality_checks import measure_quality, qc_summary
 
-pytestmark = pytest.mark.gui
+
+@pytest.fixture
+def make_result() -> Callable[..., UpsampleResult]:
+    return results.make_result
 
 
 @pytest.fixture

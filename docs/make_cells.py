@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import anndata
+import make_quotes
 import numpy as np
 import pandas as pd
 from scipy import ndimage, sparse
@@ -252,6 +253,7 @@ def main() -> None:
             json.dumps({k: v for k, v in found[-1].items() if k != "rules"}) + "\n" + markdown(found) + "\n"
         )
         sys.stdout.flush()
+    make_quotes.update()
 
 
 if __name__ == "__main__":

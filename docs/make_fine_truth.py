@@ -2,7 +2,8 @@
 
     python docs/make_fine_truth.py DATA [NAME ...] [--thinnings N] [--genes N] [--mode mean|sample] [--model FILE]
                                   [--draws N] [--peers A,B]
-                                  writes docs/results/fine_truth.json and prints Markdown tables
+                                  writes docs/results/fine_truth.json and the figures of the pages that
+                                  quote it, and prints Markdown tables
 
 DATA is a folder with NAME.h5ad (square bins; obsm["spatial"] in micrometers, obsm["spatial_px"] in image pixels) and,
 where there is one, an image NAME_*.jpg. Every count is assigned at random to one of two halves. The slide is made from
@@ -16,6 +17,8 @@ import argparse
 import json
 import sys
 from pathlib import Path
+
+import make_quotes
 
 from napari_srast.core.settings import UpsampleSettings
 from napari_srast.evaluation.fine_slide import read_fine_slide
@@ -101,6 +104,8 @@ def main() -> None:
         sys.stdout.write(markdown(evaluation) + "\n\n")
         sys.stdout.flush()
         options.output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    if options.output == OUTPUT:
+        make_quotes.update()
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import anndata
+import make_quotes
 import numpy as np
 from scipy import sparse
 
@@ -128,6 +129,8 @@ def main() -> None:
             write_row(f"{name}, {lattice} ({evaluation.n_spots})", [number(value) for value in rows[-1]])
             options.output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     write_row("mean", [number(value) for value in np.nanmean(np.array(rows), axis=0)])
+    if options.output == OUTPUT:
+        make_quotes.update()
 
 
 if __name__ == "__main__":

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import ast
+import copy
 import doctest
 import importlib
+import importlib.util
 import re
 import shlex
+import sys
 import tomllib
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -67,6 +71,33 @@ def test_messages_in_the_faq_are_printed_by_the_package() -> None:
     assert len(messages) >= 5
     for message in messages:
         assert message.replace("'spatial'", "'{key}'") in joined or message in joined, message
+
+
+@pytest.fixture(scope="module")
+def make_quotes() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("make_quotes", ROOT / "docs" / "make_quotes.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # its dataclasses look themselves up
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_figures_in_pages_are_those_of_their_json_files(make_quotes: ModuleType) -> None:
+    """After a new measurement run ``python docs/make_quotes.py``, and read the sentences around the numbers."""
+    assert make_quotes.update(check=True) == []
+    assert len(make_quotes.quotes()) > 30
+
+
+def test_changed_figure_is_found_and_written(make_quotes: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    load = make_quotes.load
+    changed = copy.deepcopy(load("results/fine_truth.json"))
+    changed["visiumhd_human_kidney_a"]["methods"]["srast"]["nats_per_count"] = 0.5
+    monkeypatch.setattr(make_quotes, "load", lambda name: changed if name.endswith("fine_truth.json") else load(name))
+    differs = make_quotes.update(check=True)
+    assert [line.partition(":")[0] for line in differs] == ["docs/results/index.md", "README.md"]
+    table = next(quote for quote in make_quotes.quotes() if quote.page == "README.md")
+    page = make_quotes.written(table, (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert "pixels of 16 µm | 0.500 |" in page
 
 
 def test_version_matches_citation() -> None:

@@ -1,0 +1,382 @@
+"""Write the figures that pages quote from the JSON files that they came from.
+
+    python docs/make_quotes.py           rewrites tables and numbers in README.md and docs
+    python docs/make_quotes.py --check   names what differs and changes nothing
+
+A table begins after a comment such as ``<!-- table fine_truth kidney -->`` and ends at the next empty line. A sentence
+is found by its words; only its numbers are written. The scripts that measure call this one; tests/test_docs.py checks
+that nothing differs.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+DOCS = Path(__file__).resolve().parent
+ROOT = DOCS.parent
+NUMBER = r"([-+−]?\d(?:[\d,.]*\d)?)"
+KIDNEY, PANCREAS = "visiumhd_human_kidney_a", "xenium_human_pancreas_a"
+OURS, ALONE, GP = "srast", "srast without image", "gp"
+METHODS = {OURS: "default, with image", ALONE: "default, counts alone", GP: "gp"}
+UNIFORM, COUNTS, DENSITY, NUCLEAR = (
+    "uniform, by area",
+    "counts (X), by area",
+    "counts (X), by true nuclear density",
+    "counts (X), by nuclear area",
+)
+EXPRESSION = "expression, not conserved, by area"
+
+
+@dataclass(frozen=True)
+class Quote:
+    """A sentence of a page, with ``{}`` for each number, and what the numbers are."""
+
+    page: str
+    text: str
+    values: tuple[str, ...]
+
+    def pattern(self) -> re.Pattern[str]:
+        """Return the pattern of the sentence; spaces may be line breaks."""
+        parts = [r"\s+".join(re.escape(word) for word in part.split(" ")) for part in self.text.split("{}")]
+        return re.compile(NUMBER.join(parts))
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table after a comment with its name."""
+
+    page: str
+    name: str
+    lines: tuple[str, ...]
+
+    def pattern(self) -> re.Pattern[str]:
+        """Return the pattern of comment and table."""
+        return re.compile(rf"(<!-- table {re.escape(self.name)} -->\n)(.*?)(?=\n\n|\Z)", re.DOTALL)
+
+
+@cache
+def load(name: str) -> Any:
+    """Return a JSON file of docs."""
+    return json.loads((DOCS / name).read_text(encoding="utf-8"))
+
+
+def row(*cells: object) -> str:
+    return "| " + " | ".join(str(cell) for cell in cells) + " |"
+
+
+def head(*cells: object) -> tuple[str, str]:
+    return row(*cells), "|---" * len(cells) + "|"
+
+
+def number(value: float | None, digits: int) -> str:
+    return "" if value is None or value != value else f"{value:.{digits}f}"
+
+
+def span(values: list[float], digits: int) -> tuple[str, str]:
+    return number(min(values), digits), number(max(values), digits)
+
+
+def fine(slide: str, method: str) -> dict[str, Any]:
+    return load("results/fine_truth.json")[slide]["methods"][method]
+
+
+def fine_truth() -> Iterator[Quote | Table]:
+    """Yield what pages quote of fine_truth.json."""
+    data = load("results/fine_truth.json")
+    page = "docs/results/fine_truth.md"
+    yield Quote(page, "scored on the other, {} times.", (str(data[KIDNEY]["settings"]["thinnings"]),))
+    for slide, name in ((KIDNEY, "kidney"), (PANCREAS, "pancreas")):
+        lines = [*head("method", "nats", "totals", "composition", "genes below", "stated")]
+        for method, label in METHODS.items():
+            runs = fine(slide, method)["thinnings"]
+            cells = [
+                ", ".join(number(run[key], 4) for run in runs) for key in ("nats_per_count", "totals", "composition")
+            ]
+            cells.append(", ".join(f"{100 * run['genes_below_uniform']:.1f} %" for run in runs))
+            stated = [run["stated_skill"] for run in runs]
+            cells.append("" if None in stated or method == GP else ", ".join(number(value, 4) for value in stated))
+            lines.append(row(label, *cells))
+        yield Table(page, f"fine_truth {name}", tuple(lines))
+    names = ("slide_nats", "pcc", "ssim", "seam_ratio")
+    digits = {"slide_nats": 3, "pcc": 3, "ssim": 3, "seam_ratio": 2}
+    titles = [
+        f"{title}, counts" if i == 0 else "expression"
+        for title in ("slide nats", "PCC", "SSIM", "seams")
+        for i in (0, 1)
+    ]
+    lines = [*head("slide, method", *titles)]
+    for slide, name in ((KIDNEY, "kidney"), (PANCREAS, "pancreas")):
+        for method, label in METHODS.items():
+            mean = fine(slide, method)
+            cells = [number(mean[key + end], digits[key]) for key in names for end in ("", "_expression")]
+            lines.append(row(f"{name}, {label.removeprefix('default, ')}", *cells))
+        truth = data[slide]["truth"]
+        best = {"pcc": truth["pcc_ceiling"], "ssim": truth["ssim_other_half"], "seam_ratio": truth["seam_ratio"]}
+        cells = [number(best.get(key), digits[key]) for key in names for _ in (0, 1)]
+        lines.append(row(f"{name}, noise ceiling, other half, truth", *cells))
+    yield Table(page, "fine_truth whole slide", tuple(lines))
+
+    def times(key: str, slide: str, method: str) -> str:
+        return number(fine(slide, method)[key] / fine(slide, GP)[key], 1)
+
+    yield Quote(
+        page,
+        "With an image it is {} times that of the Gaussian process on the kidney and {} times on the pancreas; counts "
+        "alone gain {} and {} times the Gaussian process in all.",
+        (
+            times("composition", KIDNEY, OURS),
+            times("composition", PANCREAS, OURS),
+            times("nats_per_count", KIDNEY, ALONE),
+            times("nats_per_count", PANCREAS, ALONE),
+        ),
+    )
+
+    def stated(slide: str, method: str) -> list[float]:
+        return [run["stated_skill"] / run["achieved_skill"] for run in fine(slide, method)["thinnings"]]
+
+    yield Quote(
+        page,
+        "With an image, the stated skill is {} to {} times the achieved one over all thinnings of both slides. Without "
+        "one, it is {} to {} times on the kidney and {} to {} times on the pancreas.",
+        (
+            *span(stated(KIDNEY, OURS) + stated(PANCREAS, OURS), 2),
+            *span(stated(KIDNEY, ALONE), 2),
+            *span(stated(PANCREAS, ALONE), 2),
+        ),
+    )
+    pairs = [[number(fine(slide, method)["nats_per_count"], 3) for slide in (KIDNEY, PANCREAS)] for method in METHODS]
+    yield Quote(
+        "docs/results/index.md",
+        "a kidney and a pancreas score {} and {} nats per count with their image, {} and {} without, and {} and {} by a "
+        "Gaussian process. Their expression explains {} and {} nats per count of where held-out counts are on the slide, "
+        "the conserved counts {} and {}",
+        (
+            *(value for pair in pairs for value in pair),
+            *(number(fine(slide, OURS)["slide_nats_expression"], 2) for slide in (KIDNEY, PANCREAS)),
+            *(number(fine(slide, OURS)["slide_nats"], 2) for slide in (KIDNEY, PANCREAS)),
+        ),
+    )
+    lines = [*head("nats per count over a uniform split", "with the image", "counts alone", "Gaussian process")]
+    for slide, label in (
+        (KIDNEY, "human kidney, Visium HD, pixels of 16 µm"),
+        (PANCREAS, "human pancreas, Xenium, 10 µm"),
+    ):
+        lines.append(row(label, *(number(fine(slide, method)["nats_per_count"], 3) for method in METHODS)))
+    yield Table("README.md", "fine_truth", tuple(lines))
+
+
+def cells() -> Iterator[Quote | Table]:
+    """Yield what pages quote of cells.json."""
+    runs = load("results/cells.json")[PANCREAS]
+    first = runs[0]
+    page = "docs/results/cells.md"
+
+    def mean(rule: str, key: str) -> float:
+        return sum(run["rules"][rule][key] for run in runs) / len(runs)
+
+    def average(*keys: str) -> float:
+        values = runs
+        for key in keys:
+            values = [value[key] for value in values]
+        return sum(values) / len(values)
+
+    keys = list(first["rules"][UNIFORM])
+    lines = [*head("rule", *keys), *(row(rule, *(f"{mean(rule, key):.4f}" for key in keys)) for rule in first["rules"])]
+    yield Table(page, "cells", tuple(lines))
+    both, inside = "nats_cells_and_outside", "nats_cells"
+    yield Quote(page, "would have measured it: {} discs", (str(first["n_spots"]),))
+    yield Quote(
+        page,
+        "The {} nuclei come from a watershed of that image; their median area is {} µm², and {} other nuclei share",
+        (f"{first['n_cells']:,}", f"{first['median_nucleus_um2']:.0f}", f"{first['cells_sharing_spots']:.0f}"),
+    )
+    gain = number(mean(COUNTS, both), 3)
+    yield Quote(
+        page,
+        "Counts shared by area are above uniform sharing, by {} nats per count and {} in cell correlation.",
+        (gain, number(mean(COUNTS, "cell_correlation") - mean(UNIFORM, "cell_correlation"), 3)),
+    )
+    yield Quote("docs/analysis.md", "counts shared by area are above uniform sharing, by {} nats per count", (gain,))
+    yield Quote(
+        page,
+        "Counts are denser in nuclei than outside, {} times here, and sharing with that ratio gains another {} nats.",
+        (number(average("nuclear_density_ratio", "true"), 1), number(mean(DENSITY, both) - mean(COUNTS, both), 3)),
+    )
+    yield Quote(page, "the regression says {},", (f"{average('nuclear_density_ratio', 'from spots'):.0f}",))
+    yield Quote(
+        page,
+        "nuclei ({} nats per count, cell correlation {}), because",
+        (number(mean(EXPRESSION, inside), 3), number(mean(EXPRESSION, "cell_correlation"), 3)),
+    )
+
+
+def high_resolution() -> Iterator[Quote | Table]:
+    """Yield what pages quote of high_resolution.json."""
+    data = load("results/high_resolution.json")
+    page = "docs/results/high_resolution.md"
+    titles = (
+        "slide nats: X",
+        "expression",
+        "trial",
+        "PCC: X",
+        "expression",
+        "trial",
+        "ceiling",
+        "seams",
+        "coverage",
+        "at 5+",
+    )
+    lines, rows = [*head("slide, lattice (spots)", *titles)], []
+    for name, slide in data.items():
+        ours, trial = slide["methods"][OURS], slide["methods"][GP]
+        values = [ours["slide_nats"], ours["slide_nats_expression"], trial["slide_nats_expression"]]
+        values += [ours["pcc"], ours["pcc_expression"], trial["pcc_expression"], slide["truth"]["pcc_ceiling"]]
+        values += [ours["seam_ratio_expression"], ours["coverage_80"], ours["coverage_80_high"]]
+        rows.append(values)
+        lines.append(row(f"{name} ({slide['n_spots']})", *(number(value, 3) for value in values)))
+    columns = [[value for value in column if value is not None] for column in zip(*rows, strict=True)]
+    lines.append(row("mean", *(number(sum(column) / len(column), 3) for column in columns)))
+    yield Table(page, "high_resolution", tuple(lines))
+    yield Quote(page, "Only these {} slides,", (str(len(rows)),))
+    margin = min(min(values[1] - values[0], values[1] - values[2]) for values in rows)
+    yield Quote(
+        page,
+        "above those of X and of the trial on each of the {} slides, by at least {}.",
+        (str(len(rows)), number(margin, 3)),
+    )
+    yield Quote(
+        page,
+        "It is " + ", ".join(["{}"] * len(rows)) + " times that of X",
+        tuple(number(values[4] / values[3], 2) for values in rows),
+    )
+    yield Quote(page, "of the expression are between {} and {}, above", span([values[7] for values in rows], 2))
+    bins = next(values for name, values in zip(data, rows, strict=True) if name.startswith("merscope"))
+    yield Quote(
+        page, "On the bins they cover {} of all and {} of high counts.", (number(bins[8], 2), number(bins[9], 2))
+    )
+
+
+def zero_shot() -> Iterator[Quote | Table]:
+    """Yield what pages quote of zero_shot/scores.json."""
+    found = load("results/zero_shot/scores.json")["summary"]
+    nats, pcc = found["nats_per_count"], found["within_spot_pcc"]
+
+    def values(of: dict[str, float], digits: int) -> tuple[str, ...]:
+        best, single = number(of["best_of_each_case"], digits), number(of["best_single"], digits)
+        ratios = number(of["ratio_to_best_of_each_case"], 2), number(of["ratio_to_best_single"], 2)
+        return number(of["default"], digits), best, ratios[0], single, ratios[1]
+
+    page = "docs/results/index.md"
+    yield Quote(page, "On {} pseudo-slides", (str(found["n_cases"]),))
+    yield Quote(page, "| nats per count | {} | {} ({} times) | {} ({} times) |", values(nats, 4))
+    yield Quote(page, "| within-spot PCC | {} | {} ({} times) | {} ({} times) |", values(pcc, 3))
+    yield Quote(page, "two standard errors | | {}, {} | |", (str(found["cases_below"]), str(found["cases_behind"])))
+    yield Quote(
+        page, "The 80 % intervals cover {} % of the true counts", (f"{100 * found['coverage_80_calibrated_all']:.0f}",)
+    )
+    page = "docs/results/zero_shot.md"
+    yield Quote(page, "| nats per count | {} | {} | {} | {} | {} |", values(nats, 4))
+    yield Quote(page, "| within-spot PCC | {} | {} | {} | {} | {} |", values(pcc, 3))
+    yield Quote(page, "On average {} % of a slide's genes gain more", (f"{100 * found['fraction_better']:.0f}",))
+    page = "docs/results/uncertainty.md"
+    for kind, label in (
+        ("multinomial_all", "multinomial, all pairs of a spot and a gene"),
+        ("multinomial_deep", "multinomial, pairs of 10 counts or more"),
+    ):
+        before = {"multinomial_all": ("0.41", "0.85"), "multinomial_deep": ("0.29", "0.70")}[kind]
+        value = number(found[f"coverage_80_{kind}"], 2)
+        yield Quote(page, f"| {label} | {before[0]} | {{}} | {before[1]} |", (value,))
+    yield Quote(page, "**calibrated, all pairs** | 0.52 | **{}** |", (number(found["coverage_80_calibrated_all"], 2),))
+    yield Quote(
+        page,
+        "**calibrated, pairs of 10 counts or more** | 0.56 | **{}** |",
+        (number(found["coverage_80_calibrated_deep"], 2),),
+    )
+
+
+def performance() -> Iterator[Quote | Table]:
+    """Yield what docs/performance.md quotes of performance/*.json."""
+    page = "docs/performance.md"
+
+    def first(name: str, method: str = "srast") -> dict[str, Any]:
+        return next(run for run in load(f"performance/{name}.json")["measurements"] if run["method"] == method)
+
+    two, four = first("visium"), first("visium_factor_4")
+    yield Quote(page, "20 genes, warm cache | {} s |", (number(two["region_seconds"], 1),))
+    yield Quote(page, "a slide of 5,000 spots | {} s |", (number(two["first_region_seconds"], 0),))
+
+    def size(run: dict[str, Any]) -> tuple[str, str]:
+        return number(run["seconds"] + run["write_seconds"], 0), number(run["process_mb"] / 1000, 1)
+
+    yield Quote(page, "factor 2, written | {} s, {} GB |", size(two))
+    yield Quote(page, "the same at factor 4 | {} s, {} GB |", size(four))
+    ratio = two["cpu_seconds"] / first("visium", "pycnophylactic")["cpu_seconds"]
+    yield Quote(page, "over pycnophylactic interpolation's | {} times |", (number(ratio, 2),))
+    runs = {run["spots"]: run for run in load("performance/growth.json")["measurements"] if run["method"] == "srast"}
+    small, large = runs[25000], runs[100000]
+    yield Quote(
+        page,
+        "100,000 against 25,000 spots | {} times the time, {} times the memory |",
+        (number(large["seconds"] / small["seconds"], 1), number(large["process_mb"] / small["process_mb"], 2)),
+    )
+
+
+SOURCES: tuple[Callable[[], Iterator[Quote | Table]], ...] = (
+    fine_truth,
+    cells,
+    high_resolution,
+    zero_shot,
+    performance,
+)
+
+
+def quotes() -> list[Quote | Table]:
+    """Return everything that pages quote."""
+    return [quote for source in SOURCES for quote in source()]
+
+
+def written(quote: Quote | Table, text: str) -> str:
+    """Return the page with the numbers of a quote.
+
+    Raises
+    ------
+    LookupError
+        The page has no such sentence or table.
+    """
+    found = quote.pattern().search(text)
+    if found is None:
+        wanted = quote.text if isinstance(quote, Quote) else f"<!-- table {quote.name} -->"
+        raise LookupError(f"{quote.page} has no '{wanted}'; change the page or docs/make_quotes.py")
+    if isinstance(quote, Table):
+        return text[: found.start(2)] + "\n".join(quote.lines) + text[found.end(2) :]
+    for group in range(len(quote.values), 0, -1):
+        text = text[: found.start(group)] + quote.values[group - 1] + text[found.end(group) :]
+    return text
+
+
+def update(check: bool = False) -> list[str]:
+    """Write all pages, or only compare them, and return what differed."""
+    differs = []
+    for quote in quotes():
+        path = ROOT / quote.page
+        before = path.read_text(encoding="utf-8")
+        after = written(quote, before)
+        if after != before:
+            differs.append(f"{quote.page}: {quote.text if isinstance(quote, Quote) else f'table {quote.name}'}")
+            if not check:
+                path.write_text(after, encoding="utf-8")
+    return differs
+
+
+if __name__ == "__main__":
+    CHECK = "--check" in sys.argv[1:]
+    DIFFERS = update(CHECK)
+    print("\n".join(DIFFERS) or "All pages have the figures of their JSON files.")
+    sys.exit(int(CHECK and bool(DIFFERS)))

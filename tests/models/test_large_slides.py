@@ -93,6 +93,19 @@ def test_components_and_panels_in_blocks_equal_the_whole(in_blocks: Callable[[],
     np.testing.assert_array_equal(select_variable_genes(counts, 20), genes)
 
 
+def test_components_of_a_slide_in_one_block_come_from_a_part_of_its_spots(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = _counts()
+    totals = np.asarray(counts.sum(axis=1)).ravel()
+    of_all, _ = fitting._components(counts, totals, SasaConfig(n_panel=40, n_components=5))
+    monkeypatch.setattr(fitting, "_MAX_PCA_SPOTS", N_SPOTS // 2)
+    of_half, _ = fitting._components(counts, totals, SasaConfig(n_panel=40, n_components=5))
+    assert of_half.shape == of_all.shape
+    plane = of_all[:, : N_PROGRAMS - 1] - of_all[:, : N_PROGRAMS - 1].mean(axis=0)  # programs add up to 1
+    leading = of_half[:, : N_PROGRAMS - 1] - of_half[:, : N_PROGRAMS - 1].mean(axis=0)
+    unexplained = leading - plane @ np.linalg.lstsq(plane, leading, rcond=None)[0]
+    assert unexplained.var() < 0.05 * leading.var()
+
+
 def test_loadings_of_a_large_slide_explain_it_as_well(in_blocks: Callable[[], None]) -> None:
     counts = _counts()
     activity = np.random.default_rng(3).gamma(1.0, size=(N_SPOTS, N_PROGRAMS)) * 10

@@ -179,7 +179,7 @@ def _components(counts: sparse.csr_matrix, totals: np.ndarray, config: SasaConfi
     blocks = row_blocks(len(totals), counts.nnz)
 
     def logged(rows: slice) -> sparse.csr_matrix:
-        of_block = counts if len(blocks) == 1 else counts[rows]
+        of_block = counts if rows == slice(0, len(totals)) else counts[rows]
         return log_normalize(of_block, totals[rows], scale)
 
     variance = _column_variance(logged(rows) for rows in blocks)

@@ -53,14 +53,15 @@ def test_ratio_is_that_of_the_kriging_variances() -> None:
 
 
 def test_values_are_those_of_the_documentation() -> None:
-    rng = np.random.default_rng(0)
+    unit = (np.stack(np.meshgrid(np.arange(30), np.arange(30)), axis=-1).reshape(-1, 2) + 0.5) / 30
     visium = UnresolvedVariance(hexagons(16), PITCH, spot_area=AREA, pixel_area=(PITCH / 6) ** 2)
     np.testing.assert_allclose(visium.at(np.array([[0.0, 0.0], [50.0, 28.87]])), [0.10, 0.76], atol=0.006)
-    assert visium.at(rng.uniform(-2 * PITCH, 2 * PITCH, (3000, 2))).mean() == pytest.approx(0.55, abs=0.01)
-    grid = (np.argwhere(np.ones((21, 21))) - 10) * PITCH
-    for factor, expected in ((2, 0.61), (6, 1.10)):
-        covered = UnresolvedVariance(grid, PITCH, spot_area=PITCH**2, pixel_area=(PITCH / factor) ** 2)
-        assert covered.at(rng.uniform(-2 * PITCH, 2 * PITCH, (3000, 2))).mean() == pytest.approx(expected, abs=0.01)
+    cell = unit @ np.array([[1.0, 0.0], [0.5, np.sqrt(3) / 2]]) * PITCH
+    assert visium.at(cell).mean() == pytest.approx(0.56, abs=0.006)
+    squares = (np.argwhere(np.ones((21, 21))) - 10) * PITCH
+    for factor, expected in ((2, 0.61), (6, 1.09)):
+        covered = UnresolvedVariance(squares, PITCH, spot_area=PITCH**2, pixel_area=(PITCH / factor) ** 2)
+        assert covered.at(unit * PITCH).mean() == pytest.approx(expected, abs=0.006)
 
 
 def test_unit_and_position_do_not_matter() -> None:

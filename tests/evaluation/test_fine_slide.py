@@ -78,6 +78,21 @@ def test_table_and_store_are_read_equally(tmp_path: Path) -> None:
     assert read_fine_slide(store).image is None
 
 
+def test_section_of_a_table_or_store_is_chosen(tmp_path: Path) -> None:
+    table = bins_table(8, n_genes=2)
+    table.obs["library_id"] = np.where(np.arange(64) < 32, "left", "right")
+    table.uns["spatial"] = {"left": {}, "right": {}}
+    table.write_h5ad(tmp_path / "bins.h5ad")
+    store = import_slide(tmp_path / "bins.h5ad", tmp_path / "bins.zarr", library="all")
+    for path in (tmp_path / "bins.h5ad", store):
+        fine = read_fine_slide(path, library="right")
+        np.testing.assert_array_equal(fine.counts.toarray(), table.X[32:].toarray())
+        with pytest.raises(InputError, match="no section 'middle'; choose one with --library: left, right"):
+            read_fine_slide(path, library="middle")
+    with pytest.raises(InputError, match="2 sections .* choose one with --library"):
+        read_fine_slide(tmp_path / "bins.h5ad")
+
+
 def test_unusable_files_are_reported(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"neither an \.h5ad"):
         read_fine_slide(tmp_path / "bins.csv")

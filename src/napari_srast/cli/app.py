@@ -194,6 +194,7 @@ def evaluate(
             help="Also score these published methods, if installed.",
         ),
     ] = None,
+    library: Library = None,
     model: Model = "default",
     json: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write all scores to a file; - prints them.")
@@ -202,7 +203,7 @@ def evaluate(
 ) -> None:
     """Coarsen a high-resolution slide, upsample it, and score the maps against the ground truth.
 
-    With --spot-diameter, --image, --thin, --genes, --mode, --peers or a store: spots measure discs or cells of one
+    With --spot-diameter, --image, --thin, --genes, --mode, --peers, --library or a store: spots measure discs or cells of one
     random half of the counts, and the maps are scored on the other half (--thin, 1 by default). Otherwise every method
     is scored on the counts that the spots were made from.
     """
@@ -227,7 +228,7 @@ def evaluate(
     from napari_srast.cli.commands.evaluate import FineOptions, run
 
     fine = None
-    if is_store or any(option is not None for option in (spot_diameter, image, thin, genes, mode, peers)):
+    if is_store or any(option is not None for option in (spot_diameter, image, thin, genes, mode, peers, library)):
         fine = FineOptions(
             spot_diameter=spot_diameter,
             image=None if image == "none" else image or ("auto" if is_store else None),
@@ -235,6 +236,7 @@ def evaluate(
             genes=None if genes is None else int(genes) if genes.strip().isdecimal() else parse_genes(genes),
             peers=() if peers is None else tuple(name.strip() for name in peers.split(",")),
             mode="sample" if mode == "sample" else "mean",
+            library=library,
         )
     kind: Literal["square", "hex"] = "square" if lattice == "square" else "hex"
     run(truth, pitch=pitch, lattice=kind, factor=factor, model=model, json_path=json, plots=plots, fine=fine)

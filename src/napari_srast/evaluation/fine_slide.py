@@ -82,7 +82,11 @@ class FineSlide:
 
 
 def read_fine_slide(
-    path: str | Path, *, image: str | Path | None = None, genes: Sequence[str] | int | None = None
+    path: str | Path,
+    *,
+    image: str | Path | None = None,
+    genes: Sequence[str] | int | None = None,
+    library: str | None = None,
 ) -> FineSlide:
     """Read bins from an ``.h5ad`` file or a SpatialData store.
 
@@ -97,11 +101,15 @@ def read_fine_slide(
     genes
         Names of the genes of the slide; a number for that many of the most abundant genes, see :func:`abundant_genes`;
         None for all genes with counts.
+    library
+        Section to read from a table of several sections, as for :func:`napari_srast.read_slide`; None refuses a table
+        whose sections overlap.
 
     Raises
     ------
     InputError
-        The slide or the image cannot be read, or a gene is missing.
+        The slide or the image cannot be read, a gene or the section is missing, or the table has several sections and
+        none was named.
     SettingsError
         The number of genes is not above 0.
     """
@@ -109,13 +117,12 @@ def read_fine_slide(
 
     path = Path(path)
     if path.suffix.casefold() == ".zarr":
-        slide = read_slide(path, image=None if image is None else str(image))
+        slide = read_slide(path, image=None if image is None else str(image), library=library)
     elif path.suffix.casefold() == ".h5ad":
         from napari_srast.io.convert.h5ad import read_h5ad
 
-        slide = read_slide(
-            read_h5ad(path, image=image, spot_diameter=None, pixel_size=None), image=None if image is None else "auto"
-        )
+        table = read_h5ad(path, image=image, spot_diameter=None, pixel_size=None, library=library)
+        slide = read_slide(table, image=None if image is None else "auto")
         if slide.image is not None:  # as stored in the file, without the coarser copies that the import adds
             one = replace(slide.image, levels=slide.image.levels[:1], to_intrinsic=slide.image.to_intrinsic[:1])
             slide = replace(slide, image=one)

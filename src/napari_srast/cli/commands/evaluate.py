@@ -38,6 +38,8 @@ class FineOptions:
         Peers to score, keys of :data:`napari_srast.evaluation.peers.registry.PEERS`.
     mode
         Mode of the runs: "mean" or "sample".
+    library
+        Section of a table of several sections; None if it has one.
     """
 
     spot_diameter: float | None = None
@@ -46,6 +48,7 @@ class FineOptions:
     genes: list[str] | int | None = None
     peers: tuple[str, ...] = ()
     mode: Literal["mean", "sample"] = "mean"
+    library: str | None = None
 
 
 def run(
@@ -103,7 +106,7 @@ def _evaluate_fine(
     require_peers(options.peers, has_image=options.image is not None)
     array = SimulatedArray(pitch=pitch, lattice=lattice, spot_diameter=options.spot_diameter)
     settings = UpsampleSettings(factor=factor, model=model, mode=options.mode)
-    slide = read_fine_slide(truth, image=options.image, genes=options.genes)
+    slide = read_fine_slide(truth, image=options.image, genes=options.genes, library=options.library)
     with progress_bar() as show:
         return evaluate_fine_truth(
             slide, array, settings=settings, thinnings=options.thinnings, peers=options.peers, progress=show

@@ -5,7 +5,7 @@ Shape legend: n spots, Q pixels, F fields, E experts.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy import sparse
@@ -39,6 +39,8 @@ class Experts:
         Interpolations on the layout.
     network
         The flow.
+    sampler
+        Integrates it.
     """
 
     layout: SpotPixelMap
@@ -46,6 +48,7 @@ class Experts:
     neighborhoods: SpotNeighborhoods
     interpolator: Interpolator
     network: DiT
+    sampler: FlowSampler = field(default_factory=FlowSampler)
 
     @classmethod
     def for_layout(
@@ -54,6 +57,7 @@ class Experts:
         embedding: SlideEmbedding | SpotEmbedding,
         network: DiT,
         halo: HaloContext | None = None,
+        sampler: FlowSampler | None = None,
     ) -> Experts:
         """Prepare the experts for a layout, or for a tile with its halo."""
         return cls(
@@ -62,6 +66,7 @@ class Experts:
             neighborhoods=SpotNeighborhoods.from_layout(layout, embedding),
             interpolator=Interpolator(layout, halo),
             network=network,
+            sampler=sampler or FlowSampler(),
         )
 
     def predict(
@@ -69,6 +74,7 @@ class Experts:
         counts: sparse.csr_matrix,
         monitor: RunMonitor = NO_MONITOR,
         statistics: FieldStatistics | None = None,
+        needed: np.ndarray | None = None,
     ) -> tuple[FlowInputs, np.ndarray]:
         """Predict fields.
 
@@ -80,6 +86,9 @@ class Experts:
             Asked for cancellation.
         statistics
             Statistics of the fields over the whole slide; required for a tile.
+        needed
+            Which pairs of spots and fields the flow predicts, bool, shape (n, F); it gives the others its prior.
+            Default: all.
 
         Returns
         -------
@@ -89,14 +98,19 @@ class Experts:
         inputs = build_flow_inputs(
             self.layout, self.embedding, self.neighborhoods, self.interpolator, counts, statistics
         )
-        return inputs, log_experts_of(self.network, inputs, self.layout, monitor)
+        flow = self.sampler.mean_log_ratios(self.network, inputs, monitor, needed)
+        return inputs, _log_experts(flow, inputs, self.layout)
 
 
 def log_experts_of(
     network: DiT, inputs: FlowInputs, layout: SpotPixelMap, monitor: RunMonitor = NO_MONITOR
 ) -> np.ndarray:
     """Return the log ratios of the experts, given the flow's inputs, in the order of the pool, shape (E, Q, F)."""
-    flow = FlowSampler().mean_log_ratios(network, inputs, monitor)
+    return _log_experts(FlowSampler().mean_log_ratios(network, inputs, monitor), inputs, layout)
+
+
+def _log_experts(flow: np.ndarray, inputs: FlowInputs, layout: SpotPixelMap) -> np.ndarray:
+    """Return the log ratios of the experts, given those of the flow (Q, F), shape (E, Q, F)."""
     log_k = np.log(layout.n_pixels_per_spot[layout.parent])[:, None]
     interpolations = {name: inputs.expert_log_ratios[i].numpy() - log_k for i, name in enumerate(INTERPOLATION_EXPERTS)}
     return np.stack([flow if name == "pcfm" else interpolations[name] for name in EXPERT_NAMES]).astype(np.float64)

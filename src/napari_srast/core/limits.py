@@ -10,6 +10,7 @@ __all__ = [
     "FLOW_DRAWS",
     "FLOW_PAIR_BUDGET",
     "FLOW_STEPS",
+    "LARGE_SLIDE_PAIR_BUDGET",
     "MAX_CALIBRATION_GENES",
     "MAX_HOLDOUT_PATCHES",
     "MAX_HOLDOUT_SPOTS",
@@ -29,6 +30,9 @@ PER_GENE_LIMIT = 512
 FLOW_PAIR_BUDGET = 1_000_000
 """Spot-gene pairs that go through the flow in a run on a larger panel, including the holdout on the coarsened slide:
 about 15 s on two cores."""
+LARGE_SLIDE_PAIR_BUDGET = 100_000
+"""The same on slides of more than 20,000 spots. Their spots have few counts of a gene, so that shared maps are better:
+on Visium HD bins of a kidney the score grew as fewer genes went through the flow one by one."""
 PIXELS_PER_PAIR = 4.0
 """Pixels of a spot that a pair of :data:`FLOW_PAIR_BUDGET` has; a pair with more pixels counts more."""
 EMPTY_PAIR_COST = 0.2

@@ -30,6 +30,7 @@ from napari_srast.core.limits import MAX_CALIBRATION_GENES, MAX_HOLDOUT_PATCHES,
 from napari_srast.core.progress import NO_MONITOR, RunMonitor
 from napari_srast.geometry.bisection import sample_patches
 from napari_srast.geometry.lattice import Lattice, detect_lattice
+from napari_srast.models.pcfm.sampler import FlowSampler
 from napari_srast.models.sasa.embedding import SlideEmbedding
 from napari_srast.models.sasa.fitting import fit_sasa
 
@@ -206,7 +207,8 @@ def _calibrate(slide: SlideInput, monitor: RunMonitor, fit: Callable[..., SlideE
             device=slide.device,
             monitor=monitor,
         )
-        experts = Experts.for_layout(layout, embedding, checkpoint.network)
+        sampler = FlowSampler.for_slide(len(slide.centers))
+        experts = Experts.for_layout(layout, embedding, checkpoint.network, sampler=sampler)
         origin = slide.centers[sample][coarsened.used[0]] - layout.pixels[0]
         coarse.append(CoarseSlide(experts=experts, counts=counts, truth=coarsened.truth.tocsr(), origin=origin))
     if not coarse:

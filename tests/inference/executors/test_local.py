@@ -22,6 +22,7 @@ from napari_srast.inference import tiles
 from napari_srast.inference.executors.fallback import OutOfMemoryFallback
 from napari_srast.inference.executors.local import ThreadExecutor
 from napari_srast.inference.methods import srast as srast_module
+from napari_srast.models.pcfm import sampler as sampler_module
 
 MakeSlide = Callable[..., Slide]
 
@@ -62,6 +63,23 @@ def test_number_of_workers_changes_no_byte(
     if mode == "sample":
         assert results[0].std.data.tobytes() == results[1].std.data.tobytes()
         assert results[0].expression_std.data.tobytes() == results[1].expression_std.data.tobytes()
+
+
+def test_number_of_workers_changes_no_byte_of_a_large_slide(
+    make_slide: MakeSlide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(srast_module, "PER_GENE_LIMIT", 3)
+    monkeypatch.setattr(srast_module, "FLOW_PAIR_BUDGET", 0)
+    slide = make_slide(12, 12, lattice="square")
+    small = upsample(slide, factor=2, device="cpu")
+    monkeypatch.setattr(srast_module, "MAX_WHOLE_ROWS", 100)
+    monkeypatch.setattr(srast_module, "LARGE_SLIDE_PAIR_BUDGET", 0)
+    monkeypatch.setattr(sampler_module, "MAX_WHOLE_ROWS", 100)
+    results = [upsample(slide, factor=2, device="cpu", executor=ThreadExecutor(n)) for n in (1, 3)]
+    assert same_bytes(*results)
+    assert not same_bytes(results[0], small)  # fewer programs go through the network
+    sums = results[0].raster.sum_to_spots(results[0].counts.toarray().astype(np.float64))
+    np.testing.assert_allclose(sums, slide.counts.toarray(), rtol=1e-6)
 
 
 def test_canceled_run_ends_all_workers(make_slide: MakeSlide) -> None:

@@ -90,6 +90,9 @@ def test_budget_takes_high_count_genes_first() -> None:
         assert chosen(np.full(200, 16)).sum() < whole.sum()
         patch.setattr(module, "FLOW_PAIR_BUDGET", 0)
         assert chosen(np.full(200, 4)).sum() == 1
+        patch.setattr(module, "MAX_WHOLE_ROWS", 100)
+        patch.setattr(module, "LARGE_SLIDE_PAIR_BUDGET", 2000)
+        np.testing.assert_array_equal(chosen(np.full(200, 4)), whole)
 
 
 def test_gene_skill_equals_a_ratio_estimate() -> None:

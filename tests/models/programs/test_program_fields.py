@@ -9,7 +9,7 @@ from scipy import sparse
 from napari_srast.geometry.lattice import detect_lattice
 from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 from napari_srast.models.programs.factorization import ProgramFactorization
-from napari_srast.models.programs.program_fields import MIN_RATIO, ProgramFields, fit_program_fields
+from napari_srast.models.programs.program_fields import MIN_RATIO, ProgramFields, fit_program_fields, leading_fields
 from napari_srast.models.sasa.config import SasaConfig
 from napari_srast.models.sasa.fitting import fit_sasa
 
@@ -62,3 +62,11 @@ def test_programs_separate_two_domains() -> None:
     fraction = fields[left.ravel()].sum(axis=0) / fields.sum(axis=0)
     assert fraction.max() > 0.8
     assert fraction.min() < 0.2
+
+
+def test_leading_fields_hold_the_share_of_every_spot() -> None:
+    fields = np.array([[6.0, 3.0, 1.0, 10.0], [2.0, 2.0, 2.0, 6.0], [0.0, 0.0, 0.0, 0.0], [0.0, 8.0, 0.0, 8.0]])
+    half = leading_fields(fields, 0.5)
+    np.testing.assert_array_equal(half, [[1, 0, 0, 1], [1, 1, 0, 1], [0, 0, 0, 1], [0, 1, 0, 1]])
+    assert (np.where(half, fields, 0)[:, :3].sum(axis=1) >= 0.5 * fields[:, 3]).all()
+    np.testing.assert_array_equal(leading_fields(fields, 0.7)[:2], [[1, 1, 0, 1], [1, 1, 1, 1]])

@@ -14,6 +14,7 @@ import numpy as np
 from scipy import sparse
 
 from napari_srast._utils.devices import choose_device
+from napari_srast._utils.row_blocks import MAX_WHOLE_ROWS
 from napari_srast._utils.sparse import drop_columns
 from napari_srast._utils.threads import single_threaded_torch
 from napari_srast.calibration.dispersion import Concentration
@@ -26,6 +27,7 @@ from napari_srast.core.limits import (
     FLOW_DRAWS,
     FLOW_PAIR_BUDGET,
     FLOW_STEPS,
+    LARGE_SLIDE_PAIR_BUDGET,
     PER_GENE_LIMIT,
     PIXELS_PER_PAIR,
 )
@@ -44,11 +46,12 @@ from napari_srast.models.intensity import FittedIntensity
 from napari_srast.models.pcfm.field_statistics import FieldStatistics, summarize_fields
 from napari_srast.models.pcfm.network import DiT
 from napari_srast.models.pcfm.sampler import FlowSampler
-from napari_srast.models.programs.program_fields import fit_program_fields
+from napari_srast.models.programs.program_fields import fit_program_fields, leading_fields
 
 __all__ = ["prepare_srast"]
 
 _EXPERTS_PER_BLOCK = 4  # dense arrays of a block in memory at once, relative to an interpolation
+_FLOW_SHARE = 0.5  # of the counts of a spot of a large slide: those of programs that the network predicts
 _GENES_PER_SAMPLE = 256  # sampled at once: samples are dense
 
 
@@ -129,7 +132,8 @@ def _high_count_genes(job: UpsampleJob, fitted: FittedSlide) -> np.ndarray:
         cost += pixels_per_spot / PIXELS_PER_PAIR * (n_pairs + EMPTY_PAIR_COST * (counts.shape[0] - n_pairs))
     order = np.argsort(-np.asarray(job.counts.sum(axis=0)).ravel()[job.columns], kind="stable")
     chosen = np.zeros(len(job.columns), dtype=bool)
-    chosen[order[: max(1, int((np.cumsum(cost[order]) <= FLOW_PAIR_BUDGET).sum()))]] = True
+    budget = FLOW_PAIR_BUDGET if job.counts.shape[0] <= MAX_WHOLE_ROWS else LARGE_SLIDE_PAIR_BUDGET
+    chosen[order[: max(1, int((np.cumsum(cost[order]) <= budget).sum()))]] = True
     return chosen
 
 
@@ -177,7 +181,7 @@ class PerGenePredictor(TilePredictor):
     def bind(self, tile_input: TileInput, monitor: RunMonitor) -> Callable[[slice], Block]:
         tile, layout = tile_input.tile, tile_input.tile.layout
         assert tile_input.embedding is not None
-        experts = Experts.for_layout(layout, tile_input.embedding, self.network, tile.halo)
+        experts = Experts.for_layout(layout, tile_input.embedding, self.network, tile.halo, self.sampler)
         intensity = None if self.intensity is None else self.intensity.bind(tile_input)
 
         def predict_block(block: slice) -> Block:
@@ -224,7 +228,12 @@ def _prepare_per_gene(context: _Context) -> PreparedMethod:
         statistics=summarize_fields(job.layout, fitted.embedding, job.select_counts()),
         methods=methods,
         image_loadings=context.image.loadings(job.select_counts()),
-        sampler=FlowSampler(steps=settings.steps or FLOW_STEPS, draws=settings.draws or FLOW_DRAWS, seed=settings.seed),
+        sampler=FlowSampler.for_slide(
+            len(job.centers),
+            steps=settings.steps or FLOW_STEPS,
+            draws=settings.draws or FLOW_DRAWS,
+            seed=settings.seed,
+        ),
         allocator=context.allocator,
         intensity=LoadedIntensity.of_fields(context.intensity, job.select_counts()),
     )
@@ -308,10 +317,12 @@ class ProgramPredictor(TilePredictor):
         tile, layout, fields = tile_input.tile, tile_input.tile.layout, tile_input.fields
         assert tile_input.embedding is not None
         assert fields is not None
-        experts = Experts.for_layout(layout, tile_input.embedding, self.network, tile.halo)
+        sampler = self.per_gene.sampler
+        experts = Experts.for_layout(layout, tile_input.embedding, self.network, tile.halo, sampler)
         n_programs = self.loading.shape[1]
         program_counts = fields[:, : n_programs + 1]
-        _, log_experts = experts.predict(sparse.csr_matrix(program_counts), monitor, self.statistics)
+        needed = leading_fields(program_counts, _FLOW_SHARE) if sampler.of_large_slide else None
+        _, log_experts = experts.predict(sparse.csr_matrix(program_counts), monitor, self.statistics, needed)
         log_ratio = pool_ratios(log_experts, program_counts, layout, self.weights)
         if self.intensity is not None:
             log_intensity = self.intensity.bind(tile_input)(program_counts, slice(None))

@@ -30,6 +30,7 @@ __all__ = [
     "N_CONDITIONS",
     "N_FEATURES",
     "N_NEIGHBORS",
+    "PRIOR",
     "FlowInputs",
     "PairBatch",
     "SpotNeighborhoods",
@@ -43,6 +44,7 @@ INTERPOLATION_EXPERTS = ("gp", "gp_denoised", "pycnophylactic_denoised", "biline
 """Interpolations whose log ratios are features of each pixel, in this order; ``gp_denoised`` is the network's prior."""
 
 PRIOR = INTERPOLATION_EXPERTS.index("gp_denoised")
+"""Index of the network's prior among them."""
 _N_SPOT_FEATURES = 7  # six values of the spot and the pixel's offset from its center
 N_FEATURES = 5 * N_NEIGHBORS + _N_SPOT_FEATURES + len(INTERPOLATION_EXPERTS)
 """Features of a token (one pixel)."""

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from napari_srast.models.pcfm.inputs import N_CONDITIONS, N_FEATURES, PairBatch
 
-__all__ = ["DiT", "DiTConfig"]
+__all__ = ["Block", "DiT", "DiTConfig"]
 
 # Far above what the few pixels of a spot need: a checkpoint from an unknown source cannot ask for unlimited memory.
 _LIMITS = {"width": 2048, "depth": 64, "heads": 64, "frequencies": 64}
@@ -62,7 +62,7 @@ class DiTConfig:
             raise ValueError("width must be a multiple of heads")
 
 
-class _Block(nn.Module):
+class Block(nn.Module):
     """Apply attention and an MLP, each shifted, scaled and gated by the condition; the gates start at zero."""
 
     def __init__(self, width: int, heads: int) -> None:
@@ -78,6 +78,7 @@ class _Block(nn.Module):
         nn.init.zeros_(self.modulation.bias)
 
     def forward(self, h: Tensor, condition: Tensor, attend: Tensor) -> Tensor:
+        """Apply the block to tokens (B, K, H), given the embedded condition (B, H) and the mask of the attention."""
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.modulation(condition)[:, None, :].chunk(6, dim=2)
         b, k, width = h.shape
         x = self.norm_attention(h) * (1 + scale_a) + shift_a
@@ -116,7 +117,7 @@ class DiT(nn.Module):
             nn.Linear(width, width),
             nn.SiLU(),
         )
-        self.blocks = nn.ModuleList([_Block(width, self.config.heads) for _ in range(self.config.depth)])
+        self.blocks = nn.ModuleList([Block(width, self.config.heads) for _ in range(self.config.depth)])
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, 1)
         nn.init.zeros_(self.head.weight)
@@ -161,14 +162,18 @@ class DiT(nn.Module):
         scaled = x_t * n_pixels
         state = torch.stack([scaled - 1, torch.log(scaled + 0.05)], dim=2) * t[:, None, None]
         tokens = ((batch.tokens - self.feature_mean) / self.feature_std).clamp(-6, 6)
-        condition = ((batch.condition - self.condition_mean) / self.condition_std).clamp(-6, 6)
         h = self.embed_token(torch.cat([tokens, state], dim=2))
-        c = self.embed_condition(torch.cat([condition, self._encode_time(t)], dim=1))
+        c = self.embed_condition(self.scaled_condition(batch, t))
         attend = mask[:, None, None, :]
         for block in self.blocks:
             h = block(h, c, attend)
         score = batch.log_prior.masked_fill(~mask, 0.0) + self.head(self.norm(h))[..., 0]
         return torch.log_softmax(score.masked_fill(~mask, -torch.inf), dim=1)
+
+    def scaled_condition(self, batch: PairBatch, t: Tensor) -> Tensor:
+        """Return the standardized conditions of the pairs with the encoded time (B,), the input of a linear layer."""
+        condition = ((batch.condition - self.condition_mean) / self.condition_std).clamp(-6, 6)
+        return torch.cat([condition, self._encode_time(t)], dim=1)
 
     def _encode_time(self, t: Tensor) -> Tensor:
         """Encode the flow time by itself and by sinusoids of doubling frequency, shape (B, 2 * frequencies + 1)."""

@@ -21,7 +21,7 @@ from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 from napari_srast.models.programs.factorization import ProgramFactorization, fit_programs, select_variable_genes
 from napari_srast.models.sasa.embedding import SlideEmbedding
 
-__all__ = ["MIN_RATIO", "ProgramFields", "fit_program_fields"]
+__all__ = ["MIN_RATIO", "ProgramFields", "fit_program_fields", "leading_fields"]
 
 MIN_RATIO = 1e-9
 """Lower limit of ratios before the logarithm."""
@@ -73,6 +73,30 @@ class ProgramFields:
         by_programs = np.where(total > 0, mixed / np.where(total > 0, total, 1), uniform)
         log_by_totals = np.broadcast_to(log_ratio[:, -1:], by_programs.shape)
         return np.maximum(np.stack([np.log(np.maximum(by_programs, MIN_RATIO)), log_by_totals]), np.log(MIN_RATIO))
+
+
+def leading_fields(fields: np.ndarray, share: float) -> np.ndarray:
+    """Return which fields hold most of the counts of each spot: the largest programs, and the totals.
+
+    Parameters
+    ----------
+    fields
+        Counts attributed to each program, and total counts in the last column, shape (N, P + 1).
+    share
+        Fraction of the counts of a spot that its largest programs hold at least.
+
+    Returns
+    -------
+    np.ndarray
+        Bool, shape (N, P + 1).
+    """
+    by_program = fields[:, :-1]
+    order = np.argsort(-by_program, axis=1, kind="stable")
+    ranked = np.take_along_axis(by_program, order, axis=1)
+    before = np.cumsum(ranked, axis=1) - ranked
+    leading = np.ones(fields.shape, dtype=bool)
+    np.put_along_axis(leading[:, :-1], order, before < share * fields[:, -1:], axis=1)
+    return leading
 
 
 def fit_program_fields(counts: sparse.csr_matrix, embedding: SlideEmbedding, *, seed: int = 0) -> ProgramFields:

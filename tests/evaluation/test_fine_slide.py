@@ -89,7 +89,7 @@ def test_section_of_a_table_or_store_is_chosen(tmp_path: Path) -> None:
         np.testing.assert_array_equal(fine.counts.toarray(), table.X[32:].toarray())
         with pytest.raises(InputError, match="no section 'middle'; choose one with --library: left, right"):
             read_fine_slide(path, library="middle")
-    with pytest.raises(InputError, match="2 sections .* choose one with --library"):
+    with pytest.raises(InputError, match=r"2 sections .* choose one with --library"):
         read_fine_slide(tmp_path / "bins.h5ad")
 
 

@@ -203,9 +203,9 @@ def evaluate(
 ) -> None:
     """Coarsen a high-resolution slide, upsample it, and score the maps against the ground truth.
 
-    With --spot-diameter, --image, --thin, --genes, --mode, --peers, --library or a store: spots measure discs or cells of one
-    random half of the counts, and the maps are scored on the other half (--thin, 1 by default). Otherwise every method
-    is scored on the counts that the spots were made from.
+    With --spot-diameter, --image, --thin, --genes, --mode, --peers, --library or a store: spots measure discs or cells
+    of one random half of the counts, and the maps are scored on the other half (--thin, 1 by default). Otherwise every
+    method is scored on the counts that the spots were made from.
     """
     from napari_srast.cli.parsing import check_exists, parse_genes
     from napari_srast.errors import SettingsError

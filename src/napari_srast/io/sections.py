@@ -32,6 +32,7 @@ _MIN_SPOTS = 3  # of a group between the spots of another one
 _MIN_SHARE = 0.05  # of the spots of a group that are in the bounding box of another one
 _MIN_MIXED = 0.3  # of these, those whose nearest neighbor belongs to another group
 _NEARER = 0.9  # ratio of distances from which a spot of another group is nearer than one of the same group
+_N_SAMPLED_NAMES = 1000  # of spots; if their parts are too many, those of all spots are
 _N_NEIGHBORS = 8
 _MIN_RUN = 12  # consecutive spots on one lattice
 _RUN_DOUBLINGS = 9
@@ -194,11 +195,26 @@ def _groupings(obs: pd.DataFrame, keys: list[str], points: np.ndarray) -> Iterat
             yield from _grouping(f"column '{folded[name]}' of obs", obs[folded[name]])
     if points.shape[1] > 2:
         yield from _grouping("the third coordinate", pd.Series([f"{z:.6g}" for z in points[:, 2]]))
-    spots = obs.index.astype(str)
-    for part, pattern in (("ends", r"([-_][^-_]*)$"), ("starts", r"^([^-_]*[-_])")):
-        parts = pd.Series(spots.str.extract(pattern)[0])
-        if parts.nunique() <= min(_MAX_NAMES, len(parts) / _MIN_RUN):  # many parts are numbers of spots or fields
-            yield from _grouping(f"the {part} of the spot names", parts)
+    names = [str(name) for name in obs.index]
+    sample = names[:: max(1, len(names) // _N_SAMPLED_NAMES)]
+    limit = min(_MAX_NAMES, len(names) / _MIN_RUN)  # many parts are numbers of spots or fields
+    for part, of_name in (("ends", _end), ("starts", _start)):
+        if len({of_name(name) for name in sample} - {None}) <= limit:
+            parts = [of_name(name) for name in names]
+            if len(set(parts) - {None}) <= limit:
+                yield from _grouping(f"the {part} of the spot names", pd.Series(parts, dtype=object))
+
+
+def _end(name: str) -> str | None:
+    """Return the last hyphen or underscore of a name with all that follows; None if the name has neither."""
+    position = max(name.rfind("-"), name.rfind("_"))
+    return None if position < 0 else name[position:]
+
+
+def _start(name: str) -> str | None:
+    """Return what is up to the first hyphen or underscore of a name, with it; None if the name has neither."""
+    positions = [position for position in (name.find("-"), name.find("_")) if position >= 0]
+    return name[: min(positions) + 1] if positions else None
 
 
 def _grouping(source: str, values: pd.Series, *, separate: bool = False) -> Iterator[_Grouping]:

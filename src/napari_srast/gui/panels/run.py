@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QApplication, QHBoxLayout, QProgressBar, QVBoxLayout, QWidget
 
 from napari_srast.core.progress import Progress
@@ -50,6 +51,11 @@ class RunBar(QWidget):
         self.progress = QProgressBar()
         self.progress.setRange(0, 1000)
         self.progress.setTextVisible(True)
+        # Qt's busy indicator is animated. With the canvas in the same window, every step of it draws the whole window
+        # with OpenGL, which without a graphics card takes more processor time than opening a slide.
+        self._clock = QTimer(self)
+        self._clock.setInterval(1000)
+        self._clock.timeout.connect(self._show_elapsed)
         describe(self.progress, "run_progress")
         self.waiting = label()
         self.status = label()
@@ -85,10 +91,12 @@ class RunBar(QWidget):
         self.progress.setVisible(busy)
         if busy:
             self._started = time.monotonic()
-            has_progress = state in (AppState.RUNNING, AppState.EXPORTING)
-            self.progress.setRange(0, 1000 if has_progress else 0)  # the range 0 to 0 shows a busy indicator
             self.progress.setValue(0)
-            self.progress.setFormat("starting" if has_progress else state.value)
+            self.progress.setFormat("opening" if state is AppState.OPENING else "starting")
+        if state is AppState.OPENING:
+            self._clock.start()
+        else:
+            self._clock.stop()
 
     def allow_runs(self, problem: str | None) -> None:
         """Enable Run and Queue, or disable them and show the reason.
@@ -125,6 +133,9 @@ class RunBar(QWidget):
         requests = self._controller.runs.waiting
         self.waiting.setText("Queued: " + "; ".join(request.title for request in requests) if requests else "")
         self.waiting.setVisible(bool(requests))
+
+    def _show_elapsed(self) -> None:
+        self.progress.setFormat(f"opening, {time.monotonic() - self._started:.0f} s")
 
     def _on_progress(self, progress: Progress) -> None:
         self.progress.setValue(round(1000 * progress.fraction))

@@ -64,6 +64,12 @@ class SpotPixelMap:
             spots=centers - origin, pixels=raster.centers - origin, parent=raster.parent, pitch=raster.lattice.pitch
         )
 
+    @classmethod
+    def without_pixels(cls, centers: np.ndarray, pitch: float) -> SpotPixelMap:
+        """Build the map of (N, 2) spot centers alone, shifted to the origin as those of a raster."""
+        none = np.zeros(0, dtype=np.int64)
+        return cls(spots=centers - centers.min(axis=0), pixels=np.zeros((0, 2)), parent=none, pitch=pitch)
+
     @property
     def n_spots(self) -> int:
         """Number of spots, N."""

@@ -7,6 +7,8 @@ Shape legend: C channels of the file, M channels of the grid, y rows, x columns.
 
 from __future__ import annotations
 
+import hashlib
+import weakref
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +19,7 @@ from napari_srast.errors import InputError
 from napari_srast.geometry.affine import apply_affine
 from napari_srast.histology.stains import StainModel, density_and_masks, fit_stain_model, to_stain_channels
 
-__all__ = ["ImageStatistics", "image_window", "level_for", "stream_image_statistics"]
+__all__ = ["ImageStatistics", "image_digest", "image_window", "level_for", "stream_image_statistics"]
 
 CELLS_PER_PITCH = 24.0
 PIXELS_PER_CELL = 2.0  # image pixels along the side of a cell, if the image is fine enough
@@ -109,6 +111,35 @@ def stream_image_statistics(image: SlideImage, spots: np.ndarray, pitch: float) 
         cell_size=pixel * reduce,
         stain_model=stain_model,
     )
+
+
+_digests: weakref.WeakKeyDictionary[SlideImage, dict[bytes, str]] = weakref.WeakKeyDictionary()
+
+
+def image_digest(image: SlideImage, spots: np.ndarray, pitch: float) -> str:
+    """Return a hash of all that :func:`stream_image_statistics` reads of an image, which has the same parameters.
+
+    The name of the image plays no role. The hash is computed once, as long as the image exists.
+
+    Raises
+    ------
+    InputError
+        The image does not cover any spot.
+    """
+    known = _digests.setdefault(image, {})
+    key = np.append(spots.ravel(), pitch).astype(np.float64).tobytes()
+    if key not in known:
+        level, pixel = level_for(image, pitch / CELLS_PER_PITCH / PIXELS_PER_CELL)
+        stored, to_intrinsic = image.levels[level], image.to_intrinsic[level]
+        x0, y0, x1, y1 = image_window(stored.shape, spots, to_intrinsic, MARGIN * pitch / pixel, image.name)
+        described = (stored.shape, stored.dtype, to_intrinsic.tolist(), image.channels, x0, y0, x1, y1)
+        digest = hashlib.blake2b(repr(described).encode(), digest_size=16)
+        rows_at_once = max(1, _STRIP_VALUES // max(stored.shape[0] * (x1 - x0), 1))
+        for start in range(y0, y1, rows_at_once):
+            strip = _read(stored, slice(start, min(start + rows_at_once, y1)), slice(x0, x1))
+            digest.update(np.ascontiguousarray(strip).data)
+        known[key] = digest.hexdigest()
+    return known[key]
 
 
 def level_for(image: SlideImage, side: float) -> tuple[int, float]:

@@ -1,22 +1,22 @@
 """Fit a slide before its tiles are predicted: SASA features, calibration, and the coarsened slide.
 
-A fitted slide stays in memory, so that a second region of the same slide only needs its own tiles.
+A fitted slide stays in memory, so that a second region of the same slide only needs its own tiles. What took time can
+also be stored on the disk (:mod:`napari_srast.inference.fit_cache`).
 
 Shape legend: N spots, G genes, F chosen genes.
 """
 
 from __future__ import annotations
 
-import hashlib
-import threading
-from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from scipy import sparse
 
+from napari_srast._utils.devices import choose_device
 from napari_srast._utils.free_memory import release_free_memory
 from napari_srast._utils.threads import limit_torch_to_one_thread
 from napari_srast.calibration.dispersion import DEFAULT_CONCENTRATION, Concentration, fit_holdout_concentration
@@ -25,12 +25,16 @@ from napari_srast.calibration.fitting import fit_pool_weights
 from napari_srast.calibration.holdout import CoarseSlide, LogRatioAdjustment, coarsened_variants
 from napari_srast.calibration.skill import GeneSkill
 from napari_srast.calibration.weights import PoolWeights
-from napari_srast.checkpoints.storage import Checkpoint
+from napari_srast.checkpoints.storage import Checkpoint, load_checkpoint
 from napari_srast.core.limits import MAX_CALIBRATION_GENES, MAX_HOLDOUT_PATCHES, MAX_HOLDOUT_SPOTS
 from napari_srast.core.progress import NO_MONITOR, RunMonitor
 from napari_srast.geometry.bisection import sample_patches
+from napari_srast.geometry.coarsening import CoarsenedSlide
 from napari_srast.geometry.lattice import Lattice, detect_lattice
+from napari_srast.inference.fit_cache import FitCache, FitMemory, digest_of
+from napari_srast.inference.job import UpsampleJob
 from napari_srast.models.pcfm.sampler import FlowSampler
+from napari_srast.models.sasa.config import SasaConfig
 from napari_srast.models.sasa.embedding import SlideEmbedding
 from napari_srast.models.sasa.fitting import fit_sasa
 
@@ -38,8 +42,6 @@ __all__ = ["FittedSlide", "SlideInput", "calibration_genes", "fit_slide"]
 
 _MAX_CACHED = 4
 _MIN_CALIBRATION_COUNTS = 20  # of a gene on the coarsened slide
-_lock = threading.Lock()
-_cache: OrderedDict[str, FittedSlide] = OrderedDict()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -65,22 +67,42 @@ class SlideInput:
     seed: int = 0
     device: str = "cpu"
 
+    @classmethod
+    def of_job(cls, job: UpsampleJob) -> SlideInput:
+        """Return the input of a job, with its checkpoint loaded on its device."""
+        device = choose_device(job.settings.device)
+        checkpoint = load_checkpoint(job.settings.model)
+        checkpoint.network.to(device)
+        return cls(
+            counts=job.counts,
+            centers=job.centers,
+            lattice=job.lattice,
+            checkpoint=checkpoint,
+            seed=job.settings.seed,
+            device=device,
+        )
+
+    @cached_property
     def digest(self) -> str:
-        """Return a hash of the input, under which the fitted slide is cached."""
-        digest = hashlib.blake2b(digest_size=16)
-        for array in (self.counts.indptr, self.counts.indices, self.counts.data, self.centers):
-            digest.update(np.ascontiguousarray(array).data)
-        digest.update(repr((self.checkpoint.sha256, self.seed, self.device)).encode())
-        return digest.hexdigest()
+        """Hash of counts, centers and lattice."""
+        return digest_of(self.counts.indptr, self.counts.indices, self.counts.data, self.centers, self.lattice)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Calibration:
-    """Calibration of a slide and the coarsened slides that it was fitted on; see :class:`FittedSlide`."""
+    """Calibration of a slide, and the embeddings of the coarsened slides that it was fitted on."""
 
     weights: PoolWeights
     concentration: Concentration = field(default_factory=DEFAULT_CONCENTRATION.finer)
-    coarse: tuple[CoarseSlide, ...] = ()
+    coarse: tuple[SlideEmbedding, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _StoredFit:
+    """What takes time to compute of a :class:`FittedSlide`."""
+
+    embedding: SlideEmbedding
+    calibration: _Calibration
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -133,8 +155,16 @@ class FittedSlide:
         )
 
 
+_cache: FitMemory[FittedSlide] = FitMemory(
+    (_StoredFit, _Calibration, PoolWeights, Concentration, SlideEmbedding, SasaConfig), max_fits=_MAX_CACHED
+)
+
+
 def fit_slide(
-    slide: SlideInput, monitor: RunMonitor = NO_MONITOR, fit: Callable[..., SlideEmbedding] | None = None
+    slide: SlideInput,
+    monitor: RunMonitor = NO_MONITOR,
+    fit: Callable[..., SlideEmbedding] | None = None,
+    cache: FitCache | None = None,
 ) -> FittedSlide:
     """Fit SASA to a slide and calibrate the experts on it, or return the cached fit.
 
@@ -148,13 +178,21 @@ def fit_slide(
     fit
         Replacement for :func:`napari_srast.models.sasa.fitting.fit_sasa` that gives the same bytes. Default: that
         function.
+    cache
+        Disk cache, which changes no byte. Default: none.
     """
-    fit = fit or fit_sasa
-    key = slide.digest()
-    with _lock:
-        if key in _cache:
-            _cache.move_to_end(key)
-            return _cache[key]
+    key = digest_of("fit", slide.digest, slide.checkpoint.sha256, slide.seed, slide.device)
+    return _cache.get(
+        key,
+        lambda: _fit(slide, monitor, fit or fit_sasa),
+        lambda stored: _assemble(slide, stored),
+        file_key=lambda: (slide.digest, key),
+        cache=cache,
+        monitor=monitor,
+    )
+
+
+def _fit(slide: SlideInput, monitor: RunMonitor, fit: Callable[..., SlideEmbedding]) -> _StoredFit:
     _report(monitor, "align", 0)
     # The calibration needs the features of the coarsened slide only, so both fits run at the same time, on a core each.
     with ThreadPoolExecutor(1, "napari-srast-calibrate", limit_torch_to_one_thread) as thread:
@@ -172,18 +210,7 @@ def fit_slide(
         _report(monitor, "calibrate", 0)
         result = calibration.result()
     release_free_memory()
-    fitted = FittedSlide(
-        embedding=embedding,
-        lattice=slide.lattice,
-        weights=result.weights,
-        concentration=result.concentration,
-        coarse=result.coarse,
-    )
-    with _lock:
-        _cache[key] = fitted
-        while len(_cache) > _MAX_CACHED:
-            _cache.popitem(last=False)
-    return fitted
+    return _StoredFit(embedding=embedding, calibration=result)
 
 
 def _report(monitor: RunMonitor, stage: str, done: int) -> None:
@@ -191,33 +218,66 @@ def _report(monitor: RunMonitor, stage: str, done: int) -> None:
     monitor.check_canceled()
 
 
+def _assemble(slide: SlideInput, stored: _StoredFit) -> FittedSlide:
+    calibration = stored.calibration
+    coarsened = _coarsened(slide) if calibration.coarse else iter(())
+    coarse = tuple(
+        _coarse_slide(slide, one, embedding) for one, embedding in zip(coarsened, calibration.coarse, strict=True)
+    )
+    return FittedSlide(
+        embedding=stored.embedding,
+        lattice=slide.lattice,
+        weights=calibration.weights,
+        concentration=calibration.concentration,
+        coarse=coarse,
+    )
+
+
+def _coarsened(slide: SlideInput) -> Iterator[CoarsenedSlide]:
+    """Coarsen a slide, or a sample of a large one."""
+    sample = sample_patches(slide.centers, MAX_HOLDOUT_SPOTS, MAX_HOLDOUT_PATCHES)
+    return coarsened_variants(slide.centers[sample], slide.counts[sample], slide.lattice, seed=slide.seed)
+
+
+def _coarse_slide(slide: SlideInput, coarsened: CoarsenedSlide, embedding: SlideEmbedding) -> CoarseSlide:
+    sample = sample_patches(slide.centers, MAX_HOLDOUT_SPOTS, MAX_HOLDOUT_PATCHES)
+    layout = coarsened.layout
+    return CoarseSlide(
+        experts=Experts.for_layout(
+            layout, embedding, slide.checkpoint.network, sampler=FlowSampler.for_slide(len(slide.centers))
+        ),
+        counts=coarsened.counts.tocsr(),
+        truth=coarsened.truth.tocsr(),
+        origin=slide.centers[sample][coarsened.used[0]] - layout.pixels[0],
+    )
+
+
 def _calibrate(slide: SlideInput, monitor: RunMonitor, fit: Callable[..., SlideEmbedding]) -> _Calibration:
     """Coarsen a slide and calibrate the experts on it."""
     checkpoint = slide.checkpoint
-    sample = sample_patches(slide.centers, MAX_HOLDOUT_SPOTS, MAX_HOLDOUT_PATCHES)
-    coarse = []
-    for coarsened in coarsened_variants(slide.centers[sample], slide.counts[sample], slide.lattice, seed=slide.seed):
-        layout, counts = coarsened.layout, coarsened.counts.tocsr()
+    coarse, embeddings = [], []
+    for coarsened in _coarsened(slide):
+        spots = coarsened.layout.spots
         embedding = fit(
-            counts,
-            layout.spots,
-            detect_lattice(layout.spots),
+            coarsened.counts.tocsr(),
+            spots,
+            detect_lattice(spots),
             config=checkpoint.sasa,
             seed=slide.seed,
             device=slide.device,
             monitor=monitor,
         )
-        sampler = FlowSampler.for_slide(len(slide.centers))
-        experts = Experts.for_layout(layout, embedding, checkpoint.network, sampler=sampler)
-        origin = slide.centers[sample][coarsened.used[0]] - layout.pixels[0]
-        coarse.append(CoarseSlide(experts=experts, counts=counts, truth=coarsened.truth.tocsr(), origin=origin))
+        embeddings.append(embedding)
+        coarse.append(_coarse_slide(slide, coarsened, embedding))
     if not coarse:
         return _Calibration(weights=checkpoint.priors.mean_weights)
     columns = calibration_genes(coarse[0].counts)
     predictions = [one.predict(columns, monitor) for one in coarse]
     weights = fit_pool_weights(predictions, checkpoint.priors)
     return _Calibration(
-        weights=weights, concentration=fit_holdout_concentration(predictions, weights), coarse=tuple(coarse)
+        weights=weights,
+        concentration=fit_holdout_concentration(predictions, weights),
+        coarse=tuple(embeddings),
     )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -20,6 +21,7 @@ from napari_srast.core.slide import Slide, SlideImage, check_is_slide, select_co
 from napari_srast.geometry.lattice import Lattice
 from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 from napari_srast.inference.allocation import CountAllocator
+from napari_srast.inference.fit_cache import FitCache, digest_of
 
 if TYPE_CHECKING:
     from napari_srast.models.sasa.embedding import SlideEmbedding
@@ -135,6 +137,8 @@ class UpsampleJob:
         replacement.
     n_threads
         Number of tiles to predict at the same time on this computer. None: as many as it has cores and memory for.
+    cache
+        Disk cache for what is fitted to the slide, which changes no byte. None: no cache.
     """
 
     counts: sparse.csr_matrix
@@ -150,6 +154,12 @@ class UpsampleJob:
     monitor: RunMonitor = NO_MONITOR
     fit: Callable[..., SlideEmbedding] | None = None
     n_threads: int | None = None
+    cache: FitCache | None = None
+
+    @cached_property
+    def slide_digest(self) -> str:
+        """Hash of counts, centers and lattice."""
+        return digest_of(self.counts.indptr, self.counts.indices, self.counts.data, self.centers, self.lattice)
 
     def select_counts(self, spots: np.ndarray | None = None) -> sparse.csr_matrix:
         """Return counts of the chosen genes in some spots, shape (n, F); of all spots without a copy if possible."""

@@ -175,6 +175,7 @@ def run_job(
         The device failed, or its memory or that of this computer is full.
     """
     executor = ThreadExecutor() if executor is None else executor
+    job = replace(job, cache=executor.cache)
     with translate_device_errors(job.settings.device), single_threaded():
         method = executor.prepare(job)
         tiling, factors = Tiling(job.layout, job.target_pixels), None

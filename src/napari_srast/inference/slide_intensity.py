@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
-import threading
-from collections import OrderedDict
+from dataclasses import dataclass
 
 import numpy as np
 
 from napari_srast.geometry.lattice import Lattice
+from napari_srast.inference.fit_cache import FitMemory, digest_of
 from napari_srast.inference.job import UpsampleJob
-from napari_srast.models.intensity import FittedIntensity, fit_intensity
+from napari_srast.interpolation.gaussian_process import CovarianceGrid, FittedProcess, GaussianProcessGrid
+from napari_srast.models.intensity import FittedIntensity, GeneLoadings, IntensityModel, fit_intensity
 
 __all__ = ["fit_slide_intensity", "measured_area"]
 
 _MAX_CACHED = 2
 _VISIUM_DIAMETER = 0.55  # pitches: measured disk of a hexagonal slide that does not state it
 _COVERED = 0.9  # measured fraction from which on spots count as points: squares without gaps score better so
-_lock = threading.Lock()
-_cache: OrderedDict[str, FittedIntensity] = OrderedDict()
 
 
 def measured_area(spot_area: float | None, lattice: Lattice) -> float:
@@ -29,25 +27,41 @@ def measured_area(spot_area: float | None, lattice: Lattice) -> float:
     return float(min(spot_area, lattice.pitch**2))
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _StoredIntensity:
+    """What takes time to compute of a :class:`FittedIntensity`."""
+
+    model: IntensityModel
+    fields: np.ndarray
+    activity: np.ndarray
+
+
+_cache: FitMemory[FittedIntensity] = FitMemory(
+    (_StoredIntensity, IntensityModel, GeneLoadings, CovarianceGrid, FittedProcess), max_fits=_MAX_CACHED
+)
+
+
 def fit_slide_intensity(job: UpsampleJob) -> FittedIntensity:
     """Return the intensity of a job's slide; the last fits stay in memory."""
     area = measured_area(job.spot_area, job.lattice)
     if area > _COVERED * job.lattice.pitch**2:
         area = 0.0
-    digest = hashlib.blake2b(digest_size=16)
-    for array in (job.counts.indptr, job.counts.indices, job.counts.data, job.centers):
-        digest.update(np.ascontiguousarray(array).data)
-    digest.update(repr((area, job.lattice.pitch)).encode())
-    key = digest.hexdigest()
-    with _lock:
-        if key in _cache:
-            _cache.move_to_end(key)
-            return _cache[key]
-    fitted = fit_intensity(
-        job.counts, job.layout.spots, job.lattice.pitch, area, check_canceled=job.monitor.check_canceled
+    spots, pitch = job.layout.spots, job.lattice.pitch
+
+    def fit() -> _StoredIntensity:
+        fitted = fit_intensity(job.counts, spots, pitch, area, check_canceled=job.monitor.check_canceled)
+        return _StoredIntensity(model=fitted.model, fields=fitted.fields, activity=fitted.activity)
+
+    def assemble(stored: _StoredIntensity) -> FittedIntensity:
+        selector = GaussianProcessGrid(spots, pitch, stored.model.grid)
+        return FittedIntensity(model=stored.model, fields=stored.fields, activity=stored.activity, selector=selector)
+
+    key = digest_of("intensity", job.slide_digest, area)
+    return _cache.get(
+        key,
+        fit,
+        assemble,
+        file_key=lambda: (job.slide_digest, key),
+        cache=job.cache,
+        monitor=job.monitor,
     )
-    with _lock:
-        _cache[key] = fitted
-        while len(_cache) > _MAX_CACHED:
-            _cache.popitem(last=False)
-    return fitted

@@ -13,7 +13,8 @@ from napari_srast.core.slide import SlideImage
 from napari_srast.geometry.raster import make_raster
 from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 from napari_srast.histology.features import extract_features
-from napari_srast.inference.methods.histology_context import HistologyContext, _CoarseImage
+from napari_srast.inference.methods.histology_context import HistologyContext
+from napari_srast.inference.slide_histology import CoarseImage
 
 SIDE, PITCH, PIXELS = 16, 100.0, 24
 ORIGIN = np.array([500.0, -300.0])
@@ -48,17 +49,17 @@ def test_informative_image_improves_held_out_pixels() -> None:
     features = extract_features(image, layout.spots + ORIGIN, PITCH)
     even = np.full(truth.shape, -np.log(4.0))
 
-    def gain(coarse_image: _CoarseImage | None) -> np.ndarray:
-        adjusted = HistologyContext(coarse=(coarse_image,)).adjust(0, even, slide.counts.toarray())
+    def gain(coarse_image: CoarseImage | None) -> np.ndarray:
+        adjusted = HistologyContext(coarse=((layout, coarse_image),)).adjust(0, even, slide.counts.toarray())
         np.testing.assert_allclose(layout.membership @ np.exp(adjusted), 1.0, rtol=1e-6)
         return np.asarray((truth * (adjusted - even)).sum(axis=0) / truth.sum(axis=0))
 
-    follows, indifferent = gain(_CoarseImage.fit(slide, image, features, np.zeros(2), seed=0))
+    follows, indifferent = gain(CoarseImage.fit(slide, image, features, np.zeros(2), seed=0))
     assert follows > 0.02
     assert abs(indifferent) < 0.01
     turned = SlideImage(name="he", levels=(image.levels[0][:, ::-1, ::-1],), to_intrinsic=image.to_intrinsic)
     wrong = extract_features(turned, layout.spots + ORIGIN, PITCH)
-    assert _CoarseImage.fit(slide, turned, wrong, np.zeros(2), seed=0) is None
+    assert CoarseImage.fit(slide, turned, wrong, np.zeros(2), seed=0) is None
     np.testing.assert_array_equal(gain(None), 0.0)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 
 from napari_srast.core.sinks import ResultSink
+from napari_srast.inference.fit_cache import FitCache
 from napari_srast.inference.job import UpsampleJob
 from napari_srast.inference.methods.base import PreparedMethod
 from napari_srast.inference.tiles import Tiling
@@ -22,9 +23,12 @@ class Executor(ABC):
     ----------
     is_local
         Whether it computes in the memory of this computer.
+    cache
+        Disk cache for what is fitted to a slide, which changes no byte; None: no cache.
     """
 
     is_local = True
+    cache: FitCache | None = None
 
     @abstractmethod
     def prepare(self, job: UpsampleJob) -> PreparedMethod:

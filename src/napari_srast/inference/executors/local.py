@@ -18,6 +18,7 @@ from napari_srast.core.sinks import ResultSink
 from napari_srast.inference.costs import tile_threads
 from napari_srast.inference.executors.base import Executor
 from napari_srast.inference.executors.fallback import OutOfMemoryFallback
+from napari_srast.inference.fit_cache import FitCache
 from napari_srast.inference.job import UpsampleJob
 from napari_srast.inference.methods.base import PreparedMethod
 from napari_srast.inference.methods.interpolation import prepare
@@ -46,11 +47,20 @@ class ThreadExecutor(Executor):
         Function that fits SASA, such as
         :meth:`napari_srast.inference.executors.sasa_process_pool.SasaProcessPool.fit`. None (default): fit in this
         process.
+    cache
+        Disk cache for what is fitted to a slide, such as :class:`napari_srast.inference.fit_cache.FitCache`; it changes
+        no byte of the result. None (default): no cache.
     """
 
-    def __init__(self, n_workers: int | None = None, fit: Callable[..., SlideEmbedding] | None = None) -> None:
+    def __init__(
+        self,
+        n_workers: int | None = None,
+        fit: Callable[..., SlideEmbedding] | None = None,
+        cache: FitCache | None = None,
+    ) -> None:
         self._n_workers = n_workers
         self._fit = fit
+        self.cache = cache
 
     def prepare(self, job: UpsampleJob) -> PreparedMethod:
         """Prepare the method of a job in the calling thread."""

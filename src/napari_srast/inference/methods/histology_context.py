@@ -13,20 +13,11 @@ import numpy as np
 from scipy import sparse
 
 from napari_srast.calibration.holdout import CoarseSlide
-from napari_srast.core.slide import SlideImage
 from napari_srast.errors import InputError
 from napari_srast.geometry.spot_pixel_map import SpotPixelMap
-from napari_srast.histology import (
-    FeatureMap,
-    ImageExpert,
-    ImagePredictor,
-    PixelImageEvidence,
-    fit_image_expert,
-    fit_image_predictor,
-)
-from napari_srast.histology.offset import OffsetEstimate, estimate_offset
+from napari_srast.histology import ImagePredictor, PixelImageEvidence
 from napari_srast.inference.job import UpsampleJob
-from napari_srast.inference.slide_intensity import measured_area
+from napari_srast.inference.slide_histology import CoarseImage, SlideHistology, fit_slide_histology
 
 __all__ = ["HistologyContext", "fit_histology"]
 
@@ -51,8 +42,8 @@ class HistologyContext:
     warnings
         Warnings for the user, one sentence each.
     coarse
-        Evidence of the image on each coarsened slide, from a model that is fitted to its coarse spots alone; None
-        where they are uninformative.
+        Layout of each coarsened slide, and the evidence of the image on it, from a model that is fitted to its coarse
+        spots alone; None where they are uninformative.
     """
 
     predictor: ImagePredictor | None = None
@@ -60,7 +51,7 @@ class HistologyContext:
     evidence: PixelImageEvidence | None = None
     provenance: dict[str, Any] | None = None
     warnings: tuple[str, ...] = ()
-    coarse: tuple[_CoarseImage | None, ...] = ()
+    coarse: tuple[tuple[SpotPixelMap, CoarseImage | None], ...] = ()
 
     def adjust(self, number: int, log_ratios: np.ndarray, counts: np.ndarray) -> np.ndarray:
         """Add the evidence of the image to the pool's log ratios on a coarsened slide.
@@ -78,11 +69,11 @@ class HistologyContext:
         counts
             Counts of its spots, shape (N, F).
         """
-        image = self.coarse[number] if self.coarse else None
-        if image is None:
+        layout, image = self.coarse[number] if self.coarse else (None, None)
+        if layout is None or image is None:
             return log_ratios
         loadings = image.predictor.field_loadings(counts)
-        return np.maximum(image.evidence.pool_with(log_ratios, loadings, image.layout), _MIN_LOG_RATIO)
+        return np.maximum(image.evidence.pool_with(log_ratios, loadings, layout), _MIN_LOG_RATIO)
 
     def describe(self, loadings: np.ndarray | None, totals: np.ndarray) -> dict[str, Any] | None:
         """Return the provenance with the expected gain from the image in nats per count, by gene and overall.
@@ -113,40 +104,6 @@ class HistologyContext:
         return None if self.predictor is None else self.predictor.field_loadings(fields).astype(np.float32)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _CoarseImage:
-    """Predictor of a coarsened slide, fitted to its spots, and the evidence in its pixels."""
-
-    layout: SpotPixelMap
-    predictor: ImagePredictor
-    evidence: PixelImageEvidence
-
-    @classmethod
-    def fit(
-        cls, slide: CoarseSlide, image: SlideImage, features: FeatureMap, shift: np.ndarray, seed: int
-    ) -> _CoarseImage | None:
-        """Fit the predictor with features that are already extracted; None if the image is uninformative."""
-        layout = slide.experts.layout
-        centers = layout.spots + slide.origin
-        extractor = _ExtractedFeatures(features)
-        expert = fit_image_expert(slide.counts, centers, layout.pitch, image, extractor=extractor, seed=seed)
-        if not expert.informative:
-            return None
-        predictor = fit_image_predictor(expert, slide.counts, shift, layout.pitch**2)
-        return cls(layout=layout, predictor=predictor, evidence=predictor.predict(layout))
-
-
-@dataclass(frozen=True, eq=False)
-class _ExtractedFeatures:
-    """Extractor of given features: reading the image again would cost more than it improves."""
-
-    features: FeatureMap
-    name: str = "known"
-
-    def extract(self, image: SlideImage, spots: np.ndarray, pitch: float) -> FeatureMap:
-        return self.features
-
-
 def fit_histology(job: UpsampleJob, coarse: Sequence[CoarseSlide] = ()) -> HistologyContext:
     """Fit the image expert of a job and check its alignment; a job without an image gets an empty context.
 
@@ -161,19 +118,19 @@ def fit_histology(job: UpsampleJob, coarse: Sequence[CoarseSlide] = ()) -> Histo
         return HistologyContext()
     name = job.image.name
     try:
-        expert = fit_image_expert(job.counts, job.centers, job.lattice.pitch, job.image, seed=job.settings.seed)
+        fitted = fit_slide_histology(job, coarse)
     except InputError as error:  # counts can be upsampled without the image
         return HistologyContext(provenance={"name": name, "used": False}, warnings=(str(error),))
     job.monitor.check_canceled()
-    offset = estimate_offset(expert, job.monitor)
+    offset, predictor = fitted.offset, fitted.predictor
     warning = offset.warning(name)
     warnings: tuple[str, ...] = () if warning is None else (warning,)
-    provenance = _describe(name, expert, offset)
-    if not offset.usable:
+    provenance = _describe(name, fitted)
+    if predictor is None:
         return HistologyContext(provenance=provenance, warnings=warnings)
-    if expert.covered_fraction < _FULL_COVER:
+    if fitted.covered_fraction < _FULL_COVER:
         warnings += (
-            f"The image '{name}' covers {expert.covered_fraction:.0%} of the spots; the others are upsampled from "
+            f"The image '{name}' covers {fitted.covered_fraction:.0%} of the spots; the others are upsampled from "
             "counts alone.",
         )
     target = job.target_pixels
@@ -183,10 +140,6 @@ def fit_histology(job: UpsampleJob, coarse: Sequence[CoarseSlide] = ()) -> Histo
         parent=job.layout.parent[target],
         pitch=job.layout.pitch,
     )
-    shift = np.array(offset.correction)
-    predictor = fit_image_predictor(
-        expert, job.counts, shift, measured_area(job.spot_area, job.lattice), job.monitor.check_canceled
-    )
     weights = predictor.weights
     return HistologyContext(
         predictor=predictor,
@@ -195,16 +148,17 @@ def fit_histology(job: UpsampleJob, coarse: Sequence[CoarseSlide] = ()) -> Histo
         provenance=provenance
         | {"weights": [weights.totals, weights.composition], "weight_of_others": round(weights.others, 4)},
         warnings=warnings,
-        coarse=tuple(_CoarseImage.fit(slide, job.image, expert.features, shift, job.settings.seed) for slide in coarse),
+        coarse=tuple((slide.experts.layout, one) for slide, one in zip(coarse, fitted.coarse, strict=True)),
     )
 
 
-def _describe(name: str, expert: ImageExpert, offset: OffsetEstimate) -> dict[str, Any]:
+def _describe(name: str, fitted: SlideHistology) -> dict[str, Any]:
     """Return plain values for the provenance."""
+    offset = fitted.offset
     return {
         "name": name,
-        "kind": expert.features.kind,
-        "covered": round(expert.covered_fraction, 4),
+        "kind": fitted.kind,
+        "covered": round(fitted.covered_fraction, 4),
         "used": offset.usable,
         "weights": [0.0, 0.0],
         "evidence": round(offset.evidence, 3),

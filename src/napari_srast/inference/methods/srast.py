@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import sparse
 
-from napari_srast._utils.devices import choose_device
 from napari_srast._utils.row_blocks import MAX_WHOLE_ROWS
 from napari_srast._utils.sparse import drop_columns
 from napari_srast._utils.threads import single_threaded_torch
@@ -21,7 +20,7 @@ from napari_srast.calibration.dispersion import Concentration
 from napari_srast.calibration.experts import Experts
 from napari_srast.calibration.skill import apply_fallback
 from napari_srast.calibration.weights import PoolWeights, pool_ratios, temper_pool
-from napari_srast.checkpoints.storage import Checkpoint, load_checkpoint
+from napari_srast.checkpoints.storage import Checkpoint
 from napari_srast.core.limits import (
     EMPTY_PAIR_COST,
     FLOW_DRAWS,
@@ -77,18 +76,9 @@ class _Context:
 def prepare_srast(job: UpsampleJob) -> PreparedMethod:
     """Fit SASA, calibrate the experts, score the genes, and return the method; reports progress."""
     with single_threaded_torch():
-        device = choose_device(job.settings.device)
-        checkpoint = load_checkpoint(job.settings.model)
-        checkpoint.network.to(device)
-        slide = SlideInput(
-            counts=job.counts,
-            centers=job.centers,
-            lattice=job.lattice,
-            checkpoint=checkpoint,
-            seed=job.settings.seed,
-            device=device,
-        )
-        fitted = fit_slide(slide, job.monitor, job.fit)
+        slide = SlideInput.of_job(job)
+        checkpoint, device = slide.checkpoint, slide.device
+        fitted = fit_slide(slide, job.monitor, job.fit, job.cache)
         image = fit_histology(job, fitted.coarse)
         job.monitor.report("calibrate", 1, 1)
         job.monitor.check_canceled()

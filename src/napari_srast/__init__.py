@@ -37,7 +37,9 @@ _EXPORTS = {
     "compare_regions": "analysis.comparison",
     "pseudobulk": "analysis.comparison",
     "domains": "analysis.domains",
+    "read_domains": "analysis.domains",
     "signatures": "analysis.signatures",
+    "write_report": "analysis.report.writer",
     "spatially_variable": "analysis.structure",
     "expression": "core.expression",
     "new_count_std": "core.expression",
@@ -48,7 +50,8 @@ __all__ = ["__version__", *sorted(_EXPORTS)]
 if TYPE_CHECKING:
     from napari_srast.analysis.cells import cells
     from napari_srast.analysis.comparison import compare_regions, pseudobulk
-    from napari_srast.analysis.domains import domains
+    from napari_srast.analysis.domains import domains, read_domains
+    from napari_srast.analysis.report.writer import write_report
     from napari_srast.analysis.signatures import signatures
     from napari_srast.analysis.structure import colocalization, spatially_variable
     from napari_srast.api import estimate, upsample, upsample_to_store

@@ -23,7 +23,7 @@ from napari_srast.core.progress import NO_MONITOR, RunMonitor
 from napari_srast.core.result import UpsampleResult
 from napari_srast.errors import InputError, SettingsError, value_out_of_range
 
-__all__ = ["Domains", "domains"]
+__all__ = ["Domains", "domains", "read_domains"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -240,3 +240,67 @@ def domains(
         seed=seed,
         notices=tuple(notices),
     )
+
+
+def read_domains(
+    result: UpsampleResult, path: str | Path, *, should_stop: Callable[[], bool] | None = None
+) -> dict[str, Domains]:
+    """Read the domains that were added to the store of a result, and compute their markers again.
+
+    Parameters
+    ----------
+    result
+        The result.
+    path
+        The ``.zarr`` store that contains it.
+    should_stop
+        Returns True once the computation should end.
+
+    Returns
+    -------
+    dict
+        The domains by the name under which :meth:`Domains.write` added them; empty if there are none. Without
+        expression, the result has no markers.
+
+    Raises
+    ------
+    InputError
+        There is no such store, or the domains in it are damaged or have other pixels.
+    Cancelled
+        ``should_stop`` returned True.
+
+    Examples
+    --------
+    >>> import napari_srast as srast
+    >>> srast.read_domains(srast.read_result("fine.zarr"), "fine.zarr")  # doctest: +SKIP
+    """
+    from napari_srast.io.pixel_classes import read_pixel_classes
+
+    monitor, found = RunMonitor(should_stop=should_stop), {}
+    for name, stored in read_pixel_classes(Path(path), result.run).items():
+        settings, labels = stored.settings, stored.labels
+        if not {"resolution", "genes", "seed"} <= settings.keys():  # classes of another kind
+            continue
+        if len(labels) != result.n_pixels or (labels.codes < 0).any():
+            raise InputError(
+                f"The domains '{name}' in '{path}' do not match the pixels of their result; find them again."
+            )
+        names: Any = [str(one) for one in labels.categories]  # the stubs accept no list of texts here
+        labels = labels.rename_categories(names)
+        found[name] = Domains(
+            result=result,
+            labels=labels,
+            markers=_markers(result, labels, monitor),
+            genes=tuple(map(str, np.atleast_1d(settings["genes"]))),
+            resolution=float(settings["resolution"]),
+            seed=int(settings["seed"]),
+        )
+    return found
+
+
+def _markers(result: UpsampleResult, labels: pd.Categorical, monitor: RunMonitor) -> pd.DataFrame:
+    """Return the markers of domains; an empty table if the result has no expression."""
+    if result.expression is None or not len(result.expression_columns):
+        return find_markers(np.empty((result.n_pixels, 0), dtype=np.float32), [], labels, monitor)
+    genes, values = expression_of(result)
+    return find_markers(values, genes, labels, monitor)

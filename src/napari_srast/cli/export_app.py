@@ -1,4 +1,4 @@
-"""Declare ``export``; importing this module registers it."""
+"""Declare ``export`` and ``report``; importing this module registers them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 from napari_srast.cli.upsample_app import app
 
-__all__ = ["app", "export"]
+__all__ = ["app", "export", "report"]
 
 
 @app.command(
@@ -40,3 +40,25 @@ def export(
     from napari_srast.cli.commands.export import run as execute
 
     execute(result, output, run_name=run, genes=genes, layer=layer, objects=objects)
+
+
+@app.command(
+    short_help="Write a report of a result, with pictures.",
+    epilog="\b\nExample:\n  napari-srast report breast_4x.zarr -o breast_4x.html --genes ERBB2,KRT19",
+)
+def report(
+    result: Annotated[Path, typer.Argument(metavar="RESULT", help="A result, .zarr or .h5ad.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE.html", help="The report to write.")],
+    genes: Annotated[
+        str | None,
+        typer.Option(metavar="A,B|@FILE|all", help="Genes with a picture (default: the six with the most counts)."),
+    ] = None,
+    title: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Heading (default: the file name of the slide).")
+    ] = None,
+    run: Annotated[str | None, typer.Option(metavar="NAME", help="Run, if the store holds several results.")] = None,
+) -> None:
+    """Write one HTML file: pictures, checks, the skill of each gene, domains in the store, notices and settings."""
+    from napari_srast.cli.commands.report import run as execute
+
+    execute(result, output, run_name=run, genes=genes, title=title)

@@ -95,6 +95,9 @@ def upsample(
     keep_obs: Annotated[
         str | None, typer.Option(metavar="A,B|all", help="Columns of the spots that the pixels keep.")
     ] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="Also write a report of the result, with pictures.")
+    ] = None,
     no_histology: Annotated[
         bool, typer.Option("--no-histology", help="Do not copy the histology image into a .zarr output.")
     ] = False,
@@ -138,7 +141,7 @@ def upsample(
         },
         region=region,
         genes=genes,
-        saving=Saving(name=name, keep_obs=keep_obs, include_histology=not no_histology),
+        saving=Saving(name=name, keep_obs=keep_obs, include_histology=not no_histology, report=report),
         dask=dask,
         as_json=json,
     )

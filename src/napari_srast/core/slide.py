@@ -49,6 +49,13 @@ class SlideImage:
     channels: tuple[str, ...] = ()
     moved: tuple[float, float] = (0.0, 0.0)
 
+    @property
+    def is_color(self) -> bool:
+        """Whether the image is RGB or RGBA, not a stack of stain channels."""
+        names = [str(channel).casefold() for channel in self.channels]
+        in_color = not names or "".join(name[:1] for name in names) in ("rgb", "rgba", "012", "0123")
+        return self.levels[0].shape[0] in (3, 4) and in_color
+
     def moved_by(self, shift: np.ndarray) -> SlideImage:
         """Return the image at another position.
 

@@ -1,16 +1,18 @@
-"""Add classes of pixels, such as domains, to the store of a result: a column of its table, and a labels element."""
+"""Store classes of pixels, such as domains, with a result: a column of its table, and a labels element."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from napari_srast._utils.text import first_line
 from napari_srast.core.result import UpsampleMetadata
 from napari_srast.errors import InputError, OutputError, is_memory_error
 from napari_srast.io.atomic import output_error, remove, replace_file, write_lock
@@ -22,11 +24,66 @@ from napari_srast.io.store_merge import merge_locked
 from napari_srast.io.transforms import to_affines
 from napari_srast.io.zarr_writes import settled_writes
 
-__all__ = ["add_pixel_classes"]
+__all__ = ["PixelClasses", "add_pixel_classes", "read_pixel_classes"]
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 _ROOT = "zarr.json"
 _WAIT = 30.0  # seconds for another process that writes to the store
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PixelClasses:
+    """Classes of the pixels of a result, as a store contains them.
+
+    Parameters
+    ----------
+    labels
+        Class of each pixel, shape (Q,).
+    settings
+        How the classes were computed.
+    """
+
+    labels: pd.Categorical
+    settings: Mapping[str, Any]
+
+
+def read_pixel_classes(path: Path, run: str) -> dict[str, PixelClasses]:
+    """Read the classes that :func:`add_pixel_classes` has added to a run, by name, in the order of the columns.
+
+    Parameters
+    ----------
+    path
+        The store of the result.
+    run
+        Name of the run.
+
+    Raises
+    ------
+    InputError
+        There is no such store, or a column is damaged.
+    """
+    import zarr
+    from anndata.io import read_elem
+
+    runs = list_runs(path)
+    if run not in runs:
+        return {}
+    table = path / "tables" / runs[run]
+    obs, uns = (zarr.open_group(table / part, mode="r", use_consolidated=False) for part in ("obs", "uns"))
+    found, columns = {}, obs.attrs.get("column-order", ())
+    for name in map(str, columns if isinstance(columns, Sequence) else ()):
+        if not ((table / "uns" / name).is_dir() and (table / "obs" / name / "categories").is_dir()):
+            continue
+        try:
+            labels: Any = read_elem(obs[name])
+            settings: Any = read_elem(uns[name])
+        except Exception as error:
+            if is_memory_error(error):
+                raise
+            raise InputError(f"'{name}' of run '{run}' in '{path}' is damaged ({first_line(error)}).") from error
+        if isinstance(settings, Mapping) and isinstance(labels, pd.Categorical):
+            found[name] = PixelClasses(labels=labels, settings=settings)
+    return found
 
 
 def add_pixel_classes(

@@ -8,7 +8,7 @@ import pytest
 from napari.utils.colormaps import ensure_colormap
 from PIL import Image as PillowImage
 
-from napari_srast.gui.export.figure import Caption, round_length, save_figure
+from napari_srast.gui.export.figure import Caption, save_figure
 from napari_srast.gui.layers.gene_colors import GeneStyle, colormap_stops
 
 pytestmark = pytest.mark.gui
@@ -27,11 +27,6 @@ def test_figure_has_scale_bar_legend_and_note(qtbot: Any, tmp_path: Path) -> Non
     red = (pixels[..., 0] > 200) & (pixels[..., 1] < 20)
     assert red[400:, :400].any()  # the color ramp of the legend
     assert (pixels[:60, :300] == 255).all(axis=-1).any()  # the note
-
-
-@pytest.mark.parametrize(("length", "rounded"), [(270.0, 200.0), (0.07, 0.05), (1.0, 1.0), (5.5, 5.0)])
-def test_scale_bar_length_is_rounded_down_to_1_2_or_5(length: float, rounded: float) -> None:
-    assert round_length(length) == pytest.approx(rounded)
 
 
 def test_legend_of_the_figure_has_the_colors_of_the_colormap(qtbot: Any, tmp_path: Path) -> None:

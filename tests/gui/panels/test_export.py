@@ -81,3 +81,27 @@ def test_contrast_changes_do_not_compute_the_quality_again_and_figures_have_limi
     monkeypatch.setattr(export, "write_figure", lambda *arguments: drawn.extend(arguments[2]))
     panel.write_panels(tmp_path / "a.png", export.FigureOptions())
     assert [one.limits for one in drawn] == [style.limits]
+
+
+def test_report_of_the_shown_genes_is_written_from_the_window(
+    widget: SRastWidget,
+    make_result: Callable[..., UpsampleResult],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    qtbot: Any,
+) -> None:
+    result = make_result()
+    controller, panel = widget.controller, widget.result_panel.export_panel
+    assert not panel.report.isEnabled()
+    controller.slides.show(LoadedSlide(slide=result.slide, source=None))
+    controller.results.add_saved(controller.slides.current, prepare_for_display(result))
+    overlay = controller.results.overlay
+    qtbot.waitUntil(lambda: bool(overlay.shown), timeout=60_000)
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(tmp_path / "a"), ""))
+    panel.report.click()
+    assert not panel.report.isEnabled()
+    wait_ready(qtbot, widget)
+    text = (tmp_path / "a.html").read_text(encoding="utf-8")
+    assert text.count("<h3>") == len(overlay.shown)
+    assert f"<h3><bdi>{overlay.shown[0].gene}</bdi></h3>" in text
+    assert widget.run_bar.status.text() == f"Saved to {tmp_path / 'a.html'}"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_srast.cli.commands.report import REPORT_SUFFIXES
 from napari_srast.cli.errors import explain
 from napari_srast.cli.output import note, print_figures, print_json, progress_bar
 from napari_srast.cli.parsing import RESULT_SUFFIXES, check_exists, check_output, parse_genes, parse_region
@@ -41,11 +42,14 @@ class Saving:
         Columns of the spots that the pixels keep, as text: ``A,B`` or ``all``; None for none.
     include_histology
         Whether a store contains the histology.
+    report
+        Report to write besides the output; None for none.
     """
 
     name: str | None = None
     keep_obs: str | None = None
     include_histology: bool = True
+    report: Path | None = None
 
     @property
     def columns(self) -> SpotColumns:
@@ -75,6 +79,8 @@ def run(
     """Upsample one slide into a file, or several into a folder; check the outputs before computing."""
     for slide in slides:
         check_exists(slide, "slide")
+    if saving.report is not None:
+        _check_report(saving.report, slides)
     outputs = [output] if len(slides) == 1 else _outputs_in(output, slides)
     for slide, target in zip(slides, outputs, strict=True):
         if len(slides) == 1 or output.exists():
@@ -156,7 +162,26 @@ def _upsample(
             note(f"Note: {notice}")
     if isinstance(result, UpsampleResult):
         write_result(result, output, **content)
-    return {**summarize(result), "output": str(output)}
+    figures = {**summarize(result), "output": str(output)}
+    if saving.report is not None:
+        from napari_srast.analysis.report.writer import write_report
+        from napari_srast.io.result_reader import read_result
+
+        described = result if isinstance(result, UpsampleResult) else read_result(output)
+        figures["report"] = str(write_report(described, saving.report, should_stop=should_stop))
+    return figures
+
+
+def _check_report(report: Path, slides: Sequence[Path]) -> None:
+    """Refuse a report that cannot be written, before the run."""
+    if len(slides) > 1:
+        raise SettingsError(
+            "--report describes one result; leave it out, and run 'napari-srast report' on each of the results."
+        )
+    check_output(report, REPORT_SUFFIXES, inputs=tuple(slides))
+    from napari_srast.evaluation.plots import figure_class
+
+    figure_class()
 
 
 def _upsample_all(

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from napari.components import ViewerModel
 
+from napari_srast.gui.controllers.all_slides import AllSlides
 from napari_srast.gui.controllers.domains import DomainMaps
 from napari_srast.gui.controllers.image_shift import ImageShift
 from napari_srast.gui.controllers.messages import Messages
+from napari_srast.gui.controllers.preparation import Preparation
 from napari_srast.gui.controllers.preview import Preview
 from napari_srast.gui.controllers.regions import Regions
+from napari_srast.gui.controllers.reports import Reports
 from napari_srast.gui.controllers.results import Results
 from napari_srast.gui.controllers.runs import RunQueue
 from napari_srast.gui.controllers.slides import SlideManager
@@ -47,12 +50,18 @@ class Controller:
         Display, comparison and export of results.
     domains
         Domains of the displayed result.
+    reports
+        Writing of reports.
     image_shift
         Moving the histology to where it fits better.
     slides
         Opening, switching and closing of slides.
     preview
         Measured counts on the spots.
+    all_slides
+        The other open slides next to the current one.
+    preparation
+        Preparation of the current slide in the background, and its disk cache.
     runs
         The queue of runs.
     """
@@ -66,15 +75,21 @@ class Controller:
         self.regions = Regions(workspace, self.messages)
         self.results = Results(workspace, self.tasks, self.regions, self.messages)
         self.domains = DomainMaps(workspace, self.tasks, self.messages)
+        self.reports = Reports(workspace, self.tasks, self.domains, self.messages)
         self.slides = SlideManager(workspace, self.tasks, self.results, self.messages, self.preferences)
         self.image_shift = ImageShift(workspace, self.messages)
         self.preview = Preview(workspace)
-        self.runs = RunQueue(workspace, self.tasks, self.regions, self.results, self.messages)
+        self.all_slides = AllSlides(workspace, self.preview, self.messages)
+        self.preparation = Preparation(workspace, self.tasks, self.preferences)
+        self.runs = RunQueue(workspace, self.tasks, self.regions, self.results, self.messages, self.preparation.cache)
+        self.preparation.running = lambda: self.runs.running
 
     def shutdown(self) -> None:
         """Stop the running task and disconnect from the viewer because the window or the dock widget closes."""
         self.runs.clear()
+        self.preparation.stop()
         self.preview.stop()
+        self.all_slides.disconnect()
         self.results.disconnect()
         self.domains.disconnect()
         self.regions.disconnect()

@@ -5,7 +5,6 @@ Every method runs in the GUI thread; domains are found in a background thread.
 
 from __future__ import annotations
 
-import colorsys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +16,7 @@ from psygnal import Signal
 
 from napari_srast._utils.text import count
 from napari_srast.analysis.domains import Domains, domains
+from napari_srast.analysis.drawing import domain_colors
 from napari_srast.core.progress import RunMonitor
 from napari_srast.errors import SrastError
 from napari_srast.gui.controllers.messages import Messages
@@ -27,17 +27,11 @@ from napari_srast.gui.runtime.layer_batches import insert_unselected
 from napari_srast.gui.state.displayed_result import DisplayedResult
 from napari_srast.gui.state.workspace import Workspace
 
-__all__ = ["DomainDisplay", "DomainMaps", "domain_colors"]
+__all__ = ["DomainDisplay", "DomainMaps"]
 
 DomainDisplay = Literal["fill", "outlines", "hidden"]
 """How domains are shown over the slide."""
 _OPACITY = {"fill": 0.5, "outlines": 1.0, "hidden": 0.5}
-_GOLDEN = 0.618034
-
-
-def domain_colors(n_domains: int) -> list[tuple[float, float, float]]:
-    """Return distinct colors (r, g, b) from 0 to 1: hues in steps of the golden ratio, of two brightnesses."""
-    return [colorsys.hsv_to_rgb((0.6 + i * _GOLDEN) % 1, 0.75, 1.0 if i % 2 == 0 else 0.7) for i in range(n_domains)]
 
 
 class DomainMaps:

@@ -10,10 +10,11 @@ import numpy as np
 from qtpy.QtCore import QRectF, Qt
 from qtpy.QtGui import QColor, QFont, QFontMetricsF, QImage, QLinearGradient, QPainter
 
+from napari_srast.analysis.drawing import round_length
 from napari_srast.errors import OutputError
 from napari_srast.gui.layers.gene_colors import GeneStyle
 
-__all__ = ["Caption", "round_length", "save_figure"]
+__all__ = ["Caption", "save_figure"]
 
 _MARGIN = 0.02  # in widths of the figure
 _MAX_BAR = 0.25  # length of the scale bar, in widths of the figure
@@ -42,12 +43,6 @@ class Caption:
     genes: Sequence[GeneStyle]
     meaning: str
     note: str = ""
-
-
-def round_length(longest: float) -> float:
-    """Return the largest length that is 1, 2 or 5 times a power of ten and at most ``longest``: 200 for 270."""
-    power = 10.0 ** np.floor(np.log10(longest))
-    return float(power * max(step for step in (1, 2, 5) if step * power <= longest))
 
 
 def save_figure(picture: np.ndarray, caption: Caption, path: Path) -> None:

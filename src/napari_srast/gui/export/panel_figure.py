@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
+from napari_srast.analysis.drawing import draw_image, draw_scale_bar, spot_outlines
 from napari_srast.core.slide import Slide
 from napari_srast.errors import OutputError
 from napari_srast.geometry.affine import apply_affine
-from napari_srast.gui.export.figure import round_length
 from napari_srast.gui.layers.backdrop import blended_histology
 from napari_srast.gui.layers.compared_layer import ColorOptions, pixel_colors, spot_colors
-from napari_srast.gui.layers.factory import is_color_image, spot_size
+from napari_srast.gui.layers.factory import spot_size
 from napari_srast.gui.layers.gene_colors import GeneStyle, shared_opacity
 from napari_srast.gui.state.displayed_result import DisplayedResult
 from napari_srast.gui.state.gene_values import SCALE_UNITS, Quantity, Scale, ValueView
@@ -48,7 +48,6 @@ VIEW_TITLES: dict[FigureView, str] = {
     "expression": "Expression",
 }
 _MARGIN = 0.04  # around the pixels of the result, in units of their longer side
-_MAX_BAR = 0.3  # length of the scale bar, in widths of the panel
 _PANEL_INCHES = 3.4
 _BAR_INCHES = 0.55  # height of the row with a color bar
 _MAX_IMAGE_PIXELS = 2400  # longer side of the histology in a panel: enough for 600 dpi
@@ -158,7 +157,7 @@ def draw_figure(
             axes.set_title(_panel_title(view, displayed, styles), fontsize=_FONT_SIZE + 1)
             _draw_view(axes, view, displayed, slide, styles, options)
             axes.set(xlim=(low[0], high[0]), ylim=(high[1], low[1]), xticks=[], yticks=[])
-            _draw_scale_bar(axes, slide, float(width))
+            draw_scale_bar(axes, slide, float(width))
             if column == 0 and options.overview and _is_part(low, high, slide):
                 _draw_overview(axes, low, high, slide)
         bars = grid[1].subgridspec(rows, -(-n_bars // rows), hspace=0.0)
@@ -213,23 +212,13 @@ def _draw_view(
         image = _over_black(image)
         image[~inside] = 0.0
     interpolation = "bilinear" if options.smooth else "nearest"
-    _draw_image(axes, image, slide.to_cs @ result.raster.affine, interpolation)
+    draw_image(axes, image, slide.to_cs @ result.raster.affine, interpolation)
 
 
 def _over_black(colors: np.ndarray) -> np.ndarray:
     """Turn colors that are added to the histology into colors that cover it, as opaque as they are bright."""
     strength = colors[..., :3].max(axis=-1, keepdims=True)
     return np.concatenate([colors[..., :3] / np.maximum(strength, 1e-9), strength], axis=-1)
-
-
-def _draw_image(axes: Axes, pixels: np.ndarray, matrix: np.ndarray, interpolation: str) -> None:
-    from matplotlib.transforms import Affine2D
-
-    rows, cols = pixels.shape[:2]
-    picture = axes.imshow(
-        pixels, extent=(0, cols, rows, 0), interpolation=interpolation, aspect="equal", cmap="gray", vmin=0, vmax=1
-    )
-    picture.set_transform(Affine2D(matrix) + axes.transData)
 
 
 def _draw_histology(axes: Axes, slide: Slide, brightness: float) -> None:
@@ -241,21 +230,15 @@ def _draw_histology(axes: Axes, slide: Slide, brightness: float) -> None:
     step = max(1, -(-sizes[level] // (2 * _MAX_IMAGE_PIXELS)))
     crop = np.asarray(image.levels[level][:, ::step, ::step])
     matrix = slide.to_cs @ image.to_intrinsic[level] @ np.diag([float(step), float(step), 1.0])
-    pixels = blended_histology(crop, brightness, is_color=is_color_image(image))
-    _draw_image(axes, pixels, matrix, "antialiased")
+    pixels = blended_histology(crop, brightness, is_color=image.is_color)
+    draw_image(axes, pixels, matrix, "antialiased", cmap="gray", vmin=0, vmax=1)
 
 
 def _draw_spots(axes: Axes, slide: Slide, spots: np.ndarray, colors: np.ndarray) -> None:
-    from matplotlib.collections import PatchCollection
-    from matplotlib.patches import Circle, Patch, Rectangle
+    from matplotlib.collections import PolyCollection
 
-    size = spot_size(slide) * slide.cs_scale
-    centers = apply_affine(slide.to_cs, slide.centers[spots])
-    half, is_square = size / 2, slide.spot_shape == "square"
-    patches: list[Patch] = [
-        Rectangle((x - half, y - half), size, size) if is_square else Circle((x, y), half) for x, y in centers
-    ]
-    axes.add_collection(PatchCollection(patches, facecolors=colors, edgecolors="none"))
+    outlines: Any = spot_outlines(slide, spots, spot_size(slide))  # the stubs accept no array here
+    axes.add_collection(PolyCollection(outlines, facecolors=colors, edgecolors="none"))
 
 
 def _area(displayed: DisplayedResult, slide: Slide) -> tuple[np.ndarray, np.ndarray]:
@@ -288,32 +271,6 @@ def _draw_overview(axes: Axes, low: np.ndarray, high: np.ndarray, slide: Slide) 
     inset.set(xlim=(x0, x1), ylim=(y1, y0), xticks=[], yticks=[])
     for color, width in (("black", 2.4), ("#ffd400", 1.2)):
         inset.add_patch(Rectangle((low[0], low[1]), *(high - low), fill=False, edgecolor=color, linewidth=width))
-
-
-def _draw_scale_bar(axes: Axes, slide: Slide, width: float) -> None:
-    from matplotlib.patheffects import withStroke
-    from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
-
-    length = round_length(_MAX_BAR * width / slide.cs_scale)
-    unit = {"um": "µm", "unknown": "units"}.get(slide.unit, slide.unit)
-    thickness = 0.008 * width
-    text = f"{length:g} {unit}"
-    bar: Any = AnchoredSizeBar(
-        axes.transData,
-        length * slide.cs_scale,
-        text,
-        "lower right",
-        frameon=False,
-        color="white",
-        pad=0.4,
-        sep=3,
-        size_vertical=thickness,
-    )
-    outline = [withStroke(linewidth=2, foreground="black")]
-    bar.txt_label._text.set_path_effects(outline)
-    for patch in bar.size_bar.get_children():
-        patch.set_path_effects(outline)
-    axes.add_artist(bar)
 
 
 def _draw_color_bar(axes: Axes, style: GeneStyle, scale: Scale) -> None:

@@ -1,15 +1,41 @@
-"""Write a result to disk as a background task."""
+"""Write a result, or its report, to disk as a background task."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 
+from napari_srast.analysis.domains import Domains
 from napari_srast.core.progress import Progress, RunMonitor, iterate_progress
 from napari_srast.core.result import UpsampleResult
 from napari_srast.gui.runtime import background
 
-__all__ = ["export_steps"]
+__all__ = ["export_steps", "report_steps"]
+
+
+def report_steps(
+    result: UpsampleResult, path: Path, genes: Sequence[str], domains: Mapping[str, Domains]
+) -> background.Steps:
+    """Return the task that writes the report of a result; if it is canceled, no file is left.
+
+    Parameters
+    ----------
+    result
+        The result.
+    path
+        The file to write.
+    genes
+        Genes with a picture; if there are none, the most abundant ones have one.
+    domains
+        Sets of domains by name.
+    """
+
+    def write(should_stop: Callable[[], bool]) -> Path:
+        from napari_srast.analysis.report.writer import write_report
+
+        return write_report(result, path, genes=list(genes) or None, domains=domains, should_stop=should_stop)
+
+    return background.low_priority(background.call(write))
 
 
 def export_steps(result: UpsampleResult, path: Path, *, into_slide: bool) -> background.Steps:

@@ -15,7 +15,7 @@ from napari.layers import Image, Layer
 
 from napari_srast.core.result import UpsampleResult
 from napari_srast.core.slide import Slide
-from napari_srast.gui.layers.factory import KEY, black_layer, dimmer_extent, image_affine, is_color_image, world_units
+from napari_srast.gui.layers.factory import KEY, black_layer, dimmer_extent, image_affine, world_units
 
 __all__ = ["Backdrop", "luminance"]
 
@@ -68,7 +68,7 @@ class Backdrop:
         """Create the backdrop of a slide; the hidden layer is not yet in the viewer."""
         to_intrinsic = dimmer_extent(slide, result)
         metadata = {"role": "dimmer", "to_intrinsic": to_intrinsic}
-        if slide.image is None or not is_color_image(slide.image):
+        if slide.image is None or not slide.image.is_color:
             layer = black_layer("SRast backdrop", slide, slide.to_cs @ to_intrinsic, 1.0, metadata)
             return cls(layer, None, histology, brightness, has_histology=slide.image is not None)
         metadata["to_intrinsic"] = slide.image.to_intrinsic[0]

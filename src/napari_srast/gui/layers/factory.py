@@ -32,7 +32,6 @@ __all__ = [
     "dimmer_extent",
     "gene_layer_kwargs",
     "image_affine",
-    "is_color_image",
     "measured_layer",
     "points_transform",
     "remove_layers",
@@ -49,7 +48,7 @@ __all__ = [
 ]
 
 KEY = "napari_srast"
-HELPER_ROLES = frozenset({"dimmer", "measured", "region_halo", "side_by_side", "unused"})
+HELPER_ROLES = frozenset({"dimmer", "measured", "neighbor", "region_halo", "side_by_side", "unused"})
 """Roles of layers that a user does not handle one by one."""
 REGION_ROLES = frozenset({"region", "region_halo"})
 """Roles of the layers that show a region."""
@@ -126,7 +125,7 @@ def _histology(slide: Slide, image: SlideImage) -> list[tuple[Any, dict[str, Any
         "multiscale": multiscale,
         "metadata": {KEY: {"role": "histology", "slide": slide, "to_intrinsic": image.to_intrinsic[0]}},
     }
-    if is_color_image(image):
+    if image.is_color:
         levels = [np.moveaxis(level, 0, -1) for level in image.levels]  # NumPy's dispatch keeps Dask arrays lazy
         kwargs = {**common, "name": f"{slide_title(slide)} histology", "rgb": True}
         return [(levels if multiscale else levels[0], kwargs, "image")]
@@ -142,13 +141,6 @@ def _histology(slide: Slide, image: SlideImage) -> list[tuple[Any, dict[str, Any
         }
         channels.append((levels if multiscale else levels[0], kwargs, "image"))
     return channels
-
-
-def is_color_image(image: SlideImage) -> bool:
-    """Return whether an image is RGB or RGBA, not a stack of stain channels."""
-    names = [str(c).casefold() for c in image.channels]
-    in_color = not names or "".join(n[:1] for n in names) in ("rgb", "rgba", "012", "0123")
-    return image.levels[0].shape[0] in (3, 4) and in_color
 
 
 def _spots(slide: Slide) -> tuple[Any, dict[str, Any], str]:

@@ -16,7 +16,6 @@ from napari_srast.gui.layers.factory import (
     KEY,
     black_layer,
     image_affine,
-    is_color_image,
     measured_layer,
     remove_layers,
     swap_axes,
@@ -153,7 +152,7 @@ def side_by_side_layers(
     backdrop: Backdrop | None = None
     if slide.image is not None:
         level, window, to_intrinsic = _histology_crop(slide, low, high)
-        is_color = is_color_image(slide.image)
+        is_color = slide.image.is_color
         crop = np.asarray(slide.image.levels[level][(slice(None) if is_color else 0, *window)])
         pixels = np.moveaxis(crop, 0, -1) if is_color else crop
         to_world = shift @ slide.to_cs @ to_intrinsic

@@ -16,8 +16,9 @@ from qtpy.QtWidgets import (
 )
 
 from napari_srast.analysis.domains import Domains
+from napari_srast.analysis.drawing import domain_colors
 from napari_srast.gui.controllers.controller import Controller
-from napari_srast.gui.controllers.domains import DomainDisplay, domain_colors
+from napari_srast.gui.controllers.domains import DomainDisplay
 from napari_srast.gui.panels.export import NO_RESULT
 from napari_srast.gui.widgets.common import button, chooser, label
 from napari_srast.gui.widgets.section import Section

@@ -77,10 +77,12 @@ class ExportPanel(QWidget):
         self.export_figure = menu.addAction("Figure with scale bar and legend (.png)…", self._export_figure)
         self.export_panels = menu.addAction("Figure for a publication (.png, .pdf, .svg)…", self._export_panels)
         self.export.setMenu(menu)
+        self.report = button("write_report", "Report…", self._write_report)
         self.copy = button("copy_command", "Copy command", self._copy_command)
         row = QHBoxLayout(self)
         row.setContentsMargins(6, 0, 6, 6)
         row.addWidget(self.export, 1)
+        row.addWidget(self.report, 1)
         row.addWidget(self.copy, 1)
         controller.results.result_changed.connect(self.refresh)
         controller.results.display_changed.connect(self.refresh)
@@ -103,7 +105,8 @@ class ExportPanel(QWidget):
             self.verdict.setText(describe_lights(displayed.result, shown, own))
         self._show_shift()
         no_result = None if displayed is not None else NO_RESULT
-        allow(self.export, no_result or self._controller.tasks.obstacle())
+        for control in (self.export, self.report):
+            allow(control, no_result or self._controller.tasks.obstacle())
         allow(self.copy, no_result)
         source = None if displayed is None else displayed.result.slide.source
         has_store = source is not None and source.path is not None and not source.synthetic
@@ -136,6 +139,12 @@ class ExportPanel(QWidget):
         target = self._ask(kind, "result")
         if target is not None:
             self._controller.results.export(target)
+
+    def _write_report(self) -> None:
+        """Ask for a file, and write the report of the displayed result with pictures of the shown genes."""
+        target = self._ask("html", "report")
+        if target is not None:
+            self._controller.reports.write(target)
 
     def _export_into(self) -> None:
         self._controller.results.export(None)

@@ -32,6 +32,8 @@ TOOLTIPS = {
     "open_slides": "The current slide. Each open slide keeps its regions and its results.",
     "close_slide": "Close this slide. Results that were not exported are discarded; regions that were not saved are "
     "offered again when the slide is opened.",
+    "show_all_slides": "Show all open slides next to each other, with the same gene, colors and limits. Drawing and "
+    "running use the current slide.",
     "coordinate_system": "Coordinate system of the display, the region and the pixel size, with its elements.",
     "choose_section": "Section of the table; 'all' shows the spots of all sections as one slide.",
     "choose_spots": "Element with the spots or bins.",
@@ -83,6 +85,9 @@ TOOLTIPS = {
     "draws": "Number of draws for the standard deviation; 'default' uses the built-in number.",
     "steps": "Number of integration steps of each draw; 'default' uses the built-in number.",
     "seed": "Seed of the random numbers: the same seed, slide and settings give the same result.",
+    "prepares_slides": "Fit the features of an open slide while the window is idle and store them on the disk (at most 2 "
+    "GB), so that the first run is as quick as a later one. Results are the same.",
+    "clear_cache": "Remove what was stored of prepared slides. Your slides and results are not touched.",
     # run
     "run": "Upsample the ticked regions, or the whole slide if none is ticked.",
     "queue": "Upsample the ticked regions after the current run, and untick them. You can draw the next one meanwhile.",
@@ -136,6 +141,8 @@ TOOLTIPS = {
     "window; the store of the slide is not changed. Run again to use it there.",
     "undo_move": "Move the image back to where it was.",
     "export": "Save the result, or a figure of the canvas.",
+    "write_report": "Write one HTML file about this result, to read or print: pictures of the shown genes, the skill "
+    "of each gene, checks, domains and settings. It has the name of the slide, but no path, spot or position.",
     "copy_command": "Copy the command line that computes this result again.",
 }
 

@@ -1,0 +1,66 @@
+"""Write the report of the displayed result.
+
+Every method runs in the GUI thread; the report is written in a background thread.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from napari_srast.gui.controllers.domains import DomainMaps
+from napari_srast.gui.controllers.messages import Messages
+from napari_srast.gui.controllers.task_runner import AppState, Task, TaskRunner
+from napari_srast.gui.export.write import report_steps
+from napari_srast.gui.state.workspace import Workspace
+
+__all__ = ["Reports"]
+
+
+class Reports:
+    """Write reports of results.
+
+    Parameters
+    ----------
+    workspace
+        The open slides.
+    tasks
+        Writes the report in a background thread.
+    domains
+        Domains of the displayed result.
+    messages
+        Receives status and error messages.
+    """
+
+    def __init__(self, workspace: Workspace, tasks: TaskRunner, domains: DomainMaps, messages: Messages) -> None:
+        self._workspace = workspace
+        self._tasks = tasks
+        self._domains = domains
+        self._messages = messages
+
+    def write(self, path: Path) -> None:
+        """Write the report of the displayed result, with pictures of the shown genes and of its domains.
+
+        Parameters
+        ----------
+        path
+            The new ``.html`` file.
+        """
+        displayed, overlay = self._workspace.result, self._workspace.overlay
+        if displayed is None or not self._tasks.is_idle():
+            return
+        genes = [] if overlay is None else [style.gene for style in overlay.shown]
+        found = self._domains.current
+
+        def on_result(written: Path) -> None:
+            self._tasks.set_state(self._tasks.resting_state())
+            self._messages.status_message.emit(f"Saved to {written}")
+
+        self._tasks.start(
+            Task(
+                state=AppState.EXPORTING,
+                steps=report_steps(displayed.result, path, genes, {} if found is None else {"domains": found}),
+                on_result=on_result,
+                activity="writing the report",
+            )
+        )
+        self._messages.status_message.emit("Writing the report …")

@@ -82,6 +82,7 @@ class SRastWidget(QWidget):
         self.tabs.addTab(self._prepare, "Prepare")
         self.tabs.addTab(self.result_panel, "Explore")
         describe(self.tabs, "tabs")
+        self.tabs.setCornerWidget(self.slide_panel.all_slides)
         outer = QVBoxLayout(self)
         outer.setContentsMargins(6, 6, 6, 6)
         outer.addWidget(self.tabs, 1)
@@ -130,11 +131,16 @@ class SRastWidget(QWidget):
         self.run_bar.help.clicked.connect(self.show_help)
         bind_shortcuts(self, self._actions())
         self._rows = LayerListRows(self, self.controller.viewer, self.controller.slides.is_listed)
-        for signal in (self.controller.slides.slide_changed, self.controller.results.display_changed):
+        for signal in (
+            self.controller.slides.slide_changed,
+            self.controller.results.display_changed,
+            self.controller.all_slides.changed,
+        ):
             signal.connect(self._rows.refresh_later)
         self.controller.messages.error_message.connect(show_error)
         self.controller.results.result_changed.connect(self._on_result)
         self.controller.results.result_added.connect(self._explore)
+        self.result_panel.brightness.valueChanged.connect(self.controller.all_slides.refresh_later)
         self.tabs.currentChanged.connect(lambda index: self.controller.preview.leave() if index == 1 else None)
         self.destroyed.connect(self.controller.shutdown)
         self.controller.viewer.layers.events.removing.connect(self._make_canvas_current)

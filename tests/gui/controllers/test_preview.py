@@ -26,7 +26,7 @@ pytestmark = pytest.mark.gui
 
 @pytest.fixture(autouse=True)
 def _every_slide_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_ENTRIES_AT_ONCE", 0)
+    monkeypatch.setattr(module, "ENTRIES_AT_ONCE", 0)
 
 
 @pytest.fixture

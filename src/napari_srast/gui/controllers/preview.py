@@ -5,6 +5,7 @@ Every method runs in the GUI thread.
 
 from __future__ import annotations
 
+import dataclasses
 from weakref import WeakKeyDictionary, WeakSet
 
 from napari.layers import Image, Points
@@ -16,9 +17,10 @@ from napari_srast.gui.runtime import background
 from napari_srast.gui.state.slide_session import SlideSession
 from napari_srast.gui.state.workspace import Workspace
 
-__all__ = ["Preview"]
+__all__ = ["ENTRIES_AT_ONCE", "Preview"]
 
-_ENTRIES_AT_ONCE = 1_000_000  # of the counts; slides with more are searched in the background
+ENTRIES_AT_ONCE = 1_000_000
+"""Entries of the counts; slides with more are searched in the background."""
 
 
 class Preview:
@@ -49,24 +51,51 @@ class Preview:
         self._covered: WeakSet[SlideSession] = WeakSet()
         self._colored: WeakKeyDictionary[Points | Image, SpotPreview] = WeakKeyDictionary()
         self._search: background.BackgroundTask | None = None
+        self._picture: tuple[SpotPreview, str | None, CountsPicture] | None = None  # that is shown
+        self._shared_limit: float | None = None
         workspace.slide_changed.connect(self.refresh)
 
     @property
     def gene(self) -> str | None:
         """The gene that the spots of the current slide show; None for the counts of all genes."""
         session = self._workspace.current
-        return None if session is None else self._genes.get(session)
+        return None if session is None else self.gene_of(session)
+
+    def gene_of(self, session: SlideSession) -> str | None:
+        """Return the gene that the spots of a slide show; None for the counts of all genes."""
+        return self._genes.get(session)
+
+    def recall(self, session: SlideSession, gene: str | None) -> None:
+        """Choose the gene that the spots of a slide show, without showing the spots."""
+        if gene is None:
+            self._genes.pop(session, None)
+        else:
+            self._genes[session] = gene
+        if session is self._workspace.current:
+            self.refresh()
+
+    @property
+    def is_covering(self) -> bool:
+        """Whether the spots of the current slide have replaced its result."""
+        return self._workspace.current in self._covered
+
+    @property
+    def limit(self) -> float | None:
+        """Counts of the brightest color, as the counts of the current slide suggest; None before they are found."""
+        return None if self._picture is None else self._picture[2].limits[1]
+
+    def share_limit(self, limit: float | None) -> None:
+        """Use another number of counts for the brightest color, which slides share, until the gene changes."""
+        if limit != self._shared_limit and self._picture is not None:
+            self._shared_limit = limit
+            self._show(*self._picture)
 
     def show(self, gene: str | None) -> None:
         """Color the spots of the current slide by a gene, or by the counts of all genes (None), and show them."""
         session = self._workspace.current
         if session is None:
             return
-        if gene is None:
-            self._genes.pop(session, None)
-        else:
-            self._genes[session] = gene
-        self.refresh()
+        self.recall(session, gene)
         if self.is_on:
             self._reveal_spots()
 
@@ -97,6 +126,7 @@ class Preview:
     def refresh(self) -> None:
         """Color the spots of the current slide; those of a large slide keep their colors until its counts are found."""
         self.stop()
+        self._picture = self._shared_limit = None
         session, layer = self._workspace.current, self._layer()
         if session is None or layer is None:
             self._set_text("")
@@ -106,7 +136,7 @@ class Preview:
         if not self.is_on:
             preview.outline()
             self._set_text("")
-        elif slide.counts.nnz <= _ENTRIES_AT_ONCE:
+        elif slide.counts.nnz <= ENTRIES_AT_ONCE:
             self._show(preview, gene, counts_picture(slide, gene))
         else:
             self._search = background.start(
@@ -126,10 +156,15 @@ class Preview:
         layer = self._layer()
         if layer is None or self._colored.get(layer) is not preview:
             return  # the user has removed the layer meanwhile
+        self._picture = preview, gene, picture
+        shared = self._shared_limit
+        if shared is not None:
+            picture = dataclasses.replace(picture, limits=(picture.limits[0], shared))
         preview.color(picture)
         low, high = picture.limits
         brightest = f"{high:,.0f}" if high >= 100 else f"{high:.3g}"
-        self._set_text(f"{gene or 'All genes'}: {low:g} to {brightest} counts")
+        on_all = "" if shared is None else ", on all slides"
+        self._set_text(f"{gene or 'All genes'}: {low:g} to {brightest} counts{on_all}")
 
     def _set_text(self, text: str) -> None:
         self.text = text

@@ -273,7 +273,8 @@ class SlideManager:
         self._workspace.current = session
         session.reveal()
         self._workspace.announce_current()
-        zoom_to_layers(self._viewer, session.tissue_layers)
+        if not self._workspace.shows_all:
+            zoom_to_layers(self._viewer, session.tissue_layers)
         self._messages.status_message.emit(f"Switched to {session.title}.")
 
     def close(self) -> None:

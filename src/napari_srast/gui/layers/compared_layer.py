@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from napari.layers import Image, Layer, Points
@@ -37,11 +37,14 @@ class ColorOptions:
         Factor on the opacity of all genes.
     view
         Which values are shown, and their scale.
+    kind
+        "values", or "std" for the standard deviation of the counts of pixels.
     """
 
     styles: tuple[GeneStyle, ...]
     shared_opacity: float
     view: ValueView
+    kind: Literal["values", "std"] = "values"
 
 
 class ComparedLayer:
@@ -122,8 +125,17 @@ def spot_colors(values: GeneValues, colors: ColorOptions) -> np.ndarray:
 
 def pixel_colors(values: GeneValues, colors: ColorOptions) -> np.ndarray:
     """Return the colors of a raster, shape (rows, columns, 4); positions without a pixel are transparent."""
-    rgba = _blend([values.of_pixels(style.gene, colors.view) for style in colors.styles], colors)
+    rgba = _blend([_of_pixels(values, style.gene, colors) for style in colors.styles], colors)
     return np.nan_to_num(np.stack([values.result.raster.to_image(channel) for channel in rgba.T], axis=-1))
+
+
+def _of_pixels(values: GeneValues, gene: str, colors: ColorOptions) -> np.ndarray:
+    """Return what is shown of a gene in all pixels, shape (Q,)."""
+    if colors.kind == "values":
+        return values.of_pixels(gene, colors.view)
+    raster = values.result.raster
+    std: np.ndarray = values.result.gene_image(gene, "std")[raster.row, raster.col]
+    return std
 
 
 def _blend(values: Sequence[np.ndarray], options: ColorOptions) -> np.ndarray:

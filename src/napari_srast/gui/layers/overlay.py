@@ -168,6 +168,7 @@ class Overlay:
             self._side_by_side.open(self._slide, self.result, self.brightness, other)
             self._add_next()
         self._refresh()
+        self._changed()
 
     @handle_errors
     def set_values(self, value_view: ValueView) -> None:

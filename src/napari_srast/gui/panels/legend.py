@@ -129,6 +129,10 @@ class Legend(QWidget):
         self.rows = [_Row(self, row) for row in range(MAX_GENES)]
         self.meaning = label()
         self.grid.addWidget(self.meaning, MAX_GENES, 0, 1, -1)
+        self.all_slides = label()
+        self.grid.addWidget(self.all_slides, MAX_GENES + 1, 0, 1, -1)
+        controller.all_slides.changed.connect(self._show_note)
+        self._show_note()
         self.set(())
 
     def set(self, styles: Sequence[GeneStyle], meaning: str = "") -> None:
@@ -136,6 +140,10 @@ class Legend(QWidget):
         for row, style in zip(self.rows, [*styles, *[None] * (MAX_GENES - len(styles))], strict=True):
             row.set(style, meaning)
         self.meaning.setText(meaning)
+
+    def _show_note(self) -> None:
+        self.all_slides.setText(self._controller.all_slides.note)
+        self.all_slides.setVisible(bool(self._controller.all_slides.note))
 
     def set_style(
         self,

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from qtpy.QtCore import Qt, QTimer
-from qtpy.QtWidgets import QComboBox, QFileDialog, QFormLayout, QHBoxLayout, QLineEdit, QMenu, QWidget
+from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog, QFormLayout, QHBoxLayout, QLineEdit, QMenu, QWidget
 
 from napari_srast._utils.text import count
 from napari_srast.core.slide import Slide, SlideSource
@@ -77,6 +77,10 @@ class SlidePanel(QWidget):
         row.addWidget(self.slides, 1)
         row.addWidget(self.close_slide)
         column.addWidget(self._open_row)
+        self.all_slides = QCheckBox("Show all slides")  # the widget places it where it is visible in all tabs
+        describe(self.all_slides, "show_all_slides")
+        self.all_slides.toggled.connect(controller.all_slides.set_on)
+        controller.all_slides.changed.connect(lambda: self.all_slides.setChecked(controller.all_slides.is_on))
         self.about = label()
         self.about.setTextFormat(Qt.TextFormat.RichText)
         column.addWidget(self.about)
@@ -123,6 +127,7 @@ class SlidePanel(QWidget):
         self.slides.addItems(unique_titles(self._controller.slides.sessions))
         self.slides.setCurrentIndex(-1 if current is None else self._controller.slides.sessions.index(current))
         self._open_row.setVisible(current is not None)
+        self.all_slides.setVisible(self._controller.all_slides.obstacle is None)
         choices = Choices() if current is None else current.loaded.choices
         self.coordinate_system.clear()
         for name in () if slide is None else slide.transforms:
@@ -168,6 +173,7 @@ class SlidePanel(QWidget):
         only_one = None if len(self._controller.slides.sessions) > 1 else "Only this slide is open."
         allow(self.slides, no_slide or opening or only_one)
         allow(self.close_slide, no_slide or busy)
+        allow(self.all_slides, self._controller.all_slides.obstacle)
         self.use_shown.setVisible(bool(self._external()))
         allow(self.use_shown, busy)
 

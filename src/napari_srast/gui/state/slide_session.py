@@ -269,6 +269,10 @@ class SlideSession:
         if self.overlay is not None:
             self.overlay.reveal()
 
+    def was_visible(self, layer: Layer) -> bool:
+        """Return whether a layer is visible, or was before :meth:`hide`."""
+        return self._visible.get(layer, bool(layer.visible))
+
     def remove(self) -> None:
         """Remove all layers of the slide from the viewer, except those of other plugins."""
         self.disconnect()

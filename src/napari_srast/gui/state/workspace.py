@@ -31,6 +31,8 @@ class Workspace:
         The open slides, in the order of opening.
     current
         The slide that the panels show; None if no slide is open.
+    shows_all
+        Whether the other slides are shown next to the current one.
     display_failed
         Signal with the error of a gene layer that could not be drawn.
     session_closing, session_closed
@@ -52,6 +54,7 @@ class Workspace:
         self.schedule = schedule
         self.sessions: list[SlideSession] = []
         self.current: SlideSession | None = None
+        self.shows_all = False
         self._empty_region = RegionLayer(viewer, self.region_changed.emit, self.tool_changed.emit)
 
     @property

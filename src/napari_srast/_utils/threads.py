@@ -13,19 +13,27 @@ from __future__ import annotations
 import importlib
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import TypeVar
 
 from threadpoolctl import threadpool_limits
+
+from napari_srast._utils.machine_speed import n_cores
 
 __all__ = [
     "limit_process_to_one_thread",
     "limit_torch_if_loaded",
     "limit_torch_to_one_thread",
+    "map_on_cores",
     "single_threaded",
     "single_threaded_blas",
     "single_threaded_torch",
 ]
+
+_Item = TypeVar("_Item")
+_Value = TypeVar("_Value")
 
 
 class _SharedBlasLimit:
@@ -64,6 +72,30 @@ def limit_torch_if_loaded() -> None:
     """Limit PyTorch to one thread in the calling thread, unless the process does not use PyTorch."""
     if "torch" in sys.modules:
         limit_torch_to_one_thread()
+
+
+def map_on_cores(function: Callable[[_Item], _Value], items: Iterable[_Item]) -> list[_Value]:
+    """Apply a function to independent blocks, on all cores, and return its values in the order of the blocks.
+
+    Each block is computed on one thread, so that the number of cores changes no byte. After an error, which is raised
+    here, no further block is started.
+
+    Parameters
+    ----------
+    function
+        The function, whose calls do not depend on each other.
+    items
+        The blocks.
+    """
+    blocks = list(items)
+    n_threads = min(n_cores(), len(blocks))
+    if n_threads <= 1:
+        return [function(block) for block in blocks]
+    pool = ThreadPoolExecutor(n_threads, "napari-srast-blocks", initializer=limit_torch_if_loaded)
+    try:
+        return [future.result() for future in [pool.submit(function, block) for block in blocks]]
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def limit_process_to_one_thread() -> None:

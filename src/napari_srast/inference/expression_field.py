@@ -13,6 +13,7 @@ from scipy import sparse
 from scipy.spatial import cKDTree
 
 from napari_srast._utils.row_blocks import MAX_WHOLE_ROWS
+from napari_srast._utils.threads import map_on_cores
 from napari_srast.geometry.bisection import bisect_points
 from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 from napari_srast.histology import PixelImageEvidence
@@ -151,11 +152,14 @@ def spot_means(
 ) -> np.ndarray:
     """Return the mean of the field over the measured area of some spots, shape (n, E)."""
     means = np.empty((len(spots), field.counts.shape[1]))
-    for block in _compact_blocks(job.layout.spots[spots], field):
+
+    def compute(block: slice | np.ndarray) -> None:
         job.monitor.check_canceled()
         points, parent, image = _inside_spots(job, method, spots[block])
         values = np.exp(field.log_values(*around.part(points, parent), image))
         means[block] = _mean_of_spots(values)
+
+    map_on_cores(compute, _compact_blocks(job.layout.spots[spots], field))
     return means
 
 

@@ -219,10 +219,7 @@ def _prepare_per_gene(context: _Context) -> PreparedMethod:
         methods=methods,
         image_loadings=context.image.loadings(job.select_counts()),
         sampler=FlowSampler.for_slide(
-            len(job.centers),
-            steps=settings.steps or FLOW_STEPS,
-            draws=settings.draws or FLOW_DRAWS,
-            seed=settings.seed,
+            len(job.centers), steps=settings.steps or FLOW_STEPS, draws=settings.draws or FLOW_DRAWS, seed=settings.seed
         ),
         allocator=context.allocator,
         intensity=LoadedIntensity.of_fields(context.intensity, job.select_counts()),

@@ -14,6 +14,7 @@ from scipy import sparse
 from sklearn.decomposition import NMF
 from sklearn.exceptions import ConvergenceWarning
 
+from napari_srast._utils.threads import map_on_cores
 from napari_srast.core.limits import MAX_REFERENCE_GENES, MAX_REFERENCE_VALUES
 from napari_srast.interpolation.gaussian_process import CovarianceGrid, FittedProcess, GaussianProcessGrid
 from napari_srast.models.intensity.prediction import GeneLoadings, IntensityModel
@@ -134,7 +135,9 @@ def fit_intensity(
     check_canceled()
     scores = _component_scores(logs, selector.noise_variances(logs, point))
     check_canceled()
-    activity = np.concatenate([_fit_activity(reference_counts, n) for n in _PROGRAMS], axis=1)
+    with warnings.catch_warnings():  # once for all threads, which share the filters
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        activity = np.concatenate(map_on_cores(lambda n: _fit_activity(reference_counts, n), _PROGRAMS), axis=1)
     check_canceled()
     log_activity = np.log1p(activity)
     log_total = np.log1p(np.asarray(counts.sum(axis=1), dtype=np.float64))
@@ -188,9 +191,7 @@ def _fit_activity(counts: sparse.csr_matrix, n_programs: int) -> np.ndarray:
         tol=0.0,
         random_state=0,
     )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        activity = solver.fit_transform(counts[sample].toarray().astype(np.float64))
+    activity = solver.fit_transform(counts[sample].toarray().astype(np.float64))
     loading = solver.components_
     scale = loading.sum(axis=1)
     if n_spots > len(sample):

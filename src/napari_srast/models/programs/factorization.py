@@ -22,6 +22,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from napari_srast._utils.row_blocks import MAX_WHOLE_ROWS, add_up, row_blocks, spread_sample
 from napari_srast._utils.sparse import csr_tensor
+from napari_srast._utils.threads import map_on_cores
 from napari_srast.core.limits import N_PROGRAMS
 
 __all__ = ["ProgramFactorization", "fit_activities", "fit_programs", "select_variable_genes"]
@@ -34,6 +35,7 @@ _MAX_TRANSPOSED = 4_000_000  # non-zero entries of a block of genes
 _LATE_ITERATIONS = 3  # over all spots of a large slide, after those over a sample
 _MIN_START = 0.05  # of a gene's loadings, divided equally among the programs
 _MAX_SPOTS = 5_000  # spots per factorization; larger slides are factorized on a sample of this size
+_SPOTS_PER_BLOCK = 2_000  # of a large slide, whose activities are then fitted in blocks
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -119,8 +121,10 @@ def fit_programs(
         warnings.simplefilter("ignore", ConvergenceWarning)
         activity = solver.fit_transform((sampled / level).astype(np.float32)).astype(np.float64)
         if n_spots > _MAX_SPOTS:
-            blocks = [slice(start, start + _MAX_SPOTS) for start in range(0, n_spots, _MAX_SPOTS)]
-            activity = np.concatenate([solver.transform((frequency(b) / level).astype(np.float32)) for b in blocks])
+            step = _MAX_SPOTS if n_spots <= MAX_WHOLE_ROWS else _SPOTS_PER_BLOCK
+            blocks = [slice(start, start + step) for start in range(0, n_spots, step)]
+            parts = map_on_cores(lambda rows: solver.transform((frequency(rows) / level).astype(np.float32)), blocks)
+            activity = np.concatenate(parts)
     activity = activity.astype(np.float64) + 1e-6
     activity *= (scale / activity.sum(axis=1))[:, None]
     return ProgramFactorization(activity=activity, loading=_fit_loadings(counts, activity))
@@ -205,10 +209,11 @@ def _fit_loadings(counts: sparse.csr_matrix, activity: np.ndarray, n_iterations:
     start += _MIN_START * start.sum(axis=1, keepdims=True) / start.shape[1] + 1e-12
     size = max(1, int(n_genes * _MAX_TRANSPOSED / max(counts.nnz, 1)))
     blocks = [slice(first, min(first + size, n_genes)) for first in range(0, n_genes, size)]
-    loadings = [
-        fit_activities(counts[:, genes].tocsc().T, activity.T, _LATE_ITERATIONS, start=start[genes]) for genes in blocks
-    ]
-    return np.concatenate(loadings).T
+
+    def update(genes: slice) -> np.ndarray:
+        return fit_activities(counts[:, genes].tocsc().T, activity.T, _LATE_ITERATIONS, start=start[genes])
+
+    return np.concatenate(map_on_cores(update, blocks)).T
 
 
 def _observed_over_expected(counts: sparse.csr_matrix, rows: np.ndarray, columns: np.ndarray) -> sparse.csr_matrix:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,12 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.spot_layers import spot_colors
-from helpers.window import SQUARE, open_slide, run, use_fast_method, visible
+from helpers.window import PATIENCE, SQUARE, open_slide, run, use_fast_method, visible
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtWidgets import QStyle, QTableView
 
 from napari_srast.core.slide import Slide
+from napari_srast.errors import Cancelled
 from napari_srast.gui.layers.factory import role_of
+from napari_srast.gui.state.spatial_structure import interest_order, spatial_structure
 from napari_srast.gui.widget import SRastWidget
 
 pytestmark = pytest.mark.gui
@@ -39,6 +43,54 @@ def test_genes_stay_sorted_when_the_slide_changes(
         listed = [totals[gene] for gene in panel.model.listed]
         assert listed == sorted(totals.values(), reverse=True)
         assert panel.view.horizontalHeader().sortIndicatorSection() == 1
+
+
+def test_structure_of_a_large_slide_is_listed_when_it_is_known(
+    widget: SRastWidget, qtbot: Any, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting = threading.Event()
+
+    def structure_later(slide: Slide, should_stop: Callable[[], bool] | None = None) -> np.ndarray:
+        assert waiting.wait(60)
+        return spatial_structure(slide, should_stop)
+
+    monkeypatch.setattr("napari_srast.gui.state.slide_loading._ENTRIES_AT_ONCE", 0)
+    monkeypatch.setattr("napari_srast.gui.panels.genes.spatial_structure", structure_later)
+    slide, panel = open_slide(qtbot, widget, store), widget.gene_panel
+    model, loaded = panel.model, widget.controller.slides.loaded
+    assert loaded is not None
+    assert loaded.structure is None
+    assert model.columnCount() == 2  # without Moran's I
+    assert model.listed == list(slide.genes)
+    model.check(["Gene3"])
+    _click_gene(qtbot, widget, "Gene7")
+    waiting.set()
+    qtbot.waitUntil(lambda: model.columnCount() == 3, timeout=PATIENCE)
+    structure = spatial_structure(slide)
+    order = interest_order(slide.genes, structure)
+    assert model.listed == [str(slide.genes[gene]) for gene in order]
+    np.testing.assert_array_equal(widget.controller.slides.loaded.structure, structure)
+    assert model.checked == ["Gene3"]
+    assert model.gene_at(panel.view.currentIndex()) == widget.controller.preview.gene == "Gene7"
+
+
+def test_structure_of_a_closed_slide_is_not_waited_for(
+    widget: SRastWidget, qtbot: Any, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped = threading.Event()
+
+    def structure(slide: Slide, should_stop: Callable[[], bool]) -> np.ndarray:
+        while not should_stop():
+            time.sleep(0.01)
+        stopped.set()
+        raise Cancelled
+
+    monkeypatch.setattr("napari_srast.gui.state.slide_loading._ENTRIES_AT_ONCE", 0)
+    monkeypatch.setattr("napari_srast.gui.panels.genes.spatial_structure", structure)
+    open_slide(qtbot, widget, store)
+    widget.controller.slides.close()
+    assert stopped.wait(60)
+    assert widget.gene_panel.model.n_genes == 0
 
 
 def test_headings_fit_next_to_the_arrow_of_the_sorted_column(widget: SRastWidget, qtbot: Any, store: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,10 @@ from napari_srast.core.mass_balance import gene_totals
 from napari_srast.core.result import UpsampleResult
 from napari_srast.errors import InputError
 from napari_srast.gui.controllers.controller import Controller
+from napari_srast.gui.runtime import background
+from napari_srast.gui.runtime.run_modules import start_import
 from napari_srast.gui.state.slide_session import SlideSession
-from napari_srast.gui.state.spatial_structure import interest_order
+from napari_srast.gui.state.spatial_structure import interest_order, spatial_structure
 from napari_srast.gui.widgets.common import button, gene_view, label, listing_chooser
 from napari_srast.gui.widgets.gene_table import Column, GeneTableModel
 from napari_srast.gui.widgets.section import Section
@@ -37,6 +40,7 @@ class GenePanel(QWidget):
         self._controller = controller
         self._session: SlideSession | None = None
         self._ticked: dict[SlideSession, list[str]] = {}
+        self._search: background.BackgroundTask | None = None
         self.section = Section("section_genes", "Genes")
         column = self.section.column
         self.model = GeneTableModel(self)
@@ -136,19 +140,60 @@ class GenePanel(QWidget):
             self._ticked[self._session] = self.model.checked
         self._ticked = {s: genes for s, genes in self._ticked.items() if s in self._controller.slides.sessions}
         self._session = current
+        if self._search is not None:
+            self._search.abandon()
+            self._search = None
         if current is None:
             self.model.set_genes([])
             return
-        known = current.loaded.totals
-        totals = gene_totals(current.slide.counts) if known is None else known
+        self._list_genes(current, self._ticked.get(current, []))
+        if current.loaded.structure is None and current.loaded.totals is not None:
+            self._find_structure(current)
+        else:
+            start_import()
+
+    def _list_genes(self, session: SlideSession, ticked: list[str]) -> None:
+        known = session.loaded.totals
+        totals = gene_totals(session.slide.counts) if known is None else known
         columns = [Column("Counts", totals, lambda v: f"{v:,.0f}", "Counts of the gene in the whole slide")]
-        structure = current.loaded.structure
+        structure = session.loaded.structure
         if structure is not None:
             columns.append(structure_column(structure))
-        slide = current.slide
+        slide = session.slide
         order = interest_order(slide.genes, structure)
         self.model.set_genes(slide.genes, columns, order=order, ids=slide.gene_ids)
-        self.model.check(self._ticked.get(current, []))
+        self.model.check(ticked)
+
+    def _find_structure(self, session: SlideSession) -> None:
+        """Compute the spatial structure of the genes of a large slide in the background; then list it."""
+        slide = session.slide
+
+        def on_done(structure: np.ndarray) -> None:
+            start_import()
+            session.loaded = dataclasses.replace(session.loaded, structure=structure)
+            if session is not self._session or self._controller.tasks.is_shut_down:
+                return
+            gene, bar = self.model.gene_at(self.view.currentIndex()), self.view.verticalScrollBar()
+            position = 0 if bar is None else bar.value()
+            self._list_genes(session, self.model.checked)
+            if gene is not None and gene in self.model.listed:
+                selection = self.view.selectionModel()
+                assert selection is not None
+                before = selection.blockSignals(True)  # its counts are shown already
+                self.view.setCurrentIndex(self.model.index(self.model.listed.index(gene), 0))
+                selection.blockSignals(before)
+            if bar is not None:
+                bar.setValue(position)
+
+        def on_error(error: Exception) -> None:
+            start_import()
+            message = background.error_message(error, "computing the spatial structure of the genes")
+            self._controller.messages.error_message.emit(message)
+
+        work = background.call(lambda should_stop: spatial_structure(slide, should_stop))
+        self._search = background.start(
+            background.low_priority(work), on_step=lambda _: None, on_done=on_done, on_error=on_error
+        )
 
     def _on_recalled(self, result: UpsampleResult) -> None:
         """Tick the genes of a result; if it has all genes of the slide, tick none."""

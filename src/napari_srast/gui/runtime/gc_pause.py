@@ -15,7 +15,7 @@ from collections.abc import Callable
 from qtpy.QtCore import QCoreApplication, Qt, QTimer
 from qtpy.QtGui import QGuiApplication
 
-__all__ = ["freeze_gc", "unfreeze_gc"]
+__all__ = ["freeze_gc", "freeze_new_objects", "unfreeze_gc"]
 
 _QUIET_MS = 10_000
 
@@ -67,6 +67,12 @@ def freeze_gc(keep: Callable[[], bool] | None = None) -> None:
     if keep is not None:
         _pause.keep = keep
     _pause.restart_timer()
+
+
+def freeze_new_objects() -> None:
+    """Exclude objects that were created during a pause, too, until its end; any thread may call this."""
+    if _pause.is_active:
+        gc.freeze()
 
 
 def unfreeze_gc() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from napari.layers import Layer
 
+from napari_srast._utils.gpu_presence import may_have_gpu
 from napari_srast.core.mass_balance import gene_totals
 from napari_srast.core.result import UpsampleResult
 from napari_srast.core.slide import Slide
 from napari_srast.errors import ChoiceError, InputError
+from napari_srast.gui.runtime.run_modules import import_run_modules
 from napari_srast.gui.state.displayed_result import DisplayedResult, prepare_for_display
 from napari_srast.gui.state.spatial_structure import spatial_structure
 from napari_srast.gui.state.spot_grid import spot_grid
@@ -36,9 +38,7 @@ __all__ = [
 ]
 
 
-# Modules that a run imports. An import holds the global interpreter lock for up to half a second, which the user
-# notices less while a slide loads than during a run.
-_RUN_MODULES = ("io.slide_reader", "models.sasa.embedding", "checkpoints.storage", "inference.methods.srast")
+_ENTRIES_AT_ONCE = 1_000_000  # of the counts; the spatial structure of more is computed when the slide is shown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +104,8 @@ class LoadedSlide:
     devices
         Compute devices of this computer.
     structure
-        Spatial structure of each gene, shape (G,); None if it was not computed.
+        Spatial structure of each gene, shape (G,); None if it was not computed: that of a large slide takes longer
+        than reading it, so it is computed when the slide is shown.
     totals
         Counts of each gene, shape (G,); None if they were not computed.
     spots
@@ -158,8 +159,6 @@ def load(source: str | Path | spatialdata.SpatialData, **elements: str | None) -
     ChoiceError
         Several elements or sections match, and none was named.
     """
-    for name in _RUN_MODULES:
-        importlib.import_module(f"napari_srast.{name}")
     result = _read_result_store(source) if isinstance(source, str | Path) else None
     if result is not None:
         path = result.slide.source.path
@@ -228,7 +227,6 @@ def _loaded(
     result: UpsampleResult | None,
     store: spatialdata.SpatialData | None = None,
 ) -> LoadedSlide:
-    from napari_srast._utils.devices import available_devices
     from napari_srast.io.element_selection import slide_choices
     from napari_srast.io.slide_reader import list_sections
     from napari_srast.io.store import open_store
@@ -251,12 +249,22 @@ def _loaded(
         slide=slide,
         source=source,
         choices=choices,
-        devices=("auto", *available_devices()),
-        structure=spatial_structure(slide),
+        devices=("auto", *_devices()),
+        structure=spatial_structure(slide) if result is not None or slide.counts.nnz <= _ENTRIES_AT_ONCE else None,
         totals=gene_totals(slide.counts),
         spots=SpotSummary.of(slide),
         result=None if result is None else prepare_for_display(result),
     )
+
+
+def _devices() -> tuple[str, ...]:
+    """Return the devices of this computer, without importing PyTorch for one that has no GPU."""
+    if "torch" not in sys.modules and not may_have_gpu():
+        return ("cpu",)
+    import_run_modules()
+    from napari_srast._utils.devices import available_devices
+
+    return available_devices()
 
 
 def _list_runs(source: Any) -> tuple[str, ...]:

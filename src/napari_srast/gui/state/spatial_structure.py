@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from scipy import sparse
 from scipy.spatial import cKDTree
 
 from napari_srast.core.slide import Slide
+from napari_srast.errors import Cancelled
 
 __all__ = ["interest_order", "spatial_structure"]
 
@@ -46,7 +47,7 @@ def interest_order(genes: Sequence[str] | np.ndarray, structure: np.ndarray | No
     return np.lexsort((-np.nan_to_num(structure, nan=-1.0), is_last))
 
 
-def spatial_structure(slide: Slide) -> np.ndarray:
+def spatial_structure(slide: Slide, should_stop: Callable[[], bool] | None = None) -> np.ndarray:
     """Return Moran's I of each gene's log counts per ten thousand over the six nearest spots, shape (G,).
 
     I = (z' W z) / (z' z) with z the deviations from the mean and W the neighbors' average (Moran, Biometrika 37,
@@ -56,6 +57,18 @@ def spatial_structure(slide: Slide) -> np.ndarray:
 
     NaN for genes without counts or with the same counts everywhere, for slides of fewer than seven spots, and for genes
     with counts in fewer than 20 spots of a sample.
+
+    Parameters
+    ----------
+    slide
+        The slide.
+    should_stop
+        Returns whether to stop. None: never.
+
+    Raises
+    ------
+    Cancelled
+        ``should_stop`` has returned True.
     """
     counts = slide.counts
     n_spots, n_genes = counts.shape
@@ -68,6 +81,8 @@ def spatial_structure(slide: Slide) -> np.ndarray:
     products, sums, of_neighbors, squares = (np.zeros(n_genes) for _ in range(4))
     n_counted = np.zeros(n_genes, dtype=np.int64)
     for start in range(0, len(spots), _BLOCK):
+        if should_stop is not None and should_stop():
+            raise Cancelled
         block = slice(start, start + _BLOCK)
         own, around = _log_rates(counts, spots[block]), _mean_of_neighbors(counts, others[block])
         n_compared += own.shape[0]

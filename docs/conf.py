@@ -13,9 +13,10 @@ project = "napari-srast"
 author = "The napari-srast developers"
 release = version = napari_srast.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.mathjax", "sphinx.ext.napoleon"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.mathjax", "sphinx.ext.napoleon"]
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
+nb_execution_mode = "off"  # docs/make_notebooks.py executes them
 exclude_patterns = ["_build", "performance"]  # tables that a page includes
 html_theme = "furo"
 html_title = f"napari-srast {release}"

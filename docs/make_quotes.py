@@ -154,13 +154,40 @@ def fine_truth() -> Iterator[Quote | Table]:
     pairs = [[number(fine(slide, method)["nats_per_count"], 3) for slide in (KIDNEY, PANCREAS)] for method in METHODS]
     yield Quote(
         "docs/results/index.md",
-        "a kidney and a pancreas score {} and {} nats per count with their image, {} and {} without, and {} and {} by a "
-        "Gaussian process. Their expression explains {} and {} nats per count of where held-out counts are on the slide, "
-        "the conserved counts {} and {}",
+        "a kidney and a pancreas score {} and {} nats per count with their image, {} and {} without, and {} and {} by "
+        "a Gaussian process. Their expression explains {} and {} nats per count of where held-out counts are on the "
+        "slide, the conserved counts {} and {}",
         (
             *(value for pair in pairs for value in pair),
             *(number(fine(slide, OURS)["slide_nats_expression"], 2) for slide in (KIDNEY, PANCREAS)),
             *(number(fine(slide, OURS)["slide_nats"], 2) for slide in (KIDNEY, PANCREAS)),
+        ),
+    )
+    yield Quote(
+        "docs/choosing.md",
+        "the map gains {} nats per count with the image and {} without",
+        (number(fine(KIDNEY, OURS)["nats_per_count"], 3), number(fine(KIDNEY, ALONE)["nats_per_count"], 3)),
+    )
+    yield Quote(
+        "docs/choosing.md",
+        "the expression explains {} nats per count of where the other half of the counts is, and the counts {}.",
+        (number(fine(KIDNEY, OURS)["slide_nats_expression"], 2), number(fine(KIDNEY, OURS)["slide_nats"], 2)),
+    )
+    gains = [
+        number(fine(slide, OURS)["nats_per_count"] / fine(slide, ALONE)["nats_per_count"], 1)
+        for slide in (KIDNEY, PANCREAS)
+    ]
+    yield Quote(
+        "docs/trust.md",
+        "With the image it gains {} times as much as without on the kidney, and {} times on the pancreas.",
+        tuple(gains),
+    )
+    yield Quote(
+        "docs/trust.md",
+        "is {} to {} times what it achieves with an image, and {} to {} times without one.",
+        (
+            *span(stated(KIDNEY, OURS) + stated(PANCREAS, OURS), 2),
+            *span(stated(KIDNEY, ALONE) + stated(PANCREAS, ALONE), 2),
         ),
     )
     lines = [*head("nats per count over a uniform split", "with the image", "counts alone", "Gaussian process")]
@@ -281,6 +308,7 @@ def zero_shot() -> Iterator[Quote | Table]:
     yield Quote(
         page, "The 80 % intervals cover {} % of the true counts", (f"{100 * found['coverage_80_calibrated_all']:.0f}",)
     )
+    yield Quote("docs/trust.md", "[{} of {} pseudo-slides]", (str(found["cases_below"]), str(found["n_cases"])))
     page = "docs/results/zero_shot.md"
     yield Quote(page, "| nats per count | {} | {} | {} | {} | {} |", values(nats, 4))
     yield Quote(page, "| within-spot PCC | {} | {} | {} | {} | {} |", values(pcc, 3))
@@ -317,6 +345,16 @@ def performance() -> Iterator[Quote | Table]:
 
     yield Quote(page, "factor 2, written | {} s, {} GB |", size(two))
     yield Quote(page, "the same at factor 4 | {} s, {} GB |", size(four))
+    few = next(
+        run
+        for run in load("performance/sweep.json")["measurements"]
+        if (run["method"], run["spots"], run["genes"]) == ("srast", 5000, 200)
+    )
+    yield Quote(
+        "docs/faq.md",
+        "on 5,000 spots, 18,000 genes took {} s and 200 genes {} s",
+        (number(two["seconds"], 0), number(few["seconds"], 0)),
+    )
     ratio = two["cpu_seconds"] / first("visium", "pycnophylactic")["cpu_seconds"]
     yield Quote(page, "over pycnophylactic interpolation's | {} times |", (number(ratio, 2),))
     runs = {run["spots"]: run for run in load("performance/growth.json")["measurements"] if run["method"] == "srast"}

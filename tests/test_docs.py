@@ -94,7 +94,7 @@ def test_changed_figure_is_found_and_written(make_quotes: ModuleType, monkeypatc
     changed["visiumhd_human_kidney_a"]["methods"]["srast"]["nats_per_count"] = 0.5
     monkeypatch.setattr(make_quotes, "load", lambda name: changed if name.endswith("fine_truth.json") else load(name))
     differs = make_quotes.update(check=True)
-    assert [line.partition(":")[0] for line in differs] == ["docs/results/index.md", "README.md"]
+    assert {"docs/results/index.md", "README.md"} <= {line.partition(":")[0] for line in differs}
     table = next(quote for quote in make_quotes.quotes() if quote.page == "README.md")
     page = make_quotes.written(table, (ROOT / "README.md").read_text(encoding="utf-8"))
     assert "pixels of 16 µm | 0.500 |" in page

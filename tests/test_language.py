@@ -28,7 +28,7 @@ SKIPPED = {"docs/style.md", "tests/test_language.py"}
 
 def readable_files() -> list[Path]:
     paths = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "bootstrap.py")]
-    paths += [*(ROOT / "docs").rglob("*.md"), *(ROOT / "docs").glob("*.py")]
+    paths += [*(ROOT / "docs").rglob("*.md"), *(ROOT / "docs").rglob("*.py")]
     paths += [*(ROOT / "src").rglob("*.py"), *(ROOT / "src").rglob("*.yaml"), *(ROOT / "tests").rglob("*.py")]
     names = {path: path.relative_to(ROOT).as_posix() for path in paths}
     return sorted(path for path, name in names.items() if name not in SKIPPED and "_build" not in name)

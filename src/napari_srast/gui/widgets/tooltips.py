@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from html import escape
 
+from qtpy.QtCore import QEvent, QObject, QUrl
+from qtpy.QtGui import QDesktopServices, QWhatsThisClickedEvent
 from qtpy.QtWidgets import QWidget
 
+from napari_srast.gui.widgets.glossary import definitions, definitions_html
 from napari_srast.gui.widgets.shortcuts import SHORTCUTS
 
 __all__ = ["TOOLTIPS", "allow", "describe"]
@@ -85,8 +88,8 @@ TOOLTIPS = {
     "draws": "Number of draws for the standard deviation; 'default' uses the built-in number.",
     "steps": "Number of integration steps of each draw; 'default' uses the built-in number.",
     "seed": "Seed of the random numbers: the same seed, slide and settings give the same result.",
-    "prepares_slides": "Fit the features of an open slide while the window is idle and store them on the disk (at most 2 "
-    "GB), so that the first run is as quick as a later one. Results are the same.",
+    "prepares_slides": "Fit the features of an open slide while the window is idle and store them on the disk (at most "
+    "2 GB), so that the first run is as quick as a later one. Results are the same.",
     "clear_cache": "Remove what was stored of prepared slides. Your slides and results are not touched.",
     # run
     "run": "Upsample the ticked regions, or the whole slide if none is ticked.",
@@ -148,9 +151,13 @@ TOOLTIPS = {
 
 
 def describe(control: QWidget, name: str) -> None:
-    """Set the object name and the tooltip of a control."""
+    """Set the object name, the tooltip, and the help that Shift+F1 opens, of a control; terms are defined in both."""
     control.setObjectName(name)
     _set_tooltip(control, _text(name))
+    terms = definitions_html(name, linked=True)
+    control.setWhatsThis(f"{escape(TOOLTIPS[name])}{terms}")
+    if terms:
+        control.installEventFilter(_LinkOpener(control))
 
 
 def allow(control: QWidget, obstacle: str | None) -> None:
@@ -173,5 +180,19 @@ def _text(name: str) -> str:
 
 
 def _set_tooltip(control: QWidget, text: str) -> None:
-    control.setToolTip(f"<qt>{escape(text)}</qt>")  # Qt wraps rich text only
-    control.setAccessibleDescription(text)
+    name, is_reason = control.objectName(), text != _text(control.objectName())
+    terms = "" if is_reason else definitions_html(name, linked=False)
+    control.setToolTip(f"<qt>{escape(text)}{terms}</qt>")  # Qt wraps rich text only
+    spoken = [] if is_reason else [f"{title}: {definition}" for title, definition, _ in definitions(name)]
+    control.setAccessibleDescription(" ".join([text, *spoken]))
+
+
+class _LinkOpener(QObject):
+    """Opens links in the help of controls."""
+
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
+        """Open the address of a link that was clicked."""
+        if not isinstance(event, QWhatsThisClickedEvent):
+            return False
+        QDesktopServices.openUrl(QUrl(event.href()))
+        return True

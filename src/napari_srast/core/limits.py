@@ -22,6 +22,7 @@ __all__ = [
     "N_PROGRAMS",
     "PER_GENE_LIMIT",
     "PIXELS_PER_PAIR",
+    "SASA_TRAINING_PARTS",
     "TILE_PIXELS",
 ]
 
@@ -46,6 +47,8 @@ N_PROGRAMS = 24
 
 MAX_SASA_TRAINING_SPOTS = 20_000
 """Spots that SASA is trained on at most; larger slides are trained on a sample and encoded as a whole."""
+SASA_TRAINING_PARTS = 4
+"""Parts of such a sample; every step of the training takes one."""
 MAX_HOLDOUT_SPOTS = 6000
 """Spots that are coarsened for the calibration at most: more do not change its few weights."""
 MAX_HOLDOUT_PATCHES = 4

@@ -15,11 +15,13 @@ import numpy as np
 
 from napari_srast._utils.free_memory import available_memory
 from napari_srast._utils.machine_speed import n_cores
+from napari_srast._utils.row_blocks import MAX_WHOLE_ROWS
 from napari_srast.core.limits import (
     EMPTY_PAIR_COST,
     FLOW_DRAWS,
     FLOW_PAIR_BUDGET,
     FLOW_STEPS,
+    LARGE_SLIDE_PAIR_BUDGET,
     MAX_CALIBRATION_GENES,
     MAX_HOLDOUT_SPOTS,
     MAX_HOLDOUT_VARIANTS,
@@ -30,6 +32,7 @@ from napari_srast.core.limits import (
     N_PROGRAMS,
     PER_GENE_LIMIT,
     PIXELS_PER_PAIR,
+    SASA_TRAINING_PARTS,
     TILE_PIXELS,
 )
 from napari_srast.core.settings import UpsampleSettings
@@ -42,6 +45,7 @@ _MAX_BUFFERED_BYTES = 5e8  # of tiles that wait to be written to a store, and of
 _SPOTS_PER_COARSE_SPOT = 4
 _OTHER_FIELDS = 93  # of the intensity field: components, programs, total
 _POINTS_PER_SPOT = 7  # in which the expression averages its field over a spot
+_LARGE_PROGRAM_COST = 0.3  # of a program and pixel of a large slide, whose leading programs alone go through the flow
 _SASA = SasaConfig()
 
 
@@ -105,7 +109,24 @@ class JobSize:
     @property
     def uses_programs(self) -> bool:
         """Whether most genes are predicted from shared maps."""
-        return self.n_genes > PER_GENE_LIMIT and self.flow_cost > FLOW_PAIR_BUDGET and self.settings.mode != "sample"
+        return self.n_genes > PER_GENE_LIMIT and self.flow_cost > self.pair_budget and self.settings.mode != "sample"
+
+    @property
+    def is_large(self) -> bool:
+        """Whether the slide is too large to be processed as a whole."""
+        return self.n_spots > MAX_WHOLE_ROWS
+
+    @property
+    def pair_budget(self) -> int:
+        """Largest cost of the genes that go through the flow one by one."""
+        return LARGE_SLIDE_PAIR_BUDGET if self.is_large else FLOW_PAIR_BUDGET
+
+    @property
+    def n_training_spots(self) -> float:
+        """Number of spots in a step of the training of SASA."""
+        if self.n_spots <= MAX_SASA_TRAINING_SPOTS:
+            return self.n_spots
+        return MAX_SASA_TRAINING_SPOTS / SASA_TRAINING_PARTS
 
     @property
     def flow_cost(self) -> float:
@@ -134,7 +155,7 @@ def run_bytes(size: JobSize, n_threads: int, *, into_store: bool) -> float:
     tiles = n_threads * of_tile * 18.0 * size.n_genes * size.filled
     memory = 1.5e8 + 8.0 * size.n_entries + tiles + result
     if size.settings.method == "srast":
-        memory += 4e3 * size.n_spots + 8e3 * min(size.n_spots, MAX_SASA_TRAINING_SPOTS) + 6e3 * n_threads * of_tile
+        memory += 4e3 * size.n_spots + 8e3 * size.n_training_spots + 6e3 * n_threads * of_tile
     if size.tempered or size.n_expression:
         memory += 8.0 * size.n_fields * (size.n_spots + 2 * n_threads * of_tile)
     return memory + size.n_expression * (24.0 * size.n_spots + 1e5)
@@ -152,8 +173,7 @@ def _fit_seconds(size: JobSize) -> float:
     def sasa_seconds(n_spots: float) -> float:
         return _SASA.epochs * (panel_seconds + 9e-6 * n_spots)
 
-    n_training = min(size.n_spots, MAX_SASA_TRAINING_SPOTS)
-    embedding = 0.5 + sasa_seconds(n_training) + 2.4e-7 * size.n_entries + 1e-4 * size.n_spots
+    embedding = 0.5 + sasa_seconds(size.n_training_spots) + 2.4e-7 * size.n_entries + 1e-4 * size.n_spots
     n_coarse, n_variants = size.coarse_size
     n_genes = min(size.n_slide_genes, MAX_CALIBRATION_GENES)
     calibration = n_variants * (0.5 + sasa_seconds(n_coarse) + 5e-5 * n_coarse * n_genes)
@@ -167,9 +187,10 @@ def _tile_seconds(size: JobSize, n_threads: int) -> float:
         scoring = 5e-5 * size.coarse_size[0] * size.n_genes
         n_calls = 1 + (settings.steps or FLOW_STEPS) * (settings.draws or FLOW_DRAWS) * (settings.mode == "sample")
         return scoring + 0.9e-5 * n_calls * max(n_entries, n_pixels) / n_threads
-    programs = 1.0 + 1e-6 * size.n_entries + (1.2e-5 * n_pixels * N_PROGRAMS + 6e-8 * n_entries) / n_threads
+    program_cost = 1.2e-5 * (_LARGE_PROGRAM_COST if size.is_large else 1.0)
+    programs = 1.0 + 1e-6 * size.n_entries + (program_cost * n_pixels * N_PROGRAMS + 6e-8 * n_entries) / n_threads
     # The budget is for the whole slide: scoring uses half of it, the tiles of a region only their part of the rest.
-    return programs + 1.75e-5 * FLOW_PAIR_BUDGET * (1 + size.region_fraction) / 2
+    return programs + 1.75e-5 * size.pair_budget * (1 + size.region_fraction) / 2
 
 
 def _expression_seconds(size: JobSize, n_threads: int) -> float:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from scipy import sparse
 
 from napari_srast._utils.devices import available_devices
+from napari_srast.core.limits import SASA_TRAINING_PARTS
 from napari_srast.core.progress import RunMonitor
 from napari_srast.errors import Cancelled
 from napari_srast.geometry.lattice import detect_lattice
+from napari_srast.models.sasa import fitting
 from napari_srast.models.sasa.config import SasaConfig
 from napari_srast.models.sasa.fitting import fit_sasa, latent_norm
+from napari_srast.models.sasa.graph_vae import GraphVAE, Topology
 
 QUICK = SasaConfig(epochs=60, n_components=10)
 
@@ -83,6 +87,36 @@ def test_large_slide_is_encoded_in_batches(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("napari_srast.models.sasa.graph_vae._ENCODER_BATCH", 50)
     in_batches = fit_sasa(counts, centers, lattice, config=QUICK)
     np.testing.assert_allclose(in_batches.latent, at_once.latent, rtol=1e-3, atol=1e-4)
+
+
+def test_large_slide_is_trained_on_parts_of_its_patches(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts, centers, domain = two_domains()
+    sizes: list[int] = []
+    encode = GraphVAE.encode
+
+    def recorded(self: GraphVAE, x: torch.Tensor, *topologies: Topology) -> tuple[torch.Tensor, torch.Tensor]:
+        sizes.append(len(x))
+        assert all(one.adjacency.shape == (len(x), len(x)) for one in topologies)
+        return encode(self, x, *topologies)
+
+    monkeypatch.setattr(GraphVAE, "encode", recorded)
+    monkeypatch.setattr(fitting, "MAX_SASA_TRAINING_SPOTS", 128)
+    embedding = fit_sasa(counts, centers, detect_lattice(centers), config=QUICK)
+    assert max(sizes[:-1]) <= 128 / SASA_TRAINING_PARTS + 8  # spots of a step
+    assert sizes[-1] == len(centers)
+    latent = embedding.latent / np.linalg.norm(embedding.latent, axis=1, keepdims=True)
+    similarity = latent @ latent.T
+    same_domain = domain[:, None] == domain
+    assert similarity[same_domain].mean() > similarity[~same_domain].mean() + 0.4
+
+
+def test_parts_cover_a_sample_and_are_spread_over_it() -> None:
+    points = np.argwhere(np.ones((16, 20))).astype(float)
+    parts = fitting._spread_parts(points)
+    assert len(parts) == SASA_TRAINING_PARTS
+    np.testing.assert_array_equal(np.sort(np.concatenate(parts)), np.arange(len(points)))
+    for part in parts:
+        assert np.ptp(points[part, 1]) > 10
 
 
 def test_fit_can_be_canceled() -> None:

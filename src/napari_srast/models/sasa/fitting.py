@@ -18,7 +18,7 @@ Shape legend: N spots, G genes, P components, D latent width.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -32,9 +32,9 @@ from napari_srast._utils.canonical_order import canonical_order
 from napari_srast._utils.devices import graph_device, on_device
 from napari_srast._utils.row_blocks import add_up, row_blocks
 from napari_srast._utils.threads import single_threaded_torch
-from napari_srast.core.limits import MAX_SASA_TRAINING_SPOTS
+from napari_srast.core.limits import MAX_SASA_TRAINING_SPOTS, SASA_TRAINING_PARTS
 from napari_srast.core.progress import NO_MONITOR, RunMonitor
-from napari_srast.geometry.bisection import sample_patches
+from napari_srast.geometry.bisection import bisect_points, sample_patches
 from napari_srast.geometry.lattice import Lattice
 from napari_srast.geometry.neighbors import DualTopologyGraph, dual_topology_graph
 from napari_srast.models.sasa.config import SasaConfig
@@ -226,19 +226,21 @@ def _train_and_encode(
     """Train the graph VAE and encode all spots; return posterior mean and variance of the latent, (N, D) each.
 
     A large slide is trained on a sample of compact patches, which bounds the time and memory of training, and encoded
-    as a whole. Messages pass between all spots of the sample.
+    as a whole. Each step takes a part of these patches, between whose spots messages pass.
     """
     sample = sample_patches(points, MAX_SASA_TRAINING_SPOTS, _N_PATCHES)
     decoded = counts[sample][:, panel]
     model = _initial_model(decoded, components.shape[1], options)
-    if len(sample) == len(points):
-        sample_graph = graph
-    else:
-        sample_graph = DualTopologyGraph(
-            spatial=graph.spatial[sample][:, sample].tocsr(), expression=graph.expression[sample][:, sample].tocsr()
-        )
-    _optimize(model, decoded, components[sample], sample_graph, options)
     device = options.device
+    if len(sample) == len(points):
+        parts = [_TrainingPart.of_spots(decoded, components, graph, device)]
+    else:
+        members = _spread_parts(points[sample])
+        parts = [
+            _TrainingPart.of_spots(decoded[part], components[spots], _restrict(graph, spots), device)
+            for part, spots in ((part, sample[part]) for part in members)
+        ]
+    _optimize(model, parts, options)
     with torch.no_grad():
         topologies = (Topology.from_adjacency(a, device) for a in (graph.spatial, graph.expression))
         mean, log_variance = model.encode(torch.from_numpy(components).to(device), *topologies)
@@ -257,34 +259,79 @@ def _initial_model(counts: sparse.csr_matrix, n_components: int, options: _Train
     return model
 
 
-def _optimize(
-    model: GraphVAE,
-    counts: sparse.csr_matrix,
-    components: np.ndarray,
-    graph: DualTopologyGraph,
-    options: _TrainingOptions,
-) -> None:
-    """Minimize the loss with Adam and a one-cycle schedule."""
+def _spread_parts(points: np.ndarray) -> list[np.ndarray]:
+    """Divide the spots of a sample into parts, given as indices: each takes patches from all over the slide."""
+    size = -(-len(points) // _N_PATCHES)
+    patches = bisect_points(points, lambda group: len(group) <= size)
+    n_parts = min(SASA_TRAINING_PARTS, len(patches))
+    return [np.sort(np.concatenate(patches[first::n_parts])) for first in range(n_parts)]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _TrainingPart:
+    """Hold n spots between which messages pass in a step of the training.
+
+    Parameters
+    ----------
+    counts
+        Counts of the decoded genes, shape (n, G).
+    totals
+        Their sums, shape (n,).
+    components
+        Principal components, shape (n, P).
+    topologies, edges
+        Neighbors in space and in expression, and the edges of both, shape (2, E).
+    """
+
+    counts: sparse.csr_matrix
+    totals: np.ndarray
+    components: Tensor
+    topologies: tuple[Topology, Topology]
+    edges: tuple[Tensor, Tensor]
+
+    @classmethod
+    def of_spots(
+        cls, counts: sparse.csr_matrix, components: np.ndarray, graph: DualTopologyGraph, device: str
+    ) -> _TrainingPart:
+        """Copy what a step needs of some spots to a device."""
+        spatial, expression = graph.spatial, graph.expression
+        return cls(
+            counts=counts,
+            totals=np.asarray(counts.sum(axis=1), dtype=np.float32).ravel(),
+            components=torch.from_numpy(components).to(device),
+            topologies=(Topology.from_adjacency(spatial, device), Topology.from_adjacency(expression, device)),
+            edges=(_edges_of(spatial, device), _edges_of(expression, device)),
+        )
+
+
+def _restrict(graph: DualTopologyGraph, spots: np.ndarray) -> DualTopologyGraph:
+    """Return the graph of some spots, with the edges between them."""
+    spatial, expression = (a[spots][:, spots].tocsr() for a in (graph.spatial, graph.expression))
+    return DualTopologyGraph(spatial=spatial, expression=expression)
+
+
+def _edges_of(adjacency: sparse.csr_matrix, device: str) -> Tensor:
+    return torch.from_numpy(np.stack(sparse.triu(adjacency).nonzero())).to(device)
+
+
+def _optimize(model: GraphVAE, parts: Sequence[_TrainingPart], options: _TrainingOptions) -> None:
+    """Minimize the loss with Adam and a one-cycle schedule; the steps take the parts in turn."""
     config, device = options.config, options.device
     generator = torch.Generator().manual_seed(options.seed)
-    n_spots = len(components)
-    x = torch.from_numpy(components).to(device)
-    panel_totals = np.asarray(counts.sum(axis=1), dtype=np.float32).ravel()
-    spatial, expression = (Topology.from_adjacency(a, device) for a in (graph.spatial, graph.expression))
-    edges = [torch.from_numpy(np.stack(sparse.triu(a).nonzero())).to(device) for a in (graph.spatial, graph.expression)]
     optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=config.learning_rate, total_steps=config.epochs)
-    for _ in range(config.epochs):
+    for step in range(config.epochs):
         options.monitor.check_canceled()
-        mean, log_variance = model.encode(x, spatial, expression)
+        part = parts[step % len(parts)]
+        mean, log_variance = model.encode(part.components, *part.topologies)
         noise = on_device(torch.randn(mean.shape, generator=generator), device)
         z = mean + noise * torch.exp(0.5 * log_variance)
-        rows = torch.randperm(n_spots, generator=generator)[: config.batch_spots]
-        y = on_device(torch.from_numpy(counts[rows.numpy()].toarray().astype(np.float32)), device)
-        totals = on_device(torch.from_numpy(panel_totals[rows.numpy()]), device)
+        rows = torch.randperm(len(part.totals), generator=generator)[: config.batch_spots]
+        y = on_device(torch.from_numpy(part.counts[rows.numpy()].toarray().astype(np.float32)), device)
+        totals = on_device(torch.from_numpy(part.totals[rows.numpy()]), device)
         loss = _count_loss(model, z[on_device(rows, device)], y, totals)
         loss = loss + config.kl_weight * 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum(dim=1).mean()
-        for kind, edge in enumerate(edges):
+        for kind, edge in enumerate(part.edges):
             if edge.shape[1]:
                 batch = torch.randint(edge.shape[1], (min(config.batch_edges, edge.shape[1]),), generator=generator)
                 batch_edges = edge[:, on_device(batch, device)]

@@ -24,10 +24,13 @@ TURNED = np.array([[0.8, -0.6, 10.0], [0.6, 0.8, 20.0], [0.0, 0.0, 1.0]])
 
 @pytest.fixture(autouse=True)
 def _own_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep recent slides and favorites of the tests apart from the user's, who has seen the tour."""
+    """Keep recent slides and favorites of the tests apart from the user's, who has seen the tour.
+
+    Slides are not prepared in the background, except in the tests of that.
+    """
     folder = tmp_path / "state"
     folder.mkdir()
-    (folder / "window.json").write_text('{"has_toured": true}')
+    (folder / "window.json").write_text('{"has_toured": true, "prepares_slides": false}')
     monkeypatch.setattr(platformdirs, "user_state_path", lambda *_: folder)
 
 

@@ -307,19 +307,35 @@ def bench(
     )
 
 
-@app.command(short_help="Describe a slide or a model.", epilog=example("napari-srast info breast.zarr"))
+@app.command(short_help="Describe a slide, a model or the cache.", epilog=example("napari-srast info breast.zarr"))
 def info(
-    target: Annotated[str, typer.Argument(metavar="SLIDE.zarr|MODEL", help="A store, or the name or file of a model.")],
+    target: Annotated[
+        str | None, typer.Argument(metavar="[SLIDE.zarr|MODEL]", help="A store, or the name or file of a model.")
+    ] = None,
     spots: Spots = None,
     table: Table = None,
     image: Image = "auto",
     library: Library = None,
     counts: Counts = None,
+    cache: Annotated[
+        bool, typer.Option("--cache", help="Describe the cache of slides that the window has prepared.")
+    ] = False,
+    clear_cache: Annotated[bool, typer.Option("--clear-cache", help="Remove all files of this cache.")] = False,
     json: Json = False,
 ) -> None:
-    """Describe a slide or a model: its content, whether it can be used, and what is missing if not."""
-    from napari_srast.cli.commands.info import run
+    """Describe a slide or a model: its content, whether it can be used, and what is missing if not.
 
+    With --cache: place, size and number of slides of the cache of prepared slides.
+    """
+    from napari_srast.cli.commands.info import describe_cache, run
+
+    if cache or clear_cache:
+        describe_cache(target, clear=clear_cache, as_json=json)
+        return
+    if target is None:
+        from napari_srast.errors import SettingsError
+
+        raise SettingsError("Nothing to describe was named; name a store or a model, or give --cache.")
     run(target, as_json=json, spots=spots, table=table, image=image, library=library, counts=counts)
 
 

@@ -29,7 +29,7 @@ from napari_srast.core.progress import NO_MONITOR, RunMonitor
 
 __all__ = ["MAX_CACHE_BYTES", "CacheUse", "FitCache", "FitMemory", "code_fingerprint", "digest_of"]
 
-MAX_CACHE_BYTES = 2 << 30
+MAX_CACHE_BYTES = 2_000_000_000
 """Size to which the disk cache grows; the files that were not used for longest are removed first."""
 _POLL_SECONDS = 0.05
 _STALE_SECONDS = 3600.0  # age from which on an unfinished file is from a process that has ended

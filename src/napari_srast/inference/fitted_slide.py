@@ -155,9 +155,15 @@ class FittedSlide:
         )
 
 
-_cache: FitMemory[FittedSlide] = FitMemory(
-    (_StoredFit, _Calibration, PoolWeights, Concentration, SlideEmbedding, SasaConfig), max_fits=_MAX_CACHED
-)
+class _FittedSlides(FitMemory[FittedSlide]):
+    """The last fitted slides."""
+
+    def __init__(self) -> None:
+        parts = (PoolWeights, Concentration, SlideEmbedding, SasaConfig)
+        super().__init__((_StoredFit, _Calibration, *parts), max_fits=_MAX_CACHED)
+
+
+_cache = _FittedSlides()
 
 
 def fit_slide(

@@ -1,4 +1,4 @@
-"""Implement ``napari-srast info``: describe a slide or a model."""
+"""Implement ``napari-srast info``: describe a slide, a model, or the cache of prepared slides."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from napari_srast._utils.serialize import to_json_values
 from napari_srast.cli.output import print_figures, print_json
-from napari_srast.errors import InputError
+from napari_srast.errors import InputError, SettingsError
 from napari_srast.io.file_kinds import has_suffix
 
 _SHOWN_GENES = 8
@@ -35,6 +35,25 @@ def run(target: str, *, as_json: bool, **choices: str | None) -> None:
         from napari_srast.checkpoints.storage import describe_checkpoint
 
         figures = to_json_values(describe_checkpoint(target))
+    (print_json if as_json else print_figures)(figures)
+
+
+def describe_cache(target: str | None, *, clear: bool, as_json: bool) -> None:
+    """Describe the cache of prepared slides, after clearing it if asked; there must be no other target."""
+    from napari_srast.inference.fit_cache import FitCache
+
+    if target is not None:
+        raise SettingsError(f"--cache describes the cache, not '{target}'; leave one of them out.")
+    cache = FitCache()
+    if clear:
+        cache.clear()
+    use = cache.use()
+    figures = {
+        "folder": str(use.folder),
+        "n_slides": use.n_slides,
+        "megabytes": round(use.n_bytes / 1e6, 1),
+        "max_megabytes": round(use.max_bytes / 1e6),
+    }
     (print_json if as_json else print_figures)(figures)
 
 

@@ -5,7 +5,8 @@ Every method runs in the GUI thread; only the steps of a run are executed in a b
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from psygnal import Signal
 
@@ -21,6 +22,7 @@ from napari_srast.gui.state.displayed_result import DisplayedResult
 from napari_srast.gui.state.run_request import RunRequest
 from napari_srast.gui.state.slide_session import SlideSession
 from napari_srast.gui.state.workspace import Workspace
+from napari_srast.inference.fit_cache import FitCache
 
 __all__ = ["RunQueue"]
 
@@ -40,17 +42,27 @@ class RunQueue:
         Receives the results.
     messages
         Receives status and error messages.
+    cache
+        Returns the disk cache of the runs; None for none.
 
     Attributes
     ----------
     waiting
         Requests that have not started yet.
+    running
+        The request that was started last; None after it has ended.
     """
 
     queue_changed = Signal()
 
     def __init__(
-        self, workspace: Workspace, tasks: TaskRunner, regions: Regions, results: Results, messages: Messages
+        self,
+        workspace: Workspace,
+        tasks: TaskRunner,
+        regions: Regions,
+        results: Results,
+        messages: Messages,
+        cache: Callable[[], FitCache | None] = lambda: None,
     ) -> None:
         self.waiting: list[RunRequest] = []
         self._workspace = workspace
@@ -58,7 +70,8 @@ class RunQueue:
         self._regions = regions
         self._results = results
         self._messages = messages
-        self._running: RunRequest | None = None
+        self._cache = cache
+        self.running: RunRequest | None = None
         self._stopped: SlideSession | None = None
         tasks.state_changed.connect(self._on_state)
         workspace.session_closing.connect(self._on_closing)
@@ -112,7 +125,7 @@ class RunQueue:
             return
         state, n_dropped = self._tasks.state, len(self.waiting)
         self.waiting.clear()
-        self._running = None
+        self.running = None
         self._tasks.abandon()
         self._tasks.set_state(self._tasks.resting_state())
         self.queue_changed.emit()
@@ -126,7 +139,7 @@ class RunQueue:
         self.waiting.clear()
 
     def _enqueue(self, request: RunRequest) -> None:
-        self.waiting.append(request)
+        self.waiting.append(replace(request, cache=self._cache()))
         if self._tasks.state is AppState.READY:
             self._regions.stop_drawing()  # a tool that is activated from now on is for the next region
             self._run_next()
@@ -145,7 +158,7 @@ class RunQueue:
             self._run_next()
 
     def _run_next(self) -> None:
-        self._running = None
+        self.running = None
         if not self.waiting:
             return
         request = self.waiting.pop(0)
@@ -156,7 +169,7 @@ class RunQueue:
             self._results.add(request, displayed)
             self._run_next()
 
-        self._running = request
+        self.running = request
         self._tasks.pause_gc()
         self._tasks.start(
             Task(
@@ -173,7 +186,7 @@ class RunQueue:
 
     def _on_closing(self, session: SlideSession) -> None:
         """Drop the runs of a slide before it closes."""
-        is_running = self._running is not None and self._running.owner is session
+        is_running = self.running is not None and self.running.owner is session
         self.waiting = [request for request in self.waiting if request.owner is not session]
         if is_running and self._tasks.state is AppState.RUNNING:
             self._stopped = session

@@ -58,6 +58,7 @@ class RunBar(QWidget):
         self._clock.timeout.connect(self._show_elapsed)
         describe(self.progress, "run_progress")
         self.waiting = label()
+        self.preparation = label()
         self.status = label()
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
@@ -71,6 +72,7 @@ class RunBar(QWidget):
         column.addLayout(row)
         column.addWidget(self.progress)
         column.addWidget(self.waiting)
+        column.addWidget(self.preparation)
         row = QHBoxLayout()
         row.addWidget(self.status, 1)
         row.addWidget(self.report)
@@ -78,10 +80,12 @@ class RunBar(QWidget):
         controller.tasks.state_changed.connect(self.refresh)
         controller.tasks.progress_changed.connect(self._on_progress)
         controller.runs.queue_changed.connect(self._on_queue)
+        controller.preparation.changed.connect(self._on_preparation)
         controller.messages.status_message.connect(self.show_status)
         controller.messages.error_message.connect(self.show_error)
         self.refresh()
         self._on_queue()
+        self._on_preparation()
 
     def refresh(self) -> None:
         """Enable the controls that can be used now; show the progress bar only while a task runs."""
@@ -136,6 +140,11 @@ class RunBar(QWidget):
 
     def _show_elapsed(self) -> None:
         self.progress.setFormat(f"opening, {time.monotonic() - self._started:.0f} s")
+
+    def _on_preparation(self) -> None:
+        text = self._controller.preparation.text
+        self.preparation.setText(text)
+        self.preparation.setVisible(bool(text))
 
     def _on_progress(self, progress: Progress) -> None:
         self.progress.setValue(round(1000 * progress.fraction))

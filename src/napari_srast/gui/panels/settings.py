@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, get_args
 
-from magicgui.widgets import ComboBox, LineEdit, PushButton, SpinBox, Widget
+from magicgui.widgets import CheckBox, ComboBox, LineEdit, PushButton, SpinBox, Widget
 from napari.settings import get_plugin_settings
 from psygnal import Signal
 from qtpy.QtCore import Qt
@@ -49,6 +49,8 @@ class SettingsPanel(QWidget):
         Label with the pixels of the next run.
     resolution_kind
         magicgui widget that chooses whether ``factor`` or ``pixel_size`` is used.
+    prepares_slides, clear_cache
+        magicgui widgets that switch the preparation of slides, and clear its disk cache.
     """
 
     changed = Signal()
@@ -76,6 +78,7 @@ class SettingsPanel(QWidget):
                 "Expression": (self.expression,),
                 "Draws, steps": (self.draws, self.steps),
                 "Seed": (self.seed,),
+                "First run": (self.prepares_slides, self.clear_cache),
             },
         )
         self.advanced = QToolButton()
@@ -87,6 +90,7 @@ class SettingsPanel(QWidget):
         rare.setVisible(False)
         self.advanced.toggled.connect(rare.setVisible)
         self.advanced.toggled.connect(self._set_arrow)
+        self.advanced.toggled.connect(self._show_cache)
         self.section = Section("section_settings", "Settings")
         column = self.section.column
         self.resolution = label()
@@ -112,6 +116,9 @@ class SettingsPanel(QWidget):
         self.draws = OptionalCountSpinBox(name="draws", max=_MAX_COUNT)
         self.steps = OptionalCountSpinBox(name="steps", max=_MAX_COUNT)
         self.seed = SpinBox(name="seed", min=0, max=_MAX_SEED)
+        preparation = self._controller.preparation
+        self.prepares_slides = CheckBox(name="prepares_slides", text="Prepare slides", value=preparation.is_on)
+        self.clear_cache = PushButton(name="clear_cache", text="Clear cache")
         self._browse = PushButton(name="browse_model", text="…")
         self.browse_model = self._browse.native
         self.browse_model.setMaximumWidth(30)
@@ -121,7 +128,7 @@ class SettingsPanel(QWidget):
             spin.native.setMinimumWidth(_NUMBER_WIDTH)
         for optional in (self.draws, self.steps):
             optional.native.setMinimumWidth(_OPTIONAL_WIDTH)
-        for widget in (*self._fields.values(), self.resolution_kind, self._browse):
+        for widget in (*self._fields.values(), self.resolution_kind, self._browse, *self._preparation):
             describe(widget.native, widget.name)
 
     @property
@@ -133,7 +140,16 @@ class SettingsPanel(QWidget):
         )
         return {widget.name: widget for widget in fields}
 
+    @property
+    def _preparation(self) -> tuple[CheckBox, PushButton]:
+        return self.prepares_slides, self.clear_cache
+
     def _connect(self) -> None:
+        preparation = self._controller.preparation
+        preparation.settings = self.settings
+        self.prepares_slides.changed.connect(preparation.set_on)
+        self.clear_cache.changed.connect(preparation.clear_cache)
+        preparation.changed.connect(self._show_cache)
         self._browse.changed.connect(self._browse_model)
         for widget in (*self._fields.values(), self.resolution_kind):
             widget.changed.connect(self._on_change)
@@ -209,6 +225,15 @@ class SettingsPanel(QWidget):
         unusual = () if self.method.value == "srast" else (self.method.value,)
         self.section.set_summary(", ".join((resolution, self.footprint.value, self.mode.value, *unusual)))
         self.changed.emit()
+        self._controller.preparation.prepare_later()
+
+    def _show_cache(self) -> None:
+        """Show the size of the disk cache on the button that clears it."""
+        if not self.advanced.isChecked():
+            return
+        n_bytes = self._controller.preparation.cache_use().n_bytes
+        self.clear_cache.text = f"Clear cache ({n_bytes / 1e6:,.0f} MB)" if n_bytes else "Clear cache"
+        allow(self.clear_cache.native, None if n_bytes else "The cache is empty.")
 
     def _browse_model(self) -> None:
         path, _ = QFileDialog.getOpenFileName(self, "Choose a model", "", "Models (*.safetensors);;All (*)")

@@ -28,6 +28,8 @@ class UserPreferences:
         Names of favorite genes.
     has_toured
         Whether the user has seen or skipped the tour of the panel.
+    prepares_slides
+        Whether slides are prepared in the background.
     """
 
     favorites_changed = Signal()
@@ -36,6 +38,7 @@ class UserPreferences:
     slides: list[str] = field(default_factory=list)
     genes: list[str] = field(default_factory=list)
     has_toured: bool = False
+    prepares_slides: bool = True
 
     @classmethod
     def load(cls, file: Path | None = None) -> UserPreferences:
@@ -50,6 +53,7 @@ class UserPreferences:
             preferences.slides = [str(s) for s in stored.get("slides", [])][:_MAX_SLIDES]
             preferences.genes = [str(g) for g in stored.get("genes", [])]
             preferences.has_toured = bool(stored.get("has_toured", False))
+            preferences.prepares_slides = bool(stored.get("prepares_slides", True))
         return preferences
 
     def add_slide(self, path: str) -> None:
@@ -74,12 +78,22 @@ class UserPreferences:
         self.has_toured = True
         self._save()
 
+    def set_prepares_slides(self, prepares_slides: bool) -> None:
+        """Record whether slides are prepared in the background."""
+        self.prepares_slides = prepares_slides
+        self._save()
+
     def _save(self) -> None:
         if self.file is None:
             return
         with contextlib.suppress(OSError):  # a full or read-only disk must not interrupt the user
             self.file.parent.mkdir(parents=True, exist_ok=True)
-            content = {"slides": self.slides, "genes": self.genes, "has_toured": self.has_toured}
+            content = {
+                "slides": self.slides,
+                "genes": self.genes,
+                "has_toured": self.has_toured,
+                "prepares_slides": self.prepares_slides,
+            }
             text = json.dumps(content, indent=1)
             unfinished = self.file.with_suffix(".part")
             unfinished.write_text(text, encoding="utf-8")

@@ -12,8 +12,10 @@ from napari_srast.core.settings import UpsampleSettings
 from napari_srast.core.slide import Slide
 from napari_srast.gui.runtime.error_report import ErrorContext
 from napari_srast.gui.runtime.processes import process_pool
+from napari_srast.gui.runtime.run_modules import import_run_modules
 from napari_srast.gui.state.displayed_result import DisplayedResult, prepare_for_display
 from napari_srast.gui.state.slide_session import SlideSession
+from napari_srast.inference.fit_cache import FitCache
 
 __all__ = ["RunInput", "RunRequest", "result_title"]
 
@@ -52,6 +54,8 @@ class RunRequest:
         Settings of the run.
     against
         The displayed result that the new one is compared with. None (default): the new result is displayed instead.
+    cache
+        Disk cache for what is fitted to the slide. None (default): no cache.
     """
 
     owner: SlideSession
@@ -60,6 +64,7 @@ class RunRequest:
     genes: Sequence[str] | None
     settings: UpsampleSettings
     against: DisplayedResult | None = None
+    cache: FitCache | None = None
 
     @classmethod
     def of(
@@ -94,7 +99,9 @@ class RunRequest:
         from napari_srast import api
         from napari_srast.inference.executors.local import ThreadExecutor
 
-        executor = ThreadExecutor(fit=process_pool().fit) if self.settings.method == "srast" else None
+        import_run_modules()
+        is_srast = self.settings.method == "srast"
+        executor = ThreadExecutor(fit=process_pool().fit, cache=self.cache) if is_srast else None
         steps = api.upsample_steps(
             self.slide, self.region, self.genes, self.settings, should_stop=should_stop, executor=executor
         )

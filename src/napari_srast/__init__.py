@@ -35,6 +35,7 @@ _EXPORTS = {
     "cells": "analysis.cells",
     "colocalization": "analysis.structure",
     "compare_regions": "analysis.comparison",
+    "plot_changes": "analysis.volcano",
     "pseudobulk": "analysis.comparison",
     "domains": "analysis.domains",
     "read_domains": "analysis.domains",
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from napari_srast.analysis.report.writer import write_report
     from napari_srast.analysis.signatures import signatures
     from napari_srast.analysis.structure import colocalization, spatially_variable
+    from napari_srast.analysis.volcano import plot_changes
     from napari_srast.api import estimate, upsample, upsample_to_store
     from napari_srast.core.expression import expression, new_count_std
     from napari_srast.core.region import Region

@@ -105,11 +105,16 @@ def test_cells_are_added_to_the_result_or_written_to_a_file(
 def test_regions_are_compared_on_the_spots_of_the_slide(
     slide: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    plot = ["--plot", str(tmp_path / "changes.svg")]
     half = "upper=POLYGON ((-100 -100, 900 -100, 900 400, -100 400, -100 -100))"
-    assert main(["compare", str(slide), half, "--block", "1", "-o", str(tmp_path / "changes.csv")]) == 0
+    assert main(["compare", str(slide), half, "--block", "1", "-o", str(tmp_path / "changes.csv"), *plot]) == 0
     assert "upper: 32 spots in 32 blocks; rest: 32 spots in 32 blocks" in capsys.readouterr().err
+    assert "standard error" in (tmp_path / "changes.svg").read_text(encoding="utf-8")
+    assert main(["compare", str(slide), half, "--block", "1", "--plot", str(tmp_path / "changes.gif")]) == 2
+    assert ".svg" in capsys.readouterr().err
     table = pd.read_csv(tmp_path / "changes.csv")
-    assert list(table) == ["gene", "log2_fold_change", "low", "high", "per_10000_upper", "per_10000_rest"]
+    estimates = ["log2_fold_change", "low", "high", "standard_error"]
+    assert list(table) == ["gene", *estimates, "per_10000_upper", "per_10000_rest"]
     assert (table["low"] <= table["log2_fold_change"]).all()
     assert main(["compare", str(slide), half]) == 2
     assert "too few for intervals" in capsys.readouterr().err

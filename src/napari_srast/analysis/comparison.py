@@ -86,7 +86,8 @@ def compare_regions(
     -------
     pandas.DataFrame
         A row per gene, the surest differences first: ``gene``; ``log2_fold_change`` with the interval ``low`` to
-        ``high``; ``per_10000_NAME`` of both regions. ``attrs`` holds "note", and "spots" and "blocks" of both regions.
+        ``high`` and its ``standard_error``; ``per_10000_NAME`` of both regions. ``attrs`` holds "note", and "spots" and
+        "blocks" of both regions.
 
     Raises
     ------
@@ -144,6 +145,7 @@ def compare_regions(
             "log2_fold_change": effect,
             "low": effect - width,
             "high": effect + width,
+            "standard_error": error,
             **{f"per_10000_{group.name}": rate for group, rate in zip(groups, rates, strict=True)},
         }
     )

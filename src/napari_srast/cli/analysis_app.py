@@ -140,18 +140,18 @@ def compare(
     ] = None,
     seed: Seed = 0,
     output: _GeneTable = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Volcano plot of the genes: .png, .pdf or .svg.")
+    ] = None,
 ) -> None:
     """Compare the measured counts of two regions, or of one and all other spots: effect sizes with intervals."""
     from napari_srast.cli.commands.compare import CompareRequest
     from napari_srast.cli.commands.compare import run as execute
 
-    execute(
-        slide,
-        output,
-        CompareRequest(
-            regions=tuple(regions), genes=genes, block=block, coordinate_system=coordinate_system, seed=seed
-        ),
+    request = CompareRequest(
+        regions=tuple(regions), genes=genes, block=block, coordinate_system=coordinate_system, seed=seed, plot=plot
     )
+    execute(slide, output, request)
 
 
 @app.command(

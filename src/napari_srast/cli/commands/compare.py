@@ -20,7 +20,7 @@ class CompareRequest:
 
     Parameters
     ----------
-    regions, genes, block, coordinate_system, seed
+    regions, genes, block, coordinate_system, seed, plot
         As on the command line.
     """
 
@@ -29,13 +29,19 @@ class CompareRequest:
     block: float
     coordinate_system: str | None
     seed: int
+    plot: Path | None = None
 
 
 def run(source: Path, output: Path | None, request: CompareRequest) -> None:
-    """Compare the regions, write the table, and print its first rows."""
+    """Compare the regions, write table and plot, and print the first rows."""
     check_exists(source, "slide")
     if output is not None:
         check_output(output, (".csv", ".csv.gz"), inputs=(source,))
+    if request.plot is not None:
+        check_output(request.plot, (".png", ".pdf", ".svg"), inputs=(source,))
+        from napari_srast.evaluation.plots import figure_class
+
+        figure_class()  # refuses a missing matplotlib before the slide is read
     named = {}
     for text in request.regions:
         name, equals, region = text.partition("=")
@@ -59,5 +65,10 @@ def run(source: Path, output: Path | None, request: CompareRequest) -> None:
         f"{name}: {n:,} spots in {table.attrs['blocks'][name]:,} blocks" for name, n in table.attrs["spots"].items()
     )
     note(f"Note: {'; '.join(sizes)}. {table.attrs['note']}")
-    if output is not None:
-        typer.echo(f"Wrote {output}")
+    if request.plot is not None:
+        from napari_srast.analysis.volcano import plot_changes
+
+        plot_changes(table, request.plot)
+    for written in (output, request.plot):
+        if written is not None:
+            typer.echo(f"Wrote {written}")

@@ -201,6 +201,23 @@ def test_what_does_not_fit_next_to_other_slides_hides_them(
     assert not widget.slide_panel.all_slides.isVisible()  # one slide is left
 
 
+def test_spots_and_results_alternate_on_all_slides(
+    widget: SRastWidget, qtbot: Any, two_results: list[SlideSession]
+) -> None:
+    switch_on(qtbot, widget)
+    pictures = ("SRast copy of SRast backdrop", "SRast copy of SRast compared pixels")
+    assert [name for name in visible(widget, "neighbor") if "copy" in name] == [*pictures]
+    widget.controller.preview.show("Gene1")  # as a click in the list of genes does
+    wait_settled(qtbot, widget)
+    assert [name for name in visible(widget, "neighbor") if "copy" in name] == ["SRast copy of slide spots"]
+    widget.tabs.setCurrentIndex(1)
+    wait_settled(qtbot, widget)
+    assert [name for name in visible(widget, "neighbor") if "copy" in name] == [*pictures]
+    click(qtbot, widget.result_panel.views["before"])
+    wait_settled(qtbot, widget)
+    assert "SRast copy of SRast measured spots" in visible(widget, "neighbor")
+
+
 def test_names_state_what_is_missing(
     widget: SRastWidget, qtbot: Any, make_slide: Callable[..., Slide], make_result: Callable[..., UpsampleResult]
 ) -> None:

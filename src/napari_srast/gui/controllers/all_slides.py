@@ -137,7 +137,7 @@ class AllSlides:
         self._limits.restore(self._workspace.sessions)
         for session, gene in self._previewed.items():
             self._preview.recall(session, gene)
-        self._previewed = {}
+        self._previewed, self._anchor = {}, None
         self._preview.share_limit(None)
         view_before, self._was_side_by_side = self._was_side_by_side, None
         self._camera.go_back()

@@ -114,6 +114,7 @@ class Preview:
                 session.overlay.reveal()
                 if layer is not None:
                     layer.visible = False
+            self.changed.emit()
 
     def _reveal_spots(self) -> None:
         session, layer = self._workspace.current, self._layer()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -55,10 +56,11 @@ class SharedLimits:
     """The limits of the genes that are shown on all slides."""
 
     def __init__(self) -> None:
-        self._shared: dict[SlideSession, dict[str, _Shared]] = {}
-        self._shown: dict[SlideSession, set[str]] = {}
+        self._shared: WeakKeyDictionary[SlideSession, dict[str, _Shared]] = WeakKeyDictionary()
+        self._shown: WeakKeyDictionary[SlideSession, set[str]] = WeakKeyDictionary()
         self._carried: dict[str, Limits] = {}
-        self._views: dict[SlideSession, tuple[_View, _View]] = {}  # before, and as taken from another slide
+        # What each slide showed before, and what it has taken from another one.
+        self._views: WeakKeyDictionary[SlideSession, tuple[_View, _View]] = WeakKeyDictionary()
 
     def apply(self, current: SlideSession, others: Sequence[SlideSession]) -> None:
         """Give newly shown genes of the current slide limits that cover all slides; the user may change them."""
@@ -114,7 +116,8 @@ class SharedLimits:
         for session, (own, taken) in self._views.items():
             if session in sessions and session.overlay is not None and _View.of(session.overlay) == taken:
                 _show(session.overlay, own)
-        self._shared, self._shown, self._carried, self._views = {}, {}, {}, {}
+        for kept in (self._shared, self._shown, self._carried, self._views):
+            kept.clear()
 
     @staticmethod
     def warning(current: SlideSession, others: Sequence[SlideSession]) -> str:

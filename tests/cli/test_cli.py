@@ -559,3 +559,30 @@ def test_demo_forwards_the_exit_status(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.delenv("NAPARI_SRAST_VIRTUAL_DISPLAY", raising=False)
     monkeypatch.setattr("napari_srast.cli.commands.demo.run_in_virtual_display", lambda _: 1)
     assert main(["demo", "--headless", "--out", str(tmp_path / "demo")]) == 1
+
+
+def test_info_describes_and_clears_the_cache_of_prepared_slides(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import platformdirs
+
+    from napari_srast.inference.fit_cache import FitCache
+
+    monkeypatch.setattr(platformdirs, "user_cache_path", lambda *_, **__: tmp_path)
+    cache = FitCache()
+    cache.save(cache.file_name("a" * 32, "fit"), (np.zeros(1_000_000),))
+    assert main(["info", "--cache", "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures == {
+        "folder": str(tmp_path / "prepared_slides"),
+        "n_slides": 1,
+        "megabytes": 8.0,
+        "max_megabytes": 2000,
+    }
+    assert main(["info", "--clear-cache"]) == 0
+    assert str(tmp_path) in capsys.readouterr().out
+    assert not cache.folder.exists()
+    assert main(["info", "--cache", "slide.zarr"]) == 2
+    assert "leave one of them out" in capsys.readouterr().err
+    assert main(["info"]) == 2
+    assert "--cache" in capsys.readouterr().err

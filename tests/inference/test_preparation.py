@@ -149,7 +149,9 @@ def test_files_hold_no_names(slide: Slide, tmp_path: Path) -> None:
 
 
 @pytest.mark.contract(
-    section="Runs", case="a file of the cache of prepared slides is damaged", response="removed, and computed again"
+    section="Outputs and system errors",
+    case="a file of the cache of prepared slides is damaged",
+    response="removed, and computed again",
 )
 def test_damaged_files_are_removed_and_written_again(tmp_path: Path) -> None:
     cache = FitCache(tmp_path / "cache")
@@ -215,9 +217,9 @@ def test_clearing_removes_only_files_of_the_cache(tmp_path: Path) -> None:
 
 
 @pytest.mark.contract(
-    section="Runs",
+    section="Outputs and system errors",
     case="the cache of prepared slides cannot be written",
-    response="nothing is stored, and the run ends",
+    response="nothing is stored, and the run continues",
 )
 def test_cache_that_cannot_be_written_is_left_out(
     slide: Slide, tmp_path: Path, filling_disk: Callable[[], Any]

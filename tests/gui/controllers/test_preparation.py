@@ -145,6 +145,16 @@ def test_failed_preparation_is_silent_and_not_repeated(
     assert widget.controller.preparation.text == ""
 
 
+def test_very_large_slides_are_left_to_their_first_run(
+    qtbot: Any, widget: SRastWidget, store: Path, slow: SlowEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_MAX_BYTES", 10)
+    widget.controller.preparation.set_on(True)
+    open_slide(qtbot, widget, store)
+    qtbot.wait(2 * module._IDLE_MS)
+    assert slow.begun == []
+
+
 def test_cache_is_cleared_in_the_settings(qtbot: Any, widget: SRastWidget, slow: SlowEngine) -> None:
     cache = FitCache()
     cache.save(cache.file_name("a" * 32, "fit"), (np.zeros(1_000_000),))

@@ -18,7 +18,7 @@ from napari_srast.core.settings import UpsampleSettings
 from napari_srast.core.slide import Slide
 from napari_srast.errors import SrastError
 from napari_srast.gui.controllers.task_runner import AppState, TaskRunner
-from napari_srast.gui.runtime import background
+from napari_srast.gui.runtime import background, gc_pause
 from napari_srast.gui.runtime.idle import IdleTimer
 from napari_srast.gui.runtime.processes import process_pool
 from napari_srast.gui.state.preferences import UserPreferences
@@ -30,6 +30,7 @@ from napari_srast.inference.fit_cache import CacheUse, FitCache
 __all__ = ["Preparation"]
 
 _IDLE_MS = 1500
+_MAX_BYTES = 1 << 28  # of counts: fits of larger slides need the window's own process and much memory
 _Prepared = tuple[Slide, str, str, int]
 logger = logging.getLogger(__name__)
 
@@ -130,6 +131,9 @@ class Preparation:
             return None
         if settings.method != "srast":
             return None
+        counts = session.slide.counts
+        if counts.data.nbytes + counts.indices.nbytes > _MAX_BYTES:
+            return None
         wanted = (session.slide, settings.model, settings.device, settings.seed)
         prepared = self._prepared.get(session)
         return None if prepared is not None and _is_same(prepared, wanted) else wanted
@@ -138,6 +142,7 @@ class Preparation:
         wanted, session = self._wanted(), self._workspace.current
         if wanted is None or session is None or self._task is not None or self._tasks.state is not AppState.READY:
             return
+        gc_pause.freeze_gc(keep=lambda: self._task is not None)
         self._preparing = wanted
         self._task = background.start(
             background.low_priority(partial(_steps, wanted, self.cache())),

@@ -76,6 +76,6 @@ for axis, column in zip(axes, ("of expression", "of counts"), strict=True):
 # AUROC. It has no p-values: clusters and markers come from the same counts.
 
 # %%
-found = srast.domains(result, n_domains=4)
+found = srast.domains(result, resolution=0.3)
 print(found.sizes)
 found.markers.groupby("domain").head(3)

@@ -142,16 +142,42 @@ def test_detecting_log_normalized_values_takes_little_memory():
         tracemalloc.stop()
 
 
-def test_reading_counts_takes_the_memory_of_one_copy():
-    values = sparse.random(3000, 1000, 0.3, format="csr", dtype=np.float32, random_state=0)
-    values.data[:] = np.arange(values.nnz) % 7 + 1
+@pytest.mark.parametrize("stored", ["float32", "float64", "int16", "int32", "int64"])
+def test_reading_counts_takes_the_memory_of_one_copy(stored):
+    values = sparse.random(3000, 1000, 0.3, format="csr", random_state=0)
+    values.data = (np.arange(values.nnz) % 7 + 1).astype(stored)
+    if stored == "int64":
+        values.indices, values.indptr = values.indices.astype(np.int64), values.indptr.astype(np.int64)
     tracemalloc.start()
     try:
-        module.as_counts(values, "X", np.arange(3000))
+        counts = module.as_counts(values, "X", np.arange(3000))
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert peak < 1.5 * (values.data.nbytes + values.indices.nbytes)
+    assert counts.data.itemsize == counts.indices.itemsize == 4
+    np.testing.assert_array_equal(counts.data, values.data)
+    assert peak < 1.5 * (counts.data.nbytes + counts.indices.nbytes)
+
+
+def test_count_that_needs_double_precision_is_exact_in_any_block(monkeypatch):
+    monkeypatch.setattr(module, "_BLOCK_VALUES", 7)
+    for position in (0, 50, 99):
+        data = np.arange(1, 101)
+        data[position] = 2**24 + 1
+        counts = module.as_counts(sparse.csr_matrix(data.reshape(10, 10)), "X", np.arange(10)[::-1])
+        assert counts.dtype == np.float64
+        np.testing.assert_array_equal(counts.toarray(), data.reshape(10, 10)[::-1])
+
+
+def test_duplicates_and_zeros_of_a_matrix_are_removed_and_the_matrix_is_unchanged():
+    data, columns = np.array([0.5, 0.5, 0.0, 3.0, 2.0, 0.0]), np.array([1, 1, 0, 2, 0, 1])
+    matrix = sparse.csr_matrix((data.copy(), columns.copy(), [0, 3, 5, 6]), shape=(3, 3))
+    counts = module.as_counts(matrix, "X")
+    np.testing.assert_array_equal(counts.indptr, [0, 1, 3, 3])
+    np.testing.assert_array_equal(counts.indices, [1, 0, 2])
+    np.testing.assert_array_equal(counts.data, [1, 2, 3])
+    np.testing.assert_array_equal(matrix.data, data)
+    np.testing.assert_array_equal(matrix.indices, columns)
 
 
 @pytest.mark.parametrize("position", [0, 99])

@@ -22,7 +22,7 @@ RAW_LAYERS = ("counts", "raw_counts", "raw", "count", "raw_count", "rawcounts", 
 _RAW = "raw"  # name of ``AnnData.raw`` in a choice
 _N_COMPARED = 500  # rows that decide whether two matrices of counts are the same
 _MAX_LOGARITHM = 30.0  # exp(30) exceeds the counts of any spot
-_BLOCK_VALUES = 2**18  # processed at a time, so that no second copy of all values is in memory
+_BLOCK_VALUES = 2**16  # processed at a time, so that no second copy of all values is in memory
 _EXACT_FLOAT32 = 2**24
 _EXACT_FLOAT64 = 2**53
 _NO_COUNTS: tuple[tuple[Callable[[np.ndarray], np.ndarray], str], ...] = (
@@ -204,19 +204,56 @@ def as_counts(values: Any, what: str, rows: np.ndarray | None = None) -> sparse.
         raise InputError(f"{what} contains values that are not numbers ({dtype}).")
     # SciPy has no sparse float16.
     matrix = sparse.csr_matrix(values.astype(np.float32) if dtype.itemsize == 2 and dtype.kind == "f" else values)
-    matrix = matrix.copy() if rows is None else matrix[rows]
+    rows = np.arange(matrix.shape[0])[slice(None) if rows is None else rows]
+    counts = _converted(matrix, rows)
+    if counts is None:
+        raise _wrong_values(matrix[rows], what)
+    return counts
+
+
+def _converted(matrix: sparse.csr_matrix, rows: np.ndarray) -> sparse.csr_matrix | None:
+    """Convert rows of a matrix to counts, shape (N, G), in blocks; None if a value is none.
+
+    So the only copy of the counts is the one that is returned, whatever the type of the values.
+    """
+    lengths = np.diff(matrix.indptr)[rows].astype(np.int64)
+    ends = np.cumsum(lengths)
+    n_entries = int(ends[-1]) if len(ends) else 0
+    index_type = np.int32 if max(n_entries, matrix.shape[1]) < np.iinfo(np.int32).max else np.int64
+    data, indices = np.empty(n_entries, dtype=np.float32), np.empty(n_entries, dtype=index_type)
+    pointer = np.zeros(len(rows) + 1, dtype=index_type)
+    filled = first = 0
+    while first < len(rows):
+        before = int(ends[first] - lengths[first])
+        last = max(int(np.searchsorted(ends, before + _BLOCK_VALUES, side="right")), first + 1)
+        block = matrix[rows[first:last]]
+        block.sum_duplicates()
+        if any(is_wrong(block.data).any() for is_wrong, _ in _NO_COUNTS):
+            return None
+        block.eliminate_zeros()
+        if block.data.max(initial=0) > _EXACT_FLOAT32:
+            data = data.astype(np.float64, copy=False)
+        new = slice(filled, filled + block.nnz)
+        data[new], indices[new] = block.data, block.indices
+        pointer[first + 1 : last + 1] = filled + block.indptr[1:]
+        filled, first = new.stop, last
+    data.resize(filled, refcheck=False)
+    indices.resize(filled, refcheck=False)
+    counts = sparse.csr_matrix((data, indices, pointer), shape=(len(rows), matrix.shape[1]))
+    counts.has_canonical_format = True
+    return counts
+
+
+def _wrong_values(matrix: sparse.csr_matrix, what: str) -> InputError:
+    """Return the error for a matrix with values that are no counts."""
     matrix.sum_duplicates()
-    data = matrix.data
     for is_wrong, text in _NO_COUNTS:
-        wrong = next((block for block in _value_blocks(data) if is_wrong(block).any()), None)
+        wrong = next((block for block in _value_blocks(matrix.data) if is_wrong(block).any()), None)
         if wrong is not None:
             if "fractions" in text and _looks_log_normalized(matrix):
                 text = "values that look log-normalized, which are not counts"
-            raise InputError(f"{what} contains {text} (such as {wrong[is_wrong(wrong)][0]:.4g}).")
-    exact = data.max(initial=0) <= _EXACT_FLOAT32
-    matrix = matrix.astype(np.float32 if exact else np.float64, copy=False)
-    matrix.eliminate_zeros()
-    return matrix
+            return InputError(f"{what} contains {text} (such as {wrong[is_wrong(wrong)][0]:.4g}).")
+    raise AssertionError("a block has a value that is no count")
 
 
 def _value_blocks(values: np.ndarray) -> Iterator[np.ndarray]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -165,32 +164,3 @@ def test_cache_is_cleared_in_the_settings(qtbot: Any, widget: SRastWidget, slow:
     assert cache.use().n_bytes == 0
     assert panel.clear_cache.text == "Clear cache"
     assert not panel.clear_cache.native.isEnabled()
-
-
-@pytest.mark.slow
-def test_run_during_the_preparation_of_its_slide_uses_it(
-    qtbot: Any, widget: SRastWidget, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from napari_srast.inference import fitted_slide
-
-    monkeypatch.setattr(platformdirs, "user_cache_path", lambda *_, **__: tmp_path / "cache")
-    monkeypatch.setattr(fitted_slide, "_cache", type(fitted_slide._cache)())
-    fits: list[float] = []
-    true_fit = fitted_slide._fit
-
-    def counted(*arguments: Any) -> Any:
-        fits.append(time.monotonic())
-        return true_fit(*arguments)
-
-    monkeypatch.setattr(fitted_slide, "_fit", counted)
-    open_slide(qtbot, widget, store)
-    widget.controller.regions.add(SQUARE)
-    widget.settings_panel.method.value = "srast"
-    widget.gene_panel.model.check(["Gene0"])
-    widget.controller.preparation.set_on(True)
-    qtbot.waitUntil(lambda: len(fits) == 1, timeout=PATIENCE)
-    click(qtbot, widget.run_bar.run)
-    wait_ready(qtbot, widget)
-    assert widget.controller.results.current is not None, widget.run_bar.status.text()
-    assert len(fits) == 1
-    assert FitCache().use().n_slides == 1

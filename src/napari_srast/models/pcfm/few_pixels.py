@@ -10,6 +10,9 @@ Shape legend: B spot-field pairs, K pixels per spot, H width, F features.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -43,12 +46,12 @@ def mean_of_few_pixels(network: DiT, batch: PairBatch) -> Tensor:
     """
     n_pairs, n_pixels, _ = batch.tokens.shape
     tokens = ((batch.tokens - network.feature_mean) / network.feature_std).clamp_(-6, 6)
-    first, _, last = network.embed_token
+    first, _, last = cast("tuple[nn.Linear, nn.Module, nn.Linear]", tuple(network.embed_token))
     h = torch.addmm(first.bias[:, None], first.weight[:, :N_FEATURES], tokens.permute(2, 1, 0).reshape(N_FEATURES, -1))
     h = _linear(last, F.silu(h, inplace=True).view(-1, n_pixels, n_pairs))
     condition = network.embed_condition(network.scaled_condition(batch, torch.zeros(n_pairs)))
     condition = condition.t().contiguous()
-    for block in network.blocks:
+    for block in cast("Iterable[Block]", network.blocks):
         h = _apply_block(block, h, condition)
     h = _normalize(h).mul_(network.norm.weight[:, None, None]).add_(network.norm.bias[:, None, None])
     score = _linear(network.head, h)[0]
@@ -61,7 +64,7 @@ def _apply_block(block: Block, h: Tensor, condition: Tensor) -> Tensor:
     x = _normalize(h).mul_(scale_a.add_(1)).add_(shift_a)
     h = h.addcmul_(gate_a, _linear(block.out, _attend(_linear(block.qkv, x), block.heads)))
     x = _normalize(h).mul_(scale_m.add_(1)).add_(shift_m)
-    up, _, down = block.mlp
+    up, _, down = cast("tuple[nn.Linear, nn.Module, nn.Linear]", tuple(block.mlp))
     return h.addcmul_(gate_m, _linear(down, F.gelu(_linear(up, x))))
 
 

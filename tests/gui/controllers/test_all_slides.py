@@ -223,7 +223,7 @@ def test_names_state_what_is_missing(
 ) -> None:
     show(qtbot, widget, make_slide(6, 6, unit="unknown"))
     coarse = make_slide(5, 5, pitch=300.0, spot_diameter=300.0)
-    show(qtbot, widget, coarse, make_result(coarse, genes=["Gene3"]))
+    show(qtbot, widget, coarse, make_result(coarse, genes=["Gene3", "Gene4"]))
     slide = make_slide(6, 7)
     show(qtbot, widget, slide, make_result(slide))
     switch_on(qtbot, widget)
@@ -233,6 +233,9 @@ def test_names_state_what_is_missing(
         "slide (2) (without Gene0)",
         "slide (3) (current)",
     ]
+    assert "differ in size" not in widget.result_panel.legend.all_slides.text()
+    widget.result_panel.model.check(["Gene3"], only=True)
+    wait_settled(qtbot, widget)
     assert "differ in size" in widget.result_panel.legend.all_slides.text()
 
 

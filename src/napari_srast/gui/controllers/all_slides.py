@@ -280,16 +280,18 @@ class AllSlides:
         others = [one for one in self._pictures if one.result is not None]
         self._limits.apply(current, others)
         remarks: dict[SlideSession, str] = {}
+        compared: list[SlideSession] = []
         kind: Literal["values", "std"] = "std" if overlay.view == "std" else "values"
         for session, picture in self._pictures.items():
             styles, remarks[session] = _comparable_genes(overlay, session.result)
             if session.result is None or not styles:
                 picture.show_spots(None)
                 continue
+            compared.append(session)
             options = ColorOptions(styles, shared_opacity(len(overlay.genes)), overlay.value_view, kind)
             is_measured = overlay.view == "before"
             picture.show_result(session.result, options, overlay.brightness, is_measured=is_measured)
-        return remarks, self._limits.warning(current, others)
+        return remarks, self._limits.warning(current, compared)
 
     def _show_spots(self) -> dict[SlideSession, str]:
         """Show the measured counts on all slides once they are found; return what is missing on each."""

@@ -41,7 +41,7 @@ class ValueChooser(QWidget):
         row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
         row.setSpacing(4)
-        for control, stretch in ((self.quantity, 3), (self.scale, 2), (self.display, 2)):
+        for control, stretch in ((self.quantity, 5), (self.scale, 4), (self.display, 4)):
             row.addWidget(control, stretch)
         self.refresh()
 

@@ -50,7 +50,7 @@ EXHIBITS = (
         "fine/visiumhd_human_kidney_a",
         ("UMOD", "SLC12A3", "LRP2"),
         6,
-        "",
+        "public data set of 10x Genomics",
         SimulatedArray(pitch=96.0, lattice="hex", spot_diameter=55.0),
     ),
     Exhibit(

@@ -42,7 +42,7 @@ print(result)
 # The pixels of a spot sum to its measured counts, for every gene. The *skill* is the expected gain over a uniform
 # split, in nats per count: 0.05 means that the map gives the true pixel of a count a probability that is 5 % higher,
 # on average. At this factor, and on Visium, it is what the map itself predicts; it was not measured on this slide. It
-# is unknown (nan) in regions of fewer than 120 spots, and for genes with fewer than 20 counts.
+# is unknown (nan) on slides of fewer than 120 spots, and for genes with fewer than 20 counts in the region.
 
 # %%
 spots = result.raster.spots

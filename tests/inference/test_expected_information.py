@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import NamedTuple
 
 import numpy as np
@@ -82,3 +83,12 @@ def test_slides_of_few_spots_have_no_skill() -> None:
     information.add(split.counts)
     assert split.spot_counts.sum(axis=0).min() > 20
     assert np.isnan(information.nats_per_count()).all()
+
+
+def test_small_region_of_a_slide_has_a_skill() -> None:
+    split = _split()
+    is_inside = split.raster.parent < 40
+    arrays = {name: getattr(split.raster, name)[is_inside] for name in ("row", "col", "parent")}
+    information = ExpectedInformation(split.spot_counts, dataclasses.replace(split.raster, **arrays))
+    information.add(split.counts[is_inside])
+    assert np.isfinite(information.nats_per_count()).all()

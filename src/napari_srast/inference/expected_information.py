@@ -20,7 +20,7 @@ from napari_srast.geometry.raster import Raster
 __all__ = ["ExpectedInformation"]
 
 _MIN_COUNTS = 20.0  # of a gene, and
-_MIN_SPOTS = 120  # of a slide: with fewer, the skill is unknown
+_MIN_SPOTS = 120  # of the slide, which calibrates the ratios of a region: with fewer, the skill is unknown
 _UNIT = 2.0**-20  # nats; sums of whole units are exact, so that the order of the tiles changes no bit
 
 
@@ -30,7 +30,7 @@ class ExpectedInformation:
     Parameters
     ----------
     spot_counts
-        Counts of all spots that ``raster.parent`` indexes, shape (N, G).
+        Counts of all spots of the slide, which ``raster.parent`` indexes, shape (N, G).
     raster
         The pixels and their parents.
     """
@@ -60,5 +60,5 @@ class ExpectedInformation:
             uniforms.append(np.bincount(measured.col, weights=uniform, minlength=n_genes))
         total = add_up(totals)
         information = self._units * _UNIT + add_up(uniforms)
-        known = (total >= _MIN_COUNTS) & (len(spots) >= _MIN_SPOTS)
+        known = (total >= _MIN_COUNTS) & (self._spot_counts.shape[0] >= _MIN_SPOTS)
         return np.where(known, information / np.maximum(total, 1.0), np.nan)

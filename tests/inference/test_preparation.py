@@ -20,7 +20,7 @@ from napari_srast.core.progress import RunMonitor
 from napari_srast.core.region import Region
 from napari_srast.core.slide import Slide, SlideImage
 from napari_srast.errors import Cancelled
-from napari_srast.inference import fit_cache, fitted_slide, slide_histology, slide_intensity
+from napari_srast.inference import expression_field, fit_cache, fitted_slide, slide_histology, slide_intensity
 from napari_srast.inference.executors.local import ThreadExecutor
 from napari_srast.inference.fit_cache import FitCache, FitMemory
 from napari_srast.inference.preparation import prepare_slide
@@ -110,6 +110,31 @@ def test_run_after_the_preparation_fits_nothing(slide: Slide, monkeypatch: pytes
     prepare(slide)
     forbid_fits(monkeypatch)
     run(slide, factor=2)
+
+
+def test_expression_has_the_same_bytes_with_intensities_of_the_preparation(
+    slide: Slide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The spots of the sample, and those around the region, are computed apart."""
+    monkeypatch.setattr(expression_field, "_MAX_SHAPE_SPOTS", 40)
+    monkeypatch.setattr(expression_field, "_MAX_LEVEL_SPOTS", 30)
+    expected = run(slide, factor=3)
+    again = run(slide, factor=3)
+    forget()
+    prepare(slide)
+    fresh: list[str | None] = []
+    compute = expression_field._pixel_intensity
+
+    def watched(fitted: Any, layout: Any, spots: np.ndarray, sample: str | None) -> Any:
+        if sample is not None and sample not in expression_field._samples.get(fitted, {}):
+            fresh.append(sample)
+        return compute(fitted, layout, spots, sample)
+
+    monkeypatch.setattr(expression_field, "_pixel_intensity", watched)
+    prepared = run(slide, factor=3)
+    assert fresh == []
+    for result in (again, prepared):
+        assert_same_result(result, expected)
 
 
 def test_other_counts_images_seeds_and_code_are_fitted_again(

@@ -106,16 +106,19 @@ class ImagePredictor:
         """
         return self.model.field_loadings(fields[self.training_spots])
 
-    def predict(self, layout: SpotPixelMap) -> PixelImageEvidence:
+    def predict(self, layout: SpotPixelMap, area: float | None = None) -> PixelImageEvidence:
         """Predict pixels.
 
         Parameters
         ----------
         layout
             All spots in the order of ``centers``, possibly translated, and any pixels.
+        area
+            Area of a pixel, in squared units of the centers. Default: that of a lattice of the pixels.
         """
         pixels = layout.pixels + (self.centers[0] - layout.spots[0])
-        area = pixel_area(layout)
+        if area is None:
+            area = pixel_area(layout)
         pitch = layout.pitch
         n_samples = int(np.clip(round(area / (_SAMPLE_SIDE * pitch) ** 2), 1, _MAX_PIXEL_SAMPLES))
         offsets = disk_offsets(area, n_samples) if n_samples > 1 else np.zeros((1, 2))

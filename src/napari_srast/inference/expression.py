@@ -23,7 +23,7 @@ from napari_srast.core.result import UpsampleMetadata
 from napari_srast.core.sinks import ResultPlan, ResultSink
 from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 from napari_srast.histology import PixelImageEvidence
-from napari_srast.inference.expression_field import ExpressionField, SpotsAround, spot_means, spread_spots, with_image
+from napari_srast.inference.expression_field import ExpressionField, SpotsAround, shape_spots, spot_means, with_image
 from napari_srast.inference.expression_scatter import ExpressionScatter, corrected_spots, fit_expression_scatter
 from napari_srast.inference.job import UpsampleJob
 from napari_srast.inference.methods.base import PreparedMethod
@@ -32,7 +32,6 @@ from napari_srast.interpolation.interpolator import gaussian_weights
 
 __all__ = ["ExpressionModel", "ExpressionSink", "fit_expression"]
 
-_MAX_SHAPE_SPOTS = 2_000  # that the shapes of the genes are fitted to
 _MAX_FACTOR_PIXELS = 4_000_000  # of a result that stores factors of the genes without expression
 
 
@@ -229,13 +228,13 @@ def fit_expression(job: UpsampleJob, method: PreparedMethod, columns: np.ndarray
     if method.image is not None and method.image_predictor is not None:
         field = with_image(field, job, method, gene_counts)
     target = job.layout.parent[job.target_pixels]
-    spots = np.union1d(around.of_spots(np.unique(target)), spread_spots(len(job.centers), _MAX_SHAPE_SPOTS))
+    spots = np.union1d(around.of_spots(np.unique(target)), shape_spots(len(job.centers)))
     with_std = job.settings.mode == "sample"
     if with_std:
         spots = np.union1d(spots, corrected_spots(job.layout.spots))
     area = measured_area(job.spot_area, job.lattice)
     means = spot_means(field, job, method, around, spots)
-    sample = np.isin(spots, spread_spots(len(job.centers), _MAX_SHAPE_SPOTS))
+    sample = np.isin(spots, shape_spots(len(job.centers)))
     counts = field.counts[spots[sample]].astype(np.float64)
     scale = scale_to_counts(means[sample], counts)
     means *= scale

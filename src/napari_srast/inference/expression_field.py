@@ -5,6 +5,7 @@ Shape legend: N spots, n some spots, q points, E genes with expression, P progra
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -17,16 +18,28 @@ from napari_srast._utils.threads import map_on_cores
 from napari_srast.geometry.bisection import bisect_points
 from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 from napari_srast.histology import PixelImageEvidence
-from napari_srast.histology.features import disk_offsets
+from napari_srast.histology.features import disk_offsets, pixel_area
 from napari_srast.inference.job import UpsampleJob
 from napari_srast.inference.methods.base import PreparedMethod
 from napari_srast.inference.slide_intensity import measured_area
 from napari_srast.models.intensity import FittedIntensity, GeneLoadings, PixelIntensity
 
-__all__ = ["ExpressionField", "SpotsAround", "left_out_means", "spot_means", "spread_spots", "with_image"]
+__all__ = [
+    "ExpressionField",
+    "SpotsAround",
+    "left_out_means",
+    "prepare_samples",
+    "shape_spots",
+    "spot_means",
+    "spread_spots",
+    "with_image",
+]
 
+_MAX_SHAPE_SPOTS = 2_000  # that the shapes of the genes are fitted to
+_CENTERS = "centers"  # name of the sample of spot centers
 _MAX_LEVEL_SPOTS = 2_000  # that the level of a field with the image is fitted to
 _SPOT_SAMPLES = 7  # points that represent the measured area of a spot
+_FIRST = np.zeros(_SPOT_SAMPLES, dtype=np.int64)  # parents of the points of a single spot
 _N_AROUND = 64  # nearest spots of a spot: more than any of its pixels reads
 _VALUES_PER_BLOCK = 2_000_000  # points x genes that are computed together
 _FADE = 0.2  # pitches: difference of the distances to both spots, from which on the weight is 1
@@ -63,7 +76,9 @@ class ExpressionField:
             image_shift=None if self.image_shift is None else self.image_shift[genes],
         )
 
-    def log_values(self, layout: SpotPixelMap, spots: np.ndarray, image: PixelImageEvidence | None) -> np.ndarray:
+    def log_values(
+        self, layout: SpotPixelMap, spots: np.ndarray, image: PixelImageEvidence | None, sample: str | None = None
+    ) -> np.ndarray:
         """Return the log field in pixels, minus infinity on bare glass, shape (q, E).
 
         Parameters
@@ -74,8 +89,10 @@ class ExpressionField:
             These spots as indices into the slide's.
         image
             Evidence of the histology in the pixels; None without.
+        sample
+            Name of the pixels, if they are the same for all regions and genes. Default: none.
         """
-        pixels = PixelIntensity(self.fitted.model, layout, self.fitted.fields[spots])
+        pixels = _pixel_intensity(self.fitted, layout, spots, sample)
         field = pixels.log_intensities(self.counts[spots], self.loadings)
         if image is None or self.image_loadings is None or self.image_shift is None:
             return field
@@ -83,6 +100,22 @@ class ExpressionField:
         field = np.where(image.covered(layout)[:, None], pooled, field)
         field[image.background] = -np.inf
         return field
+
+
+_samples: weakref.WeakKeyDictionary[FittedIntensity, dict[str, PixelIntensity]] = weakref.WeakKeyDictionary()
+
+
+def _pixel_intensity(
+    fitted: FittedIntensity, layout: SpotPixelMap, spots: np.ndarray, sample: str | None
+) -> PixelIntensity:
+    """Return the intensity in pixels; a sample is computed once for a slide."""
+    known = {} if sample is None else _samples.setdefault(fitted, {})
+    if sample is not None and sample in known:
+        return known[sample].without_weights()
+    pixels = PixelIntensity(fitted.model, layout, fitted.fields[spots])
+    if sample is not None:
+        known[sample] = pixels.without_weights()
+    return pixels
 
 
 class SpotsAround:
@@ -129,17 +162,31 @@ def with_image(
 ) -> ExpressionField:
     """Add the histology to a field, with the level that the field has without it at the spot centers."""
     assert method.image_predictor is not None
-    sample = spread_spots(len(job.centers), _MAX_LEVEL_SPOTS)
-    layout = SpotPixelMap(
-        spots=job.layout.spots, pixels=job.layout.spots[sample], parent=sample, pitch=job.layout.pitch
-    )
+    layout = _spread_centers(job)
     image = method.image_predictor.predict(layout)
     loadings = method.image_predictor.field_loadings(gene_counts.tocsr()).astype(np.float64)
     used = image.covered(layout) & ~image.background
     all_spots = np.arange(layout.n_spots)
-    change = (image.weights.others - 1) * field.log_values(layout, all_spots, None) + image.log_rates(loadings)
+    log_field = field.log_values(layout, all_spots, None, _CENTERS)
+    change = (image.weights.others - 1) * log_field + image.log_rates(loadings)
     shift = change[used].mean(axis=0) if used.any() else np.zeros(loadings.shape[1])
     return replace(field, image_loadings=loadings, image_shift=shift)
+
+
+def prepare_samples(fitted: FittedIntensity, job: UpsampleJob) -> None:
+    """Compute the intensity of a slide in the points that the expression of any region and genes needs."""
+    centers = _spread_centers(job)
+    if job.image is not None:
+        _pixel_intensity(fitted, centers, np.arange(centers.n_spots), _CENTERS)
+    job.monitor.check_canceled()
+    points, parent = _points_inside(job, shape_spots(len(job.centers)))
+    layout, spots = SpotsAround(job.layout.spots, job.layout.pitch).part(points, parent)
+    _pixel_intensity(fitted, layout, spots, _areas(job))
+
+
+def _spread_centers(job: UpsampleJob) -> SpotPixelMap:
+    sample = spread_spots(len(job.centers), _MAX_LEVEL_SPOTS)
+    return SpotPixelMap(spots=job.layout.spots, pixels=job.layout.spots[sample], parent=sample, pitch=job.layout.pitch)
 
 
 def spread_spots(n_spots: int, n_most: int) -> np.ndarray:
@@ -147,16 +194,40 @@ def spread_spots(n_spots: int, n_most: int) -> np.ndarray:
     return np.unique(np.linspace(0, n_spots - 1, min(n_spots, n_most)).astype(np.int64))
 
 
+def shape_spots(n_spots: int) -> np.ndarray:
+    """Return the spots that the shapes of the genes are fitted to."""
+    return spread_spots(n_spots, _MAX_SHAPE_SPOTS)
+
+
 def spot_means(
     field: ExpressionField, job: UpsampleJob, method: PreparedMethod, around: SpotsAround, spots: np.ndarray
 ) -> np.ndarray:
-    """Return the mean of the field over the measured area of some spots, shape (n, E)."""
+    """Return the mean of the field over the measured area of some spots, :func:`shape_spots` among them: (n, E)."""
     means = np.empty((len(spots), field.counts.shape[1]))
+    shared = np.isin(spots, shape_spots(len(job.centers)))
+    means[shared] = _means(field, job, method, around, spots[shared], _areas(job))
+    means[~shared] = _means(field, job, method, around, spots[~shared], None)
+    return means
+
+
+def _means(
+    field: ExpressionField,
+    job: UpsampleJob,
+    method: PreparedMethod,
+    around: SpotsAround,
+    spots: np.ndarray,
+    sample: str | None,
+) -> np.ndarray:
+    """Return the means of spots whose points are, or are not, a sample that all regions share."""
+    means = np.empty((len(spots), field.counts.shape[1]))
+    if len(spots) == 0:
+        return means
+    blocks = _compact_blocks(job.layout.spots[spots], field)
 
     def compute(block: slice | np.ndarray) -> None:
         job.monitor.check_canceled()
         points, parent, image = _inside_spots(job, method, spots[block])
-        values = np.exp(field.log_values(*around.part(points, parent), image))
+        values = np.exp(field.log_values(*around.part(points, parent), image, sample if len(blocks) == 1 else None))
         means[block] = _mean_of_spots(values)
 
     map_on_cores(compute, _compact_blocks(job.layout.spots[spots], field))
@@ -231,13 +302,29 @@ def _inside_spots(
     job: UpsampleJob, method: PreparedMethod, spots: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, PixelImageEvidence | None]:
     """Return points in the measured area of some spots, their spots, and the evidence of the image there."""
-    offsets = disk_offsets(measured_area(job.spot_area, job.lattice), _SPOT_SAMPLES)
-    points = (job.layout.spots[spots][:, None] + offsets).reshape(-1, 2)
-    parent = np.repeat(spots, _SPOT_SAMPLES)
+    points, parent = _points_inside(job, spots)
     if method.image is None or method.image_predictor is None:
         return points, parent, None
     everywhere = SpotPixelMap(spots=job.layout.spots, pixels=points, parent=parent, pitch=job.layout.pitch)
-    return points, parent, method.image_predictor.predict(everywhere)
+    # The points of one spot state the area that a point stands for: it must not depend on which spots are asked for.
+    area = pixel_area(SpotPixelMap(spots=np.zeros((1, 2)), pixels=_offsets(job), parent=_FIRST, pitch=job.layout.pitch))
+    return points, parent, method.image_predictor.predict(everywhere, area)
+
+
+def _points_inside(job: UpsampleJob, spots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return (job.layout.spots[spots][:, None] + _offsets(job)).reshape(-1, 2), np.repeat(spots, _SPOT_SAMPLES)
+
+
+def _offsets(job: UpsampleJob) -> np.ndarray:
+    return disk_offsets(_area(job), _SPOT_SAMPLES)
+
+
+def _areas(job: UpsampleJob) -> str:
+    return f"areas {_area(job)!r}"
+
+
+def _area(job: UpsampleJob) -> float:
+    return measured_area(job.spot_area, job.lattice)
 
 
 def _mean_of_spots(values: np.ndarray) -> np.ndarray:

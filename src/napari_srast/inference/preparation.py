@@ -17,6 +17,7 @@ from napari_srast.core.slide import Slide
 from napari_srast.errors import InputError, translate_memory_errors
 from napari_srast.geometry.lattice import detect_lattice
 from napari_srast.geometry.spot_pixel_map import SpotPixelMap
+from napari_srast.inference.expression_field import prepare_samples
 from napari_srast.inference.fit_cache import FitCache
 from napari_srast.inference.fitted_slide import SlideInput, fit_slide
 from napari_srast.inference.job import UpsampleJob
@@ -84,7 +85,7 @@ def prepare_slide(
     with translate_device_errors(settings.device), single_threaded(), single_threaded_torch():
         fitted = fit_slide(SlideInput.of_job(job), monitor, fit, cache)
         monitor.check_canceled()
-        fit_slide_intensity(job)
+        prepare_samples(fit_slide_intensity(job), job)
         monitor.check_canceled()
         if slide.image is not None:
             with contextlib.suppress(InputError):  # the image does not cover the spots: a run says so

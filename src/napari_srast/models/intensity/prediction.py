@@ -20,6 +20,7 @@ Shape legend: N spots, n spots around some pixels, Q pixels, R reference genes, 
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -124,6 +125,12 @@ class PixelIntensity:
             + _TOTAL_WEIGHTS["total"] * predicted[:, -1]
             - _COMPOSITION_WEIGHT * (log_total + log_total_programs)
         )
+
+    def without_weights(self) -> PixelIntensity:
+        """Return a copy that has computed no kriging weights: it is small, and threads do not share its weights."""
+        other = copy.copy(self)
+        other._weights = {}
+        return other
 
     def log_intensities(self, counts: np.ndarray, genes: GeneLoadings) -> np.ndarray:
         """Predict log intensities, up to a constant for each gene.

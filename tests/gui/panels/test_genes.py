@@ -15,9 +15,11 @@ from helpers.window import PATIENCE, SQUARE, open_slide, run, use_fast_method, v
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtWidgets import QStyle, QTableView
 
+from napari_srast.core.mass_balance import gene_totals
 from napari_srast.core.slide import Slide
 from napari_srast.errors import Cancelled
 from napari_srast.gui.layers.factory import role_of
+from napari_srast.gui.state.slide_loading import LoadedSlide
 from napari_srast.gui.state.spatial_structure import interest_order, spatial_structure
 from napari_srast.gui.widget import SRastWidget
 
@@ -91,6 +93,29 @@ def test_structure_of_a_closed_slide_is_not_waited_for(
     widget.controller.slides.close()
     assert stopped.wait(60)
     assert widget.gene_panel.model.n_genes == 0
+
+
+def test_unknown_totals_of_a_large_slide_are_summed_outside_the_gui_thread(
+    widget: SRastWidget, qtbot: Any, make_slide: Callable[..., Slide], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[threading.Thread] = []
+
+    def observed(counts: Any) -> np.ndarray:
+        threads.append(threading.current_thread())
+        return gene_totals(counts)
+
+    monkeypatch.setattr("napari_srast.gui.state.spatial_structure._SUMMED_AT_ONCE", 0)
+    monkeypatch.setattr("napari_srast.gui.state.spatial_structure.gene_totals", observed)
+    monkeypatch.setattr("napari_srast.gui.panels.genes.gene_totals", observed)
+    slide, model = make_slide(6, 6), widget.gene_panel.model
+    widget.controller.slides.show(LoadedSlide(slide=slide, source=None))
+    assert model.listed == list(slide.genes)
+    qtbot.waitUntil(lambda: model.columnCount() == 3, timeout=PATIENCE)
+    assert threads
+    assert threading.main_thread() not in threads
+    loaded = widget.controller.slides.loaded
+    assert loaded is not None
+    np.testing.assert_array_equal(loaded.totals, gene_totals(slide.counts))
 
 
 def test_headings_fit_next_to_the_arrow_of_the_sorted_column(widget: SRastWidget, qtbot: Any, store: Path) -> None:

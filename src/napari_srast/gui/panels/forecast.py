@@ -125,7 +125,7 @@ class Forecast(QObject):
             cost = estimate(slide, region, given.genes, given.settings, max_counted=0)
         if cost.seconds <= LONG_SECONDS:
             return None
-        return cost.seconds, quick_runs(slide, region, given.genes, given.settings, loaded.structure)
+        return cost.seconds, quick_runs(slide, region, given.genes, given.settings, loaded.structure, loaded.totals)
 
 
 def _estimates(

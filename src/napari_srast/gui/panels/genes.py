@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from napari_srast.gui.controllers.controller import Controller
 from napari_srast.gui.runtime import background
 from napari_srast.gui.runtime.run_modules import start_import
 from napari_srast.gui.state.slide_session import SlideSession
-from napari_srast.gui.state.spatial_structure import interest_order, spatial_structure
+from napari_srast.gui.state.spatial_structure import interest_order, spatial_structure, totals_at_once
 from napari_srast.gui.widgets.common import button, gene_view, label, listing_chooser
 from napari_srast.gui.widgets.gene_table import Column, GeneTableModel
 from napari_srast.gui.widgets.section import Section
@@ -146,16 +147,18 @@ class GenePanel(QWidget):
         if current is None:
             self.model.set_genes([])
             return
-        self._list_genes(current, self._ticked.get(current, []))
-        if current.loaded.structure is None and current.loaded.totals is not None:
+        loaded = current.loaded
+        totals = totals_at_once(current.slide) if loaded.totals is None else loaded.totals
+        self._list_genes(current, totals, self._ticked.get(current, []))
+        if loaded.structure is None and (loaded.totals is not None or totals is None):
             self._find_structure(current)
         else:
             start_import()
 
-    def _list_genes(self, session: SlideSession, ticked: list[str]) -> None:
-        known = session.loaded.totals
-        totals = gene_totals(session.slide.counts) if known is None else known
-        columns = [Column("Counts", totals, lambda v: f"{v:,.0f}", "Counts of the gene in the whole slide")]
+    def _list_genes(self, session: SlideSession, totals: np.ndarray | None, ticked: list[str]) -> None:
+        columns = []
+        if totals is not None:
+            columns.append(Column("Counts", totals, lambda v: f"{v:,.0f}", "Counts of the gene in the whole slide"))
         structure = session.loaded.structure
         if structure is not None:
             columns.append(structure_column(structure))
@@ -165,17 +168,21 @@ class GenePanel(QWidget):
         self.model.check(ticked)
 
     def _find_structure(self, session: SlideSession) -> None:
-        """Compute the spatial structure of the genes of a large slide in the background; then list it."""
-        slide = session.slide
+        """Compute the spatial structure of the genes of a large slide in the background; then list it.
 
-        def on_done(structure: np.ndarray) -> None:
+        The counts of each gene are computed, too, if they are not known.
+        """
+        slide, known = session.slide, session.loaded.totals
+
+        def on_done(found: tuple[np.ndarray, np.ndarray]) -> None:
             start_import()
-            session.loaded = dataclasses.replace(session.loaded, structure=structure)
+            structure, totals = found
+            session.loaded = dataclasses.replace(session.loaded, structure=structure, totals=totals)
             if session is not self._session or self._controller.tasks.is_shut_down:
                 return
             gene, bar = self.model.gene_at(self.view.currentIndex()), self.view.verticalScrollBar()
             position = 0 if bar is None else bar.value()
-            self._list_genes(session, self.model.checked)
+            self._list_genes(session, totals, self.model.checked)
             if gene is not None and gene in self.model.listed:
                 selection = self.view.selectionModel()
                 assert selection is not None
@@ -190,9 +197,12 @@ class GenePanel(QWidget):
             message = background.error_message(error, "computing the spatial structure of the genes")
             self._controller.messages.error_message.emit(message)
 
-        work = background.call(lambda should_stop: spatial_structure(slide, should_stop))
+        def work(should_stop: Callable[[], bool]) -> tuple[np.ndarray, np.ndarray]:
+            structure = spatial_structure(slide, should_stop)
+            return structure, gene_totals(slide.counts) if known is None else known
+
         self._search = background.start(
-            background.low_priority(work), on_step=lambda _: None, on_done=on_done, on_error=on_error
+            background.low_priority(background.call(work)), on_step=lambda _: None, on_done=on_done, on_error=on_error
         )
 
     def _on_recalled(self, result: UpsampleResult) -> None:

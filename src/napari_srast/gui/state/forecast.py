@@ -13,6 +13,7 @@ from napari_srast.core.region import Region
 from napari_srast.core.settings import UpsampleSettings
 from napari_srast.core.slide import Slide
 from napari_srast.gui.state.displayed_result import DisplayedResult
+from napari_srast.gui.state.spatial_structure import totals_at_once
 from napari_srast.inference.estimate import Estimate, estimate
 
 __all__ = [
@@ -57,6 +58,7 @@ def quick_runs(
     genes: Sequence[str] | None,
     settings: UpsampleSettings,
     structure: np.ndarray | None = None,
+    totals: np.ndarray | None = None,
 ) -> list[Alternative]:
     """Return runs that take at most :data:`LONG_SECONDS`, each with as few changes as possible.
 
@@ -67,9 +69,16 @@ def quick_runs(
     structure
         Spatial structure of each gene of the slide, shape (G,), which chooses the genes of a shorter list; None: counts
         choose them.
+    totals
+        Counts of each gene of the slide, shape (G,). Both None: of a large slide no shorter list of genes is returned,
+        because to sum its counts would delay the window.
     """
     chosen = None if genes is None else list(genes)
-    few = _leading_genes(slide, chosen, structure)
+    if structure is not None:
+        score: np.ndarray | None = np.nan_to_num(structure, nan=-1.0)
+    else:
+        score = totals_at_once(slide) if totals is None else totals
+    few = _leading_genes(slide, chosen, score)
     changes: list[tuple[str, list[str] | None, UpsampleSettings]] = []
     cheaper = settings
     if settings.mode == "sample":
@@ -80,7 +89,7 @@ def quick_runs(
         if cheaper is not settings:
             both = dataclasses.replace(cheaper, factor=_LOW_FACTOR)
             changes.append((f"mode mean, factor {_LOW_FACTOR:g}", chosen, both))
-    if len(few) < len(slide.gene_indices(chosen)):
+    if few and len(few) < len(slide.gene_indices(chosen)):
         changes.append((f"{len(few)} genes", few, settings))
         if cheaper is not settings:
             changes.append((f"{len(few)} genes, mode mean", few, cheaper))
@@ -97,9 +106,11 @@ def quick_runs(
     return quick
 
 
-def _leading_genes(slide: Slide, genes: list[str] | None, structure: np.ndarray | None) -> list[str]:
+def _leading_genes(slide: Slide, genes: list[str] | None, score: np.ndarray | None) -> list[str]:
+    """Return the genes with the highest scores; none if no scores are known."""
+    if score is None:
+        return []
     columns = slide.gene_indices(genes)
-    score = np.asarray(slide.counts.sum(axis=0)).ravel() if structure is None else np.nan_to_num(structure, nan=-1.0)
     leading = columns[np.argsort(-score[columns], kind="stable")[:_FEW_GENES]]
     return [str(slide.genes[column]) for column in leading]
 

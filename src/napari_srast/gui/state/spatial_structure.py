@@ -9,16 +9,18 @@ import numpy as np
 from scipy import sparse
 from scipy.spatial import cKDTree
 
+from napari_srast.core.mass_balance import gene_totals
 from napari_srast.core.slide import Slide
 from napari_srast.errors import Cancelled
 
-__all__ = ["interest_order", "spatial_structure"]
+__all__ = ["interest_order", "spatial_structure", "totals_at_once"]
 
 _N_NEIGHBORS = 6
 _MAX_ENTRIES = 4_000_000  # counts above 0 of the spots that are compared with their neighbors
 _MIN_SAMPLED = 5_000  # spots that are compared in any case
 _MIN_SPOTS = 20  # of a sample, with counts of a gene; with fewer, two neighbors by chance look like structure
 _BLOCK = 1000  # spots
+_SUMMED_AT_ONCE = 1_000_000  # counts above 0; to sum them takes about 5 ms
 # Mitochondrial and ribosomal genes, and ribosomal RNA
 _HOUSEKEEPING = re.compile(r"(MT-|MT\.|RP[SL]\d|RPLP\d|RPSA|MRP[SL]\d|RNA?\d+S)", re.IGNORECASE)
 
@@ -45,6 +47,11 @@ def interest_order(genes: Sequence[str] | np.ndarray, structure: np.ndarray | No
         return np.arange(len(genes))
     is_last = np.fromiter((_HOUSEKEEPING.match(str(gene)) is not None for gene in genes), dtype=bool, count=len(genes))
     return np.lexsort((-np.nan_to_num(structure, nan=-1.0), is_last))
+
+
+def totals_at_once(slide: Slide) -> np.ndarray | None:
+    """Return the counts of each gene, shape (G,); None for a large slide, whose sum would delay the window."""
+    return gene_totals(slide.counts) if slide.counts.nnz <= _SUMMED_AT_ONCE else None
 
 
 def spatial_structure(slide: Slide, should_stop: Callable[[], bool] | None = None) -> np.ndarray:

@@ -4,6 +4,7 @@ import dataclasses
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 from helpers.planted import planted_domain, planted_slide
 from helpers.results import make_result, with_expression
@@ -11,10 +12,14 @@ from scipy.spatial import cKDTree
 from sklearn.metrics import adjusted_rand_score
 
 from napari_srast.analysis.clustering import embed, find_partition, nearby_pixels, neighbor_graph
-from napari_srast.analysis.domains import domains
+from napari_srast.analysis.domains import Domains, domains, read_domains
 from napari_srast.analysis.expression import log_normalize
+from napari_srast.analysis.markers import find_markers
 from napari_srast.core.result import UpsampleResult, no_columns
 from napari_srast.errors import Cancelled, InputError, SettingsError
+from napari_srast.io.pixel_classes import add_pixel_classes
+from napari_srast.io.result_reader import read_result
+from napari_srast.io.result_writer import write_result
 
 
 @pytest.fixture(scope="module")
@@ -158,3 +163,82 @@ def test_missing_package_is_named_with_the_command(result, monkeypatch):
 def test_cancellation_stops(result):
     with pytest.raises(Cancelled):
         domains(result, should_stop=lambda: True)
+
+
+@pytest.fixture
+def stored(tmp_path):
+    """A result with expression in a store, its path, and domains of it that are not saved."""
+    result = with_expression(make_result(planted_slide(n=6)), range(40))
+    path = write_result(result, tmp_path / "fine.zarr")
+    labels = pd.Categorical.from_codes(np.arange(result.n_pixels) % 3, ["stroma", "2", "3"])
+    genes = [str(gene) for gene in result.genes]
+    markers = find_markers(result.expression.toarray(), genes, labels)
+    return result, path, Domains(result=result, labels=labels, markers=markers, genes=("G1",), resolution=0.5, seed=3)
+
+
+def test_saved_domains_are_read_with_names_markers_and_settings(stored):
+    result, path, found = stored
+    assert read_domains(result, path) == {}
+    found.write(path, "fine")
+    found.merge(["stroma", "3"]).write(path, "merged")
+    read = read_domains(read_result(path), path)
+    assert list(read) == ["fine", "merged"]
+    np.testing.assert_array_equal(read["fine"].labels.codes, found.labels.codes)
+    assert list(read["fine"].labels.categories) == ["stroma", "2", "3"]
+    assert list(read["merged"].labels.categories) == ["stroma", "2"]
+    assert (read["fine"].genes, read["fine"].resolution, read["fine"].seed) == (("G1",), 0.5, 3)
+    assert list(read["fine"].markers["domain"].unique()) == ["stroma", "2", "3"]
+    assert "same counts" in read["fine"].markers.attrs["note"]
+    np.testing.assert_array_equal(read["fine"].image(), found.image())
+
+
+def test_classes_of_another_kind_are_no_domains(stored):
+    result, path, found = stored
+    add_pixel_classes(result, path, "zones", found.labels, {"kind": "drawn"})
+    assert read_domains(result, path) == {}
+
+
+@pytest.mark.parametrize("fault", ["lost part", "pixel without a domain", "settings"])
+def test_damaged_domains_are_named_and_the_others_read(stored, fault):
+    result, path, found = stored
+    found.write(path, "good")
+    settings = {"resolution": 0.5, "seed": 3, "genes": ["G1"]}
+    labels = found.labels
+    if fault == "lost part":  # it reads as zeros
+        labels = pd.Categorical.from_codes(np.zeros(result.n_pixels, dtype=int), labels.categories)
+    elif fault == "settings":
+        settings["resolution"] = "high"
+    else:
+        labels = pd.Categorical.from_codes(
+            np.where(np.arange(result.n_pixels) == 4, -1, labels.codes), labels.categories
+        )
+    add_pixel_classes(result, path, "bad", labels, settings)
+    with pytest.raises(InputError, match=r"The domains 'bad' .* find them again, and save them under another name"):
+        read_domains(result, path)
+    damages = []
+    assert list(read_domains(result, path, on_damage=damages.append)) == ["good"]
+    assert ["'bad'" in str(damage) for damage in damages] == [True]
+
+
+def test_domains_of_other_pixels_are_refused(stored):
+    _, path, found = stored
+    found.write(path)
+    other = dataclasses.replace(make_result(planted_slide(n=5)), run=found.result.run)
+    with pytest.raises(InputError, match="do not match the pixels"):
+        read_domains(other, path)
+
+
+def test_domains_of_a_result_without_expression_have_no_markers(stored):
+    result, path, found = stored
+    found.write(path)
+    bare = dataclasses.replace(result, expression=None, expression_columns=no_columns())
+    read = read_domains(bare, path)["domains"]
+    assert len(read.markers) == 0
+    assert read.sizes.equals(found.sizes)
+
+
+def test_reading_of_domains_can_be_canceled(stored):
+    result, path, found = stored
+    found.write(path)
+    with pytest.raises(Cancelled):
+        read_domains(result, path, should_stop=lambda: True)

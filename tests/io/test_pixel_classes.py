@@ -13,7 +13,7 @@ import spatialdata
 from napari_srast.errors import InputError, OutputError
 from napari_srast.io import pixel_classes
 from napari_srast.io.atomic import write_lock
-from napari_srast.io.pixel_classes import add_pixel_classes
+from napari_srast.io.pixel_classes import add_pixel_classes, read_pixel_classes
 from napari_srast.io.result_reader import read_result
 from napari_srast.io.result_writer import write_result
 
@@ -121,3 +121,39 @@ def test_other_results_are_refused(stored, make_result, tmp_path):
         add_pixel_classes(finer, path, "domains", pd.Categorical(["1"] * finer.n_pixels), {})
     with pytest.raises(InputError, match="has no place for labels"):
         add_pixel_classes(result, tmp_path / "fine.h5ad", "domains", classes, {})
+
+
+def damage(path, name):
+    """Overwrite the codes of a column."""
+    for file in (path / "tables" / "srast_r_table" / "obs" / name / "codes").rglob("*"):
+        if file.is_file() and file.name != "zarr.json":
+            file.write_bytes(b"damaged")
+
+
+def test_classes_are_read_as_they_were_added_in_their_order(stored):
+    result, path, classes = stored
+    assert read_pixel_classes(path, "r") == {}
+    for name in ("zones", "areas"):
+        add_pixel_classes(result, path, name, classes.rename_categories({"1": name}), {"kind": name, "genes": ["A"]})
+    found = read_pixel_classes(path, "r")
+    assert list(found) == ["zones", "areas"]
+    for name, one in found.items():
+        np.testing.assert_array_equal(one.labels.codes, classes.codes)
+        assert list(one.labels.categories) == [name, "2", "3"]
+        assert one.settings["kind"] == name
+        assert list(one.settings["genes"]) == ["A"]
+    assert read_pixel_classes(path, "other") == {}
+    with pytest.raises(InputError, match="check the path"):
+        read_pixel_classes(path / "missing", "r")
+
+
+def test_damaged_classes_are_named_and_left_out_on_request(stored):
+    result, path, classes = stored
+    for name in ("good", "bad"):
+        add_pixel_classes(result, path, name, classes, {"kind": name})
+    damage(path, "bad")
+    with pytest.raises(InputError, match=r"'bad' of run 'r' .* is damaged .* restore the store from a copy"):
+        read_pixel_classes(path, "r")
+    damages = []
+    assert list(read_pixel_classes(path, "r", on_damage=damages.append)) == ["good"]
+    assert len(damages) == 1

@@ -243,7 +243,11 @@ def domains(
 
 
 def read_domains(
-    result: UpsampleResult, path: str | Path, *, should_stop: Callable[[], bool] | None = None
+    result: UpsampleResult,
+    path: str | Path,
+    *,
+    on_damage: Callable[[InputError], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
 ) -> dict[str, Domains]:
     """Read the domains that were added to the store of a result, and compute their markers again.
 
@@ -253,14 +257,17 @@ def read_domains(
         The result.
     path
         The ``.zarr`` store that contains it.
+    on_damage
+        Called with the error of each set of domains that is damaged, which is then left out. None: the first one is
+        raised.
     should_stop
         Returns True once the computation should end.
 
     Returns
     -------
     dict
-        The domains by the name under which :meth:`Domains.write` added them; empty if there are none. Without
-        expression, the result has no markers.
+        The domains by the name under which :meth:`Domains.write` added them, the last one last; empty if there are
+        none. Without expression, the result has no markers.
 
     Raises
     ------
@@ -277,25 +284,41 @@ def read_domains(
     from napari_srast.io.pixel_classes import read_pixel_classes
 
     monitor, found = RunMonitor(should_stop=should_stop), {}
-    for name, stored in read_pixel_classes(Path(path), result.run).items():
-        settings, labels = stored.settings, stored.labels
-        if not {"resolution", "genes", "seed"} <= settings.keys():  # classes of another kind
+    for name, stored in read_pixel_classes(Path(path), result.run, on_damage=on_damage).items():
+        if not {"resolution", "genes", "seed"} <= stored.settings.keys():  # classes of another kind
             continue
-        if len(labels) != result.n_pixels or (labels.codes < 0).any():
-            raise InputError(
-                f"The domains '{name}' in '{path}' do not match the pixels of their result; find them again."
+        try:
+            found[name] = _stored_domains(result, stored.labels, stored.settings, monitor)
+        except (TypeError, ValueError) as error:
+            damage = InputError(
+                f"The domains '{name}' in '{path}' do not match the pixels of their result or have no valid settings; "
+                "find them again, and save them under another name."
             )
-        names: Any = [str(one) for one in labels.categories]  # the stubs accept no list of texts here
-        labels = labels.rename_categories(names)
-        found[name] = Domains(
-            result=result,
-            labels=labels,
-            markers=_markers(result, labels, monitor),
-            genes=tuple(map(str, np.atleast_1d(settings["genes"]))),
-            resolution=float(settings["resolution"]),
-            seed=int(settings["seed"]),
-        )
+            if on_damage is None:
+                raise damage from error
+            on_damage(damage)
     return found
+
+
+def _stored_domains(
+    result: UpsampleResult, labels: pd.Categorical, settings: Mapping[str, Any], monitor: RunMonitor
+) -> Domains:
+    """Return domains as they were stored, with new markers; raise TypeError or ValueError if they are damaged."""
+    genes = tuple(map(str, np.atleast_1d(settings["genes"])))
+    resolution, seed = float(settings["resolution"]), int(settings["seed"])
+    sizes = np.bincount(labels.codes + 1, minlength=len(labels.categories) + 1)
+    if len(labels) != result.n_pixels or sizes[0] or not sizes[1:].all():  # a lost part of a column reads as zeros
+        raise ValueError("pixels without a domain, or domains without pixels")
+    names: Any = [str(one) for one in labels.categories]  # the stubs accept no list of texts here
+    labels = labels.rename_categories(names)
+    return Domains(
+        result=result,
+        labels=labels,
+        markers=_markers(result, labels, monitor),
+        genes=genes,
+        resolution=resolution,
+        seed=seed,
+    )
 
 
 def _markers(result: UpsampleResult, labels: pd.Categorical, monitor: RunMonitor) -> pd.DataFrame:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_srast.errors import ChoiceError, InputError, translate_memory_errors
 from napari_srast.io.store import element_name, full_resolution, open_store
+from napari_srast.io.table_reader import RESULT_KEY
 from napari_srast.io.transforms import element_matrices
 
 if TYPE_CHECKING:
@@ -27,8 +28,6 @@ __all__ = [
     "slide_choices",
 ]
 
-RESULT_KEY = "napari_srast"
-"""Key in ``uns`` of a table that marks a result, and contains its provenance."""
 RESULT_PREFIX = "srast_"
 """Start of the names of all elements of results and saved regions."""
 SLIDE_KEY = "napari_srast_slide"

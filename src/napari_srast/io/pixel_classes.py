@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,9 @@ class PixelClasses:
     settings: Mapping[str, Any]
 
 
-def read_pixel_classes(path: Path, run: str) -> dict[str, PixelClasses]:
+def read_pixel_classes(
+    path: Path, run: str, *, on_damage: Callable[[InputError], None] | None = None
+) -> dict[str, PixelClasses]:
     """Read the classes that :func:`add_pixel_classes` has added to a run, by name, in the order of the columns.
 
     Parameters
@@ -56,6 +58,8 @@ def read_pixel_classes(path: Path, run: str) -> dict[str, PixelClasses]:
         The store of the result.
     run
         Name of the run.
+    on_damage
+        Called with the error of each damaged column, which is then left out. None: the first one is raised.
 
     Raises
     ------
@@ -80,7 +84,14 @@ def read_pixel_classes(path: Path, run: str) -> dict[str, PixelClasses]:
         except Exception as error:
             if is_memory_error(error):
                 raise
-            raise InputError(f"'{name}' of run '{run}' in '{path}' is damaged ({first_line(error)}).") from error
+            damage = InputError(
+                f"'{name}' of run '{run}' in '{path}' is damaged ({first_line(error)}); restore the store from a copy, "
+                "or save them again under another name."
+            )
+            if on_damage is None:
+                raise damage from error
+            on_damage(damage)
+            continue
         if isinstance(settings, Mapping) and isinstance(labels, pd.Categorical):
             found[name] = PixelClasses(labels=labels, settings=settings)
     return found

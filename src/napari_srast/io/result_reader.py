@@ -26,6 +26,7 @@ from napari_srast.io.provenance import FORMAT_VERSION
 from napari_srast.io.result_elements import FACTORS_KEY, PROGRAMS_KEY
 from napari_srast.io.safety_limits import check_h5ad, check_store
 from napari_srast.io.slide_reader import read_image, read_slide
+from napari_srast.io.table_reader import read_table
 
 if TYPE_CHECKING:
     import anndata
@@ -122,7 +123,7 @@ def _read_table(path: Path, name: str | None) -> anndata.AnnData:
         raise InputError(f"There is no result at '{path}'; check the path.")
     check_h5ad(path) if name is None else check_store(path)
     try:
-        return anndata.read_h5ad(path) if name is None else anndata.read_zarr(path / "tables" / name)
+        return anndata.read_h5ad(path) if name is None else read_table(path / "tables" / name)
     except Exception as error:
         if is_memory_error(error):
             raise

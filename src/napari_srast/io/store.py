@@ -14,6 +14,7 @@ from napari_srast.errors import InputError, is_memory_error
 from napari_srast.io.convert.space_ranger.layout import is_space_ranger
 from napari_srast.io.file_kinds import has_suffix, is_anndata_store, store_part_problem
 from napari_srast.io.safety_limits import check_store
+from napari_srast.io.table_reader import read_store_without_damaged_results
 from napari_srast.io.zarr_writes import settled_writes
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ def open_store(path: str | Path) -> tuple[spatialdata.SpatialData, tuple[str, ..
 
     import spatialdata
 
+    damaged: tuple[str, ...] = ()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
@@ -76,11 +78,18 @@ def open_store(path: str | Path) -> tuple[spatialdata.SpatialData, tuple[str, ..
         except Exception as error:
             if is_memory_error(error):  # the store may be fine
                 raise
-            raise InputError(
-                f"'{path}' cannot be read as a SpatialData store ({_describe_invalid(error)}); "
-                "it may be only half-written, so write it again."
-            ) from error
-    skipped = tuple(
+            caught.clear()
+            try:
+                store, damaged = read_store_without_damaged_results(path)
+            except Exception as other:
+                if is_memory_error(other):
+                    raise
+            if not damaged:
+                raise InputError(
+                    f"'{path}' cannot be read as a SpatialData store ({_describe_invalid(error)}); "
+                    "it may be only half-written, so write it again."
+                ) from error
+    skipped = damaged + tuple(
         f"'{match.group(1)}' of the store is damaged or half-written and was left out; write it again or delete it."
         for match in (re.match(r"(\w+/[^:\s]+):", str(warning.message)) for warning in caught)
         if match

@@ -11,15 +11,16 @@ import pytest
 import spatialdata
 from helpers.planted import planted_slide
 from helpers.results import make_result, with_expression
-from helpers.window import click, open_slide, run, use_fast_method, wait_ready, wait_shown
+from helpers.window import PATIENCE, click, open_slide, run, use_fast_method, wait_ready, wait_shown
 from qtpy.QtWidgets import QInputDialog
 
-from napari_srast.analysis.domains import Domains
+from napari_srast.analysis.domains import Domains, domains
 from napari_srast.core.result import UpsampleResult
 from napari_srast.gui.controllers import domains as module
 from napari_srast.gui.state.displayed_result import prepare_for_display
 from napari_srast.gui.state.slide_loading import LoadedSlide
 from napari_srast.gui.widget import SRastWidget
+from napari_srast.io.result_writer import write_result
 
 pytestmark = [pytest.mark.gui, pytest.mark.filterwarnings("ignore")]
 
@@ -135,6 +136,90 @@ def test_domains_are_saved_in_the_store_that_holds_the_result(
     obs = spatialdata.read_zarr(store).tables[f"srast_{result.run}_table"].obs
     assert obs["domains"].cat.categories[0] == "1"
     assert obs["named"].cat.categories[0] == "stroma"
+
+
+def reopened(qtbot: Any, widget: SRastWidget, store: Path) -> Any:
+    """Close the slide, open it again with its saved result, and return the panel of the domains."""
+    controller = widget.controller
+    controller.slides.close()
+    open_slide(qtbot, widget, store)
+    results = widget.result_panel.results
+    index = next(i for i in range(results.count()) if results.itemText(i).startswith("saved:"))
+    results.activated.emit(index)
+    wait_ready(qtbot, widget)
+    wait_shown(qtbot, widget)
+    return widget.result_panel.domain_panel
+
+
+def choose(panel: Any, text: str) -> None:
+    panel.sets.setCurrentText(text)
+    panel.sets.activated.emit(panel.sets.currentIndex())
+
+
+def test_saved_domains_are_shown_again_with_their_result(
+    widget: SRastWidget, qtbot: Any, saved: tuple[Path, UpsampleResult], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, _ = saved
+    maps, panel = widget.controller.domains, widget.result_panel.domain_panel
+    widget.controller.results.export(None)
+    wait_ready(qtbot, widget)
+    assert panel.sets.isHidden()
+    save(qtbot, widget, monkeypatch, "first")
+    maps.rename("1", "stroma")
+    save(qtbot, widget, monkeypatch, "second")
+    codes, names = maps.current.labels.codes, list(maps.current.labels.categories)
+    monkeypatch.setattr(module, "domains", lambda *_, **__: pytest.fail("the domains were found again"))
+    panel = reopened(qtbot, widget, store)
+    assert maps.chosen == "second"
+    np.testing.assert_array_equal(maps.current.labels.codes, codes)
+    assert [panel.table.item(row, 0).text() for row in range(panel.table.rowCount())] == names
+    assert maps.layer in widget.controller.viewer.layers
+    np.testing.assert_array_equal(maps.layer.data, maps.current.image())
+    assert [panel.sets.itemText(i) for i in range(panel.sets.count())] == ["saved: first", "saved: second"]
+    choose(panel, "saved: first")
+    assert panel.table.item(0, 0).text() == "1"
+    panel.table.item(0, 0).setText("tumor")
+    assert panel.sets.currentText() == "not saved"
+    choose(panel, "saved: second")
+    assert panel.table.item(0, 0).text() == "stroma"
+    choose(panel, "not saved")
+    assert panel.table.item(0, 0).text() == "tumor"
+
+
+def test_saved_domains_are_shown_with_a_store_that_holds_only_results(
+    widget: SRastWidget, qtbot: Any, tmp_path: Path
+) -> None:
+    pytest.importorskip("igraph")
+    result = with_expression(make_result(planted_slide(n=6)), range(40))
+    store = write_result(result, tmp_path / "fine.zarr")
+    domains(result, n_domains=3).write(store)
+    widget.open_path(store)
+    qtbot.waitUntil(lambda: widget.controller.results.current is not None, timeout=PATIENCE)
+    wait_shown(qtbot, widget)
+    assert widget.controller.domains.chosen == "domains"
+    assert widget.controller.domains.current.result is widget.controller.results.current.result
+
+
+@pytest.mark.contract(
+    section="In the window",
+    case="a saved set of domains is damaged",
+    response="named in one sentence; the result opens without it",
+)
+def test_damaged_domains_are_named_and_the_result_opens(
+    widget: SRastWidget, qtbot: Any, saved: tuple[Path, UpsampleResult], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, result = saved
+    widget.controller.results.export(None)
+    wait_ready(qtbot, widget)
+    save(qtbot, widget, monkeypatch, "good")
+    save(qtbot, widget, monkeypatch, "bad")
+    for file in (store / "tables" / f"srast_{result.run}_table" / "obs" / "bad" / "codes").rglob("*"):
+        if file.is_file() and file.name != "zarr.json":
+            file.write_bytes(b"damaged")
+    reopened(qtbot, widget, store)
+    assert widget.controller.results.current.result.run == result.run
+    assert "'bad' of run" in widget.run_bar.status.text()
+    assert widget.controller.domains.saved == ["good"]
 
 
 def test_saving_of_domains_ends_although_it_is_canceled(

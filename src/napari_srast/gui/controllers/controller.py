@@ -13,6 +13,7 @@ from napari_srast.gui.controllers.image_shift import ImageShift
 from napari_srast.gui.controllers.messages import Messages
 from napari_srast.gui.controllers.preparation import Preparation
 from napari_srast.gui.controllers.preview import Preview
+from napari_srast.gui.controllers.region_comparison import RegionComparison
 from napari_srast.gui.controllers.regions import Regions
 from napari_srast.gui.controllers.reports import Reports
 from napari_srast.gui.controllers.results import Results
@@ -50,6 +51,8 @@ class Controller:
         Display, comparison and export of results.
     domains
         Domains of the displayed result.
+    region_comparison
+        Comparison of drawn regions on the measured spots.
     reports
         Writing of reports.
     image_shift
@@ -75,6 +78,7 @@ class Controller:
         self.regions = Regions(workspace, self.messages)
         self.results = Results(workspace, self.tasks, self.regions, self.messages)
         self.domains = DomainMaps(workspace, self.tasks, self.messages)
+        self.region_comparison = RegionComparison(workspace, self.tasks, self.messages)
         self.reports = Reports(workspace, self.tasks, self.domains, self.messages)
         self.slides = SlideManager(workspace, self.tasks, self.results, self.messages, self.preferences)
         self.image_shift = ImageShift(workspace, self.messages)

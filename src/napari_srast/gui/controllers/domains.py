@@ -6,6 +6,7 @@ Every method runs in the GUI thread; domains are found in a background thread.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
@@ -34,6 +35,15 @@ DomainDisplay = Literal["fill", "outlines", "hidden"]
 _OPACITY = {"fill": 0.5, "outlines": 1.0, "hidden": 0.5}
 
 
+@dataclass(kw_only=True, eq=False)
+class _Sets:
+    """The sets of domains of a result: those in the store by name, one that is not saved, and the shown one."""
+
+    saved: dict[str, Domains] = field(default_factory=dict)
+    unsaved: Domains | None = None
+    shown: Domains | None = None
+
+
 class DomainMaps:
     """Domains of the results, and the layer of those of the displayed result.
 
@@ -55,7 +65,7 @@ class DomainMaps:
         self._workspace = workspace
         self._tasks = tasks
         self._messages = messages
-        self._found: WeakKeyDictionary[DisplayedResult, Domains] = WeakKeyDictionary()
+        self._sets: WeakKeyDictionary[DisplayedResult, _Sets] = WeakKeyDictionary()
         workspace.result_changed.connect(self._show)
         workspace.coordinate_system_changed.connect(self._move)
         workspace.viewer.layers.events.removed.connect(self._on_removed)
@@ -64,7 +74,51 @@ class DomainMaps:
     def current(self) -> Domains | None:
         """The domains of the displayed result."""
         displayed = self._workspace.result
-        return None if displayed is None else self._found.get(displayed)
+        return None if displayed is None else self._sets_of(displayed).shown
+
+    @property
+    def saved(self) -> list[str]:
+        """The names of the sets of domains that the store of the displayed result contains."""
+        displayed = self._workspace.result
+        return [] if displayed is None else list(self._sets_of(displayed).saved)
+
+    @property
+    def chosen(self) -> str | None:
+        """The name of the saved set that is shown; None if the shown domains are not saved, or there are none."""
+        displayed, found = self._workspace.result, self.current
+        if displayed is None or found is None:
+            return None
+        return next((name for name, one in self._sets_of(displayed).saved.items() if one is found), None)
+
+    @property
+    def has_unsaved(self) -> bool:
+        """Whether the displayed result has domains that are not saved."""
+        displayed = self._workspace.result
+        return displayed is not None and self._sets_of(displayed).unsaved is not None
+
+    def choose(self, name: str | None) -> None:
+        """Show a saved set of domains of the displayed result, or (None) the one that is not saved."""
+        displayed = self._workspace.result
+        if displayed is None:
+            return
+        sets = self._sets_of(displayed)
+        found = sets.unsaved if name is None else sets.saved.get(name)
+        if found is not None:
+            sets.shown = found
+            self._show()
+
+    def _sets_of(self, displayed: DisplayedResult) -> _Sets:
+        """Return the domains of a result; at first, the last set that its store contains is shown."""
+        sets = self._sets.get(displayed)
+        if sets is None:
+            saved = dict(displayed.domains)
+            sets = self._sets[displayed] = _Sets(saved=saved, shown=next(reversed(saved.values()), None))
+        return sets
+
+    def _replace(self, displayed: DisplayedResult, found: Domains) -> None:
+        """Show domains that are not saved."""
+        sets = self._sets_of(displayed)
+        sets.unsaved = sets.shown = found
 
     def find(self, n_domains: int | None) -> None:
         """Find domains of the displayed result in the background.
@@ -91,7 +145,7 @@ class DomainMaps:
         if found is None or displayed is None or old == new:
             return
         try:
-            self._found[displayed] = found.rename({old: new})
+            self._replace(displayed, found.rename({old: new}))
         except SrastError as error:
             self._messages.error_message.emit(str(error))
         self.changed.emit()
@@ -112,13 +166,17 @@ class DomainMaps:
         name
             Name of the column in the result's table.
         """
-        found = self.current
-        if found is None or not self._tasks.is_idle():
+        found, displayed = self.current, self._workspace.result
+        if found is None or displayed is None or not self._tasks.is_idle():
             return
-        path = Path(str(found.result.slide.source.path))
+        path, sets = Path(str(found.result.slide.source.path)), self._sets_of(displayed)
 
         def on_result(written: Path) -> None:
             self._tasks.set_state(self._tasks.resting_state())
+            sets.saved[name] = found
+            if sets.unsaved is found:  # it may have been renamed meanwhile
+                sets.unsaved = None
+            self.changed.emit()
             self._messages.status_message.emit(f"Added '{name}' to {written}")
 
         self._tasks.start(
@@ -143,10 +201,10 @@ class DomainMaps:
 
         def on_result(found: Domains) -> None:
             self._tasks.set_state(self._tasks.resting_state())
-            if replaced is not None and self._found.get(displayed) is not replaced:
-                self._messages.error_message.emit("A domain was renamed meanwhile, so none were merged; merge again.")
+            if replaced is not None and self._sets_of(displayed).shown is not replaced:
+                self._messages.error_message.emit("The domains changed meanwhile, so none were merged; merge again.")
                 return
-            self._found[displayed] = found  # forgotten with its result, which may have been closed in the meantime
+            self._replace(displayed, found)  # forgotten with its result, which may have been closed in the meantime
             self._messages.status_message.emit(" ".join([f"{count(len(found.sizes), 'domain')}.", *found.notices]))
             self._show()
 

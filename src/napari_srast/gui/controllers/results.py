@@ -112,7 +112,8 @@ class Results:
         except SrastError as error:
             self._messages.error_message.emit(str(error))
             return
-        self._messages.status_message.emit(f"Opened the result {displayed.result.run} with its settings.")
+        text = " ".join([f"Opened the result {displayed.result.run} with its settings.", *displayed.notices])
+        (self._messages.error_message if displayed.notices else self._messages.status_message).emit(text)
         self._announce_added(session)
         self.restore_settings()
 
@@ -128,7 +129,7 @@ class Results:
             if session in self._workspace.sessions:  # its layers may have been removed in the meantime
                 self.add_saved(session, displayed)
 
-        steps = background.single_step(lambda: slide_loading.load_run(slide, run))
+        steps = background.call(lambda stop: slide_loading.load_run(slide, run, stop))
         self._tasks.start(Task(state=AppState.OPENING, steps=steps, on_result=on_result, activity="opening the result"))
         self._messages.status_message.emit("Opening the result …")
 

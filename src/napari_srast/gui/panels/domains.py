@@ -29,6 +29,7 @@ __all__ = ["DomainPanel"]
 _SHOWN_MARKERS, _LISTED_MARKERS = 4, 15
 _MAX_DOMAINS = 200
 _NO_DOMAINS = "Find the domains first."
+_NOT_SAVED = "not saved"
 
 
 class DomainPanel(QWidget):
@@ -51,6 +52,8 @@ class DomainPanel(QWidget):
         self.number.setSpecialValueText("auto")
         describe(self.number, "number_of_domains")
         self.start = button("find_domains", "Find", self._find)
+        self.sets = chooser("domain_sets")
+        self.sets.activated.connect(lambda _: controller.domains.choose(self.sets.currentData()))
         self.display = chooser("show_domains", ("Fill", "Outlines", "Hidden"))
         self.display.activated.connect(lambda _: self._set_display())
         self.merge = button("merge_domains", "Merge", self._merge)
@@ -75,6 +78,7 @@ class DomainPanel(QWidget):
             for control in controls:
                 row.addWidget(control, 1)
         column.addLayout(first)
+        column.addWidget(self.sets)
         column.addWidget(self.table)
         column.addLayout(second)
         column.addWidget(self.note)
@@ -91,9 +95,22 @@ class DomainPanel(QWidget):
         found = self._controller.domains.current
         with QSignalBlocker(self.table):
             self._fill(found)
+        self._list_sets()
         self.note.setText("" if found is None else " ".join([*found.notices, str(found.markers.attrs.get("note", ""))]))
         self.section.set_summary("" if found is None else f"{len(found.sizes):,}")
         self._allow()
+
+    def _list_sets(self) -> None:
+        """List the sets of domains to choose from; without saved ones there is no choice."""
+        maps = self._controller.domains
+        self.sets.clear()
+        for name in maps.saved:
+            self.sets.addItem(f"saved: {name}", name)
+        if maps.has_unsaved:
+            self.sets.addItem(_NOT_SAVED, None)
+        shown = _NOT_SAVED if maps.chosen is None else f"saved: {maps.chosen}"
+        self.sets.setCurrentIndex(self.sets.findText(shown))
+        self.sets.setVisible(bool(maps.saved))
 
     def _fill(self, found: Domains | None) -> None:
         self.table.setRowCount(0 if found is None else len(found.sizes))

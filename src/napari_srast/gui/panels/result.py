@@ -37,6 +37,7 @@ from napari_srast.gui.panels.domains import DomainPanel
 from napari_srast.gui.panels.export import NO_RESULT, ExportPanel
 from napari_srast.gui.panels.genes import structure_column
 from napari_srast.gui.panels.legend import Legend
+from napari_srast.gui.panels.region_comparison import ComparisonPanel
 from napari_srast.gui.panels.value_chooser import ValueChooser
 from napari_srast.gui.state.displayed_result import DisplayedResult
 from napari_srast.gui.state.run_request import result_title
@@ -83,6 +84,8 @@ class ResultPanel(QWidget):
             column.addWidget(control)
         self.domain_panel = DomainPanel(controller)
         column.addWidget(self.domain_panel)
+        self.comparison_panel = ComparisonPanel(controller)
+        column.addWidget(self.comparison_panel)
         column.addWidget(self.export_panel.section)
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)

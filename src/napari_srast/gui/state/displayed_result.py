@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
+from napari_srast.analysis.domains import Domains, read_domains
 from napari_srast.analysis.quality_checks import QualityChecks, measure_quality
 from napari_srast.core.result import UpsampleResult
 from napari_srast.core.slide import Slide
-from napari_srast.errors import InputError
+from napari_srast.errors import Cancelled, InputError
+from napari_srast.gui.runtime.background import error_message
 from napari_srast.gui.state.gene_values import GeneValues
 
-__all__ = ["DisplayedResult", "prepare_for_display"]
+__all__ = ["DisplayedResult", "prepare_for_display", "with_saved_domains"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,12 +34,18 @@ class DisplayedResult:
         Total count of each gene, shape (G,).
     quality
         Checks against the measured counts.
+    domains
+        Sets of domains that its store contains, by name; the last one that was added is last.
+    notices
+        What its store contains but could not be read, one sentence each.
     """
 
     result: UpsampleResult
     values: GeneValues
     totals: np.ndarray
     quality: QualityChecks
+    domains: Mapping[str, Domains] = field(default_factory=dict)
+    notices: tuple[str, ...] = ()
 
     def on(self, slide: Slide) -> DisplayedResult:
         """Return the same result with a slide that is already open.
@@ -53,7 +63,12 @@ class DisplayedResult:
                 "spots under Slide and open it again."
             )
         result = dataclasses.replace(self.result, slide=slide)
-        return dataclasses.replace(self, result=result, values=dataclasses.replace(self.values, result=result))
+        return dataclasses.replace(
+            self,
+            result=result,
+            values=dataclasses.replace(self.values, result=result),
+            domains={name: dataclasses.replace(found, result=result) for name, found in self.domains.items()},
+        )
 
 
 def prepare_for_display(result: UpsampleResult) -> DisplayedResult:
@@ -61,3 +76,31 @@ def prepare_for_display(result: UpsampleResult) -> DisplayedResult:
     values = GeneValues.of(result)
     totals = np.asarray(values.columns.sum(axis=0)).ravel()
     return DisplayedResult(result, values, totals, measure_quality(result))
+
+
+def with_saved_domains(
+    displayed: DisplayedResult, path: str | Path, should_stop: Callable[[], bool] | None = None
+) -> DisplayedResult:
+    """Return a result with the domains that its store contains; what cannot be read becomes a notice.
+
+    Parameters
+    ----------
+    displayed
+        The result.
+    path
+        The store or file that it was read from; a file contains no domains.
+    should_stop
+        Returns True once the work should end.
+    """
+    if not Path(path).is_dir():
+        return displayed
+    notices: list[str] = []
+    try:
+        found = read_domains(
+            displayed.result, path, on_damage=lambda damage: notices.append(str(damage)), should_stop=should_stop
+        )
+    except Cancelled:
+        raise
+    except Exception as error:  # noqa: BLE001 - the result can be shown without them
+        found, notices = {}, [error_message(error, "reading the saved domains")]
+    return dataclasses.replace(displayed, domains=found, notices=tuple(notices))

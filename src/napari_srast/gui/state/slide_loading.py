@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from napari_srast.core.result import UpsampleResult
 from napari_srast.core.slide import Slide
 from napari_srast.errors import ChoiceError, InputError
 from napari_srast.gui.runtime.run_modules import import_run_modules
-from napari_srast.gui.state.displayed_result import DisplayedResult, prepare_for_display
+from napari_srast.gui.state.displayed_result import DisplayedResult, prepare_for_display, with_saved_domains
 from napari_srast.gui.state.spatial_structure import spatial_structure
 from napari_srast.gui.state.spot_grid import spot_grid
 from napari_srast.io.file_kinds import has_suffix
@@ -162,14 +162,15 @@ def load(source: str | Path | spatialdata.SpatialData, **elements: str | None) -
     result = _read_result_store(source) if isinstance(source, str | Path) else None
     if result is not None:
         path = result.slide.source.path
-        return _loaded(result.slide, path if path is not None and Path(path).exists() else None, result)
+        displayed = with_saved_domains(prepare_for_display(result), str(source))
+        return _loaded(result.slide, path if path is not None and Path(path).exists() else None, displayed)
     chosen = {key: value for key, value in elements.items() if value is not None}
     slide, store = _read_slide(source, chosen)
     return _loaded(slide, source, None, store)
 
 
-def load_run(slide: Slide, run: str) -> DisplayedResult:
-    """Read a result from the SpatialData store of an open slide.
+def load_run(slide: Slide, run: str, should_stop: Callable[[], bool] | None = None) -> DisplayedResult:
+    """Read a result, with its domains, from the SpatialData store of an open slide.
 
     Parameters
     ----------
@@ -177,11 +178,14 @@ def load_run(slide: Slide, run: str) -> DisplayedResult:
         The slide; it was read from a path.
     run
         Name of the saved run.
+    should_stop
+        Returns True once the work should end.
     """
     from napari_srast.io.result_reader import read_result
 
     assert slide.source.path is not None
-    return prepare_for_display(read_result(slide.source.path, run)).on(slide)
+    displayed = prepare_for_display(read_result(slide.source.path, run)).on(slide)
+    return with_saved_domains(displayed, slide.source.path, should_stop)
 
 
 def load_sample() -> LoadedSlide:
@@ -224,7 +228,7 @@ def _read_slide(
 def _loaded(
     slide: Slide,
     source: Any,
-    result: UpsampleResult | None,
+    result: DisplayedResult | None,
     store: spatialdata.SpatialData | None = None,
 ) -> LoadedSlide:
     from napari_srast.io.element_selection import slide_choices
@@ -253,7 +257,7 @@ def _loaded(
         structure=spatial_structure(slide) if result is not None or slide.counts.nnz <= _ENTRIES_AT_ONCE else None,
         totals=gene_totals(slide.counts),
         spots=SpotSummary.of(slide),
-        result=None if result is None else prepare_for_display(result),
+        result=result,
     )
 
 

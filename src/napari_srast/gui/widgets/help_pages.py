@@ -17,6 +17,7 @@ PAGES = {
     "Exploring genes": "window/genes",
     "Quality": "window/quality",
     "Domains": "window/domains",
+    "Regions compared": "window/comparison",
     "Export": "window/export",
     "Reliability and limits": "reliability",
 }
@@ -29,6 +30,7 @@ SECTION_PAGES = {
     "section_settings": "window/run",
     "section_shown": "window/genes",
     "section_domains": "window/domains",
+    "section_compare": "window/comparison",
     "section_quality": "window/quality",
 }
 """Pages by the object name of the section that they explain."""

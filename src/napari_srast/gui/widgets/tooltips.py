@@ -21,7 +21,7 @@ TOOLTIPS = {
     **dict.fromkeys(
         (
             *("section_slide", "section_region", "section_genes", "section_settings"),
-            *("section_shown", "section_quality", "section_domains"),
+            *("section_shown", "section_quality", "section_domains", "section_compare"),
         ),
         _FOLD,
     ),
@@ -134,12 +134,24 @@ TOOLTIPS = {
     "dim_histology": "Brightness of the histology.",
     "number_of_domains": "Number of domains; 'auto' lets the data decide, at resolution 1.",
     "find_domains": "Cluster the pixels by their expression. This takes a while in large results.",
+    "domain_sets": "Sets of domains of this result: those in its store, and the one that is not saved.",
     "show_domains": "How the domains are shown over the slide.",
     "domain_table": "Domains from the largest to the smallest, with the genes that are highest in them. Double-click "
     "a name to change it; select several rows to merge them. Point at a row for more genes.",
     "merge_domains": "Merge the selected domains; the largest gives its name.",
     "save_domains": "Add the domains to the store of the slide, in which the result has to be saved: a column of its "
     "table, and labels.",
+    "compare_first": "Region, or all regions of a class, whose spots are compared. Regions are drawn, named and given "
+    "classes on the page Prepare.",
+    "compare_second": "Region or class that it is compared with, or all other spots of the slide.",
+    "compare_block": "Side of the blocks of neighboring spots that are drawn for the intervals, in spot distances. "
+    "Blocks that are smaller than the structures of the tissue give intervals that are too narrow.",
+    "compare_regions": "Compare the measured counts of the spots, gene by gene. No result is needed.",
+    "compare_filter": "Type part of a gene name to filter the list.",
+    "comparison_table": "log2 of the counts per 10,000 plus 1 of the region, over those of the other spots. Gray: the "
+    "interval contains 0. Click a heading to sort.",
+    "plot_comparison": "Write a volcano plot as PNG, PDF or SVG. Its height is no p-value.",
+    "save_comparison": "Save the table with all genes as CSV.",
     "move_image": "The run has found that the image predicts the counts better at this position. Moves it in the "
     "window; the store of the slide is not changed. Run again to use it there.",
     "undo_move": "Move the image back to where it was.",

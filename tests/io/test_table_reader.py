@@ -51,6 +51,11 @@ def test_damage_of_what_the_result_needs_is_an_error(stored, part):
         read_result(path)
 
 
+@pytest.mark.contract(
+    section="Stores",
+    case="the table of a saved result in the store of a slide is damaged",
+    response="named; the slide opens, and a result without the damaged addition, too",
+)
 def test_slide_opens_although_the_table_of_a_result_in_its_store_is_damaged(make_result, tmp_path):
     source = import_slide_with_image(tmp_path)
     slide = read_slide(source)

@@ -33,7 +33,7 @@ from napari_srast.gui.widgets.tooltips import allow, describe
 __all__ = ["ComparisonPanel", "ComparisonTable"]
 
 _GENE, _EFFECT, _INTERVAL = range(3)
-_UNCLEAR = QColor("#8a939c")
+_UNCLEAR = QColor("#747d86")  # readable on both themes
 _BLOCK, _MAX_BLOCK = 6.0, 100.0
 _NO_REGION = "Draw or load a region on the page Prepare first."
 _NO_COMPARISON = "Compare regions first."

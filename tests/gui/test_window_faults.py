@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.window import PATIENCE, SQUARE, click, layer_names, open_slide, run, tick, visible, wait_ready, wait_shown
-from napari.components import ViewerModel
+from napari.components import LayerList
 from napari.layers import Layer
 from qtpy.QtWidgets import QApplication, QFileDialog
 from safetensors import safe_open
@@ -193,20 +193,20 @@ def test_full_memory_while_opening_a_slide_changes_nothing(
     if has_other_slide:
         open_slide(qtbot, widget, write_slide("colon", n_genes=7, seed=1))
     before, names, resting = controller.slides.current, layer_names(widget), controller.tasks.resting_state()
-    add_layer = ViewerModel.add_layer
+    insert = LayerList.insert
 
-    def add_all_but_spots(viewer: ViewerModel, layer: Layer) -> Layer:
+    def insert_all_but_spots(layers: LayerList, index: int, layer: Layer) -> None:
         if role_of(layer) == "spots":  # added last
             raise OUT_OF_MEMORY
-        return add_layer(viewer, layer)
+        insert(layers, index, layer)
 
     for target, fail in (
         ("napari_srast.gui.state.slide_loading.load", raising(OUT_OF_MEMORY)),
         ("napari_srast.io.slide_reader.raw_counts", raising(OUT_OF_MEMORY)),
         ("napari_srast.gui.state.slide_loading.spatial_structure", raising(OUT_OF_MEMORY)),
         ("napari_srast.gui.state.slide_session.slide_layer_data", raising(OUT_OF_MEMORY)),
-        ("napari.components.ViewerModel.add_layer", raising(OUT_OF_MEMORY)),
-        ("napari.components.ViewerModel.add_layer", add_all_but_spots),
+        ("napari.components.LayerList.insert", raising(OUT_OF_MEMORY)),
+        ("napari.components.LayerList.insert", insert_all_but_spots),
     ):
         with monkeypatch.context() as patch:
             patch.setattr(target, fail)

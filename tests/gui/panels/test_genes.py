@@ -79,9 +79,10 @@ def test_structure_of_a_large_slide_is_listed_when_it_is_known(
 def test_structure_of_a_closed_slide_is_not_waited_for(
     widget: SRastWidget, qtbot: Any, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stopped = threading.Event()
+    started, stopped = threading.Event(), threading.Event()
 
     def structure(slide: Slide, should_stop: Callable[[], bool]) -> np.ndarray:
+        started.set()
         while not should_stop():
             time.sleep(0.01)
         stopped.set()
@@ -90,6 +91,7 @@ def test_structure_of_a_closed_slide_is_not_waited_for(
     monkeypatch.setattr("napari_srast.gui.state.slide_loading._ENTRIES_AT_ONCE", 0)
     monkeypatch.setattr("napari_srast.gui.panels.genes.spatial_structure", structure)
     open_slide(qtbot, widget, store)
+    qtbot.waitUntil(started.is_set, timeout=PATIENCE)
     widget.controller.slides.close()
     assert stopped.wait(60)
     assert widget.gene_panel.model.n_genes == 0

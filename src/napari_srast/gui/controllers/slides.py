@@ -1,7 +1,4 @@
-"""Open, switch and close slides.
-
-Every method runs in the GUI thread.
-"""
+"""Open, switch and close slides; every method runs in the GUI thread."""
 
 from __future__ import annotations
 
@@ -22,6 +19,8 @@ from napari_srast.gui.layers.factory import HELPER_ROLES, remove_layers, role_of
 from napari_srast.gui.layers.opened_layers import loaded_of, place_regions, superseded_layers
 from napari_srast.gui.layers.shared_units import SharedUnits
 from napari_srast.gui.runtime import background, gc_pause
+from napari_srast.gui.runtime.layer_batches import insert_unselected
+from napari_srast.gui.runtime.steps import take_steps
 from napari_srast.gui.state import slide_loading
 from napari_srast.gui.state.preferences import UserPreferences
 from napari_srast.gui.state.slide_identity import is_same_slide, path_of
@@ -70,6 +69,7 @@ class SlideManager:
         self._preferences = preferences
         self._changing_layers = False
         self._has_opened = False
+        self._opening: set[SlideSession] = set()  # slides that are not ready for use yet
         self._units = SharedUnits(workspace.viewer, lambda: workspace.slide)
         for signal in (workspace.slide_changed, workspace.coordinate_system_changed):
             signal.connect(self._units.refresh)
@@ -155,9 +155,13 @@ class SlideManager:
         def on_result(loaded: LoadedSlide) -> None:
             if replaced is not None and replaced in self.sessions:
                 self._remove(replaced)
-            gc_pause.unfreeze_gc()
-            self._tasks.pause_gc()  # includes what was loaded for the slide
-            self.show(loaded, external)
+            self._tasks.pause_gc()
+            self.show(loaded, external, in_steps=True)
+
+        def load_and_collect() -> LoadedSlide:
+            loaded = load()
+            gc_pause.freeze_new_objects(collect=True)  # what was read may be much larger than what is kept
+            return loaded
 
         def on_choice(option: str, name: str) -> None:
             self._open(partial(load, **{option: name}), activity, external, replace=replace)
@@ -166,7 +170,7 @@ class SlideManager:
         self._tasks.start(
             Task(
                 state=AppState.OPENING,
-                steps=background.single_step(load),
+                steps=background.single_step(load_and_collect),
                 on_result=on_result,
                 activity=activity,
                 on_choice=on_choice,
@@ -174,7 +178,7 @@ class SlideManager:
         )
         self._messages.status_message.emit(f"{activity[0].upper()}{activity[1:]} …")
 
-    def show(self, loaded: LoadedSlide, external: ExternalSlide | None = None) -> None:
+    def show(self, loaded: LoadedSlide, external: ExternalSlide | None = None, *, in_steps: bool = False) -> None:
         """Add a slide to the viewer and make it the current one.
 
         Parameters
@@ -183,6 +187,8 @@ class SlideManager:
             The slide.
         external
             Layers of the slide that napari-spatialdata has already added.
+        in_steps
+            Whether to pause between the steps also if only one layer must be added.
         """
         already_open = next((s for s in self.sessions if is_same_slide(s.slide, loaded.slide)), None)
         if already_open is not None:
@@ -202,58 +208,59 @@ class SlideManager:
         self.sessions.append(session)
         self._workspace.current = session
         self._units.refresh()
+        steps = [partial(self._add_layer, layer) for layer in missing]
         if missing:
             self._tasks.set_state(AppState.OPENING)
-        self._add_layers(session, missing)
+            steps.append(partial(self._select, session))
+        self._opening.add(session)
+        take_steps(
+            [*steps, self._show_scale_bar, partial(self._make_ready, session)],
+            self._workspace.schedule if in_steps or len(missing) > 1 else None,
+            is_wanted=lambda: session in self.sessions and not self._tasks.is_shut_down,
+            on_error=partial(self._on_show_error, session),
+        )
 
-    def _add_layers(self, session: SlideSession, missing: list[Layer]) -> None:
-        """Add the layers of a slide, one per turn of the event loop, then make the slide ready for use."""
-        schedule = self._workspace.schedule
-        while missing and self._is_open(session):
-            layer, *missing = missing
-            try:
-                with self._changing_own_layers():
-                    self._viewer.add_layer(layer)
-            except Exception as error:  # noqa: BLE001 - otherwise the window would stay busy forever
-                self._close(session)
-                self._tasks.report_error(error, "opening the slide")
-                return
-            if missing and schedule is not None:
-                schedule(partial(self._add_layers, session, missing))
-                return
-        if self._is_open(session):
-            try:
-                self._make_ready(session)
-            except Exception as error:  # noqa: BLE001 - as above
-                self._tasks.report_error(error, "opening the slide")
+    def _on_show_error(self, session: SlideSession, error: Exception) -> None:
+        if session in self._opening:  # its layers are missing
+            self._close(session)
+        self._tasks.report_error(error, "opening the slide")
 
-    def _is_open(self, session: SlideSession) -> bool:
-        return session in self.sessions and not self._tasks.is_shut_down
+    def _add_layer(self, layer: Layer) -> None:
+        with self._changing_own_layers():
+            insert_unselected(self._viewer.layers, len(self._viewer.layers), layer)
 
-    def _make_ready(self, session: SlideSession) -> None:
-        for layer in session.external_layers:
-            layer.events.affine.connect(self._on_external_affine)
-            set_units(layer, world_units(session.slide))
+    def _select(self, session: SlideSession) -> None:
+        """Select the layer that was added last, as napari does; to show its controls takes a moment."""
+        if session.layers and session.layers[-1] in self._viewer.layers and session is self.current:
+            self._viewer.layers.selection.active = session.layers[-1]
+
+    def _show_scale_bar(self) -> None:
         if not self._has_opened:
             self._has_opened = True
             self._viewer.canvas.overlays.scale_bar.visible = True  # later it is as the user has set it
+
+    def _make_ready(self, session: SlideSession) -> None:
+        self._opening.discard(session)
+        for layer in session.external_layers:
+            layer.events.affine.connect(self._on_external_affine)
+            set_units(layer, world_units(session.slide))
         source = session.slide.source
         if source.path is not None and not source.synthetic:
             self._preferences.add_slide(source.path)
         self._finish_opening()
         self._workspace.announce_current()
         place_regions(self._viewer.layers, session.slide)
-        zoom_to_layers(self._viewer, session.tissue_layers)
-        warnings = " ".join(session.slide.notices)
-        self._messages.status_message.emit(
-            warnings or f"{session.title} is open. Draw a region, or run the whole slide."
-        )
+        if session is self.current:
+            zoom_to_layers(self._viewer, session.tissue_layers)
+        advice = f"{session.title} is open. Draw a region, or run the whole slide."
+        self._messages.status_message.emit(" ".join(session.slide.notices) or advice)
         if session.loaded.result is not None:
             self._results.add_saved(session, session.loaded.result)
 
     def _finish_opening(self) -> None:
-        """Leave the state OPENING; a run or an export that is in progress keeps its state."""
-        if self._tasks.state in (AppState.EMPTY, AppState.OPENING):
+        """Leave the state OPENING unless another slide is being opened; a run or an export keeps its state."""
+        is_done = not self._opening and not self._tasks.is_working
+        if is_done and self._tasks.state in (AppState.EMPTY, AppState.OPENING):
             self._tasks.set_state(self._tasks.resting_state())
 
     def is_listed(self, layer: Layer) -> bool:
@@ -292,6 +299,7 @@ class SlideManager:
 
     def _remove(self, session: SlideSession) -> None:
         """Remove a slide from the viewer and reveal the previous one."""
+        self._opening.discard(session)
         self._disconnect_external(session)
         index = self.sessions.index(session)
         self.sessions.remove(session)

@@ -60,7 +60,7 @@ def few_epochs() -> Iterator[None]:
     checkpoint = load_checkpoint("default")
     short = replace(checkpoint, sasa=replace(checkpoint.sasa, epochs=EPOCHS))
     flow_pairs = mock.patch.object(srast, "FLOW_PAIR_BUDGET", 10_000)
-    with mock.patch.object(srast, "load_checkpoint", return_value=short), flow_pairs:
+    with mock.patch.object(fitted_slide, "load_checkpoint", return_value=short), flow_pairs:
         yield
 
 

@@ -19,6 +19,7 @@ from scipy import sparse
 
 from napari_srast.errors import InputError, OutputError, SettingsError
 from napari_srast.io import result_writer
+from napari_srast.io.element_selection import RESULT_KEY
 from napari_srast.io.result_elements import result_names
 from napari_srast.io.result_reader import list_runs, read_result
 from napari_srast.io.result_writer import write_result
@@ -154,6 +155,18 @@ def test_disk_full_leaves_nothing(make_result, tmp_path, monkeypatch, name):
     with pytest.raises(OutputError, match="No space left on device"):
         write_result(make_result(), tmp_path / name)
     assert os.listdir(tmp_path) == []
+
+
+def test_result_whose_name_is_damaged_is_listed_and_refused_in_one_sentence(make_result, tmp_path):
+    path = tmp_path / "result.zarr"
+    write_result(make_result(run="one"), path)
+    (name,) = (path / "tables").glob(f"*/uns/{RESULT_KEY}/run")
+    for file in name.rglob("c*"):
+        if file.is_file():
+            file.write_bytes(b"damaged")
+    assert list_runs(path) == {"one": "srast_one_table"}
+    with pytest.raises(InputError, match=r"damaged|cannot be read"):
+        read_result(path)
 
 
 def test_into_slide_keeps_existing_elements(make_result, written_slide, tmp_path):

@@ -20,7 +20,7 @@ from napari_srast.core.slide import Slide, SlideImage, SlideSource
 from napari_srast.errors import InputError, is_memory_error, translate_memory_errors
 from napari_srast.geometry.lattice import Lattice
 from napari_srast.geometry.raster import Raster
-from napari_srast.io.element_selection import RESULT_KEY
+from napari_srast.io.element_selection import RESULT_KEY, RESULT_PREFIX
 from napari_srast.io.file_kinds import has_suffix
 from napari_srast.io.provenance import FORMAT_VERSION
 from napari_srast.io.result_elements import FACTORS_KEY, PROGRAMS_KEY
@@ -53,12 +53,18 @@ def list_runs(path: str | Path) -> dict[str, str]:
     if not (path / "zarr.json").exists():
         raise InputError(f"'{path}' is not a SpatialData store with results; check the path.")
     tables = path / "tables"
-    # Each table is opened separately, so that a half-written one does not prevent listing the others.
+    # Each table is opened separately, so that a half-written or damaged one does not prevent listing the others.
     runs = {}
     for folder in sorted(tables.iterdir()) if tables.is_dir() else []:
         mark = folder / "uns" / RESULT_KEY / "run"
         if mark.is_dir():
-            runs[str(zarr.open_array(mark, mode="r")[()])] = folder.name
+            try:
+                name = str(zarr.open_array(mark, mode="r")[()])
+            except Exception as error:
+                if is_memory_error(error):
+                    raise
+                name = folder.name.removeprefix(RESULT_PREFIX).removesuffix("_table")  # reading it names the damage
+            runs[name] = folder.name
     return runs
 
 

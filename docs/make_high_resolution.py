@@ -42,18 +42,7 @@ SLIDES = {  # pitch in the unit of the file, pixels per pitch
     "slideseq_mouse_cerebellum": (150.0, 5),
     "starmap_mouse_v1_1k_by3": (950.0, 5),
 }
-COLUMNS = (
-    "slide nats: X",
-    "expression",
-    "trial",
-    "PCC: X",
-    "expression",
-    "trial",
-    "ceiling",
-    "seams",
-    "coverage",
-    "at 5+",
-)
+COLUMNS = make_quotes.HIGH_RESOLUTION_COLUMNS
 
 
 def read_points(path: Path, n_genes: int) -> FineSlide:

@@ -32,6 +32,18 @@ UNIFORM, COUNTS, DENSITY, NUCLEAR = (
     "counts (X), by nuclear area",
 )
 EXPRESSION = "expression, not conserved, by area"
+HIGH_RESOLUTION_COLUMNS = (
+    "slide nats: X",
+    "expression",
+    "trial",
+    "PCC: X",
+    "expression",
+    "trial",
+    "ceiling",
+    "seams",
+    "coverage",
+    "at 5+",
+)
 
 
 @dataclass(frozen=True)
@@ -248,19 +260,7 @@ def high_resolution() -> Iterator[Quote | Table]:
     """Yield what pages quote of high_resolution.json."""
     data = load("results/high_resolution.json")
     page = "docs/results/high_resolution.md"
-    titles = (
-        "slide nats: X",
-        "expression",
-        "trial",
-        "PCC: X",
-        "expression",
-        "trial",
-        "ceiling",
-        "seams",
-        "coverage",
-        "at 5+",
-    )
-    lines, rows = [*head("slide, lattice (spots)", *titles)], []
+    lines, rows = [*head("slide, lattice (spots)", *HIGH_RESOLUTION_COLUMNS)], []
     for name, slide in data.items():
         ours, trial = slide["methods"][OURS], slide["methods"][GP]
         values = [ours["slide_nats"], ours["slide_nats_expression"], trial["slide_nats_expression"]]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,18 @@ def click(qtbot: Any, control: QWidget) -> None:
 
 def wait_ready(qtbot: Any, widget: SRastWidget, timeout: int = PATIENCE) -> None:
     qtbot.waitUntil(lambda: widget.controller.tasks.state is AppState.READY, timeout=timeout)
+
+
+def endless_work() -> tuple[Callable[..., None], threading.Event]:
+    """Return a function that works until its argument ``should_stop`` says so, and an event that is set then."""
+    stopped = threading.Event()
+
+    def work(*_: Any, should_stop: Callable[[], bool], **__: Any) -> None:
+        while not should_stop():
+            stopped.wait(0.01)
+        stopped.set()
+
+    return work, stopped
 
 
 def open_slide(qtbot: Any, widget: SRastWidget, store: Path) -> Slide:

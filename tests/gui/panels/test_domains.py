@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import pytest
 import spatialdata
 from helpers.planted import planted_slide
 from helpers.results import make_result, with_expression
-from helpers.window import PATIENCE, click, open_slide, run, use_fast_method, wait_ready, wait_shown
+from helpers.window import PATIENCE, click, endless_work, open_slide, run, use_fast_method, wait_ready, wait_shown
 from qtpy.QtWidgets import QInputDialog
 
 from napari_srast.analysis.domains import Domains, domains
@@ -266,14 +265,8 @@ def test_name_that_is_given_during_a_merge_is_kept(
 def test_search_for_domains_can_be_canceled(
     widget: SRastWidget, qtbot: Any, shown: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stopped = threading.Event()
-
-    def endless(*_: Any, should_stop: Callable[[], bool], **__: Any) -> None:
-        while not should_stop():
-            stopped.wait(0.01)
-        stopped.set()
-
-    monkeypatch.setattr(module, "domains", endless)
+    work, stopped = endless_work()
+    monkeypatch.setattr(module, "domains", work)
     click(qtbot, shown.start)
     assert widget.run_bar.status.text() == "Finding domains …"
     click(qtbot, widget.run_bar.cancel)

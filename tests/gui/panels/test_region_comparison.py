@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers.planted import planted_slide
-from helpers.window import click, wait_ready
+from helpers.window import click, endless_work, wait_ready
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog
 
@@ -223,14 +221,8 @@ def test_a_changed_region_makes_the_comparison_outdated(
 def test_comparison_can_be_canceled(
     widget: SRastWidget, qtbot: Any, panel: ComparisonPanel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stopped = threading.Event()
-
-    def endless(*_: Any, should_stop: Callable[[], bool], **__: Any) -> None:
-        while not should_stop():
-            stopped.wait(0.01)
-        stopped.set()
-
-    monkeypatch.setattr(module, "compare_regions", endless)
+    work, stopped = endless_work()
+    monkeypatch.setattr(module, "compare_regions", work)
     click(qtbot, panel.start)
     assert widget.run_bar.status.text() == "Comparing the regions …"
     assert "in progress" in panel.start.toolTip()

@@ -312,6 +312,19 @@ def zero_shot() -> Iterator[Quote | Table]:
     page = "docs/results/zero_shot.md"
     yield Quote(page, "| nats per count | {} | {} | {} | {} | {} |", values(nats, 4))
     yield Quote(page, "| within-spot PCC | {} | {} | {} | {} | {} |", values(pcc, 3))
+    parts = {part: found[part] for part in ("totals", "composition")}
+    for part, of in parts.items():
+        default, overall, best = (number(of[kind], 4) for kind in ("default", "overall", "best_single"))
+        ratios = number(of["ratio_to_overall"], 2), number(of["ratio_to_best_single"], 2)
+        yield Quote(
+            page, f"| {part} | {{}} | {{}} | {{}} | {{}} | {{}} |", (default, overall, ratios[0], best, ratios[1])
+        )
+    of = parts["composition"]
+    yield Quote(
+        page,
+        f"{{}} against {of['overall_baseline']}, {{}} against {of['best_single_baseline']}",
+        (number(of["ratio_to_overall"], 2), number(of["ratio_to_best_single"], 2)),
+    )
     yield Quote(page, "On average {} % of a slide's genes gain more", (f"{100 * found['fraction_better']:.0f}",))
     page = "docs/results/uncertainty.md"
     for kind, label in (

@@ -14,6 +14,7 @@ from napari_srast.training.score_report import (
     case_table,
     mean_of_studies,
     method_table,
+    part_table,
     program_table,
     study_table,
     summarize,
@@ -92,6 +93,25 @@ def test_average_table_matches_hand_computation() -> None:
         ["slides", "3", "0.0333", "bilinear 0.0200", "1.67 times"],
         ["cases", "4", "0.0300", "bilinear 0.0200", "1.50 times"],
     ]
+
+
+def test_part_table_compares_with_the_best_baseline_and_with_that_of_the_part() -> None:
+    rows = [
+        row("a", "one", default=0.06, gp=0.02, bilinear=0.01),
+        row("b", "two", default=0.02, gp=0.02, bilinear=0.01),
+    ]
+    composition = {DEFAULT: 0.03, "gp": 0.01, "bilinear": 0.02}
+    for one in rows:
+        for method, value in composition.items():
+            one["methods"][method]["composition"] = value
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in part_table(rows).splitlines()[2:]]
+    assert cells == [
+        ["totals", "0.0400", "0.0200", "2.00 times", "gp 0.0200", "2.00 times"],
+        ["composition", "0.0300", "0.0100", "3.00 times", "bilinear 0.0200", "1.50 times"],
+    ]
+    of_composition = summarize(rows)["composition"]
+    assert of_composition["overall_baseline"] == "gp"
+    assert of_composition["ratio_to_best_single"] == pytest.approx(1.5)
 
 
 def test_studies_without_a_value_are_skipped() -> None:

@@ -41,6 +41,7 @@ from napari_srast.training.score_report import (
     average_table,
     case_table,
     method_table,
+    part_table,
     program_table,
     study_table,
     summarize,
@@ -282,6 +283,7 @@ def write_scores(rows: Sequence[dict[str, Any]], directory: Path) -> list[Path]:
     summary = to_json_values(summarize(rows))
     tables = {
         "Averages": average_table(rows),
+        "Totals and composition": part_table(rows),
         "By study": study_table(rows),
         "By method": method_table(rows),
     }

@@ -26,6 +26,7 @@ __all__ = [
     "margin_error",
     "mean_of_studies",
     "method_table",
+    "part_table",
     "program_table",
     "study_table",
     "summarize",
@@ -38,6 +39,7 @@ DEFAULT = "srast"
 Row = Mapping[str, Any]
 _COMPARED = ("gp+denoised", "gp", "pycnophylactic", "bilinear")
 _KINDS = (("nats_per_count", "best_baseline"), ("within_spot_pcc", "best_baseline_pcc"))
+_PARTS = ("totals", "composition")  # of the nats per count
 
 
 def summarize(rows: Sequence[Row]) -> dict[str, Any]:
@@ -53,6 +55,9 @@ def summarize(rows: Sequence[Row]) -> dict[str, Any]:
     dict
         "nats_per_count", "within_spot_pcc": of the default, of the best baseline of each pseudo-slide (chosen on the
         truth) and of the single baseline that is best on average, with the default's ratio to each.
+
+        "totals", "composition": these parts of the nats per count, of the default, of the single baseline that has the
+        best nats per count on average and of the one whose part is best, with the default's ratio to each.
 
         "cases_below", "cases_behind": numbers of pseudo-slides with a negative margin and with a margin below minus
         two standard errors.
@@ -75,6 +80,7 @@ def summarize(rows: Sequence[Row]) -> dict[str, Any]:
             "best_single_baseline": single,
             "ratio_to_best_single": of_method[DEFAULT] / of_method[single],
         }
+    summary |= {part: _compare_part(rows, part) for part in _PARTS}
     summary["cases_below"] = sum(row["margin"] < 0 for row in rows)
     summary["cases_behind"] = sum(row["margin"] < -2 * margin_error(row) for row in rows)
     summary["fraction_better"] = mean_of_studies(rows, [row["fraction_better"] for row in rows])
@@ -143,6 +149,38 @@ def average_table(rows: Sequence[Row]) -> str:
             cells += [f"{mean[DEFAULT]:.4f}", f"{best} {mean[best]:.4f}", f"{mean[DEFAULT] / mean[best]:.2f} times"]
         lines.append(_line(cells))
     return "\n".join(lines)
+
+
+def part_table(rows: Sequence[Row]) -> str:
+    """Return a Markdown table of totals and composition: means over studies, and the default's ratio to baselines."""
+    parts = {part: _compare_part(rows, part) for part in _PARTS}
+    overall = parts[_PARTS[0]]["overall_baseline"]
+    titles = ["of the nats per count", "default", f"best single baseline ({overall})", "ratio"]
+    titles += ["best single baseline of this part", "ratio"]
+    lines = [_line(titles), "|---" * len(titles) + "|"]
+    for part, of in parts.items():
+        cells = [part, f"{of['default']:.4f}", f"{of['overall']:.4f}", f"{of['ratio_to_overall']:.2f} times"]
+        cells += [f"{of['best_single_baseline']} {of['best_single']:.4f}", f"{of['ratio_to_best_single']:.2f} times"]
+        lines.append(_line(cells))
+    return "\n".join(lines)
+
+
+def _compare_part(rows: Sequence[Row], part: str) -> dict[str, Any]:
+    """Compare a part of the nats per count with the baseline of the best nats and with that of the best part."""
+    nats, mean = (
+        {m: mean_of_studies(rows, [row["methods"][m][kind] for row in rows]) for m in (DEFAULT, *BASELINES)}
+        for kind in ("nats_per_count", part)
+    )
+    overall, single = max(BASELINES, key=nats.__getitem__), max(BASELINES, key=mean.__getitem__)
+    return {
+        "default": mean[DEFAULT],
+        "overall": mean[overall],
+        "overall_baseline": overall,
+        "ratio_to_overall": mean[DEFAULT] / mean[overall],
+        "best_single": mean[single],
+        "best_single_baseline": single,
+        "ratio_to_best_single": mean[DEFAULT] / mean[single],
+    }
 
 
 def margin_error(row: Row) -> float:

@@ -119,7 +119,7 @@ def _panels(titles: Sequence[str], points: np.ndarray, slide: Slide) -> tuple[Fi
     margin = _MARGIN * float(np.ptp(points, axis=0).max()) + _size(slide) * slide.cs_scale / 2
     low, high = points.min(axis=0) - margin, points.max(axis=0) + margin
     width, height = high - low
-    inches = _PANEL_INCHES * (1.5 if len(titles) == 1 else 1.0)
+    inches = _PANEL_INCHES * (2.0 if len(titles) == 1 else 1.0)
     size = (inches * len(titles), inches * float(np.clip(height / width, 0.3, 2.0)) + 0.25)
     figure = figure_class()(figsize=size, layout="constrained")
     panels = [figure.add_subplot(1, len(titles), i + 1) for i in range(len(titles))]
@@ -191,5 +191,5 @@ def _size(slide: Slide) -> float:
 
 def _to_png(figure: Figure) -> bytes:
     with io.BytesIO() as file:
-        figure.savefig(file, format="png", dpi=_DPI, metadata={"Software": None})
+        figure.savefig(file, format="png", dpi=_DPI, bbox_inches="tight", pad_inches=0.06, metadata={"Software": None})
         return file.getvalue()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from napari_srast.geometry.lattice import detect_lattice
-from napari_srast.geometry.neighbors import dual_topology_graph, nearest_other_spots
+from napari_srast.geometry.neighbors import dual_topology_graph
 
 
 def test_graph_has_both_edge_types_without_loops() -> None:
@@ -20,11 +20,10 @@ def test_graph_has_both_edge_types_without_loops() -> None:
     assert graph.expression.sum(axis=1).min() >= 5
 
 
-def test_nearest_other_spots_exclude_the_parent() -> None:
-    spots = np.array([[0.0, 0], [1, 0], [2, 0], [3, 0]])
-    index, distance = nearest_other_spots(spots, np.array([[0.4, 0.0]]), np.array([0]), 2)
-    assert index.tolist() == [[1, 2]]
-    np.testing.assert_allclose(distance, [[0.6, 1.6]])
-    index, distance = nearest_other_spots(spots[:2], np.array([[0.4, 0.0]]), np.array([0]), 3)
-    assert index[0, 0] == 1
-    assert np.isinf(distance[0, 1:]).all()
+def test_graph_uses_neighbors_that_were_found_before() -> None:
+    centers = np.argwhere(np.ones((4, 4))) * 100.0
+    similar = np.column_stack([np.arange(16), (np.arange(16) + 5) % 16])
+    graph = dual_topology_graph(centers, np.zeros((16, 3)), detect_lattice(centers), similar=similar)
+    expected = np.zeros((16, 16))
+    expected[similar[:, 0], similar[:, 1]] = expected[similar[:, 1], similar[:, 0]] = 1
+    np.testing.assert_array_equal(graph.expression.toarray(), expected)

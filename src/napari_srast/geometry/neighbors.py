@@ -13,10 +13,15 @@ from scipy import sparse
 from scipy.spatial import cKDTree
 from sklearn.neighbors import NearestNeighbors
 
+from napari_srast._utils.threads import map_on_cores
 from napari_srast.geometry.bisection import bisect_points
 from napari_srast.geometry.lattice import Lattice
 
-__all__ = ["DualTopologyGraph", "dual_topology_graph", "expression_neighbors", "nearest_other_spots"]
+__all__ = [
+    "DualTopologyGraph",
+    "dual_topology_graph",
+    "expression_neighbors",
+]
 
 _N_SPATIAL_NEIGHBORS = {"hex": 6, "square": 8, "irregular": 6}
 _SPATIAL_REACH = 2.0  # in pitches: across a wider gap there is no spatial edge
@@ -34,7 +39,12 @@ class DualTopologyGraph:
 
 
 def dual_topology_graph(
-    centers: np.ndarray, components: np.ndarray, lattice: Lattice, *, n_expression: int = 10
+    centers: np.ndarray,
+    components: np.ndarray,
+    lattice: Lattice,
+    *,
+    n_expression: int = 10,
+    similar: np.ndarray | None = None,
 ) -> DualTopologyGraph:
     """Connect spots that are close in space, and spots with similar expression.
 
@@ -48,6 +58,9 @@ def dual_topology_graph(
         Lattice of the spots. It sets the number of spatial neighbors: 8 on square lattices, 6 on others.
     n_expression
         Number of nearest neighbors in expression.
+    similar
+        Indices of the spots with the most similar expression, the spot itself included, shape (N, M). Default: the
+        ``n_expression`` nearest ones in all components.
     """
     n_spots = len(centers)
     n_spatial = min(_N_SPATIAL_NEIGHBORS[lattice.kind], n_spots - 1)
@@ -56,7 +69,8 @@ def dual_topology_graph(
         return DualTopologyGraph(spatial=empty, expression=empty.copy())
     distance, index = cKDTree(centers).query(centers, k=n_spatial + 1)
     spatial = _adjacency(index, distance <= _SPATIAL_REACH * lattice.pitch)
-    similar = expression_neighbors(components, min(n_expression, n_spots - 1) + 1)
+    if similar is None:
+        similar = expression_neighbors(components, min(n_expression, n_spots - 1) + 1)
     return DualTopologyGraph(spatial=spatial, expression=_adjacency(similar, np.ones(similar.shape, dtype=bool)))
 
 
@@ -80,8 +94,11 @@ def expression_neighbors(features: np.ndarray, n_nearest: int) -> np.ndarray:
     if len(features) <= _EXACT_SEARCH_LIMIT:
         return _nearest_rows(features, n_nearest)
     nearest = np.empty((len(features), n_nearest), dtype=np.int64)
-    for group in bisect_points(features, lambda group: len(group) <= max(_GROUP_SIZE, 2 * n_nearest)):
+
+    def search(group: np.ndarray) -> None:
         nearest[group] = group[_nearest_rows(features[group], n_nearest)]
+
+    map_on_cores(search, bisect_points(features, lambda group: len(group) <= max(_GROUP_SIZE, 2 * n_nearest)))
     return nearest
 
 
@@ -102,39 +119,3 @@ def _adjacency(index: np.ndarray, use: np.ndarray) -> sparse.csr_matrix:
     symmetric = directed.maximum(directed.T).tocsr()
     symmetric.sort_indices()
     return symmetric
-
-
-def nearest_other_spots(
-    spots: np.ndarray, pixels: np.ndarray, parent: np.ndarray, n_neighbors: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Find the spots nearest to each pixel, other than its parent.
-
-    Parameters
-    ----------
-    spots
-        Spot centers, shape (N, 2).
-    pixels
-        Pixel centers, shape (Q, 2).
-    parent
-        Spot of each pixel, shape (Q,).
-    n_neighbors
-        Number of spots to find, M.
-
-    Returns
-    -------
-    index, distance
-        Spots in order of their distance from the pixel, and the distances, shape (Q, M) each. If the slide has too few
-        spots, the remaining entries are the parent with infinite distance.
-    """
-    k = min(n_neighbors + 1, len(spots))
-    distance, index = cKDTree(spots).query(pixels, k=k)
-    distance, index = distance.reshape(len(pixels), k), index.reshape(len(pixels), k)
-    dropped = index == parent[:, None]
-    dropped[~dropped.any(axis=1), -1] = True  # the parent is not among them: drop the farthest instead
-    order = np.argsort(dropped, axis=1, kind="stable")[:, : k - 1]
-    index, distance = np.take_along_axis(index, order, 1), np.take_along_axis(distance, order, 1)
-    n_missing = n_neighbors - (k - 1)
-    if n_missing > 0:
-        index = np.hstack([index, np.repeat(parent[:, None], n_missing, axis=1)])
-        distance = np.hstack([distance, np.full((len(pixels), n_missing), np.inf)])
-    return index, distance

@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from scipy import sparse
-from scipy.spatial import cKDTree
 
 from napari_srast.core.mass_balance import gene_totals
 from napari_srast.core.slide import Slide
 from napari_srast.errors import Cancelled
+from napari_srast.geometry.nearest_spots import nearest_other_spots
 
 __all__ = ["interest_order", "spatial_structure", "totals_at_once"]
 
@@ -82,8 +82,7 @@ def spatial_structure(slide: Slide, should_stop: Callable[[], bool] | None = Non
     if n_spots <= _N_NEIGHBORS:
         return np.full(n_genes, np.nan)
     spots = _sampled_spots(counts)
-    neighbors = cKDTree(slide.centers).query(slide.centers[spots], k=_N_NEIGHBORS + 1)[1]
-    others = _without(neighbors, spots)
+    others = nearest_other_spots(slide.centers, slide.centers[spots], spots, _N_NEIGHBORS)[0]
     n_compared = 0
     products, sums, of_neighbors, squares = (np.zeros(n_genes) for _ in range(4))
     n_counted = np.zeros(n_genes, dtype=np.int64)
@@ -115,13 +114,6 @@ def _sampled_spots(counts: sparse.csr_matrix) -> np.ndarray:
     if n_sampled == n_spots:
         return np.arange(n_spots)
     return np.sort(np.random.default_rng(0).choice(n_spots, n_sampled, replace=False))
-
-
-def _without(neighbors: np.ndarray, spots: np.ndarray) -> np.ndarray:
-    """Return the neighbors of spots, shape (n, 6), from the nearest seven, one of which is usually the spot itself."""
-    is_self = neighbors == spots[:, None]
-    is_self[~is_self.any(axis=1), -1] = True  # several spots are in one place
-    return neighbors[~is_self].reshape(len(spots), -1)
 
 
 def _log_rates(counts: sparse.csr_matrix, spots: np.ndarray) -> sparse.csr_matrix:

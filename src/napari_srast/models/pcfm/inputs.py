@@ -19,7 +19,7 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from napari_srast.geometry.neighbors import nearest_other_spots
+from napari_srast.geometry.nearest_spots import nearest_other_spots
 from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 from napari_srast.interpolation import Interpolator
 from napari_srast.models.pcfm.field_statistics import FieldStatistics, level_neighbors, summarize_fields

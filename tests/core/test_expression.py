@@ -12,7 +12,7 @@ from napari_srast import expression, new_count_std
 from napari_srast.api import upsample, upsample_to_store
 from napari_srast.core.result import UpsampleResult
 from napari_srast.core.slide import Slide
-from napari_srast.errors import InputError
+from napari_srast.errors import InputError, SettingsError
 from napari_srast.io.result_reader import read_result
 from napari_srast.io.result_writer import write_result
 
@@ -66,7 +66,7 @@ def test_unknown_gene_is_one_sentence(result: UpsampleResult) -> None:
 
 
 def test_text_in_place_of_a_list_is_one_sentence(result: UpsampleResult) -> None:
-    with pytest.raises(InputError, match=r"write \['Gene0'\]"):
+    with pytest.raises(SettingsError, match=r"write \['Gene0'\]"):
         expression(result, "Gene0")
 
 
@@ -91,7 +91,7 @@ def test_new_counts_scatter_as_poisson_counts_around_uncertain_rates(slide: Slid
 def test_missing_standard_deviations_are_reported(slide: Slide, result: UpsampleResult) -> None:
     with pytest.raises(InputError, match="mode 'sample'"):
         new_count_std(result, ["Gene0"])
-    with pytest.raises(InputError, match="list of names"):
+    with pytest.raises(SettingsError, match="list of names"):
         new_count_std(result, "Gene0")
     some = upsample(slide, mode="sample", expression=["Gene1"], **SETTINGS)
     with pytest.raises(InputError, match="no expression of gene 'Gene0'"):

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from napari_srast.core.gene_list import check_is_list
 from napari_srast.core.result import UpsampleResult
 from napari_srast.errors import InputError, SettingsError
 
@@ -42,8 +43,7 @@ def expression_of(result: UpsampleResult, genes: Sequence[str] | None = None) ->
     """
     if result.expression is None or len(result.expression_columns) == 0:
         raise InputError("The result has no expression; run again with expression 'auto'.")
-    if isinstance(genes, str):
-        raise SettingsError(f"Genes are given as a list of names, not as the text '{genes}'; write ['{genes}'].")
+    check_is_list(genes)
     if genes is not None and len(genes) == 0:
         raise SettingsError("The list of genes is empty; name at least one gene, or leave the list out.")
     columns = np.asarray(result.expression_columns)

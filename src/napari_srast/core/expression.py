@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from napari_srast.core.gene_list import check_is_list
 from napari_srast.core.result import UpsampleResult
 from napari_srast.errors import InputError
 
@@ -16,7 +17,7 @@ def expression(result: UpsampleResult, genes: Sequence[str]) -> np.ndarray:
     """Return the expression of genes in every pixel of a result.
 
     Genes that the run estimated one by one (``result.expression_columns``) have those estimates. All other genes of the
-    slide are estimated from the gene programs of the run: such an estimate knows the gene's programs, but not its own
+    slide are estimated from the gene programs of the run: such an estimate uses the gene's programs, but not its own
     counts in a spot, and is therefore smoother.
 
     Parameters
@@ -34,15 +35,16 @@ def expression(result: UpsampleResult, genes: Sequence[str]) -> np.ndarray:
     Raises
     ------
     InputError
-        The result has no expression, or does not know a gene.
+        The result has no expression, or none of a gene.
+    SettingsError
+        ``genes`` is a text instead of a list.
 
     Examples
     --------
     >>> import napari_srast as srast
     >>> values = srast.expression(srast.read_result("fine.zarr"), ["ERBB2"])  # doctest: +SKIP
     """
-    if isinstance(genes, str):
-        raise InputError(f"genes is the text '{genes}', but must be a list of names; write ['{genes}'].")
+    check_is_list(genes)
     names, factors = [str(gene) for gene in genes], result.expression_factors
     if result.expression is None and factors is None:
         raise InputError("The result has no expression; run again with expression 'auto'.")
@@ -88,9 +90,10 @@ def new_count_std(result: UpsampleResult, genes: Sequence[str]) -> np.ndarray:
     ------
     InputError
         The result has no standard deviation of the expression, as a whole or of a gene.
+    SettingsError
+        ``genes`` is a text instead of a list.
     """
-    if isinstance(genes, str):
-        raise InputError(f"genes is the text '{genes}', but must be a list of names; write ['{genes}'].")
+    check_is_list(genes)
     columns = [result.gene_column(str(gene)) for gene in genes]
     expected, std = result.expression, result.expression_std
     if expected is None or std is None:

@@ -16,12 +16,24 @@ from napari_srast._utils.text import read_text, reading_failure
 from napari_srast.core.settings import EXPRESSION_CHOICES
 from napari_srast.errors import InputError, SettingsError
 
-__all__ = ["match_gene_list", "parse_expression", "parse_gene_names", "read_gene_names"]
+__all__ = ["check_is_list", "match_gene_list", "parse_expression", "parse_gene_names", "read_gene_names"]
 
 _HEADERS = {"gene", "genes", "gene_name", "gene_names", "gene_symbol", "symbol", "feature"}
 
 Rows = list[list[str]]
 T = TypeVar("T")
+
+
+def check_is_list(genes: Sequence[str] | None) -> None:
+    """Refuse one text as gene names, because its letters would be taken for the names.
+
+    Raises
+    ------
+    SettingsError
+        ``genes`` is a text.
+    """
+    if isinstance(genes, str):
+        raise SettingsError(f"Genes are given as a list of names, not as the text '{genes}'; write ['{genes}'].")
 
 
 def parse_gene_names(text: str) -> list[str]:

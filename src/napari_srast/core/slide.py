@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from scipy import sparse
 
+from napari_srast.core.gene_list import check_is_list
 from napari_srast.errors import InputError, SettingsError
 
 __all__ = ["Slide", "SlideImage", "SlideSource", "check_is_slide", "select_columns"]
@@ -246,8 +247,7 @@ class Slide:
         """
         if names is None:
             return np.arange(self.n_genes)
-        if isinstance(names, str):
-            raise SettingsError(f"Genes are given as a list of names, not as the text '{names}'; write ['{names}'].")
+        check_is_list(names)
         names = list(dict.fromkeys(names))
         if not names:
             raise SettingsError("The list of genes is empty; name at least one gene, or ask for all.")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from napari_srast.core.gene_list import check_is_list
 from napari_srast.core.result import Layer, UpsampleResult
 from napari_srast.errors import InputError, SettingsError, invalid_choice
 from napari_srast.io.result_images import ColumnReader, column_reader, image_columns
@@ -58,8 +59,7 @@ def select_content(result: UpsampleResult, genes: Sequence[str] | None, layer: L
     """
     if layer not in LAYERS:
         raise invalid_choice("layer", layer, LAYERS)
-    if isinstance(genes, str):
-        raise SettingsError(f"Genes are given as a list of names, not as the text '{genes}'; write ['{genes}'].")
+    check_is_list(genes)
     if genes is not None and not len(genes):
         raise SettingsError("The list of genes is empty; name at least one gene, or leave the list out.")
     if genes is None:

@@ -25,7 +25,7 @@ from napari_srast.inference.executors.base import Executor
 from napari_srast.inference.executors.fallback import OutOfMemoryFallback
 from napari_srast.inference.job import UpsampleJob
 from napari_srast.inference.methods.base import PreparedMethod, TileInput, TilePredictor
-from napari_srast.inference.methods.interpolation import prepare
+from napari_srast.inference.methods.registry import prepare
 from napari_srast.inference.tiles import Tiling
 
 __all__ = ["DaskExecutor"]

@@ -21,7 +21,7 @@ from napari_srast.inference.executors.fallback import OutOfMemoryFallback
 from napari_srast.inference.fit_cache import FitCache
 from napari_srast.inference.job import UpsampleJob
 from napari_srast.inference.methods.base import PreparedMethod
-from napari_srast.inference.methods.interpolation import prepare
+from napari_srast.inference.methods.registry import prepare
 from napari_srast.inference.tiles import Tiling
 
 if TYPE_CHECKING:

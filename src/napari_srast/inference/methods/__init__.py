@@ -1,1 +1,1 @@
-"""Methods that predict tiles: interpolations, and SASA + PCFM."""
+"""Methods that predict tiles: interpolations, and SASA + PCFM. ``registry`` chooses one by its name."""

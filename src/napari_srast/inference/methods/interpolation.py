@@ -1,4 +1,4 @@
-"""Prepare the method of a job: an interpolation, or SASA + PCFM."""
+"""Prepare the interpolations."""
 
 from __future__ import annotations
 
@@ -16,18 +16,9 @@ from napari_srast.inference.tiles import gene_blocks
 from napari_srast.interpolation import Interpolator
 from napari_srast.interpolation.gaussian_process import FittedProcess, GaussianProcessGrid
 
-__all__ = ["prepare"]
+__all__ = ["prepare_interpolation"]
 
 _VALUES_PER_FIT = 2_000_000  # spots x genes whose Gaussian processes are fitted at once
-
-
-def prepare(job: UpsampleJob) -> PreparedMethod:
-    """Prepare the method that the settings of a job name."""
-    if job.settings.method == "srast":
-        from napari_srast.inference.methods.srast import prepare_srast  # loads torch only for this method
-
-        return prepare_srast(job)
-    return _prepare_interpolation(job)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -55,7 +46,8 @@ class _InterpolationPredictor(TilePredictor):
         return predict_block
 
 
-def _prepare_interpolation(job: UpsampleJob) -> PreparedMethod:
+def prepare_interpolation(job: UpsampleJob) -> PreparedMethod:
+    """Prepare the interpolation of a job; fit the Gaussian process of each gene if it needs one."""
     n_genes, name = len(job.columns), job.settings.method
     process = None
     if name == "gp":

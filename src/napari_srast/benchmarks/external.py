@@ -6,11 +6,8 @@ need in addition to a slide of spots are synthesized here.
 
 from __future__ import annotations
 
-import contextlib
 import importlib
-import os
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -19,6 +16,7 @@ from unittest import mock
 import numpy as np
 import shapely
 
+from napari_srast._utils.quiet import suppress_output
 from napari_srast.core.slide import Slide
 from napari_srast.errors import SettingsError
 from napari_srast.evaluation.peers.tobler import interpolate
@@ -92,26 +90,18 @@ def run_external_method(name: str, slide: Slide, factor: float) -> np.ndarray:
     """
     require_external_methods([name])
     raster = make_raster(slide.centers, factor=factor, spot_diameter=slide.spot_diameter)
-    with _suppress_output():
+    with suppress_output():
         return EXTERNAL_METHODS[name].run(_load(name), slide, raster)
 
 
 def _load(name: str) -> ModuleType:
     try:
-        with _suppress_output():
+        with suppress_output():
             return importlib.import_module(EXTERNAL_METHODS[name].module)
     except ImportError as error:
         missing = error.name or EXTERNAL_METHODS[name].module
         commands = " and then ".join(f"'{command}'" for command in EXTERNAL_METHODS[name].install)
         raise SettingsError(f"The method '{name}' needs {missing}; install it with {commands}.") from error
-
-
-@contextlib.contextmanager
-def _suppress_output() -> Iterator[None]:
-    """Suppress printed output and Python warnings of the packages."""
-    with open(os.devnull, "w") as null, contextlib.redirect_stdout(null), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 class _IntegerIndexedTable:

@@ -6,16 +6,14 @@ proportion to it, and scores the intensity itself as expression. Shape legend: N
 
 from __future__ import annotations
 
-import contextlib
 import importlib
-import os
 import pkgutil
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from napari_srast._utils.quiet import suppress_output
 from napari_srast.core.slide import Slide
 from napari_srast.errors import SettingsError
 from napari_srast.geometry.raster import Raster
@@ -120,11 +118,3 @@ def _check_installed(name: str, peer: Peer) -> None:
     except ImportError as error:
         missing = error.name or peer.package
         raise SettingsError(f"The peer '{name}' needs {missing}; install it with: {peer.install}") from error
-
-
-@contextlib.contextmanager
-def suppress_output() -> Iterator[None]:
-    """Suppress printed output and Python warnings of the packages."""
-    with open(os.devnull, "w") as null, contextlib.redirect_stdout(null), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield

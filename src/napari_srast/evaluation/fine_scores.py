@@ -1,7 +1,7 @@
 """Score the maps of one method on the held-out half of a thinned slide.
 
 Counts are the conserved counts of a map (X); expression is its estimate of rates, if it has one. Correlation and SSIM
-compare log-normalized maps (:mod:`napari_srast.evaluation.maps`) in pixels that hold bins; nats are those of
+compare log-normalized maps (:mod:`napari_srast.evaluation.map_comparison`) in pixels that hold bins; nats are those of
 :mod:`napari_srast.evaluation.held_out`. Shape legend: N spots, Q pixels, G genes.
 """
 
@@ -24,7 +24,7 @@ from napari_srast.evaluation.held_out import (
     split,
     totals_nats,
 )
-from napari_srast.evaluation.maps import Seams, correlate, log_normalize, noise_ceiling, similarity
+from napari_srast.evaluation.map_comparison import Seams, correlate, log_normalize, noise_ceiling, similarity
 from napari_srast.geometry.raster import Raster
 from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 

@@ -43,7 +43,7 @@ import numpy as np
 from scipy import sparse
 
 from napari_srast.evaluation.coverage import COVERAGES, count_covered
-from napari_srast.evaluation.maps import Seams, correlate, similarity
+from napari_srast.evaluation.map_comparison import Seams, correlate, similarity
 from napari_srast.geometry.raster import Raster
 from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 
@@ -86,7 +86,7 @@ class Scores:
         Seam ratio of the prediction and of the truth; infinite if spots are uniform inside.
     seam_ratio_totals, seam_ratio_totals_truth
         The same for all genes added up.
-    coverage, coverage_deep
+    coverage, coverage_high_count
         Fraction of counts covered at each of :data:`COVERAGES`: of all pairs of a spot and a gene with counts, and of
         pairs with at least 10 counts.
     spread_skill

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_srast.evaluation.maps import Seams, correlate, log_normalize, noise_ceiling, similarity
+from napari_srast.evaluation.map_comparison import Seams, correlate, log_normalize, noise_ceiling, similarity
 from napari_srast.geometry.raster import make_raster
 from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 

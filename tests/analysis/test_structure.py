@@ -36,6 +36,17 @@ def test_structured_genes_come_first_with_the_smallest_p():
     assert np.isnan(table[["moran_i", "p", "q"]].iloc[-1]).all()
 
 
+def test_note_says_when_permutations_are_too_few_for_a_small_q():
+    slide = random_slide(n_genes=60)
+    counts = slide.counts.toarray()
+    counts[: SIDE * SIDE // 2, 0] += 50
+    slide = make_slide(SIDE, SIDE, 60, counts=sparse.csr_matrix(counts))
+    note = spatially_variable(slide, permutations=19).attrs["note"]
+    assert "with 19 permutations no p is below 1 / 20" in note
+    assert "199 permutations." in note
+    assert "permutations" not in spatially_variable(slide, ["Gene0", "Gene1"], permutations=99).attrs["note"]
+
+
 def test_same_seed_and_any_block_size_give_the_same_table(monkeypatch):
     slide = random_slide(n_genes=40)
     first = spatially_variable(slide, permutations=49)

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pandas as pd
 from scipy import sparse
-from scipy.spatial import cKDTree
 from scipy.stats import false_discovery_control
 
 from napari_srast._utils.text import count
@@ -25,6 +24,7 @@ from napari_srast.analysis.resampling import (
 from napari_srast.core.progress import RunMonitor
 from napari_srast.core.slide import Slide
 from napari_srast.errors import InputError, SettingsError, value_out_of_range
+from napari_srast.geometry.nearest_spots import nearest_other_spots
 
 __all__ = ["STRUCTURE_NOTE", "colocalization", "spatially_variable"]
 
@@ -34,6 +34,7 @@ STRUCTURE_NOTE = (
 )
 _N_NEIGHBORS = 6
 _PER = 10_000.0
+_SMALL_Q = 0.05
 _VALUES_AT_ONCE = 10_000_000
 
 
@@ -68,7 +69,8 @@ def spatially_variable(
     -------
     pandas.DataFrame
         A row per gene, the most structured first: ``gene``; ``moran_i``; ``p``; ``q``, after Benjamini and Hochberg.
-        NaN for genes with the same value in every spot. ``attrs["note"]`` says what the test does not show.
+        NaN for genes with the same value in every spot. ``attrs["note"]`` says what the test does not show, and
+        whether there are too few permutations for small q.
 
     Raises
     ------
@@ -120,7 +122,7 @@ def spatially_variable(
         q[tested] = false_discovery_control(p[tested])
     table = pd.DataFrame({"gene": slide.genes[columns].astype(str), "moran_i": moran, "p": p, "q": q})
     table = table.iloc[np.argsort(-np.nan_to_num(moran, nan=-np.inf), kind="stable")].reset_index(drop=True)
-    table.attrs["note"] = STRUCTURE_NOTE
+    table.attrs["note"] = " ".join(filter(None, [_limit_of_permutations(p, q, permutations), STRUCTURE_NOTE]))
     return table
 
 
@@ -216,13 +218,23 @@ def colocalization(
     return table.sort_values("correlation", ascending=False, kind="stable", ignore_index=True)
 
 
+def _limit_of_permutations(p: np.ndarray, q: np.ndarray, permutations: int) -> str:
+    """Return a sentence if genes have the smallest possible p, and yet no small q."""
+    smallest = p < 1.5 / (permutations + 1)
+    if not smallest.any() or q[smallest].min() <= _SMALL_Q:
+        return ""
+    n_tested = int(np.isfinite(p).sum())
+    return (
+        f"{count(int(smallest.sum()), 'gene')} exceeded every permutation, but with {permutations:,} permutations no p "
+        f"is below 1 / {permutations + 1}, too large for a q of {_SMALL_Q} among {count(n_tested, 'gene')}; test fewer "
+        f"genes, or use {10 * (permutations + 1) - 1:,} permutations."
+    )
+
+
 def _neighbor_average(centers: np.ndarray) -> sparse.csr_matrix:
     """Return the matrix (N, N) that averages over the six nearest other spots."""
     n_spots = len(centers)
-    near = cKDTree(centers).query(centers, k=_N_NEIGHBORS + 1)[1]
-    own = near == np.arange(n_spots)[:, None]
-    own[~own.any(axis=1), -1] = True  # several spots are in one place
-    others = near[~own]
+    others = nearest_other_spots(centers, centers, np.arange(n_spots), _N_NEIGHBORS)[0].ravel()
     pointer = np.arange(n_spots + 1) * _N_NEIGHBORS
     return sparse.csr_matrix((np.full(others.size, 1 / _N_NEIGHBORS), others, pointer), shape=(n_spots, n_spots))
 

@@ -51,6 +51,33 @@ def test_names_are_read_from_the_first_column(tmp_path: Path, text: str) -> None
     assert [name.strip('"') for name in read_gene_names(path)] == ["ERBB2", "KRT19"]
 
 
+@pytest.mark.contract(
+    section="Requests",
+    case="list of genes: UTF-16 of a spreadsheet, markers of Seurat, sets of a .gmt file",
+    response="the column under 'gene', or the genes of all sets, are read",
+)
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("genes.txt", "ERBB2\r\nKRT19\r\n".encode("utf-16")),
+        ("markers.csv", b'"","p_val","gene"\n"1",0.1,"ERBB2"\n"2",0.2,"KRT19"\n'),
+        ("sets.gmt", b"ONE\thttp://one\tERBB2\tKRT19\nTWO\tna\tKRT19\n"),
+    ],
+)
+def test_lists_of_other_programs_are_read(tmp_path: Path, name: str, content: bytes) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    assert read_gene_names(path) == ["ERBB2", "KRT19"]
+    assert match_gene_list(path, [*PANEL, "TWO"])[0] == ["ERBB2", "KRT19"]
+
+
+def test_spreadsheets_are_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "genes.xlsx"
+    path.write_bytes(b"PK\x03\x04\x00\x00")
+    with pytest.raises(InputError, match="not a text file"):
+        read_gene_names(path)
+
+
 def test_names_may_contain_semicolons(tmp_path: Path) -> None:
     path = tmp_path / "genes.csv"
     path.write_text("gene,score\nHLA-A;HLA-B,1\nCD3 e,2\n", encoding="utf-8")

@@ -15,6 +15,7 @@ from napari_srast.cli import main
 from napari_srast.errors import InputError
 from napari_srast.io.convert.importer import import_slide
 from napari_srast.io.foreign_files import explain_file
+from napari_srast.io.slide_reader import read_slide
 
 
 @pytest.mark.contract(
@@ -38,6 +39,10 @@ from napari_srast.io.foreign_files import explain_file
         ("empty", b"", "a file of an unknown kind", ".safetensors"),
         ("model.pt", b"PK\x03\x04", "a file of another program", ".safetensors"),
         ("torn.h5", b"\x89HDF\r\n\x1a\n", "a damaged HDF5 file", "restore"),
+        ("tissue.gef", b"\x89HDF\r\n\x1a\n", "a Stereo-seq file", "spatialdata_io.stereoseq"),
+        ("slide.h5seurat", b"\x89HDF\r\n\x1a\n", "an R object", "zellkonverter"),
+        ("slide.h5mu", b"\x89HDF\r\n\x1a\n", "a MuData file", "mdata['rna']"),
+        ("experiment.xenium", b"{}", "a Xenium run", "spatialdata_io.xenium"),
     ],
 )
 def test_info_says_what_a_file_is_and_what_to_do(
@@ -51,6 +56,58 @@ def test_info_says_what_a_file_is_and_what_to_do(
     assert "damaged model" not in message
     with pytest.raises(InputError, match=r"neither|damaged"):
         import_slide(tmp_path / name, tmp_path / "out.zarr")
+
+
+@pytest.mark.contract(
+    section="Stores",
+    case="folder of Xenium, CosMx or MERSCOPE; folder with a store, a table or packed files in it",
+    response="what it is, and what to do with it",
+)
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("experiment.xenium", "is a Xenium run, not a slide of spots; its molecules need no splitting"),
+        ("S0_exprMat_file.csv.gz", "is a CosMx export"),
+        ("detected_transcripts.csv", "is a MERSCOPE export"),
+        ("A.h5ad", "import the table inside: A.h5ad"),
+        ("B.zarr", "give the store inside: B.zarr"),
+        ("C.tissue.gef", "with spatialdata_io.stereoseq: C.tissue.gef"),
+        ("D.zip", "unpack the files inside: D.zip"),
+    ],
+)
+def test_folders_of_other_kinds_are_explained(
+    name: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / name).write_bytes(b"")
+    for command in (["info", "{}"], ["import", "{}", "-o", str(tmp_path / "o.zarr")]):
+        capsys.readouterr()
+        assert main([word.format(tmp_path / "in") for word in command]) == 2
+        assert says in capsys.readouterr().err
+
+
+@pytest.mark.contract(
+    section="Stores",
+    case="packed store (.zarr.zip), web address",
+    response="what it is; unpack or download it",
+)
+def test_packed_stores_and_web_addresses_are_explained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "slide.zarr.zip").write_bytes(b"PK\x03\x04")
+    with pytest.raises(InputError, match=r"is a packed file.*unpack it"):
+        read_slide(tmp_path / "slide.zarr.zip")
+    with pytest.raises(InputError, match="is a web address; download the slide"):
+        read_slide("https://example.org/slide.zarr")
+    assert main(["upsample", "s3://bucket/slide.zarr", "-o", str(tmp_path / "o.zarr")]) == 2
+    assert "is a web address; download the slide" in capsys.readouterr().err
+
+
+def test_stereo_seq_and_xenium_tables_are_named(tmp_path: Path) -> None:
+    for name, group in (("cells.h5", "cellBin"), ("bins.h5", "geneExp"), ("cell_feature_matrix.h5", "matrix")):
+        with h5py.File(tmp_path / name, "w") as file:
+            file.create_group(group)
+    assert "a Stereo-seq file" in (explain_file(tmp_path / "cells.h5") or "")
+    assert "a Stereo-seq file" in (explain_file(tmp_path / "bins.h5") or "")
+    assert "the cells of a Xenium run" in (explain_file(tmp_path / "cell_feature_matrix.h5") or "")
 
 
 def test_counts_without_positions_name_what_is_missing_and_with_them_are_imported(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from pathlib import Path
 
 __all__ = ["count", "first_line", "read_text", "reading_failure"]
@@ -27,20 +28,27 @@ def first_line(error: BaseException) -> str:
 
 
 def read_text(path: Path) -> str:
-    """Read a UTF-8 file of limited size, because a wrong path may lead to an endless one.
+    """Read a file of limited size as text: UTF-8, or UTF-16 with its byte order mark.
+
+    The size is limited because a wrong path may lead to an endless file.
 
     Raises
     ------
     OSError
         The file cannot be read.
     ValueError
-        The file is above 50 MB, or not UTF-8.
+        The file is above 50 MB, or no text in these encodings.
     """
     with path.open("rb") as file:
         content = file.read(_MAX_BYTES + 1)
     if len(content) > _MAX_BYTES:
         raise ValueError(f"too long, above {_MAX_BYTES // 10**6} MB")
-    return content.decode("utf-8-sig")
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content.decode("utf-16")  # the "Unicode text" of spreadsheet programs
+    text = content.decode("utf-8-sig")
+    if "\0" in text:
+        raise ValueError("not a text file")
+    return text
 
 
 def reading_failure(error: Exception) -> str:

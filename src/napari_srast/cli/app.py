@@ -124,6 +124,8 @@ def import_slide(
     counts: Counts = None,
 ) -> None:
     """Convert an .h5ad table (with an image) or a Space Ranger folder (Visium, Visium HD) to a SpatialData store."""
+    from shlex import quote
+
     from napari_srast.cli.parsing import check_exists, check_output
 
     check_exists(source, "file or folder")
@@ -146,7 +148,7 @@ def import_slide(
         spot_shape=spot_shape,
         counts=counts,
     )
-    typer.echo(f"Wrote {written}; inspect it with: napari-srast info {written}")
+    typer.echo(f"Wrote {written}; inspect it with: napari-srast info {quote(str(written))}")
 
 
 @app.command(
@@ -325,7 +327,7 @@ def info(
 ) -> None:
     """Describe a slide or a model: its content, whether it can be used, and what is missing if not.
 
-    With --cache: place, size and number of slides of the cache of prepared slides.
+    With --cache: folder, size and number of slides of the cache of prepared slides.
     """
     from napari_srast.cli.commands.info import describe_cache, run
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from napari_srast._utils.text import read_text, reading_failure
 from napari_srast.core.gene_list import parse_gene_names, read_gene_names
 from napari_srast.errors import InputError, OutputError, RegionError, SettingsError
-from napari_srast.io.file_kinds import has_suffix
+from napari_srast.io.file_kinds import has_suffix, missing_path
 
 if TYPE_CHECKING:
     from napari_srast.core.region import Region
@@ -23,7 +23,7 @@ _LONGEST_NAME = 200  # file systems allow 255 bytes, and the temporary name of a
 def check_exists(path: Path, what: str) -> None:
     """Refuse an input path that does not exist, before slow imports."""
     if not os.path.exists(path):  # Path.exists raises if the name is longer than the system allows
-        raise InputError(f"There is no {what} at '{path}'; check the path.")
+        raise InputError(missing_path(path, what))
 
 
 def check_output(path: Path, suffixes: tuple[str, ...], inputs: tuple[Path, ...] = ()) -> None:

@@ -71,7 +71,9 @@ def parse_expression(text: str) -> str | tuple[str, ...]:
 
 
 def read_gene_names(path: Path) -> list[str]:
-    """Read the names in the first column of a file, without its header.
+    """Read the names in a file: those under a header such as "gene", else those in its first column.
+
+    Of a ``.gmt`` file, the genes of all its sets are read.
 
     Raises
     ------
@@ -79,9 +81,10 @@ def read_gene_names(path: Path) -> list[str]:
         The file cannot be read as text, or contains no gene.
     """
     rows = _read_rows(path)
-    if rows and rows[0][0].casefold() in _HEADERS:
-        rows = rows[1:]
-    names = [name for row in _one_name_per_row(rows) if (name := row[0])]
+    column = next((i for i, name in enumerate(rows[0]) if name.casefold() in _HEADERS), None) if rows else None
+    if column is not None and (column == 0 or len(rows) > 1):
+        rows = [row[column : column + 1] for row in rows[1:]]
+    names = [row[0] for row in _one_name_per_row(rows) if row and row[0]]
     if not names:
         raise InputError(f"The gene list '{path}' names no gene; write one name per line.")
     return names
@@ -135,10 +138,14 @@ def match_gene_list(path: Path, panel: Iterable[str], ids: Iterable[str] | None 
 
 def _read_rows(path: Path) -> Rows:
     try:
-        return _parse_rows(read_text(path))
+        text = read_text(path)
+        if path.suffix.casefold() == ".gmt":  # per line the name of a set, its description, and genes
+            names = (name.strip() for line in text.splitlines() for name in line.split("\t")[2:])
+            return [[name] for name in dict.fromkeys(names) if name]
+        return _parse_rows(text)
     except (OSError, ValueError) as error:
         raise InputError(
-            f"The gene list '{path}' cannot be read ({reading_failure(error)}); save it as a text file with one gene "
+            f"The gene list '{path}' cannot be read ({reading_failure(error)}); save it as UTF-8 text with one gene "
             "per line."
         ) from error
 

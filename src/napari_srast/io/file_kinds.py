@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -20,8 +21,10 @@ __all__ = [
     "enclosing_store",
     "file_kind",
     "has_suffix",
+    "is_anndata_file",
     "is_anndata_store",
     "is_result_table",
+    "missing_path",
     "store_part_problem",
 ]
 
@@ -31,6 +34,7 @@ FileKind = Literal["store", "h5ad", "space_ranger", "geojson"]
 _FOREIGN_KEYS = ("multiscales", "ome", "omero", "plate", "well", "encoding-type", "bioformats2raw.layout")
 _ROOT_FILES = ("zarr.json", ".zattrs", ".zgroup", ".zmetadata")
 _MAX_ROOT_BYTES = 50_000_000  # of a root's metadata; larger ones are judged by the folders
+_WEB_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)  # a path drops the second slash
 _RESULT_MARK = "uns/napari_srast/run"
 
 
@@ -79,6 +83,21 @@ def store_part_problem(path: str | Path) -> str | None:
     return None if whole is None else f"'{path}' is a part of the store '{whole}', not a slide; give the store."
 
 
+def missing_path(path: Path, what: str) -> str:
+    """Return the message for a path where nothing is.
+
+    Parameters
+    ----------
+    path
+        The path.
+    what
+        What was expected there, such as "slide".
+    """
+    if _WEB_ADDRESS.match(str(path)):
+        return f"'{path}' is a web address; download the {what}, and give its path."
+    return f"There is no {what} at '{path}'; check the path."
+
+
 def has_suffix(path: str | Path, *suffixes: str) -> bool:
     """Return whether the name of a file ends in one of the suffixes, in small letters or capitals.
 
@@ -105,6 +124,17 @@ def is_anndata_store(path: str | Path) -> bool:
     except OSError:
         return False
     return attributes is not None and attributes.get("encoding-type") == "anndata"
+
+
+def is_anndata_file(path: Path) -> bool:
+    """Return whether an HDF5 file has the parts of an AnnData table; False if it cannot be read."""
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            return {"obs", "var"} <= set(file)
+    except OSError:
+        return False
 
 
 def is_result_table(path: Path) -> bool:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from napari_srast._utils.text import first_line
 from napari_srast.errors import InputError, is_memory_error
 from napari_srast.io.convert.space_ranger.layout import is_space_ranger
-from napari_srast.io.file_kinds import has_suffix, is_anndata_store, store_part_problem
+from napari_srast.io.file_kinds import has_suffix, is_anndata_store, missing_path, store_part_problem
+from napari_srast.io.foreign_files import explain_file, explain_folder
 from napari_srast.io.safety_limits import check_store
 from napari_srast.io.table_reader import read_store_without_damaged_results
 from napari_srast.io.zarr_writes import settled_writes
@@ -53,7 +54,7 @@ def open_store(path: str | Path) -> tuple[spatialdata.SpatialData, tuple[str, ..
     """
     path = Path(path)
     if not path.exists():
-        raise InputError(f"There is no slide at '{path}'; check the path.")
+        raise InputError(missing_path(path, "slide"))
     problem = store_part_problem(path)
     if problem is not None:
         raise InputError(problem)
@@ -62,8 +63,9 @@ def open_store(path: str | Path) -> tuple[spatialdata.SpatialData, tuple[str, ..
             f"'{path}' is not a SpatialData store yet; convert it with: napari-srast import '{path}' -o SLIDE.zarr"
         )
     if not path.is_dir() or not any((path / name).exists() for name in ("zarr.json", ".zgroup", ".zattrs")):
+        known = explain_folder(path) if path.is_dir() else explain_file(path) if path.is_file() else None
         raise InputError(
-            f"'{path}' is not a SpatialData store (a .zarr folder); choose another path or import it first."
+            known or f"'{path}' is not a SpatialData store (a .zarr folder); choose another path or import it first."
         )
 
     check_store(path)

@@ -6,6 +6,7 @@ import anndata
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from napari_srast.errors import InputError
 from napari_srast.geometry.lattice import detect_lattice
@@ -102,6 +103,67 @@ def test_image_of_unknown_scale_is_left_out_with_a_notice(tmp_path):
     slide = imported(table, tmp_path)
     assert slide.image.name == "mouse_lowres_image"
     assert any("Image 'hires'" in n and "tissue_hires_scalef" in n for n in slide.notices)
+
+
+@pytest.mark.contract(
+    section="Imports",
+    case="positions in pixels of a smaller image, with the scale factors of the full-resolution image",
+    response="*notice:* the spots are placed on the smaller image, as their distances tell",
+)
+@pytest.mark.parametrize("name", ["hires", "lowres"])
+def test_positions_on_a_smaller_image_are_recognized(tmp_path, name):
+    table = visium()
+    table.obsm["spatial"] = table.obsm["spatial"] * ZOOMS[name]
+    slide = imported(table, tmp_path)
+    assert any(f"pixels of image '{name}' instead" in notice for notice in slide.notices)
+    assert slide.image.name == "mouse_hires_image"
+    um_per_px = UM_PER_PX / ZOOMS["hires"]
+    np.testing.assert_allclose(slide.image.to_intrinsic[0], np.diag([um_per_px, um_per_px, 1]), rtol=1e-4)
+
+
+def test_stated_diameter_that_fits_no_image_changes_no_scale(tmp_path):
+    table = visium()
+    table.uns["spatial"]["mouse"]["scalefactors"]["spot_diameter_fullres"] = 0.5
+    slide = imported(table, tmp_path)
+    np.testing.assert_allclose(slide.image.to_intrinsic[0], np.diag([4.0, 4, 1]), rtol=1e-4)
+
+
+def test_contradicting_scale_factors_of_a_table_place_no_image(tmp_path):
+    table = visium()
+    table.uns["spatial"]["mouse"]["scalefactors"]["tissue_lowres_scalef"] = 0.02
+    slide = imported(table, tmp_path)
+    assert slide.image is None
+    assert any(
+        "'hires', 'lowres'" in n and "a scale factor or an image is of another slide" in n for n in slide.notices
+    )
+
+
+@pytest.mark.parametrize("kind", ["arrays", "texts", "channels first", "full resolution only"])
+def test_images_and_scale_factors_are_read_as_tools_write_them(tmp_path, kind):
+    table = visium()
+    about = table.uns["spatial"]["mouse"]
+    if kind == "arrays":
+        about["scalefactors"] = {key: np.array([value]) for key, value in about["scalefactors"].items()}
+    elif kind == "texts":
+        about["scalefactors"] = {key: str(value) for key, value in about["scalefactors"].items()}
+    elif kind == "channels first":
+        about["images"] = {key: np.moveaxis(image, 2, 0) for key, image in about["images"].items()}
+    else:
+        shape = [round(n / ZOOMS["hires"]) for n in about["images"]["hires"].shape[:2]]
+        about["images"] = {"fullres": np.full((*shape, 3), 200, np.uint8)}
+        about["scalefactors"] = {"spot_diameter_fullres": about["scalefactors"]["spot_diameter_fullres"]}
+        table.uns["spatial"]["is_single"] = True
+    slide = imported(table, tmp_path)
+    um_per_px = UM_PER_PX if kind == "full resolution only" else UM_PER_PX / ZOOMS["hires"]
+    np.testing.assert_allclose(slide.image.to_intrinsic[0], np.diag([um_per_px, um_per_px, 1]), rtol=1e-4)
+    assert slide.image.levels[0].shape[0] == 3
+
+
+def test_image_file_of_unknown_size_is_refused(tmp_path):
+    table = visium()
+    Image.new("RGB", (5000, 5000)).save(tmp_path / "other.png")
+    with pytest.raises(InputError, match=r"has 5000 x 5000 pixels, but by the scale factors .* or --pixel-size"):
+        imported(table, tmp_path, image=tmp_path / "other.png")
 
 
 @pytest.mark.parametrize(("brightest", "dtype"), [(200, np.uint8), (4000, np.uint16)])

@@ -14,7 +14,13 @@ from pandas.api import types
 from napari_srast._utils.text import first_line
 from napari_srast.errors import InputError, is_memory_error
 from napari_srast.io.convert.stated_positions import spot_positions
-from napari_srast.io.convert.table_images import TableImages, scale_factors, stored_images, user_image
+from napari_srast.io.convert.table_images import (
+    TableImages,
+    factors_of_positions,
+    scale_factors,
+    stored_images,
+    user_image,
+)
 from napari_srast.io.convert.table_positions import Placement, place_spots
 from napari_srast.io.counts import raw_counts, unique_names
 from napari_srast.io.element_selection import SLIDE_KEY
@@ -112,9 +118,10 @@ def convert_table(source: anndata.AnnData, name: str, options: TableOptions) -> 
     source = source[rows]
     points = located[rows, :2].copy()
     library_name, library = section_metadata(source.obs, source.uns, section.name)
-    factors = scale_factors(library)
+    factors, factor_notices = factors_of_positions(scale_factors(library), points)
+    notices += factor_notices
     placement = place_spots(source, points, factors, spot_diameter=options.spot_diameter, spot_shape=options.spot_shape)
-    images = _images(source, points, placement, (library_name, library), options)
+    images = _images(source, points, placement, (library_name, library, factors), options)
     genes, gene_notices = unique_names(counts.var.index, "gene names")
     spot_ids, id_notices = unique_names(source.obs_names, "spot names")
     about: dict[str, Any] = {"unit": placement.unit, "source": name}
@@ -138,7 +145,7 @@ def _images(
     source: anndata.AnnData,
     points: np.ndarray,
     placement: Placement,
-    library: tuple[str, Mapping[str, Any]],
+    library: tuple[str, Mapping[str, Any], Mapping[str, float]],
     options: TableOptions,
 ) -> TableImages:
     """Return the images of the table and the one that the user gave."""
@@ -149,8 +156,8 @@ def _images(
                 "the positions into obsm['spatial'], or leave --image out."
             )
         return TableImages({}, {})
-    name, content = library
-    found = stored_images(name, content, scale_factors(content), points, placement.scale)
+    name, content, factors = library
+    found = stored_images(name, content, factors, points, placement.scale)
     if options.image is None:
         return found
     given = user_image(
@@ -158,6 +165,7 @@ def _images(
         source,
         points,
         library=content,
+        factors=factors,
         pixel_size=options.pixel_size,
         scale=placement.scale,
         taken=(_SPOTS, _TABLE, *(key.casefold() for key in found.elements)),

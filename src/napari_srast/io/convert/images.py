@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,16 +11,31 @@ import numpy as np
 
 from napari_srast._utils.text import first_line
 from napari_srast.errors import InputError, is_memory_error
+from napari_srast.io.convert.tiff_images import is_tiff, read_tiff
 from napari_srast.io.safety_limits import check_image_size
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
     from spatialdata.transformations import BaseTransformation
     from xarray import DataTree
 
-__all__ = ["MAX_INTEGER_BYTES", "check_spots_on_image", "multiscale_image", "read_image_file"]
+__all__ = [
+    "MAX_INTEGER_BYTES",
+    "check_spots_on_image",
+    "full_sizes",
+    "is_size",
+    "multiscale_image",
+    "orientation_notice",
+    "read_image_file",
+    "scale_contradiction",
+]
 
 MAX_INTEGER_BYTES = 4
 """Largest size of an integer in an image; viewers and OME-Zarr have no longer ones."""
+_MIN_INSIDE = 0.5  # of the spots, on the image
+_NOTABLE_OUTSIDE = 0.02  # of the spots
+_ORIENTATION_TAG = 274  # of EXIF and TIFF
+_MAX_CONTRADICTION = 0.03  # of two statements of one length, relative
 _CHUNK = 512
 _MIN_LEVEL_SIDE = 512  # pixels: levels are halved as long as the shorter side is at least this long
 
@@ -30,7 +46,7 @@ def read_image_file(path: str | Path) -> np.ndarray:
     Parameters
     ----------
     path
-        The file; ``.tif``, ``.tiff`` and ``.btf`` are read by tifffile, all others by Pillow.
+        The file; those with the content of a TIFF file are read by tifffile, all others by Pillow.
 
     Returns
     -------
@@ -43,10 +59,12 @@ def read_image_file(path: str | Path) -> np.ndarray:
         The file is missing, not an image, has an unsupported pixel type, or more than two dimensions and channels.
     """
     path = Path(path)
+    if path.is_dir():
+        raise InputError(f"'{path}' is a folder, not an image; give the .jpg, .png or .tif file.")
     if not path.is_file():
         raise InputError(f"There is no image at '{path}'; check the path.")
     try:
-        pixels = _read_tiff(path) if path.suffix.casefold() in (".tif", ".tiff", ".btf") else _read_with_pillow(path)
+        pixels = read_tiff(path) if is_tiff(path) else _read_with_pillow(path)
     except InputError:
         raise
     except Exception as error:
@@ -67,8 +85,29 @@ def read_image_file(path: str | Path) -> np.ndarray:
     return np.ascontiguousarray(pixels)
 
 
-def check_spots_on_image(points: np.ndarray, shape: tuple[int, int], image: Path, advice: str) -> None:
-    """Check that most spots are inside an image.
+def orientation_notice(path: str | Path) -> tuple[str, ...]:
+    """Return a notice if an image file asks programs to turn or mirror it, because its pixels are used as stored.
+
+    Parameters
+    ----------
+    path
+        A file that :func:`read_image_file` has read.
+    """
+    try:
+        with _opened(Path(path)) as picture:
+            orientation = int(picture.getexif().get(_ORIENTATION_TAG, 1))
+    except (OSError, ValueError, SyntaxError):  # a format that Pillow does not know has no such tag
+        return ()
+    if not 2 <= orientation <= 8:
+        return ()
+    return (
+        f"The image '{Path(path).name}' states that it is shown turned or mirrored (orientation {orientation}); its "
+        "pixels were used as they are stored, so check that the spots are on the tissue.",
+    )
+
+
+def check_spots_on_image(points: np.ndarray, shape: tuple[int, int], image: Path, advice: str) -> tuple[str, ...]:
+    """Check that most spots are inside an image, and return a notice if some are not.
 
     Parameters
     ----------
@@ -87,35 +126,71 @@ def check_spots_on_image(points: np.ndarray, shape: tuple[int, int], image: Path
         Fewer than half of the spots are inside the image.
     """
     inside = np.all((points >= 0) & (points <= shape[::-1]), axis=1)
-    if inside.mean() < 0.5:
+    if inside.mean() < _MIN_INSIDE:
         raise InputError(
             f"Only {inside.sum()} of {len(points)} spots are inside the image '{image}' "
             f"({shape[1]} x {shape[0]} pixels); {advice}."
         )
+    if (~inside).mean() > _NOTABLE_OUTSIDE:
+        return (
+            f"{(~inside).sum()} of {len(points)} spots are outside of the image '{image.name}'; check that it is the "
+            "image of these spots.",
+        )
+    return ()
 
 
-def _read_tiff(path: Path) -> np.ndarray:
-    import tifffile
+def full_sizes(shapes: Mapping[str, tuple[int, ...]], scales: Mapping[str, float]) -> dict[str, tuple[float, float]]:
+    """Return the size of the full-resolution image, rows and columns, by each smaller image and its scale.
 
-    with tifffile.TiffFile(path) as file:
-        if file.series:
-            check_image_size(path, file.series[0].nbytes)
-        return np.asarray(file.asarray())
+    Parameters
+    ----------
+    shapes
+        Numbers of rows and columns of the smaller images, by name.
+    scales
+        Their pixels per full-resolution pixel, by name; any may be missing.
+    """
+    return {name: (shapes[name][0] / scales[name], shapes[name][1] / scales[name]) for name in shapes if name in scales}
+
+
+def is_size(size: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    """Return whether two statements of the size of an image agree, except for rounding."""
+    return all(abs(one / two - 1) < _MAX_CONTRADICTION for one, two in zip(size, other, strict=True))
+
+
+def scale_contradiction(sizes: Mapping[str, tuple[float, float]]) -> str | None:
+    """Return why the scales of the images of one slide cannot all be right, as a clause; None if they can be.
+
+    Parameters
+    ----------
+    sizes
+        Size of the full-resolution image by each of them, from :func:`full_sizes`.
+    """
+    if not sizes or all(is_size(one, other) for one in sizes.values() for other in sizes.values()):
+        return None
+    stated = " and ".join(f"{columns:.0f} x {rows:.0f} pixels by '{name}'" for name, (rows, columns) in sizes.items())
+    return f"the full-resolution image has {stated}, so a scale factor or an image is of another slide"
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image]:
+    """Open an image with Pillow, without the limit of its size, which slide images exceed."""
+    from PIL import Image
+
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        with Image.open(path) as picture:
+            yield picture
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
 
 
 def _read_with_pillow(path: Path) -> np.ndarray:
-    from PIL import Image
-
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # slide images exceed Pillow's limit
-    try:
-        with Image.open(path) as picture:
-            # A color takes four bytes in Pillow, and three in the array that is copied from it.
-            bytes_per_pixel = 7 if len(picture.getbands()) >= 3 else 8
-            check_image_size(path, picture.width * picture.height * bytes_per_pixel)
-            supported = picture.mode in ("L", "RGB", "RGBA") or picture.mode.startswith("I")
-            return np.asarray(picture if supported else picture.convert("RGB"))
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
+    with _opened(path) as picture:
+        # A color takes four bytes in Pillow, and three in the array that is copied from it.
+        bytes_per_pixel = 7 if len(picture.getbands()) >= 3 else 8
+        check_image_size(path, picture.width * picture.height * bytes_per_pixel)
+        supported = picture.mode in ("L", "RGB", "RGBA") or picture.mode.startswith("I")
+        return np.asarray(picture if supported else picture.convert("RGB"))
 
 
 def multiscale_image(pixels: Any, transformations: Mapping[str, BaseTransformation]) -> DataTree:

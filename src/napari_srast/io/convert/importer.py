@@ -11,7 +11,7 @@ from napari_srast.io.convert.h5ad import read_h5ad
 from napari_srast.io.convert.space_ranger.layout import find_files, is_space_ranger
 from napari_srast.io.convert.space_ranger.reader import read_space_ranger
 from napari_srast.io.file_kinds import file_kind, has_suffix, is_anndata_store, store_part_problem
-from napari_srast.io.foreign_files import explain_file, hdf5_problem
+from napari_srast.io.foreign_files import explain_file, explain_folder, hdf5_problem
 from napari_srast.io.slide_reader import read_slide
 from napari_srast.io.spots import is_valid_length
 from napari_srast.io.store import write_store
@@ -124,14 +124,15 @@ def import_slide(
 
 def _explain(src: Path) -> str:
     """Return why a source cannot be imported, and the next step."""
-    explanation = explain_file(src) if src.is_file() else None
-    if explanation is not None:
-        return explanation
     if file_kind(src) == "store":
         return (
             f"'{src}' is a SpatialData store already, and needs no import; look into it with: napari-srast info '{src}'"
         )
-    if src.is_dir() and not any((src / name).exists() for name in ("zarr.json", ".zgroup")):
+    is_store = any((src / name).exists() for name in ("zarr.json", ".zgroup"))
+    explanation = explain_file(src) if src.is_file() else None if is_store else explain_folder(src)
+    if explanation is not None:
+        return explanation
+    if src.is_dir() and not is_store:
         try:
             find_files(src)
         except InputError as error:

@@ -15,8 +15,12 @@ from napari_srast.geometry.lattice import detect_lattice
 from napari_srast.io.convert.images import (
     MAX_INTEGER_BYTES,
     check_spots_on_image,
+    full_sizes,
+    is_size,
     multiscale_image,
+    orientation_notice,
     read_image_file,
+    scale_contradiction,
 )
 from napari_srast.io.convert.stated_positions import coordinates
 from napari_srast.io.spots import is_valid_length
@@ -26,9 +30,10 @@ from napari_srast.io.transforms import fit_affine, to_affine
 if TYPE_CHECKING:
     import anndata
 
-__all__ = ["TableImages", "scale_factors", "stored_images", "user_image"]
+__all__ = ["TableImages", "factors_of_positions", "scale_factors", "stored_images", "user_image"]
 
-_RESOLUTIONS = ("hires", "lowres")
+_RESOLUTIONS = ("fullres", "hires", "lowres")
+_CIRCLES, _BINS = (0.5, 0.7), (0.9, 1.1)  # stated diameters in pitches: Space Ranger gives 55 or 65 um of 100 um
 _MAX_MISFIT = 1.0  # of the spots on the image, in pitches
 _NOTABLE_MISFIT = 0.25  # in pitches
 
@@ -53,17 +58,57 @@ class TableImages:
 
 
 def scale_factors(library: Mapping[str, Any]) -> dict[str, float]:
-    """Return the scale factors of an entry of ``uns["spatial"]`` that are lengths."""
+    """Return the scale factors of an entry of ``uns["spatial"]`` that are lengths, also as text or arrays of one."""
     factors = library.get("scalefactors", {})
     lengths = {}
     for key, value in factors.items() if isinstance(factors, Mapping) else ():
         try:
-            number = float(value)
+            (number,) = np.ravel(np.asarray(value)).astype(float)
         except (TypeError, ValueError):
             continue
         if is_valid_length(number):
-            lengths[str(key)] = number
+            lengths[str(key)] = float(number)
+    pictures = library.get("images", {})
+    if isinstance(pictures, Mapping) and "fullres" in pictures:
+        lengths.setdefault("tissue_fullres_scalef", 1.0)  # the positions are given on this image
     return lengths
+
+
+def factors_of_positions(factors: Mapping[str, float], points: np.ndarray) -> tuple[dict[str, float], tuple[str, ...]]:
+    """Return the scale factors for the image on whose pixels the positions are given, with a notice if it is smaller.
+
+    Space Ranger gives positions in pixels of the full-resolution image. Seurat and some scripts multiply them by the
+    scale of a smaller image, which shows in the ratio of spot diameter and pitch.
+
+    Parameters
+    ----------
+    factors
+        Scale factors of Space Ranger, for positions in full-resolution pixels.
+    points
+        Positions (x, y) in the table, shape (N, 2).
+    """
+    diameter = factors.get("spot_diameter_fullres")
+    zooms = {name: factors[f"tissue_{name}_scalef"] for name in _RESOLUTIONS if f"tissue_{name}_scalef" in factors}
+    if diameter is None or not zooms or len(points) < 3:
+        return dict(factors), ()
+    lattice = detect_lattice(points)
+    low, high = _BINS if lattice.kind == "square" else _CIRCLES
+    fitting = [name for name, zoom in zooms.items() if low < diameter * zoom / lattice.pitch < high]
+    if lattice.kind == "irregular" or len(fitting) != 1 or low < diameter / lattice.pitch < high:
+        return dict(factors), ()
+    zoom = zooms[fitting[0]]
+    converted = {
+        key: value * zoom if key.endswith("_fullres") else value / zoom if _is_per_pixel(key) else value
+        for key, value in factors.items()
+    }
+    return converted, (
+        f"The distances of the spots show that the positions are in pixels of image '{fitting[0]}' instead of the "
+        "full-resolution image; they were read so.",
+    )
+
+
+def _is_per_pixel(key: str) -> bool:
+    return key.endswith("_scalef") or key == "microns_per_pixel"
 
 
 def stored_images(
@@ -78,13 +123,13 @@ def stored_images(
     library
         Its content.
     factors
-        Its scale factors: pixels of an image per unit of ``points``.
+        Its scale factors, from :func:`factors_of_positions`: pixels of an image per unit of ``points``.
     points
         Positions (x, y) in the table, shape (N, 2).
     scale
         Length of one unit of ``points`` in the unit of the spots.
     """
-    elements, systems, notices = {}, {}, []
+    placed, notices = {}, []
     pictures = library.get("images", {})
     for resolution in _RESOLUTIONS if isinstance(pictures, Mapping) else ():
         if resolution not in pictures:
@@ -96,19 +141,33 @@ def stored_images(
             notices.append(f"Image '{resolution}' in uns['spatial']['{name}'] {what} and was left out.")
             continue
         try:
-            check_spots_on_image(points * zoom, pixels.shape[1:], Path(resolution), "check its scale factor")
+            notices += check_spots_on_image(points * zoom, pixels.shape[1:], Path(resolution), "check its scale factor")
         except InputError:
             notices.append(
                 f"Most spots are outside of image '{resolution}' in uns['spatial']['{name}'] by its scale factor, "
                 f"{zoom:.4g}, so it was left out."
             )
             continue
+        placed[resolution] = pixels, zoom
+    contradiction = scale_contradiction(
+        _full_sizes({key: pixels.shape[1:] for key, (pixels, _) in placed.items()}, factors)
+    )
+    if contradiction is not None:
+        listed = ", ".join(map(repr, placed))
+        notices.append(f"The images {listed} in uns['spatial']['{name}'] were left out, because {contradiction}.")
+        placed = {}
+    elements, systems = {}, {}
+    for resolution, (pixels, zoom) in placed.items():
         title = element_name(f"{name}_{resolution}_image")
-        system = element_name(f"{name}_downscaled_{resolution}")
+        system = element_name(name if resolution == "fullres" else f"{name}_downscaled_{resolution}")
         to_spots = np.diag([scale / zoom, scale / zoom, 1.0])
         systems[system] = np.linalg.inv(to_spots)
         elements[title] = multiscale_image(pixels, {"global": to_affine(to_spots), system: to_affine(np.eye(3))})
     return TableImages(elements, systems, tuple(notices))
+
+
+def _full_sizes(shapes: Mapping[str, tuple[int, ...]], factors: Mapping[str, float]) -> dict[str, tuple[float, float]]:
+    return full_sizes(shapes, {name: factors[key] for name in shapes if (key := f"tissue_{name}_scalef") in factors})
 
 
 def user_image(
@@ -117,6 +176,7 @@ def user_image(
     points: np.ndarray,
     *,
     library: Mapping[str, Any],
+    factors: Mapping[str, float],
     pixel_size: float | None,
     scale: float,
     taken: tuple[str, ...],
@@ -133,6 +193,8 @@ def user_image(
         Positions (x, y) in the table, shape (N, 2).
     library
         Entry of ``uns["spatial"]`` for the slide; empty if there is none.
+    factors
+        Its scale factors, from :func:`factors_of_positions`.
     pixel_size
         Side of a pixel in units of ``points``; None if it is unknown.
     scale
@@ -146,8 +208,8 @@ def user_image(
         The image cannot be read or placed.
     """
     pixels = read_image_file(path)
-    to_points, notices = _image_affine(table, points, pixels.shape[1:], library, pixel_size)
-    check_spots_on_image(
+    to_points, notices = _image_affine(table, points, pixels.shape[1:], library, factors, pixel_size)
+    outside = check_spots_on_image(
         apply_affine(np.linalg.inv(to_points), points),
         pixels.shape[1:],
         Path(path),
@@ -158,17 +220,20 @@ def user_image(
     name = f"{name}_image" if name.casefold() in taken else name
     system = f"{name}_px"
     element = multiscale_image(pixels, {"global": to_affine(to_spots), system: to_affine(np.eye(3))})
+    notices = (*orientation_notice(path), *notices, *outside)
     return TableImages({name: element}, {system: np.linalg.inv(to_spots)}, notices)
 
 
 def _channels_first(picture: Any) -> np.ndarray | None:
-    """Return an image (y, x) or (y, x, c) as pixels (c, y, x) of a type that viewers show; None if it is not one."""
+    """Return an image (y, x), (y, x, c) or (c, y, x) as (c, y, x) of a type that viewers show, or None."""
     try:
         pixels = np.asarray(picture)
     except (TypeError, ValueError):
         return None
     if pixels.ndim == 2:
         pixels = pixels[:, :, None]
+    if pixels.ndim == 3 and pixels.shape[2] not in (1, 3, 4) and pixels.shape[0] in (1, 3, 4):
+        pixels = np.moveaxis(pixels, 0, 2)
     if pixels.ndim != 3 or pixels.shape[2] not in (1, 3, 4) or pixels.dtype.kind not in "uif" or 0 in pixels.shape:
         return None
     if pixels.dtype.kind == "f":  # Matplotlib reads .png files as fractions of 1
@@ -185,12 +250,13 @@ def _image_affine(
     points: np.ndarray,
     size: tuple[int, ...],
     library: Mapping[str, Any],
+    factors: Mapping[str, float],
     pixel_size: float | None,
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """Return the (3, 3) matrix from image pixels to the positions in the table, and notices."""
     if "spatial_px" not in table.obsm:
         if pixel_size is None:
-            pixel_size = _known_pixel_size(size, library)
+            pixel_size = _known_pixel_size(size, library, factors)
         if pixel_size is None:
             raise InputError(
                 "The table does not contain the positions of its spots on the image; add obsm['spatial_px'] (the spots "
@@ -212,11 +278,29 @@ def _image_affine(
     return matrix, ()
 
 
-def _known_pixel_size(size: tuple[int, ...], library: Mapping[str, Any]) -> float | None:
-    """Return the side of a pixel in full-resolution pixels: that of a stored image of the same size, else 1."""
-    pictures, factors = library.get("images", {}), scale_factors(library)
-    for resolution in _RESOLUTIONS if isinstance(pictures, Mapping) else ():
+def _known_pixel_size(size: tuple[int, ...], library: Mapping[str, Any], factors: Mapping[str, float]) -> float | None:
+    """Return the side of a pixel in units of the positions: that of a stored image of the same size, else 1.
+
+    Raises
+    ------
+    InputError
+        The image has neither the size of a stored image nor that of the full-resolution image.
+    """
+    pictures = library.get("images", {})
+    pictures = pictures if isinstance(pictures, Mapping) else {}
+    shapes = {}
+    for resolution in _RESOLUTIONS:
+        pixels = _channels_first(pictures[resolution]) if resolution in pictures else None
         zoom = factors.get(f"tissue_{resolution}_scalef")
-        if zoom is not None and resolution in pictures and np.shape(pictures[resolution])[:2] == tuple(size):
-            return 1 / zoom
+        if pixels is not None and zoom is not None:
+            shapes[resolution] = pixels.shape[1:]
+            if shapes[resolution] == tuple(size):
+                return 1 / zoom
+    sizes = _full_sizes(shapes, factors)
+    if sizes and not any(is_size(full, size) for full in sizes.values()):
+        rows, columns = next(iter(sizes.values()))
+        raise InputError(
+            f"The image has {size[1]} x {size[0]} pixels, but by the scale factors of the table the positions are on "
+            f"one of {columns:.0f} x {rows:.0f}; give that one, or --pixel-size if both have the same origin."
+        )
     return 1.0 if any(key.endswith("_scalef") for key in factors) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import anndata
 import numpy as np
 import pytest
+import spatialdata
 from helpers.space_ranger import (
     Capture,
     capture_area,
@@ -88,7 +90,7 @@ def test_table_keeps_ids_types_and_array_coordinates(load: Import, tmp_path: Pat
 
 def test_full_resolution_image_is_placed_and_a_smaller_one_refused(load: Import, tmp_path: Path) -> None:
     outs = write_visium(tmp_path / "run", capture_area())
-    Image.new("RGB", (400, 320), "pink").save(tmp_path / "full.png")
+    Image.new("RGB", (341, 297), "pink").save(tmp_path / "full.png")
     slide = load(outs, image=tmp_path / "full.png")
     assert slide.image is not None
     assert slide.image.name == "full"
@@ -96,6 +98,51 @@ def test_full_resolution_image_is_placed_and_a_smaller_one_refused(load: Import,
     Image.new("RGB", (60, 50), "pink").save(tmp_path / "small.png")
     with pytest.raises(InputError, match=r"spots are inside the image .* give the full-resolution image"):
         load(outs, image=tmp_path / "small.png")
+
+
+@pytest.mark.contract(
+    section="Imports",
+    case="image of another size than the one that Space Ranger processed, such as that of the CytAssist",
+    response="its size, and the one to give",
+)
+@pytest.mark.parametrize("size", [(3000, 3000), (296, 340), (682, 594)])
+def test_full_resolution_image_of_another_size_is_refused(load: Import, tmp_path: Path, size: tuple[int, int]) -> None:
+    outs = write_visium(tmp_path / "run", capture_area())
+    Image.new("RGB", size, "pink").save(tmp_path / "other.png")
+    with pytest.raises(InputError, match=rf"has {size[0]} x {size[1]} pixels, .* one of 340 x 296; give that one"):
+        load(outs, image=tmp_path / "other.png")
+
+
+@pytest.mark.contract(
+    section="Imports",
+    case="scale factors of two images of one slide that contradict each other",
+    response="*notice:* the images were left out, unless the full-resolution image tells which one is right",
+)
+def test_contradicting_scale_factors_place_no_image(load: Import, tmp_path: Path) -> None:
+    capture = capture_area()
+    outs = write_visium(tmp_path / "run", capture)
+    factors = outs / "spatial" / "scalefactors_json.json"
+    factors.write_text(json.dumps({**json.loads(factors.read_text()), "tissue_hires_scalef": 0.125}))
+    slide = load(outs)
+    assert_holds(slide, capture)
+    assert slide.image is None
+    assert sum("1360 x 1184 pixels by 'hires' and 340 x 290 pixels by 'lowres'" in n for n in slide.notices) == 2
+    Image.new("RGB", (340, 296), "pink").save(tmp_path / "full.png")
+    load(outs, image=tmp_path / "full.png")
+    store = spatialdata.read_zarr(tmp_path / "out.zarr")
+    assert set(store.images) == {"full", "run_lowres_image"}
+
+
+def test_spots_outside_of_the_image_and_its_orientation_are_noticed(load: Import, tmp_path: Path) -> None:
+    outs = write_visium(tmp_path / "run", capture_area(), factors=False, images=False)
+    orientation = Image.Exif()
+    orientation[274] = 6
+    Image.new("RGB", (240, 300), "pink").save(tmp_path / "full.jpg", exif=orientation)
+    slide = load(outs, image=tmp_path / "full.jpg")
+    assert slide.image is not None
+    assert slide.image.levels[0].shape == (3, 300, 240)
+    assert any("turned or mirrored (orientation 6)" in notice for notice in slide.notices)
+    assert any("14 of 56 spots are outside of the image 'full.jpg'" in notice for notice in slide.notices)
 
 
 def test_options_that_do_not_apply_are_refused(load: Import, tmp_path: Path) -> None:

@@ -13,7 +13,13 @@ import numpy as np
 
 from napari_srast._utils.text import first_line, read_text
 from napari_srast.errors import InputError
-from napari_srast.io.convert.images import check_spots_on_image, read_image_file
+from napari_srast.io.convert.images import (
+    check_spots_on_image,
+    full_sizes,
+    is_size,
+    read_image_file,
+    scale_contradiction,
+)
 from napari_srast.io.spots import is_valid_length
 
 __all__ = ["place_images", "read_factors"]
@@ -54,7 +60,7 @@ def read_factors(path: Path | None) -> tuple[dict[str, float], tuple[str, ...]]:
 def place_images(
     files: Mapping[str, Path],
     factors: Mapping[str, float],
-    full_size: tuple[int, int] | None,
+    full_size: tuple[int, ...] | None,
     points: np.ndarray,
 ) -> tuple[dict[str, tuple[np.ndarray, float]], tuple[str, ...]]:
     """Read the images of the folder; those that are damaged or of unknown scale are left out.
@@ -66,7 +72,7 @@ def place_images(
     factors
         Scale factors.
     full_size
-        Width and height of the full-resolution image; None if it is unknown.
+        Numbers of rows and columns of the full-resolution image; None if it is unknown.
     points
         Spot centers (x, y) in pixels of the full-resolution image, shape (N, 2).
 
@@ -75,6 +81,11 @@ def place_images(
     tuple
         Pixels (c, y, x) and pixels per full-resolution pixel of each image, by resolution, and a notice for each image
         that was left out.
+
+    Raises
+    ------
+    InputError
+        The full-resolution image has another size than the scale factors say.
     """
     pixels, notices = {}, []
     for resolution, path in files.items():
@@ -82,32 +93,58 @@ def place_images(
             pixels[resolution] = _read_image(path)
         except InputError:
             notices.append(f"Image '{path.name}' cannot be read and was left out; restore it from a copy.")
-    widths = {resolution: image.shape[2] for resolution, image in pixels.items()}
-    full_width = full_size[0] if full_size is not None else None
-    for resolution, width in widths.items():
-        if full_width is None and f"tissue_{resolution}_scalef" in factors:
-            full_width = width / factors[f"tissue_{resolution}_scalef"]
+    stated = {name.removeprefix("tissue_").removesuffix("_scalef"): value for name, value in factors.items()}
+    sizes = full_sizes({resolution: image.shape[1:] for resolution, image in pixels.items()}, stated)
+    if full_size is not None:
+        _check_size(full_size, sizes)
+    full_width = full_size[1] if full_size is not None else next((columns for _, columns in sizes.values()), None)
     placed = {}
     for resolution, image in pixels.items():
         name = files[resolution].name
-        scale = factors.get(f"tissue_{resolution}_scalef")
+        scale = stated.get(resolution)
         if scale is None and full_width is not None:
-            scale = widths[resolution] / full_width
+            scale = image.shape[2] / full_width
         if scale is None:
             notices.append(
-                f"The scale of image '{name}' is unknown without scalefactors_json.json, so it was left out; add this "
-                "file, or give the full-resolution image with --image."
+                f"The scale of image '{name}' is unknown without the number 'tissue_{resolution}_scalef' in "
+                "scalefactors_json.json, so it was left out; add it, or give the full-resolution image with --image."
             )
             continue
         try:
-            check_spots_on_image(points * scale, image.shape[1:], files[resolution], "restore its scale factor")
+            outside = check_spots_on_image(points * scale, image.shape[1:], files[resolution], "restore its scale")
         except InputError:
             notices.append(
                 f"Most spots are outside of image '{name}' by its scale factor, {scale:.4g}, so it was left out."
             )
             continue
+        notices.extend(outside)
         placed[resolution] = image, scale
-    return placed, tuple(notices)
+    wrong, reason = _contradicting(
+        {resolution: sizes[resolution] for resolution in placed if resolution in sizes}, full_size
+    )
+    notices += [f"Image '{files[resolution].name}' was left out, because {reason}." for resolution in wrong]
+    return {resolution: place for resolution, place in placed.items() if resolution not in wrong}, tuple(notices)
+
+
+def _check_size(full_size: tuple[int, ...], sizes: Mapping[str, tuple[float, float]]) -> None:
+    """Refuse a full-resolution image of a size that no smaller image and its scale factor lead to."""
+    if not sizes or any(is_size(size, full_size) for size in sizes.values()):
+        return
+    rows, columns = next(iter(sizes.values()))
+    raise InputError(
+        f"The image has {full_size[1]} x {full_size[0]} pixels, but by the scale factors Space Ranger processed one of "
+        f"{columns:.0f} x {rows:.0f}; give that one with --image."
+    )
+
+
+def _contradicting(
+    sizes: Mapping[str, tuple[float, float]], full_size: tuple[int, ...] | None
+) -> tuple[list[str], str | None]:
+    """Return the images whose scale cannot be trusted, and why: all of them if nothing tells which one is right."""
+    reason = scale_contradiction(sizes)
+    if reason is None:
+        return [], None
+    return [name for name, size in sizes.items() if full_size is None or not is_size(size, full_size)], reason
 
 
 def _read_image(path: Path) -> np.ndarray:

@@ -16,7 +16,7 @@ import numpy as np
 from napari_srast.errors import InputError, SettingsError
 from napari_srast.geometry.lattice import detect_lattice
 from napari_srast.io.array_coordinates import DEFAULT_DIAMETER, VISIUM_SPOT_UM
-from napari_srast.io.convert.images import check_spots_on_image, read_image_file
+from napari_srast.io.convert.images import check_spots_on_image, orientation_notice, read_image_file
 from napari_srast.io.convert.space_ranger.elements import SlideParts, build_slide
 from napari_srast.io.convert.space_ranger.geometry import ArrayGeometry, array_geometry
 from napari_srast.io.convert.space_ranger.images import place_images, read_factors
@@ -76,9 +76,9 @@ def read_space_ranger(
     geometry = array_geometry(everything, factors, folder_bin=files.bin_um, bin_size=bin_size)
     found, spots, spot_notices = _with_positions(found, everything, counts_path)
     diameter, diameter_notices = _diameter(geometry, factors, spot_diameter, everything.pixels)
-    pixels = None if image is None else _full_resolution(Path(image), spots.pixels)
+    pixels, given_notices = (None, ()) if image is None else _full_resolution(Path(image), spots.pixels)
     pictures, image_notices = place_images(
-        files.images, factors, None if pixels is None else (pixels.shape[2], pixels.shape[1]), spots.pixels
+        files.images, factors, None if pixels is None else pixels.shape[1:], spots.pixels
     )
     genes, gene_notices = unique_names(found.features.index, "gene names")
     parts = SlideParts(
@@ -98,6 +98,7 @@ def read_space_ranger(
             *geometry.notices,
             *diameter_notices,
             *spot_notices,
+            *given_notices,
             *image_notices,
             *gene_notices,
         ),
@@ -179,16 +180,16 @@ def _diameter(
     )
 
 
-def _full_resolution(image: Path, points: np.ndarray) -> np.ndarray:
-    """Read the full-resolution image, and check that the spots (x, y) are on it."""
+def _full_resolution(image: Path, points: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Read the full-resolution image, check that the spots (x, y) are on it, and return it with notices."""
     pixels = read_image_file(image)
-    check_spots_on_image(
+    notices = check_spots_on_image(
         points,
         pixels.shape[1:],
         image,
         "give the full-resolution image that Space Ranger processed; the smaller ones are read from the folder",
     )
-    return pixels
+    return pixels, (*orientation_notice(image), *notices)
 
 
 def _slide_name(sample: str, libraries: tuple[str, ...], path: Path) -> str:

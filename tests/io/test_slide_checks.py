@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from helpers.slides import image_element
+from scipy import sparse
 from spatialdata.transformations import Identity
 
 from napari_srast.io.slide_checks import position_notices
@@ -41,6 +42,21 @@ def test_shifted_labels_of_another_tool_are_noticed(make_slide, make_store):
     assert not any("shifted" in notice for notice in read_slide(store).notices)
     store.tables["table"].obsm["spatial"] = made.centers - 5
     assert any("(-5, -5), which is 0.71 pitches" in notice for notice in read_slide(store).notices)
+
+
+@pytest.mark.contract(
+    section="Tables and counts",
+    case="spots of nearly the same total, as of rounded CPM",
+    response="*notice:* names the total; check that these are the raw counts",
+)
+def test_rounded_values_of_one_total_are_noticed(make_slide, make_store):
+    made = make_slide(5, 6)
+    counts = np.random.default_rng(0).poisson(40, (30, made.counts.shape[1])).astype(np.float64)
+    store = make_store(made)
+    store.tables["table"].X = sparse.csr_matrix(counts)
+    assert not any("nearly the same total" in notice for notice in read_slide(store).notices)
+    store.tables["table"].X = sparse.csr_matrix(np.rint(counts / counts.sum(axis=1, keepdims=True) * 1e6))
+    assert any("nearly the same total, 1e+06" in notice for notice in read_slide(store).notices)
 
 
 def test_larger_image_elsewhere_is_mentioned(make_slide, make_store):

@@ -24,6 +24,7 @@ __all__ = [
     "array_columns",
     "check_no_array_coordinates",
     "find_array_coordinates",
+    "named_positions",
 ]
 
 VISIUM_STEPS_UM = (50.0, 50.0 * np.sqrt(3))
@@ -34,6 +35,7 @@ DEFAULT_DIAMETER = 0.55
 """Diameter of round spots that is assumed if nothing states it, in pitches: that of Visium, 55 um of 100 um."""
 BIN_NAME = re.compile(r"s_(\d+)um_(\d+)_(\d+)(?:-\d+)?")
 """Name of a bin of Visium HD: its size in micrometers, its row and its column."""
+_SPOT_NAME = re.compile(r"(?:.*[_-])?X?(\d+(?:\.\d+)?)x(\d+(?:\.\d+)?)(?:[_-].*)?")
 _MIN_SPOTS = 8
 _MAX_INDEX = 1000  # of rows and columns of hexagonal arrays
 _LAST_ROW, _LAST_COLUMN = 77, 127  # of the 6.5 mm array of Visium
@@ -78,6 +80,25 @@ def array_columns(obs: pd.DataFrame) -> np.ndarray | None:
         return None
     parts = names.str.extract(BIN_NAME).to_numpy(dtype=float)
     return parts[:, [2, 1]] if np.isfinite(parts).all() else None
+
+
+def named_positions(names: pd.Index) -> np.ndarray | None:
+    """Return the positions (x, y) that the names of spots state, such as "12x7" of Spatial Transcriptomics.
+
+    Parameters
+    ----------
+    names
+        Names of the spots.
+
+    Returns
+    -------
+    np.ndarray or None
+        Positions in steps of the array, shape (N, 2); None if a name states none.
+    """
+    if len(names) == 0 or _SPOT_NAME.fullmatch(str(names[0])) is None:
+        return None
+    matches = [_SPOT_NAME.fullmatch(str(name)) for name in names]
+    return None if None in matches else np.array([[float(m[1]), float(m[2])] for m in matches if m is not None])
 
 
 def find_array_coordinates(points: np.ndarray, obs: pd.DataFrame) -> ArrayCoordinates | None:

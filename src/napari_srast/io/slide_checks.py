@@ -23,6 +23,8 @@ __all__ = ["content_notices", "diameter_notices", "position_notices", "spots_in_
 _NOMINAL_DIAMETER = 0.64, 0.66  # range in pitches: 65 um of 100 um
 _SAME = 0.05  # distance up to which two statements of a position agree except for a shift, in pitches
 _NOTABLE_SHIFT = 0.02  # in pitches
+_MIN_TOTAL, _MIN_COMPARED = 100, 20  # mean counts of a spot, and number of spots, that tell counts from rounded values
+_MIN_DISPERSION = 0.1  # variance of the counts of spots divided by their mean, which is at least 1 for random counts
 _NOTABLE_DISTANCE = 0.5  # of a spot from its other position, in pitches
 
 
@@ -57,6 +59,13 @@ def content_notices(counts: sparse.csr_matrix, centers: np.ndarray, table: str, 
     n_empty = counts.shape[0] - np.count_nonzero(np.diff(counts.indptr))
     if n_empty:
         notices.append(f"{n_empty} spots of table '{table}' hold no counts; their pixels stay zero.")
+    totals = np.asarray(counts.sum(axis=1, dtype=np.float64)).ravel()
+    mean = float(totals.mean())
+    if len(totals) >= _MIN_COMPARED and mean >= _MIN_TOTAL and totals.var() < _MIN_DISPERSION * mean:
+        notices.append(
+            f"All spots of table '{table}' have nearly the same total, {mean:.4g}, as values have that were normalized "
+            "and rounded; check that these are the raw counts."
+        )
     n_duplicates = len(centers) - len(np.unique(centers, axis=0))
     if n_duplicates:
         notices.append(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-__all__ = ["LengthUnit", "parse_unit"]
+__all__ = ["LengthUnit", "micrometers_per_unit", "parse_unit"]
 
 LengthUnit = Literal["um", "px", "array units"]
 
@@ -14,6 +14,11 @@ _UNITS: dict[str, LengthUnit] = {
     **dict.fromkeys(_MICROMETERS, "um"),
     **dict.fromkeys(("px", "pixel", "pixels"), "px"),
     "array units": "array units",
+}
+_LENGTHS = {
+    **dict.fromkeys(("nm", "nanometer", "nanometers", "nanometre", "nanometres"), 0.001),
+    **dict.fromkeys(("mm", "millimeter", "millimeters", "millimetre", "millimetres"), 1000.0),
+    **dict.fromkeys(("cm", "centimeter", "centimeters", "centimetre", "centimetres"), 10_000.0),
 }
 
 
@@ -26,3 +31,14 @@ def parse_unit(name: str) -> LengthUnit | None:
     ('um', 'px', None)
     """
     return _UNITS.get(name.strip().casefold())
+
+
+def micrometers_per_unit(name: str) -> float | None:
+    """Return the length of a unit in micrometers; None for micrometers themselves and for what is no length.
+
+    Examples
+    --------
+    >>> micrometers_per_unit("mm"), micrometers_per_unit("um"), micrometers_per_unit("px")
+    (1000.0, None, None)
+    """
+    return _LENGTHS.get(name.strip().casefold())

@@ -282,10 +282,31 @@ def test_array_coordinates_of_unknown_arrays_are_refused(tmp_path, make_slide, m
 
 @pytest.mark.parametrize(
     ("stated", "unit"),
-    [("\u00b5m", "um"), ("\u03bcm", "um"), ("Micrometers", "um"), ("pixels", "px"), ("mm", "unknown")],
+    [("\u00b5m", "um"), ("\u03bcm", "um"), ("Micrometers", "um"), ("pixels", "px"), ("furlongs", "unknown")],
 )
 def test_unit_of_the_coordinates_has_many_spellings(tmp_path, stated, unit):
     assert imported(bins(meta={"coord_unit": stated}), tmp_path).unit == unit
+
+
+@pytest.mark.contract(
+    section="Imports",
+    case="positions in mm or nm by `uns['meta']['coord_unit']`",
+    response="*notice:* converted to um, with the diameter and the image",
+)
+@pytest.mark.parametrize(("unit", "length"), [("mm", 1000.0), ("nm", 0.001)])
+def test_other_units_of_length_become_micrometers(tmp_path, unit, length):
+    table = visium(turn=0.0)
+    micrometers = table.obsm["spatial"] * UM_PER_PX
+    table.uns = {"meta": {"coord_unit": unit, "spot_diameter": 55 / length}}
+    table.obs = table.obs[["in_tissue"]]
+    table.obsm["spatial"] = micrometers / length
+    Image.new("RGB", (600, 600)).save(tmp_path / "he.png")
+    slide = imported(table, tmp_path, image=tmp_path / "he.png", pixel_size=2 / length)
+    assert slide.unit == "um"
+    assert slide.spot_diameter == pytest.approx(55)
+    np.testing.assert_allclose(slide.centers, micrometers)
+    np.testing.assert_allclose(slide.image.to_intrinsic[0], np.diag([2.0, 2, 1]), rtol=1e-6)
+    assert set(slide.transforms) >= {"global", unit}
 
 
 def test_rows_without_a_position_are_left_out_with_a_notice(tmp_path):

@@ -76,11 +76,43 @@ def test_positions_under_another_key_are_read_with_a_notice(tmp_path: Path, key:
     assert f"'in.h5ad' has no obsm['spatial']; the positions were read from obsm['{key}']." in slide.notices
 
 
-@pytest.mark.parametrize(("x", "y"), [("x", "y"), ("pxl_col_in_fullres", "pxl_row_in_fullres")])
+@pytest.mark.parametrize(
+    ("x", "y"),
+    [("x", "y"), ("pxl_col_in_fullres", "pxl_row_in_fullres"), ("SPATIAL_1", "SPATIAL_2"), ("xcoord", "ycoord")],
+)
 def test_positions_in_columns_of_obs_are_read_with_a_notice(tmp_path: Path, x: str, y: str) -> None:
     slide = _imported(_table(**{y: PLACES[:, 1], x: PLACES[:, 0]}), tmp_path)
     np.testing.assert_allclose(slide.centers, PLACES)
     assert any(f"read from the columns '{x}' and '{y}' of obs" in notice for notice in slide.notices)
+
+
+@pytest.mark.contract(
+    section="Imports",
+    case="no positions, but names of spots such as 12x7 (Spatial Transcriptomics, DBiT-seq)",
+    response="*notice:* read from the names, in array units",
+)
+@pytest.mark.parametrize("name", ["{0}x{1}", "X{0}x{1}", "{0}.0x{1}.0_1", "A1_{0}x{1}"])
+def test_names_of_spots_state_their_positions(tmp_path: Path, name: str) -> None:
+    table = _table()
+    table.obs_names = [name.format(x, y) for x, y in zip(COL, ROW, strict=True)]
+    slide = _imported(table, tmp_path)
+    np.testing.assert_array_equal(slide.centers, np.column_stack([COL, ROW]))
+    assert slide.unit == "array units"
+    assert any("read from the names of the spots" in notice for notice in slide.notices)
+
+
+def test_message_on_missing_positions_says_what_the_table_has(tmp_path: Path) -> None:
+    table = _table(pixel_x=PLACES[:, 0], pixel_y=PLACES[:, 1])
+    table.obsm["X_pca"] = PLACES
+    with pytest.raises(InputError, match=r"\(the table has obsm: X_pca; columns of numbers in obs: pixel_x, pixel_y\)"):
+        _imported(table, tmp_path)
+    (tmp_path / "in.h5ad").unlink()
+    table.obsm["spatial"] = PLACES
+    with pytest.raises(InputError, match=r"spots in columns and its genes in rows; transpose it"):
+        _imported(table.T.copy(), tmp_path)
+    (tmp_path / "in.h5ad").unlink()
+    with pytest.raises(InputError, match="has no spots; export the slide again"):
+        _imported(table[:0].copy(), tmp_path)
 
 
 def test_array_coordinates_and_text_in_obs_are_no_positions(tmp_path: Path) -> None:

@@ -104,6 +104,8 @@ def convert_table(source: anndata.AnnData, name: str, options: TableOptions) -> 
         The table or the image cannot be used.
     """
     check_spot_shape(options.spot_shape)
+    if source.n_obs == 0:
+        raise InputError(f"Table '{name}' has no spots; export the slide again with its counts.")
     located, position_notices = spot_positions(source, name)
     notices = list(position_notices)
     finite = np.isfinite(located[:, :2]).all(axis=1)
@@ -137,7 +139,7 @@ def convert_table(source: anndata.AnnData, name: str, options: TableOptions) -> 
     systems = {"global": np.eye(3), **images.systems}
     if placement.scale not in (None, 1.0):
         to_pixels = np.diag([1 / placement.scale, 1 / placement.scale, 1.0])
-        systems[element_name(library_name) if library_name else "pixels"] = to_pixels
+        systems[element_name(library_name or placement.source_unit)] = to_pixels
     return _store(source, counts.matrix, (spot_ids, genes, counts.var), placement, images, systems, about)
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 from pandas.api import types
 
 from napari_srast.errors import InputError
+from napari_srast.io.array_coordinates import named_positions
 
 if TYPE_CHECKING:
     import anndata
@@ -26,7 +27,13 @@ _AXES = (  # names of columns with x and with y
     ("x_coord", "y_coord"),
     ("x_location", "y_location"),
     ("sdimx", "sdimy"),
+    ("spatial_1", "spatial_2"),
+    ("xcoord", "ycoord"),
+    ("coor_x", "coor_y"),
+    ("center_x", "center_y"),
+    ("centerx_global_px", "centery_global_px"),
 )
+_MAX_NAMED = 4
 _FRAME_AXES = (*_AXES, ("col", "row"), ("array_col", "array_row"))
 
 
@@ -56,7 +63,13 @@ def spot_positions(table: anndata.AnnData, name: str) -> tuple[np.ndarray, tuple
     numbers = [column for column in table.obs if types.is_numeric_dtype(table.obs[column])]
     axes = _find_axes(numbers, _AXES)
     if axes is None:
-        raise InputError(f"'{name}' has no obsm['spatial']; put the spot centers there, one row (x, y) for each spot.")
+        named = named_positions(table.obs_names)
+        if named is None:
+            raise InputError(_missing(table, name, numbers))
+        return named, (
+            f"'{name}' has no obsm['spatial']; the positions (x, y), in array units, were read from the names of the "
+            f"spots (such as '{table.obs_names[0]}').",
+        )
     points = table.obs[list(axes)].to_numpy(dtype=float)
     _check_finite(points, f"The columns '{axes[0]}' and '{axes[1]}' of obs of '{name}'")
     return points, (
@@ -97,6 +110,21 @@ def coordinates(table: anndata.AnnData, key: str, name: str) -> np.ndarray:
         points = np.empty(0)
     _check_finite(points, f"obsm['{key}'] of '{name}'")
     return points
+
+
+def _missing(table: anndata.AnnData, name: str, numbers: list[Any]) -> str:
+    """Return the message for a table without positions: what it has instead, and the next step."""
+    if _SPATIAL in table.varm or not {"array_row", "array_col", "in_tissue"}.isdisjoint(table.var):
+        return (
+            f"'{name}' has its spots in columns and its genes in rows; transpose it (table.T), and put the spot "
+            "centers into obsm['spatial']."
+        )
+    parts = (("obsm", list(table.obsm)), ("columns of numbers in obs", numbers))
+    others = "; ".join(f"{what}: {', '.join(map(str, keys[:_MAX_NAMED]))}" for what, keys in parts if keys)
+    return (
+        f"'{name}' has no obsm['spatial']; put the spot centers there, one row (x, y) for each spot"
+        f"{f' (the table has {others})' if others else ''}."
+    )
 
 
 def _check_finite(points: np.ndarray, source: str) -> None:

@@ -18,15 +18,17 @@ from napari_srast.io.array_coordinates import (
     array_columns,
     check_no_array_coordinates,
     find_array_coordinates,
+    named_positions,
 )
 from napari_srast.io.convert.space_ranger.geometry import ArrayGeometry, array_geometry
 from napari_srast.io.convert.space_ranger.positions import Positions
 from napari_srast.io.spot_shapes import SpotShape, covers_its_cells, square_lattice, stated_shape
 from napari_srast.io.spots import is_valid_length
-from napari_srast.io.units import parse_unit
+from napari_srast.io.units import micrometers_per_unit, parse_unit
 
 if TYPE_CHECKING:
     import anndata
+    import pandas as pd
 
 __all__ = ["Placement", "place_spots"]
 
@@ -51,6 +53,8 @@ class Placement:
         Side of a pixel of the full-resolution image in micrometers; None if it is unknown.
     shape, diameter, angle
         Shape of the spots, diameter or side in ``unit``, and direction of a side in radians.
+    source_unit
+        Name of the unit of the source, if ``scale`` converts it.
     notices
         Decisions, one sentence each.
     """
@@ -62,6 +66,7 @@ class Placement:
     shape: SpotShape
     diameter: float
     angle: float
+    source_unit: str
     notices: tuple[str, ...]
 
 
@@ -96,7 +101,9 @@ def place_spots(
     """
     meta = table.uns.get("meta", {})
     meta = meta if isinstance(meta, Mapping) else {}
-    unit: str = parse_unit(str(meta.get("coord_unit", ""))) or "unknown"
+    stated_unit = str(meta.get("coord_unit", ""))
+    length = micrometers_per_unit(stated_unit)
+    unit: str = "um" if length is not None else parse_unit(stated_unit) or "unknown"
     notices: list[str] = []
     geometry = None
     array = None if unit == "array units" else find_array_coordinates(points, table.obs)
@@ -113,13 +120,17 @@ def place_spots(
     else:
         geometry = _geometry(table, points, factors)
         notices += geometry.notices
-        scale = 1.0
+        scale = 1.0 if length is None else length
+        if length is not None:
+            notices.append(f"The positions were converted from {stated_unit.strip()} to micrometers.")
         if unit in ("unknown", "px") and geometry.um_per_px is not None:
             scale, unit = geometry.um_per_px, "um"
             if abs(scale - 1) > _TOUCHING:
                 notices.append(
                     f"The positions were converted from pixels to micrometers, {scale:.4g} um per pixel by the array."
                 )
+        elif unit == "unknown" and _are_names(points, table.obs_names):
+            unit = "array units"
         elif unit == "unknown" and (array is not None or factors):
             unit = "array units" if array is not None else "px"
         points = points * scale
@@ -131,7 +142,7 @@ def place_spots(
     nominal = factors["spot_diameter_fullres"] * scale if "spot_diameter_fullres" in factors and scale else None
     if geometry.kind == "visium":  # Space Ranger states a larger, nominal diameter
         nominal = VISIUM_SPOT_UM
-    known = (option, side, _stated_diameter(meta, unit) if shape == "circle" else None)
+    known = (option, side, _stated_diameter(meta, unit, length or 1.0) if shape == "circle" else None)
     diameter, guess = _diameter(points, shape, next((length for length in known if length is not None), None), nominal)
     if guess:
         notices.append(guess)
@@ -144,8 +155,15 @@ def place_spots(
         shape=shape,
         diameter=diameter,
         angle=geometry.angle if geometry.bin_px else 0.0 if lattice is None else lattice.angle,
+        source_unit="pixels" if length is None else stated_unit.strip(),
         notices=tuple(notices),
     )
+
+
+def _are_names(points: np.ndarray, names: pd.Index) -> bool:
+    """Return whether the positions are those that the names of the spots state, in steps of the array."""
+    named = named_positions(names)
+    return named is not None and np.allclose(points, named)
 
 
 def _geometry(table: anndata.AnnData, points: np.ndarray, factors: Mapping[str, float]) -> ArrayGeometry:
@@ -205,14 +223,14 @@ def _shape(
     return "circle", None
 
 
-def _stated_diameter(meta: Mapping[str, Any], unit: str) -> float | None:
-    """Return the diameter that the metadata state, in the unit of the centers."""
-    keys = ("spot_diameter", "spot_diameter_um") if unit == "um" else ("spot_diameter",)
-    stated = next((meta[key] for key in keys if meta.get(key) is not None), None)
+def _stated_diameter(meta: Mapping[str, Any], unit: str, length: float) -> float | None:
+    """Return the diameter that the metadata state, in the unit of the centers; ``length`` is one unit of the source."""
+    keys = {"spot_diameter": length, "spot_diameter_um": 1.0} if unit == "um" else {"spot_diameter": 1.0}
+    stated, factor = next(((meta[key], keys[key]) for key in keys if meta.get(key) is not None), (None, 1.0))
     if stated is None:
         return None
     try:
-        diameter = float(stated)
+        diameter = float(stated) * factor
     except (TypeError, ValueError):
         diameter = float("nan")
     if not is_valid_length(diameter):

@@ -17,8 +17,9 @@ from napari_srast._utils.threads import single_threaded
 from napari_srast.core.progress import NO_MONITOR, Progress, RunMonitor
 from napari_srast.core.result import UpsampleMetadata
 from napari_srast.core.sinks import ResultPlan, ResultSink
-from napari_srast.core.slide import Slide, select_columns
+from napari_srast.core.slide import Slide
 from napari_srast.errors import SettingsError, translate_memory_errors
+from napari_srast.geometry.raster import Raster
 from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 from napari_srast.inference.estimate import require_memory
 from napari_srast.inference.executors.base import Executor
@@ -73,34 +74,9 @@ def run_upsampling(
     n_threads = None
     if executor is None or executor.is_local:
         n_threads = require_memory(slide, request.region, request.genes, settings)
-    selected = np.ones(slide.n_spots, dtype=bool) if request.region is None else request.region.spots(slide)
-    if settings.mode == "integer":
-        _require_integer_counts(slide, columns, selected)
-
-    # Computing starts from an order of the spots that depends on their content alone: the same slide with its spots
-    # permuted, shifted or rotated gives the same numbers.
-    order = canonical_order(slide.counts, slide.centers)
-    counts, centers, selected = slide.counts[order].tocsr(), slide.centers[order], selected[order]
-    context, target_pixels = make_rasters(slide, centers, selected, settings)
-    raster = context if target_pixels.all() else context.restrict(target_pixels)
-    monitor.report("raster", 1, 1)
-
-    job = UpsampleJob(
-        counts=counts,
-        centers=centers,
-        lattice=context.lattice,
-        layout=SpotPixelMap.of_raster(centers, context),
-        target_pixels=target_pixels,
-        columns=columns,
-        genes=np.asarray(slide.genes),
-        settings=settings,
-        image=slide.image,
-        spot_area=slide.spot_area,
-        monitor=monitor,
-        n_threads=n_threads,
-    )
+    job, raster, order = _make_job(request, columns, monitor, n_threads)
     run = request.name or f"{datetime.now(UTC):%Y%m%d_%H%M%S}_{secrets.token_hex(2)}"
-    spot_counts = select_columns(counts, columns)
+    spot_counts = job.select_counts()
     validator = ResultValidator(spot_counts, raster, run=run, integer=settings.mode == "integer")
     information = ExpectedInformation(spot_counts, raster)
 
@@ -148,6 +124,39 @@ def run_upsampling(
     )
     monitor.report("split", 1, 1)
     return sink.finish(metadata, monitor)
+
+
+def _make_job(
+    request: UpsampleRequest, columns: np.ndarray, monitor: RunMonitor, n_threads: int | None
+) -> tuple[UpsampleJob, Raster, np.ndarray]:
+    """Return what is computed, the raster of the result, and the order of the job's spots as indices into the slide's.
+
+    Computing starts from an order of the spots that depends on their content alone: the same slide with its spots
+    permuted, shifted or rotated gives the same numbers.
+    """
+    slide, settings = request.slide, request.settings
+    selected = np.ones(slide.n_spots, dtype=bool) if request.region is None else request.region.spots(slide)
+    if settings.mode == "integer":
+        _require_integer_counts(slide, columns, selected)
+    order = canonical_order(slide.counts, slide.centers)
+    counts, centers = slide.counts[order].tocsr(), slide.centers[order]
+    context, target_pixels = make_rasters(slide, centers, selected[order], settings)
+    monitor.report("raster", 1, 1)
+    job = UpsampleJob(
+        counts=counts,
+        centers=centers,
+        lattice=context.lattice,
+        layout=SpotPixelMap.of_raster(centers, context),
+        target_pixels=target_pixels,
+        columns=columns,
+        genes=np.asarray(slide.genes),
+        settings=settings,
+        image=slide.image,
+        spot_area=slide.spot_area,
+        monitor=monitor,
+        n_threads=n_threads,
+    )
+    return job, context if target_pixels.all() else context.restrict(target_pixels), order
 
 
 def run_job(

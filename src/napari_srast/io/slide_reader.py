@@ -89,13 +89,7 @@ def read_slide(
     store, skipped = _open(path_or_sdata, TableOptions(library=library, counts=counts, spot_shape=spot_shape))
     if not isinstance(path_or_sdata, str | Path) and store is not path_or_sdata:
         library = counts = None  # the converted table has these rows and counts only
-    try:
-        table_name, spots_name = choose_spots(store, spots, table)
-    except InputError as error:
-        if isinstance(error, ChoiceError) or not skipped:
-            raise
-        # The missing element may be one that was skipped.
-        raise InputError("; ".join([str(error).rstrip("."), *skipped])) from None
+    table_name, spots_name = _choose_spots(store, spots, table, skipped)
     annotated = store.tables[table_name]
     element = store[spots_name]
     imported = _import_metadata(annotated)
@@ -205,6 +199,18 @@ def _open(source: Any, options: TableOptions) -> tuple[spatialdata.SpatialData, 
         f"A slide is read from a path, a SpatialData object or an AnnData table, not from {type(source).__name__}; "
         "give one of these."
     )
+
+
+def _choose_spots(
+    store: spatialdata.SpatialData, spots: str | None, table: str | None, skipped: tuple[str, ...]
+) -> tuple[str, str]:
+    """Select table and spots; an error also lists the elements that were skipped, one of which may be missing."""
+    try:
+        return choose_spots(store, spots, table)
+    except InputError as error:
+        if isinstance(error, ChoiceError) or not skipped:
+            raise
+        raise InputError("; ".join([str(error).rstrip("."), *skipped])) from None
 
 
 def _compare_positions(

@@ -340,7 +340,7 @@ def test_std_after_fallback_is_that_of_the_fallback(make_slide: MakeSlide, monke
     n = slide.counts.toarray()[result.raster.parent]
     calibration = result.provenance["calibration"]
     concentration = Concentration(
-        shallow=calibration["log_concentration_shallow"], slope=calibration["log_concentration_slope"]
+        log_at_zero=calibration["log_concentration_shallow"], slope=calibration["log_concentration_slope"]
     )
     np.testing.assert_allclose(result.std.toarray(), concentration.std(np.full(n.shape, 0.25), n), rtol=1e-4)
     assert (

@@ -30,7 +30,7 @@ def sampled(layout: SpotPixelMap, concentration: Concentration, seed: int = 0, n
 
 
 @pytest.mark.parametrize(
-    "concentration", [Concentration(shallow=1.0, slope=0.0), Concentration(shallow=1.5, slope=1.0)]
+    "concentration", [Concentration(log_at_zero=1.0, slope=0.0), Concentration(log_at_zero=1.5, slope=1.0)]
 )
 def test_fit_recovers_the_concentration_of_samples(layout: SpotPixelMap, concentration: Concentration) -> None:
     fitted = fit_concentration([sampled(layout, concentration)])
@@ -39,14 +39,14 @@ def test_fit_recovers_the_concentration_of_samples(layout: SpotPixelMap, concent
 
 
 def test_several_variants_are_fitted_together(layout: SpotPixelMap) -> None:
-    concentration = Concentration(shallow=2.5, slope=-0.5)
+    concentration = Concentration(log_at_zero=2.5, slope=-0.5)
     predictions = [sampled(layout, concentration, seed, n_fields=3) for seed in range(4)]
     n = np.array([3.0, 100.0])
     np.testing.assert_allclose(np.log(fit_concentration(predictions).at(n)), np.log(concentration.at(n)), atol=0.25)
 
 
 def test_std_matches_the_samples(layout: SpotPixelMap) -> None:
-    concentration = Concentration(shallow=np.log(6.0), slope=0.3)
+    concentration = Concentration(log_at_zero=np.log(6.0), slope=0.3)
     ratio = layout.normalize(np.random.default_rng(0).gamma(2.0, size=(layout.n_pixels, 3)))
     counts = np.tile([1, 12, 90], (layout.n_spots, 1))
     samples = np.stack([concentration.sample(ratio, counts, layout, seed).toarray() for seed in range(60)])
@@ -65,13 +65,13 @@ def test_fit_to_few_counts_keeps_the_prior(layout: SpotPixelMap) -> None:
     few = np.zeros_like(truth)
     few[layout.parent == 0, 0] = 1.0
     near = fit_concentration([(log_ratio, few, layout)])
-    assert abs(near.shallow - DEFAULT_CONCENTRATION.shallow) < 1
+    assert abs(near.log_at_zero - DEFAULT_CONCENTRATION.log_at_zero) < 1
     impossible = np.full_like(log_ratio, -np.inf)
     assert np.isfinite(fit_concentration([(impossible, truth, layout)]).at(np.array([0.0, 1e6]))).all()
 
 
 def test_subset_of_pairs_gives_a_similar_fit(layout: SpotPixelMap, monkeypatch: pytest.MonkeyPatch) -> None:
-    concentration = Concentration(shallow=1.0, slope=0.0)
+    concentration = Concentration(log_at_zero=1.0, slope=0.0)
     monkeypatch.setattr("napari_srast.calibration.dispersion._MAX_PAIRS", 1000)
     assert fit_concentration([sampled(layout, concentration)]).at(np.array([20.0]))[0] == pytest.approx(np.e, rel=0.2)
 
@@ -86,6 +86,6 @@ def test_finer_pixels_have_more_variance() -> None:
 
 def test_to_dict_has_plain_values() -> None:
     assert DEFAULT_CONCENTRATION.to_dict() == {
-        "log_concentration_shallow": DEFAULT_CONCENTRATION.shallow,
+        "log_concentration_shallow": DEFAULT_CONCENTRATION.log_at_zero,
         "log_concentration_slope": DEFAULT_CONCENTRATION.slope,
     }

@@ -22,7 +22,7 @@ def test_samples_have_the_variance_of_the_concentration() -> None:
     layout = SpotPixelMap(spots=np.zeros((n_spots, 2)), pixels=np.zeros((4 * n_spots, 2)), parent=parent, pitch=1.0)
     ratio = np.tile([0.1, 0.2, 0.3, 0.4], n_spots)[:, None]
     counts = np.full((n_spots, 1), n)
-    loose = Concentration(shallow=np.log(3.0), slope=0.0)
+    loose = Concentration(log_at_zero=np.log(3.0), slope=0.0)
     for concentration, factor in ((None, 1.0), (loose, (n + 3) / (1 + 3))):
         allocator = CountAllocator(mode="integer", seed=0, genes=np.array(["A"]), concentration=concentration)
         samples = allocator.sample(ratio, counts, layout, slice(0, 1), np.arange(n_spots)).toarray().reshape(n_spots, 4)
@@ -46,7 +46,7 @@ def test_srast_samples_with_the_concentration_of_the_slide(
     result = upsample(slide, mode="integer")
     assert len(set(used)) == 1
     recorded = result.provenance["calibration"]["log_concentration_shallow"]
-    assert used[0].shallow == pytest.approx(recorded, abs=1e-4)
+    assert used[0].log_at_zero == pytest.approx(recorded, abs=1e-4)
     np.testing.assert_array_equal(result.raster.membership @ result.counts.toarray(), slide.counts.toarray())
 
 

@@ -49,11 +49,11 @@ _MAX_PAIRS = 50_000
 
 @dataclass(frozen=True, kw_only=True)
 class Concentration:
-    """Concentration A of a slide, log-linear in the count of a spot: log A = shallow + slope log(1 + n) / log(101).
+    """Concentration A of a slide, log-linear in the count of a spot: log A = log_at_zero + slope log(1 + n) / log(101).
 
     Parameters
     ----------
-    shallow
+    log_at_zero
         log A for no counts.
     slope
         Change of log A from no counts to 100.
@@ -61,19 +61,19 @@ class Concentration:
     Examples
     --------
     >>> import numpy as np
-    >>> concentration = Concentration(shallow=np.log(9.0), slope=0.0)
+    >>> concentration = Concentration(log_at_zero=np.log(9.0), slope=0.0)
     >>> concentration.at(np.array([1.0, 50.0])).round(6)
     array([9., 9.])
     >>> concentration.std(np.array([0.5, 0.5]), np.array([1.0, 91.0]))
     array([ 0.5       , 15.08310313])
     """
 
-    shallow: float
+    log_at_zero: float
     slope: float
 
     def at(self, n: np.ndarray) -> np.ndarray:
         """Return A for spots with ``n`` counts, in the shape of ``n``."""
-        return np.exp(np.clip(self.shallow + self.slope * scaled_log_count(n), _MIN_LOG_A, _MAX_LOG_A))
+        return np.exp(np.clip(self.log_at_zero + self.slope * scaled_log_count(n), _MIN_LOG_A, _MAX_LOG_A))
 
     def std(self, ratio: np.ndarray, n: np.ndarray) -> np.ndarray:
         """Return the standard deviation of true counts around their mean ``n * ratio``.
@@ -114,11 +114,14 @@ class Concentration:
 
     def finer(self) -> Concentration:
         """Convert the concentration of the coarsened slide to that of the slide's own pixels, by :data:`LEVEL_STEP`."""
-        return Concentration(shallow=self.shallow + LEVEL_STEP, slope=self.slope)
+        return Concentration(log_at_zero=self.log_at_zero + LEVEL_STEP, slope=self.slope)
 
     def to_dict(self) -> dict[str, float]:
         """Return plain values for the provenance."""
-        return {"log_concentration_shallow": round(self.shallow, 5), "log_concentration_slope": round(self.slope, 5)}
+        return {
+            "log_concentration_shallow": round(self.log_at_zero, 5),
+            "log_concentration_slope": round(self.slope, 5),
+        }
 
 
 LEVEL_STEP = -0.5
@@ -127,7 +130,7 @@ LEVEL_STEP = -0.5
 Fine pixels have fewer cells, so their counts vary more. The value is the median over pseudo-slides whose fine counts
 are known; docs/results/uncertainty.md has its distribution and the command.
 """
-DEFAULT_CONCENTRATION = Concentration(shallow=1.9, slope=0.6)
+DEFAULT_CONCENTRATION = Concentration(log_at_zero=1.9, slope=0.6)
 """Concentration of a typical coarsened slide: the prior mean of a fit, and the value for slides that are too small."""
 
 
@@ -149,7 +152,7 @@ def fit_concentration(predictions: Sequence[Prediction], prior: Concentration = 
     pairs = [pair for pair in starmap(_pairs, predictions) if len(pair[0])]
     if not pairs:
         return prior
-    start = np.array([prior.shallow, prior.slope])
+    start = np.array([prior.log_at_zero, prior.slope])
 
     def value_and_slope(x: np.ndarray) -> tuple[float, np.ndarray]:
         value, slope = 0.5 * float((((x - start) / _PRIOR_SD) ** 2).sum()), (x - start) / _PRIOR_SD**2
@@ -166,7 +169,7 @@ def fit_concentration(predictions: Sequence[Prediction], prior: Concentration = 
     fit = minimize(value_and_slope, start, jac=True, method="L-BFGS-B", bounds=[(_MIN_LOG_A, _MAX_LOG_A), (-2.0, 2.0)])
     if not np.isfinite(fit.fun):
         return prior
-    return Concentration(shallow=float(fit.x[0]), slope=float(fit.x[1]))
+    return Concentration(log_at_zero=float(fit.x[0]), slope=float(fit.x[1]))
 
 
 def fit_holdout_concentration(predictions: Sequence[HoldoutPredictions], weights: PoolWeights) -> Concentration:

@@ -92,7 +92,7 @@ class InferenceReport:
         Device, model and calibration.
     warnings
         Warnings for the user, one sentence each.
-    expects_itself
+    skill_is_expected
         Whether the skill is the expected information of the result, instead of a score on the coarsened slide.
     expression_factors
         Factors of the genes without expression; None if there are none.
@@ -102,7 +102,7 @@ class InferenceReport:
     method: np.ndarray
     model: ModelProvenance
     warnings: tuple[str, ...] = ()
-    expects_itself: bool = False
+    skill_is_expected: bool = False
     expression_factors: ExpressionFactors | None = None
 
 

@@ -63,7 +63,7 @@ class RunDescription:
             "region": None if self.region is None else self.region.wkt,
             "region_coordinate_system": None if self.region is None else self.region.coordinate_system,
             "calibration": report.model.calibration,
-            **({"skill": "expected information"} if report.expects_itself else {}),
+            **({"skill": "expected information"} if report.skill_is_expected else {}),
             **({"notices": warnings} if warnings else {}),
             **self.mass_balance,
             "seconds": {

@@ -111,7 +111,7 @@ def run_upsampling(
     )
     metadata = UpsampleMetadata(
         genes=np.asarray(slide.genes)[columns],
-        skill=information.nats_per_count() if report.expects_itself else report.skill,
+        skill=information.nats_per_count() if report.skill_is_expected else report.skill,
         method=report.method,
         raster=result_raster,
         slide=slide,
@@ -199,7 +199,7 @@ def run_job(
         method=method.method,
         model=method.model,
         warnings=(*method.warnings, *warnings),
-        expects_itself=method.expects_itself,
+        skill_is_expected=method.skill_is_expected,
         expression_factors=factors,
     )
 

@@ -126,7 +126,7 @@ class PreparedMethod:
         Warnings for the user, one sentence each.
     model
         Device, model and calibration.
-    expects_itself
+    skill_is_expected
         Whether the skill is the expected information of the result, instead of ``skill``.
     """
 
@@ -140,7 +140,7 @@ class PreparedMethod:
     intensity: FittedIntensity | None = None
     warnings: tuple[str, ...] = ()
     model: ModelProvenance = field(default_factory=ModelProvenance)
-    expects_itself: bool = False
+    skill_is_expected: bool = False
 
     def tile_input(self, job: UpsampleJob, tile: Tile) -> TileInput:
         """Collect the data that the prediction of a tile needs."""

@@ -98,7 +98,7 @@ def prepare_srast(job: UpsampleJob) -> PreparedMethod:
             intensity=intensity,
             warnings=image.warnings,
             model=model,
-            expects_itself=tempered and job.settings.mode != "integer",
+            skill_is_expected=tempered and job.settings.mode != "integer",
         )
 
 

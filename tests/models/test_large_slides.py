@@ -13,6 +13,7 @@ from scipy import sparse
 from napari_srast._utils import row_blocks as blocks_module
 from napari_srast.models.programs import factorization, program_fields
 from napari_srast.models.programs.factorization import select_variable_genes
+from napari_srast.models.sasa import embedding as embedding_module
 from napari_srast.models.sasa import fitting
 from napari_srast.models.sasa.config import SasaConfig
 from napari_srast.models.sasa.embedding import SlideEmbedding, log_normalize
@@ -78,6 +79,15 @@ def test_denoiser_in_blocks_equals_the_whole(in_blocks: Callable[[], None]) -> N
     parts = embedding.fit_denoiser(counts)
     np.testing.assert_allclose(parts.coefficients, whole.coefficients, rtol=1e-7, atol=1e-9)
     np.testing.assert_allclose(parts.field_scale, whole.field_scale, rtol=1e-7)
+
+
+def test_features_of_neighbors_of_a_large_slide_take_half_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = _counts()
+    whole = _embedding(counts).neighborhood_mean
+    monkeypatch.setattr(embedding_module, "MAX_WHOLE_ROWS", 100)
+    large = _embedding(counts).neighborhood_mean
+    assert (whole.dtype, large.dtype) == (np.float64, np.float32)
+    np.testing.assert_allclose(large, whole, rtol=1e-4, atol=1e-5)
 
 
 def test_components_and_panels_in_blocks_equal_the_whole(in_blocks: Callable[[], None]) -> None:

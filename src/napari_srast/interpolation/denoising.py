@@ -11,9 +11,10 @@ from scipy.spatial import cKDTree
 
 from napari_srast.geometry.neighbors import expression_neighbors
 
-__all__ = ["Denoiser", "denoise", "expression_mean_matrix", "spatial_mean_matrix"]
+__all__ = ["N_SIMILAR", "Denoiser", "denoise", "expression_mean_matrix", "spatial_mean_matrix"]
 
-_N_SIMILAR = 10  # neighbors in expression
+N_SIMILAR = 10
+"""Neighbors in expression that a mean is computed over, besides the spot itself."""
 _SPATIAL_REACH = 1.5  # in pitches: 8 neighbors on squares, 6 on hexagons, no cut between equal distances
 _N_LEADING = 10  # components that define similarity: distances in more are mostly noise, and slow to search
 
@@ -109,10 +110,18 @@ def _smooth(scores: np.ndarray, spots: np.ndarray, is_empty: np.ndarray) -> np.n
     return smooth
 
 
-def expression_mean_matrix(features: np.ndarray, n_similar: int = _N_SIMILAR) -> sparse.csr_matrix:
-    """Build the (N, N) matrix that averages each spot and the ``n_similar`` spots with the nearest features (N, C)."""
+def expression_mean_matrix(features: np.ndarray, similar: np.ndarray | None = None) -> sparse.csr_matrix:
+    """Build the (N, N) matrix that averages each spot and the spots with the nearest features.
+
+    Parameters
+    ----------
+    features
+        Features of the spots, shape (N, C).
+    similar
+        Indices of the spots with the nearest features, shape (N, M), if they were searched before.
+    """
     n_spots = len(features)
-    index = expression_neighbors(features, min(n_similar + 1, n_spots))
+    index = expression_neighbors(features, min(N_SIMILAR + 1, n_spots)) if similar is None else similar
     return _mean_matrix(np.repeat(np.arange(n_spots), index.shape[1]), index.ravel(), n_spots)
 
 

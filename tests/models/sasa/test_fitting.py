@@ -11,7 +11,10 @@ from napari_srast._utils.devices import available_devices
 from napari_srast.core.limits import SASA_TRAINING_PARTS
 from napari_srast.core.progress import RunMonitor
 from napari_srast.errors import Cancelled
+from napari_srast.geometry import neighbors
 from napari_srast.geometry.lattice import detect_lattice
+from napari_srast.interpolation import denoising
+from napari_srast.models.sasa import embedding as embedding_module
 from napari_srast.models.sasa import fitting
 from napari_srast.models.sasa.config import SasaConfig
 from napari_srast.models.sasa.fitting import fit_sasa, latent_norm
@@ -108,6 +111,28 @@ def test_large_slide_is_trained_on_parts_of_its_patches(monkeypatch: pytest.Monk
     similarity = latent @ latent.T
     same_domain = domain[:, None] == domain
     assert similarity[same_domain].mean() > similarity[~same_domain].mean() + 0.4
+
+
+def test_graph_and_context_of_a_large_slide_share_a_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts, centers, _ = two_domains()
+    permutation = np.random.default_rng(1).permutation(len(centers))
+    counts, centers = counts[permutation], centers[permutation]
+    lattice = detect_lattice(centers)
+    searches: list[int] = []
+    search = neighbors.expression_neighbors
+
+    def recorded(features: np.ndarray, n_nearest: int) -> np.ndarray:
+        searches.append(features.shape[1])
+        return search(features, n_nearest)
+
+    for module in (embedding_module, denoising, neighbors):
+        monkeypatch.setattr(module, "expression_neighbors", recorded)
+    monkeypatch.setattr(fitting, "MAX_WHOLE_ROWS", len(centers) - 1)
+    config = SasaConfig(epochs=20, n_components=12)
+    embedding = fit_sasa(counts, centers, lattice, config=config)
+    assert searches == [10, config.latent]
+    context = embedding_module.spot_context(embedding.components, embedding.latent, centers / lattice.pitch)
+    np.testing.assert_allclose(embedding.context.toarray(), context.toarray(), atol=1e-7)
 
 
 def test_parts_cover_a_sample_and_are_spread_over_it() -> None:

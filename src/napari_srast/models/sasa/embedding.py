@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import sparse
 
-from napari_srast._utils.row_blocks import add_up, row_blocks
-from napari_srast.interpolation.denoising import expression_mean_matrix, spatial_mean_matrix
+from napari_srast._utils.row_blocks import MAX_WHOLE_ROWS, add_up, row_blocks
+from napari_srast.geometry.neighbors import expression_neighbors
+from napari_srast.interpolation.denoising import N_SIMILAR, expression_mean_matrix, spatial_mean_matrix
 
 if TYPE_CHECKING:
     from napari_srast.models.sasa.config import SasaConfig
 
-__all__ = ["RidgeDenoiser", "SlideEmbedding", "SpotEmbedding", "log_normalize", "spot_context"]
+__all__ = ["RidgeDenoiser", "SlideEmbedding", "SpotEmbedding", "log_normalize", "similar_spots", "spot_context"]
 
 _N_LEADING = 10  # components for the search of expression neighbors: distances in more are mostly noise
 
@@ -139,8 +140,12 @@ class SlideEmbedding:
 
     @cached_property
     def neighborhood_mean(self) -> np.ndarray:
-        """Components and latents averaged over the neighbors of each spot, intercept first, shape (N, C + 1)."""
-        return np.asarray(self.context @ _with_intercept(self.components, self.latent))
+        """Components and latents averaged over the neighbors of each spot, intercept first, shape (N, C + 1).
+
+        Float32 on a large slide, where this is the largest array that a run holds besides the counts.
+        """
+        dtype = np.float32 if len(self.totals) > MAX_WHOLE_ROWS else np.float64
+        return np.asarray(self.context @ _with_intercept(self.components, self.latent, dtype=dtype), dtype=dtype)
 
     @property
     def size_factor(self) -> np.ndarray:
@@ -228,12 +233,32 @@ def _expected_counts(neighborhood_mean: np.ndarray, coefficients: np.ndarray, si
     return values
 
 
-def _with_intercept(*features: np.ndarray) -> np.ndarray:
+def _with_intercept(*features: np.ndarray, dtype: type[np.floating] = np.float64) -> np.ndarray:
     """Concatenate features of N spots after a column of ones, shape (N, C + 1)."""
-    return np.column_stack([np.ones(len(features[0])), *features]).astype(np.float64, copy=False)
+    return np.column_stack([np.ones(len(features[0]), dtype=dtype), *features]).astype(dtype, copy=False)
 
 
-def spot_context(components: np.ndarray, latent: np.ndarray, centers: np.ndarray) -> sparse.csr_matrix:
+def similar_spots(components: np.ndarray, n_similar: int = N_SIMILAR) -> np.ndarray:
+    """Find the spots with the most similar leading components.
+
+    Parameters
+    ----------
+    components
+        Principal components of the spots, shape (N, P).
+    n_similar
+        Number of spots to find, besides the spot itself.
+
+    Returns
+    -------
+    np.ndarray
+        Indices, shape (N, M) with M one more than ``n_similar``, or N if that is less.
+    """
+    return expression_neighbors(components[:, :_N_LEADING], min(n_similar + 1, len(components)))
+
+
+def spot_context(
+    components: np.ndarray, latent: np.ndarray, centers: np.ndarray, similar: np.ndarray | None = None
+) -> sparse.csr_matrix:
     """Build the matrix that averages over a spot's neighbors: half in space, half in expression.
 
     Neighbors in expression are searched in the leading components and in the latents, with a quarter of the weight each
@@ -247,6 +272,8 @@ def spot_context(components: np.ndarray, latent: np.ndarray, centers: np.ndarray
         Latents of the spots, shape (N, D).
     centers
         Spot centers in pitches, shape (N, 2).
+    similar
+        The :func:`similar_spots`, if they were found before.
 
     Returns
     -------
@@ -256,7 +283,8 @@ def spot_context(components: np.ndarray, latent: np.ndarray, centers: np.ndarray
     spatial = spatial_mean_matrix(centers)
     if components.shape[1] == 0:  # too few spots or genes to compare expression
         return spatial
-    expression = expression_mean_matrix(components[:, :_N_LEADING]) + expression_mean_matrix(latent)
+    similar = similar_spots(components) if similar is None else similar
+    expression = expression_mean_matrix(components, similar) + expression_mean_matrix(latent)
     return sparse.csr_matrix(expression / 4 + spatial / 2)
 
 

@@ -30,15 +30,16 @@ from torch.nn import functional as F
 
 from napari_srast._utils.canonical_order import canonical_order
 from napari_srast._utils.devices import graph_device, on_device
-from napari_srast._utils.row_blocks import add_up, row_blocks
+from napari_srast._utils.row_blocks import MAX_WHOLE_ROWS, add_up, row_blocks
 from napari_srast._utils.threads import single_threaded_torch
 from napari_srast.core.limits import MAX_SASA_TRAINING_SPOTS, SASA_TRAINING_PARTS
 from napari_srast.core.progress import NO_MONITOR, RunMonitor
 from napari_srast.geometry.bisection import bisect_points, sample_patches
 from napari_srast.geometry.lattice import Lattice
 from napari_srast.geometry.neighbors import DualTopologyGraph, dual_topology_graph
+from napari_srast.interpolation.denoising import N_SIMILAR
 from napari_srast.models.sasa.config import SasaConfig
-from napari_srast.models.sasa.embedding import SlideEmbedding, log_normalize, spot_context
+from napari_srast.models.sasa.embedding import SlideEmbedding, log_normalize, similar_spots, spot_context
 from napari_srast.models.sasa.graph_vae import GraphVAE, Topology
 from napari_srast.models.sasa.negative_binomial import negative_binomial_log_likelihood
 
@@ -117,23 +118,29 @@ def fit_sasa(
     points = centers[order]
     totals = np.asarray(counts.sum(axis=1)).ravel().astype(np.float64)
     components, panel = _components(counts, totals, config)
+    similar = None
+    if len(points) > MAX_WHOLE_ROWS and components.shape[1] > 0:
+        # One search for graph and context; in all components it takes three times as long.
+        similar = similar_spots(components, config.n_expression)
     if len(points) < 4 or components.shape[1] == 0:
         latent = np.zeros((len(points), config.latent), dtype=np.float32)
         raw = latent
     else:
-        graph = dual_topology_graph(points, components, lattice, n_expression=config.n_expression)
+        graph = dual_topology_graph(points, components, lattice, n_expression=config.n_expression, similar=similar)
         options = _TrainingOptions(config=config, seed=seed, device=device, monitor=monitor)
         with single_threaded_torch():
             raw, variance = _train_and_encode(counts, panel, components, graph, points, options)
         latent = latent_norm(raw, variance)
     original_order = np.argsort(order)
     latent, components = latent[original_order], components[original_order]
+    if similar is not None:
+        similar = order[similar[original_order]] if config.n_expression == N_SIMILAR else None
     return SlideEmbedding(
         latent=latent,
         totals=totals[original_order],
         components=components,
         raw_latent=raw[original_order],
-        context=spot_context(components, latent, centers / lattice.pitch),
+        context=spot_context(components, latent, centers / lattice.pitch, similar),
         config=config,
     )
 

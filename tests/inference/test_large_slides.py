@@ -59,11 +59,35 @@ def test_expression_of_a_large_slide_equals_that_of_a_small_one(
     options: dict[str, Any] = {"genes": list(slide.genes[:3]), "factor": 2, "method": "gp"}
     whole = upsample(slide, **options)
     monkeypatch.setattr(expression_field, "MAX_WHOLE_ROWS", 20)
+    monkeypatch.setattr(expression_field, "_LARGE_SPOT_SAMPLES", expression_field._SPOT_SAMPLES)
     monkeypatch.setattr(expression_field, "_VALUES_PER_BLOCK", 4000)
     blocks = upsample(slide, **options)
     assert whole.expression is not None
     assert blocks.expression is not None
     np.testing.assert_allclose(blocks.expression.toarray(), whole.expression.toarray(), rtol=1e-5)
+
+
+def test_fewer_points_represent_a_spot_of_a_large_slide(
+    make_slide: Callable[..., Slide], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slide = make_slide(rows=9, cols=9)
+    options: dict[str, Any] = {"genes": list(slide.genes[:3]), "factor": 2, "method": "gp"}
+    whole = upsample(slide, **options)
+    monkeypatch.setattr(expression_field, "MAX_WHOLE_ROWS", 20)
+    n_points: list[int] = []
+    part = expression_field.SpotsAround.part
+
+    def recorded(self: expression_field.SpotsAround, pixels: np.ndarray, parent: np.ndarray) -> Any:
+        n_points.append(len(pixels) // len(np.unique(parent)))
+        return part(self, pixels, parent)
+
+    monkeypatch.setattr(expression_field.SpotsAround, "part", recorded)
+    large = upsample(slide, **options)
+    assert set(n_points) == {3, 4}  # of a spot, for its mean and as its pixels
+    assert whole.expression is not None
+    assert large.expression is not None
+    assert not np.array_equal(large.expression.data, whole.expression.data)
+    np.testing.assert_allclose(large.expression.toarray(), whole.expression.toarray(), rtol=0.05, atol=1e-6)
 
 
 def test_expression_is_computed_in_the_threads_of_the_tiles(

@@ -236,9 +236,10 @@ def fit_expression(job: UpsampleJob, method: PreparedMethod, columns: np.ndarray
     means = spot_means(field, job, method, around, spots)
     sample = np.isin(spots, shape_spots(len(job.centers)))
     counts = field.counts[spots[sample]].astype(np.float64)
-    scale = scale_to_counts(means[sample], counts)
+    sampled = means[sample].astype(np.float64)
+    scale = scale_to_counts(sampled, counts)
     means *= scale
-    shapes = fit_shapes(means[sample], counts)
+    shapes = fit_shapes(sampled * scale, counts)
     corrections = np.zeros(field.counts.shape, dtype=np.float32)
     for rows in row_blocks(len(spots), means.size):
         counts = field.counts[spots[rows]].astype(np.float64)

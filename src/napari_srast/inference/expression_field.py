@@ -39,7 +39,7 @@ _MAX_SHAPE_SPOTS = 2_000  # that the shapes of the genes are fitted to
 _CENTERS = "centers"  # name of the sample of spot centers
 _MAX_LEVEL_SPOTS = 2_000  # that the level of a field with the image is fitted to
 _SPOT_SAMPLES = 7  # points that represent the measured area of a spot
-_FIRST = np.zeros(_SPOT_SAMPLES, dtype=np.int64)  # parents of the points of a single spot
+_LARGE_SPOT_SAMPLES = 3  # of a large slide, within whose small spots the field hardly differs
 _N_AROUND = 64  # nearest spots of a spot: more than any of its pixels reads
 _VALUES_PER_BLOCK = 2_000_000  # points x genes that are computed together
 _FADE = 0.2  # pitches: difference of the distances to both spots, from which on the weight is 1
@@ -203,7 +203,7 @@ def spot_means(
     field: ExpressionField, job: UpsampleJob, method: PreparedMethod, around: SpotsAround, spots: np.ndarray
 ) -> np.ndarray:
     """Return the mean of the field over the measured area of some spots, :func:`shape_spots` among them: (n, E)."""
-    means = np.empty((len(spots), field.counts.shape[1]))
+    means = np.empty((len(spots), field.counts.shape[1]), dtype=field.fitted.model.dtype)
     shared = np.isin(spots, shape_spots(len(job.centers)))
     means[shared] = _means(field, job, method, around, spots[shared], _areas(job))
     means[~shared] = _means(field, job, method, around, spots[~shared], None)
@@ -219,18 +219,18 @@ def _means(
     sample: str | None,
 ) -> np.ndarray:
     """Return the means of spots whose points are, or are not, a sample that all regions share."""
-    means = np.empty((len(spots), field.counts.shape[1]))
+    means = np.empty((len(spots), field.counts.shape[1]), dtype=field.fitted.model.dtype)
     if len(spots) == 0:
         return means
-    blocks = _compact_blocks(job.layout.spots[spots], field)
+    blocks = _compact_blocks(job.layout.spots[spots], field, len(_offsets(job)))
 
     def compute(block: slice | np.ndarray) -> None:
         job.monitor.check_canceled()
         points, parent, image = _inside_spots(job, method, spots[block])
         values = np.exp(field.log_values(*around.part(points, parent), image, sample if len(blocks) == 1 else None))
-        means[block] = _mean_of_spots(values)
+        means[block] = _mean_of_spots(values, len(means[block]))
 
-    map_on_cores(compute, _compact_blocks(job.layout.spots[spots], field))
+    map_on_cores(compute, blocks)
     return means
 
 
@@ -263,14 +263,14 @@ def left_out_means(
         if len(others) == 0:
             continue
         nearest = cKDTree(centers[others])
-        for block in _blocks(len(group), field.counts.shape[1]):
+        for block in _blocks(len(group), field.counts.shape[1] * len(_offsets(job))):
             job.monitor.check_canceled()
             points, _, image = _inside_spots(job, method, spots[group[block]])
             layout = SpotPixelMap(
                 spots=centers[others], pixels=points, parent=nearest.query(points)[1], pitch=job.layout.pitch
             )
             values = np.exp(field.log_values(layout, others, image) + smoothed(layout, others))
-            means[group[block]] = _mean_of_spots(values)
+            means[group[block]] = _mean_of_spots(values, len(group[block]))
     return means
 
 
@@ -284,17 +284,17 @@ def _separate(points: np.ndarray, distance: float) -> list[np.ndarray]:
     return [np.flatnonzero(group == number) for number in range(group.max(initial=-1) + 1)]
 
 
-def _blocks(n_spots: int, n_genes: int) -> list[slice]:
-    size = max(1, _VALUES_PER_BLOCK // (_SPOT_SAMPLES * n_genes))
+def _blocks(n_spots: int, values_per_spot: int) -> list[slice]:
+    size = max(1, _VALUES_PER_BLOCK // values_per_spot)
     return [slice(start, start + size) for start in range(0, n_spots, size)]
 
 
-def _compact_blocks(centers: np.ndarray, field: ExpressionField) -> Sequence[slice | np.ndarray]:
-    """Divide spots into blocks; those of a large slide are compact, since each reads the spots around its own."""
+def _compact_blocks(centers: np.ndarray, field: ExpressionField, n_points: int) -> Sequence[slice | np.ndarray]:
+    """Divide spots of some points each into blocks; those of a large slide are compact: each reads the spots around."""
     n_genes = field.counts.shape[1]
     if len(centers) <= MAX_WHOLE_ROWS:
-        return _blocks(len(centers), n_genes)
-    size = _blocks(len(centers), n_genes + field.fitted.fields.shape[1])[0].stop
+        return _blocks(len(centers), n_points * n_genes)
+    size = _blocks(len(centers), n_points * (n_genes + field.fitted.fields.shape[1]))[0].stop
     return bisect_points(centers, lambda group: len(group) <= size)
 
 
@@ -307,25 +307,31 @@ def _inside_spots(
         return points, parent, None
     everywhere = SpotPixelMap(spots=job.layout.spots, pixels=points, parent=parent, pitch=job.layout.pitch)
     # The points of one spot state the area that a point stands for: it must not depend on which spots are asked for.
-    area = pixel_area(SpotPixelMap(spots=np.zeros((1, 2)), pixels=_offsets(job), parent=_FIRST, pitch=job.layout.pitch))
+    offsets = _offsets(job)
+    parents = np.zeros(len(offsets), dtype=np.int64)
+    area = pixel_area(SpotPixelMap(spots=np.zeros((1, 2)), pixels=offsets, parent=parents, pitch=job.layout.pitch))
     return points, parent, method.image_predictor.predict(everywhere, area)
 
 
 def _points_inside(job: UpsampleJob, spots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return (job.layout.spots[spots][:, None] + _offsets(job)).reshape(-1, 2), np.repeat(spots, _SPOT_SAMPLES)
+    offsets = _offsets(job)
+    return (job.layout.spots[spots][:, None] + offsets).reshape(-1, 2), np.repeat(spots, len(offsets))
 
 
 def _offsets(job: UpsampleJob) -> np.ndarray:
-    return disk_offsets(_area(job), _SPOT_SAMPLES)
+    """Return the points that represent the measured area of a spot, relative to its center, shape (points, 2)."""
+    is_large = len(job.centers) > MAX_WHOLE_ROWS
+    return disk_offsets(_area(job), _LARGE_SPOT_SAMPLES if is_large else _SPOT_SAMPLES)
 
 
 def _areas(job: UpsampleJob) -> str:
-    return f"areas {_area(job)!r}"
+    return f"{len(_offsets(job))} points of areas {_area(job)!r}"
 
 
 def _area(job: UpsampleJob) -> float:
     return measured_area(job.spot_area, job.lattice)
 
 
-def _mean_of_spots(values: np.ndarray) -> np.ndarray:
-    return np.asarray(values.reshape(-1, _SPOT_SAMPLES, values.shape[1]).mean(axis=1))
+def _mean_of_spots(values: np.ndarray, n_spots: int) -> np.ndarray:
+    """Return the means over the points of each spot, given those of all spots in turn (points, E), shape (n, E)."""
+    return np.asarray(values.reshape(n_spots, -1, values.shape[1]).mean(axis=1))

@@ -108,6 +108,14 @@ class LocalKriging:
         _, first, of_spot = np.unique(as_bytes, return_index=True, return_inverse=True)
         return _Arrangements(neighbors[first], pixels[first], of_spot)
 
+    @cached_property
+    def _pattern(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Which neighbors of each pixel's spot are spots (Q, M), and indices and pointer that all weights share."""
+        index = self._neighbors[0][self._slots[0]]
+        is_neighbor = index < self._layout.n_spots
+        pointer = np.concatenate([[0], np.cumsum(is_neighbor.sum(axis=1))]).astype(np.int32)
+        return is_neighbor, index[is_neighbor].astype(np.int32), pointer
+
     def weights(
         self, kernel: Kernel, noise: float, *, linear: bool = False, to_pixels: Kernel | None = None
     ) -> sparse.csr_matrix:
@@ -139,13 +147,10 @@ class LocalKriging:
             neighbors, pixels = arrangements.neighbors[chunk], arrangements.pixels[chunk]
             weights[chunk] = _solve(neighbors, pixels, (kernel, to_pixels or kernel), noise, linear)
         row, slot = self._slots
-        index = self._neighbors[0][row]
-        is_neighbor = index < self._layout.n_spots
-        pointer = np.concatenate([[0], np.cumsum(is_neighbor.sum(axis=1))])
-        data = weights[arrangements.of_spot[row], slot][is_neighbor]
-        return sparse.csr_matrix(
-            (data, index[is_neighbor].astype(np.int32), pointer), shape=(len(row), self._layout.n_spots)
-        )
+        is_neighbor, indices, pointer = self._pattern
+        data = weights[arrangements.of_spot[row], slot]
+        data = data.ravel() if is_neighbor.all() else data[is_neighbor]
+        return sparse.csr_matrix((data, indices, pointer), shape=(len(row), self._layout.n_spots))
 
 
 def _solve(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ from scipy import sparse
 
 from napari_srast.geometry.raster import make_raster
 from napari_srast.geometry.spot_pixel_map import SpotPixelMap
-from napari_srast.models.intensity import FittedIntensity, PixelIntensity, fit_intensity
+from napari_srast.models.intensity import FittedIntensity, PixelIntensity, fit_intensity, fitting
 
 PITCH = 100.0
 
@@ -86,6 +87,32 @@ def test_part_of_the_pixels_gets_the_values_of_all(planted: Planted, fitted: Fit
         planted.counts.toarray(), fitted.loadings(planted.counts)
     )
     np.testing.assert_allclose(of_part, _predict(fitted, planted)[chosen], atol=1e-4)
+
+
+def test_single_precision_changes_little(planted: Planted, fitted: FittedIntensity) -> None:
+    single = replace(fitted, model=replace(fitted.model, in_single_precision=True))
+    values = _predict(single, planted)
+    assert values.dtype == np.float32
+    np.testing.assert_allclose(values, _predict(fitted, planted), atol=2e-3)
+
+
+def test_large_slide_is_computed_in_single_precision(planted: Planted, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fitting, "MAX_WHOLE_ROWS", planted.counts.shape[0] - 1)
+    large = fit_intensity(planted.counts, planted.layout.spots, PITCH, np.pi / 4 * 55.0**2)
+    assert large.model.in_single_precision
+    assert _predict(large, planted).dtype == np.float32
+
+
+def test_loadings_of_a_sample_are_close_to_those_of_all_spots(monkeypatch: pytest.MonkeyPatch) -> None:
+    activity = np.random.default_rng(1).gamma(1.0, size=(196, 4)) * 10
+    rates = activity @ np.random.default_rng(2).dirichlet(np.ones(12), 4)
+    counts = sparse.csr_matrix(np.random.default_rng(3).poisson(10 * rates).astype(np.float32))
+    whole = fitting._fit_reference_loadings(counts, activity)
+    monkeypatch.setattr(fitting, "MAX_WHOLE_ROWS", 100)
+    monkeypatch.setattr(fitting, "spread_sample", lambda n_rows: np.arange(0, n_rows, 2))
+    of_half = fitting._fit_reference_loadings(counts, activity)
+    assert not np.array_equal(of_half, whole)
+    np.testing.assert_allclose(of_half, whole, atol=0.15 * whole.max())
 
 
 def test_fit_is_reproducible(planted: Planted, fitted: FittedIntensity) -> None:

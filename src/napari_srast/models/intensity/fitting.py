@@ -14,6 +14,7 @@ from scipy import sparse
 from sklearn.decomposition import NMF
 from sklearn.exceptions import ConvergenceWarning
 
+from napari_srast._utils.row_blocks import MAX_WHOLE_ROWS, row_blocks, spread_sample
 from napari_srast._utils.threads import map_on_cores
 from napari_srast.core.limits import MAX_REFERENCE_GENES, MAX_REFERENCE_VALUES
 from napari_srast.interpolation.gaussian_process import CovarianceGrid, FittedProcess, GaussianProcessGrid
@@ -139,9 +140,7 @@ def fit_intensity(
         warnings.simplefilter("ignore", ConvergenceWarning)
         activity = np.concatenate(map_on_cores(lambda n: _fit_activity(reference_counts, n), _PROGRAMS), axis=1)
     check_canceled()
-    log_activity = np.log1p(activity)
-    log_total = np.log1p(np.asarray(counts.sum(axis=1), dtype=np.float64))
-    others = np.column_stack([scores, log_activity, log_total]).astype(np.float32)
+    others = _other_fields(scores, activity, np.asarray(counts.sum(axis=1), dtype=np.float64).ravel())
     mean_others = others.mean(axis=0, dtype=np.float64).astype(np.float32)
     others -= mean_others
     process = FittedProcess.join(
@@ -153,9 +152,10 @@ def fit_intensity(
         reference=GeneLoadings(
             process=process[:n_reference],
             components=scores.T @ logs / np.maximum((scores**2).sum(axis=0), 1e-12)[:, None],
-            programs=_fit_loadings(sparse.csc_matrix(reference_counts), activity),
+            programs=_fit_reference_loadings(reference_counts, activity),
         ),
         process=process,
+        in_single_precision=n_spots > MAX_WHOLE_ROWS,
     )
     return FittedIntensity(
         model=model,
@@ -163,6 +163,16 @@ def fit_intensity(
         activity=activity,
         selector=selector,
     )
+
+
+def _other_fields(scores: np.ndarray, activity: np.ndarray, totals: np.ndarray) -> np.ndarray:
+    """Return scores (N, C), log1p activities (N, P) and log1p totals (N,) as float32 fields, shape (N, C + P + 1)."""
+    fields = np.empty((len(totals), scores.shape[1] + activity.shape[1] + 1), dtype=np.float32)
+    fields[:, : scores.shape[1]] = scores
+    fields[:, -1] = np.log1p(totals)
+    for rows in row_blocks(len(totals), activity.size):
+        fields[rows, scores.shape[1] : -1] = np.log1p(activity[rows])
+    return fields
 
 
 def _component_scores(logs: np.ndarray, noise_variances: np.ndarray) -> np.ndarray:
@@ -197,6 +207,14 @@ def _fit_activity(counts: sparse.csr_matrix, n_programs: int) -> np.ndarray:
     if n_spots > len(sample):
         activity = fit_activities(counts, loading, _LOADING_ITERATIONS)
     return np.asarray(activity * scale)
+
+
+def _fit_reference_loadings(counts: sparse.csr_matrix, activity: np.ndarray) -> np.ndarray:
+    """Fit loadings of the reference genes, which have many counts: on a large slide to a sample of its spots."""
+    if counts.shape[0] > MAX_WHOLE_ROWS:
+        sample = spread_sample(counts.shape[0])
+        counts, activity = counts[sample], activity[sample]
+    return _fit_loadings(sparse.csc_matrix(counts), activity)
 
 
 def _fit_loadings(counts: sparse.csc_matrix, activity: np.ndarray) -> np.ndarray:

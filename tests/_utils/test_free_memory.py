@@ -9,7 +9,12 @@ import psutil
 import pytest
 
 from napari_srast._utils import free_memory
-from napari_srast._utils.free_memory import available_memory, obtainable_memory, release_free_memory
+from napari_srast._utils.free_memory import (
+    available_memory,
+    obtainable_memory,
+    release_free_memory,
+    separate_large_blocks,
+)
 
 
 def test_container_limit_counts_and_droppable_files_do_not(tmp_path: Path) -> None:
@@ -49,5 +54,19 @@ def test_available_memory_is_at_most_that_of_the_computer() -> None:
 
 def test_memory_can_be_released_on_every_system(monkeypatch) -> None:
     release_free_memory()
-    monkeypatch.setattr(free_memory, "_malloc_trim", lambda: None)
+    separate_large_blocks()
+    monkeypatch.setattr(free_memory, "_c_library", lambda: None)
     release_free_memory()
+    separate_large_blocks.__wrapped__()
+
+
+def test_large_blocks_are_separated_unless_the_environment_sets_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[int, int]] = []
+    library = SimpleNamespace(mallopt=lambda *options: calls.append(options))
+    monkeypatch.setattr(free_memory, "_c_library", lambda: library)
+    monkeypatch.delenv("MALLOC_MMAP_THRESHOLD_", raising=False)
+    separate_large_blocks.__wrapped__()
+    assert calls == [(-3, 4 << 20)]
+    monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "1000000")
+    separate_large_blocks.__wrapped__()
+    assert len(calls) == 1

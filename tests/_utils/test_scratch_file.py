@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from napari_srast._utils.scratch_file import ScratchFile, ScratchSlice
+from napari_srast._utils.scratch_file import ScratchFile, ScratchSlice, allocate_on_disk, release_pages
 
 
 def test_slices_of_arrays_are_read_as_written() -> None:
@@ -40,6 +40,30 @@ def test_released_space_is_used_again() -> None:
             np.testing.assert_array_equal(one.read(0, len(expected))[0], expected)
     assert end < 20 * 1500 * 4  # of 300
     scratch.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems keep the pages")
+def test_released_pages_keep_their_values_and_take_no_memory() -> None:
+    import psutil
+
+    process, size = psutil.Process(), 1 << 23
+    arrays = allocate_on_disk([(size, np.float32), (10, np.int32)])
+    assert arrays is not None
+    before = process.memory_info().rss
+    arrays[0].reshape(2, -1)[1] = 7
+    arrays[1][:] = np.arange(10)
+    assert process.memory_info().rss - before > 2 * size - 1e6
+    release_pages(arrays[0].reshape(2, -1))
+    assert process.memory_info().rss - before < size / 2
+    np.testing.assert_array_equal(arrays[1], np.arange(10))
+    assert arrays[0][: size // 2].max() == 0
+    assert arrays[0][size // 2 :].min() == 7
+
+
+def test_pages_of_other_arrays_cannot_be_released() -> None:
+    array = np.ones(5)
+    release_pages(array[1:])
+    np.testing.assert_array_equal(array, np.ones(5))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs the limits of POSIX")

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-__all__ = ["available_memory", "obtainable_memory", "release_free_memory"]
+__all__ = ["available_memory", "obtainable_memory", "release_free_memory", "separate_large_blocks"]
+
+_MMAP_THRESHOLD = -3  # number of this parameter of mallopt
+_SEPARATE_BYTES = 4 << 20  # from which on a block is apart from the others
 
 _CGROUPS = (  # limit, usage, and which entries of the statistics count the files and caches that can be dropped
     ("memory.max", "memory.current", "memory.stat", ("inactive_file", "active_file", "slab_reclaimable")),
@@ -27,16 +31,29 @@ def release_free_memory() -> None:
     The allocator of Linux keeps freed blocks of up to 32 MB, some for each thread; the peak of a long run that creates
     arrays of all sizes in many threads would grow from tile to tile. Elsewhere this does nothing.
     """
-    trim = _malloc_trim()
+    trim = getattr(_c_library(), "malloc_trim", None)
     if trim is not None:
         trim(0)
 
 
 @cache
-def _malloc_trim() -> Any:
+def separate_large_blocks() -> None:
+    """Make the allocator of Linux return blocks above 4 MB to the system when they are freed.
+
+    It raises this limit to 32 MB by itself; the arrays of a run then leave holes between smaller blocks. Elsewhere, and
+    where the environment sets the limit, this does nothing.
+    """
+    set_option = getattr(_c_library(), "mallopt", None)
+    if set_option is not None and "MALLOC_MMAP_THRESHOLD_" not in os.environ:
+        set_option(_MMAP_THRESHOLD, _SEPARATE_BYTES)
+
+
+@cache
+def _c_library() -> Any:
+    """Return the GNU C library, None on systems without."""
     try:
-        return ctypes.CDLL("libc.so.6").malloc_trim
-    except (OSError, AttributeError):
+        return ctypes.CDLL("libc.so.6")
+    except OSError:
         return None
 
 

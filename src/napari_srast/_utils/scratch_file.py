@@ -14,7 +14,7 @@ from typing import BinaryIO, cast
 
 import numpy as np
 
-__all__ = ["ScratchFile", "ScratchSlice", "allocate_on_disk"]
+__all__ = ["ScratchFile", "ScratchSlice", "allocate_on_disk", "release_pages"]
 
 _ZEROS_PER_WRITE = 1 << 20
 _LARGE_TEMPORARY_FOLDER = "/var/tmp"  # noqa: S108  # nosec B108 - files there get no name
@@ -121,6 +121,21 @@ def allocate_on_disk(sizes: list[tuple[int, type]]) -> list[np.ndarray] | None:
         np.frombuffer(mapped, dtype=dtype, count=size, offset=start)
         for (size, dtype), start in zip(sizes, starts[:-1], strict=True)
     ]
+
+
+def release_pages(array: np.ndarray) -> None:
+    """Remove the pages of an array of :func:`allocate_on_disk` from the memory of this process.
+
+    Their values stay in the file, and are read again when they are needed. Without this the system counts every page
+    that was touched as memory of the process, until it runs short of memory. Other arrays, and systems that cannot do
+    this, keep their pages.
+    """
+    base: object = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    mapped = base.obj if isinstance(base, memoryview) else base
+    if isinstance(mapped, mmap.mmap) and hasattr(mapped, "madvise") and hasattr(mmap, "MADV_DONTNEED"):
+        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def _reserve(file: BinaryIO, size: int) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import sparse
 
-from napari_srast._utils.scratch_file import allocate_on_disk
+from napari_srast._utils.scratch_file import allocate_on_disk, release_pages
 from napari_srast.core.mass_balance import gene_totals
 from napari_srast.core.result import UpsampleMetadata, no_columns
 from napari_srast.core.slide import Slide
@@ -249,9 +249,11 @@ class ImageBuffer:
         """Take some rows (q,) of a matrix, shape (q, G)."""
         shown = tile if len(self._columns) == tile.shape[1] else tile[:, self._columns]
         self._values[:, rows] = shown.toarray().T
+        release_pages(self._values)
 
     def read(self, channel: int) -> np.ndarray:
         """Return the values of a gene, given the index of its channel, shape (Q,)."""
+        release_pages(self._values)  # of the genes before
         return np.asarray(self._values[channel])
 
 

@@ -9,9 +9,9 @@ import anndata
 import dask.array as da
 import numpy as np
 import pytest
+from helpers.scores import gain_per_gene
 from scipy import sparse
 
-from napari_srast.calibration.fitting import gain_per_gene
 from napari_srast.core.slide import SlideImage
 from napari_srast.errors import InputError
 from napari_srast.geometry.coarsening import coarsen_slide

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.scores import gain_per_gene
 
-from napari_srast.calibration.fitting import gain_per_gene
 from napari_srast.calibration.weights import EXPERT_NAMES
 from napari_srast.models.pcfm.network import DiTConfig
 from napari_srast.training.prior_fitting import predict_pseudo_slide

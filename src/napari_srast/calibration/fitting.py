@@ -23,17 +23,8 @@ from napari_srast.calibration.predictions import HoldoutPredictions
 from napari_srast.calibration.prior import CalibrationPriors, WeightPrior
 from napari_srast.calibration.skill import skill_with_error
 from napari_srast.calibration.weights import FLOW, PROGRAM_EXPERT_NAMES, PoolWeights
-from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 
-__all__ = ["fit_pool_weights", "fit_program_weights", "gain_per_gene"]
-
-
-def gain_per_gene(log_ratio: np.ndarray, truth: np.ndarray, layout: SpotPixelMap) -> np.ndarray:
-    """Return nats per count over the uniform split of each field, sum y log(K r) / sum y, (F,); NaN without counts."""
-    log_k = np.log(layout.n_pixels_per_spot[layout.parent])[:, None]
-    total = truth.sum(axis=0)
-    gain = (truth * (log_ratio + log_k)).sum(axis=0)
-    return np.where(total > 0, gain / np.where(total > 0, total, 1), np.nan)
+__all__ = ["fit_pool_weights", "fit_program_weights"]
 
 
 def fit_pool_weights(predictions: Sequence[HoldoutPredictions], priors: CalibrationPriors) -> PoolWeights:

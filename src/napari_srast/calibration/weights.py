@@ -9,7 +9,6 @@ Shape legend: N spots, Q pixels, F fields, E experts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,7 +25,6 @@ __all__ = [
     "Level",
     "PoolWeights",
     "pool_ratios",
-    "pool_weights_from_dict",
 ]
 
 EXPERT_NAMES = ("pcfm", "gp_denoised", "gp", "pycnophylactic_denoised", "bilinear", "gp_totals")
@@ -159,9 +157,3 @@ def _log_softmax_per_spot(score: np.ndarray, layout: SpotPixelMap) -> np.ndarray
     shifted = score - peak[layout.parent]
     total = layout.membership @ np.exp(shifted)
     return shifted - np.log(np.maximum(total, 1e-300))[layout.parent]  # spots without pixels are not looked up
-
-
-def pool_weights_from_dict(values: Mapping[str, object]) -> PoolWeights:
-    """Rebuild the weights of a result from :meth:`PoolWeights.to_dict`, which omits those for the coarsened slide."""
-    weights = np.array([values["weights_shallow"], values["weights_slope"]], dtype=float)
-    return PoolWeights(weights=weights, coarse_weights=weights, experts=tuple(values["experts"]))  # type: ignore[arg-type]

@@ -173,7 +173,7 @@ def make_raster(
         )
     chosen = np.ones(len(centers), dtype=bool) if selected is None else np.asarray(selected, dtype=bool)
 
-    to_slide, n_cols, n_rows = _make_grid(lattice, centers, side)
+    to_slide, n_cols, n_rows = _make_grid(lattice, side)
     # Only the window around the chosen spots is computed.
     col_row = apply_affine(np.linalg.inv(to_slide), centers[chosen])
     margin = lattice.pitch / side + 1
@@ -239,7 +239,7 @@ def _crop(raster: Raster) -> Raster:
     )
 
 
-def _make_grid(lattice: Lattice, centers: np.ndarray, side: float) -> tuple[np.ndarray, int, int]:
+def _make_grid(lattice: Lattice, side: float) -> tuple[np.ndarray, int, int]:
     """Center the pixel grid on the lattice's extent, so that it rotates and reflects with the slide.
 
     Returns

@@ -237,10 +237,6 @@ class Interpolator:
 
     # Gaussian process --------------------------------------------------------------------------------------------
 
-    def fit_process(self, fields: np.ndarray) -> FittedProcess:
-        """Fit the Gaussian process of each field (N, F) on this map's spots."""
-        return self._grid.fit(fields)
-
     def _process(self, fields: np.ndarray, process: FittedProcess) -> np.ndarray:
         centered = np.log1p(fields) - process.mean
         values = np.empty((self.layout.n_pixels, fields.shape[1]), dtype=np.float32)

@@ -246,7 +246,7 @@ def _place_cells(
     vessels: tuple[tuple[float, ...], ...],
 ) -> Tissue:
     """Place the cells, first along epithelia and vessels and then between them, without overlap."""
-    lined = [_line_surface(rng, zones, depth)]
+    lined = [_line_surface(rng, depth)]
     lined += [_line_crypt(rng, crypt, depth, zones) for crypt in crypts]
     lined += [_line_vessel(rng, *vessel) for vessel in vessels]
     # Columns: x, y, type, angle, height.
@@ -272,7 +272,7 @@ def _place_cells(
     )
 
 
-def _line_surface(rng: np.random.Generator, zones: np.ndarray, depth: np.ndarray) -> np.ndarray:
+def _line_surface(rng: np.random.Generator, depth: np.ndarray) -> np.ndarray:
     """Return the cells of the surface epithelium."""
     x = np.arange(60, SIZE_UM[0] - 60, 7.2)
     top = -depth[0, (x / PIXEL_UM).astype(int)] + PIXEL_UM / 2  # depth grows by one per micrometer downwards

@@ -205,7 +205,7 @@ def test_unusable_slide_is_refused(
 )
 @pytest.mark.contract(
     section="Spots and transformations",
-    case="places that are not finite",
+    case="coordinates that are not finite",
     response="*notice:* how many were left out",
 )
 @pytest.mark.contract(
@@ -215,7 +215,7 @@ def test_unusable_slide_is_refused(
 )
 @pytest.mark.contract(
     section="Spots and transformations",
-    case="two spots at one place",
+    case="two spots at the same coordinates",
     response="*notice:* they share the pixels of that place",
 )
 @pytest.mark.contract(
@@ -465,7 +465,7 @@ def spoilt(**parts: Any) -> anndata.AnnData:
 )
 @pytest.mark.contract(
     section="Imports",
-    case="table without places, or with ones that are text, complex, sparse or of one axis",
+    case="table without positions, or with positions that are text, complex, sparse or of one axis",
     response="put the spot centers there; must contain finite coordinates",
 )
 @pytest.mark.contract(
@@ -481,10 +481,10 @@ def spoilt(**parts: Any) -> anndata.AnnData:
         ({"obsm": {"spatial": sparse.csr_matrix(CENTERS)}}, [], "must contain finite coordinates"),
         ({"obsm": {"spatial": CENTERS.astype(complex)}}, [], "must contain finite coordinates"),
         ({"obsm": {"spatial": CENTERS[:, :1]}}, [], "must contain finite coordinates"),
-        ({"obsm": {"places": CENTERS}}, [], "has no obsm['spatial']"),
+        ({"obsm": {"other": CENTERS}}, [], "has no obsm['spatial']"),
         ({}, ["--spot-diameter", "1e300"], "must be a length"),
     ],
-    ids=["text", "complex", "sparse places", "complex places", "one axis", "no places", "diameter"],
+    ids=["text", "complex", "sparse positions", "complex positions", "one axis", "no positions", "diameter"],
 )
 def test_unusable_table_is_refused(
     parts: dict[str, Any], options: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

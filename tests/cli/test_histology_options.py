@@ -17,12 +17,6 @@ from napari_srast.cli import main
 from napari_srast.core.slide import Slide, SlideImage
 
 
-@pytest.fixture(autouse=True)
-def _own_logging(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stop ``main`` from hiding the warnings and log lines of later tests."""
-    monkeypatch.setattr("napari_srast.cli._silence_third_parties", lambda: None)
-
-
 @pytest.fixture
 def stored(tissue, make_store: Callable[..., Any], tmp_path: Path) -> Callable[..., Path]:
     """Write the tissue as a store with named images, each given as (y, x, c)."""

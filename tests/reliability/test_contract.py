@@ -272,7 +272,7 @@ def test_counts_layer_replaces_log_normalized_x(
 
 @pytest.mark.contract(
     section="Spots and transformations",
-    case="all spots at one place",
+    case="all spots at the same coordinates",
     response="their coordinates were lost; export the slide again",
 )
 def test_spots_with_identical_coordinates_are_refused(make_slide: Any, make_store: MakeStore, command: Any) -> None:

@@ -112,7 +112,7 @@ def upsample(
 
     if factor is not None and pixel_size is not None:
         raise SettingsError("--factor and --pixel-size both set the pixel size; give only one of them.")
-    options: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "pixel_size": pixel_size,
         "footprint": footprint,
         "method": method,
@@ -125,23 +125,18 @@ def upsample(
         "expression": parse_expression(expression),
     }
     if factor is not None:
-        options["factor"] = factor
-    from napari_srast.cli.commands.upsample import Saving, run
+        settings["factor"] = factor
+    from napari_srast.cli.commands.upsample import Saving, UpsampleOptions, run
 
-    run(
-        slides,
-        output,
-        options,
-        elements={
-            "spots": spots,
-            "table": table,
-            "image": image,
-            "coordinate_system": coordinate_system,
-            **{"library": library, "spot_shape": spot_shape, "counts": counts},
-        },
-        region=region,
-        genes=genes,
-        saving=Saving(name=name, keep_obs=keep_obs, include_histology=not no_histology, report=report),
-        dask=dask,
-        as_json=json,
-    )
+    elements = {
+        "spots": spots,
+        "table": table,
+        "image": image,
+        "coordinate_system": coordinate_system,
+        "library": library,
+        "spot_shape": spot_shape,
+        "counts": counts,
+    }
+    saving = Saving(name=name, keep_obs=keep_obs, include_histology=not no_histology, report=report)
+    options = UpsampleOptions(settings=settings, elements=elements, region=region, genes=genes, saving=saving)
+    run(slides, output, options, dask=dask, as_json=json)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_srast._utils.text import count
 from napari_srast.cli.commands.report import REPORT_SUFFIXES
 from napari_srast.cli.errors import explain
 from napari_srast.cli.output import note, print_figures, print_json, progress_bar
@@ -64,19 +65,32 @@ class Saving:
         return names
 
 
-def run(
-    slides: Sequence[Path],
-    output: Path,
-    options: Mapping[str, Any],
-    *,
-    elements: Mapping[str, str | None],
-    region: str | None,
-    genes: str,
-    saving: Saving,
-    dask: str | None,
-    as_json: bool,
-) -> None:
+@dataclass(frozen=True, kw_only=True)
+class UpsampleOptions:
+    """The options of the command.
+
+    Parameters
+    ----------
+    settings
+        Settings of the run, by the names of the fields of :class:`~napari_srast.core.settings.UpsampleSettings`.
+    elements
+        Choices of :func:`napari_srast.read_slide`, such as ``spots`` and ``image``.
+    region, genes
+        As on the command line.
+    saving
+        Options of the output.
+    """
+
+    settings: Mapping[str, Any]
+    elements: Mapping[str, str | None]
+    region: str | None
+    genes: str
+    saving: Saving
+
+
+def run(slides: Sequence[Path], output: Path, options: UpsampleOptions, *, dask: str | None, as_json: bool) -> None:
     """Upsample one slide into a file, or several into a folder; check the outputs before computing."""
+    saving = options.saving
     for slide in slides:
         check_exists(slide, "slide")
     if saving.report is not None:
@@ -85,44 +99,43 @@ def run(
     for slide, target in zip(slides, outputs, strict=True):
         if len(slides) == 1 or output.exists():
             check_output(target, RESULT_SUFFIXES, inputs=(slide,))
-    if region is not None and len(slides) > 1:
+    if options.region is not None and len(slides) > 1:
         raise SettingsError("--region applies to one slide; leave it out, or give only one slide.")
-    names = parse_genes(genes)
+    genes = parse_genes(options.genes)
     check_run_name(saving.name)
     _ = saving.columns  # refuses wrong text before the slides are read
 
     from napari_srast.core.settings import UpsampleSettings
 
-    settings = UpsampleSettings(**options)
+    settings = UpsampleSettings(**options.settings)
     for notice in settings.ineffective_options:
         note(f"Note: {notice}")
     halt = threading.Event()
-    with _workers(dask) as workers:
-
-        def upsample(slide: Path, target: Path, report: Callable[[Progress], None] | None) -> dict[str, Any]:
-            return _upsample(slide, target, settings, elements, region, names, saving, workers, report, halt.is_set)
-
+    with _executor(dask) as executor:
+        request = _Request(options, settings, genes, executor, halt.is_set)
         if len(slides) == 1:
             with progress_bar() as report:
-                figures = upsample(slides[0], output, report)
+                figures = _upsample(slides[0], output, request, report)
             print_json(figures) if as_json else print_figures(_shortened(figures))
             return
         output.mkdir(exist_ok=True)
-        at_once = 1 if workers is None else _SLIDES_AT_ONCE
-        _upsample_all(slides, outputs, upsample, halt, at_once=at_once, as_json=as_json)
+        at_once = 1 if executor is None else _SLIDES_AT_ONCE
+        _upsample_all(slides, outputs, request, halt, at_once=at_once, as_json=as_json)
+
+
+@dataclass(frozen=True)
+class _Request:
+    """The checked options, and what runs them; ``genes`` is None for all genes."""
+
+    options: UpsampleOptions
+    settings: UpsampleSettings
+    genes: Sequence[str] | None
+    executor: Executor | None
+    should_stop: Callable[[], bool]
 
 
 def _upsample(
-    slide_path: Path,
-    output: Path,
-    settings: UpsampleSettings,
-    elements: Mapping[str, str | None],
-    region: str | None,
-    names: Sequence[str] | None,
-    saving: Saving,
-    workers: Executor | None,
-    report: Callable[[Progress], None] | None,
-    should_stop: Callable[[], bool],
+    slide_path: Path, output: Path, request: _Request, report: Callable[[Progress], None] | None
 ) -> dict[str, Any]:
     """Upsample one slide and return the summary to print."""
     from napari_srast import api
@@ -132,31 +145,33 @@ def _upsample(
     from napari_srast.io.slide_reader import read_slide
     from napari_srast.io.spot_columns import read_spot_columns
 
-    slide = read_slide(slide_path, **elements)
+    options, settings, genes = request.options, request.settings, request.genes
+    slide = read_slide(slide_path, **options.elements)
     for notice in slide.notices:
         note(f"Note: {notice}")
-    area = None if region is None else parse_region(region, slide.coordinate_system)
+    region = None if options.region is None else parse_region(options.region, slide.coordinate_system)
     into_store = has_suffix(output, ".zarr")
-    expected = api.estimate(slide, area, names, settings, into_store=into_store)
+    expected = api.estimate(slide, region, genes, settings, into_store=into_store)
     note(
-        f"{expected.n_spots} spots, {expected.n_pixels} pixels, {expected.n_genes} genes: "
+        f"{count(expected.n_spots, 'spot')}, {count(expected.n_pixels, 'pixel')}, {count(expected.n_genes, 'gene')}: "
         f"about {expected.seconds:.0f} s and {expected.memory_bytes / 1e9:.1f} GB."
     )
+    saving = options.saving
     columns = saving.columns
     read_spot_columns(slide, columns)  # refuses missing columns before the run
     how: dict[str, Any] = {
         "settings": settings,
         "progress": report,
-        "should_stop": should_stop,
-        "executor": workers,
+        "should_stop": request.should_stop,
+        "executor": request.executor,
         "name": saving.name,
     }
     content: dict[str, Any] = {"keep_obs": columns, "include_histology": saving.include_histology}
     result: UpsampleMetadata
     if into_store:
-        result = api.upsample_to_store(slide, output, area, names, **how, **content)
+        result = api.upsample_to_store(slide, output, region, genes, **how, **content)
     else:
-        result = api.upsample(slide, area, names, **how)
+        result = api.upsample(slide, region, genes, **how)
     for notice in result.provenance.get("notices", ()):
         if notice not in settings.ineffective_options:  # already printed
             note(f"Note: {notice}")
@@ -168,7 +183,7 @@ def _upsample(
         from napari_srast.io.result_reader import read_result
 
         described = result if isinstance(result, UpsampleResult) else read_result(output)
-        figures["report"] = str(write_report(described, saving.report, should_stop=should_stop))
+        figures["report"] = str(write_report(described, saving.report, should_stop=request.should_stop))
     return figures
 
 
@@ -187,7 +202,7 @@ def _check_report(report: Path, slides: Sequence[Path]) -> None:
 def _upsample_all(
     slides: Sequence[Path],
     outputs: Sequence[Path],
-    upsample: Callable[[Path, Path, Callable[[Progress], None] | None], dict[str, Any]],
+    request: _Request,
     halt: threading.Event,
     *,
     at_once: int,
@@ -208,7 +223,7 @@ def _upsample_all(
 
     def attempt(slide: Path, target: Path) -> dict[str, Any]:
         try:
-            return {"slide": str(slide), **upsample(slide, target, None)}
+            return {"slide": str(slide), **_upsample(slide, target, request, None)}
         except Cancelled:
             raise
         except Exception as error:  # noqa: BLE001 - reported with the slide; the other slides go on
@@ -253,15 +268,15 @@ def _outputs_in(folder: Path, slides: Sequence[Path]) -> list[Path]:
 
 
 @contextmanager
-def _workers(dask: str | None) -> Iterator[Executor | None]:
+def _executor(dask: str | None) -> Iterator[Executor | None]:
     """Yield an executor on a Dask cluster, or None for the cores of this computer."""
     if dask is None:
         yield None
         return
     from napari_srast.inference.executors.dask import DaskExecutor
 
-    with DaskExecutor(dask) as workers:
-        yield workers
+    with DaskExecutor(dask) as executor:
+        yield executor
 
 
 def _shortened(figures: dict[str, Any]) -> dict[str, Any]:

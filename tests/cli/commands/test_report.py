@@ -17,12 +17,6 @@ from napari_srast.io.result_reader import read_result
 from napari_srast.io.result_writer import write_result
 
 
-@pytest.fixture(autouse=True)
-def _own_logging(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stop ``main`` from hiding the warnings and log lines of later tests."""
-    monkeypatch.setattr("napari_srast.cli._silence_third_parties", lambda: None)
-
-
 def test_report_of_a_stored_result_has_its_domains(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = write_result(make_result(planted_slide(n=4)), tmp_path / "fine.zarr", include_image=False)
     result = read_result(store)

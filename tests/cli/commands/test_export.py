@@ -13,12 +13,6 @@ from napari_srast.cli import main
 from napari_srast.io.result_writer import write_result
 
 
-@pytest.fixture(autouse=True)
-def _own_logging(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stop ``main`` from hiding the warnings and log lines of later tests."""
-    monkeypatch.setattr("napari_srast.cli._silence_third_parties", lambda: None)
-
-
 @pytest.fixture(scope="module")
 def result(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A result of four genes."""

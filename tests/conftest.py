@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from helpers import slides
 
+from napari_srast.core.result import UpsampleResult
 from napari_srast.core.slide import Slide
 
 
@@ -124,6 +125,14 @@ def make_slide() -> Callable[..., Slide]:
 def make_store() -> Callable[..., Any]:
     """Convert a slide to a SpatialData object: :func:`helpers.slides.make_store`."""
     return slides.make_store
+
+
+@pytest.fixture(scope="session")
+def make_result() -> Callable[..., UpsampleResult]:
+    """Upsample a slide in an instant: :func:`helpers.results.make_result`."""
+    from helpers import results  # it loads the engine
+
+    return results.make_result
 
 
 @pytest.fixture

@@ -5,16 +5,10 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from helpers import results
 
 from napari_srast.analysis.gene_lights import describe_lights, gene_lights
 from napari_srast.core.result import UpsampleResult
 from napari_srast.core.slide import Slide
-
-
-@pytest.fixture
-def make_result() -> Callable[..., UpsampleResult]:
-    return results.make_result
 
 
 @pytest.fixture

@@ -6,16 +6,10 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from helpers import results
 
 from napari_srast.analysis.quality_checks import measure_quality, qc_summary
 from napari_srast.core.result import UpsampleResult
 from napari_srast.core.slide import Slide
-
-
-@pytest.fixture
-def make_result() -> Callable[..., UpsampleResult]:
-    return results.make_result
 
 
 @pytest.fixture

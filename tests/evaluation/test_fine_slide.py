@@ -17,7 +17,7 @@ from napari_srast.geometry.affine import apply_affine
 from napari_srast.io.convert.importer import import_slide
 
 
-def make_slide(points: np.ndarray, image: SlideImage | None = None) -> Slide:
+def slide_of_points(points: np.ndarray, image: SlideImage | None = None) -> Slide:
     return Slide(
         counts=sparse.csr_matrix(np.ones((len(points), 1), dtype=np.float32)),
         genes=np.array(["A"]),
@@ -33,7 +33,7 @@ def test_bins_are_turned_along_x_and_y_together_with_the_image() -> None:
     angle = 0.1
     turn = np.array([[np.cos(angle), -np.sin(angle), 70.0], [np.sin(angle), np.cos(angle), -5.0], [0, 0, 1]])
     image = SlideImage(name="he", levels=(np.zeros((3, 40, 60), np.uint8),), to_intrinsic=(turn,))
-    fine = FineSlide.of_slide(make_slide(apply_affine(turn, grid), image), "turned")
+    fine = FineSlide.of_slide(slide_of_points(apply_affine(turn, grid), image), "turned")
     assert fine.bin_side == pytest.approx(2.0)
     np.testing.assert_allclose(fine.points, grid, atol=1e-6)
     assert fine.image is not None
@@ -42,7 +42,7 @@ def test_bins_are_turned_along_x_and_y_together_with_the_image() -> None:
 
 def test_cells_are_points_without_a_side() -> None:
     points = np.random.default_rng(0).uniform(50, 100, (300, 2))
-    fine = FineSlide.of_slide(make_slide(points), "cells")
+    fine = FineSlide.of_slide(slide_of_points(points), "cells")
     assert fine.bin_side == 0
     np.testing.assert_allclose(fine.points.min(axis=0), 0, atol=1e-9)
 

@@ -12,9 +12,8 @@ from weakref import WeakSet
 import numpy as np
 import platformdirs
 import pytest
-from helpers import results, slides
+from helpers import slides
 
-from napari_srast.core.result import UpsampleResult
 from napari_srast.core.slide import Slide, SlideImage, SlideSource
 
 collect_ignore_glob = [] if find_spec("napari") else ["*"]
@@ -23,8 +22,8 @@ TURNED = np.array([[0.8, -0.6, 10.0], [0.6, 0.8, 20.0], [0.0, 0.0, 1.0]])
 
 
 @pytest.fixture(autouse=True)
-def _own_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep recent slides and favorites of the tests apart from the user's, who has seen the tour.
+def _separate_preferences(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Store recent slides and favorites of the tests in a folder of their own, as of a user who has seen the tour.
 
     Slides are not prepared in the background, except in the tests of that.
     """
@@ -35,8 +34,8 @@ def _own_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _nothing_aside() -> Iterator[None]:
-    """Take back what a test left out of collections of garbage."""
+def _unfreeze_gc() -> Iterator[None]:
+    """Include in garbage collection what a test has excluded."""
     yield
     from napari_srast.gui.runtime import gc_pause
 
@@ -77,12 +76,6 @@ def write_slide(tmp_path: Path) -> Callable[..., Path]:
 def store(write_slide: Callable[..., Path]) -> Path:
     """Write a small slide with histology and return its path."""
     return write_slide()
-
-
-@pytest.fixture
-def make_result() -> Callable[..., UpsampleResult]:
-    """Upsample a slide in an instant: :func:`helpers.results.make_result`."""
-    return results.make_result
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ def awkward_transforms() -> dict[str, np.ndarray]:
     return {"global": np.eye(3), "turned": turned, "mirrored": mirrored, "sheared": sheared}
 
 
-@pytest.fixture(name="make_result")
+@pytest.fixture(name="make_result", scope="session")
 def _make_result() -> Callable[..., UpsampleResult]:
     """Split every spot of a slide in random proportions."""
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 
 import anndata
 import helpers.results
@@ -16,13 +17,25 @@ from napari_srast.io.atomic import write_lock
 from napari_srast.io.pixel_classes import add_pixel_classes, read_pixel_classes
 from napari_srast.io.result_reader import read_result
 from napari_srast.io.result_writer import write_result
+from napari_srast.io.slide_reader import read_slide
+from napari_srast.io.store import write_store
+
+
+@pytest.fixture(scope="module")
+def written(make_result, make_slide, make_store, tmp_path_factory):
+    """A result of a slide on disk, and its store, which tests copy."""
+    folder = tmp_path_factory.mktemp("written")
+    write_store(make_store(make_slide(5, 6, n_genes=4)), folder / "slide.zarr")
+    result = make_result(read_slide(folder / "slide.zarr"), run="r")
+    return result, write_result(result, folder / "fine.zarr")
 
 
 @pytest.fixture
-def stored(make_result, written_slide, tmp_path):
+def stored(written, tmp_path):
     """A result, its store, and classes of its pixels."""
-    result = make_result(written_slide, run="r")
-    path = write_result(result, tmp_path / "fine.zarr")
+    result, original = written
+    path = tmp_path / "fine.zarr"
+    shutil.copytree(original, path)
     classes = pd.Categorical.from_codes(np.arange(result.n_pixels) % 3, ["1", "2", "3"])
     return result, path, classes
 
@@ -119,7 +132,7 @@ def test_other_results_are_refused(stored, make_result, tmp_path):
     finer = dataclasses.replace(helpers.results.make_result(result.slide), run="r")
     with pytest.raises(InputError, match="has other pixels"):
         add_pixel_classes(finer, path, "domains", pd.Categorical(["1"] * finer.n_pixels), {})
-    with pytest.raises(InputError, match="has no place for labels"):
+    with pytest.raises(InputError, match="cannot store labels"):
         add_pixel_classes(result, tmp_path / "fine.h5ad", "domains", classes, {})
 
 

@@ -127,7 +127,7 @@ def add_pixel_classes(
     if not _NAME.fullmatch(name):
         raise OutputError(f"'{name}' is not a name; use a letter, followed by letters, digits and underscores.")
     if path.suffix.casefold() == ".h5ad":
-        raise InputError(f"'{path}' has no place for labels; write the result as a .zarr store, and name that.")
+        raise InputError(f"'{path}' cannot store labels; write the result as a .zarr store, and name that.")
     path = path.resolve()
     runs = list_runs(path)
     if result.run not in runs:

@@ -111,7 +111,7 @@ def test_each_module_imports_lower_folders_only(path: Path) -> None:
     assert part in LAYERS, f"{part} is new: give it a place in LAYERS and in docs/architecture.md"
     for name in _imports(path):
         target = name.split(".")[1] if name.startswith("napari_srast.") else ""
-        if target in LAYERS and part != "__init__":  # the package's face names everything, for type checkers
+        if target in LAYERS and part != "__init__":  # the package's __init__ names everything, for type checkers
             assert LAYERS.index(target) <= LAYERS.index(part), f"{part} is below {target} and must not import it"
 
 
@@ -125,11 +125,11 @@ def test_each_framework_has_one_home(path: Path) -> None:
             assert _part(path) == "io", f"only io/ may import {top}"
 
 
-def test_no_modules_import_each_other_in_a_circle() -> None:
+def test_no_modules_import_each_other_in_a_cycle() -> None:
     paths = {_module(path): path for path in MODULES if path != PACKAGE / "__init__.py"}
     graph = {module: {name for name in _imports(path) if name in paths} for module, path in paths.items()}
     graph = {module: {t for t in targets if t != module} for module, targets in graph.items()}
-    # A package that a module imports from counts as the modules it names, so a face that re-exports ties no circle.
+    # A package that a module imports from counts as the modules it names, so a re-exporting __init__ closes no cycle.
     while leaves := [module for module, targets in graph.items() if not targets & graph.keys()]:
         for module in leaves:
             del graph[module]

@@ -85,7 +85,7 @@ def compare_regions(
     Returns
     -------
     pandas.DataFrame
-        A row per gene, the surest differences first: ``gene``; ``log2_fold_change`` with the interval ``low`` to
+        A row per gene, the clearest differences first: ``gene``; ``log2_fold_change`` with the interval ``low`` to
         ``high`` and its ``standard_error``; ``per_10000_NAME`` of both regions. ``attrs`` holds "note", and "spots" and
         "blocks" of both regions.
 
@@ -174,7 +174,7 @@ class _Group:
         ones = np.ones(len(spots))
         sums = sparse.csr_matrix((ones, (index, spots)), shape=(int(index.max()) + 1, slide.n_spots)) @ slide.counts
         totals = np.asarray(sums.astype(np.float64).sum(axis=1)).ravel()
-        used = totals > 0  # blocks without counts say nothing
+        used = totals > 0  # blocks without counts have no composition
         if not used.any():
             raise InputError(f"The spots of '{name}' have no counts; choose another region.")
         counts = sparse.csc_matrix(sums[used][:, columns], dtype=np.float64)

@@ -84,7 +84,7 @@ def describe_lights(result: UpsampleResult, shown: Sequence[str], own: Mapping[s
     shown
         Names of the shown genes.
     own
-        Share of the detail that is the gene's own, from :func:`napari_srast.gui.state.gene_quality.own_detail`.
+        Share of the detail that is the gene's own.
     """
     lights = {gene: _light_of(result, result.gene_column(gene)) for gene in shown}
     parts = []

@@ -47,7 +47,7 @@ def find_markers(
         A row per domain and gene, the best markers of each domain first: ``domain``; ``gene``; ``log2_fold_change``, of
         the mean expression per 10,000 plus 1 inside over that outside; ``auroc``, the probability that a pixel inside
         has a higher value than one outside; ``mean_inside`` and ``mean_outside``, per 10,000. The last four are NaN
-        where there is no pixel on one of the sides. ``attrs["note"]`` says what the figures are not.
+        where there is no pixel on one of the sides. ``attrs["note"]`` states what the figures do not show.
     """
     codes, n_domains, n_genes = labels.codes, len(labels.categories), values.shape[1]
     inside = np.eye(n_domains)[codes]

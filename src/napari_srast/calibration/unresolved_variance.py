@@ -24,7 +24,7 @@ _TIE = 1e-6  # pitches
 _N_SAMPLE_SPOTS = 1_000  # whose errors are averaged
 _DISK_POINTS, _PIXEL_POINTS = 80, 16  # that represent a disk and a pixel
 _TABLE_END, _TABLE_SIZE = 8.0, 401  # pitches, entries; beyond, distances are those of the centers
-_NUGGET = 1e-6  # keeps the equations solvable for spots in the same place
+_NUGGET = 1e-6  # keeps the equations solvable for spots at the same coordinates
 _MIN_VARIANCE = 1e-3  # relative to that of a left-out spot
 _POINTS_PER_BLOCK = 20_000
 
@@ -72,7 +72,7 @@ class UnresolvedVariance:
         sample = np.unique(np.linspace(0, n_spots - 1, min(n_spots, _N_SAMPLE_SPOTS)).astype(np.int64))
         distance, index = self._tree.query(self._spots[sample], k=self._up_to(_N_NEAREST + _MAX_TIES + 1))
         itself = index == sample[:, None]
-        itself[~itself.any(axis=1), -1] = True  # spots in the same place may hide it
+        itself[~itself.any(axis=1), -1] = True  # spots at the same coordinates may hide it
         shape = len(sample), -1
         error = self._error(distance[~itself].reshape(shape), index[~itself].reshape(shape), self._between_disks)
         return float(np.median(error) - self._between_disks[0])

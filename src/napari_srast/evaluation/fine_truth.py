@@ -76,7 +76,7 @@ class FineEvaluation:
 
     @property
     def best_baseline(self) -> str | None:
-        """The baseline with the most nats per count on the mean, chosen on the truth; None without a baseline."""
+        """The baseline with the most nats per count on average, chosen on the truth; None without a baseline."""
         baselines = [method for method in self.scores if not method.startswith("srast")]
         return max(baselines, key=lambda method: self.mean(method)["nats_per_count"], default=None)
 

@@ -133,7 +133,7 @@ def read_cell_file(path: Path, slide: Slide, coordinate_system: str | None = Non
 
 
 def _system_of_file(path: Path, features: list[GeoJsonFeature], slide: Slide, given: str | None) -> str:
-    """Return the coordinate system of a GeoJSON file; the same numbers are other places in another one."""
+    """Return the coordinate system of a GeoJSON file; the same numbers are other positions in another one."""
     named = {feature.coordinate_system for feature in features} - {""}
     if len(named) > 1:
         raise InputError(f"The cells of '{path}' are in several coordinate systems; save those of one.")

@@ -72,7 +72,7 @@ def _raw_latents(embedding: SlideEmbedding, centers: np.ndarray) -> SlideEmbeddi
 
 
 def _latent_directions(embedding: SlideEmbedding, centers: np.ndarray) -> SlideEmbedding:
-    """Take directions of the centered raw latents: their inner products know no rotation and no scale."""
+    """Take directions of the centered raw latents: their inner products depend neither on rotation nor on scale."""
     raw = embedding.raw_latent - embedding.raw_latent.mean(axis=0)
     unit = (raw / np.maximum(np.linalg.norm(raw, axis=1, keepdims=True), 1e-9)).astype(np.float32)
     return replace(embedding, latent=unit, context=spot_context(embedding.components, unit, centers))

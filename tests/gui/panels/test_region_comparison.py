@@ -114,7 +114,7 @@ def test_table_is_sorted_and_filtered(widget: SRastWidget, qtbot: Any, panel: Co
         qtbot.mouseClick(header.viewport(), Qt.MouseButton.LeftButton, pos=header.rect().center().__class__(at, 8))
         assert column(panel, 0) == list(expected)
     panel.model.sort(2, Qt.SortOrder.DescendingOrder)
-    assert column(panel, 0)[0] == table["gene"][0]  # the surest difference
+    assert column(panel, 0)[0] == table["gene"][0]  # the clearest difference
     qtbot.keyClicks(panel.filter, "g3")
     assert set(column(panel, 0)) == {name for name in table["gene"] if "3" in name and name.startswith("G3")}
     panel.filter.clear()

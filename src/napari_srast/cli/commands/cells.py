@@ -38,7 +38,7 @@ def run(source: Path, output: Path | None, request: CellsRequest) -> None:
     if output is not None:
         check_output(output, RESULT_SUFFIXES, inputs=(source,))
     elif not source.is_dir():
-        raise InputError(f"'{source}' has no place for the cells; name an output with -o.")
+        raise InputError(f"'{source}' cannot store cells; name an output with -o.")
     from napari_srast.analysis.cells import cells
     from napari_srast.io.cell_reader import read_cells
     from napari_srast.io.result_reader import read_result

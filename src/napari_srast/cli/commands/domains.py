@@ -42,7 +42,7 @@ def run(source: Path, output: Path | None, request: DomainsRequest) -> None:
             "--n-domains searches the resolution, so --resolution has no effect; leave one of them out."
         )
     if has_suffix(source, ".h5ad"):
-        raise InputError(f"'{source}' has no place for domains; upsample to a .zarr store, and name that.")
+        raise InputError(f"'{source}' cannot store domains; upsample to a .zarr store, and name that.")
     if output is not None:
         check_output(output, (".csv", ".csv.gz"), inputs=(source,))
     genes = None if request.genes is None else parse_genes(request.genes)

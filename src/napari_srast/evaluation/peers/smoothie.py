@@ -16,7 +16,7 @@ _WIDTH = 0.5  # standard deviation of the kernel in pitches, so that the kernel 
 def smooth(slide: Slide, raster: Raster) -> np.ndarray:
     """Return kernel means of the spots' counts at pixels, shape (Q, G).
 
-    Smoothie smooths at the places of its table. The pixels are rows without counts, and an additional gene with one
+    Smoothie smooths at the positions of its table. The pixels are rows without counts, and an additional gene with one
     count in every spot counts the spots under the kernel, so that empty rows do not dilute the mean.
     """
     import anndata
@@ -34,7 +34,7 @@ def smooth(slide: Slide, raster: Raster) -> np.ndarray:
     smoothed = smoothie.run_parallelized_smoothing(
         table, grid_based_or_not=False, gaussian_sd=_WIDTH, min_spots_under_gaussian=1, num_processes=1
     )
-    values = np.zeros((n_spots + n_pixels, slide.n_genes + 1))  # genes and places without counts are left out
+    values = np.zeros((n_spots + n_pixels, slide.n_genes + 1))  # genes and positions without counts are left out
     dense = smoothed.X.toarray() if sparse.issparse(smoothed.X) else np.asarray(smoothed.X)
     values[np.ix_(smoothed.obs_names.astype(int), smoothed.var_names.astype(int))] = dense
     of_pixels = values[n_spots:]

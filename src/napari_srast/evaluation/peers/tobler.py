@@ -21,7 +21,7 @@ def interpolate(slide: Slide, raster: Raster) -> np.ndarray:
     """
     import geopandas
 
-    # The package's face replaces the module by the function of the same name.
+    # The package's __init__ replaces the module by the function of the same name.
     pycno = importlib.import_module("tobler.pycno.pycno").pycno
 
     squares = shapely.box(raster.col, -raster.row - 1.0, raster.col + 1.0, -raster.row)

@@ -1,4 +1,4 @@
-"""Prepare the current slide in the background, so that its first run takes what a later one takes.
+"""Prepare the current slide in the background, so that its first run is as quick as later ones.
 
 Every method runs in the GUI thread; only the fits run in a background thread, at low priority.
 """

@@ -192,7 +192,7 @@ class RegionFeatures:
         self._draw_colors(self._table())
 
     def select(self, keys: Collection[int]) -> None:
-        """Draw regions in another color; an empty collection draws none so."""
+        """Highlight regions by another color, and no others."""
         self._selected = frozenset(keys)
         self._draw_colors(self._table())
 

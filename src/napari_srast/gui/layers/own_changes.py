@@ -1,4 +1,4 @@
-"""Tell changes of layers by this plugin from those of the user."""
+"""Distinguish changes of layers by this plugin from those by the user."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ __all__ = ["OwnChanges"]
 
 
 class OwnChanges:
-    """A context, which can be nested, that is true while it is entered: events of layers are then ignored."""
+    """Context manager that is true inside its block, where events of layers are ignored; blocks may be nested."""
 
     def __init__(self) -> None:
         self._depth = 0

@@ -1,4 +1,4 @@
-"""Keep full garbage collections away from moments in which their delay would be noticed.
+"""Avoid full garbage collections at moments in which the user would notice the delay.
 
 A full collection visits every object: with torch, napari and SpatialData loaded that takes a third of a second. Python
 starts one now and then during a run, and napari starts one at the end of each batch of layer changes. Nearly all
@@ -21,7 +21,7 @@ from qtpy.QtGui import QCursor, QGuiApplication
 __all__ = ["freeze_gc", "freeze_new_objects", "unfreeze_gc"]
 
 _QUIET_MS = 10_000
-_MAX_PERIODS = 6  # after which a full collection that is owed no longer waits until the pointer rests
+_MAX_PERIODS = 6  # after which a pending full collection no longer waits until the pointer rests
 
 
 class _GcPause:

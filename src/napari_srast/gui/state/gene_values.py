@@ -166,7 +166,7 @@ class GeneValues:
         return _scaled(counts, totals, view.scale)
 
     def unit(self, genes: Sequence[str], view: ValueView) -> str:
-        """Describe the values of some genes, and name those that are counts for want of expression."""
+        """Describe the values of some genes, and name the genes that show counts because they have no expression."""
         if view.quantity == "counts":
             return unit_of("counts", view.scale)
         without = [gene for gene in genes if self.quantity(gene, view) == "counts"]

@@ -1,6 +1,6 @@
 """Which pixel of an image shows which spot.
 
-Napari draws tens of thousands of points slowly, and an image of as many pixels at once. Bins are therefore shown with
+napari draws tens of thousands of points slowly, and an image of as many pixels at once. Bins are therefore shown with
 one pixel for each bin, and very many other spots in levels from fine to coarse: in the finest, each spot has the pixels
 that it covers; in the others, a pixel shows the mean of the spots whose centers are in it, so that no spot is left out
 at any zoom.

@@ -47,7 +47,7 @@ def test_positions_of_every_version_are_read(tmp_path: Path, name: str, options:
         ("", "cannot be read"),
         ("A-1,1,0,0\n", r"4 columns without a header instead of 6"),
         ("barcode,in_tissue\nA-1,1\n", "lack the columns array_row"),
-        ("A-1,1,0,0,1,1\nA-1,1,0,2,9,9\n", r"several places of 1 barcodes \(such as A-1\)"),
+        ("A-1,1,0,0,1,1\nA-1,1,0,2,9,9\n", r"several positions of 1 barcodes \(such as A-1\)"),
     ],
 )
 def test_damaged_positions_are_refused(tmp_path: Path, text: str, message: str) -> None:

@@ -86,7 +86,7 @@ def read_positions(path: Path) -> Positions:
     repeated = frame["barcode"].duplicated()
     if repeated.any():
         raise InputError(
-            f"The positions '{path}' state several places of {repeated.sum()} barcodes (such as "
+            f"The positions '{path}' state several positions of {repeated.sum()} barcodes (such as "
             f"{frame['barcode'][repeated].iloc[0]}), so they are of several slides; give those of one slide."
         )
     numbers = frame.iloc[:, 1:].apply(pd.to_numeric, errors="coerce").to_numpy(dtype=float)

@@ -18,6 +18,14 @@ def test_genes_are_names_a_file_or_all(tmp_path: Path) -> None:
         parse_genes("ERBB2,,KRT19")
 
 
+def test_file_of_genes_needs_its_mark(tmp_path: Path) -> None:
+    file = tmp_path / "genes.txt"
+    file.write_text("ERBB2\n")
+    with pytest.raises(SettingsError, match=r"is a file, not a gene; write @.*genes\.txt to read"):
+        parse_genes(str(file))
+    assert parse_genes("ERBB2.txt") == ["ERBB2.txt"]
+
+
 def test_numbers_are_whole_and_positive() -> None:
     assert parse_numbers("500,1000", "--spots") == (500, 1000)
     for text in ("", "0", "1.5", "a", "2,-1"):

@@ -42,6 +42,26 @@ def test_polygons_of_any_geojson_are_read(content: Any) -> None:
     assert (region.geometry.area, region.coordinate_system) == (100, "um")
 
 
+OPEN = {"type": "Polygon", "coordinates": [SQUARE["coordinates"][0][:-1]]}  # type: ignore[index]
+OPEN_PARTS = {"type": "MultiPolygon", "coordinates": [OPEN["coordinates"], OPEN["coordinates"]]}
+
+
+@pytest.mark.contract(
+    section="Requests",
+    case="region whose rings do not end where they begin",
+    response="they are closed",
+)
+@pytest.mark.parametrize("geometry", [OPEN, OPEN_PARTS])
+def test_open_rings_are_closed(geometry: Any) -> None:
+    assert Region.from_geojson(json.dumps(feature(geometry))).geometry.area == 100
+
+
+@pytest.mark.parametrize("text", ["x,y\n0,0\n10,0\n10,10\n", "<svg/>", "Barcode,region\nb0,A\n", ""])
+def test_other_texts_are_not_called_broken_json(text: str) -> None:
+    with pytest.raises(RegionError, match=r"is not GeoJSON, which begins with a brace; save the region"):
+        Region.from_geojson(text)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -33,6 +33,19 @@ def test_invalid_regions_are_refused(text: str) -> None:
         Region.from_wkt(text)
 
 
+@pytest.mark.contract(
+    section="Requests",
+    case="region in pixels, such as of QuPath, read in micrometers",
+    response="encloses no spot; names the coordinate system in which it encloses some",
+)
+def test_coordinate_system_of_a_region_off_the_tissue_is_suggested(make_slide) -> None:
+    slide: Slide = make_slide(4, 4)
+    slide.transforms["pixels"] = np.array([[0.5, 0, 1e4], [0, 0.5, 1e4], [0, 0, 1]])
+    everything = Region.from_wkt("POLYGON ((1e4 1e4, 2e4 1e4, 2e4 2e4, 1e4 2e4, 1e4 1e4))")
+    with pytest.raises(RegionError, match="or name its coordinate system, such as 'pixels'"):
+        everything.spots(slide)
+
+
 def test_region_off_the_tissue_is_refused(make_slide) -> None:
     slide: Slide = make_slide(4, 4)
     with pytest.raises(RegionError, match="encloses no spot; spots are at x"):

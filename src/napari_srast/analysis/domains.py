@@ -218,7 +218,8 @@ def domains(
     import_package("igraph", "Domains need")
     monitor = RunMonitor(should_stop=should_stop)
     names, values = expression_of(result)
-    chosen = np.arange(len(names)) if genes is None else np.flatnonzero(np.isin(names, expression_of(result, genes)[0]))
+    wanted = set(names) if genes is None else set(expression_of(result, genes)[0])
+    chosen = np.array([i for i, name in enumerate(names) if name in wanted], dtype=int)
     monitor.check_canceled()
     graph = neighbor_graph(embed(values[:, chosen], seed), nearby_pixels(result.raster), monitor)
     notices = []

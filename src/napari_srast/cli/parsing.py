@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["check_exists", "check_output", "parse_genes", "parse_numbers", "parse_region"]
 
 RESULT_SUFFIXES = (".zarr", ".h5ad", ".csv", ".csv.gz")
+_LIST_SUFFIXES = (".txt", ".csv", ".tsv", ".gmt", ".grp")
 _LONGEST_NAME = 200  # file systems allow 255 bytes, and the temporary name of an unfinished output is longer
 
 
@@ -60,7 +61,11 @@ def parse_genes(text: str) -> list[str] | None:
     """
     if text.strip() == "all":
         return None
-    return read_gene_names(Path(text[1:])) if text.startswith("@") else parse_gene_names(text)
+    if text.startswith("@"):
+        return read_gene_names(Path(text[1:]))
+    if text.casefold().endswith(_LIST_SUFFIXES) and os.path.isfile(text):
+        raise SettingsError(f"'{text}' is a file, not a gene; write @{text} to read the genes from it.")
+    return parse_gene_names(text)
 
 
 def parse_region(text: str, coordinate_system: str) -> Region:

@@ -83,6 +83,10 @@ def parse_features(text: str) -> list[GeoJsonFeature]:
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:
+        if not text.lstrip().startswith(("{", "[")):  # a table of corners, a drawing
+            raise RegionError(
+                f"The region is not GeoJSON, which begins with a brace; {_SAVE} in a GeoJSON file."
+            ) from None
         raise RegionError(f"The region is not GeoJSON ({error}); {_SAVE}.") from error
     features = []
     for feature in _features(content):
@@ -90,11 +94,27 @@ def parse_features(text: str) -> list[GeoJsonFeature]:
         if not isinstance(geometry, Mapping):
             continue
         try:
-            shape = shapely.from_geojson(json.dumps(geometry))
+            shape = shapely.from_geojson(json.dumps(_closed(geometry)))
         except (shapely.errors.ShapelyError, ValueError) as error:
             raise RegionError(f"The region is not GeoJSON ({error}); {_SAVE}.") from error
         features.append(GeoJsonFeature(shape, properties if isinstance(properties, Mapping) else {}))
     return features
+
+
+def _closed(geometry: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a geometry whose rings end where they begin, which some programs leave out."""
+    depth = {"Polygon": 1, "MultiPolygon": 2}.get(str(geometry.get("type")))
+    rings = geometry.get("coordinates")
+    if depth is None or not isinstance(rings, list):
+        return geometry
+    closed = _closed_rings(rings) if depth == 1 else [_closed_rings(p) if isinstance(p, list) else p for p in rings]
+    return {**geometry, "coordinates": closed}
+
+
+def _closed_rings(rings: list[Any]) -> list[Any]:
+    return [
+        [*ring, ring[0]] if isinstance(ring, list) and len(ring) > 2 and ring[0] != ring[-1] else ring for ring in rings
+    ]
 
 
 def _features(content: Any) -> Iterator[Mapping[str, Any]]:

@@ -158,9 +158,15 @@ class Region:
         mask = self.contains(points)
         if not mask.any():
             low, high = points.min(axis=0), points.max(axis=0)
+            others = [
+                name
+                for name, matrix in slide.transforms.items()
+                if name != self.coordinate_system and self.contains(apply_affine(matrix, slide.centers)).any()
+            ]
+            hint = f" or name its coordinate system, such as '{others[0]}'" if others else ""
             raise RegionError(
                 f"The region encloses no spot; spots are at x {low[0]:.6g} to {high[0]:.6g} and y {low[1]:.6g} to "
-                f"{high[1]:.6g} in '{self.coordinate_system}': draw the region there."
+                f"{high[1]:.6g} in '{self.coordinate_system}': draw the region there{hint}."
             )
         return mask
 

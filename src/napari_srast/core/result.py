@@ -119,10 +119,10 @@ class UpsampleMetadata:
         InputError
             The result does not contain the gene.
         """
-        hits = np.flatnonzero(self.genes == gene)
-        if len(hits) == 0:
-            raise InputError(f"The result has no gene '{gene}'; run again with it in the list of genes.")
-        return int(hits[0])
+        try:
+            return int(self.genes.tolist().index(gene))  # a NumPy comparison ignores zero characters at the end
+        except ValueError:
+            raise InputError(f"The result has no gene '{gene}'; run again with it in the list of genes.") from None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)

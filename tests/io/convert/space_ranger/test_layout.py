@@ -135,3 +135,16 @@ def test_command_line_chooses_bins_and_libraries(tmp_path: Path, capsys: pytest.
     assert main(["import", str(outs), "-o", str(tmp_path / "old.zarr"), "--library", "old"]) == 0
     assert main(["import", str(outs), "-o", str(tmp_path / "both.zarr")]) == 2
     assert "--library: young, old" in capsys.readouterr().err
+
+
+@pytest.mark.contract(
+    section="Imports",
+    case="files that macOS adds to copied folders (`._name`)",
+    response="ignored",
+)
+def test_notes_of_macos_are_no_files_of_the_slide(tmp_path: Path) -> None:
+    outs = write_visium(tmp_path / "run", capture_area(4, 6))
+    before = find_files(outs)
+    for file in [file for file in outs.rglob("*") if file.is_file()]:
+        file.with_name(f"._{file.name}").write_bytes(b"\0\5\x16\7")
+    assert find_files(outs) == before

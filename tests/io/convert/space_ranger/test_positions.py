@@ -21,6 +21,8 @@ from napari_srast.io.convert.space_ranger.positions import match_barcodes, read_
         ("tissue_positions_list.csv", {"index": False, "header": False}),
         ("tissue_positions_list.csv", {"index": False}),  # with a header nevertheless
         ("tissue_positions_list.txt", {"index": False, "sep": "\t"}),
+        ("tissue_positions.csv", {"index": False, "sep": ";", "decimal": ","}),  # saved by a spreadsheet program
+        ("tissue_positions_list.csv", {"index": False, "header": False, "sep": ";", "decimal": ","}),
         ("tissue_positions.csv", {"index": True}),  # with numbers of rows
         ("tissue_positions.csv", {"index": True, "index_label": ""}),
     ],

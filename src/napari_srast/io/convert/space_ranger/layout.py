@@ -273,7 +273,7 @@ def _named_counts(path: Path) -> _Part:
 
 def _children(folder: Path) -> list[Path]:
     try:
-        return sorted(folder.iterdir())
+        return sorted(child for child in folder.iterdir() if not child.name.startswith("._"))  # notes of macOS on files
     except OSError:
         return []
 

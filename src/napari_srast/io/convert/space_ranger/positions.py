@@ -111,8 +111,9 @@ def _read_text(path: Path) -> pd.DataFrame:
     with gzip.open(path, "rt") if path.suffix.casefold() == ".gz" else path.open() as file:
         first = file.readline()
     separator = max(",\t;", key=first.count)
+    decimal = "." if separator == "," else ","  # as spreadsheet programs write them where a comma starts the decimals
     if "barcode" in first.casefold() or "in_tissue" in first.casefold():
-        frame = pd.read_csv(path, sep=separator, skipinitialspace=True)
+        frame = pd.read_csv(path, sep=separator, decimal=decimal, skipinitialspace=True)
         frame = frame.rename(columns=lambda name: str(name).strip().casefold())
         if "barcode" in frame:
             return frame
@@ -121,7 +122,7 @@ def _read_text(path: Path) -> pd.DataFrame:
         first_column = str(frame.columns[0])
         named = first_column.startswith("unnamed") or first_column == "barcodes"
         return frame.rename(columns={first_column: "barcode"}) if named else frame
-    frame = pd.read_csv(path, sep=separator, header=None, skipinitialspace=True)
+    frame = pd.read_csv(path, sep=separator, decimal=decimal, header=None, skipinitialspace=True)
     if frame.shape[1] != len(_COLUMNS):
         raise ValueError(f"{frame.shape[1]} columns without a header instead of {len(_COLUMNS)}")
     return frame.set_axis(list(_COLUMNS), axis=1)

@@ -88,3 +88,19 @@ def test_counts_of_raw_bring_their_genes(make_slide, make_store):
     slide = read_slide(store)
     assert slide.n_genes == 4
     np.testing.assert_array_equal(slide.counts.toarray(), made.counts.toarray())
+
+
+@pytest.mark.contract(
+    section="Tables and counts",
+    case="names with zero characters",
+    response="*notice:* the characters were removed; repeated names get a number",
+)
+def test_zero_characters_are_removed_from_names(make_slide, make_store, tmp_path):
+    store = make_store(make_slide(3, 3, n_genes=3))
+    store.tables["table"].var_names = ["A", "A\0", "B\0C"]
+    store.tables["table"].obs_names = [f"s{i}\0" for i in range(9)]
+    slide = read_slide(store)
+    assert list(slide.genes) == ["A", "A-1", "BC"]
+    assert slide.spot_ids[0] == "s0"
+    assert any("2 gene names had zero characters" in notice for notice in slide.notices)
+    assert any("9 spot names had zero characters" in notice for notice in slide.notices)

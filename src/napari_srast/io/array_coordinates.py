@@ -7,6 +7,7 @@ lengths there, so that array coordinates taken as positions turn hexagons into d
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -82,7 +83,7 @@ def array_columns(obs: pd.DataFrame) -> np.ndarray | None:
     return parts[:, [2, 1]] if np.isfinite(parts).all() else None
 
 
-def named_positions(names: pd.Index) -> np.ndarray | None:
+def named_positions(names: Sequence[str]) -> np.ndarray | None:
     """Return the positions (x, y) that the names of spots state, such as "12x7" of Spatial Transcriptomics.
 
     Parameters

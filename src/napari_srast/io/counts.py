@@ -53,7 +53,12 @@ class RawCounts:
 
 
 def raw_counts(
-    table: anndata.AnnData, name: str, rows: np.ndarray | None = None, choice: str | None = None
+    table: anndata.AnnData,
+    name: str,
+    rows: np.ndarray | None = None,
+    choice: str | None = None,
+    *,
+    reuse: bool = False,
 ) -> RawCounts:
     """Return the raw counts of a table, with a notice if they are not in X.
 
@@ -70,6 +75,8 @@ def raw_counts(
         Rows to return, shape (N,); None for all.
     choice
         Matrix to read: "X", "raw" or the name of a layer. None finds it.
+    reuse
+        Whether the counts may share the arrays of the table, which nobody else uses. Default: they are a copy.
 
     Raises
     ------
@@ -80,10 +87,10 @@ def raw_counts(
         what = "spots" if table.n_obs == 0 else "genes"
         raise InputError(f"Table '{name}' has no {what}; export the slide again with its counts.")
     if choice is not None:
-        return _chosen(table, name, rows, choice)
+        return _chosen(table, name, rows, choice, reuse)
     matrix, error = None, None
     try:
-        matrix = _checked(table, "X", name, rows)
+        matrix = _checked(table, "X", name, rows, reuse)
     except InputError as wrong:
         if "damaged" in str(wrong):
             raise
@@ -110,7 +117,7 @@ def raw_counts(
         ) from None
     key = others[0][0]
     return RawCounts(
-        matrix=_checked(table, key, name, rows),
+        matrix=_checked(table, key, name, rows, reuse),
         var=_var(table, key),
         notices=(f"X of table '{name}' has no raw counts; those in its {_title(table, key)} were used.",),
     )
@@ -121,12 +128,12 @@ def _layers(table: anndata.AnnData) -> str:
     return f"the layers {names}; if one of them has the counts, name it with --counts" if names else "no layers"
 
 
-def _chosen(table: anndata.AnnData, name: str, rows: np.ndarray | None, choice: str) -> RawCounts:
+def _chosen(table: anndata.AnnData, name: str, rows: np.ndarray | None, choice: str, reuse: bool) -> RawCounts:
     """Return the counts of the matrix that the user named."""
     known = ["X", *table.layers, *([_RAW] if table.raw is not None and _RAW not in table.layers else [])]
     if choice not in known:
         raise InputError(f"Table '{name}' has no counts '{choice}'; choose one with --counts: {', '.join(known)}.")
-    return RawCounts(matrix=_checked(table, choice, name, rows), var=_var(table, choice))
+    return RawCounts(matrix=_checked(table, choice, name, rows, reuse), var=_var(table, choice))
 
 
 def _stored_counts(table: anndata.AnnData) -> list[str]:
@@ -148,12 +155,14 @@ def _var(table: anndata.AnnData, key: str) -> pd.DataFrame:
     return table.raw.var if _is_raw(table, key) else table.var
 
 
-def _checked(table: anndata.AnnData, key: str, name: str, rows: np.ndarray | None) -> sparse.csr_matrix:
+def _checked(
+    table: anndata.AnnData, key: str, name: str, rows: np.ndarray | None, reuse: bool = False
+) -> sparse.csr_matrix:
     """Return the counts of X, of a layer or of ``raw``, and refuse values that are none."""
     values = table.raw.X if _is_raw(table, key) else table.X if key == "X" else table.layers[key]
     title = _title(table, key)
     _check_indices(values, f"{title[0].upper()}{title[1:]} of table '{name}'")
-    return as_counts(values, f"{title} of table '{name}'", rows)
+    return as_counts(values, f"{title} of table '{name}'", rows, reuse=reuse)
 
 
 def _sampled(n_rows: int) -> np.ndarray:
@@ -178,7 +187,7 @@ def _check_agreement(table: anndata.AnnData, name: str, candidates: list[tuple[s
             )
 
 
-def as_counts(values: Any, what: str, rows: np.ndarray | None = None) -> sparse.csr_matrix:
+def as_counts(values: Any, what: str, rows: np.ndarray | None = None, *, reuse: bool = False) -> sparse.csr_matrix:
     """Convert a matrix of counts to CSR: float32, or float64 if float32 cannot represent a count exactly.
 
     Parameters
@@ -189,6 +198,9 @@ def as_counts(values: Any, what: str, rows: np.ndarray | None = None) -> sparse.
         Name of the matrix, for messages.
     rows
         Rows to convert, shape (N,); None for all.
+    reuse
+        Whether the counts may share the arrays of ``values``, if these have the form of counts. Default: they are a
+        copy.
 
     Raises
     ------
@@ -205,9 +217,31 @@ def as_counts(values: Any, what: str, rows: np.ndarray | None = None) -> sparse.
     # SciPy has no sparse float16.
     matrix = sparse.csr_matrix(values.astype(np.float32) if dtype.itemsize == 2 and dtype.kind == "f" else values)
     rows = np.arange(matrix.shape[0])[slice(None) if rows is None else rows]
-    counts = _converted(matrix, rows)
+    counts = _reused(matrix, rows) if reuse else None
+    counts = _converted(matrix, rows) if counts is None else counts
     if counts is None:
         raise _wrong_values(matrix[rows], what)
+    return counts
+
+
+def _reused(matrix: sparse.csr_matrix, rows: np.ndarray) -> sparse.csr_matrix | None:
+    """Return counts with the arrays of a matrix, if it has the form that :func:`_converted` would give it, else None.
+
+    So a large slide is in memory once while it is read, as its store holds it.
+    """
+    is_whole = np.array_equal(rows, np.arange(matrix.shape[0]))
+    if not is_whole or matrix.data.dtype != np.float32 or matrix.indices.dtype != np.int32:
+        return None
+    if not matrix.has_canonical_format or len(matrix.data) != matrix.indptr[-1]:
+        return None
+    for values in _value_blocks(matrix.data):
+        is_other = values.min() <= 0 or values.max() > _EXACT_FLOAT32
+        if is_other or any(is_wrong(values).any() for is_wrong, _ in _NO_COUNTS):
+            return None
+    counts = sparse.csr_matrix(
+        (matrix.data, matrix.indices, matrix.indptr.astype(np.int32, copy=False)), shape=matrix.shape
+    )
+    counts.has_canonical_format = True
     return counts
 
 
@@ -288,7 +322,7 @@ def _check_indices(values: Any, what: str) -> None:
 
 
 def unique_names(names: Any, what: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Convert names to distinct strings, and add a number to names that occur more than once.
+    """Convert names to distinct strings without zero characters, and add a number to names that occur more than once.
 
     Parameters
     ----------
@@ -309,14 +343,20 @@ def unique_names(names: Any, what: str) -> tuple[np.ndarray, tuple[str, ...]]:
     """
     from anndata.utils import make_index_unique
 
-    index = pd.Index([str(name) for name in names])
+    texts = [str(name) for name in names]
+    index = pd.Index([text.replace("\0", "") for text in texts])
+    padded = sum("\0" in text for text in texts)
+    notices: tuple[str, ...] = ()
+    if padded:  # HDF5 and Zarr end a text there
+        notices = (f"{padded} {what} had zero characters, which no file can store; they were removed.",)
     if index.is_unique:
-        return index.to_numpy(dtype=object), ()
+        return index.to_numpy(dtype=object), notices
     repeated = index[index.duplicated()].unique()
     if "" in repeated:
         raise InputError(f"{(index == '').sum()} {what} are empty text, so they may be lost; export the slide again.")
     shown = ", ".join(repeated[:3]) + (", ..." if len(repeated) > 3 else "")
     subject = f"1 {what.removesuffix('s')} occurs" if len(repeated) == 1 else f"{len(repeated)} {what} occur"
     return make_index_unique(index).to_numpy(dtype=object), (
+        *notices,
         f"{subject} more than once ({shown}); a number was added to each repeated one.",
     )

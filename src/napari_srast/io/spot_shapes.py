@@ -12,7 +12,7 @@ import numpy as np
 from napari_srast.errors import InputError, SettingsError
 from napari_srast.geometry.lattice import Lattice, detect_lattice
 from napari_srast.geometry.lattice_frame import lattice_frame
-from napari_srast.io.array_coordinates import BIN_NAME
+from napari_srast.io.array_coordinates import BIN_NAME, named_positions
 from napari_srast.io.spots import Spots
 
 __all__ = [
@@ -28,7 +28,6 @@ __all__ = [
 
 SpotShape = Literal["circle", "square"]
 
-_ARRAY_NAME = re.compile(r"\d+(\.\d+)?x\d+(\.\d+)?")  # of spots of the original Spatial Transcriptomics array
 _BIN_KEYS = ("bin_size", "bin_size_um", "binsize", "bin_um")
 _N_NAMES = 20  # names that are looked at
 _MAX_JITTER = 0.02  # distance of bins from their lattice, in pitches
@@ -151,7 +150,7 @@ def stated_shape(uns: Mapping[str, Any], names: Any) -> StatedShape | None:
             return StatedShape("square", "the platform")
         if re.search(r"visium|spatial transcriptomics|slide-seq", platform):
             return StatedShape("circle", "the platform")
-    if first and all(_ARRAY_NAME.fullmatch(name) for name in first):
+    if named_positions(first) is not None:  # of the original Spatial Transcriptomics array
         return StatedShape("circle", "the names of the spots")
     return None
 

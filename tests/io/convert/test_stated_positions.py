@@ -97,7 +97,7 @@ def test_names_of_spots_state_their_positions(tmp_path: Path, name: str) -> None
     table.obs_names = [name.format(x, y) for x, y in zip(COL, ROW, strict=True)]
     slide = _imported(table, tmp_path)
     np.testing.assert_array_equal(slide.centers, np.column_stack([COL, ROW]))
-    assert slide.unit == "array units"
+    assert (slide.unit, slide.spot_shape) == ("array units", "circle")
     assert any("read from the names of the spots" in notice for notice in slide.notices)
 
 

@@ -63,7 +63,7 @@ def spot_positions(table: anndata.AnnData, name: str) -> tuple[np.ndarray, tuple
     numbers = [column for column in table.obs if types.is_numeric_dtype(table.obs[column])]
     axes = _find_axes(numbers, _AXES)
     if axes is None:
-        named = named_positions(table.obs_names)
+        named = named_positions([str(label) for label in table.obs_names])
         if named is None:
             raise InputError(_missing(table, name, numbers))
         return named, (

@@ -162,7 +162,7 @@ def place_spots(
 
 def _are_names(points: np.ndarray, names: pd.Index) -> bool:
     """Return whether the positions are those that the names of the spots state, in steps of the array."""
-    named = named_positions(names)
+    named = named_positions([str(name) for name in names])
     return named is not None and np.allclose(points, named)
 
 

@@ -203,3 +203,44 @@ def test_repeated_names_get_a_number():
     assert list(names) == ["A", "B", "A-1"]
     assert "(A)" in notices[0]
     assert unique_names(["A", "B"], "gene names")[1] == ()
+
+
+def _stored(data, indices=(0, 2, 1), shape=(2, 3), dtype=np.float32):
+    pointer = np.array([0, 2, 3], dtype=np.int32)
+    return sparse.csr_matrix((np.array(data, dtype=dtype), np.array(indices, dtype=np.int32), pointer), shape=shape)
+
+
+def test_counts_in_their_final_form_are_reused_on_request():
+    stored = _stored([1, 2, 3])
+    reused, copied = (as_counts(stored, "X", reuse=reuse) for reuse in (True, False))
+    assert np.shares_memory(reused.data, stored.data)
+    assert np.shares_memory(reused.indices, stored.indices)
+    assert not np.shares_memory(copied.data, stored.data)
+    np.testing.assert_array_equal(reused.toarray(), copied.toarray())
+    assert (reused.indptr.dtype, reused.indices.dtype) == (copied.indptr.dtype, copied.indices.dtype)
+
+
+@pytest.mark.parametrize(
+    ("stored", "rows"),
+    [
+        (_stored([1, 2, 3], dtype=np.int32), None),
+        (_stored([1, 2, 3], dtype=np.float64), None),
+        (_stored([1, 0, 3]), None),
+        (_stored([1, 2, 3], indices=(2, 0, 1)), None),
+        (_stored([1, 2, 3], indices=(2, 2, 1)), None),
+        (_stored([1, 2**25, 3]), None),
+        (_stored([1, 2, 3]), np.array([1])),
+        (_stored([1, 2, 3]), np.array([1, 0])),
+    ],
+)
+def test_counts_in_another_form_are_converted(stored, rows):
+    reused, copied = (as_counts(stored, "X", rows, reuse=reuse) for reuse in (True, False))
+    assert not np.shares_memory(reused.data, stored.data)
+    np.testing.assert_array_equal(reused.toarray(), copied.toarray())
+    assert reused.data.dtype == copied.data.dtype
+
+
+@pytest.mark.parametrize("value", [-1, 0.5, np.nan, np.inf])
+def test_values_that_are_no_counts_are_not_reused(value):
+    with pytest.raises(InputError, match="counts"):
+        as_counts(_stored([1, value, 3]), "X", reuse=True)

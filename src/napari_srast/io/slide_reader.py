@@ -100,7 +100,7 @@ def read_slide(
     section = _choose_section(annotated, table_name, rows, spot_index, all_spots, chosen)
     rows, spot_index = rows[section.rows], spot_index[section.rows]
     chunk_notices = check_chunks(Path(store.path), table_name) if store.path is not None else ()
-    found = raw_counts(annotated, table_name, rows, counts)
+    found = raw_counts(annotated, table_name, rows, counts, reuse=isinstance(path_or_sdata, str | Path))
     genes = read_genes(found.var, table_name)
     matrix = select_columns(found.matrix, genes.columns)
     spot_ids, id_notices = unique_names(annotated.obs_names[rows], "spot names")

@@ -86,7 +86,7 @@ def parse_features(text: str) -> list[GeoJsonFeature]:
         if not text.lstrip().startswith(("{", "[")):  # a table of corners, a drawing
             raise RegionError(
                 f"The region is not GeoJSON, which begins with a brace; {_SAVE} in a GeoJSON file."
-            ) from None
+            ) from error
         raise RegionError(f"The region is not GeoJSON ({error}); {_SAVE}.") from error
     features = []
     for feature in _features(content):

@@ -8,6 +8,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from napari_srast.api import upsample
+from napari_srast.core.settings import UpsampleSettings
 from napari_srast.errors import InputError
 from napari_srast.geometry.lattice import detect_lattice
 from napari_srast.io.convert.importer import import_slide
@@ -219,6 +221,13 @@ def test_bins_are_squares_that_cover_their_cells(tmp_path, uns):
     assert slide.spot_shape == "square"
     assert slide.spot_diameter == pytest.approx(8)
     assert any("--spot-shape circle" in notice for notice in slide.notices) == (uns == {})
+
+
+def test_footprint_of_bins_is_their_whole_cell(tmp_path):
+    slide = imported(bins(bin_size=8), tmp_path)
+    settings = UpsampleSettings(method="uniform", factor=4, footprint="spot", expression="none")
+    raster = upsample(slide, settings=settings).raster
+    np.testing.assert_array_equal(np.bincount(raster.parent), 16)
 
 
 def test_names_of_visium_hd_bins_give_side_and_unit(tmp_path):

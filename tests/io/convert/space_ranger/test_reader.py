@@ -102,6 +102,36 @@ def test_full_resolution_image_is_placed_and_a_smaller_one_refused(load: Import,
 
 @pytest.mark.contract(
     section="Imports",
+    case="files that CytAssist and Space Ranger 3 and 4 add to a run, such as segmented cells",
+    response="the spots or bins are read as without them",
+)
+@pytest.mark.parametrize("bin_um", [None, 8])
+def test_files_of_newer_versions_change_nothing(load: Import, tmp_path: Path, bin_um: int | None) -> None:
+    capture = capture_area(bin_um=bin_um)
+    write = write_visium if bin_um is None else write_visium_hd
+    outs = write(tmp_path / "run", capture if bin_um is None else [capture])  # type: ignore[arg-type]
+    (outs / "spatial").mkdir(exist_ok=True)
+    for name in (
+        "cytassist_image.tiff",
+        "aligned_fiducials.jpg",
+        "aligned_tissue_image.jpg",
+        "detected_tissue_image.jpg",
+    ):
+        Image.new("RGB", (3000, 3000), "blue").save(outs / "spatial" / name)
+    for name in ("spatial/spatial_enrichment.csv", "probe_set.csv", "metrics_summary.csv", "barcode_mappings.parquet"):
+        (outs / name).write_text("a,b\n")
+    cells = outs / "segmented_outputs"
+    (cells / "spatial").mkdir(parents=True)
+    write_h5(cells / "filtered_feature_cell_matrix.h5", capture.counts, capture.barcodes)
+    (cells / "cell_segmentations.geojson").write_text("{}")
+    slide = load(outs)
+    assert_holds(slide, capture)
+    assert slide.spot_shape == ("circle" if bin_um is None else "square")
+    assert slide.image is None or slide.image.levels[0].shape[1] < 3000
+
+
+@pytest.mark.contract(
+    section="Imports",
     case="image of another size than the one that Space Ranger processed, such as that of the CytAssist",
     response="its size, and the one to give",
 )

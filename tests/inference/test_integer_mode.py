@@ -15,6 +15,8 @@ from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 from napari_srast.inference.allocation import CountAllocator
 from napari_srast.inference.methods import srast
 
+pytestmark = pytest.mark.usefixtures("short_fits")
+
 
 def test_samples_have_the_variance_of_the_concentration() -> None:
     n_spots, n = 3000, 20.0

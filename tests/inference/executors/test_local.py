@@ -25,6 +25,7 @@ from napari_srast.inference.methods import srast as srast_module
 from napari_srast.models.pcfm import sampler as sampler_module
 
 MakeSlide = Callable[..., Slide]
+pytestmark = pytest.mark.usefixtures("short_fits")
 
 
 @pytest.fixture(autouse=True)

@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from napari_srast.errors import InputError
 from napari_srast.io.genes import read_genes
 from napari_srast.io.slide_reader import read_slide
 
@@ -64,7 +65,16 @@ def test_slide_accepts_symbols_and_ids(make_slide, make_store):
     case="spots outside the tissue (in_tissue 0)",
     response="*notice:* how many were left out",
 )
-@pytest.mark.parametrize("marks", [[0] * 3 + [1] * 13, [False] * 3 + [True] * 13, ["0"] * 3 + ["1"] * 13])
+@pytest.mark.parametrize(
+    "marks",
+    [
+        [0] * 3 + [1] * 13,
+        [False] * 3 + [True] * 13,
+        ["0"] * 3 + ["1"] * 13,
+        ["FALSE"] * 3 + ["TRUE"] * 13,
+        ["no"] * 3 + ["yes"] * 13,
+    ],
+)
 def test_spots_outside_the_tissue_are_left_out(make_slide, make_store, marks):
     made = make_slide(4, 4)
     store = make_store(made)
@@ -104,3 +114,12 @@ def test_zero_characters_are_removed_from_names(make_slide, make_store, tmp_path
     assert slide.spot_ids[0] == "s0"
     assert any("2 gene names had zero characters" in notice for notice in slide.notices)
     assert any("9 spot names had zero characters" in notice for notice in slide.notices)
+
+
+def test_whole_numbers_with_rounding_errors_are_named_as_such(make_slide, make_store):
+    store = make_store(make_slide(3, 3))
+    store.tables["table"].X = np.expm1(np.log1p(store.tables["table"].X.toarray().astype(np.float32))) + 1e-6
+    with pytest.raises(
+        InputError, match=r"whole numbers only up to rounding errors \(such as \d+\.\d{4,}\); round them"
+    ):
+        read_slide(store)

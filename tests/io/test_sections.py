@@ -180,3 +180,9 @@ def test_numbers_in_the_names_of_cells_are_no_sections():
 def test_entry_of_a_number_is_found():
     obs = columns(lattice())
     assert section_metadata(obs, {"spatial": {1: {"images": {}}}}, None) == ("1", {"images": {}})
+
+
+def test_columns_of_lists_name_no_section():
+    obs = columns(lattice(), library_id=[[1]] * N, anything=[{}] * N)
+    assert choose_section(obs, {"spatial": {"a": {}}}, lattice(), None, "table").rows.all()
+    assert section_metadata(obs, {"spatial": {"a": {}, "b": {}}}, None) == ("", {})

@@ -286,7 +286,14 @@ def _wrong_values(matrix: sparse.csr_matrix, what: str) -> InputError:
         if wrong is not None:
             if "fractions" in text and _looks_log_normalized(matrix):
                 text = "values that look log-normalized, which are not counts"
-            return InputError(f"{what} contains {text} (such as {wrong[is_wrong(wrong)][0]:.4g}).")
+            value = float(wrong[is_wrong(wrong)][0])
+            shown = f"{value:.4g}"
+            if "fractions" in text and float(shown).is_integer():  # such as 2.9999998 from a power of e
+                return InputError(
+                    f"{what} contains values that are whole numbers only up to rounding errors (such as {value:.10g}); "
+                    "round them if they are counts."
+                )
+            return InputError(f"{what} contains {text} (such as {shown}).")
     raise AssertionError("a block has a value that is no count")
 
 

@@ -172,8 +172,16 @@ def _assigned_columns(obs: pd.DataFrame, keys: list[str]) -> list[Any]:
     return [
         column
         for column in obs.columns
-        if 0 < obs[column].nunique() <= len(keys) and set(obs[column].dropna().astype(str)) <= set(keys)
+        if 0 < _n_values(obs[column].dropna()) <= len(keys) and set(obs[column].dropna().astype(str)) <= set(keys)
     ]
+
+
+def _n_values(values: pd.Series) -> int:
+    """Return the number of distinct values, missing ones included; 0 for values such as lists."""
+    try:
+        return int(values.nunique(dropna=False))
+    except TypeError:
+        return 0
 
 
 def _spatial_keys(uns: Mapping[str, Any]) -> list[str]:
@@ -220,7 +228,7 @@ def _start(name: str) -> str | None:
 def _grouping(source: str, values: pd.Series, *, separate: bool = False) -> Iterator[_Grouping]:
     """Yield the division by a column if it has a few groups of several spots each."""
     labels = values.astype(object).where(values.notna(), "missing").astype(str).to_numpy(dtype=object)
-    if 1 < values.nunique(dropna=False) <= len(labels) / _MIN_SPOTS:
+    if 1 < _n_values(values) <= len(labels) / _MIN_SPOTS:
         yield _Grouping(source, labels, separate)
 
 

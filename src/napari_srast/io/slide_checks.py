@@ -34,7 +34,8 @@ def spots_in_tissue(
     """Leave out the spots that the table marks as outside the tissue, unless it marks all of them."""
     if "in_tissue" not in table.obs:
         return rows, spot_index, ()
-    marks = pd.to_numeric(table.obs["in_tissue"].iloc[rows].astype(str).replace({"True": "1", "False": "0"}), "coerce")
+    texts = table.obs["in_tissue"].iloc[rows].astype(str).str.strip().str.casefold()
+    marks = pd.to_numeric(texts.replace({"false": "0", "no": "0"}), "coerce")
     outside = (marks == 0).to_numpy()
     if not outside.any() or outside.all():
         return rows, spot_index, ()

@@ -73,13 +73,13 @@ def _load(path: str) -> LoadedSlide:
     """Read a slide or a result, and ask in the window which part of it, if several match."""
     from napari_srast.gui.plugin.panel import ask_in_window
     from napari_srast.gui.state import slide_loading
-    from napari_srast.io.open_source import open_source
+    from napari_srast.io.slide_source import open_slide_source
 
     choices: dict[str, str] = {}
     while True:
         converted = {key: choices.get(key) for key in ("library", "counts")}
         try:
-            source = open_source(path, **converted)
+            source = open_slide_source(path, **converted)
             is_converted = not isinstance(source, Path)
             left = {key: value for key, value in choices.items() if not (is_converted and key in converted)}
             return slide_loading.load(source, **left)

@@ -1,4 +1,4 @@
-"""Open slides of all kinds without writing a store first, through the same readers as the import."""
+"""Open the source of a slide of any kind without writing a store first, through the same readers as the import."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from napari_srast.io.file_kinds import file_kind, is_result_table
 if TYPE_CHECKING:
     import spatialdata
 
-__all__ = ["open_source"]
+__all__ = ["open_slide_source"]
 
 
 @translate_memory_errors("while reading the slide", "take a smaller one")
-def open_source(
+def open_slide_source(
     path: str | Path, *, library: str | None = None, counts: str | None = None
 ) -> Path | spatialdata.SpatialData:
     """Return what a slide can be read from: the path of a store or of a result, or a table converted in memory.

@@ -51,8 +51,8 @@ def run(source: Path, output: Path | None, request: CompareRequest) -> None:
     genes = None if request.genes is None else parse_genes(request.genes)
     from napari_srast.analysis.comparison import compare_regions
     from napari_srast.io.atomic import atomic_output
-    from napari_srast.io.slide_source import open_slide_source
     from napari_srast.io.slide_reader import read_slide
+    from napari_srast.io.slide_source import open_slide_source
 
     slide = read_slide(open_slide_source(source), image=None, coordinate_system=request.coordinate_system)
     regions = {name: parse_region(text, slide.coordinate_system) for name, text in named.items()}

@@ -20,8 +20,8 @@ def run(source: Path, output: Path | None, *, genes: str | None, permutations: i
     names = None if genes is None else parse_genes(genes)
     from napari_srast.analysis.structure import spatially_variable
     from napari_srast.io.atomic import atomic_output
-    from napari_srast.io.slide_source import open_slide_source
     from napari_srast.io.slide_reader import read_slide
+    from napari_srast.io.slide_source import open_slide_source
 
     slide = read_slide(open_slide_source(source), image=None)
     table = spatially_variable(slide, names, permutations=permutations, seed=seed)

@@ -16,17 +16,20 @@ import zarr
 from helpers.results import make_result
 from helpers.slides import import_slide_with_image
 from helpers.space_ranger import capture_area, write_visium
-from helpers.window import wait_ready
+from helpers.window import PATIENCE, wait_ready
 from napari.components import ViewerModel
 from napari.errors import MultipleReaderError, ReaderPluginError
-from qtpy.QtCore import QMimeData, QPointF, Qt, QUrl
+from qtpy.QtCore import QMimeData, QPointF, Qt, QTimer, QUrl
 from qtpy.QtGui import QDropEvent
+from qtpy.QtWidgets import QApplication
 from scipy.spatial import cKDTree
 
 from napari_srast.errors import InputError, RegionError, SrastError
+from napari_srast.gui.controllers.task_runner import AppState
 from napari_srast.gui.layers.factory import KEY, role_of
 from napari_srast.gui.layers.opened_layers import PREVIEW_OF
 from napari_srast.gui.plugin.readers import get_reader, read_layers
+from napari_srast.gui.widgets.import_dialog import ImportDialog
 from napari_srast.io.result_writer import write_result
 
 pytestmark = pytest.mark.gui
@@ -348,3 +351,47 @@ def test_a_slide_that_is_dropped_on_the_canvas_opens_the_panel(
     drop_on_canvas(viewer, slide.with_suffix(".h5ad"))
     assert len(widget.controller.slides.sessions) == 2
     widget.controller.shutdown()
+
+
+def test_a_table_on_the_canvas_of_a_window_is_imported_with_its_image(
+    open_window: Any, drop_on_canvas: Any, slide: Path, qtbot: Any
+) -> None:
+    widget = open_window()
+    viewer = napari.current_viewer()
+    seen: list[ImportDialog] = []
+
+    def accept() -> None:
+        dialog = QApplication.activeModalWidget()
+        if isinstance(dialog, ImportDialog):
+            seen.append(dialog)
+            timer.stop()
+            dialog.store.setText(str(store))
+            qtbot.mouseClick(dialog.accept_button, Qt.MouseButton.LeftButton)
+
+    store = slide.with_name("dropped.zarr")
+    timer = QTimer()
+    timer.timeout.connect(accept)
+    timer.start(50)
+    drop_on_canvas(viewer, slide.with_suffix(".h5ad"))
+    qtbot.waitUntil(lambda: bool(seen), timeout=PATIENCE)
+    qtbot.waitUntil(lambda: widget.controller.slides.slide is not None, timeout=PATIENCE)
+    wait_ready(qtbot, widget)
+    assert widget.controller.slides.slide.source.path == str(store)
+    assert _roles(viewer) == ["histology", "spots"]
+
+
+def test_a_table_on_the_canvas_waits_for_a_run(open_window: Any, drop_on_canvas: Any, slide: Path, qtbot: Any) -> None:
+    widget, errors = open_window(), []
+    widget.controller.messages.error_message.connect(errors.append)
+    widget.controller.tasks.set_state(AppState.RUNNING)
+    drop_on_canvas(napari.current_viewer(), slide.with_suffix(".h5ad"))
+    qtbot.waitUntil(lambda: bool(errors), timeout=PATIENCE)
+    assert errors == ["A run is in progress; wait for it, or cancel it."]
+    assert QApplication.activeModalWidget() is None
+    widget.controller.tasks.set_state(AppState.EMPTY)
+
+
+def test_a_table_without_a_store_is_named_by_its_file(widget: Any, slide: Path) -> None:
+    widget.controller.viewer.open(slide.with_suffix(".h5ad"), plugin=PLUGIN)
+    assert widget.slide_panel.slides.currentText() == "breast"
+    assert widget.controller.viewer.layers[-1].name == "breast spots"

@@ -1,4 +1,4 @@
-"""Open the panel for slides that napari's reader returned.
+"""Open the panel for slides that napari's reader returned, or leave a file to it that must be converted.
 
 A reader can only return layers, and does not know which viewer adds them. So after napari has added them, the current
 viewer is asked whether it shows the slide.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import weakref
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import napari
@@ -19,7 +20,7 @@ from napari_srast.errors import ChoiceError
 from napari_srast.gui.state.slide_session import slide_of
 from napari_srast.gui.widgets.choice_dialog import ChoiceDialog
 
-__all__ = ["ask_in_window", "open_panel_with"]
+__all__ = ["ask_in_window", "import_in_panel", "open_panel_with"]
 
 _PLUGIN, _WIDGET = "napari-srast", "SRast"
 _RETRY_MS = 100
@@ -46,10 +47,7 @@ def ask_in_window(error: ChoiceError) -> str | None:
     error
         The choice that is needed.
     """
-    if QApplication.instance() is None or napari.current_viewer() is None:
-        return None
-    windows = (window for window in QApplication.topLevelWidgets() if isinstance(window, QMainWindow))
-    parent = next((window for window in windows if window.isVisible()), None)
+    parent = _visible_window()
     if parent is None:
         return None
     dialog = ChoiceDialog(error, parent)
@@ -57,6 +55,34 @@ def ask_in_window(error: ChoiceError) -> str | None:
         return dialog.ask()
     finally:
         dialog.deleteLater()
+
+
+def import_in_panel(path: Path) -> bool:
+    """Let the panel ask for image and store, and convert a file; return False without a visible window.
+
+    Parameters
+    ----------
+    path
+        A table or a Space Ranger folder.
+    """
+    if _visible_window() is None:
+        return False
+    QTimer.singleShot(0, partial(_open_in_panel, path))  # after the drop, whose source waits for it
+    return True
+
+
+def _open_in_panel(path: Path) -> None:
+    viewer = napari.current_viewer()
+    if viewer is not None:
+        _dock(viewer).open_unless_busy(path)
+
+
+def _visible_window() -> QMainWindow | None:
+    """Return a visible window of napari."""
+    if QApplication.instance() is None or napari.current_viewer() is None:
+        return None
+    windows = (window for window in QApplication.topLevelWidgets() if isinstance(window, QMainWindow))
+    return next((window for window in windows if window.isVisible()), None)
 
 
 def _open(reference: weakref.ref[Slide], n_retries: int) -> None:
@@ -69,7 +95,8 @@ def _open(reference: weakref.ref[Slide], n_retries: int) -> None:
         QTimer.singleShot(_RETRY_MS, partial(_open, reference, n_retries - 1))
 
 
-def _dock(viewer: Any) -> None:
-    """Dock the panel in a viewer; a panel that is docked already is shown."""
-    dock, _ = viewer.window.add_plugin_dock_widget(_PLUGIN, _WIDGET)
+def _dock(viewer: Any) -> Any:
+    """Dock the panel in a viewer, and return it; a panel that is docked already is shown."""
+    dock, widget = viewer.window.add_plugin_dock_widget(_PLUGIN, _WIDGET)
     dock.show()
+    return widget

@@ -1,11 +1,13 @@
 """Read slides, results and regions as napari layers: the reader that napari calls for opened and dropped files.
 
 The layers are complete without the panel. When they are in a viewer with a window, the panel opens by itself and adopts
-them. Everything else, such as OME-Zarr, is left to other readers.
+them. In a window, the panel converts a table or a Space Ranger folder, and asks for the histology image. Everything
+else, such as OME-Zarr, is left to other readers.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +25,7 @@ __all__ = ["LayerTuple", "get_reader", "read_layers"]
 LayerTuple = tuple[Any, dict[str, Any], str]
 """Data, options and type of a napari layer."""
 
+_NO_LAYERS: Any = (None,)  # napari adds no layer, and shows no error
 _REGION_EDGE = 1 / 250  # width of outlines, in extents of the regions
 _N_GENES = 6  # each layer takes a moment to draw
 
@@ -40,7 +43,7 @@ def get_reader(path: str | Sequence[str]) -> Callable[[str | Sequence[str]], lis
 
 
 def read_layers(path: str | Sequence[str]) -> list[LayerTuple]:
-    """Read slides, results and regions as layer data, bottom first.
+    """Read slides, results and regions as layer data, bottom first; leave one file that must be converted to the panel.
 
     Parameters
     ----------
@@ -52,10 +55,14 @@ def read_layers(path: str | Sequence[str]) -> list[LayerTuple]:
     SrastError
         A file cannot be used; the message names the next step.
     """
-    from napari_srast.gui.plugin.panel import open_panel_with
+    from napari_srast.gui.plugin.panel import import_in_panel, open_panel_with
+    from napari_srast.gui.state.slide_import import needs_import
 
+    paths = _paths(path)
+    if len(paths) == 1 and needs_import(Path(paths[0])) and import_in_panel(Path(paths[0])):
+        return [_NO_LAYERS]
     layers: list[LayerTuple] = []
-    for one in _paths(path):
+    for one in paths:
         if file_kind(one) == "geojson":
             layers += _region_layers(Path(one))
             continue
@@ -95,12 +102,14 @@ def _slide_layers(loaded: LoadedSlide, path: Path) -> list[LayerTuple]:
     from napari_srast.gui.layers.factory import KEY, slide_layer_data, slide_title
     from napari_srast.gui.layers.opened_layers import LOADED
 
+    if loaded.slide.source.path is None:  # a converted table, whose slide has no name of its own
+        loaded = dataclasses.replace(loaded, name=path.stem)
     *histology, (centers, options, kind) = slide_layer_data(loaded.slide)
     options["metadata"][KEY][LOADED] = loaded
     options["visible"] = loaded.result is None  # the rings of the spots and the pixels would cover each other
-    if loaded.slide.source.path is None:  # a converted table, whose slide has no name of its own
+    if loaded.name is not None:
         for _, named, _ in (*histology, (centers, options, kind)):
-            named["name"] = named["name"].replace(slide_title(loaded.slide), path.stem, 1)
+            named["name"] = named["name"].replace(slide_title(loaded.slide), loaded.name, 1)
     return [*histology, *_gene_layers(loaded), (centers, options, kind)]
 
 

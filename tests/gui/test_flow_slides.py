@@ -32,7 +32,8 @@ from napari_srast.core.progress import Progress
 from napari_srast.core.result import UpsampleResult
 from napari_srast.core.slide import Slide
 from napari_srast.gui.controllers.task_runner import AppState
-from napari_srast.gui.layers.factory import role_of
+from napari_srast.gui.layers.factory import gene_of, role_of
+from napari_srast.gui.state.displayed_result import prepare_for_display
 from napari_srast.gui.state.slide_loading import LoadedSlide
 from napari_srast.gui.widget import SRastWidget
 from napari_srast.io import result_writer
@@ -131,9 +132,13 @@ def test_histology_slider_acts_on_both_pictures_of_a_second_slide(
 
 
 def test_scale_bar_is_in_micrometers_until_the_user_hides_it(
-    open_window: Callable[[], SRastWidget], qtbot: Any, make_slide: Callable[..., Slide]
+    open_window: Callable[[], SRastWidget],
+    qtbot: Any,
+    make_slide: Callable[..., Slide],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    window = open_window()
+    window, warnings = open_window(), list[str]()
+    monkeypatch.setattr("napari._vispy.canvas.show_warning", warnings.append)
     controller, viewer = window.controller, window.controller.viewer
 
     def units() -> set[str]:
@@ -156,6 +161,7 @@ def test_scale_bar_is_in_micrometers_until_the_user_hides_it(
     assert units() == {"pixel"}  # napari shows a warning if units differ, even those of hidden layers
     choose_slide(window, 0)
     assert units() == {"micrometer"}
+    assert not warnings  # no layer is drawn while only some have the units of the slide
     viewer.canvas.overlays.scale_bar.visible = False
     show("um")
     assert not viewer.canvas.overlays.scale_bar.visible
@@ -172,7 +178,7 @@ def test_layer_list_has_only_the_layers_of_the_current_slide(
         rows = [row for row in range(view.model().rowCount()) if not view.isRowHidden(row)]
         return [view.model().index(row, 0).data(Qt.ItemDataRole.UserRole).name for row in rows]
 
-    of_second = ["SRast region [1]", "Gene3 [1]", "colon spots", "colon histology"]
+    of_second = ["SRast region", "Gene3", "colon spots", "colon histology"]
     qtbot.waitUntil(lambda: listed() == of_second, timeout=PATIENCE)
     for name, role, n in (("before", "measured", 1), ("side_by_side", "side_by_side", 4)):
         click(qtbot, window.result_panel.views[name])
@@ -185,6 +191,28 @@ def test_layer_list_has_only_the_layers_of_the_current_slide(
     )
     window.controller.viewer.add_image(np.zeros((4, 4)), name="mine")
     qtbot.waitUntil(lambda: "mine" in listed(), timeout=PATIENCE)
+
+
+def test_a_result_of_a_hidden_slide_gets_plain_names_when_it_is_shown(
+    widget: SRastWidget, qtbot: Any, make_slide: Callable[..., Slide], make_result: Callable[..., UpsampleResult]
+) -> None:
+    slides, results = widget.controller.slides, widget.controller.results
+    for seed in (0, 1):
+        slide = make_slide(6, 7, seed=seed)
+        slides.show(LoadedSlide(slide=slide, source=None))
+        wait_ready(qtbot, widget)
+    first, second = slides.sessions
+    for session in (second, first):  # the run of the first one ends while the second one is shown
+        results.add_saved(session, prepare_for_display(make_result(session.slide)))
+        wait_shown(qtbot, widget)
+    widget.result_panel.model.check(["Gene0"], only=True)
+    wait_shown(qtbot, widget)
+    first.overlay.show(["Gene0"])
+    qtbot.waitUntil(lambda: [style.gene for style in first.overlay.shown] == ["Gene0"], timeout=PATIENCE)
+    slides.switch(first)
+    assert [layer.name for layer in first.overlay.layers if gene_of(layer) == "Gene0"] == ["Gene0"]
+    slides.switch(second)
+    assert [layer.name for layer in second.overlay.layers if gene_of(layer) == "Gene0"] == ["Gene0"]
 
 
 def test_queued_runs_keep_their_region_while_another_slide_is_shown(

@@ -36,7 +36,10 @@ def damage(node):
 def test_result_opens_without_a_damaged_addition(stored, part):
     result, path, table = stored
     damage(table / part)
-    read = read_result(path)
+    found = []
+    read = read_result(path, on_damage=found.append)
+    (sentence,) = found
+    assert sentence.startswith(f"'{part.removesuffix('/codes')}' of table 'srast_r_table' is damaged")
     np.testing.assert_array_equal(read.counts.toarray(), result.counts.toarray())
     np.testing.assert_array_equal(read.raster.parent, result.raster.parent)
     obs = read_table(table).obs

@@ -29,7 +29,7 @@ from napari_srast.gui.state.forecast import Alternative
 from napari_srast.gui.state.run_request import RunInput
 from napari_srast.gui.widgets.common import VerticalScrollArea
 from napari_srast.gui.widgets.help_pages import page_links
-from napari_srast.gui.widgets.section import Section, fold_to_fit
+from napari_srast.gui.widgets.section import Section, fold_to_fit, give_room
 from napari_srast.gui.widgets.shortcuts import bind_shortcuts, shortcut_table
 from napari_srast.gui.widgets.tooltips import describe
 from napari_srast.gui.widgets.tour import Tour, TourStep
@@ -38,6 +38,7 @@ from napari_srast.io.file_kinds import has_suffix
 __all__ = ["SRastWidget"]
 
 _MIN_WIDTH = 350  # with napari's layer list, it leaves half of a screen of 1280 pixels to the canvas
+_FIRST_DRAW_MS = 500  # by then the canvas was drawn
 _GAPS = 40  # pixels, between and around the sections of a page
 
 
@@ -75,8 +76,9 @@ class SRastWidget(QWidget):
         column.setContentsMargins(6, 6, 6, 6)
         column.addWidget(self.slide_panel)
         column.addWidget(self.region_panel)
-        column.addWidget(self.gene_panel, 1)
+        column.addWidget(self.gene_panel)
         column.addWidget(self.settings_panel)
+        give_room(column, self.gene_panel, self.gene_panel.section)
         self._prepare = VerticalScrollArea(prepare)
         self.tabs = QTabWidget()
         self.tabs.addTab(self._prepare, "Prepare")
@@ -176,6 +178,11 @@ class SRastWidget(QWidget):
     def open_path(self, path: str | Path) -> None:
         """Open a slide, as if the user had typed its path."""
         self.slide_panel.open_path(str(path))
+
+    def open_unless_busy(self, path: str | Path) -> None:
+        """Open a slide that was dropped; show why not during a run."""
+        if self.controller.tasks.is_idle():
+            self.open_path(path)
 
     def confirm_whole_slide(self, text: str) -> bool:
         """Ask the user whether to upsample the whole slide."""
@@ -287,11 +294,7 @@ class SRastWidget(QWidget):
         if event is None or path is None:
             return
         event.acceptProposedAction()
-        busy = self.controller.tasks.busy_reason()
-        if busy is not None:
-            self.controller.messages.error_message.emit(busy)
-        else:
-            self.open_path(path)
+        self.open_unless_busy(path)
 
     def showEvent(self, event: QShowEvent | None) -> None:  # noqa: D102
         super().showEvent(event)
@@ -301,6 +304,12 @@ class SRastWidget(QWidget):
         if window is not None and window is not self._window and window is not self:
             self._window = window
             window.installEventFilter(self)
+            self.controller.slides.scale_bar.begin_drawing()
+            QTimer.singleShot(_FIRST_DRAW_MS, self._end_first_drawing)
+
+    def _end_first_drawing(self) -> None:
+        if not self.controller.tasks.is_shut_down:
+            self.controller.slides.scale_bar.end_drawing()
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
         """Cancel the run after the window has closed; no event is filtered out."""

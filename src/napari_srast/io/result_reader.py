@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,13 +63,15 @@ def list_runs(path: str | Path) -> dict[str, str]:
             except Exception as error:
                 if is_memory_error(error):
                     raise
-                name = folder.name.removeprefix(RESULT_PREFIX).removesuffix("_table")  # reading it names the damage
-            runs[name] = folder.name
+                name = ""  # reading the result names the damage
+            runs[name or folder.name.removeprefix(RESULT_PREFIX).removesuffix("_table")] = folder.name
     return runs
 
 
 @translate_memory_errors("while reading the result", "write it again with fewer genes or a smaller region")
-def read_result(path: str | Path, run: str | None = None) -> UpsampleResult:
+def read_result(
+    path: str | Path, run: str | None = None, *, on_damage: Callable[[str], None] | None = None
+) -> UpsampleResult:
     """Read a written result.
 
     Its slide is read from the path that the run used. If that slide was deleted or changed, it is rebuilt from the
@@ -82,6 +84,9 @@ def read_result(path: str | Path, run: str | None = None) -> UpsampleResult:
         A ``.zarr`` store with results, or an ``.h5ad`` file.
     run
         Name of the run; None if there is only one.
+    on_damage
+        Called with a sentence for each column or note that was added to the table later and cannot be read. The result
+        needs none of them.
 
     Raises
     ------
@@ -102,7 +107,13 @@ def read_result(path: str | Path, run: str | None = None) -> UpsampleResult:
             raise InputError(f"'{path}' holds several results; name one of the runs: {', '.join(runs)}.")
         if run is not None and run not in runs:
             raise InputError(f"'{path}' holds no run '{run}'; it has: {', '.join(runs)}.")
-        table = _read_table(path, runs[run] if run is not None else next(iter(runs.values())))
+        name = runs[run] if run is not None else next(iter(runs.values()))
+
+        def name_damage(part: str) -> None:
+            if on_damage is not None:
+                on_damage(f"'{part}' of table '{name}' is damaged and was left out; restore the store from a copy.")
+
+        table = _read_table(path, name, name_damage)
     else:
         table = _read_table(path, None)
     if RESULT_KEY not in table.uns:
@@ -122,14 +133,14 @@ def read_result(path: str | Path, run: str | None = None) -> UpsampleResult:
         ) from error
 
 
-def _read_table(path: Path, name: str | None) -> anndata.AnnData:
+def _read_table(path: Path, name: str | None, on_damage: Callable[[str], None] | None = None) -> anndata.AnnData:
     import anndata
 
     if not path.exists():
         raise InputError(f"There is no result at '{path}'; check the path.")
     check_h5ad(path) if name is None else check_store(path)
     try:
-        return anndata.read_h5ad(path) if name is None else read_table(path / "tables" / name)
+        return anndata.read_h5ad(path) if name is None else read_table(path / "tables" / name, on_damage)
     except Exception as error:
         if is_memory_error(error):
             raise

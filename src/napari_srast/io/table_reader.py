@@ -20,13 +20,15 @@ _OWN = {"row", "col", "spot"}
 """Columns of ``obs`` without which there is no result."""
 
 
-def read_table(folder: Path) -> anndata.AnnData:
+def read_table(folder: Path, on_damage: Callable[[str], None] | None = None) -> anndata.AnnData:
     """Read a table; columns and notes that cannot be read, and that the result does not need, are empty.
 
     Parameters
     ----------
     folder
         The table in its store.
+    on_damage
+        Called with the place of each of these, such as ``obs/cluster``. None: they are left out silently.
 
     Raises
     ------
@@ -40,7 +42,7 @@ def read_table(folder: Path) -> anndata.AnnData:
     except Exception as error:
         if is_memory_error(error) or not (folder / "zarr.json").exists():
             raise
-        return _without_damaged_columns(folder)
+        return _without_damaged_columns(folder, on_damage or (lambda _: None))
 
 
 def read_store_without_damaged_results(path: Path) -> tuple[spatialdata.SpatialData, tuple[str, ...]]:
@@ -78,31 +80,30 @@ def read_store_without_damaged_results(path: Path) -> tuple[spatialdata.SpatialD
     return store, tuple(notices)
 
 
-def _without_damaged_columns(folder: Path) -> anndata.AnnData:
+def _without_damaged_columns(folder: Path, on_damage: Callable[[str], None]) -> anndata.AnnData:
     import pandas as pd
     import zarr
     from anndata.experimental import read_dispatched
     from anndata.io import read_elem
 
+    def attempt(group: Any, part: str, key: str, *, is_needed: bool) -> Any:
+        try:
+            return read_elem(group[key])
+        except Exception as error:
+            if is_needed or is_memory_error(error):
+                raise
+            on_damage(f"{part}/{key}")
+            return None
+
     def read(function: Callable[[Any], Any], name: str, element: Any, iospec: Any) -> Any:
         part, _, rest = name.strip("/").partition("/")
         if part == "obs" and not rest:
             columns = [str(column) for column in element.attrs["column-order"]]
-            found = {column: _attempt(read_elem, element, column, is_needed=column in _OWN) for column in columns}
+            found = {column: attempt(element, "obs", column, is_needed=column in _OWN) for column in columns}
             return pd.DataFrame(found, index=read_elem(element[element.attrs["_index"]]), columns=columns)
         if part == "uns" and not rest:
-            return {key: _attempt(read_elem, element, key, is_needed=key == RESULT_KEY) for key in element}
+            return {key: attempt(element, "uns", key, is_needed=key == RESULT_KEY) for key in element}
         return function(element)
 
     table: anndata.AnnData = read_dispatched(zarr.open_group(folder, mode="r", use_consolidated=False), callback=read)
     return table
-
-
-def _attempt(function: Callable[[Any], Any], group: Any, key: str, *, is_needed: bool) -> Any:
-    """Read an entry of a group; None if it cannot be read and is not needed."""
-    try:
-        return function(group[key])
-    except Exception as error:
-        if is_needed or is_memory_error(error):
-            raise
-        return None

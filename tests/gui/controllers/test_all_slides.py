@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import shapely
 from helpers.spot_layers import spot_colors, spot_positions
 from helpers.window import PATIENCE, SQUARE, click, visible, wait_ready, wait_shown
+from napari.layers import Shapes
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QListView
 
@@ -18,6 +20,7 @@ from napari_srast.core.slide import Slide
 from napari_srast.geometry.affine import apply_affine
 from napari_srast.gui.controllers import all_slides
 from napari_srast.gui.layers.factory import role_of
+from napari_srast.gui.layers.regions import shape_polygons
 from napari_srast.gui.state.displayed_result import prepare_for_display
 from napari_srast.gui.state.gene_values import ValueView
 from napari_srast.gui.state.slide_loading import LoadedSlide
@@ -264,3 +267,47 @@ def test_pictures_are_not_listed_and_spots_are_on_the_histology(
         spot_positions(spots, slide), apply_affine(slide.to_cs, slide.centers) + shift, atol=1e-3
     )
     assert spot_colors(spots, slide)[:, 3].max() > 0
+
+
+def test_regions_are_drawn_on_all_slides(widget: SRastWidget, qtbot: Any, two_results: list[SlideSession]) -> None:
+    controller, viewer = widget.controller, widget.controller.viewer
+    (first, second), below = two_results, SQUARE + np.array([0, 150])
+    controller.slides.switch(first)
+    controller.regions.add(SQUARE)
+    controller.regions.add(below)
+    controller.slides.switch(second)
+    switch_on(qtbot, widget)
+
+    def copies() -> list[Any]:
+        return [layer for layer in viewer.layers if isinstance(layer, Shapes) and role_of(layer) == "neighbor"]
+
+    (layer,) = copies()
+    assert layer.visible
+    place = controller.all_slides._places[first].matrix
+    for polygon, corners in zip(shape_polygons(layer), (SQUARE, below), strict=True):
+        expected = shapely.Polygon(apply_affine(place, corners))
+        assert shapely.Polygon(polygon).symmetric_difference(expected).area < 1e-3 * expected.area
+    assert not controller.regions.foreign_shapes()
+    assert layer.edge_width[0] > 0
+
+    controller.slides.switch(first)  # its regions are drawn in their own layer again
+    wait_settled(qtbot, widget)
+    assert not copies()
+    assert first.region_layer.layer.visible
+    first.region_layer.layer.visible = False
+    controller.slides.switch(second)
+    wait_settled(qtbot, widget)
+    assert not copies()
+    click(qtbot, widget.slide_panel.all_slides)
+    assert not visible(widget, "neighbor")
+
+
+def test_a_slide_without_result_and_image_shows_its_spots(
+    widget: SRastWidget, qtbot: Any, make_slide: Callable[..., Slide], make_result: Callable[..., UpsampleResult]
+) -> None:
+    show(qtbot, widget, make_slide(5, 6))
+    slide = make_slide(6, 7)
+    show(qtbot, widget, slide, make_result(slide))
+    switch_on(qtbot, widget)
+    shown = [layer for layer in widget.controller.viewer.layers if role_of(layer) == "neighbor" and layer.visible]
+    assert [layer.name for layer in shown if "spots" in layer.name] == ["SRast copy of slide spots"]

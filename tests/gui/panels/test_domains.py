@@ -221,6 +221,31 @@ def test_damaged_domains_are_named_and_the_result_opens(
     assert widget.controller.domains.saved == ["good"]
 
 
+@pytest.mark.contract(
+    section="In the window",
+    case="a column that another program added to a saved result is damaged",
+    response="named in one sentence; the result opens without it",
+)
+def test_a_damaged_column_of_another_program_is_named_and_the_result_opens(
+    widget: SRastWidget, qtbot: Any, saved: tuple[Path, UpsampleResult]
+) -> None:
+    import anndata
+
+    store, result = saved
+    widget.controller.results.export(None)
+    wait_ready(qtbot, widget)
+    table = store / "tables" / f"srast_{result.run}_table"
+    content = anndata.read_zarr(table)
+    content.obs["depth"] = np.arange(len(content), dtype=float)
+    content.write_zarr(table)
+    for file in (table / "obs" / "depth").rglob("*"):
+        if file.is_file() and file.name != "zarr.json":
+            file.write_bytes(b"damaged")
+    reopened(qtbot, widget, store)
+    assert widget.controller.results.current.result.run == result.run
+    assert f"'obs/depth' of table 'srast_{result.run}_table' is damaged" in widget.run_bar.status.text()
+
+
 def test_saving_of_domains_ends_although_it_is_canceled(
     widget: SRastWidget, qtbot: Any, saved: tuple[Path, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

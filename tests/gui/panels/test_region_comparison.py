@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers.planted import planted_slide
-from helpers.window import click, endless_work, wait_ready
+from helpers.window import PATIENCE, click, endless_work, wait_ready
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog
 
@@ -21,6 +21,7 @@ from napari_srast.gui.controllers import region_comparison as module
 from napari_srast.gui.panels.region_comparison import ComparisonPanel
 from napari_srast.gui.state.slide_loading import LoadedSlide
 from napari_srast.gui.widget import SRastWidget
+from napari_srast.gui.widgets.plot_window import PlotWindow
 
 pytestmark = [pytest.mark.gui, pytest.mark.filterwarnings("ignore")]
 
@@ -136,31 +137,39 @@ def test_plot_and_table_are_saved(
         (str(tmp_path / "b"), "*.pdf"),
     ]
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: answers.pop(0))
-    for control in (panel.save, panel.plot, panel.plot):
+    click(qtbot, panel.plot)
+    wait_ready(qtbot, widget)
+    (plot,) = panel.findChildren(PlotWindow)
+    assert plot.isVisible()
+    assert plot.windowTitle() == "left compared with right"
+    assert plot.picture.pixmap().toImage().pixelColor(2, 2).name() == "#ffffff"
+    compare(qtbot, widget, panel, "right", "left")  # the window keeps its comparison
+    for control in (panel.save, plot.save, plot.save):
         click(qtbot, control)
         wait_ready(qtbot, widget)
         assert widget.run_bar.status.text().startswith("Saved to")
     assert sorted(path.name for path in tmp_path.glob("*.*") if path.is_file()) == ["a.svg", "b.pdf", "changes.csv"]
     saved, table = pd.read_csv(tmp_path / "changes.csv"), widget.controller.region_comparison.current.table
     pd.testing.assert_frame_equal(saved, table, check_exact=False, rtol=1e-12)
-    assert "<svg" in (tmp_path / "a.svg").read_text()
+    assert "right (left), left (right)" in (tmp_path / "a.svg").read_text()
     assert (tmp_path / "b.pdf").read_bytes().startswith(b"%PDF")
     answers.append((str(tmp_path / "changes.csv"), "*.csv"))
     click(qtbot, panel.save)
     wait_ready(qtbot, widget)
     assert "exists" in widget.run_bar.status.text()
     answers.append(("", ""))
-    click(qtbot, panel.plot)
+    click(qtbot, plot.save)
     assert widget.controller.tasks.busy_reason() is None
+    click(qtbot, plot.dismiss)
+    qtbot.waitUntil(lambda: not panel.findChildren(PlotWindow), timeout=PATIENCE)
 
 
 def test_missing_plot_package_is_named(
-    widget: SRastWidget, qtbot: Any, panel: ComparisonPanel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    widget: SRastWidget, qtbot: Any, panel: ComparisonPanel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compare(qtbot, widget, panel, "left", "right")
     for name in ("matplotlib", "matplotlib.figure"):
         monkeypatch.setitem(sys.modules, name, None)
-    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(tmp_path / "changes.png"), "*.png"))
     click(qtbot, panel.plot)
     wait_ready(qtbot, widget)
     assert "pip install" in widget.run_bar.status.text()

@@ -251,6 +251,7 @@ class AllSlides:
         for session, picture in self._pictures.items():
             histology = [layer for layer in session.layers if role_of(layer) == "histology"]
             picture.show_histology(any(session.was_visible(layer) for layer in histology))
+            picture.show_regions(session.shown_regions())
         overlay = current.overlay
         if overlay is not None and not self._preview.is_covering:
             remarks, note = self._show_result(current, overlay)
@@ -285,7 +286,7 @@ class AllSlides:
         for session, picture in self._pictures.items():
             styles, remarks[session] = _comparable_genes(overlay, session.result)
             if session.result is None or not styles:
-                picture.show_spots(None)
+                picture.show_spots(None, outlines=session.slide.image is None)  # else there is nothing to see
                 continue
             compared.append(session)
             options = ColorOptions(styles, shared_opacity(len(overlay.genes)), overlay.value_view, kind)

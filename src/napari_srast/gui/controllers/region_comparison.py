@@ -5,9 +5,11 @@ Every method runs in the GUI thread; regions are compared in a background thread
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -96,9 +98,17 @@ class RegionComparison:
         Compares in a background thread.
     messages
         Receives status and error messages.
+
+    Attributes
+    ----------
+    changed
+        Signal, emitted after regions were compared.
+    drawn
+        Signal, emitted with a comparison and its plot as PNG.
     """
 
     changed = Signal()
+    drawn = Signal(Comparison, bytes)
 
     def __init__(self, workspace: Workspace, tasks: TaskRunner, messages: Messages) -> None:
         self._workspace = workspace
@@ -188,9 +198,25 @@ class RegionComparison:
         )
         self._messages.status_message.emit("Comparing the regions …")
 
-    def plot(self, path: Path) -> None:
-        """Write the plot of the current comparison; see :func:`napari_srast.plot_changes`."""
-        self._write(path, "writing the plot", plot_changes)
+    def draw(self) -> None:
+        """Draw the plot of the current comparison in the background, and emit it."""
+        compared = self.current
+        if compared is None or not self._tasks.is_idle():
+            return
+
+        def draw() -> bytes:
+            with tempfile.TemporaryDirectory() as folder:
+                return plot_changes(compared.table, Path(folder) / "changes.png").read_bytes()
+
+        def on_result(picture: bytes) -> None:
+            self._tasks.set_state(self._tasks.resting_state())
+            self.drawn.emit(compared, picture)
+
+        self._start(draw, on_result, "drawing the plot")
+
+    def plot(self, path: Path, compared: Comparison) -> None:
+        """Write the plot of a comparison; see :func:`napari_srast.plot_changes`."""
+        self._write(path, compared, "writing the plot", plot_changes)
 
     def save(self, path: Path) -> None:
         """Write the table of the current comparison as CSV."""
@@ -199,21 +225,26 @@ class RegionComparison:
             with atomic_output(path) as partial:
                 table.to_csv(partial, index=False)
 
-        self._write(path, "saving the table", write)
+        if self.current is not None:
+            self._write(path, self.current, "saving the table", write)
 
-    def _write(self, path: Path, activity: str, function: Callable[[pd.DataFrame, Path], object]) -> None:
-        compared = self.current
-        if compared is None or not self._tasks.is_idle():
+    def _write(
+        self, path: Path, compared: Comparison, activity: str, function: Callable[[pd.DataFrame, Path], object]
+    ) -> None:
+        if not self._tasks.is_idle():
             return
 
         def on_result(_: object) -> None:
             self._tasks.set_state(self._tasks.resting_state())
             self._messages.status_message.emit(f"Saved to {path}")
 
+        self._start(lambda: function(compared.table, path), on_result, activity)
+
+    def _start(self, work: Callable[[], Any], on_result: Callable[[Any], None], activity: str) -> None:
         self._tasks.start(
             Task(
                 state=AppState.EXPORTING,
-                steps=background.single_step(lambda: function(compared.table, path)),
+                steps=background.single_step(work),
                 on_result=on_result,
                 activity=activity,
                 can_stop=False,

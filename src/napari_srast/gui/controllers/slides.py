@@ -17,6 +17,7 @@ from napari_srast.gui.controllers.task_runner import AppState, Task, TaskRunner
 from napari_srast.gui.layers.camera import zoom_to_layers
 from napari_srast.gui.layers.factory import HELPER_ROLES, remove_layers, role_of, set_units, world_units
 from napari_srast.gui.layers.opened_layers import loaded_of, place_regions, superseded_layers
+from napari_srast.gui.layers.scale_bar import ScaleBar
 from napari_srast.gui.layers.shared_units import SharedUnits
 from napari_srast.gui.runtime import background, gc_pause
 from napari_srast.gui.runtime.layer_batches import insert_unselected
@@ -68,8 +69,8 @@ class SlideManager:
         self._messages = messages
         self._preferences = preferences
         self._changing_layers = False
-        self._has_opened = False
         self._opening: set[SlideSession] = set()  # slides that are not ready for use yet
+        self.scale_bar = ScaleBar(workspace.viewer)
         self._units = SharedUnits(workspace.viewer, lambda: workspace.slide)
         for signal in (workspace.slide_changed, workspace.coordinate_system_changed):
             signal.connect(self._units.refresh)
@@ -214,7 +215,7 @@ class SlideManager:
             steps.append(partial(self._select, session))
         self._opening.add(session)
         take_steps(
-            [*steps, self._show_scale_bar, partial(self._make_ready, session)],
+            [*steps, self.scale_bar.show_once, partial(self._make_ready, session)],
             self._workspace.schedule if in_steps or len(missing) > 1 else None,
             is_wanted=lambda: session in self.sessions and not self._tasks.is_shut_down,
             on_error=partial(self._on_show_error, session),
@@ -233,11 +234,6 @@ class SlideManager:
         """Select the layer that was added last, as napari does; to show its controls takes a moment."""
         if session.layers and session.layers[-1] in self._viewer.layers and session is self.current:
             self._viewer.layers.selection.active = session.layers[-1]
-
-    def _show_scale_bar(self) -> None:
-        if not self._has_opened:
-            self._has_opened = True
-            self._viewer.canvas.overlays.scale_bar.visible = True  # later it is as the user has set it
 
     def _make_ready(self, session: SlideSession) -> None:
         self._opening.discard(session)

@@ -11,7 +11,7 @@ from napari.layers import Layer
 
 __all__ = ["CameraBookmark", "zoom_to_box", "zoom_to_layers"]
 
-_MARGIN = 1.05  # visible size divided by the size of the box
+_MARGIN = 1.12  # visible size divided by the size of the box
 
 
 def zoom_to_layers(viewer: ViewerModel, layers: Sequence[Layer]) -> None:

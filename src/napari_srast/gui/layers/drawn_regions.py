@@ -17,13 +17,14 @@ from napari_srast.core.region import Region
 from napari_srast.errors import RegionError
 from napari_srast.io.region_features import Annotation, Color
 
-__all__ = ["LINE_COLOR", "DrawnRegion", "RegionFeatures", "closed_shapes"]
+__all__ = ["LINE_COLOR", "UNUSED_ALPHA", "DrawnRegion", "RegionFeatures", "closed_shapes"]
 
 LINE_COLOR = "#ffd400"
 """Outline of regions without a class."""
 _SELECTED_COLOR = "#ffffff"
 _CLASS_COLORS = ("#56b4e9", "#e69f00", "#cc79a7", "#009e73", "#d55e00", "#0072b2", "#b0b0b0")  # for color-blind eyes
-_UNUSED_ALPHA = 0.4
+UNUSED_ALPHA = 0.4
+"""Opacity of the outline of a region that is not ticked."""
 _DEFAULTS = {"region": 0, "name": "", "classification": "", "color": "", "used": True}
 _NAME = "Region "
 _ELLIPSE_VERTICES = 180
@@ -233,7 +234,7 @@ class RegionFeatures:
         for row, (key, color, used) in enumerate(zip(table["region"], table["color"], table["used"], strict=True)):
             shown = _SELECTED_COLOR if key in self._selected else color or LINE_COLOR
             colors[row, :3] = np.array(_rgb(shown) or _rgb(LINE_COLOR)) / 255
-            colors[row, 3] = 1.0 if used else _UNUSED_ALPHA
+            colors[row, 3] = 1.0 if used else UNUSED_ALPHA
         if colors.shape != np.shape(self._layer.edge_color) or not np.allclose(colors, self._layer.edge_color):
             self._layer.edge_color = colors
 

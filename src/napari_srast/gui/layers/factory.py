@@ -31,6 +31,7 @@ __all__ = [
     "black_layer",
     "dimmer_extent",
     "gene_layer_kwargs",
+    "gene_of",
     "image_affine",
     "measured_layer",
     "points_transform",
@@ -84,6 +85,12 @@ def role_of(layer: Layer) -> str | None:
     """Return the role of a layer ("histology", "spots", "region", "gene", ...); None for layers of other plugins."""
     entry = layer.metadata.get(KEY)
     return entry.get("role") if isinstance(entry, dict) else None
+
+
+def gene_of(layer: Layer) -> str | None:
+    """Return the gene that a gene layer shows; None for other layers."""
+    entry = layer.metadata.get(KEY)
+    return entry.get("gene") if isinstance(entry, dict) and entry.get("role") == "gene" else None
 
 
 def set_visible(layers: LayerList, visible: Mapping[Layer, bool]) -> None:

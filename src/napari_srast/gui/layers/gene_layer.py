@@ -115,6 +115,7 @@ class GeneLayer:
         limits = image.limits
         options = {"name": gene, "colormap": gene_colormap(color), "contrast_limits": limits, "visible": False}
         layer = Image(image.pixels, **options, **gene_layer_kwargs(result, image.unit))
+        layer.metadata[KEY]["gene"] = gene
         layer.contrast_limits_range = _contrast_range(limits)
         return cls(gene, layer, color, limits)
 
@@ -129,7 +130,7 @@ class GeneLayer:
         """Replace the image; set ``gene`` before."""
         self.layer.data, self.limits = image.pixels, image.limits
         self.layer.name = self.gene
-        self.layer.metadata[KEY] |= {"role": "gene", "unit": image.unit}
+        self.layer.metadata[KEY] |= {"role": "gene", "gene": self.gene, "unit": image.unit}
         self.layer.contrast_limits_range = _contrast_range(self.limits)
         self.layer.contrast_limits = self.limits
 

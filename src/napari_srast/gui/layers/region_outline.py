@@ -76,7 +76,8 @@ class RegionOutline:
         self.halo.edge_width = self._width(_HALO_PIXELS)
 
     def _copy_state(self, event: object = None) -> None:
-        self.halo.visible = self._layer.visible
+        if self.halo.visible != self._layer.visible:  # napari draws at once, also while other layers change
+            self.halo.visible = self._layer.visible
         self.halo.affine = self._layer.affine.affine_matrix
         self.halo.units = self._layer.units
         self._world_per_pixel = 0.0  # the affine may scale

@@ -22,7 +22,15 @@ from napari_srast.core.slide import Slide
 from napari_srast.errors import RegionError
 from napari_srast.geometry.affine import apply_affine
 from napari_srast.gui.layers.drawn_regions import LINE_COLOR, DrawnRegion, RegionFeatures, closed_shapes
-from napari_srast.gui.layers.factory import KEY, REGION_ROLES, remove_layers, role_of, set_units, swap_axes
+from napari_srast.gui.layers.factory import (
+    HELPER_ROLES,
+    KEY,
+    REGION_ROLES,
+    remove_layers,
+    role_of,
+    set_units,
+    swap_axes,
+)
 from napari_srast.gui.layers.region_outline import RegionOutline
 from napari_srast.gui.layers.shape_history import ShapeHistory
 from napari_srast.io.region_features import Annotation
@@ -211,7 +219,7 @@ class RegionLayer:
             for layer in self._viewer.layers
             if isinstance(layer, Shapes)
             and layer.visible
-            and role_of(layer) not in REGION_ROLES
+            and role_of(layer) not in REGION_ROLES | HELPER_ROLES
             and shape_polygons(layer)
         ]
 

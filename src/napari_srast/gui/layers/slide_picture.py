@@ -6,6 +6,7 @@ The layers of the slide itself stay hidden at their places, so that regions and 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -15,6 +16,7 @@ from napari.layers import Image, Layer, Points
 from napari_srast.core.slide import Slide
 from napari_srast.gui.layers.backdrop import Backdrop
 from napari_srast.gui.layers.compared_layer import ColorOptions, ComparedLayer, compared_pixels_layer
+from napari_srast.gui.layers.drawn_regions import DrawnRegion
 from napari_srast.gui.layers.factory import (
     KEY,
     image_affine,
@@ -25,6 +27,7 @@ from napari_srast.gui.layers.factory import (
     set_visible,
     slide_layer_data,
 )
+from napari_srast.gui.layers.region_copies import RegionCopies
 from napari_srast.gui.layers.spot_preview import CountsPicture, SpotPreview
 from napari_srast.gui.runtime.layer_batches import insert_unselected
 from napari_srast.gui.state.displayed_result import DisplayedResult
@@ -50,7 +53,7 @@ class SlidePicture:
     Attributes
     ----------
     layers
-        Layers of the picture, bottom first.
+        Layers of the picture, bottom first, without the regions.
     """
 
     def __init__(self, viewer: ViewerModel, slide: Slide, units: tuple[str, str]) -> None:
@@ -68,6 +71,7 @@ class SlidePicture:
         self._backdrop: Backdrop | None = None
         self._displayed: DisplayedResult | None = None
         self._pixels, self._measured = ComparedLayer(), ComparedLayer()
+        self._regions = RegionCopies(viewer)
 
     @property
     def slide(self) -> Slide:
@@ -78,7 +82,7 @@ class SlidePicture:
     def is_incomplete(self) -> bool:
         """Whether the user has removed a layer of the picture from the viewer."""
         layers = list(self._viewer.layers)
-        return any(layer not in layers for layer in self.layers)
+        return any(layer not in layers for layer in (*self.layers, *self._regions.layers))
 
     def add(self, place: np.ndarray) -> None:
         """Add histology and spots to the viewer.
@@ -107,6 +111,11 @@ class SlidePicture:
             self._place, self._units = place, units
             for layer in self.layers:
                 self._transform(layer)
+            self._regions.move(place, units)
+
+    def show_regions(self, regions: Sequence[DrawnRegion]) -> None:
+        """Show the outlines of regions of the slide, and no others; the current slide is the one to draw on."""
+        self._regions.show(regions, self._place, self._units, self._top())
 
     def show_histology(self, visible: bool) -> None:
         """Show or hide the histology."""
@@ -183,6 +192,7 @@ class SlidePicture:
         """Remove all layers of the picture from the viewer."""
         if self._backdrop is not None:
             self._backdrop.disconnect()
+        self._regions.remove()
         removed, self.layers = self.layers, []
         remove_layers(self._viewer.layers, removed)
 
@@ -191,10 +201,14 @@ class SlidePicture:
     def _insert(self, layer: Layer) -> None:
         """Insert a layer above those of the picture and below all others: pictures do not overlap."""
         self._transform(layer)
-        layers = self._viewer.layers
-        index = max((layers.index(other) + 1 for other in self.layers if other in layers), default=0)
+        index = self._top()
         self.layers.append(layer)
-        insert_unselected(layers, index, layer)
+        insert_unselected(self._viewer.layers, index, layer)
+
+    def _top(self) -> int:
+        """Return the index of the layer list above the layers of the picture."""
+        layers = self._viewer.layers
+        return max((layers.index(other) + 1 for other in self.layers if other in layers), default=0)
 
     def _transform(self, layer: Layer) -> None:
         slide, entry = self._slide, layer.metadata[KEY]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from napari_srast.analysis.volcano import PLOT_FORMATS
 from napari_srast.gui.controllers.controller import Controller
 from napari_srast.gui.controllers.region_comparison import Comparison, RegionChoice
 from napari_srast.gui.widgets.common import button, chooser, label
+from napari_srast.gui.widgets.plot_window import PlotWindow
 from napari_srast.gui.widgets.section import Section
 from napari_srast.gui.widgets.tooltips import allow, describe
 
@@ -157,13 +159,14 @@ class ComparisonPanel(QWidget):
         self.filter.textChanged.connect(self.model.set_filter)
         self.table = self._table_view()
         self.note = label()
-        self.plot = button("plot_comparison", "Plot…", self._plot)
+        self.plot = button("plot_comparison", "Plot", controller.region_comparison.draw)
         self.save = button("save_comparison", "Save…", self._save)
         self._lay_out()
         for box in (self.first, self.second):
             box.activated.connect(lambda _: self._allow())
         self.section.header.clicked.connect(lambda _: self.refresh())
         controller.region_comparison.changed.connect(self._show)
+        controller.region_comparison.drawn.connect(self._show_plot)
         controller.slides.slide_changed.connect(self._show)
         for signal in (controller.regions.region_changed, controller.slides.coordinate_system_changed):
             signal.connect(self.refresh)
@@ -283,14 +286,20 @@ class ComparisonPanel(QWidget):
         if first is not None:
             self._controller.region_comparison.compare(first, second, self.block.value())
 
-    def _plot(self) -> None:
+    def _show_plot(self, compared: Comparison, picture: bytes) -> None:
+        """Show a plot, from which it can be saved, also after other regions were compared."""
+        title = f"{compared.names[0]} compared with {compared.names[1]}"
+        PlotWindow(title, picture, partial(self._save_plot, compared), self).show()
+
+    def _save_plot(self, compared: Comparison) -> None:
         """Ask for a file, and write the plot; its ending is the format."""
         filters = ";;".join(f"*{ending}" for ending in PLOT_FORMATS)
         chosen, kind = QFileDialog.getSaveFileName(self, "Plot the comparison", f"changes{PLOT_FORMATS[0]}", filters)
         if chosen:
             path = Path(chosen)
             known = path.suffix.casefold() in PLOT_FORMATS
-            self._controller.region_comparison.plot(path if known else path.with_name(f"{path.name}{kind[1:]}"))
+            path = path if known else path.with_name(f"{path.name}{kind[1:]}")
+            self._controller.region_comparison.plot(path, compared)
 
     def _save(self) -> None:
         """Ask for a file, and save the table."""

@@ -50,7 +50,7 @@ from napari_srast.gui.widgets.common import (
     listing_chooser,
 )
 from napari_srast.gui.widgets.gene_table import Column, GeneTableModel
-from napari_srast.gui.widgets.section import Section
+from napari_srast.gui.widgets.section import Section, give_room
 from napari_srast.gui.widgets.tooltips import allow, describe
 
 __all__ = ["ResultPanel"]
@@ -77,7 +77,7 @@ class ResultPanel(QWidget):
         column.setContentsMargins(6, 6, 6, 6)
         column.addLayout(self._results_rows())
         self.section = self._genes_section()
-        column.addWidget(self.section, 1)
+        column.addWidget(self.section)
         self.export_panel = ExportPanel(controller)
         column.addWidget(self.export_panel.verdict)
         for control in (self.export_panel.move_image, self.export_panel.undo_move):
@@ -87,6 +87,7 @@ class ResultPanel(QWidget):
         self.comparison_panel = ComparisonPanel(controller)
         column.addWidget(self.comparison_panel)
         column.addWidget(self.export_panel.section)
+        give_room(column, self.section, self.section)
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
         outer.addWidget(VerticalScrollArea(page), 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -79,7 +79,11 @@ def prepare_for_display(result: UpsampleResult) -> DisplayedResult:
 
 
 def with_saved_domains(
-    displayed: DisplayedResult, path: str | Path, should_stop: Callable[[], bool] | None = None
+    displayed: DisplayedResult,
+    path: str | Path,
+    should_stop: Callable[[], bool] | None = None,
+    *,
+    notices: Sequence[str] = (),
 ) -> DisplayedResult:
     """Return a result with the domains that its store contains; what cannot be read becomes a notice.
 
@@ -91,16 +95,18 @@ def with_saved_domains(
         The store or file that it was read from; a file contains no domains.
     should_stop
         Returns True once the work should end.
+    notices
+        What else of its table could not be read, one sentence each.
     """
     if not Path(path).is_dir():
         return displayed
-    notices: list[str] = []
+    left_out: list[str] = []
     try:
         found = read_domains(
-            displayed.result, path, on_damage=lambda damage: notices.append(str(damage)), should_stop=should_stop
+            displayed.result, path, on_damage=lambda damage: left_out.append(str(damage)), should_stop=should_stop
         )
     except Cancelled:
         raise
     except Exception as error:  # noqa: BLE001 - the result can be shown without them
-        found, notices = {}, [error_message(error, "reading the saved domains")]
-    return dataclasses.replace(displayed, domains=found, notices=tuple(notices))
+        found, left_out = {}, [error_message(error, "reading the saved domains")]
+    return dataclasses.replace(displayed, domains=found, notices=(*notices, *left_out))

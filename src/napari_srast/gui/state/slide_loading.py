@@ -112,6 +112,8 @@ class LoadedSlide:
         Medians over the spots; None if they were not computed.
     result
         The result, if the source is a result.
+    name
+        Name of the slide in the window; None for that of its store.
     """
 
     slide: Slide
@@ -122,6 +124,7 @@ class LoadedSlide:
     totals: np.ndarray | None = None
     spots: SpotSummary | None = None
     result: DisplayedResult | None = None
+    name: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,10 +162,11 @@ def load(source: str | Path | spatialdata.SpatialData, **elements: str | None) -
     ChoiceError
         Several elements or sections match, and none was named.
     """
-    result = _read_result_store(source) if isinstance(source, str | Path) else None
+    damage: list[str] = []
+    result = _read_result_store(source, damage.append) if isinstance(source, str | Path) else None
     if result is not None:
         path = result.slide.source.path
-        displayed = with_saved_domains(prepare_for_display(result), str(source))
+        displayed = with_saved_domains(prepare_for_display(result), str(source), notices=damage)
         return _loaded(result.slide, path if path is not None and Path(path).exists() else None, displayed)
     chosen = {key: value for key, value in elements.items() if value is not None}
     slide, store = _read_slide(source, chosen)
@@ -184,8 +188,9 @@ def load_run(slide: Slide, run: str, should_stop: Callable[[], bool] | None = No
     from napari_srast.io.result_reader import read_result
 
     assert slide.source.path is not None
-    displayed = prepare_for_display(read_result(slide.source.path, run)).on(slide)
-    return with_saved_domains(displayed, slide.source.path, should_stop)
+    damage: list[str] = []
+    displayed = prepare_for_display(read_result(slide.source.path, run, on_damage=damage.append)).on(slide)
+    return with_saved_domains(displayed, slide.source.path, should_stop, notices=damage)
 
 
 def load_sample() -> LoadedSlide:
@@ -280,7 +285,7 @@ def _list_runs(source: Any) -> tuple[str, ...]:
     return tuple(list_runs(path))
 
 
-def _read_result_store(path: str | Path) -> UpsampleResult | None:
+def _read_result_store(path: str | Path, on_damage: Callable[[str], None]) -> UpsampleResult | None:
     """Read a path that holds only results; return None for slides and for paths that cannot be read."""
     from napari_srast.io.element_selection import slide_choices
     from napari_srast.io.result_reader import read_result
@@ -294,4 +299,4 @@ def _read_result_store(path: str | Path) -> UpsampleResult | None:
     runs = _list_runs(path)
     if not runs or slide_choices(path).tables:
         return None
-    return read_result(path, runs[-1])
+    return read_result(path, runs[-1], on_damage=on_damage)

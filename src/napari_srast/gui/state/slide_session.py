@@ -11,6 +11,7 @@ from napari.components import ViewerModel
 from napari.layers import Layer
 
 from napari_srast.core.slide import Slide
+from napari_srast.gui.layers.drawn_regions import DrawnRegion
 from napari_srast.gui.layers.factory import (
     KEY,
     role_of,
@@ -21,6 +22,7 @@ from napari_srast.gui.layers.factory import (
     world_units,
 )
 from napari_srast.gui.layers.gene_layer import default_genes
+from napari_srast.gui.layers.layer_names import HiddenNames
 from napari_srast.gui.layers.layer_stack import LayerStack
 from napari_srast.gui.layers.overlay import Overlay
 from napari_srast.gui.layers.regions import RegionLayer
@@ -121,6 +123,7 @@ class SlideSession:
         self._viewer = viewer
         self._callbacks = callbacks
         self._visible: dict[Layer, bool] = {}
+        self._names = HiddenNames()
 
     @property
     def slide(self) -> Slide:
@@ -130,7 +133,7 @@ class SlideSession:
     @property
     def title(self) -> str:
         """Short name of the slide."""
-        return slide_title(self.slide)
+        return self.loaded.name or slide_title(self.slide)
 
     @property
     def shown_layers(self) -> list[Layer]:
@@ -261,9 +264,11 @@ class SlideSession:
         set_visible(self._viewer.layers, dict.fromkeys(layers, False))
         if self.overlay is not None:
             self.overlay.hide()
+        self._names.set_aside(self.own_layers, self.title)
 
     def reveal(self) -> None:
         """Show the layers that were visible before :meth:`hide`."""
+        self._names.restore(self.own_layers)
         set_visible(self._viewer.layers, self._visible)
         self._visible = {}
         if self.overlay is not None:
@@ -272,6 +277,11 @@ class SlideSession:
     def was_visible(self, layer: Layer) -> bool:
         """Return whether a layer is visible, or was before :meth:`hide`."""
         return self._visible.get(layer, bool(layer.visible))
+
+    def shown_regions(self) -> list[DrawnRegion]:
+        """Return the regions of the slide, unless the user has hidden their layer."""
+        layer = self.region_layer.layer
+        return [] if layer is None or not self.was_visible(layer) else self.region_layer.regions("")
 
     def remove(self) -> None:
         """Remove all layers of the slide from the viewer, except those of other plugins."""

@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel, QSizePolicy, QToolButton
 from napari_srast.gui.widgets.help_pages import SECTION_PAGES, page_url
 from napari_srast.gui.widgets.tooltips import describe
 
-__all__ = ["Section", "fold_to_fit"]
+__all__ = ["Section", "fold_to_fit", "give_room"]
 
 _MARGIN = 6
 
@@ -149,3 +149,26 @@ def fold_to_fit(sections: Sequence[Section], foldable: Sequence[Section], height
         folded.append(section)
     for section in sections:
         section.unfold(section not in folded)
+
+
+def give_room(column: QVBoxLayout, panel: QWidget, section: Section) -> None:
+    """Let a panel take the free room of a page while its section is open; otherwise the room is below all sections.
+
+    Parameters
+    ----------
+    column
+        Layout of the page, complete except for its free room.
+    panel
+        The panel, in the layout.
+    section
+        The section of the panel.
+    """
+
+    def follow(is_open: bool) -> None:
+        column.setStretchFactor(panel, int(is_open))
+        vertical = QSizePolicy.Policy.Preferred if is_open else QSizePolicy.Policy.Maximum
+        panel.setSizePolicy(QSizePolicy.Policy.Preferred, vertical)
+
+    column.addStretch(0)
+    follow(section.is_open)
+    section.header.toggled.connect(follow)

@@ -150,7 +150,7 @@ TOOLTIPS = {
     "compare_filter": "Type part of a gene name to filter the list.",
     "comparison_table": "log2 of the counts per 10,000 plus 1 of the region, over those of the other spots. Gray: the "
     "interval contains 0. Click a heading to sort.",
-    "plot_comparison": "Write a volcano plot as PNG, PDF or SVG. Its height is no p-value.",
+    "plot_comparison": "Show a volcano plot, to look at and to save. Its height is no p-value.",
     "save_comparison": "Save the table with all genes as CSV.",
     "move_image": "The run has found that the image predicts the counts better at this position. Moves it in the "
     "window; the store of the slide is not changed. Run again to use it there.",

@@ -13,6 +13,7 @@ from scipy import sparse
 
 from napari_srast._utils.canonical_order import canonical_order
 from napari_srast._utils.device_errors import translate_device_errors
+from napari_srast._utils.free_memory import release_free_memory, separate_large_blocks
 from napari_srast._utils.threads import single_threaded
 from napari_srast.core.progress import NO_MONITOR, Progress, RunMonitor
 from napari_srast.core.result import UpsampleMetadata
@@ -140,6 +141,8 @@ def _make_job(
         _require_integer_counts(slide, columns, selected)
     order = canonical_order(slide.counts, slide.centers)
     counts, centers = slide.counts[order].tocsr(), slide.centers[order]
+    separate_large_blocks()
+    release_free_memory()  # of reading the slide
     context, target_pixels = make_rasters(slide, centers, selected[order], settings)
     monitor.report("raster", 1, 1)
     job = UpsampleJob(

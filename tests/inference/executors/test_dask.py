@@ -29,7 +29,7 @@ MakeSlide = Callable[..., Slide]
 def client() -> Iterator[distributed.Client]:
     """Return a client of two workers, each in a process of its own, as on two computers."""
     cluster = distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, memory_limit=0
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, memory_limit="3GB"
     )
     with cluster, distributed.Client(cluster, set_as_default=False) as client:
         yield client
@@ -55,6 +55,44 @@ def test_cluster_gives_the_bytes_of_the_local_run(
     assert spread.counts.indptr.tobytes() == local.counts.indptr.tobytes()
     assert [p.fraction for p in seen] == sorted(p.fraction for p in seen)
     assert max(p.total for p in seen) > 4
+
+
+@pytest.mark.usefixtures("small_tiles")
+def test_counts_and_results_do_not_go_through_the_scheduler(
+    client: distributed.Client, make_slide: MakeSlide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slide = make_slide(9, 9)
+    local = upsample(slide, method="gp")
+
+    def refuse(**_: Any) -> None:
+        raise AssertionError("data went through the scheduler")
+
+    for handler in ("scatter", "gather"):
+        assert handler in client.cluster.scheduler.handlers
+        monkeypatch.setitem(client.cluster.scheduler.handlers, handler, refuse)
+    spread = upsample(slide, method="gp", executor=DaskExecutor(client))
+    assert spread.counts.data.tobytes() == local.counts.data.tobytes()
+
+
+@pytest.mark.usefixtures("small_tiles")
+def test_workers_that_cannot_be_reached_get_data_through_the_scheduler(
+    client: distributed.Client, make_slide: MakeSlide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slide = make_slide(9, 9)
+    local = upsample(slide, method="gp")
+    scatter, directly = client.scatter, []
+
+    def unreachable(data: Any, *, direct: bool, **options: Any) -> Any:
+        directly.append(direct)
+        if direct:
+            raise OSError("no route to host")
+        return scatter(data, direct=False, **options)
+
+    monkeypatch.setattr(client, "scatter", unreachable)
+    spread = upsample(slide, method="gp", executor=DaskExecutor(client))
+    assert spread.counts.data.tobytes() == local.counts.data.tobytes()
+    assert directly[:3] == [True] * 3
+    assert not any(directly[3:])
 
 
 @pytest.mark.usefixtures("small_tiles")

@@ -1,8 +1,9 @@
 """Compute on the workers of a Dask cluster: methods are prepared and tiles predicted wherever there is room.
 
 Everything that the tiles of a run share (checkpoint, calibration, field statistics) is sent to each worker once; a tile
-is a task that contains its own spots. If a worker dies, another one repeats its tasks. No byte of the result depends on
-any of it.
+is a task that contains its own spots. Counts and results go directly to and from the workers, so that the scheduler
+holds none of them, unless the workers cannot be reached from here. If a worker dies, another one repeats its tasks. No
+byte of the result depends on any of it.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ __all__ = ["DaskExecutor"]
 _Result = TypeVar("_Result")
 _TileResult = tuple[list[str], np.ndarray, sparse.csr_matrix, sparse.csr_matrix | None]
 _ATTEMPTS = 3  # for tasks and data that were lost with a worker
+_MAX_DIRECT_FAILURES = 3  # after which data go through the scheduler
 _WORKER_TIMEOUT = 30.0  # seconds
 _POLL_INTERVAL = 0.2  # seconds between checks for cancellation
 
@@ -61,6 +63,7 @@ class DaskExecutor(Executor):
 
     def __init__(self, scheduler: str | Client) -> None:
         self._owns_client = isinstance(scheduler, str)
+        self._n_direct_failures = 0
         try:
             # Never the process's default client: dask also reads and writes slides, which must stay on this machine.
             self._client = (
@@ -116,7 +119,7 @@ class DaskExecutor(Executor):
                 for future in self._finished(in_work):
                     index = in_work.pop(future)
                     try:
-                        task_warnings, *tile_result = future.result()
+                        task_warnings, *tile_result = self._result(future)
                         sink.add(*tile_result)
                     except (CancelledError, KilledWorker):
                         # The input of the task was lost with the workers that had it, so it is sent again.
@@ -140,14 +143,27 @@ class DaskExecutor(Executor):
 
     def _send(self, data: Any, *, broadcast: bool = False) -> Future:
         """Send data to a worker or to all of them; if a worker dies meanwhile, wait for another one."""
-        for attempt in range(_ATTEMPTS):
+        for attempt in range(_ATTEMPTS + _MAX_DIRECT_FAILURES):
+            is_direct = self._is_direct
             try:
-                return self._client.scatter(data, broadcast=broadcast, hash=False)
+                return self._client.scatter(data, broadcast=broadcast, hash=False, direct=is_direct)
             except OSError:
-                if attempt == _ATTEMPTS - 1:
+                self._n_direct_failures += is_direct
+                if attempt == _ATTEMPTS + _MAX_DIRECT_FAILURES - 1:
                     raise
                 self._client.wait_for_workers(1, timeout=_WORKER_TIMEOUT)
         raise AssertionError("unreachable")
+
+    @property
+    def _is_direct(self) -> bool:
+        """Whether data go directly to and from the workers."""
+        return self._n_direct_failures < _MAX_DIRECT_FAILURES
+
+    def _result(self, future: Future) -> Any:
+        """Return the result of a task that is done, or raise its error."""
+        if future.status != "finished":
+            return future.result()
+        return self._client.gather(future, direct=self._is_direct)
 
     def _max_tasks(self) -> int:
         """Return how many tasks keep all threads of the cluster busy."""
@@ -163,7 +179,7 @@ class DaskExecutor(Executor):
             try:
                 while not self._finished({future: 0}):
                     monitor.check_canceled()
-                return future.result()
+                return self._result(future)
             except Cancelled:
                 future.cancel()
                 raise

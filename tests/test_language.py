@@ -22,7 +22,8 @@ BRITISH = (
 )
 FORBIDDEN = re.compile(rf"\b(?:{WORDS}|{BRITISH})\b", re.IGNORECASE)
 ALLOWED = re.compile(
-    r'"licence"|^licence = |`licence`|\\nlicence|"(?:micro|nano|milli|centi)metres?"|\.cancelled\(|Cancelled|specialise',
+    r'"licence"|^licence = |`licence`|\\nlicence|"(?:micro|nano|milli|centi)metres?"'
+    r"|\.cancelled\(|Cancelled|specialise",
     re.MULTILINE,
 )
 SKIPPED = {"docs/style.md", "tests/test_language.py"}

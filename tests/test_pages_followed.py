@@ -95,7 +95,7 @@ def box(x0: float, y0: float, x1: float, y1: float) -> str:
 def write_table(
     path: Path, *, spacing: float = 200.0, unit: str | None = "um", image: bool = True, side: int = SIDE
 ) -> None:
-    """Write a table of counts on a square lattice, and an image beside it."""
+    """Write a table of counts on a square lattice, and its image."""
     rng = np.random.default_rng(0)
     row, col = (a.ravel() for a in np.mgrid[:side, :side])
     waves = 2 + np.sin(row[:, None] / 2 + np.arange(len(GENES))) + np.cos(col[:, None] / 3)

@@ -163,7 +163,7 @@ def partition(graph: Any, resolution: float, seed: int = 0) -> Partition:
     n_starts = int(np.clip(_STARTED_NODES // max(graph.vcount(), 1), 1, _N_STARTS))
     options: dict[str, Any] = {"objective_function": "modularity", "n_iterations": -1, "resolution": resolution}
     with _rng_lock:
-        igraph.set_random_number_generator(random.Random(seed))  # noqa: S311 - not for secrets
+        igraph.set_random_number_generator(random.Random(seed))  # noqa: S311  # nosec B311 - not for secrets
         try:
             starts = [graph.community_leiden(weights="weight", **options) for _ in range(n_starts)]
         finally:

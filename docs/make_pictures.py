@@ -81,6 +81,17 @@ def take_pictures() -> None:
             wait_until(lambda: "SRast side-by-side spots" in viewer.layers, 120)
         save_screenshot(viewer, view)
     explore.views["after"].click()
+    comparison = explore.comparison_panel
+    explore.section.header.click()  # room for the comparison
+    comparison.section.header.click()
+    comparison.start.click()
+    ready()
+    save_screenshot(viewer, "comparison")
+    comparison.plot.click()
+    ready()
+    save_plot(comparison, "volcano")
+    comparison.section.header.click()
+    explore.section.header.click()
     viewer.reset_view()
     wait_until(lambda: False, 1.0)
     explore.export_panel.write_figure(IMAGES / "figure.png")
@@ -101,6 +112,17 @@ def save_screenshot(viewer: Any, name: str) -> None:
     screenshot = Image.fromarray(viewer.window.screenshot(canvas_only=False, flash=False)).convert("RGB")
     smaller = screenshot.resize((1200, 750), Image.Resampling.LANCZOS)
     smaller.save(IMAGES / f"{name}.png", optimize=True)  # a palette would change the colors of the genes
+
+
+def save_plot(panel: Any, name: str) -> None:
+    """Save a picture of the window with the plot of a comparison, and close it."""
+    from napari_srast.gui.demo import wait_until
+    from napari_srast.gui.widgets.plot_window import PlotWindow
+
+    wait_until(lambda: bool(panel.findChildren(PlotWindow)), 60)
+    (plot,) = panel.findChildren(PlotWindow)
+    plot.grab().save(str(IMAGES / f"{name}.png"))
+    plot.close()
 
 
 if __name__ == "__main__":

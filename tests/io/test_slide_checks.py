@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from helpers.slides import image_element
 from scipy import sparse
+from spatialdata.models import Image2DModel
 from spatialdata.transformations import Identity
 
 from napari_srast.io.slide_checks import position_notices
@@ -57,6 +58,42 @@ def test_rounded_values_of_one_total_are_noticed(make_slide, make_store):
     assert not any("nearly the same total" in notice for notice in read_slide(store).notices)
     store.tables["table"].X = sparse.csr_matrix(np.rint(counts / counts.sum(axis=1, keepdims=True) * 1e6))
     assert any("nearly the same total, 1e+06" in notice for notice in read_slide(store).notices)
+
+
+@pytest.mark.contract(
+    section="Images",
+    case="image that does not cover the spots",
+    response="*notice:* how many spots are outside",
+)
+def test_spots_outside_of_the_image_are_noticed(make_slide, make_store):
+    covering = {"he": image_element((3, 400, 400), systems={"global": Identity()})}
+    assert not any(
+        "outside of the image" in n for n in read_slide(make_store(make_slide(3, 3), images=covering)).notices
+    )
+    small = {"he": image_element((3, 50, 50), systems={"global": Identity()})}
+    notices = read_slide(make_store(make_slide(3, 3), images=small)).notices
+    assert any("8 of 9 spots are outside of the image 'he'" in notice for notice in notices)
+    assert not any("outside" in n for n in read_slide(make_store(make_slide(3, 3), images=small), image=None).notices)
+
+
+@pytest.mark.contract(
+    section="Images",
+    case="stains (fluorescence) or the image of the CytAssist next to a smaller H&E image",
+    response="the H&E image is chosen",
+)
+def test_stains_and_the_image_of_the_cytassist_rank_below_histology(make_slide, make_store):
+    stains = image_element((3, 400, 600))
+    images = {"if": Image2DModel.parse(stains.data, dims=("c", "y", "x"), c_coords=["DAPI", "CD3", "PanCK"])}
+    images |= {"A_cytassist_image": image_element((3, 400, 600)), "A_hires_image": image_element((3, 40, 60))}
+    assert read_slide(make_store(make_slide(3, 3), images=images)).image.name == "A_hires_image"
+    del images["A_hires_image"]
+    assert read_slide(make_store(make_slide(3, 3), images=images)).image.name == "A_cytassist_image"
+
+
+def test_unknown_radius_of_a_few_spots_refuses_nothing(make_slide, make_store):
+    store = make_store(make_slide(3, 3, spot_diameter=50.0))
+    store.shapes["spots"]["radius"] = [np.nan, *[25.0] * 7, np.nan]
+    assert read_slide(store).spot_diameter == 50
 
 
 def test_larger_image_elsewhere_is_mentioned(make_slide, make_store):

@@ -18,10 +18,24 @@ from scipy import sparse
 from napari_srast.core.gene_list import check_is_list
 from napari_srast.errors import InputError, SettingsError
 
-__all__ = ["Slide", "SlideImage", "SlideSource", "check_is_slide", "select_columns"]
+__all__ = ["Slide", "SlideImage", "SlideSource", "check_is_slide", "is_color", "select_columns"]
 
 _MAX_NAMES = 5  # unknown genes that a message lists
 _MAX_SUGGESTED = 3  # unknown genes that a message suggests similar names for
+
+
+def is_color(n_channels: int, names: Sequence[str]) -> bool:
+    """Return whether channels are RGB or RGBA, not stains.
+
+    Parameters
+    ----------
+    n_channels
+        Number of channels.
+    names
+        Their names; empty if they have none.
+    """
+    initials = "".join(str(name)[:1].casefold() for name in names)
+    return n_channels in (3, 4) and initials in ("", "rgb", "rgba", "012", "0123")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -53,9 +67,7 @@ class SlideImage:
     @property
     def is_color(self) -> bool:
         """Whether the image is RGB or RGBA, not a stack of stain channels."""
-        names = [str(channel).casefold() for channel in self.channels]
-        in_color = not names or "".join(name[:1] for name in names) in ("rgb", "rgba", "012", "0123")
-        return self.levels[0].shape[0] in (3, 4) and in_color
+        return is_color(self.levels[0].shape[0], self.channels)
 
     def moved_by(self, shift: np.ndarray) -> SlideImage:
         """Return the image at another position.

@@ -23,6 +23,7 @@ _RAW = "raw"  # name of ``AnnData.raw`` in a choice
 _N_COMPARED = 500  # rows that decide whether two matrices of counts are the same
 _MAX_LOGARITHM = 30.0  # exp(30) exceeds the counts of any spot
 _BLOCK_VALUES = 2**16  # processed at a time, so that no second copy of all values is in memory
+_ROUNDING = 1e-3  # largest error of counts that were computed, such as by a power of e
 _EXACT_FLOAT32 = 2**24
 _EXACT_FLOAT64 = 2**53
 _NO_COUNTS: tuple[tuple[Callable[[np.ndarray], np.ndarray], str], ...] = (
@@ -286,14 +287,13 @@ def _wrong_values(matrix: sparse.csr_matrix, what: str) -> InputError:
         if wrong is not None:
             if "fractions" in text and _looks_log_normalized(matrix):
                 text = "values that look log-normalized, which are not counts"
-            value = float(wrong[is_wrong(wrong)][0])
-            shown = f"{value:.4g}"
-            if "fractions" in text and float(shown).is_integer():  # such as 2.9999998 from a power of e
+            values = wrong[is_wrong(wrong)].astype(np.float64)
+            if "fractions" in text and np.abs(values - np.rint(values)).max() < _ROUNDING:
                 return InputError(
-                    f"{what} contains values that are whole numbers only up to rounding errors (such as {value:.10g}); "
-                    "round them if they are counts."
+                    f"{what} contains values that are whole numbers only up to rounding errors (such as "
+                    f"{values[0]:.10g}); round them if they are counts."
                 )
-            return InputError(f"{what} contains {text} (such as {shown}).")
+            return InputError(f"{what} contains {text} (such as {values[0]:.4g}).")
     raise AssertionError("a block has a value that is no count")
 
 

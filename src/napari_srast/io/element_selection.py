@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_srast.core.slide import is_color
 from napari_srast.errors import ChoiceError, InputError, translate_memory_errors
 from napari_srast.io.store import element_name, full_resolution, open_store
 from napari_srast.io.table_reader import RESULT_KEY
@@ -279,11 +280,17 @@ def _larger_images(store: spatialdata.SpatialData, chosen: str, unaligned: list[
     )
 
 
-def _image_rank(image: Any, name: str) -> tuple[bool, int, bool]:
-    """Return a sort key: color images rank highest, then those with more pixels, then those named like histology."""
+def _image_rank(image: Any, name: str) -> tuple[int, int, bool]:
+    """Return a sort key: color images rank highest, then those with more pixels, then those named like histology.
+
+    The image of the CytAssist ranks below other color images: it has more pixels than some of them, and less detail.
+    """
+    from spatialdata.models import get_channel_names
+
     n_channels, rows, columns = full_resolution(image).shape
+    color = is_color(n_channels, [str(channel) for channel in get_channel_names(image)])
     named_like_histology = any(part in name.casefold() for part in ("he", "h_e", "hist", "tissue", "stain"))
-    return n_channels in (3, 4), rows * columns, named_like_histology
+    return (2 if "cytassist" not in name.casefold() else 1) * color, rows * columns, named_like_histology
 
 
 def _links(store: spatialdata.SpatialData, named: str | None = None) -> list[tuple[str, str]]:

@@ -10,6 +10,7 @@ import pandas as pd
 from scipy import sparse
 from scipy.spatial import cKDTree
 
+from napari_srast.core.slide import SlideImage
 from napari_srast.errors import InputError
 from napari_srast.geometry.affine import apply_affine
 from napari_srast.io.spots import Spots
@@ -18,13 +19,14 @@ from napari_srast.io.transforms import fit_affine
 if TYPE_CHECKING:
     import anndata
 
-__all__ = ["content_notices", "diameter_notices", "position_notices", "spots_in_tissue"]
+__all__ = ["content_notices", "diameter_notices", "image_notices", "position_notices", "spots_in_tissue"]
 
 _NOMINAL_DIAMETER = 0.64, 0.66  # range in pitches: 65 um of 100 um
 _SAME = 0.05  # distance up to which two statements of a position agree except for a shift, in pitches
 _NOTABLE_SHIFT = 0.02  # in pitches
 _MIN_TOTAL, _MIN_COMPARED = 100, 20  # mean counts of a spot, and number of spots, that tell counts from rounded values
 _MIN_DISPERSION = 0.1  # variance of the counts of spots divided by their mean, which is at least 1 for random counts
+_NOTABLE_OUTSIDE = 0.02  # of the spots, on the image
 _NOTABLE_DISTANCE = 0.5  # of a spot from its other position, in pitches
 
 
@@ -74,6 +76,29 @@ def content_notices(counts: sparse.csr_matrix, centers: np.ndarray, table: str, 
             "they share the pixels of that place."
         )
     return tuple(notices)
+
+
+def image_notices(image: SlideImage | None, centers: np.ndarray) -> tuple[str, ...]:
+    """Return a notice if some spots are outside of the histology image.
+
+    Parameters
+    ----------
+    image
+        The image; None if there is none.
+    centers
+        Spot centers (x, y), shape (N, 2).
+    """
+    if image is None:
+        return ()
+    pixels = apply_affine(np.linalg.inv(image.to_intrinsic[0]), centers)
+    rows, columns = image.levels[0].shape[1:]
+    outside = ~np.all((pixels >= 0) & (pixels <= [columns, rows]), axis=1)
+    if outside.mean() <= _NOTABLE_OUTSIDE:
+        return ()
+    return (
+        f"{outside.sum()} of {len(centers)} spots are outside of the image '{image.name}'; check that it is the image "
+        "of these spots, or choose another one with --image.",
+    )
 
 
 def diameter_notices(spots: Spots) -> tuple[str, ...]:

@@ -18,7 +18,13 @@ from napari_srast.io.element_selection import SLIDE_KEY, choose_image, choose_sp
 from napari_srast.io.genes import read_genes
 from napari_srast.io.missing_chunks import check_chunks
 from napari_srast.io.sections import ALL_SECTIONS, SectionChoice, choose_section
-from napari_srast.io.slide_checks import content_notices, diameter_notices, position_notices, spots_in_tissue
+from napari_srast.io.slide_checks import (
+    content_notices,
+    diameter_notices,
+    image_notices,
+    position_notices,
+    spots_in_tissue,
+)
 from napari_srast.io.spot_shapes import check_spot_shape, resolve_shape
 from napari_srast.io.spots import Spots, read_spots
 from napari_srast.io.store import open_store
@@ -112,9 +118,10 @@ def read_slide(
         check_no_array_coordinates(centers, annotated.obs.iloc[rows], f"The positions of the spots '{spots_name}'")
     kept_shape = spot_shape if spot_shape is not None else imported.get("spot_shape")
     shape = resolve_shape(all_spots, centers, annotated.uns, spot_ids, kept_shape)
-    image_name, image_notices = choose_image(store, image, list(transforms), section.name)
+    image_name, choice_notices = choose_image(store, image, list(transforms), section.name)
     image_systems = element_matrices(store.images[image_name], image_name) if image_name else {}
     system, system_notices = _choose_system(transforms, image_systems, coordinate_system)
+    histology = None if image_name is None else read_image(store.images[image_name], image_name, transforms, system)
     path = path_or_sdata if isinstance(path_or_sdata, str | Path) else store.path
     return Slide(
         counts=matrix,
@@ -127,7 +134,7 @@ def read_slide(
         unit=unit,
         transforms=transforms,
         coordinate_system=system,
-        image=None if image_name is None else read_image(store.images[image_name], image_name, transforms, system),
+        image=histology,
         source=SlideSource(
             path=None if path is None else str(Path(path).absolute()),
             spots=spots_name,
@@ -153,7 +160,8 @@ def read_slide(
             *_compare_positions(annotated, rows, centers, transforms, spots_name),
             *genes.notices,
             *id_notices,
-            *image_notices,
+            *choice_notices,
+            *image_notices(histology, centers),
             *system_notices,
         ),
     )

@@ -134,6 +134,7 @@ def _from_shapes(shapes: geopandas.GeoDataFrame, name: str) -> Spots:
     notices: tuple[str, ...] = ()
     if "radius" in shapes.columns:
         radius = np.asarray(shapes["radius"], dtype=float)
+        radius = radius[np.isfinite(radius)] if np.isfinite(radius).any() else radius
         median_radius = float(np.median(radius))
         if not is_valid_length(median_radius):
             raise InputError(

@@ -33,7 +33,6 @@ __all__ = [
 MAX_INTEGER_BYTES = 4
 """Largest size of an integer in an image; viewers and OME-Zarr have no longer ones."""
 _MIN_INSIDE = 0.5  # of the spots, on the image
-_NOTABLE_OUTSIDE = 0.02  # of the spots
 _ORIENTATION_TAG = 274  # of EXIF and TIFF
 _MAX_CONTRADICTION = 0.03  # of two statements of one length, relative
 _CHUNK = 512
@@ -106,8 +105,8 @@ def orientation_notice(path: str | Path) -> tuple[str, ...]:
     )
 
 
-def check_spots_on_image(points: np.ndarray, shape: tuple[int, int], image: Path, advice: str) -> tuple[str, ...]:
-    """Check that most spots are inside an image, and return a notice if some are not.
+def check_spots_on_image(points: np.ndarray, shape: tuple[int, int], image: Path, advice: str) -> None:
+    """Check that most spots are inside an image; reading the slide names those that are not.
 
     Parameters
     ----------
@@ -131,12 +130,6 @@ def check_spots_on_image(points: np.ndarray, shape: tuple[int, int], image: Path
             f"Only {inside.sum()} of {len(points)} spots are inside the image '{image}' "
             f"({shape[1]} x {shape[0]} pixels); {advice}."
         )
-    if (~inside).mean() > _NOTABLE_OUTSIDE:
-        return (
-            f"{(~inside).sum()} of {len(points)} spots are outside of the image '{image.name}'; check that it is the "
-            "image of these spots.",
-        )
-    return ()
 
 
 def full_sizes(shapes: Mapping[str, tuple[int, ...]], scales: Mapping[str, float]) -> dict[str, tuple[float, float]]:

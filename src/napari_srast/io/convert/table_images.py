@@ -141,7 +141,7 @@ def stored_images(
             notices.append(f"Image '{resolution}' in uns['spatial']['{name}'] {what} and was left out.")
             continue
         try:
-            notices += check_spots_on_image(points * zoom, pixels.shape[1:], Path(resolution), "check its scale factor")
+            check_spots_on_image(points * zoom, pixels.shape[1:], Path(resolution), "check its scale factor")
         except InputError:
             notices.append(
                 f"Most spots are outside of image '{resolution}' in uns['spatial']['{name}'] by its scale factor, "
@@ -209,7 +209,7 @@ def user_image(
     """
     pixels = read_image_file(path)
     to_points, notices = _image_affine(table, points, pixels.shape[1:], library, factors, pixel_size)
-    outside = check_spots_on_image(
+    check_spots_on_image(
         apply_affine(np.linalg.inv(to_points), points),
         pixels.shape[1:],
         Path(path),
@@ -220,7 +220,7 @@ def user_image(
     name = f"{name}_image" if name.casefold() in taken else name
     system = f"{name}_px"
     element = multiscale_image(pixels, {"global": to_affine(to_spots), system: to_affine(np.eye(3))})
-    notices = (*orientation_notice(path), *notices, *outside)
+    notices = (*orientation_notice(path), *notices)
     return TableImages({name: element}, {system: np.linalg.inv(to_spots)}, notices)
 
 

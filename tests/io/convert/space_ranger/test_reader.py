@@ -172,7 +172,7 @@ def test_spots_outside_of_the_image_and_its_orientation_are_noticed(load: Import
     assert slide.image is not None
     assert slide.image.levels[0].shape == (3, 300, 240)
     assert any("turned or mirrored (orientation 6)" in notice for notice in slide.notices)
-    assert any("14 of 56 spots are outside of the image 'full.jpg'" in notice for notice in slide.notices)
+    assert any("14 of 56 spots are outside of the image 'full'" in notice for notice in slide.notices)
 
 
 def test_options_that_do_not_apply_are_refused(load: Import, tmp_path: Path) -> None:

@@ -111,13 +111,12 @@ def place_images(
             )
             continue
         try:
-            outside = check_spots_on_image(points * scale, image.shape[1:], files[resolution], "restore its scale")
+            check_spots_on_image(points * scale, image.shape[1:], files[resolution], "restore its scale")
         except InputError:
             notices.append(
                 f"Most spots are outside of image '{name}' by its scale factor, {scale:.4g}, so it was left out."
             )
             continue
-        notices.extend(outside)
         placed[resolution] = image, scale
     wrong, reason = _contradicting(
         {resolution: sizes[resolution] for resolution in placed if resolution in sizes}, full_size

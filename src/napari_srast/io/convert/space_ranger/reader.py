@@ -183,13 +183,13 @@ def _diameter(
 def _full_resolution(image: Path, points: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
     """Read the full-resolution image, check that the spots (x, y) are on it, and return it with notices."""
     pixels = read_image_file(image)
-    notices = check_spots_on_image(
+    check_spots_on_image(
         points,
         pixels.shape[1:],
         image,
         "give the full-resolution image that Space Ranger processed; the smaller ones are read from the folder",
     )
-    return pixels, (*orientation_notice(image), *notices)
+    return pixels, orientation_notice(image)
 
 
 def _slide_name(sample: str, libraries: tuple[str, ...], path: Path) -> str:

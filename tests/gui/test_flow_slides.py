@@ -314,7 +314,7 @@ def test_cancel_drops_waiting_runs(
     monkeypatch.setattr(api, "upsample_steps", endless)
     widget.controller.regions.add(SQUARE)
     click(qtbot, widget.run_bar.run)
-    widget.forecast.refresh()
+    widget.run_estimate.refresh()
     click(qtbot, widget.run_bar.queue)
     assert widget.run_bar.waiting.isVisible()
     click(qtbot, widget.run_bar.cancel)

@@ -146,7 +146,7 @@ def test_closing_a_slide_stops_its_run_and_starts_the_next(
     with HaltedRun(qtbot, window) as halted:
         controller.slides.switch(breast)
         prepare(window)
-        window.forecast.refresh()
+        window.run_estimate.refresh()
         click(qtbot, window.run_bar.queue)
         controller.slides.switch(controller.slides.sessions[1])
         for layer in [*controller.slides.current.layers, controller.regions.layer]:

@@ -219,7 +219,7 @@ def test_the_whole_slide_needs_confirmation(
 def test_estimate_has_the_pixels_of_the_run(
     widget: SRastWidget, qtbot: Any, make_slide: Callable[..., Slide], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from napari_srast.gui.panels import forecast
+    from napari_srast.gui.panels import run_estimate
 
     widget.controller.slides.show(LoadedSlide(slide=make_slide(rows=9, cols=8, lattice="hex"), source=None))
     wait_ready(qtbot, widget)
@@ -227,7 +227,7 @@ def test_estimate_has_the_pixels_of_the_run(
     widget.controller.regions.add(SQUARE)
     widget.gene_panel.model.check(["Gene3"])
     for counted_at_once in (20_000, 0):  # in the GUI thread, and in the background
-        monkeypatch.setattr(forecast, "_COUNTED_AT_ONCE", counted_at_once)
+        monkeypatch.setattr(run_estimate, "_COUNTED_AT_ONCE", counted_at_once)
         widget.settings_panel.factor.value += 1
         qtbot.waitUntil(lambda: "about" not in widget.run_bar.estimate.text().split(":")[0], timeout=PATIENCE)
         qtbot.wait(300)
@@ -254,11 +254,11 @@ def _answer(qtbot: Any, wanted: str) -> list[str]:
 def test_long_run_asks_first_and_offers_quick_ones(
     widget: SRastWidget, qtbot: Any, skewed_slide: Slide, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from napari_srast.gui.state import forecast
+    from napari_srast.gui.state import run_estimate
 
-    monkeypatch.setattr(forecast, "LONG_SECONDS", 60.0)
-    monkeypatch.setattr("napari_srast.gui.panels.forecast.LONG_SECONDS", 60.0)
-    monkeypatch.setattr(forecast, "_FEW_GENES", 2)
+    monkeypatch.setattr(run_estimate, "LONG_SECONDS", 60.0)
+    monkeypatch.setattr("napari_srast.gui.panels.run_estimate.LONG_SECONDS", 60.0)
+    monkeypatch.setattr(run_estimate, "_FEW_GENES", 2)
     submitted: list[Any] = []
     monkeypatch.setattr(widget.controller.runs, "submit", lambda *given: submitted.append(given))
     widget.controller.slides.show(LoadedSlide(slide=skewed_slide, source=None))

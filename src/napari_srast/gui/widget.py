@@ -15,17 +15,17 @@ from qtpy.QtWidgets import QMainWindow, QMessageBox, QTabWidget, QVBoxLayout, QW
 
 from napari_srast.errors import SrastError
 from napari_srast.gui.controllers.controller import Controller
-from napari_srast.gui.panels.forecast import Forecast, ask_about_long_run
 from napari_srast.gui.panels.genes import GenePanel
 from napari_srast.gui.panels.region import RegionPanel
 from napari_srast.gui.panels.result import ResultPanel
 from napari_srast.gui.panels.run import RunBar
+from napari_srast.gui.panels.run_estimate import RunEstimate, ask_about_long_run
 from napari_srast.gui.panels.settings import SettingsPanel
 from napari_srast.gui.panels.slide import SlidePanel
 from napari_srast.gui.runtime.layer_batches import call_before_batch_end
 from napari_srast.gui.runtime.layer_list_rows import LayerListRows
 from napari_srast.gui.runtime.processes import start_process_pool
-from napari_srast.gui.state.forecast import Alternative
+from napari_srast.gui.state.run_estimate import Alternative
 from napari_srast.gui.state.run_request import RunInput
 from napari_srast.gui.widgets.common import VerticalScrollArea
 from napari_srast.gui.widgets.help_pages import page_links
@@ -60,7 +60,7 @@ class SRastWidget(QWidget):
         self.settings_panel = SettingsPanel(self.controller)
         self.result_panel = ResultPanel(self.controller)
         self.run_bar = RunBar(self.controller)
-        self.forecast = Forecast(self.controller, self.run_bar, self._run_input)
+        self.run_estimate = RunEstimate(self.controller, self.run_bar, self._run_input)
         self._window: QWidget | None = None
         self._closing = False
         self._lay_out()
@@ -68,7 +68,7 @@ class SRastWidget(QWidget):
         self._connect()
         self.setAcceptDrops(True)
         self.controller.slides.adopt_existing_layers()
-        self.forecast.refresh()
+        self.run_estimate.refresh()
 
     def _lay_out(self) -> None:
         prepare = QWidget()
@@ -115,17 +115,17 @@ class SRastWidget(QWidget):
         ]
 
     def _connect(self) -> None:
-        self.forecast.changed.connect(self.settings_panel.show_resolution)
+        self.run_estimate.changed.connect(self.settings_panel.show_resolution)
         for signal in (
             self.controller.slides.slide_changed,
             self.controller.results.result_changed,
             self.controller.regions.region_changed,
             self.controller.slides.coordinate_system_changed,
         ):
-            signal.connect(self.forecast.refresh_later)
-        self.gene_panel.model.checked_changed.connect(self.forecast.refresh_later)
-        self.settings_panel.changed.connect(self.forecast.refresh_later)
-        self.controller.tasks.state_changed.connect(self.forecast.refresh)
+            signal.connect(self.run_estimate.refresh_later)
+        self.gene_panel.model.checked_changed.connect(self.run_estimate.refresh_later)
+        self.settings_panel.changed.connect(self.run_estimate.refresh_later)
+        self.controller.tasks.state_changed.connect(self.run_estimate.refresh)
         for signal in (self.controller.slides.slide_changed, self.controller.regions.region_changed):
             signal.connect(self._fold_sections)
         self.run_bar.run.clicked.connect(self._run)
@@ -242,7 +242,7 @@ class SRastWidget(QWidget):
         try:
             given = self._run_input()
             region = self.controller.regions.region()
-            long = self.forecast.long_run(given)
+            long = self.run_estimate.long_run(given)
         except SrastError as error:
             self.controller.messages.error_message.emit(str(error))
             return

@@ -19,7 +19,7 @@ from napari_srast.core.slide import Slide
 from napari_srast.gui.controllers.controller import Controller
 from napari_srast.gui.panels.settings import SettingsPanel
 from napari_srast.gui.state.displayed_result import prepare_for_display
-from napari_srast.gui.state.forecast import describe_skill
+from napari_srast.gui.state.run_estimate import describe_skill
 from napari_srast.gui.state.slide_loading import LoadedSlide
 from napari_srast.gui.widget import SRastWidget
 

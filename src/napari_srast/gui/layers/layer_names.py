@@ -20,22 +20,22 @@ class HiddenNames:
     def __init__(self) -> None:
         self._names: dict[Layer, tuple[str, str]] = {}  # before, and while hidden
 
-    def set_aside(self, layers: Sequence[Layer], title: str) -> None:
+    def add_title(self, layers: Sequence[Layer], title: str) -> None:
         """Add the title of their slide to the names of layers that lack it."""
         for layer in layers:
             if title in layer.name:
                 continue
-            before = self._names[layer][0] if self._is_aside(layer) else layer.name
+            before = self._names[layer][0] if self._has_title(layer) else layer.name
             layer.name = f"{before} ({title})"
             self._names[layer] = (before, layer.name)
 
     def restore(self, layers: Sequence[Layer]) -> None:
         """Restore the names of layers; those that got a gene meanwhile have the name of the gene."""
         for layer in layers:
-            name = self._names[layer][0] if self._is_aside(layer) else gene_of(layer) or layer.name
+            name = self._names[layer][0] if self._has_title(layer) else gene_of(layer) or layer.name
             if layer.name != name:
                 layer.name = name
         self._names = {}
 
-    def _is_aside(self, layer: Layer) -> bool:
+    def _has_title(self, layer: Layer) -> bool:
         return layer in self._names and layer.name == self._names[layer][1]

@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QApplication, QHBoxLayout, QProgressBar, QVBoxLayout,
 from napari_srast.core.progress import Progress
 from napari_srast.gui.controllers.controller import Controller
 from napari_srast.gui.controllers.task_runner import AppState
-from napari_srast.gui.state.forecast import duration
+from napari_srast.gui.state.run_estimate import duration
 from napari_srast.gui.widgets.common import button, label
 from napari_srast.gui.widgets.tooltips import allow, describe
 

@@ -14,7 +14,7 @@ from napari_srast.core.gene_list import parse_expression
 from napari_srast.core.settings import METHODS, Mode, UpsampleSettings
 from napari_srast.geometry.raster import Footprint
 from napari_srast.gui.controllers.controller import Controller
-from napari_srast.gui.state.forecast import describe_resolution, describe_skill
+from napari_srast.gui.state.run_estimate import describe_resolution, describe_skill
 from napari_srast.gui.widgets.common import allow_narrow, label
 from napari_srast.gui.widgets.number_fields import ExactFloatSpinBox, OptionalCountSpinBox
 from napari_srast.gui.widgets.section import Section

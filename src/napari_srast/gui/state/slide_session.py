@@ -264,7 +264,7 @@ class SlideSession:
         set_visible(self._viewer.layers, dict.fromkeys(layers, False))
         if self.overlay is not None:
             self.overlay.hide()
-        self._names.set_aside(self.own_layers, self.title)
+        self._names.add_title(self.own_layers, self.title)
 
     def reveal(self) -> None:
         """Show the layers that were visible before :meth:`hide`."""

@@ -7,15 +7,15 @@ import pytest
 
 from napari_srast.core.settings import UpsampleSettings
 from napari_srast.core.slide import Slide
-from napari_srast.gui.state import forecast, spatial_structure
-from napari_srast.gui.state.forecast import quick_runs
+from napari_srast.gui.state import run_estimate, spatial_structure
+from napari_srast.gui.state.run_estimate import quick_runs
 
 
 @pytest.fixture
 def long_slide(make_slide: Callable[..., Slide], monkeypatch: pytest.MonkeyPatch) -> Slide:
     """A slide of nine genes that is treated as a large one; runs of two genes are offered."""
     monkeypatch.setattr(spatial_structure, "_SUMMED_AT_ONCE", 0)
-    monkeypatch.setattr(forecast, "_FEW_GENES", 2)
+    monkeypatch.setattr(run_estimate, "_FEW_GENES", 2)
     return make_slide(6, 6, n_genes=9)
 
 

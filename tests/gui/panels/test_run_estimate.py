@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from helpers.window import PATIENCE, SQUARE, open_slide
 
-from napari_srast.gui.panels import forecast as module
-from napari_srast.gui.state.forecast import describe_cost
+from napari_srast.gui.panels import run_estimate as module
+from napari_srast.gui.state.run_estimate import describe_cost
 from napari_srast.gui.widget import SRastWidget
 from napari_srast.inference.estimate import estimate
 

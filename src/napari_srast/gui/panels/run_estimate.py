@@ -15,18 +15,18 @@ from napari_srast.errors import SrastError
 from napari_srast.gui.controllers.controller import Controller
 from napari_srast.gui.panels.run import RunBar
 from napari_srast.gui.runtime import background
-from napari_srast.gui.state.forecast import LONG_SECONDS, Alternative, describe_cost, duration, quick_runs
+from napari_srast.gui.state.run_estimate import LONG_SECONDS, Alternative, describe_cost, duration, quick_runs
 from napari_srast.gui.state.run_request import RunInput
 from napari_srast.inference.estimate import Estimate, estimate
 
-__all__ = ["Forecast", "ask_about_long_run"]
+__all__ = ["RunEstimate", "ask_about_long_run"]
 
 _DELAY_MS = 150
 _COUNTED_AT_ONCE = 20_000  # pixels; counting more takes longer, so the estimate is shown first
 _SPOTS_AT_ONCE = 20_000  # of a slide whose runs are estimated in the GUI thread
 
 
-class Forecast(QObject):
+class RunEstimate(QObject):
     """Estimate the next run after every change; the number of pixels is that of the run.
 
     Parameters

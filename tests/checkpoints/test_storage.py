@@ -73,10 +73,22 @@ def test_round_trip(saved: Path) -> None:
     assert loaded.sasa.epochs == 7
     assert loaded.network.config.width == 8
     np.testing.assert_allclose(loaded.priors.pool.weights, _priors().pool.weights)
+    assert not loaded.network.config.support
     np.testing.assert_allclose(loaded.priors.pool.covariance, _priors().pool.covariance)
     np.testing.assert_allclose(loaded.priors.interpolations.weights, _priors().interpolations.weights)
     assert loaded.record["recipe"] == "x"
     assert describe_checkpoint(saved)["sha256"] == loaded.sha256
+
+
+def test_checkpoints_with_and_without_the_input_of_the_support_load(
+    tmp_path: Path, change_header: Callable[..., Path]
+) -> None:
+    sizes = {"width": 8, "heads": 2, "depth": 1, "frequencies": 8}
+    older = load_checkpoint(change_header({"network": sizes}))  # written before the entry existed
+    assert not older.network.config.support
+    path = tmp_path / "discs.safetensors"
+    save_checkpoint(path, DiT(DiTConfig(**sizes, support=True)), SasaConfig(), _priors(), {})
+    assert load_checkpoint(path).network.config.support
 
 
 def test_shipped_checkpoint_matches_its_checksum() -> None:

@@ -12,6 +12,7 @@ from scipy import sparse
 
 from napari_srast.calibration.weights import EXPERT_NAMES
 from napari_srast.core.progress import NO_MONITOR, RunMonitor
+from napari_srast.geometry.disc_support import DiscSupport
 from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 from napari_srast.interpolation import HaloContext, Interpolator
 from napari_srast.models.pcfm.field_statistics import FieldStatistics
@@ -58,12 +59,18 @@ class Experts:
         network: DiT,
         halo: HaloContext | None = None,
         sampler: FlowSampler | None = None,
+        support: DiscSupport | None = None,
     ) -> Experts:
-        """Prepare the experts for a layout, or for a tile with its halo."""
+        """Prepare the experts for a layout, or for a tile with its halo.
+
+        The discs that the spots measure are an input of networks that were trained with them; None if the spots
+        measure all of their pixels.
+        """
+        neighborhoods = SpotNeighborhoods.from_layout(layout, embedding)
         return cls(
             layout=layout,
             embedding=embedding,
-            neighborhoods=SpotNeighborhoods.from_layout(layout, embedding),
+            neighborhoods=neighborhoods.with_support(support) if network.config.support else neighborhoods,
             interpolator=Interpolator(layout, halo),
             network=network,
             sampler=sampler or FlowSampler(),

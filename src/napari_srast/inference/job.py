@@ -130,6 +130,8 @@ class UpsampleJob:
         Histology image; None to use counts alone.
     spot_area
         Area that a spot measures, in squared units of ``centers``; None if it is unknown.
+    pixel_size
+        Side of a pixel, in units of ``centers``; None without pixels.
     monitor
         Receives progress and asks for cancellation.
     fit
@@ -151,6 +153,7 @@ class UpsampleJob:
     settings: UpsampleSettings
     image: SlideImage | None = None
     spot_area: float | None = None
+    pixel_size: float | None = None
     monitor: RunMonitor = NO_MONITOR
     fit: Callable[..., SlideEmbedding] | None = None
     n_threads: int | None = None

@@ -156,6 +156,7 @@ def _make_job(
         settings=settings,
         image=slide.image,
         spot_area=slide.spot_area,
+        pixel_size=context.pixel_size,
         monitor=monitor,
         n_threads=n_threads,
     )

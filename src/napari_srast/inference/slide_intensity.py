@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from napari_srast.geometry.disc_support import DiscSupport
 from napari_srast.geometry.lattice import Lattice
 from napari_srast.inference.fit_cache import FitMemory, digest_of
 from napari_srast.inference.job import UpsampleJob
 from napari_srast.interpolation.gaussian_process import CovarianceGrid, FittedProcess, GaussianProcessGrid
 from napari_srast.models.intensity import FittedIntensity, GeneLoadings, IntensityModel, fit_intensity
 
-__all__ = ["fit_slide_intensity", "measured_area"]
+__all__ = ["fit_slide_intensity", "measured_area", "support_of_spots"]
 
 _MAX_CACHED = 2
 _VISIUM_DIAMETER = 0.55  # pitches: measured disk of a hexagonal slide that does not state it
@@ -25,6 +26,13 @@ def measured_area(spot_area: float | None, lattice: Lattice) -> float:
         disk = np.pi / 4 * (_VISIUM_DIAMETER * lattice.pitch) ** 2
         spot_area = disk if lattice.kind == "hex" else lattice.pitch**2
     return float(min(spot_area, lattice.pitch**2))
+
+
+def support_of_spots(job: UpsampleJob) -> DiscSupport | None:
+    """Return the discs that a job's spots measure; None if they measure their whole cells, or without pixels."""
+    if job.pixel_size is None:
+        return None
+    return DiscSupport.of_area(measured_area(job.spot_area, job.lattice), job.lattice.pitch, job.pixel_size)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

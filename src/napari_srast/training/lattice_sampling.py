@@ -2,6 +2,7 @@
 
 A high-resolution slide (cells, beads or fine bins) is re-binned on a random lattice: hexagonal or square, with any
 rotation, offset, pitch, factor and depth. A low-resolution slide is coarsened, so that its own spots are the truth.
+Spots cover their cells; :mod:`napari_srast.training.disc_sampling` samples those that measure discs.
 
 Shape legend: N spots, Q pixels, G genes, n cells, beads or bins.
 """
@@ -21,6 +22,8 @@ from napari_srast.geometry.lattice import detect_lattice
 from napari_srast.geometry.raster import make_raster
 from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 from napari_srast.models.sasa.config import SasaConfig
+from napari_srast.training.crops import area_per_point, crop_mask
+from napari_srast.training.disc_sampling import sample_discs
 from napari_srast.training.pseudo_slides import CoarseCounts, PseudoSlide, prepare_pseudo_slide
 from napari_srast.training.sources import PseudoSlideSettings, SamplingContext, SourceSlide, read_source
 
@@ -59,6 +62,13 @@ def make_pseudo_slides(
         pseudo_slide = sample(points, counts, context, rng, crop=True)
         if pseudo_slide is not None:
             yield pseudo_slide
+    rng = np.random.default_rng([seed, 2, *source.name.encode()])
+    n_discs = {"low": 0, "procedural": min(settings.discs, 1)}.get(source.resolution, settings.discs)
+    for i in range(n_discs):
+        crop = source.is_procedural or i % 2 == 1
+        pseudo_slide = sample_discs(points, counts, context, rng, crop=crop)
+        if pseudo_slide is not None:
+            yield pseudo_slide
 
 
 def _rebin(
@@ -69,7 +79,7 @@ def _rebin(
     if len(points) > settings.most_observations:
         nearest = cKDTree(points).query(points[rng.integers(len(points))], k=settings.most_observations)[1]
         points, counts = points[nearest], counts[nearest]
-    area = _area_per_point(points)
+    area = area_per_point(points)
     low, high = settings.cells_per_spot
     high = max(low, min(high, len(points) / (1.3 * settings.least_spots)))
     pitch = float(np.sqrt(area * np.exp(rng.uniform(np.log(min(low, high)), np.log(high)))))
@@ -95,7 +105,7 @@ def _rebin(
             layout=rebinned.layout, counts=rebinned.counts, truth=rebinned.truth, description=description
         )
         return prepare_pseudo_slide(coarse, context, rng)
-    centers = rebinned.centers[_crop_mask(rebinned.centers, settings, rng)]
+    centers = rebinned.centers[crop_mask(rebinned.centers, settings, rng)]
     raster = make_raster(centers, factor=factor, spot_diameter=pitch)
     layout, truth = SpotPixelMap.of_raster(centers, raster), bin_points(raster, points, counts)
     if context.source.is_procedural:
@@ -116,7 +126,7 @@ def _coarsen(
     description, variant = f"coarsened once, depth {fraction:g}", 0
     if crop:
         description, variant = f"crop of {description}", int(rng.integers(_N_COARSENINGS))
-        mask = _crop_mask(points, context.settings, rng)
+        mask = crop_mask(points, context.settings, rng)
         points, counts = points[mask], counts[mask]
     coarse = coarsen_slide(points, counts, detect_lattice(points), seed=int(rng.integers(2**31)), variant=variant)
     if coarse is None or coarse.layout.n_spots < _MIN_COARSE_SPOTS:
@@ -125,22 +135,6 @@ def _coarsen(
         layout=coarse.layout, counts=coarse.counts, truth=coarse.truth, description=description, scored=not crop
     )
     return prepare_pseudo_slide(coarse_counts, context, rng)
-
-
-def _crop_mask(centers: np.ndarray, settings: PseudoSlideSettings, rng: np.random.Generator) -> np.ndarray:
-    """Choose spots to keep, (N,) bool: all, or those on one side of a line or in a disc; some are removed.
-
-    The spots can end where the tissue continues: capture areas end, and spots fail. Without such examples a network
-    takes every missing neighbor for the edge of the tissue and moves counts away from it.
-    """
-    keep = rng.random(len(centers)) >= rng.choice(settings.missing_spots)
-    shape, min_spots = rng.integers(3), int(0.6 * settings.least_spots)
-    fraction, middle = rng.uniform(0.4, 0.9), centers[rng.integers(len(centers))]
-    angle = rng.uniform(0, 2 * np.pi)
-    distance = centers @ [np.cos(angle), np.sin(angle)] if shape == 1 else np.linalg.norm(centers - middle, axis=1)
-    if shape > 0:
-        keep &= distance <= np.quantile(distance, fraction)
-    return keep if keep.sum() >= min_spots else np.ones(len(centers), dtype=bool)
 
 
 def _apply_capture_noise(
@@ -166,11 +160,3 @@ def _thin(counts: sparse.csr_matrix, fraction: float, rng: np.random.Generator) 
     counts.data = rng.binomial(np.rint(counts.data).astype(np.int64), fraction).astype(np.float32)
     counts.eliminate_zeros()
     return counts
-
-
-def _area_per_point(points: np.ndarray) -> float:
-    """Return the covered area per point, from the occupied squares of a coarse grid."""
-    spacing = float(np.median(cKDTree(points).query(points, k=2)[0][:, 1])) or 1.0
-    side = 6 * spacing
-    occupied = np.unique(np.floor(points / side), axis=0)
-    return len(occupied) * side**2 / len(points)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from napari_srast.calibration.holdout import coarsened_variants
 from napari_srast.core.limits import PER_GENE_LIMIT
+from napari_srast.geometry.disc_support import DiscSupport
 from napari_srast.geometry.lattice import detect_lattice
 from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 from napari_srast.interpolation import Denoiser, Interpolator
@@ -36,7 +37,7 @@ __all__ = [
     "with_embedding",
 ]
 
-CACHE_FORMAT = 4
+CACHE_FORMAT = 5
 """Version of the cached pseudo-slides; increase it when :class:`PseudoSlide` changes."""
 _MIN_GENE_COUNTS = 20  # a gene with fewer counts on the coarse slide is no field
 
@@ -57,6 +58,8 @@ class CoarseCounts:
         Lattice, pitch, factor and depth in words.
     scored
         Whether the pseudo-slide is scored when its study is held out.
+    support
+        Discs that the spots measure; None if their counts are those of their pixels.
     """
 
     layout: SpotPixelMap
@@ -64,6 +67,7 @@ class CoarseCounts:
     truth: sparse.csr_matrix
     description: str
     scored: bool = True
+    support: DiscSupport | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -198,7 +202,9 @@ def prepare_pseudo_slide(
 def with_embedding(pseudo_slide: PseudoSlide, embedding: SlideEmbedding) -> PseudoSlide:
     """Return a pseudo-slide with another embedding; its coarsened versions keep theirs."""
     layout, counts = pseudo_slide.layout, sparse.csr_matrix(pseudo_slide.inputs.counts.numpy())
-    neighborhoods = SpotNeighborhoods.from_layout(layout, embedding)
+    neighborhoods = replace(
+        SpotNeighborhoods.from_layout(layout, embedding), measured=pseudo_slide.inputs.neighborhoods.measured
+    )
     return replace(
         pseudo_slide,
         embedding=embedding,
@@ -225,7 +231,8 @@ def _assemble(
     """Build the flow inputs of the selected fields and of the programs."""
     layout, indicator = coarse.layout, selection.indicator
     fields, truth = sparse.csr_matrix(coarse.counts @ indicator), sparse.csr_matrix(coarse.truth @ indicator)
-    neighborhoods, interpolator = SpotNeighborhoods.from_layout(layout, embedding), Interpolator(layout)
+    neighborhoods = SpotNeighborhoods.from_layout(layout, embedding).with_support(coarse.support)
+    interpolator = Interpolator(layout)
     inputs = build_flow_inputs(layout, embedding, neighborhoods, interpolator, fields)
     program_inputs = None
     if programs is not None:

@@ -79,6 +79,16 @@ class PseudoSlideSettings:
     windows
         Number of additional crops of each real slide. Crops are used for training only. They have missing spots, end
         along a line or a circle, and low-resolution slides are coarsened in any of the available ways.
+    discs
+        Number of additional pseudo-slides of each high-resolution slide whose spots measure discs
+        (:mod:`napari_srast.training.disc_sampling`), and at most one of each procedural tissue; for networks with the
+        entry ``support``. They are used for training only.
+    disc_factors, disc_diameters, disc_cells_per_spot, disc_thinning
+        Of these, the pixels per pitch, the range of the diameter in pitches (half of them are discs of 0.55, as on
+        Visium), the range of the mean number of cells, beads or bins per cell of a spot, and the fractions of the
+        counts that are measured; the truth is made of the others.
+    disc_pixels
+        Largest number of their pixels, about: slides are cropped to it.
     """
 
     factors: tuple[float, ...] = (2.0, 2.0, 2.0, 3.0, 4.0)
@@ -91,6 +101,12 @@ class PseudoSlideSettings:
     capture_noise: tuple[float, ...] = (0.0, 0.15, 0.3, 0.5)
     missing_spots: tuple[float, ...] = (0.0, 0.0, 0.03, 0.1)
     windows: int = 0
+    discs: int = 0
+    disc_factors: tuple[float, ...] = (2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 12.0)
+    disc_diameters: tuple[float, float] = (0.3, 1.0)
+    disc_cells_per_spot: tuple[float, float] = (15.0, 150.0)
+    disc_thinning: tuple[float, ...] = (0.5, 0.5, 0.25)
+    disc_pixels: int = 9_000
 
 
 @dataclass(frozen=True, kw_only=True)

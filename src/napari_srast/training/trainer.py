@@ -38,6 +38,9 @@ class TrainerConfig:
         Number of optimizer steps.
     patch_spots, patch_fields
         Number of neighboring spots and of fields of one pseudo-slide in a step.
+    patch_pixels
+        Largest number of pixels of a step, over all pairs of a spot and a field: of spots with many pixels fewer pairs
+        are used. None: no limit.
     learning_rate, weight_decay
         Parameters of AdamW.
     warmup
@@ -57,6 +60,7 @@ class TrainerConfig:
     steps: int = 4000
     patch_spots: int = 40
     patch_fields: int = 32
+    patch_pixels: int | None = None
     learning_rate: float = 1e-3
     weight_decay: float = 0.01
     warmup: int = 100
@@ -248,6 +252,10 @@ def _sample_patch(pseudo_slide: PseudoSlide, config: TrainerConfig, rng: np.rand
     fields = rng.choice(inputs.n_fields, n_fields, replace=False)
     target, field = np.repeat(nearest, n_fields), np.tile(fields, n_spots)
     has_counts = inputs.counts.numpy()[target_spots[target], field] > 0
+    if config.patch_pixels is not None:
+        most = max(1, config.patch_pixels // inputs.neighborhoods.pixel_mask.shape[1])
+        used = np.flatnonzero(has_counts)
+        has_counts[rng.permutation(used)[most:]] = False
     return _Patch(
         pseudo_slide=pseudo_slide,
         target=torch.from_numpy(target[has_counts]),

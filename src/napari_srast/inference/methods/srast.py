@@ -31,6 +31,7 @@ from napari_srast.core.limits import (
     PIXELS_PER_PAIR,
 )
 from napari_srast.core.progress import RunMonitor
+from napari_srast.geometry.disc_support import DiscSupport
 from napari_srast.inference.allocation import CountAllocator
 from napari_srast.inference.fitted_slide import FittedSlide, SlideInput, fit_slide
 from napari_srast.inference.job import ModelProvenance, UpsampleJob
@@ -39,7 +40,7 @@ from napari_srast.inference.methods.histology_context import HistologyContext, f
 from napari_srast.inference.methods.loaded_intensity import LoadedIntensity
 from napari_srast.inference.methods.program_mixture import ProgramMixture
 from napari_srast.inference.methods.program_weights import fit_program_gate
-from napari_srast.inference.slide_intensity import fit_slide_intensity
+from napari_srast.inference.slide_intensity import fit_slide_intensity, support_of_spots
 from napari_srast.inference.tiles import gene_blocks
 from napari_srast.models.intensity import FittedIntensity
 from napari_srast.models.pcfm.field_statistics import FieldStatistics, summarize_fields
@@ -150,6 +151,8 @@ class PerGenePredictor(TilePredictor):
     intensity
         The intensity field and the genes' loadings, with which the pool is averaged
         (:func:`~napari_srast.calibration.weights.temper_pool`); None if it is not.
+    support
+        Discs that the spots measure; None if they measure their whole cells.
     """
 
     network: DiT
@@ -161,17 +164,23 @@ class PerGenePredictor(TilePredictor):
     sampler: FlowSampler
     allocator: CountAllocator
     intensity: LoadedIntensity | None
+    support: DiscSupport | None
 
     def blocks(self, n_pixels: int) -> list[slice]:
         return gene_blocks(len(self.methods), _EXPERTS_PER_BLOCK * n_pixels)
 
-    def to_device(self, device: str) -> TilePredictor:
-        return replace(self, network=_copy_to_device(self.network, device))
+    def to_device(self, device: str) -> PerGenePredictor:
+        network = copy.deepcopy(self.network).to(device)  # other threads may still use the original
+        return replace(self, network=network)
+
+    def experts_in(self, tile_input: TileInput) -> Experts:
+        """Return the experts in the pixels of a tile."""
+        assert tile_input.embedding is not None
+        tile, embedding = tile_input.tile, tile_input.embedding
+        return Experts.for_layout(tile.layout, embedding, self.network, tile.halo, self.sampler, self.support)
 
     def bind(self, tile_input: TileInput, monitor: RunMonitor) -> Callable[[slice], Block]:
-        tile, layout = tile_input.tile, tile_input.tile.layout
-        assert tile_input.embedding is not None
-        experts = Experts.for_layout(layout, tile_input.embedding, self.network, tile.halo, self.sampler)
+        tile, layout, experts = tile_input.tile, tile_input.tile.layout, self.experts_in(tile_input)
         intensity = None if self.intensity is None else self.intensity.bind(tile_input)
 
         def predict_block(block: slice) -> Block:
@@ -223,6 +232,7 @@ def _prepare_per_gene(context: _Context) -> PreparedMethod:
         ),
         allocator=context.allocator,
         intensity=LoadedIntensity.of_fields(context.intensity, job.select_counts()),
+        support=support_of_spots(job),
     )
     skill = np.concatenate([score.skill for score in scores])
     starts = np.cumsum([0, *(len(score.skill) for score in scores)])
@@ -240,8 +250,6 @@ class ProgramPredictor(TilePredictor):
 
     Parameters
     ----------
-    network
-        The flow.
     weights
         Weights of the pool.
     statistics
@@ -264,7 +272,6 @@ class ProgramPredictor(TilePredictor):
         The intensity field and the loadings of programs and totals; None if the pool is not tempered.
     """
 
-    network: DiT
     weights: PoolWeights
     statistics: FieldStatistics
     image_loadings: np.ndarray | None
@@ -281,8 +288,7 @@ class ProgramPredictor(TilePredictor):
         return [slice(0, len(self.high_count))]  # sparse, so that all genes fit into one block
 
     def to_device(self, device: str) -> TilePredictor:
-        network = _copy_to_device(self.network, device)
-        return replace(self, network=network, per_gene=replace(self.per_gene, network=network))
+        return replace(self, per_gene=self.per_gene.to_device(device))
 
     def bind(self, tile_input: TileInput, monitor: RunMonitor) -> Callable[[slice], Block]:
         if self.intensity is not None:
@@ -302,13 +308,11 @@ class ProgramPredictor(TilePredictor):
     def _mixture(self, tile_input: TileInput, monitor: RunMonitor) -> ProgramMixture:
         """Predict the maps of programs and totals."""
         tile, layout, fields = tile_input.tile, tile_input.tile.layout, tile_input.fields
-        assert tile_input.embedding is not None
         assert fields is not None
-        sampler = self.per_gene.sampler
-        experts = Experts.for_layout(layout, tile_input.embedding, self.network, tile.halo, sampler)
+        experts = self.per_gene.experts_in(tile_input)
         n_programs = self.loading.shape[1]
         program_counts = fields[:, : n_programs + 1]
-        needed = leading_fields(program_counts, _FLOW_SHARE) if sampler.of_large_slide else None
+        needed = leading_fields(program_counts, _FLOW_SHARE) if experts.sampler.of_large_slide else None
         _, log_experts = experts.predict(sparse.csr_matrix(program_counts), monitor, self.statistics, needed)
         log_ratio = pool_ratios(log_experts, program_counts, layout, self.weights)
         if self.intensity is not None:
@@ -370,7 +374,6 @@ def _prepare_programs(context: _Context, high_count: np.ndarray) -> PreparedMeth
     skill[high_count], methods[high_count] = per_gene.skill, per_gene.method
     assert isinstance(per_gene.predictor, PerGenePredictor)
     predictor = ProgramPredictor(
-        network=context.checkpoint.network,
         weights=fitted.weights,
         statistics=summarize_fields(job.layout, fitted.embedding, sparse.csr_matrix(shared.fields)),
         image_loadings=context.image.loadings(shared.fields),
@@ -391,8 +394,3 @@ def _prepare_programs(context: _Context, high_count: np.ndarray) -> PreparedMeth
         fields=np.hstack([shared.fields, shared.programs.activity, high_counts]),
         model=ModelProvenance(calibration=per_gene.model.calibration | {"shared": others.weights.to_dict()}),
     )
-
-
-def _copy_to_device(network: DiT, device: str) -> DiT:
-    """Return a copy on a device; other threads may still use the original."""
-    return copy.deepcopy(network).to(device)

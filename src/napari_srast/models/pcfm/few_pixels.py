@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from napari_srast.models.pcfm.inputs import N_FEATURES, PairBatch
+from napari_srast.models.pcfm.inputs import PairBatch
 from napari_srast.models.pcfm.network import Block, DiT
 
 __all__ = ["MAX_FEW_PIXELS", "mean_of_few_pixels"]
@@ -45,9 +45,10 @@ def mean_of_few_pixels(network: DiT, batch: PairBatch) -> Tensor:
         Log ratios, shape (B, K).
     """
     n_pairs, n_pixels, _ = batch.tokens.shape
-    tokens = ((batch.tokens - network.feature_mean) / network.feature_std).clamp_(-6, 6)
+    n_features = network.config.n_features
+    tokens = ((batch.tokens[..., :n_features] - network.feature_mean) / network.feature_std).clamp_(-6, 6)
     first, _, last = cast("tuple[nn.Linear, nn.Module, nn.Linear]", tuple(network.embed_token))
-    h = torch.addmm(first.bias[:, None], first.weight[:, :N_FEATURES], tokens.permute(2, 1, 0).reshape(N_FEATURES, -1))
+    h = torch.addmm(first.bias[:, None], first.weight[:, :n_features], tokens.permute(2, 1, 0).reshape(n_features, -1))
     h = _linear(last, F.silu(h, inplace=True).view(-1, n_pixels, n_pairs))
     condition = network.embed_condition(network.scaled_condition(batch, torch.zeros(n_pairs)))
     condition = condition.t().contiguous()

@@ -12,13 +12,14 @@ L spots of a local level, B spot-field pairs, E interpolations.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from scipy import sparse
 from torch import Tensor
 
+from napari_srast.geometry.disc_support import DiscSupport
 from napari_srast.geometry.nearest_spots import nearest_other_spots
 from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 from napari_srast.interpolation import Interpolator
@@ -30,6 +31,8 @@ __all__ = [
     "N_CONDITIONS",
     "N_FEATURES",
     "N_NEIGHBORS",
+    "N_SUPPORT_CONDITIONS",
+    "N_SUPPORT_FEATURES",
     "PRIOR",
     "FlowInputs",
     "PairBatch",
@@ -51,6 +54,10 @@ N_FEATURES = 5 * N_NEIGHBORS + _N_SPOT_FEATURES + len(INTERPOLATION_EXPERTS)
 
 N_CONDITIONS = 8
 """Features of a condition (one spot-field pair)."""
+
+N_SUPPORT_FEATURES, N_SUPPORT_CONDITIONS = 2, 1
+"""Further features of tokens and conditions for networks that know what a spot measures: the measured fraction of the
+pixel, and that of its spot."""
 
 _EXTRA_NEIGHBORS = 4  # candidates beyond the neighbors in use: ties at the last rank are broken among them
 _RAW_PSEUDOCOUNT, _DENOISED_PSEUDOCOUNT = 0.5, 0.1
@@ -83,6 +90,9 @@ class SpotNeighborhoods:
         Nearest spots of each spot, itself included, which define the local level of a field, shape (N, L).
     spot_descriptors
         Log total relative to the neighbors, and mean latent similarity to them, shape (N, 2).
+    measured
+        Fraction of the area of each pixel that its spot measures, shape (Q,); None for a network that has no such
+        input.
     """
 
     target_spots: np.ndarray
@@ -95,6 +105,7 @@ class SpotNeighborhoods:
     pixel_offset: Tensor
     level_index: np.ndarray
     spot_descriptors: Tensor
+    measured: Tensor | None = None
 
     @classmethod
     def from_layout(cls, layout: SpotPixelMap, embedding: SlideEmbedding | SpotEmbedding) -> SpotNeighborhoods:
@@ -148,6 +159,18 @@ class SpotNeighborhoods:
             spot_descriptors=_float(spot_descriptors),
         )
 
+    def with_support(self, support: DiscSupport | None) -> SpotNeighborhoods:
+        """Return the same with what the spots measure, for a network that knows it.
+
+        Parameters
+        ----------
+        support
+            Discs that the spots measure; None if they measure all of their pixels.
+        """
+        offset = self.pixel_offset.numpy()
+        measured = np.ones_like(offset) if support is None else support.measured_fraction(offset)
+        return replace(self, measured=_float(measured))
+
 
 @dataclass(frozen=True, eq=False)
 class PairBatch:
@@ -156,9 +179,9 @@ class PairBatch:
     Parameters
     ----------
     tokens
-        Features of each pixel, zeros on padding, shape (B, K, N_FEATURES).
+        Features of each pixel, zeros on padding, shape (B, K, N_FEATURES), or with N_SUPPORT_FEATURES more.
     condition
-        Features of each pair, shape (B, N_CONDITIONS).
+        Features of each pair, shape (B, N_CONDITIONS), or with N_SUPPORT_CONDITIONS more.
     log_prior
         Log ratios of the prior, minus infinity on padding, shape (B, K).
     mask
@@ -254,6 +277,11 @@ class FlowInputs:
         condition = torch.cat(
             [spot_features[:, [0, 1, 4]], near.spot_descriptors[spot], self.field_descriptors[field]], dim=1
         )
+        if near.measured is not None:
+            measured = near.measured[pixel]
+            of_spot = (measured * mask).sum(dim=1, keepdim=True) / n_pixels[:, None]
+            tokens = torch.cat([tokens, torch.stack([measured, of_spot.expand_as(measured)], dim=2)], dim=2)
+            condition = torch.cat([condition, of_spot], dim=1)
         prior = experts[..., PRIOR].masked_fill(~mask, -torch.inf)
         return PairBatch(tokens * mask[..., None], condition, torch.log_softmax(prior, dim=1), mask)
 

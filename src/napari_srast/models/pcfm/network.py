@@ -19,7 +19,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from napari_srast.models.pcfm.inputs import N_CONDITIONS, N_FEATURES, PairBatch
+from napari_srast.models.pcfm.inputs import (
+    N_CONDITIONS,
+    N_FEATURES,
+    N_SUPPORT_CONDITIONS,
+    N_SUPPORT_FEATURES,
+    PairBatch,
+)
 
 __all__ = ["Block", "DiT", "DiTConfig"]
 
@@ -41,17 +47,22 @@ class DiTConfig:
         Number of attention heads, at most 64.
     frequencies
         Number of sinusoids that encode the flow time, at most 64.
+    support
+        Whether the measured fractions of pixels and spots are inputs, as networks need that are trained on spots that
+        measure discs.
 
     Raises
     ------
     ValueError
-        A value is not an integer between 1 and its limit, or ``width`` is not a multiple of ``heads``.
+        A size is not an integer between 1 and its limit, ``width`` is not a multiple of ``heads``, or ``support`` is
+        no bool.
     """
 
     width: int = 64
     depth: int = 2
     heads: int = 4
     frequencies: int = 8
+    support: bool = False
 
     def __post_init__(self) -> None:
         for name, largest in _LIMITS.items():
@@ -60,6 +71,18 @@ class DiTConfig:
                 raise ValueError(f"{name} must be an integer from 1 to {largest}")
         if self.width % self.heads:
             raise ValueError("width must be a multiple of heads")
+        if type(self.support) is not bool:
+            raise ValueError("support must be true or false")
+
+    @property
+    def n_features(self) -> int:
+        """Number of features of a token."""
+        return N_FEATURES + N_SUPPORT_FEATURES * self.support
+
+    @property
+    def n_conditions(self) -> int:
+        """Number of features of a condition."""
+        return N_CONDITIONS + N_SUPPORT_CONDITIONS * self.support
 
 
 class Block(nn.Module):
@@ -107,12 +130,14 @@ class DiT(nn.Module):
         super().__init__()
         self.config = config or DiTConfig()
         width = self.config.width
-        for name, size in (("feature", N_FEATURES), ("condition", N_CONDITIONS)):
+        for name, size in (("feature", self.config.n_features), ("condition", self.config.n_conditions)):
             self.register_buffer(f"{name}_mean", torch.zeros(size))
             self.register_buffer(f"{name}_std", torch.ones(size))
-        self.embed_token = nn.Sequential(nn.Linear(N_FEATURES + 2, width), nn.SiLU(), nn.Linear(width, width))
+        self.embed_token = nn.Sequential(
+            nn.Linear(self.config.n_features + 2, width), nn.SiLU(), nn.Linear(width, width)
+        )
         self.embed_condition = nn.Sequential(
-            nn.Linear(N_CONDITIONS + 2 * self.config.frequencies + 1, width),
+            nn.Linear(self.config.n_conditions + 2 * self.config.frequencies + 1, width),
             nn.SiLU(),
             nn.Linear(width, width),
             nn.SiLU(),
@@ -131,11 +156,12 @@ class DiT(nn.Module):
         batch
             Pairs of all training studies.
         """
-        tokens = batch.tokens[batch.mask]
+        tokens = batch.tokens[batch.mask][:, : self.config.n_features]
         self.feature_mean.copy_(tokens.mean(dim=0))
         self.feature_std.copy_(tokens.std(dim=0).clamp_min(1e-3))
-        self.condition_mean.copy_(batch.condition.mean(dim=0))
-        self.condition_std.copy_(batch.condition.std(dim=0).clamp_min(1e-3))
+        condition = batch.condition[:, : self.config.n_conditions]
+        self.condition_mean.copy_(condition.mean(dim=0))
+        self.condition_std.copy_(condition.std(dim=0).clamp_min(1e-3))
 
     def forward(self, batch: PairBatch, x_t: Tensor, t: Tensor) -> Tensor:
         """Predict the log ratios of the end point, ``log xhat``.
@@ -161,7 +187,7 @@ class DiT(nn.Module):
         n_pixels = mask.sum(dim=1, keepdim=True)
         scaled = x_t * n_pixels
         state = torch.stack([scaled - 1, torch.log(scaled + 0.05)], dim=2) * t[:, None, None]
-        tokens = ((batch.tokens - self.feature_mean) / self.feature_std).clamp(-6, 6)
+        tokens = ((batch.tokens[..., : self.config.n_features] - self.feature_mean) / self.feature_std).clamp(-6, 6)
         h = self.embed_token(torch.cat([tokens, state], dim=2))
         c = self.embed_condition(self.scaled_condition(batch, t))
         attend = mask[:, None, None, :]
@@ -172,7 +198,8 @@ class DiT(nn.Module):
 
     def scaled_condition(self, batch: PairBatch, t: Tensor) -> Tensor:
         """Return the standardized conditions of the pairs with the encoded time (B,), the input of a linear layer."""
-        condition = ((batch.condition - self.condition_mean) / self.condition_std).clamp(-6, 6)
+        condition = batch.condition[:, : self.config.n_conditions]
+        condition = ((condition - self.condition_mean) / self.condition_std).clamp(-6, 6)
         return torch.cat([condition, self._encode_time(t)], dim=1)
 
     def _encode_time(self, t: Tensor) -> Tensor:

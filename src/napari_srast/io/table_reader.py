@@ -40,7 +40,8 @@ def read_table(folder: Path, on_damage: Callable[[str], None] | None = None) -> 
     try:
         return anndata.read_zarr(folder)
     except Exception as error:
-        if is_memory_error(error) or not (folder / "zarr.json").exists():
+        is_group = any((folder / name).exists() for name in ("zarr.json", ".zgroup"))  # anndata may write version 2
+        if is_memory_error(error) or not is_group:
             raise
         return _without_damaged_columns(folder, on_damage or (lambda _: None))
 

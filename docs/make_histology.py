@@ -293,7 +293,7 @@ def main() -> None:
     chosen = parser.parse_args()
     paths = [p for p in sorted(chosen.slides.glob("*.h5ad")) if p.with_name(f"{p.stem}_he.jpg").exists()]
     if chosen.figures:
-        for name, gene in (("st_human_breast_her2_c4", "ERBB2"), ("st_mouse_olfactorybulb_mob1", "Penk")):
+        for name, gene in (("visium_mouse_embryo_cytassist", "Col2a1"), ("st_mouse_olfactorybulb_mob1", "Penk")):
             table = anndata.read_h5ad(chosen.slides / f"{name}.h5ad", backed="r")
             draw(CoarsenedSlide(chosen.slides / f"{name}.h5ad", 10), int(table.var_names.get_loc(gene)), gene)
         return

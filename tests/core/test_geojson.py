@@ -11,7 +11,7 @@ import shapely
 
 from napari_srast.core.region import Region
 from napari_srast.errors import RegionError
-from napari_srast.io.region_features import Annotation, write_annotations
+from napari_srast.io.annotations import Annotation, write_annotations
 
 SQUARE = {"type": "Polygon", "coordinates": [[[0, 0], [10, 0], [10, 10], [0, 10], [0, 0]]]}
 FAR = {"type": "Polygon", "coordinates": [[[20, 0], [30, 0], [30, 10], [20, 0]]]}

@@ -7,7 +7,7 @@ import shapely
 
 from napari_srast.core.region import Region
 from napari_srast.errors import RegionError
-from napari_srast.io.region_features import Annotation
+from napari_srast.io.annotations import Annotation
 from napari_srast.io.regions import read_regions, write_regions
 
 TUMOR = Annotation(Region(shapely.box(0, 0, 50, 50)), "core", "Tumor", (200, 0, 10))

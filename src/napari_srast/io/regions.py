@@ -12,8 +12,8 @@ import numpy as np
 from napari_srast.core.region import Region
 from napari_srast.core.slide import Slide
 from napari_srast.errors import OutputError, RegionError, translate_memory_errors
+from napari_srast.io.annotations import Annotation, Color
 from napari_srast.io.element_selection import RESULT_PREFIX
-from napari_srast.io.region_features import Annotation, Color
 from napari_srast.io.store import open_store, write_store
 from napari_srast.io.store_merge import merge_into
 from napari_srast.io.transforms import element_matrices, to_affines

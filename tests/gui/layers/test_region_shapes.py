@@ -12,7 +12,7 @@ from napari_srast.core.region import Region
 from napari_srast.core.slide import Slide
 from napari_srast.errors import RegionError
 from napari_srast.gui.layers.regions import RegionLayer, without_holes
-from napari_srast.io.region_features import Annotation, read_annotations, write_annotations
+from napari_srast.io.annotations import Annotation, read_annotations, write_annotations
 
 pytestmark = pytest.mark.gui
 HOLES = shapely.union_all([shapely.box(100, 100, 200, 300), shapely.box(250, 0, 260, 9)])

@@ -229,7 +229,7 @@ def test_cleared_regions_are_not_offered_and_a_full_disk_is_said_once(
     def fail(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("napari_srast.io.region_features.replace_file", fail)
+    monkeypatch.setattr("napari_srast.io.annotations.replace_file", fail)
     for _ in range(2):
         drawn.controller.regions.add(SQUARE)
         drawn.controller.regions.recovery.write_changed()

@@ -10,7 +10,7 @@ import shapely
 from napari_srast.core.region import Region
 from napari_srast.errors import OutputError, RegionError
 from napari_srast.gui.state.unsaved_regions import UnsavedRegions
-from napari_srast.io.region_features import Annotation
+from napari_srast.io.annotations import Annotation
 
 pytestmark = pytest.mark.gui
 REGIONS = [Annotation(Region(shapely.box(0, 0, 4, 4), "global"), name="tumor", classification="Tumor")]

@@ -22,7 +22,7 @@ from napari_srast.gui.controllers.messages import Messages
 from napari_srast.gui.controllers.region_recovery import RegionRecovery
 from napari_srast.gui.layers.drawn_regions import DrawnRegion
 from napari_srast.gui.state.workspace import Workspace
-from napari_srast.io.region_features import Annotation, read_annotations, write_annotations
+from napari_srast.io.annotations import Annotation, read_annotations, write_annotations
 
 __all__ = ["TOLERANCE", "RegionFiles", "is_same", "transformed"]
 

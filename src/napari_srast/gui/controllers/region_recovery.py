@@ -17,7 +17,7 @@ from napari_srast.gui.controllers.messages import Messages
 from napari_srast.gui.state.slide_session import SlideSession
 from napari_srast.gui.state.unsaved_regions import UnsavedRegions
 from napari_srast.gui.state.workspace import Workspace
-from napari_srast.io.region_features import Annotation
+from napari_srast.io.annotations import Annotation
 
 __all__ = ["RegionRecovery"]
 

@@ -22,7 +22,7 @@ from napari_srast.gui.layers.camera import zoom_to_box
 from napari_srast.gui.layers.drawn_regions import DrawnRegion, RegionFeatures
 from napari_srast.gui.layers.regions import Tool
 from napari_srast.gui.state.workspace import Workspace
-from napari_srast.io.region_features import Annotation
+from napari_srast.io.annotations import Annotation
 
 __all__ = ["Regions"]
 

@@ -15,7 +15,7 @@ from napari.layers import Shapes
 
 from napari_srast.core.region import Region
 from napari_srast.errors import RegionError
-from napari_srast.io.region_features import Annotation, Color
+from napari_srast.io.annotations import Annotation, Color
 
 __all__ = ["LINE_COLOR", "UNUSED_ALPHA", "DrawnRegion", "RegionFeatures", "closed_shapes"]
 

@@ -33,7 +33,7 @@ from napari_srast.gui.layers.factory import (
 )
 from napari_srast.gui.layers.region_outline import RegionOutline
 from napari_srast.gui.layers.shape_history import ShapeHistory
-from napari_srast.io.region_features import Annotation
+from napari_srast.io.annotations import Annotation
 
 __all__ = ["REGION_LAYER", "RegionLayer", "Tool", "shape_polygons", "without_holes"]
 

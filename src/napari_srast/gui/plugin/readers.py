@@ -141,7 +141,7 @@ def _region_layers(path: Path) -> list[LayerTuple]:
     from napari_srast.gui.layers.factory import KEY
     from napari_srast.gui.layers.opened_layers import SYSTEM
     from napari_srast.gui.layers.regions import without_holes
-    from napari_srast.io.region_features import read_annotations
+    from napari_srast.io.annotations import read_annotations
 
     corners, systems = [], set()
     features: dict[str, list[Any]] = {"region": [], "name": [], "classification": [], "color": []}

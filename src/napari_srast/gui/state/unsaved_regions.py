@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from napari_srast.errors import OutputError, RegionError
-from napari_srast.io.region_features import Annotation, read_annotations, write_annotations
+from napari_srast.io.annotations import Annotation, read_annotations, write_annotations
 
 __all__ = ["UnsavedRegions"]
 

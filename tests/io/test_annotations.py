@@ -9,7 +9,7 @@ import shapely
 
 from napari_srast.core.region import Region
 from napari_srast.errors import OutputError, RegionError
-from napari_srast.io.region_features import Annotation, read_annotations, write_annotations
+from napari_srast.io.annotations import Annotation, read_annotations, write_annotations
 
 SQUARE = [[0, 0], [10, 0], [10, 10], [0, 10], [0, 0]]
 WITH_SPIKE = [*SQUARE, [-5, 0], [0, 0]]

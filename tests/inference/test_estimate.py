@@ -22,6 +22,7 @@ from napari_srast.core.slide import Slide
 from napari_srast.errors import DeviceError
 from napari_srast.geometry.raster import Footprint
 from napari_srast.inference import estimate as module
+from napari_srast.inference.costs import JobSize, run_bytes, run_seconds
 from napari_srast.inference.estimate import require_memory
 from napari_srast.inference.executors.local import ThreadExecutor
 
@@ -120,6 +121,36 @@ def test_expression_and_gaps_cost_time_and_memory() -> None:
     assert expression.memory_bytes > plain.memory_bytes
     assert intensity.seconds > plain.seconds
     assert cost(gaps, "auto").seconds > intensity.seconds
+
+
+def _bins(n_spots: int, n_genes: int, expression: str = "none") -> JobSize:
+    """Return the size of a job on bins of 18,000 genes with 226 counts above 0 each, in 2 x 2 pixels."""
+    return JobSize(
+        n_spots=n_spots,
+        n_slide_genes=18_000,
+        n_entries=226 * n_spots,
+        n_pixels=4 * n_spots,
+        n_genes=n_genes,
+        pixels_per_spot=4.0,
+        n_expression=0 if expression == "none" else min(n_genes, 64),
+        tempered=False,
+        settings=UpsampleSettings(factor=2.0, expression=expression),
+    )
+
+
+@pytest.mark.parametrize(("n_genes", "expression"), [(5, "auto"), (18_000, "none"), (18_000, "auto")])
+def test_twice_the_bins_cost_at_most_twice(n_genes: int, expression: str) -> None:
+    for n_spots in (50_000, 122_500, 490_000):
+        one, two = _bins(n_spots, n_genes, expression), _bins(2 * n_spots, n_genes, expression)
+        assert run_seconds(one, 2) < run_seconds(two, 2) < 2 * run_seconds(one, 2)
+        assert run_bytes(one, 2, into_store=True) < run_bytes(two, 2, into_store=True)
+        assert run_bytes(two, 2, into_store=True) < 2 * run_bytes(one, 2, into_store=True)
+
+
+def test_few_genes_of_a_large_slide_cost_a_part_of_all() -> None:
+    few, every = _bins(122_500, 5, "auto"), _bins(122_500, 18_000, "auto")
+    assert run_seconds(few, 2) < 0.6 * run_seconds(every, 2)
+    assert run_bytes(few, 2, into_store=True) < run_bytes(every, 2, into_store=True)
 
 
 def test_fast_computer_needs_less_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,10 +41,11 @@ from napari_srast.models.sasa.config import SasaConfig
 __all__ = ["JobSize", "run_bytes", "run_seconds", "tile_threads"]
 
 _BYTES_PER_TILE = 400_000_000  # memory that a tile in work may take
-_MAX_BUFFERED_BYTES = 5e8  # of tiles that wait to be written to a store, and of the genes in its image
+_MAX_BUFFERED_BYTES = 5e8  # of tiles that wait to be written to a store
 _SPOTS_PER_COARSE_SPOT = 4
 _OTHER_FIELDS = 93  # of the intensity field: components, programs, total
 _POINTS_PER_SPOT = 7  # in which the expression averages its field over a spot
+_LARGE_POINTS_PER_SPOT = 3  # of a large slide
 _LARGE_PROGRAM_COST = 0.3  # of a program and pixel of a large slide, whose leading programs alone go through the flow
 _SASA = SasaConfig()
 
@@ -150,12 +151,13 @@ def run_bytes(size: JobSize, n_threads: int, *, into_store: bool) -> float:
     """Return the expected peak memory of a run beyond the slide itself, with tiles in some threads."""
     result = 12 * size.n_result_entries
     if into_store:
-        result = min(result / 3, _MAX_BUFFERED_BYTES)
+        result = min(result / 4, _MAX_BUFFERED_BYTES)
     of_tile = min(size.n_pixels, TILE_PIXELS)
     tiles = n_threads * of_tile * 18.0 * size.n_genes * size.filled
     memory = 1.5e8 + 8.0 * size.n_entries + tiles + result
     if size.settings.method == "srast":
-        memory += 4e3 * size.n_spots + 8e3 * size.n_training_spots + 6e3 * n_threads * of_tile
+        per_spot = 3.2e3 if size.is_large else 4e3
+        memory += per_spot * size.n_spots + 8e3 * size.n_training_spots + 6e3 * n_threads * of_tile
     if size.tempered or size.n_expression:
         memory += 8.0 * size.n_fields * (size.n_spots + 2 * n_threads * of_tile)
     return memory + size.n_expression * (24.0 * size.n_spots + 1e5)
@@ -173,7 +175,8 @@ def _fit_seconds(size: JobSize) -> float:
     def sasa_seconds(n_spots: float) -> float:
         return _SASA.epochs * (panel_seconds + 9e-6 * n_spots)
 
-    embedding = 0.5 + sasa_seconds(size.n_training_spots) + 2.4e-7 * size.n_entries + 1e-4 * size.n_spots
+    per_entry, per_spot = (4e-8, 4e-5) if size.is_large else (2.4e-7, 1e-4)
+    embedding = 0.5 + sasa_seconds(size.n_training_spots) + per_entry * size.n_entries + per_spot * size.n_spots
     n_coarse, n_variants = size.coarse_size
     n_genes = min(size.n_slide_genes, MAX_CALIBRATION_GENES)
     calibration = n_variants * (0.5 + sasa_seconds(n_coarse) + 5e-5 * n_coarse * n_genes)
@@ -187,8 +190,8 @@ def _tile_seconds(size: JobSize, n_threads: int) -> float:
         scoring = 5e-5 * size.coarse_size[0] * size.n_genes
         n_calls = 1 + (settings.steps or FLOW_STEPS) * (settings.draws or FLOW_DRAWS) * (settings.mode == "sample")
         return scoring + 0.9e-5 * n_calls * max(n_entries, n_pixels) / n_threads
-    program_cost = 1.2e-5 * (_LARGE_PROGRAM_COST if size.is_large else 1.0)
-    programs = 1.0 + 1e-6 * size.n_entries + (program_cost * n_pixels * N_PROGRAMS + 6e-8 * n_entries) / n_threads
+    program_cost, per_entry = (1.2e-5 * _LARGE_PROGRAM_COST, 5e-7) if size.is_large else (1.2e-5, 1e-6)
+    programs = 1.0 + per_entry * size.n_entries + (program_cost * n_pixels * N_PROGRAMS + 6e-8 * n_entries) / n_threads
     # The budget is for the whole slide: scoring uses half of it, the tiles of a region only their part of the rest.
     return programs + 1.75e-5 * size.pair_budget * (1 + size.region_fraction) / 2
 
@@ -197,13 +200,15 @@ def _expression_seconds(size: JobSize, n_threads: int) -> float:
     """Return the seconds of the intensity field and of the expression."""
     if not size.tempered and size.n_expression == 0:
         return 0.0
-    seconds = 2.0 + 2.5e-7 * size.n_spots * size.n_fields
+    to_fit, per_point, per_pixel = (1.2e-7, 4e-8, 1.0e-7) if size.is_large else (2.5e-7, 6e-8, 1.2e-7)
+    n_points = _LARGE_POINTS_PER_SPOT if size.is_large else _POINTS_PER_SPOT
+    seconds = 2.0 + to_fit * size.n_spots * size.n_fields
     if size.tempered:
         seconds += 1.0e-7 * size.n_pixels * size.n_fields / n_threads
     if size.n_expression:
         n_values = size.n_fields + size.n_expression
-        seconds += 6e-8 * _POINTS_PER_SPOT * size.region_fraction * size.n_spots * n_values
-        seconds += 1.2e-7 * size.n_pixels * n_values / n_threads
+        seconds += per_point * n_points * size.region_fraction * size.n_spots * n_values
+        seconds += per_pixel * size.n_pixels * n_values / n_threads
     return float(seconds)
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from helpers.results import with_expression
+from scipy import sparse
 
 from napari_srast.errors import InputError
 from napari_srast.io import result_images
@@ -78,3 +79,14 @@ def test_genes_of_expression_are_found_by_name(make_slide, make_result):
         expression_columns(*run, (names[1], names[0]))
     with pytest.raises(InputError, match="no gene 'absent'"):
         expression_columns(*run, ("absent",))
+
+
+@pytest.mark.parametrize("max_bytes_in_memory", [1 << 26, 0])
+def test_genes_of_an_image_are_the_same_in_memory_and_in_a_file(monkeypatch, max_bytes_in_memory):
+    monkeypatch.setattr(result_images, "_MAX_BYTES_IN_MEMORY", max_bytes_in_memory)
+    values = sparse.random(600, 5, 0.5, format="csr", dtype=np.float32, random_state=0)
+    buffer = result_images.ImageBuffer(np.array([3, 0]), 600)
+    for rows in (np.arange(0, 600, 2), np.arange(1, 600, 2)):
+        buffer.add(rows, values[rows])
+    np.testing.assert_array_equal(buffer.read(0), values[:, [3]].toarray()[:, 0])
+    np.testing.assert_array_equal(buffer.read(1), values[:, [0]].toarray()[:, 0])

@@ -1,4 +1,4 @@
-"""The network is told the discs of slides with gaps, and nothing of slides whose spots measure their cells."""
+"""Networks get the discs of slides with gaps, and nothing for slides whose spots measure their cells."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 from qtpy.QtCore import QCoreApplication, QTimer
@@ -38,4 +39,5 @@ class IdleTimer:
     def stop(self) -> None:
         """Do not call the function."""
         if self._timer is not None:
-            self._timer.stop()
+            with contextlib.suppress(RuntimeError):  # Qt has deleted the timer, because the program ends
+                self._timer.stop()

@@ -4,7 +4,8 @@
 
 prints the Markdown tables of docs/analysis.md. DATA is a folder as for docs/make_fine_truth.py, which describes the
 slide: one half of the counts measured by disks of 55 um, and the other half as truth, in pixels of 2 x 2 bins. STORE
-keeps the upsampled slide for the next call. The extra napari-srast[analysis] is required.
+keeps the upsampled slide for the next call. Each row is also written to standard error once it is measured. The extra
+napari-srast[analysis] is required.
 """
 
 from __future__ import annotations
@@ -149,6 +150,7 @@ def main() -> None:
             for genes in STRUCTURES.values()
             if len(columns_of(slide, genes))
         ]
+        print(f"{name}: {'; '.join([*scores[name], *aurocs[name]])}", file=sys.stderr, flush=True)
     write(markdown(pd.DataFrame(scores, index=columns).T) + "\n")
     found_structures = [name for name, genes in STRUCTURES.items() if len(columns_of(slide, genes))]
     if found_structures:

@@ -39,7 +39,7 @@ def result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_slide: Any, mak
     store = make_store(make_slide(5, 6, n_genes=4))
     pixels = np.random.default_rng(0).integers(0, 255, (3, 64, 96), dtype=np.uint8)
     to_spots = np.array([[8.0, 0, -100], [0, 8, -100], [0, 0, 1]])
-    store.images["he"] = Image2DModel.parse(
+    store.images["breast_he"] = Image2DModel.parse(
         pixels, dims=("c", "y", "x"), transformations=to_affines({"global": to_spots})
     )
     (table,) = store.tables.values()
@@ -105,7 +105,7 @@ def test_pixels_are_drawn_on_the_histology(result: UpsampleResult, monkeypatch: 
     monkeypatch.setattr(scanpy.pl, "spatial", lambda *args, **options: drawn.append(plot(*args, **options, show=False)))
     table = _run(_block("to_legacy_anndata"), monkeypatch)["table"]
     ((name, library),) = table.uns["spatial"].items()
-    assert name == "he"
+    assert name == "breast_he"
     image, factors = library["images"]["hires"], library["scalefactors"]
     um_per_px = 8 * 96 / image.shape[1]  # in the image that spatialdata-io has resampled
     in_image = table.obsm["spatial"] * factors["tissue_hires_scalef"]

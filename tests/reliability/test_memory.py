@@ -175,7 +175,7 @@ from pathlib import Path
 from napari_srast.cli import main
 assert main(["upsample", sys.argv[1], "-o", sys.argv[3], "--method", "uniform"]) == 0  # import all, start threads
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (used + 600_000_000, resource.RLIM_INFINITY))
+resource.setrlimit(resource.RLIMIT_AS, (used + 300_000_000, resource.RLIM_INFINITY))
 sys.exit(main(["upsample", sys.argv[2], "-o", sys.argv[4], "--method", "uniform"]))
 """
 
@@ -195,7 +195,7 @@ def test_memory_limit_of_the_process_is_one_sentence(
 
     from napari_srast.io.store import write_store
 
-    ones = sparse.csr_matrix(np.ones((400, 100_000), np.float32))  # 320 MB, and as much again to check it
+    ones = sparse.csr_matrix(np.ones((400, 100_000), np.float32))  # 320 MB, above the limit of the process
     genes = [f"Gene{i}" for i in range(ones.shape[1])]
     write_store(make_store(make_slide(20, 20), x=ones, genes=genes), tmp_path / "large.zarr")
     places = (sound / "slide.zarr", tmp_path / "large.zarr", tmp_path / "small.csv", tmp_path / "large.csv")

@@ -15,7 +15,6 @@ from napari_srast.calibration.weights import POOL_SHARE
 from napari_srast.core.mass_balance import gene_totals, max_relative_mass_error
 from napari_srast.core.result import UpsampleResult
 from napari_srast.core.summary import image_nats
-from napari_srast.inference.job import calibration_gap
 from napari_srast.inference.provenance import measured_fraction
 
 __all__ = ["QualityChecks", "is_expected", "measure_quality", "qc_summary"]
@@ -119,24 +118,16 @@ def _method_line(result: UpsampleResult) -> str:
     return f"{fallbacks.total():,} of {len(result.genes):,} genes fell back: {parts}."
 
 
-_GAPS = {
-    "small pixels": "pixels this small cannot be checked on the slide itself",
-    "unmeasured gaps": "the gaps between the spots were not measured",
-}
-
-
 def _network_line(result: UpsampleResult) -> str:
     """Report how much of the map is from the network; empty if the result does not record it."""
     calibration = result.provenance.get("calibration") or {}
     weight = calibration.get("trust_in_network")
     if weight is None:
         return ""
-    raster, slide = result.raster, result.slide
-    gap = calibration_gap(raster.n_pixels_per_spot, slide.spot_area, raster.lattice.pitch)
-    if gap is not None and (is_expected(result) or result.settings.mode == "integer"):
+    if is_expected(result) or result.settings.mode == "integer":
         return (
             f"The calibrated model has a share of {POOL_SHARE:.0%} in the map, and a smooth map of the measured spots "
-            f"has the rest, because {_GAPS[gap]}."
+            "has the rest."
         )
     if calibration.get("source") != "slide":
         return "This slide is too small for calibration: the network has the weight that it had on other slides."

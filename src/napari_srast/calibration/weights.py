@@ -129,11 +129,12 @@ def pool_ratios(
 
 
 def temper_pool(log_pool: np.ndarray, log_intensity: np.ndarray) -> np.ndarray:
-    """Average the pool with the intensity field, for pixels that the calibration does not reach.
+    """Average the pool with the intensity field.
 
-    The weights of the pool are calibrated for spots that cover the slide and two pixels per pitch. With smaller pixels,
-    or areas between the spots that were not measured, the pool is over-confident; the intensity field, which models
-    what a spot measures, is not (docs/results/fine_truth.md).
+    The weights of the pool are calibrated one level coarser than the pixels, for spots that cover the slide, and by a
+    network that has learned from slides that end with their field of view. With smaller pixels, in areas between the
+    spots that were not measured, and in tissue that continues, the pool is over-confident; the intensity field, which
+    models what a spot measures, is not (docs/results/fine_truth.md).
 
     Parameters
     ----------

@@ -64,8 +64,6 @@ class JobSize:
         Mean number of pixels of a spot.
     n_expression
         Genes with expression.
-    tempered
-        Whether the intensity field is part of the counts, too.
     settings
         Settings of the run.
     """
@@ -77,8 +75,12 @@ class JobSize:
     n_genes: int
     pixels_per_spot: float
     n_expression: int
-    tempered: bool
     settings: UpsampleSettings
+
+    @property
+    def has_intensity(self) -> bool:
+        """Whether the intensity field is part of the counts, not only of the expression."""
+        return self.settings.method == "srast"
 
     @property
     def filled(self) -> float:
@@ -158,7 +160,7 @@ def run_bytes(size: JobSize, n_threads: int, *, into_store: bool) -> float:
     if size.settings.method == "srast":
         per_spot = 3.2e3 if size.is_large else 4e3
         memory += per_spot * size.n_spots + 8e3 * size.n_training_spots + 6e3 * n_threads * of_tile
-    if size.tempered or size.n_expression:
+    if size.has_intensity or size.n_expression:
         memory += 8.0 * size.n_fields * (size.n_spots + 2 * n_threads * of_tile)
     return memory + size.n_expression * (24.0 * size.n_spots + 1e5)
 
@@ -198,12 +200,12 @@ def _tile_seconds(size: JobSize, n_threads: int) -> float:
 
 def _expression_seconds(size: JobSize, n_threads: int) -> float:
     """Return the seconds of the intensity field and of the expression."""
-    if not size.tempered and size.n_expression == 0:
+    if not size.has_intensity and size.n_expression == 0:
         return 0.0
     to_fit, per_point, per_pixel = (1.2e-7, 4e-8, 1.0e-7) if size.is_large else (2.5e-7, 6e-8, 1.2e-7)
     n_points = _LARGE_POINTS_PER_SPOT if size.is_large else _POINTS_PER_SPOT
     seconds = 2.0 + to_fit * size.n_spots * size.n_fields
-    if size.tempered:
+    if size.has_intensity:
         seconds += 1.0e-7 * size.n_pixels * size.n_fields / n_threads
     if size.n_expression:
         n_values = size.n_fields + size.n_expression

@@ -17,9 +17,8 @@ from napari_srast.core.region import Region
 from napari_srast.core.settings import UpsampleSettings
 from napari_srast.core.slide import Slide, check_is_slide
 from napari_srast.errors import DeviceError
-from napari_srast.geometry.lattice import Lattice, detect_lattice
+from napari_srast.geometry.lattice import detect_lattice
 from napari_srast.inference.costs import JobSize, run_bytes, run_seconds, tile_threads
-from napari_srast.inference.job import calibration_gap
 from napari_srast.inference.rasters import make_rasters
 from napari_srast.io.result_images import MAX_EXPRESSION_ENTRIES, MAX_EXPRESSION_GENES, MAX_IMAGE_GENES
 
@@ -204,9 +203,8 @@ def _job_size(
     check_is_slide(slide)
     selected = np.ones(slide.n_spots, dtype=bool) if region is None else region.spots(slide)
     n_genes = len(slide.gene_indices(genes))
-    pixels_per_spot, side, lattice = _pixels_per_spot(slide, settings)
+    pixels_per_spot, side = _pixels_per_spot(slide, settings)
     n_pixels = round(int(selected.sum()) * pixels_per_spot)
-    gap = calibration_gap(np.array([pixels_per_spot]), slide.spot_area, lattice.pitch)
     size = JobSize(
         n_spots=slide.n_spots,
         n_slide_genes=slide.n_genes,
@@ -215,7 +213,6 @@ def _job_size(
         n_genes=n_genes,
         pixels_per_spot=pixels_per_spot,
         n_expression=0,
-        tempered=settings.method == "srast" and gap is not None,
         settings=settings,
     )
     return _with_genes(size, n_genes), selected, side
@@ -239,8 +236,8 @@ def _with_pixels(size: JobSize, n_pixels: int, pixels_per_spot: float | None = N
     return _with_genes(replace(size, n_pixels=n_pixels, pixels_per_spot=float(per_spot)), size.n_genes)
 
 
-def _pixels_per_spot(slide: Slide, settings: UpsampleSettings) -> tuple[float, float, Lattice]:
-    """Return the mean number of pixels of a spot, a pixel's side in units of the coordinate system, and the lattice.
+def _pixels_per_spot(slide: Slide, settings: UpsampleSettings) -> tuple[float, float]:
+    """Return the mean number of pixels of a spot, and a pixel's side in units of the coordinate system.
 
     A spot has fewer pixels on a hexagonal than on a square lattice of the same pitch.
     """
@@ -256,4 +253,4 @@ def _pixels_per_spot(slide: Slide, settings: UpsampleSettings) -> tuple[float, f
         disc = 1.0 if slide.spot_shape == "square" else np.pi / 4
         area = min(area, disc * (slide.spot_diameter / lattice.pitch) ** 2)
     side = float(lattice.pitch * slide.cs_scale / pixels_per_pitch)
-    return float(max(1.0, area * pixels_per_pitch**2)), side, lattice
+    return float(max(1.0, area * pixels_per_pitch**2)), side

@@ -2,8 +2,8 @@
 
 If the ratios r of a spot's pixels are right, a count of gene g gains sum_k r_kg log(r_kg K) nats over the uniform split
 of its K pixels. The mean over the counts of the gene is the score that the map itself predicts, at its own factor and
-footprint. It is honest only as far as the ratios are calibrated, so it is used where the pool is tempered for the
-pixels of the run; docs/results/fine_truth.md compares it with the achieved score.
+footprint. It is honest only as far as the ratios are calibrated; docs/results/fine_truth.md compares it with the
+achieved score.
 
 Shape legend: N spots, G genes, q pixels of a tile.
 """

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import sparse
@@ -26,11 +26,7 @@ from napari_srast.inference.fit_cache import FitCache, digest_of
 if TYPE_CHECKING:
     from napari_srast.models.sasa.embedding import SlideEmbedding
 
-__all__ = ["InferenceReport", "ModelProvenance", "UpsampleJob", "UpsampleRequest", "calibration_gap"]
-
-
-_CALIBRATED_PIXELS = 6.0  # pixels per spot; two per pitch give four, or three to four on hexagons
-_MIN_MEASURED_FRACTION = 0.7  # of a spot's cell
+__all__ = ["InferenceReport", "ModelProvenance", "UpsampleJob", "UpsampleRequest"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -169,33 +165,6 @@ class UpsampleJob:
         return select_columns(self.counts if spots is None else self.counts[spots], self.columns)
 
     @property
-    def tempered(self) -> bool:
-        """Whether the pixels are beyond the calibration; see :func:`calibration_gap`."""
-        return calibration_gap(self.layout.n_pixels_per_spot, self.spot_area, self.lattice.pitch) is not None
-
-    @property
     def allocator(self) -> CountAllocator:
         """Allocator of the chosen genes' counts to pixels."""
         return CountAllocator(mode=self.settings.mode, seed=self.settings.seed, genes=self.genes[self.columns])
-
-
-def calibration_gap(
-    n_pixels_per_spot: np.ndarray, spot_area: float | None, pitch: float
-) -> Literal["small pixels", "unmeasured gaps"] | None:
-    """Return why the calibration does not reach the pixels of a run; None if it does.
-
-    Parameters
-    ----------
-    n_pixels_per_spot
-        Number of pixels of every spot, shape (N,); spots without pixels are ignored.
-    spot_area
-        Area that a spot measures; None if it is unknown.
-    pitch
-        Distance between the spots, in the unit of ``spot_area``.
-    """
-    used = n_pixels_per_spot[n_pixels_per_spot > 0]
-    if len(used) and float(np.median(used)) > _CALIBRATED_PIXELS:
-        return "small pixels"
-    if spot_area is not None and spot_area / pitch**2 < _MIN_MEASURED_FRACTION:
-        return "unmeasured gaps"
-    return None

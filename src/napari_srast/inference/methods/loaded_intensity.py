@@ -33,9 +33,9 @@ class LoadedIntensity:
     loadings: GeneLoadings
 
     @classmethod
-    def of_fields(cls, fitted: FittedIntensity | None, fields: sparse.csr_matrix) -> LoadedIntensity | None:
-        """Fit the loadings of fields of all spots, shape (N, F); None without a model."""
-        return None if fitted is None else cls(model=fitted.model, loadings=fitted.loadings(fields))
+    def of_fields(cls, fitted: FittedIntensity, fields: sparse.csr_matrix) -> LoadedIntensity:
+        """Fit the loadings of fields of all spots, shape (N, F)."""
+        return cls(model=fitted.model, loadings=fitted.loadings(fields))
 
     def bind(self, tile_input: TileInput) -> Callable[[np.ndarray, slice], np.ndarray]:
         """Return the function that predicts log intensities (q, F) of a block of fields from its counts (n, F)."""

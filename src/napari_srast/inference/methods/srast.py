@@ -63,7 +63,7 @@ class _Context:
     checkpoint: Checkpoint
     fitted: FittedSlide
     image: HistologyContext
-    intensity: FittedIntensity | None
+    intensity: FittedIntensity
 
     @property
     def allocator(self) -> CountAllocator:
@@ -83,7 +83,7 @@ def prepare_srast(job: UpsampleJob) -> PreparedMethod:
         image = fit_histology(job, fitted.coarse)
         job.monitor.report("calibrate", 1, 1)
         job.monitor.check_canceled()
-        intensity = fit_slide_intensity(job) if job.tempered else None
+        intensity = fit_slide_intensity(job)
         context = _Context(job=job, checkpoint=checkpoint, fitted=fitted, image=image, intensity=intensity)
         high_count = np.ones(len(job.columns), dtype=bool)
         if len(high_count) > PER_GENE_LIMIT and job.settings.mode != "sample":
@@ -91,7 +91,6 @@ def prepare_srast(job: UpsampleJob) -> PreparedMethod:
         method = _prepare_per_gene(context) if high_count.all() else _prepare_programs(context, high_count)
         calibration = _describe_calibration(context) | method.model.calibration
         model = ModelProvenance(device=device, model_sha256=checkpoint.sha256, calibration=calibration)
-        tempered = job.tempered or image.evidence is not None
         return replace(
             method,
             image=image.evidence,
@@ -99,7 +98,7 @@ def prepare_srast(job: UpsampleJob) -> PreparedMethod:
             intensity=intensity,
             warnings=image.warnings,
             model=model,
-            skill_is_expected=tempered and job.settings.mode != "integer",
+            skill_is_expected=job.settings.mode != "integer",
         )
 
 
@@ -150,7 +149,7 @@ class PerGenePredictor(TilePredictor):
         Converts ratios to counts.
     intensity
         The intensity field and the genes' loadings, with which the pool is averaged
-        (:func:`~napari_srast.calibration.weights.temper_pool`); None if it is not.
+        (:func:`~napari_srast.calibration.weights.temper_pool`).
     support
         Discs that the spots measure; None if they measure their whole cells.
     """
@@ -163,7 +162,7 @@ class PerGenePredictor(TilePredictor):
     image_loadings: np.ndarray | None
     sampler: FlowSampler
     allocator: CountAllocator
-    intensity: LoadedIntensity | None
+    intensity: LoadedIntensity
     support: DiscSupport | None
 
     def blocks(self, n_pixels: int) -> list[slice]:
@@ -181,15 +180,14 @@ class PerGenePredictor(TilePredictor):
 
     def bind(self, tile_input: TileInput, monitor: RunMonitor) -> Callable[[slice], Block]:
         tile, layout, experts = tile_input.tile, tile_input.tile.layout, self.experts_in(tile_input)
-        intensity = None if self.intensity is None else self.intensity.bind(tile_input)
+        intensity = self.intensity.bind(tile_input)
 
         def predict_block(block: slice) -> Block:
             fields = tile_input.counts[:, block]
             inputs, log_experts = experts.predict(fields, monitor, self.statistics[block])
             dense = fields.toarray().astype(np.float64)
             log_ratio = pool_ratios(log_experts, dense, layout, self.weights)
-            if intensity is not None:
-                log_ratio = temper_pool(log_ratio, intensity(dense, block))
+            log_ratio = temper_pool(log_ratio, intensity(dense, block))
             log_ratio = apply_fallback(log_ratio, log_experts, self.methods[block])
             if tile_input.image is not None and self.image_loadings is not None:
                 log_ratio = tile_input.image.pool_with(log_ratio, self.image_loadings[:, block], layout)
@@ -269,7 +267,7 @@ class ProgramPredictor(TilePredictor):
     per_gene
         Predictor of these.
     intensity
-        The intensity field and the loadings of programs and totals; None if the pool is not tempered.
+        The intensity field and the loadings of programs and totals.
     """
 
     weights: PoolWeights
@@ -281,7 +279,7 @@ class ProgramPredictor(TilePredictor):
     allocator: CountAllocator
     high_count: np.ndarray
     per_gene: PerGenePredictor
-    intensity: LoadedIntensity | None
+    intensity: LoadedIntensity
     core_counts_only = True
 
     def blocks(self, n_pixels: int) -> list[slice]:
@@ -291,8 +289,7 @@ class ProgramPredictor(TilePredictor):
         return replace(self, per_gene=self.per_gene.to_device(device))
 
     def bind(self, tile_input: TileInput, monitor: RunMonitor) -> Callable[[slice], Block]:
-        if self.intensity is not None:
-            tile_input = replace(tile_input, pixel_intensity=self.intensity.in_pixels(tile_input))
+        tile_input = replace(tile_input, pixel_intensity=self.intensity.in_pixels(tile_input))
         mixture = self._mixture(tile_input, monitor)
 
         def predict_block(block: slice) -> Block:
@@ -315,9 +312,7 @@ class ProgramPredictor(TilePredictor):
         needed = leading_fields(program_counts, _FLOW_SHARE) if experts.sampler.of_large_slide else None
         _, log_experts = experts.predict(sparse.csr_matrix(program_counts), monitor, self.statistics, needed)
         log_ratio = pool_ratios(log_experts, program_counts, layout, self.weights)
-        if self.intensity is not None:
-            log_intensity = self.intensity.bind(tile_input)(program_counts, slice(None))
-            log_ratio = temper_pool(log_ratio, log_intensity)
+        log_ratio = temper_pool(log_ratio, self.intensity.bind(tile_input)(program_counts, slice(None)))
         if tile_input.image is not None and self.image_loadings is not None:
             log_ratio = tile_input.image.pool_with(log_ratio, self.image_loadings, layout)
         return ProgramMixture(

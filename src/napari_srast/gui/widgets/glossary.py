@@ -20,7 +20,7 @@ TERMS = {
     "uniform-split": ("Uniform split", "The split that gives every pixel of a spot the same share."),
     "skill": (
         "Skill",
-        "The expected score of a gene's map, in nats per count over the uniform split, at zero or below if the map is "
+        "The expected score of a gene's map, in nats per count over the uniform split, at zero if the map is "
         "no better than a uniform split.",
     ),
     "nats-per-count": (

@@ -33,7 +33,7 @@ FLOW_PAIR_BUDGET = 1_000_000
 about 15 s on two cores."""
 LARGE_SLIDE_PAIR_BUDGET = 100_000
 """The same on slides of more than 20,000 spots. Their spots have few counts of a gene, so that shared maps are as good:
-chosen on Visium HD bins of a kidney, whose held-out score does not fall."""
+chosen on Visium HD bins of a kidney, whose held-out score hardly changes."""
 PIXELS_PER_PAIR = 4.0
 """Pixels of a spot that a pair of :data:`FLOW_PAIR_BUDGET` has; a pair with more pixels counts more."""
 EMPTY_PAIR_COST = 0.2

@@ -250,6 +250,21 @@ def test_comparison_with_a_baseline() -> None:
     assert error_of_genes > error  # one gene of four is not predicted
 
 
+def test_error_over_blocks_allows_for_alike_neighbors() -> None:
+    layout, _ = square(20, 20)
+    place = np.floor((layout.spots - layout.spots.min(axis=0)) / (4 * layout.pitch)).astype(int)
+    block = np.unique(place, axis=0, return_inverse=True)[1].ravel()
+    rng = np.random.default_rng(0)
+    truth = rng.poisson(5.0, (layout.n_pixels, 1)).astype(float)
+    good = np.isin(block, rng.permutation(block.max() + 1)[: block.max() // 2])[layout.parent]  # whole blocks
+    ratios = np.where(good[:, None], layout.normalize(truth), uniform(layout, 1))
+    scores, flat = (score_ratios(sparse.csr_matrix(truth), r, layout) for r in (ratios, uniform(layout, 1)))
+    gained, error = gain_over(scores, flat)
+    by_blocks, error_of_blocks = gain_over(scores, flat, over=block)
+    assert by_blocks == pytest.approx(gained)
+    assert error_of_blocks > 2 * error
+
+
 def test_bootstrap_error_matches_error_of_a_mean() -> None:
     layout, _ = square(20, 20)
     rng = np.random.default_rng(0)

@@ -16,7 +16,7 @@ from napari_srast.training.ablation import VARIANTS, Ablation, ablation_table, m
 from napari_srast.training.cross_validation import NETWORK_ALONE, PRIOR_WEIGHTS, SASA_GP
 from napari_srast.training.pseudo_slides import PseudoSlide
 from napari_srast.training.recipe import read_recipe
-from napari_srast.training.score_report import DEFAULT
+from napari_srast.training.score_report import POOL
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,7 @@ def records(shift: float) -> dict[str, list[dict]]:
             {"study": s, "nats_per_count": v + shift, "within_spot_pcc": 0.1}
             for s, v in zip(studies, (1, 3, 4), strict=True)
         ]
-        for method in (DEFAULT, PRIOR_WEIGHTS, NETWORK_ALONE, SASA_GP)
+        for method in (POOL, PRIOR_WEIGHTS, NETWORK_ALONE, SASA_GP)
     }
 
 

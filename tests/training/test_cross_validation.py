@@ -29,7 +29,7 @@ from napari_srast.training.cross_validation import (
 from napari_srast.training.lattice_sampling import make_pseudo_slides
 from napari_srast.training.prior_fitting import Fold, fit_fold_priors
 from napari_srast.training.pseudo_slides import PseudoSlide
-from napari_srast.training.score_report import DEFAULT
+from napari_srast.training.score_report import DEFAULT, INTENSITY, MAIN_SCORES, POOL
 from napari_srast.training.scoring import main
 from napari_srast.training.sources import PseudoSlideSettings, SourceSlide
 
@@ -72,7 +72,8 @@ def test_all_methods_share_the_truth(rows: list[dict], pseudo_slides: list[Pseud
     assert [row["study"] for row in rows] == ["a", "b"]
     for row, pseudo_slide in zip(rows, pseudo_slides, strict=True):
         methods = row["methods"]
-        assert set(methods) == {DEFAULT, NO_FALLBACK, PRIOR_WEIGHTS, NETWORK_ALONE, SASA_GP, *BASELINES}
+        parts = {POOL, INTENSITY, NO_FALLBACK, PRIOR_WEIGHTS, NETWORK_ALONE, SASA_GP}
+        assert set(methods) == {DEFAULT, *parts, *BASELINES}
         assert methods["uniform"]["nats_per_count"] == pytest.approx(0, abs=1e-6)
         assert all(figures["mass_error"] < 1e-5 for figures in methods.values())
         best = row["best_baseline"]
@@ -120,7 +121,7 @@ def test_large_panels_are_scored_by_programs(
         assert shared["mass_error"] < 1e-5
         assert -0.05 < shared["nats_per_count"] < 0.1  # the waves are finer than the programs resolve
         assert shared["change"] == pytest.approx(
-            shared["nats_per_count"] - row["methods"][DEFAULT]["nats_per_count"], abs=1e-6
+            shared["nats_per_count"] - row["methods"][POOL]["nats_per_count"], abs=1e-6
         )
         assert row["methods"][DEFAULT]["nats_per_count"] == pytest.approx(again["methods"][DEFAULT]["nats_per_count"])
 
@@ -134,7 +135,41 @@ def test_small_slide_uses_prior_weights(pseudo_slides: list[PseudoSlide], untrai
     assert concentration == DEFAULT_CONCENTRATION.finer()
     row = score_pseudo_slide(small, untrained, prior)
     by_prior = row["methods"][PRIOR_WEIGHTS]["nats_per_count"]
-    assert row["methods"][DEFAULT]["nats_per_count"] == pytest.approx(by_prior, rel=1e-6)
+    assert row["methods"][POOL]["nats_per_count"] == pytest.approx(by_prior, rel=1e-6)
+
+
+def test_default_is_the_average_of_pool_and_intensity(pseudo_slides: list[PseudoSlide], untrained: DiT) -> None:
+    pseudo_slide, prior = replace(pseudo_slides[0], coarsened=()), prior_of("gp")
+    methods = score_pseudo_slide(pseudo_slide, untrained, prior)["methods"]
+    assert pseudo_slide.log_intensity is not None
+    assert pseudo_slide.log_intensity.shape == (pseudo_slide.layout.n_pixels, pseudo_slide.n_genes)
+    assert methods[INTENSITY]["nats_per_count"] > 0.8 * methods["gp"]["nats_per_count"]
+    gains = {methods[method]["nats_per_count"] for method in (DEFAULT, POOL, INTENSITY)}
+    assert len(gains) == 3
+    flat = replace(pseudo_slide, log_intensity=np.zeros_like(pseudo_slide.log_intensity))
+    flattened = score_pseudo_slide(flat, untrained, prior)["methods"]
+    assert flattened[POOL] == methods[POOL]
+    assert 0 < flattened[DEFAULT]["nats_per_count"] < methods[DEFAULT]["nats_per_count"]
+
+
+def test_interior_leaves_out_spots_at_the_border(pseudo_slides: list[PseudoSlide], untrained: DiT) -> None:
+    pseudo_slide, prior = replace(pseudo_slides[0], coarsened=()), prior_of("gp")
+    layout, interior = pseudo_slide.layout, pseudo_slide.interior
+    assert interior is not None
+    assert 0.3 * layout.n_spots < interior.sum() < layout.n_spots
+    middle = layout.spots.mean(axis=0)
+    distance = np.abs(layout.spots - middle).max(axis=1)
+    assert distance[interior].max() < distance.max()
+    row = score_pseudo_slide(pseudo_slide, untrained, prior)
+    assert row["interior"]["n_spots"] == interior.sum()
+    inside, everywhere = row["interior"]["methods"], row["methods"]
+    assert set(inside) == set(everywhere)
+    assert inside["gp"]["totals"] != everywhere["gp"]["totals"]
+    covered = replace(pseudo_slide, interior=None)
+    whole = score_pseudo_slide(covered, untrained, prior)["interior"]
+    assert whole["methods"]["gp"] == {kind: everywhere["gp"][kind] for kind in MAIN_SCORES}
+    outside = replace(pseudo_slide, interior=np.zeros_like(interior))
+    assert score_pseudo_slide(outside, untrained, prior)["interior"] == {"n_spots": 0, "methods": None}
 
 
 def test_calibrated_intervals_have_better_coverage(rows: list[dict]) -> None:

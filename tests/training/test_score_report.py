@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
+from helpers.score_rows import make_row
 
-from napari_srast.errors import OutputError
 from napari_srast.evaluation.protocol import BASELINES
 from napari_srast.training.score_report import (
     DEFAULT,
+    INTENSITY,
+    POOL,
     average_table,
+    border_table,
     case_table,
     mean_of_studies,
     method_table,
@@ -18,53 +19,12 @@ from napari_srast.training.score_report import (
     program_table,
     study_table,
     summarize,
-    write_score_plots,
 )
-
-KINDS = (
-    "nats_per_count",
-    "totals",
-    "composition",
-    "nats_per_gene",
-    "within_spot_pcc",
-    "within_spot_pcc_weighted",
-)
-
-
-def row(study: str, name: str, default: float, gp: float, bilinear: float, error: float = 0.001) -> dict:
-    nats = {DEFAULT: default, "gp": gp, "bilinear": bilinear}
-    methods = {m: {kind: nats.get(m, 0.0) for kind in KINDS} for m in (DEFAULT, *BASELINES)}
-    best = max(BASELINES, key=lambda m: methods[m]["nats_per_count"])
-    covered = {"multinomial": {"all": [0.3, 0.6, 0.8], "deep": [0.2, 0.4, 0.6]}}
-    return {
-        "study": study,
-        "name": name,
-        "case": "square",
-        "methods": methods,
-        "best_baseline": best,
-        "best_baseline_pcc": best,
-        "margin": default - methods[best]["nats_per_count"],
-        "margin_se_spots": error,
-        "margin_se_genes": None,
-        "fraction_better": 0.75,
-        "coverage": covered | {"calibrated": {"all": [0.5, 0.81, 0.95], "deep": [0.5, 0.79, None]}},
-        "spread_skill": 1.1,
-        "level_step": -0.5,
-        "seam": {
-            "truth": 1.1,
-            "mean": 4.4,
-            "draw": 1.21,
-            "totals_truth": 1.0,
-            "totals_mean": 1.5,
-            "totals_draw": None,
-        },
-    }
-
 
 ROWS = [
-    row("a", "one", default=0.06, gp=0.02, bilinear=0.01),
-    row("a", "two", default=0.02, gp=0.02, bilinear=0.03, error=0.02),
-    row("b", "three", default=0.01, gp=0.005, bilinear=0.02),
+    make_row("a", "one", default=0.06, gp=0.02, bilinear=0.01),
+    make_row("a", "two", default=0.02, gp=0.02, bilinear=0.03, error=0.02),
+    make_row("b", "three", default=0.01, gp=0.005, bilinear=0.02),
 ]
 
 
@@ -86,7 +46,10 @@ def test_summary_matches_hand_computation() -> None:
 
 
 def test_average_table_matches_hand_computation() -> None:
-    rows = [*ROWS, row("b", "three", default=0.03, gp=0.025, bilinear=0.02)]  # another pseudo-slide of the same slide
+    rows = [
+        *ROWS,
+        make_row("b", "three", default=0.03, gp=0.025, bilinear=0.02),
+    ]  # another pseudo-slide of the same slide
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in average_table(rows).splitlines()[2:]]
     assert [line[:5] for line in lines] == [
         ["studies", "2", "0.0300", "bilinear 0.0200", "1.50 times"],
@@ -97,8 +60,8 @@ def test_average_table_matches_hand_computation() -> None:
 
 def test_part_table_compares_with_the_best_baseline_and_with_that_of_the_part() -> None:
     rows = [
-        row("a", "one", default=0.06, gp=0.02, bilinear=0.01),
-        row("b", "two", default=0.02, gp=0.02, bilinear=0.01),
+        make_row("a", "one", default=0.06, gp=0.02, bilinear=0.01),
+        make_row("b", "two", default=0.02, gp=0.02, bilinear=0.01),
     ]
     composition = {DEFAULT: 0.03, "gp": 0.01, "bilinear": 0.02}
     for one in rows:
@@ -114,6 +77,33 @@ def test_part_table_compares_with_the_best_baseline_and_with_that_of_the_part() 
     assert of_composition["ratio_to_best_single"] == pytest.approx(1.5)
 
 
+def test_losses_are_corrected_for_the_number_of_cases() -> None:
+    rows = [make_row("a", str(i), default=0.02, gp=0.022, bilinear=0.0) for i in range(20)]  # two errors below gp
+    assert summarize(rows[:1])["losses"]["gp"] == {"below": 1, "significant": 1}
+    assert summarize(rows)["losses"]["gp"] == {"below": 20, "significant": 0}
+    rows[0]["against"]["gp"]["margin"] = -0.005
+    assert summarize(rows)["losses"] == {
+        "gp": {"below": 20, "significant": 1},
+        "uniform": {"below": 0, "significant": 0},
+    }
+
+
+def test_border_table_scores_the_interior_separately() -> None:
+    without_interior = {**make_row("a", "three", default=9.0, gp=0.01, bilinear=0.0)}
+    without_interior["interior"] = {"n_spots": 0, "methods": None}
+    rows = [*ROWS, without_interior]
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in border_table(rows).splitlines()[2:]]
+    assert [line[:3] for line in lines[::4]] == [
+        ["all", "4", "nats per count"],
+        ["away from the border", "3", "nats per count"],
+    ]
+    assert lines[4][3:] == ["0.0125", "0.0125", "0.0125", "bilinear 0.0100", "1.25 times"]
+    interior = summarize(rows)["interior"]
+    assert interior["n_cases"] == 3
+    assert interior["nats_per_count"]["ratio"] == pytest.approx(1.25)
+    assert interior["nats_per_count"]["best_single_baseline"] == "bilinear"
+
+
 def test_studies_without_a_value_are_skipped() -> None:
     assert mean_of_studies(ROWS, [1.0, None, None]) == 1.0
     assert mean_of_studies(ROWS, [1.0, 3.0, 4.0]) == 3.0
@@ -123,11 +113,11 @@ def test_tables_contain_all_rows() -> None:
     by_study, by_method, by_case = study_table(ROWS), method_table(ROWS), case_table(ROWS)
     for table in (by_study, by_method, by_case):
         assert len({line.count("|") for line in table.splitlines()}) == 1
-    assert "| a | 2 | 0.0400 / 0.040 | 0.0250 / 0.025 |" in by_study
+    assert f"| a | 2 |{' 0.0400 / 0.040 |' * 3} 0.0250 / 0.025 |" in by_study
     assert "**0.0250 / 0.025**" in by_study
     order = [line.split("|")[1].strip(" *") for line in by_method.splitlines()[2:]]
-    assert order[:3] == [DEFAULT, "bilinear", "gp"]
-    assert len(order) == 1 + len(BASELINES)
+    assert order[:5] == [DEFAULT, POOL, INTENSITY, "bilinear", "gp"]
+    assert len(order) == 3 + len(BASELINES)
     assert "| two | square | 0.0200 | bilinear 0.0300 | -0.0100 ± 0.0200 |" in by_case
 
 
@@ -144,12 +134,3 @@ def test_program_table_contains_large_panels_only() -> None:
     cells = "0.0600 / 0.0600 / 0.060 | 0.0300 / 0.0200 / 0.200 | 0.0200 / 0.0200 / 0.020 | -0.0100 ± 0.0020 |"
     assert lines[2] == f"| a | 1 | {cells}"
     assert lines[3] == f"| **mean of studies** | 1 | {cells}"
-
-
-def test_plots_are_written_or_the_folder_is_reported(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
-    for path in write_score_plots(ROWS, tmp_path / "plots"):
-        assert path.read_bytes().startswith(b"\x89PNG")
-    (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="another folder"):
-        write_score_plots(ROWS, tmp_path / "file")

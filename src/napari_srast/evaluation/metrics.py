@@ -286,7 +286,9 @@ def fraction_better(scores: Scores, baseline: Scores) -> float:
     return _mean((scores.gene_gain[has_counts] > baseline.gene_gain[has_counts]).astype(float))
 
 
-def gain_over(scores: Scores, baseline: Scores, over: Literal["spots", "genes"] = "spots") -> tuple[float, float]:
+def gain_over(
+    scores: Scores, baseline: Scores, over: Literal["spots", "genes"] | np.ndarray = "spots"
+) -> tuple[float, float]:
     """Return the difference in nats per count to a baseline, with its paired bootstrap standard error.
 
     Parameters
@@ -294,12 +296,16 @@ def gain_over(scores: Scores, baseline: Scores, over: Literal["spots", "genes"] 
     scores, baseline
         Scores of two methods on the same truth.
     over
-        What the bootstrap resamples: "spots" or "genes".
+        What the bootstrap resamples: "spots", "genes", or blocks of spots, given as the block index of each spot,
+        shape (N,). Neighboring spots are alike, so an error over blocks is larger than one over spots.
     """
-    if over == "spots":
-        difference, counts = scores.spot_gain - baseline.spot_gain, scores.spot_counts
-    else:
+    if isinstance(over, str) and over == "genes":
         difference, counts = scores.gene_gain - baseline.gene_gain, scores.gene_counts
+    else:
+        difference, counts = scores.spot_gain - baseline.spot_gain, scores.spot_counts
+    if isinstance(over, np.ndarray):
+        difference, counts = np.bincount(over, difference), np.bincount(over, counts)
+        difference, counts = difference[counts > 0], counts[counts > 0]
     return _over(float(difference.sum()), float(counts.sum())), _error_of_ratio(difference, counts)
 
 

@@ -38,7 +38,7 @@ from napari_srast.training.pseudo_slides import (
     with_embedding,
 )
 from napari_srast.training.recipe import Recipe, read_recipe
-from napari_srast.training.score_report import DEFAULT, mean_of_studies
+from napari_srast.training.score_report import POOL, mean_of_studies
 from napari_srast.training.signed_cache import load_or_create
 from napari_srast.training.sources import PseudoSlideSettings
 from napari_srast.training.trainer import TrainerConfig, train_flow
@@ -46,7 +46,7 @@ from napari_srast.training.trainer import TrainerConfig, train_flow
 __all__ = ["VARIANTS", "Ablation", "Variant", "ablation_table", "run_ablation"]
 
 _REFERENCE = "gp+denoised"
-_SCORED = (DEFAULT, PRIOR_WEIGHTS, NETWORK_ALONE, SASA_GP, _REFERENCE)
+_SCORED = (POOL, PRIOR_WEIGHTS, NETWORK_ALONE, SASA_GP, _REFERENCE)
 _KINDS = ("nats_per_count", "within_spot_pcc")
 
 
@@ -214,7 +214,8 @@ def ablation_table(results: dict[str, Any]) -> str:
         Results by variant and seed: the entry "variants" of ablation.json.
     """
     lines = [
-        "| variant | default | calibration off | network alone | its prior | change of the network, nats | seeds |",
+        "| variant | calibrated pool | calibration off | network alone | its prior | change of the network, nats "
+        "| seeds |",
         "|---|---|---|---|---|---|---|",
     ]
     full = results.get("full", {})
@@ -223,7 +224,7 @@ def ablation_table(results: dict[str, Any]) -> str:
         if not runs:
             continue
         cells = []
-        for method in (DEFAULT, PRIOR_WEIGHTS, NETWORK_ALONE, SASA_GP):
+        for method in (POOL, PRIOR_WEIGHTS, NETWORK_ALONE, SASA_GP):
             means = [
                 [mean_of_studies(run[method], [r[kind] for r in run[method]]) for kind in _KINDS]
                 for run in runs.values()

@@ -1,4 +1,4 @@
-"""Choose a part of a slide: spots of a crop, and the area that observations cover.
+"""Choose a part of a slide: spots of a crop, spots away from the border, and the area that observations cover.
 
 Shape legend: N spots, n cells, beads or bins.
 """
@@ -6,11 +6,12 @@ Shape legend: N spots, n cells, beads or bins.
 from __future__ import annotations
 
 import numpy as np
-from scipy.spatial import cKDTree
+from scipy.spatial import Delaunay, cKDTree
 
+from napari_srast.geometry.raster import Raster
 from napari_srast.training.sources import PseudoSlideSettings
 
-__all__ = ["area_per_point", "crop_mask"]
+__all__ = ["area_per_point", "crop_mask", "interior_spots"]
 
 
 def crop_mask(centers: np.ndarray, settings: PseudoSlideSettings, rng: np.random.Generator) -> np.ndarray:
@@ -27,6 +28,16 @@ def crop_mask(centers: np.ndarray, settings: PseudoSlideSettings, rng: np.random
     if shape > 0:
         keep &= distance <= np.quantile(distance, fraction)
     return keep if keep.sum() >= min_spots else np.ones(len(centers), dtype=bool)
+
+
+def interior_spots(raster: Raster, points: np.ndarray) -> np.ndarray:
+    """Return which spots have all of their pixel centers in the convex hull of the observations, (N,) bool.
+
+    The cells of the others reach to where nothing was observed, so that their true pixels are empty without a reason
+    in the tissue.
+    """
+    outside = Delaunay(points).find_simplex(raster.centers) < 0
+    return (raster.n_pixels_per_spot > 0) & (np.bincount(raster.parent[outside], minlength=raster.n_spots) == 0)
 
 
 def area_per_point(points: np.ndarray) -> float:

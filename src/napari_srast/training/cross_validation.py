@@ -1,9 +1,11 @@
 """Score the default method and every baseline on held-out studies, on the same truth.
 
 Each pseudo-slide has a known fine truth. The default method treats it like a user's slide: it pools the network with
-the interpolations by weights that are fitted on the pseudo-slide itself, coarsened once more; the study-level prior of
-the weights comes from the other folds. Baselines see the same counts. The best baseline is chosen on the truth, which a
-user could not do. Only single genes are scored, not the sums of genes that training also uses.
+the interpolations by weights that are fitted on the pseudo-slide itself, coarsened once more, and averages this pool
+with the intensity field; the study-level prior of the weights comes from the other folds. Baselines see the same
+counts. The best baseline is chosen on the truth, which a user could not do. All methods are also scored on the spots of
+the interior alone, whose cells do not reach beyond the observations. Only single genes are scored, not the sums of
+genes that training also uses.
 
 Shape legend: N spots, Q pixels, F fields, G genes (the first of the fields), E experts.
 """
@@ -12,8 +14,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,29 +31,37 @@ from napari_srast.calibration.fitting import fit_pool_weights, fit_program_weigh
 from napari_srast.calibration.predictions import HoldoutPredictions
 from napari_srast.calibration.prior import CalibrationPriors
 from napari_srast.calibration.skill import GeneSkill, apply_fallback
-from napari_srast.calibration.weights import EXPERT_NAMES, PoolWeights, pool_ratios
+from napari_srast.calibration.weights import EXPERT_NAMES, PoolWeights, pool_ratios, temper_pool
 from napari_srast.errors import OutputError
 from napari_srast.evaluation.metrics import Scores, fraction_better, gain_over, score_ratios
 from napari_srast.evaluation.protocol import BASELINES, DENOISED
+from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 from napari_srast.interpolation import Interpolator
 from napari_srast.models.pcfm.network import DiT
 from napari_srast.training.prior_fitting import Fold, fit_fold_priors, predict_from_programs, predict_pseudo_slide
 from napari_srast.training.pseudo_slides import PseudoSlide
+from napari_srast.training.score_plots import write_score_plots
 from napari_srast.training.score_report import (
     DEFAULT,
+    INTENSITY,
+    MAIN_SCORES,
+    POOL,
+    REFERENCES,
     average_table,
+    border_table,
     case_table,
     method_table,
     part_table,
     program_table,
     study_table,
     summarize,
-    write_score_plots,
 )
 
 __all__ = [
+    "INTENSITY",
     "NETWORK_ALONE",
     "NO_FALLBACK",
+    "POOL",
     "PRIOR_WEIGHTS",
     "SASA_GP",
     "calibrate_pseudo_slide",
@@ -69,6 +80,7 @@ SASA_GP = "gp+sasa"
 """The prior map of the flow: a Gaussian process on counts denoised by SASA."""
 
 _MAX_THREADS = 8  # each pseudo-slide in progress takes memory
+_BLOCK_SIDE = 3.0  # pitches: side of the blocks of a bootstrap
 _TEN_COUNTS = np.array([10.0])  # where concentrations are compared
 
 
@@ -139,6 +151,9 @@ def score_pseudo_slide(
         "best_baseline", "best_baseline_pcc": the best baselines by nats per count and by within-spot PCC, chosen on the
         truth.
 
+        "against": for each of :data:`REFERENCES` that is scored, "margin" of the default, its "error" by a bootstrap
+        over square blocks of spots, and "n_blocks", their number.
+
         "margin": nats per count of the default minus those of the best baseline, with bootstrap standard errors over
         spots and genes; "fraction_better": fraction of genes with a positive margin.
 
@@ -146,7 +161,11 @@ def score_pseudo_slide(
 
         "seam": seam ratio of the truth, the mean and a draw, by genes and of totals.
 
-        "shared": scores of the genes of large panels when predicted from programs; None for small panels.
+        "shared": scores of the genes of large panels when predicted from programs, and the change from the calibrated
+        pool of the genes; None for small panels.
+
+        "interior": "n_spots" of the interior, and "methods", the main scores of each method on these spots alone; None
+        if there is no such spot.
 
         "calibration", "concentration": the fitted weights and concentration; "level_step": the value of
         :data:`napari_srast.calibration.dispersion.LEVEL_STEP` that would fit this pseudo-slide.
@@ -157,9 +176,14 @@ def score_pseudo_slide(
     truth = sparse.csr_matrix(dense)
     weights, concentration, gene_methods = calibrate_pseudo_slide(pseudo_slide, network, prior)
     pooled = pool_ratios(logs, counts, layout, weights)
+    intensity = pseudo_slide.log_intensity
+    assert intensity is not None, "every scored pseudo-slide has an intensity field"
+    tempered = temper_pool(pooled, intensity)
     ratios = {
-        DEFAULT: layout.normalize(np.exp(apply_fallback(pooled, logs, gene_methods))),
-        NO_FALLBACK: np.exp(pooled),
+        DEFAULT: layout.normalize(np.exp(apply_fallback(tempered, logs, gene_methods))),
+        NO_FALLBACK: layout.normalize(np.exp(tempered)),
+        POOL: layout.normalize(np.exp(apply_fallback(pooled, logs, gene_methods))),
+        INTENSITY: layout.normalize(np.exp(intensity.astype(np.float64))),
         PRIOR_WEIGHTS: np.exp(pool_ratios(logs, counts, layout, prior.mean_weights)),
         NETWORK_ALONE: layout.normalize(np.exp(logs[EXPERT_NAMES.index("pcfm")])),
         SASA_GP: layout.normalize(np.exp(logs[EXPERT_NAMES.index("gp_denoised")])),
@@ -172,7 +196,8 @@ def score_pseudo_slide(
     interpolator, denoised = Interpolator(layout), np.asarray(pseudo_slide.denoised)[:, : pseudo_slide.n_genes]
     for method in baselines:
         fields = denoised if method.endswith(DENOISED) else counts
-        scores[method] = score_ratios(truth, interpolator.ratios(method.removesuffix(DENOISED), fields), layout)
+        ratios[method] = interpolator.ratios(method.removesuffix(DENOISED), fields)
+        scores[method] = score_ratios(truth, ratios[method], layout)
 
     best = max(baselines, key=lambda method: scores[method].nats_per_count)
     margin, error_over_spots = gain_over(scores[DEFAULT], scores[best])
@@ -187,6 +212,7 @@ def score_pseudo_slide(
             "methods": {method: one.summary() for method, one in scores.items()},
             "best_baseline": best,
             "best_baseline_pcc": max(baselines, key=lambda method: scores[method].within_spot_pcc),
+            "against": {name: _compare(scores[DEFAULT], scores[name], layout) for name in REFERENCES if name in scores},
             "margin": margin,
             "margin_se_spots": error_over_spots,
             "margin_se_genes": gain_over(scores[DEFAULT], scores[best], over="genes")[1],
@@ -201,7 +227,8 @@ def score_pseudo_slide(
                 "totals_mean": scores[DEFAULT].seam_ratio_totals,
                 "totals_draw": scores_of_draw.seam_ratio_totals,
             },
-            "shared": _score_programs(pseudo_slide, network, prior, weights, scores[DEFAULT]),
+            "shared": _score_programs(pseudo_slide, network, prior, weights, scores[POOL]),
+            "interior": _score_interior(pseudo_slide, truth, ratios, scores),
             "calibration": weights.to_dict(),
             "concentration": concentration.to_dict(),
             "level_step": LEVEL_STEP
@@ -228,6 +255,34 @@ def calibrate_pseudo_slide(
     weights = fit_pool_weights(predictions, prior)
     skill = GeneSkill.from_predictions(predictions, weights) if predictions else GeneSkill.unknown(pseudo_slide.n_genes)
     return weights, fit_holdout_concentration(predictions, weights), skill.fallback_methods()
+
+
+def _compare(scores: Scores, reference: Scores, layout: SpotPixelMap) -> dict[str, float]:
+    """Return the margin over a reference with its error over square blocks of spots."""
+    place = np.floor((layout.spots - layout.spots.min(axis=0)) / (_BLOCK_SIDE * layout.pitch)).astype(np.int64)
+    block = np.unique(place, axis=0, return_inverse=True)[1].ravel()
+    margin, error = gain_over(scores, reference, over=block)
+    return {"margin": margin, "error": error, "n_blocks": int(block.max()) + 1}
+
+
+def _score_interior(
+    pseudo_slide: PseudoSlide,
+    truth: sparse.csr_matrix,
+    ratios: Mapping[str, np.ndarray],
+    scores: Mapping[str, Scores],
+) -> dict[str, Any]:
+    """Score all methods on the spots of the interior; ``scores`` are those on all spots."""
+    interior, layout = pseudo_slide.interior, pseudo_slide.layout
+    if interior is not None and not interior.all():
+        pixels = interior[layout.parent]
+        if not pixels.any():
+            return {"n_spots": 0, "methods": None}
+        inside = replace(layout, pixels=layout.pixels[pixels], parent=layout.parent[pixels])
+        scores = {method: score_ratios(truth[pixels], values[pixels], inside) for method, values in ratios.items()}
+    return {
+        "n_spots": layout.n_spots if interior is None else int(interior.sum()),
+        "methods": {method: {kind: one.summary()[kind] for kind in MAIN_SCORES} for method, one in scores.items()},
+    }
 
 
 def _score_programs(
@@ -284,6 +339,7 @@ def write_scores(rows: Sequence[dict[str, Any]], directory: Path) -> list[Path]:
     tables = {
         "Averages": average_table(rows),
         "Totals and composition": part_table(rows),
+        "All spots, and those away from the border": border_table(rows),
         "By study": study_table(rows),
         "By method": method_table(rows),
     }

@@ -16,14 +16,14 @@ from typing import Literal
 
 import numpy as np
 from scipy import sparse
-from scipy.spatial import Delaunay, cKDTree
+from scipy.spatial import cKDTree
 
 from napari_srast.errors import InputError
 from napari_srast.geometry.binning import bin_points, coarsen_points
 from napari_srast.geometry.disc_support import DiscSupport
 from napari_srast.geometry.raster import Raster, make_raster
 from napari_srast.geometry.spot_pixel_map import SpotPixelMap
-from napari_srast.training.crops import area_per_point, crop_mask
+from napari_srast.training.crops import area_per_point, crop_mask, interior_spots
 from napari_srast.training.pseudo_slides import CoarseCounts, PseudoSlide, prepare_pseudo_slide
 from napari_srast.training.sources import SamplingContext
 
@@ -96,7 +96,7 @@ def sample_discs(
         )
     except InputError:  # no spot has enough counts
         return None
-    centers = rebinned.centers[_inside(rebinned.raster, points)]
+    centers = rebinned.centers[interior_spots(rebinned.raster, points)]
     if crop:
         centers = centers[crop_mask(centers, settings, rng)]
     while len(centers) >= 0.6 * settings.least_spots:
@@ -143,12 +143,6 @@ def _split(
     for one in (measured, unseen):
         one.eliminate_zeros()
     return measured, unseen
-
-
-def _inside(raster: Raster, points: np.ndarray) -> np.ndarray:
-    """Return which spots have all of their pixel centers in the convex hull of the points, (N,) bool."""
-    outside = Delaunay(points).find_simplex(raster.centers) < 0
-    return (raster.n_pixels_per_spot > 0) & (np.bincount(raster.parent[outside], minlength=raster.n_spots) == 0)
 
 
 def _sum_over_discs(

@@ -22,7 +22,7 @@ from napari_srast.geometry.lattice import detect_lattice
 from napari_srast.geometry.raster import make_raster
 from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 from napari_srast.models.sasa.config import SasaConfig
-from napari_srast.training.crops import area_per_point, crop_mask
+from napari_srast.training.crops import area_per_point, crop_mask, interior_spots
 from napari_srast.training.disc_sampling import sample_discs
 from napari_srast.training.pseudo_slides import CoarseCounts, PseudoSlide, prepare_pseudo_slide
 from napari_srast.training.sources import PseudoSlideSettings, SamplingContext, SourceSlide, read_source
@@ -102,7 +102,11 @@ def _rebin(
     description = f"{lattice} pitch {pitch:.4g} factor {factor:g} depth {fraction:g}"
     if not crop:
         coarse = CoarseCounts(
-            layout=rebinned.layout, counts=rebinned.counts, truth=rebinned.truth, description=description
+            layout=rebinned.layout,
+            counts=rebinned.counts,
+            truth=rebinned.truth,
+            description=description,
+            interior=interior_spots(rebinned.raster, points),
         )
         return prepare_pseudo_slide(coarse, context, rng)
     centers = rebinned.centers[crop_mask(rebinned.centers, settings, rng)]

@@ -21,6 +21,7 @@ from napari_srast.geometry.disc_support import DiscSupport
 from napari_srast.geometry.lattice import detect_lattice
 from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 from napari_srast.interpolation import Denoiser, Interpolator
+from napari_srast.models.intensity import PixelIntensity, fit_intensity
 from napari_srast.models.pcfm.inputs import FlowInputs, SpotNeighborhoods, build_flow_inputs
 from napari_srast.models.programs.program_fields import ProgramFields, fit_program_fields
 from napari_srast.models.sasa.embedding import SlideEmbedding
@@ -37,7 +38,7 @@ __all__ = [
     "with_embedding",
 ]
 
-CACHE_FORMAT = 5
+CACHE_FORMAT = 6
 """Version of the cached pseudo-slides; increase it when :class:`PseudoSlide` changes."""
 _MIN_GENE_COUNTS = 20  # a gene with fewer counts on the coarse slide is no field
 
@@ -60,6 +61,8 @@ class CoarseCounts:
         Whether the pseudo-slide is scored when its study is held out.
     support
         Discs that the spots measure; None if their counts are those of their pixels.
+    interior
+        Spots whose cells are inside the area that the source observed, bool, shape (N,); None if all are.
     """
 
     layout: SpotPixelMap
@@ -68,6 +71,7 @@ class CoarseCounts:
     description: str
     scored: bool = True
     support: DiscSupport | None = None
+    interior: np.ndarray | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -119,6 +123,11 @@ class PseudoSlide:
         Cosine similarity of the latents of the two spots of each edge, shape (E,).
     programs
         Gene programs; None if the pseudo-slide is not scored or its panel is small.
+    log_intensity
+        Log of the intensity field of the single genes in the pixels, up to a constant for each gene, float32, shape
+        (Q, ``n_genes``); None if the pseudo-slide is not scored.
+    interior
+        Spots whose cells are inside the area that the source observed, bool, shape (N,); None if all are.
     """
 
     name: str
@@ -135,6 +144,8 @@ class PseudoSlide:
     edges: Tensor = field(default_factory=lambda: torch.zeros((2, 0), dtype=torch.int64))
     edge_similarity: Tensor = field(default_factory=lambda: torch.zeros(0))
     programs: ProgramInputs | None = None
+    log_intensity: np.ndarray | None = None
+    interior: np.ndarray | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -196,7 +207,13 @@ def prepare_pseudo_slide(
             layout=variant.layout, counts=variant.counts, truth=variant.truth, description="coarsened once more"
         )
         coarsened.append(_assemble(context.source, variant_counts, selection, variant_embedding, variant_programs))
-    return replace(pseudo_slide, coarsened=tuple(coarsened), scored=coarse.scored)
+    return replace(
+        pseudo_slide,
+        coarsened=tuple(coarsened),
+        scored=coarse.scored,
+        log_intensity=_log_intensity(coarse, genes) if coarse.scored else None,
+        interior=coarse.interior,
+    )
 
 
 def with_embedding(pseudo_slide: PseudoSlide, embedding: SlideEmbedding) -> PseudoSlide:
@@ -258,6 +275,15 @@ def _assemble(
         edge_similarity=_edge_similarity(edges, layout, embedding),
         programs=program_inputs,
     )
+
+
+def _log_intensity(coarse: CoarseCounts, genes: np.ndarray) -> np.ndarray:
+    """Return the log intensity of some genes in the pixels, as a run on spots that cover their cells fits it."""
+    layout, counts = coarse.layout, coarse.counts
+    fitted = fit_intensity(counts, layout.spots, layout.pitch, measured_area=0.0)
+    fields = sparse.csr_matrix(counts[:, genes])
+    pixels = PixelIntensity(fitted.model, layout, fitted.fields)
+    return pixels.log_intensities(fields.toarray(), fitted.loadings(fields)).astype(np.float32)
 
 
 def _edge_similarity(edges: Tensor, layout: SpotPixelMap, embedding: SlideEmbedding) -> Tensor:

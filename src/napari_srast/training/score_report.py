@@ -1,4 +1,4 @@
-"""Report scores on held-out studies: means, ratios to the baselines, Markdown tables and plots.
+"""Report scores on held-out studies: means, ratios to the baselines and Markdown tables.
 
 Rows are those of :func:`napari_srast.training.cross_validation.score_pseudo_slide`. A mean is the mean over studies of
 each study's mean over its pseudo-slides, so every study has the same weight.
@@ -7,22 +7,24 @@ each study's mean over its pseudo-slides, so every study has the same weight.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from scipy.stats import t as student
 
 from napari_srast.evaluation.coverage import COVERAGES
-from napari_srast.evaluation.plots import figure_class, save_figures
 from napari_srast.evaluation.protocol import BASELINES
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 __all__ = [
     "DEFAULT",
+    "INTENSITY",
+    "MAIN_SCORES",
+    "POOL",
+    "REFERENCES",
     "average_table",
+    "border_table",
     "case_table",
+    "interior_rows",
     "margin_error",
     "mean_of_studies",
     "method_table",
@@ -30,16 +32,30 @@ __all__ = [
     "program_table",
     "study_table",
     "summarize",
-    "write_score_plots",
 ]
 
 DEFAULT = "srast"
-"""Name of the default method in the rows."""
+"""Name of the default method in the rows: the calibrated pool, averaged with the intensity field."""
+POOL = "calibrated pool"
+"""The pool of network and interpolations with the weights of the slide, without the intensity field."""
+INTENSITY = "intensity field"
+"""The intensity field, without the pool."""
+REFERENCES = ("uniform", "gp")
+"""Methods that the default may be worse than only by chance."""
+MAIN_SCORES = ("nats_per_count", "totals", "composition", "within_spot_pcc")
+"""Scores of a method on the spots of the interior."""
 
 Row = Mapping[str, Any]
 _COMPARED = ("gp+denoised", "gp", "pycnophylactic", "bilinear")
 _KINDS = (("nats_per_count", "best_baseline"), ("within_spot_pcc", "best_baseline_pcc"))
+_LEVEL = 0.05  # of all tests together
 _PARTS = ("totals", "composition")  # of the nats per count
+_TITLES = {
+    "nats_per_count": "nats per count",
+    "totals": "totals",
+    "composition": "composition",
+    "within_spot_pcc": "within-spot PCC",
+}
 
 
 def summarize(rows: Sequence[Row]) -> dict[str, Any]:
@@ -56,11 +72,18 @@ def summarize(rows: Sequence[Row]) -> dict[str, Any]:
         "nats_per_count", "within_spot_pcc": of the default, of the best baseline of each pseudo-slide (chosen on the
         truth) and of the single baseline that is best on average, with the default's ratio to each.
 
+        "interior": "n_cases", "nats_per_count", "totals" and "composition" of the spots away from the border, each of
+        the default and of the single baseline that is best there, with the ratio of both.
+
         "totals", "composition": these parts of the nats per count, of the default, of the single baseline that has the
         best nats per count on average and of the one whose part is best, with the default's ratio to each.
 
         "cases_below", "cases_behind": numbers of pseudo-slides with a negative margin and with a margin below minus
         two standard errors.
+
+        "losses": for each of :data:`REFERENCES`, the number of pseudo-slides on which the default is worse ("below"),
+        and worse at a level of 5 % that is corrected for the number of pseudo-slides ("significant": one-sided t tests
+        with the error over blocks of spots, Bonferroni).
 
         "fraction_better", "coverage_80_*", "level_step_median", "spread_skill".
 
@@ -81,8 +104,14 @@ def summarize(rows: Sequence[Row]) -> dict[str, Any]:
             "ratio_to_best_single": of_method[DEFAULT] / of_method[single],
         }
     summary |= {part: _compare_part(rows, part) for part in _PARTS}
+    inside = interior_rows(rows)
+    if inside:
+        summary["interior"] = {"n_cases": len(inside)} | {
+            kind: _compare_with_best(inside, kind) for kind in ("nats_per_count", *_PARTS)
+        }
     summary["cases_below"] = sum(row["margin"] < 0 for row in rows)
     summary["cases_behind"] = sum(row["margin"] < -2 * margin_error(row) for row in rows)
+    summary["losses"] = {name: _count_losses(rows, name) for name in REFERENCES if name in rows[0]["against"]}
     summary["fraction_better"] = mean_of_studies(rows, [row["fraction_better"] for row in rows])
     at = COVERAGES.index(0.8)
     for kind in ("multinomial", "calibrated"):
@@ -100,6 +129,15 @@ def summarize(rows: Sequence[Row]) -> dict[str, Any]:
         ratios = [_number(row["seam"][kind]) / _number(row["seam"][truth]) for row in rows]
         summary[f"seam_ratio_to_truth_{kind}"] = mean_of_studies(rows, ratios)
     return summary
+
+
+def _count_losses(rows: Sequence[Row], reference: str) -> dict[str, int]:
+    """Count the pseudo-slides on which the default is worse than a reference, in all and significantly."""
+    margin, error, n_blocks = (
+        np.array([_number(row["against"][reference][key]) for row in rows]) for key in ("margin", "error", "n_blocks")
+    )
+    threshold = student.ppf(1 - _LEVEL / len(rows), np.maximum(n_blocks - 1, 1))
+    return {"below": int((margin < 0).sum()), "significant": int((margin < -threshold * error).sum())}
 
 
 def mean_of_studies(
@@ -165,6 +203,38 @@ def part_table(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
+def interior_rows(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows with the scores of the spots away from the border; cases without such spots are left out."""
+    return [{**row, "methods": row["interior"]["methods"]} for row in rows if row["interior"]["methods"]]
+
+
+def border_table(rows: Sequence[Row]) -> str:
+    """Return a Markdown table of the default and its two parts on all spots, and on those away from the border."""
+    methods = [method for method in (DEFAULT, POOL, INTENSITY) if method in rows[0]["methods"]]
+    titles = ["spots", "cases", "", *methods, "best single baseline", "ratio"]
+    lines = [_line(titles), "|---" * len(titles) + "|"]
+    for name, chosen in (("all", rows), ("away from the border", interior_rows(rows))):
+        for kind in MAIN_SCORES if chosen else ():
+            of_method = {m: mean_of_studies(chosen, [row["methods"][m][kind] for row in chosen]) for m in methods}
+            best = _compare_with_best(chosen, kind)
+            baseline = f"{best['best_single_baseline']} {best['best_single']:.4f}"
+            cells = [*(f"{value:.4f}" for value in of_method.values()), baseline, f"{best['ratio']:.2f} times"]
+            lines.append(_line([name, len(chosen), _TITLES[kind], *cells]))
+    return "\n".join(lines)
+
+
+def _compare_with_best(rows: Sequence[Row], kind: str) -> dict[str, Any]:
+    """Compare a score of the default with the single baseline that has the best mean of this score."""
+    mean = {m: mean_of_studies(rows, [row["methods"][m][kind] for row in rows]) for m in (DEFAULT, *BASELINES)}
+    best = max(BASELINES, key=mean.__getitem__)
+    return {
+        "default": mean[DEFAULT],
+        "best_single": mean[best],
+        "best_single_baseline": best,
+        "ratio": mean[DEFAULT] / mean[best],
+    }
+
+
 def _compare_part(rows: Sequence[Row], part: str) -> dict[str, Any]:
     """Compare a part of the nats per count with the baseline of the best nats and with that of the best part."""
     nats, mean = (
@@ -206,7 +276,7 @@ def study_table(rows: Sequence[Row]) -> str:
 
 
 def program_table(rows: Sequence[Row]) -> str:
-    """Return a Markdown table of the studies with large panels: the flow of each gene, and the maps of gene programs.
+    """Return a Markdown table of the studies with large panels: the pool of each gene, and the maps of gene programs.
 
     Cells hold nats per count / their mean over genes / within-spot PCC. The change is in nats per count, with the mean
     over pseudo-slides of its standard error over genes.
@@ -219,7 +289,7 @@ def program_table(rows: Sequence[Row]) -> str:
         of_study = [row for row in with_programs if study in (row["study"], None)]
         cells = []
         for scores in (
-            [row["methods"][DEFAULT] for row in of_study],
+            [row["methods"][POOL] for row in of_study],
             [row["shared"] for row in of_study],
             [row["methods"][row["best_baseline"]] for row in of_study],
         ):
@@ -285,82 +355,6 @@ def case_table(rows: Sequence[Row]) -> str:
             )
         )
     return "\n".join(lines)
-
-
-def write_score_plots(rows: Sequence[Row], directory: Path) -> list[Path]:
-    """Draw the margins of all pseudo-slides, the means of all methods and the coverage, as PNG files.
-
-    Parameters
-    ----------
-    rows
-        Scored pseudo-slides.
-    directory
-        Folder to write to; it is created if it does not exist.
-
-    Returns
-    -------
-    list of Path
-        The written files.
-
-    Raises
-    ------
-    OutputError
-        Matplotlib is not installed, or the directory cannot be written.
-    """
-    figure_type = figure_class()
-    plots = {"margins.png": _draw_margins, "methods.png": _draw_methods, "coverage.png": _draw_coverage}
-    return save_figures({name: draw(rows, figure_type) for name, draw in plots.items()}, directory)
-
-
-def _draw_margins(rows: Sequence[Row], figure_type: type[Figure]) -> Figure:
-    ordered = sorted(rows, key=lambda row: row["margin"])
-    figure = figure_type(figsize=(8, 0.16 * len(rows) + 1.2), layout="constrained")
-    axes = figure.subplots()
-    studies = sorted({row["study"] for row in rows})
-    for i, row in enumerate(ordered):
-        color = f"C{studies.index(row['study']) % 10}"
-        axes.errorbar(row["margin"], i, xerr=2 * margin_error(row), fmt="o", markersize=3, color=color, linewidth=1)
-    axes.axvline(0, color="k", linewidth=0.8)
-    axes.set(yticks=range(len(rows)), xlabel="nats per count minus the best baseline's, ± 2 standard errors")
-    axes.set_yticklabels([row["name"] for row in ordered], fontsize=5)
-    return figure
-
-
-def _draw_methods(rows: Sequence[Row], figure_type: type[Figure]) -> Figure:
-    kinds = {"totals": "totals (density)", "composition": "composition"}
-    methods = sorted(
-        rows[0]["methods"], key=lambda m: mean_of_studies(rows, [r["methods"][m]["nats_per_count"] for r in rows])
-    )
-    figure = figure_type(figsize=(9, 0.35 * len(methods) + 1.4), layout="constrained")
-    left, right = figure.subplots(1, 2, sharey=True)
-    position = np.arange(len(methods))
-    for shift, (kind, label) in zip((-0.2, 0.2), kinds.items(), strict=True):
-        values = [mean_of_studies(rows, [r["methods"][m][kind] for r in rows]) for m in methods]
-        left.barh(position + shift, values, 0.38, label=label)
-    left.set(yticks=position, yticklabels=methods, xlabel="nats per count over the uniform split")
-    left.axvline(0, color="k", linewidth=0.8)
-    left.legend(fontsize="small")
-    pcc = [mean_of_studies(rows, [r["methods"][m]["within_spot_pcc"] for r in rows]) for m in methods]
-    right.barh(position, pcc, 0.7, color="C2")
-    right.set(xlabel="within-spot PCC, mean over genes")
-    return figure
-
-
-def _draw_coverage(rows: Sequence[Row], figure_type: type[Figure]) -> Figure:
-    figure = figure_type(figsize=(7, 3.6), layout="constrained")
-    panels = figure.subplots(1, 2, sharey=True)
-    for axes, group, title in zip(panels, ("all", "deep"), ("all pairs", "pairs of 10 counts or more"), strict=True):
-        for kind, color in (("multinomial", "C7"), ("calibrated", "C0")):
-            for row in rows:
-                covered = [_number(value) for value in row["coverage"][kind][group]]
-                axes.plot(COVERAGES, covered, color=color, linewidth=0.4, alpha=0.5)
-            mean = [mean_of_studies(rows, [r["coverage"][kind][group][i] for r in rows]) for i in range(len(COVERAGES))]
-            axes.plot(COVERAGES, mean, "o-", color=color, label=kind)
-        axes.plot([0, 1], [0, 1], "k:", linewidth=0.8)
-        axes.set(xlim=(0.4, 1), ylim=(0, 1), xlabel="nominal coverage", title=title)
-    panels[0].set_ylabel("fraction of true counts inside")
-    panels[0].legend(fontsize="small")
-    return figure
 
 
 def _line(cells: Sequence[object]) -> str:

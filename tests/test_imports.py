@@ -23,6 +23,7 @@ LAYERS = (  # from the bottom up: a folder imports only folders that are named b
     "_build_version",
     "_version",
     "errors",
+    "arrays",
     "_utils",
     "geometry",
     "core",

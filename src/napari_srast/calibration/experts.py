@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy import sparse
 
+from napari_srast.arrays import LogRatios
 from napari_srast.calibration.weights import EXPERT_NAMES
 from napari_srast.core.progress import NO_MONITOR, RunMonitor
 from napari_srast.geometry.disc_support import DiscSupport
@@ -82,7 +83,7 @@ class Experts:
         monitor: RunMonitor = NO_MONITOR,
         statistics: FieldStatistics | None = None,
         needed: np.ndarray | None = None,
-    ) -> tuple[FlowInputs, np.ndarray]:
+    ) -> tuple[FlowInputs, LogRatios]:
         """Predict fields.
 
         Parameters
@@ -111,12 +112,12 @@ class Experts:
 
 def log_experts_of(
     network: DiT, inputs: FlowInputs, layout: SpotPixelMap, monitor: RunMonitor = NO_MONITOR
-) -> np.ndarray:
+) -> LogRatios:
     """Return the log ratios of the experts, given the flow's inputs, in the order of the pool, shape (E, Q, F)."""
     return _log_experts(FlowSampler().mean_log_ratios(network, inputs, monitor), inputs, layout)
 
 
-def _log_experts(flow: np.ndarray, inputs: FlowInputs, layout: SpotPixelMap) -> np.ndarray:
+def _log_experts(flow: np.ndarray, inputs: FlowInputs, layout: SpotPixelMap) -> LogRatios:
     """Return the log ratios of the experts, given those of the flow (Q, F), shape (E, Q, F)."""
     log_k = np.log(layout.n_pixels_per_spot[layout.parent])[:, None]
     interpolations = {name: inputs.expert_log_ratios[i].numpy() - log_k for i, name in enumerate(INTERPOLATION_EXPERTS)}

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from napari_srast.arrays import GeneColumns, GeneNames
+
 __all__ = ["ExpressionFactors"]
 
 
@@ -29,10 +31,10 @@ class ExpressionFactors:
         Expected counts of each program in each pixel, float32, shape (Q, P).
     """
 
-    genes: np.ndarray
+    genes: GeneNames
     loadings: np.ndarray
     activities: np.ndarray
 
-    def of_genes(self, columns: np.ndarray) -> np.ndarray:
+    def of_genes(self, columns: GeneColumns) -> np.ndarray:
         """Return the expression of some genes, given as columns; float32, shape (Q, number of columns)."""
         return np.asarray(self.activities @ self.loadings[:, columns], dtype=np.float32)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 from scipy import sparse
 
+from napari_srast.arrays import PixelCounts, PixelParents, SpotCounts
 from napari_srast.core.result import UpsampleResult
 from napari_srast.geometry.raster import Raster
 
@@ -27,7 +28,7 @@ MASS_TOLERANCE = 1e-6
 _ENTRIES_PER_BLOCK = 5_000_000
 
 
-def relative_mass_error(raster: Raster, counts: sparse.csr_matrix, spot_counts: sparse.csr_matrix) -> float:
+def relative_mass_error(raster: Raster, counts: PixelCounts, spot_counts: SpotCounts) -> float:
     """Compute the largest relative difference between a spot's count and the sum over its pixels.
 
     Parameters
@@ -49,7 +50,7 @@ def relative_mass_error(raster: Raster, counts: sparse.csr_matrix, spot_counts: 
 
 
 def iterate_spot_sums(
-    parent: np.ndarray, counts: sparse.csr_matrix, spot_counts: sparse.csr_matrix
+    parent: PixelParents, counts: PixelCounts, spot_counts: SpotCounts
 ) -> Iterator[tuple[sparse.csr_matrix, sparse.csr_matrix]]:
     """Sum the counts of pixels over their spots, for one block of spots at a time.
 

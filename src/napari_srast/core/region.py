@@ -10,6 +10,7 @@ import shapely
 from shapely.geometry import MultiPolygon, Polygon
 from shapely.geometry.base import BaseGeometry, BaseMultipartGeometry
 
+from napari_srast.arrays import SpotMask
 from napari_srast.core.geojson import parse_geojson
 from napari_srast.core.slide import Slide
 from napari_srast.errors import RegionError
@@ -145,7 +146,7 @@ class Region:
                 f"others only; choose one of: {', '.join(slide.transforms)}."
             )
 
-    def spots(self, slide: Slide) -> np.ndarray:
+    def spots(self, slide: Slide) -> SpotMask:
         """Return which spots of a slide have their center in the region, boolean, shape (N,).
 
         Raises

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from scipy import sparse
 
 from napari_srast._utils.text import count
+from napari_srast.arrays import GeneColumns, GeneNames, GeneSkill, PixelCounts, PixelValues
 from napari_srast.core.expression_factors import ExpressionFactors
 from napari_srast.core.region import Region
 from napari_srast.core.settings import UpsampleSettings
@@ -41,7 +41,7 @@ _MISSING = {
 _MAX_NAMES = 5  # genes that are named when a result is printed
 
 
-def no_columns() -> np.ndarray:
+def no_columns() -> GeneColumns:
     """Return an empty array of columns."""
     return np.empty(0, dtype=np.int64)
 
@@ -80,8 +80,8 @@ class UpsampleMetadata:
         have expression, or none.
     """
 
-    genes: np.ndarray
-    skill: np.ndarray
+    genes: GeneNames
+    skill: GeneSkill
     method: np.ndarray
     raster: Raster
     slide: Slide
@@ -89,7 +89,7 @@ class UpsampleMetadata:
     settings: UpsampleSettings
     run: str
     provenance: Mapping[str, Any]
-    expression_columns: np.ndarray = field(default_factory=no_columns)
+    expression_columns: GeneColumns = field(default_factory=no_columns)
     expression_factors: ExpressionFactors | None = None
 
     def __repr__(self) -> str:
@@ -145,13 +145,13 @@ class UpsampleResult(UpsampleMetadata):
         See :class:`UpsampleMetadata`.
     """
 
-    counts: sparse.csr_matrix
-    std: sparse.csr_matrix | None
-    expression: sparse.csr_matrix | None = None
-    expression_std: sparse.csr_matrix | None = None
+    counts: PixelCounts
+    std: PixelValues | None
+    expression: PixelValues | None = None
+    expression_std: PixelValues | None = None
 
     @property
-    def layers(self) -> dict[str, sparse.csr_matrix]:
+    def layers(self) -> dict[str, PixelValues]:
         """The matrices that the result has besides its counts, by name."""
         matrices = {"std": self.std, "expression": self.expression, "expression_std": self.expression_std}
         return {name: matrix for name, matrix in matrices.items() if matrix is not None}

@@ -20,6 +20,7 @@ from scipy import sparse
 
 from napari_srast._utils.scratch_file import allocate_on_disk
 from napari_srast._utils.spill import MEMORY_LIMIT, CsrArrays, SparseBlock, SpillBuffer
+from napari_srast.arrays import GeneColumns, PixelCounts, PixelRows, PixelValues
 from napari_srast.core.progress import NO_MONITOR, RunMonitor
 from napari_srast.core.result import UpsampleMetadata, UpsampleResult, no_columns
 from napari_srast.core.slide import Slide
@@ -55,10 +56,10 @@ class ResultPlan:
 
     slide: Slide
     raster: Raster
-    columns: np.ndarray
+    columns: GeneColumns
     with_std: bool
-    validate: Callable[[np.ndarray, sparse.csr_matrix], None]
-    expression_columns: np.ndarray = field(default_factory=no_columns)
+    validate: Callable[[PixelRows, PixelCounts], None]
+    expression_columns: GeneColumns = field(default_factory=no_columns)
     with_expression_std: bool = False
 
     @property
@@ -92,11 +93,11 @@ class ResultSink(ABC, Generic[Result_co]):
     @abstractmethod
     def add(
         self,
-        rows: np.ndarray,
-        counts: sparse.csr_matrix,
-        std: sparse.csr_matrix | None,
-        expression: sparse.csr_matrix | None = None,
-        expression_std: sparse.csr_matrix | None = None,
+        rows: PixelRows,
+        counts: PixelCounts,
+        std: PixelValues | None,
+        expression: PixelValues | None = None,
+        expression_std: PixelValues | None = None,
     ) -> None:
         """Take a tile.
 
@@ -111,9 +112,7 @@ class ResultSink(ABC, Generic[Result_co]):
             :attr:`ResultPlan.expression_columns` only; None if the run does not compute them.
         """
 
-    def derive(
-        self, rows: np.ndarray, counts: sparse.csr_matrix
-    ) -> tuple[sparse.csr_matrix | None, sparse.csr_matrix | None]:
+    def derive(self, rows: PixelRows, counts: PixelCounts) -> tuple[PixelValues | None, PixelValues | None]:
         """Compute the expression of a tile and its standard deviations, for :meth:`add`; None if the sink adds none.
 
         Threads that predict tiles may call it at the same time. A tile that comes without is completed by :meth:`add`.
@@ -148,10 +147,10 @@ class InMemorySink(ResultSink[UpsampleResult]):
         The assembled matrices, CSR (Q, G); all but ``counts`` stay None if no tile had them.
     """
 
-    counts: sparse.csr_matrix
-    std: sparse.csr_matrix | None = None
-    expression: sparse.csr_matrix | None = None
-    expression_std: sparse.csr_matrix | None = None
+    counts: PixelCounts
+    std: PixelValues | None = None
+    expression: PixelValues | None = None
+    expression_std: PixelValues | None = None
 
     def __init__(self, memory_limit: int = MEMORY_LIMIT) -> None:
         self._memory_limit = memory_limit
@@ -171,11 +170,11 @@ class InMemorySink(ResultSink[UpsampleResult]):
 
     def add(
         self,
-        rows: np.ndarray,
-        counts: sparse.csr_matrix,
-        std: sparse.csr_matrix | None,
-        expression: sparse.csr_matrix | None = None,
-        expression_std: sparse.csr_matrix | None = None,
+        rows: PixelRows,
+        counts: PixelCounts,
+        std: PixelValues | None,
+        expression: PixelValues | None = None,
+        expression_std: PixelValues | None = None,
     ) -> None:
         """Take a tile."""
         matrices = {"counts": counts, "std": std, "expression": expression, "expression_std": expression_std}

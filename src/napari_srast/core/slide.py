@@ -13,8 +13,8 @@ from os import PathLike
 from typing import Any, Literal
 
 import numpy as np
-from scipy import sparse
 
+from napari_srast.arrays import Affine, GeneColumns, GeneNames, SpotCenters, SpotCounts
 from napari_srast.core.gene_list import check_is_list
 from napari_srast.errors import InputError, SettingsError
 
@@ -60,7 +60,7 @@ class SlideImage:
 
     name: str
     levels: tuple[Any, ...]
-    to_intrinsic: tuple[np.ndarray, ...]
+    to_intrinsic: tuple[Affine, ...]
     channels: tuple[str, ...] = ()
     moved: tuple[float, float] = (0.0, 0.0)
 
@@ -113,7 +113,7 @@ class SlideSource:
     spot_shape: str | None = None
 
 
-def select_columns(counts: sparse.csr_matrix, columns: np.ndarray) -> sparse.csr_matrix:
+def select_columns(counts: SpotCounts, columns: GeneColumns) -> SpotCounts:
     """Select columns of counts; returns ``counts`` itself if these are all columns in their order."""
     return counts if np.array_equal(columns, np.arange(counts.shape[1])) else counts[:, columns].tocsr()
 
@@ -158,19 +158,19 @@ class Slide:
         The shapes do not match, or there is no transformation to the coordinate system.
     """
 
-    counts: sparse.csr_matrix
-    genes: np.ndarray
+    counts: SpotCounts
+    genes: GeneNames
     spot_ids: np.ndarray
-    centers: np.ndarray
+    centers: SpotCenters
     spot_diameter: float | None = None
     spot_shape: Literal["circle", "square"] = "circle"
     unit: str = "unknown"
-    transforms: Mapping[str, np.ndarray] = field(default_factory=lambda: {"global": np.eye(3)})
+    transforms: Mapping[str, Affine] = field(default_factory=lambda: {"global": np.eye(3)})
     coordinate_system: str = "global"
     image: SlideImage | None = None
     source: SlideSource = field(default_factory=SlideSource)
     notices: tuple[str, ...] = ()
-    gene_ids: np.ndarray | None = None
+    gene_ids: GeneNames | None = None
 
     def __post_init__(self) -> None:
         n_spots, n_genes = self.counts.shape
@@ -224,7 +224,7 @@ class Slide:
         return float(self.spot_diameter**2 * (np.pi / 4 if self.spot_shape == "circle" else 1.0))
 
     @property
-    def to_cs(self) -> np.ndarray:
+    def to_cs(self) -> Affine:
         """Affine from the intrinsic frame to the chosen coordinate system, shape (3, 3)."""
         return self.transforms[self.coordinate_system]
 
@@ -238,11 +238,11 @@ class Slide:
         """Unit of lengths in the chosen coordinate system; "unknown" if its scale differs from the intrinsic frame."""
         return self.unit if np.isclose(self.cs_scale, 1.0) else "unknown"
 
-    def select_counts(self, columns: np.ndarray) -> sparse.csr_matrix:
+    def select_counts(self, columns: GeneColumns) -> SpotCounts:
         """Return the counts of genes, given as columns, CSR, shape (N, G); not a copy if these are all genes."""
         return select_columns(self.counts, columns)
 
-    def gene_indices(self, names: Sequence[str] | None) -> np.ndarray:
+    def gene_indices(self, names: Sequence[str] | None) -> GeneColumns:
         """Return the column of each named gene, shape (n,).
 
         Parameters

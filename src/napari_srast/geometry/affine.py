@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from napari_srast.arrays import Affine
+
 __all__ = ["apply_affine"]
 
 
-def apply_affine(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
+def apply_affine(matrix: Affine, points: np.ndarray) -> np.ndarray:
     """Apply an affine transformation to points.
 
     Parameters

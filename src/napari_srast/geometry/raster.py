@@ -20,6 +20,7 @@ import numpy as np
 from scipy import sparse
 from scipy.spatial import cKDTree
 
+from napari_srast.arrays import Affine, PixelCenters, PixelMask, PixelParents, SpotCenters, SpotMask
 from napari_srast.errors import SettingsError
 from napari_srast.geometry.affine import apply_affine
 from napari_srast.geometry.lattice import Lattice, detect_lattice
@@ -61,10 +62,10 @@ class Raster:
 
     row: np.ndarray
     col: np.ndarray
-    parent: np.ndarray
+    parent: PixelParents
     shape: tuple[int, int]
     pixel_size: float
-    affine: np.ndarray
+    affine: Affine
     n_spots: int
     lattice: Lattice
     footprint: Footprint = "cell"
@@ -75,7 +76,7 @@ class Raster:
         return len(self.parent)
 
     @cached_property
-    def centers(self) -> np.ndarray:
+    def centers(self) -> PixelCenters:
         """Pixel centers in the intrinsic frame, (x, y), shape (Q, 2)."""
         return _pixel_centers(self.affine, self.col, self.row)
 
@@ -102,7 +103,7 @@ class Raster:
         image[self.row, self.col] = np.arange(self.n_pixels)
         return image
 
-    def restrict(self, mask: np.ndarray) -> Raster:
+    def restrict(self, mask: PixelMask) -> Raster:
         """Return the raster of the pixels that a boolean mask (Q,) selects, cropped to them."""
         return _crop(replace(self, row=self.row[mask], col=self.col[mask], parent=self.parent[mask]))
 
@@ -128,12 +129,12 @@ class Raster:
 
 
 def make_raster(
-    centers: np.ndarray,
+    centers: SpotCenters,
     *,
     factor: float = 2.0,
     pixel_size: float | None = None,
     footprint: Footprint = "cell",
-    selected: np.ndarray | None = None,
+    selected: SpotMask | None = None,
     spot_diameter: float | None = None,
     spot_shape: str = "circle",
     lattice: Lattice | None = None,
@@ -211,10 +212,10 @@ class _GridPixels:
     to_slide: np.ndarray
     col: np.ndarray
     row: np.ndarray
-    parent: np.ndarray
+    parent: PixelParents
 
     @property
-    def centers(self) -> np.ndarray:
+    def centers(self) -> PixelCenters:
         return _pixel_centers(self.to_slide, self.col, self.row)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from scipy import sparse
 from scipy.spatial import cKDTree
 
+from napari_srast.arrays import PixelCenters, PixelParents, PixelRatios, SpotCenters
 from napari_srast.geometry.raster import Raster
 
 __all__ = ["PaddedPixels", "SpotPixelMap"]
@@ -51,13 +52,13 @@ class SpotPixelMap:
         Distance between neighboring spots, in the same units.
     """
 
-    spots: np.ndarray
-    pixels: np.ndarray
-    parent: np.ndarray
+    spots: SpotCenters
+    pixels: PixelCenters
+    parent: PixelParents
     pitch: float
 
     @classmethod
-    def of_raster(cls, centers: np.ndarray, raster: Raster) -> SpotPixelMap:
+    def of_raster(cls, centers: SpotCenters, raster: Raster) -> SpotPixelMap:
         """Build the map of a raster over (N, 2) spot centers, shifted to the origin for accuracy."""
         origin = centers.min(axis=0)
         return cls(
@@ -65,7 +66,7 @@ class SpotPixelMap:
         )
 
     @classmethod
-    def without_pixels(cls, centers: np.ndarray, pitch: float) -> SpotPixelMap:
+    def without_pixels(cls, centers: SpotCenters, pitch: float) -> SpotPixelMap:
         """Build the map of (N, 2) spot centers alone, shifted to the origin as those of a raster."""
         none = np.zeros(0, dtype=np.int64)
         return cls(spots=centers - centers.min(axis=0), pixels=np.zeros((0, 2)), parent=none, pitch=pitch)
@@ -111,7 +112,7 @@ class SpotPixelMap:
         side = float(np.median(tree.query(self.pixels, k=[2])[0]))
         return np.ascontiguousarray(tree.query_pairs(1.2 * side, output_type="ndarray").T)
 
-    def normalize(self, values: np.ndarray) -> np.ndarray:
+    def normalize(self, values: np.ndarray) -> PixelRatios:
         """Scale non-negative (Q, F) values to sum to 1 within each spot; a spot of zeros gets a uniform split."""
         values = np.asarray(values, dtype=np.float64)
         total = (self.membership @ values)[self.parent]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import sparse
 
+from napari_srast.arrays import GeneNames, PixelRatios, SpotFields
 from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 
 if TYPE_CHECKING:
@@ -35,11 +36,11 @@ class CountAllocator:
 
     mode: str
     seed: int
-    genes: np.ndarray
+    genes: GeneNames
     concentration: Concentration | None = None
 
     def allocate(
-        self, ratios: np.ndarray, counts: np.ndarray, layout: SpotPixelMap, block: slice, spots: np.ndarray
+        self, ratios: PixelRatios, counts: SpotFields, layout: SpotPixelMap, block: slice, spots: np.ndarray
     ) -> sparse.csc_matrix:
         """Multiply ratios by the counts of the spots; in integer mode, sample integer counts.
 
@@ -67,7 +68,7 @@ class CountAllocator:
         return sparse.csc_matrix(exact.astype(np.float32))
 
     def sample(
-        self, ratios: np.ndarray, counts: np.ndarray, layout: SpotPixelMap, block: slice, spots: np.ndarray
+        self, ratios: PixelRatios, counts: SpotFields, layout: SpotPixelMap, block: slice, spots: np.ndarray
     ) -> sparse.csc_matrix:
         """Sample integer counts; parameters as for :meth:`allocate`."""
         from napari_srast.calibration.count_sampling import SampleKeys, sample_counts

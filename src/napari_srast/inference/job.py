@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import sparse
 
+from napari_srast.arrays import GeneColumns, GeneNames, GeneSkill, PixelMask, SpotCenters, SpotCounts
 from napari_srast.core.expression_factors import ExpressionFactors
 from napari_srast.core.progress import NO_MONITOR, RunMonitor
 from napari_srast.core.region import Region
@@ -94,7 +95,7 @@ class InferenceReport:
         Factors of the genes without expression; None if there are none.
     """
 
-    skill: np.ndarray
+    skill: GeneSkill
     method: np.ndarray
     model: ModelProvenance
     warnings: tuple[str, ...] = ()
@@ -139,13 +140,13 @@ class UpsampleJob:
         Disk cache for what is fitted to the slide, which changes no byte. None: no cache.
     """
 
-    counts: sparse.csr_matrix
-    centers: np.ndarray
+    counts: SpotCounts
+    centers: SpotCenters
     lattice: Lattice
     layout: SpotPixelMap
-    target_pixels: np.ndarray
-    columns: np.ndarray
-    genes: np.ndarray
+    target_pixels: PixelMask
+    columns: GeneColumns
+    genes: GeneNames
     settings: UpsampleSettings
     image: SlideImage | None = None
     spot_area: float | None = None

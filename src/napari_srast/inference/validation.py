@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import sparse
 
+from napari_srast.arrays import PixelCounts, PixelRows, SpotCounts
 from napari_srast.core.mass_balance import MASS_TOLERANCE, iterate_spot_sums, max_relative_difference
 from napari_srast.errors import InternalError
 from napari_srast.geometry.raster import Raster
@@ -27,7 +28,7 @@ class ResultValidator:
         Whether every count must be an integer and every sum exact (mode "integer").
     """
 
-    def __init__(self, spot_counts: sparse.csr_matrix, raster: Raster, *, run: str, integer: bool = False) -> None:
+    def __init__(self, spot_counts: SpotCounts, raster: Raster, *, run: str, integer: bool = False) -> None:
         self._spot_counts = spot_counts
         self._raster = raster
         self._run = run
@@ -37,7 +38,7 @@ class ResultValidator:
         if raster.n_pixels and not (0 <= raster.parent.min() and raster.parent.max() < spot_counts.shape[0]):
             self._fail(["a pixel belongs to no spot"])
 
-    def add(self, rows: np.ndarray, counts: sparse.csr_matrix) -> None:
+    def add(self, rows: PixelRows, counts: PixelCounts) -> None:
         """Validate some pixels: all pixels of each of their spots.
 
         Parameters

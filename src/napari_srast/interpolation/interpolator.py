@@ -13,6 +13,7 @@ import numpy as np
 from scipy import sparse
 from scipy.spatial import cKDTree
 
+from napari_srast.arrays import PixelRatios, SpotFields
 from napari_srast.errors import invalid_choice, value_out_of_range
 from napari_srast.geometry.lattice_frame import LatticeFrame
 from napari_srast.geometry.spot_pixel_map import SpotPixelMap
@@ -84,8 +85,8 @@ class Interpolator:
         self._process_weights: dict[int, sparse.csr_matrix] = {}
 
     def ratios(
-        self, name: str, fields: np.ndarray, *, width: float | None = None, process: FittedProcess | None = None
-    ) -> np.ndarray:
+        self, name: str, fields: SpotFields, *, width: float | None = None, process: FittedProcess | None = None
+    ) -> PixelRatios:
         """Compute the share of each pixel in its spot.
 
         The ratios of a field depend on that field only, not on the other fields of the call.

@@ -36,7 +36,6 @@ SEVERAL_MODULES = {  # behavior that no single module has; also the folder "reli
     "histology/test_formats",
     "histology/test_image_runs",
     "inference/test_compute_devices",
-    "inference/test_expression_std",
     "inference/test_integer_mode",
     "inference/test_large_slides",
     "inference/test_unusual_slides",

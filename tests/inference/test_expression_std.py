@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from helpers.tiling import use_small_tiles
 from scipy import ndimage, sparse
 
 from napari_srast.api import upsample
@@ -17,8 +18,8 @@ from napari_srast.core.slide import Slide
 from napari_srast.evaluation.fine_slide import FineSlide
 from napari_srast.evaluation.fine_truth import evaluate_fine_truth
 from napari_srast.evaluation.simulated_array import SimulatedArray
-from napari_srast.inference import expression_field, tiles
-from napari_srast.inference.expression_scatter import ExpressionScatter
+from napari_srast.inference import expression_field
+from napari_srast.inference.expression_std import ExpressionScatter
 
 SETTINGS = {"factor": 4, "method": "gp", "mode": "sample"}
 
@@ -61,8 +62,7 @@ def test_neither_region_nor_tiles_nor_blocks_change_it(
     expected = np.array([rows[tuple(center)] for center in part.raster.centers.round(3)])
     np.testing.assert_allclose(_std(part), expected, rtol=1e-4, atol=1e-7)
 
-    monkeypatch.setattr(tiles, "_MAX_PIXELS", 200)
-    monkeypatch.setattr(tiles, "_MIN_SPOTS", 8)
+    use_small_tiles(monkeypatch, max_pixels=200, min_spots=8)
     np.testing.assert_array_equal(_std(upsample(hex_slide, **SETTINGS)), _std(result))
     monkeypatch.setattr(expression_field, "_VALUES_PER_BLOCK", 500)
     np.testing.assert_allclose(_std(upsample(hex_slide, **SETTINGS)), _std(result), rtol=1e-4)

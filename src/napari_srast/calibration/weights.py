@@ -34,7 +34,7 @@ FLOW = EXPERT_NAMES.index("pcfm")
 PROGRAM_EXPERT_NAMES = ("programs", "totals")
 """Experts of genes that do not go through the flow: see :mod:`napari_srast.models.programs.program_fields`."""
 POOL_SHARE = 0.2
-"""Share of the calibrated pool in the average of :func:`temper_pool`; the rest is the intensity field."""
+"""Share of the calibrated pool in the average of :func:`average_with_intensity`; the rest is the intensity field."""
 Level = Literal["fine", "coarse"]
 """Pixels that weights are for: "fine" for the slide's own pixels, "coarse" for those of the coarsened slide."""
 
@@ -128,7 +128,7 @@ def pool_ratios(
     return _log_softmax_per_spot(np.einsum("eqf,eqf->qf", by_expert, log_experts), layout)
 
 
-def temper_pool(log_pool: np.ndarray, log_intensity: np.ndarray) -> np.ndarray:
+def average_with_intensity(log_pool: np.ndarray, log_intensity: np.ndarray) -> np.ndarray:
     """Average the pool with the intensity field.
 
     The weights of the pool are calibrated one level coarser than the pixels, for spots that cover the slide, and by a

@@ -24,7 +24,7 @@ from napari_srast.core.sinks import ResultPlan, ResultSink
 from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 from napari_srast.histology import PixelImageEvidence
 from napari_srast.inference.expression_field import ExpressionField, SpotsAround, shape_spots, spot_means, with_image
-from napari_srast.inference.expression_scatter import ExpressionScatter, corrected_spots, fit_expression_scatter
+from napari_srast.inference.expression_std import ExpressionScatter, corrected_spots, fit_expression_scatter
 from napari_srast.inference.job import UpsampleJob
 from napari_srast.inference.methods.base import PreparedMethod
 from napari_srast.inference.slide_intensity import fit_slide_intensity, measured_area

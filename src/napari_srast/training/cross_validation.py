@@ -31,7 +31,7 @@ from napari_srast.calibration.fitting import fit_pool_weights, fit_program_weigh
 from napari_srast.calibration.predictions import HoldoutPredictions
 from napari_srast.calibration.prior import CalibrationPriors
 from napari_srast.calibration.skill import GeneSkill, apply_fallback
-from napari_srast.calibration.weights import EXPERT_NAMES, PoolWeights, pool_ratios, temper_pool
+from napari_srast.calibration.weights import EXPERT_NAMES, PoolWeights, average_with_intensity, pool_ratios
 from napari_srast.errors import OutputError
 from napari_srast.evaluation.metrics import Scores, fraction_better, gain_over, score_ratios
 from napari_srast.evaluation.protocol import BASELINES, DENOISED
@@ -178,7 +178,7 @@ def score_pseudo_slide(
     pooled = pool_ratios(logs, counts, layout, weights)
     intensity = pseudo_slide.log_intensity
     assert intensity is not None, "every scored pseudo-slide has an intensity field"
-    tempered = temper_pool(pooled, intensity)
+    tempered = average_with_intensity(pooled, intensity)
     ratios = {
         DEFAULT: layout.normalize(np.exp(apply_fallback(tempered, logs, gene_methods))),
         NO_FALLBACK: layout.normalize(np.exp(tempered)),

@@ -19,7 +19,7 @@ from napari_srast._utils.threads import single_threaded_torch
 from napari_srast.calibration.dispersion import Concentration
 from napari_srast.calibration.experts import Experts
 from napari_srast.calibration.skill import apply_fallback
-from napari_srast.calibration.weights import PoolWeights, pool_ratios, temper_pool
+from napari_srast.calibration.weights import PoolWeights, average_with_intensity, pool_ratios
 from napari_srast.checkpoints.storage import Checkpoint
 from napari_srast.core.limits import (
     EMPTY_PAIR_COST,
@@ -149,7 +149,7 @@ class PerGenePredictor(TilePredictor):
         Converts ratios to counts.
     intensity
         The intensity field and the genes' loadings, with which the pool is averaged
-        (:func:`~napari_srast.calibration.weights.temper_pool`).
+        (:func:`~napari_srast.calibration.weights.average_with_intensity`).
     support
         Discs that the spots measure; None if they measure their whole cells.
     """
@@ -187,7 +187,7 @@ class PerGenePredictor(TilePredictor):
             inputs, log_experts = experts.predict(fields, monitor, self.statistics[block])
             dense = fields.toarray().astype(np.float64)
             log_ratio = pool_ratios(log_experts, dense, layout, self.weights)
-            log_ratio = temper_pool(log_ratio, intensity(dense, block))
+            log_ratio = average_with_intensity(log_ratio, intensity(dense, block))
             log_ratio = apply_fallback(log_ratio, log_experts, self.methods[block])
             if tile_input.image is not None and self.image_loadings is not None:
                 log_ratio = tile_input.image.pool_with(log_ratio, self.image_loadings[:, block], layout)
@@ -312,7 +312,7 @@ class ProgramPredictor(TilePredictor):
         needed = leading_fields(program_counts, _FLOW_SHARE) if experts.sampler.of_large_slide else None
         _, log_experts = experts.predict(sparse.csr_matrix(program_counts), monitor, self.statistics, needed)
         log_ratio = pool_ratios(log_experts, program_counts, layout, self.weights)
-        log_ratio = temper_pool(log_ratio, self.intensity.bind(tile_input)(program_counts, slice(None)))
+        log_ratio = average_with_intensity(log_ratio, self.intensity.bind(tile_input)(program_counts, slice(None)))
         if tile_input.image is not None and self.image_loadings is not None:
             log_ratio = tile_input.image.pool_with(log_ratio, self.image_loadings, layout)
         return ProgramMixture(

@@ -85,26 +85,27 @@ def spot_outlines(slide: Slide, spots: np.ndarray, size: float) -> np.ndarray:
 
 
 def draw_scale_bar(axes: Axes, slide: Slide, width: float) -> None:
-    """Draw a scale bar in the lower right corner of a panel.
+    """Draw a scale bar in the lower right corner of a panel, unless the unit of the slide is no length.
 
     Parameters
     ----------
     axes
         The panel.
     slide
-        The slide, whose unit is shown.
+        The slide, whose unit the bar has.
     width
         Width of the panel in world units.
     """
     from matplotlib.patheffects import withStroke
     from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
 
+    if slide.unit != "um":
+        return
     length = round_length(_MAX_BAR * width / slide.cs_scale)
-    unit = {"um": "µm", "unknown": "units"}.get(slide.unit, slide.unit)
     bar: Any = AnchoredSizeBar(
         axes.transData,
         length * slide.cs_scale,
-        f"{length:g} {unit}",
+        f"{length:g} µm",
         "lower right",
         frameon=False,
         color="white",

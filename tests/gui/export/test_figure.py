@@ -29,6 +29,13 @@ def test_figure_has_scale_bar_legend_and_note(qtbot: Any, tmp_path: Path) -> Non
     assert (pixels[:60, :300] == 255).all(axis=-1).any()  # the note
 
 
+def test_figure_of_a_slide_without_a_unit_of_length_has_no_scale_bar(tmp_path: Path) -> None:
+    black = np.zeros((600, 800, 4), dtype=np.uint8)
+    save_figure(black, Caption(pixel_length=2.5, unit="unknown", genes=(), meaning=""), tmp_path / "figure.png")
+    with PillowImage.open(tmp_path / "figure.png") as picture:
+        assert not np.asarray(picture.convert("RGB")).any()
+
+
 def test_legend_of_the_figure_has_the_colors_of_the_colormap(qtbot: Any, tmp_path: Path) -> None:
     black = np.zeros((600, 800, 4), dtype=np.uint8)
     black[..., 3] = 255

@@ -70,10 +70,11 @@ class SlideManager:
         self._preferences = preferences
         self._changing_layers = False
         self._opening: set[SlideSession] = set()  # slides that are not ready for use yet
-        self.scale_bar = ScaleBar(workspace.viewer)
+        self.scale_bar = ScaleBar(workspace.viewer, lambda: workspace.slide)
         self._units = SharedUnits(workspace.viewer, lambda: workspace.slide)
         for signal in (workspace.slide_changed, workspace.coordinate_system_changed):
             signal.connect(self._units.refresh)
+            signal.connect(self.scale_bar.refresh)
         events = self._viewer.layers.events
         events.inserted.connect(self._on_inserted)
         events.removing.connect(self._on_removing)
@@ -249,7 +250,7 @@ class SlideManager:
         if session is self.current:
             zoom_to_layers(self._viewer, session.tissue_layers)
         advice = f"{session.title} is open. Draw a region, or run the whole slide."
-        self._messages.status_message.emit(" ".join(session.slide.notices) or advice)
+        self._messages.status_message.emit(" ".join([*session.slide.notices, *self.scale_bar.notices]) or advice)
         if session.loaded.result is not None:
             self._results.add_saved(session, session.loaded.result)
 

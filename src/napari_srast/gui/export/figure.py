@@ -71,7 +71,8 @@ def save_figure(picture: np.ndarray, caption: Caption, path: Path) -> None:
         font = QFont("sans-serif")
         font.setPixelSize(max(11, round(cols / 60)))
         painter.setFont(font)
-        _draw_scale_bar(painter, caption, cols, rows)
+        if caption.unit == "um":
+            _draw_scale_bar(painter, caption, cols, rows)
         _draw_legend(painter, caption, cols, rows)
         if caption.note:
             margin = _MARGIN * cols
@@ -96,10 +97,9 @@ def _backdrop(painter: QPainter, x: float, y: float, width: float, height: float
 def _draw_scale_bar(painter: QPainter, caption: Caption, cols: int, rows: int) -> None:
     length = round_length(_MAX_BAR * cols * caption.pixel_length)
     width = length / caption.pixel_length
-    unit = {"um": "µm", "unknown": "units"}.get(caption.unit, caption.unit)
     line = QFontMetricsF(painter.font()).height()
     margin = _MARGIN * cols
-    text = f"{length:g} {unit}"
+    text = f"{length:g} µm"
     text_width = max(width, QFontMetricsF(painter.font()).horizontalAdvance(text))
     top = rows - margin - 1.4 * line
     _backdrop(painter, cols - margin - text_width, top, text_width, 1.4 * line)

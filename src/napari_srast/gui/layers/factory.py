@@ -32,6 +32,7 @@ __all__ = [
     "dimmer_extent",
     "gene_layer_kwargs",
     "gene_of",
+    "has_length_unit",
     "image_affine",
     "measured_layer",
     "points_transform",
@@ -67,6 +68,11 @@ def swap_axes(matrix: np.ndarray) -> np.ndarray:
 def image_affine(matrix: np.ndarray) -> np.ndarray:
     """Convert a (3, 3) affine of continuous pixel coordinates, (x, y), to the affine of a napari image, (y, x)."""
     return swap_axes(matrix @ _HALF_PIXEL)
+
+
+def has_length_unit(slide: Slide) -> bool:
+    """Return whether lengths in the chosen coordinate system have a unit that napari's scale bar can show."""
+    return slide.cs_unit in _UNITS
 
 
 def world_units(slide: Slide) -> tuple[str, str]:

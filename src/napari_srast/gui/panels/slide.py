@@ -14,6 +14,8 @@ from napari_srast.core.slide import Slide, SlideSource
 from napari_srast.errors import ChoiceError
 from napari_srast.gui.controllers.controller import Controller
 from napari_srast.gui.controllers.task_runner import AppState
+from napari_srast.gui.layers.factory import has_length_unit
+from napari_srast.gui.layers.scale_bar import NO_SCALE_BAR
 from napari_srast.gui.state.slide_import import needs_import, user_path
 from napari_srast.gui.state.slide_loading import Choices, ExternalSlide, SpotSummary, external_slides
 from napari_srast.gui.state.slide_session import SlideSession, unique_titles
@@ -266,7 +268,8 @@ def _about(current: SlideSession) -> str:
     slide = current.slide
     image = "" if slide.image is not None else ", no histology"
     note = "<br><b>Synthetic, not a measurement.</b>" if slide.source.synthetic else ""
-    return f"{_size(slide)}{image}{_spots(current.loaded.spots)}{note}"
+    length = "" if has_length_unit(slide) else f"<br>{NO_SCALE_BAR}"
+    return f"{_size(slide)}{image}{_spots(current.loaded.spots)}{length}{note}"
 
 
 def _spots(spots: SpotSummary | None) -> str:

@@ -134,8 +134,10 @@ def describe_resolution(cost: Estimate, unit: str) -> str:
     unit
         Unit of the coordinate system; "unknown" if it is not known.
     """
-    unit = {"um": " µm", "unknown": " units"}.get(unit, f" {unit}")
-    return f"Pixels of {cost.pixel_side:.3g}{unit}, about {cost.pixels_per_spot:.3g} per spot."
+    if unit == "unknown":
+        return f"About {cost.pixels_per_spot:.3g} pixels per spot; their size is unknown."
+    unit = {"um": "µm"}.get(unit, unit)
+    return f"Pixels of {cost.pixel_side:.3g} {unit}, about {cost.pixels_per_spot:.3g} per spot."
 
 
 def describe_skill(results: Sequence[DisplayedResult], settings: UpsampleSettings) -> str:

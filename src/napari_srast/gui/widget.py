@@ -29,6 +29,7 @@ from napari_srast.gui.state.run_estimate import Alternative
 from napari_srast.gui.state.run_request import RunInput
 from napari_srast.gui.widgets.common import VerticalScrollArea
 from napari_srast.gui.widgets.help_pages import page_links
+from napari_srast.gui.widgets.option_names import name_controls
 from napari_srast.gui.widgets.section import Section, fold_to_fit, give_room
 from napari_srast.gui.widgets.shortcuts import bind_shortcuts, shortcut_table
 from napari_srast.gui.widgets.tooltips import describe
@@ -139,7 +140,7 @@ class SRastWidget(QWidget):
             self.controller.all_slides.changed,
         ):
             signal.connect(self._rows.refresh_later)
-        self.controller.messages.error_message.connect(show_error)
+        self.controller.messages.error_message.connect(lambda text: show_error(name_controls(text)))
         self.controller.results.result_changed.connect(self._on_result)
         self.controller.results.result_added.connect(self._explore)
         self.result_panel.brightness.valueChanged.connect(self.controller.all_slides.refresh_later)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_srast.errors import ChoiceError
+from napari_srast.errors import ChoiceError, SrastError
 from napari_srast.io.file_kinds import file_kind
 
 if TYPE_CHECKING:
@@ -55,10 +55,18 @@ def read_layers(path: str | Sequence[str]) -> list[LayerTuple]:
     SrastError
         A file cannot be used; the message names the next step.
     """
+    from napari_srast.gui.widgets.option_names import name_controls
+
+    try:
+        return _read_layers(_paths(path))
+    except SrastError as error:  # napari shows the text
+        raise type(error)(name_controls(str(error))) from error
+
+
+def _read_layers(paths: list[str]) -> list[LayerTuple]:
     from napari_srast.gui.plugin.panel import import_in_panel, open_panel_with
     from napari_srast.gui.state.slide_import import needs_import
 
-    paths = _paths(path)
     if len(paths) == 1 and needs_import(Path(paths[0])) and import_in_panel(Path(paths[0])):
         return [_NO_LAYERS]
     layers: list[LayerTuple] = []

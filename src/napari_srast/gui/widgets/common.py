@@ -22,6 +22,7 @@ from qtpy.QtWidgets import (
 
 from napari_srast.gui.controllers.controller import Controller
 from napari_srast.gui.widgets.gene_table import GeneTableModel, Listing
+from napari_srast.gui.widgets.option_names import name_controls
 from napari_srast.gui.widgets.tooltips import describe
 
 __all__ = ["VerticalScrollArea", "allow_narrow", "button", "chooser", "gene_view", "label", "listing_chooser"]
@@ -60,7 +61,13 @@ def allow_narrow(control: QComboBox) -> None:
 
 
 class _WrappedLabel(QLabel):
-    """Label that is as high as its text at its width; Qt assumes a narrow label, which is higher."""
+    """Label that is as high as its text at its width; Qt assumes a narrow label, which is higher.
+
+    Messages that it shows name controls of the window instead of options of the command line.
+    """
+
+    def setText(self, text: str | None) -> None:
+        super().setText(name_controls(text or ""))
 
     def sizeHint(self) -> QSize:
         return QSize(super().sizeHint().width(), self.minimumSizeHint().height())
@@ -76,7 +83,7 @@ class _WrappedLabel(QLabel):
 
 def label(text: str = "") -> QLabel:
     """Create a label that wraps its text instead of widening the dock."""
-    control = _WrappedLabel(text)
+    control = _WrappedLabel(name_controls(text))
     control.setTextFormat(Qt.TextFormat.PlainText)  # names of layers and elements may look like HTML
     control.setWordWrap(True)
     control.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)

@@ -12,6 +12,7 @@ from qtpy.QtGui import QDesktopServices, QWhatsThisClickedEvent
 from qtpy.QtWidgets import QWidget
 
 from napari_srast.gui.widgets.glossary import definitions, definitions_html
+from napari_srast.gui.widgets.option_names import name_controls
 from napari_srast.gui.widgets.shortcuts import SHORTCUTS
 
 __all__ = ["TOOLTIPS", "allow", "describe"]
@@ -183,7 +184,7 @@ def allow(control: QWidget, obstacle: str | None) -> None:
         Why the control cannot be used now; None enables it.
     """
     control.setEnabled(obstacle is None)
-    _set_tooltip(control, _text(control.objectName()) if obstacle is None else obstacle)
+    _set_tooltip(control, _text(control.objectName()) if obstacle is None else name_controls(obstacle))
 
 
 def _text(name: str) -> str:

@@ -17,8 +17,9 @@ from napari_srast.gui.widgets.tooltips import describe
 
 __all__ = ["Legend"]
 
-_NAME_WIDTH = 74
+_NAME_WIDTH = 70
 _SCALE_WIDTH = 84
+_MAX_SCALE_WIDTH = 120  # of the limits; longer ones are in the tooltip
 
 
 class _Row:
@@ -34,13 +35,12 @@ class _Row:
         self.name = QLabel()
         self.name.setFixedWidth(_NAME_WIDTH)
         self.contrast = QDoubleRangeSlider(Qt.Orientation.Horizontal)
-        self.contrast.setMinimumWidth(60)
+        self.contrast.setMinimumWidth(40)
         self.contrast.valueChanged.connect(self._on_contrast)
         self.scale = QLabel()
-        self.scale.setMinimumWidth(_SCALE_WIDTH)  # wider if a number needs more room
         self.opacity = QSlider(Qt.Orientation.Horizontal)
         self.opacity.setRange(0, 100)
-        self.opacity.setFixedWidth(46)
+        self.opacity.setFixedWidth(36)
         self.opacity.valueChanged.connect(self._on_opacity)
         for control, name in (
             (self.color, "gene_color"),
@@ -70,7 +70,10 @@ class _Row:
         metrics = QFontMetrics(self.name.font())
         self.name.setText(metrics.elidedText(style.gene, Qt.TextElideMode.ElideRight, _NAME_WIDTH))
         self.name.setToolTip(style.gene)
-        self.scale.setText(style.scale)
+        limits = self.scale.fontMetrics().elidedText(style.scale, Qt.TextElideMode.ElideRight, _MAX_SCALE_WIDTH)
+        self.scale.setText(limits)
+        self.scale.setToolTip(style.scale)
+        self.scale.setMinimumWidth(max(_SCALE_WIDTH, self.scale.fontMetrics().horizontalAdvance(limits)))
         for control in (self.contrast, self.opacity):
             control.blockSignals(True)
         if is_other_scale or style.limits[1] > self.contrast.maximum():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QHBoxLayout, QWidget
 
 from napari_srast.gui.controllers.controller import Controller
@@ -17,6 +18,13 @@ __all__ = ["ValueChooser"]
 _QUANTITIES: tuple[Quantity, ...] = ("expression", "counts")
 _MEASURED = len(_QUANTITIES)
 _SCALES: tuple[Scale, ...] = ("as_is", "per_10k", "log")
+# napari's combo boxes waste 45 pixels of each, and three next to each other would cut their texts.
+_STYLE = """
+QComboBox { padding: 3px 2px 3px 5px; }
+QComboBox::drop-down { width: 16px; }
+QComboBox::down-arrow { width: 12px; height: 12px; }
+"""
+_PADDING = 24  # pixels of a combo box besides its text
 _NO_RESULT = "Run first: there is no result yet."
 
 
@@ -40,16 +48,24 @@ class ValueChooser(QWidget):
         self.display.activated.connect(lambda index: self._change(smooth=bool(index)))
         row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
-        row.setSpacing(4)
-        for control, stretch in ((self.quantity, 5), (self.scale, 4), (self.display, 4)):
-            row.addWidget(control, stretch)
+        row.setSpacing(3)
+        self.setStyleSheet(_STYLE)
+        self._choosers = (self.quantity, self.scale, self.display)
+        for control in self._choosers:
+            row.addWidget(control, 1)
         self.refresh()
+
+    def showEvent(self, event: QShowEvent | None) -> None:  # noqa: D102
+        super().showEvent(event)
+        for control in self._choosers:  # the font is that of the theme
+            texts = (control.itemText(index) for index in range(control.count()))
+            control.setMinimumWidth(max(map(control.fontMetrics().horizontalAdvance, texts)) + _PADDING)
 
     def refresh(self) -> None:
         """Show the current choice, and enable what can be chosen."""
         overlay = self._controller.results.overlay
         if overlay is None:
-            for control in (self.quantity, self.scale, self.display):
+            for control in self._choosers:
                 allow(control, _NO_RESULT)
             return
         view, values, is_std = overlay.value_view, overlay.values, overlay.view == "std"

@@ -15,10 +15,10 @@ from napari_srast.core.result import UpsampleResult
 
 __all__ = ["LIGHTS", "GeneLight", "Light", "describe_lights", "gene_lights"]
 
-Light = Literal["better", "no better", "unknown"]
+Light = Literal["better", "no clear gain", "unknown"]
 LIGHTS: dict[Light, tuple[str, str]] = {
     "better": ("▲", "#1fa187"),
-    "no better": ("■", "#e08214"),
+    "no clear gain": ("■", "#e08214"),
     "unknown": ("?", "#8a8f98"),
 }
 """Symbol and color of each light; they differ in shape, too, for color-blind eyes."""
@@ -61,7 +61,9 @@ def _light(chosen: str, method: str, held_out: Sequence[float] | None) -> GeneLi
     number = f"{gain:+.3f} ± {error:.3f} nats per count, measured on this slide one level coarser"
     if not method.startswith("srast"):
         return GeneLight(
-            light="no better", gain=gain, reason=f"The model was worse on this slide, so the map is from: {method}."
+            light="no clear gain",
+            gain=gain,
+            reason=f"The model was worse on this slide, so the map is from: {method}.",
         )
     if not np.isfinite(gain):
         return GeneLight(
@@ -71,7 +73,7 @@ def _light(chosen: str, method: str, held_out: Sequence[float] | None) -> GeneLi
         )
     if gain > _CLEAR * error:
         return GeneLight(light="better", gain=gain, reason=f"Better than the best interpolation: {number}.")
-    return GeneLight(light="no better", gain=gain, reason=f"No clear gain over the best interpolation: {number}.")
+    return GeneLight(light="no clear gain", gain=gain, reason=f"No clear gain over the best interpolation: {number}.")
 
 
 def describe_lights(result: UpsampleResult, shown: Sequence[str], own: Mapping[str, float]) -> str:
@@ -90,7 +92,7 @@ def describe_lights(result: UpsampleResult, shown: Sequence[str], own: Mapping[s
     parts = []
     titles: tuple[tuple[Light, str], ...] = (
         ("better", "Better than interpolation"),
-        ("no better", "No better than interpolation"),
+        ("no clear gain", "No clear gain over interpolation"),
         ("unknown", "Not compared with interpolation"),
     )
     for light, title in titles:

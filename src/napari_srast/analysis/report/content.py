@@ -202,7 +202,7 @@ def _summary(result: UpsampleResult) -> str:
 def _verdict(result: UpsampleResult, genes: Sequence[GeneRow]) -> tuple[str, ...]:
     titles: dict[Light, str] = {
         "better": "better than the best interpolation on held-out counts of this slide",
-        "no better": "no clear gain over the best interpolation on held-out counts of this slide",
+        "no clear gain": "no clear gain over the best interpolation on held-out counts of this slide",
         "unknown": "not compared with interpolation",
     }
     numbers = {light: sum(gene.light == light for gene in genes) for light in titles}

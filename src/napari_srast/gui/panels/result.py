@@ -297,8 +297,8 @@ class ResultPanel(QWidget):
             "Quality",
             np.array([light.gain for light in lights]),
             lambda v: "" if np.isnan(v) else f"{v:+.3f}",
-            "▲ better than interpolation, ■ no better, ? unknown, with the gain in nats per count; point at a value "
-            "for the reason",
+            "▲ better than interpolation, ■ no clear gain, ? unknown, with the gain in nats per count; point at a "
+            "value for the reason",
             marks=[(*LIGHTS[light.light], light.reason) for light in lights],
         )
         return [quality, *columns]

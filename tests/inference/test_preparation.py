@@ -112,8 +112,9 @@ def test_run_after_the_preparation_fits_nothing(slide: Slide, monkeypatch: pytes
     run(slide, factor=2)
 
 
+@pytest.mark.parametrize("is_reopened", [False, True])
 def test_expression_has_the_same_bytes_with_intensities_of_the_preparation(
-    slide: Slide, monkeypatch: pytest.MonkeyPatch
+    slide: Slide, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_reopened: bool
 ) -> None:
     """The spots of the sample, and those around the region, are computed apart."""
     monkeypatch.setattr(expression_field, "_MAX_SHAPE_SPOTS", 40)
@@ -121,20 +122,26 @@ def test_expression_has_the_same_bytes_with_intensities_of_the_preparation(
     expected = run(slide, factor=3)
     again = run(slide, factor=3)
     forget()
-    prepare(slide)
-    fresh: list[str | None] = []
-    compute = expression_field._pixel_intensity
-
-    def watched(fitted: Any, layout: Any, spots: np.ndarray, sample: str | None) -> Any:
-        if sample is not None and sample not in expression_field._samples.get(fitted, {}):
-            fresh.append(sample)
-        return compute(fitted, layout, spots, sample)
-
-    monkeypatch.setattr(expression_field, "_pixel_intensity", watched)
-    prepared = run(slide, factor=3)
-    assert fresh == []
+    cache = FitCache(tmp_path / "cache")
+    prepare(slide, cache)
+    if is_reopened:
+        forget()
+        forbid_fits(monkeypatch)
+    monkeypatch.setattr(expression_field, "_fit_sample", never)
+    prepared = run(slide, cache, factor=3)
     for result in (again, prepared):
         assert_same_result(result, expected)
+
+
+def test_intensities_of_other_spot_areas_are_stored_apart(slide: Slide, tmp_path: Path) -> None:
+    """The intensity of the slide is the same: spots that measure nine tenths of their cell count as points."""
+    cache = FitCache(tmp_path / "cache")
+    assert slide.spot_diameter is not None
+    wide, wider = (dataclasses.replace(slide, spot_diameter=factor * slide.spot_diameter) for factor in (0.96, 0.985))
+    prepare(wide, cache)
+    n_files = len(list(cache.folder.iterdir()))
+    prepare(wider, cache)
+    assert len(list(cache.folder.iterdir())) > n_files
 
 
 def test_other_counts_images_seeds_and_code_are_fitted_again(
@@ -148,7 +155,7 @@ def test_other_counts_images_seeds_and_code_are_fitted_again(
         prepare(changed, cache, **options)
         return len(list(cache.folder.iterdir())) - before
 
-    assert n_new_files(slide) == 3
+    assert n_new_files(slide) == 5  # with the intensity in two samples of points
     assert n_new_files(slide) == 0
     assert slide.image is not None
     pixels = slide.image.levels[0].copy()
@@ -159,10 +166,10 @@ def test_other_counts_images_seeds_and_code_are_fitted_again(
     assert cache.use().n_slides == 1
     counts = slide.counts.copy()
     counts.data[0] += 1
-    assert n_new_files(dataclasses.replace(slide, counts=counts, image=None)) == 2
+    assert n_new_files(dataclasses.replace(slide, counts=counts, image=None)) == 3
     assert cache.use().n_slides == 2
     monkeypatch.setattr(fit_cache, "code_fingerprint", lambda: "other code")
-    assert n_new_files(dataclasses.replace(slide, image=None)) == 2
+    assert n_new_files(dataclasses.replace(slide, image=None)) == 3
 
 
 def test_files_hold_no_names(slide: Slide, tmp_path: Path) -> None:

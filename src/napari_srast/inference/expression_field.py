@@ -19,10 +19,11 @@ from napari_srast.geometry.bisection import bisect_points
 from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 from napari_srast.histology import PixelImageEvidence
 from napari_srast.histology.features import disk_offsets, pixel_area
+from napari_srast.inference.fit_cache import FitMemory, digest_of
 from napari_srast.inference.job import UpsampleJob
 from napari_srast.inference.methods.base import PreparedMethod
-from napari_srast.inference.slide_intensity import measured_area
-from napari_srast.models.intensity import FittedIntensity, GeneLoadings, PixelIntensity
+from napari_srast.inference.slide_intensity import intensity_key, measured_area
+from napari_srast.models.intensity import FittedIntensity, GeneLoadings, PixelIntensity, SharedViews
 
 __all__ = [
     "ExpressionField",
@@ -36,7 +37,7 @@ __all__ = [
 ]
 
 _MAX_SHAPE_SPOTS = 2_000  # that the shapes of the genes are fitted to
-_CENTERS = "centers"  # name of the sample of spot centers
+_MAX_SAMPLES = 3  # of a slide, in memory
 _MAX_LEVEL_SPOTS = 2_000  # that the level of a field with the image is fitted to
 _SPOT_SAMPLES = 7  # points that represent the measured area of a spot
 _LARGE_SPOT_SAMPLES = 3  # of a large slide, within whose small spots the field hardly differs
@@ -77,7 +78,11 @@ class ExpressionField:
         )
 
     def log_values(
-        self, layout: SpotPixelMap, spots: np.ndarray, image: PixelImageEvidence | None, sample: str | None = None
+        self,
+        layout: SpotPixelMap,
+        spots: np.ndarray,
+        image: PixelImageEvidence | None,
+        sample_of: UpsampleJob | None = None,
     ) -> np.ndarray:
         """Return the log field in pixels, minus infinity on bare glass, shape (q, E).
 
@@ -89,10 +94,13 @@ class ExpressionField:
             These spots as indices into the slide's.
         image
             Evidence of the histology in the pixels; None without.
-        sample
-            Name of the pixels, if they are the same for all regions and genes. Default: none.
+        sample_of
+            Job of the slide if the pixels are the same for all its regions and genes. Default: they are not.
         """
-        pixels = _pixel_intensity(self.fitted, layout, spots, sample)
+        if sample_of is None:
+            pixels = _intensity(self.fitted, layout, spots)
+        else:
+            pixels = _sample_intensity(self.fitted, layout, spots, sample_of)
         field = pixels.log_intensities(self.counts[spots], self.loadings)
         if image is None or self.image_loadings is None or self.image_shift is None:
             return field
@@ -102,20 +110,38 @@ class ExpressionField:
         return field
 
 
-_samples: weakref.WeakKeyDictionary[FittedIntensity, dict[str, PixelIntensity]] = weakref.WeakKeyDictionary()
+_samples: weakref.WeakKeyDictionary[FittedIntensity, FitMemory[PixelIntensity]] = weakref.WeakKeyDictionary()
 
 
-def _pixel_intensity(
-    fitted: FittedIntensity, layout: SpotPixelMap, spots: np.ndarray, sample: str | None
+def _intensity(fitted: FittedIntensity, layout: SpotPixelMap, spots: np.ndarray) -> PixelIntensity:
+    return PixelIntensity(fitted.model, layout, fitted.fields[spots])
+
+
+def _fit_sample(fitted: FittedIntensity, layout: SpotPixelMap, spots: np.ndarray) -> PixelIntensity:
+    return _intensity(fitted, layout, spots)
+
+
+def _sample_intensity(
+    fitted: FittedIntensity, layout: SpotPixelMap, spots: np.ndarray, job: UpsampleJob
 ) -> PixelIntensity:
-    """Return the intensity in pixels; a sample is computed once for a slide."""
-    known = {} if sample is None else _samples.setdefault(fitted, {})
-    if sample is not None and sample in known:
-        return known[sample].without_weights()
-    pixels = PixelIntensity(fitted.model, layout, fitted.fields[spots])
-    if sample is not None:
-        known[sample] = pixels.without_weights()
-    return pixels
+    """Return the intensity in a sample of points, which is computed once for a slide, and stored in the job's cache."""
+    computed: list[PixelIntensity] = []  # with the weights that the caller will use next
+
+    def fit() -> SharedViews:
+        computed.append(_fit_sample(fitted, layout, spots))
+        return computed[0].shared
+
+    memory = _samples.setdefault(fitted, FitMemory((SharedViews,), max_fits=_MAX_SAMPLES))
+    key = digest_of("sample", intensity_key(job), spots, layout.spots, layout.pixels, layout.parent)
+    known = memory.get(
+        key,
+        fit,
+        lambda shared: PixelIntensity(fitted.model, layout, shared),
+        file_key=lambda: (job.slide_digest, key),
+        cache=job.cache,
+        monitor=job.monitor,
+    )
+    return computed[0] if computed else known.without_weights()
 
 
 class SpotsAround:
@@ -167,7 +193,7 @@ def with_image(
     loadings = method.image_predictor.field_loadings(gene_counts.tocsr()).astype(np.float64)
     used = image.covered(layout) & ~image.background
     all_spots = np.arange(layout.n_spots)
-    log_field = field.log_values(layout, all_spots, None, _CENTERS)
+    log_field = field.log_values(layout, all_spots, None, job)
     change = (image.weights.others - 1) * log_field + image.log_rates(loadings)
     shift = change[used].mean(axis=0) if used.any() else np.zeros(loadings.shape[1])
     return replace(field, image_loadings=loadings, image_shift=shift)
@@ -177,11 +203,11 @@ def prepare_samples(fitted: FittedIntensity, job: UpsampleJob) -> None:
     """Compute the intensity of a slide in the points that the expression of any region and genes needs."""
     centers = _spread_centers(job)
     if job.image is not None:
-        _pixel_intensity(fitted, centers, np.arange(centers.n_spots), _CENTERS)
+        _sample_intensity(fitted, centers, np.arange(centers.n_spots), job)
     job.monitor.check_canceled()
     points, parent = _points_inside(job, shape_spots(len(job.centers)))
     layout, spots = SpotsAround(job.layout.spots, job.layout.pitch).part(points, parent)
-    _pixel_intensity(fitted, layout, spots, _areas(job))
+    _sample_intensity(fitted, layout, spots, job)
 
 
 def _spread_centers(job: UpsampleJob) -> SpotPixelMap:
@@ -205,8 +231,8 @@ def spot_means(
     """Return the mean of the field over the measured area of some spots, :func:`shape_spots` among them: (n, E)."""
     means = np.empty((len(spots), field.counts.shape[1]), dtype=field.fitted.model.dtype)
     shared = np.isin(spots, shape_spots(len(job.centers)))
-    means[shared] = _means(field, job, method, around, spots[shared], _areas(job))
-    means[~shared] = _means(field, job, method, around, spots[~shared], None)
+    means[shared] = _means(field, job, method, around, spots[shared], is_sample=True)
+    means[~shared] = _means(field, job, method, around, spots[~shared], is_sample=False)
     return means
 
 
@@ -216,18 +242,20 @@ def _means(
     method: PreparedMethod,
     around: SpotsAround,
     spots: np.ndarray,
-    sample: str | None,
+    *,
+    is_sample: bool,
 ) -> np.ndarray:
     """Return the means of spots whose points are, or are not, a sample that all regions share."""
     means = np.empty((len(spots), field.counts.shape[1]), dtype=field.fitted.model.dtype)
     if len(spots) == 0:
         return means
     blocks = _compact_blocks(job.layout.spots[spots], field, len(_offsets(job)))
+    sample_of = job if is_sample and len(blocks) == 1 else None
 
     def compute(block: slice | np.ndarray) -> None:
         job.monitor.check_canceled()
         points, parent, image = _inside_spots(job, method, spots[block])
-        values = np.exp(field.log_values(*around.part(points, parent), image, sample if len(blocks) == 1 else None))
+        values = np.exp(field.log_values(*around.part(points, parent), image, sample_of))
         means[block] = _mean_of_spots(values, len(means[block]))
 
     map_on_cores(compute, blocks)
@@ -322,10 +350,6 @@ def _offsets(job: UpsampleJob) -> np.ndarray:
     """Return the points that represent the measured area of a spot, relative to its center, shape (points, 2)."""
     is_large = len(job.centers) > MAX_WHOLE_ROWS
     return disk_offsets(_area(job), _LARGE_SPOT_SAMPLES if is_large else _SPOT_SAMPLES)
-
-
-def _areas(job: UpsampleJob) -> str:
-    return f"{len(_offsets(job))} points of areas {_area(job)!r}"
 
 
 def _area(job: UpsampleJob) -> float:

@@ -13,7 +13,7 @@ from napari_srast.inference.job import UpsampleJob
 from napari_srast.interpolation.gaussian_process import CovarianceGrid, FittedProcess, GaussianProcessGrid
 from napari_srast.models.intensity import FittedIntensity, GeneLoadings, IntensityModel, fit_intensity
 
-__all__ = ["fit_slide_intensity", "measured_area", "support_of_spots"]
+__all__ = ["fit_slide_intensity", "intensity_key", "measured_area", "support_of_spots"]
 
 _MAX_CACHED = 2
 _VISIUM_DIAMETER = 0.55  # pitches: measured disk of a hexagonal slide that does not state it
@@ -51,20 +51,18 @@ _cache: FitMemory[FittedIntensity] = FitMemory(
 
 def fit_slide_intensity(job: UpsampleJob) -> FittedIntensity:
     """Return the intensity of a job's slide; the last fits stay in memory."""
-    area = measured_area(job.spot_area, job.lattice)
-    if area > _COVERED * job.lattice.pitch**2:
-        area = 0.0
+    area = _disk_area(job)
     spots, pitch = job.layout.spots, job.lattice.pitch
 
     def fit() -> _StoredIntensity:
-        fitted = fit_intensity(job.counts, spots, pitch, area, check_canceled=job.monitor.check_canceled)
+        fitted = fit_intensity(job.counts, spots, pitch, area, monitor=job.monitor)
         return _StoredIntensity(model=fitted.model, fields=fitted.fields, activity=fitted.activity)
 
     def assemble(stored: _StoredIntensity) -> FittedIntensity:
         selector = GaussianProcessGrid(spots, pitch, stored.model.grid)
         return FittedIntensity(model=stored.model, fields=stored.fields, activity=stored.activity, selector=selector)
 
-    key = digest_of("intensity", job.slide_digest, area)
+    key = intensity_key(job)
     return _cache.get(
         key,
         fit,
@@ -73,3 +71,14 @@ def fit_slide_intensity(job: UpsampleJob) -> FittedIntensity:
         cache=job.cache,
         monitor=job.monitor,
     )
+
+
+def intensity_key(job: UpsampleJob) -> str:
+    """Return a hash of everything that the intensity of a job's slide depends on."""
+    return digest_of("intensity", job.slide_digest, _disk_area(job))
+
+
+def _disk_area(job: UpsampleJob) -> float:
+    """Return the area of the disks that the spots measure; 0 if they count as points."""
+    area = measured_area(job.spot_area, job.lattice)
+    return 0.0 if area > _COVERED * job.lattice.pitch**2 else area

@@ -6,7 +6,6 @@ Shape legend: N spots, G genes, R reference genes, C components, P programs, F g
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +16,7 @@ from sklearn.exceptions import ConvergenceWarning
 from napari_srast._utils.row_blocks import MAX_WHOLE_ROWS, row_blocks, spread_sample
 from napari_srast._utils.threads import map_on_cores
 from napari_srast.core.limits import MAX_REFERENCE_GENES, MAX_REFERENCE_VALUES
+from napari_srast.core.progress import NO_MONITOR, RunMonitor
 from napari_srast.interpolation.gaussian_process import CovarianceGrid, FittedProcess, GaussianProcessGrid
 from napari_srast.models.intensity.prediction import GeneLoadings, IntensityModel
 from napari_srast.models.programs.factorization import fit_activities
@@ -104,7 +104,7 @@ def fit_intensity(
     pitch: float,
     measured_area: float,
     *,
-    check_canceled: Callable[[], None] = lambda: None,
+    monitor: RunMonitor = NO_MONITOR,
 ) -> FittedIntensity:
     """Fit the intensity of a slide.
 
@@ -116,8 +116,8 @@ def fit_intensity(
         Distance between neighboring spots, in units of ``centers``.
     measured_area
         Area that a spot measures, in squared units of ``centers``.
-    check_canceled
-        Called between the steps; may raise.
+    monitor
+        Asked for cancellation between the steps.
     """
     n_spots = counts.shape[0]
     diameter = 2 * np.sqrt(measured_area / np.pi) / pitch
@@ -133,13 +133,13 @@ def fit_intensity(
     mean = logs.mean(axis=0, dtype=np.float64).astype(np.float32)
     logs -= mean
     point = selector.select(logs)
-    check_canceled()
+    monitor.check_canceled()
     scores = _component_scores(logs, selector.noise_variances(logs, point))
-    check_canceled()
+    monitor.check_canceled()
     with warnings.catch_warnings():  # once for all threads, which share the filters
         warnings.simplefilter("ignore", ConvergenceWarning)
         activity = np.concatenate(map_on_cores(lambda n: _fit_activity(reference_counts, n), _PROGRAMS), axis=1)
-    check_canceled()
+    monitor.check_canceled()
     others = _other_fields(scores, activity, np.asarray(counts.sum(axis=1), dtype=np.float64).ravel())
     mean_others = others.mean(axis=0, dtype=np.float64).astype(np.float32)
     others -= mean_others

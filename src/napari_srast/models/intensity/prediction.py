@@ -30,7 +30,7 @@ from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 from napari_srast.interpolation.gaussian_process import CovarianceGrid, FittedProcess
 from napari_srast.interpolation.local_kriging import LocalKriging
 
-__all__ = ["GeneLoadings", "IntensityModel", "PixelIntensity"]
+__all__ = ["GeneLoadings", "IntensityModel", "PixelIntensity", "SharedViews"]
 
 _TOTAL_WEIGHTS = {"genes and components": 0.6, "programs": 0.2, "total": 0.2}
 _COMPOSITION_WEIGHT = 0.55  # of each of the two views of the composition
@@ -102,6 +102,25 @@ class IntensityModel:
         return np.float32 if self.in_single_precision else np.float64
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SharedViews:
+    """What all genes share in some pixels: the part of the intensity that takes time to compute.
+
+    Parameters
+    ----------
+    components
+        Predicted scores of the components, shape (Q, C).
+    programs
+        Predicted activities of the programs, shape (Q, P).
+    totals
+        Log total, less the totals of both views of the composition, shape (Q,).
+    """
+
+    components: np.ndarray
+    programs: np.ndarray
+    totals: np.ndarray
+
+
 class PixelIntensity:
     """Intensities in the pixels of one layout.
 
@@ -112,29 +131,36 @@ class PixelIntensity:
     layout
         Spots around the pixels, and the pixels.
     fields
-        Centered fields of these spots, shape (n, R + C + P + 1).
+        Centered fields of these spots, shape (n, R + C + P + 1), or the ``shared`` views of the same pixels.
     """
 
-    def __init__(self, model: IntensityModel, layout: SpotPixelMap, fields: np.ndarray) -> None:
+    def __init__(self, model: IntensityModel, layout: SpotPixelMap, fields: np.ndarray | SharedViews) -> None:
         self._model = model
         self._dtype = model.dtype
         self._kriging = LocalKriging(layout)
         self._weights: dict[int, sparse.csr_matrix] = {}
+        self.shared = fields if isinstance(fields, SharedViews) else self._predict_shared(fields)
+
+    def _predict_shared(self, fields: np.ndarray) -> SharedViews:
+        """Predict the shared views from the fields of the spots."""
+        model = self._model
         n_reference, n_components = model.n_reference, model.n_components
         predicted = self._krige(fields, model.process.point)
         own = predicted[:, :n_reference]
-        self._components = predicted[:, n_reference : n_reference + n_components]
+        # A copy, so that later products do not depend on whether the views were stored in a file.
+        components = np.ascontiguousarray(predicted[:, n_reference : n_reference + n_components])
         activity = predicted[:, n_reference + n_components : -1] + model.process.mean[n_reference + n_components : -1]
-        self._programs = np.maximum(np.expm1(activity), 0.0) + _MIN_INTENSITY
-        mixed = self._mix_genes_and_components(own, model.reference)
+        programs = np.maximum(np.expm1(activity), 0.0) + _MIN_INTENSITY
+        mixed = self._mix_genes_and_components(own, components, model.reference)
         log_total = np.log(np.exp(mixed).sum(axis=1))
-        log_total_programs = np.log(self._programs @ model.reference.programs.sum(axis=1).astype(self._dtype))
-        self._totals = (
+        log_total_programs = np.log(programs @ model.reference.programs.sum(axis=1).astype(self._dtype))
+        totals = (
             _TOTAL_WEIGHTS["genes and components"] * log_total
             + _TOTAL_WEIGHTS["programs"] * log_total_programs
             + _TOTAL_WEIGHTS["total"] * predicted[:, -1]
             - _COMPOSITION_WEIGHT * (log_total + log_total_programs)
         )
+        return SharedViews(components=components, programs=programs, totals=totals)
 
     def without_weights(self) -> PixelIntensity:
         """Return a copy that has computed no kriging weights: it is small, and threads do not share its weights."""
@@ -158,14 +184,15 @@ class PixelIntensity:
             Float64, or float32 if the model is in single precision, shape (Q, F).
         """
         centered = np.log1p(counts.astype(np.float32)) - genes.process.mean
-        mixed = self._mix_genes_and_components(self._krige(centered, genes.process.point), genes)
-        programs = np.log(self._programs @ genes.programs.astype(self._dtype, copy=False) + 1e-9)
-        return np.asarray(self._totals[:, None] + _COMPOSITION_WEIGHT * (mixed + programs))
+        own = self._krige(centered, genes.process.point)
+        mixed = self._mix_genes_and_components(own, self.shared.components, genes)
+        programs = np.log(self.shared.programs @ genes.programs.astype(self._dtype, copy=False) + 1e-9)
+        return np.asarray(self.shared.totals[:, None] + _COMPOSITION_WEIGHT * (mixed + programs))
 
-    def _mix_genes_and_components(self, own: np.ndarray, genes: GeneLoadings) -> np.ndarray:
+    def _mix_genes_and_components(self, own: np.ndarray, components: np.ndarray, genes: GeneLoadings) -> np.ndarray:
         """Return the mean log intensity of both views, given the logs (Q, F) that the genes' own processes predict."""
         mean = genes.process.mean
-        views = (own + mean, self._components @ genes.components.astype(self._dtype, copy=False) + mean)
+        views = (own + mean, components @ genes.components.astype(self._dtype, copy=False) + mean)
         if self._dtype == np.float32:
             return np.asarray(sum(map(_log_counts_in_place, views)) / np.float32(2))
         return np.asarray(sum(np.log(np.maximum(np.expm1(view), 0.0) + _MIN_INTENSITY) for view in views) / 2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from helpers.pool import PRIORS, planted_predictions
 
-from napari_srast.calibration.weights import average_with_intensity, pool_ratios
+from napari_srast.calibration.weights import TOTALS_SHARE, average_with_intensity, pool_ratios, totals_shift
 
 
 def test_pooled_ratios_sum_to_one() -> None:
@@ -21,6 +21,19 @@ def test_pool_is_averaged_with_the_intensity() -> None:
     change = average_with_intensity(log_pool + 1, log_intensity) - average_with_intensity(log_pool, log_intensity)
     assert (change > 0).all()
     assert (change < 0.5).all()  # most of the weight is on the intensity
+
+
+def test_totals_are_shared_equally_and_compositions_keep_their_shares() -> None:
+    rng = np.random.default_rng(0)
+    log_pool, log_intensity = rng.normal(size=(2, 8, 3))
+    shift = totals_shift(log_pool[:, 2], log_intensity[:, 2])  # the last field holds the total counts
+    average, plain = (
+        average_with_intensity(log_pool, log_intensity, shift),
+        average_with_intensity(log_pool, log_intensity),
+    )
+    expected = TOTALS_SHARE * log_pool[:, 2] + (1 - TOTALS_SHARE) * log_intensity[:, 2]
+    np.testing.assert_allclose(average[:, 2], expected)
+    np.testing.assert_allclose(average[:, 0] - average[:, 1], plain[:, 0] - plain[:, 1])
 
 
 def test_average_is_less_confident_than_a_confident_pool() -> None:

@@ -142,7 +142,7 @@ def test_default_is_the_average_of_pool_and_intensity(pseudo_slides: list[Pseudo
     pseudo_slide, prior = replace(pseudo_slides[0], coarsened=()), prior_of("gp")
     methods = score_pseudo_slide(pseudo_slide, untrained, prior)["methods"]
     assert pseudo_slide.log_intensity is not None
-    assert pseudo_slide.log_intensity.shape == (pseudo_slide.layout.n_pixels, pseudo_slide.n_genes)
+    assert pseudo_slide.log_intensity.shape == (pseudo_slide.layout.n_pixels, pseudo_slide.n_genes + 1)
     assert methods[INTENSITY]["nats_per_count"] > 0.8 * methods["gp"]["nats_per_count"]
     gains = {methods[method]["nats_per_count"] for method in (DEFAULT, POOL, INTENSITY)}
     assert len(gains) == 3

@@ -22,9 +22,12 @@ __all__ = [
     "FLOW",
     "POOL_SHARE",
     "PROGRAM_EXPERT_NAMES",
+    "TOTALS_SHARE",
     "Level",
     "PoolWeights",
+    "average_with_intensity",
     "pool_ratios",
+    "totals_shift",
 ]
 
 EXPERT_NAMES = ("pcfm", "gp_denoised", "gp", "pycnophylactic_denoised", "bilinear", "gp_totals")
@@ -35,6 +38,8 @@ PROGRAM_EXPERT_NAMES = ("programs", "totals")
 """Experts of genes that do not go through the flow: see :mod:`napari_srast.models.programs.program_fields`."""
 POOL_SHARE = 0.2
 """Share of the calibrated pool in the average of :func:`average_with_intensity`; the rest is the intensity field."""
+TOTALS_SHARE = 0.5
+"""Share of the pool in the totals, by :func:`totals_shift`, where the network knows the scale of the pixels."""
 Level = Literal["fine", "coarse"]
 """Pixels that weights are for: "fine" for the slide's own pixels, "coarse" for those of the coarsened slide."""
 
@@ -128,7 +133,9 @@ def pool_ratios(
     return _log_softmax_per_spot(np.einsum("eqf,eqf->qf", by_expert, log_experts), layout)
 
 
-def average_with_intensity(log_pool: np.ndarray, log_intensity: np.ndarray) -> np.ndarray:
+def average_with_intensity(
+    log_pool: np.ndarray, log_intensity: np.ndarray, shift: np.ndarray | None = None
+) -> np.ndarray:
     """Average the pool with the intensity field.
 
     The weights of the pool are calibrated one level coarser than the pixels, for spots that cover the slide, and by a
@@ -142,13 +149,34 @@ def average_with_intensity(log_pool: np.ndarray, log_intensity: np.ndarray) -> n
         Log ratios of the pool, shape (Q, F).
     log_intensity
         Log intensities, up to a constant for each field, shape (Q, F).
+    shift
+        Shift of all fields by the totals, from :func:`totals_shift`, shape (Q,); None for no shift.
 
     Returns
     -------
     np.ndarray
         Log ratios up to a constant in each spot, shape (Q, F).
     """
-    return np.asarray(POOL_SHARE * log_pool + (1 - POOL_SHARE) * log_intensity)
+    average = np.asarray(POOL_SHARE * log_pool + (1 - POOL_SHARE) * log_intensity)
+    return average if shift is None else average + shift[:, None]
+
+
+def totals_shift(log_pool: np.ndarray, log_intensity: np.ndarray) -> np.ndarray:
+    """Return what raises the pool's share of the totals from that of the composition to :data:`TOTALS_SHARE`.
+
+    Parameters
+    ----------
+    log_pool
+        Log ratios of the total counts by the pool, shape (Q,).
+    log_intensity
+        Log intensity of the total counts, up to a constant, shape (Q,).
+
+    Returns
+    -------
+    np.ndarray
+        What is added to the log ratios of every gene, up to a constant in each spot, shape (Q,).
+    """
+    return np.asarray((TOTALS_SHARE - POOL_SHARE) * (log_pool - log_intensity))
 
 
 def _log_softmax_per_spot(score: np.ndarray, layout: SpotPixelMap) -> np.ndarray:

@@ -31,7 +31,13 @@ from napari_srast.calibration.fitting import fit_pool_weights, fit_program_weigh
 from napari_srast.calibration.predictions import HoldoutPredictions
 from napari_srast.calibration.prior import CalibrationPriors
 from napari_srast.calibration.skill import GeneSkill, apply_fallback
-from napari_srast.calibration.weights import EXPERT_NAMES, PoolWeights, average_with_intensity, pool_ratios
+from napari_srast.calibration.weights import (
+    EXPERT_NAMES,
+    PoolWeights,
+    average_with_intensity,
+    pool_ratios,
+    totals_shift,
+)
 from napari_srast.errors import OutputError
 from napari_srast.evaluation.metrics import Scores, fraction_better, gain_over, score_ratios
 from napari_srast.evaluation.protocol import BASELINES, DENOISED
@@ -171,19 +177,22 @@ def score_pseudo_slide(
         :data:`napari_srast.calibration.dispersion.LEVEL_STEP` that would fit this pseudo-slide.
     """
     layout = pseudo_slide.layout
-    predictions = _predict_genes(network, pseudo_slide)
+    predictions = predict_pseudo_slide(network, pseudo_slide)
+    of_totals = predictions.log_experts[..., -1:], predictions.counts[:, -1:]
+    predictions = _select_genes(predictions, pseudo_slide.n_genes)
     logs, counts, dense = predictions.log_experts, predictions.counts, predictions.truth
     truth = sparse.csr_matrix(dense)
     weights, concentration, gene_methods = calibrate_pseudo_slide(pseudo_slide, network, prior)
     pooled = pool_ratios(logs, counts, layout, weights)
-    intensity = pseudo_slide.log_intensity
-    assert intensity is not None, "every scored pseudo-slide has an intensity field"
-    tempered = average_with_intensity(pooled, intensity)
+    assert pseudo_slide.log_intensity is not None, "every scored pseudo-slide has an intensity field"
+    intensity, intensity_of_totals = np.split(pseudo_slide.log_intensity.astype(np.float64), [-1], axis=1)
+    shift = totals_shift(pool_ratios(*of_totals, layout, weights)[:, 0], intensity_of_totals[:, 0])
+    tempered = average_with_intensity(pooled, intensity, shift)
     ratios = {
         DEFAULT: layout.normalize(np.exp(apply_fallback(tempered, logs, gene_methods))),
         NO_FALLBACK: layout.normalize(np.exp(tempered)),
         POOL: layout.normalize(np.exp(apply_fallback(pooled, logs, gene_methods))),
-        INTENSITY: layout.normalize(np.exp(intensity.astype(np.float64))),
+        INTENSITY: layout.normalize(np.exp(intensity)),
         PRIOR_WEIGHTS: np.exp(pool_ratios(logs, counts, layout, prior.mean_weights)),
         NETWORK_ALONE: layout.normalize(np.exp(logs[EXPERT_NAMES.index("pcfm")])),
         SASA_GP: layout.normalize(np.exp(logs[EXPERT_NAMES.index("gp_denoised")])),
@@ -302,7 +311,12 @@ def _score_programs(
 
 def _predict_genes(network: DiT, pseudo_slide: PseudoSlide) -> HoldoutPredictions:
     """Predict a pseudo-slide's single genes by all experts, without its sums of genes."""
-    predictions, genes = predict_pseudo_slide(network, pseudo_slide), slice(pseudo_slide.n_genes)
+    return _select_genes(predict_pseudo_slide(network, pseudo_slide), pseudo_slide.n_genes)
+
+
+def _select_genes(predictions: HoldoutPredictions, n_genes: int) -> HoldoutPredictions:
+    """Return the predictions of the single genes, which are the first fields."""
+    genes = slice(n_genes)
     return HoldoutPredictions(
         log_experts=predictions.log_experts[..., genes],
         counts=predictions.counts[:, genes],

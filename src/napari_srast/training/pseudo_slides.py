@@ -124,8 +124,9 @@ class PseudoSlide:
     programs
         Gene programs; None if the pseudo-slide is not scored or its panel is small.
     log_intensity
-        Log of the intensity field of the single genes in the pixels, up to a constant for each gene, float32, shape
-        (Q, ``n_genes``); None if the pseudo-slide is not scored.
+        Log of the intensity field in the pixels, up to a constant for each field, of the single genes and of the sum
+        of all genes (the last of the fields), float32, shape (Q, ``n_genes`` + 1); None if the pseudo-slide is not
+        scored.
     interior
         Spots whose cells are inside the area that the source observed, bool, shape (N,); None if all are.
     """
@@ -211,7 +212,7 @@ def prepare_pseudo_slide(
         pseudo_slide,
         coarsened=tuple(coarsened),
         scored=coarse.scored,
-        log_intensity=_log_intensity(coarse, genes) if coarse.scored else None,
+        log_intensity=_log_intensity(coarse, selection) if coarse.scored else None,
         interior=coarse.interior,
     )
 
@@ -277,11 +278,11 @@ def _assemble(
     )
 
 
-def _log_intensity(coarse: CoarseCounts, genes: np.ndarray) -> np.ndarray:
-    """Return the log intensity of some genes in the pixels, as a run on spots that cover their cells fits it."""
+def _log_intensity(coarse: CoarseCounts, selection: _FieldSelection) -> np.ndarray:
+    """Return the log intensity of the single genes and of the sum of all, fitted as in a run on whole cells."""
     layout, counts = coarse.layout, coarse.counts
     fitted = fit_intensity(counts, layout.spots, layout.pitch, measured_area=0.0)
-    fields = sparse.csr_matrix(counts[:, genes])
+    fields = sparse.csr_matrix(counts @ selection.indicator[:, [*range(selection.n_genes), -1]])
     pixels = PixelIntensity(fitted.model, layout, fitted.fields)
     return pixels.log_intensities(fields.toarray(), fitted.loadings(fields)).astype(np.float32)
 

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+from helpers.results import same_bytes
 from scipy import sparse
 
 from napari_srast._utils.sparse import drop_columns
@@ -68,7 +69,7 @@ def test_genes_keep_their_columns(make_slide: MakeSlide, monkeypatch: pytest.Mon
     assert (mixed.method == "srast-programs").any()
     same = mixed.method == "srast"
     np.testing.assert_allclose(mixed.counts[:, same].toarray(), one_by_one.counts[:, same].toarray(), rtol=1e-5)
-    np.testing.assert_allclose(mixed.skill[same], one_by_one.skill[same], rtol=1e-6)
+    np.testing.assert_allclose(mixed.skill[same], one_by_one.skill[same], rtol=1e-5)
     assert per_gene.sum() < len(genes)
     sums = mixed.raster.sum_to_spots(mixed.counts.toarray().astype(np.float64))
     np.testing.assert_allclose(sums, slide.counts[:, slide.gene_indices(genes)].toarray(), rtol=1e-6)
@@ -148,4 +149,4 @@ def test_predictor_can_be_pickled(make_slide: MakeSlide, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(fallback, "_predict_tile", pickled)
     through_pickle = upsample(slide)
-    assert direct.counts.data.tobytes() == through_pickle.counts.data.tobytes()
+    assert same_bytes(direct.counts, through_pickle.counts)

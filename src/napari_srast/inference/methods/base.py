@@ -50,6 +50,8 @@ class TileInput:
         Fields of the intensity in all the tile's spots, shape (n, fields); None if the predictor does not use it.
     pixel_intensity
         The intensity in the pixels, if it was computed before.
+    shift
+        Shift of the log ratios by the totals, if it was computed before, shape (q,).
     """
 
     tile: Tile
@@ -59,6 +61,7 @@ class TileInput:
     image: PixelImageEvidence | None = None
     intensity: np.ndarray | None = None
     pixel_intensity: PixelIntensity | None = None
+    shift: np.ndarray | None = None
 
     def halves(self, core_counts_only: bool) -> list[TileInput]:
         """Return the input of both halves of the tile.

@@ -75,29 +75,24 @@ class HistologyContext:
         loadings = image.predictor.field_loadings(counts)
         return np.maximum(image.evidence.pool_with(log_ratios, loadings, layout), _MIN_LOG_RATIO)
 
-    def describe(self, loadings: np.ndarray | None, totals: np.ndarray) -> dict[str, Any] | None:
-        """Return the provenance with the expected gain from the image in nats per count, by gene and overall.
+    def describe(self, counts: sparse.csr_matrix) -> dict[str, Any]:
+        """Return the entry "image" of the provenance, with the expected gain in nats per count; empty without an image.
 
         Parameters
         ----------
-        loadings
-            Loadings of the chosen genes, shape (P, G); None if the image is not used.
-        totals
-            Total counts of the chosen genes, shape (G,).
+        counts
+            Counts of the chosen genes, shape (N, G).
         """
-        if (
-            self.provenance is None
-            or self.predictor is None
-            or self.evidence is None
-            or self.layout is None
-            or loadings is None
-        ):
-            return self.provenance
+        if self.provenance is None:
+            return {}
+        loadings, totals = self.loadings(counts), np.asarray(counts.sum(axis=0)).ravel()
+        if self.predictor is None or self.evidence is None or self.layout is None or loadings is None:
+            return {"image": self.provenance}
         nats = self.evidence.expected_nats(loadings, self.predictor.totals, self.layout)
         mean = float(np.average(nats, weights=totals)) if totals.sum() > 0 else 0.0
         # A list in the order of the genes, because 20,000 keys, some with slashes, are a problem for file formats.
         by_gene = np.round(nats, 5).tolist()
-        return self.provenance | {"nats_expected": round(mean, 5), "nats_expected_by_gene": by_gene}
+        return {"image": self.provenance | {"nats_expected": round(mean, 5), "nats_expected_by_gene": by_gene}}
 
     def loadings(self, fields: sparse.csr_matrix | np.ndarray) -> np.ndarray | None:
         """Return the loadings of fields of all spots (N, F), shape (P, F); None if the image is not used."""

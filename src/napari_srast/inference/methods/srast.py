@@ -19,7 +19,7 @@ from napari_srast._utils.threads import single_threaded_torch
 from napari_srast.calibration.dispersion import Concentration
 from napari_srast.calibration.experts import Experts
 from napari_srast.calibration.skill import apply_fallback
-from napari_srast.calibration.weights import PoolWeights, average_with_intensity, pool_ratios
+from napari_srast.calibration.weights import PoolWeights, average_with_intensity, pool_ratios, totals_shift
 from napari_srast.checkpoints.storage import Checkpoint
 from napari_srast.core.limits import (
     EMPTY_PAIR_COST,
@@ -40,6 +40,7 @@ from napari_srast.inference.methods.histology_context import HistologyContext, f
 from napari_srast.inference.methods.loaded_intensity import LoadedIntensity
 from napari_srast.inference.methods.program_mixture import ProgramMixture
 from napari_srast.inference.methods.program_weights import fit_program_gate
+from napari_srast.inference.methods.total_counts import TotalCountsPredictor
 from napari_srast.inference.slide_intensity import fit_slide_intensity, support_of_spots
 from napari_srast.inference.tiles import gene_blocks
 from napari_srast.models.intensity import FittedIntensity
@@ -89,7 +90,8 @@ def prepare_srast(job: UpsampleJob) -> PreparedMethod:
         if len(high_count) > PER_GENE_LIMIT and job.settings.mode != "sample":
             high_count = _high_count_genes(job, fitted)
         method = _prepare_per_gene(context) if high_count.all() else _prepare_programs(context, high_count)
-        calibration = _describe_calibration(context) | method.model.calibration
+        calibration = fitted.weights.to_dict() | fitted.concentration.to_dict()
+        calibration |= image.describe(job.select_counts()) | method.model.calibration
         model = ModelProvenance(device=device, model_sha256=checkpoint.sha256, calibration=calibration)
         return replace(
             method,
@@ -100,14 +102,6 @@ def prepare_srast(job: UpsampleJob) -> PreparedMethod:
             model=model,
             skill_is_expected=job.settings.mode != "integer",
         )
-
-
-def _describe_calibration(context: _Context) -> dict[str, object]:
-    """Return plain values for the provenance."""
-    counts, image = context.job.select_counts(), context.image
-    description = image.describe(image.loadings(counts), np.asarray(counts.sum(axis=0)).ravel())
-    calibration = context.fitted.weights.to_dict() | context.fitted.concentration.to_dict()
-    return calibration if description is None else calibration | {"image": description}
 
 
 def _high_count_genes(job: UpsampleJob, fitted: FittedSlide) -> np.ndarray:
@@ -152,6 +146,8 @@ class PerGenePredictor(TilePredictor):
         (:func:`~napari_srast.calibration.weights.average_with_intensity`).
     support
         Discs that the spots measure; None if they measure their whole cells.
+    totals
+        Predicts the shift of all genes by the totals, from the tile's only field; None for no shift.
     """
 
     network: DiT
@@ -164,6 +160,7 @@ class PerGenePredictor(TilePredictor):
     allocator: CountAllocator
     intensity: LoadedIntensity
     support: DiscSupport | None
+    totals: TotalCountsPredictor | None
 
     def blocks(self, n_pixels: int) -> list[slice]:
         return gene_blocks(len(self.methods), _EXPERTS_PER_BLOCK * n_pixels)
@@ -180,6 +177,8 @@ class PerGenePredictor(TilePredictor):
 
     def bind(self, tile_input: TileInput, monitor: RunMonitor) -> Callable[[slice], Block]:
         tile, layout, experts = tile_input.tile, tile_input.tile.layout, self.experts_in(tile_input)
+        if self.totals is not None and tile_input.shift is None:
+            tile_input = self.totals.add_shift(tile_input, experts, self.weights, monitor)
         intensity = self.intensity.bind(tile_input)
 
         def predict_block(block: slice) -> Block:
@@ -187,7 +186,7 @@ class PerGenePredictor(TilePredictor):
             inputs, log_experts = experts.predict(fields, monitor, self.statistics[block])
             dense = fields.toarray().astype(np.float64)
             log_ratio = pool_ratios(log_experts, dense, layout, self.weights)
-            log_ratio = average_with_intensity(log_ratio, intensity(dense, block))
+            log_ratio = average_with_intensity(log_ratio, intensity(dense, block), tile_input.shift)
             log_ratio = apply_fallback(log_ratio, log_experts, self.methods[block])
             if tile_input.image is not None and self.image_loadings is not None:
                 log_ratio = tile_input.image.pool_with(log_ratio, self.image_loadings[:, block], layout)
@@ -231,12 +230,16 @@ def _prepare_per_gene(context: _Context) -> PreparedMethod:
         allocator=context.allocator,
         intensity=LoadedIntensity.of_fields(context.intensity, job.select_counts()),
         support=support_of_spots(job),
+        totals=TotalCountsPredictor.of_job(job, fitted, context.intensity),
     )
     skill = np.concatenate([score.skill for score in scores])
     starts = np.cumsum([0, *(len(score.skill) for score in scores)])
     gains = [one.describe_gain(job.genes[job.columns[start:]]) for one, start in zip(scores, starts, strict=False)]
     model = ModelProvenance(calibration={"held_out_gain": {k: v for gain in gains for k, v in gain.items()}})
-    return PreparedMethod(predictor=predictor, skill=skill, method=methods, embedding=fitted.embedding, model=model)
+    fields = None if predictor.totals is None else np.asarray(job.counts.sum(axis=1), dtype=np.float64)
+    return PreparedMethod(
+        predictor=predictor, skill=skill, method=methods, embedding=fitted.embedding, fields=fields, model=model
+    )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -290,7 +293,8 @@ class ProgramPredictor(TilePredictor):
 
     def bind(self, tile_input: TileInput, monitor: RunMonitor) -> Callable[[slice], Block]:
         tile_input = replace(tile_input, pixel_intensity=self.intensity.in_pixels(tile_input))
-        mixture = self._mixture(tile_input, monitor)
+        mixture, shift = self._mixture(tile_input, monitor)
+        tile_input = replace(tile_input, shift=shift)
 
         def predict_block(block: slice) -> Block:
             assert block == slice(0, len(self.high_count)), "genes are predicted in one block"
@@ -302,8 +306,8 @@ class ProgramPredictor(TilePredictor):
 
         return predict_block
 
-    def _mixture(self, tile_input: TileInput, monitor: RunMonitor) -> ProgramMixture:
-        """Predict the maps of programs and totals."""
+    def _mixture(self, tile_input: TileInput, monitor: RunMonitor) -> tuple[ProgramMixture, np.ndarray | None]:
+        """Predict the maps of programs and totals, and the shift by the totals."""
         tile, layout, fields = tile_input.tile, tile_input.tile.layout, tile_input.fields
         assert fields is not None
         experts = self.per_gene.experts_in(tile_input)
@@ -311,11 +315,13 @@ class ProgramPredictor(TilePredictor):
         program_counts = fields[:, : n_programs + 1]
         needed = leading_fields(program_counts, _FLOW_SHARE) if experts.sampler.of_large_slide else None
         _, log_experts = experts.predict(sparse.csr_matrix(program_counts), monitor, self.statistics, needed)
-        log_ratio = pool_ratios(log_experts, program_counts, layout, self.weights)
-        log_ratio = average_with_intensity(log_ratio, self.intensity.bind(tile_input)(program_counts, slice(None)))
+        log_pool = pool_ratios(log_experts, program_counts, layout, self.weights)
+        log_intensity = self.intensity.bind(tile_input)(program_counts, slice(None))
+        shift = None if self.per_gene.totals is None else totals_shift(log_pool[:, -1], log_intensity[:, -1])
+        log_ratio = average_with_intensity(log_pool, log_intensity, shift)
         if tile_input.image is not None and self.image_loadings is not None:
             log_ratio = tile_input.image.pool_with(log_ratio, self.image_loadings, layout)
-        return ProgramMixture(
+        mixture = ProgramMixture(
             layout=layout,
             log_ratio=log_ratio,
             activity=fields[tile.core_spots, n_programs + 1 : 2 * n_programs + 1],
@@ -323,6 +329,7 @@ class ProgramPredictor(TilePredictor):
             weights=self.program_weights,
             gate=self.gate,
         )
+        return mixture, shift
 
     def _predict_high_counts(self, tile_input: TileInput, monitor: RunMonitor) -> sparse.csr_matrix:
         """Predict the high-count genes; the columns of all other genes are empty, (Q, G)."""

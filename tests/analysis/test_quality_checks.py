@@ -51,24 +51,6 @@ def test_negative_counts_are_detected(result: UpsampleResult) -> None:
     assert measure_quality(dataclasses.replace(result, counts=counts)).negative_pixels == 1
 
 
-@pytest.mark.parametrize(
-    ("calibration", "text"),
-    [
-        ({"source": "slide", "trust_in_network": 0.934}, "kept 93% of the network's contribution"),
-        ({"source": "slide", "trust_in_network": 1.0}, "full contribution"),
-        ({"source": "fleet", "trust_in_network": 1.0}, "too small for calibration"),
-        ({"source": "slide"}, None),  # a result of an earlier version
-    ],
-)
-def test_summary_has_the_weight_of_the_network(
-    result: UpsampleResult, calibration: dict[str, object], text: str | None
-) -> None:
-    result = dataclasses.replace(result, provenance={"calibration": calibration})
-    lines = [line for line in qc_summary(result, measure_quality(result), []) if "network" in line]
-    assert len(lines) == (text is not None)
-    assert text is None or text in lines[0]
-
-
 @pytest.mark.parametrize(("lattice", "factor"), [("square", 4.0), ("square", 2.0), ("hex", 2.0)])
 def test_summary_states_the_share_of_the_calibrated_model(
     make_slide: Callable[..., Slide],
@@ -86,6 +68,22 @@ def test_summary_states_the_share_of_the_calibrated_model(
     assert "share of 20% in the map, and a smooth map of the measured spots has the rest" in text
     assert "99%" not in text
     assert "expected from the map itself: +0.100 nats per count" in text
+    integer = dataclasses.replace(
+        result,
+        settings=dataclasses.replace(result.settings, method="srast", mode="integer"),
+        provenance={"calibration": calibration},
+    )
+    assert "share of 20% in the map" in _summary(integer, [])
+    calibration["share"] = {"totals": 0.5, "composition": 0.2}
+    assert "share of 20% in the map (of 50% in its total counts), and a smooth map" in _summary(integer, [])
+
+
+def test_summary_states_no_share_that_the_result_does_not_have(result: UpsampleResult) -> None:
+    earlier = {"calibration": {"source": "slide", "trust_in_network": 0.93}}  # before maps were averaged
+    assert "share of" not in _summary(dataclasses.replace(result, provenance=earlier), [])
+    other_experts = {"calibration": {"source": "slide", "trust": 0.93}, "skill": "expected information"}
+    assert "share of" not in _summary(dataclasses.replace(result, provenance=other_experts), [])
+    assert "share of" not in _summary(dataclasses.replace(result, provenance={}), [])
 
 
 def test_summary_calls_held_out_skill_measured(result: UpsampleResult) -> None:

@@ -71,7 +71,7 @@ def qc_summary(result: UpsampleResult, quality: QualityChecks, shown: list[str])
     if quality.negative_pixels:
         lines.append(f"{quality.negative_pixels:,} negative values: please report this.")
     lines += [_skill_line(result, shown), _area_line(quality), _method_line(result)]
-    lines += [_network_line(result), _image_line(result, shown)]
+    lines += [_calibrated_share_line(result), _image_line(result, shown)]
     lines += map(str, result.provenance.get("notices", ()))
     return [line for line in lines if line]
 
@@ -118,23 +118,17 @@ def _method_line(result: UpsampleResult) -> str:
     return f"{fallbacks.total():,} of {len(result.genes):,} genes fell back: {parts}."
 
 
-def _network_line(result: UpsampleResult) -> str:
-    """Report how much of the map is from the network; empty if the result does not record it."""
+def _calibrated_share_line(result: UpsampleResult) -> str:
+    """Report the share of the calibrated model in the map; empty for methods and versions without that share."""
     calibration = result.provenance.get("calibration") or {}
-    weight = calibration.get("trust_in_network")
-    if weight is None:
+    has_share = is_expected(result) or result.settings.mode == "integer"
+    if "trust_in_network" not in calibration or not has_share:
         return ""
-    if is_expected(result) or result.settings.mode == "integer":
-        return (
-            f"The calibrated model has a share of {POOL_SHARE:.0%} in the map, and a smooth map of the measured spots "
-            "has the rest."
-        )
-    if calibration.get("source") != "slide":
-        return "This slide is too small for calibration: the network has the weight that it had on other slides."
-    if weight > 0.995:
-        return "Calibration on this slide kept the network's full contribution."
+    share = calibration.get("share") or {"totals": POOL_SHARE, "composition": POOL_SHARE}
+    of_totals = "" if share["totals"] == share["composition"] else f" (of {share['totals']:.0%} in its total counts)"
     return (
-        f"Calibration on this slide kept {weight:.0%} of the network's contribution; the rest comes from interpolation."
+        f"The calibrated model has a share of {share['composition']:.0%} in the map{of_totals}, and a smooth map of "
+        "the measured spots has the rest."
     )
 
 

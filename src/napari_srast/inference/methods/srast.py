@@ -40,7 +40,7 @@ from napari_srast.inference.methods.histology_context import HistologyContext, f
 from napari_srast.inference.methods.loaded_intensity import LoadedIntensity
 from napari_srast.inference.methods.program_mixture import ProgramMixture
 from napari_srast.inference.methods.program_weights import fit_program_gate
-from napari_srast.inference.methods.total_counts import TotalCountsPredictor
+from napari_srast.inference.methods.total_counts import TotalCountsPredictor, pool_shares
 from napari_srast.inference.slide_intensity import fit_slide_intensity, support_of_spots
 from napari_srast.inference.tiles import gene_blocks
 from napari_srast.models.intensity import FittedIntensity
@@ -90,7 +90,7 @@ def prepare_srast(job: UpsampleJob) -> PreparedMethod:
         if len(high_count) > PER_GENE_LIMIT and job.settings.mode != "sample":
             high_count = _high_count_genes(job, fitted)
         method = _prepare_per_gene(context) if high_count.all() else _prepare_programs(context, high_count)
-        calibration = fitted.weights.to_dict() | fitted.concentration.to_dict()
+        calibration = fitted.weights.to_dict() | fitted.concentration.to_dict() | {"share": pool_shares(job)}
         calibration |= image.describe(job.select_counts()) | method.model.calibration
         model = ModelProvenance(device=device, model_sha256=checkpoint.sha256, calibration=calibration)
         return replace(

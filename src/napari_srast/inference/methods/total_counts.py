@@ -11,7 +11,7 @@ import numpy as np
 from scipy import sparse
 
 from napari_srast.calibration.experts import Experts
-from napari_srast.calibration.weights import PoolWeights, pool_ratios, totals_shift
+from napari_srast.calibration.weights import POOL_SHARE, TOTALS_SHARE, PoolWeights, pool_ratios, totals_shift
 from napari_srast.core.progress import RunMonitor
 from napari_srast.inference.fitted_slide import FittedSlide
 from napari_srast.inference.job import UpsampleJob
@@ -21,7 +21,7 @@ from napari_srast.inference.slide_intensity import support_of_spots
 from napari_srast.models.intensity import FittedIntensity
 from napari_srast.models.pcfm.field_statistics import FieldStatistics, summarize_fields
 
-__all__ = ["TotalCountsPredictor"]
+__all__ = ["TotalCountsPredictor", "pool_shares"]
 
 _MAX_TRAINED_FACTOR = 4.0  # pixels per pitch that the network was trained for
 
@@ -63,6 +63,11 @@ class TotalCountsPredictor:
         log_pool = pool_ratios(log_experts, counts, tile_input.tile.layout, weights)
         log_intensity = self.intensity.bind(tile_input)(counts, slice(None))
         return replace(tile_input, shift=totals_shift(log_pool[:, 0], log_intensity[:, 0]))
+
+
+def pool_shares(job: UpsampleJob) -> dict[str, float]:
+    """Return the shares of the pool in the totals and in the composition of a job's map, for the provenance."""
+    return {"totals": TOTALS_SHARE if _network_knows_totals(job) else POOL_SHARE, "composition": POOL_SHARE}
 
 
 def _network_knows_totals(job: UpsampleJob) -> bool:

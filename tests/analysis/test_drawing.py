@@ -4,12 +4,17 @@ import numpy as np
 import pytest
 from helpers.slides import make_slide
 
-from napari_srast.analysis.drawing import domain_colors, round_length, spot_outlines
+from napari_srast.analysis.drawing import domain_colors, length_text, round_length, spot_outlines
 
 
 @pytest.mark.parametrize(("length", "rounded"), [(270.0, 200.0), (0.07, 0.05), (1.0, 1.0), (5.5, 5.0)])
 def test_scale_bar_length_is_rounded_down_to_1_2_or_5(length: float, rounded: float) -> None:
     assert round_length(length) == pytest.approx(rounded)
+
+
+@pytest.mark.parametrize(("length", "text"), [(50.0, "50 µm"), (500.0, "500 µm"), (1000.0, "1 mm"), (2500.0, "2.5 mm")])
+def test_lengths_have_few_digits(length: float, text: str) -> None:
+    assert length_text(length) == text
 
 
 def test_outlines_of_spots_are_in_the_world() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import napari
 import numpy as np
 import pytest
+from helpers.results import same_bytes
 from helpers.spot_layers import spot_positions
 from helpers.window import (
     PATIENCE,
@@ -170,7 +172,13 @@ def test_figure_has_legend_and_true_scale(
     viewer, explore = window.controller.viewer, window.result_panel
     saved: list[tuple[np.ndarray, export.Caption]] = []
     save_figure = export.save_figure
-    monkeypatch.setattr(export, "save_figure", lambda *given: (saved.append(given[:2]), save_figure(*given)))
+
+    def save(pixels: np.ndarray, caption: export.Caption, path: Path) -> None:
+        assert caption.unit == "unknown"  # such a slide has no scale bar
+        saved.append((pixels, caption))
+        save_figure(pixels, dataclasses.replace(caption, unit="um"), path)
+
+    monkeypatch.setattr(export, "save_figure", save)
     target = tmp_path / "figure.png"
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(target), ""))
     viewer.reset_view()
@@ -202,7 +210,7 @@ def test_copied_command_repeats_the_result(
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
     again = read_result(tmp_path / "again.zarr")
-    assert again.counts.data.tobytes() == result.counts.data.tobytes()
+    assert same_bytes(again.counts, result.counts)
     np.testing.assert_array_equal(again.counts.indices, result.counts.indices)
 
 

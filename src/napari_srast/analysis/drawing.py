@@ -16,7 +16,7 @@ from napari_srast.geometry.affine import apply_affine
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["domain_colors", "draw_image", "draw_scale_bar", "round_length", "spot_outlines"]
+__all__ = ["domain_colors", "draw_image", "draw_scale_bar", "length_text", "round_length", "spot_outlines"]
 
 _MAX_BAR = 0.3  # length of the scale bar, in widths of the panel
 _GOLDEN = 0.618034
@@ -84,6 +84,11 @@ def spot_outlines(slide: Slide, spots: np.ndarray, size: float) -> np.ndarray:
     return apply_affine(slide.to_cs, outlines.reshape(-1, 2)).reshape(outlines.shape)
 
 
+def length_text(micrometers: float) -> str:
+    """Return a length as a text: in millimeters from 1 mm on."""
+    return f"{micrometers / 1000:g} mm" if micrometers >= 1000 else f"{micrometers:g} µm"
+
+
 def draw_scale_bar(axes: Axes, slide: Slide, width: float) -> None:
     """Draw a scale bar in the lower right corner of a panel, unless the unit of the slide is no length.
 
@@ -105,7 +110,7 @@ def draw_scale_bar(axes: Axes, slide: Slide, width: float) -> None:
     bar: Any = AnchoredSizeBar(
         axes.transData,
         length * slide.cs_scale,
-        f"{length:g} µm",
+        length_text(length),
         "lower right",
         frameon=False,
         color="white",

@@ -10,7 +10,7 @@ import numpy as np
 from qtpy.QtCore import QRectF, Qt
 from qtpy.QtGui import QColor, QFont, QFontMetricsF, QImage, QLinearGradient, QPainter
 
-from napari_srast.analysis.drawing import round_length
+from napari_srast.analysis.drawing import length_text, round_length
 from napari_srast.errors import OutputError
 from napari_srast.gui.layers.gene_colors import GeneStyle
 
@@ -99,7 +99,7 @@ def _draw_scale_bar(painter: QPainter, caption: Caption, cols: int, rows: int) -
     width = length / caption.pixel_length
     line = QFontMetricsF(painter.font()).height()
     margin = _MARGIN * cols
-    text = f"{length:g} µm"
+    text = length_text(length)
     text_width = max(width, QFontMetricsF(painter.font()).horizontalAdvance(text))
     top = rows - margin - 1.4 * line
     _backdrop(painter, cols - margin - text_width, top, text_width, 1.4 * line)

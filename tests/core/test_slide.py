@@ -70,3 +70,13 @@ def test_path_in_place_of_a_slide_is_one_sentence() -> None:
     for call in (srast.upsample, srast.estimate):
         with pytest.raises(SettingsError, match=r"not the path 'x.zarr'; read it first: .*read_slide\('x.zarr'\)"):
             call("x.zarr", None, None, settings=srast.UpsampleSettings())
+
+
+def test_slides_and_results_are_described_in_a_few_lines(make_slide, make_result) -> None:
+    slide = make_slide(4, 4, 40)
+    text = repr(slide)
+    assert text.startswith("Slide: 16 spots (")
+    assert "40 genes (Gene0, Gene1, " in text
+    assert len(text.splitlines()) <= 5
+    assert len(repr(make_result(slide)).splitlines()) <= 8
+    assert max(map(len, (text + repr(make_result(slide))).splitlines())) < 250

@@ -6,11 +6,11 @@ run the same engine, :func:`napari_srast.inference.runner.run_upsampling`, with 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_srast.core.progress import Progress, RunMonitor, iterate_progress
+from napari_srast.core.progress import CancelCheck, Progress, ProgressCallback, RunMonitor, iterate_progress
 from napari_srast.core.region import Region
 from napari_srast.core.result import UpsampleMetadata, UpsampleResult
 from napari_srast.core.run_name import check_run_name
@@ -34,8 +34,8 @@ def upsample(
     genes: Sequence[str] | None = None,
     *,
     settings: UpsampleSettings | None = None,
-    progress: Callable[[Progress], None] | None = None,
-    should_stop: Callable[[], bool] | None = None,
+    progress: ProgressCallback | None = None,
+    should_stop: CancelCheck | None = None,
     executor: Executor | None = None,
     name: str | None = None,
     **options: Any,
@@ -101,8 +101,8 @@ def upsample_to_store(
     include_image: bool = True,
     include_histology: bool = True,
     keep_obs: SpotColumns = (),
-    progress: Callable[[Progress], None] | None = None,
-    should_stop: Callable[[], bool] | None = None,
+    progress: ProgressCallback | None = None,
+    should_stop: CancelCheck | None = None,
     executor: Executor | None = None,
     name: str | None = None,
     **options: Any,
@@ -179,7 +179,7 @@ def upsample_steps(
     genes: Sequence[str] | None,
     settings: UpsampleSettings,
     *,
-    should_stop: Callable[[], bool] | None = None,
+    should_stop: CancelCheck | None = None,
     executor: Executor | None = None,
 ) -> Generator[Progress, None, UpsampleResult]:
     """Run :func:`upsample` as a generator that yields its progress and returns its result.

@@ -27,7 +27,7 @@ def test_cells_of_a_multinomial_split_are_binomial() -> None:
     shares[0, first[:2]] = 1  # whole pixels of one spot
     shares[1, first[2:]] = 0.3  # parts of pixels
     shares[2] = 1  # all pixels: every count is inside
-    found = cell_std(sparse.csr_matrix(shares), raster, mean, std, lambda: None).toarray()[:, 0]
+    found = cell_std(sparse.csr_matrix(shares), raster, mean, std).toarray()[:, 0]
     p = [ratio[first[:2]].sum(), 0.3 * ratio[first[2:]].sum()]
     np.testing.assert_allclose(found[:2], [np.sqrt(N * q * (1 - q)) for q in p], rtol=1e-5)
     np.testing.assert_allclose(found[2], 0, atol=1e-3)

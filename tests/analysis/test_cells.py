@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import shapely
-from helpers.results import make_result, with_expression, with_random_shares
+from helpers.results import make_result, same_bytes, with_expression, with_random_shares
 
 from napari_srast.analysis.cells import cells
 from napari_srast.core.cells import CellLabels, CellPolygons
@@ -160,10 +160,12 @@ def test_cells_of_another_place_are_refused(result):
 
 def test_same_cells_give_the_same_bytes(result):
     first, second = (cells(result, circles(result)).counts for _ in range(2))
-    assert first.data.tobytes() == second.data.tobytes()
-    assert first.indices.tobytes() == second.indices.tobytes()
+    assert same_bytes(first, second)
 
 
-def test_cancellation_stops(result):
+def test_progress_is_reported_and_cancellation_stops(result):
+    steps = []
+    cells(result, circles(result), progress=steps.append)
+    assert [step.done for step in steps] == [1, 2]
     with pytest.raises(Cancelled):
         cells(result, circles(result), should_stop=lambda: True)

@@ -100,6 +100,12 @@ def test_wrong_requests_are_refused():
         compare_regions(slide, {"small": small})
     with pytest.raises(InputError, match="contains all spots"):
         compare_regions(slide, {"all": Region(shapely.box(-1e5, -1e5, 1e5, 1e5))})
+
+
+def test_progress_is_reported_and_cancellation_stops():
+    slide, regions, steps = noisy_slide(), halves(), []
+    compare_regions(slide, regions, draws=100, progress=steps.append)
+    assert [step.fraction for step in steps] == [0, 0.5]  # a block of genes for each region
     with pytest.raises(Cancelled):
         compare_regions(slide, regions, should_stop=lambda: True)
 

@@ -160,7 +160,10 @@ def test_missing_package_is_named_with_the_command(result, monkeypatch):
         domains(result)
 
 
-def test_cancellation_stops(result):
+def test_progress_is_reported_and_cancellation_stops(result):
+    steps = []
+    domains(result, progress=steps.append)
+    assert [step.done for step in steps] == [1, 2]
     with pytest.raises(Cancelled):
         domains(result, should_stop=lambda: True)
 

@@ -66,6 +66,9 @@ def test_missing_package_is_named_with_the_command(result, monkeypatch):
         signatures(result, {"A": ["G3"]})
 
 
-def test_cancellation_stops(result, scanpy):
+def test_progress_is_reported_and_cancellation_stops(result, scanpy):
+    steps = []
+    signatures(result, {"A": ["G3"], "B": ["G4"]}, progress=steps.append)
+    assert [(step.stage, step.fraction) for step in steps] == [("signatures", 0), ("signatures", 0.5)]
     with pytest.raises(Cancelled):
         signatures(result, {"A": ["G3"]}, should_stop=lambda: True)

@@ -92,5 +92,21 @@ def test_wrong_requests_are_refused():
         colocalization(slide, ["Gene1"])
     with pytest.raises(InputError, match="1 block of 20 pitches, too few"):
         colocalization(slide, ["Gene1", "Gene2"], block=20)
+
+
+def test_progress_counts_permutations_and_pairs():
+    slide, steps = random_slide(n_genes=3), []
+    spatially_variable(slide, permutations=19, progress=steps.append)
+    assert [step.done for step in steps] == list(range(1, 20))
+    assert steps[-1].fraction == 1
+    steps.clear()
+    colocalization(slide, slide.genes, block=3, draws=100, progress=steps.append)
+    assert [(step.done, step.total) for step in steps] == [(0, 3), (1, 3), (2, 3)]
+
+
+def test_cancellation_stops():
+    slide = random_slide(n_genes=3)
     with pytest.raises(Cancelled):
         spatially_variable(slide, should_stop=lambda: True)
+    with pytest.raises(Cancelled):
+        colocalization(slide, slide.genes, block=3, should_stop=lambda: True)

@@ -7,8 +7,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from napari_srast.benchmarks import scaling
 from napari_srast.benchmarks.measurement import Measurement
-from napari_srast.benchmarks.scaling import Benchmark
+from napari_srast.benchmarks.scaling import Benchmark, run_benchmark
+from napari_srast.core.progress import Progress
+from napari_srast.errors import Cancelled
 
 
 def test_growth_is_the_exponent_over_spots(quadratic: Benchmark) -> None:
@@ -27,3 +30,11 @@ def test_growth_uses_the_first_device(quadratic: Benchmark, make_measurement: Ca
 def test_ratios_compare_equal_jobs(quadratic: Benchmark) -> None:
     assert [ratio["seconds"] for ratio in quadratic.ratios()] == [2, 4, 10]
     assert [ratio["peak_mb"] for ratio in quadratic.ratios()] == [3, 80, 1]  # the reference counts as at least 1 MB
+
+
+def test_cancellation_stops_before_a_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scaling, "measure_bandwidth", lambda: 1e10)
+    steps: list[Progress] = []
+    with pytest.raises(Cancelled):
+        run_benchmark([100], genes=[10], factors=[2], progress=steps.append, should_stop=lambda: True)
+    assert steps == []

@@ -28,6 +28,20 @@ def test_stage_without_steps_is_reported_as_not_begun() -> None:
     assert steps[0].fraction == pytest.approx(1 - STAGE_SHARES["split"])
 
 
+def test_work_outside_a_run_has_the_fraction_of_its_own_steps() -> None:
+    steps: list[Progress] = []
+    monitor = RunMonitor(on_progress=steps.append)
+    monitor.report("structure", 1, 4)
+    monitor.report_fraction("saving", 0.3)
+    assert steps == [Progress("structure", 1, 4, 0.25), Progress("saving", 0, 1, 0.3)]
+
+
+def test_fraction_of_a_stage_counts_the_stages_before() -> None:
+    steps: list[Progress] = []
+    RunMonitor(on_progress=steps.append).report_fraction("align", 0.5)
+    assert steps[0].fraction == pytest.approx(STAGE_SHARES["raster"] + STAGE_SHARES["align"] / 2)
+
+
 def test_monitor_of_workers_reports_nothing_and_stops_for_both_reasons() -> None:
     reports: list[Progress] = []
     canceled, halted = threading.Event(), threading.Event()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from napari_srast.core.progress import Progress
 from napari_srast.core.result import UpsampleResult
 from napari_srast.core.settings import UpsampleSettings
 from napari_srast.core.slide import Slide, SlideImage
-from napari_srast.errors import InputError, SettingsError
+from napari_srast.errors import Cancelled, InputError, SettingsError
 from napari_srast.evaluation import fine_truth
 from napari_srast.evaluation.fine_slide import FineSlide
 from napari_srast.evaluation.fine_truth import WITHOUT_IMAGE, evaluate_fine_truth
@@ -43,7 +44,7 @@ def upsampled(monkeypatch: pytest.MonkeyPatch) -> list[UpsampleResult]:
     """Replace the model by pycnophylactic interpolation, with the counts themselves as expression; keep the results."""
     results = []
 
-    def upsample(slide: Slide, *, settings: UpsampleSettings) -> UpsampleResult:
+    def upsample(slide: Slide, *, settings: UpsampleSettings, **_: Any) -> UpsampleResult:
         result = api.upsample(slide, settings=replace(settings, method="pycnophylactic", expression="none"))
         skill = np.linspace(0.01, 0.08, slide.n_genes)
         skill[0] = np.nan
@@ -162,7 +163,7 @@ def test_intervals_of_known_rates_cover_nominally(monkeypatch: pytest.MonkeyPatc
     rng = np.random.default_rng(0)
     counts = sparse.csr_matrix(rng.poisson(rate, fine_slide().counts.shape).astype(np.float32))
 
-    def upsample(slide: Slide, *, settings: UpsampleSettings) -> UpsampleResult:
+    def upsample(slide: Slide, *, settings: UpsampleSettings, **_: Any) -> UpsampleResult:
         result = api.upsample(slide, settings=replace(settings, method="uniform", expression="none"))
         per_pixel = rate / 2 * (PITCH / FACTOR / 2) ** 2 * fraction * shift
         flat = sparse.csr_matrix(np.full(result.counts.shape, per_pixel))
@@ -185,7 +186,7 @@ def test_expression_of_some_genes_is_scored_on_those(upsampled, monkeypatch: pyt
     complete = evaluate_fine_truth(fine_slide(), ARRAY, settings=UpsampleSettings(factor=FACTOR)).scores["srast"][0]
     of_all = fine_truth.upsample
 
-    def upsample(slide: Slide, *, settings: UpsampleSettings) -> UpsampleResult:
+    def upsample(slide: Slide, *, settings: UpsampleSettings, **_: Any) -> UpsampleResult:
         result = of_all(slide, settings=settings)
         return replace(result, expression_columns=np.array([1, 4]))
 
@@ -221,6 +222,13 @@ def test_evaluation_converts_to_json_and_reports_progress(upsampled: list[Upsamp
     assert values["methods"]["gp"]["stated_skill"] is None
     assert [step.done for step in steps] == [0, 1, 2, 3, 4]
     assert steps[-1].fraction == 1
+
+
+def test_cancellation_stops_before_a_method() -> None:
+    steps: list[Progress] = []
+    with pytest.raises(Cancelled):
+        evaluate_fine_truth(fine_slide(), ARRAY, progress=steps.append, should_stop=lambda: True)
+    assert steps == []
 
 
 def test_unusable_slides_are_reported(upsampled: list[UpsampleResult]) -> None:

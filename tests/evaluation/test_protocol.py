@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import anndata
 import numpy as np
@@ -16,7 +18,7 @@ from napari_srast.core.progress import Progress
 from napari_srast.core.result import UpsampleResult
 from napari_srast.core.settings import UpsampleSettings
 from napari_srast.core.slide import Slide
-from napari_srast.errors import InputError, SettingsError
+from napari_srast.errors import Cancelled, InputError, SettingsError
 from napari_srast.evaluation.protocol import ALL_METHODS, BASELINES, evaluate, score_result
 from napari_srast.geometry.binning import coarsen_points
 from napari_srast.geometry.raster import make_raster
@@ -81,7 +83,7 @@ def test_baselines_recover_smooth_patterns(lattice) -> None:
 def quick_srast(monkeypatch: pytest.MonkeyPatch) -> None:
     """Replace the model by bilinear interpolation, which is faster."""
 
-    def upsample(slide: Slide, *, genes: list[str], settings: UpsampleSettings) -> UpsampleResult:
+    def upsample(slide: Slide, *, genes: list[str], settings: UpsampleSettings, **_: Any) -> UpsampleResult:
         return api.upsample(slide, genes=genes, settings=replace(settings, method="bilinear"))
 
     monkeypatch.setattr("napari_srast.evaluation.protocol.upsample", upsample)
@@ -117,6 +119,12 @@ def test_evaluation_converts_to_json_and_reports_progress(quick_srast: None) -> 
     assert values["methods"]["bilinear"]["strata"]
     assert [step.done for step in steps] == [0, 1, 2, 3]
     assert steps[-1].fraction == 1
+
+
+def test_cancellation_reaches_the_run() -> None:
+    calls = itertools.count()
+    with pytest.raises(Cancelled):
+        evaluate(tissue(), pitch=100, methods=["srast"], should_stop=lambda: next(calls) > 0)
 
 
 def test_thinning_scores_the_other_half() -> None:

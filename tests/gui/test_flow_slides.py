@@ -28,11 +28,11 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog, QListView
 
 from napari_srast import api
-from napari_srast.core.progress import Progress
+from napari_srast.core.progress import Progress, ProgressCallback
 from napari_srast.core.result import UpsampleResult
 from napari_srast.core.slide import Slide
 from napari_srast.gui.controllers.task_runner import AppState
-from napari_srast.gui.layers.factory import gene_of, role_of
+from napari_srast.gui.layers.factory import KEY, gene_of, role_of
 from napari_srast.gui.state.displayed_result import prepare_for_display
 from napari_srast.gui.state.slide_loading import LoadedSlide
 from napari_srast.gui.widget import SRastWidget
@@ -189,8 +189,14 @@ def test_layer_list_has_only_the_layers_of_the_current_slide(
     qtbot.waitUntil(
         lambda: listed() == ["SRast region", "Gene4", "Gene3", "breast spots", "breast histology"], timeout=PATIENCE
     )
-    window.controller.viewer.add_image(np.zeros((4, 4)), name="mine")
+    viewer = window.controller.viewer
+    viewer.add_image(np.zeros((4, 4)), name="helper", metadata={KEY: {"role": "neighbor"}})
+    assert "helper" not in listed()  # at once, so that it is never drawn
+    mine = viewer.add_image(np.zeros((4, 4)), name="mine")
     qtbot.waitUntil(lambda: "mine" in listed(), timeout=PATIENCE)
+    mine.metadata[KEY] = {"role": "unused"}
+    mine.name = "SRast unused"
+    qtbot.waitUntil(lambda: "SRast unused" not in " ".join(listed()), timeout=PATIENCE)
 
 
 def test_a_result_of_a_hidden_slide_gets_plain_names_when_it_is_shown(
@@ -452,13 +458,13 @@ def test_canceled_export_leaves_no_file(
     run(qtbot, widget)
     begun, release, true_write = threading.Event(), threading.Event(), result_writer.write_result
 
-    def slow(*args: Any, on_progress: Callable[[float], None], **options: Any) -> Any:
-        def wait(done: float) -> None:
-            on_progress(done)
+    def slow(*args: Any, progress: ProgressCallback, **options: Any) -> Any:
+        def wait(step: Progress) -> None:
+            progress(step)
             begun.set()
             release.wait(60)
 
-        return true_write(*args, on_progress=wait, **options)
+        return true_write(*args, progress=wait, **options)
 
     monkeypatch.setattr(result_writer, "write_result", slow)
     folder = tmp_path / "exports"

@@ -15,6 +15,7 @@ from qtpy.QtGui import QOpenGLContext
 from qtpy.QtWidgets import QWidget
 
 from napari_srast import api
+from napari_srast.core.progress import Progress, ProgressCallback
 from napari_srast.gui.controllers.task_runner import AppState
 from napari_srast.gui.layers.factory import role_of
 from napari_srast.gui.widget import SRastWidget
@@ -189,14 +190,14 @@ def test_closing_the_viewer_during_an_export_leaves_the_slide_unchanged(
     begun, release, ended = threading.Event(), threading.Event(), threading.Event()
     true_write = result_writer.write_result
 
-    def slow(*args: Any, on_progress: Callable[[float], None], **options: Any) -> Any:
-        def wait(done: float) -> None:
+    def slow(*args: Any, progress: ProgressCallback, **options: Any) -> Any:
+        def wait(step: Progress) -> None:
             begun.set()
             release.wait(60)
-            on_progress(done)
+            progress(step)
 
         try:
-            return true_write(*args, on_progress=wait, **options)
+            return true_write(*args, progress=wait, **options)
         finally:
             ended.set()
 

@@ -15,7 +15,7 @@ from napari_srast.core.result import UpsampleResult, no_columns
 from napari_srast.core.settings import UpsampleSettings
 from napari_srast.core.slide import Slide
 
-__all__ = ["assert_same_result", "make_result", "with_expression", "with_random_shares"]
+__all__ = ["assert_same_result", "make_result", "same_bytes", "with_expression", "with_random_shares"]
 
 
 def make_result(
@@ -125,3 +125,11 @@ def assert_same_result(got: UpsampleResult, expected: UpsampleResult) -> None:
         np.testing.assert_array_equal(got.layers[name].toarray(), matrix.toarray())
     assert got.settings == expected.settings
     assert got.run == expected.run
+
+
+def same_bytes(a: sparse.csr_matrix, b: sparse.csr_matrix) -> bool:
+    """Return whether two sparse matrices have equal bytes: values, indices and row pointer."""
+    return all(
+        getattr(a, part).dtype == getattr(b, part).dtype and getattr(a, part).tobytes() == getattr(b, part).tobytes()
+        for part in ("data", "indices", "indptr")
+    )

@@ -9,6 +9,8 @@ import pytest
 from scipy import sparse
 from scipy.optimize import approx_fprime
 
+from napari_srast.core.progress import RunMonitor
+from napari_srast.errors import Cancelled
 from napari_srast.histology.disaggregation import (
     CompositionLoss,
     DisaggregationModel,
@@ -161,11 +163,5 @@ def test_constant_features_have_no_effect() -> None:
 
 
 def test_fit_can_be_canceled(simulation: Simulation) -> None:
-    class StopError(Exception):
-        pass
-
-    def stop() -> None:
-        raise StopError
-
-    with pytest.raises(StopError):
-        fit_disaggregation(simulation.samples, stop)
+    with pytest.raises(Cancelled):
+        fit_disaggregation(simulation.samples, RunMonitor(should_stop=lambda: True))

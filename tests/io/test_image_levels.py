@@ -78,11 +78,9 @@ def test_result_with_levels_is_added_to_its_slide_and_stopped_writing_leaves_not
     write_result(result, path, into_slide=True)
     assert "scale1" in spatialdata.read_zarr(path).images[result_names(result).image]
 
-    def stop(fraction):
-        if fraction > 0:
-            raise Cancelled("stopped")
+    reports = []
 
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(Cancelled):
-        write_result(result, tmp_path / "stopped.zarr", on_progress=stop)
+        write_result(result, tmp_path / "stopped.zarr", progress=reports.append, should_stop=lambda: len(reports) > 1)
     assert sorted(tmp_path.rglob("*")) == before

@@ -17,7 +17,8 @@ import spatialdata
 from helpers.results import assert_same_result, with_expression
 from scipy import sparse
 
-from napari_srast.errors import InputError, OutputError, SettingsError
+from napari_srast.core.progress import Progress
+from napari_srast.errors import Cancelled, InputError, OutputError, SettingsError
 from napari_srast.io import result_writer
 from napari_srast.io.element_selection import RESULT_KEY
 from napari_srast.io.result_elements import result_names
@@ -261,12 +262,12 @@ def test_stopping_during_the_copy_of_the_histology_leaves_nothing(make_result, s
     image = dataclasses.replace(slide_with_image.image, levels=(lazy,), to_intrinsic=(np.eye(3),))
     result = make_result(dataclasses.replace(slide_with_image, image=image))
 
-    def stop(_fraction):
+    def stop(_step):
         if reading.is_set():
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_result(result, tmp_path / "out.zarr", include_image=False, on_progress=stop)
+        write_result(result, tmp_path / "out.zarr", include_image=False, progress=stop)
     assert reading.is_set()
     assert set(os.listdir(tmp_path)) == before
 
@@ -341,7 +342,7 @@ def test_stopped_writing_waits_for_other_threads(make_result, make_slide, tmp_pa
     result = make_result(make_slide(12, 12, n_genes=12))
     lock, second = threading.Lock(), threading.Event()
 
-    def on_progress(done: float) -> None:
+    def progress(step: Progress) -> None:
         if lock.acquire(blocking=False):
             second.wait(5)  # until another thread writes
             raise KeyboardInterrupt
@@ -349,6 +350,13 @@ def test_stopped_writing_waits_for_other_threads(make_result, make_slide, tmp_pa
         time.sleep(0.5)  # so that it writes after the first one was stopped
 
     with pytest.raises(KeyboardInterrupt):
-        write_result(result, tmp_path / "out.zarr", on_progress=on_progress)
+        write_result(result, tmp_path / "out.zarr", progress=progress)
     time.sleep(1)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["out.zarr", "out.h5ad", "out.csv"])
+def test_every_format_asks_for_cancellation(make_result, tmp_path: Path, name: str) -> None:
+    with pytest.raises(Cancelled):
+        write_result(make_result(), tmp_path / name, should_stop=lambda: True)
     assert list(tmp_path.iterdir()) == []

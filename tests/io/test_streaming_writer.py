@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import spatialdata
 from helpers.results import assert_same_result, with_expression
+from helpers.tiling import use_small_tiles
 from scipy import sparse
 from spatialdata.models import Image2DModel
 
@@ -29,7 +30,7 @@ from napari_srast.core.sinks import ResultPlan
 from napari_srast.core.slide import Slide
 from napari_srast.core.summary import summarize
 from napari_srast.errors import Cancelled, InputError, InternalError, OutputError, SettingsError
-from napari_srast.inference import runner, tiles
+from napari_srast.inference import runner
 from napari_srast.inference.executors.fallback import OutOfMemoryFallback
 from napari_srast.inference.executors.local import ThreadExecutor
 from napari_srast.io import streaming_writer
@@ -44,8 +45,7 @@ MakeSlide = Callable[..., Slide]
 @pytest.fixture(autouse=True)
 def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     """Divide small slides into many tiles and writes."""
-    monkeypatch.setattr(tiles, "_MAX_PIXELS", 60)
-    monkeypatch.setattr(tiles, "_MIN_SPOTS", 1)
+    use_small_tiles(monkeypatch)
     monkeypatch.setattr(streaming_writer, "_PORTION_ENTRIES", 500)
     monkeypatch.setattr(streaming_writer, "_CHUNK_VALUES", 300)
 
@@ -413,17 +413,18 @@ def _group(folder: Path) -> Any:
 
 def test_result_in_memory_reports_its_writing(make_result: Callable[..., UpsampleResult], tmp_path: Path) -> None:
     result = make_result()
-    reports: list[float] = []
-    write_result(result, tmp_path / "a.zarr", on_progress=reports.append)
+    steps: list[Progress] = []
+    write_result(result, tmp_path / "a.zarr", progress=steps.append)
+    reports = [step.fraction for step in steps]
     np.testing.assert_array_equal(read_result(tmp_path / "a.zarr").counts.toarray(), result.counts.toarray())
     assert sorted(reports) == reports
     assert min(reports) == 0.0
     assert 0.5 < max(reports) < 1.0
 
-    def stop(fraction: float) -> None:
-        if fraction > 0.5:
+    def stop(step: Progress) -> None:
+        if step.fraction > 0.5:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_result(result, tmp_path / "b.zarr", on_progress=stop)
+        write_result(result, tmp_path / "b.zarr", progress=stop)
     assert os.listdir(tmp_path) == ["a.zarr"]

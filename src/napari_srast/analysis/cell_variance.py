@@ -16,11 +16,10 @@ Shape legend: C cells, Q pixels, G genes, N spots, P pairs of a cell and a spot.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from scipy import sparse
 
+from napari_srast.core.progress import NO_MONITOR, RunMonitor
 from napari_srast.geometry.raster import Raster
 
 __all__ = ["cell_std"]
@@ -33,7 +32,7 @@ def cell_std(
     raster: Raster,
     counts: sparse.csr_matrix,
     std: sparse.csr_matrix,
-    check: Callable[[], None],
+    monitor: RunMonitor = NO_MONITOR,
 ) -> sparse.csr_matrix:
     """Return the standard deviations of the counts of cells, float32 CSR, shape (C, G).
 
@@ -45,8 +44,8 @@ def cell_std(
         The pixels and their spots.
     counts, std
         Counts of the pixels and their standard deviations, shape (Q, G).
-    check
-        Called between blocks of genes; raises to cancel.
+    monitor
+        Asked for cancellation between blocks of genes.
     """
     n_cells, n_pixels = shares.shape
     entries = shares.tocoo()
@@ -63,7 +62,7 @@ def cell_std(
     counts_by_gene, std_by_gene = counts.tocsc(), std.tocsc()
     blocks = []
     for start in range(0, counts.shape[1], step):
-        check()
+        monitor.check_canceled()
         x = counts_by_gene[:, start : start + step].toarray().astype(np.float64)
         s = std_by_gene[:, start : start + step].toarray().astype(np.float64)
         total = (raster.membership @ x)[raster.parent]

@@ -5,7 +5,6 @@ Shape legend: C cells, Q pixels, G genes, N spots.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,17 +14,18 @@ import shapely
 from scipy import sparse
 
 from napari_srast._utils.text import count
+from napari_srast.analysis.cell_overlap import Overlap, overlap_of_polygons, overlap_of_runs
 from napari_srast.analysis.cell_variance import cell_std
 from napari_srast.core.cells import CellCounts, CellLabels, CellPolygons, Cells
 from napari_srast.core.mass_balance import MASS_TOLERANCE
-from napari_srast.core.progress import RunMonitor
+from napari_srast.core.progress import CancelCheck, ProgressCallback, RunMonitor
 from napari_srast.core.result import UpsampleMetadata, UpsampleResult
 from napari_srast.errors import InputError, InternalError, translate_memory_errors, value_out_of_range
 from napari_srast.geometry.affine import apply_affine
-from napari_srast.geometry.overlap import Overlap, overlap_of_polygons, overlap_of_runs
 
 __all__ = ["cells", "share_counts"]
 
+_N_STEPS = 3  # overlap, counts, standard deviations
 _MAX_DENSITY_RATIO = 1000.0
 
 
@@ -37,7 +37,8 @@ def cells(
     slide: str | Path | None = None,
     coordinate_system: str | None = None,
     density_ratio: float = 1.0,
-    should_stop: Callable[[], bool] | None = None,
+    progress: ProgressCallback | None = None,
+    should_stop: CancelCheck | None = None,
 ) -> CellCounts:
     """Share the counts of each pixel among the cells that cover it, by area.
 
@@ -60,6 +61,8 @@ def cells(
         of the full-resolution image.
     density_ratio
         Density of counts inside the cells over that outside, in a pixel, between 0.001 and 1000; 1 shares by area.
+    progress
+        Called after each step.
     should_stop
         Returns True once the computation should end.
 
@@ -89,7 +92,7 @@ def cells(
         raise value_out_of_range("ratio of densities", float(density_ratio), limits)
     if slide is not None and not Path(slide).is_dir():
         raise InputError(f"There is no store with cells at '{slide}'; check the path.")
-    monitor = RunMonitor(should_stop=should_stop)
+    monitor = RunMonitor(on_progress=progress, should_stop=should_stop)
     if not isinstance(shapes, CellPolygons | CellLabels):
         from napari_srast.io.cell_reader import read_cells
 
@@ -99,10 +102,11 @@ def cells(
     if isinstance(shapes, CellPolygons):
         if not (shapely.is_valid(shapes.polygons) & (shapely.area(shapes.polygons) > 0)).all():
             raise InputError(f"'{shapes.name}' has invalid polygons; repair them by shapely.make_valid.")
-        overlap = overlap_of_polygons(raster, shapes.polygons, monitor.check_canceled)
+        overlap = overlap_of_polygons(raster, shapes.polygons, monitor)
     else:
         runs = np.column_stack([shapes.row, shapes.start, shapes.stop])
-        overlap = overlap_of_runs(raster, runs, shapes.owner, shapes.to_intrinsic, monitor.check_canceled)
+        overlap = overlap_of_runs(raster, runs, shapes.owner, shapes.to_intrinsic, monitor)
+    monitor.report("cells", 1, _N_STEPS)
     return share_counts(result, shapes, overlap, density_ratio, monitor)
 
 
@@ -122,7 +126,7 @@ def share_counts(
     density_ratio
         Density of counts inside the cells over that outside.
     monitor
-        Asked for cancellation.
+        Receives progress and is asked for cancellation.
     """
     raster = result.raster
     touched = np.diff(overlap.shares.indptr) > 0
@@ -150,11 +154,12 @@ def share_counts(
         matrix.eliminate_zeros()
         matrix.sort_indices()
     _check_sums(result.counts, counts, outside)
+    monitor.report("cells", 2, _N_STEPS)
     return CellCounts(
         result=result,
         cells=_select(shapes, touched),
         counts=counts,
-        std=None if result.std is None else cell_std(shares, raster, result.counts, result.std, monitor.check_canceled),
+        std=None if result.std is None else cell_std(shares, raster, result.counts, result.std, monitor),
         outside=outside,
         shares=shares,
         expression=None

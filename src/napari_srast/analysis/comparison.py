@@ -9,7 +9,7 @@ Shape legend: N spots, G genes, B blocks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,7 @@ from napari_srast.analysis.resampling import (
     interval_factor,
     resample_blocks,
 )
-from napari_srast.core.progress import RunMonitor
+from napari_srast.core.progress import CancelCheck, ProgressCallback, RunMonitor
 from napari_srast.core.region import Region
 from napari_srast.core.slide import Slide
 from napari_srast.errors import InputError, SettingsError
@@ -54,7 +54,8 @@ def compare_regions(
     draws: int = 1000,
     level: float = 0.95,
     seed: int = 0,
-    should_stop: Callable[[], bool] | None = None,
+    progress: ProgressCallback | None = None,
+    should_stop: CancelCheck | None = None,
 ) -> pd.DataFrame:
     """Compare the measured counts of two regions, or of a region and all other spots.
 
@@ -79,6 +80,8 @@ def compare_regions(
         Level of the intervals, between 0 and 1.
     seed
         Random seed.
+    progress
+        Called before each block of genes.
     should_stop
         Returns True once the computation should end.
 
@@ -108,7 +111,7 @@ def compare_regions(
     if not 1 <= len(regions) <= 2:
         raise SettingsError(f"One or two regions can be compared, not {len(regions)}; name them.")
     check_bootstrap(block, draws, level, seed)
-    monitor = RunMonitor(should_stop=should_stop)
+    monitor = RunMonitor(on_progress=progress, should_stop=should_stop)
     members = {str(name): region.spots(slide) for name, region in regions.items()}
     if len(members) < len(regions):
         raise SettingsError("The two regions have the same name; rename one of them.")
@@ -187,14 +190,16 @@ class _Group:
 
 def _standard_error(groups: Sequence[_Group], draws: int, rng: np.random.Generator, monitor: RunMonitor) -> np.ndarray:
     """Return the standard error of the effect size of each gene, shape (G,)."""
-    variance = np.zeros(groups[0].counts.shape[1])
-    for group in groups:  # resampled independently
+    n_genes = groups[0].counts.shape[1]
+    variance = np.zeros(n_genes)
+    for i, group in enumerate(groups):  # resampled independently
         n = group.n_blocks
         weights = resample_blocks(n, draws, rng)
         totals = weights @ group.totals
         step = max(1, _VALUES_AT_ONCE // max(draws, n))
-        for start in range(0, group.counts.shape[1], step):
+        for start in range(0, n_genes, step):
             monitor.check_canceled()
+            monitor.report("compare", i * n_genes + start, len(groups) * n_genes)
             block = slice(start, start + step)
             rates = _PER * (weights @ group.counts[:, block].toarray()) / totals[:, None]
             variance[block] += np.log2(rates + 1).var(axis=0) * n / (n - 1)

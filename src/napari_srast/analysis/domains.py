@@ -19,11 +19,13 @@ from napari_srast.analysis.expression import expression_of
 from napari_srast.analysis.markers import find_markers
 from napari_srast.analysis.packages import import_package
 from napari_srast.analysis.resampling import check_seed
-from napari_srast.core.progress import NO_MONITOR, RunMonitor
+from napari_srast.core.progress import NO_MONITOR, CancelCheck, ProgressCallback, RunMonitor
 from napari_srast.core.result import UpsampleResult
 from napari_srast.errors import InputError, SettingsError, value_out_of_range
 
 __all__ = ["Domains", "domains", "read_domains"]
+
+_N_STEPS = 3  # neighbors, clusters, markers
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -165,7 +167,8 @@ def domains(
     n_domains: int | None = None,
     genes: Sequence[str] | None = None,
     seed: int = 0,
-    should_stop: Callable[[], bool] | None = None,
+    progress: ProgressCallback | None = None,
+    should_stop: CancelCheck | None = None,
 ) -> Domains:
     """Find domains of pixels with similar expression.
 
@@ -185,6 +188,8 @@ def domains(
         Genes to cluster by; None for all that have expression.
     seed
         Random seed; the same seed gives the same domains.
+    progress
+        Called after each step.
     should_stop
         Returns True once the computation should end.
 
@@ -216,12 +221,13 @@ def domains(
     if result.n_pixels < 2:
         raise InputError("The result has a single pixel, which has no neighbors; run again on a larger region.")
     import_package("igraph", "Domains need")
-    monitor = RunMonitor(should_stop=should_stop)
+    monitor = RunMonitor(on_progress=progress, should_stop=should_stop)
     names, values = expression_of(result)
     wanted = set(names) if genes is None else set(expression_of(result, genes)[0])
     chosen = np.array([i for i, name in enumerate(names) if name in wanted], dtype=int)
     monitor.check_canceled()
     graph = neighbor_graph(embed(values[:, chosen], seed), nearby_pixels(result.raster), monitor)
+    monitor.report("domains", 1, _N_STEPS)
     notices = []
     if n_domains is None:
         found = partition(graph, resolution, seed)
@@ -230,6 +236,7 @@ def domains(
         if found.n_clusters != n_domains:
             notices.append(f"No resolution that was tried gives {n_domains} domains; {found.n_clusters} is closest.")
     monitor.check_canceled()
+    monitor.report("domains", 2, _N_STEPS)
     names_of_domains: Any = [str(i + 1) for i in range(found.n_clusters)]  # the stubs accept no list of texts here
     labels: Any = pd.Categorical.from_codes(found.labels, names_of_domains)
     return Domains(
@@ -248,7 +255,7 @@ def read_domains(
     path: str | Path,
     *,
     on_damage: Callable[[InputError], None] | None = None,
-    should_stop: Callable[[], bool] | None = None,
+    should_stop: CancelCheck | None = None,
 ) -> dict[str, Domains]:
     """Read the domains that were added to the store of a result, and compute their markers again.
 

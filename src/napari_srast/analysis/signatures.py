@@ -5,7 +5,7 @@ Shape legend: Q pixels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from napari_srast.analysis.expression import expression_of
 from napari_srast.analysis.gene_sets import check_gene_sets
 from napari_srast.analysis.packages import import_package
 from napari_srast.analysis.resampling import check_seed
-from napari_srast.core.progress import RunMonitor
+from napari_srast.core.progress import CancelCheck, ProgressCallback, RunMonitor
 from napari_srast.core.result import UpsampleResult
 from napari_srast.errors import InputError
 
@@ -34,7 +34,8 @@ def signatures(
     sets: Mapping[str, Iterable[str]],
     *,
     seed: int = 0,
-    should_stop: Callable[[], bool] | None = None,
+    progress: ProgressCallback | None = None,
+    should_stop: CancelCheck | None = None,
 ) -> pd.DataFrame:
     """Score gene sets in every pixel by ``scanpy.tl.score_genes`` on log-normalized expression.
 
@@ -51,6 +52,8 @@ def signatures(
         without expression in the result are left out.
     seed
         Random seed of the control genes.
+    progress
+        Called before each set.
     should_stop
         Returns True once the computation should end.
 
@@ -80,7 +83,7 @@ def signatures(
     scanpy = import_package("scanpy", "Signatures need")
     import anndata
 
-    monitor = RunMonitor(should_stop=should_stop)
+    monitor = RunMonitor(on_progress=progress, should_stop=should_stop)
     names, values = expression_of(result)
     known = set(names)
     used = {name: [gene for gene in genes if gene in known] for name, genes in checked.items()}
@@ -93,9 +96,10 @@ def signatures(
             )
     index = [f"{result.run}_{i + 1}" for i in range(result.n_pixels)]
     table = anndata.AnnData(values, obs=pd.DataFrame(index=index), var=pd.DataFrame(index=names))
-    scores = {}
+    scores: dict[str, np.ndarray] = {}
     for name, genes in used.items():
         monitor.check_canceled()
+        monitor.report("signatures", len(scores), len(used))
         values_of_set = _score(scanpy, table, genes, seed)
         if values_of_set is None:
             raise InputError(

@@ -5,7 +5,7 @@ Shape legend: N spots, G genes, B blocks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,7 @@ from napari_srast.analysis.resampling import (
     interval_factor,
     resample_blocks,
 )
-from napari_srast.core.progress import RunMonitor
+from napari_srast.core.progress import CancelCheck, ProgressCallback, RunMonitor
 from napari_srast.core.slide import Slide
 from napari_srast.errors import InputError, SettingsError, value_out_of_range
 from napari_srast.geometry.nearest_spots import nearest_other_spots
@@ -44,7 +44,8 @@ def spatially_variable(
     *,
     permutations: int = 199,
     seed: int = 0,
-    should_stop: Callable[[], bool] | None = None,
+    progress: ProgressCallback | None = None,
+    should_stop: CancelCheck | None = None,
 ) -> pd.DataFrame:
     """Test each gene for spatial structure by Moran's I on the measured spots.
 
@@ -62,6 +63,8 @@ def spatially_variable(
         Number of permutations; p-values are at least 1 / (permutations + 1).
     seed
         Random seed.
+    progress
+        Called after each permutation.
     should_stop
         Returns True once the computation should end.
 
@@ -93,14 +96,16 @@ def spatially_variable(
         raise InputError(
             f"The slide has {slide.n_spots} spots, too few to test for structure; it needs {3 * _N_NEIGHBORS}."
         )
-    monitor = RunMonitor(should_stop=should_stop)
+    monitor = RunMonitor(on_progress=progress, should_stop=should_stop)
     columns = slide.gene_indices(genes)
     average, scale = _neighbor_average(slide.centers), _scale_of_spots(slide)
     rng = np.random.default_rng(seed)
     orders = [rng.permutation(slide.n_spots) for _ in range(permutations)]
     step = max(1, _VALUES_AT_ONCE // slide.n_spots)
     moran, p = np.full(len(columns), np.nan), np.full(len(columns), np.nan)
-    for start in range(0, len(columns), step):
+    starts = range(0, len(columns), step)
+    n_steps = len(starts) * permutations
+    for i, start in enumerate(starts):
         block = slice(start, start + step)
         values = _log_rates(slide, columns[block], scale)
         values -= values.mean(axis=0)
@@ -109,11 +114,12 @@ def spatially_variable(
         values = values[:, known]
         observed = np.einsum("ng,ng->g", values, average @ values)
         reached = np.ones(values.shape[1])
-        for order in orders:
+        for j, order in enumerate(orders):
             monitor.check_canceled()
             permuted = values[order]
             # Equal arrangements may differ in rounding.
             reached += np.einsum("ng,ng->g", permuted, average @ permuted) >= observed - 1e-9 * spread[known]
+            monitor.report("structure", i * permutations + j + 1, n_steps)
         moran[block][known] = observed / spread[known]
         p[block][known] = reached / (permutations + 1)
     q = np.full(len(p), np.nan)
@@ -134,7 +140,8 @@ def colocalization(
     draws: int = 1000,
     level: float = 0.95,
     seed: int = 0,
-    should_stop: Callable[[], bool] | None = None,
+    progress: ProgressCallback | None = None,
+    should_stop: CancelCheck | None = None,
 ) -> pd.DataFrame:
     """Describe which genes are high in the same measured spots, by correlations with intervals.
 
@@ -157,6 +164,8 @@ def colocalization(
         Level of the intervals, between 0 and 1.
     seed
         Random seed.
+    progress
+        Called before each pair.
     should_stop
         Returns True once the computation should end.
 
@@ -176,7 +185,7 @@ def colocalization(
         ``should_stop`` returned True.
     """
     check_bootstrap(block, draws, level, seed)
-    monitor = RunMonitor(should_stop=should_stop)
+    monitor = RunMonitor(on_progress=progress, should_stop=should_stop)
     columns = slide.gene_indices(genes)
     if len(columns) < 2:
         raise SettingsError("Colocalization needs at least two genes; name them.")
@@ -193,11 +202,13 @@ def colocalization(
     size, sums, squares = (weights @ (by_block @ part) for part in (np.ones((len(values), 1)), values, values**2))
     factor = interval_factor(level, n_blocks)
     varies = np.ptp(values, axis=0) > 0
-    rows = []
+    rows: list[tuple[int, int, float, float, float]] = []
+    n_pairs = len(columns) * (len(columns) - 1) // 2
     with np.errstate(divide="ignore", invalid="ignore"):
         for i in range(len(columns)):
             for j in range(i + 1, len(columns)):
                 monitor.check_canceled()
+                monitor.report("colocalization", len(rows), n_pairs)
                 if not (varies[i] and varies[j]):
                     rows.append((i, j, np.nan, np.nan, np.nan))
                     continue

@@ -10,7 +10,7 @@ they carry over to other computers, seconds do not.
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -19,7 +19,7 @@ import numpy as np
 
 from napari_srast.benchmarks.external import EXTERNAL_METHODS, require_external_methods
 from napari_srast.benchmarks.measurement import BenchmarkCase, Measurement, measure, measure_bandwidth
-from napari_srast.core.progress import Progress
+from napari_srast.core.progress import CancelCheck, ProgressCallback, RunMonitor
 
 __all__ = ["REFERENCE_METHOD", "Benchmark", "run_benchmark"]
 
@@ -97,7 +97,8 @@ def run_benchmark(
     peer: bool = True,
     peers: Sequence[str] = (),
     seed: int = 0,
-    progress: Callable[[Progress], None] | None = None,
+    progress: ProgressCallback | None = None,
+    should_stop: CancelCheck | None = None,
 ) -> Benchmark:
     """Measure a sweep over each of spots, genes, factors, workers and devices, with the others at their first value.
 
@@ -117,25 +118,29 @@ def run_benchmark(
         Random seed of the simulated slides.
     progress
         Called after each measurement.
+    should_stop
+        Returns True once the benchmark should end; the current measurement is completed.
 
     Raises
     ------
     SettingsError
         An external method is unknown or not installed.
+    Cancelled
+        ``should_stop`` returned True.
     """
     require_external_methods(peers)
     cases = _list_cases(sorted(set(spots)), genes, factors, workers, devices, peers)
     if not peer:
         cases = [case for case in cases if case.method != REFERENCE_METHOD]
     bytes_per_second = measure_bandwidth()
+    monitor = RunMonitor(on_progress=progress, should_stop=should_stop)
     measurements = []
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max_workers=1, mp_context=context, max_tasks_per_child=1) as processes:
         for index, case in enumerate(cases, start=1):
+            monitor.check_canceled()
             measurements.append(processes.submit(measure, case, seed, bytes_per_second).result())
-            if progress is not None:
-                label = f"{case.method}, {case.spots} spots, {case.genes} genes"
-                progress(Progress(label, index, len(cases), index / len(cases)))
+            monitor.report(f"{case.method}, {case.spots} spots, {case.genes} genes", index, len(cases))
     return Benchmark(measurements=tuple(measurements), bytes_per_second=bytes_per_second)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from napari_srast._utils.serialize import to_json_values
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from napari_srast.core.progress import Progress
+    from napari_srast.core.progress import ProgressCallback
 
 __all__ = ["note", "print_figures", "print_json", "print_table", "progress_bar", "wide_console"]
 
@@ -26,7 +26,7 @@ def note(text: str) -> None:
 
 
 @contextmanager
-def progress_bar() -> Iterator[Callable[[Progress], None]]:
+def progress_bar() -> Iterator[ProgressCallback]:
     """Show a progress bar on a terminal and nothing in a log file; yield the function that updates it."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn

@@ -1,7 +1,8 @@
-"""Report the progress of a run and ask whether it was canceled.
+"""Report the progress of long work and ask whether it was canceled.
 
-A :class:`RunMonitor` is created where a run starts, from the callbacks of the command line or the window, and passed
-unchanged to the innermost loop. Only the thread that drives a run reports progress; any thread may ask for
+Every public function that can take long has the keywords ``progress``, a :data:`ProgressCallback`, and ``should_stop``,
+a :data:`CancelCheck`. It makes one :class:`RunMonitor` of them, which is passed unchanged to the innermost loop. Only
+the thread that drives the work reports progress, unless the function says otherwise; any thread may ask for
 cancellation.
 """
 
@@ -16,10 +17,18 @@ from typing import TypeVar
 
 from napari_srast.errors import Cancelled
 
-__all__ = ["NO_MONITOR", "STAGE_SHARES", "Progress", "RunMonitor", "iterate_progress"]
+__all__ = [
+    "NO_MONITOR",
+    "STAGE_SHARES",
+    "CancelCheck",
+    "Progress",
+    "ProgressCallback",
+    "RunMonitor",
+    "iterate_progress",
+]
 
 STAGE_SHARES = {"raster": 0.02, "align": 0.35, "calibrate": 0.25, "split": 0.38}
-"""The stages of a run in their order, with the share of the run time that progress bars give to each."""
+"""The stages of an upsampling in their order, with the share of its time that progress bars give to each."""
 _STAGES = tuple(STAGE_SHARES)
 _POLL_SECONDS = 0.1
 T = TypeVar("T")
@@ -27,16 +36,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Progress:
-    """One progress report of a run.
+    """One progress report.
 
     Parameters
     ----------
     stage
-        Name of the stage, such as "split".
+        Name of the stage, such as "split" or "saving".
     done, total
-        Number of completed steps of the stage, and of all its steps.
+        Number of completed steps of the stage, and of all its steps; 0 of 1 if the steps are not counted.
     fraction
-        Completed fraction of the whole run, 0 to 1.
+        Completed fraction of the whole work, 0 to 1.
     """
 
     stage: str
@@ -45,16 +54,22 @@ class Progress:
     fraction: float
 
 
+ProgressCallback = Callable[[Progress], None]
+"""Receives every report; an exception that it raises ends the work."""
+CancelCheck = Callable[[], bool]
+"""Returns True once the work should end; threads may call it at the same time."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunMonitor:
-    """Progress callback and cancellation callback of one run.
+    """Progress callback and cancel token of one run, export, analysis or other long work.
 
     Parameters
     ----------
     on_progress
-        Receives every :class:`Progress` report. An exception that it raises ends the run. None: no reports.
+        Receives every report. None: no reports.
     should_stop
-        Returns True once the run should end; threads may call it at the same time. None: the run is never canceled.
+        Returns True once the work should end. None: it is never canceled.
 
     Examples
     --------
@@ -66,14 +81,21 @@ class RunMonitor:
     False
     """
 
-    on_progress: Callable[[Progress], None] | None = None
-    should_stop: Callable[[], bool] | None = None
+    on_progress: ProgressCallback | None = None
+    should_stop: CancelCheck | None = None
 
     def report(self, stage: str, done: int, total: int) -> None:
-        """Report that ``done`` of ``total`` steps of a stage are complete; only from the thread that drives the run."""
+        """Report that ``done`` of ``total`` steps of a stage are complete.
+
+        A stage that is not in :data:`STAGE_SHARES` is work of its own: its fraction is that of its steps.
+        """
         if self.on_progress is not None:
-            before = sum(STAGE_SHARES[name] for name in _STAGES[: _STAGES.index(stage)])
-            self.on_progress(Progress(stage, done, total, before + STAGE_SHARES[stage] * done / max(total, 1)))
+            self.on_progress(Progress(stage, done, total, _fraction_of_run(stage, done / max(total, 1))))
+
+    def report_fraction(self, stage: str, fraction: float) -> None:
+        """Report the completed fraction, 0 to 1, of a stage whose steps are not counted."""
+        if self.on_progress is not None:
+            self.on_progress(Progress(stage, 0, 1, _fraction_of_run(stage, fraction)))
 
     def is_canceled(self) -> bool:
         """Return whether the run was canceled."""
@@ -84,15 +106,15 @@ class RunMonitor:
         if self.is_canceled():
             raise Cancelled
 
-    def stopped_by(self, is_halted: Callable[[], bool]) -> RunMonitor:
+    def stopped_by(self, is_halted: CancelCheck) -> RunMonitor:
         """Return a monitor that is canceled by ``is_halted``, too."""
         return replace(self, should_stop=lambda: is_halted() or self.is_canceled())
 
-    def for_workers(self, is_halted: Callable[[], bool]) -> RunMonitor:
+    def for_workers(self, is_halted: CancelCheck) -> RunMonitor:
         """Return a monitor for worker threads: it reports nothing, and is canceled by ``is_halted``, too."""
         return replace(self.stopped_by(is_halted), on_progress=None)
 
-    def listening(self, listener: Callable[[Progress], None]) -> RunMonitor:
+    def listening(self, listener: ProgressCallback) -> RunMonitor:
         """Return a monitor that passes each report to ``listener`` first."""
 
         def on_progress(step: Progress) -> None:
@@ -107,8 +129,16 @@ NO_MONITOR = RunMonitor()
 """A monitor that reports nothing and is never canceled."""
 
 
+def _fraction_of_run(stage: str, fraction: float) -> float:
+    """Return the fraction of the whole work, given the fraction of a stage."""
+    if stage not in STAGE_SHARES:
+        return fraction
+    before = sum(STAGE_SHARES[name] for name in _STAGES[: _STAGES.index(stage)])
+    return before + STAGE_SHARES[stage] * fraction
+
+
 def iterate_progress(
-    run: Callable[[RunMonitor], T], should_stop: Callable[[], bool] | None = None
+    run: Callable[[RunMonitor], T], should_stop: CancelCheck | None = None
 ) -> Generator[Progress, None, T]:
     """Turn a function that takes a monitor into a generator of its progress reports.
 

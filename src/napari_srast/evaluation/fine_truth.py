@@ -8,7 +8,7 @@ share capture efficiency, diffusion and registration. Shape legend: N spots, Q p
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +17,7 @@ from scipy import sparse
 
 from napari_srast._utils.serialize import to_json_values
 from napari_srast.api import upsample
-from napari_srast.core.progress import Progress
+from napari_srast.core.progress import CancelCheck, ProgressCallback, RunMonitor
 from napari_srast.core.result import UpsampleResult
 from napari_srast.core.settings import UpsampleSettings
 from napari_srast.core.slide import Slide
@@ -119,7 +119,8 @@ def evaluate_fine_truth(
     settings: UpsampleSettings | None = None,
     thinnings: int = 1,
     peers: Sequence[str] = (),
-    progress: Callable[[Progress], None] | None = None,
+    progress: ProgressCallback | None = None,
+    should_stop: CancelCheck | None = None,
 ) -> FineEvaluation:
     """Measure how well a slide is recovered from what an array of spots would measure of it.
 
@@ -137,6 +138,8 @@ def evaluate_fine_truth(
         Further methods to score, keys of :data:`napari_srast.evaluation.peers.registry.PEERS`.
     progress
         Called before each method runs.
+    should_stop
+        Returns True once the evaluation should end.
 
     Returns
     -------
@@ -150,6 +153,8 @@ def evaluate_fine_truth(
         The counts are not whole numbers, or too few spots have enough counts.
     SettingsError
         The array does not fit the slide, its bins are larger than the pixels, or a peer cannot run.
+    Cancelled
+        ``should_stop`` returned True.
 
     Examples
     --------
@@ -162,6 +167,7 @@ def evaluate_fine_truth(
         raise value_out_of_range("number of thinnings", thinnings, f"between 1 and {_MAX_THINNINGS}")
     settings = UpsampleSettings() if settings is None else settings
     check_pixel_size(array.pitch / settings.factor, slide.bin_side)
+    monitor = RunMonitor(on_progress=progress, should_stop=should_stop)
     scores: dict[str, list[MapScores]] = {}
     truths: list[HeldOutTruth] = []
     n_spots = 0
@@ -173,9 +179,9 @@ def evaluate_fine_truth(
         measured, covered = _measure(slide, array, half)
         truth: HeldOutTruth | None = None
         for i, method in enumerate(steps):
-            if progress is not None:
-                done, total = thinning * len(steps) + i, thinnings * len(steps)
-                progress(Progress(f"evaluate {method}, thinning {thinning + 1}", done, total, done / total))
+            monitor.check_canceled()
+            step = thinning * len(steps) + i
+            monitor.report(f"evaluate {method}, thinning {thinning + 1}", step, thinnings * len(steps))
             if method == "gp" and measured.n_spots > MAX_SPOTS:
                 continue
             start = time.perf_counter()
@@ -187,7 +193,9 @@ def evaluate_fine_truth(
                 maps = _peer_maps(method, measured, truth)
             else:
                 result = upsample(
-                    replace(measured, image=None) if method == WITHOUT_IMAGE else measured, settings=settings
+                    replace(measured, image=None) if method == WITHOUT_IMAGE else measured,
+                    settings=settings,
+                    should_stop=should_stop,
                 )
                 maps = _maps_of(result)
                 if truth is None:
@@ -198,8 +206,7 @@ def evaluate_fine_truth(
         assert truth is not None
         truths.append(truth)
         n_spots = n_spots or measured.n_spots
-    if progress is not None:
-        progress(Progress("evaluate", thinnings * len(steps), thinnings * len(steps), 1.0))
+    monitor.report("evaluate", thinnings * len(steps), thinnings * len(steps))
     whole = pixels_are_whole_bins(truths[0].raster.pixel_size, slide.bin_side)
     return FineEvaluation(
         name=slide.name,

@@ -14,7 +14,7 @@ from scipy import sparse
 
 from napari_srast._utils.serialize import to_json_values
 from napari_srast.api import upsample
-from napari_srast.core.progress import Progress
+from napari_srast.core.progress import NO_MONITOR, CancelCheck, ProgressCallback, RunMonitor
 from napari_srast.core.result import UpsampleResult
 from napari_srast.core.settings import UpsampleSettings
 from napari_srast.core.slide import Slide
@@ -104,7 +104,8 @@ def evaluate(
     seed: int = 0,
     methods: Sequence[str] | None = None,
     thinned: bool = False,
-    progress: Callable[[Progress], None] | None = None,
+    progress: ProgressCallback | None = None,
+    should_stop: CancelCheck | None = None,
 ) -> Evaluation:
     """Measure how well each method recovers a high-resolution slide from a coarse version of it.
 
@@ -131,6 +132,8 @@ def evaluate(
         repeating the noise of its input.
     progress
         Called before each method runs.
+    should_stop
+        Returns True once the evaluation should end.
 
     Raises
     ------
@@ -138,6 +141,8 @@ def evaluate(
         The table has no coordinates, no counts, or lacks a gene.
     SettingsError
         A method, the pitch or the lattice is not valid.
+    Cancelled
+        ``should_stop`` returned True.
     """
     methods = tuple(ALL_METHODS if methods is None else dict.fromkeys(methods))
     for method in methods:
@@ -159,18 +164,18 @@ def evaluate(
     )
     truth = sparse.csr_matrix(truth[:, columns])
     settings = UpsampleSettings(factor=factor, model=model, seed=seed)
-    runner = _MethodRunner(slide, layout, rebinned.raster.parent, columns, settings)
+    monitor = RunMonitor(on_progress=progress, should_stop=should_stop)
+    runner = _MethodRunner(slide, layout, rebinned.raster.parent, columns, settings, monitor)
     scores, seconds = {}, {}
     for i, method in enumerate(methods):
-        if progress is not None:
-            progress(Progress(f"evaluate {method}", i, len(methods), i / len(methods)))
+        monitor.check_canceled()
+        monitor.report(f"evaluate {method}", i, len(methods))
         start = time.perf_counter()
         predict = runner.predictor(method)
         timed = _TimedPredictor(predict, time.perf_counter() - start)
         scores[method] = score_ratios(truth, timed, layout, raster=rebinned.raster, seed=seed)
         seconds[method] = timed.seconds
-    if progress is not None:
-        progress(Progress("evaluate", len(methods), len(methods), 1.0))
+    monitor.report("evaluate", len(methods), len(methods))
     return Evaluation(
         name=name,
         genes=panel[columns],
@@ -248,10 +253,17 @@ class _MethodRunner:
     """Predict ratios by each method; the methods share neighbors and denoised counts."""
 
     def __init__(
-        self, slide: Slide, layout: SpotPixelMap, parent: np.ndarray, columns: np.ndarray, settings: UpsampleSettings
+        self,
+        slide: Slide,
+        layout: SpotPixelMap,
+        parent: np.ndarray,
+        columns: np.ndarray,
+        settings: UpsampleSettings,
+        monitor: RunMonitor = NO_MONITOR,
     ) -> None:
         self._slide, self._layout, self._parent = slide, layout, parent
         self._columns, self._settings = columns, settings
+        self._monitor = monitor
         self._interpolator = Interpolator(layout)
         self._counts = sparse.csc_matrix(slide.counts)[:, columns]
         self._denoiser: Denoiser | None = None
@@ -271,7 +283,7 @@ class _MethodRunner:
 
     def _upsampled(self) -> Callable[[np.ndarray], np.ndarray]:
         names = [str(gene) for gene in self._slide.genes[self._columns]]
-        result = upsample(self._slide, genes=names, settings=self._settings)
+        result = upsample(self._slide, genes=names, settings=self._settings, should_stop=self._monitor.should_stop)
         assert np.array_equal(result.raster.parent, self._parent), "the run used another raster"
         counts = sparse.csc_matrix(result.counts)
         return lambda columns: self._layout.normalize(counts[:, columns].toarray())

@@ -17,7 +17,6 @@ F fields, Q pixels.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -25,6 +24,8 @@ import numpy as np
 from scipy import sparse
 from scipy.optimize import minimize
 from scipy.spatial import cKDTree
+
+from napari_srast.core.progress import NO_MONITOR, RunMonitor
 
 __all__ = ["CompositionLoss", "DisaggregationModel", "SpotSamples", "TotalsLoss", "fit_disaggregation"]
 
@@ -138,15 +139,15 @@ class DisaggregationModel:
         return loadings
 
 
-def fit_disaggregation(samples: SpotSamples, check_canceled: Callable[[], None] = lambda: None) -> DisaggregationModel:
+def fit_disaggregation(samples: SpotSamples, monitor: RunMonitor = NO_MONITOR) -> DisaggregationModel:
     """Fit totals and composition to the counts of the training spots.
 
     Parameters
     ----------
     samples
         Features and counts.
-    check_canceled
-        Called in every iteration; may raise.
+    monitor
+        Asked for cancellation in every iteration.
     """
     n_spots, n_points, n_features = samples.features.shape
     flat = samples.features.reshape(-1, n_features)
@@ -156,10 +157,10 @@ def fit_disaggregation(samples: SpotSamples, check_canceled: Callable[[], None] 
     totals = np.asarray(samples.counts.sum(axis=1), dtype=np.float64).ravel()
     position = _position_functions(samples.centers, samples.pitch)
     totals_loss = TotalsLoss(features=standardized, position=position, totals=totals, n_points=n_points)
-    parameters = _minimize(totals_loss, totals_loss.start(), check_canceled)
+    parameters = _minimize(totals_loss, totals_loss.start(), monitor)
     weights = np.exp(totals_loss.log_rate(parameters))
     weights /= weights.sum(axis=1, keepdims=True)
-    program_coefficients, bias = _fit_programs(standardized, weights, samples.counts, check_canceled)
+    program_coefficients, bias = _fit_programs(standardized, weights, samples.counts, monitor)
     fractions = _softmax(standardized @ program_coefficients + bias).reshape(n_spots, n_points, -1)
     return DisaggregationModel(
         feature_mean=mean,
@@ -300,7 +301,7 @@ class CompositionLoss:
 
 
 def _fit_programs(
-    features: np.ndarray, weights: np.ndarray, counts: sparse.csr_matrix, check_canceled: Callable[[], None]
+    features: np.ndarray, weights: np.ndarray, counts: sparse.csr_matrix, monitor: RunMonitor
 ) -> tuple[np.ndarray, np.ndarray]:
     """Fit program fractions and signatures to the composition of the spots; return U (D, P) and u (P,).
 
@@ -312,14 +313,14 @@ def _fit_programs(
         Share of each point in the totals of its spot, shape (n, m).
     counts
         Raw counts, shape (n, G).
-    check_canceled
-        Called in every iteration; may raise.
+    monitor
+        Asked for cancellation in every iteration.
     """
     genes = np.sort(np.argsort(-np.asarray(counts.sum(axis=0)).ravel(), kind="stable")[:_MAX_GENES])
     observed = np.asarray(counts[:, genes].toarray(), dtype=np.float64)
     observed = observed[:, observed.sum(axis=0) > 0]
     loss = CompositionLoss(features=features, weights=weights, observed=observed)
-    coefficients, bias, _ = loss.split(_minimize(loss, loss.start(_initial_signatures(observed)), check_canceled))
+    coefficients, bias, _ = loss.split(_minimize(loss, loss.start(_initial_signatures(observed)), monitor))
     return coefficients.astype(np.float32), bias.astype(np.float32)
 
 
@@ -360,9 +361,9 @@ def _softmax(logits: np.ndarray) -> np.ndarray:
     return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True))
 
 
-def _minimize(loss: TotalsLoss | CompositionLoss, start: np.ndarray, check_canceled: Callable[[], None]) -> np.ndarray:
+def _minimize(loss: TotalsLoss | CompositionLoss, start: np.ndarray, monitor: RunMonitor) -> np.ndarray:
     def evaluate(parameters: np.ndarray) -> tuple[float, np.ndarray]:
-        check_canceled()
+        monitor.check_canceled()
         return loss(parameters)
 
     options = {"maxiter": _ITERATIONS, "maxcor": 20}

@@ -8,12 +8,12 @@ Shape legend: N spots, n training spots, Q pixels, F fields, P programs.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import sparse
 
+from napari_srast.core.progress import NO_MONITOR, RunMonitor
 from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 from napari_srast.histology.background_mask import background_pixels
 from napari_srast.histology.disaggregation import DisaggregationModel, SpotSamples, fit_disaggregation
@@ -261,7 +261,7 @@ def fit_image_predictor(
     counts: sparse.csr_matrix,
     shift: np.ndarray,
     measured_area: float,
-    check_canceled: Callable[[], None] = lambda: None,
+    monitor: RunMonitor = NO_MONITOR,
 ) -> ImagePredictor:
     """Fit the predictor of a slide whose image is informative.
 
@@ -275,8 +275,8 @@ def fit_image_predictor(
         Displacement of the spots on the image, (x, y) in units of the spots' own frame.
     measured_area
         Area that a spot measures, in squared units of the spots' own frame.
-    check_canceled
-        Called often; may raise.
+    monitor
+        Asked for cancellation often.
     """
     spots = expert.training_spots
     spots = spots[expert.features.covers(expert.centers[spots] + shift)]
@@ -288,7 +288,7 @@ def fit_image_predictor(
         axis=1,
     )
     model = fit_disaggregation(
-        SpotSamples(features=samples, centers=centers, pitch=expert.pitch, counts=counts[spots]), check_canceled
+        SpotSamples(features=samples, centers=centers, pitch=expert.pitch, counts=counts[spots]), monitor
     )
     return ImagePredictor(
         model=model,

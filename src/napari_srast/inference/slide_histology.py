@@ -6,13 +6,14 @@ Shape legend: N spots, Q pixels, F fields.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from napari_srast.calibration.holdout import CoarseSlide
+from napari_srast.core.progress import NO_MONITOR, RunMonitor
 from napari_srast.core.slide import SlideImage
 from napari_srast.histology import (
     FeatureMap,
@@ -60,7 +61,7 @@ class CoarseImage:
         shift: np.ndarray,
         *,
         seed: int,
-        check_canceled: Callable[[], None] = lambda: None,
+        monitor: RunMonitor = NO_MONITOR,
     ) -> CoarseImage | None:
         """Fit the predictor with features that are already extracted; None if the image is uninformative."""
         layout = slide.experts.layout
@@ -69,7 +70,7 @@ class CoarseImage:
         expert = fit_image_expert(slide.counts, centers, layout.pitch, image, extractor=extractor, seed=seed)
         if not expert.informative:
             return None
-        predictor = fit_image_predictor(expert, slide.counts, shift, layout.pitch**2, check_canceled)
+        predictor = fit_image_predictor(expert, slide.counts, shift, layout.pitch**2, monitor)
         return cls(predictor=predictor, evidence=predictor.predict(layout))
 
 
@@ -153,8 +154,8 @@ def _fit(job: UpsampleJob, coarse: Sequence[CoarseSlide], area: float) -> SlideH
     if not offset.usable:
         return _described(expert, offset)
     shift = np.array(offset.correction)
-    predictor = fit_image_predictor(expert, job.counts, shift, area, job.monitor.check_canceled)
-    options: dict[str, Any] = {"seed": job.settings.seed, "check_canceled": job.monitor.check_canceled}
+    predictor = fit_image_predictor(expert, job.counts, shift, area, job.monitor)
+    options: dict[str, Any] = {"seed": job.settings.seed, "monitor": job.monitor}
     images = tuple(CoarseImage.fit(slide, job.image, expert.features, shift, **options) for slide in coarse)
     return _described(expert, offset, predictor, images)
 

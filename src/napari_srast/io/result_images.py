@@ -17,6 +17,7 @@ from scipy import sparse
 
 from napari_srast._utils.scratch_file import allocate_on_disk, release_pages
 from napari_srast.core.mass_balance import gene_totals
+from napari_srast.core.progress import RunMonitor
 from napari_srast.core.result import UpsampleMetadata, no_columns
 from napari_srast.core.slide import Slide
 from napari_srast.errors import InputError
@@ -37,7 +38,6 @@ __all__ = [
     "DeferredErrors",
     "ImageBuffer",
     "ImageSource",
-    "ProgressHook",
     "build_images",
     "build_labels",
     "channel_columns",
@@ -49,8 +49,6 @@ __all__ = [
     "to_dense_image",
 ]
 
-ProgressHook = Callable[[float], None]
-"""Receives the completed fraction, 0 to 1; an exception that it raises stops the writing."""
 ColumnReader = Callable[[int], np.ndarray]
 """Returns the values (Q,) of a gene, given the index of its image channel."""
 
@@ -68,15 +66,15 @@ _COLUMN_VALUES = 4_000_000  # values of the columns that are extracted together
 
 
 class DeferredErrors:
-    """Progress hook for threads that write, which stores errors until all threads have ended.
+    """Progress of threads that write, whose errors and cancellation are raised after all threads have ended.
 
     An error that is raised immediately in one thread would let the caller clean up while the other threads still write
     and create folders again.
 
     Parameters
     ----------
-    on_progress
-        Receives the completed fraction, 0 to 1; None for no reports.
+    monitor
+        Receives the progress of the stage "saving", and is asked for cancellation before each report.
 
     Attributes
     ----------
@@ -84,18 +82,19 @@ class DeferredErrors:
         Completed fractions at the start and end of the current step; reports are scaled to it.
     """
 
-    def __init__(self, on_progress: ProgressHook | None) -> None:
-        self._on_progress = on_progress
+    def __init__(self, monitor: RunMonitor) -> None:
+        self._monitor = monitor
         self._error: BaseException | None = None
         self._fraction = 0.0
         self.span = 0.0, 1.0
 
     def report(self, fraction: float) -> bool:
         """Report the completed fraction of the current step, and return whether to continue."""
-        if self._on_progress is not None and self._error is None:
+        if self._error is None:
             try:
                 self._fraction = fraction
-                self._on_progress(self.span[0] + fraction * (self.span[1] - self.span[0]))
+                self._monitor.check_canceled()
+                self._monitor.report_fraction("saving", self.span[0] + fraction * (self.span[1] - self.span[0]))
             except BaseException as error:  # noqa: BLE001 - raise_pending raises it
                 self._error = error
         return self._error is None
@@ -105,7 +104,7 @@ class DeferredErrors:
         return self.report(self._fraction)
 
     def record(self, error: BaseException) -> None:
-        """Store an error of a thread; it stops the writing like an error of the progress hook."""
+        """Store an error of a thread; it stops the writing like a cancellation."""
         self._error = self._error or error
 
     def raise_pending(self) -> None:

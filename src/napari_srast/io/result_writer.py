@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from napari_srast.core.progress import CancelCheck, ProgressCallback, RunMonitor
 from napari_srast.core.result import UpsampleResult
 from napari_srast.errors import OutputError, translate_memory_errors
 from napari_srast.io.atomic import atomic_output, refuse_inside
 from napari_srast.io.result_elements import StoreContent, matrix_image_sources, result_names, to_anndata
-from napari_srast.io.result_images import ProgressHook
 from napari_srast.io.spot_columns import SpotColumns, read_spot_columns
 from napari_srast.io.store import quiet_writing
 from napari_srast.io.store_merge import merge_into
@@ -33,7 +33,8 @@ def write_result(
     include_image: bool = True,
     include_histology: bool = True,
     keep_obs: SpotColumns = (),
-    on_progress: ProgressHook | None = None,
+    progress: ProgressCallback | None = None,
+    should_stop: CancelCheck | None = None,
 ) -> Path:
     """Write a result.
 
@@ -53,9 +54,11 @@ def write_result(
         Whether a new store contains the histology of the slide, so that the result can be shown without the slide.
     keep_obs
         Columns of the spots, in the table of the slide, that the result repeats for the pixels; "all" for all.
-    on_progress
-        Receives the completed fraction, 0 to 1, before each gene of the image and each block of lines, from any
-        thread. An exception that it raises stops the writing.
+    progress
+        Called before each gene of the image, each portion of counts and each block of lines, from any thread; an
+        exception that it raises stops the writing.
+    should_stop
+        Returns True once the writing should end.
 
     Returns
     -------
@@ -67,20 +70,22 @@ def write_result(
     OutputError
         The output exists already (or, for ``into_slide``, is not a store), is inside the store of the slide, or cannot
         be written. Nothing is left behind, and existing files are unchanged.
+    Cancelled
+        ``should_stop`` returned True; likewise.
 
     Examples
     --------
     >>> import napari_srast as srast
     >>> srast.write_result(result, "fine.zarr")  # doctest: +SKIP
     """
-    path = Path(path)
+    path, monitor = Path(path), RunMonitor(on_progress=progress, should_stop=should_stop)
     content = StoreContent(
         include_image=include_image,
         include_histology=include_histology and not into_slide,
         spot_columns=read_spot_columns(result.slide, keep_obs),
     )
     if into_slide:
-        _write_into(result, path, content, on_progress)
+        _write_into(result, path, content, monitor)
         return path
     name = path.name.casefold()
     if not name.endswith(_SUFFIXES):
@@ -89,11 +94,12 @@ def write_result(
         refuse_inside(path, Path(result.slide.source.path))
     with atomic_output(path) as partial:
         if name.endswith(".zarr"):
-            write_result_store(result, partial, content, on_progress)
+            write_result_store(result, partial, content, monitor)
         elif name.endswith(".h5ad"):
+            monitor.check_canceled()
             _write_h5ad(result, partial, content)
         else:
-            _write_csv(result, partial, compress=name.endswith(".gz"), on_progress=on_progress)
+            _write_csv(result, partial, compress=name.endswith(".gz"), monitor=monitor)
     return path
 
 
@@ -109,14 +115,14 @@ def _write_h5ad(result: UpsampleResult, path: Path, content: StoreContent) -> No
         target.write(buffer.getbuffer())
 
 
-def _write_csv(result: UpsampleResult, path: Path, compress: bool, on_progress: ProgressHook | None) -> None:
+def _write_csv(result: UpsampleResult, path: Path, compress: bool, monitor: RunMonitor) -> None:
     spots, centers = result.slide.spot_ids[result.raster.parent], result.raster.centers
     columns = result.expression_columns
     names = [f"expression:{gene}" for gene in result.genes[columns]]
     with io.TextIOWrapper(gzip.GzipFile(path, "wb", mtime=0) if compress else path.open("wb"), newline="") as file:
         for start in range(0, max(result.n_pixels, 1), _CSV_ROWS):
-            if on_progress is not None:
-                on_progress(start / max(result.n_pixels, 1))
+            monitor.check_canceled()
+            monitor.report_fraction("saving", start / max(result.n_pixels, 1))
             block = slice(start, start + _CSV_ROWS)
             counts = pd.DataFrame(result.counts[block].toarray(), columns=result.genes.astype(str))
             expression = (
@@ -131,7 +137,7 @@ def _write_csv(result: UpsampleResult, path: Path, compress: bool, on_progress: 
             )
 
 
-def _write_into(result: UpsampleResult, path: Path, content: StoreContent, on_progress: ProgressHook | None) -> None:
+def _write_into(result: UpsampleResult, path: Path, content: StoreContent, monitor: RunMonitor) -> None:
     """Add the elements of a result to an existing store, all of them or none."""
     if (path / ".zgroup").exists():
         raise OutputError(f"'{path}' is a store of the old Zarr format 2; write the result to a new store instead.")
@@ -142,5 +148,5 @@ def _write_into(result: UpsampleResult, path: Path, content: StoreContent, on_pr
     merge_into(
         path,
         {"images": images, "labels": [names.labels], "shapes": [names.shapes], "tables": [names.table]},
-        lambda staging: write_result_store(result, staging, content, on_progress),
+        lambda staging: write_result_store(result, staging, content, monitor),
     )

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -35,7 +35,7 @@ from napari_srast.io.result_elements import (
     matrix_image_sources,
     result_names,
 )
-from napari_srast.io.result_images import DeferredErrors, ImageBuffer, ProgressHook, channel_columns, image_columns
+from napari_srast.io.result_images import DeferredErrors, ImageBuffer, channel_columns, image_columns
 from napari_srast.io.store import quiet_writing, write_store
 from napari_srast.io.zarr_writes import settle_zarr_writes
 
@@ -128,14 +128,14 @@ class _RowReorderBuffer:
         self._n_ready_entries += int(self._n_entries[before : self._n_complete].sum(dtype=np.int64))
         self._write(_PORTION_ENTRIES)
 
-    def finish(self, check_canceled: Callable[[], object] = lambda: None) -> None:
-        """Write the remaining rows; ``check_canceled`` is called before each portion, and may raise."""
+    def finish(self, monitor: RunMonitor = NO_MONITOR) -> None:
+        """Write the remaining rows; the monitor is asked for cancellation before each portion."""
         if self._missing.any():
             raise ValueError("some rows are missing")
-        self._write(0, check_canceled)
+        self._write(0, monitor)
         self._wait()
 
-    def _write(self, min_entries: int, check_canceled: Callable[[], object] = lambda: None) -> None:
+    def _write(self, min_entries: int, monitor: RunMonitor = NO_MONITOR) -> None:
         """Write complete rows in portions, as long as they have at least ``min_entries`` entries."""
         if self._n_written == self._n_complete or self._n_ready_entries < min_entries:
             return
@@ -143,7 +143,7 @@ class _RowReorderBuffer:
         for first, last in _portions(pointer):
             if self._n_ready_entries < min_entries:
                 break
-            check_canceled()
+            monitor.check_canceled()
             n_entries = int(pointer[last] - pointer[first])
             portion = self._take_rows(start + first, start + last, n_entries)
             self._wait()
@@ -256,17 +256,14 @@ class StreamingResultWriter(ResultSink[UpsampleMetadata]):
         metadata
             The result without its counts.
         monitor
-            Asked for cancellation before each portion of counts and each gene of the images.
+            Asked for cancellation before each portion of counts and each gene of the images. It receives no reports:
+            the progress of the run is complete.
         """
         metadata = replace(metadata, expression_columns=self._plan.expression_columns)
-
-        def check_canceled(_fraction: float) -> None:
-            monitor.check_canceled()
-
-        progress = DeferredErrors(check_canceled)
+        progress = DeferredErrors(replace(monitor, on_progress=None))
         with translate_memory_errors(*MEMORY_ERROR_TEXTS):
             for matrix in self._matrices.values():
-                matrix.finish(monitor.check_canceled)
+                matrix.finish(monitor)
         with _mark_refused_writes(), translate_memory_errors(*MEMORY_ERROR_TEXTS):
             images = image_sources(metadata, lambda layer, _: self._images[layer].read) if self._images else []
             store = build_store_without_counts(
@@ -285,7 +282,7 @@ class StreamingResultWriter(ResultSink[UpsampleMetadata]):
 
 
 def write_result_store(
-    result: UpsampleResult, path: Path, content: StoreContent, on_progress: ProgressHook | None
+    result: UpsampleResult, path: Path, content: StoreContent, monitor: RunMonitor = NO_MONITOR
 ) -> None:
     """Write a result that is in memory to a new store, with the same bytes as :class:`StreamingResultWriter`.
 
@@ -297,10 +294,11 @@ def write_result_store(
         Path of the new store.
     content
         Optional content of the store.
-    on_progress
-        Receives the completed fraction, 0 to 1. An exception that it raises is raised after all threads have ended.
+    monitor
+        Receives progress, from any thread, and is asked for cancellation, which takes effect after all threads have
+        ended.
     """
-    progress = DeferredErrors(on_progress)
+    progress = DeferredErrors(monitor)
     matrices = {_KEYS[name]: matrix for name, matrix in {"counts": result.counts, **result.layers}.items()}
     limits = _max_entries(_plan_of(result))
     max_entries = {key: max(limits[key], matrix.nnz) for key, matrix in matrices.items()}

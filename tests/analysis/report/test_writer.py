@@ -22,6 +22,7 @@ from napari_srast.analysis.domains import Domains
 from napari_srast.analysis.markers import find_markers
 from napari_srast.analysis.report.content import without_paths
 from napari_srast.analysis.report.writer import write_report
+from napari_srast.core.progress import Progress
 from napari_srast.core.region import Region
 from napari_srast.core.result import UpsampleResult
 from napari_srast.core.slide import SlideImage, SlideSource
@@ -168,6 +169,14 @@ def test_block_means_ignore_places_without_pixels(monkeypatch: pytest.MonkeyPatc
     pictures._draw_map(None, result, np.arange(36.0), 1.0)  # type: ignore[arg-type]
     grid = np.arange(36.0).reshape(6, 6)
     np.testing.assert_allclose(drawn[0], grid.reshape(2, 3, 2, 3).mean(axis=(1, 3)))
+
+
+def test_each_picture_is_reported(tmp_path: Path) -> None:
+    steps: list[Progress] = []
+    result = make_result(planted_slide(n=4))
+    found = {"A": domains_of(result, ["a", "b"])}
+    write_report(result, tmp_path / "a.html", genes=["G0", "G1"], domains=found, progress=steps.append)
+    assert [(step.stage, step.done, step.total) for step in steps] == [("report", i, 3) for i in range(3)]
 
 
 def test_unusable_requests_are_refused_and_leave_no_file(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Slide, UpsampleSettings]
     """Replace the model by a fast method; return the slides and settings of the runs."""
     runs = []
 
-    def upsample(slide: Slide, *, settings: UpsampleSettings) -> UpsampleResult:
+    def upsample(slide: Slide, *, settings: UpsampleSettings, **_: Any) -> UpsampleResult:
         runs.append((slide, settings))
         return api.upsample(slide, factor=settings.factor, method="bilinear")
 

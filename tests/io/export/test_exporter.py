@@ -7,7 +7,6 @@ import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +17,7 @@ from helpers.slides import make_slide
 from scipy import sparse
 
 import napari_srast as srast
+from napari_srast.core.progress import Progress
 from napari_srast.core.region import Region
 from napari_srast.core.result import UpsampleResult
 from napari_srast.core.slide import SlideImage
@@ -212,17 +212,15 @@ def test_requests_that_do_not_fit_are_refused(tmp_path: Path) -> None:
 def test_stopped_exports_leave_nothing(
     result: UpsampleResult, tmp_path: Path, name: str, filling_disk: Callable[[], AbstractContextManager[None]]
 ) -> None:
-    def cancel(done: float) -> None:
-        raise Cancelled
-
     with pytest.raises(Cancelled):
-        export(result, tmp_path / name, on_progress=cancel)
+        export(result, tmp_path / name, should_stop=lambda: True)
     with filling_disk(), pytest.raises(OutputError, match=r"cannot be written.*nothing was left behind\.$"):
         export(result, tmp_path / name)
     assert not list(tmp_path.iterdir())
 
 
 def test_progress_is_reported_from_the_start(result: UpsampleResult, tmp_path: Path) -> None:
-    reports: list[Any] = []
-    export(result, tmp_path / "fine.ome.tif", on_progress=reports.append)
-    assert reports == [0, 0.25, 0.5, 0.75]
+    reports: list[Progress] = []
+    export(result, tmp_path / "fine.ome.tif", progress=reports.append)
+    assert [step.fraction for step in reports] == [0, 0.25, 0.5, 0.75]
+    assert {step.stage for step in reports} == {"saving"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -15,7 +15,7 @@ import numpy as np
 from napari_srast.analysis.domains import Domains
 from napari_srast.analysis.report.content import collect
 from napari_srast.core.mass_balance import gene_totals
-from napari_srast.core.progress import RunMonitor
+from napari_srast.core.progress import CancelCheck, ProgressCallback, RunMonitor
 from napari_srast.core.result import UpsampleResult
 from napari_srast.errors import OutputError, translate_memory_errors
 from napari_srast.evaluation.plots import figure_class
@@ -48,7 +48,8 @@ def write_report(
     genes: Sequence[str] | None = None,
     domains: Mapping[str, Domains] | None = None,
     title: str | None = None,
-    should_stop: Callable[[], bool] | None = None,
+    progress: ProgressCallback | None = None,
+    should_stop: CancelCheck | None = None,
 ) -> Path:
     """Write the report of a run: one HTML file with pictures, which opens in any browser and loads nothing else.
 
@@ -66,6 +67,8 @@ def write_report(
         Sets of domains by name, such as :func:`napari_srast.read_domains` returns; None for none.
     title
         Heading of the report; None for the file name of the slide, which is then in the report.
+    progress
+        Called before each picture.
     should_stop
         Returns True once the computation should end.
 
@@ -91,7 +94,7 @@ def write_report(
     """
     import jinja2
 
-    path, monitor = Path(path), RunMonitor(should_stop=should_stop)
+    path, monitor = Path(path), RunMonitor(on_progress=progress, should_stop=should_stop)
     if not has_suffix(path, *REPORT_SUFFIXES):
         raise OutputError(f"A report cannot be written as '{path.name}'; let its name end in .html.")
     if result.slide.source.path is not None:
@@ -109,13 +112,27 @@ def write_report(
         rows = {row.name: row for row in content.genes}
         environment = jinja2.Environment(autoescape=True, finalize=_printable, undefined=jinja2.StrictUndefined)
         template = environment.from_string((files(__package__) / "report.html").read_text(encoding="utf-8"))
+        n_pictures = len(pictured) + len(domains)
+
+        def before_picture(number: int) -> None:
+            monitor.check_canceled()
+            monitor.report("report", number, n_pictures)
+
+        pictures: list[_Picture] = []
+        domain_pictures: list[_Picture] = []
+        for gene in pictured:
+            before_picture(len(pictures))
+            pictures.append(_draw_gene(result, rows[gene]))
+        for name, found in domains.items():
+            before_picture(len(pictures) + len(domain_pictures))
+            domain_pictures.append(_draw_domains(name, found))
         text = template.render(
             content=content,
             title=content.slide if title is None else title,
             run=result.run,
             overview=_draw_overview(result),
-            pictures=[_draw_gene(result, rows[gene], monitor) for gene in pictured],
-            domain_pictures=[_draw_domains(name, found, monitor) for name, found in domains.items()],
+            pictures=pictures,
+            domain_pictures=domain_pictures,
             shown_genes=content.genes[:_SHOWN_GENES],
             other_genes=content.genes[_SHOWN_GENES:_MAX_GENES],
             n_left_out=max(len(content.genes) - _MAX_GENES, 0),
@@ -147,18 +164,16 @@ def _draw_overview(result: UpsampleResult) -> _Picture:
     return _Picture(uri=_data_uri(draw_overview(result)), alt="The slide, with the spots that were upsampled in blue.")
 
 
-def _draw_gene(result: UpsampleResult, row: Any, monitor: RunMonitor) -> _Picture:
+def _draw_gene(result: UpsampleResult, row: Any) -> _Picture:
     from napari_srast.analysis.report.pictures import draw_gene
 
-    monitor.check_canceled()
     png, titles = draw_gene(result, row.name)
     return _Picture(uri=_data_uri(png), alt=f"{row.name}: {', '.join(titles).lower()}.", gene=row)
 
 
-def _draw_domains(name: str, found: Domains, monitor: RunMonitor) -> _Picture:
+def _draw_domains(name: str, found: Domains) -> _Picture:
     from napari_srast.analysis.report.pictures import draw_domains
 
-    monitor.check_canceled()
     return _Picture(uri=_data_uri(draw_domains(found)), alt=f"Map of the domains '{name}'.")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from napari_srast.cli.output import note, print_figures
+from napari_srast.cli.output import note, print_figures, progress_bar
 from napari_srast.cli.parsing import RESULT_SUFFIXES, check_exists, check_output
 from napari_srast.errors import InputError
 
@@ -46,7 +46,8 @@ def run(source: Path, output: Path | None, request: CellsRequest) -> None:
     result = read_result(source, request.run)
     stores = (request.slide, result.slide.source.path, source)
     shapes = read_cells(request.cells, result.slide, *stores, coordinate_system=request.coordinate_system)
-    found = cells(result, shapes, density_ratio=request.density_ratio)
+    with progress_bar() as report:
+        found = cells(result, shapes, density_ratio=request.density_ratio, progress=report)
     written = found.write(source if output is None else output, request.name)
     obs = found.obs
     print_figures(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from napari_srast.cli.output import note, print_table
+from napari_srast.cli.output import note, print_table, progress_bar
 from napari_srast.cli.parsing import check_exists, check_output, parse_genes, parse_region
 from napari_srast.errors import SettingsError
 
@@ -56,7 +56,8 @@ def run(source: Path, output: Path | None, request: CompareRequest) -> None:
 
     slide = read_slide(open_slide_source(source), image=None, coordinate_system=request.coordinate_system)
     regions = {name: parse_region(text, slide.coordinate_system) for name, text in named.items()}
-    table = compare_regions(slide, regions, genes=genes, block=request.block, seed=request.seed)
+    with progress_bar() as report:
+        table = compare_regions(slide, regions, genes=genes, block=request.block, seed=request.seed, progress=report)
     if output is not None:
         with atomic_output(output) as partial:
             table.to_csv(partial, index=False)

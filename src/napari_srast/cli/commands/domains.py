@@ -8,7 +8,7 @@ from pathlib import Path
 
 import typer
 
-from napari_srast.cli.output import note, print_table
+from napari_srast.cli.output import note, print_table, progress_bar
 from napari_srast.cli.parsing import check_exists, check_output, parse_genes
 from napari_srast.errors import InputError, SettingsError
 from napari_srast.io.file_kinds import has_suffix
@@ -53,13 +53,15 @@ def run(source: Path, output: Path | None, request: DomainsRequest) -> None:
     from napari_srast.io.atomic import atomic_output
     from napari_srast.io.result_reader import read_result
 
-    found = domains(
-        read_result(source, request.run),
-        resolution=1.0 if request.resolution is None else request.resolution,
-        n_domains=request.n_domains,
-        genes=genes,
-        seed=request.seed,
-    )
+    with progress_bar() as report:
+        found = domains(
+            read_result(source, request.run),
+            resolution=1.0 if request.resolution is None else request.resolution,
+            n_domains=request.n_domains,
+            genes=genes,
+            seed=request.seed,
+            progress=report,
+        )
     with nullcontext() if output is None else atomic_output(output) as partial:
         if partial is not None:  # before the store is changed, so that a full disk leaves nothing half done
             found.markers.to_csv(partial, index=False)

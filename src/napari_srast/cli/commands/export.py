@@ -9,7 +9,6 @@ import typer
 
 from napari_srast.cli.output import note, progress_bar
 from napari_srast.cli.parsing import check_exists, check_output, parse_genes
-from napari_srast.core.progress import Progress
 from napari_srast.core.result import Layer
 
 
@@ -33,7 +32,7 @@ def run(source: Path, output: Path, *, run_name: str | None, genes: str | None, 
             genes=names,
             layer=cast(Layer, layer),
             objects=cast(Objects, objects),
-            on_progress=lambda done: report(Progress("export", 0, 1, done)),
+            progress=report,
         )
     if output.name.casefold().endswith((".ome.tif", ".ome.tiff")) and result.slide.unit != "um":
         note("Note: The slide is not in micrometers, so the image does not state the size of a pixel.")

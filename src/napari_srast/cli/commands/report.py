@@ -6,6 +6,7 @@ from pathlib import Path
 
 import typer
 
+from napari_srast.cli.output import progress_bar
 from napari_srast.cli.parsing import check_exists, check_output, parse_genes
 
 REPORT_SUFFIXES = (".html", ".htm")  # repeated here, because the writer is slow to import
@@ -25,4 +26,6 @@ def run(source: Path, output: Path, *, run_name: str | None, genes: str | None, 
     from napari_srast.analysis.report.writer import write_report
 
     domains = read_domains(result, source) if source.is_dir() else {}
-    typer.echo(f"Wrote {write_report(result, output, genes=names, domains=domains, title=title)}")
+    with progress_bar() as show:
+        written = write_report(result, output, genes=names, domains=domains, title=title, progress=show)
+    typer.echo(f"Wrote {written}")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import typer
 
-from napari_srast.cli.output import note, print_table
+from napari_srast.cli.output import note, print_table, progress_bar
 from napari_srast.cli.parsing import check_exists, check_output
 
 _MAX_NAMES = 8  # missing genes that a note lists
@@ -29,7 +29,8 @@ def run(source: Path, sets: str, output: Path | None, *, seed: int, run_name: st
     from napari_srast.io.result_reader import read_result
 
     result = read_result(source, run_name)
-    scores = signatures(result, gene_sets, seed=seed)
+    with progress_bar() as report:
+        scores = signatures(result, gene_sets, seed=seed, progress=report)
     if output is not None:
         x, y = result.raster.centers.T
         pixels = pd.DataFrame({"x": x, "y": y, "spot": result.slide.spot_ids[result.raster.parent]}, index=scores.index)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from napari_srast.cli.output import note, print_table
+from napari_srast.cli.output import note, print_table, progress_bar
 from napari_srast.cli.parsing import check_exists, check_output, parse_genes
 
 _SHOWN = 20
@@ -24,7 +24,8 @@ def run(source: Path, output: Path | None, *, genes: str | None, permutations: i
     from napari_srast.io.slide_source import open_slide_source
 
     slide = read_slide(open_slide_source(source), image=None)
-    table = spatially_variable(slide, names, permutations=permutations, seed=seed)
+    with progress_bar() as report:
+        table = spatially_variable(slide, names, permutations=permutations, seed=seed, progress=report)
     if output is not None:
         with atomic_output(output) as partial:
             table.to_csv(partial, index=False)

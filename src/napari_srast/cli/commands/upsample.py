@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from napari_srast.errors import Cancelled, InputError, InternalError, OutputErro
 from napari_srast.io.file_kinds import has_suffix
 
 if TYPE_CHECKING:
-    from napari_srast.core.progress import Progress
+    from napari_srast.core.progress import CancelCheck, ProgressCallback
     from napari_srast.core.result import UpsampleMetadata
     from napari_srast.core.settings import UpsampleSettings
     from napari_srast.inference.executors.base import Executor
@@ -131,12 +131,10 @@ class _Request:
     settings: UpsampleSettings
     genes: Sequence[str] | None
     executor: Executor | None
-    should_stop: Callable[[], bool]
+    should_stop: CancelCheck
 
 
-def _upsample(
-    slide_path: Path, output: Path, request: _Request, report: Callable[[Progress], None] | None
-) -> dict[str, Any]:
+def _upsample(slide_path: Path, output: Path, request: _Request, report: ProgressCallback | None) -> dict[str, Any]:
     """Upsample one slide and return the summary to print."""
     from napari_srast import api
     from napari_srast.core.result import UpsampleResult
@@ -176,14 +174,16 @@ def _upsample(
         if notice not in settings.ineffective_options:  # already printed
             note(f"Note: {notice}")
     if isinstance(result, UpsampleResult):
-        write_result(result, output, **content)
+        write_result(result, output, progress=report, should_stop=request.should_stop, **content)
     figures = {**summarize(result), "output": str(output)}
     if saving.report is not None:
         from napari_srast.analysis.report.writer import write_report
         from napari_srast.io.result_reader import read_result
 
         described = result if isinstance(result, UpsampleResult) else read_result(output)
-        figures["report"] = str(write_report(described, saving.report, should_stop=request.should_stop))
+        figures["report"] = str(
+            write_report(described, saving.report, progress=report, should_stop=request.should_stop)
+        )
     return figures
 
 

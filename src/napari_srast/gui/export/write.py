@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 
 from napari_srast.analysis.domains import Domains
-from napari_srast.core.progress import Progress, RunMonitor, iterate_progress
+from napari_srast.core.progress import CancelCheck, Progress, RunMonitor, iterate_progress
 from napari_srast.core.result import UpsampleResult
 from napari_srast.gui.runtime import background
 
@@ -30,7 +30,7 @@ def report_steps(
         Sets of domains by name.
     """
 
-    def write(should_stop: Callable[[], bool]) -> Path:
+    def write(should_stop: CancelCheck) -> Path:
         from napari_srast.analysis.report.writer import write_report
 
         return write_report(result, path, genes=list(genes) or None, domains=domains, should_stop=should_stop)
@@ -51,19 +51,15 @@ def export_steps(result: UpsampleResult, path: Path, *, into_slide: bool) -> bac
         Whether to add the result to the existing store of the slide at ``path``.
     """
 
-    def steps(should_stop: Callable[[], bool]) -> Generator[Progress, None, Path]:
+    def steps(should_stop: CancelCheck) -> Generator[Progress, None, Path]:
         def write(monitor: RunMonitor) -> Path:
             from napari_srast.io.export.exporter import export
             from napari_srast.io.result_writer import write_result
 
-            def on_progress(done: float) -> None:
-                monitor.check_canceled()
-                assert monitor.on_progress is not None
-                monitor.on_progress(Progress("saving", 0, 1, done))
-
+            progress, stop = monitor.on_progress, monitor.should_stop
             if into_slide:
-                return write_result(result, path, into_slide=True, on_progress=on_progress)
-            return export(result, path, on_progress=on_progress)
+                return write_result(result, path, into_slide=True, progress=progress, should_stop=stop)
+            return export(result, path, progress=progress, should_stop=stop)
 
         return (yield from iterate_progress(write, should_stop))
 

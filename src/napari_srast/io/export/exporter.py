@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from napari_srast.core.progress import CancelCheck, ProgressCallback, RunMonitor
 from napari_srast.core.result import Layer, UpsampleResult
 from napari_srast.errors import OutputError, SettingsError, invalid_choice, translate_memory_errors
 from napari_srast.io.atomic import atomic_output, refuse_inside
 from napari_srast.io.export.content import select_content
 from napari_srast.io.export.ome_tiff import write_ome_tiff
 from napari_srast.io.export.qupath import OBJECTS, Objects, write_qupath
-from napari_srast.io.result_images import ProgressHook
 
 __all__ = ["EXPORT_SUFFIXES", "export"]
 
@@ -29,7 +29,8 @@ def export(
     genes: Sequence[str] | None = None,
     layer: Layer = "counts",
     objects: Objects = "pixels",
-    on_progress: ProgressHook | None = None,
+    progress: ProgressCallback | None = None,
+    should_stop: CancelCheck | None = None,
 ) -> Path:
     """Write a result in the format of another program, which the ending of the output selects.
 
@@ -50,8 +51,11 @@ def export(
         "counts"; "expression"; "std" or "expression_std" for their standard deviations.
     objects
         For ``.geojson``: "pixels" writes one detection per pixel, "region" one annotation for the region of the run.
-    on_progress
-        Receives the completed fraction, 0 to 1; an exception that it raises stops the writing.
+    progress
+        Called before each image, block of pixels or step of :func:`napari_srast.write_result`; an exception that it
+        raises stops the writing.
+    should_stop
+        Returns True once the export should end.
 
     Returns
     -------
@@ -67,6 +71,8 @@ def export(
     OutputError
         The output exists, has an unknown ending, is inside the store of the slide, or cannot be written. Nothing is
         left behind.
+    Cancelled
+        ``should_stop`` returned True; likewise.
 
     Examples
     --------
@@ -94,13 +100,14 @@ def export(
     if name.endswith(_RESULT_SUFFIXES):
         from napari_srast.io.result_writer import write_result
 
-        return write_result(result, path, on_progress=on_progress)
+        return write_result(result, path, progress=progress, should_stop=should_stop)
     if result.slide.source.path is not None:
         refuse_inside(path, Path(result.slide.source.path))
     content = select_content(result, genes, layer)
+    monitor = RunMonitor(on_progress=progress, should_stop=should_stop)
     with atomic_output(path) as partial:
         if name.endswith(".geojson"):
-            write_qupath(result, content, partial, objects, on_progress)
+            write_qupath(result, content, partial, objects, monitor)
         else:
-            write_ome_tiff(result, content, partial, on_progress)
+            write_ome_tiff(result, content, partial, monitor)
     return path

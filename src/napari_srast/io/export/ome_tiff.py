@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from napari_srast._version import __version__
+from napari_srast.core.progress import NO_MONITOR, RunMonitor
 from napari_srast.core.result import UpsampleResult
 from napari_srast.io.export.content import ExportContent
-from napari_srast.io.result_images import ColumnReader, ProgressHook
+from napari_srast.io.result_images import ColumnReader
 
 __all__ = ["write_image_tiff", "write_ome_tiff"]
 
@@ -27,7 +28,7 @@ _UM_PER_CM = 1e4
 
 
 def write_ome_tiff(
-    result: UpsampleResult, content: ExportContent, path: Path, on_progress: ProgressHook | None = None
+    result: UpsampleResult, content: ExportContent, path: Path, monitor: RunMonitor = NO_MONITOR
 ) -> None:
     """Write genes of a result as OME-TIFF.
 
@@ -39,8 +40,8 @@ def write_ome_tiff(
         Genes and matrix.
     path
         The file; its directory exists.
-    on_progress
-        Receives the completed fraction, 0 to 1, before each image; an exception that it raises stops the writing.
+    monitor
+        Receives progress and is asked for cancellation before each image.
     """
     raster = result.raster
     description = {
@@ -55,7 +56,7 @@ def write_ome_tiff(
         (len(content.genes), *raster.shape),
         lambda channel: np.nan_to_num(raster.to_image(content.read(channel)), nan=0.0),
         _metadata(content.genes, raster.pixel_size if result.slide.unit == "um" else None, description),
-        on_progress,
+        monitor,
     )
 
 
@@ -77,7 +78,6 @@ def write_image_tiff(images: Mapping[str, np.ndarray], path: Path, um_per_pixel:
         (len(channels), *channels[0].shape),
         lambda channel: np.nan_to_num(np.asarray(channels[channel], dtype=np.float32), nan=0.0),
         _metadata(tuple(images), um_per_pixel, {"software": f"napari-srast {__version__}"}),
-        None,
     )
 
 
@@ -101,7 +101,7 @@ def _write(
     shape: tuple[int, int, int],
     read: ColumnReader,
     metadata: dict[str, Any],
-    on_progress: ProgressHook | None,
+    monitor: RunMonitor = NO_MONITOR,
 ) -> None:
     """Write a pyramid; ``read`` returns a channel of the finest level, and is called once for each level."""
     import tifffile
@@ -114,8 +114,8 @@ def _write(
 
     def tiles(level: int) -> Iterator[np.ndarray]:
         for channel in range(shape[0]):
-            if on_progress is not None:
-                on_progress((level * shape[0] + channel) / n_images)
+            monitor.check_canceled()
+            monitor.report_fraction("saving", (level * shape[0] + channel) / n_images)
             image = read(channel)
             for _ in range(level):
                 image = _halve(image)

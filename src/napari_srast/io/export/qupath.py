@@ -15,11 +15,11 @@ from typing import Any, Literal
 import numpy as np
 import shapely
 
+from napari_srast.core.progress import NO_MONITOR, RunMonitor
 from napari_srast.core.result import UpsampleResult
 from napari_srast.errors import InputError
 from napari_srast.geometry.affine import apply_affine
 from napari_srast.io.export.content import ExportContent
-from napari_srast.io.result_images import ProgressHook
 
 __all__ = ["OBJECTS", "Objects", "write_qupath"]
 
@@ -38,7 +38,7 @@ def write_qupath(
     content: ExportContent,
     path: Path,
     objects: Objects,
-    on_progress: ProgressHook | None = None,
+    monitor: RunMonitor = NO_MONITOR,
 ) -> None:
     """Write a GeoJSON file with one object per pixel, or one for the region.
 
@@ -53,18 +53,15 @@ def write_qupath(
         The file.
     objects
         "pixels" or "region".
-    on_progress
-        Receives the completed fraction, 0 to 1, before each block of pixels; an exception that it raises stops the
-        writing.
+    monitor
+        Receives progress and is asked for cancellation before each block of pixels.
 
     Raises
     ------
     InputError
         The region was asked for, but the result is of the whole slide.
     """
-    features = (
-        _pixel_features(result, content, on_progress) if objects == "pixels" else [_region_feature(result, content)]
-    )
+    features = _pixel_features(result, content, monitor) if objects == "pixels" else [_region_feature(result, content)]
     with path.open("w", encoding="utf-8") as file:
         file.write('{"type": "FeatureCollection", "features": [\n')
         for i, feature in enumerate(features):
@@ -78,15 +75,13 @@ def _to_frame(result: UpsampleResult) -> np.ndarray:
     return result.slide.to_cs if image is None else np.linalg.inv(image.to_intrinsic[0])
 
 
-def _pixel_features(
-    result: UpsampleResult, content: ExportContent, on_progress: ProgressHook | None
-) -> Iterator[dict[str, Any]]:
+def _pixel_features(result: UpsampleResult, content: ExportContent, monitor: RunMonitor) -> Iterator[dict[str, Any]]:
     raster = result.raster
     to_frame = _to_frame(result) @ raster.affine
     values = np.column_stack([content.read(i) for i in range(len(content.genes))])
     for start in range(0, raster.n_pixels, _BLOCK):
-        if on_progress is not None:
-            on_progress(start / raster.n_pixels)
+        monitor.check_canceled()
+        monitor.report_fraction("saving", start / raster.n_pixels)
         block = slice(start, min(start + _BLOCK, raster.n_pixels))
         corners = np.column_stack([raster.col[block], raster.row[block]])[:, None] + _CORNERS
         rings = apply_affine(to_frame, corners.reshape(-1, 2)).reshape(corners.shape).round(_DECIMALS)

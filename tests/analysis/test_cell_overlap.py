@@ -3,20 +3,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import shapely
-from helpers.results import make_result
+from helpers.results import make_result, same_bytes
 
+from napari_srast.analysis.cell_overlap import overlap_of_polygons, overlap_of_runs
+from napari_srast.core.progress import RunMonitor
 from napari_srast.errors import Cancelled
 from napari_srast.geometry.affine import apply_affine
-from napari_srast.geometry.overlap import overlap_of_polygons, overlap_of_runs
 
 
 @pytest.fixture(scope="module")
 def raster():
     return make_result(factor=3.0).raster
-
-
-def nothing() -> None:
-    """Do not cancel."""
 
 
 def runs_of(image):
@@ -35,7 +32,7 @@ def test_areas_of_polygons_with_holes_are_exact(raster):
     middle, radius = raster.centers.mean(axis=0), 2.3 * raster.pixel_size
     ring = shapely.Point(middle).buffer(radius).difference(shapely.Point(middle).buffer(radius / 2))
     far = shapely.transform(ring, lambda points: points + 1e6)
-    found = overlap_of_polygons(raster, np.array([ring, far]), nothing)
+    found = overlap_of_polygons(raster, np.array([ring, far]))
     expected = shapely.area(shapely.intersection(ring, boxes(raster))) / raster.pixel_size**2
     np.testing.assert_allclose(found.shares[[0]].toarray()[0], expected, atol=1e-9)
     assert found.shares[1].nnz == 0
@@ -47,7 +44,7 @@ def test_area_that_cells_have_in_common_is_divided_equally(raster):
     side, (x, y) = raster.pixel_size, raster.centers[40]
     left = shapely.box(x - 0.5 * side, y - 0.5 * side, x + 0.3 * side, y + 0.5 * side)
     right = shapely.box(x - 0.1 * side, y - 0.5 * side, x + 0.5 * side, y + 0.5 * side)
-    found = overlap_of_polygons(raster, np.array([left, right, left]), nothing)
+    found = overlap_of_polygons(raster, np.array([left, right, left]))
     shares = found.shares[:, [40]].toarray()[:, 0]
     np.testing.assert_allclose(shares, [0.4 / 2 + 0.4 / 3, 0.2 + 0.4 / 3, 0.4 / 2 + 0.4 / 3], atol=1e-9)
     assert found.n_overlapping == 3
@@ -56,18 +53,17 @@ def test_area_that_cells_have_in_common_is_divided_equally(raster):
 def test_overlaps_are_found_among_any_number_of_cells_at_once(raster, monkeypatch):
     moved = shapely.transform(boxes(raster), lambda points: points + 0.3 * raster.pixel_size)
     cells = np.concatenate([boxes(raster), moved])
-    whole = overlap_of_polygons(raster, cells, nothing)
+    whole = overlap_of_polygons(raster, cells)
     assert whole.n_overlapping > raster.n_pixels
-    monkeypatch.setattr("napari_srast.geometry.overlap._CELLS_AT_ONCE", 7)
-    parts = overlap_of_polygons(raster, cells, nothing)
+    monkeypatch.setattr("napari_srast.analysis.cell_overlap._CELLS_AT_ONCE", 7)
+    parts = overlap_of_polygons(raster, cells)
     assert parts.n_overlapping == whole.n_overlapping
-    assert parts.shares.data.tobytes() == whole.shares.data.tobytes()
-    assert parts.shares.indices.tobytes() == whole.shares.indices.tobytes()
+    assert same_bytes(parts.shares, whole.shares)
 
 
 def test_neighbors_that_touch_do_not_overlap(raster):
     squares = boxes(raster)
-    found = overlap_of_polygons(raster, squares, nothing)
+    found = overlap_of_polygons(raster, squares)
     assert found.n_overlapping == 0
     np.testing.assert_allclose(found.shares.toarray(), np.eye(raster.n_pixels), atol=1e-9)
 
@@ -80,13 +76,13 @@ def test_labels_have_the_areas_of_their_pixels(raster, angle):
     x, y = raster.centers.mean(axis=0) - 40
     to_intrinsic = np.array([[cos, -sin, x], [sin, cos, y], [0, 0, 1]])
     runs, owner = runs_of(image)
-    found = overlap_of_runs(raster, runs, owner, to_intrinsic, nothing)
+    found = overlap_of_runs(raster, runs, owner, to_intrinsic)
     polygons = []
     for label in (1, 2, 3):
         row, col = np.nonzero(image == label)
         union = shapely.union_all(shapely.box(col, row, col + 1, row + 1))
         polygons.append(shapely.transform(union, lambda points: apply_affine(to_intrinsic, points)))
-    expected = overlap_of_polygons(raster, np.array(polygons), nothing)
+    expected = overlap_of_polygons(raster, np.array(polygons))
     np.testing.assert_allclose(found.shares.toarray(), expected.shares.toarray(), atol=1e-8)
     np.testing.assert_allclose(found.area, expected.area)
     np.testing.assert_allclose(found.centroid, expected.centroid)
@@ -94,15 +90,12 @@ def test_labels_have_the_areas_of_their_pixels(raster, angle):
 
 
 def test_a_large_cell_covers_every_pixel_once(raster, monkeypatch):
-    monkeypatch.setattr("napari_srast.geometry.overlap._PAIRS_AT_ONCE", 7)
+    monkeypatch.setattr("napari_srast.analysis.cell_overlap._PAIRS_AT_ONCE", 7)
     whole = shapely.box(*raster.centers.min(axis=0) - 1e4, *raster.centers.max(axis=0) + 1e4)
-    found = overlap_of_polygons(raster, np.array([whole]), nothing)
+    found = overlap_of_polygons(raster, np.array([whole]))
     np.testing.assert_allclose(found.shares.toarray(), 1)
 
 
 def test_cancellation_stops(raster):
-    def cancel() -> None:
-        raise Cancelled
-
     with pytest.raises(Cancelled):
-        overlap_of_polygons(raster, boxes(raster), cancel)
+        overlap_of_polygons(raster, boxes(raster), RunMonitor(should_stop=lambda: True))

@@ -7,13 +7,14 @@ C cells, Q pixels, n pieces.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import shapely
 from scipy import sparse
 
+from napari_srast.core.progress import NO_MONITOR, RunMonitor
 from napari_srast.geometry.affine import apply_affine
 from napari_srast.geometry.raster import Raster
 
@@ -48,7 +49,7 @@ class Overlap:
     n_overlapping: int = 0
 
 
-def overlap_of_polygons(raster: Raster, polygons: np.ndarray, check: Callable[[], None]) -> Overlap:
+def overlap_of_polygons(raster: Raster, polygons: np.ndarray, monitor: RunMonitor = NO_MONITOR) -> Overlap:
     """Return the areas that polygons share with pixels.
 
     Parameters
@@ -57,16 +58,16 @@ def overlap_of_polygons(raster: Raster, polygons: np.ndarray, check: Callable[[]
         The pixels.
     polygons
         Valid polygons or multipolygons in the intrinsic frame, shape (C,).
-    check
-        Called between steps; raises to cancel.
+    monitor
+        Asked for cancellation between steps.
     """
     to_pixels = np.linalg.inv(raster.affine)
     moved = shapely.transform(polygons, lambda points: apply_affine(to_pixels, points))
-    entries = list(_polygon_areas(raster, moved, np.arange(len(moved)), check))
+    entries = list(_polygon_areas(raster, moved, np.arange(len(moved)), monitor))
     shares = _matrix(raster, entries, len(moved))
-    pairs = _overlapping_pairs(moved, check)
+    pairs = _overlapping_pairs(moved, monitor)
     if len(pairs):
-        shares = _divide_common_areas(raster, moved, shares, pairs, check)
+        shares = _divide_common_areas(raster, moved, shares, pairs, monitor)
     centroid = shapely.get_coordinates(shapely.centroid(moved))
     return Overlap(
         shares=_bounded(shares), area=shapely.area(moved), centroid=centroid, n_overlapping=len(np.unique(pairs))
@@ -74,7 +75,7 @@ def overlap_of_polygons(raster: Raster, polygons: np.ndarray, check: Callable[[]
 
 
 def overlap_of_runs(
-    raster: Raster, runs: np.ndarray, owner: np.ndarray, to_intrinsic: np.ndarray, check: Callable[[], None]
+    raster: Raster, runs: np.ndarray, owner: np.ndarray, to_intrinsic: np.ndarray, monitor: RunMonitor = NO_MONITOR
 ) -> Overlap:
     """Return the areas that cells of a label image share with pixels.
 
@@ -88,8 +89,8 @@ def overlap_of_runs(
         Index of the cell of each run, shape (n,); every cell has a run.
     to_intrinsic
         Transformation from pixel coordinates of the label image (column, row) to the intrinsic frame, shape (3, 3).
-    check
-        Called between steps; raises to cancel.
+    monitor
+        Asked for cancellation between steps.
     """
     to_pixels = np.linalg.inv(raster.affine) @ to_intrinsic
     row, start, stop = np.asarray(runs, dtype=float).T
@@ -106,9 +107,9 @@ def overlap_of_runs(
     low, high = corners.min(axis=1), corners.max(axis=1)
     sides = np.sort(np.abs(np.diff(corners, axis=1, append=corners[:, :1])), axis=2)
     if sides[:, :, 0].max() < _ALIGNED:
-        entries = list(_rectangle_areas(raster, low, high, owner, check))
+        entries = list(_rectangle_areas(raster, low, high, owner, monitor))
     else:
-        entries = list(_polygon_areas(raster, np.asarray(shapely.polygons(corners)), owner, check))
+        entries = list(_polygon_areas(raster, np.asarray(shapely.polygons(corners)), owner, monitor))
     return Overlap(
         shares=_bounded(_matrix(raster, entries, n_cells)),
         area=area * abs(float(np.linalg.det(to_pixels[:2, :2]))),
@@ -120,7 +121,7 @@ _Entries = tuple[np.ndarray, np.ndarray, np.ndarray]  # cell, pixel, area
 
 
 def _candidates(
-    raster: Raster, low: np.ndarray, high: np.ndarray, check: Callable[[], None]
+    raster: Raster, low: np.ndarray, high: np.ndarray, monitor: RunMonitor
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
     """Yield piece, column, row and index of the pixels in the bounding boxes of pieces, some pairs at a time."""
     limit = np.array(raster.shape[::-1])
@@ -130,7 +131,7 @@ def _candidates(
     total = np.cumsum(size.prod(axis=1))
     start = 0
     while start < len(low):
-        check()
+        monitor.check_canceled()
         before = total[start - 1] if start else 0
         stop = max(start + 1, int(np.searchsorted(total, before + _PAIRS_AT_ONCE, side="right")))
         number = size[start:stop].prod(axis=1)
@@ -145,20 +146,18 @@ def _candidates(
 
 
 def _rectangle_areas(
-    raster: Raster, low: np.ndarray, high: np.ndarray, owner: np.ndarray, check: Callable[[], None]
+    raster: Raster, low: np.ndarray, high: np.ndarray, owner: np.ndarray, monitor: RunMonitor
 ) -> Iterator[_Entries]:
-    for piece, col, row, pixel in _candidates(raster, low, high, check):
+    for piece, col, row, pixel in _candidates(raster, low, high, monitor):
         width = np.minimum(high[piece, 0], col + 1) - np.maximum(low[piece, 0], col)
         height = np.minimum(high[piece, 1], row + 1) - np.maximum(low[piece, 1], row)
         yield owner[piece], pixel, np.maximum(width, 0) * np.maximum(height, 0)
 
 
-def _polygon_areas(
-    raster: Raster, polygons: np.ndarray, owner: np.ndarray, check: Callable[[], None]
-) -> Iterator[_Entries]:
+def _polygon_areas(raster: Raster, polygons: np.ndarray, owner: np.ndarray, monitor: RunMonitor) -> Iterator[_Entries]:
     shapely.prepare(polygons)
     bounds = shapely.bounds(polygons)
-    for piece, col, row, pixel in _candidates(raster, bounds[:, :2], bounds[:, 2:], check):
+    for piece, col, row, pixel in _candidates(raster, bounds[:, :2], bounds[:, 2:], monitor):
         boxes = shapely.box(col, row, col + 1, row + 1)
         area = shapely.contains_properly(polygons[piece], boxes).astype(float)
         cut = np.flatnonzero((area == 0) & shapely.intersects(polygons[piece], boxes))
@@ -183,12 +182,12 @@ def _bounded(shares: sparse.csr_matrix) -> sparse.csr_matrix:
     return scaled
 
 
-def _overlapping_pairs(polygons: np.ndarray, check: Callable[[], None]) -> np.ndarray:
+def _overlapping_pairs(polygons: np.ndarray, monitor: RunMonitor) -> np.ndarray:
     """Return the pairs of polygons that share area, as indices i < j, shape (n, 2)."""
     tree = shapely.STRtree(polygons)
     found = [np.empty((0, 2), dtype=np.int64)]
     for start in range(0, len(polygons), _CELLS_AT_ONCE):
-        check()
+        monitor.check_canceled()
         left, right = tree.query(polygons[start : start + _CELLS_AT_ONCE], predicate="intersects")
         pairs = np.column_stack([left + start, right])
         pairs = pairs[pairs[:, 0] < pairs[:, 1]]
@@ -198,7 +197,7 @@ def _overlapping_pairs(polygons: np.ndarray, check: Callable[[], None]) -> np.nd
 
 
 def _divide_common_areas(
-    raster: Raster, polygons: np.ndarray, shares: sparse.csr_matrix, pairs: np.ndarray, check: Callable[[], None]
+    raster: Raster, polygons: np.ndarray, shares: sparse.csr_matrix, pairs: np.ndarray, monitor: RunMonitor
 ) -> sparse.csr_matrix:
     """Divide every area that several polygons cover equally among them, in the pixels where that happens."""
     both = shares[pairs[:, 0]].multiply(shares[pairs[:, 1]])
@@ -210,7 +209,7 @@ def _divide_common_areas(
         cells_of[int(place)].append(int(owner))
     found: list[tuple[int, int, float]] = []
     for one, cells in cells_of.items():
-        check()
+        monitor.check_canceled()
         col, row = int(raster.col[one]), int(raster.row[one])
         pieces = shapely.buffer(shapely.intersection(polygons[cells], shapely.box(col, row, col + 1, row + 1)), 0)
         outlines = shapely.unary_union(shapely.boundary(pieces))

@@ -9,6 +9,8 @@ from pathlib import Path
 import anndata
 import numpy as np
 import pytest
+from helpers.results import same_bytes
+from helpers.tiling import use_small_tiles
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy import sparse
@@ -91,8 +93,7 @@ def test_same_seed_gives_the_same_bytes(make_slide: MakeSlide) -> None:
     first = upsample(slide, seed=4)
     fitted_slide._cache.clear()
     again = upsample(slide, seed=4)
-    assert first.counts.data.tobytes() == again.counts.data.tobytes()
-    assert first.counts.indices.tobytes() == again.counts.indices.tobytes()
+    assert same_bytes(first.counts, again.counts)
 
 
 @GENTLE
@@ -176,12 +177,9 @@ def test_large_panel_uses_programs_and_conserves_counts(make_slide: MakeSlide, m
 def test_tiles_give_the_numbers_of_the_slide(
     make_slide: MakeSlide, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
-    from napari_srast.inference import tiles
-
     slide = make_slide(9, 9)
     whole = upsample(slide, method=method)
-    monkeypatch.setattr(tiles, "_MAX_PIXELS", 60)
-    monkeypatch.setattr(tiles, "_MIN_SPOTS", 1)
+    use_small_tiles(monkeypatch)
     tiled = upsample(slide, method=method)
     np.testing.assert_allclose(sums(tiled), slide.counts.toarray(), rtol=1e-6)
     np.testing.assert_array_equal(tiled.raster.parent, whole.raster.parent)
@@ -219,7 +217,7 @@ def test_steps_return_the_result_and_raise_errors(make_slide: MakeSlide) -> None
                 return end.value
 
     result = collect(upsample_steps(slide, None, None, options))
-    assert result.counts.data.tobytes() == upsample(slide, settings=options).counts.data.tobytes()
+    assert same_bytes(result.counts, upsample(slide, settings=options).counts)
     assert set(stages) == {"raster", "split"}
     with pytest.raises(InputError):
         collect(upsample_steps(slide, None, ["absent"], options))

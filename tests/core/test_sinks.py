@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+from helpers.results import same_bytes
 from scipy import sparse
 
 from napari_srast import api
@@ -43,11 +44,6 @@ def assembled(memory_limit: int, seed: int = 0) -> tuple[sparse.csr_matrix, InMe
         sink.add(tile, expected[tile], 2 * expected[tile])
     sink.assemble()
     return expected, sink
-
-
-def same_bytes(a: sparse.csr_matrix, b: sparse.csr_matrix) -> bool:
-    arrays = [(getattr(a, name), getattr(b, name)) for name in ("data", "indices", "indptr")]
-    return all(left.dtype == right.dtype and np.array_equal(left, right) for left, right in arrays)
 
 
 @pytest.mark.parametrize("memory_limit", [0, 30_000, 10**9], ids=["disk", "both", "memory"])

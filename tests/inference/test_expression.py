@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from helpers.tiling import use_small_tiles
 
 from napari_srast.api import upsample
 from napari_srast.core.region import Region
 from napari_srast.core.result import UpsampleResult
 from napari_srast.core.slide import Slide
-from napari_srast.inference import tiles
 
 SETTINGS = {"factor": 4, "device": "cpu"}
 
@@ -56,8 +56,7 @@ def test_neither_region_nor_tiles_change_the_expression(hex_slide: Slide, monkey
     expected = np.array([rows[tuple(center)] for center in part.raster.centers.round(3)])
     np.testing.assert_allclose(_expression(part), expected, rtol=1e-5, atol=1e-7)
 
-    monkeypatch.setattr(tiles, "_MAX_PIXELS", 200)
-    monkeypatch.setattr(tiles, "_MIN_SPOTS", 8)
+    use_small_tiles(monkeypatch, max_pixels=200, min_spots=8)
     np.testing.assert_array_equal(_expression(upsample(hex_slide, method="gp", **SETTINGS)), _expression(whole))
 
 

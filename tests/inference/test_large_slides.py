@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+from helpers.memory import traced_peak
+from helpers.tiling import use_small_tiles
 from scipy import sparse
 
 from napari_srast._utils import row_blocks
@@ -18,7 +19,7 @@ from napari_srast.core.sinks import InMemorySink
 from napari_srast.core.slide import Slide
 from napari_srast.geometry.lattice import detect_lattice
 from napari_srast.geometry.raster import make_raster
-from napari_srast.inference import expression_field, tiles
+from napari_srast.inference import expression_field
 from napari_srast.inference.expected_information import ExpectedInformation
 from napari_srast.inference.expression import ExpressionSink
 from napari_srast.inference.fitted_slide import SlideInput
@@ -30,13 +31,9 @@ def test_hash_of_a_slide_copies_no_counts() -> None:
     slide = SlideInput(
         counts=counts, centers=centers, lattice=detect_lattice(centers), checkpoint=load_checkpoint("default")
     )
-    tracemalloc.start()
-    try:
+    with traced_peak() as peak:
         assert slide.digest
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert peak < counts.data.nbytes / 4
+    assert peak.n_bytes < counts.data.nbytes / 4
 
 
 def test_expected_information_in_blocks_equals_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,27 +49,33 @@ def test_expected_information_in_blocks_equals_the_whole(monkeypatch: pytest.Mon
     np.testing.assert_allclose(information.nats_per_count(), whole, rtol=1e-9, atol=1e-12)
 
 
-def test_expression_of_a_large_slide_equals_that_of_a_small_one(
-    make_slide: Callable[..., Slide], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def run_expression(make_slide: Callable[..., Slide]) -> Callable[[], np.ndarray]:
+    """Return a function that upsamples a small slide and returns its expression, shape (Q, 3)."""
     slide = make_slide(rows=9, cols=9)
-    options: dict[str, Any] = {"genes": list(slide.genes[:3]), "factor": 2, "method": "gp"}
-    whole = upsample(slide, **options)
+
+    def run() -> np.ndarray:
+        expression = upsample(slide, genes=list(slide.genes[:3]), factor=2, method="gp").expression
+        assert expression is not None
+        return expression.toarray()
+
+    return run
+
+
+def test_expression_of_a_large_slide_equals_that_of_a_small_one(
+    run_expression: Callable[[], np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run_expression()
     monkeypatch.setattr(expression_field, "MAX_WHOLE_ROWS", 20)
     monkeypatch.setattr(expression_field, "_LARGE_SPOT_SAMPLES", expression_field._SPOT_SAMPLES)
     monkeypatch.setattr(expression_field, "_VALUES_PER_BLOCK", 4000)
-    blocks = upsample(slide, **options)
-    assert whole.expression is not None
-    assert blocks.expression is not None
-    np.testing.assert_allclose(blocks.expression.toarray(), whole.expression.toarray(), rtol=1e-5)
+    np.testing.assert_allclose(run_expression(), whole, rtol=1e-5)
 
 
 def test_fewer_points_represent_a_spot_of_a_large_slide(
-    make_slide: Callable[..., Slide], monkeypatch: pytest.MonkeyPatch
+    run_expression: Callable[[], np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    slide = make_slide(rows=9, cols=9)
-    options: dict[str, Any] = {"genes": list(slide.genes[:3]), "factor": 2, "method": "gp"}
-    whole = upsample(slide, **options)
+    whole = run_expression()
     monkeypatch.setattr(expression_field, "MAX_WHOLE_ROWS", 20)
     n_points: list[int] = []
     part = expression_field.SpotsAround.part
@@ -82,19 +85,16 @@ def test_fewer_points_represent_a_spot_of_a_large_slide(
         return part(self, pixels, parent)
 
     monkeypatch.setattr(expression_field.SpotsAround, "part", recorded)
-    large = upsample(slide, **options)
+    large = run_expression()
     assert set(n_points) == {3, 4}  # of a spot, for its mean and as its pixels
-    assert whole.expression is not None
-    assert large.expression is not None
-    assert not np.array_equal(large.expression.data, whole.expression.data)
-    np.testing.assert_allclose(large.expression.toarray(), whole.expression.toarray(), rtol=0.05, atol=1e-6)
+    assert not np.array_equal(large, whole)
+    np.testing.assert_allclose(large, whole, rtol=0.05, atol=1e-6)
 
 
 def test_expression_is_computed_in_the_threads_of_the_tiles(
     make_slide: Callable[..., Slide], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tiles, "_MAX_PIXELS", 60)
-    monkeypatch.setattr(tiles, "_MIN_SPOTS", 1)
+    use_small_tiles(monkeypatch)
     names: list[str] = []
     derive = ExpressionSink.derive
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from helpers.tiling import use_small_tiles
 
 from napari_srast.geometry.raster import make_raster
 from napari_srast.geometry.spot_pixel_map import SpotPixelMap
-from napari_srast.inference import tiles
 from napari_srast.inference.tiles import Tiling
 from napari_srast.interpolation import Interpolator
 from napari_srast.interpolation.gaussian_process import GaussianProcessGrid
@@ -21,8 +21,7 @@ def layout_of(n_rows: int, n_columns: int, factor: float = 2.0) -> SpotPixelMap:
 
 @pytest.fixture
 def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tiles, "_MAX_PIXELS", 300)
-    monkeypatch.setattr(tiles, "_MIN_SPOTS", 1)
+    use_small_tiles(monkeypatch, max_pixels=300)
 
 
 @pytest.mark.usefixtures("small_tiles")

@@ -1,11 +1,10 @@
 from __future__ import annotations
 
-import tracemalloc
-
 import anndata
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.memory import traced_peak
 from scipy import sparse
 
 from napari_srast.errors import InputError
@@ -134,12 +133,9 @@ def test_log_normalized_values_are_detected_in_blocks(monkeypatch):
 
 def test_detecting_log_normalized_values_takes_little_memory():
     matrix = sparse.random(2000, 2000, 0.5, format="csr", random_state=0)
-    tracemalloc.start()
-    try:
+    with traced_peak() as peak:
         module._looks_log_normalized(matrix)
-        assert tracemalloc.get_traced_memory()[1] < matrix.data.nbytes
-    finally:
-        tracemalloc.stop()
+    assert peak.n_bytes < matrix.data.nbytes
 
 
 @pytest.mark.parametrize("stored", ["float32", "float64", "int16", "int32", "int64"])
@@ -148,15 +144,11 @@ def test_reading_counts_takes_the_memory_of_one_copy(stored):
     values.data = (np.arange(values.nnz) % 7 + 1).astype(stored)
     if stored == "int64":
         values.indices, values.indptr = values.indices.astype(np.int64), values.indptr.astype(np.int64)
-    tracemalloc.start()
-    try:
+    with traced_peak() as peak:
         counts = module.as_counts(values, "X", np.arange(3000))
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
     assert counts.data.itemsize == counts.indices.itemsize == 4
     np.testing.assert_array_equal(counts.data, values.data)
-    assert peak < 1.5 * (counts.data.nbytes + counts.indices.nbytes)
+    assert peak.n_bytes < 1.5 * (counts.data.nbytes + counts.indices.nbytes)
 
 
 def test_count_that_needs_double_precision_is_exact_in_any_block(monkeypatch):

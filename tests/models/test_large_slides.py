@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import tracemalloc
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import numpy as np
 import pytest
+from helpers.memory import traced_peak
 from scipy import sparse
 
 from napari_srast._utils import row_blocks as blocks_module
@@ -57,18 +56,6 @@ def _embedding(counts: sparse.csr_matrix) -> SlideEmbedding:
         context=context,
         config=SasaConfig(),
     )
-
-
-@contextmanager
-def _peak() -> Iterator[list[int]]:
-    """Append the largest number of bytes that were allocated inside the block."""
-    peak: list[int] = []
-    tracemalloc.start()
-    try:
-        yield peak
-        peak.append(tracemalloc.get_traced_memory()[1])
-    finally:
-        tracemalloc.stop()
 
 
 def test_denoiser_in_blocks_equals_the_whole(in_blocks: Callable[[], None]) -> None:
@@ -154,9 +141,9 @@ def test_log_normalized_counts_share_the_indices_of_the_counts() -> None:
     counts = _counts(n_spots=3000, n_genes=200)
     totals = np.asarray(counts.sum(axis=1)).ravel().astype(np.float64)
     counts.sum_duplicates()
-    with _peak() as peak:
+    with traced_peak() as peak:
         logged = log_normalize(counts, totals, 100.0)
-    assert peak[0] < 9 * counts.nnz + 1e5  # bytes: one double for each count
+    assert peak.n_bytes < 9 * counts.nnz + 1e5  # bytes: one double for each count
     expected = np.log1p(counts.toarray().astype(np.float64) / totals[:, None] * 100.0)
     np.testing.assert_allclose(logged.toarray(), expected, rtol=1e-12)
 
@@ -177,11 +164,11 @@ def test_memory_of_a_fit_does_not_grow_with_spots_times_genes(
     embedding = _embedding(counts)
     assert len(embedding.neighborhood_mean) == 4000  # cached before
     panel = counts[:, :300]
-    with _peak() as peak:
+    with traced_peak() as peak:
         embedding.fit_denoiser(panel)
     dense = 8 * panel.shape[0] * panel.shape[1]
-    assert peak[0] < dense / 3
+    assert peak.n_bytes < dense / 3
     totals = embedding.totals
-    with _peak() as peak:
+    with traced_peak() as peak:
         fitting._components(counts, totals, SasaConfig(n_components=8, n_panel=50))
-    assert peak[0] < 20 * counts.nnz
+    assert peak.n_bytes < 20 * counts.nnz

@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.results import same_bytes
+from helpers.tiling import use_small_tiles
 
 from napari_srast.api import upsample
 from napari_srast.core.progress import Progress
 from napari_srast.core.slide import Slide
 from napari_srast.errors import Cancelled, SettingsError
-from napari_srast.inference import tiles
 
 distributed = pytest.importorskip("distributed", reason="the extra 'dask' is not installed")
 
@@ -37,8 +38,7 @@ def client() -> Iterator[distributed.Client]:
 
 @pytest.fixture
 def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tiles, "_MAX_PIXELS", 40)
-    monkeypatch.setattr(tiles, "_MIN_SPOTS", 1)
+    use_small_tiles(monkeypatch, max_pixels=40)
 
 
 @pytest.mark.usefixtures("small_tiles")
@@ -50,9 +50,7 @@ def test_cluster_gives_the_bytes_of_the_local_run(
     seen: list[Progress] = []
     local = upsample(slide, method=method)
     spread = upsample(slide, method=method, executor=DaskExecutor(client), progress=seen.append)
-    assert spread.counts.data.tobytes() == local.counts.data.tobytes()
-    assert spread.counts.indices.tobytes() == local.counts.indices.tobytes()
-    assert spread.counts.indptr.tobytes() == local.counts.indptr.tobytes()
+    assert same_bytes(spread.counts, local.counts)
     assert [p.fraction for p in seen] == sorted(p.fraction for p in seen)
     assert max(p.total for p in seen) > 4
 
@@ -71,7 +69,7 @@ def test_counts_and_results_do_not_go_through_the_scheduler(
         assert handler in client.cluster.scheduler.handlers
         monkeypatch.setitem(client.cluster.scheduler.handlers, handler, refuse)
     spread = upsample(slide, method="gp", executor=DaskExecutor(client))
-    assert spread.counts.data.tobytes() == local.counts.data.tobytes()
+    assert same_bytes(spread.counts, local.counts)
 
 
 @pytest.mark.usefixtures("small_tiles")
@@ -90,7 +88,7 @@ def test_workers_that_cannot_be_reached_get_data_through_the_scheduler(
 
     monkeypatch.setattr(client, "scatter", unreachable)
     spread = upsample(slide, method="gp", executor=DaskExecutor(client))
-    assert spread.counts.data.tobytes() == local.counts.data.tobytes()
+    assert same_bytes(spread.counts, local.counts)
     assert directly[:3] == [True] * 3
     assert not any(directly[3:])
 
@@ -108,7 +106,7 @@ def test_killed_worker_is_retried(client: distributed.Client, make_slide: MakeSl
 
     spread = upsample(slide, method="pycnophylactic", executor=DaskExecutor(client), progress=kill_one)
     assert killed
-    assert spread.counts.data.tobytes() == local.counts.data.tobytes()
+    assert same_bytes(spread.counts, local.counts)
 
 
 def test_run_on_a_cluster_can_be_canceled(client: distributed.Client, make_slide: MakeSlide) -> None:
@@ -175,5 +173,5 @@ def test_worker_without_the_device_uses_its_cpu(
     monkeypatch.setattr(dask_module, "_prepare", prepare_on_gpu)
     monkeypatch.setattr(dask_module, "_devices", lambda: ("cpu",))
     result = upsample(slide, executor=DaskExecutor(threads))
-    assert result.counts.data.tobytes() == local.counts.data.tobytes()
+    assert same_bytes(result.counts, local.counts)
     assert any("no device 'cuda'" in warning for warning in result.provenance["notices"])

@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.results import same_bytes
+from helpers.tiling import use_small_tiles
 
 from napari_srast._utils.devices import available_devices
 from napari_srast.api import upsample
 from napari_srast.core.progress import Progress
-from napari_srast.core.result import UpsampleResult
 from napari_srast.core.sinks import InMemorySink
 from napari_srast.core.slide import Slide
 from napari_srast.errors import Cancelled
-from napari_srast.inference import tiles
 from napari_srast.inference.executors.fallback import OutOfMemoryFallback
 from napari_srast.inference.executors.local import ThreadExecutor
 from napari_srast.inference.methods import srast as srast_module
@@ -30,13 +30,7 @@ pytestmark = pytest.mark.usefixtures("short_fits")
 
 @pytest.fixture(autouse=True)
 def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tiles, "_MAX_PIXELS", 60)
-    monkeypatch.setattr(tiles, "_MIN_SPOTS", 1)
-
-
-def same_bytes(a: UpsampleResult, b: UpsampleResult) -> bool:
-    parts = ("data", "indices", "indptr")
-    return all(getattr(a.counts, part).tobytes() == getattr(b.counts, part).tobytes() for part in parts)
+    use_small_tiles(monkeypatch)
 
 
 @pytest.mark.parametrize("device", available_devices())
@@ -59,11 +53,11 @@ def test_number_of_workers_changes_no_byte(
     slide = make_slide(9, 9, lattice="hex")
     options = {"method": method, "mode": mode, "factor": 2, "draws": 2, "steps": 2, "device": device}
     results = [upsample(slide, executor=ThreadExecutor(n), **options) for n in (1, 3)]
-    assert same_bytes(*results)
+    assert same_bytes(results[0].counts, results[1].counts)
     assert results[0].counts.sum() == pytest.approx(slide.counts.sum(), rel=1e-6)
     if mode == "sample":
-        assert results[0].std.data.tobytes() == results[1].std.data.tobytes()
-        assert results[0].expression_std.data.tobytes() == results[1].expression_std.data.tobytes()
+        assert same_bytes(results[0].std, results[1].std)
+        assert same_bytes(results[0].expression_std, results[1].expression_std)
 
 
 def test_number_of_workers_changes_no_byte_of_a_large_slide(
@@ -77,8 +71,8 @@ def test_number_of_workers_changes_no_byte_of_a_large_slide(
     monkeypatch.setattr(srast_module, "LARGE_SLIDE_PAIR_BUDGET", 0)
     monkeypatch.setattr(sampler_module, "MAX_WHOLE_ROWS", 100)
     results = [upsample(slide, factor=2, device="cpu", executor=ThreadExecutor(n)) for n in (1, 3)]
-    assert same_bytes(*results)
-    assert not same_bytes(results[0], small)  # fewer programs go through the network
+    assert same_bytes(results[0].counts, results[1].counts)
+    assert not same_bytes(results[0].counts, small.counts)  # fewer programs go through the network
     sums = results[0].raster.sum_to_spots(results[0].counts.toarray().astype(np.float64))
     np.testing.assert_allclose(sums, slide.counts.toarray(), rtol=1e-6)
 

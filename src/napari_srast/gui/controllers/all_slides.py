@@ -24,6 +24,7 @@ from napari_srast.gui.layers.compared_layer import ColorOptions
 from napari_srast.gui.layers.factory import role_of, world_units
 from napari_srast.gui.layers.gene_colors import GeneStyle, shared_opacity
 from napari_srast.gui.layers.overlay import Overlay
+from napari_srast.gui.layers.placement import Placement
 from napari_srast.gui.layers.slide_layout import Place, arrange
 from napari_srast.gui.layers.slide_names import SlideNames
 from napari_srast.gui.layers.slide_picture import SlidePicture
@@ -236,11 +237,12 @@ class AllSlides:
         self._drawn = {session: drawn for session, drawn in self._drawn.items() if session in self._pictures}
         units = world_units(current.slide)
         for session, place in self._places.items():
+            placement = Placement(place.matrix, units)
             if session in self._pictures:
-                self._pictures[session].move(place.matrix, units)
+                self._pictures[session].move(placement)
             elif session is not current:
-                self._pictures[session] = SlidePicture(self._workspace.viewer, session.slide, units)
-                self._pictures[session].add(place.matrix)
+                self._pictures[session] = SlidePicture(self._workspace.viewer, session.slide, placement)
+                self._pictures[session].add()
                 self.changed.emit()
                 if self._workspace.schedule is not None:
                     self.refresh_later()

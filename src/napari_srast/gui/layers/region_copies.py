@@ -10,7 +10,8 @@ from napari.layers import Layer, Shapes
 from napari.utils.colormaps.standardize_color import transform_color
 
 from napari_srast.gui.layers.drawn_regions import UNUSED_ALPHA, DrawnRegion
-from napari_srast.gui.layers.factory import KEY, remove_layers, set_units, swap_axes
+from napari_srast.gui.layers.factory import KEY, remove_layers
+from napari_srast.gui.layers.placement import Placement
 from napari_srast.gui.layers.region_outline import RegionOutline
 from napari_srast.gui.layers.regions import without_holes
 from napari_srast.gui.runtime.layer_batches import insert_unselected
@@ -38,15 +39,15 @@ class RegionCopies:
         """The layers, bottom first."""
         return [] if self._layer is None or self._outline is None else [self._outline.halo, self._layer]
 
-    def show(self, regions: Sequence[DrawnRegion], place: np.ndarray, units: tuple[str, str], above: int) -> None:
+    def show(self, regions: Sequence[DrawnRegion], placement: Placement, above: int) -> None:
         """Show the regions of a slide, and no others.
 
         Parameters
         ----------
         regions
             The regions, in the world coordinates of their slide; those without an area are left out.
-        place, units
-            See :meth:`move`.
+        placement
+            Where the slide is shown.
         above
             Index in the layer list for the first layer.
         """
@@ -72,27 +73,18 @@ class RegionCopies:
             edge_color=np.array(colors),
             face_color="transparent",
             opacity=1.0,
-            units=units,
+            units=placement.units,
             metadata={KEY: {"role": "neighbor"}},
         )
-        self.move(place, units)
+        self.move(placement)
         insert_unselected(self._viewer.layers, above, self._layer)
         self._outline = RegionOutline(self._viewer, self._layer)
         self._outline.halo.name = "SRast copy of region halo"
 
-    def move(self, place: np.ndarray, units: tuple[str, str]) -> None:
-        """Move the outlines.
-
-        Parameters
-        ----------
-        place
-            Affine from the world coordinates of the slide to those of the current slide, (x, y) order, shape (3, 3).
-        units
-            Units of the two world axes.
-        """
+    def move(self, placement: Placement) -> None:
+        """Move the outlines to another place."""
         if self._layer is not None:
-            self._layer.affine = swap_axes(place)
-            set_units(self._layer, units)
+            placement.move(self._layer)
 
     def remove(self) -> None:
         """Remove the layers from the viewer."""

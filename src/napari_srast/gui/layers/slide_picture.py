@@ -9,7 +9,6 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TypeVar
 
-import numpy as np
 from napari.components import ViewerModel
 from napari.layers import Image, Layer, Points
 
@@ -27,6 +26,7 @@ from napari_srast.gui.layers.factory import (
     set_visible,
     slide_layer_data,
 )
+from napari_srast.gui.layers.placement import Placement
 from napari_srast.gui.layers.region_copies import RegionCopies
 from napari_srast.gui.layers.spot_preview import CountsPicture, SpotPreview
 from napari_srast.gui.runtime.layer_batches import insert_unselected
@@ -47,8 +47,8 @@ class SlidePicture:
         The viewer, or its model.
     slide
         The slide.
-    units
-        Units of the two world axes, which all layers of the viewer share.
+    placement
+        Where the slide is shown.
 
     Attributes
     ----------
@@ -56,12 +56,11 @@ class SlidePicture:
         Layers of the picture, bottom first, without the regions.
     """
 
-    def __init__(self, viewer: ViewerModel, slide: Slide, units: tuple[str, str]) -> None:
+    def __init__(self, viewer: ViewerModel, slide: Slide, placement: Placement) -> None:
         self.layers: list[Layer] = []
         self._viewer = viewer
         self._slide = slide
-        self._units = units
-        self._place = np.eye(3)
+        self._placement = placement
         *histology, spots = [Layer.create(*data) for data in slide_layer_data(slide)]
         assert isinstance(spots, Points | Image)
         self._histology = [_mark(layer) for layer in histology]
@@ -84,38 +83,23 @@ class SlidePicture:
         layers = list(self._viewer.layers)
         return any(layer not in layers for layer in (*self.layers, *self._regions.layers))
 
-    def add(self, place: np.ndarray) -> None:
-        """Add histology and spots to the viewer.
-
-        Parameters
-        ----------
-        place
-            See :meth:`move`.
-        """
-        self._place = place
+    def add(self) -> None:
+        """Add histology and spots to the viewer."""
         self._spots.visible = False
         for layer in (*self._histology, self._spots):
             self._insert(layer)
 
-    def move(self, place: np.ndarray, units: tuple[str, str]) -> None:
-        """Move the picture.
-
-        Parameters
-        ----------
-        place
-            Affine from the world coordinates of the slide to those of the current slide, (x, y) order, shape (3, 3).
-        units
-            Units of the two world axes.
-        """
-        if not np.array_equal(place, self._place) or units != self._units:
-            self._place, self._units = place, units
+    def move(self, placement: Placement) -> None:
+        """Move the picture to another place."""
+        if not placement.equals(self._placement):
+            self._placement = placement
             for layer in self.layers:
                 self._transform(layer)
-            self._regions.move(place, units)
+            self._regions.move(placement)
 
     def show_regions(self, regions: Sequence[DrawnRegion]) -> None:
         """Show the outlines of regions of the slide, and no others; the current slide is the one to draw on."""
-        self._regions.show(regions, self._place, self._units, self._top())
+        self._regions.show(regions, self._placement, self._top())
 
     def show_histology(self, visible: bool) -> None:
         """Show or hide the histology."""
@@ -212,14 +196,14 @@ class SlidePicture:
 
     def _transform(self, layer: Layer) -> None:
         slide, entry = self._slide, layer.metadata[KEY]
-        to_world = self._place @ slide.to_cs
+        to_world = self._placement.matrix @ slide.to_cs
         if "to_intrinsic" in entry:
             layer.affine = image_affine(to_world @ entry["to_intrinsic"])
         else:
             transforms = {**slide.transforms, slide.coordinate_system: to_world}
             for name, value in points_transform(dataclasses.replace(slide, transforms=transforms)).items():
                 setattr(layer, name, value)
-        set_units(layer, self._units)
+        set_units(layer, self._placement.units)
 
 
 def _mark(layer: _AnyLayer) -> _AnyLayer:

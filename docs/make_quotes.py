@@ -292,7 +292,10 @@ def high_resolution() -> Iterator[Quote | Table]:
 
 def zero_shot() -> Iterator[Quote | Table]:
     """Yield what pages quote of zero_shot/scores.json."""
-    found = load("results/zero_shot/scores.json")["summary"]
+    from napari_srast.training.score_report import border_table, program_table
+
+    scores = load("results/zero_shot/scores.json")
+    found, rows = scores["summary"], scores["cases"]
     nats, pcc = found["nats_per_count"], found["within_spot_pcc"]
 
     def values(of: dict[str, float], digits: int) -> tuple[str, ...]:
@@ -326,6 +329,36 @@ def zero_shot() -> Iterator[Quote | Table]:
         (number(of["ratio_to_overall"], 2), number(of["ratio_to_best_single"], 2)),
     )
     yield Quote(page, "On average {} % of a slide's genes gain more", (f"{100 * found['fraction_better']:.0f}",))
+    losses = found["losses"]
+    yield Quote(
+        page,
+        "{} of {} cases are below the uniform split, and {} below gp.",
+        (str(losses["uniform"]["below"]), str(found["n_cases"]), str(losses["gp"]["below"])),
+    )
+    yield Quote(
+        page,
+        "corrected for the number of cases, {} and {} of these losses are significant.",
+        (str(losses["uniform"]["significant"]), str(losses["gp"]["significant"])),
+    )
+    yield Quote(
+        page,
+        "chosen on the truth, are {} cases, {} of them by more than two standard errors.",
+        (str(found["cases_below"]), str(found["cases_behind"])),
+    )
+    yield Quote(
+        page,
+        "best single baseline**: {}; {} times the best baseline of each case.",
+        (number(nats["ratio_to_best_single"], 2), number(nats["ratio_to_best_of_each_case"], 2)),
+    )
+    yield Table(page, "border", tuple(border_table(rows).replace("| srast |", "| default |").splitlines()))
+    yield Table(page, "programs", tuple(program_table(rows).splitlines()))
+    mean = program_table(rows).splitlines()[-1].split("|")
+    flow, programs, best = (cell.split("/")[0].strip() for cell in mean[3:6])
+    yield Quote(
+        "docs/results/index.md",
+        "gain {} nats per count (by the per-gene flow {}, best baseline of each case {}).",
+        (programs, flow, best),
+    )
     page = "docs/results/uncertainty.md"
     for kind, label in (
         ("multinomial_all", "multinomial, all pairs of a spot and a gene"),

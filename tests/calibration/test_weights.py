@@ -23,7 +23,7 @@ def test_pool_is_averaged_with_the_intensity() -> None:
     assert (change < 0.5).all()  # most of the weight is on the intensity
 
 
-def test_totals_are_shared_equally_and_compositions_keep_their_shares() -> None:
+def test_totals_have_their_own_share_and_compositions_keep_theirs() -> None:
     rng = np.random.default_rng(0)
     log_pool, log_intensity = rng.normal(size=(2, 8, 3))
     shift = totals_shift(log_pool[:, 2], log_intensity[:, 2])  # the last field holds the total counts

@@ -38,7 +38,7 @@ PROGRAM_EXPERT_NAMES = ("programs", "totals")
 """Experts of genes that do not go through the flow: see :mod:`napari_srast.models.programs.program_fields`."""
 POOL_SHARE = 0.2
 """Share of the calibrated pool in the average of :func:`average_with_intensity`; the rest is the intensity field."""
-TOTALS_SHARE = 0.5
+TOTALS_SHARE = 0.65
 """Share of the pool in the totals, by :func:`totals_shift`, where the network knows the scale of the pixels."""
 Level = Literal["fine", "coarse"]
 """Pixels that weights are for: "fine" for the slide's own pixels, "coarse" for those of the coarsened slide."""

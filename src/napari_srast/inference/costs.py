@@ -46,6 +46,7 @@ _SPOTS_PER_COARSE_SPOT = 4
 _OTHER_FIELDS = 93  # of the intensity field: components, programs, total
 _POINTS_PER_SPOT = 7  # in which the expression averages its field over a spot
 _LARGE_POINTS_PER_SPOT = 3  # of a large slide
+_MAX_PIXELS_WITH_TOTALS = 16  # of a spot whose total counts go through the flow, too
 _LARGE_PROGRAM_COST = 0.3  # of a program and pixel of a large slide, whose leading programs alone go through the flow
 _SASA = SasaConfig()
 
@@ -191,7 +192,8 @@ def _tile_seconds(size: JobSize, n_threads: int) -> float:
     if not size.uses_programs:
         scoring = 5e-5 * size.coarse_size[0] * size.n_genes
         n_calls = 1 + (settings.steps or FLOW_STEPS) * (settings.draws or FLOW_DRAWS) * (settings.mode == "sample")
-        return scoring + 0.9e-5 * n_calls * max(n_entries, n_pixels) / n_threads
+        of_totals = n_pixels if size.pixels_per_spot <= _MAX_PIXELS_WITH_TOTALS else 0
+        return scoring + 0.9e-5 * (n_calls * max(n_entries, n_pixels) + of_totals) / n_threads
     program_cost, per_entry = (1.2e-5 * _LARGE_PROGRAM_COST, 5e-7) if size.is_large else (1.2e-5, 1e-6)
     programs = 1.0 + per_entry * size.n_entries + (program_cost * n_pixels * N_PROGRAMS + 6e-8 * n_entries) / n_threads
     # The budget is for the whole slide: scoring uses half of it, the tiles of a region only their part of the rest.

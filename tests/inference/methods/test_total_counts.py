@@ -43,7 +43,10 @@ def test_share_changes_totals_and_keeps_compositions(
     low, high = (of_share(slide, share, factor=2).counts.toarray() for share in (weights.POOL_SHARE, 0.9))
     assert np.abs(low.sum(axis=1) - high.sum(axis=1)).max() > 0.5
     np.testing.assert_allclose(low.sum(), high.sum(), rtol=1e-6)
-    assert upsample(slide, factor=2).provenance["calibration"]["share"] == {"totals": 0.5, "composition": 0.2}
+    assert upsample(slide, factor=2).provenance["calibration"]["share"] == {
+        "totals": weights.TOTALS_SHARE,
+        "composition": weights.POOL_SHARE,
+    }
     if per_gene_limit == 512:
         parent = upsample(slide, factor=2, method="uniform").raster.parent
         contrast = [np.log(one[:, 0] + 1e-12) - np.log(one[:, 1] + 1e-12) for one in (low, high)]

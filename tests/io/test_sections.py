@@ -122,6 +122,61 @@ def test_unlabeled_sections_are_refused():
         choose_section(columns(TWO), {"spatial": {"A": {}, "B": {}}}, TWO, None, "table")
 
 
+SHUFFLED = np.random.default_rng(1).permutation(2 * N)  # tables are often sorted by barcode
+
+
+@pytest.mark.parametrize(
+    "name", ["orig.ident", "Sample ID", "sampleName", "slide.name", "patient", "z_um", "any name at all"]
+)
+def test_columns_of_other_names_separate_sections(name):
+    points = TWO[SHUFFLED]
+    obs = columns(points, total=np.arange(2 * N), cluster=np.arange(2 * N) % 3, **{name: HALVES[SHUFFLED]})
+    with pytest.raises(InputError, match=rf"column '{name}' of obs: [AB], [AB]\); choose one with --library"):
+        choose_section(obs, {}, points, None, "table")
+    np.testing.assert_array_equal(choose_section(obs, {}, points, "B", "table").rows, HALVES[SHUFFLED] == "B")
+
+
+def test_columns_of_one_lattice_separate_nothing():
+    points = lattice()
+    obs = columns(points, cluster=np.arange(N) % 3, anything=np.repeat(["x", "y"], 15))
+    assert choose_section(obs, {}, points, None, "table").rows.all()
+
+
+@pytest.mark.contract(
+    section="Spots and transformations",
+    case="sections without a column for them, sorted by barcode or put on the same array",
+    response="overlap, or repeat places of the array; add a column 'library_id', or keep all with --library all",
+)
+def test_mixed_sections_without_a_column_are_refused():
+    mixed = TWO[SHUFFLED]
+    with pytest.raises(InputError, match=r"on several lattices that overlap.* add a column 'library_id'"):
+        choose_section(columns(mixed), {}, mixed, None, "table")
+    same = np.concatenate([lattice(), lattice()])[SHUFFLED]
+    with pytest.raises(InputError, match=r"repeat places of the array: 30 of them .* add a column 'library_id'"):
+        choose_section(columns(same), {}, same, None, "table")
+    row, col = (np.tile(a.ravel(), 2) for a in np.mgrid[:5, :6])
+    apart = np.concatenate([lattice(), lattice((2000, 0))])
+    with pytest.raises(InputError, match=r"repeat places of the array: 30 of them"):
+        choose_section(columns(apart, array_row=row, array_col=col), {}, apart, None, "table")
+    assert choose_section(columns(apart, array_row=0, array_col=0), {}, apart, None, "table").rows.all()
+    for points in (mixed, same):
+        assert choose_section(columns(points), {}, points, "all", "table").rows.all()
+
+
+@pytest.mark.contract(
+    section="Spots and transformations",
+    case="spots in a volume: a third coordinate that differs between neighbors",
+    response="its range; keep one section, or project all with --library all",
+)
+def test_spots_of_a_volume_are_refused_and_a_tilted_section_is_not():
+    points = np.random.default_rng(0).uniform(0, 500, (200, 3))
+    with pytest.raises(InputError, match=r"in a volume: their third coordinate goes from .*; keep the spots of one"):
+        choose_section(columns(points), {}, points, None, "table")
+    assert choose_section(columns(points), {}, points, "all", "table").rows.all()
+    points[:, 2] = 0.3 * points[:, 0]
+    assert choose_section(columns(points), {}, points, None, "table").rows.all()
+
+
 def test_keys_of_uns_separate_sections_even_side_by_side():
     points = np.concatenate([lattice(), lattice((2000, 0))])
     uns = {"spatial": {"A": {"x": 1}, "B": {"x": 2}}}

@@ -2,11 +2,12 @@
 
 Tables of several sections are common, and nothing in the positions says so: two sections that overlap look like one
 slide with twice as many spots. A group is a section if its spots are between those of another group, and the spots of
-all groups together are not on one lattice.
+all groups together are not on one lattice. Where no column names the sections, the geometry of the spots does.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,16 +17,27 @@ import pandas as pd
 from scipy.spatial import cKDTree
 
 from napari_srast.errors import ChoiceError, InputError
-from napari_srast.geometry.lattice import detect_lattice
-from napari_srast.geometry.lattice_frame import lattice_frame
+from napari_srast.io.array_coordinates import array_columns
+from napari_srast.io.overlapping_lattices import (
+    close_share,
+    groups_by_order,
+    has_depth,
+    is_one_lattice,
+    mixed_pitch,
+    repeated_places,
+)
 
 __all__ = ["ALL_SECTIONS", "SectionChoice", "choose_section", "section_metadata"]
 
 ALL_SECTIONS = "all"
 """Name that keeps the spots of all sections, for sections that do share one coordinate frame."""
-_COLUMNS = (
-    *("library_id", "library", "section_id", "section", "sample_id", "sample", "slide_id", "slide", "slice_id"),
-    *("slice", "capture_area", "dataset", "batch", "donor_id", "donor", "replicate", "bregma", "z", "fov"),
+_COLUMNS = (  # in small letters, without the signs between their words
+    *("libraryid", "library", "libraryname", "sectionid", "section", "sectionname", "sampleid", "sample", "samplename"),
+    *("slideid", "slide", "slidename", "sliceid", "slice", "slicename", "origident", "capturearea", "arrayid", "chip"),
+    *("chipid", "puck", "puckid", "imageid", "dataset", "batch", "batchid", "specimen", "specimenid", "patient"),
+    *("patientid", "subject", "subjectid", "donorid", "donor", "animal", "animalid", "mouse", "mouseid", "mousename"),
+    *("replicate", "replicateid", "rep", "bregma", "z", "zum", "zcoord", "zposition", "zlevel", "sectionz", "slicez"),
+    *("fov", "fovid"),
 )
 _MAX_NAMES = 20  # sections that a message lists
 _MIN_SPOTS = 3  # of a group between the spots of another one
@@ -34,9 +46,8 @@ _MIN_MIXED = 0.3  # of these, those whose nearest neighbor belongs to another gr
 _NEARER = 0.9  # ratio of distances from which a spot of another group is nearer than one of the same group
 _N_SAMPLED_NAMES = 1000  # of spots; if their parts are too many, those of all spots are
 _N_NEIGHBORS = 8
-_MIN_RUN = 12  # consecutive spots on one lattice
-_RUN_DOUBLINGS = 9
-_CLOSE = 0.75  # in pitches: any place is nearer than this to a node of a square or hexagonal lattice
+_MIN_NAMED = 12  # spots with a part of their name in common
+_MAX_CLOSE = 0.05  # share of the spots of a section that are too close for its lattice
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +116,8 @@ def choose_section(
         The spots are of several sections and none was named, or the named section is missing.
     """
     keys = _spatial_keys(uns)
-    groupings = list(_groupings(obs, keys, points))
+    pitch = mixed_pitch(points[:, :2])
+    groupings = [*_groupings(obs, keys, points), *_columns_of_lattices(obs, points[:, :2], pitch)]
     rows = np.ones(len(points), dtype=bool)
     if library is None:
         found = next((g for g in groupings if _are_sections(g, points[:, :2])), None)
@@ -117,7 +129,7 @@ def choose_section(
                 "library",
                 (*found.names, ALL_SECTIONS),
             )
-        _check_unassigned([] if _assigned_columns(obs, keys) else keys, points[:, :2], table)
+        _check_unassigned(obs, [] if _assigned_columns(obs, keys) else keys, points, pitch, table)
         return SectionChoice(rows)
     match = next((g for fold in (False, True) for g in groupings if _named(g, library, fold=fold)), None)
     if match is None and library in (ALL_SECTIONS, *keys):
@@ -194,7 +206,7 @@ def _spatial_keys(uns: Mapping[str, Any]) -> list[str]:
 
 def _groupings(obs: pd.DataFrame, keys: list[str], points: np.ndarray) -> Iterator[_Grouping]:
     """Yield the divisions of the spots, first those that tools write on purpose."""
-    folded = {str(column).casefold(): column for column in obs.columns}
+    folded = {re.sub(r"[\W_]", "", str(column).casefold()): column for column in reversed(obs.columns)}
     by_convention = _assigned_columns(obs, keys)
     for column in by_convention:
         yield from _grouping(f"column '{column}' of obs", obs[column], separate=True)
@@ -205,12 +217,24 @@ def _groupings(obs: pd.DataFrame, keys: list[str], points: np.ndarray) -> Iterat
         yield from _grouping("the third coordinate", pd.Series([f"{z:.6g}" for z in points[:, 2]]))
     names = [str(name) for name in obs.index]
     sample = names[:: max(1, len(names) // _N_SAMPLED_NAMES)]
-    limit = min(_MAX_NAMES, len(names) / _MIN_RUN)  # many parts are numbers of spots or fields
+    limit = min(_MAX_NAMES, len(names) / _MIN_NAMED)  # many parts are numbers of spots or fields
     for part, of_name in (("ends", _end), ("starts", _start)):
         if len({of_name(name) for name in sample} - {None}) <= limit:
             parts = [of_name(name) for name in names]
             if len(set(parts) - {None}) <= limit:
                 yield from _grouping(f"the {part} of the spot names", pd.Series(parts, dtype=object))
+
+
+def _columns_of_lattices(obs: pd.DataFrame, points: np.ndarray, pitch: float | None) -> Iterator[_Grouping]:
+    """Yield the columns that divide overlapping lattices of a pitch into single ones, the coarsest first."""
+    if pitch is None:
+        return
+    numbers = {column: _n_values(obs[column]) for column in obs.columns if obs.columns.tolist().count(column) == 1}
+    for column in sorted((c for c, number in numbers.items() if 1 < number <= _MAX_NAMES), key=numbers.__getitem__):
+        for grouping in _grouping(f"column '{column}' of obs", obs[column]):
+            shares = [close_share(points[grouping.labels == name], pitch) for name in grouping.names]
+            if max(shares) <= _MAX_CLOSE:
+                yield grouping
 
 
 def _end(name: str) -> str | None:
@@ -242,7 +266,7 @@ def _are_sections(grouping: _Grouping, points: np.ndarray) -> bool:
     codes, names = pd.factorize(grouping.labels)
     if len(names) < 2:
         return False
-    return grouping.separate or (_interpenetrate(codes, points) and not _is_one_lattice(points, codes))
+    return grouping.separate or (_interpenetrate(codes, points) and not is_one_lattice(points, codes))
 
 
 def _interpenetrate(codes: np.ndarray, points: np.ndarray) -> bool:
@@ -274,26 +298,27 @@ def _interpenetrate(codes: np.ndarray, points: np.ndarray) -> bool:
     return False
 
 
-def _is_one_lattice(points: np.ndarray, codes: np.ndarray) -> bool:
-    """Return whether all spots are on one lattice, each on a node of its own and as far apart as in their groups."""
-    try:
-        lattice = detect_lattice(points)
-        if lattice.kind == "irregular" or not np.isfinite(lattice.misfit):
-            return False
-        largest = points[codes == np.bincount(codes).argmax()]
-        alone = detect_lattice(largest).pitch
-    except InputError:
-        return False
-    nodes = lattice_frame(points, lattice).nodes
-    return len(np.unique(nodes, axis=0)) == len(points) and alone < 1.2 * lattice.pitch
-
-
-def _check_unassigned(keys: list[str], points: np.ndarray, table: str) -> None:
+def _check_unassigned(obs: pd.DataFrame, keys: list[str], points: np.ndarray, pitch: float | None, table: str) -> None:
     """Refuse spots of several sections if nothing says which spot belongs to which section."""
-    length = _first_run(points)
-    if length == 0 or not _has_close_spots(points, detect_lattice(points[:length]).pitch):
-        if length or len(keys) < 2:
-            return
+    flat = points[:, :2]
+    if points.shape[1] > 2 and has_depth(flat, points[:, 2]):
+        raise ChoiceError(
+            f"The spots of table '{table}' are in a volume: their third coordinate goes from "
+            f"{np.nanmin(points[:, 2]):.4g} to {np.nanmax(points[:, 2]):.4g}, also between neighbors; keep the spots "
+            f"of one section in the table, or give --library {ALL_SECTIONS} to project all of them onto one plane.",
+            "library",
+            (ALL_SECTIONS,),
+        )
+    codes = groups_by_order(flat)
+    if codes is not None and _interpenetrate(codes, flat):
+        what = f"are on {codes.max() + 1} lattices that overlap"
+    elif pitch is not None:
+        what = "are on several lattices that overlap"
+    else:
+        number = repeated_places(flat, array_columns(obs))
+        what = f"repeat places of the array: {number} of them are at the place of another one" if number else ""
+    if not what:
+        return
     how = (
         "add a column 'library_id' with the section of each spot and choose one with --library, or give "
         f"--library {ALL_SECTIONS} if they are parts of one slide"
@@ -305,46 +330,11 @@ def _check_unassigned(keys: list[str], points: np.ndarray, table: str) -> None:
             "library",
             (ALL_SECTIONS,),
         )
-    codes = _groups_by_order(points)
-    if codes is not None and _interpenetrate(codes, points):
-        raise ChoiceError(
-            f"The spots of table '{table}' are on {codes.max() + 1} lattices that overlap, as those of sections that "
-            f"were put into one table; {how}.",
-            "library",
-            (ALL_SECTIONS,),
-        )
-
-
-def _has_close_spots(points: np.ndarray, pitch: float) -> bool:
-    """Return whether a notable share of the spots is nearer to another one than spots of one lattice can be."""
-    distance, _ = cKDTree(points).query(points, k=2)
-    return bool(np.mean(distance[:, 1] < _CLOSE * pitch) > _MIN_SHARE)
-
-
-def _groups_by_order(points: np.ndarray) -> np.ndarray | None:
-    """Divide spots into consecutive runs that are on one lattice each; return None if there are no such runs."""
-    codes, start, group = np.zeros(len(points), dtype=int), 0, 0
-    while start < len(points):
-        length = _first_run(points[start:])
-        if length == 0 or group > _MAX_NAMES:
-            return None
-        low, high = start + length, len(points) + 1  # a run ends at low, and does not reach high
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (middle, high) if _is_run(points[start:middle]) else (low, middle)
-        codes[start:low] = group
-        start, group = low, group + 1
-    return codes if group > 1 else None
-
-
-def _first_run(points: np.ndarray) -> int:
-    """Return how many of the first spots are needed to recognize their lattice; 0 if they are on none."""
-    lengths = [int(n) for n in _MIN_RUN * 2.0 ** np.arange(_RUN_DOUBLINGS) if n <= len(points)]
-    return next((length for length in lengths if _is_run(points[:length])), 0)
-
-
-def _is_run(points: np.ndarray) -> bool:
-    return _is_one_lattice(points, np.zeros(len(points), dtype=int))
+    raise ChoiceError(
+        f"The spots of table '{table}' {what}, as those of sections that were put into one table; {how}.",
+        "library",
+        (ALL_SECTIONS,),
+    )
 
 
 def _listed(names: list[str]) -> str:

@@ -34,14 +34,17 @@ VISIUM_SPOT_UM = 55.0
 """Diameter of a Visium spot in micrometers, by the design of the slides; Space Ranger states a larger, nominal one."""
 DEFAULT_DIAMETER = 0.55
 """Diameter of round spots that is assumed if nothing states it, in pitches: that of Visium, 55 um of 100 um."""
-BIN_NAME = re.compile(r"s_(\d+)um_(\d+)_(\d+)(?:-\d+)?")
-"""Name of a bin of Visium HD: its size in micrometers, its row and its column."""
+BIN_NAME = re.compile(r"(?:.*[_-])?s_(\d+)um_(\d+)_(\d+)(?:-\d+)?(?:[_-].*)?")
+"""Name of a bin of Visium HD: its size in micrometers, its row and its column; also with the name of its sample."""
 _SPOT_NAME = re.compile(r"(?:.*[_-])?X?(\d+(?:\.\d+)?)x(\d+(?:\.\d+)?)(?:[_-].*)?")
+_ARRAY_COLUMNS = (("array_col", "array_row"), ("array.col", "array.row"))
+_ANY_COLUMNS = (*_ARRAY_COLUMNS, ("col", "row"))  # the last ones may be anything else
 _MIN_SPOTS = 8
 _MAX_INDEX = 1000  # of rows and columns of hexagonal arrays
 _LAST_ROW, _LAST_COLUMN = 77, 127  # of the 6.5 mm array of Visium
 _BARCODE = re.compile(r"[ACGT]{14,20}(-\d+)?([-_].*)?")
 _N_NAMES = 20  # names that are looked at
+_ROUNDING = 0.01  # relative
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,14 +76,25 @@ def array_columns(obs: pd.DataFrame) -> np.ndarray | None:
     np.ndarray or None
         None if the table has neither, or values that are not finite.
     """
-    if {"array_row", "array_col"} <= set(obs.columns):
-        indices = obs[["array_col", "array_row"]].apply(pd.to_numeric, errors="coerce").to_numpy(dtype=float)
-        return indices if np.isfinite(indices).all() else None
+    stated, indices = _number_columns(obs, _ARRAY_COLUMNS)
+    if stated:
+        return indices
     names = obs.index.astype(str)
     if len(names) == 0 or BIN_NAME.fullmatch(names[0]) is None:
         return None
     parts = names.str.extract(BIN_NAME).to_numpy(dtype=float)
     return parts[:, [2, 1]] if np.isfinite(parts).all() else None
+
+
+def _number_columns(obs: pd.DataFrame, pairs: tuple[tuple[str, str], ...]) -> tuple[bool, np.ndarray | None]:
+    """Return whether there are columns of one of the names, and their numbers, shape (N, 2), if they state places."""
+    folded = {str(column).casefold(): column for column in reversed(obs.columns)}
+    pair = next((pair for pair in pairs if set(pair) <= set(folded)), None)
+    if pair is None:
+        return False, None
+    columns = obs[[folded[name] for name in pair]]
+    indices = columns.apply(pd.to_numeric, errors="coerce").to_numpy(dtype=float)
+    return True, indices if np.isfinite(indices).all() and np.ptp(indices, axis=0).any() else None
 
 
 def named_positions(names: Sequence[str]) -> np.ndarray | None:
@@ -112,12 +126,13 @@ def find_array_coordinates(points: np.ndarray, obs: pd.DataFrame) -> ArrayCoordi
     obs
         Columns of the spots.
     """
-    if len(points) < _MIN_SPOTS or np.abs(points).max() > _MAX_INDEX or not np.array_equal(points, np.rint(points)):
-        return None
     stated = array_columns(obs)
-    if stated is not None:
-        if any(np.array_equal(points, one) for one in (stated, stated[:, ::-1])):
-            return ArrayCoordinates("hex" if _is_hexagonal(stated) else "square", stated)
+    if stated is None:
+        _, stated = _number_columns(obs, _ANY_COLUMNS)
+    found = None if stated is None else _stated_as_positions(points, stated, obs)
+    if found is not None:
+        return found
+    if len(points) < _MIN_SPOTS or np.abs(points).max() > _MAX_INDEX or not np.array_equal(points, np.rint(points)):
         return None
     if not _is_hexagonal(points):
         return None
@@ -128,6 +143,28 @@ def find_array_coordinates(points: np.ndarray, obs: pd.DataFrame) -> ArrayCoordi
     if len(long) != 1:
         return ArrayCoordinates("hex", None)
     return ArrayCoordinates("hex", points if long[0] == 0 else points[:, ::-1])
+
+
+def _stated_as_positions(points: np.ndarray, stated: np.ndarray, obs: pd.DataFrame) -> ArrayCoordinates | None:
+    """Return the stated columns and rows if the positions repeat them: swapped, shifted, mirrored or in other steps.
+
+    On a hexagonal array the true positions have rows that are longer than columns by the root of three.
+    """
+    if len(points) < 2:
+        return None
+    for indices in (stated, stated[:, ::-1]):
+        from_middle, places = indices - indices.mean(axis=0), points - points.mean(axis=0)
+        extent = (from_middle**2).sum(axis=0)
+        if not extent.all():
+            continue
+        steps = (from_middle * places).sum(axis=0) / extent
+        if not np.allclose(from_middle * steps, places, rtol=0, atol=_ROUNDING * np.abs(places).max()):
+            continue
+        is_hex = _is_hexagonal(stated) or (_has_visium_barcodes(obs) and np.ptp(stated.sum(axis=1) % 2) == 0)
+        if not (is_hex and np.isclose(*np.abs(steps), rtol=_ROUNDING)) and not np.array_equal(points, indices):
+            return None
+        return ArrayCoordinates("hex" if is_hex else "square", stated)
+    return None
 
 
 def check_no_array_coordinates(points: np.ndarray, obs: pd.DataFrame, what: str) -> None:

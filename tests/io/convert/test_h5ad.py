@@ -273,6 +273,131 @@ def test_array_coordinates_are_placed_on_the_visium_array(tmp_path, swapped):
     assert slide.image is None
 
 
+@pytest.mark.parametrize("change", ["from one", "mirrored", "hundredfold", "few", "named row and col"])
+def test_array_coordinates_in_other_steps_are_recognized(tmp_path, change):
+    table = visium()
+    indices = table.obs[["array_col", "array_row"]].to_numpy(dtype=float)
+    changed = {"from one": indices + 1, "mirrored": indices * [1, -1], "hundredfold": indices * 100}
+    table.obsm["spatial"] = changed.get(change, indices)
+    if change == "few":
+        table = table[[0, 5, 26, 48, 71]].copy()
+    elif change == "named row and col":
+        table.obs = table.obs.rename(columns={"array_row": "Row", "array_col": "Col"})
+    slide = imported(table, tmp_path)
+    expected = table.obs.iloc[:, [2, 1]].to_numpy() * [50, 50 * np.sqrt(3)]
+    np.testing.assert_allclose(slide.centers, expected)
+    assert (slide.unit, slide.spot_diameter, slide.image) == ("um", 55, None)
+    assert any("rows and columns of the Visium array" in notice for notice in slide.notices)
+
+
+def test_true_positions_along_the_axes_stay_positions(tmp_path):
+    table = visium(turn=0.0)
+    slide = imported(table, tmp_path)
+    np.testing.assert_allclose(slide.centers, table.obsm["spatial"] * UM_PER_PX, rtol=1e-4)
+    assert slide.image is not None
+
+
+@pytest.mark.parametrize("left_out", ["spot_diameter_fullres", "microns_per_pixel"])
+@pytest.mark.parametrize("name", ["b{i}", "s_008um_{row:05d}_{col:05d}-1"])
+def test_images_are_not_placed_on_rows_and_columns_of_bins(tmp_path, name, left_out):
+    table = bins(1.0)
+    row, col = np.divmod(np.arange(36), 6)
+    table.obs = pd.DataFrame(
+        {"array_row": row, "array_col": col}, index=[name.format(i=i, row=row[i], col=col[i]) for i in range(36)]
+    )
+    picture = {"hires": np.full((60, 60, 3), 200, np.uint8)}
+    factors = {"tissue_hires_scalef": 0.5, "spot_diameter_fullres": 16.0, "microns_per_pixel": 0.5}
+    del factors[left_out]
+    table.uns["spatial"] = {"lib": {"images": picture, "scalefactors": factors}}
+    slide = imported(table, tmp_path)
+    side = 8 if name.startswith("s_") else 1
+    assert (slide.spot_shape, slide.spot_diameter, slide.image) == ("square", pytest.approx(side), None)
+    assert slide.unit == ("um" if side == 8 else "array units")
+    assert any("images" in n and "left out" in n and "positions are" in n for n in slide.notices)
+
+
+@pytest.mark.contract(
+    section="Imports",
+    case="bins of Stereo-seq written by Stereopy, with the length of a step of the chip",
+    response="squares in micrometers",
+)
+@pytest.mark.parametrize("kind", ["bins", "cell_bins"])
+def test_steps_of_stereo_seq_become_micrometers(tmp_path, kind):
+    table = bins(50.0, bin_type=kind, bin_size=50 if kind == "bins" else 1, resolution=500)
+    slide = imported(table, tmp_path)
+    np.testing.assert_allclose(slide.centers, table.obsm["spatial"] / 2)
+    assert slide.unit == "um"
+    assert any("from steps of 500 nm to micrometers" in notice for notice in slide.notices)
+    other = bins(30.0, bin_type="bins", bin_size=50, resolution=500)  # positions in another unit
+    assert read_slide(other).unit == "unknown"
+
+
+def test_names_of_bins_count_with_the_name_of_their_sample(tmp_path):
+    table = bins(16.0)
+    table.obs_names = [f"colon_s_008um_{i // 6:05d}_{i % 6:05d}-1_a" for i in range(36)]
+    slide = imported(table, tmp_path)
+    assert (slide.spot_shape, slide.unit, slide.spot_diameter) == ("square", "um", pytest.approx(8))
+
+
+def test_lattice_with_gaps_names_the_choice_of_the_shape(tmp_path):
+    table = bins(8.0, n=10)
+    slide = imported(table[np.random.default_rng(0).random(100) < 0.8].copy(), tmp_path)
+    assert slide.spot_shape == "circle"
+    assert any("import bins with --spot-shape square" in notice for notice in slide.notices)
+
+
+@pytest.mark.contract(
+    section="Imports",
+    case="positions in micrometers with scale factors for pixels",
+    response="used if the factors state the size of a pixel; else *notice:* the images were left out",
+)
+@pytest.mark.parametrize("unit", [{}, {"coord_unit": "um"}])
+def test_scale_factors_of_pixels_are_not_applied_to_micrometers(tmp_path, unit):
+    table = visium()
+    expected = table.obsm["spatial"] * UM_PER_PX
+    table.obsm["spatial"] = expected
+    table.uns["meta"] = unit
+    slide = imported(table, tmp_path)
+    assert (slide.unit, slide.spot_diameter, slide.image) == ("um", 55, None)
+    np.testing.assert_allclose(slide.centers, expected, rtol=1e-4)
+    assert any("times their distance, so the positions are not in pixels" in notice for notice in slide.notices)
+    table.uns["spatial"]["mouse"]["scalefactors"]["microns_per_pixel"] = UM_PER_PX
+    slide = read_slide(table)
+    np.testing.assert_allclose(slide.centers, expected, rtol=1e-4)
+    np.testing.assert_allclose(slide.image.to_intrinsic[0], np.diag([4.0, 4, 1]), rtol=1e-4)
+
+
+def test_fractions_of_16_bits_keep_their_range_and_other_values_are_no_image(tmp_path):
+    table = visium()
+    images = table.uns["spatial"]["mouse"]["images"]
+    shape = images["hires"].shape
+    images |= {"hires": np.full(shape, 40_000.0), "lowres": images["lowres"] - 1}
+    slide = read_slide(table)
+    assert slide.image.levels[0].dtype == np.uint16
+    assert int(slide.image.levels[0].max()) == 40_000
+    assert any("Image 'lowres' in uns['spatial']['mouse'] is not an image" in notice for notice in slide.notices)
+
+
+def test_images_of_other_names_are_placed_or_mentioned():
+    table = visium()
+    about = table.uns["spatial"]["mouse"]
+    about["images"] = {"HE": about["images"]["hires"]}
+    assert any("Image 'HE'" in n and "'tissue_HE_scalef'" in n for n in read_slide(table).notices)
+    about["scalefactors"]["tissue_HE_scalef"] = ZOOMS["hires"]
+    slide = read_slide(table)
+    assert slide.image.name == "mouse_HE_image"
+    np.testing.assert_allclose(slide.image.to_intrinsic[0], np.diag([4.0, 4, 1]), rtol=1e-4)
+
+
+def test_images_of_several_sections_without_a_column_are_mentioned():
+    table = visium()
+    table.uns["spatial"]["rat"] = {"images": {}, "scalefactors": {}}
+    slide = read_slide(table)
+    assert slide.image is None
+    assert any("several sections (mouse, rat)" in n and "with --library" in n for n in slide.notices)
+    assert read_slide(table, library="mouse").image is not None
+
+
 def test_array_coordinates_of_unknown_arrays_are_refused(tmp_path, make_slide, make_store):
     table = visium()
     table.obsm["spatial"] = table.obs[["array_col", "array_row"]].to_numpy()

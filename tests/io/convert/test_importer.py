@@ -121,6 +121,16 @@ def test_image_without_spots_is_refused(h5ad, image_file, tmp_path):
     assert not (tmp_path / "out.zarr").exists()
 
 
+def test_spots_without_a_place_on_the_image_do_not_hinder_its_alignment(h5ad, make_slide, image_file, tmp_path):
+    made = make_slide(6, 7)
+    on_image = apply_affine(TO_PIXELS, made.centers)
+    on_image[[2, 9]] = np.nan
+    source = h5ad(made, obsm={"spatial": made.centers, "spatial_px": on_image})
+    slide = read_slide(import_slide(source, tmp_path / "out.zarr", image=image_file()))
+    assert slide.n_spots == 42
+    np.testing.assert_allclose(slide.image.to_intrinsic[0], np.linalg.inv(TO_PIXELS), atol=1e-6)
+
+
 @pytest.mark.parametrize("noise", [40, 4000])
 def test_misfit_of_the_image_is_noticed_or_refused(h5ad, make_slide, image_file, tmp_path, noise):
     made = make_slide(6, 7)

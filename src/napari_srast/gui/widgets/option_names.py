@@ -30,6 +30,7 @@ _SENTENCES = (  # patterns and replacements, before the single options
     (r"\(set it with --spot-diameter when importing\)", "(to set it, import the slide with 'napari-srast import')"),
     (r"when importing the slide \(--spot-diameter\)", "by importing the slide with 'napari-srast import'"),
     (r"import with --spot-shape circle", "import with 'napari-srast import' as circles"),
+    (r"import bins with --spot-shape square", "import bins with 'napari-srast import' as squares"),
     (r"[Cc]hoose --([a-z]+) (\S+?)(?=[.,;]|$)", r"choose '\2' with --\1"),
 )
 _OPTION = re.compile(r"(?<![\w-])(with )?--([a-z][a-z-]*[a-z])")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,9 +121,13 @@ def convert_table(source: anndata.AnnData, name: str, options: TableOptions) -> 
     source = source[rows]
     points = located[rows, :2].copy()
     library_name, library = section_metadata(source.obs, source.uns, section.name)
-    factors, factor_notices = factors_of_positions(scale_factors(library), points)
-    notices += factor_notices
+    notices += _unclear_section(source.uns, library, options.library)
+    known_factors, factor_notices = factors_of_positions(scale_factors(library), points)
+    if known_factors is None:  # nothing tells where the images are
+        library_name, library = "", {}
+    factors = known_factors or {}
     placement = place_spots(source, points, factors, spot_diameter=options.spot_diameter, spot_shape=options.spot_shape)
+    notices += () if placement.scale is None else factor_notices
     images = _images(source, points, placement, (library_name, library, factors), options)
     genes, gene_notices = unique_names(counts.var.index, "gene names")
     spot_ids, id_notices = unique_names(source.obs_names, "spot names")
@@ -143,6 +148,19 @@ def convert_table(source: anndata.AnnData, name: str, options: TableOptions) -> 
     return _store(source, counts.matrix, (spot_ids, genes, counts.var), placement, images, systems, about)
 
 
+def _unclear_section(uns: Mapping[str, Any], library: Mapping[str, Any], chosen: str | None) -> list[str]:
+    """Return a notice if the images of several sections are stored, and nothing says whose spots these are."""
+    stored = uns.get("spatial")
+    entries = stored.items() if isinstance(stored, Mapping) else ()
+    names = [str(key) for key, content in entries if isinstance(content, Mapping) and content]
+    if library or chosen is not None or len(names) < 2:
+        return []
+    return [
+        f"uns['spatial'] has images and scale factors of several sections ({', '.join(names)}), and no column of obs "
+        "says of which one the spots are, so they were left out; choose one with --library."
+    ]
+
+
 def _images(
     source: anndata.AnnData,
     points: np.ndarray,
@@ -159,7 +177,16 @@ def _images(
             )
         return TableImages({}, {})
     name, content, factors = library
+    lost: tuple[str, ...] = ()
+    if placement.on_array:
+        if content.get("images"):
+            lost = (
+                f"The images in uns['spatial']['{name}'] were left out, because the positions are rows and columns of "
+                "an array, not pixels.",
+            )
+        name, content, factors = "", {}, {}
     found = stored_images(name, content, factors, points, placement.scale)
+    found = dataclasses.replace(found, notices=(*lost, *found.notices))
     if options.image is None:
         return found
     given = user_image(

@@ -34,6 +34,8 @@ __all__ = ["TableImages", "factors_of_positions", "scale_factors", "stored_image
 
 _RESOLUTIONS = ("fullres", "hires", "lowres")
 _CIRCLES, _BINS = (0.5, 0.7), (0.9, 1.1)  # stated diameters in pitches: Space Ranger gives 55 or 65 um of 100 um
+_OVERLAP = 1.5  # of a stated diameter, to the largest one that spots of such a lattice have
+_MICROMETERS = "micrometers"
 _MAX_MISFIT = 1.0  # of the spots on the image, in pitches
 _NOTABLE_MISFIT = 0.25  # in pitches
 
@@ -74,8 +76,13 @@ def scale_factors(library: Mapping[str, Any]) -> dict[str, float]:
     return lengths
 
 
-def factors_of_positions(factors: Mapping[str, float], points: np.ndarray) -> tuple[dict[str, float], tuple[str, ...]]:
+def factors_of_positions(
+    factors: Mapping[str, float], points: np.ndarray
+) -> tuple[dict[str, float] | None, tuple[str, ...]]:
     """Return the scale factors for the image on whose pixels the positions are given, with a notice if it is smaller.
+
+    None are returned if the positions are in another unit than pixels of any image: by the scale factors, the spots
+    would be larger than their distance.
 
     Space Ranger gives positions in pixels of the full-resolution image. Seurat and some scripts multiply them by the
     scale of a smaller image, which shows in the ratio of spot diameter and pitch.
@@ -91,16 +98,31 @@ def factors_of_positions(factors: Mapping[str, float], points: np.ndarray) -> tu
     zooms = {name: factors[f"tissue_{name}_scalef"] for name in _RESOLUTIONS if f"tissue_{name}_scalef" in factors}
     if diameter is None or not zooms or len(points) < 3:
         return dict(factors), ()
+    if "microns_per_pixel" in factors:
+        zooms[_MICROMETERS] = factors["microns_per_pixel"]
     lattice = detect_lattice(points)
     low, high = _BINS if lattice.kind == "square" else _CIRCLES
     fitting = [name for name, zoom in zooms.items() if low < diameter * zoom / lattice.pitch < high]
-    if lattice.kind == "irregular" or len(fitting) != 1 or low < diameter / lattice.pitch < high:
+    if lattice.kind == "irregular" or low < diameter / lattice.pitch < high:
         return dict(factors), ()
+    if len(fitting) != 1:
+        if diameter / lattice.pitch < _OVERLAP * high:
+            return dict(factors), ()
+        return None, (
+            f"By the scale factors in uns['spatial'], the spots measure {diameter / lattice.pitch:.3g} times their "
+            "distance, so the positions are not in pixels of the full-resolution image; the scale factors and the "
+            "images were left out (write positions in these pixels to keep them).",
+        )
     zoom = zooms[fitting[0]]
     converted = {
         key: value * zoom if key.endswith("_fullres") else value / zoom if _is_per_pixel(key) else value
         for key, value in factors.items()
     }
+    if fitting[0] == _MICROMETERS:
+        return converted, (
+            "The distances of the spots show that the positions are in micrometers instead of pixels of the "
+            "full-resolution image; they were read so.",
+        )
     return converted, (
         f"The distances of the spots show that the positions are in pixels of image '{fitting[0]}' instead of the "
         "full-resolution image; they were read so.",
@@ -131,9 +153,8 @@ def stored_images(
     """
     placed, notices = {}, []
     pictures = library.get("images", {})
-    for resolution in _RESOLUTIONS if isinstance(pictures, Mapping) else ():
-        if resolution not in pictures:
-            continue
+    pictures = pictures if isinstance(pictures, Mapping) else {}
+    for resolution in (*(key for key in _RESOLUTIONS if key in pictures), *sorted(set(pictures) - {*_RESOLUTIONS})):
         pixels = _channels_first(pictures[resolution])
         zoom = factors.get(f"tissue_{resolution}_scalef")
         if pixels is None or zoom is None:
@@ -237,8 +258,12 @@ def _channels_first(picture: Any) -> np.ndarray | None:
     if pixels.ndim != 3 or pixels.shape[2] not in (1, 3, 4) or pixels.dtype.kind not in "uif" or 0 in pixels.shape:
         return None
     if pixels.dtype.kind == "f":  # Matplotlib reads .png files as fractions of 1
-        top = 255.0 if np.nanmax(pixels) <= 1 else 1.0
-        pixels = np.clip(np.rint(np.nan_to_num(pixels) * top), 0, 255).astype(np.uint8)
+        values = np.nan_to_num(pixels)
+        if values.min() < 0:
+            return None
+        kind = np.uint8 if values.max() <= np.iinfo(np.uint8).max else np.uint16
+        values = values * (np.iinfo(kind).max if values.max() <= 1 else 1.0)
+        pixels = np.clip(np.rint(values), 0, np.iinfo(kind).max).astype(kind)
     elif pixels.dtype.itemsize > MAX_INTEGER_BYTES:  # a list of Python integers becomes int64
         small = np.uint8 if pixels.max() <= np.iinfo(np.uint8).max else np.uint16
         pixels = np.clip(pixels, 0, np.iinfo(small).max).astype(small)
@@ -263,7 +288,9 @@ def _image_affine(
                 "in image pixels), or give --pixel-size if both have the same origin."
             )
         return np.diag([pixel_size, pixel_size, 1.0]), ()
-    matrix, misfit = fit_affine(coordinates(table, "spatial_px", "the table")[:, :2], points)
+    on_image = coordinates(table, "spatial_px", "the table")[:, :2]
+    known = np.isfinite(on_image).all(axis=1)
+    matrix, misfit = fit_affine(on_image[known], points[known])
     misfit_in_pitches = misfit / detect_lattice(points).pitch
     if misfit_in_pitches > _MAX_MISFIT:
         raise InputError(

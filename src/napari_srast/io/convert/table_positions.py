@@ -34,6 +34,7 @@ __all__ = ["Placement", "place_spots"]
 
 _NOMINAL_DIAMETER = 0.5, 0.7  # in pitches: Space Ranger states 55 or 65 um of 100 um
 _BARCODE = re.compile(r"[ACGT]{16}(-\d+)?([-_].*)?")
+_STEP_NM = 100.0, 2000.0  # of the chips of Stereo-seq: 500 or 715
 _TOUCHING = 0.02  # relative difference up to which a diameter is the pitch
 
 
@@ -55,6 +56,8 @@ class Placement:
         Shape of the spots, diameter or side in ``unit``, and direction of a side in radians.
     source_unit
         Name of the unit of the source, if ``scale`` converts it.
+    on_array
+        Whether the positions are rows and columns of an array, so that they are in pixels of no image.
     notices
         Decisions, one sentence each.
     """
@@ -67,6 +70,7 @@ class Placement:
     diameter: float
     angle: float
     source_unit: str
+    on_array: bool
     notices: tuple[str, ...]
 
 
@@ -101,8 +105,10 @@ def place_spots(
     """
     meta = table.uns.get("meta", {})
     meta = meta if isinstance(meta, Mapping) else {}
-    stated_unit = str(meta.get("coord_unit", ""))
+    stated_unit = str(meta.get("coord_unit", "")).strip()
     length = micrometers_per_unit(stated_unit)
+    if not stated_unit:
+        length, stated_unit = _stereo_seq_step(table, points)
     unit: str = "um" if length is not None else parse_unit(stated_unit) or "unknown"
     notices: list[str] = []
     geometry = None
@@ -118,16 +124,20 @@ def place_spots(
             "this array, in micrometers, and no image can be aligned with them."
         )
     else:
+        if array is not None:  # lengths in pixels do not apply
+            factors = {key: value for key, value in factors.items() if key == "bin_size_um"}
         geometry = _geometry(table, points, factors)
         notices += geometry.notices
         scale = 1.0 if length is None else length
         if length is not None:
-            notices.append(f"The positions were converted from {stated_unit.strip()} to micrometers.")
+            notices.append(f"The positions were converted from {stated_unit} to micrometers.")
         if unit in ("unknown", "px") and geometry.um_per_px is not None:
             scale, unit = geometry.um_per_px, "um"
             if abs(scale - 1) > _TOUCHING:
+                source = "pixels" if array is None else "rows and columns"
                 notices.append(
-                    f"The positions were converted from pixels to micrometers, {scale:.4g} um per pixel by the array."
+                    f"The positions were converted from {source} to micrometers, {scale:.4g} um per "
+                    f"{'pixel' if array is None else 'step'} by the array."
                 )
         elif unit == "unknown" and _are_names(points, table.obs_names):
             unit = "array units"
@@ -155,9 +165,28 @@ def place_spots(
         shape=shape,
         diameter=diameter,
         angle=geometry.angle if geometry.bin_px else 0.0 if lattice is None else lattice.angle,
-        source_unit="pixels" if length is None else stated_unit.strip(),
+        source_unit="pixels" if length is None else stated_unit,
+        on_array=array is not None or unit == "array units",
         notices=tuple(notices),
     )
+
+
+def _stereo_seq_step(table: anndata.AnnData, points: np.ndarray) -> tuple[float | None, str]:
+    """Return the length of a step of a Stereo-seq chip in micrometers, and its name, if the table of Stereopy has it.
+
+    Stereopy gives positions in steps of the chip, and the length of a step in nanometers.
+    """
+    kind = str(table.uns.get("bin_type", ""))
+    try:
+        step, size = (float(np.asarray(table.uns.get(key, np.nan))) for key in ("resolution", "bin_size"))
+    except (TypeError, ValueError):
+        return None, ""
+    if kind not in ("bins", "cell_bins") or not _within(step, _STEP_NM):
+        return None, ""
+    lattice = square_lattice(points) if kind == "bins" and len(points) > 1 else None
+    if kind == "bins" and (lattice is None or abs(lattice.pitch / size - 1) > _TOUCHING):
+        return None, ""
+    return step / 1000, f"steps of {step:.4g} nm"
 
 
 def _are_names(points: np.ndarray, names: pd.Index) -> bool:
@@ -254,7 +283,9 @@ def _diameter(
         return nominal, None
     part = 1.0 if shape == "square" else DEFAULT_DIAMETER
     diameter = part * detect_lattice(points).pitch
+    is_clear = shape == "square" or square_lattice(points) is None
+    bins = "" if is_clear else "; import bins with --spot-shape square"
     return diameter, (
         f"The {'side' if shape == 'square' else 'diameter'} of the spots is not stated; {part:g} of their pitch, "
-        f"{diameter:.4g}, was used (set it with --spot-diameter when importing)."
+        f"{diameter:.4g}, was used (set it with --spot-diameter when importing){bins}."
     )

@@ -33,6 +33,19 @@ def test_matrix_market_of_every_version_is_read(tmp_path: Path, features: str) -
     assert notices == ()
 
 
+def test_names_in_capitals_and_line_ends_of_windows_are_read(tmp_path: Path) -> None:
+    capture = capture_area(4, 6)
+    write_mtx(tmp_path, capture.counts, capture.barcodes)
+    for packed in list(tmp_path.iterdir()):
+        text = gzip.open(packed, "rb").read().replace(b"\n", b"\r\n")
+        (tmp_path / packed.name.removesuffix(".gz").upper()).write_bytes(text)
+        packed.unlink()
+    found, _, _ = read_counts((CountsFile(path=tmp_path / "MATRIX.MTX"),))
+    np.testing.assert_array_equal(found.counts.toarray(), capture.counts)
+    assert list(found.barcodes) == list(capture.barcodes)
+    assert list(found.features["feature_types"]) == ["Gene Expression"] * 3
+
+
 def test_incomplete_or_oversized_matrix_market_is_refused(tmp_path: Path) -> None:
     capture = capture_area(4, 6)
     write_mtx(tmp_path, capture.counts[:, :2], capture.barcodes)

@@ -43,6 +43,32 @@ def test_positions_of_every_version_are_read(tmp_path: Path, name: str, options:
     np.testing.assert_array_equal(found.array, expected.positions[["array_col", "array_row"]])
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", " \n"])
+def test_positions_are_read_in_any_encoding_with_spaces_and_line_ends(tmp_path: Path, encoding: str, end: str) -> None:
+    capture = capture_area(4, 6)
+    text = capture.positions.to_csv(index=False).replace(",", " , ").replace("\n", end)
+    path = tmp_path / "tissue_positions.csv"
+    path.write_bytes(text.encode(encoding))
+    found = read_positions(path)
+    assert list(found.barcodes) == list(capture.barcodes)
+    np.testing.assert_allclose(found.pixels, capture.positions[COLUMNS[:3:-1]])
+
+
+@pytest.mark.parametrize("name", ["S1_{}", "{}-1_S1", "S1#{}-1"])
+def test_names_of_samples_around_barcodes_are_ignored(tmp_path: Path, name: str) -> None:
+    capture = capture_area(4, 6)
+    capture.positions.to_csv(tmp_path / "tissue_positions.csv", index=False)
+    positions = read_positions(tmp_path / "tissue_positions.csv")
+    bare = [barcode.removesuffix("-1") for barcode in capture.barcodes[::-1]]
+    index = match_barcodes(np.array([name.format(word) for word in bare], dtype=object), positions)
+    np.testing.assert_array_equal(index, np.arange(len(bare))[::-1])
+    small = np.array([word.lower() for word in bare], dtype=object)
+    np.testing.assert_array_equal(match_barcodes(small, positions), index)
+    both = np.array(["S1_" + bare[0], "S2_" + bare[0]], dtype=object)
+    assert (match_barcodes(both, positions) == -1).all()  # of two samples
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -302,6 +302,17 @@ def test_scale_factors_are_not_needed(load: Import, tmp_path: Path, content: str
     np.testing.assert_allclose(hires.to_intrinsic[0], np.diag([5.0, 5, 1]))
 
 
+def test_scale_factors_that_are_text_are_numbers(load: Import, tmp_path: Path) -> None:
+    outs = write_visium(tmp_path / "run", capture_area())
+    path = outs / "spatial" / "scalefactors_json.json"
+    factors = {key: str(value) for key, value in json.loads(path.read_text()).items()}
+    path.write_text(json.dumps({**factors, "note": "none", "flag": True, "list": [1]}))
+    slide = load(outs)
+    assert slide.image is not None
+    np.testing.assert_allclose(slide.image.to_intrinsic[0], np.diag([5.0, 5, 1]))
+    assert slide.notices == ()
+
+
 @pytest.mark.contract(
     section="Imports",
     case="gray or damaged image in a Space Ranger folder",

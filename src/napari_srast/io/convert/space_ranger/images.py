@@ -50,11 +50,15 @@ def read_factors(path: Path | None) -> tuple[dict[str, float], tuple[str, ...]]:
             raise ValueError("not a JSON object")
     except (OSError, EOFError, ValueError, RecursionError) as error:
         return {}, (f"The scale factors '{path.name}' cannot be read ({first_line(error)}) and were left out.",)
-    return {
-        key: float(value)
-        for key, value in content.items()
-        if isinstance(value, int | float) and not isinstance(value, bool) and is_valid_length(value)
-    }, ()
+    factors = {}
+    for key, value in content.items():
+        try:
+            number = float(value)  # some programs write numbers as text
+        except (TypeError, ValueError):
+            continue
+        if is_valid_length(number) and not isinstance(value, bool):
+            factors[key] = number
+    return factors, ()
 
 
 def place_images(

@@ -147,11 +147,13 @@ def _read_mtx(file: CountsFile) -> FeatureCounts:
 
 
 def _read_table(file: CountsFile, names: tuple[str, ...]) -> pd.DataFrame:
+    stored = {path.name.casefold(): path for path in file.path.parent.iterdir() if path.is_file()}
     for name in names:
         for ending in (name, f"{name}.gz"):
-            path = file.path.with_name(file.prefix + ending)
-            if path.is_file():
-                return pd.read_csv(path, sep="\t", header=None, dtype=str, keep_default_na=False, quoting=3)
+            path = stored.get((file.prefix + ending).casefold())
+            if path is not None:
+                table = pd.read_csv(path, sep="\t", header=None, dtype=str, keep_default_na=False, quoting=3)
+                return table.apply(lambda column: column.str.strip())
     raise InputError(
         f"'{file.path}' lacks its {names[0].partition('.')[0]}; put {file.prefix}{names[0]}.gz into the same folder."
     )

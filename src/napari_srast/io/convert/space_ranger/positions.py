@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ __all__ = ["Positions", "match_barcodes", "read_positions", "without_suffix"]
 
 _COLUMNS = ("barcode", "in_tissue", "array_row", "array_col", "pxl_row_in_fullres", "pxl_col_in_fullres")
 _SUFFIX = r"-\d+$"
+_CORE = r"([ACGT]{14,}|S_\d+UM_\d+_\d+)"  # of a barcode: its bases, or the name of a bin
 _ROW_BYTES = 128  # of one position in memory, with its barcode
 
 
@@ -89,9 +91,10 @@ def read_positions(path: Path) -> Positions:
             f"The positions '{path}' state several positions of {repeated.sum()} barcodes (such as "
             f"{frame['barcode'][repeated].iloc[0]}), so they are of several slides; give those of one slide."
         )
+    frame = frame.assign(barcode=frame["barcode"].astype(str).str.strip())
     numbers = frame.iloc[:, 1:].apply(pd.to_numeric, errors="coerce").to_numpy(dtype=float)
     return Positions(
-        barcodes=frame["barcode"].astype(str).to_numpy(dtype=object),
+        barcodes=frame["barcode"].to_numpy(dtype=object),
         in_tissue=numbers[:, 0] != 0,
         array=numbers[:, [2, 1]],
         pixels=numbers[:, [4, 3]],
@@ -108,12 +111,15 @@ def _read_parquet(path: Path) -> pd.DataFrame:
 
 
 def _read_text(path: Path) -> pd.DataFrame:
-    with gzip.open(path, "rt") if path.suffix.casefold() == ".gz" else path.open() as file:
+    packed = path.suffix.casefold() == ".gz"
+    with gzip.open(path, "rb") if packed else path.open("rb") as start:
+        encoding = "utf-16" if start.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+    with gzip.open(path, "rt", encoding=encoding) if packed else path.open(encoding=encoding) as file:
         first = file.readline()
     separator = max(",\t;", key=first.count)
     decimal = "." if separator == "," else ","  # as spreadsheet programs write them where a comma starts the decimals
     if "barcode" in first.casefold() or "in_tissue" in first.casefold():
-        frame = pd.read_csv(path, sep=separator, decimal=decimal, skipinitialspace=True)
+        frame = pd.read_csv(path, sep=separator, decimal=decimal, skipinitialspace=True, encoding=encoding)
         frame = frame.rename(columns=lambda name: str(name).strip().casefold())
         if "barcode" in frame:
             return frame
@@ -122,7 +128,7 @@ def _read_text(path: Path) -> pd.DataFrame:
         first_column = str(frame.columns[0])
         named = first_column.startswith("unnamed") or first_column == "barcodes"
         return frame.rename(columns={first_column: "barcode"}) if named else frame
-    frame = pd.read_csv(path, sep=separator, decimal=decimal, header=None, skipinitialspace=True)
+    frame = pd.read_csv(path, sep=separator, decimal=decimal, header=None, skipinitialspace=True, encoding=encoding)
     if frame.shape[1] != len(_COLUMNS):
         raise ValueError(f"{frame.shape[1]} columns without a header instead of {len(_COLUMNS)}")
     return frame.set_axis(list(_COLUMNS), axis=1)
@@ -136,7 +142,8 @@ def without_suffix(barcodes: np.ndarray) -> np.ndarray:
 def match_barcodes(barcodes: np.ndarray, positions: Positions) -> np.ndarray:
     """Return the index of the position of each barcode, -1 if it has none, shape (N,).
 
-    The numbers after barcodes ("-1") are compared unless they are the reason why nothing matches.
+    The numbers after barcodes ("-1") are compared unless they are the reason why nothing matches, and so is the name
+    of the sample before or after them.
 
     Parameters
     ----------
@@ -148,6 +155,14 @@ def match_barcodes(barcodes: np.ndarray, positions: Positions) -> np.ndarray:
     exact = pd.Index(positions.barcodes).get_indexer(barcodes)
     if (exact >= 0).any():
         return exact
-    bare = pd.Index(without_suffix(positions.barcodes))
-    wanted = pd.Index(without_suffix(barcodes))
-    return bare.get_indexer(wanted) if bare.is_unique and wanted.is_unique else exact
+    for part in (without_suffix, _core):
+        known, wanted = pd.Index(part(positions.barcodes)), pd.Index(part(barcodes))
+        if known.is_unique and wanted.is_unique and known.isin(wanted).any():
+            return known.get_indexer(wanted)
+    return exact
+
+
+def _core(barcodes: np.ndarray) -> np.ndarray:
+    """Return barcodes without what programs put before and after them, such as the name of the sample, in capitals."""
+    capitals = pd.Series(barcodes, dtype=str).str.upper()
+    return capitals.str.extract(_CORE, expand=False).fillna(capitals).to_numpy(dtype=object)

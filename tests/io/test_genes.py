@@ -30,6 +30,15 @@ def test_symbols_name_genes_and_ids_are_kept(column):
     assert any(f"var['{column}']" in notice for notice in genes.notices)
 
 
+@pytest.mark.parametrize(
+    "name", ["FBgn000000{}", "WBGene0000000{}", "AT1G0101{}", "MGI:9876{}", "ENSDARG0000000000{}", "71{}"]
+)
+def test_ids_of_other_databases_are_replaced_by_symbols(name):
+    ids = [name.format(i) for i in range(3)]
+    genes = read_genes(frame(ids, Symbol=["a", "b", "c"]), "table")
+    assert (list(genes.names), list(genes.ids)) == (["a", "b", "c"], ids)
+
+
 def test_ids_next_to_symbols_are_kept_silently():
     genes = read_genes(frame(["A", "B"], gene_ids=IDS[:2]), "table")
     assert (list(genes.names), list(genes.ids), genes.notices) == (["A", "B"], IDS[:2], ())

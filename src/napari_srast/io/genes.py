@@ -16,9 +16,11 @@ _SYMBOLS = ("feature_name", "gene_symbols", "gene_symbol", "gene_name", "gene_na
 _IDS = ("gene_ids", "gene_id", "ensembl_id", "ensembl_ids", "ensembl", "feature_id", "id")
 _TYPES = ("feature_types", "feature_type")
 _GENE = "gene expression"
-_ENSEMBL = re.compile(r"ENS[A-Z]{0,6}G\d{5,}(\.\d+)?")
+_ID = re.compile(  # Ensembl, FlyBase, WormBase, Arabidopsis, Mouse Genome Informatics, Entrez
+    r"ENS[A-Z]{0,6}G\d{5,}(\.\d+)?|FBgn\d{5,}|WBGene\d{5,}|AT[\dCM]G\d{5}|MGI:\d+|\d+"
+)
 _N_NAMES = 200  # names that are looked at
-_MIN_ENSEMBL = 0.8  # of these
+_MIN_IDS = 0.8  # of these
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -46,8 +48,8 @@ class Genes:
 def read_genes(var: pd.DataFrame, table: str) -> Genes:
     """Read the genes of a table.
 
-    Features that are not genes, such as antibodies, are left out. If the table names its genes by Ensembl ids and has
-    their symbols in a column, genes are named by their symbols.
+    Features that are not genes, such as antibodies, are left out. If the table names its genes by ids, such as those of
+    Ensembl, and has their symbols in a column, genes are named by their symbols.
 
     Parameters
     ----------
@@ -65,11 +67,11 @@ def read_genes(var: pd.DataFrame, table: str) -> Genes:
     kept = var.iloc[columns]
     names, ids = kept.index.astype(str).to_numpy(dtype=object), None
     by_folded = {str(column).casefold(): column for column in kept.columns}
-    if _are_ensembl(names):
+    if _are_ids(names):
         symbol = next((by_folded[name] for name in _SYMBOLS if name in by_folded), None)
         if symbol is not None:
             ids, names = names, _text(kept[symbol], names)
-            notices.append(f"Genes are named by var['{symbol}']; lists of genes may contain their Ensembl ids, too.")
+            notices.append(f"Genes are named by var['{symbol}']; lists of genes may contain their ids, too.")
     else:
         column = next((by_folded[name] for name in _IDS if name in by_folded), None)
         if column is not None:
@@ -97,13 +99,9 @@ def _genes_only(var: pd.DataFrame, table: str) -> tuple[np.ndarray, list[str]]:
     ]
 
 
-def _are_ensembl(names: np.ndarray) -> bool:
+def _are_ids(names: np.ndarray) -> bool:
     sample = names[:: max(1, len(names) // _N_NAMES)]
-    return (
-        bool(np.mean([_ENSEMBL.fullmatch(name) is not None for name in sample]) >= _MIN_ENSEMBL)
-        if len(sample)
-        else False
-    )
+    return bool(np.mean([_ID.fullmatch(name) is not None for name in sample]) >= _MIN_IDS) if len(sample) else False
 
 
 def _text(values: pd.Series, default: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The options --library, --spot-shape and --counts on import, info and upsample."""
+"""The options --library, --spot-shape and --counts on import, info and upsample, and what upsample saves."""
 
 from __future__ import annotations
 
@@ -83,3 +83,26 @@ def test_info_describes_the_named_elements(tmp_path, capsys):
     assert "choose one with --spots: large, small." in capsys.readouterr().out
     assert main(["info", str(tmp_path / "two.zarr"), "--spots", "large", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["pitch"] == pytest.approx(100)
+
+
+@pytest.mark.parametrize("with_histology", [True, False])
+def test_upsample_names_its_run_and_saves_what_is_asked_for(tmp_path, with_histology):
+    import spatialdata
+    from helpers.slides import import_slide_with_image
+
+    slide, out = import_slide_with_image(tmp_path), tmp_path / "out.zarr"
+    options = ["--name", "tumor", "--keep-obs", "all", "--method", "uniform", "--factor", "2"]
+    if not with_histology:
+        options.append("--no-histology")
+    assert main(["upsample", str(slide), "-o", str(out), *options]) == 0
+    store = spatialdata.read_zarr(out)
+    histology = [name for name in store.images if not name.startswith("srast_")]
+    assert len(histology) == with_histology
+    assert "srast_tumor" in store.images
+    assert (set(store.labels), set(store.shapes)) == ({"srast_tumor_labels"}, {"srast_tumor_pixels"})
+    table = store.tables["srast_tumor_table"]
+    assert table.obs_names.is_unique
+    assert table.obs_names.str.startswith("tumor_").all()
+    labels = store.labels["srast_tumor_labels"].values
+    assert not np.isnan(store.images["srast_tumor"].values).any()
+    assert (store.images["srast_tumor"].values[:, labels == 0] == 0).all()

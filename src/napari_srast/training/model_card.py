@@ -69,9 +69,9 @@ Licenses are those of the repositories from which the files came. Most repositor
 The studies are split into {recipe.folds} folds. Each network is scored on pseudo-slides of the held-out studies. Cells
 hold nats per count over the uniform split / within-spot PCC of single genes, as means over pseudo-slides ("cases").
 `srast` is the default method: the `calibrated pool`, fitted on each pseudo-slide with the study-level prior of the
-other folds, averaged with the `intensity field`. `fleet weights` uses the prior's weights without this calibration,
-`network alone` is the mean of the flow, and `gp+sasa` is the prior map of the network. The best baseline of each case is
-chosen on the truth.
+other folds, averaged with the `intensity field`. `prior weights` is the pool with the prior's weights, without this
+calibration, `network alone` is the mean of the flow, and `gp+sasa` is the prior map of the network. The best baseline of
+each case is chosen on the truth.
 
 {score_text}
 

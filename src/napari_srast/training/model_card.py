@@ -70,8 +70,8 @@ The studies are split into {recipe.folds} folds. Each network is scored on pseud
 hold nats per count over the uniform split / within-spot PCC of single genes, as means over pseudo-slides ("cases").
 `srast` is the default method: the `calibrated pool`, fitted on each pseudo-slide with the study-level prior of the
 other folds, averaged with the `intensity field`. `prior weights` is the pool with the prior's weights, without this
-calibration, `network alone` is the mean of the flow, and `gp+sasa` is the prior map of the network. The best baseline of
-each case is chosen on the truth.
+calibration, `network alone` is the mean of the flow, and `gp+sasa` is the prior map of the network. The best baseline
+of each case is chosen on the truth.
 
 {score_text}
 

@@ -17,7 +17,7 @@ __all__ = [
     "Affine",
     "GeneColumns",
     "GeneNames",
-    "GeneSkill",
+    "SkillByGene",
     "LogRatios",
     "PixelCenters",
     "PixelCounts",
@@ -41,7 +41,7 @@ SpotMask: TypeAlias = Annotated[np.ndarray, "(N,) bool, which spots are meant"]
 
 GeneNames: TypeAlias = Annotated[np.ndarray, "(G,) names of genes"]
 GeneColumns: TypeAlias = Annotated[np.ndarray, "(G,) integer columns of chosen genes in a larger matrix"]
-GeneSkill: TypeAlias = Annotated[np.ndarray, "(G,) nats per count over a uniform split, NaN where unknown"]
+SkillByGene: TypeAlias = Annotated[np.ndarray, "(G,) nats per count over a uniform split, NaN where unknown"]
 
 PixelCenters: TypeAlias = Annotated[np.ndarray, "(Q, 2) centers (x, y) of pixels in the frame of the spots"]
 PixelParents: TypeAlias = Annotated[np.ndarray, "(Q,) index of the spot that each pixel belongs to"]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from napari_srast._utils.text import count
-from napari_srast.arrays import GeneColumns, GeneNames, GeneSkill, PixelCounts, PixelValues
+from napari_srast.arrays import GeneColumns, GeneNames, PixelCounts, PixelValues, SkillByGene
 from napari_srast.core.expression_factors import ExpressionFactors
 from napari_srast.core.region import Region
 from napari_srast.core.settings import UpsampleSettings
@@ -81,7 +81,7 @@ class UpsampleMetadata:
     """
 
     genes: GeneNames
-    skill: GeneSkill
+    skill: SkillByGene
     method: np.ndarray
     raster: Raster
     slide: Slide

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import sparse
 
-from napari_srast.arrays import GeneColumns, GeneNames, GeneSkill, PixelMask, SpotCenters, SpotCounts
+from napari_srast.arrays import GeneColumns, GeneNames, PixelMask, SkillByGene, SpotCenters, SpotCounts
 from napari_srast.core.expression_factors import ExpressionFactors
 from napari_srast.core.progress import NO_MONITOR, RunMonitor
 from napari_srast.core.region import Region
@@ -95,7 +95,7 @@ class InferenceReport:
         Factors of the genes without expression; None if there are none.
     """
 
-    skill: GeneSkill
+    skill: SkillByGene
     method: np.ndarray
     model: ModelProvenance
     warnings: tuple[str, ...] = ()

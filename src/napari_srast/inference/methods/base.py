@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import sparse
 
-from napari_srast.arrays import GeneSkill
+from napari_srast.arrays import SkillByGene
 from napari_srast.core.progress import RunMonitor
 from napari_srast.inference.job import ModelProvenance, UpsampleJob
 from napari_srast.inference.tiles import Tile
@@ -135,7 +135,7 @@ class PreparedMethod:
     """
 
     predictor: TilePredictor
-    skill: GeneSkill
+    skill: SkillByGene
     method: np.ndarray
     embedding: SlideEmbedding | None = None
     fields: np.ndarray | None = None

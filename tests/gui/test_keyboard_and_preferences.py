@@ -16,6 +16,7 @@ from napari.utils.theme import get_theme
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication, QMessageBox, QWidget
 
+from napari_srast.analysis.gene_lights import LIGHTS
 from napari_srast.core.result import UpsampleResult
 from napari_srast.core.slide import Slide
 from napari_srast.gui.controllers.task_runner import AppState
@@ -54,7 +55,8 @@ def test_colors_have_enough_contrast_on_both_themes(widget: SRastWidget) -> None
     for name in ("dark", "light"):
         theme = get_theme(name)
         for surface in (theme.background, theme.foreground):
-            assert _contrast(box, surface.as_rgb_tuple()[:3]) >= 3, name
+            for color in (box, *(_rgb(color) for _, color in LIGHTS.values())):
+                assert _contrast(color, surface.as_rgb_tuple()[:3]) >= 3, (name, color)
     assert all(_contrast(_rgb(color), (0, 0, 0)) >= 4.5 for color in PALETTE)
 
 

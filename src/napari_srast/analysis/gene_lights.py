@@ -17,9 +17,9 @@ __all__ = ["LIGHTS", "GeneLight", "Light", "describe_lights", "gene_lights"]
 
 Light = Literal["better", "no clear gain", "unknown"]
 LIGHTS: dict[Light, tuple[str, str]] = {
-    "better": ("▲", "#1fa187"),
-    "no clear gain": ("■", "#e08214"),
-    "unknown": ("?", "#8a8f98"),
+    "better": ("▲", "#158c6f"),
+    "no clear gain": ("■", "#ba660e"),
+    "unknown": ("?", "#777c84"),
 }
 """Symbol and color of each light; they differ in shape, too, for color-blind eyes."""
 _CLEAR = 2.0  # standard errors of a gain that is not by chance

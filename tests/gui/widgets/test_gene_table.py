@@ -35,6 +35,19 @@ def test_filter_ignores_case_and_keeps_checks() -> None:
     assert model.listed == ["Krt8"]
 
 
+def test_marks_are_symbols_before_texts_in_the_color_of_the_theme(qtbot: Any) -> None:
+    model = GeneTableModel()
+    column = Column("Gain", np.array([0.5]), lambda v: f"{v:.1f}", marks=[("■", "#ba660e", "the reason")])
+    model.set_genes(["ERBB2"], [column])
+    index = model.index(0, 1)
+    assert model.data(index) == "0.5"
+    assert model.data(index, Qt.ItemDataRole.ForegroundRole) is None
+    assert model.data(index, Qt.ItemDataRole.ToolTipRole) == "the reason"
+    assert model.data(index, Qt.ItemDataRole.AccessibleTextRole) == "■ 0.5"
+    picture = model.data(index, Qt.ItemDataRole.DecorationRole).toImage()
+    assert picture.pixelColor(picture.width() // 2, picture.height() // 2).name() == "#ba660e"
+
+
 def test_missing_values_are_sorted_last() -> None:
     model = _model()
     model.sort(1, Qt.SortOrder.DescendingOrder)

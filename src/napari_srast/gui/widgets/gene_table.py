@@ -6,6 +6,7 @@ Python and reports each run of hidden rows separately, which causes a noticeable
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,13 +14,14 @@ from typing import Any, Literal
 import numpy as np
 from psygnal import Signal
 from qtpy.QtCore import QAbstractTableModel, QModelIndex, QObject, Qt
-from qtpy.QtGui import QColor, QPixmap
+from qtpy.QtGui import QColor, QFont, QPainter, QPixmap
 
 __all__ = ["Column", "GeneTableModel", "Listing"]
 
 Listing = Literal["all", "checked", "favorites"]
 
 _NO_INDEX = QModelIndex()
+_SYMBOL = 12  # pixels, side of a mark
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,7 +222,8 @@ class GeneTableModel(QAbstractTableModel):
         if values.dtype.kind not in "fiu" or not np.isfinite(values.astype(float)).any():
             return ""
         longest = max((self._columns[column - 1].text(end(values)) for end in (np.nanmin, np.nanmax)), key=len)
-        return longest if self._columns[column - 1].marks is None else f"▲ {longest}"
+        has_marks = self._columns[column - 1].marks is not None
+        return f"■■{longest}" if has_marks else longest  # a symbol and its gap
 
     def _title(self, column: int) -> str:
         return "Gene" if column == 0 else self._columns[column - 1].title
@@ -314,18 +317,19 @@ class GeneTableModel(QAbstractTableModel):
                 gene = self._genes[row]
                 return f"★ {gene}" if gene in self._favorites else gene
             values = self._columns[column - 1]
-            mark = "" if values.marks is None else f"{values.marks[row][0]} "
-            return f"{mark}{values.text(values.values[row])}"
+            return values.text(values.values[row])
         if column == 0:
             if role == Qt.ItemDataRole.CheckStateRole:
                 return Qt.CheckState.Checked if self._checked[row] else Qt.CheckState.Unchecked
             if role == Qt.ItemDataRole.DecorationRole:
                 return self._swatches.get(self._genes[row])
         marks = self._columns[column - 1].marks if column > 0 else None
-        if marks is not None and role == Qt.ItemDataRole.ForegroundRole:
-            return QColor(marks[row][1])
+        if marks is not None and role == Qt.ItemDataRole.DecorationRole:
+            return _symbol(*marks[row][:2])
         if marks is not None and role == Qt.ItemDataRole.ToolTipRole:
             return marks[row][2]
+        if marks is not None and role == Qt.ItemDataRole.AccessibleTextRole:
+            return f"{marks[row][0]} {self.data(index)}"
         if (
             column > 0
             and role == Qt.ItemDataRole.TextAlignmentRole
@@ -341,3 +345,20 @@ class GeneTableModel(QAbstractTableModel):
         if self._checked[row] != (Qt.CheckState(value) == Qt.CheckState.Checked):
             self._toggle(row)
         return True
+
+
+@functools.lru_cache(maxsize=16)
+def _symbol(text: str, color: str) -> QPixmap:
+    """Return a picture of a mark; a colored text would have too little contrast on one of the themes."""
+    picture = QPixmap(2 * _SYMBOL, 2 * _SYMBOL)
+    picture.setDevicePixelRatio(2.0)
+    picture.fill(Qt.GlobalColor.transparent)
+    painter = QPainter(picture)
+    font = QFont()
+    font.setPixelSize(_SYMBOL)
+    font.setBold(True)
+    painter.setFont(font)
+    painter.setPen(QColor(color))
+    painter.drawText(0, 0, _SYMBOL, _SYMBOL, Qt.AlignmentFlag.AlignCenter, text)
+    painter.end()
+    return picture

@@ -24,6 +24,8 @@ from qtpy.QtWidgets import (
     QComboBox,
     QLabel,
     QLineEdit,
+    QStyle,
+    QStyleOptionComboBox,
     QTableView,
     QWidget,
 )
@@ -64,6 +66,12 @@ def _too_long(control: QWidget) -> str | None:
     if isinstance(control, QAbstractSpinBox):
         edit = control.lineEdit()
         return control.text() if _advance(edit, control.text()) > edit.width() else None
+    if isinstance(control, QComboBox) and control.objectName().startswith("shown_"):
+        option, box = QStyleOptionComboBox(), QStyle.ComplexControl.CC_ComboBox
+        control.initStyleOption(option)
+        room = control.style().subControlRect(box, option, QStyle.SubControl.SC_ComboBoxEditField, control)
+        texts = [control.itemText(index) for index in range(control.count())]
+        return next((text for text in texts if _advance(control, text) > room.width()), None)
     if isinstance(control, QComboBox):  # may be narrower than its longest item
         return control.currentText() if line > room.height() or control.width() < 60 else None
     if isinstance(control, QTableView):
@@ -147,6 +155,7 @@ def test_all_texts_fit(
     click(qtbot, explore.views["side_by_side"])
     qtbot.waitUntil(lambda: len(visible(window, "side_by_side")) == 4, timeout=PATIENCE)
     check("side_by_side")
+    explore.legend.set_style("Gene3", limits=(0.004, 0.709))
     viewer.window.resize(1366, 768)  # a small laptop's screen
     check("small")
     assert viewer.window._qt_window.height() <= 768

@@ -19,7 +19,7 @@ __all__ = ["Legend"]
 
 _NAME_WIDTH = 70
 _SCALE_WIDTH = 84
-_MAX_SCALE_WIDTH = 120  # of the limits; longer ones are in the tooltip
+_MAX_SCALE_WIDTH = 108  # of the limits; longer ones are in the tooltip
 
 
 class _Row:

@@ -20,11 +20,11 @@ _MEASURED = len(_QUANTITIES)
 _SCALES: tuple[Scale, ...] = ("as_is", "per_10k", "log")
 # napari's combo boxes waste 45 pixels of each, and three next to each other would cut their texts.
 _STYLE = """
-QComboBox { padding: 3px 2px 3px 5px; }
-QComboBox::drop-down { width: 16px; }
+QComboBox { padding: 3px 1px 3px 4px; }
+QComboBox::drop-down { width: 15px; }
 QComboBox::down-arrow { width: 12px; height: 12px; }
 """
-_PADDING = 24  # pixels of a combo box besides its text
+_PADDING = 22  # pixels of a combo box besides its text
 _NO_RESULT = "Run first: there is no result yet."
 
 
@@ -48,7 +48,7 @@ class ValueChooser(QWidget):
         self.display.activated.connect(lambda index: self._change(smooth=bool(index)))
         row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
-        row.setSpacing(3)
+        row.setSpacing(2)
         self.setStyleSheet(_STYLE)
         self._choosers = (self.quantity, self.scale, self.display)
         for control in self._choosers:

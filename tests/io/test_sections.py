@@ -177,6 +177,14 @@ def test_spots_of_a_volume_are_refused_and_a_tilted_section_is_not():
     assert choose_section(columns(points), {}, points, None, "table").rows.all()
 
 
+def test_keys_of_uns_refuse_cells_without_a_column():
+    points = np.random.default_rng(0).uniform(0, 1000, (200, 2))
+    uns = {"spatial": {"A": {}, "B": {}}}
+    with pytest.raises(InputError, match=r"2 sections in uns\['spatial'\] \(A, B\), and no column of obs says"):
+        choose_section(columns(points), uns, points, None, "table")
+    assert choose_section(columns(lattice()), uns, lattice(), None, "table").rows.all()
+
+
 def test_keys_of_uns_separate_sections_even_side_by_side():
     points = np.concatenate([lattice(), lattice((2000, 0))])
     uns = {"spatial": {"A": {"x": 1}, "B": {"x": 2}}}

@@ -161,7 +161,9 @@ def _stated_as_positions(points: np.ndarray, stated: np.ndarray, obs: pd.DataFra
         if not np.allclose(from_middle * steps, places, rtol=0, atol=_ROUNDING * np.abs(places).max()):
             continue
         is_hex = _is_hexagonal(stated) or (_has_visium_barcodes(obs) and np.ptp(stated.sum(axis=1) % 2) == 0)
-        if not (is_hex and np.isclose(*np.abs(steps), rtol=_ROUNDING)) and not np.array_equal(points, indices):
+        across, down = np.abs(steps)
+        is_diamond = is_hex and np.isclose(across, down, rtol=_ROUNDING)
+        if not is_diamond and not np.array_equal(points, indices):
             return None
         return ArrayCoordinates("hex" if is_hex else "square", stated)
     return None

@@ -20,6 +20,7 @@ __all__ = [
     "is_one_lattice",
     "mixed_pitch",
     "repeated_places",
+    "starts_on_lattice",
 ]
 
 _CLOSE = 0.75  # in pitches: any place is nearer than this to a node of a square or hexagonal lattice
@@ -161,6 +162,17 @@ def is_one_lattice(points: np.ndarray, codes: np.ndarray | None = None) -> bool:
         return False
     nodes = lattice_frame(points, lattice).nodes
     return len(np.unique(nodes, axis=0)) == len(points) and alone < 1.2 * lattice.pitch
+
+
+def starts_on_lattice(points: np.ndarray) -> bool:
+    """Return whether the first spots are on one lattice, as those of a whole section are.
+
+    Parameters
+    ----------
+    points
+        Spot centers (x, y), shape (N, 2).
+    """
+    return _first_run(points) > 0
 
 
 def _first_run(points: np.ndarray) -> int:

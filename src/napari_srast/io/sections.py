@@ -25,6 +25,7 @@ from napari_srast.io.overlapping_lattices import (
     is_one_lattice,
     mixed_pitch,
     repeated_places,
+    starts_on_lattice,
 )
 
 __all__ = ["ALL_SECTIONS", "SectionChoice", "choose_section", "section_metadata"]
@@ -317,7 +318,7 @@ def _check_unassigned(obs: pd.DataFrame, keys: list[str], points: np.ndarray, pi
     else:
         number = repeated_places(flat, array_columns(obs))
         what = f"repeat places of the array: {number} of them are at the place of another one" if number else ""
-    if not what:
+    if not what and (len(keys) < 2 or starts_on_lattice(flat)):
         return
     how = (
         "add a column 'library_id' with the section of each spot and choose one with --library, or give "

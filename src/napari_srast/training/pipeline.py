@@ -36,9 +36,9 @@ from napari_srast.training.signed_cache import load_or_create
 from napari_srast.training.sources import PseudoSlideSettings, SourceSlide
 from napari_srast.training.trainer import TrainerConfig, train_flow
 
-__all__ = ["ProgressCallback", "train_folds", "train_from_recipe"]
+__all__ = ["TrainingProgress", "train_folds", "train_from_recipe"]
 
-ProgressCallback = Callable[[str, int, int, str], None]
+TrainingProgress = Callable[[str, int, int, str], None]
 """Called with the stage, the steps done, the number of steps and a status text."""
 
 _MIN_SOURCES_FOR_PROCESSES = 8  # uncached sources; fewer are made in this process
@@ -48,7 +48,7 @@ _process_pseudo_slides: list[PseudoSlide] = []
 """Pseudo-slides of a training process, loaded once when the process starts."""
 
 
-def train_from_recipe(path: str | Path, *, progress: ProgressCallback | None = None) -> Path:
+def train_from_recipe(path: str | Path, *, progress: TrainingProgress | None = None) -> Path:
     """Train a checkpoint from a recipe; an interrupted run resumes.
 
     Parameters
@@ -100,7 +100,7 @@ def train_from_recipe(path: str | Path, *, progress: ProgressCallback | None = N
     return recipe.output
 
 
-def train_folds(recipe: Recipe, progress: ProgressCallback | None = None) -> list[Fold]:
+def train_folds(recipe: Recipe, progress: TrainingProgress | None = None) -> list[Fold]:
     """Train one network per fold, without the fold's studies; finished trainings are loaded.
 
     Parameters
@@ -132,7 +132,7 @@ def _trainer_config(recipe: Recipe) -> TrainerConfig:
 
 
 def _train(
-    recipe: Recipe, pseudo_slides: Sequence[PseudoSlide], fold: int | None, report: ProgressCallback
+    recipe: Recipe, pseudo_slides: Sequence[PseudoSlide], fold: int | None, report: TrainingProgress
 ) -> tuple[DiT, list[float]]:
     """Train on all studies (``fold`` is None) or on those outside a fold; resume from a saved state."""
     held_out = set() if fold is None else _split_into_folds(recipe, pseudo_slides)[fold]
@@ -146,7 +146,7 @@ def _train(
     )
 
 
-def _train_in_parallel(recipe: Recipe, n_folds: int, report: ProgressCallback) -> None:
+def _train_in_parallel(recipe: Recipe, n_folds: int, report: TrainingProgress) -> None:
     """Train all networks in one process per core and leave their final states; do nothing on a GPU.
 
     A training uses one thread, so two networks on two cores take the time of one.
@@ -195,7 +195,7 @@ def _split_into_folds(recipe: Recipe, pseudo_slides: Sequence[PseudoSlide]) -> l
     return [set(studies[i::n_folds]) for i in range(n_folds)]
 
 
-def _load_pseudo_slides(recipe: Recipe, sasa: SasaConfig, report: ProgressCallback) -> list[PseudoSlide]:
+def _load_pseudo_slides(recipe: Recipe, sasa: SasaConfig, report: TrainingProgress) -> list[PseudoSlide]:
     """Make the pseudo-slides of a recipe, or load those that an interrupted run cached."""
     settings = PseudoSlideSettings(**recipe.cases)
     cache_file = partial(_cache_file, recipe.work, settings, sasa, recipe.seed)

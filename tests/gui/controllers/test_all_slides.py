@@ -222,8 +222,15 @@ def test_spots_and_results_alternate_on_all_slides(
 
 
 def test_names_state_what_is_missing(
-    widget: SRastWidget, qtbot: Any, make_slide: Callable[..., Slide], make_result: Callable[..., UpsampleResult]
+    widget: SRastWidget,
+    qtbot: Any,
+    make_slide: Callable[..., Slide],
+    make_result: Callable[..., UpsampleResult],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(
+        all_slides.AllSlides, "_caption_pixels", lambda self, place: 500.0
+    )  # the canvas of a test is small
     show(qtbot, widget, make_slide(6, 6, unit="unknown"))
     coarse = make_slide(5, 5, pitch=300.0, spot_diameter=300.0)
     show(qtbot, widget, coarse, make_result(coarse, genes=["Gene3", "Gene4"]))

@@ -26,7 +26,7 @@ from napari_srast.gui.layers.gene_colors import GeneStyle, shared_opacity
 from napari_srast.gui.layers.overlay import Overlay
 from napari_srast.gui.layers.placement import Placement
 from napari_srast.gui.layers.slide_layout import Place, arrange
-from napari_srast.gui.layers.slide_names import SlideNames
+from napari_srast.gui.layers.slide_names import SlideNames, fit_caption
 from napari_srast.gui.layers.slide_picture import SlidePicture
 from napari_srast.gui.layers.spot_preview import CountsPicture, counts_picture
 from napari_srast.gui.runtime import background
@@ -272,9 +272,20 @@ class AllSlides:
                 *([] if place.is_to_scale else ["not to scale"]),
                 *([remarks[session]] if remarks.get(session) else []),
             ]
-            names.append(f"{titles[session]} ({', '.join(details)})" if details else titles[session])
+            names.append(fit_caption(titles[session], ", ".join(details), self._caption_pixels(place)))
             positions.append([place.low[0], place.low[1] - _NAME_GAP * (place.high - place.low)[1]])
         self._names.show(names, np.array(positions), world_units(current.slide))
+
+    def _caption_pixels(self, place: Place) -> float:
+        """Return the width of the canvas above a slide and the gap next to it, when all slides are in view."""
+        low, high = self._bounds()
+        right_of_it = [
+            other.low[0]
+            for other in self._places.values()
+            if other.low[0] > place.low[0] and other.low[1] < place.high[1] and other.high[1] > place.low[1]
+        ]
+        width = min(right_of_it, default=high[0]) - place.low[0]
+        return float(width * min(np.array(self._canvas) / (high - low)))
 
     # ---------------------------------------------------------------- content
 

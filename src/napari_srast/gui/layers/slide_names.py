@@ -12,9 +12,11 @@ from napari.utils.theme import get_theme
 from napari_srast.gui.layers.factory import KEY, remove_layers
 from napari_srast.gui.runtime.layer_batches import insert_unselected
 
-__all__ = ["SlideNames"]
+__all__ = ["SlideNames", "fit_caption"]
 
 _FONT_SIZE = 10
+_CHARACTER_PIXELS = 8.3  # mean width of a character at this size
+_MIN_TITLE = 12  # characters
 
 
 class SlideNames:
@@ -91,3 +93,26 @@ class SlideNames:
         if self.layer is not None:
             self.layer.text.color = self._color
             self.layer.refresh_text()
+
+
+def fit_caption(title: str, details: str, pixels: float) -> str:
+    """Return the text above a slide, shortened to the space before the next slide's.
+
+    Parameters
+    ----------
+    title
+        Name of the slide; its middle is left out first.
+    details
+        Remarks, which follow in parentheses; they end early if the shortened name leaves too little space.
+    pixels
+        Width of the space on the canvas.
+    """
+    space = int(pixels / _CHARACTER_PIXELS)
+    of_title = max(space - (len(details) + 3 if details else 0), _MIN_TITLE)
+    if len(title) > of_title:
+        start = of_title // 2
+        title = f"{title[:start]}…{title[len(title) - (of_title - start - 1) :]}"
+    of_details = max(space - len(title) - 3, 0)
+    if len(details) > of_details:
+        details = f"{details[: of_details - 1].rstrip(', ')}…" if of_details > _MIN_TITLE else ""
+    return f"{title} ({details})" if details else title

@@ -19,7 +19,7 @@ from napari_srast.geometry.affine import apply_affine
 from napari_srast.gui.controllers.messages import Messages
 from napari_srast.gui.controllers.preview import ENTRIES_AT_ONCE, Preview
 from napari_srast.gui.controllers.shared_limits import SharedLimits, has_gene
-from napari_srast.gui.layers.camera import CameraBookmark, zoom_to_box, zoom_to_layers
+from napari_srast.gui.layers.camera import MARGIN, CameraBookmark, zoom_to_box, zoom_to_layers
 from napari_srast.gui.layers.compared_layer import ColorOptions
 from napari_srast.gui.layers.factory import role_of, world_units
 from napari_srast.gui.layers.gene_colors import GeneStyle, shared_opacity
@@ -285,7 +285,7 @@ class AllSlides:
             if other.low[0] > place.low[0] and other.low[1] < place.high[1] and other.high[1] > place.low[1]
         ]
         width = min(right_of_it, default=high[0]) - place.low[0]
-        return float(width * min(np.array(self._canvas) / (high - low)))
+        return float(width * min(np.array(self._canvas) / (high - low)) / MARGIN)
 
     # ---------------------------------------------------------------- content
 

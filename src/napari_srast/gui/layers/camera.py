@@ -9,9 +9,9 @@ import numpy as np
 from napari.components import ViewerModel
 from napari.layers import Layer
 
-__all__ = ["CameraBookmark", "zoom_to_box", "zoom_to_layers"]
+__all__ = ["MARGIN", "CameraBookmark", "zoom_to_box", "zoom_to_layers"]
 
-_MARGIN = 1.12  # visible size divided by the size of the box
+MARGIN = 1.12  # visible size divided by the size of the box
 
 
 def zoom_to_layers(viewer: ViewerModel, layers: Sequence[Layer]) -> None:
@@ -33,7 +33,7 @@ def _fit(viewer: Any, low: np.ndarray, high: np.ndarray) -> None:
     """Fit the view to the box from ``low`` to ``high``, (y, x) in world coordinates."""
     camera, canvas = viewer.scene.camera, np.asarray(viewer.canvas.size, dtype=float)
     camera.center = (*camera.center[:-2], *(low + high) / 2)
-    camera.zoom = float(np.min(canvas / np.maximum(high - low, 1e-12))) / _MARGIN
+    camera.zoom = float(np.min(canvas / np.maximum(high - low, 1e-12))) / MARGIN
 
 
 class CameraBookmark:

@@ -15,7 +15,7 @@ from napari_srast.gui.runtime.layer_batches import insert_unselected
 __all__ = ["SlideNames", "fit_caption"]
 
 _FONT_SIZE = 10
-_CHARACTER_PIXELS = 8.3  # mean width of a character at this size
+_CHARACTER_PIXELS = 10.2  # width of a character at this size, with some space
 _MIN_TITLE = 12  # characters
 
 

@@ -75,7 +75,7 @@ def test_summary_states_the_share_of_the_calibrated_model(
     )
     assert "share of 20% in the map" in _summary(integer, [])
     calibration["share"] = {"totals": 0.5, "composition": 0.2}
-    assert "share of 20% in the map (of 50% in its total counts), and a smooth map" in _summary(integer, [])
+    assert "share of 20% in the map (50% in its total counts), and a smooth map" in _summary(integer, [])
 
 
 def test_summary_states_no_share_that_the_result_does_not_have(result: UpsampleResult) -> None:

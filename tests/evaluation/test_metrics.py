@@ -10,6 +10,7 @@ from scipy import sparse
 
 from napari_srast.evaluation.coverage import COVERAGES
 from napari_srast.evaluation.metrics import fraction_better, gain_over, score_ratios
+from napari_srast.geometry.blocks import square_blocks
 from napari_srast.geometry.raster import Raster, make_raster
 from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 
@@ -252,8 +253,7 @@ def test_comparison_with_a_baseline() -> None:
 
 def test_error_over_blocks_allows_for_alike_neighbors() -> None:
     layout, _ = square(20, 20)
-    place = np.floor((layout.spots - layout.spots.min(axis=0)) / (4 * layout.pitch)).astype(int)
-    block = np.unique(place, axis=0, return_inverse=True)[1].ravel()
+    block = square_blocks(layout.spots, 4 * layout.pitch)
     rng = np.random.default_rng(0)
     truth = rng.poisson(5.0, (layout.n_pixels, 1)).astype(float)
     good = np.isin(block, rng.permutation(block.max() + 1)[: block.max() // 2])[layout.parent]  # whole blocks

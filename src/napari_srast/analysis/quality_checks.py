@@ -125,7 +125,7 @@ def _calibrated_share_line(result: UpsampleResult) -> str:
     if "trust_in_network" not in calibration or not has_share:
         return ""
     share = calibration.get("share") or {"totals": POOL_SHARE, "composition": POOL_SHARE}
-    of_totals = "" if share["totals"] == share["composition"] else f" (of {share['totals']:.0%} in its total counts)"
+    of_totals = "" if share["totals"] == share["composition"] else f" ({share['totals']:.0%} in its total counts)"
     return (
         f"The calibrated model has a share of {share['composition']:.0%} in the map{of_totals}, and a smooth map of "
         "the measured spots has the rest."

@@ -10,6 +10,7 @@ from scipy.stats import t as student
 
 from napari_srast.core.slide import Slide
 from napari_srast.errors import value_out_of_range
+from napari_srast.geometry.blocks import square_blocks
 from napari_srast.geometry.lattice import detect_lattice
 
 __all__ = ["MIN_BLOCKS", "block_of_spots", "check_bootstrap", "check_seed", "interval_factor", "resample_blocks"]
@@ -75,10 +76,7 @@ def block_of_spots(slide: Slide, block: float) -> np.ndarray:
     block
         Side of the blocks in pitches.
     """
-    side = block * detect_lattice(slide.centers, slide.spot_diameter).pitch
-    place = np.floor((slide.centers - slide.centers.min(axis=0)) / side).astype(np.int64)
-    index: np.ndarray = np.unique(place, axis=0, return_inverse=True)[1].ravel()
-    return index
+    return square_blocks(slide.centers, block * detect_lattice(slide.centers, slide.spot_diameter).pitch)
 
 
 def resample_blocks(n_blocks: int, draws: int, rng: np.random.Generator) -> np.ndarray:

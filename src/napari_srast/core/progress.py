@@ -1,9 +1,9 @@
 """Report the progress of long work and ask whether it was canceled.
 
-Every public function that can take long has the keywords ``progress``, a :data:`ProgressCallback`, and ``should_stop``,
-a :data:`CancelCheck`. It makes one :class:`RunMonitor` of them, which is passed unchanged to the innermost loop. Only
-the thread that drives the work reports progress, unless the function says otherwise; any thread may ask for
-cancellation.
+Runs, writers, exports, analyses, evaluations and benchmarks have the keywords ``progress``, a :data:`ProgressCallback`,
+and ``should_stop``, a :data:`CancelCheck`. They make one :class:`RunMonitor` of them, which is passed unchanged to the
+innermost loop. Only the thread that drives the work reports progress, unless the function says otherwise; any thread
+may ask for cancellation.
 """
 
 from __future__ import annotations

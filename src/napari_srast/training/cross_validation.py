@@ -41,6 +41,7 @@ from napari_srast.calibration.weights import (
 from napari_srast.errors import OutputError
 from napari_srast.evaluation.metrics import Scores, fraction_better, gain_over, score_ratios
 from napari_srast.evaluation.protocol import BASELINES, DENOISED
+from napari_srast.geometry.blocks import square_blocks
 from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 from napari_srast.interpolation import Interpolator
 from napari_srast.models.pcfm.network import DiT
@@ -64,10 +65,8 @@ from napari_srast.training.score_report import (
 )
 
 __all__ = [
-    "INTENSITY",
     "NETWORK_ALONE",
     "NO_FALLBACK",
-    "POOL",
     "PRIOR_WEIGHTS",
     "SASA_GP",
     "calibrate_pseudo_slide",
@@ -170,8 +169,8 @@ def score_pseudo_slide(
         "shared": scores of the genes of large panels when predicted from programs, and the change from the calibrated
         pool of the genes; None for small panels.
 
-        "interior": "n_spots" of the interior, and "methods", the main scores of each method on these spots alone; None
-        if there is no such spot.
+        "interior": "n_spots" of the interior, and "methods", the main scores of each method on these spots alone, or
+        None if there is no such spot.
 
         "calibration", "concentration": the fitted weights and concentration; "level_step": the value of
         :data:`napari_srast.calibration.dispersion.LEVEL_STEP` that would fit this pseudo-slide.
@@ -187,10 +186,10 @@ def score_pseudo_slide(
     assert pseudo_slide.log_intensity is not None, "every scored pseudo-slide has an intensity field"
     intensity, intensity_of_totals = np.split(pseudo_slide.log_intensity.astype(np.float64), [-1], axis=1)
     shift = totals_shift(pool_ratios(*of_totals, layout, weights)[:, 0], intensity_of_totals[:, 0])
-    tempered = average_with_intensity(pooled, intensity, shift)
+    averaged = average_with_intensity(pooled, intensity, shift)
     ratios = {
-        DEFAULT: layout.normalize(np.exp(apply_fallback(tempered, logs, gene_methods))),
-        NO_FALLBACK: layout.normalize(np.exp(tempered)),
+        DEFAULT: layout.normalize(np.exp(apply_fallback(averaged, logs, gene_methods))),
+        NO_FALLBACK: layout.normalize(np.exp(averaged)),
         POOL: layout.normalize(np.exp(apply_fallback(pooled, logs, gene_methods))),
         INTENSITY: layout.normalize(np.exp(intensity)),
         PRIOR_WEIGHTS: np.exp(pool_ratios(logs, counts, layout, prior.mean_weights)),
@@ -268,8 +267,7 @@ def calibrate_pseudo_slide(
 
 def _compare(scores: Scores, reference: Scores, layout: SpotPixelMap) -> dict[str, float]:
     """Return the margin over a reference with its error over square blocks of spots."""
-    place = np.floor((layout.spots - layout.spots.min(axis=0)) / (_BLOCK_SIDE * layout.pitch)).astype(np.int64)
-    block = np.unique(place, axis=0, return_inverse=True)[1].ravel()
+    block = square_blocks(layout.spots, _BLOCK_SIDE * layout.pitch)
     margin, error = gain_over(scores, reference, over=block)
     return {"margin": margin, "error": error, "n_blocks": int(block.max()) + 1}
 

@@ -59,8 +59,9 @@ def read_layers(path: str | Sequence[str]) -> list[LayerTuple]:
 
     try:
         return _read_layers(_paths(path))
-    except SrastError as error:  # napari shows the text
-        raise type(error)(name_controls(str(error))) from error
+    except SrastError as error:
+        error.args = (name_controls(str(error)),)  # napari shows the text
+        raise
 
 
 def _read_layers(paths: list[str]) -> list[LayerTuple]:

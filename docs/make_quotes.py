@@ -292,7 +292,7 @@ def high_resolution() -> Iterator[Quote | Table]:
 
 def zero_shot() -> Iterator[Quote | Table]:
     """Yield what pages quote of zero_shot/scores.json."""
-    from napari_srast.training.score_report import border_table, program_table
+    from napari_srast.training.score_tables import border_table, program_table
 
     scores = load("results/zero_shot/scores.json")
     found, rows = scores["summary"], scores["cases"]

@@ -17,10 +17,11 @@ from scipy.special import xlogy
 from napari_srast._utils.row_blocks import add_up, row_blocks
 from napari_srast.geometry.raster import Raster
 
-__all__ = ["ExpectedInformation"]
+__all__ = ["MIN_SPOTS", "ExpectedInformation"]
 
-_MIN_COUNTS = 20.0  # of a gene, and
-_MIN_SPOTS = 120  # of the slide, which calibrates the ratios of a region: with fewer, the skill is unknown
+MIN_SPOTS = 120
+"""Spots of a slide, which calibrates the ratios of its regions, from which on its skill is stated."""
+_MIN_COUNTS = 20.0  # of a gene
 _UNIT = 2.0**-20  # nats; sums of whole units are exact, so that the order of the tiles changes no bit
 
 
@@ -60,5 +61,5 @@ class ExpectedInformation:
             uniforms.append(np.bincount(measured.col, weights=uniform, minlength=n_genes))
         total = add_up(totals)
         information = self._units * _UNIT + add_up(uniforms)
-        known = (total >= _MIN_COUNTS) & (self._spot_counts.shape[0] >= _MIN_SPOTS)
+        known = (total >= _MIN_COUNTS) & (self._spot_counts.shape[0] >= MIN_SPOTS)
         return np.where(known, information / np.maximum(total, 1.0), np.nan)

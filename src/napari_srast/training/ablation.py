@@ -119,7 +119,7 @@ VARIANTS: dict[str, Variant] = {
     "regression": Variant(title="direct regression instead of the flow", trainer={"mean_share": 1.0}),
 }
 """The full method and its variants. "Calibration off" is a column of each row. The maps of gene programs are compared
-with the per-gene flow in :func:`napari_srast.training.score_report.program_table`, on all pseudo-slides."""
+with the per-gene flow in :func:`napari_srast.training.score_tables.program_table`, on all pseudo-slides."""
 
 
 @dataclass(frozen=True, kw_only=True)

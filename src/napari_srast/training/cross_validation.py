@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 from scipy import sparse
+from scipy.special import xlogy
 
 from napari_srast._utils.serialize import to_json_values
 from napari_srast._utils.threads import limit_torch_to_one_thread, single_threaded_blas
@@ -54,14 +55,17 @@ from napari_srast.training.score_report import (
     MAIN_SCORES,
     POOL,
     REFERENCES,
+    summarize,
+)
+from napari_srast.training.score_tables import (
     average_table,
     border_table,
     case_table,
     method_table,
     part_table,
     program_table,
+    skill_table,
     study_table,
-    summarize,
 )
 
 __all__ = [
@@ -166,6 +170,8 @@ def score_pseudo_slide(
 
         "seam": seam ratio of the truth, the mean and a draw, by genes and of totals.
 
+        "stated": nats per count that the default's own ratios expect, which a run states as the skill.
+
         "shared": scores of the genes of large panels when predicted from programs, and the change from the calibrated
         pool of the genes; None for small panels.
 
@@ -225,6 +231,7 @@ def score_pseudo_slide(
             "margin_se_spots": error_over_spots,
             "margin_se_genes": gain_over(scores[DEFAULT], scores[best], over="genes")[1],
             "fraction_better": fraction_better(scores[DEFAULT], scores[best]),
+            "stated": _expected_nats(ratios[DEFAULT], layout.membership @ dense, layout),
             "coverage": {"multinomial": _coverages(scores[DEFAULT]), "calibrated": _coverages(calibrated)},
             "spread_skill": calibrated.spread_skill,
             "seam": {
@@ -270,6 +277,15 @@ def _compare(scores: Scores, reference: Scores, layout: SpotPixelMap) -> dict[st
     block = square_blocks(layout.spots, _BLOCK_SIDE * layout.pitch)
     margin, error = gain_over(scores, reference, over=block)
     return {"margin": margin, "error": error, "n_blocks": int(block.max()) + 1}
+
+
+def _expected_nats(ratios: np.ndarray, counts: np.ndarray, layout: SpotPixelMap) -> float:
+    """Return the nats per count that ratios (Q, G) expect of the counts of the spots (N, G).
+
+    It is what :class:`napari_srast.inference.expected_information.ExpectedInformation` states, for all genes together.
+    """
+    n_pixels = layout.n_pixels_per_spot[layout.parent][:, None]
+    return float((xlogy(ratios, ratios * n_pixels) * counts[layout.parent]).sum() / max(counts.sum(), 1.0))
 
 
 def _score_interior(
@@ -355,6 +371,8 @@ def write_scores(rows: Sequence[dict[str, Any]], directory: Path) -> list[Path]:
         "By study": study_table(rows),
         "By method": method_table(rows),
     }
+    if all("stated" in row for row in rows):
+        tables["Stated and achieved skill"] = skill_table(rows)
     if any(row.get("shared") for row in rows):
         tables["Per-gene flow and program maps"] = program_table(rows)
     tables |= {"By pseudo-slide": case_table(rows)}

@@ -9,7 +9,8 @@ from typing import Any
 from napari_srast.calibration.prior import CalibrationPriors
 from napari_srast.calibration.weights import EXPERT_NAMES
 from napari_srast.training.recipe import Recipe
-from napari_srast.training.score_report import study_table, summarize
+from napari_srast.training.score_report import summarize
+from napari_srast.training.score_tables import study_table
 
 __all__ = ["write_model_card"]
 

@@ -1,4 +1,4 @@
-"""The commands of the analysis: ``domains``, ``signatures``, ``cells``, ``compare`` and ``structure``."""
+"""The commands of the analysis: ``domains``, ``signatures``, ``cells``, ``compare``, ``structure`` and others."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from helpers.planted import planted_slide
 from helpers.results import make_result
 from helpers.slides import make_store
 
+from napari_srast.analysis.structure import colocalization
 from napari_srast.cli import main
 from napari_srast.io.result_writer import write_result
+from napari_srast.io.slide_reader import read_slide
 
 
 @pytest.fixture
@@ -122,6 +124,17 @@ def test_genes_are_tested_for_structure(slide: Path, tmp_path: Path, capsys: pyt
     assert set(table["gene"]) == {"G1", "G2", "G3"}
 
 
+def test_pairs_of_genes_are_compared(slide: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "pairs.csv"
+    assert main(["colocalization", str(slide), "G1,G2,G3", "--block", "2", "-o", str(output)]) == 0
+    assert "A spot mixes several cells" in capsys.readouterr().err
+    table = pd.read_csv(output)
+    assert list(table) == ["gene_a", "gene_b", "correlation", "low", "high"]
+    assert len(table) == 3
+    expected = colocalization(read_slide(slide), ["G1", "G2", "G3"], block=2)
+    pd.testing.assert_frame_equal(table, expected, check_exact=False)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -133,6 +146,9 @@ def test_genes_are_tested_for_structure(slide: Path, tmp_path: Path, capsys: pyt
         (["signatures", "RESULT", "missing.gmt"], "no file of gene sets"),
         (["structure", "SLIDE", "--permutations", "3"], "must be at least 19"),
         (["structure", "missing.zarr"], "no slide at 'missing.zarr'"),
+        (["colocalization", "SLIDE", "G1"], "needs at least two genes"),
+        (["colocalization", "SLIDE", "all"], "All genes of a slide have too many pairs"),
+        (["colocalization", "SLIDE", "G1,Nothing"], "no gene 'Nothing'"),
         (["compare", "SLIDE", "tumor.geojson"], "write NAME=FILE.geojson"),
         (["compare", "SLIDE", "a=missing.geojson"], "'missing.geojson' cannot be read"),
         (["cells", "RESULT", "--cells", "nuclei"], "no labels or shapes 'nuclei'"),
@@ -158,7 +174,7 @@ def test_wrong_requests_are_refused_in_one_sentence(
     assert error.count("\n") == 1
 
 
-@pytest.mark.parametrize("command", ["domains", "signatures", "cells", "compare", "structure"])
+@pytest.mark.parametrize("command", ["domains", "signatures", "cells", "compare", "structure", "colocalization"])
 def test_help_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([command, "--help"]) == 0
     assert f"Example:\n    napari-srast {command}" in capsys.readouterr().out

@@ -6,11 +6,13 @@ Shape legend: Q pixels.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from napari_srast._utils.text import count
 from napari_srast.analysis.expression import expression_of
 from napari_srast.analysis.gene_sets import check_gene_sets
 from napari_srast.analysis.packages import import_package
@@ -18,11 +20,12 @@ from napari_srast.analysis.resampling import check_seed
 from napari_srast.core.progress import CancelCheck, ProgressCallback, RunMonitor
 from napari_srast.core.result import UpsampleResult
 from napari_srast.errors import InputError
+from napari_srast.io.atomic import atomic_output
 
 if TYPE_CHECKING:
     import anndata
 
-__all__ = ["signatures"]
+__all__ = ["describe_scores", "signatures", "write_scores"]
 
 _MAX_NAMES = 5  # genes that a message lists
 _MAX_BINS = 25  # of mean expression, as in scanpy
@@ -110,6 +113,39 @@ def signatures(
     found = pd.DataFrame(scores, index=index)
     found.attrs.update(genes=used, missing=missing)
     return found
+
+
+def describe_scores(scores: pd.DataFrame, name: str) -> str:
+    """Describe the score of a set: its genes, and those that have no expression.
+
+    Parameters
+    ----------
+    scores
+        Table of :func:`signatures`.
+    name
+        Name of the set.
+    """
+    genes, missing = scores.attrs["genes"][name], scores.attrs["missing"][name]
+    without = f"; without {_some(missing)}, which have no expression" if missing else ""
+    return f"'{name}' has {count(len(genes), 'gene')}: {_some(genes)}{without}."
+
+
+def write_scores(result: UpsampleResult, scores: pd.DataFrame, path: Path) -> None:
+    """Write scores as CSV: position and spot of each pixel, and a column ``score:NAME`` for each set.
+
+    Parameters
+    ----------
+    result
+        The result.
+    scores
+        Table of :func:`signatures`.
+    path
+        The new ``.csv`` or ``.csv.gz`` file.
+    """
+    x, y = result.raster.centers.T
+    pixels = pd.DataFrame({"x": x, "y": y, "spot": result.slide.spot_ids[result.raster.parent]}, index=scores.index)
+    with atomic_output(path) as partial:
+        pd.concat([pixels, scores.add_prefix("score:")], axis=1).to_csv(partial, index_label="pixel")
 
 
 def _score(scanpy: Any, table: anndata.AnnData, genes: list[str], seed: int) -> np.ndarray | None:

@@ -26,11 +26,15 @@ from napari_srast.core.slide import Slide
 from napari_srast.errors import InputError, SettingsError, value_out_of_range
 from napari_srast.geometry.nearest_spots import nearest_other_spots
 
-__all__ = ["STRUCTURE_NOTE", "colocalization", "spatially_variable"]
+__all__ = ["COLOCALIZATION_NOTE", "STRUCTURE_NOTE", "colocalization", "spatially_variable"]
 
 STRUCTURE_NOTE = (
     "The test asks whether a gene is arranged in space on this slide; with many spots, nearly all abundant genes are. "
     "Moran's I says how much; other donors may differ."
+)
+COLOCALIZATION_NOTE = (
+    "Correlations of log counts per 10,000 over the measured spots, with intervals of blocks of spots. A spot mixes "
+    "several cells, and all genes share its depth, so a correlation does not show that one cell has both."
 )
 _N_NEIGHBORS = 6
 _PER = 10_000.0
@@ -173,7 +177,7 @@ def colocalization(
     -------
     pandas.DataFrame
         A row per pair, the highest correlation first: ``gene_a``, ``gene_b``, ``correlation``, ``low``, ``high``; NaN
-        for a gene with the same value in every spot.
+        for a gene with the same value in every spot. ``attrs["note"]`` says what a correlation does not show.
 
     Raises
     ------
@@ -226,7 +230,9 @@ def colocalization(
         [(names[i], names[j], *figures) for i, j, *figures in rows],
         columns=["gene_a", "gene_b", "correlation", "low", "high"],
     )
-    return table.sort_values("correlation", ascending=False, kind="stable", ignore_index=True)
+    table = table.sort_values("correlation", ascending=False, kind="stable", ignore_index=True)
+    table.attrs["note"] = COLOCALIZATION_NOTE
+    return table
 
 
 def _limit_of_permutations(p: np.ndarray, q: np.ndarray, permutations: int) -> str:

@@ -10,7 +10,7 @@ import typer
 from napari_srast.cli.app import Seed, example
 from napari_srast.cli.export_app import app
 
-__all__ = ["app", "cells", "compare", "domains", "signatures", "structure"]
+__all__ = ["app", "cells", "colocalization", "compare", "domains", "signatures", "structure"]
 
 _StoredResult = Annotated[Path, typer.Argument(metavar="RESULT", help="A result, .zarr.")]
 _Result = Annotated[Path, typer.Argument(metavar="RESULT", help="A result, .zarr or .h5ad.")]
@@ -169,3 +169,22 @@ def structure(
     from napari_srast.cli.commands.structure import run as execute
 
     execute(slide, output, genes=genes, permutations=permutations, seed=seed)
+
+
+@app.command(
+    short_help="Describe which genes are high in the same spots.",
+    epilog=example("napari-srast colocalization breast.zarr ERBB2,KRT19,COL1A1 -o pairs.csv"),
+)
+def colocalization(
+    slide: _Slide,
+    genes: Annotated[str, typer.Argument(metavar="A,B|@FILE", help="At least two genes; all pairs are compared.")],
+    block: Annotated[float, typer.Option(metavar="B", help="Side of the resampled blocks, in pitches.")] = 6.0,
+    seed: Seed = 0,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="CSV", help="Table with a row per pair of genes.")
+    ] = None,
+) -> None:
+    """Correlate the measured counts of genes over the spots, with intervals from blocks of spots."""
+    from napari_srast.cli.commands.colocalization import run as execute
+
+    execute(slide, output, genes=genes, block=block, seed=seed)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,14 @@ from napari_srast.core.geojson import GeoJsonFeature, parse_features
 from napari_srast.core.slide import Slide
 from napari_srast.errors import InputError, RegionError, is_memory_error, translate_memory_errors
 from napari_srast.geometry.affine import apply_affine
+from napari_srast.io.element_selection import result_elements
 from napari_srast.io.store import full_resolution, open_store
 from napari_srast.io.transforms import element_matrices
 
-__all__ = ["encode_labels", "read_cell_element", "read_cell_file", "read_cells"]
+__all__ = ["cell_elements", "encode_labels", "polygon_cells", "read_cell_element", "read_cell_file", "read_cells"]
 
 _ROWS_AT_ONCE = 1024
+_LIKELY = re.compile("cell|nucle|segment|stardist|mask", re.IGNORECASE)
 _GEOJSON, _TIFF = (".geojson", ".json"), (".tif", ".tiff")
 _ID_KEYS = ("cell_id", "nucleus_id", "id", "label")
 _POINT, _POLYGONS, _COLLECTION = 0, (3, 6), 7  # shapely's types of geometries; polygons and multipolygons
@@ -71,6 +74,23 @@ def read_cells(
     raise InputError(f"The slide has no labels or shapes '{cells}'; {hint}.")
 
 
+def cell_elements(store: Any, slide: Slide) -> tuple[str, ...]:
+    """Return the names of the labels and shapes of a store that may be cells, the likely ones first.
+
+    Parameters
+    ----------
+    store
+        The SpatialData object.
+    slide
+        The slide. Its spots, elements of results, and elements in other coordinate systems are left out.
+    """
+    from spatialdata.transformations import get_transformation
+
+    names = {*store.labels, *store.shapes} - {slide.source.spots} - result_elements(store)
+    shared = [name for name in names if set(get_transformation(store[name], get_all=True)) & set(slide.transforms)]
+    return tuple(sorted(shared, key=lambda name: (not _LIKELY.search(name), name)))
+
+
 def read_cell_element(store: Any, name: str, slide: Slide) -> Cells:
     """Read the cells of an element of a SpatialData object; see :func:`read_cells`.
 
@@ -93,7 +113,7 @@ def read_cell_element(store: Any, name: str, slide: Slide) -> Cells:
         circles = shapely.get_type_id(polygons) == _POINT
         radius = np.asarray(element["radius"], dtype=float)[circles]
         polygons[circles] = shapely.buffer(polygons[circles], radius, quad_segs=32)
-    return _polygons(name, ids, shapely.transform(polygons, lambda points: apply_affine(to_intrinsic, points)))
+    return polygon_cells(name, ids, shapely.transform(polygons, lambda points: apply_affine(to_intrinsic, points)))
 
 
 def read_cell_file(path: Path, slide: Slide, coordinate_system: str | None = None) -> Cells:
@@ -129,7 +149,7 @@ def read_cell_file(path: Path, slide: Slide, coordinate_system: str | None = Non
         )
     polygons = np.array([feature.geometry for feature in features], dtype=object)
     moved = shapely.transform(polygons, lambda points: apply_affine(to_intrinsic, points))
-    return _polygons(path.name, np.array(ids), moved)
+    return polygon_cells(path.name, np.array(ids), moved)
 
 
 def _system_of_file(path: Path, features: list[GeoJsonFeature], slide: Slide, given: str | None) -> str:
@@ -166,8 +186,23 @@ def _to_intrinsic(element: Any, name: str, slide: Slide) -> np.ndarray:
     return np.asarray(np.linalg.inv(slide.transforms[shared[0]]) @ matrices[shared[0]])
 
 
-def _polygons(name: str, ids: np.ndarray, geometry: np.ndarray) -> CellPolygons:
-    """Check polygons and repair invalid ones."""
+def polygon_cells(name: str, ids: np.ndarray, geometry: np.ndarray) -> CellPolygons:
+    """Return polygons as cells, without those that have no area; invalid ones are repaired.
+
+    Parameters
+    ----------
+    name
+        Name of the cells.
+    ids
+        Unique id of each cell, shape (C,).
+    geometry
+        Shapely geometries in the intrinsic frame of a slide, shape (C,).
+
+    Raises
+    ------
+    InputError
+        There is no cell, two have the same id, or coordinates are not numbers.
+    """
     if len(ids) == 0:
         raise InputError(f"'{name}' holds no cell; choose another element, or segment the cells again.")
     values, numbers = np.unique(ids.astype(str), return_counts=True)

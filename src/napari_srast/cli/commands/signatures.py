@@ -6,7 +6,6 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-import pandas as pd
 import typer
 
 from napari_srast.cli.output import note, print_table, progress_bar
@@ -24,18 +23,14 @@ def run(source: Path, sets: str, output: Path | None, *, seed: int, run_name: st
 
     gene_sets = _gene_sets(sets)
     import_package("scanpy", "Signatures need")  # before the result is read
-    from napari_srast.analysis.signatures import signatures
-    from napari_srast.io.atomic import atomic_output
+    from napari_srast.analysis.signatures import signatures, write_scores
     from napari_srast.io.result_reader import read_result
 
     result = read_result(source, run_name)
     with progress_bar() as report:
         scores = signatures(result, gene_sets, seed=seed, progress=report)
     if output is not None:
-        x, y = result.raster.centers.T
-        pixels = pd.DataFrame({"x": x, "y": y, "spot": result.slide.spot_ids[result.raster.parent]}, index=scores.index)
-        with atomic_output(output) as partial:
-            pd.concat([pixels, scores.add_prefix("score:")], axis=1).to_csv(partial, index_label="pixel")
+        write_scores(result, scores, output)
     rows = [
         [name, len(scores.attrs["genes"][name]), *(float(value) for value in scores[name].quantile([0.05, 0.5, 0.95]))]
         for name in scores

@@ -8,6 +8,7 @@ from __future__ import annotations
 from napari.components import ViewerModel
 
 from napari_srast.gui.controllers.all_slides import AllSlides
+from napari_srast.gui.controllers.cells import CellMaps
 from napari_srast.gui.controllers.domains import DomainMaps
 from napari_srast.gui.controllers.image_shift import ImageShift
 from napari_srast.gui.controllers.messages import Messages
@@ -18,7 +19,9 @@ from napari_srast.gui.controllers.regions import Regions
 from napari_srast.gui.controllers.reports import Reports
 from napari_srast.gui.controllers.results import Results
 from napari_srast.gui.controllers.runs import RunQueue
+from napari_srast.gui.controllers.signatures import SignatureMaps
 from napari_srast.gui.controllers.slides import SlideManager
+from napari_srast.gui.controllers.structure import SpatialStructure
 from napari_srast.gui.controllers.task_runner import TaskRunner
 from napari_srast.gui.state.preferences import UserPreferences
 from napari_srast.gui.state.slide_session import Schedule
@@ -51,6 +54,12 @@ class Controller:
         Display, comparison and export of results.
     domains
         Domains of the displayed result.
+    cells
+        Counts of segmented cells of the displayed result.
+    signatures
+        Scores of gene sets in the displayed result.
+    structure
+        Spatial structure of genes of the current slide.
     region_comparison
         Comparison of drawn regions on the measured spots.
     reports
@@ -78,6 +87,9 @@ class Controller:
         self.regions = Regions(workspace, self.messages)
         self.results = Results(workspace, self.tasks, self.regions, self.messages)
         self.domains = DomainMaps(workspace, self.tasks, self.messages)
+        self.cells = CellMaps(workspace, self.tasks, self.messages)
+        self.signatures = SignatureMaps(workspace, self.tasks, self.cells, self.messages)
+        self.structure = SpatialStructure(workspace, self.tasks, self.messages)
         self.region_comparison = RegionComparison(workspace, self.tasks, self.messages)
         self.reports = Reports(workspace, self.tasks, self.domains, self.messages)
         self.slides = SlideManager(workspace, self.tasks, self.results, self.messages, self.preferences)
@@ -96,6 +108,8 @@ class Controller:
         self.all_slides.disconnect()
         self.results.disconnect()
         self.domains.disconnect()
+        self.cells.disconnect()
+        self.signatures.disconnect()
         self.regions.disconnect()
         self.tasks.shutdown()
         self.slides.disconnect()

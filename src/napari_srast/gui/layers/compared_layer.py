@@ -6,7 +6,7 @@ histology.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ from napari.layers import Image, Layer, Points
 
 from napari_srast.core.result import UpsampleResult
 from napari_srast.core.slide import Slide
+from napari_srast.gui.layers.color_bar import ColorBar
 from napari_srast.gui.layers.factory import KEY, image_affine, measured_layer, update_transforms, world_units
 from napari_srast.gui.layers.gene_colors import GeneStyle
 from napari_srast.gui.layers.spot_image import set_image
@@ -22,7 +23,15 @@ from napari_srast.gui.state.displayed_result import DisplayedResult
 from napari_srast.gui.state.gene_values import GeneValues, ValueView
 from napari_srast.gui.state.spot_grid import SpotGrid
 
-__all__ = ["ColorOptions", "ComparedLayer", "compared_pixels_layer", "pixel_colors", "same_pixels", "spot_colors"]
+__all__ = [
+    "ColorOptions",
+    "ComparedLayer",
+    "blend_colors",
+    "compared_pixels_layer",
+    "pixel_colors",
+    "same_pixels",
+    "spot_colors",
+]
 
 
 @dataclass(frozen=True)
@@ -54,11 +63,28 @@ class ComparedLayer:
     ----------
     layer
         The layer of the view "before"; None before it is created.
+    color_bar
+        The color bar of this view, for one gene.
     """
 
     def __init__(self) -> None:
         self.layer: Layer | None = None
+        self.color_bar = ColorBar()
         self._colored: tuple[Any, ...] = ()  # the layer that was colored last, and all that its colors depend on
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The layers of the view "before" that have been created."""
+        return [layer for layer in (self.layer, self.color_bar.layer) if layer is not None]
+
+    def visible(self, n_genes: int) -> dict[Layer, bool]:
+        """Return whether each layer is visible while the view "before" shows some genes; 0 for another view."""
+        return {layer: n_genes == 1 if layer is self.color_bar.layer else n_genes > 0 for layer in self.layers}
+
+    def keep(self, layers: Container[Layer]) -> None:
+        """Forget layers that are not in ``layers``."""
+        self.layer = self.layer if self.layer in layers else None
+        self.color_bar.keep(layers)
 
     def create(self, result: UpsampleResult, other: DisplayedResult | None, slide: Slide) -> Layer:
         """Create the layer for measured spots, or (with ``other``) for the pixels of another result."""
@@ -119,13 +145,13 @@ def spot_colors(values: GeneValues, colors: ColorOptions) -> np.ndarray:
     has_pixels = values.result.raster.n_pixels_per_spot > 0
     rgba = np.zeros((len(has_pixels), 4))
     measured = [values.of_spots(style.gene, colors.view)[has_pixels] for style in colors.styles]
-    rgba[has_pixels] = _blend(measured, colors)
+    rgba[has_pixels] = blend_colors(measured, colors)
     return rgba
 
 
 def pixel_colors(values: GeneValues, colors: ColorOptions) -> np.ndarray:
     """Return the colors of a raster, shape (rows, columns, 4); positions without a pixel are transparent."""
-    rgba = _blend([_of_pixels(values, style.gene, colors) for style in colors.styles], colors)
+    rgba = blend_colors([_of_pixels(values, style.gene, colors) for style in colors.styles], colors)
     return np.nan_to_num(np.stack([values.result.raster.to_image(channel) for channel in rgba.T], axis=-1))
 
 
@@ -138,8 +164,16 @@ def _of_pixels(values: GeneValues, gene: str, colors: ColorOptions) -> np.ndarra
     return std
 
 
-def _blend(values: Sequence[np.ndarray], options: ColorOptions) -> np.ndarray:
-    """Return the colors, shape (n, 4), of the values of each gene, shape (n,), as napari blends the layers of genes."""
+def blend_colors(values: Sequence[np.ndarray], options: ColorOptions) -> np.ndarray:
+    """Return the colors, shape (n, 4), of values as napari blends the layers of genes.
+
+    Parameters
+    ----------
+    values
+        Values of each gene, shape (n,).
+    options
+        How values become colors.
+    """
     styles, shared_opacity = options.styles, options.shared_opacity
     if not _adds(styles):
         colors = styles[0].rgba(values[0])

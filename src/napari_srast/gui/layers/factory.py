@@ -35,6 +35,7 @@ __all__ = [
     "has_length_unit",
     "image_affine",
     "measured_layer",
+    "pixel_matrix",
     "points_transform",
     "remove_layers",
     "role_of",
@@ -50,7 +51,7 @@ __all__ = [
 ]
 
 KEY = "napari_srast"
-HELPER_ROLES = frozenset({"dimmer", "measured", "neighbor", "region_halo", "side_by_side", "unused"})
+HELPER_ROLES = frozenset({"color_bar", "dimmer", "measured", "neighbor", "region_halo", "side_by_side", "unused"})
 """Roles of layers that a user does not handle one by one."""
 REGION_ROLES = frozenset({"region", "region_halo"})
 """Roles of the layers that show a region."""
@@ -68,6 +69,14 @@ def swap_axes(matrix: np.ndarray) -> np.ndarray:
 def image_affine(matrix: np.ndarray) -> np.ndarray:
     """Convert a (3, 3) affine of continuous pixel coordinates, (x, y), to the affine of a napari image, (y, x)."""
     return swap_axes(matrix @ _HALF_PIXEL)
+
+
+def pixel_matrix(layer: Layer) -> np.ndarray:
+    """Return the (3, 3) affine from the continuous pixel coordinates of a flat image layer to the world, (x, y)."""
+    origin, down, right = (np.array(layer.data_to_world(point))[-2:] for point in ((0, 0), (1, 0), (0, 1)))
+    matrix = np.eye(3)
+    matrix[:2] = np.column_stack([(right - origin)[::-1], (down - origin)[::-1], origin[::-1]])
+    return matrix @ np.linalg.inv(_HALF_PIXEL)
 
 
 def has_length_unit(slide: Slide) -> bool:

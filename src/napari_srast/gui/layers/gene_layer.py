@@ -23,7 +23,7 @@ from napari_srast.gui.layers.gene_colors import (
 )
 from napari_srast.gui.state.gene_values import STD_UNIT, GeneValues, ValueView, unit_of
 
-__all__ = ["GeneImage", "GeneLayer", "GeneStyle", "default_genes", "render_gene"]
+__all__ = ["GeneImage", "GeneLayer", "GeneStyle", "default_genes", "render_gene", "typical_limits"]
 
 _HIGH_PERCENTILE = 99.5  # of the pixels with counts: a few bright pixels must not darken the others
 _LOW_PERCENTILE = 20.0  # of all pixels: a ubiquitous gene must not wash out the others
@@ -71,11 +71,16 @@ def render_gene(values: GeneValues, gene: str, view: str, value_view: ValueView)
         unit = unit_of(values.quantity(gene, value_view), value_view.scale)
         pixels = values.of_pixels(gene, value_view)
         image = values.result.raster.to_image(pixels)
-    positive = pixels[pixels > 0]
+    return GeneImage(image, typical_limits(pixels), unit)
+
+
+def typical_limits(values: np.ndarray) -> tuple[float, float]:
+    """Return contrast limits for values, shape (n,), that neither a few high nor many low ones spoil."""
+    positive = values[values > 0]
     if not positive.size:
-        return GeneImage(image, (0.0, 1.0), unit)
-    low, high = float(np.percentile(pixels, _LOW_PERCENTILE)), float(np.percentile(positive, _HIGH_PERCENTILE))
-    return GeneImage(image, (low if low < high else 0.0, high), unit)
+        return 0.0, 1.0
+    low, high = float(np.percentile(values, _LOW_PERCENTILE)), float(np.percentile(positive, _HIGH_PERCENTILE))
+    return low if low < high else 0.0, high
 
 
 @dataclass(eq=False)

@@ -1,9 +1,9 @@
 """Display up to six genes of a result over the histology, and what they are compared with.
 
-Each gene has an image layer. The layer of a hidden gene is kept and reused for the next gene, because to replace its
-data takes a quarter of the time that a new layer takes. Color, contrast limits and opacity are those of the napari
-layer, so that napari's layer controls and the legend stay in sync, and the visibility of the layer in napari's layer
-list is the gene's check box. The module does not use Qt, so that it can be tested on a ``ViewerModel``.
+Each gene has an image layer. That of a hidden gene is reused for the next one, because to replace its data takes a
+quarter of the time that a new layer takes. Color, contrast limits and opacity are those of the napari layer, so that
+napari's layer controls and the legend stay in sync, and its visibility in napari's layer list is the gene's check box.
+No Qt, so that it can be tested on a ``ViewerModel``.
 """
 
 from __future__ import annotations
@@ -48,8 +48,7 @@ class Overlay:
     changed
         Called when the displayed genes, their style or the view have changed, also through napari's own controls.
     schedule
-        Schedules a function. To add a layer and to draw it first take 0.1 s each, so each is scheduled. None adds all
-        layers at once.
+        Schedules a function, because to add a layer and to draw it take 0.1 s each. None adds all layers at once.
     brightness
         Brightness of the histology below the genes, 0 (black) to 1 (unchanged).
     on_error
@@ -86,6 +85,7 @@ class Overlay:
         self._side_by_side = SideBySide(viewer)
         self._own_changes = OwnChanges()
         self._hidden = False
+        self._covered = frozenset[str]()
         viewer.layers.events.removed.connect(self._on_removed)
 
     @property
@@ -248,6 +248,11 @@ class Overlay:
         self._hidden = False
         self._refresh()
 
+    def cover(self, owner: str, *, is_covered: bool) -> None:
+        """Hide genes and measured counts, but not the dimmed histology, while an owner shows something instead."""
+        self._covered = self._covered | {owner} if is_covered else self._covered - {owner}
+        self._refresh()
+
     def offset_at(self, world: np.ndarray) -> np.ndarray:
         """Return the offset (x, y) of the second picture if a world position (x, y) is in it, else zeros."""
         if self.view != "side_by_side":
@@ -263,8 +268,6 @@ class Overlay:
         if self.view == "side_by_side":
             self.set_view("side_by_side")
 
-    # -------------------------------------------------------------- removal
-
     def remove(self) -> None:
         """Remove all layers of the result from the viewer."""
         self.disconnect()
@@ -279,8 +282,6 @@ class Overlay:
         if self._backdrop is not None:
             self._backdrop.disconnect()
 
-    # ---------------------------------------------------------------- layers
-
     @property
     def _shared_opacity(self) -> float:
         return shared_opacity(len(self.genes))
@@ -288,9 +289,8 @@ class Overlay:
     @property
     def layers(self) -> list[Layer]:
         """The layers of the result, except those of the second picture."""
-        backdrop = None if self._backdrop is None else self._backdrop.layer
-        layers = (backdrop, self._compared.layer, *self._gene_layers.layers)
-        return [layer for layer in layers if layer is not None]
+        backdrop = [] if self._backdrop is None else [self._backdrop.layer]
+        return [*backdrop, *self._compared.layers, *self._gene_layers.layers]
 
     def _render(self, gene: str) -> GeneImage:
         return render_gene(self.values, gene, self.view, self.value_view)
@@ -326,19 +326,18 @@ class Overlay:
     def _refresh(self) -> None:
         """Update visibility, colors and opacity of all layers."""
         is_visible = bool(self.shown) and not self._hidden
-        before = is_visible and self.view == "before"
+        before = is_visible and self.view == "before" and not self._covered
         side_by_side = is_visible and self.view == "side_by_side"
         with self._own_changes:
+            self._gene_layers.set_alone(alone=len(self.genes) == 1)
             if before or side_by_side:
                 self._color_compared()
             visible: dict[Layer, bool] = dict.fromkeys(self._side_by_side.layers, side_by_side)
-            genes_visible = is_visible and not before
+            genes_visible = is_visible and not before and not self._covered
             visible |= {layer: shown and genes_visible for layer, shown in self._gene_layers.visible.items()}
-            if self._compared.layer is not None:
-                visible[self._compared.layer] = before
+            visible |= self._compared.visible(len(self.shown) if before else 0)
             if self._backdrop is not None:
                 visible[self._backdrop.layer] = is_visible
-            self._gene_layers.set_alone(alone=len(self.genes) == 1)
             self._gene_layers.set_interpolation(self.value_view.interpolation)
             set_visible(self._viewer.layers, visible)
             self._gene_layers.set_shared_opacity(self._shared_opacity)
@@ -355,13 +354,15 @@ class Overlay:
         if layer is not None:
             colors = ColorOptions(tuple(self.shown), self._shared_opacity, self.value_view)
             self._compared.set_colors(layer, self.values, self.compared, colors)
+        if self.view == "before" and len(self.shown) == 1:
+            self._compared.color_bar.show(self.shown[0], self.result, self._slide, self._add)
 
     # ------------------------------------------- changes in napari's layer list and layer controls
 
     @handle_errors
     def _on_visible(self, event: object = None) -> None:
         """Read the displayed genes from the visibility of their layers."""
-        if self._own_changes or self._hidden or self.view == "before":
+        if self._own_changes or self._hidden or self._covered or self.view == "before":
             return
         self._gene_layers.read_visibility()
         self._refresh()
@@ -386,7 +387,7 @@ class Overlay:
         if self._backdrop is not None and self._backdrop.layer not in layers:
             self._backdrop.disconnect()
             self._backdrop = None
-        self._compared.layer = self._compared.layer if self._compared.layer in layers else None
+        self._compared.keep(layers)
 
     def _on_removed(self, event: object) -> None:
         self._forget_removed()

@@ -33,11 +33,14 @@ from napari_srast.gui.controllers.comparison import (
 from napari_srast.gui.controllers.controller import Controller
 from napari_srast.gui.layers.cursor_readout import PixelReadout
 from napari_srast.gui.layers.overlay import MAX_GENES, ViewMode
+from napari_srast.gui.panels.cells import CellPanel
 from napari_srast.gui.panels.domains import DomainPanel
 from napari_srast.gui.panels.export import NO_RESULT, ExportPanel
 from napari_srast.gui.panels.genes import structure_column
 from napari_srast.gui.panels.legend import Legend
 from napari_srast.gui.panels.region_comparison import ComparisonPanel
+from napari_srast.gui.panels.signatures import SignaturePanel
+from napari_srast.gui.panels.structure import StructurePanel
 from napari_srast.gui.panels.value_chooser import ValueChooser
 from napari_srast.gui.state.displayed_result import DisplayedResult
 from napari_srast.gui.state.run_request import result_title
@@ -84,8 +87,14 @@ class ResultPanel(QWidget):
             column.addWidget(control)
         self.domain_panel = DomainPanel(controller)
         column.addWidget(self.domain_panel)
+        self.cell_panel = CellPanel(controller)
+        column.addWidget(self.cell_panel)
+        self.signature_panel = SignaturePanel(controller)
+        column.addWidget(self.signature_panel)
         self.comparison_panel = ComparisonPanel(controller)
         column.addWidget(self.comparison_panel)
+        self.structure_panel = StructurePanel(controller)
+        column.addWidget(self.structure_panel)
         column.addWidget(self.export_panel.section)
         give_room(column, self.section, self.section)
         outer = QVBoxLayout(self)
@@ -352,6 +361,9 @@ class ResultPanel(QWidget):
     def set_view(self, view: ViewMode) -> None:
         """Switch the view to before, after, side by side or uncertainty."""
         if self._controller.results.overlay is not None:
+            self._controller.signatures.show(None)
+            if view != "side_by_side":
+                self._controller.cells.uncover()
             self._controller.results.overlay.set_view(view)
             self._on_shown()
 

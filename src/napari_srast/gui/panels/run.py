@@ -22,6 +22,10 @@ _STAGES = {  # descriptions; the command line shows the names
     "calibrate": "calibrating on this slide",
     "split": "dividing the counts",
     "checks": "checking the result",
+    "cells": "sharing the counts among cells",
+    "signatures": "scoring gene sets",
+    "structure": "testing genes",
+    "colocalization": "comparing genes",
 }
 # No red has enough contrast on both of napari's themes, so the message has its own background.
 _ERROR_STYLE = "color: #ffffff; background: #b3131f; font-weight: bold; padding: 4px; border-radius: 3px;"
@@ -147,6 +151,8 @@ class RunBar(QWidget):
         self.preparation.setVisible(bool(text))
 
     def _on_progress(self, progress: Progress) -> None:
+        if progress.fraction > 0:
+            self._clock.stop()
         self.progress.setValue(round(1000 * progress.fraction))
         part = f" {progress.done} of {progress.total}" if progress.total > 1 else ""
         elapsed = time.monotonic() - self._started

@@ -138,6 +138,26 @@ class GeneValues:
         totals = self._pixel_totals if column is None else self._expression_totals
         return _scaled(values, totals, view.scale)
 
+    def of_areas(self, weights: sparse.csr_matrix, gene: str, view: ValueView) -> np.ndarray:
+        """Return the mean values of a gene in some areas, such as cells, shape (C,).
+
+        Parameters
+        ----------
+        weights
+            Share of each pixel in each area, shape (C, Q); no row is empty.
+        gene
+            Name of the gene.
+        view
+            Which values, and their scale: per 10,000 are those of the area's total.
+        """
+        of_expression = self.quantity(gene, view) == "expression"
+        size = np.asarray(weights.sum(axis=1)).ravel()
+        means: np.ndarray = weights @ self.of_pixels(gene, dataclasses.replace(view, scale="as_is")) / size
+        totals = self.expression_totals if of_expression else self.totals
+        if view.scale == "as_is" or totals is None:
+            return means
+        return _scaled(means, _at_least_small(weights @ totals / size), view.scale)
+
     def of_pixel(self, pixel: int, gene: str, view: ValueView) -> float:
         """Return the value of a gene in one pixel."""
         column = self._expression_column(gene) if view.quantity == "expression" else None

@@ -53,6 +53,8 @@ class Choices:
         Names of the sections of the table; empty if it has one.
     runs
         Names of saved results.
+    cells
+        Names of labels and shapes that may be cells.
     contents
         Names of the elements in each coordinate system.
     """
@@ -62,6 +64,7 @@ class Choices:
     images: tuple[str, ...] = ()
     sections: tuple[str, ...] = ()
     runs: tuple[str, ...] = ()
+    cells: tuple[str, ...] = ()
     contents: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
@@ -236,6 +239,7 @@ def _loaded(
     result: DisplayedResult | None,
     store: spatialdata.SpatialData | None = None,
 ) -> LoadedSlide:
+    from napari_srast.io.cell_reader import cell_elements
     from napari_srast.io.element_selection import slide_choices
     from napari_srast.io.slide_reader import list_sections
     from napari_srast.io.store import open_store
@@ -251,6 +255,7 @@ def _loaded(
             images=elements.images,
             sections=list_sections(store, slide),
             runs=_list_runs(source),
+            cells=cell_elements(store, slide),
             contents=elements.contents,
         )
     spot_grid(slide)  # made here, because it takes a moment for a large slide

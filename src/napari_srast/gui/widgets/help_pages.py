@@ -17,7 +17,10 @@ PAGES = {
     "Exploring genes": "window/genes",
     "Quality": "window/quality",
     "Domains": "window/domains",
+    "Cells": "window/cells",
+    "Signatures": "window/signatures",
     "Regions compared": "window/comparison",
+    "Structure": "window/structure",
     "Export": "window/export",
     "Reliability and limits": "reliability",
 }
@@ -30,6 +33,9 @@ SECTION_PAGES = {
     "section_settings": "window/run",
     "section_shown": "window/genes",
     "section_domains": "window/domains",
+    "section_cells": "window/cells",
+    "section_signatures": "window/signatures",
+    "section_structure": "window/structure",
     "section_compare": "window/comparison",
     "section_quality": "window/quality",
 }

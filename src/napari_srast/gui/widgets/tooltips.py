@@ -22,7 +22,8 @@ TOOLTIPS = {
     **dict.fromkeys(
         (
             *("section_slide", "section_region", "section_genes", "section_settings"),
-            *("section_shown", "section_quality", "section_domains", "section_compare"),
+            *("section_shown", "section_quality", "section_domains", "section_cells", "section_compare"),
+            *("section_signatures", "section_structure"),
         ),
         _FOLD,
     ),
@@ -142,6 +143,27 @@ TOOLTIPS = {
     "merge_domains": "Merge the selected domains; the largest gives its name.",
     "save_domains": "Add the domains to the store of the slide, in which the result has to be saved: a column of its "
     "table, and labels.",
+    "cell_source": "Segmented cells or nuclei: labels or polygons in the store of the slide, a layer of labels or "
+    "shapes in napari, or a file (GeoJSON, or a label image with the pixels of the histology).",
+    "count_cells": "Share the counts of each pixel among the cells that cover it, by area; what no cell covers is "
+    "kept, so that all counts sum to those of the spots.",
+    "color_cells": "Shown genes: their mean over the cell, on the color scale of the pixels. All counts: of the genes "
+    "of the run. Cells per spot: how many cells share the spots of a cell, which cannot be measured apart. "
+    "Uncertainty: standard deviation of the counts of the first shown gene.",
+    "show_cells": "Fill: the cells instead of the pixels. Outlines: their edges over the pixels.",
+    "save_cells": "Save the expected counts of the cells, and of what is outside them.",
+    "gene_sets": "Gene sets as text: a name, a colon and genes, with semicolons between sets. Press Enter to score "
+    "them.",
+    "score_gene_sets": "Score the gene sets in every pixel, by scanpy's score_genes on log expression.",
+    "open_gene_sets": "Score the gene sets of a file: .gmt, .csv, .tsv or .txt.",
+    "shown_signature": "The score that is shown instead of the genes.",
+    "save_signatures": "Save the scores of all pixels as CSV.",
+    "structure_genes": "Genes, separated by commas. Empty: all genes are tested, and the shown ones are compared.",
+    "test_structure": "Test each gene for spatial structure, by Moran's I and permutations of the spots. All genes of "
+    "a large slide take minutes.",
+    "pair_genes": "Correlate the counts of the genes over the spots, with intervals from blocks of neighboring spots.",
+    "structure_table": "Genes or pairs of genes. Click a heading to sort.",
+    "save_structure": "Save the whole table as CSV.",
     "compare_first": "Region, or all regions of a class, whose spots are compared. Regions are drawn, named and given "
     "classes on the page Prepare.",
     "compare_second": "Region or class that it is compared with, or all other spots of the slide.",

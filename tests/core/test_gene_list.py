@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from napari_srast.core.gene_list import match_gene_list, parse_gene_names, read_gene_names
+from napari_srast.core.gene_list import GeneIndex, match_gene_list, parse_gene_names, read_gene_names
 from napari_srast.errors import InputError, SettingsError
 
 PANEL = ["ERBB2", "KRT19", "Krt8", "CD74"]
@@ -125,3 +125,15 @@ def test_ids_in_a_list_select_the_genes(tmp_path: Path) -> None:
     path = tmp_path / "genes.txt"
     path.write_text("ENSG02\nA\nensg03\nENSG99\n")
     assert match_gene_list(path, ["A", "B", "C"], ["ENSG01", "ENSG02", "ENSG03"]) == (["B", "A", "C"], ["ENSG99"])
+
+
+def test_ids_are_found_with_any_version_if_this_is_clear(tmp_path: Path) -> None:
+    ids = ["ENSG00000141736.14", "ENSG00000171345", "ENSG00000170421.2", "ENSG00000170421.9"]
+    index = GeneIndex(PANEL, ids)
+    assert [index.find(name) for name in ("ENSG00000141736", "ENSG00000141736.3", "ENSG00000171345.1")] == [0, 0, 1]
+    assert index.find("ENSG00000170421.2") == 2
+    assert index.find("ENSG00000170421") is None  # of two genes
+    assert index.find("ENSG00000000001.1") is None
+    path = tmp_path / "genes.txt"
+    path.write_text("ensg00000141736.1\nENSG00000171345.8\nENSG00000170421\n", encoding="utf-8")
+    assert match_gene_list(path, PANEL, ids) == (["ERBB2", "KRT19"], ["ENSG00000170421"])

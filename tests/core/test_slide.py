@@ -54,6 +54,9 @@ def test_genes_are_selected_by_name_or_id(make_slide) -> None:
     assert slide.gene_indices(["ENSG1", "Gene0", "ENSG2"]).tolist() == [2, 0]  # the last one is Gene0 again
     with pytest.raises(InputError, match="no gene 'ENSG9'; did you mean"):
         slide.gene_indices(["ENSG9"])
+    versions = np.array(["ENSG00000000000.1", "ENSG00000000001.1", "ENSG00000000002.1"], dtype=object)
+    named = make_slide(3, 3, n_genes=3, gene_ids=versions)
+    assert named.gene_indices(["ENSG00000000002", "ENSG00000000001.7"]).tolist() == [2, 1]
     with pytest.raises(InputError, match="3 genes and 2 gene ids"):
         make_slide(3, 3, n_genes=3, gene_ids=np.array(["ENSG2", "ENSG0"]))
 

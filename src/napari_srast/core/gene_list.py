@@ -8,7 +8,9 @@ that start with ``#``, are skipped.
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,8 +18,17 @@ from napari_srast._utils.text import read_text, reading_failure
 from napari_srast.core.settings import EXPRESSION_CHOICES
 from napari_srast.errors import InputError, SettingsError
 
-__all__ = ["check_is_list", "match_gene_list", "parse_expression", "parse_gene_names", "read_gene_names"]
+__all__ = [
+    "GeneIndex",
+    "check_is_list",
+    "match_gene_list",
+    "parse_expression",
+    "parse_gene_names",
+    "read_gene_names",
+    "without_version",
+]
 
+_ENSEMBL_ID = re.compile(r"(ENS[A-Z]{0,6}G\d{5,})(?:\.\d+)?", re.IGNORECASE)
 _HEADERS = {"gene", "genes", "gene_name", "gene_names", "gene_symbol", "symbol", "feature"}
 
 Rows = list[list[str]]
@@ -34,6 +45,52 @@ def check_is_list(genes: Sequence[str] | None) -> None:
     """
     if isinstance(genes, str):
         raise SettingsError(f"Genes are given as a list of names, not as the text '{genes}'; write ['{genes}'].")
+
+
+def without_version(name: str) -> str:
+    """Return an Ensembl id of a gene without its version; any other name is returned as it is.
+
+    Examples
+    --------
+    >>> without_version("ENSG00000141736.14"), without_version("HLA.DRA.1")
+    ('ENSG00000141736', 'HLA.DRA.1')
+    """
+    match = _ENSEMBL_ID.fullmatch(name)
+    return match[1] if match else name
+
+
+class GeneIndex:
+    """Find genes of a slide by their names, by their ids, and by Ensembl ids of another version.
+
+    Parameters
+    ----------
+    names
+        Names of the genes.
+    ids
+        Second name of each gene, in the same order; None if there are none. A name of one gene counts more than the
+        same id of another one.
+    """
+
+    def __init__(self, names: Iterable[str], ids: Iterable[str] | None = None) -> None:
+        second = {} if ids is None else {str(name): i for i, name in enumerate(ids)}
+        self.known = second | {str(name): i for i, name in enumerate(names)}
+        """Position of each gene by its name and by its id."""
+
+    @cached_property
+    def _by_id(self) -> dict[str, int | None]:
+        """Position of each gene by its Ensembl id without version; None for an id of several genes."""
+        found: dict[str, int | None] = {}
+        for name, i in self.known.items():
+            plain = without_version(name)
+            found[plain] = i if found.get(plain, i) == i else None
+        return found
+
+    def find(self, name: str) -> int | None:
+        """Return the position of a gene; None if no gene, or more than one, has this name or id."""
+        found = self.known.get(name)
+        if found is None and _ENSEMBL_ID.fullmatch(str(name)):
+            return self._by_id.get(without_version(name))
+        return found
 
 
 def parse_gene_names(text: str) -> list[str]:
@@ -93,7 +150,8 @@ def read_gene_names(path: Path) -> list[str]:
 def match_gene_list(path: Path, panel: Iterable[str], ids: Iterable[str] | None = None) -> tuple[list[str], list[str]]:
     """Read a file and match its names to a panel; of a table the column with most matches is used.
 
-    Names that differ from a gene of the panel in case only are matched, too.
+    Names that differ from a gene of the panel in case only are matched, too, and Ensembl ids that differ in their
+    version only.
 
     Parameters
     ----------
@@ -116,24 +174,30 @@ def match_gene_list(path: Path, panel: Iterable[str], ids: Iterable[str] | None 
         The file cannot be read as text, or names no gene of the panel.
     """
     rows = _one_name_per_row(_read_rows(path))
-    exact = {str(gene): str(gene) for gene in panel}
-    if ids is not None:
-        exact = {**{str(name): gene for name, gene in zip(ids, list(exact), strict=True)}, **exact}
-    folded = {name.casefold(): gene for name, gene in exact.items()}
-    matches = [[exact.get(cell) or folded.get(cell.casefold()) for cell in row] for row in rows]
+    genes = [str(gene) for gene in panel]
+    second = None if ids is None else [str(name) for name in ids]
+    exact = GeneIndex(genes, second)
+    folded = GeneIndex(map(str.casefold, genes), None if second is None else map(str.casefold, second))
+
+    def match(cell: str) -> str | None:
+        found = exact.find(cell)
+        found = folded.find(cell.casefold()) if found is None else found
+        return None if found is None else genes[found]
+
+    matches = [[match(cell) for cell in row] for row in rows]
     width = max((len(row) for row in rows), default=0)
     n_matches = [sum(gene is not None for gene in _column(matches, column)) for column in range(width)]
     if not any(n_matches):
         raise InputError(f"'{path.name}' contains no gene of this slide; check that it has one gene name per line.")
     best = n_matches.index(max(n_matches))
-    names, genes = _column(rows, best), _column(matches, best)
+    names, found = _column(rows, best), _column(matches, best)
     has_first_row = len(rows[0]) > best
     missing = [
         name
-        for i, (name, gene) in enumerate(zip(names, genes, strict=True))
+        for i, (name, gene) in enumerate(zip(names, found, strict=True))
         if gene is None and name and not (i == 0 and has_first_row)
     ]
-    return list(dict.fromkeys(gene for gene in genes if gene is not None)), list(dict.fromkeys(missing))
+    return list(dict.fromkeys(gene for gene in found if gene is not None)), list(dict.fromkeys(missing))
 
 
 def _read_rows(path: Path) -> Rows:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from napari_srast.arrays import Affine, GeneColumns, GeneNames, SpotCenters, SpotCounts
-from napari_srast.core.gene_list import check_is_list
+from napari_srast.core.gene_list import GeneIndex, check_is_list
 from napari_srast.errors import InputError, SettingsError
 
 __all__ = ["Slide", "SlideImage", "SlideSource", "check_is_slide", "is_color", "select_columns"]
@@ -248,7 +248,8 @@ class Slide:
         Parameters
         ----------
         names
-            Gene names, or ids as in ``gene_ids``; duplicates count once. None for all genes.
+            Gene names, or ids as in ``gene_ids``; duplicates count once. An Ensembl id may lack its version or have
+            another one, if this is clear. None for all genes.
 
         Raises
         ------
@@ -263,15 +264,14 @@ class Slide:
         names = list(dict.fromkeys(names))
         if not names:
             raise SettingsError("The list of genes is empty; name at least one gene, or ask for all.")
-        index = {str(gene): i for i, gene in enumerate(self.genes)}
-        by_id = {} if self.gene_ids is None else {str(gene): i for i, gene in enumerate(self.gene_ids)}
-        index = {**by_id, **index}
-        unknown = [name for name in names if name not in index]
+        index = GeneIndex(self.genes, self.gene_ids)
+        found = {name: index.find(name) for name in names}
+        unknown = [name for name, column in found.items() if column is None]
         if unknown:
-            similar = _similar_names(unknown[:_MAX_SUGGESTED], index)
+            similar = _similar_names(unknown[:_MAX_SUGGESTED], index.known)
             hint = f"did you mean {', '.join(similar)}?" if similar else "'napari-srast info' lists the panel."
             raise InputError(f"The slide has no gene {', '.join(repr(name) for name in unknown[:_MAX_NAMES])}; {hint}")
-        return np.array(list(dict.fromkeys(index[name] for name in names)))
+        return np.array(list(dict.fromkeys(column for column in found.values() if column is not None)))
 
 
 def check_is_slide(value: object) -> None:

@@ -130,5 +130,7 @@ def test_filter_finds_ids() -> None:
     model.set_genes(["ERBB2", "KRT19"], ids=["ENSG00000141736", "ENSG00000171345"])
     model.set_filter("ensg00000171345")
     assert model.listed == ["KRT19"]
+    model.set_filter("ENSG00000171345.7")
+    assert model.listed == ["KRT19"]
     model.set_filter("erbb")
     assert model.listed == ["ERBB2"]

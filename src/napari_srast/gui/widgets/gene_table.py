@@ -16,6 +16,8 @@ from psygnal import Signal
 from qtpy.QtCore import QAbstractTableModel, QModelIndex, QObject, Qt
 from qtpy.QtGui import QColor, QFont, QPainter, QPixmap
 
+from napari_srast.core.gene_list import without_version
+
 __all__ = ["Column", "GeneTableModel", "Listing"]
 
 Listing = Literal["all", "checked", "favorites"]
@@ -177,7 +179,7 @@ class GeneTableModel(QAbstractTableModel):
 
     def set_filter(self, text: str) -> None:
         """List only genes whose name contains ``text``, ignoring case."""
-        self._filter = text.strip().casefold()
+        self._filter = without_version(text.strip()).casefold()
         self._reset_rows()
 
     def set_listing(self, listing: Listing) -> None:

@@ -214,22 +214,50 @@ def test_store_is_read_by_section():
     assert slide.source.library == "B"
 
 
-def test_section_of_a_legacy_table_brings_its_own_image():
-    """The layout that spatialdata-io's ``from_legacy_anndata`` gives to a table of two libraries."""
+def legacy_store(names=("A", "B"), sides=(90, 50)):
+    """Return two sections with an image each; the first one is larger."""
     from spatialdata.models import Image2DModel
     from spatialdata.transformations import Identity, Scale, set_transformation
 
-    store = store_of(TWO, columns(TWO, library_id=HALVES), {"spatial": {"A": {}, "B": {}}})
+    store = store_of(TWO, columns(TWO, library_id=np.repeat(names, N)), {"spatial": {name: {} for name in names}})
     systems = {}
-    for name, side in (("A_hires", 90), ("B_hires", 50)):
-        pixels = np.zeros((3, side, side), np.uint8)
+    for section, side in zip(names, sides, strict=True):
+        name, pixels = f"{section}_hires", np.zeros((3, side, side), np.uint8)
         store.images[name] = Image2DModel.parse(pixels, dims=("c", "y", "x"), transformations={name: Identity()})
         systems[name] = Scale([0.1, 0.1], axes=("x", "y"))
     set_transformation(store.shapes["spots"], systems, set_all=True)
+    return store
+
+
+def test_section_of_a_legacy_table_brings_its_own_image():
+    """The layout that spatialdata-io's ``from_legacy_anndata`` gives to a table of two libraries."""
+    store = legacy_store()
     slide = read_slide(store, library="B")
     assert slide.image.name == "B_hires"
     assert slide.coordinate_system == "B_hires"
     np.testing.assert_allclose(slide.image.to_intrinsic[0], np.diag([10, 10, 1]))
+
+
+@pytest.mark.contract(
+    section="Spots and transformations",
+    case="--library all, and sections with an image each",
+    response="*notice:* the largest image is used, and which ones are left out",
+)
+def test_image_of_one_section_is_noticed_under_the_spots_of_all():
+    slide = read_slide(legacy_store(), library="all")
+    assert slide.image.name == "A_hires"
+    assert any("Image 'A_hires' was used for the spots of all" in n and "(B_hires); choose" in n for n in slide.notices)
+    assert not any("was used for the spots" in n for n in read_slide(legacy_store(), library="B").notices)
+
+
+@pytest.mark.parametrize("names", [("S10", "S1"), ("S1_2", "S1")])
+def test_image_of_a_section_with_a_longer_name_is_not_taken(names):
+    assert read_slide(legacy_store(names), library="S1").image.name == "S1_hires"
+    store = legacy_store(names)
+    del store.images["S1_hires"]
+    slide = read_slide(store, library="S1")
+    assert slide.image is None
+    assert any(f"of other sections than 'S1' ({names[0]}_hires)" in notice for notice in slide.notices)
 
 
 def test_numbers_in_the_names_of_cells_are_no_sections():

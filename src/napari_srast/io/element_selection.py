@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_srast.core.slide import is_color
 from napari_srast.errors import ChoiceError, InputError, translate_memory_errors
+from napari_srast.io.sections import SectionChoice
 from napari_srast.io.store import element_name, full_resolution, open_store
 from napari_srast.io.table_reader import RESULT_KEY
 from napari_srast.io.transforms import element_matrices
@@ -204,7 +206,7 @@ def choose_spots(store: spatialdata.SpatialData, spots: str | None, table: str |
 
 
 def choose_image(
-    store: spatialdata.SpatialData, image: str | None, systems: Sequence[str], section: str | None = None
+    store: spatialdata.SpatialData, image: str | None, systems: Sequence[str], section: SectionChoice | None = None
 ) -> tuple[str | None, tuple[str, ...]]:
     """Select the histology image.
 
@@ -217,7 +219,8 @@ def choose_image(
     systems
         Coordinate systems of the spots.
     section
-        Name of the chosen section; images whose names start with it are preferred. None if the table has one section.
+        The chosen section; images whose names contain its name are preferred, and those with the name of another one
+        are left out. None if the table has one section.
 
     Returns
     -------
@@ -247,8 +250,16 @@ def choose_image(
             )
         return image, ()
     aligned = [name for name in aligned if name not in results]
-    if section is not None:
-        aligned = [name for name in aligned if name.startswith(element_name(section))] or aligned
+    owners = {name: _owner(name, () if section is None else section.names) for name in aligned}
+    if section is not None and section.name is not None and aligned:
+        own = [name for name in aligned if owners[name] == section.name]
+        common = [name for name in aligned if owners[name] is None]
+        if not own and not common:
+            return None, (
+                f"The images of the store are of other sections than '{section.name}' ({', '.join(aligned)}), so none "
+                "was used; choose one with --image if it shows this section.",
+            )
+        aligned = own or common
     if not aligned:
         unaligned = [name for name in images if name not in results]
         if not unaligned:
@@ -263,7 +274,28 @@ def choose_image(
             "image",
             [*sorted(ranked), "none"],
         )
-    return ranked[0], _larger_images(store, ranked[0], [name for name in images if name not in (*ranked, *results)])
+    others = [name for name in images if name not in (*owners, *results)]
+    merged = _images_of_sections(ranked[0], owners) if section is not None and section.name is None else ()
+    return ranked[0], (*merged, *_larger_images(store, ranked[0], others))
+
+
+def _owner(image: str, sections: Sequence[str]) -> str | None:
+    """Return the section whose name is a part of the name of an image; None if none is, or several are."""
+    names = {section: element_name(section) for section in sections}
+    found = [s for s in sections if re.search(rf"(?<![A-Za-z0-9]){re.escape(names[s])}(?![A-Za-z0-9])", image)]
+    longest = [s for s in found if not any(names[s] in names[other] for other in found if other != s)]
+    return longest[0] if len(longest) == 1 else None
+
+
+def _images_of_sections(chosen: str, owners: Mapping[str, str | None]) -> tuple[str, ...]:
+    """Return a notice if the spots of several sections are read with the image of one of them."""
+    others = [name for name, owner in owners.items() if owner not in (None, owners[chosen])]
+    if owners[chosen] is None or not others:
+        return ()
+    return (
+        f"Image '{chosen}' was used for the spots of all sections, although sections have images of their own "
+        f"({', '.join(others)}); choose another one with --image, or one section with --library.",
+    )
 
 
 def _larger_images(store: spatialdata.SpatialData, chosen: str, unaligned: list[str]) -> tuple[str, ...]:

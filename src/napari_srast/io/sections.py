@@ -86,11 +86,14 @@ class SectionChoice:
         Name of the section in the table; None if the table has one section, or all were chosen.
     notices
         Which part of the table was used.
+    names
+        Names of all sections of the table; empty if it has one.
     """
 
     rows: np.ndarray
     name: str | None = None
     notices: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
 
 
 def choose_section(
@@ -120,8 +123,10 @@ def choose_section(
     pitch = mixed_pitch(points[:, :2])
     groupings = [*_groupings(obs, keys, points), *_columns_of_lattices(obs, points[:, :2], pitch)]
     rows = np.ones(len(points), dtype=bool)
-    if library is None:
+    if library in (None, ALL_SECTIONS):
         found = next((g for g in groupings if _are_sections(g, points[:, :2])), None)
+        if library == ALL_SECTIONS:
+            return SectionChoice(rows, names=tuple(keys if found is None else found.names))
         if found is not None:
             raise ChoiceError(
                 f"Table '{table}' has {len(found.names)} sections in one coordinate frame ({found.source}: "
@@ -133,8 +138,8 @@ def choose_section(
         _check_unassigned(obs, [] if _assigned_columns(obs, keys) else keys, points, pitch, table)
         return SectionChoice(rows)
     match = next((g for fold in (False, True) for g in groupings if _named(g, library, fold=fold)), None)
-    if match is None and library in (ALL_SECTIONS, *keys):
-        return SectionChoice(rows, None if library == ALL_SECTIONS else library)
+    if match is None and library in keys:
+        return SectionChoice(rows, library, names=tuple(keys))
     if match is None:
         known = {name for g in groupings for name in g.names if g.separate or not g.source.startswith("the ")}
         choices = sorted(known | set(keys)) or [ALL_SECTIONS]
@@ -148,9 +153,8 @@ def choose_section(
                 f"Section '{name}' of table '{table}' has {len(part.names)} sections itself ({part.source}: "
                 f"{_listed(part.names)}); keep one of them in the table and read it again."
             )
-    return SectionChoice(
-        rows, name, (f"Section '{name}' was read ({match.source}): {rows.sum()} of {len(rows)} spots.",)
-    )
+    notice = f"Section '{name}' was read ({match.source}): {rows.sum()} of {len(rows)} spots."
+    return SectionChoice(rows, name, (notice,), tuple(dict.fromkeys([*match.names, *keys])))
 
 
 def section_metadata(obs: pd.DataFrame, uns: Mapping[str, Any], section: str | None) -> tuple[str, Mapping[str, Any]]:

@@ -118,7 +118,7 @@ def read_slide(
         check_no_array_coordinates(centers, annotated.obs.iloc[rows], f"The positions of the spots '{spots_name}'")
     kept_shape = spot_shape if spot_shape is not None else imported.get("spot_shape")
     shape = resolve_shape(all_spots, centers, annotated.uns, spot_ids, kept_shape)
-    image_name, choice_notices = choose_image(store, image, list(transforms), section.name)
+    image_name, choice_notices = choose_image(store, image, list(transforms), section)
     image_systems = element_matrices(store.images[image_name], image_name) if image_name else {}
     system, system_notices = _choose_system(transforms, image_systems, coordinate_system)
     histology = None if image_name is None else read_image(store.images[image_name], image_name, transforms, system)

@@ -13,7 +13,9 @@ import pytest
 import zarr
 import zarr.storage._local as local_store
 
-from napari_srast.io.zarr_writes import settle_zarr_writes, settled_writes
+from napari_srast.core.progress import RunMonitor
+from napari_srast.errors import Cancelled
+from napari_srast.io.zarr_writes import reported_blocks, settle_zarr_writes, settled_writes
 
 
 @pytest.fixture
@@ -59,3 +61,24 @@ def test_pending_dask_tasks_end_before_the_error_is_raised(tmp_path: Path) -> No
     with pytest.raises(OSError, match="No space left"), settled_writes():
         da.store(values, target, lock=False)
     assert stays_removed(tmp_path / "a.zarr")
+
+
+def test_blocks_are_reported_and_canceled_in_their_thread_only() -> None:
+    fractions: list[float] = []
+    array = da.ones((8, 8), chunks=4) + 1
+    with reported_blocks(RunMonitor(on_progress=lambda step: fractions.append(step.fraction)), "writing", (64, 192)):
+        array.compute()
+        first = len(fractions)
+        array.compute()
+    assert fractions == sorted(fractions)
+    assert fractions[first - 1] == pytest.approx(0.25)
+    assert fractions[-1] == pytest.approx(1)
+    others: list[float] = []
+    with reported_blocks(RunMonitor(should_stop=lambda: True), "writing", (64,)):
+        thread = threading.Thread(target=lambda: others.append(float(array.sum().compute())))
+        thread.start()
+        thread.join()
+        with pytest.raises(Cancelled):
+            array.compute()
+    assert others == [128]
+    assert float(array.sum().compute()) == 128

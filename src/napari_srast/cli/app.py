@@ -135,19 +135,22 @@ def import_slide(
     _check_positive("--pixel-size", pixel_size)
     _check_positive("--bin-size", bin_size)
     check_output(output, (".zarr",), inputs=(source,))
+    from napari_srast.cli.output import progress_bar
     from napari_srast.io.convert.importer import import_slide as run
 
-    written = run(
-        source,
-        output,
-        image=image,
-        spot_diameter=spot_diameter,
-        pixel_size=pixel_size,
-        bin_size=bin_size,
-        library=library,
-        spot_shape=spot_shape,
-        counts=counts,
-    )
+    with progress_bar() as report:
+        written = run(
+            source,
+            output,
+            image=image,
+            spot_diameter=spot_diameter,
+            pixel_size=pixel_size,
+            bin_size=bin_size,
+            library=library,
+            spot_shape=spot_shape,
+            counts=counts,
+            progress=report,
+        )
     typer.echo(f"Wrote {written}; inspect it with: napari-srast info {quote(str(written))}")
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from napari_srast.core.progress import NO_MONITOR, RunMonitor
 from napari_srast.errors import ChoiceError, InputError
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ def raw_counts(
     choice: str | None = None,
     *,
     reuse: bool = False,
+    monitor: RunMonitor = NO_MONITOR,
 ) -> RawCounts:
     """Return the raw counts of a table, with a notice if they are not in X.
 
@@ -78,6 +80,8 @@ def raw_counts(
         Matrix to read: "X", "raw" or the name of a layer. None finds it.
     reuse
         Whether the counts may share the arrays of the table, which nobody else uses. Default: they are a copy.
+    monitor
+        Receives the progress, and cancels.
 
     Raises
     ------
@@ -88,10 +92,10 @@ def raw_counts(
         what = "spots" if table.n_obs == 0 else "genes"
         raise InputError(f"Table '{name}' has no {what}; export the slide again with its counts.")
     if choice is not None:
-        return _chosen(table, name, rows, choice, reuse)
+        return _chosen(table, name, rows, choice, reuse, monitor)
     matrix, error = None, None
     try:
-        matrix = _checked(table, "X", name, rows, reuse)
+        matrix = _checked(table, "X", name, rows, reuse, monitor)
     except InputError as wrong:
         if "damaged" in str(wrong):
             raise
@@ -118,7 +122,7 @@ def raw_counts(
         ) from None
     key = others[0][0]
     return RawCounts(
-        matrix=_checked(table, key, name, rows, reuse),
+        matrix=_checked(table, key, name, rows, reuse, monitor),
         var=_var(table, key),
         notices=(f"X of table '{name}' has no raw counts; those in its {_title(table, key)} were used.",),
     )
@@ -129,12 +133,14 @@ def _layers(table: anndata.AnnData) -> str:
     return f"the layers {names}; if one of them has the counts, name it with --counts" if names else "no layers"
 
 
-def _chosen(table: anndata.AnnData, name: str, rows: np.ndarray | None, choice: str, reuse: bool) -> RawCounts:
+def _chosen(
+    table: anndata.AnnData, name: str, rows: np.ndarray | None, choice: str, reuse: bool, monitor: RunMonitor
+) -> RawCounts:
     """Return the counts of the matrix that the user named."""
     known = ["X", *table.layers, *([_RAW] if table.raw is not None and _RAW not in table.layers else [])]
     if choice not in known:
         raise InputError(f"Table '{name}' has no counts '{choice}'; choose one with --counts: {', '.join(known)}.")
-    return RawCounts(matrix=_checked(table, choice, name, rows, reuse), var=_var(table, choice))
+    return RawCounts(matrix=_checked(table, choice, name, rows, reuse, monitor), var=_var(table, choice))
 
 
 def _stored_counts(table: anndata.AnnData) -> list[str]:
@@ -157,13 +163,18 @@ def _var(table: anndata.AnnData, key: str) -> pd.DataFrame:
 
 
 def _checked(
-    table: anndata.AnnData, key: str, name: str, rows: np.ndarray | None, reuse: bool = False
+    table: anndata.AnnData,
+    key: str,
+    name: str,
+    rows: np.ndarray | None,
+    reuse: bool = False,
+    monitor: RunMonitor = NO_MONITOR,
 ) -> sparse.csr_matrix:
     """Return the counts of X, of a layer or of ``raw``, and refuse values that are none."""
     values = table.raw.X if _is_raw(table, key) else table.X if key == "X" else table.layers[key]
     title = _title(table, key)
     _check_indices(values, f"{title[0].upper()}{title[1:]} of table '{name}'")
-    return as_counts(values, f"{title} of table '{name}'", rows, reuse=reuse)
+    return as_counts(values, f"{title} of table '{name}'", rows, reuse=reuse, monitor=monitor)
 
 
 def _sampled(n_rows: int) -> np.ndarray:
@@ -188,7 +199,14 @@ def _check_agreement(table: anndata.AnnData, name: str, candidates: list[tuple[s
             )
 
 
-def as_counts(values: Any, what: str, rows: np.ndarray | None = None, *, reuse: bool = False) -> sparse.csr_matrix:
+def as_counts(
+    values: Any,
+    what: str,
+    rows: np.ndarray | None = None,
+    *,
+    reuse: bool = False,
+    monitor: RunMonitor = NO_MONITOR,
+) -> sparse.csr_matrix:
     """Convert a matrix of counts to CSR: float32, or float64 if float32 cannot represent a count exactly.
 
     Parameters
@@ -202,6 +220,8 @@ def as_counts(values: Any, what: str, rows: np.ndarray | None = None, *, reuse: 
     reuse
         Whether the counts may share the arrays of ``values``, if these have the form of counts. Default: they are a
         copy.
+    monitor
+        Receives the progress, and cancels.
 
     Raises
     ------
@@ -219,7 +239,7 @@ def as_counts(values: Any, what: str, rows: np.ndarray | None = None, *, reuse: 
     matrix = sparse.csr_matrix(values.astype(np.float32) if dtype.itemsize == 2 and dtype.kind == "f" else values)
     rows = np.arange(matrix.shape[0])[slice(None) if rows is None else rows]
     counts = _reused(matrix, rows) if reuse else None
-    counts = _converted(matrix, rows) if counts is None else counts
+    counts = _converted(matrix, rows, monitor) if counts is None else counts
     if counts is None:
         raise _wrong_values(matrix[rows], what)
     return counts
@@ -246,7 +266,7 @@ def _reused(matrix: sparse.csr_matrix, rows: np.ndarray) -> sparse.csr_matrix | 
     return counts
 
 
-def _converted(matrix: sparse.csr_matrix, rows: np.ndarray) -> sparse.csr_matrix | None:
+def _converted(matrix: sparse.csr_matrix, rows: np.ndarray, monitor: RunMonitor) -> sparse.csr_matrix | None:
     """Convert rows of a matrix to counts, shape (N, G), in blocks; None if a value is none.
 
     So the only copy of the counts is the one that is returned, whatever the type of the values.
@@ -259,6 +279,8 @@ def _converted(matrix: sparse.csr_matrix, rows: np.ndarray) -> sparse.csr_matrix
     pointer = np.zeros(len(rows) + 1, dtype=index_type)
     filled = first = 0
     while first < len(rows):
+        monitor.check_canceled()
+        monitor.report_fraction("converting counts", first / len(rows))
         before = int(ends[first] - lengths[first])
         last = max(int(np.searchsorted(ends, before + _BLOCK_VALUES, side="right")), first + 1)
         block = matrix[rows[first:last]]

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_srast._utils.text import first_line
+from napari_srast.core.progress import NO_MONITOR, RunMonitor
 from napari_srast.errors import InputError, is_memory_error
 from napari_srast.io.convert.space_ranger.layout import is_space_ranger
 from napari_srast.io.file_kinds import has_suffix, is_anndata_store, missing_path, store_part_problem
 from napari_srast.io.foreign_files import explain_file, explain_folder
 from napari_srast.io.safety_limits import check_store
 from napari_srast.io.table_reader import read_store_without_damaged_results
-from napari_srast.io.zarr_writes import settled_writes
+from napari_srast.io.zarr_writes import reported_blocks, settled_writes
 
 if TYPE_CHECKING:
     import spatialdata
@@ -117,7 +118,12 @@ def quiet_writing() -> Iterator[None]:
         yield
 
 
-def write_store(store: spatialdata.SpatialData, path: Path, fill: Callable[[], None] | None = None) -> None:
+def write_store(
+    store: spatialdata.SpatialData,
+    path: Path,
+    fill: Callable[[], None] | None = None,
+    monitor: RunMonitor = NO_MONITOR,
+) -> None:
     """Write a new store with consolidated metadata.
 
     The path of the SpatialData object is not changed.
@@ -130,10 +136,13 @@ def write_store(store: spatialdata.SpatialData, path: Path, fill: Callable[[], N
         Path of the new store.
     fill
         Called after the elements were written and before their metadata are consolidated, to write large arrays.
+    monitor
+        Receives the progress of the images, and cancels.
     """
     import zarr
 
-    with quiet_writing(), settled_writes():
+    sizes = [full_resolution(store.images[name]).size for name in store.images]
+    with quiet_writing(), settled_writes(), reported_blocks(monitor, "writing", sizes):
         store.write(path, update_sdata_path=False)
         if fill is not None:
             fill()

@@ -11,11 +11,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from itertools import accumulate
 from typing import Any
 
-__all__ = ["settle_zarr_writes", "settled_writes"]
+from napari_srast.core.progress import NO_MONITOR, RunMonitor
+
+__all__ = ["reported_blocks", "settle_zarr_writes", "settled_writes"]
 
 _TIMEOUT_S = 60.0
 
@@ -55,6 +59,51 @@ def settled_writes() -> Iterator[None]:
     finally:
         _pool.settle()
         settle_zarr_writes()
+
+
+@contextlib.contextmanager
+def reported_blocks(monitor: RunMonitor, stage: str, sizes: Sequence[int]) -> Iterator[None]:
+    """Report the blocks of images that Dask writes in this thread, and end the writing once it is canceled.
+
+    Parameters
+    ----------
+    monitor
+        Receives the fraction of all blocks that are written.
+    stage
+        Name of the stage.
+    sizes
+        Number of pixels of each image, in the order in which they are written.
+    """
+    if monitor == NO_MONITOR:
+        yield
+        return
+    from dask.callbacks import Callback
+
+    thread, is_open, number = threading.get_ident(), True, -1  # number of the image that is written
+    ends, whole = (0, *accumulate(sizes)), max(sum(sizes), 1)
+
+    def is_own() -> bool:
+        return is_open and threading.get_ident() == thread  # Dask asks for all threads of the process
+
+    def start(graph: Any) -> None:
+        nonlocal number
+        number += is_own()
+
+    def before_block(key: Any, graph: Any, state: Any) -> None:
+        if is_own():
+            monitor.check_canceled()
+
+    def after_block(key: Any, value: Any, graph: Any, state: Any, worker: Any) -> None:
+        if is_own() and number < len(sizes):
+            done = len(state["finished"])
+            part = done / (done + sum(len(state[name]) for name in ("waiting", "ready", "running")))
+            monitor.report_fraction(stage, (ends[number] + part * sizes[number]) / whole)
+
+    with Callback(start=start, pretask=before_block, posttask=after_block):
+        try:
+            yield
+        finally:
+            is_open = False
 
 
 def settle_zarr_writes() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -57,6 +59,32 @@ def test_dropped_table_is_converted_with_its_image(widget: SRastWidget, qtbot: A
     assert str(table.with_name("breast_2.zarr")) in widget.controller.preferences.slides
 
 
+def test_store_of_an_earlier_import_is_offered_while_the_table_has_not_changed(
+    widget: SRastWidget, qtbot: Any, table: Path, store: Path
+) -> None:
+    offered: list[bool] = []
+
+    def answer(dialog: ImportDialog) -> None:
+        offered.append(dialog.open_button.isVisible())
+        if offered == [True]:
+            assert "'breast.zarr'" in dialog.text.text()
+            qtbot.keyClick(dialog, Qt.Key.Key_Return)  # the default
+        else:
+            dialog.reject()
+
+    _answering(qtbot, answer)()
+    drop(widget, table)
+    qtbot.waitUntil(lambda: len(offered) == 1, timeout=PATIENCE)
+    wait_ready(qtbot, widget, timeout=60_000)
+    assert widget.controller.slides.slide is not None, widget.run_bar.status.text()
+    assert widget.controller.slides.slide.source.path == str(store)
+    assert not table.with_name("breast_2.zarr").exists()
+    os.utime(table, (time.time() + 60, time.time() + 60))
+    _answering(qtbot, answer)()
+    drop(widget, table)
+    qtbot.waitUntil(lambda: offered == [True, False], timeout=PATIENCE)
+
+
 def test_pixel_size_is_asked_if_the_table_does_not_align_the_image(
     widget: SRastWidget, qtbot: Any, table: Path
 ) -> None:
@@ -82,6 +110,35 @@ def test_pixel_size_is_asked_if_the_table_does_not_align_the_image(
     wait_ready(qtbot, widget)
     assert widget.controller.slides.slide is not None, widget.run_bar.status.text()
     assert widget.controller.slides.slide.image is not None
+
+
+def test_import_shows_its_progress_and_can_be_canceled(
+    widget: SRastWidget, qtbot: Any, table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from napari_srast.io.convert import importer
+
+    before, tasks, stages, ended = sorted(table.parent.iterdir()), widget.controller.tasks, [], []
+    write = importer.write_store
+
+    def wait_and_write(*args: Any, monitor: Any, **kwargs: Any) -> None:
+        while not monitor.is_canceled():
+            time.sleep(0.01)
+        try:
+            write(*args, monitor=monitor, **kwargs)
+        finally:
+            ended.append(True)
+
+    monkeypatch.setattr(importer, "write_store", wait_and_write)
+    tasks.progress_changed.connect(lambda step: stages.append(step.stage))
+    _answering(qtbot, lambda dialog: click(qtbot, dialog.accept_button))()
+    drop(widget, table)
+    qtbot.waitUntil(lambda: "writing" in stages, timeout=PATIENCE)
+    assert "writing" in widget.run_bar.progress.format()
+    click(qtbot, widget.run_bar.cancel)
+    qtbot.waitUntil(lambda: bool(ended) and sorted(table.parent.iterdir()) == before, timeout=PATIENCE)
+    assert stages[0] == "reading"
+    assert widget.controller.slides.slide is None
+    assert tasks.busy_reason() is None
 
 
 def test_canceled_import_leaves_nothing(widget: SRastWidget, qtbot: Any, table: Path) -> None:

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from napari_srast.errors import InputError, OutputError, SettingsError
+from napari_srast.errors import Cancelled, InputError, OutputError, SettingsError
 from napari_srast.geometry.affine import apply_affine
 from napari_srast.geometry.lattice import detect_lattice
 from napari_srast.io.convert.importer import import_slide
@@ -45,6 +45,8 @@ def image_file(tmp_path):
     def write(name="he.png", shape=(120, 150, 3), dtype=np.uint8):
         pixels = np.full(shape, 200, dtype=dtype)
         pixels[min(50, shape[0] - 1), min(90, shape[1] - 1)] = 0
+        if shape[2:] == (4,):
+            pixels[..., 3] = 255
         if name.endswith(".tif"):
             import tifffile
 
@@ -61,6 +63,37 @@ def test_store_that_needs_no_import_is_named(h5ad, tmp_path):
     with pytest.raises(InputError, match=r"is a SpatialData store already, and needs no import; .*napari-srast info"):
         import_slide(store, tmp_path / "again.zarr")
     assert not (tmp_path / "again.zarr").exists()
+
+
+def test_progress_grows_to_the_end(h5ad, image_file, tmp_path):
+    steps = []
+    import_slide(h5ad(), tmp_path / "out.zarr", image=image_file(), progress=steps.append)
+    assert list(dict.fromkeys(step.stage for step in steps)) == ["reading", "converting counts", "writing"]
+    fractions = [step.fraction for step in steps]
+    assert fractions == sorted(fractions)
+    assert (fractions[0], fractions[-1]) == (0, 1)
+    assert any(0.5 < fraction < 1 for fraction in fractions)  # while the image is written
+
+
+@pytest.mark.contract(
+    section="In the window",
+    case="an import is canceled",
+    response="it ends at the next file, or block of counts or of an image; no store is left",
+)
+@pytest.mark.parametrize("stage", ["reading", "converting counts", "writing"])
+def test_canceled_import_leaves_nothing(h5ad, image_file, tmp_path, stage):
+    source, image, seen = h5ad(), image_file(), []
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(Cancelled):
+        import_slide(
+            source,
+            tmp_path / "out.zarr",
+            image=image,
+            progress=lambda step: seen.append(step.stage),
+            should_stop=lambda: stage in seen,
+        )
+    assert seen[-1] == stage
+    assert sorted(tmp_path.iterdir()) == before
 
 
 def test_import_keeps_counts_coordinates_and_metadata(h5ad, make_slide, tmp_path):
@@ -89,7 +122,7 @@ def test_import_keeps_counts_coordinates_and_metadata(h5ad, make_slide, tmp_path
 )
 def test_image_is_aligned_to_the_spots(h5ad, image_file, tmp_path, name, shape, dtype):
     slide = read_slide(import_slide(h5ad(), tmp_path / "out.zarr", image=image_file(name, shape, dtype)))
-    channels = 1 if len(shape) == 2 else shape[2]
+    channels = 1 if len(shape) == 2 else 3
     assert slide.image.levels[0].shape == (channels, 120, 150)
     assert slide.image.levels[0].dtype == dtype
     np.testing.assert_allclose(slide.image.to_intrinsic[0], np.linalg.inv(TO_PIXELS), atol=1e-6)

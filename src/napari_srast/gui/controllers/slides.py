@@ -10,6 +10,7 @@ from typing import Any
 from napari.layers import Layer
 from psygnal import Signal
 
+from napari_srast.core.progress import RunMonitor
 from napari_srast.core.slide import Slide
 from napari_srast.gui.controllers.messages import Messages
 from napari_srast.gui.controllers.results import Results
@@ -129,7 +130,7 @@ class SlideManager:
 
     def import_and_open(self, request: ImportRequest) -> None:
         """Convert a file of another program to a store in the background, and show it."""
-        self._open(request.load, "importing the slide")
+        self._open(request.load, "importing the slide", as_task=background.reported)
 
     def open_sample(self) -> None:
         """Generate and show the built-in synthetic slide."""
@@ -150,6 +151,7 @@ class SlideManager:
         external: ExternalSlide | None = None,
         *,
         replace: bool = False,
+        as_task: Callable[[Callable[..., LoadedSlide]], background.Steps] = background.single_step,
     ) -> None:
         # A slide with results stays open next to the new choice of elements, so that no unsaved result is lost.
         replaced = self.current if replace and not self._workspace.results else None
@@ -160,19 +162,19 @@ class SlideManager:
             self._tasks.pause_gc()
             self.show(loaded, external, in_steps=True)
 
-        def load_and_collect() -> LoadedSlide:
-            loaded = load()
+        def load_and_collect(*monitor: RunMonitor) -> LoadedSlide:
+            loaded = load(*monitor)
             gc_pause.freeze_new_objects(collect=True)  # what was read may be much larger than what is kept
             return loaded
 
         def on_choice(option: str, name: str) -> None:
-            self._open(partial(load, **{option: name}), activity, external, replace=replace)
+            self._open(partial(load, **{option: name}), activity, external, replace=replace, as_task=as_task)
 
         self._tasks.pause_gc()
         self._tasks.start(
             Task(
                 state=AppState.OPENING,
-                steps=background.single_step(load_and_collect),
+                steps=as_task(load_and_collect),
                 on_result=on_result,
                 activity=activity,
                 on_choice=on_choice,

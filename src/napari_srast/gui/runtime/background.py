@@ -12,6 +12,7 @@ import logging
 import threading
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from napari.qt.threading import create_worker
@@ -22,7 +23,7 @@ from napari_srast.errors import Cancelled, SrastError, is_memory_error, out_of_m
 from napari_srast.gui.runtime.priority import ShortSwitchInterval, lower_thread_priority
 from napari_srast.gui.runtime.warning_filters import ignore_torch_deprecations
 
-__all__ = ["BackgroundTask", "Steps", "call", "error_message", "low_priority", "single_step", "start"]
+__all__ = ["BackgroundTask", "Steps", "call", "error_message", "low_priority", "reported", "single_step", "start"]
 
 Steps = Callable[[Callable[[], bool]], Generator[Any, None, Any]]
 """A generator function that takes ``should_stop``, yields progress and returns the result."""
@@ -132,6 +133,11 @@ def start(
 def single_step(function: Callable[[], Any]) -> Steps:
     """Turn a function into a task without progress, which cannot be stopped."""
     return call(lambda should_stop: function())
+
+
+def reported(function: Callable[[RunMonitor], Any]) -> Steps:
+    """Turn a function that takes a monitor into a task that reports its progress and can be stopped."""
+    return partial(iterate_progress, function)
 
 
 def call(function: Callable[[Callable[[], bool]], Any]) -> Steps:

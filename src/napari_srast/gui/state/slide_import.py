@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from napari_srast.core.progress import NO_MONITOR, RunMonitor
 from napari_srast.errors import ChoiceError
 from napari_srast.gui.state.slide_loading import LoadedSlide, load
 from napari_srast.io.file_kinds import file_kind, is_result_table
@@ -37,11 +38,15 @@ class ImportRequest:
     image: Path | None = None
     pixel_size: float | None = None
 
-    def load(self, library: str | None = None, counts: str | None = None) -> LoadedSlide:
+    def load(
+        self, monitor: RunMonitor = NO_MONITOR, *, library: str | None = None, counts: str | None = None
+    ) -> LoadedSlide:
         """Convert the source and read the store, in a background thread.
 
         Parameters
         ----------
+        monitor
+            Receives the progress, and cancels; then no store is left.
         library, counts
             Section and matrix of counts, as for the import.
 
@@ -53,7 +58,14 @@ class ImportRequest:
         from napari_srast.io.convert.importer import import_slide
 
         written = import_slide(
-            self.source, self.store, image=self.image, pixel_size=self.pixel_size, library=library, counts=counts
+            self.source,
+            self.store,
+            image=self.image,
+            pixel_size=self.pixel_size,
+            library=library,
+            counts=counts,
+            progress=monitor.on_progress,
+            should_stop=monitor.should_stop,
         )
         try:
             return load(written)

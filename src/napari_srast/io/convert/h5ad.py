@@ -13,6 +13,7 @@ import pandas as pd
 from pandas.api import types
 
 from napari_srast._utils.text import first_line
+from napari_srast.core.progress import NO_MONITOR, RunMonitor
 from napari_srast.errors import InputError, is_memory_error
 from napari_srast.io.convert.stated_positions import spot_positions
 from napari_srast.io.convert.table_images import (
@@ -59,13 +60,15 @@ class TableOptions:
     counts: str | None = None
 
 
-def read_h5ad(src: Path, **options: Any) -> spatialdata.SpatialData:
+def read_h5ad(src: Path, monitor: RunMonitor = NO_MONITOR, **options: Any) -> spatialdata.SpatialData:
     """Read an AnnData table as SpatialData, with spots "spots" and table "table".
 
     Parameters
     ----------
     src
         An ``.h5ad`` file, or a Zarr store of AnnData.
+    monitor
+        Receives the progress, and cancels.
     options
         Fields of :class:`TableOptions`.
 
@@ -84,10 +87,13 @@ def read_h5ad(src: Path, **options: Any) -> spatialdata.SpatialData:
             raise
         kind = "an AnnData store" if src.is_dir() else "an .h5ad file"
         raise InputError(f"'{src}' cannot be read as {kind} ({first_line(error)}); write it again.") from error
-    return convert_table(source, src.name, TableOptions(**options))
+    monitor.check_canceled()
+    return convert_table(source, src.name, TableOptions(**options), monitor)
 
 
-def convert_table(source: anndata.AnnData, name: str, options: TableOptions) -> spatialdata.SpatialData:
+def convert_table(
+    source: anndata.AnnData, name: str, options: TableOptions, monitor: RunMonitor = NO_MONITOR
+) -> spatialdata.SpatialData:
     """Convert a table with spot centers in ``obsm["spatial"]`` to SpatialData, with spots "spots" and table "table".
 
     Parameters
@@ -98,6 +104,8 @@ def convert_table(source: anndata.AnnData, name: str, options: TableOptions) -> 
         Name of the table, for messages.
     options
         What the user states.
+    monitor
+        Receives the progress, and cancels.
 
     Raises
     ------
@@ -117,7 +125,7 @@ def convert_table(source: anndata.AnnData, name: str, options: TableOptions) -> 
         )
     section = choose_section(source.obs[finite], source.uns, located[finite], options.library, name)
     rows = np.flatnonzero(finite)[section.rows]
-    counts = raw_counts(source, name, rows, options.counts)
+    counts = raw_counts(source, name, rows, options.counts, monitor=monitor)
     source = source[rows]
     points = located[rows, :2].copy()
     library_name, library = section_metadata(source.obs, source.uns, section.name)
@@ -129,6 +137,7 @@ def convert_table(source: anndata.AnnData, name: str, options: TableOptions) -> 
     placement = place_spots(source, points, factors, spot_diameter=options.spot_diameter, spot_shape=options.spot_shape)
     notices += () if placement.scale is None else factor_notices
     images = _images(source, points, placement, (library_name, library, factors), options)
+    monitor.check_canceled()
     genes, gene_notices = unique_names(counts.var.index, "gene names")
     spot_ids, id_notices = unique_names(source.obs_names, "spot names")
     about: dict[str, Any] = {"unit": placement.unit, "source": name}
@@ -149,15 +158,20 @@ def convert_table(source: anndata.AnnData, name: str, options: TableOptions) -> 
 
 
 def _unclear_section(uns: Mapping[str, Any], library: Mapping[str, Any], chosen: str | None) -> list[str]:
-    """Return a notice if the images of several sections are stored, and nothing says whose spots these are."""
+    """Return a notice if the images of several sections are stored, and no single one has the spots."""
     stored = uns.get("spatial")
     entries = stored.items() if isinstance(stored, Mapping) else ()
     names = [str(key) for key, content in entries if isinstance(content, Mapping) and content]
-    if library or chosen is not None or len(names) < 2:
+    if library or len(names) < 2:
         return []
+    reason = "and no column of obs says of which one the spots are"
+    if chosen is not None:
+        reason = f"none of which is named '{chosen}'"
+    if chosen == ALL_SECTIONS:
+        reason = "and the spots of all of them were read as one slide"
     return [
-        f"uns['spatial'] has images and scale factors of several sections ({', '.join(names)}), and no column of obs "
-        "says of which one the spots are, so they were left out; choose one with --library."
+        f"uns['spatial'] has images and scale factors of several sections ({', '.join(names)}), {reason}, so they were "
+        "left out; choose one with --library."
     ]
 
 
@@ -256,11 +270,24 @@ def _storable_columns(frame: pd.DataFrame, index: np.ndarray) -> pd.DataFrame:
         name = element_name(str(column))
         if name.casefold() in {_REGION_KEY, _INSTANCE_KEY, "_index", *(k.casefold() for k in columns)}:
             continue
-        if isinstance(values.dtype, pd.CategoricalDtype):
-            columns[name] = pd.Categorical(values.astype(str).where(values.notna()))
-        elif types.is_bool_dtype(values) or types.is_numeric_dtype(values):
-            if isinstance(values.dtype, np.dtype):
-                columns[name] = values.to_numpy()
-        elif values.map(lambda value: isinstance(value, str)).all():
-            columns[name] = values.astype(str).to_numpy()
+        stored = _storable(values)
+        if stored is not None:
+            columns[name] = stored
     return pd.DataFrame(columns, index=pd.Index(index))
+
+
+def _storable(values: pd.Series) -> Any:
+    """Return a column as numbers, text or categories, which all readers know; None for other values, such as lists."""
+    known = values.notna()
+    if types.is_numeric_dtype(values) and not types.is_bool_dtype(values):
+        if isinstance(values.dtype, np.dtype):
+            return values.to_numpy()
+        return np.array(values.tolist()) if known.all() else values.to_numpy(dtype=float, na_value=np.nan)
+    if types.is_bool_dtype(values) and known.all():
+        return values.to_numpy(dtype=bool)
+    is_category = isinstance(values.dtype, pd.CategoricalDtype)
+    is_text = all(isinstance(value, str) for value in values[known])
+    if not known.any() or not (is_category or is_text or types.is_bool_dtype(values)):
+        return None
+    texts = values.astype(object).where(known, None).map(str, na_action="ignore")
+    return pd.Categorical(texts) if is_category or not known.all() else texts.to_numpy()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ import numpy as np
 
 from napari_srast._utils.text import first_line
 from napari_srast.errors import InputError, is_memory_error
-from napari_srast.io.convert.tiff_images import is_tiff, read_tiff
+from napari_srast.io.convert.tiff_images import is_tiff, on_white, read_tiff, tiff_channels
 from napari_srast.io.safety_limits import check_image_size
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ __all__ = [
     "MAX_INTEGER_BYTES",
     "check_spots_on_image",
     "full_sizes",
+    "image_channels",
     "is_size",
     "multiscale_image",
     "orientation_notice",
@@ -50,7 +51,7 @@ def read_image_file(path: str | Path) -> np.ndarray:
     Returns
     -------
     np.ndarray
-        The pixels, shape (c, y, x).
+        The pixels, shape (c, y, x). Colors with opacity are those on a white ground, as microscopes see them.
 
     Raises
     ------
@@ -82,6 +83,17 @@ def read_image_file(path: str | Path) -> np.ndarray:
     if pixels.ndim != 3:
         raise InputError(f"'{path}' has {pixels.ndim} dimensions; save it as a two-dimensional image.")
     return np.ascontiguousarray(pixels)
+
+
+def image_channels(path: str | Path) -> tuple[str, ...]:
+    """Return the names of the channels of an image file; none if they are colors, gray or unknown.
+
+    Parameters
+    ----------
+    path
+        A file that :func:`read_image_file` has read.
+    """
+    return tiff_channels(Path(path)) if is_tiff(Path(path)) else ()
 
 
 def orientation_notice(path: str | Path) -> tuple[str, ...]:
@@ -179,14 +191,21 @@ def _opened(path: Path) -> Iterator[Image]:
 
 def _read_with_pillow(path: Path) -> np.ndarray:
     with _opened(path) as picture:
+        has_opacity = picture.mode in ("RGBA", "LA", "PA") or (
+            "transparency" in picture.info and not picture.mode.startswith("I")
+        )
         # A color takes four bytes in Pillow, and three in the array that is copied from it.
-        bytes_per_pixel = 7 if len(picture.getbands()) >= 3 else 8
+        bytes_per_pixel = 11 if has_opacity else 7 if len(picture.getbands()) >= 3 else 8
         check_image_size(path, picture.width * picture.height * bytes_per_pixel)
-        supported = picture.mode in ("L", "RGB", "RGBA") or picture.mode.startswith("I")
+        if has_opacity:
+            return on_white(np.asarray(picture if picture.mode == "RGBA" else picture.convert("RGBA")))
+        supported = picture.mode in ("L", "RGB") or picture.mode.startswith("I")
         return np.asarray(picture if supported else picture.convert("RGB"))
 
 
-def multiscale_image(pixels: Any, transformations: Mapping[str, BaseTransformation]) -> DataTree:
+def multiscale_image(
+    pixels: Any, transformations: Mapping[str, BaseTransformation], channels: Sequence[str] = ()
+) -> DataTree:
     """Build a chunked multiscale image whose levels halve in size.
 
     Parameters
@@ -195,6 +214,8 @@ def multiscale_image(pixels: Any, transformations: Mapping[str, BaseTransformati
         The pixels, shape (c, y, x).
     transformations
         Transformations by coordinate system.
+    channels
+        Names of the channels; none for colors or gray.
     """
     from spatialdata.models import Image2DModel
 
@@ -203,7 +224,7 @@ def multiscale_image(pixels: Any, transformations: Mapping[str, BaseTransformati
     return Image2DModel.parse(
         pixels,
         dims=("c", "y", "x"),
-        c_coords=names.get(pixels.shape[0]),
+        c_coords=list(channels) or names.get(pixels.shape[0]),
         scale_factors=[2] * max(n_levels, 1),
         chunks=(pixels.shape[0], _CHUNK, _CHUNK),
         transformations=dict(transformations),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+from napari_srast.core.progress import CancelCheck, Progress, ProgressCallback, RunMonitor
 from napari_srast.errors import ChoiceError, InputError, SettingsError, translate_memory_errors
 from napari_srast.geometry.lattice import detect_lattice
 from napari_srast.io.atomic import atomic_output
@@ -18,6 +20,10 @@ from napari_srast.io.store import write_store
 
 __all__ = ["import_slide"]
 
+_SHARES = {"reading": (0.0, 0.3), "converting counts": (0.3, 0.2), "writing": (0.5, 0.45)}
+"""Where each stage of an import begins, and its share of the whole, on progress bars."""
+_MIN_STEP = 0.005  # of the whole; smaller ones are not reported
+
 
 @translate_memory_errors("while importing the slide", "import a smaller table or image")
 def import_slide(
@@ -31,6 +37,8 @@ def import_slide(
     library: str | None = None,
     spot_shape: str | None = None,
     counts: str | None = None,
+    progress: ProgressCallback | None = None,
+    should_stop: CancelCheck | None = None,
 ) -> Path:
     """Convert a slide to a SpatialData store.
 
@@ -61,6 +69,10 @@ def import_slide(
         For ``.h5ad``: "circle", or "square" for bins that cover their cells; None decides by what the table states.
     counts
         For ``.h5ad``: matrix of the raw counts, "X", "raw" or the name of a layer; None finds it.
+    progress
+        Receives the progress; its fraction is that of the whole import.
+    should_stop
+        Returns True once the import should end; then nothing is left behind.
 
     Returns
     -------
@@ -75,7 +87,10 @@ def import_slide(
         A length is not positive, or an option does not apply to the source.
     OutputError
         The output exists or cannot be written; nothing is left behind.
+    Cancelled
+        ``should_stop`` returned True.
     """
+    monitor = RunMonitor(on_progress=None if progress is None else _of_whole(progress), should_stop=should_stop)
     src, out = Path(src), Path(out)
     for name, value in (("spot diameter", spot_diameter), ("pixel size", pixel_size), ("bin size", bin_size)):
         if value is not None and not is_valid_length(value):
@@ -86,6 +101,7 @@ def import_slide(
     if problem is not None:
         raise InputError(problem)
     with atomic_output(out) as partial:
+        monitor.report_fraction("reading", 0.0)
         is_counts = has_suffix(src, ".h5") and src.is_file()
         problem = hdf5_problem(src) if is_counts else None
         if problem is not None:
@@ -95,7 +111,14 @@ def import_slide(
                 raise SettingsError("Space Ranger folders state shape and counts; leave both options out.")
             if pixel_size is not None:
                 raise SettingsError("Space Ranger folders state the size of an image pixel; leave the pixel size out.")
-            store = read_space_ranger(src, image=image, spot_diameter=spot_diameter, bin_size=bin_size, library=library)
+            store = read_space_ranger(
+                src,
+                image=image,
+                spot_diameter=spot_diameter,
+                bin_size=bin_size,
+                library=library,
+                monitor=monitor,
+            )
         elif (has_suffix(src, ".h5ad") and src.is_file()) or is_anndata_store(src):
             if bin_size is not None:
                 raise SettingsError("Only Visium HD folders have several bin sizes; leave the bin size out.")
@@ -107,6 +130,7 @@ def import_slide(
                 library=library,
                 spot_shape=spot_shape,
                 counts=counts,
+                monitor=monitor,
             )
         else:
             raise InputError(_explain(src))
@@ -118,8 +142,28 @@ def import_slide(
                 raise
             slide = read_slide(store, image=None)
         detect_lattice(slide.centers, slide.spot_diameter)
-        write_store(store, partial)
+        monitor.check_canceled()
+        monitor.report_fraction("writing", 0.0)
+        write_store(store, partial, monitor=monitor)
+        monitor.check_canceled()
+    if progress is not None:
+        progress(Progress("writing", 0, 1, 1.0))
     return out
+
+
+def _of_whole(progress: ProgressCallback) -> ProgressCallback:
+    """Return a callback that turns fractions of a stage into those of the import, and passes on those that differ."""
+    before = -1.0
+
+    def report(step: Progress) -> None:
+        nonlocal before
+        start, share = _SHARES.get(step.stage, (before, 0.0))
+        fraction = start + share * step.fraction
+        if fraction >= before + _MIN_STEP or before < 0:
+            before = fraction
+            progress(replace(step, fraction=fraction))
+
+    return report
 
 
 def _explain(src: Path) -> str:

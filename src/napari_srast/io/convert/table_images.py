@@ -16,6 +16,7 @@ from napari_srast.io.convert.images import (
     MAX_INTEGER_BYTES,
     check_spots_on_image,
     full_sizes,
+    image_channels,
     is_size,
     multiscale_image,
     orientation_notice,
@@ -23,6 +24,7 @@ from napari_srast.io.convert.images import (
     scale_contradiction,
 )
 from napari_srast.io.convert.stated_positions import coordinates
+from napari_srast.io.convert.tiff_images import on_white
 from napari_srast.io.spots import is_valid_length
 from napari_srast.io.store import element_name
 from napari_srast.io.transforms import fit_affine, to_affine
@@ -240,7 +242,9 @@ def user_image(
     name = element_name(Path(path).stem)
     name = f"{name}_image" if name.casefold() in taken else name
     system = f"{name}_px"
-    element = multiscale_image(pixels, {"global": to_affine(to_spots), system: to_affine(np.eye(3))})
+    element = multiscale_image(
+        pixels, {"global": to_affine(to_spots), system: to_affine(np.eye(3))}, image_channels(path)
+    )
     notices = (*orientation_notice(path), *notices)
     return TableImages({name: element}, {system: np.linalg.inv(to_spots)}, notices)
 
@@ -267,6 +271,8 @@ def _channels_first(picture: Any) -> np.ndarray | None:
     elif pixels.dtype.itemsize > MAX_INTEGER_BYTES:  # a list of Python integers becomes int64
         small = np.uint8 if pixels.max() <= np.iinfo(np.uint8).max else np.uint16
         pixels = np.clip(pixels, 0, np.iinfo(small).max).astype(small)
+    if pixels.shape[2] == 4:
+        pixels = on_white(pixels)
     return np.ascontiguousarray(np.moveaxis(pixels, 2, 0))
 
 

@@ -47,6 +47,8 @@ class SlideParts:
         Diameter of a circle or side of a square, in micrometers; in pixels if their size is unknown.
     pictures
         Images (c, y, x) and their pixels per full-resolution pixel, by name; "hires" and "lowres" get the slide's name.
+    channels
+        Names of the channels of images, by name, for those that are neither colors nor gray.
     source
         Name of the folder.
     notices
@@ -60,6 +62,7 @@ class SlideParts:
     geometry: ArrayGeometry
     diameter: float
     pictures: Mapping[str, tuple[np.ndarray, float]]
+    channels: Mapping[str, tuple[str, ...]]
     source: str
     notices: tuple[str, ...]
 
@@ -92,7 +95,8 @@ def build_slide(parts: SlideParts) -> spatialdata.SpatialData:
         own = f"{parts.name}_downscaled_{key}" if key in _RESOLUTIONS else None
         places = {_GLOBAL: _zoom(scale / zoom), parts.name: _zoom(1 / zoom)}
         title = f"{parts.name}_{key}_image" if own else key if key not in (name, label) else f"{key}_image"
-        images[title] = multiscale_image(pixels, to_affines(places | ({own: np.eye(3)} if own else {})))
+        systems_of_image = to_affines(places | ({own: np.eye(3)} if own else {}))
+        images[title] = multiscale_image(pixels, systems_of_image, parts.channels.get(key, ()))
     if bins:
         squares = geopandas.GeoDataFrame(geometry=square_polygons(centers, parts.diameter, parts.geometry.angle))
         shapes = ShapesModel.parse(squares, transformations=to_affines(systems))

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_srast.core.progress import NO_MONITOR, RunMonitor
 from napari_srast.errors import InputError, SettingsError
 from napari_srast.geometry.lattice import detect_lattice
 from napari_srast.io.array_coordinates import DEFAULT_DIAMETER, VISIUM_SPOT_UM
-from napari_srast.io.convert.images import check_spots_on_image, orientation_notice, read_image_file
+from napari_srast.io.convert.images import check_spots_on_image, image_channels, orientation_notice, read_image_file
 from napari_srast.io.convert.space_ranger.elements import SlideParts, build_slide
 from napari_srast.io.convert.space_ranger.geometry import ArrayGeometry, array_geometry
 from napari_srast.io.convert.space_ranger.images import place_images, read_factors
@@ -43,6 +44,7 @@ def read_space_ranger(
     spot_diameter: float | None = None,
     bin_size: float | None = None,
     library: str | None = None,
+    monitor: RunMonitor = NO_MONITOR,
 ) -> spatialdata.SpatialData:
     """Read a Visium or Visium HD slide; the coordinate system "global" is in micrometers.
 
@@ -59,6 +61,8 @@ def read_space_ranger(
     library
         Slide of a folder with several ones: the prefix of its files, or its library in an output of ``spaceranger
         aggr``.
+    monitor
+        Cancels between files.
 
     Raises
     ------
@@ -70,16 +74,19 @@ def read_space_ranger(
     """
     files = find_files(path, library=library, bin_size=bin_size)
     found, counts_path, notices = read_counts(files.counts)
+    monitor.check_canceled()
     found, files, library_name = choose_library(found, files, library)
     everything, position_notices = _read_positions(files, found.barcodes)
     factors, factor_notices = read_factors(files.factors)
     geometry = array_geometry(everything, factors, folder_bin=files.bin_um, bin_size=bin_size)
     found, spots, spot_notices = _with_positions(found, everything, counts_path)
     diameter, diameter_notices = _diameter(geometry, factors, spot_diameter, everything.pixels)
+    monitor.check_canceled()
     pixels, given_notices = (None, ()) if image is None else _full_resolution(Path(image), spots.pixels)
     pictures, image_notices = place_images(
         files.images, factors, None if pixels is None else pixels.shape[1:], spots.pixels
     )
+    given = {} if image is None or pixels is None else {element_name(Path(image).stem): (pixels, 1.0)}
     genes, gene_notices = unique_names(found.features.index, "gene names")
     parts = SlideParts(
         name=_slide_name(library_name or files.sample, found.libraries, path),
@@ -88,7 +95,8 @@ def read_space_ranger(
         spots=spots,
         geometry=geometry,
         diameter=diameter,
-        pictures={**pictures, **({} if pixels is None else {element_name(Path(image or "").stem): (pixels, 1.0)})},
+        pictures={**pictures, **given},
+        channels={} if image is None else dict.fromkeys(given, image_channels(image)),
         source=files.folder.resolve().name,
         notices=(
             *files.notices,

@@ -33,6 +33,26 @@ def test_three_lattices_are_recognized() -> None:
 
 
 @pytest.mark.parametrize("hexagonal", [True, False])
+@pytest.mark.parametrize("number", [6, 8, 12])
+def test_many_lattices_are_recognized(number: int, hexagonal: bool) -> None:
+    row, col = (a.ravel() for a in np.mgrid[:24, :26])
+    points = np.column_stack([col + 0.5 * hexagonal * (row % 2), row * (np.sqrt(0.75) if hexagonal else 1)]) * 100.0
+    turns, shifts = RNG.uniform(0, 1.5, number), RNG.uniform(0, 300, (number, 2))
+    parts = [
+        points @ np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]]) + shift
+        for turn, shift in zip(turns, shifts, strict=True)
+    ]
+    assert mixed_pitch(RNG.permutation(np.concatenate(parts))) == pytest.approx(100, rel=0.12)
+
+
+def test_places_rounded_to_pixels_are_not_mixed() -> None:
+    row, col = (a.ravel() for a in np.mgrid[:60, :60])
+    for pitch in (1.4, 2.3, 3.7):
+        assert mixed_pitch(np.rint(np.column_stack([col, row]) * pitch)) is None
+        assert mixed_pitch(np.rint(np.column_stack([col + 0.5 * (row % 2), row * np.sqrt(0.75)]) * pitch)) is None
+
+
+@pytest.mark.parametrize("hexagonal", [True, False])
 def test_one_lattice_is_not_mixed(hexagonal: bool) -> None:
     points = _lattice(hexagonal=hexagonal)
     for some in (points, points[::2], points[RNG.random(len(points)) < 0.3], points * [1, 0.8]):

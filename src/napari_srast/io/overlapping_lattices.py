@@ -12,6 +12,7 @@ from scipy.spatial import cKDTree
 from napari_srast.errors import InputError
 from napari_srast.geometry.lattice import detect_lattice
 from napari_srast.geometry.lattice_frame import lattice_frame
+from napari_srast.io.lattice_waves import pitch_of_waves
 
 __all__ = [
     "close_share",
@@ -32,6 +33,7 @@ _RUN_DOUBLINGS = 9
 _MAX_GROUPS = 20
 _MIN_SPOTS = 24  # of two lattices
 _MAX_SPOTS = 5_000  # that are looked at, those in the middle
+_MAX_SPOTS_OF_WAVES = 50_000
 _N_NEIGHBORS = 48
 _STEP_BINS = 0.04  # side of a bin of the histogram of steps, in mean distances
 _MIN_PEAK = 0.6  # of the highest peak: own steps of the lattices, not those between two of them
@@ -41,6 +43,10 @@ _MIN_PAIRS = 12  # with this step
 _MIN_EXCESS = 8.0  # of the highest peak over the mean of the histogram, in standard deviations
 _AROUND = 0.5  # radius around a peak, in mean distances
 _MIN_SHARPNESS = 0.22  # of the steps in this radius, those of the peak
+_MIN_ROUNDED = 0.15  # ratio of the step to which places are rounded and their mean distance, that hides the lattices
+_N_UNITS = 10**7  # in which coordinates are compared, over their whole range
+_TOLERANCE = 0.01  # of the steps of rounded coordinates
+_ROUNDED_MISFIT = 0.6  # of rounded places from their lattice, in steps
 _MIN_DEEP = 0.3  # of the spots, whose neighbor in (x, y) is farther away in depth
 
 
@@ -55,12 +61,18 @@ def mixed_pitch(points: np.ndarray) -> float | None:
     if len(points) < _MIN_SPOTS:
         return None
     middle = np.median(points, axis=0)
-    points = points[np.argsort(np.abs(points - middle).max(axis=1), kind="stable")[:_MAX_SPOTS]]
-    points = np.unique(points, axis=0)  # repeated places are counted by another function
+    from_middle = points[np.argsort(np.abs(points - middle).max(axis=1), kind="stable")[:_MAX_SPOTS_OF_WAVES]]
+    points = np.unique(from_middle[:_MAX_SPOTS], axis=0)  # repeated places are counted by another function
+    step = _rounding(points)
+    if step > _MIN_ROUNDED * np.sqrt(np.prod(np.ptp(points, axis=0)) / len(points)):
+        return None
     pitch = _repeated_step(points)
+    if pitch is None:  # of many lattices, each has too few of the steps
+        pitch = pitch_of_waves(np.unique(from_middle, axis=0))
     if pitch is None or close_share(points, pitch) <= _MIN_SHARE:
         return None
-    return None if detect_lattice(points).misfit < _EXACT else pitch  # such as every second spot of one lattice
+    lattice = detect_lattice(points)
+    return None if lattice.misfit < _EXACT + _ROUNDED_MISFIT * step / lattice.pitch else pitch
 
 
 def close_share(points: np.ndarray, pitch: float) -> float:
@@ -173,6 +185,20 @@ def starts_on_lattice(points: np.ndarray) -> bool:
         Spot centers (x, y), shape (N, 2).
     """
     return _first_run(points) > 0
+
+
+def _rounding(points: np.ndarray) -> float:
+    """Return the step to which all coordinates are rounded, such as a pixel; 0 if there is none."""
+    found = []
+    for values in points.T:
+        unit = max(float(np.ptp(values)), 1e-300) / _N_UNITS
+        steps = np.unique(np.diff(np.unique(np.rint((values - values.min()) / unit))))
+        candidates = np.concatenate([steps, np.diff(steps)])
+        smallest = candidates[candidates > _TOLERANCE / 2 * steps.max(initial=0)].min(initial=_N_UNITS)
+        if np.abs(steps / smallest - np.rint(steps / smallest)).max(initial=0) > _TOLERANCE:
+            return 0.0
+        found.append(float(smallest * unit))
+    return min(found)
 
 
 def _first_run(points: np.ndarray) -> int:

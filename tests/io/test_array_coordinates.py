@@ -47,6 +47,17 @@ def test_columns_of_the_table_say_which_axis_is_the_column() -> None:
         np.testing.assert_array_equal(found.indices, points)
 
 
+@pytest.mark.parametrize(("n_rows", "n_cols"), [(78, 64), (60, 64), (128, 112), (90, 112)])
+def test_longer_axis_of_visium_arrays_is_the_column(n_rows: int, n_cols: int) -> None:
+    """The arrays of 6.5 mm have 78 rows and 128 columns, those of 11 mm 128 rows and 224 columns."""
+    points = _hexagonal(n_rows, n_cols)
+    names = ["".join("ACGT"[(i >> 2 * k) & 3] for k in range(16)) + "-1" for i in range(len(points))]
+    for given in (points, points[:, ::-1]):
+        found = find_array_coordinates(given, pd.DataFrame(index=names))
+        assert found is not None
+        np.testing.assert_array_equal(found.indices, points)
+
+
 @pytest.mark.parametrize("change", [lambda p: p * 100.5, lambda p: p + 0.25, lambda p: p[:3], lambda p: p * [1, 2]])
 def test_positions_are_not_mistaken_for_an_array(change) -> None:
     points = change(_hexagonal())

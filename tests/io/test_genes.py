@@ -55,6 +55,7 @@ def test_antibodies_are_left_out():
     genes = read_genes(frame(list("abcd"), feature_types=types), "table")
     assert genes.columns.tolist() == [0, 2]
     assert genes.notices == ("2 features of table 'table' are not genes (2 of 'Antibody Capture') and were left out.",)
+    assert read_genes(frame(list("ab"), feature_types=["GEX", "ADT"]), "table").columns.tolist() == [0]
     assert read_genes(frame(list("ab"), feature_types=["x", "y"]), "table").columns.tolist() == [0, 1]
 
 

@@ -41,7 +41,7 @@ _ARRAY_COLUMNS = (("array_col", "array_row"), ("array.col", "array.row"))
 _ANY_COLUMNS = (*_ARRAY_COLUMNS, ("col", "row"))  # the last ones may be anything else
 _MIN_SPOTS = 8
 _MAX_INDEX = 1000  # of rows and columns of hexagonal arrays
-_LAST_ROW, _LAST_COLUMN = 77, 127  # of the 6.5 mm array of Visium
+_LAST_ROW, _LAST_COLUMN = 77, 127  # of the 6.5 mm array of Visium; the 11 mm array has rows up to 127
 _BARCODE = re.compile(r"[ACGT]{14,20}(-\d+)?([-_].*)?")
 _N_NAMES = 20  # names that are looked at
 _ROUNDING = 0.01  # relative
@@ -139,10 +139,11 @@ def find_array_coordinates(points: np.ndarray, obs: pd.DataFrame) -> ArrayCoordi
     if not _has_visium_barcodes(obs):
         return ArrayCoordinates("hex", None)
     last = points.max(axis=0)
-    long = np.flatnonzero((last > _LAST_ROW) & (last <= _LAST_COLUMN))
-    if len(long) != 1:
-        return ArrayCoordinates("hex", None)
-    return ArrayCoordinates("hex", points if long[0] == 0 else points[:, ::-1])
+    for last_row in (_LAST_COLUMN, _LAST_ROW):  # a larger index than that of any row is one of a column
+        long = np.flatnonzero(last > last_row)
+        if len(long) == 1:
+            return ArrayCoordinates("hex", points if long[0] == 0 else points[:, ::-1])
+    return ArrayCoordinates("hex", None)
 
 
 def _stated_as_positions(points: np.ndarray, stated: np.ndarray, obs: pd.DataFrame) -> ArrayCoordinates | None:

@@ -15,7 +15,7 @@ __all__ = ["Genes", "read_genes"]
 _SYMBOLS = ("feature_name", "gene_symbols", "gene_symbol", "gene_name", "gene_names", "symbol", "symbols", "name")
 _IDS = ("gene_ids", "gene_id", "ensembl_id", "ensembl_ids", "ensembl", "feature_id", "id")
 _TYPES = ("feature_types", "feature_type")
-_GENE = "gene expression"
+_GENES = ("gene expression", "gene", "genes", "gex", "rna", "mrna")  # types that mean genes
 _ID = re.compile(  # Ensembl, FlyBase, WormBase, Arabidopsis, Mouse Genome Informatics, Entrez
     r"ENS[A-Z]{0,6}G\d{5,}(\.\d+)?|FBgn\d{5,}|WBGene\d{5,}|AT[\dCM]G\d{5}|MGI:\d+|\d+"
 )
@@ -89,7 +89,7 @@ def _genes_only(var: pd.DataFrame, table: str) -> tuple[np.ndarray, list[str]]:
     if column is None:
         return everything, []
     types = var[column].astype(str)
-    is_gene = types.str.casefold().to_numpy() == _GENE
+    is_gene = types.str.strip().str.casefold().isin(_GENES).to_numpy()
     if is_gene.all() or not is_gene.any():
         return everything, []
     others = types[~is_gene].value_counts()

@@ -12,6 +12,7 @@ from napari_srast.api import upsample
 from napari_srast.core.settings import UpsampleSettings
 from napari_srast.errors import InputError
 from napari_srast.geometry.lattice import detect_lattice
+from napari_srast.io.convert.h5ad import TableOptions, convert_table
 from napari_srast.io.convert.importer import import_slide
 from napari_srast.io.slide_reader import read_slide
 
@@ -396,6 +397,9 @@ def test_images_of_several_sections_without_a_column_are_mentioned():
     assert slide.image is None
     assert any("several sections (mouse, rat)" in n and "with --library" in n for n in slide.notices)
     assert read_slide(table, library="mouse").image is not None
+    whole = read_slide(table, library="all")
+    assert whole.image is None
+    assert any("(mouse, rat), and the spots of all of them were read as one slide" in n for n in whole.notices)
 
 
 def test_array_coordinates_of_unknown_arrays_are_refused(tmp_path, make_slide, make_store):
@@ -479,3 +483,51 @@ def test_table_in_memory_is_read_like_a_file(tmp_path):
     assert slide.image.name == stored.image.name
     with pytest.raises(InputError, match="not from ndarray"):
         read_slide(np.zeros(3))
+
+
+@pytest.mark.contract(
+    section="Imports",
+    case="positions of a Visium table as (row, column)",
+    response="*notice:* mirrored compared with array_row and array_col",
+)
+def test_swapped_positions_of_a_visium_table_are_noticed():
+    table = visium()
+    assert not any("mirrored" in notice for notice in read_slide(table).notices)
+    table.obsm["spatial"] = table.obsm["spatial"][:, ::-1]
+    assert any("mirrored, as if x and y were swapped" in notice for notice in read_slide(table).notices)
+
+
+def test_cells_made_of_bins_are_no_bins():
+    """The table that bin2cell makes: means of rows and columns, and the scale factors of the bins."""
+    rng = np.random.default_rng(0)
+    array = np.column_stack([a.ravel() for a in np.mgrid[:12, :12]]) * 5 + rng.uniform(-2, 2, (144, 2))
+    factors = {"bin_size_um": 2.0, "microns_per_pixel": 0.25, "spot_diameter_fullres": 36.0, "tissue_hires_scalef": 0.1}
+    table = anndata.AnnData(
+        rng.poisson(4, (144, 3)).astype(np.float32),
+        obs=pd.DataFrame({"array_row": array[:, 1], "array_col": array[:, 0]}, index=[f"c{i}" for i in range(144)]),
+        obsm={"spatial": array * 8 + 100},
+        uns={"spatial": {"s": {"scalefactors": factors}}},
+    )
+    slide = read_slide(table)
+    assert (slide.unit, slide.spot_shape) == ("um", "circle")
+    assert slide.spot_diameter == pytest.approx(9)
+    np.testing.assert_allclose(slide.centers, table.obsm["spatial"] * 0.25)
+
+
+def test_columns_of_any_type_are_kept():
+    table = bins(n=2)
+    table.obs["note"] = ["a", None, "b", "b"]
+    table.obs["number"] = pd.array([1, 2, 3, 4], dtype="Int64")
+    table.obs["missing"] = pd.array([1, None, 3, 4], dtype="Int64")
+    table.obs["flag"] = pd.array([True, False, None, True], dtype="boolean")
+    table.obs["text"] = pd.array(["a", "b", "c", "d"], dtype="string")
+    table.obs["list"] = [[1]] * 4
+    table.var["gene_symbols"] = ["A", None]
+    table.var_names = ["ENSG00000000001", "ENSG00000000002"]
+    stored = convert_table(table, "bins", TableOptions()).tables["table"]
+    assert {"note", "number", "missing", "flag", "text"} <= set(stored.obs)
+    assert "list" not in stored.obs
+    assert stored.obs["number"].tolist() == [1, 2, 3, 4]
+    assert stored.obs["missing"].isna().tolist() == [False, True, False, False]
+    assert stored.obs["note"].astype(object).tolist()[2:] == ["b", "b"]
+    assert list(read_slide(table).genes) == ["A", "ENSG00000000002"]

@@ -116,9 +116,25 @@ def test_message_on_missing_positions_says_what_the_table_has(tmp_path: Path) ->
 
 
 def test_array_coordinates_and_text_in_obs_are_no_positions(tmp_path: Path) -> None:
-    table = _table(array_row=ROW, array_col=COL, x=PLACES[:, 0].astype(str), y=PLACES[:, 1].astype(str))
+    table = _table(array_row=ROW, array_col=COL, x=[f"{x} um" for x in PLACES[:, 0]], y=PLACES[:, 1].astype(str))
     with pytest.raises(InputError, match=r"no obsm\['spatial'\]"):
         _imported(table, tmp_path)
+
+
+@pytest.mark.contract(
+    section="Imports",
+    case="positions that are text",
+    response="read as numbers",
+)
+@pytest.mark.parametrize("where", ["obs", "obsm", "frame"])
+def test_positions_that_are_text_are_read(tmp_path: Path, where: str) -> None:
+    x, y = PLACES.astype(str).T
+    table = _table(**({"x": x, "y": y} if where == "obs" else {}))
+    if where != "obs":
+        table.obsm["spatial"] = PLACES.astype(str) if where == "obsm" else _frame(y=y, x=x)
+    np.testing.assert_allclose(read_slide(table).centers, PLACES)
+    if where == "obs":
+        np.testing.assert_allclose(_imported(table, tmp_path).centers, PLACES)  # the file has categories
 
 
 def test_columns_of_obs_without_a_finite_position_are_refused(tmp_path: Path) -> None:

@@ -63,6 +63,8 @@ def spot_positions(table: anndata.AnnData, name: str) -> tuple[np.ndarray, tuple
     numbers = [column for column in table.obs if types.is_numeric_dtype(table.obs[column])]
     axes = _find_axes(numbers, _AXES)
     if axes is None:
+        axes = _find_axes((column for column in table.obs if _is_numbers_as_text(table.obs[column])), _AXES)
+    if axes is None:
         named = named_positions([str(label) for label in table.obs_names])
         if named is None:
             raise InputError(_missing(table, name, numbers))
@@ -70,7 +72,7 @@ def spot_positions(table: anndata.AnnData, name: str) -> tuple[np.ndarray, tuple
             f"'{name}' has no obsm['spatial']; the positions (x, y), in array units, were read from the names of the "
             f"spots (such as '{table.obs_names[0]}').",
         )
-    points = table.obs[list(axes)].to_numpy(dtype=float)
+    points = table.obs[list(axes)].apply(_as_numbers).to_numpy(dtype=float)
     _check_finite(points, f"The columns '{axes[0]}' and '{axes[1]}' of obs of '{name}'")
     return points, (
         f"'{name}' has no obsm['spatial']; the positions (x, y) were read from the columns '{axes[0]}' and "
@@ -102,7 +104,7 @@ def coordinates(table: anndata.AnnData, key: str, name: str) -> np.ndarray:
     values = table.obsm[key]
     if isinstance(values, pd.DataFrame):
         axes = _find_axes(values.columns, _FRAME_AXES)
-        values = values if axes is None else values[list(axes)]
+        values = (values if axes is None else values[list(axes)]).apply(_as_numbers)
     try:
         points = np.asarray(values)
         points = points.astype(float, casting="same_kind" if points.dtype.kind == "c" else "unsafe")
@@ -110,6 +112,18 @@ def coordinates(table: anndata.AnnData, key: str, name: str) -> np.ndarray:
         points = np.empty(0)
     _check_finite(points, f"obsm['{key}'] of '{name}'")
     return points
+
+
+def _is_numbers_as_text(column: pd.Series) -> bool:
+    """Return whether a column of text or categories contains nothing but numbers."""
+    known = column[column.notna()]
+    first = known.iloc[:1].map(str)
+    return len(known) > 0 and bool(_as_numbers(first).notna().all() and _as_numbers(known).notna().all())
+
+
+def _as_numbers(column: pd.Series) -> pd.Series:
+    """Return a column of numbers, or of text with numbers; missing ones, and other text, are NaN."""
+    return pd.to_numeric(column.astype(object), errors="coerce").astype(float)
 
 
 def _missing(table: anndata.AnnData, name: str, numbers: list[Any]) -> str:

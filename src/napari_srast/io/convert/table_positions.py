@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,6 +35,10 @@ __all__ = ["Placement", "place_spots"]
 _NOMINAL_DIAMETER = 0.5, 0.7  # in pitches: Space Ranger states 55 or 65 um of 100 um
 _BARCODE = re.compile(r"[ACGT]{16}(-\d+)?([-_].*)?")
 _STEP_NM = 100.0, 2000.0  # of the chips of Stereo-seq: 500 or 715
+_MIRRORED = (
+    "By array_row and array_col, the positions in obsm['spatial'] are mirrored, as if x and y were swapped; check that "
+    "the spots are on the tissue.",
+)
 _TOUCHING = 0.02  # relative difference up to which a diameter is the pitch
 
 
@@ -206,7 +210,10 @@ def _geometry(table: anndata.AnnData, points: np.ndarray, factors: Mapping[str, 
             pixels=points,
         )
         found = array_geometry(positions, factors, folder_bin=None, bin_size=None)
-        if found.kind == "visium" or (found.kind == "bins" and found.um_per_px is not None):
+        if found.kind == "visium":
+            return replace(found, notices=_MIRRORED) if _is_mirrored(indices, points) else found
+        are_bins = np.array_equal(indices, np.rint(indices))  # cells made of bins have means of rows and columns
+        if found.kind == "bins" and found.um_per_px is not None and are_bins:
             return found
         return ArrayGeometry(kind="unknown", um_per_px=found.um_per_px)
     stated = factors.get("microns_per_pixel")
@@ -219,6 +226,12 @@ def _geometry(table: anndata.AnnData, points: np.ndarray, factors: Mapping[str, 
         if lattice.kind == "hex" and np.isfinite(lattice.misfit) and named and _within(ratio, _NOMINAL_DIAMETER):
             return ArrayGeometry(kind="visium", um_per_px=2 * VISIUM_STEPS_UM[0] / lattice.pitch)
     return ArrayGeometry(kind="unknown", um_per_px=None)
+
+
+def _is_mirrored(indices: np.ndarray, points: np.ndarray) -> bool:
+    """Return whether positions (x, y), shape (N, 2), are a mirror image of the columns and rows of their array."""
+    steps, *_ = np.linalg.lstsq(indices - indices.mean(axis=0), points - points.mean(axis=0), rcond=None)
+    return bool(np.linalg.det(steps) < 0)
 
 
 def _within(value: float, bounds: tuple[float, float]) -> bool:

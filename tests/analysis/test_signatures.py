@@ -10,7 +10,7 @@ from helpers.planted import planted_slide
 from helpers.results import make_result
 
 from napari_srast.analysis.expression import log_normalize
-from napari_srast.analysis.signatures import signatures
+from napari_srast.analysis.signatures import describe_left_out, signatures
 from napari_srast.core.result import UpsampleResult
 from napari_srast.errors import Cancelled, InputError
 
@@ -53,6 +53,16 @@ def test_numpy_random_state_is_kept(result, scanpy):
 def test_set_without_known_genes_is_refused(result, scanpy):
     with pytest.raises(InputError, match=r"any gene of 'A' \(x, y\); run again"):
         signatures(result, {"A": ["x", "y"]})
+
+
+def test_sets_that_have_no_score_are_left_out_with_the_reason(result, scanpy):
+    sets = {"A": ["x", "y"], "B": ["G3"], "C": list(result.genes)}
+    found = signatures(result, sets)
+    assert list(found) == ["B"]
+    assert found.attrs["left_out"] == {"A": "no gene has expression", "C": "no control genes"}
+    np.testing.assert_array_equal(found["B"], signatures(result, {"B": ["G3"]})["B"])
+    assert describe_left_out(found) == "Left out 'A' (no gene has expression), 'C' (no control genes)."
+    assert describe_left_out(signatures(result, {"B": ["G3"]})) == ""
 
 
 def test_set_without_control_genes_is_refused(result, scanpy):

@@ -25,7 +25,7 @@ from napari_srast.io.atomic import atomic_output
 if TYPE_CHECKING:
     import anndata
 
-__all__ = ["describe_scores", "signatures", "write_scores"]
+__all__ = ["describe_left_out", "describe_scores", "signatures", "write_scores"]
 
 _MAX_NAMES = 5  # genes that a message lists
 _MAX_BINS = 25  # of mean expression, as in scanpy
@@ -65,12 +65,12 @@ def signatures(
     pandas.DataFrame
         Scores, float64, a row per pixel in the order of the result and a column per set; the index is that of the
         result's table. ``attrs["genes"]`` and ``attrs["missing"]`` list the genes of each set that were used and left
-        out.
+        out, and ``attrs["left_out"]`` has the reason for each set that has no score.
 
     Raises
     ------
     InputError
-        The result has no expression, no gene of a set, or no control genes for it; or scanpy is not installed.
+        The result has no expression, or not the genes or the control genes of any set; or scanpy is not installed.
     SettingsError
         A set has no name or no gene, or the seed is out of its range.
     Cancelled
@@ -91,27 +91,33 @@ def signatures(
     known = set(names)
     used = {name: [gene for gene in genes if gene in known] for name, genes in checked.items()}
     missing = {name: [gene for gene in genes if gene not in known] for name, genes in checked.items()}
-    for name, genes in used.items():
-        if not genes:
-            raise InputError(
-                f"The result has no expression of any gene of '{name}' ({_some(missing[name])}); run again with these "
-                "genes, or leave the set out."
-            )
+    left_out: dict[str, str] = {name: "no gene has expression" for name, genes in used.items() if not genes}
+    if len(left_out) == len(used):
+        name = next(iter(used))
+        raise InputError(
+            f"The result has no expression of any gene of '{name}' ({_some(missing[name])}); run again with these "
+            "genes, or leave the set out."
+        )
     index = [f"{result.run}_{i + 1}" for i in range(result.n_pixels)]
     table = anndata.AnnData(values, obs=pd.DataFrame(index=index), var=pd.DataFrame(index=names))
     scores: dict[str, np.ndarray] = {}
-    for name, genes in used.items():
+    for i, (name, genes) in enumerate(used.items()):
         monitor.check_canceled()
-        monitor.report("signatures", len(scores), len(used))
-        values_of_set = _score(scanpy, table, genes, seed)
-        if values_of_set is None:
-            raise InputError(
-                f"The result has no control genes for '{name}', because nearly all genes of similar expression are in "
-                "the set; run again with more genes."
-            )
-        scores[name] = values_of_set
+        monitor.report("signatures", i, len(used))
+        values_of_set = _score(scanpy, table, genes, seed) if genes else None
+        if values_of_set is not None:
+            scores[name] = values_of_set
+        elif genes:
+            left_out[name] = "no control genes"
+    if not scores:
+        name = next(name for name, reason in left_out.items() if reason == "no control genes")
+        raise InputError(
+            f"The result has no control genes for '{name}', because nearly all genes of similar expression are in "
+            "the set; run again with more genes."
+        )
     found = pd.DataFrame(scores, index=index)
-    found.attrs.update(genes=used, missing=missing)
+    known_sets = {name: genes for name, genes in used.items() if name in scores}
+    found.attrs.update(genes=known_sets, missing={name: missing[name] for name in known_sets}, left_out=left_out)
     return found
 
 
@@ -128,6 +134,12 @@ def describe_scores(scores: pd.DataFrame, name: str) -> str:
     genes, missing = scores.attrs["genes"][name], scores.attrs["missing"][name]
     without = f"; without {_some(missing)}, which have no expression" if missing else ""
     return f"'{name}' has {count(len(genes), 'gene')}: {_some(genes)}{without}."
+
+
+def describe_left_out(scores: pd.DataFrame) -> str:
+    """Name the sets that have no score, with the reasons; empty if all have one."""
+    left_out = [f"'{name}' ({reason})" for name, reason in scores.attrs["left_out"].items()]
+    return f"Left out {_some(left_out)}." if left_out else ""
 
 
 def write_scores(result: UpsampleResult, scores: pd.DataFrame, path: Path) -> None:

@@ -131,7 +131,7 @@ def test_colors_follow_the_gene_list_the_limits_and_the_chosen_property(
     mean = controller.results.current.values.of_areas(found.shares, genes[1], overlay.value_view)[5]
     qtbot.waitUntil(lambda: np.isclose(value_at(widget, found.centroids[5]), mean, rtol=1e-5), timeout=PATIENCE)
     assert visible_genes(widget) == []
-    assert shown.meaning.text() == "Mean over the cell of: expression, counts per pixel."
+    assert shown.meaning.text() == "Mean over the cell: expression, counts per pixel."
     maps.layer.contrast_limits = (0.25, 1.5)  # in napari's layer controls
     assert overlay.shown[0].limits == (0.25, 1.5)
     controller.results.show_genes(genes[:2])

@@ -23,7 +23,7 @@ def run(source: Path, sets: str, output: Path | None, *, seed: int, run_name: st
 
     gene_sets = _gene_sets(sets)
     import_package("scanpy", "Signatures need")  # before the result is read
-    from napari_srast.analysis.signatures import signatures, write_scores
+    from napari_srast.analysis.signatures import describe_left_out, signatures, write_scores
     from napari_srast.io.result_reader import read_result
 
     result = read_result(source, run_name)
@@ -40,6 +40,8 @@ def run(source: Path, sets: str, output: Path | None, *, seed: int, run_name: st
         if missing:
             more = f" and {len(missing) - _MAX_NAMES} more" if len(missing) > _MAX_NAMES else ""
             note(f"Note: '{name}' is scored without {', '.join(missing[:_MAX_NAMES])}{more}, which have no expression.")
+    if left_out := describe_left_out(scores):
+        note(f"Note: {left_out}")
     if output is not None:
         typer.echo(f"Wrote {output}")
 

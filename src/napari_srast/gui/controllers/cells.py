@@ -24,10 +24,11 @@ from napari_srast.gui.controllers.messages import Messages
 from napari_srast.gui.controllers.task_runner import AppState, Task, TaskRunner
 from napari_srast.gui.layers.cell_layer import CellLayer
 from napari_srast.gui.layers.compared_layer import ColorOptions, blend_colors
-from napari_srast.gui.layers.gene_colors import map_colormap, shared_opacity, stops_colormap
+from napari_srast.gui.layers.gene_colors import shared_opacity, stops_colormap
 from napari_srast.gui.layers.gene_layer import typical_limits
 from napari_srast.gui.layers.layer_stack import LayerStack
 from napari_srast.gui.layers.overlay import Overlay
+from napari_srast.gui.layers.spot_image import number_colormap
 from napari_srast.gui.runtime import background
 from napari_srast.gui.state.cell_raster import CellRaster, draw_cells
 from napari_srast.gui.state.cell_sources import CellSource, cell_sources
@@ -195,7 +196,7 @@ class CellMaps:
         if overlay is None or not self.is_filled:
             return ""
         if self.color == "genes":
-            return f"Mean over the cell of: {meaning_of(overlay)}." if overlay.shown else ""
+            return f"Mean over the cell: {meaning_of(overlay)}." if overlay.shown else ""
         if self.color == "std" and overlay.shown:
             return f"Standard deviation of the counts of {overlay.shown[0].gene} in the cell."
         return _MEANINGS.get(self.color, "")
@@ -262,7 +263,8 @@ class CellMaps:
             shown.show_colors(np.tile(_OUTLINE, (n_cells, 1)), outlines=True)
         elif self.color != "genes":
             numbers = self._numbers(found, overlay)
-            shown.show_values(numbers, typical_limits(numbers), map_colormap())
+            low, high = float(numbers.min()), typical_limits(numbers)[1]
+            shown.show_values(numbers, (low, high if low < high else low + 1), number_colormap())
         elif len(styles) == 1:
             means, colormap = values.of_areas(found.shares, styles[0].gene, view), styles[0].colormap_stops
             is_added = styles[0].is_additive

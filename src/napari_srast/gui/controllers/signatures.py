@@ -17,7 +17,7 @@ from psygnal import Signal
 
 from napari_srast._utils.text import count
 from napari_srast.analysis.gene_sets import parse_gene_sets, read_gene_sets
-from napari_srast.analysis.signatures import describe_scores, signatures, write_scores
+from napari_srast.analysis.signatures import describe_left_out, describe_scores, signatures, write_scores
 from napari_srast.core.progress import Progress, RunMonitor, iterate_progress
 from napari_srast.errors import SrastError
 from napari_srast.gui.controllers.cells import CellMaps
@@ -123,7 +123,8 @@ class SignatureMaps:
         def on_result(scores: pd.DataFrame) -> None:
             self._tasks.set_state(self._tasks.resting_state())
             self._scores[displayed] = _joined(self._scores.get(displayed), scores)
-            self._messages.status_message.emit(f"Scored {count(len(scores.columns), 'gene set')}.")
+            done = f"Scored {count(len(scores.columns), 'gene set')}."
+            self._messages.status_message.emit(" ".join(filter(None, [done, describe_left_out(scores)])))
             self._shown[displayed] = str(scores.columns[0])
             self._show(is_chosen=displayed is self._workspace.result)
 

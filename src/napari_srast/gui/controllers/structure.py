@@ -124,7 +124,9 @@ class SpatialStructure:
         def on_result(found: StructureTable) -> None:
             self._tasks.set_state(self._tasks.resting_state())
             self._tables[session] = found  # forgotten with its slide, which may have been closed meanwhile
-            self._messages.status_message.emit(found.note)
+            rows = "Tested {}." if found.kind == "structure" else "Compared {}."
+            what = "gene" if found.kind == "structure" else "pair"
+            self._messages.status_message.emit(rows.format(count(len(found.table), what)))
             self.changed.emit()
 
         self._tasks.start(

@@ -11,7 +11,7 @@ from napari.utils.colormaps import Colormap, ensure_colormap
 
 from napari_srast.gui.state.spot_grid import SpotGrid
 
-__all__ = ["blank_colors", "counts_colormap", "image_data", "plain_colormap", "set_image"]
+__all__ = ["blank_colors", "counts_colormap", "image_data", "number_colormap", "plain_colormap", "set_image"]
 
 _COLORMAP = "inferno"
 _LOW_OPACITY, _HIGH_OPACITY = 0.25, 0.9  # where counts are low, the histology stays readable
@@ -25,6 +25,12 @@ def counts_colormap() -> Colormap:
     level = np.linspace(0.0, 1.0, len(colors))
     colors[:, 3] = _LOW_OPACITY + (_HIGH_OPACITY - _LOW_OPACITY) * np.sqrt(level)
     return Colormap(colors, name="SRast counts", nan_color=_TRANSPARENT)
+
+
+@functools.cache
+def number_colormap() -> Colormap:
+    """Return an opaque colormap for numbers that are no counts of a gene; NaN is transparent."""
+    return Colormap(ensure_colormap("viridis").colors, name="SRast numbers", nan_color=_TRANSPARENT)
 
 
 def plain_colormap(opacity: float) -> Colormap:

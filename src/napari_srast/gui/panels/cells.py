@@ -84,7 +84,7 @@ class CellPanel(QWidget):
             row = QHBoxLayout()
             row.setSpacing(4)
             for control in controls:
-                row.addWidget(control, 0 if isinstance(control, QLabel) else 1)
+                row.addWidget(control, 0 if isinstance(control, QLabel) else 1 + (control is self.source))
             column.addLayout(row)
         column.addWidget(self.meaning)
         column.addWidget(self.note)
@@ -104,7 +104,7 @@ class CellPanel(QWidget):
         self.note.setText(cells.summary() or _HINT)
         found = cells.current
         self.section.set_summary("" if found is None else f"{len(found.obs):,}")
-        if found is None:
+        if found is None or not self.readout.text():
             self._show_readout("")
         self._allow()
 

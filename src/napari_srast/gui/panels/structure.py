@@ -37,9 +37,13 @@ _HEADERS = {
     "q": "q",
     "gene_a": "Gene",
     "gene_b": "With",
-    "correlation": "Correlation",
+    "correlation": "r",
     "interval": "95 % interval",
 }
+
+
+_WIDEST = {"moran_i": "+0.00", "p": "0.00541", "q": "0.00541", "correlation": "+0.00", "interval": "+0.00 to +0.00"}
+_PADDING = 24  # pixels; leaves room for the arrow of a sorted column
 
 
 class StructureModel(QAbstractTableModel):
@@ -50,6 +54,11 @@ class StructureModel(QAbstractTableModel):
         self._table = pd.DataFrame()
         self._columns: list[str] = []
         self._rows = np.zeros(0, dtype=np.int64)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the columns; those of the table, except that an interval is one column."""
+        return tuple(self._columns)
 
     def show_table(self, found: StructureTable | None) -> None:
         """Show a table; None empties it."""
@@ -156,7 +165,6 @@ class StructurePanel(QWidget):
         rows.setSectionResizeMode(QHeaderView.ResizeMode.Fixed)
         rows.setDefaultSectionSize(view.fontMetrics().height() + 6)
         header.setHighlightSections(False)
-        header.setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
         header.setSortIndicator(-1, Qt.SortOrder.AscendingOrder)
         view.setSortingEnabled(True)
         describe(view, "structure_table")
@@ -183,6 +191,13 @@ class StructurePanel(QWidget):
         header = self.table.horizontalHeader()
         assert header is not None
         header.setSortIndicator(-1, Qt.SortOrder.AscendingOrder)  # in the order of the table
+        for column, name in enumerate(self.model.columns):
+            is_name, metrics = name.startswith("gene"), self.table.fontMetrics()
+            mode = QHeaderView.ResizeMode.Stretch if is_name else QHeaderView.ResizeMode.Fixed
+            header.setSectionResizeMode(column, mode)
+            if not is_name:
+                widest = max((_HEADERS[name], _WIDEST[name]), key=metrics.horizontalAdvance)
+                header.resizeSection(column, metrics.horizontalAdvance(widest) + _PADDING)
         self.note.setText(_HINT if found is None else found.note)
         rows = "" if found is None else f"{len(found.table):,} {'genes' if found.kind == 'structure' else 'pairs'}"
         self.section.set_summary(rows)

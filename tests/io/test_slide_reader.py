@@ -7,6 +7,8 @@ from helpers.slides import image_element
 from spatialdata.models import Image3DModel, ShapesModel, TableModel
 from spatialdata.transformations import Affine, Identity, Scale, Sequence, Translation, set_transformation
 
+from napari_srast._utils import matrix_on_disk
+from napari_srast.api import upsample
 from napari_srast.errors import InputError
 from napari_srast.geometry.affine import apply_affine
 from napari_srast.geometry.lattice import detect_lattice
@@ -28,6 +30,16 @@ def test_shapes_become_spots(make_slide, make_store, kind, lattice):
     assert list(slide.genes) == list(made.genes)
     assert detect_lattice(slide.centers).kind == lattice
     assert slide.notices == ()
+
+
+def test_large_slide_on_disk_gives_the_same_result(make_slide, make_store, monkeypatch):
+    store = make_store(make_slide(5, 6))
+    in_memory = upsample(read_slide(store), factor=2, method="bilinear")
+    monkeypatch.setattr(matrix_on_disk, "_MAX_BYTES_IN_MEMORY", 0)
+    slide = read_slide(store)
+    for _ in range(2):  # the first run releases the pages of the counts
+        result = upsample(slide, factor=2, method="bilinear")
+        np.testing.assert_array_equal(result.counts.toarray(), in_memory.counts.toarray())
 
 
 def test_labels_become_spots(make_slide, make_store):

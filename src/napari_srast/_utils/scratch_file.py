@@ -1,4 +1,4 @@
-"""Temporary storage on disk for results that are large compared with main memory.
+"""Temporary storage on disk for slides and results that are large compared with main memory.
 
 The files have no name, so the operating system deletes them when the process ends, whatever ends it. Where the disk has
 no space left, callers fall back to memory.

@@ -14,6 +14,7 @@ from scipy import sparse
 from napari_srast._utils.canonical_order import canonical_order
 from napari_srast._utils.device_errors import translate_device_errors
 from napari_srast._utils.free_memory import release_free_memory, separate_large_blocks
+from napari_srast._utils.matrix_on_disk import release_matrix, take_rows
 from napari_srast._utils.threads import single_threaded
 from napari_srast.core.progress import NO_MONITOR, Progress, RunMonitor
 from napari_srast.core.result import UpsampleMetadata
@@ -98,6 +99,7 @@ def run_upsampling(
             with_expression_std=settings.mode == "sample",
         )
     )
+    release_matrix(slide.counts)  # the job has its own copy
     report = run_job(job, sink, executor, with_expression)
     sink.assemble()
     clock.finish_lap("split")
@@ -124,6 +126,8 @@ def run_upsampling(
         expression_factors=report.expression_factors,
     )
     monitor.report("split", 1, 1)
+    release_matrix(job.counts)
+    release_free_memory()
     return sink.finish(metadata, monitor)
 
 
@@ -140,7 +144,7 @@ def _make_job(
     if settings.mode == "integer":
         _require_integer_counts(slide, columns, selected)
     order = canonical_order(slide.counts, slide.centers)
-    counts, centers = slide.counts[order].tocsr(), slide.centers[order]
+    counts, centers = take_rows(slide.counts, order), slide.centers[order]
     separate_large_blocks()
     release_free_memory()  # of reading the slide
     context, target_pixels = make_rasters(slide, centers, selected[order], settings)

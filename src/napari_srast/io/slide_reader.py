@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from napari_srast._utils.matrix_on_disk import move_to_disk
 from napari_srast.core.slide import Slide, SlideImage, SlideSource, select_columns
 from napari_srast.errors import ChoiceError, InputError, translate_memory_errors
 from napari_srast.io.array_coordinates import check_no_array_coordinates
@@ -62,8 +63,8 @@ def read_slide(
     table
         Name of the table of raw counts. None selects the one that annotates the spots.
     image
-        Name of the histology image; "auto" selects the largest color image that shares a coordinate system with the
-        spots; None or "none" reads no image.
+        Name of the histology image; "auto" selects the largest color image that shows most spots, by a coordinate system
+        that both have; None or "none" reads no image.
     coordinate_system
         Coordinate system of regions and lengths. None selects "global" if the spots have it, else the first one that
         they share with the image.
@@ -118,13 +119,13 @@ def read_slide(
         check_no_array_coordinates(centers, annotated.obs.iloc[rows], f"The positions of the spots '{spots_name}'")
     kept_shape = spot_shape if spot_shape is not None else imported.get("spot_shape")
     shape = resolve_shape(all_spots, centers, annotated.uns, spot_ids, kept_shape)
-    image_name, choice_notices = choose_image(store, image, list(transforms), section)
+    image_name, choice_notices = choose_image(store, image, transforms, centers, section)
     image_systems = element_matrices(store.images[image_name], image_name) if image_name else {}
     system, system_notices = _choose_system(transforms, image_systems, coordinate_system)
     histology = None if image_name is None else read_image(store.images[image_name], image_name, transforms, system)
     path = path_or_sdata if isinstance(path_or_sdata, str | Path) else store.path
     return Slide(
-        counts=matrix,
+        counts=move_to_disk(matrix),
         genes=genes.names,
         gene_ids=genes.ids,
         spot_ids=spot_ids,

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from napari_srast._utils.spill import MEMORY_LIMIT, CsrArrays, SparseBlock, SpillBuffer
+from napari_srast._utils.spill import CsrArrays, SparseBlock, SpillBuffer
 from napari_srast.core.progress import NO_MONITOR, RunMonitor
 from napari_srast.core.result import UpsampleMetadata, UpsampleResult
 from napari_srast.core.sinks import ResultPlan, ResultSink
@@ -48,6 +48,7 @@ MEMORY_ERROR_TEXTS = (
 """Arguments of :func:`napari_srast.errors.translate_memory_errors` while a result is written."""
 _KEYS = {"counts": "X", **{name: f"layers/{name}" for name in ("std", "expression", "expression_std")}}
 """Path of each matrix of a result in its table."""
+_MEMORY_LIMIT = 1 << 26  # bytes of waiting rows
 _CHUNK_VALUES = 1 << 19  # values of a chunk of the store
 _DEFAULT_CONTENT = StoreContent()
 _PORTION_ENTRIES = 1 << 21  # counts that are written together
@@ -198,7 +199,7 @@ class StreamingResultWriter(ResultSink[UpsampleMetadata]):
     """
 
     def __init__(
-        self, path: Path, content: StoreContent = _DEFAULT_CONTENT, *, memory_limit: int = MEMORY_LIMIT
+        self, path: Path, content: StoreContent = _DEFAULT_CONTENT, *, memory_limit: int = _MEMORY_LIMIT
     ) -> None:
         self._path = path
         self._content = content

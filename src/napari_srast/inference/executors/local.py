@@ -13,6 +13,7 @@ import numpy as np
 from scipy import sparse
 
 from napari_srast._utils.free_memory import release_free_memory
+from napari_srast._utils.matrix_on_disk import release_matrix
 from napari_srast._utils.threads import limit_torch_if_loaded
 from napari_srast.core.sinks import ResultSink
 from napari_srast.inference.costs import tile_threads
@@ -31,7 +32,6 @@ __all__ = ["ThreadExecutor"]
 
 _Matrix: TypeAlias = sparse.csr_matrix | None
 _Tile: TypeAlias = tuple[np.ndarray, sparse.csr_matrix, _Matrix, _Matrix, _Matrix]
-_TILES_PER_RELEASE = 8  # of freed memory
 _TILES_PER_WORKER = 2  # in work or waiting for the sink: a slow disk must not fill the memory
 
 
@@ -72,6 +72,7 @@ class ThreadExecutor(Executor):
         """Predict all tiles, one per thread; the calling thread feeds the sink and reports progress."""
         total = sum(len(method.predictor.blocks(n_pixels)) for n_pixels in tiling.n_pixels)
         release_free_memory()  # of the preparation
+        release_matrix(job.counts)
         halt = threading.Event()
         events: queue.SimpleQueue[Future | None] = queue.SimpleQueue()  # a finished tile, or None for a finished block
         fallback = OutOfMemoryFallback(method.predictor)
@@ -100,8 +101,8 @@ class ThreadExecutor(Executor):
                 else:
                     sink.add(*event.result())
                     n_in_work -= 1
-                    if len(waiting) % _TILES_PER_RELEASE == 0:
-                        release_free_memory()
+                    release_matrix(job.counts)
+                    release_free_memory()
         finally:
             halt.set()
             threads.shutdown(wait=True, cancel_futures=True)

@@ -91,6 +91,22 @@ def take_pictures() -> None:
     ready()
     save_plot(comparison, "volcano")
     comparison.section.header.click()
+    cells = explore.cell_panel
+    cells.section.header.click()
+    viewer.add_layer(nuclei(controller.slides.slide))
+    cells.source.setCurrentText("layer: nuclei")
+    controller.results.show_genes(GENES[:3])
+    cells.start.click()
+    ready()
+    low, high = world_extent(controller.slides.slide)
+    viewer.scene.camera.center = (0.0, *(low + (high - low) * [0.45, 0.28])[::-1])  # glands
+    viewer.scene.camera.zoom *= 2.5
+    save_screenshot(viewer, "cells")
+    controller.cells.uncover()
+    viewer.layers.remove("nuclei")
+    controller.results.show_genes(GENES)
+    ready()
+    cells.section.header.click()
     explore.section.header.click()
     viewer.reset_view()
     wait_until(lambda: False, 1.0)
@@ -100,6 +116,20 @@ def take_pictures() -> None:
             IMAGES / "figure.png", optimize=True
         )
     viewer.close()
+
+
+def nuclei(slide: Any) -> Any:
+    """Return a hidden layer of nuclei of the histology, as a plugin for segmentation adds it."""
+    from make_cells import segment
+    from napari.layers import Labels
+
+    from napari_srast.gui.layers.factory import image_affine, world_units
+
+    to_intrinsic = slide.image.to_intrinsic[0]
+    stain = 255.0 - np.asarray(slide.image.levels[0])[0]
+    labels = segment(stain, float(np.sqrt(abs(np.linalg.det(to_intrinsic[:2, :2])))))
+    affine = image_affine(slide.to_cs @ to_intrinsic)
+    return Labels(labels, name="nuclei", affine=affine, units=world_units(slide), visible=False)
 
 
 def save_screenshot(viewer: Any, name: str) -> None:

@@ -18,7 +18,8 @@ from napari_srast.analysis.cells import cells
 from napari_srast.core.cells import CellLabels, CellPolygons
 from napari_srast.core.slide import SlideImage
 from napari_srast.errors import InputError
-from napari_srast.io.cell_reader import read_cells
+from napari_srast.io.cell_reader import cell_elements, read_cells
+from napari_srast.io.result_writer import write_result
 
 SCALED = {"global": np.eye(3), "scaled": np.diag([0.5, 0.5, 1.0])}
 
@@ -220,3 +221,32 @@ def test_cells_that_cannot_be_used_are_refused_in_a_sentence(slide, tmp_path, na
     path = write(tmp_path / "slide.zarr", **elements())
     with pytest.raises(InputError, match=message):
         read_cells(name, slide, path)
+
+
+def test_elements_that_may_be_cells_are_listed_likely_ones_first(tmp_path):
+    result = with_random_shares(make_result(make_slide(5, 6, n_genes=4)))
+    result = dataclasses.replace(
+        result,
+        slide=dataclasses.replace(result.slide, source=dataclasses.replace(result.slide.source, spots="circles")),
+    )
+    frame = geopandas.GeoDataFrame(geometry=[square(50, 100)], index=[7])
+    elsewhere = Affine(np.eye(3), input_axes=("x", "y"), output_axes=("x", "y"))
+    shapes = {
+        name: ShapesModel.parse(frame.copy(), transformations={system: elsewhere})
+        for name, system in (
+            ("annotation", "global"),
+            ("circles", "global"),
+            ("nuclei", "global"),
+            ("cells_of_another_slide", "elsewhere"),
+        )
+    }
+    path = write(
+        tmp_path / "slide.zarr",
+        labels={"cellpose_masks": Labels2DModel.parse(label_image(), dims=("y", "x"))},
+        shapes=shapes,
+    )
+    write_result(result, path, into_slide=True)
+    cells(result, read_cells("nuclei", result.slide, path)).write(path, "mine")
+    store = spatialdata.read_zarr(path)
+    expected = ["cellpose_masks", "nuclei", "annotation", f"srast_{result.run}_mine"]
+    assert list(cell_elements(store, result.slide)) == expected

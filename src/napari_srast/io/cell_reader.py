@@ -21,6 +21,7 @@ from napari_srast.core.geojson import GeoJsonFeature, parse_features
 from napari_srast.core.slide import Slide
 from napari_srast.errors import InputError, RegionError, is_memory_error, translate_memory_errors
 from napari_srast.geometry.affine import apply_affine
+from napari_srast.io.cell_writer import CELLS_KEY
 from napari_srast.io.element_selection import result_elements
 from napari_srast.io.store import full_resolution, open_store
 from napari_srast.io.transforms import element_matrices
@@ -82,13 +83,20 @@ def cell_elements(store: Any, slide: Slide) -> tuple[str, ...]:
     store
         The SpatialData object.
     slide
-        The slide. Its spots, elements of results, and elements in other coordinate systems are left out.
+        The slide. Its spots, pixels of results, and elements in other coordinate systems are left out; cells that were
+        saved with a result are last.
     """
     from spatialdata.transformations import get_transformation
 
-    names = {*store.labels, *store.shapes} - {slide.source.spots} - result_elements(store)
+    results = result_elements(store)
+    saved = {name for name in results if f"{name}_table" in store.tables and _has_cells(store.tables[f"{name}_table"])}
+    names = {*store.labels, *store.shapes} - {slide.source.spots} - (results - saved)
     shared = [name for name in names if set(get_transformation(store[name], get_all=True)) & set(slide.transforms)]
-    return tuple(sorted(shared, key=lambda name: (not _LIKELY.search(name), name)))
+    return tuple(sorted(shared, key=lambda name: (name in saved, not _LIKELY.search(name), name)))
+
+
+def _has_cells(table: Any) -> bool:
+    return CELLS_KEY in table.uns
 
 
 def read_cell_element(store: Any, name: str, slide: Slide) -> Cells:

@@ -357,3 +357,23 @@ def test_background_is_black_without_histology(
     assert viewer.layers["SRast backdrop"].opacity == 1
     overlay.show([])
     assert not viewer.layers["SRast backdrop"].visible
+
+
+def test_genes_are_covered_while_an_owner_shows_something_else(
+    setup: tuple[Overlay, ViewerModel, UpsampleResult, list[int]],
+) -> None:
+    overlay, viewer, _, _ = setup
+    overlay.show(["Gene1", "Gene3"])
+    overlay.cover("cells", is_covered=True)
+    overlay.cover("signatures", is_covered=True)
+    assert _gene_layers(viewer) == []
+    viewer.layers["Gene1"].visible = True
+    assert [style.gene for style in overlay.shown] == ["Gene1", "Gene3"]
+    overlay.set_view("before")
+    assert not any(layer.visible for layer in viewer.layers if role_of(layer) == "measured")
+    assert any(layer.visible for layer in viewer.layers if role_of(layer) == "dimmer")
+    overlay.cover("cells", is_covered=False)
+    overlay.set_view("after")
+    assert _gene_layers(viewer) == []
+    overlay.cover("signatures", is_covered=False)
+    assert _gene_layers(viewer) == ["Gene1", "Gene3"]

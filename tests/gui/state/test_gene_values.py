@@ -92,3 +92,16 @@ def test_measured_counts_are_those_of_the_spots_of_the_run(
     for gene in ("Gene4", "Gene1"):
         expected = np.where(per_spot > 0, counts[:, int(gene[-1])], 0) / np.maximum(per_spot, 1)
         np.testing.assert_allclose(GeneValues.of(result).of_spots(gene, ValueView("counts")), expected)
+
+
+@pytest.mark.parametrize("scale", ["as_is", "per_10k", "log"])
+@pytest.mark.parametrize(("gene", "name"), [(4, "expression"), (5, "counts")])
+def test_values_of_areas_are_means_over_their_pixels(result: UpsampleResult, scale: str, gene: int, name: str) -> None:
+    rng = np.random.default_rng(0)
+    weights = sparse.random(3, result.n_pixels, 0.1, random_state=rng, format="csr")
+    matrix = getattr(result, name).toarray().astype(float)
+    means = weights @ matrix / np.asarray(weights.sum(axis=1))
+    shares = 1e4 * means[:, gene] / means.sum(axis=1)
+    expected = {"as_is": means[:, gene], "per_10k": shares, "log": np.log1p(shares)}[scale]
+    found = GeneValues.of(result).of_areas(weights, f"Gene{gene}", ValueView(scale=scale))
+    np.testing.assert_allclose(found, expected, rtol=1e-4)

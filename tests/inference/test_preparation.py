@@ -24,6 +24,7 @@ from napari_srast.inference import expression_field, fit_cache, fitted_slide, sl
 from napari_srast.inference.executors.local import ThreadExecutor
 from napari_srast.inference.fit_cache import FitCache, FitMemory
 from napari_srast.inference.preparation import prepare_slide
+from napari_srast.models.intensity import FittedIntensity
 from napari_srast.models.sasa.config import SasaConfig
 from napari_srast.models.sasa.embedding import SlideEmbedding
 from napari_srast.models.sasa.fitting import fit_sasa
@@ -35,6 +36,7 @@ def forget() -> None:
     """Forget what is in memory, as a new process does."""
     fitted_slide._cache.clear()
     slide_intensity._cache.clear()
+    slide_intensity._loadings.clear()
     slide_histology._memory.clear()
 
 
@@ -84,6 +86,7 @@ def forbid_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fitted_slide, "_fit", never)
     monkeypatch.setattr(slide_histology, "_fit", never)
     monkeypatch.setattr(slide_intensity, "fit_intensity", never)
+    monkeypatch.setattr(FittedIntensity, "program_loadings", never)
 
 
 @pytest.mark.parametrize("mode", ["mean", "sample"])
@@ -155,21 +158,21 @@ def test_other_counts_images_seeds_and_code_are_fitted_again(
         prepare(changed, cache, **options)
         return len(list(cache.folder.iterdir())) - before
 
-    assert n_new_files(slide) == 5  # with the intensity in two samples of points
+    assert n_new_files(slide) == 8  # with intensity and image in two samples of points, and loadings of all genes
     assert n_new_files(slide) == 0
     assert slide.image is not None
     pixels = slide.image.levels[0].copy()
     pixels[0, 40, 40] ^= 1
-    assert n_new_files(dataclasses.replace(slide, image=dataclasses.replace(slide.image, levels=(pixels,)))) == 1
-    assert n_new_files(dataclasses.replace(slide, image=slide.image.moved_by(np.array([1.0, 0.0])))) == 1
+    assert n_new_files(dataclasses.replace(slide, image=dataclasses.replace(slide.image, levels=(pixels,)))) == 3
+    assert n_new_files(dataclasses.replace(slide, image=slide.image.moved_by(np.array([1.0, 0.0])))) == 3
     assert n_new_files(slide, seed=5) == 2  # the intensity has no seed
     assert cache.use().n_slides == 1
     counts = slide.counts.copy()
     counts.data[0] += 1
-    assert n_new_files(dataclasses.replace(slide, counts=counts, image=None)) == 3
+    assert n_new_files(dataclasses.replace(slide, counts=counts, image=None)) == 4
     assert cache.use().n_slides == 2
     monkeypatch.setattr(fit_cache, "code_fingerprint", lambda: "other code")
-    assert n_new_files(dataclasses.replace(slide, image=None)) == 3
+    assert n_new_files(dataclasses.replace(slide, image=None)) == 4
 
 
 def test_files_hold_no_names(slide: Slide, tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ import pytest
 from scipy import stats
 from scipy.spatial.distance import cdist
 
+from napari_srast._utils.threads import single_threaded_blas
+from napari_srast.interpolation import gaussian_process
 from napari_srast.interpolation.gaussian_process import NOISES, WIDTHS, CovarianceGrid, GaussianProcessGrid
 from napari_srast.interpolation.local_kriging import matern32
 
@@ -75,3 +77,31 @@ def test_noise_variance_is_that_of_the_noise() -> None:
     grid = GaussianProcessGrid(spots, 1.0)
     centered = fields - fields.mean(axis=0)
     assert grid.noise_variances(centered, grid.select(centered)) == pytest.approx([0.01, 0.25, 1.0], rel=0.6)
+
+
+def test_spectra_of_the_same_spots_are_computed_once_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    computed: list[int] = []
+    compute = gaussian_process._compute_spectra
+    monkeypatch.setattr(gaussian_process, "_compute_spectra", lambda *given: computed.append(1) or compute(*given))
+    monkeypatch.setattr(gaussian_process, "_known_spectra", gaussian_process._SpectraMemory())
+    rng = np.random.default_rng(3)
+    spots, fields = rng.uniform(0, 10, (30, 2)), rng.normal(size=(30, 4))
+
+    def select(spots: np.ndarray, pitch: float = 1.0, grid: CovarianceGrid | None = None) -> np.ndarray:
+        return GaussianProcessGrid(spots, pitch, grid).select(fields)
+
+    expected = select(spots)
+    select(spots)
+    assert len(computed) == 2  # several threads may give other last bits
+    with single_threaded_blas():
+        for _ in range(2):
+            np.testing.assert_array_equal(select(spots), expected)
+        assert len(computed) == 3
+        select(spots, 2.0)
+        select(spots, grid=CovarianceGrid(diameter=0.5))
+        select(spots * [1.0, 1.1])
+        assert len(computed) == 6
+        for shift in range(gaussian_process._MAX_SPECTRA):
+            select(spots * (2 + shift))
+        select(spots)
+        assert len(computed) == 7 + gaussian_process._MAX_SPECTRA

@@ -23,6 +23,7 @@ from threadpoolctl import threadpool_limits
 from napari_srast._utils.machine_speed import n_cores
 
 __all__ = [
+    "is_single_threaded",
     "limit_process_to_one_thread",
     "limit_torch_if_loaded",
     "limit_torch_to_one_thread",
@@ -43,6 +44,11 @@ class _SharedBlasLimit:
         self._lock = threading.Lock()
         self._n_runs = 0
         self._limits: threadpool_limits | None = None
+
+    @property
+    def is_active(self) -> bool:
+        """Whether the limit applies now."""
+        return self._limits is not None
 
     def __enter__(self) -> None:
         with self._lock:
@@ -103,6 +109,11 @@ def limit_process_to_one_thread() -> None:
     importlib.import_module("scipy.linalg")  # threadpoolctl limits only libraries that are already loaded
     limit_torch_to_one_thread()
     threadpool_limits(1)
+
+
+def is_single_threaded() -> bool:
+    """Return whether BLAS and OpenMP are limited to one thread now, so that equal input gives equal bytes."""
+    return _blas_limit.is_active
 
 
 @contextmanager

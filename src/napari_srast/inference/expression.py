@@ -27,7 +27,7 @@ from napari_srast.inference.expression_field import ExpressionField, SpotsAround
 from napari_srast.inference.expression_std import ExpressionScatter, corrected_spots, fit_expression_scatter
 from napari_srast.inference.job import UpsampleJob
 from napari_srast.inference.methods.base import PreparedMethod
-from napari_srast.inference.slide_intensity import fit_slide_intensity, measured_area
+from napari_srast.inference.slide_intensity import fit_program_loadings, fit_slide_intensity, measured_area
 from napari_srast.interpolation.interpolator import gaussian_weights
 
 __all__ = ["ExpressionModel", "ExpressionSink", "fit_expression"]
@@ -219,7 +219,7 @@ def fit_expression(job: UpsampleJob, method: PreparedMethod, columns: np.ndarray
     gene_counts = sparse.csc_matrix(job.counts[:, job.columns[columns]])
     loadings = None
     if len(columns) < job.counts.shape[1] and job.target_pixels.sum() <= _MAX_FACTOR_PIXELS:
-        loadings = job.genes, fitted.program_loadings(job.counts)
+        loadings = job.genes, fit_program_loadings(job, fitted)
         gene_counts = sparse.csc_matrix(sparse.hstack([gene_counts, sparse.csc_matrix(fitted.activity)]))
     field = ExpressionField(
         fitted=fitted, loadings=fitted.loadings(gene_counts), counts=gene_counts.astype(np.float32).toarray()

@@ -17,9 +17,10 @@ from napari_srast._utils.row_blocks import MAX_WHOLE_ROWS
 from napari_srast._utils.threads import map_on_cores
 from napari_srast.geometry.bisection import bisect_points
 from napari_srast.geometry.spot_pixel_map import SpotPixelMap
-from napari_srast.histology import PixelImageEvidence
+from napari_srast.histology import ImagePredictor, PixelImageEvidence
 from napari_srast.histology.features import disk_offsets, pixel_area
 from napari_srast.inference.fit_cache import FitMemory, digest_of
+from napari_srast.inference.image_samples import sample_evidence
 from napari_srast.inference.job import UpsampleJob
 from napari_srast.inference.methods.base import PreparedMethod
 from napari_srast.inference.slide_intensity import intensity_key, measured_area
@@ -189,7 +190,7 @@ def with_image(
     """Add the histology to a field, with the level that the field has without it at the spot centers."""
     assert method.image_predictor is not None
     layout = _spread_centers(job)
-    image = method.image_predictor.predict(layout)
+    image = sample_evidence(job, method.image_predictor, layout)
     loadings = method.image_predictor.field_loadings(gene_counts.tocsr()).astype(np.float64)
     used = image.covered(layout) & ~image.background
     all_spots = np.arange(layout.n_spots)
@@ -199,8 +200,16 @@ def with_image(
     return replace(field, image_loadings=loadings, image_shift=shift)
 
 
-def prepare_samples(fitted: FittedIntensity, job: UpsampleJob) -> None:
-    """Compute the intensity of a slide in the points that the expression of any region and genes needs."""
+def prepare_samples(fitted: FittedIntensity, job: UpsampleJob, predictor: ImagePredictor | None) -> None:
+    """Compute what the expression of any region and genes needs in some points: intensity and evidence of the image.
+
+    Parameters
+    ----------
+    fitted, job
+        Intensity and job of the slide.
+    predictor
+        Predictor of the image; None if it is not used.
+    """
     centers = _spread_centers(job)
     if job.image is not None:
         _sample_intensity(fitted, centers, np.arange(centers.n_spots), job)
@@ -208,6 +217,10 @@ def prepare_samples(fitted: FittedIntensity, job: UpsampleJob) -> None:
     points, parent = _points_inside(job, shape_spots(len(job.centers)))
     layout, spots = SpotsAround(job.layout.spots, job.layout.pitch).part(points, parent)
     _sample_intensity(fitted, layout, spots, job)
+    if predictor is not None:
+        job.monitor.check_canceled()
+        sample_evidence(job, predictor, centers)
+        sample_evidence(job, predictor, *_layout_of_points(job, points, parent))
 
 
 def _spread_centers(job: UpsampleJob) -> SpotPixelMap:
@@ -254,7 +267,7 @@ def _means(
 
     def compute(block: slice | np.ndarray) -> None:
         job.monitor.check_canceled()
-        points, parent, image = _inside_spots(job, method, spots[block])
+        points, parent, image = _inside_spots(job, method, spots[block], is_sample=sample_of is not None)
         values = np.exp(field.log_values(*around.part(points, parent), image, sample_of))
         means[block] = _mean_of_spots(values, len(means[block]))
 
@@ -327,18 +340,26 @@ def _compact_blocks(centers: np.ndarray, field: ExpressionField, n_points: int) 
 
 
 def _inside_spots(
-    job: UpsampleJob, method: PreparedMethod, spots: np.ndarray
+    job: UpsampleJob, method: PreparedMethod, spots: np.ndarray, *, is_sample: bool = False
 ) -> tuple[np.ndarray, np.ndarray, PixelImageEvidence | None]:
     """Return points in the measured area of some spots, their spots, and the evidence of the image there."""
     points, parent = _points_inside(job, spots)
     if method.image is None or method.image_predictor is None:
         return points, parent, None
+    everywhere, area = _layout_of_points(job, points, parent)
+    if is_sample:
+        return points, parent, sample_evidence(job, method.image_predictor, everywhere, area)
+    return points, parent, method.image_predictor.predict(everywhere, area)
+
+
+def _layout_of_points(job: UpsampleJob, points: np.ndarray, parent: np.ndarray) -> tuple[SpotPixelMap, float]:
+    """Return the map of all spots and some points in their measured areas, and the area that a point stands for."""
     everywhere = SpotPixelMap(spots=job.layout.spots, pixels=points, parent=parent, pitch=job.layout.pitch)
     # The points of one spot state the area that a point stands for: it must not depend on which spots are asked for.
     offsets = _offsets(job)
     parents = np.zeros(len(offsets), dtype=np.int64)
     area = pixel_area(SpotPixelMap(spots=np.zeros((1, 2)), pixels=offsets, parent=parents, pitch=job.layout.pitch))
-    return points, parent, method.image_predictor.predict(everywhere, area)
+    return everywhere, area
 
 
 def _points_inside(job: UpsampleJob, spots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -58,6 +58,8 @@ class SlideInput:
         The flow, the configuration of SASA, and the priors of the calibration.
     seed, device
         Seed, and device of the network.
+    known_digest
+        The digest, if it was computed before.
     """
 
     counts: sparse.csr_matrix
@@ -66,6 +68,7 @@ class SlideInput:
     checkpoint: Checkpoint
     seed: int = 0
     device: str = "cpu"
+    known_digest: str | None = None
 
     @classmethod
     def of_job(cls, job: UpsampleJob) -> SlideInput:
@@ -80,12 +83,15 @@ class SlideInput:
             checkpoint=checkpoint,
             seed=job.settings.seed,
             device=device,
+            known_digest=job.slide_digest,
         )
 
     @cached_property
     def digest(self) -> str:
         """Hash of counts, centers and lattice."""
-        return digest_of(self.counts.indptr, self.counts.indices, self.counts.data, self.centers, self.lattice)
+        return self.known_digest or digest_of(
+            self.counts.indptr, self.counts.indices, self.counts.data, self.centers, self.lattice
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

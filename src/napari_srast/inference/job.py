@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -155,11 +154,17 @@ class UpsampleJob:
     fit: Callable[..., SlideEmbedding] | None = None
     n_threads: int | None = None
     cache: FitCache | None = None
+    _digests: list[tuple[Any, ...]] = field(default_factory=list, repr=False)  # also of the copies of a job
 
-    @cached_property
+    @property
     def slide_digest(self) -> str:
-        """Hash of counts, centers and lattice."""
-        return digest_of(self.counts.indptr, self.counts.indices, self.counts.data, self.centers, self.lattice)
+        """Hash of counts, centers and lattice; computed once for a job and its copies."""
+        for counts, centers, lattice, digest in self._digests:
+            if counts is self.counts and centers is self.centers and lattice is self.lattice:
+                return str(digest)
+        digest = digest_of(self.counts.indptr, self.counts.indices, self.counts.data, self.centers, self.lattice)
+        self._digests.append((self.counts, self.centers, self.lattice, digest))
+        return digest
 
     def select_counts(self, spots: np.ndarray | None = None) -> sparse.csr_matrix:
         """Return counts of the chosen genes in some spots, shape (n, F); of all spots without a copy if possible."""

@@ -13,7 +13,7 @@ from napari_srast.inference.job import UpsampleJob
 from napari_srast.interpolation.gaussian_process import CovarianceGrid, FittedProcess, GaussianProcessGrid
 from napari_srast.models.intensity import FittedIntensity, GeneLoadings, IntensityModel, fit_intensity
 
-__all__ = ["fit_slide_intensity", "intensity_key", "measured_area", "support_of_spots"]
+__all__ = ["fit_program_loadings", "fit_slide_intensity", "intensity_key", "measured_area", "support_of_spots"]
 
 _MAX_CACHED = 2
 _VISIUM_DIAMETER = 0.55  # pitches: measured disk of a hexagonal slide that does not state it
@@ -64,6 +64,33 @@ def fit_slide_intensity(job: UpsampleJob) -> FittedIntensity:
 
     key = intensity_key(job)
     return _cache.get(
+        key,
+        fit,
+        assemble,
+        file_key=lambda: (job.slide_digest, key),
+        cache=job.cache,
+        monitor=job.monitor,
+    )
+
+
+_loadings: FitMemory[np.ndarray] = FitMemory((), max_fits=_MAX_CACHED)
+
+
+def fit_program_loadings(job: UpsampleJob, fitted: FittedIntensity) -> np.ndarray:
+    """Return the loadings of all genes of a job's slide on the programs of its intensity; float32, shape (P, G).
+
+    They depend on the slide only, so they are fitted once, and stored in the job's cache.
+    """
+
+    def fit() -> np.ndarray:
+        return fitted.program_loadings(job.counts)
+
+    def assemble(loadings: np.ndarray) -> np.ndarray:
+        loadings.flags.writeable = False  # all results of the slide share it
+        return loadings
+
+    key = digest_of("program loadings", intensity_key(job))
+    return _loadings.get(
         key,
         fit,
         assemble,

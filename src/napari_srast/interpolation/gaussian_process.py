@@ -7,14 +7,18 @@ eigendecomposition for each width. Shape legend: N spots, F fields, n spots of a
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import TypeAlias
 
 import numpy as np
 from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
 
+from napari_srast._utils.threads import is_single_threaded
 from napari_srast.interpolation.local_kriging import Kernel, matern32
 
 __all__ = ["NOISES", "WIDTHS", "CovarianceGrid", "FittedProcess", "GaussianProcessGrid"]
@@ -28,6 +32,9 @@ _DISK_POINTS = 7  # that average a covariance over a disk
 _TABLE_END, _TABLE_SIZE = 6.0, 3001  # pitches, entries: beyond, a disk is a point
 _MAX_SPOTS = 400  # up to this number of spots the likelihood uses the whole slide
 _PATCH_SIZE = 200
+_MAX_SPECTRA = 6  # in memory, of at most 8 MB each
+
+_Spectra: TypeAlias = list[list[tuple[np.ndarray, np.ndarray]]]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -121,6 +128,45 @@ class FittedProcess:
         return cls(point=np.concatenate([p.point for p in parts]), mean=np.concatenate([p.mean for p in parts]))
 
 
+class _SpectraMemory:
+    """The last spectra: a run needs those of the same spots several times, and so does the next run of the slide.
+
+    Only spectra that were computed on one thread are kept, because other ones may differ in the last bits.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._spectra: OrderedDict[tuple[object, ...], _Spectra] = OrderedDict()
+
+    def get(self, patches: Sequence[np.ndarray], grid: CovarianceGrid) -> _Spectra:
+        """Return the spectra of patches of spots, in pitches."""
+        if not is_single_threaded():
+            return _compute_spectra(patches, grid)
+        key = (grid.widths, grid.diameter, *(patch.tobytes() for patch in patches))
+        with self._lock:
+            known = self._spectra.get(key)
+        if known is None:
+            known = _compute_spectra(patches, grid)
+        with self._lock:
+            self._spectra[key] = known
+            self._spectra.move_to_end(key)
+            while len(self._spectra) > _MAX_SPECTRA:
+                self._spectra.popitem(last=False)
+        return known
+
+
+_known_spectra = _SpectraMemory()
+
+
+def _compute_spectra(patches: Sequence[np.ndarray], grid: CovarianceGrid) -> _Spectra:
+    distances = [cdist(patch, patch) for patch in patches]
+    return [
+        # NumPy's eigh, because SciPy's holds the global interpreter lock and would freeze a window.
+        [(values, vectors) for values, vectors in map(np.linalg.eigh, map(grid.between_spots(width), distances))]
+        for width in grid.widths
+    ]
+
+
 class GaussianProcessGrid:
     """Selects width and noise of each field by marginal likelihood.
 
@@ -154,17 +200,9 @@ class GaussianProcessGrid:
         return [np.sort(patch) for patch in members]
 
     @cached_property
-    def _spectra(self) -> list[list[tuple[np.ndarray, np.ndarray]]]:
+    def _spectra(self) -> _Spectra:
         """Eigenvalues and eigenvectors for each width and patch."""
-        distances = [cdist(self._spots[patch], self._spots[patch]) for patch in self._patches]
-        return [
-            # NumPy's eigh, because SciPy's holds the global interpreter lock and would freeze a window.
-            [
-                (values, vectors)
-                for values, vectors in map(np.linalg.eigh, map(self._grid.between_spots(width), distances))
-            ]
-            for width in self._grid.widths
-        ]
+        return _known_spectra.get([self._spots[patch] for patch in self._patches], self._grid)
 
     def fit(self, fields: np.ndarray) -> FittedProcess:
         """Fit the process of each field of counts or intensities (N, F)."""

@@ -10,6 +10,7 @@ import numpy as np
 
 from napari_srast._utils.canonical_order import canonical_order
 from napari_srast._utils.device_errors import translate_device_errors
+from napari_srast._utils.matrix_on_disk import take_rows
 from napari_srast._utils.threads import single_threaded, single_threaded_torch
 from napari_srast.core.progress import NO_MONITOR, RunMonitor
 from napari_srast.core.settings import UpsampleSettings
@@ -22,7 +23,7 @@ from napari_srast.inference.fit_cache import FitCache
 from napari_srast.inference.fitted_slide import SlideInput, fit_slide
 from napari_srast.inference.job import UpsampleJob
 from napari_srast.inference.slide_histology import fit_slide_histology
-from napari_srast.inference.slide_intensity import fit_slide_intensity
+from napari_srast.inference.slide_intensity import fit_program_loadings, fit_slide_intensity
 
 if TYPE_CHECKING:
     from napari_srast.models.sasa.embedding import SlideEmbedding
@@ -69,7 +70,7 @@ def prepare_slide(
     centers = slide.centers[order]
     lattice = detect_lattice(centers, slide.spot_diameter)
     job = UpsampleJob(
-        counts=slide.counts[order].tocsr(),
+        counts=take_rows(slide.counts, order),
         centers=centers,
         lattice=lattice,
         layout=SpotPixelMap.without_pixels(centers, lattice.pitch),
@@ -83,11 +84,14 @@ def prepare_slide(
         cache=cache,
     )
     with translate_device_errors(settings.device), single_threaded(), single_threaded_torch():
-        fitted = fit_slide(SlideInput.of_job(job), monitor, fit, cache)
+        fitted = fit_slide(SlideInput.of_job(job), monitor, fit, cache, lambda: fit_slide_intensity(job))
         monitor.check_canceled()
-        prepare_samples(fit_slide_intensity(job), job)
+        intensity, predictor = fit_slide_intensity(job), None
+        fit_program_loadings(job, intensity)
         monitor.check_canceled()
         if slide.image is not None:
             with contextlib.suppress(InputError):  # the image does not cover the spots: a run says so
-                fit_slide_histology(job, fitted.coarse)
+                predictor = fit_slide_histology(job, fitted.coarse).predictor
+            monitor.check_canceled()
+        prepare_samples(intensity, job, predictor)
     monitor.report("calibrate", 1, 1)

@@ -229,3 +229,26 @@ def test_genes_are_ticked_by_keyboard_and_mouse(widget: SRastWidget, qtbot: Any)
     assert widget.controller.results.overlay.view == "before"
     tick(qtbot, explore.view, explore.model.checked[0])
     assert explore.model.checked == []
+
+
+def test_color_bar_on_the_canvas_is_the_same_before_and_after(
+    open_window: Callable[[], SRastWidget], qtbot: Any, store: Path
+) -> None:
+    window = open_window()
+    _run_square(qtbot, window, store)
+    explore, viewer = window.result_panel, window.controller.viewer
+    viewer.scene.camera.zoom /= 4  # only the color bar is in the corner of the canvas
+
+    def corner(view: str) -> np.ndarray:
+        click(qtbot, explore.views[view])
+        qtbot.wait(300)
+        return viewer.screenshot(canvas_only=True, flash=False)[:200, -130:, :3].astype(int)
+
+    nothing = corner("before")
+    np.testing.assert_array_equal(corner("after"), nothing)  # several genes have no bar
+    tick(qtbot, explore.view, "Gene4")
+    wait_shown(qtbot, window)
+    after = corner("after")
+    drawn = np.abs(after - nothing).max(axis=-1) > 40
+    assert drawn.sum() > 1500
+    np.testing.assert_allclose(corner("before")[drawn], after[drawn], atol=3)

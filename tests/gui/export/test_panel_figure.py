@@ -13,7 +13,7 @@ from PIL import Image as PillowImage
 from napari_srast.core.region import Region
 from napari_srast.core.result import UpsampleResult
 from napari_srast.core.slide import Slide
-from napari_srast.errors import OutputError
+from napari_srast.errors import Cancelled, OutputError
 from napari_srast.gui.export.panel_figure import FigureOptions, draw_figure, write_figure
 from napari_srast.gui.layers.gene_colors import PALETTE, GeneStyle, colormap_stops, map_colormap
 from napari_srast.gui.state.displayed_result import DisplayedResult, prepare_for_display
@@ -109,8 +109,21 @@ def test_figures_that_cannot_be_written_say_why(displayed: DisplayedResult, tmp_
         write_figure(displayed, slide, _styles(), FigureOptions(), tmp_path / "figure.bmp")
     with pytest.raises(OutputError, match="tick a gene"):
         write_figure(displayed, slide, [], FigureOptions(), tmp_path / "figure.png")
-    with pytest.raises(OutputError, match="choose another folder"):
+    with pytest.raises(OutputError, match="choose another one"):
         write_figure(displayed, slide, _styles(), FigureOptions(), tmp_path / "missing" / "figure.png")
+
+
+def test_canceled_figure_leaves_no_file_and_an_earlier_one_as_it_was(
+    displayed: DisplayedResult, tmp_path: Path
+) -> None:
+    path = tmp_path / "figure.png"
+    path.write_bytes(b"earlier")
+    with pytest.raises(Cancelled):
+        write_figure(
+            displayed, displayed.result.slide, _styles(), FigureOptions(dpi=72), path, should_stop=lambda: True
+        )
+    assert path.read_bytes() == b"earlier"
+    assert [one.name for one in tmp_path.iterdir() if one.suffix == ".png"] == ["figure.png"]
 
 
 def test_figure_of_a_slide_without_histology_and_of_stains(displayed: DisplayedResult) -> None:

@@ -11,6 +11,7 @@ from qtpy.QtWidgets import QFileDialog
 
 from napari_srast.core.result import UpsampleResult
 from napari_srast.core.slide import Slide, SlideSource
+from napari_srast.gui.export import write
 from napari_srast.gui.panels import export
 from napari_srast.gui.state.displayed_result import prepare_for_display
 from napari_srast.gui.state.slide_loading import LoadedSlide
@@ -78,8 +79,9 @@ def test_contrast_changes_do_not_compute_the_quality_again_and_figures_have_limi
     assert not computed
     overlay.set_view("std")
     drawn: list[Any] = []
-    monkeypatch.setattr(export, "write_figure", lambda *arguments: drawn.extend(arguments[2]))
+    monkeypatch.setattr(write, "write_figure", lambda *arguments, **_: drawn.extend(arguments[2]))
     panel.write_panels(tmp_path / "a.png", export.FigureOptions())
+    wait_ready(qtbot, widget)
     assert [one.limits for one in drawn] == [style.limits]
 
 

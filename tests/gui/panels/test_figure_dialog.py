@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QDialog, QDialogButtonBox, QFileDialog, QWidget
 
 from napari_srast.core.result import UpsampleResult
 from napari_srast.core.slide import Slide
+from napari_srast.gui.controllers.task_runner import AppState
 from napari_srast.gui.export.panel_figure import FigureOptions
 from napari_srast.gui.panels.figure_dialog import FigureDialog
 from napari_srast.gui.state.displayed_result import prepare_for_display
@@ -57,10 +58,24 @@ def test_figure_is_written_from_the_menu(
     wait_ready(qtbot, widget)
     controller.results.add_saved(controller.slides.current, prepare_for_display(make_result(skewed_slide)))
     wait_shown(qtbot, widget)
-    path = tmp_path / "figure.svg"
+    path, asked = tmp_path / "figure.svg", []
     monkeypatch.setattr(FigureDialog, "exec", lambda _: QDialog.DialogCode.Accepted)
-    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(path), ""))
+
+    def answer(_: QWidget, title: str, suggested: str, kinds: str) -> tuple[str, str]:
+        asked.append((suggested, kinds))
+        return str(path.with_suffix("")), "SVG (*.svg)"
+
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", answer)
     panel.export_panels.trigger()
+    assert controller.tasks.state is AppState.EXPORTING
+    assert widget.run_bar.cancel.isEnabled()
+    wait_ready(qtbot, widget)
     assert f"Saved to {path}" in widget.run_bar.status.text()
     gene = controller.results.overlay.shown[0].gene
     assert f">{gene}<" in path.read_text(encoding="utf-8")
+    assert asked == [(str(Path.home() / f"Synthetic_slide_{gene}.png"), "PNG (*.png);;PDF (*.pdf);;SVG (*.svg)")]
+    written = path.read_bytes()
+    panel.export_panels.trigger()  # the dialog did not ask whether to replace the file with the completed name
+    assert "exists already" in widget.run_bar.status.text()
+    assert controller.tasks.state is AppState.READY
+    assert path.read_bytes() == written

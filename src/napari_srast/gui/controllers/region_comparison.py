@@ -76,13 +76,18 @@ class Comparison:
         return str(first), str(second)
 
     @property
+    def titles(self) -> tuple[str, str]:
+        """The names of both groups of spots in a sentence."""
+        first, second = self.names
+        return first, "all other spots" if len(self.choices) == 1 and second == REST else second
+
+    @property
     def summary(self) -> str:
         """The spots of both groups, and what the intervals mean, as a text."""
         attrs = self.table.attrs
         sizes = (
-            f"{'all other spots' if len(self.choices) == 1 and name == REST else name}: {count(n_spots, 'spot')} in "
-            f"{count(attrs['blocks'][name], 'block')}"
-            for name, n_spots in attrs["spots"].items()
+            f"{title}: {count(n_spots, 'spot')} in {count(attrs['blocks'][name], 'block')}"
+            for title, (name, n_spots) in zip(self.titles, attrs["spots"].items(), strict=True)
         )
         return f"{'; '.join(sizes)}. {attrs['note']}"
 
@@ -183,7 +188,7 @@ class RegionComparison:
             self._compared[session] = compared  # forgotten with its slide, which may have been closed meanwhile
             clear = int(((compared.table["low"] > 0) | (compared.table["high"] < 0)).sum())
             self._messages.status_message.emit(
-                f"Compared {' with '.join(compared.names)}: {clear:,} of {count(len(compared.table), 'gene')} have an "
+                f"Compared {' with '.join(compared.titles)}: {clear:,} of {count(len(compared.table), 'gene')} have an "
                 "interval without 0."
             )
             self.changed.emit()

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from napari_srast.analysis.drawing import draw_image, draw_scale_bar, spot_outlines
+from napari_srast.core.progress import CancelCheck
 from napari_srast.core.slide import Slide
-from napari_srast.errors import OutputError
+from napari_srast.errors import Cancelled, OutputError
 from napari_srast.geometry.affine import apply_affine
 from napari_srast.gui.layers.backdrop import blended_histology
 from napari_srast.gui.layers.compared_layer import ColorOptions, pixel_colors, spot_colors
@@ -23,6 +24,7 @@ from napari_srast.gui.layers.factory import spot_size
 from napari_srast.gui.layers.gene_colors import GeneStyle, shared_opacity
 from napari_srast.gui.state.displayed_result import DisplayedResult
 from napari_srast.gui.state.gene_values import SCALE_UNITS, Quantity, Scale, ValueView
+from napari_srast.io.atomic import atomic_output
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -96,9 +98,15 @@ class FigureOptions:
 
 
 def write_figure(
-    displayed: DisplayedResult, slide: Slide, styles: Sequence[GeneStyle], options: FigureOptions, path: Path
+    displayed: DisplayedResult,
+    slide: Slide,
+    styles: Sequence[GeneStyle],
+    options: FigureOptions,
+    path: Path,
+    *,
+    should_stop: CancelCheck | None = None,
 ) -> None:
-    """Write a figure; the suffix of the path is the format.
+    """Write a figure; the suffix of the path is the format, and an existing file is replaced.
 
     Parameters
     ----------
@@ -112,9 +120,13 @@ def write_figure(
         Layout.
     path
         The file to write: .png, .pdf or .svg.
+    should_stop
+        Asked before the file gets its name. None: nobody cancels.
 
     Raises
     ------
+    Cancelled
+        ``should_stop`` has returned True.
     OutputError
         The format is not supported, no gene is shown, or the file cannot be written.
     """
@@ -124,12 +136,12 @@ def write_figure(
         raise OutputError("No gene is shown; tick a gene and write the figure again.")
     from matplotlib import rc_context
 
-    figure = draw_figure(displayed, slide, styles, options)
-    try:
+    with atomic_output(path, replace=True) as partial:
+        figure = draw_figure(displayed, slide, styles, options)
         with rc_context(_STYLE):
-            figure.savefig(path, dpi=options.dpi, metadata=_NO_DATE.get(path.suffix.lower()))
-    except OSError as error:
-        raise OutputError(f"The figure cannot be written to '{path}'; choose another folder.") from error
+            figure.savefig(partial, dpi=options.dpi, metadata=_NO_DATE.get(path.suffix.lower()))
+        if should_stop is not None and should_stop():
+            raise Cancelled
 
 
 def draw_figure(

@@ -1,4 +1,4 @@
-"""Write a result, or its report, to disk as a background task."""
+"""Write a result, its report or a figure of it to disk as a background task."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ from pathlib import Path
 from napari_srast.analysis.domains import Domains
 from napari_srast.core.progress import CancelCheck, Progress, RunMonitor, iterate_progress
 from napari_srast.core.result import UpsampleResult
+from napari_srast.core.slide import Slide
+from napari_srast.gui.export.panel_figure import FigureOptions, write_figure
+from napari_srast.gui.layers.gene_colors import GeneStyle
 from napari_srast.gui.runtime import background
+from napari_srast.gui.state.displayed_result import DisplayedResult
 
-__all__ = ["export_steps", "report_steps"]
+__all__ = ["export_steps", "figure_steps", "report_steps"]
 
 
 def report_steps(
@@ -34,6 +38,21 @@ def report_steps(
         from napari_srast.analysis.report.writer import write_report
 
         return write_report(result, path, genes=list(genes) or None, domains=domains, should_stop=should_stop)
+
+    return background.low_priority(background.call(write))
+
+
+def figure_steps(
+    displayed: DisplayedResult, slide: Slide, styles: Sequence[GeneStyle], options: FigureOptions, path: Path
+) -> background.Steps:
+    """Return the task that writes a figure; if it is canceled, no file is left.
+
+    See :func:`napari_srast.gui.export.panel_figure.write_figure` for the parameters.
+    """
+
+    def write(should_stop: CancelCheck) -> Path:
+        write_figure(displayed, slide, styles, options, path, should_stop=should_stop)
+        return path
 
     return background.low_priority(background.call(write))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from napari_srast.gui.controllers.comparison import meaning_of
 from napari_srast.gui.controllers.controller import Controller
 from napari_srast.gui.export.command_line import command_line
 from napari_srast.gui.export.figure import Caption, save_figure
-from napari_srast.gui.export.panel_figure import FIGURE_FORMATS, FigureOptions, panels_of, write_figure
+from napari_srast.gui.export.panel_figure import FIGURE_FORMATS, FigureOptions, panels_of
+from napari_srast.gui.export.save_paths import complete_suffix, suggested_path
 from napari_srast.gui.layers.gene_colors import GeneStyle
 from napari_srast.gui.layers.gene_layer import render_gene
 from napari_srast.gui.layers.overlay import Overlay
@@ -128,21 +130,39 @@ class ExportPanel(QWidget):
             self._own = (values, genes, own_detail(values, genes))
         return self._own[2]
 
-    def _ask(self, kind: str, name: str) -> Path | None:
-        path, _ = QFileDialog.getSaveFileName(self, "Export the result", f"{name}.{kind}", f"*.{kind}")
+    def _ask(self, title: str, kinds: Sequence[str], *words: str) -> Path | None:
+        """Ask for a file of one of some kinds, and suggest a name of some words; None if the user cancels."""
+        session = self._controller.slides.current
+        if session is None:
+            return None
+        suffixes = [f".{kind}" for kind in kinds]
+        path, chosen = QFileDialog.getSaveFileName(
+            self,
+            title,
+            suggested_path(session.slide, session.title, *words, suffix=suffixes[0]),
+            ";;".join(f"{suffix[1:].upper()} (*{suffix})" for suffix in suffixes),
+        )
         if not path:
             return None
-        target = Path(path)
-        return target if target.name.endswith(f".{kind}") else target.with_name(f"{target.name}.{kind}")
+        target = complete_suffix(path, chosen, suffixes)
+        if target != Path(path) and target.exists():  # the dialog has not asked about this name
+            message = f"'{target}' exists already; choose another name or remove it first."
+            self._controller.messages.error_message.emit(message)
+            return None
+        return target
+
+    def _shown_genes(self) -> list[str]:
+        overlay = self._controller.results.overlay
+        return [] if overlay is None else overlay.genes
 
     def _export(self, kind: str) -> None:
-        target = self._ask(kind, "result")
+        target = self._ask("Export the result", [kind], "upsampled")
         if target is not None:
             self._controller.results.export(target)
 
     def _write_report(self) -> None:
         """Ask for a file, and write the report of the displayed result with pictures of the shown genes."""
-        target = self._ask("html", "report")
+        target = self._ask("Write the report", ["html"], "report")
         if target is not None:
             self._controller.reports.write(target)
 
@@ -150,7 +170,7 @@ class ExportPanel(QWidget):
         self._controller.results.export(None)
 
     def _export_figure(self) -> None:
-        target = self._ask("png", "figure")
+        target = self._ask("Save the figure", ["png"], *self._shown_genes())
         if target is not None:
             QTimer.singleShot(100, partial(self.write_figure, target))  # after the dialog no longer covers the canvas
 
@@ -165,24 +185,15 @@ class ExportPanel(QWidget):
         )
         if not dialog.exec():
             return
-        path, _ = QFileDialog.getSaveFileName(
-            self, "Write the figure", "figure.png", ";;".join(f"*.{kind}" for kind in FIGURE_FORMATS)
-        )
-        if path:
-            self.write_panels(Path(path), dialog.options())
+        target = self._ask("Save the figure", FIGURE_FORMATS, *self._shown_genes())
+        if target is not None:
+            self.write_panels(target, dialog.options())
 
     def write_panels(self, path: Path, options: FigureOptions) -> None:
         """Write a figure of the shown genes; the suffix of the path is the format."""
-        controller = self._controller
-        slide, displayed, overlay = controller.slides.slide, controller.results.current, controller.results.overlay
-        if slide is None or displayed is None or overlay is None:
-            return
-        try:
-            write_figure(displayed, slide, _styles_of_values(overlay), options, path)
-        except SrastError as error:
-            controller.messages.error_message.emit(str(error))
-        else:
-            controller.messages.status_message.emit(f"Saved to {path}")
+        overlay = self._controller.results.overlay
+        if overlay is not None:
+            self._controller.reports.write_figure(path, _styles_of_values(overlay), options)
 
     def write_figure(self, path: Path) -> None:
         """Write the canvas with scale bar and legend as PNG."""

@@ -12,6 +12,7 @@ from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QMenu, QMessageBox, QWidget
 from napari_srast._utils.text import count
 from napari_srast.errors import RegionError
 from napari_srast.gui.controllers.controller import Controller
+from napari_srast.gui.export.save_paths import suggested_path
 from napari_srast.gui.layers.regions import Tool
 from napari_srast.gui.panels.region_table import RegionTable
 from napari_srast.gui.widgets.common import button, label
@@ -189,7 +190,11 @@ class RegionPanel(QWidget):
             none.setEnabled(False)
 
     def _save_geojson(self) -> None:
-        path, _ = QFileDialog.getSaveFileName(self, "Save the regions", "regions.geojson", "GeoJSON (*.geojson)")
+        session = self._controller.slides.current
+        if session is None:
+            return
+        suggested = suggested_path(session.slide, session.title, "regions", suffix=".geojson")
+        path, _ = QFileDialog.getSaveFileName(self, "Save the regions", suggested, "GeoJSON (*.geojson)")
         if path:
             self._controller.regions.files.save_geojson(Path(path))
 

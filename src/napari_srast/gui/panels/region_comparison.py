@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from qtpy.QtWidgets import (
 from napari_srast.analysis.volcano import PLOT_FORMATS
 from napari_srast.gui.controllers.controller import Controller
 from napari_srast.gui.controllers.region_comparison import Comparison, RegionChoice
+from napari_srast.gui.export.save_paths import complete_suffix, suggested_path
 from napari_srast.gui.widgets.common import button, chooser, label
 from napari_srast.gui.widgets.plot_window import PlotWindow
 from napari_srast.gui.widgets.section import Section
@@ -288,26 +290,35 @@ class ComparisonPanel(QWidget):
 
     def _show_plot(self, compared: Comparison, picture: bytes) -> None:
         """Show a plot, from which it can be saved, also after other regions were compared."""
-        title = f"{compared.names[0]} compared with {compared.names[1]}"
+        title = " compared with ".join(compared.titles)
         PlotWindow(title, picture, partial(self._save_plot, compared), self).show()
 
     def _save_plot(self, compared: Comparison) -> None:
         """Ask for a file, and write the plot; its ending is the format."""
-        filters = ";;".join(f"*{ending}" for ending in PLOT_FORMATS)
-        chosen, kind = QFileDialog.getSaveFileName(self, "Plot the comparison", f"changes{PLOT_FORMATS[0]}", filters)
-        if chosen:
-            path = Path(chosen)
-            known = path.suffix.casefold() in PLOT_FORMATS
-            path = path if known else path.with_name(f"{path.name}{kind[1:]}")
+        path = self._ask("Plot the comparison", PLOT_FORMATS, compared)
+        if path is not None:
             self._controller.region_comparison.plot(path, compared)
 
     def _save(self) -> None:
         """Ask for a file, and save the table."""
-        chosen, _ = QFileDialog.getSaveFileName(self, "Save the comparison", "changes.csv", "*.csv")
-        if chosen:
-            path = Path(chosen)
-            known = path.suffix.casefold() == ".csv"
-            self._controller.region_comparison.save(path if known else path.with_name(f"{path.name}.csv"))
+        compared = self._controller.region_comparison.current
+        path = None if compared is None else self._ask("Save the comparison", (".csv",), compared)
+        if path is not None:
+            self._controller.region_comparison.save(path)
+
+    def _ask(self, title: str, suffixes: Sequence[str], compared: Comparison) -> Path | None:
+        """Ask for a file; its ending is the format. None if the user cancels."""
+        session = self._controller.slides.current
+        if session is None:
+            return None
+        words = (session.title, *compared.names)
+        chosen, kind = QFileDialog.getSaveFileName(
+            self,
+            title,
+            suggested_path(session.slide, *words, suffix=suffixes[0]),
+            ";;".join(f"{suffix[1:].upper()} (*{suffix})" for suffix in suffixes),
+        )
+        return complete_suffix(chosen, kind, suffixes) if chosen else None
 
 
 def _fill(box: QComboBox, items: list[tuple[str, Any]]) -> None:

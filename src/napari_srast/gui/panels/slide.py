@@ -195,10 +195,13 @@ class SlidePanel(QWidget):
         QTimer.singleShot(0, partial(self._import, path))  # after the drop, whose source waits for it
 
     def _import(self, path: Path) -> None:
-        """Ask what the import cannot know, convert the source and open the store."""
+        """Ask what the import cannot know, convert the source and open the store, or the one of an earlier import."""
         dialog = ImportDialog(path, self)
         if dialog.exec():
-            self._controller.slides.import_and_open(dialog.request())
+            if dialog.opens_existing:
+                self._controller.slides.open(str(dialog.existing))
+            else:
+                self._controller.slides.import_and_open(dialog.request())
         dialog.deleteLater()
 
     def _browse(self) -> None:

@@ -48,6 +48,26 @@ def test_domains_are_added_and_their_markers_written(
     assert main(["domains", str(result), "--resolution", "0.5", "--seed", "1", "--name", "other"]) == 0
 
 
+def test_saved_domains_are_merged_and_renamed(result: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["domains", str(result), "--n-domains", "3"]) == 0
+    changes = ["--merge", "1,3", "--rename", "2=stroma", "--name", "named", "-o", str(tmp_path / "markers.csv")]
+    assert main(["domains", str(result), "--from", "domains", *changes]) == 0
+    obs = next(iter(spatialdata.read_zarr(result).tables.values())).obs
+    assert list(obs["named"].cat.categories) == ["1", "stroma"]
+    assert (obs["named"] == obs["domains"].map({"1": "1", "2": "stroma", "3": "1"})).all()
+    assert set(pd.read_csv(tmp_path / "markers.csv")["domain"]) == {"1", "stroma"}
+    capsys.readouterr()
+    for options, message in (
+        (["--from", "other", "--merge", "1,2"], "no domains 'other'; it has 'domains', 'named'"),
+        (["--from", "domains", "--merge", "1,9"], "There is no domain '9'"),
+        (["--from", "domains", "--rename", "1"], "write --rename OLD=NEW"),
+        (["--from", "domains"], "name changes with --merge A,B or --rename OLD=NEW"),
+        (["--from", "domains", "--merge", "1,2", "--n-domains", "3"], "leave them out"),
+    ):
+        assert main(["domains", str(result), *options, "--name", "x"]) == 2
+        assert message in capsys.readouterr().err
+
+
 @pytest.mark.contract(
     section="Outputs and system errors",
     case="table of markers that cannot be written",

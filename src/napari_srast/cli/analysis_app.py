@@ -36,6 +36,16 @@ def domains(
         typer.Option(metavar="A,B|@FILE|all", help="Genes to cluster by (default: all with expression)."),
     ] = None,
     seed: Seed = 0,
+    source: Annotated[
+        str | None, typer.Option("--from", metavar="NAME", help="Saved domains to change, instead of finding some.")
+    ] = None,
+    merge: Annotated[
+        list[str] | None,
+        typer.Option(metavar="A,B", help="Domains to merge; the first one gives its name (repeatable)."),
+    ] = None,
+    rename: Annotated[
+        list[str] | None, typer.Option(metavar="OLD=NEW", help="New name of a domain, after merging (repeatable).")
+    ] = None,
     name: Annotated[str, typer.Option(metavar="NAME", help="Name of the domains in the result.")] = "domains",
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="CSV", help="Table of the markers of each domain.")
@@ -52,7 +62,17 @@ def domains(
     execute(
         result,
         output,
-        DomainsRequest(n_domains=n_domains, resolution=resolution, genes=genes, seed=seed, name=name, run=run),
+        DomainsRequest(
+            n_domains=n_domains,
+            resolution=resolution,
+            genes=genes,
+            seed=seed,
+            source=source,
+            merge=tuple(merge or ()),
+            rename=tuple(rename or ()),
+            name=name,
+            run=run,
+        ),
     )
 
 

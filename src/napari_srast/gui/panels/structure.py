@@ -43,7 +43,7 @@ _HEADERS = {
 
 
 _WIDEST = {"moran_i": "+0.00", "p": "0.00541", "q": "0.00541", "correlation": "+0.00", "interval": "+0.00 to +0.00"}
-_PADDING = 24  # pixels; leaves room for the arrow of a sorted column
+_PADDING = 14  # pixels
 
 
 class StructureModel(QAbstractTableModel):
@@ -86,7 +86,7 @@ class StructureModel(QAbstractTableModel):
         if not index.isValid():
             return None
         name = self._columns[index.column()]
-        if role == Qt.ItemDataRole.DisplayRole:
+        if role in (Qt.ItemDataRole.DisplayRole, Qt.ItemDataRole.ToolTipRole):  # long names are cut
             return _text(self._table.iloc[self._rows[index.row()]], name)
         if role == Qt.ItemDataRole.TextAlignmentRole and not name.startswith("gene"):
             return int(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)

@@ -177,6 +177,7 @@ def fit_slide(
     monitor: RunMonitor = NO_MONITOR,
     fit: Callable[..., SlideEmbedding] | None = None,
     cache: FitCache | None = None,
+    afterwards: Callable[[], object] = lambda: None,
 ) -> FittedSlide:
     """Fit SASA to a slide and calibrate the experts on it, or return the cached fit.
 
@@ -192,11 +193,14 @@ def fit_slide(
         function.
     cache
         Disk cache, which changes no byte. Default: none.
+    afterwards
+        Another fit that the caller will need, and that is cached as well: it is called on the core that is free after
+        the calibration, while SASA is still being fitted. Default: none.
     """
     key = digest_of("fit", slide.digest, slide.checkpoint.sha256, slide.seed, slide.device)
     return _cache.get(
         key,
-        lambda: _fit(slide, monitor, fit or fit_sasa),
+        lambda: _fit(slide, monitor, fit or fit_sasa, afterwards),
         lambda stored: _assemble(slide, stored),
         file_key=lambda: (slide.digest, key),
         cache=cache,
@@ -204,23 +208,34 @@ def fit_slide(
     )
 
 
-def _fit(slide: SlideInput, monitor: RunMonitor, fit: Callable[..., SlideEmbedding]) -> _StoredFit:
+def _fit(
+    slide: SlideInput,
+    monitor: RunMonitor,
+    fit: Callable[..., SlideEmbedding],
+    afterwards: Callable[[], object],
+) -> _StoredFit:
     _report(monitor, "align", 0)
     # The calibration needs the features of the coarsened slide only, so both fits run at the same time, on a core each.
     with ThreadPoolExecutor(1, "napari-srast-calibrate", limit_torch_to_one_thread) as thread:
         calibration = thread.submit(_calibrate, slide, monitor, fit)
-        embedding = fit(
-            slide.counts,
-            slide.centers,
-            slide.lattice,
-            config=slide.checkpoint.sasa,
-            seed=slide.seed,
-            device=slide.device,
-            monitor=monitor,
-        )
-        _report(monitor, "align", 1)
-        _report(monitor, "calibrate", 0)
-        result = calibration.result()
+        other = thread.submit(afterwards)
+        try:
+            embedding = fit(
+                slide.counts,
+                slide.centers,
+                slide.lattice,
+                config=slide.checkpoint.sasa,
+                seed=slide.seed,
+                device=slide.device,
+                monitor=monitor,
+            )
+            _report(monitor, "align", 1)
+            _report(monitor, "calibrate", 0)
+            result = calibration.result()
+        except BaseException:
+            other.cancel()
+            raise
+        other.result()
     release_free_memory()
     return _StoredFit(embedding=embedding, calibration=result)
 

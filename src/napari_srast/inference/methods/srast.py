@@ -80,7 +80,7 @@ def prepare_srast(job: UpsampleJob) -> PreparedMethod:
     with single_threaded_torch():
         slide = SlideInput.of_job(job)
         checkpoint, device = slide.checkpoint, slide.device
-        fitted = fit_slide(slide, job.monitor, job.fit, job.cache)
+        fitted = fit_slide(slide, job.monitor, job.fit, job.cache, lambda: fit_slide_intensity(job))
         image = fit_histology(job, fitted.coarse)
         job.monitor.report("calibrate", 1, 1)
         job.monitor.check_canceled()

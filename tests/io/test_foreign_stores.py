@@ -104,7 +104,7 @@ def test_stereo_seq_store_is_read_by_cells_and_by_bins(tmp_path: Path) -> None:
     path = tmp_path / "stereo.zarr"
     with pytest.raises(InputError, match=r"--spots: bin20_genes, bin50_genes, cells_circles\."):
         through_disk(store, path)
-    cells = read_slide(path, spots="cells_circles")
+    cells = read_slide(path, spots="cells_circles", image=next(iter(store.images)))
     np.testing.assert_array_equal(cells.centers, held.cells)
     np.testing.assert_array_equal(cells.counts.toarray(), held.cell_counts)
     assert cells.image is not None

@@ -213,7 +213,7 @@ def test_all_levels_of_an_image_cover_the_same_area(make_slide, make_store, tmp_
     affine = Affine(image_to_b, ("x", "y"), ("x", "y"))
     image = image_element((3, 101, 75), systems={"b": affine}, scale_factors=[2, 2])
     write_store(make_store(made, images={"he": image}), tmp_path / "slide.zarr")
-    got = read_slide(tmp_path / "slide.zarr").image
+    got = read_slide(tmp_path / "slide.zarr", image="he").image
     assert [level.shape for level in got.levels] == [(3, 101, 75), (3, 50, 37), (3, 25, 18)]
     expected = np.linalg.inv(spots_to_b) @ image_to_b
     np.testing.assert_allclose(got.to_intrinsic[0], expected)
@@ -221,6 +221,22 @@ def test_all_levels_of_an_image_cover_the_same_area(make_slide, make_store, tmp_
         corners = np.array([[0, 0], [level.shape[2], 0], [0, level.shape[1]]], dtype=float)
         full = np.array([[0, 0], [75, 0], [0, 101]], dtype=float)
         np.testing.assert_allclose(apply_affine(matrix, corners), apply_affine(expected, full), atol=1e-6)
+
+
+@pytest.mark.contract(
+    section="Images",
+    case="an image that shows none of the spots by its transformation",
+    response="another image, or none; *notice:* which one was left out",
+)
+def test_image_without_spots_is_left_out(make_slide, make_store):
+    away = Affine(np.array([[1.0, 0, 9000], [0, 1, 0], [0, 0, 1]]), ("x", "y"), ("x", "y"))
+    images = {"far": image_element((3, 400, 600), systems={"global": away}), "near": image_element((3, 40, 60))}
+    assert read_slide(make_store(make_slide(3, 3), images=images)).image.name == "near"
+    store = make_store(make_slide(3, 3), images={"far": images["far"]})
+    slide = read_slide(store)
+    assert slide.image is None
+    assert any("No spot is on image 'far'" in n and "choose the image with --image" in n for n in slide.notices)
+    assert read_slide(store, image="far").image.name == "far"
 
 
 def test_largest_color_image_is_selected(make_slide, make_store):

@@ -8,8 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from napari_srast.core.slide import is_color
 from napari_srast.errors import ChoiceError, InputError, translate_memory_errors
+from napari_srast.geometry.affine import apply_affine
 from napari_srast.io.sections import SectionChoice
 from napari_srast.io.store import element_name, full_resolution, open_store
 from napari_srast.io.table_reader import RESULT_KEY
@@ -31,6 +34,7 @@ __all__ = [
     "slide_choices",
 ]
 
+_MIN_ON_IMAGE = 0.02  # share of the spots
 RESULT_PREFIX = "srast_"
 """Start of the names of all elements of results and saved regions."""
 SLIDE_KEY = "napari_srast_slide"
@@ -206,7 +210,11 @@ def choose_spots(store: spatialdata.SpatialData, spots: str | None, table: str |
 
 
 def choose_image(
-    store: spatialdata.SpatialData, image: str | None, systems: Sequence[str], section: SectionChoice | None = None
+    store: spatialdata.SpatialData,
+    image: str | None,
+    transforms: Mapping[str, np.ndarray],
+    centers: np.ndarray,
+    section: SectionChoice | None = None,
 ) -> tuple[str | None, tuple[str, ...]]:
     """Select the histology image.
 
@@ -215,9 +223,11 @@ def choose_image(
     store
         The open store.
     image
-        Name that the user gave; "auto" selects the largest color image; None or "none" selects no image.
-    systems
-        Coordinate systems of the spots.
+        Name that the user gave; "auto" selects the largest color image under the spots; None or "none" selects none.
+    transforms
+        For each coordinate system of the spots the affine from the centers to it, shape (3, 3).
+    centers
+        Spot centers (x, y), shape (N, 2).
     section
         The chosen section; images whose names contain its name are preferred, and those with the name of another one
         are left out. None if the table has one section.
@@ -237,7 +247,7 @@ def choose_image(
         return None, ()
     results = result_elements(store)
     images = [name for name in sorted(store.images) if _is_2d(store.images[name])]
-    aligned = [name for name in images if set(element_matrices(store.images[name], name)) & set(systems)]
+    aligned = [name for name in images if set(element_matrices(store.images[name], name)) & set(transforms)]
     if image != "auto":
         if image not in images:
             raise InputError(
@@ -245,7 +255,7 @@ def choose_image(
             )
         if image not in aligned:
             raise InputError(
-                f"Image '{image}' shares no coordinate system with the spots ({', '.join(systems)}); "
+                f"Image '{image}' shares no coordinate system with the spots ({', '.join(transforms)}); "
                 "set its transformation to one of them, or choose --image none."
             )
         return image, ()
@@ -265,6 +275,14 @@ def choose_image(
         if not unaligned:
             return None, ()
         return None, (f"Image '{unaligned[0]}' shares no coordinate system with the spots and was left out.",)
+    showing = [n for n in aligned if _share_on_image(store.images[n], n, transforms, centers) >= _MIN_ON_IMAGE]
+    if not showing:
+        first = max(aligned, key=lambda name: _image_rank(store.images[name], name))
+        return None, (
+            f"No spot is on image '{first}' by its transformation, so it was left out; set its transformation, or "
+            "choose the image with --image.",
+        )
+    aligned = showing
     ranked = sorted(aligned, key=lambda name: _image_rank(store.images[name], name), reverse=True)
     if len(ranked) > 1 and _image_rank(store.images[ranked[0]], ranked[0]) == _image_rank(
         store.images[ranked[1]], ranked[1]
@@ -277,6 +295,16 @@ def choose_image(
     others = [name for name in images if name not in (*owners, *results)]
     merged = _images_of_sections(ranked[0], owners) if section is not None and section.name is None else ()
     return ranked[0], (*merged, *_larger_images(store, ranked[0], others))
+
+
+def _share_on_image(image: Any, name: str, transforms: Mapping[str, np.ndarray], centers: np.ndarray) -> float:
+    """Return the share of spots that are on an image, through the first coordinate system that both have."""
+    level = full_resolution(image)
+    matrices = element_matrices(level, name)
+    shared = next(system for system in transforms if system in matrices)
+    pixels = apply_affine(np.linalg.inv(matrices[shared]) @ transforms[shared], centers)
+    rows, columns = level.shape[1:]
+    return float(np.all((pixels >= 0) & (pixels <= [columns, rows]), axis=1).mean())
 
 
 def _owner(image: str, sections: Sequence[str]) -> str | None:

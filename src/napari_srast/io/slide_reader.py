@@ -63,8 +63,8 @@ def read_slide(
     table
         Name of the table of raw counts. None selects the one that annotates the spots.
     image
-        Name of the histology image; "auto" selects the largest color image that shows most spots, by a coordinate system
-        that both have; None or "none" reads no image.
+        Name of the histology image; "auto" selects the largest color image under the spots, by a coordinate system that
+        both have; None or "none" reads no image.
     coordinate_system
         Coordinate system of regions and lengths. None selects "global" if the spots have it, else the first one that
         they share with the image.

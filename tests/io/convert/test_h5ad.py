@@ -531,3 +531,10 @@ def test_columns_of_any_type_are_kept():
     assert stored.obs["missing"].isna().tolist() == [False, True, False, False]
     assert stored.obs["note"].astype(object).tolist()[2:] == ["b", "b"]
     assert list(read_slide(table).genes) == ["A", "ENSG00000000002"]
+
+
+def test_backed_table_is_read(tmp_path):
+    table = visium()
+    table.write_h5ad(tmp_path / "in.h5ad")
+    slide = read_slide(anndata.read_h5ad(tmp_path / "in.h5ad", backed="r"))
+    np.testing.assert_array_equal(slide.counts.toarray(), table.X)

@@ -137,6 +137,13 @@ def test_positions_that_are_text_are_read(tmp_path: Path, where: str) -> None:
         np.testing.assert_allclose(_imported(table, tmp_path).centers, PLACES)  # the file has categories
 
 
+def test_positions_among_other_columns_need_names() -> None:
+    table = _table()
+    table.obsm["spatial"] = np.column_stack([np.ones(len(PLACES)), ROW, COL, PLACES[:, ::-1]])
+    with pytest.raises(InputError, match="has 5 columns, so which of them are x and y is unknown; keep these two"):
+        read_slide(table)
+
+
 def test_columns_of_obs_without_a_finite_position_are_refused(tmp_path: Path) -> None:
     table = _table(x=np.full(len(PLACES), np.nan), y=PLACES[:, 1])
     with pytest.raises(InputError, match=r"columns 'x' and 'y' of obs of 'in.h5ad' must contain finite coordinates"):

@@ -113,6 +113,7 @@ def convert_table(
         The table or the image cannot be used.
     """
     check_spot_shape(options.spot_shape)
+    source = source.to_memory() if source.isbacked else source
     if source.n_obs == 0:
         raise InputError(f"Table '{name}' has no spots; export the slide again with its counts.")
     located, position_notices = spot_positions(source, name)

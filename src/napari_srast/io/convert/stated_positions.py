@@ -34,6 +34,7 @@ _AXES = (  # names of columns with x and with y
     ("centerx_global_px", "centery_global_px"),
 )
 _MAX_NAMED = 4
+_MAX_AXES = 3
 _FRAME_AXES = (*_AXES, ("col", "row"), ("array_col", "array_row"))
 
 
@@ -111,6 +112,11 @@ def coordinates(table: anndata.AnnData, key: str, name: str) -> np.ndarray:
     except (TypeError, ValueError):  # text, complex numbers, a sparse matrix
         points = np.empty(0)
     _check_finite(points, f"obsm['{key}'] of '{name}'")
+    if points.shape[1] > _MAX_AXES:
+        raise InputError(
+            f"obsm['{key}'] of '{name}' has {points.shape[1]} columns, so which of them are x and y is unknown; keep "
+            "these two, or name the columns x and y in a data frame."
+        )
     return points
 
 

@@ -156,6 +156,9 @@ def test_cells_are_toggled_like_other_layers(widget: SRastWidget, qtbot: Any, sh
     assert maps.layer.visible
     assert visible_genes(widget) == [gene]
     assert not shown.color.isEnabled()
+    for is_visible, text in ((False, "Hidden"), (True, "Outlines")):
+        maps.layer.visible = is_visible
+        assert shown.display.currentText() == text
     activate(shown.display, "Fill")
     assert visible_genes(widget) == []
     click(qtbot, widget.result_panel.views["before"])

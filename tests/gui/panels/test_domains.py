@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import spatialdata
 from helpers.planted import planted_slide
 from helpers.results import make_result, with_expression
 from helpers.window import PATIENCE, click, endless_work, open_slide, run, use_fast_method, wait_ready, wait_shown
-from qtpy.QtWidgets import QInputDialog
+from qtpy.QtWidgets import QFileDialog, QInputDialog
 
 from napari_srast.analysis.domains import Domains, domains
 from napari_srast.core.result import UpsampleResult
@@ -69,6 +70,19 @@ def test_domains_are_found_shown_named_and_merged(widget: SRastWidget, qtbot: An
     assert len(maps.current.sizes) == len(found.sizes) - 1
     assert maps.current.sizes.iloc[0] == found.sizes.iloc[:2].sum()
     assert maps.current.labels.categories[0] == "stroma"
+
+
+def test_markers_are_saved_as_a_table(
+    widget: SRastWidget, qtbot: Any, shown: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not shown.markers.isEnabled()
+    find(qtbot, widget, shown, 3)
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(tmp_path / "markers"), "CSV (*.csv)"))
+    click(qtbot, shown.markers)
+    wait_ready(qtbot, widget)
+    assert widget.run_bar.status.text() == f"Saved to {tmp_path / 'markers.csv'}"
+    table = pd.read_csv(tmp_path / "markers.csv", dtype={"domain": str})
+    assert list(table["gene"]) == list(widget.controller.domains.current.markers["gene"])
 
 
 def test_outlines_and_hiding_change_the_layer_and_removal_is_noticed(

@@ -5,7 +5,6 @@ Every method runs in the GUI thread; counts are shared among the cells in a back
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +16,7 @@ from psygnal import Signal
 from napari_srast._utils.text import count
 from napari_srast.analysis.cells import cells
 from napari_srast.core.cells import CellCounts
-from napari_srast.core.progress import Progress, RunMonitor, iterate_progress
+from napari_srast.core.progress import RunMonitor
 from napari_srast.geometry.affine import apply_affine
 from napari_srast.gui.controllers.comparison import meaning_of
 from napari_srast.gui.controllers.messages import Messages
@@ -85,6 +84,7 @@ class CellMaps:
     def __init__(self, workspace: Workspace, tasks: TaskRunner, messages: Messages) -> None:
         self.display: CellDisplay = "fill"
         self.color: CellColor = "genes"
+        self._display_when_visible: CellDisplay = "fill"
         self._workspace = workspace
         self._tasks = tasks
         self._messages = messages
@@ -136,9 +136,6 @@ class CellMaps:
             found = cells(result, read(), progress=monitor.on_progress, should_stop=monitor.should_stop)
             return _Counted(found, draw_cells(found.cells, monitor))
 
-        def steps(should_stop: Callable[[], bool]) -> Generator[Progress, None, _Counted]:
-            return (yield from iterate_progress(work, should_stop))
-
         def on_result(counted: _Counted) -> None:
             self._tasks.set_state(self._tasks.resting_state())
             self._counted[displayed] = counted  # forgotten with its result, which may have been closed meanwhile
@@ -149,7 +146,7 @@ class CellMaps:
         self._tasks.start(
             Task(
                 state=AppState.RUNNING,
-                steps=background.low_priority(steps),
+                steps=background.low_priority(background.reported(work)),
                 on_result=on_result,
                 activity="counting the cells",
             )
@@ -176,6 +173,7 @@ class CellMaps:
     def set_display(self, display: CellDisplay) -> None:
         """Show the cells filled, instead of the pixels, or as outlines over them, or hide them."""
         self.display = display
+        self._display_when_visible = self._display_when_visible if display == "hidden" else display
         self._color(is_forced=True)
         self.changed.emit()
 
@@ -293,8 +291,7 @@ class CellMaps:
     def _on_visible(self) -> None:
         """Follow the eye of napari's layer list."""
         if self.layer is not None:
-            is_visible = bool(self.layer.visible)
-            self.set_display(("fill" if self.display == "hidden" else self.display) if is_visible else "hidden")
+            self.set_display(self._display_when_visible if self.layer.visible else "hidden")
 
     def _move(self) -> None:
         if self._shown is not None and self._workspace.slide is not None:

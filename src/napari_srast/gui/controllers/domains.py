@@ -27,6 +27,7 @@ from napari_srast.gui.runtime import background
 from napari_srast.gui.runtime.layer_batches import insert_unselected
 from napari_srast.gui.state.displayed_result import DisplayedResult
 from napari_srast.gui.state.workspace import Workspace
+from napari_srast.io.atomic import atomic_output
 
 __all__ = ["DomainDisplay", "DomainMaps"]
 
@@ -185,6 +186,30 @@ class DomainMaps:
                 steps=background.single_step(lambda: found.write(path, name)),
                 on_result=on_result,
                 activity="saving the domains",
+                can_stop=False,
+            )
+        )
+
+    def save_markers(self, path: Path) -> None:
+        """Write the markers of the shown domains as CSV."""
+        found = self.current
+        if found is None or not self._tasks.is_idle():
+            return
+
+        def write() -> None:
+            with atomic_output(path) as partial:
+                found.markers.to_csv(partial, index=False)
+
+        def on_result(_: object) -> None:
+            self._tasks.set_state(self._tasks.resting_state())
+            self._messages.status_message.emit(f"Saved to {path}")
+
+        self._tasks.start(
+            Task(
+                state=AppState.EXPORTING,
+                steps=background.single_step(write),
+                on_result=on_result,
+                activity="saving the markers",
                 can_stop=False,
             )
         )

@@ -5,7 +5,7 @@ Every method runs in the GUI thread; gene sets are scored in a background thread
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -18,7 +18,7 @@ from psygnal import Signal
 from napari_srast._utils.text import count
 from napari_srast.analysis.gene_sets import parse_gene_sets, read_gene_sets
 from napari_srast.analysis.signatures import describe_left_out, describe_scores, signatures, write_scores
-from napari_srast.core.progress import Progress, RunMonitor, iterate_progress
+from napari_srast.core.progress import RunMonitor
 from napari_srast.errors import SrastError
 from napari_srast.gui.controllers.cells import CellMaps
 from napari_srast.gui.controllers.messages import Messages
@@ -117,9 +117,6 @@ class SignatureMaps:
         def work(monitor: RunMonitor) -> pd.DataFrame:
             return signatures(result, sets, progress=monitor.on_progress, should_stop=monitor.should_stop)
 
-        def steps(should_stop: Callable[[], bool]) -> Generator[Progress, None, pd.DataFrame]:
-            return (yield from iterate_progress(work, should_stop))
-
         def on_result(scores: pd.DataFrame) -> None:
             self._tasks.set_state(self._tasks.resting_state())
             self._scores[displayed] = _joined(self._scores.get(displayed), scores)
@@ -131,7 +128,7 @@ class SignatureMaps:
         self._tasks.start(
             Task(
                 state=AppState.RUNNING,
-                steps=background.low_priority(steps),
+                steps=background.low_priority(background.reported(work)),
                 on_result=on_result,
                 activity="scoring the gene sets",
             )

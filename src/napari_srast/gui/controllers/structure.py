@@ -5,7 +5,7 @@ Every method runs in the GUI thread; the tests run in a background thread.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,7 +16,7 @@ from psygnal import Signal
 
 from napari_srast._utils.text import count
 from napari_srast.analysis.structure import colocalization, spatially_variable
-from napari_srast.core.progress import Progress, RunMonitor, iterate_progress
+from napari_srast.core.progress import RunMonitor
 from napari_srast.gui.controllers.messages import Messages
 from napari_srast.gui.controllers.task_runner import AppState, Task, TaskRunner
 from napari_srast.gui.runtime import background
@@ -118,9 +118,6 @@ class SpatialStructure:
         self._messages.status_message.emit("Comparing the genes …")
 
     def _start(self, session: SlideSession, work: Callable[[RunMonitor], StructureTable], activity: str) -> None:
-        def steps(should_stop: Callable[[], bool]) -> Generator[Progress, None, StructureTable]:
-            return (yield from iterate_progress(work, should_stop))
-
         def on_result(found: StructureTable) -> None:
             self._tasks.set_state(self._tasks.resting_state())
             self._tables[session] = found  # forgotten with its slide, which may have been closed meanwhile
@@ -132,7 +129,7 @@ class SpatialStructure:
         self._tasks.start(
             Task(
                 state=AppState.RUNNING,
-                steps=background.low_priority(steps),
+                steps=background.low_priority(background.reported(work)),
                 on_result=on_result,
                 activity=activity,
             )

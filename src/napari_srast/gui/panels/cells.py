@@ -136,7 +136,7 @@ class CellPanel(QWidget):
         allow(self.color, no_cells or outlined)
         allow(self.save, no_cells or busy)
         no_std = found is not None and found.std is None
-        item = self.color.model().item(_COLORS.index("std"))  # type: ignore[union-attr,attr-defined]
+        item = self.color.model().item(_COLORS.index("std"))  # type: ignore[union-attr]
         item.setEnabled(not no_std)
         item.setToolTip("Run with the mode 'sample' to compute the uncertainty." if no_std else "")
         source = None if found is None else found.result.slide.source

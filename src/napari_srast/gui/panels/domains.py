@@ -6,6 +6,7 @@ from qtpy.QtCore import QSignalBlocker, Qt
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import (
     QAbstractItemView,
+    QFileDialog,
     QHBoxLayout,
     QHeaderView,
     QInputDialog,
@@ -19,6 +20,7 @@ from napari_srast.analysis.domains import Domains
 from napari_srast.analysis.drawing import domain_colors
 from napari_srast.gui.controllers.controller import Controller
 from napari_srast.gui.controllers.domains import DomainDisplay
+from napari_srast.gui.export.save_paths import complete_suffix, suggested_path
 from napari_srast.gui.panels.export import NO_RESULT
 from napari_srast.gui.widgets.common import button, chooser, label
 from napari_srast.gui.widgets.section import Section
@@ -58,6 +60,7 @@ class DomainPanel(QWidget):
         self.display.activated.connect(lambda _: self._set_display())
         self.merge = button("merge_domains", "Merge", self._merge)
         self.save = button("save_domains", "Save…", self._save)
+        self.markers = button("save_markers", "Markers…", self._save_markers)
         self.table = QTableWidget(0, 3)
         self.table.setHorizontalHeaderLabels(["Domain", "Pixels", "Markers"])
         self.table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
@@ -73,7 +76,10 @@ class DomainPanel(QWidget):
         self.table.itemSelectionChanged.connect(self._allow)
         self.note = label()
         first, second = QHBoxLayout(), QHBoxLayout()
-        for row, controls in ((first, (self.number, self.start)), (second, (self.display, self.merge, self.save))):
+        for row, controls in (
+            (first, (self.number, self.start, self.markers)),
+            (second, (self.display, self.merge, self.save)),
+        ):
             row.setSpacing(4)
             for control in controls:
                 row.addWidget(control, 1)
@@ -144,6 +150,8 @@ class DomainPanel(QWidget):
         no_domains = no_result or (_NO_DOMAINS if found is None else None)
         for other in (self.display, self.table):
             allow(other, no_domains)
+        no_markers = "The domains have no markers." if found is not None and found.markers.empty else None
+        allow(self.markers, no_domains or busy or no_markers)
         few = "Select at least two domains." if len(self._selected()) < 2 else None
         allow(self.merge, no_domains or busy or few)
         source = None if found is None else found.result.slide.source
@@ -166,6 +174,16 @@ class DomainPanel(QWidget):
         name, is_confirmed = QInputDialog.getText(self, "Save domains", "Name of the column:", text="domains")
         if is_confirmed:
             self._controller.domains.save(name.strip())
+
+    def _save_markers(self) -> None:
+        """Ask for a file, and save the markers of all domains."""
+        session = self._controller.slides.current
+        if session is None:
+            return
+        suggested = suggested_path(session.slide, session.title, "markers", suffix=".csv")
+        chosen, kind = QFileDialog.getSaveFileName(self, "Save the markers", suggested, "CSV (*.csv)")
+        if chosen:
+            self._controller.domains.save_markers(complete_suffix(chosen, kind, [".csv"]))
 
     def _rename(self, item: QTableWidgetItem) -> None:
         if item.column() == 0:

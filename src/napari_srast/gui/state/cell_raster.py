@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import shapely
-from skimage import draw
 
 from napari_srast.core.cells import CellLabels, CellPolygons, Cells
 from napari_srast.core.progress import NO_MONITOR, RunMonitor
@@ -111,6 +110,8 @@ def _draw_polygons(cells: CellPolygons, monitor: RunMonitor) -> CellRaster:
 
 def _pixels_inside(polygon: Any, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Return rows and columns of the pixels whose centers are in a polygon, or else of one at a point of it."""
+    from skimage import draw  # here, because it takes a moment
+
     x, y = shapely.get_coordinates(polygon.exterior).T
     rows, columns = draw.polygon(y, x, shape)
     if polygon.interiors:

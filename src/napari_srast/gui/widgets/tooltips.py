@@ -143,6 +143,7 @@ TOOLTIPS = {
     "merge_domains": "Merge the selected domains; the largest gives its name.",
     "save_domains": "Add the domains to the store of the slide, in which the result has to be saved: a column of its "
     "table, and labels.",
+    "save_markers": "Save all markers of all domains as CSV.",
     "cell_source": "Segmented cells or nuclei: labels or polygons in the store of the slide, a layer of labels or "
     "shapes in napari, or a file (GeoJSON, or a label image with the pixels of the histology).",
     "count_cells": "Share the counts of each pixel among the cells that cover it, by area; what no cell covers is "

@@ -340,6 +340,17 @@ def zero_shot() -> Iterator[Quote | Table]:
         "corrected for the number of cases, {} and {} of these losses are significant.",
         (str(losses["uniform"]["significant"]), str(losses["gp"]["significant"])),
     )
+    of_stated = found["stated"]
+    for name, key in (("all", "enough_spots"), ("away from the border", "interior")):
+        of = of_stated[key]
+        counts = of["n_within"], of["n_above"], of["n_cases"] - of["n_within"] - of["n_above"]
+        values_of_row = (of["n_cases"], *(number(of[kind], 4) for kind in ("stated", "achieved")), *counts)
+        yield Quote(page, f"| {name} |" + " {} |" * 6, tuple(map(str, values_of_row)))
+    yield Quote(page, "Of the cases, {} have so many.", (str(of_stated["enough_spots"]["n_cases"]),))
+    of = of_stated["interior"]
+    yield Quote(page, "slide is too high in {} of {} cases", (str(of["n_above"]), str(of["n_cases"])))
+    of = of_stated["few_spots"]
+    yield Quote(page, "would be too high in {} of {} cases", (str(of["n_above"]), str(of["n_cases"])))
     yield Quote(
         page,
         "chosen on the truth, are {} cases, {} of them by more than two standard errors.",

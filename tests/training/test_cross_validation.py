@@ -169,7 +169,7 @@ def test_interior_leaves_out_spots_at_the_border(pseudo_slides: list[PseudoSlide
     whole = score_pseudo_slide(covered, untrained, prior)["interior"]
     assert whole["methods"]["gp"] == {kind: everywhere["gp"][kind] for kind in MAIN_SCORES}
     outside = replace(pseudo_slide, interior=np.zeros_like(interior))
-    assert score_pseudo_slide(outside, untrained, prior)["interior"] == {"n_spots": 0, "methods": None}
+    assert score_pseudo_slide(outside, untrained, prior)["interior"] == {"n_spots": 0, "methods": None, "stated": None}
 
 
 def test_calibrated_intervals_have_better_coverage(rows: list[dict]) -> None:

@@ -104,13 +104,12 @@ def test_skill_table_counts_cases_in_which_stated_and_achieved_agree() -> None:
     rows = [
         {**ROWS[0], "n_spots": 200, "stated": 0.077},  # 0.06: within 30 %
         {**ROWS[1], "n_spots": 200, "stated": 0.027},  # 0.02: above 30 % and 0.005
-        {**ROWS[2], "n_spots": 119, "stated": 0.0148},  # 0.01: within 0.005
+        {**ROWS[2], "n_spots": 119, "stated": 0.0148},  # 0.01: too few spots
     ]
+    for row, stated in zip(rows, (0.02, 0.0148, 1.0), strict=True):  # 0.03: too low; 0.01: within 0.005
+        row["interior"] = {**row["interior"], "stated": stated}
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in skill_table(rows).splitlines()[2:]]
-    assert cells == [
-        ["a", "2", "0.0520", "0.0400", "1", "2", "0.0520", "0.0400", "1"],
-        ["b", "1", "0.0148", "0.0100", "1", "0", "nan", "nan", "0"],
-        ["**mean of studies**", "3", "0.0334", "0.0250", "2", "2", "0.0520", "0.0400", "1"],
-    ]
+    expected = ["2", "0.0520", "0.0400", "1", "1", "2", "0.0174", "0.0200", "1", "0"]
+    assert cells == [["a", *expected], ["**mean of studies**", *expected]]
     stated = summarize(rows)["stated"]
-    assert (stated["all"]["n_within"], stated["enough_spots"]["n_cases"]) == (2, 2)
+    assert [stated[name]["n_cases"] for name in ("enough_spots", "interior", "few_spots")] == [2, 2, 1]

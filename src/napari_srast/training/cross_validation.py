@@ -175,8 +175,8 @@ def score_pseudo_slide(
         "shared": scores of the genes of large panels when predicted from programs, and the change from the calibrated
         pool of the genes; None for small panels.
 
-        "interior": "n_spots" of the interior, and "methods", the main scores of each method on these spots alone, or
-        None if there is no such spot.
+        "interior": "n_spots" of the interior, and of these spots alone "methods", the main scores of each method, and
+        "stated"; both are None if there is no such spot.
 
         "calibration", "concentration": the fitted weights and concentration; "level_step": the value of
         :data:`napari_srast.calibration.dispersion.LEVEL_STEP` that would fit this pseudo-slide.
@@ -299,11 +299,13 @@ def _score_interior(
     if interior is not None and not interior.all():
         pixels = interior[layout.parent]
         if not pixels.any():
-            return {"n_spots": 0, "methods": None}
-        inside = replace(layout, pixels=layout.pixels[pixels], parent=layout.parent[pixels])
-        scores = {method: score_ratios(truth[pixels], values[pixels], inside) for method, values in ratios.items()}
+            return {"n_spots": 0, "methods": None, "stated": None}
+        layout = replace(layout, pixels=layout.pixels[pixels], parent=layout.parent[pixels])
+        truth, ratios = truth[pixels], {method: values[pixels] for method, values in ratios.items()}
+        scores = {method: score_ratios(truth, values, layout) for method, values in ratios.items()}
     return {
         "n_spots": layout.n_spots if interior is None else int(interior.sum()),
+        "stated": _expected_nats(ratios[DEFAULT], layout.membership @ truth.toarray(), layout),
         "methods": {method: {kind: one.summary()[kind] for kind in MAIN_SCORES} for method, one in scores.items()},
     }
 

@@ -83,8 +83,9 @@ def summarize(rows: Sequence[Row]) -> dict[str, Any]:
         and worse at a level of 5 % that is corrected for the number of pseudo-slides ("significant": one-sided t tests
         with the error over blocks of spots, Bonferroni).
 
-        "stated": for "all" cases and for those of "enough_spots" for a statement, "n_cases", means over studies of the
-        "stated" and the "achieved" nats per count, and "n_within", the number of cases in which both agree.
+        "stated": for cases with "enough_spots" for a statement, for their "interior", and for cases of "few_spots":
+        "n_cases", means over studies of the "stated" and the "achieved" nats per count, and "n_within" and "n_above",
+        the numbers of cases in which both agree, and in which the stated ones are too high.
 
         "fraction_better", "coverage_80_*", "level_step_median", "spread_skill".
 
@@ -114,7 +115,12 @@ def summarize(rows: Sequence[Row]) -> dict[str, Any]:
     summary["cases_behind"] = sum(row["margin"] < -2 * margin_error(row) for row in rows)
     summary["losses"] = {name: _count_losses(rows, name) for name in REFERENCES if name in rows[0]["against"]}
     if all("stated" in row for row in rows):
-        summary["stated"] = {"all": compare_stated(rows), "enough_spots": compare_stated(stating_rows(rows))}
+        of_cases = {
+            "enough_spots": stating_rows(rows),
+            "few_spots": [row for row in rows if row["n_spots"] < MIN_SPOTS],
+        }
+        of_cases["interior"] = interior_rows(of_cases["enough_spots"])
+        summary["stated"] = {name: compare_stated(chosen) for name, chosen in of_cases.items()}
     summary["fraction_better"] = mean_of_studies(rows, [row["fraction_better"] for row in rows])
     at = COVERAGES.index(0.8)
     for kind in ("multinomial", "calibrated"):
@@ -173,7 +179,11 @@ def mean_of_studies(
 
 def interior_rows(rows: Sequence[Row]) -> list[Row]:
     """Return the rows with the scores of the spots away from the border; cases without such spots are left out."""
-    return [{**row, "methods": row["interior"]["methods"]} for row in rows if row["interior"]["methods"]]
+    return [
+        {**row, "methods": row["interior"]["methods"], "stated": row["interior"].get("stated")}
+        for row in rows
+        if row["interior"]["methods"]
+    ]
 
 
 def compare_with_best(rows: Sequence[Row], kind: str) -> dict[str, Any]:
@@ -214,16 +224,18 @@ def stating_rows(rows: Sequence[Row]) -> list[Row]:
 def compare_stated(rows: Sequence[Row]) -> dict[str, Any]:
     """Compare the stated with the achieved nats per count of the default.
 
-    They agree ("n_within") if they differ by at most 30 % of the achieved ones or 0.005, whichever is larger.
+    They agree ("n_within") if they differ by at most 30 % of the achieved ones or 0.005, whichever is larger. Otherwise
+    the stated ones are too high ("n_above") or too low.
     """
     stated = np.array([number(row.get("stated")) for row in rows])
     achieved = np.array([row["methods"][DEFAULT]["nats_per_count"] for row in rows])
-    within = np.abs(stated - achieved) <= np.maximum(_TOLERANCE * np.abs(achieved), _MIN_TOLERANCE)
+    tolerance = np.maximum(_TOLERANCE * np.abs(achieved), _MIN_TOLERANCE)
     return {
         "n_cases": len(rows),
         "stated": mean_of_studies(rows, stated.tolist()),
         "achieved": mean_of_studies(rows, achieved.tolist()),
-        "n_within": int(within.sum()),
+        "n_within": int((np.abs(stated - achieved) <= tolerance).sum()),
+        "n_above": int((stated - achieved > tolerance).sum()),
     }
 
 

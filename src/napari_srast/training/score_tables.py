@@ -98,17 +98,21 @@ def border_table(rows: Sequence[Row]) -> str:
 
 
 def skill_table(rows: Sequence[Row]) -> str:
-    """Return a Markdown table of the stated and the achieved nats per count by study, of the default.
+    """Return a Markdown table of the stated and the achieved nats per count of the default, by study.
 
-    Both agree if they differ by at most 30 % of the achieved ones or 0.005.
+    It has the cases with enough spots for a statement, and their spots away from the border. Both agree if they differ
+    by at most 30 % of the achieved ones or 0.005; otherwise the stated ones are too high or too low.
     """
-    titles = ["study", "cases", "stated", "achieved", "agree", "with enough spots", "stated", "achieved", "agree"]
+    of_cases = ["stated", "achieved", "agree", "too high"]
+    titles = ["study", "cases", *of_cases, "away from the border", *of_cases]
     lines = [_line(titles), "|---" * len(titles) + "|"]
-    for study in (*sorted({row["study"] for row in rows}), None):
-        of_study = [row for row in rows if study in (row["study"], None)]
+    stating = stating_rows(rows)
+    for study in (*sorted({row["study"] for row in stating}), None):
+        of_study = [row for row in stating if study in (row["study"], None)]
         cells: list[object] = [study or "**mean of studies**"]
-        for of in (compare_stated(of_study), compare_stated(stating_rows(of_study))):
-            cells += [of["n_cases"], *(f"{of[key]:.4f}" for key in ("stated", "achieved")), of["n_within"]]
+        for of in (compare_stated(of_study), compare_stated(interior_rows(of_study))):
+            means = [f"{of[key]:.4f}" if of["n_cases"] else "" for key in ("stated", "achieved")]
+            cells += [of["n_cases"], *means, of["n_within"], of["n_above"]]
         lines.append(_line(cells))
     return "\n".join(lines)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import sparse
 
+from napari_srast._utils.matrix_on_disk import release_matrix
 from napari_srast.arrays import GeneColumns, GeneNames, PixelMask, SkillByGene, SpotCenters, SpotCounts
 from napari_srast.core.expression_factors import ExpressionFactors
 from napari_srast.core.progress import NO_MONITOR, RunMonitor
@@ -137,6 +138,9 @@ class UpsampleJob:
         Number of tiles to predict at the same time on this computer. None: as many as it has cores and memory for.
     cache
         Disk cache for what is fitted to the slide, which changes no byte. None: no cache.
+    stored
+        The same counts in the order of the slide, and for each spot its row in them, shape (N,). Spots of a tile are
+        mostly near each other in a file, so that fewer pages of it are read. None: tiles read ``counts``.
     """
 
     counts: SpotCounts
@@ -154,6 +158,7 @@ class UpsampleJob:
     fit: Callable[..., SlideEmbedding] | None = None
     n_threads: int | None = None
     cache: FitCache | None = None
+    stored: tuple[SpotCounts, np.ndarray] | None = None
     _digests: list[tuple[Any, ...]] = field(default_factory=list, repr=False)  # also of the copies of a job
 
     @property
@@ -168,7 +173,16 @@ class UpsampleJob:
 
     def select_counts(self, spots: np.ndarray | None = None) -> sparse.csr_matrix:
         """Return counts of the chosen genes in some spots, shape (n, F); of all spots without a copy if possible."""
-        return select_columns(self.counts if spots is None else self.counts[spots], self.columns)
+        if spots is None:
+            return select_columns(self.counts, self.columns)
+        counts, order = (self.counts, None) if self.stored is None else self.stored
+        return select_columns(counts[spots if order is None else order[spots]], self.columns)
+
+    def release_counts(self) -> None:
+        """Return the pages of counts that are in a scratch file to the system."""
+        release_matrix(self.counts)
+        if self.stored is not None:
+            release_matrix(self.stored[0])
 
     @property
     def allocator(self) -> CountAllocator:

@@ -14,7 +14,7 @@ from scipy import sparse
 from napari_srast._utils.canonical_order import canonical_order
 from napari_srast._utils.device_errors import translate_device_errors
 from napari_srast._utils.free_memory import release_free_memory, separate_large_blocks
-from napari_srast._utils.matrix_on_disk import release_matrix, take_rows
+from napari_srast._utils.matrix_on_disk import take_rows
 from napari_srast._utils.threads import single_threaded
 from napari_srast.core.progress import NO_MONITOR, Progress, RunMonitor
 from napari_srast.core.result import UpsampleMetadata
@@ -79,14 +79,16 @@ def run_upsampling(
     job, raster, order = _make_job(request, columns, monitor, n_threads)
     run = request.name or f"{datetime.now(UTC):%Y%m%d_%H%M%S}_{secrets.token_hex(2)}"
     spot_counts = job.select_counts()
-    validator = ResultValidator(spot_counts, raster, run=run, integer=settings.mode == "integer")
+    result_raster = replace(raster, parent=order[raster.parent])  # indexes the spots in the slide's own order
+    # All genes are in the slide already, in an order in which a tile reads fewer pages.
+    measured = (slide.counts, result_raster) if spot_counts is job.counts else (spot_counts, raster)
+    validator = ResultValidator(*measured, run=run, integer=settings.mode == "integer")
     information = ExpectedInformation(spot_counts, raster)
 
     def observe(rows: np.ndarray, tile_counts: sparse.csr_matrix) -> None:
         validator.add(rows, tile_counts)
         information.add(tile_counts)
 
-    result_raster = replace(raster, parent=order[raster.parent])  # indexes the spots in the slide's own order
     with_expression = expression_columns(slide, result_raster, columns, settings.expression)
     sink.begin(
         ResultPlan(
@@ -99,7 +101,6 @@ def run_upsampling(
             with_expression_std=settings.mode == "sample",
         )
     )
-    release_matrix(slide.counts)  # the job has its own copy
     report = run_job(job, sink, executor, with_expression)
     sink.assemble()
     clock.finish_lap("split")
@@ -126,7 +127,7 @@ def run_upsampling(
         expression_factors=report.expression_factors,
     )
     monitor.report("split", 1, 1)
-    release_matrix(job.counts)
+    job.release_counts()
     release_free_memory()
     return sink.finish(metadata, monitor)
 
@@ -163,6 +164,7 @@ def _make_job(
         pixel_size=context.pixel_size,
         monitor=monitor,
         n_threads=n_threads,
+        stored=(slide.counts, order),
     )
     return job, context if target_pixels.all() else context.restrict(target_pixels), order
 

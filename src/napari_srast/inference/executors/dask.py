@@ -93,7 +93,7 @@ class DaskExecutor(Executor):
         """Prepare the method of a job on one of the workers."""
         job.monitor.report("align", 0, 1)
         job.monitor.check_canceled()
-        method = self._run(_prepare, replace(job, monitor=NO_MONITOR), job.monitor)
+        method = self._run(_prepare, replace(job, monitor=NO_MONITOR, stored=None), job.monitor)
         for stage in ("align", "calibrate"):
             job.monitor.report(stage, 1, 1)
             job.monitor.check_canceled()

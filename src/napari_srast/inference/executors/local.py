@@ -13,7 +13,6 @@ import numpy as np
 from scipy import sparse
 
 from napari_srast._utils.free_memory import release_free_memory
-from napari_srast._utils.matrix_on_disk import release_matrix
 from napari_srast._utils.threads import limit_torch_if_loaded
 from napari_srast.core.sinks import ResultSink
 from napari_srast.inference.costs import tile_threads
@@ -72,7 +71,7 @@ class ThreadExecutor(Executor):
         """Predict all tiles, one per thread; the calling thread feeds the sink and reports progress."""
         total = sum(len(method.predictor.blocks(n_pixels)) for n_pixels in tiling.n_pixels)
         release_free_memory()  # of the preparation
-        release_matrix(job.counts)
+        job.release_counts()
         halt = threading.Event()
         events: queue.SimpleQueue[Future | None] = queue.SimpleQueue()  # a finished tile, or None for a finished block
         fallback = OutOfMemoryFallback(method.predictor)
@@ -101,7 +100,7 @@ class ThreadExecutor(Executor):
                 else:
                     sink.add(*event.result())
                     n_in_work -= 1
-                    release_matrix(job.counts)
+                    job.release_counts()
                     release_free_memory()
         finally:
             halt.set()

@@ -72,6 +72,23 @@ def test_sections_of_cells_need_a_choice():
 
 
 @pytest.mark.parametrize(
+    ("name", "is_section"),
+    [
+        *(("n_section", True), ("brain_section_label", True), ("Slice ID", True), ("sampleID", True), ("z_um", True)),
+        *(("sample_type", False), ("batch_cluster", False), ("mouse_stage", False), ("cell_id", False)),
+    ],
+)
+def test_all_words_of_a_column_tell_whether_it_names_sections(name, is_section):
+    points = np.random.default_rng(0).uniform(0, 1000, (400, 2))
+    obs = columns(points, **{name: np.repeat([1, 2], 200)})
+    if is_section:
+        with pytest.raises(InputError, match=f"column '{name}' of obs: 1, 2"):
+            choose_section(obs, {}, points, None, "table")
+    else:
+        assert choose_section(obs, {}, points, None, "table").rows.all()
+
+
+@pytest.mark.parametrize(
     "points",
     [
         np.concatenate([lattice(), lattice((2000, 0))]),  # side by side

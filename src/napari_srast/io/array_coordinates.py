@@ -26,6 +26,7 @@ __all__ = [
     "check_no_array_coordinates",
     "find_array_coordinates",
     "named_positions",
+    "possible_array_columns",
 ]
 
 VISIUM_STEPS_UM = (50.0, 50.0 * np.sqrt(3))
@@ -86,6 +87,15 @@ def array_columns(obs: pd.DataFrame) -> np.ndarray | None:
     return parts[:, [2, 1]] if np.isfinite(parts).all() else None
 
 
+def possible_array_columns(obs: pd.DataFrame) -> np.ndarray | None:
+    """Return column and row of each spot like :func:`array_columns`, also from ``col`` and ``row``.
+
+    These may be anything else; Seurat calls the columns and rows of Visium so.
+    """
+    stated = array_columns(obs)
+    return _number_columns(obs, _ANY_COLUMNS)[1] if stated is None else stated
+
+
 def _number_columns(obs: pd.DataFrame, pairs: tuple[tuple[str, str], ...]) -> tuple[bool, np.ndarray | None]:
     """Return whether there are columns of one of the names, and their numbers, shape (N, 2), if they state places."""
     folded = {str(column).casefold(): column for column in reversed(obs.columns)}
@@ -126,9 +136,7 @@ def find_array_coordinates(points: np.ndarray, obs: pd.DataFrame) -> ArrayCoordi
     obs
         Columns of the spots.
     """
-    stated = array_columns(obs)
-    if stated is None:
-        _, stated = _number_columns(obs, _ANY_COLUMNS)
+    stated = possible_array_columns(obs)
     found = None if stated is None else _stated_as_positions(points, stated, obs)
     if found is not None:
         return found

@@ -32,14 +32,16 @@ __all__ = ["ALL_SECTIONS", "SectionChoice", "choose_section", "section_metadata"
 
 ALL_SECTIONS = "all"
 """Name that keeps the spots of all sections, for sections that do share one coordinate frame."""
-_COLUMNS = (  # in small letters, without the signs between their words
-    *("libraryid", "library", "libraryname", "sectionid", "section", "sectionname", "sampleid", "sample", "samplename"),
-    *("slideid", "slide", "slidename", "sliceid", "slice", "slicename", "origident", "capturearea", "arrayid", "chip"),
-    *("chipid", "puck", "puckid", "imageid", "dataset", "batch", "batchid", "specimen", "specimenid", "patient"),
-    *("patientid", "subject", "subjectid", "donorid", "donor", "animal", "animalid", "mouse", "mouseid", "mousename"),
-    *("replicate", "replicateid", "rep", "bregma", "z", "zum", "zcoord", "zposition", "zlevel", "sectionz", "slicez"),
-    *("fov", "fovid"),
+_SECTIONS = (  # what columns call a section or its source, in small letters; the first ones are the clearest
+    *("library", "section", "sample", "origident", "slide", "slice", "capturearea", "arrayid", "chip", "puck", "image"),
+    *("dataset", "batch", "specimen", "patient", "subject", "donor", "animal", "mouse", "replicate", "rep", "bregma"),
+    *("z", "fov"),
 )
+_QUALIFIERS = (  # words next to these; with any other word, such as "type", a column is something else
+    *("id", "ids", "name", "names", "label", "n", "no", "nr", "num", "number", "index", "code", "key", "tissue"),
+    *("brain", "orig", "original", "unique", "source", "um", "coord", "position", "level", "plane"),
+)
+_SECTION_COLUMN = re.compile(f"(?:{'|'.join(_SECTIONS + _QUALIFIERS)})+")
 _MAX_NAMES = 20  # sections that a message lists
 _MIN_SPOTS = 3  # of a group between the spots of another one
 _MIN_SHARE = 0.05  # of the spots of a group that are in the bounding box of another one
@@ -211,13 +213,13 @@ def _spatial_keys(uns: Mapping[str, Any]) -> list[str]:
 
 def _groupings(obs: pd.DataFrame, keys: list[str], points: np.ndarray) -> Iterator[_Grouping]:
     """Yield the divisions of the spots, first those that tools write on purpose."""
-    folded = {re.sub(r"[\W_]", "", str(column).casefold()): column for column in reversed(obs.columns)}
     by_convention = _assigned_columns(obs, keys)
     for column in by_convention:
         yield from _grouping(f"column '{column}' of obs", obs[column], separate=True)
-    for name in _COLUMNS:
-        if name in folded and folded[name] not in by_convention:
-            yield from _grouping(f"column '{folded[name]}' of obs", obs[folded[name]])
+    ranks = {column: _rank(str(column)) for column in obs.columns[~obs.columns.duplicated(keep=False)]}
+    for column in sorted((c for c, rank in ranks.items() if rank < len(_SECTIONS)), key=ranks.__getitem__):
+        if column not in by_convention:
+            yield from _grouping(f"column '{column}' of obs", obs[column])
     if points.shape[1] > 2:
         yield from _grouping("the third coordinate", pd.Series([f"{z:.6g}" for z in points[:, 2]]))
     names = [str(name) for name in obs.index]
@@ -228,6 +230,13 @@ def _groupings(obs: pd.DataFrame, keys: list[str], points: np.ndarray) -> Iterat
             parts = [of_name(name) for name in names]
             if len(set(parts) - {None}) <= limit:
                 yield from _grouping(f"the {part} of the spot names", pd.Series(parts, dtype=object))
+
+
+def _rank(column: str) -> int:
+    """Return the place of a column among those that name sections, by its name: 0 is the clearest, the last one none."""
+    joined = re.sub(r"[\W\d_]", "", column.casefold())
+    ranks = [i for i, word in enumerate(_SECTIONS) if word in joined]
+    return min(ranks) if ranks and _SECTION_COLUMN.fullmatch(joined) else len(_SECTIONS)
 
 
 def _columns_of_lattices(obs: pd.DataFrame, points: np.ndarray, pitch: float | None) -> Iterator[_Grouping]:

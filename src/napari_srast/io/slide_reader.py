@@ -63,8 +63,8 @@ def read_slide(
     table
         Name of the table of raw counts. None selects the one that annotates the spots.
     image
-        Name of the histology image; "auto" selects the largest color image under the spots, by a coordinate system that
-        both have; None or "none" reads no image.
+        Name of the histology image; "auto" selects the one that was given to the import, else the largest color image
+        under the spots, by a coordinate system that both have; None or "none" reads no image.
     coordinate_system
         Coordinate system of regions and lengths. None selects "global" if the spots have it, else the first one that
         they share with the image.
@@ -119,7 +119,9 @@ def read_slide(
         check_no_array_coordinates(centers, annotated.obs.iloc[rows], f"The positions of the spots '{spots_name}'")
     kept_shape = spot_shape if spot_shape is not None else imported.get("spot_shape")
     shape = resolve_shape(all_spots, centers, annotated.uns, spot_ids, kept_shape)
-    image_name, choice_notices = choose_image(store, image, transforms, centers, section)
+    given = str(imported.get("image", ""))  # when the slide was imported
+    wanted = given if image == "auto" and given in store.images else image
+    image_name, choice_notices = choose_image(store, wanted, transforms, centers, section)
     image_systems = element_matrices(store.images[image_name], image_name) if image_name else {}
     system, system_notices = _choose_system(transforms, image_systems, coordinate_system)
     histology = None if image_name is None else read_image(store.images[image_name], image_name, transforms, system)

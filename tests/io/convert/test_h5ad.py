@@ -6,6 +6,7 @@ import anndata
 import numpy as np
 import pandas as pd
 import pytest
+import tifffile
 from PIL import Image
 
 from napari_srast.api import upsample
@@ -497,6 +498,16 @@ def test_swapped_positions_of_a_visium_table_are_noticed():
     assert any("mirrored, as if x and y were swapped" in notice for notice in read_slide(table).notices)
 
 
+def test_rows_and_columns_of_seurat_tell_the_unit():
+    table = visium()
+    table.obs = table.obs.rename(columns={"array_row": "row", "array_col": "col"}).drop(columns="in_tissue")
+    table.uns = {}
+    slide = read_slide(table)
+    assert (slide.unit, slide.spot_diameter) == ("um", 55)
+    table.obs["row"] = np.arange(table.n_obs)  # something else
+    assert read_slide(table).unit == "unknown"
+
+
 def test_cells_made_of_bins_are_no_bins():
     """The table that bin2cell makes: means of rows and columns, and the scale factors of the bins."""
     rng = np.random.default_rng(0)
@@ -538,3 +549,18 @@ def test_backed_table_is_read(tmp_path):
     table.write_h5ad(tmp_path / "in.h5ad")
     slide = read_slide(anndata.read_h5ad(tmp_path / "in.h5ad", backed="r"))
     np.testing.assert_array_equal(slide.counts.toarray(), table.X)
+
+
+@pytest.mark.contract(
+    section="Imports",
+    case="fluorescence image given next to smaller images in colors",
+    response="the given image is used",
+)
+def test_given_image_is_used_although_it_has_no_colors(tmp_path):
+    table = visium()
+    rows, columns = (int(n / ZOOMS["hires"]) for n in table.uns["spatial"]["mouse"]["images"]["hires"].shape[:2])
+    stains = np.zeros((2, rows, columns), np.uint16)
+    tifffile.imwrite(tmp_path / "if.ome.tif", stains, metadata={"axes": "CYX", "Channel": {"Name": ["DAPI", "GFAP"]}})
+    slide = imported(table, tmp_path, image=tmp_path / "if.ome.tif")
+    assert (slide.image.name, slide.image.channels) == ("if.ome", ("DAPI", "GFAP"))
+    assert read_slide(tmp_path / "out.zarr", image="mouse_hires_image").image.is_color

@@ -146,6 +146,8 @@ def convert_table(
         about["um_per_full_resolution_pixel"] = placement.um_per_px
     if options.spot_shape is not None:
         about["spot_shape"] = options.spot_shape
+    if images.given is not None:
+        about["image"] = images.given
     if options.library == ALL_SECTIONS:
         about["library"] = ALL_SECTIONS
     notices += [*section.notices, *counts.notices, *gene_notices, *id_notices, *placement.notices, *images.notices]
@@ -215,7 +217,10 @@ def _images(
         taken=(_SPOTS, _TABLE, *(key.casefold() for key in found.elements)),
     )
     return TableImages(
-        {**found.elements, **given.elements}, {**found.systems, **given.systems}, (*found.notices, *given.notices)
+        {**found.elements, **given.elements},
+        {**found.systems, **given.systems},
+        (*found.notices, *given.notices),
+        given.given,
     )
 
 

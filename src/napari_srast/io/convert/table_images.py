@@ -54,11 +54,14 @@ class TableImages:
         For each coordinate system of their pixels the (3, 3) matrix from the spots to it.
     notices
         What could not be placed, one sentence each.
+    given
+        Name of the image that the user gave; None if there is none.
     """
 
     elements: dict[str, Any]
     systems: dict[str, np.ndarray]
     notices: tuple[str, ...] = ()
+    given: str | None = None
 
 
 def scale_factors(library: Mapping[str, Any]) -> dict[str, float]:
@@ -246,7 +249,7 @@ def user_image(
         pixels, {"global": to_affine(to_spots), system: to_affine(np.eye(3))}, image_channels(path)
     )
     notices = (*orientation_notice(path), *notices)
-    return TableImages({name: element}, {system: np.linalg.inv(to_spots)}, notices)
+    return TableImages({name: element}, {system: np.linalg.inv(to_spots)}, notices, name)
 
 
 def _channels_first(picture: Any) -> np.ndarray | None:

@@ -19,6 +19,7 @@ from napari_srast.io.array_coordinates import (
     check_no_array_coordinates,
     find_array_coordinates,
     named_positions,
+    possible_array_columns,
 )
 from napari_srast.io.convert.space_ranger.geometry import ArrayGeometry, array_geometry
 from napari_srast.io.convert.space_ranger.positions import Positions
@@ -201,7 +202,8 @@ def _are_names(points: np.ndarray, names: pd.Index) -> bool:
 
 def _geometry(table: anndata.AnnData, points: np.ndarray, factors: Mapping[str, float]) -> ArrayGeometry:
     """Return the array of the spots and its scale, from array coordinates, else from what agrees with Visium."""
-    indices = array_columns(table.obs)
+    indices = possible_array_columns(table.obs)
+    are_stated = array_columns(table.obs) is not None
     if indices is not None:
         positions = Positions(
             barcodes=table.obs_names.to_numpy(dtype=str),
@@ -213,9 +215,10 @@ def _geometry(table: anndata.AnnData, points: np.ndarray, factors: Mapping[str, 
         if found.kind == "visium":
             return replace(found, notices=_MIRRORED) if _is_mirrored(indices, points) else found
         are_bins = np.array_equal(indices, np.rint(indices))  # cells made of bins have means of rows and columns
-        if found.kind == "bins" and found.um_per_px is not None and are_bins:
+        if found.kind == "bins" and found.um_per_px is not None and are_bins and are_stated:
             return found
-        return ArrayGeometry(kind="unknown", um_per_px=found.um_per_px)
+        if are_stated:
+            return ArrayGeometry(kind="unknown", um_per_px=found.um_per_px)
     stated = factors.get("microns_per_pixel")
     if stated is not None:
         return ArrayGeometry(kind="unknown", um_per_px=stated)

@@ -11,6 +11,7 @@ import anndata
 import numpy as np
 import pytest
 import spatialdata
+import tifffile
 from helpers.space_ranger import (
     Capture,
     capture_area,
@@ -95,6 +96,10 @@ def test_full_resolution_image_is_placed_and_a_smaller_one_refused(load: Import,
     assert slide.image is not None
     assert slide.image.name == "full"
     np.testing.assert_allclose(slide.image.to_intrinsic[0], np.diag([2.5, 2.5, 1]))
+    tifffile.imwrite(tmp_path / "if.tif", np.zeros((4, 297, 341), np.uint16), photometric="minisblack")
+    stained = load(outs, image=tmp_path / "if.tif").image
+    assert stained is not None
+    assert (stained.name, len(stained.channels), stained.is_color) == ("if", 4, False)
     Image.new("RGB", (60, 50), "pink").save(tmp_path / "small.png")
     with pytest.raises(InputError, match=r"spots are inside the image .* give the full-resolution image"):
         load(outs, image=tmp_path / "small.png")

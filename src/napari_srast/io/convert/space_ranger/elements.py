@@ -47,8 +47,10 @@ class SlideParts:
         Diameter of a circle or side of a square, in micrometers; in pixels if their size is unknown.
     pictures
         Images (c, y, x) and their pixels per full-resolution pixel, by name; "hires" and "lowres" get the slide's name.
+    given
+        Name of the image that the user gave; None if there is none.
     channels
-        Names of the channels of images, by name, for those that are neither colors nor gray.
+        Names of the channels of this image; none for colors or gray.
     source
         Name of the folder.
     notices
@@ -62,7 +64,8 @@ class SlideParts:
     geometry: ArrayGeometry
     diameter: float
     pictures: Mapping[str, tuple[np.ndarray, float]]
-    channels: Mapping[str, tuple[str, ...]]
+    given: str | None
+    channels: tuple[str, ...]
     source: str
     notices: tuple[str, ...]
 
@@ -90,13 +93,14 @@ def build_slide(parts: SlideParts) -> spatialdata.SpatialData:
     scales = {res: parts.pictures[res][1] for res in _RESOLUTIONS if res in parts.pictures}
     systems = {_GLOBAL: np.eye(3), parts.name: _zoom(1 / scale)}
     systems |= {f"{parts.name}_downscaled_{res}": _zoom(zoom / scale) for res, zoom in scales.items()}
-    images = {}
+    images, titles = {}, {}
     for key, (pixels, zoom) in parts.pictures.items():
         own = f"{parts.name}_downscaled_{key}" if key in _RESOLUTIONS else None
         places = {_GLOBAL: _zoom(scale / zoom), parts.name: _zoom(1 / zoom)}
         title = f"{parts.name}_{key}_image" if own else key if key not in (name, label) else f"{key}_image"
+        titles[key] = title
         systems_of_image = to_affines(places | ({own: np.eye(3)} if own else {}))
-        images[title] = multiscale_image(pixels, systems_of_image, parts.channels.get(key, ()))
+        images[title] = multiscale_image(pixels, systems_of_image, parts.channels if key == parts.given else ())
     if bins:
         squares = geopandas.GeoDataFrame(geometry=square_polygons(centers, parts.diameter, parts.geometry.angle))
         shapes = ShapesModel.parse(squares, transformations=to_affines(systems))
@@ -122,6 +126,7 @@ def build_slide(parts: SlideParts) -> spatialdata.SpatialData:
                 "unit": "um" if parts.geometry.um_per_px else "px",
                 "source": parts.source,
                 **({"um_per_full_resolution_pixel": scale} if parts.geometry.um_per_px else {}),
+                **({"image": titles[parts.given]} if parts.given is not None else {}),
                 **({"notices": list(parts.notices)} if parts.notices else {}),
             }
         },

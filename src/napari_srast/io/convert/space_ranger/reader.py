@@ -86,7 +86,7 @@ def read_space_ranger(
     pictures, image_notices = place_images(
         files.images, factors, None if pixels is None else pixels.shape[1:], spots.pixels
     )
-    given = {} if image is None or pixels is None else {element_name(Path(image).stem): (pixels, 1.0)}
+    given = None if image is None else element_name(Path(image).stem)
     genes, gene_notices = unique_names(found.features.index, "gene names")
     parts = SlideParts(
         name=_slide_name(library_name or files.sample, found.libraries, path),
@@ -95,8 +95,9 @@ def read_space_ranger(
         spots=spots,
         geometry=geometry,
         diameter=diameter,
-        pictures={**pictures, **given},
-        channels={} if image is None else dict.fromkeys(given, image_channels(image)),
+        pictures=pictures if given is None or pixels is None else {**pictures, given: (pixels, 1.0)},
+        given=given,
+        channels=() if image is None else image_channels(image),
         source=files.folder.resolve().name,
         notices=(
             *files.notices,

@@ -233,7 +233,7 @@ def _groupings(obs: pd.DataFrame, keys: list[str], points: np.ndarray) -> Iterat
 
 
 def _rank(column: str) -> int:
-    """Return the place of a column among those that name sections, by its name: 0 is the clearest, the last one none."""
+    """Return the place of a column among those that name sections: 0 if it is the clearest, the last one if none."""
     joined = re.sub(r"[\W\d_]", "", column.casefold())
     ranks = [i for i, word in enumerate(_SECTIONS) if word in joined]
     return min(ranks) if ranks and _SECTION_COLUMN.fullmatch(joined) else len(_SECTIONS)

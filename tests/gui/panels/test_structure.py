@@ -50,8 +50,10 @@ def test_all_genes_or_named_ones_are_tested_as_in_python(widget: SRastWidget, qt
     shown.table.sortByColumn(1, Qt.SortOrder.AscendingOrder)
     assert texts(shown, 0) == list(expected["gene"])[::-1]
     shown.genes.setText("G1, G3")
+    shown.permutations.setValue(19)
     click(qtbot, shown.test)
     wait_ready(qtbot, widget)
+    assert widget.controller.structure.current.table["p"].min() >= 0.05
     assert set(texts(shown, 0)) == {"G1", "G3"}
 
 

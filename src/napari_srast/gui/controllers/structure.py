@@ -82,15 +82,21 @@ class SpatialStructure:
         session = self._workspace.current
         return None if session is None else self._tables.get(session)
 
-    def test(self, genes: Sequence[str] | None) -> None:
-        """Test genes, or (None) all genes, for spatial structure, in the background."""
+    def test(self, genes: Sequence[str] | None, permutations: int) -> None:
+        """Test genes, or (None) all genes, for spatial structure, in the background; more permutations take longer."""
         session = self._workspace.current
         if session is None or not self._tasks.is_idle():
             return
         slide = session.slide
 
         def work(monitor: RunMonitor) -> StructureTable:
-            table = spatially_variable(slide, genes, progress=monitor.on_progress, should_stop=monitor.should_stop)
+            table = spatially_variable(
+                slide,
+                genes,
+                permutations=permutations,
+                progress=monitor.on_progress,
+                should_stop=monitor.should_stop,
+            )
             small = f"{(table['q'] <= _SMALL_Q).sum():,} of {count(len(table), 'gene')} have q at most {_SMALL_Q}."
             return StructureTable(kind="structure", table=table, note=f"{small} {table.attrs['note']}")
 

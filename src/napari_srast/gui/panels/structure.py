@@ -14,6 +14,7 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QHeaderView,
     QLineEdit,
+    QSpinBox,
     QTableView,
     QWidget,
 )
@@ -27,6 +28,7 @@ from napari_srast.gui.widgets.tooltips import allow, describe
 
 __all__ = ["StructurePanel", "StructureModel"]
 
+_PERMUTATIONS, _MAX_PERMUTATIONS = 199, 99_999
 _NO_TABLE = "Test genes first."
 _HINT = "Both use the measured spots of the slide, not pixels, and need no result."
 _NO_INDEX = QModelIndex()
@@ -132,10 +134,15 @@ class StructurePanel(QWidget):
         self.section = Section("section_structure", "Structure")
         self.section.unfold(False)
         self.genes = QLineEdit()
-        self.genes.setPlaceholderText("GENE, GENE (empty: all, or the shown ones for pairs)")
+        self.genes.setPlaceholderText("GENE, GENE (empty: all)")
         self.genes.setClearButtonEnabled(True)
         describe(self.genes, "structure_genes")
         self.genes.textChanged.connect(lambda _: self._allow())
+        self.permutations = QSpinBox()
+        self.permutations.setRange(19, _MAX_PERMUTATIONS)
+        self.permutations.setValue(_PERMUTATIONS)
+        self.permutations.setSuffix(" permutations")
+        describe(self.permutations, "permutations")
         self.test = button("test_structure", "Test genes", self._test)
         self.pair = button("pair_genes", "Compare pairs", self._pair)
         self.save = button("save_structure", "Save…", self._save)
@@ -172,12 +179,12 @@ class StructurePanel(QWidget):
 
     def _lay_out(self) -> None:
         column = self.section.column
-        column.addWidget(self.genes)
-        row = QHBoxLayout()
-        row.setSpacing(4)
-        for control in (self.test, self.pair, self.save):
-            row.addWidget(control, 1)
-        column.addLayout(row)
+        for controls in ((self.genes, self.permutations), (self.test, self.pair, self.save)):
+            row = QHBoxLayout()
+            row.setSpacing(4)
+            for control in controls:
+                row.addWidget(control, int(control is not self.permutations))
+            column.addLayout(row)
         column.addWidget(self.table)
         column.addWidget(self.note)
         outer = QHBoxLayout(self)
@@ -208,7 +215,8 @@ class StructurePanel(QWidget):
         controller = self._controller
         no_slide = "Open a slide first." if controller.slides.slide is None else None
         busy = controller.tasks.busy_reason()
-        allow(self.genes, no_slide)
+        for control in (self.genes, self.permutations):
+            allow(control, no_slide)
         allow(self.test, no_slide or busy)
         few = None if len(self._pair_genes()) > 1 else "Name at least two genes, or show two genes of a result."
         allow(self.pair, no_slide or busy or few)
@@ -227,7 +235,7 @@ class StructurePanel(QWidget):
         return self._typed() or ([] if overlay is None else overlay.genes)
 
     def _test(self) -> None:
-        self._controller.structure.test(self._typed() or None)
+        self._controller.structure.test(self._typed() or None, self.permutations.value())
 
     def _pair(self) -> None:
         self._controller.structure.pair(self._pair_genes())

@@ -160,6 +160,8 @@ TOOLTIPS = {
     "shown_signature": "The score that is shown instead of the genes.",
     "save_signatures": "Save the scores of all pixels as CSV.",
     "structure_genes": "Genes, separated by commas. Empty: all genes are tested, and the shown ones are compared.",
+    "permutations": "Permutations of the spots. p is at least one over their number plus 1, so a small q of many genes "
+    "needs more.",
     "test_structure": "Test each gene for spatial structure, by Moran's I and permutations of the spots. All genes of "
     "a large slide take minutes.",
     "pair_genes": "Correlate the counts of the genes over the spots, with intervals from blocks of neighboring spots.",

@@ -41,6 +41,7 @@ __all__ = ["SRastWidget"]
 _MIN_WIDTH = 350  # with napari's layer list, it leaves half of a screen of 1280 pixels to the canvas
 _FIRST_DRAW_MS = 500  # by then the canvas was drawn
 _GAPS = 40  # pixels, between and around the sections of a page
+_MORE_GENES = 100  # pixels: the list of genes shall have more rows than the few that it needs
 
 
 class SRastWidget(QWidget):
@@ -65,7 +66,7 @@ class SRastWidget(QWidget):
         self._window: QWidget | None = None
         self._closing = False
         self._lay_out()
-        self.tour = Tour(self, self._tour_steps(), self.controller.preferences.end_tour)
+        self.tour = Tour(self, self._tour_steps(), self._end_tour)
         self._connect()
         self.setAcceptDrops(True)
         self.controller.slides.adopt_existing_layers()
@@ -149,6 +150,12 @@ class SRastWidget(QWidget):
         self.controller.viewer.layers.events.removing.connect(self._make_canvas_current)
         call_before_batch_end(self._on_batch_end)
         start_process_pool()
+
+    def _end_tour(self) -> None:
+        """Return to where a user begins; the last step of the tour has shown the page of results."""
+        self.controller.preferences.end_tour()
+        if self.controller.results.current is None:
+            self.tabs.setCurrentIndex(0)
 
     def _explore(self) -> None:
         """Turn to the result, and the tour with it."""
@@ -274,11 +281,11 @@ class SRastWidget(QWidget):
             self.tabs.setCurrentIndex(0)
 
     def _fold_sections(self) -> None:
-        """Fold the sections of the slide and of the settings where the page is too short for all."""
+        """Fold the sections of the slide and of the settings where the page is too short for all and some genes."""
         slide = self.slide_panel.section
         sections = (slide, self.region_panel.section, self.gene_panel.section, self.settings_panel.section)
         foldable = (slide, self.settings_panel.section) if self.controller.slides.slide is not None else ()
-        fold_to_fit(sections, foldable, self._prepare.height() - _GAPS)
+        fold_to_fit(sections, foldable, self._prepare.height() - _GAPS, spare=_MORE_GENES)
 
     # ------------------------------------------------------------ Qt events
 

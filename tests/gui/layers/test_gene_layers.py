@@ -61,7 +61,10 @@ def test_one_gene_has_a_color_bar_on_the_canvas(
     viewer, result = ViewerModel(), make_result(make_slide())
     overlay = Overlay(viewer, GeneValues.of(result), lambda: None)
     overlay.show(["Gene0"])
-    assert viewer.layers["Gene0"].colorbar.visible
+    bar = viewer.layers["Gene0"].colorbar
+    assert bar.visible
+    assert bar.box_color is not None  # in a light theme, transparent colors would look white
+    assert max(bar.box_color[:3]) < 0.3
     overlay.show(["Gene0", "Gene1"])
     assert not any(viewer.layers[gene].colorbar.visible for gene in ("Gene0", "Gene1"))
     overlay.show(["Gene1"])

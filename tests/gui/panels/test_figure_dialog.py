@@ -69,6 +69,7 @@ def test_figure_is_written_from_the_menu(
     panel.export_panels.trigger()
     assert controller.tasks.state is AppState.EXPORTING
     assert widget.run_bar.cancel.isEnabled()
+    assert widget.run_bar.progress.format() == "writing"
     wait_ready(qtbot, widget)
     assert f"Saved to {path}" in widget.run_bar.status.text()
     gene = controller.results.overlay.shown[0].gene

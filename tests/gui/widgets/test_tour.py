@@ -43,6 +43,7 @@ def test_five_steps_explain_the_panel_once(qtbot: Any) -> None:
     click(qtbot, tour.following)
     click(qtbot, tour.following)
     assert not tour.isVisible()
+    assert widget.tabs.currentIndex() == 0  # where a user begins
     assert UserPreferences.load().has_toured
     widget.controller.shutdown()
 

@@ -12,7 +12,18 @@ from napari_srast.core.slide import Slide
 from napari_srast.gui.layers.factory import KEY, image_affine, world_units
 from napari_srast.gui.layers.gene_colors import GeneStyle, stops_colormap
 
-__all__ = ["ColorBar"]
+__all__ = ["ColorBar", "show_color_bar"]
+
+_SIZE = (22, 220)  # canvas pixels; a shorter bar has one labeled tick or none
+_GRAY = "#333333"  # about the gray of dimmed histology, on which transparent colors look as they do on the slide
+
+
+def show_color_bar(layer: Image, *, visible: bool) -> None:
+    """Show or hide the color bar of a layer: on gray in any theme, and with several labeled ticks."""
+    bar = layer.colorbar
+    if bar.visible != visible:
+        bar.box, bar.box_color, bar.size = True, _GRAY, _SIZE
+        bar.visible = visible
 
 
 class ColorBar:
@@ -57,6 +68,5 @@ class ColorBar:
             visible=False,
             metadata={KEY: {"role": "color_bar", "to_intrinsic": matrix}},
         )
-        layer.colorbar.box = True  # readable over the histology, as that of the gene's own layer
-        layer.colorbar.visible = True
+        show_color_bar(layer, visible=True)
         return layer

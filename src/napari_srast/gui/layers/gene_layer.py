@@ -11,6 +11,7 @@ from napari.utils.colormaps import Colormap
 
 from napari_srast.analysis.gene_lights import gene_lights
 from napari_srast.core.result import UpsampleResult
+from napari_srast.gui.layers.color_bar import show_color_bar
 from napari_srast.gui.layers.factory import KEY, gene_layer_kwargs
 from napari_srast.gui.layers.gene_colors import (
     GeneStyle,
@@ -152,10 +153,7 @@ class GeneLayer:
         blending = "additive" if not alone or is_additive(self.layer.colormap) else "translucent_no_depth"
         if self.layer.blending != blending:
             self.layer.blending = blending
-        bar, visible = self.layer.colorbar, alone and self.shown
-        if bar.visible != visible:
-            bar.box = True  # readable over the histology
-            bar.visible = visible
+        show_color_bar(self.layer, visible=alone and self.shown)
 
     def _set_colormap(self, colormap: Colormap) -> None:
         stops = colormap_stops(colormap)

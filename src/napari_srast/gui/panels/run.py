@@ -27,6 +27,7 @@ _STAGES = {  # descriptions; the command line shows the names
     "structure": "testing genes",
     "colocalization": "comparing genes",
 }
+_BEGINNINGS = {AppState.OPENING: "opening", AppState.EXPORTING: "writing"}  # before the first report of progress
 # No red has enough contrast on both of napari's themes, so the message has its own background.
 _ERROR_STYLE = "color: #ffffff; background: #b3131f; font-weight: bold; padding: 4px; border-radius: 3px;"
 
@@ -100,7 +101,7 @@ class RunBar(QWidget):
         if busy:
             self._started = time.monotonic()
             self.progress.setValue(0)
-            self.progress.setFormat("opening" if state is AppState.OPENING else "starting")
+            self.progress.setFormat(_BEGINNINGS.get(state, "starting"))
         if state is AppState.OPENING:
             self._clock.start()
         else:

@@ -130,7 +130,7 @@ class Section(QWidget):
         return hint.expandedTo(self.body.minimumSizeHint().boundedTo(QSize(10_000, 0)))  # folding keeps the width
 
 
-def fold_to_fit(sections: Sequence[Section], foldable: Sequence[Section], height: int) -> None:
+def fold_to_fit(sections: Sequence[Section], foldable: Sequence[Section], height: int, spare: int = 0) -> None:
     """Fold as few sections as needed to show the others without scrolling.
 
     Parameters
@@ -141,10 +141,13 @@ def fold_to_fit(sections: Sequence[Section], foldable: Sequence[Section], height
         Those that may be folded, the first to be folded first.
     height
         Height of the page in pixels.
+    spare
+        Height that shall be left over: the first section is folded for it, the others are not.
     """
     folded: list[Section] = []
     for section in foldable:
-        if sum(one.needed_height(is_open=one not in folded) for one in sections) <= height:
+        needed = sum(one.needed_height(is_open=one not in folded) for one in sections)
+        if needed + (0 if folded else spare) <= height:
             break
         folded.append(section)
     for section in sections:

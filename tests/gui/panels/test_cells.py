@@ -213,6 +213,23 @@ def test_values_of_the_cell_under_the_cursor_are_read(widget: SRastWidget, qtbot
     assert shown.readout.text().startswith("Point")
 
 
+def test_labels_without_the_position_of_the_histology_are_moved_onto_it(
+    widget: SRastWidget, qtbot: Any, shown: Any
+) -> None:
+    slide = widget.controller.slides.slide
+    labels = np.zeros((80, 100), dtype=np.uint16)
+    labels[30:34, 40:46] = 9
+    layer = widget.controller.viewer.add_layer(Labels(labels, name="StarDist labels"))
+    found = count_cells(qtbot, widget, shown, "layer: StarDist labels")
+    np.testing.assert_allclose(found.cells.to_intrinsic, slide.image.to_intrinsic[0])
+    np.testing.assert_allclose(found.centroids, [slide.image.to_intrinsic[0][:2] @ [43, 32, 1]])
+    np.testing.assert_allclose(layer.affine.affine_matrix, image_affine(slide.to_cs @ slide.image.to_intrinsic[0]))
+    assert "'StarDist labels' has the pixels of the histology and no position" in shown.note.text()
+    again = count_cells(qtbot, widget, shown, "layer: StarDist labels")
+    np.testing.assert_array_equal(again.counts.toarray(), found.counts.toarray())
+    assert again.notices == ()
+
+
 def test_shapes_of_another_layer_are_cells(widget: SRastWidget, qtbot: Any, shown: Any) -> None:
     low = widget.controller.slides.slide.centers.min(axis=0)
     square = np.array([[0, 0], [0, 80], [80, 80], [80, 0]]) + low[::-1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from napari_srast.core.slide import Slide
 from napari_srast.errors import InputError
 from napari_srast.geometry.affine import apply_affine
 from napari_srast.gui.layers.drawn_regions import closed_shapes
-from napari_srast.gui.layers.factory import pixel_matrix, role_of
+from napari_srast.gui.layers.factory import image_affine, pixel_matrix, role_of
 from napari_srast.gui.state.slide_session import SlideSession
 
 __all__ = ["CellSource", "cell_sources", "file_source", "layer_source"]
@@ -77,7 +78,8 @@ def layer_source(layer: Labels | Shapes, slide: Slide) -> CellSource:
     def prepare() -> Callable[[], Cells]:
         to_intrinsic, name = np.linalg.inv(slide.to_cs), str(layer.name)
         if isinstance(layer, Labels):
-            return _labels_reader(layer, to_intrinsic, name)
+            notices = _place_on_histology(layer, slide)
+            return _labels_reader(layer, to_intrinsic, name, notices)
         shapes = closed_shapes(layer)
         return lambda: _cells_of_shapes(shapes, to_intrinsic, name)
 
@@ -97,7 +99,23 @@ def _element_source(session: SlideSession, name: str) -> CellSource:
     return CellSource(key=("element", name), title=name, prepare=lambda: read)
 
 
-def _labels_reader(layer: Labels, to_intrinsic: np.ndarray, name: str) -> Callable[[], Cells]:
+def _place_on_histology(layer: Labels, slide: Slide) -> tuple[str, ...]:
+    """Move labels with the pixels of the histology, but without its position, to where it is; return a notice.
+
+    Plugins for segmentation often leave out the transformation of the image that they segment.
+    """
+    matrix, rows_and_columns = pixel_matrix(layer), tuple((layer.data[0] if layer.multiscale else layer.data).shape)
+    if slide.image is None or not np.allclose(matrix[:2, :2], np.eye(2)) or not np.allclose(matrix[:2, 2], -0.5):
+        return ()
+    for level, to_intrinsic in zip(slide.image.levels, slide.image.to_intrinsic, strict=True):
+        affine = image_affine(slide.to_cs @ to_intrinsic)
+        if rows_and_columns == tuple(level.shape[-2:]) and not np.allclose(affine, np.eye(3)):
+            layer.affine = affine
+            return (f"'{layer.name}' has the pixels of the histology and no position, so it was moved onto it.",)
+    return ()
+
+
+def _labels_reader(layer: Labels, to_intrinsic: np.ndarray, name: str, notices: tuple[str, ...]) -> Callable[[], Cells]:
     image: Any = layer.data[0] if layer.multiscale else layer.data
     if isinstance(image, np.ndarray):
         image = image.copy()  # the user may paint while it is read
@@ -106,7 +124,7 @@ def _labels_reader(layer: Labels, to_intrinsic: np.ndarray, name: str) -> Callab
     def read() -> Cells:
         from napari_srast.io.cell_reader import encode_labels
 
-        return encode_labels(image, name, matrix)
+        return dataclasses.replace(encode_labels(image, name, matrix), notices=notices)
 
     return read
 

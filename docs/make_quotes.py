@@ -40,6 +40,9 @@ HIGH_RESOLUTION_COLUMNS = (
     "expression",
     "trial",
     "ceiling",
+    "PCC, scaled: X",
+    "expression",
+    "trial",
     "seams",
     "coverage",
     "at 5+",
@@ -265,6 +268,7 @@ def high_resolution() -> Iterator[Quote | Table]:
         ours, trial = slide["methods"][OURS], slide["methods"][GP]
         values = [ours["slide_nats"], ours["slide_nats_expression"], trial["slide_nats_expression"]]
         values += [ours["pcc"], ours["pcc_expression"], trial["pcc_expression"], slide["truth"]["pcc_ceiling"]]
+        values += [ours["pcc_scaled"], ours["pcc_scaled_expression"], trial["pcc_scaled_expression"]]
         values += [ours["seam_ratio_expression"], ours["coverage_80"], ours["coverage_80_high"]]
         rows.append(values)
         lines.append(row(f"{name} ({slide['n_spots']})", *(number(value, 3) for value in values)))

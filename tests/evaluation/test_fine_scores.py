@@ -66,6 +66,7 @@ def test_true_rates_are_better_than_a_noisy_half(
     assert 0.8 < perfect.seam_ratio < 1.2
     summary = truth.summary()
     assert np.mean(perfect.gene_pcc) == pytest.approx(summary["pcc_ceiling"], abs=0.05)
+    assert np.mean(perfect.gene_pcc_scaled) > np.mean(noisy.gene_pcc_scaled) > 0
     assert perfect.summary()["ssim"] > summary["ssim_other_half"]
 
 
@@ -88,7 +89,8 @@ def test_expression_is_scored_for_the_genes_that_have_it(
     expression[:, columns] = rates[:, columns]
     maps = Maps(counts=truth.other_half, expression=expression, expression_columns=columns)
     scores = score_maps(maps, truth, spot_counts)
-    assert np.flatnonzero(np.isfinite(scores.gene_pcc_expression)).tolist() == [1, 4]
+    for values in (scores.gene_pcc_expression, scores.gene_pcc_scaled_expression):
+        assert np.flatnonzero(np.isfinite(values)).tolist() == [1, 4]
     assert scores.slide_nats_expression > 0
 
 

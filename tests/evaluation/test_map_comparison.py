@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_srast.evaluation.map_comparison import Seams, correlate, log_normalize, noise_ceiling, similarity
+from napari_srast.evaluation.map_comparison import Seams, correlate, log_normalize, log_scale, noise_ceiling, similarity
 from napari_srast.geometry.raster import make_raster
 from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 
@@ -14,6 +14,12 @@ def test_log_normalization_uses_the_pixels_totals_and_keeps_empty_pixels_at_zero
     values = np.array([[1.0, 3], [0, 0]])
     normalized = log_normalize(values, np.array([4.0, 0]))
     np.testing.assert_allclose(normalized, [[np.log1p(2500), np.log1p(7500)], [0, 0]])
+
+
+def test_scaled_maps_keep_the_totals_of_their_pixels() -> None:
+    values = np.array([[1.0, 3.0], [2.0, 6.0], [0.0, 0.0]])
+    scaled = log_scale(values, values.sum(axis=1))
+    np.testing.assert_allclose(np.expm1(scaled), values * 10_000 / 4)
 
 
 def test_correlation_of_flat_columns() -> None:

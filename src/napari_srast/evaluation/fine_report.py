@@ -28,15 +28,17 @@ _CELL_COLUMNS = (
 _MAP_COLUMNS = (
     ("slide_nats", "slide nats"),
     ("pcc", "PCC"),
+    ("pcc_scaled", "PCC, scaled"),
     ("ssim", "SSIM"),
     ("seam_ratio", "seam ratio"),
     ("coverage_80", "80 % covers"),
     ("coverage_80_high", "at 5 or more"),
 )
-_OF_COUNTS = ("slide_nats", "pcc", "ssim", "seam_ratio")
+_OF_COUNTS = ("slide_nats", "pcc", "pcc_scaled", "ssim", "seam_ratio")
 _OF_EXPRESSION = {
     "slide_nats": "slide_nats_expression",
     "pcc": "pcc_expression",
+    "pcc_scaled": "pcc_scaled_expression",
     "ssim": "ssim_expression",
     "seam_ratio": "seam_ratio_expression",
     "coverage_80": "coverage_80",

@@ -1,7 +1,8 @@
 """Score the maps of one method on the held-out half of a thinned slide.
 
 Counts are the conserved counts of a map (X); expression is its estimate of rates, if it has one. Correlation and SSIM
-compare log-normalized maps (:mod:`napari_srast.evaluation.map_comparison`) in pixels that hold bins; nats are those of
+compare log-normalized maps (:mod:`napari_srast.evaluation.map_comparison`) in pixels that hold bins; a second
+correlation compares maps that are scaled as a whole and keep the totals of their pixels. Nats are those of
 :mod:`napari_srast.evaluation.held_out`. Shape legend: N spots, Q pixels, G genes.
 """
 
@@ -24,11 +25,21 @@ from napari_srast.evaluation.held_out import (
     split,
     totals_nats,
 )
-from napari_srast.evaluation.map_comparison import Seams, correlate, log_normalize, noise_ceiling, similarity
+from napari_srast.evaluation.map_comparison import (
+    Seams,
+    correlate,
+    log_normalize,
+    log_scale,
+    noise_ceiling,
+    similarity,
+)
 from napari_srast.geometry.raster import Raster
 from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 
-__all__ = ["HeldOutTruth", "MapScores", "Maps", "score_maps"]
+__all__ = ["PER_GENE", "HeldOutTruth", "MapScores", "Maps", "score_maps"]
+
+PER_GENE = ("pcc", "pcc_expression", "pcc_scaled", "pcc_scaled_expression", "ssim", "ssim_expression")
+"""Scores of each gene, whose means are scores of a method."""
 
 _BLOCK_ENTRIES = 1 << 22
 _N_SSIM_GENES = 50  # genes with the most counts; images of a few counts have no structure to compare
@@ -183,6 +194,8 @@ class MapScores:
         counts. NaN without standard deviations, or if the truth is not whole counts.
     gene_nats, gene_pcc, gene_pcc_expression, gene_ssim, gene_ssim_expression
         Values of each gene, shape (G,); NaN if undefined or not computed.
+    gene_pcc_scaled, gene_pcc_scaled_expression
+        Correlations of maps that are scaled as a whole, shape (G,).
     seconds
         Wall time of the method.
     """
@@ -203,18 +216,17 @@ class MapScores:
     gene_nats: np.ndarray
     gene_pcc: np.ndarray
     gene_pcc_expression: np.ndarray
+    gene_pcc_scaled: np.ndarray
+    gene_pcc_scaled_expression: np.ndarray
     gene_ssim: np.ndarray
     gene_ssim_expression: np.ndarray
     seconds: float
 
     def summary(self) -> dict[str, float]:
         """Return all scores by name; values of genes as their means."""
-        per_gene = {name: _mean(getattr(self, f"gene_{name}")) for name in _PER_GENE}
+        per_gene = {name: _mean(getattr(self, f"gene_{name}")) for name in PER_GENE}
         names = [name for name in self.__dataclass_fields__ if not name.startswith("gene_")]
         return {name: float(getattr(self, name)) for name in names} | per_gene
-
-
-_PER_GENE = ("pcc", "pcc_expression", "ssim", "ssim_expression")
 
 
 def score_maps(
@@ -265,6 +277,8 @@ def score_maps(
         gene_nats=gene_nats,
         gene_pcc=counts.pcc,
         gene_pcc_expression=expression.pcc,
+        gene_pcc_scaled=counts.pcc_scaled,
+        gene_pcc_scaled_expression=expression.pcc_scaled,
         gene_ssim=counts.ssim,
         gene_ssim_expression=expression.ssim,
         seconds=seconds,
@@ -278,26 +292,34 @@ class _Comparison:
     slide_nats: float
     seam_ratio: float
     pcc: np.ndarray
+    pcc_scaled: np.ndarray
     ssim: np.ndarray
 
 
 def _compare_maps(values: sparse.csc_matrix | np.ndarray | None, truth: HeldOutTruth) -> _Comparison:
     """Compare counts or expression with the truth on the whole slide; NaN without a map."""
-    n_genes = len(truth.gene_counts)
-    pcc, ssim = np.full(n_genes, np.nan), np.full(n_genes, np.nan)
+    pcc, pcc_scaled, ssim = (np.full(len(truth.gene_counts), np.nan) for _ in range(3))
     if values is None:
-        return _Comparison(np.nan, np.nan, pcc, ssim)
+        return _Comparison(np.nan, np.nan, pcc, pcc_scaled, ssim)
     pixel_totals = np.asarray(values.sum(axis=1)).ravel()
+    inside = truth.has_bins
     gain, jumps = np.zeros(len(PROPORTIONS)), np.zeros(2)
     for columns in truth.blocks():
-        block = _dense(values, columns)
-        gain += slide_gain(block, _dense(truth.counts, columns))
+        block, target = _dense(values, columns), _dense(truth.counts, columns)
+        gain += slide_gain(block, target)
         jumps += truth.seams.jumps(block)
-        normalized, target = log_normalize(block, pixel_totals)[truth.has_bins], truth.normalized(columns)
-        pcc[columns] = correlate(target - target.mean(axis=0), normalized - normalized.mean(axis=0))
+        scaled = log_scale(target[inside], truth.pixel_counts[inside]), log_scale(block[inside], pixel_totals[inside])
+        pcc_scaled[columns] = _correlation(*scaled)
+        normalized, target = log_normalize(block, pixel_totals)[inside], truth.normalized(columns)
+        pcc[columns] = _correlation(target, normalized)
         ssim[columns] = truth.similarities(target, normalized, columns)
     n_counts = float(truth.gene_counts.sum())
-    return _Comparison(float(gain.max()) / n_counts if n_counts > 0 else np.nan, _seam_ratio(jumps), pcc, ssim)
+    slide_nats = float(gain.max()) / n_counts if n_counts > 0 else np.nan
+    return _Comparison(slide_nats, _seam_ratio(jumps), pcc, pcc_scaled, ssim)
+
+
+def _correlation(target: np.ndarray, values: np.ndarray) -> np.ndarray:
+    return correlate(target - target.mean(axis=0), values - values.mean(axis=0))
 
 
 def _compare_expression(maps: Maps, truth: HeldOutTruth) -> _Comparison:
@@ -306,9 +328,13 @@ def _compare_expression(maps: Maps, truth: HeldOutTruth) -> _Comparison:
     if maps.expression is None or columns is None or len(columns) == len(truth.gene_counts):
         return _compare_maps(maps.expression, truth)
     part = _compare_maps(maps.expression[:, columns] if len(columns) else None, truth.select(columns))
-    pcc, ssim = np.full(len(truth.gene_counts), np.nan), np.full(len(truth.gene_counts), np.nan)
-    pcc[columns], ssim[columns] = part.pcc, part.ssim
-    return replace(part, pcc=pcc, ssim=ssim)
+
+    def of_all(values: np.ndarray) -> np.ndarray:
+        every = np.full(len(truth.gene_counts), np.nan)
+        every[columns] = values
+        return every
+
+    return replace(part, pcc=of_all(part.pcc), pcc_scaled=of_all(part.pcc_scaled), ssim=of_all(part.ssim))
 
 
 def _compare_skill(

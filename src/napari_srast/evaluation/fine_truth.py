@@ -23,7 +23,7 @@ from napari_srast.core.settings import UpsampleSettings
 from napari_srast.core.slide import Slide
 from napari_srast.errors import InputError, value_out_of_range
 from napari_srast.evaluation.exact_process import MAX_SPOTS, ExactProcess, shrink_counts
-from napari_srast.evaluation.fine_scores import HeldOutTruth, Maps, MapScores, score_maps
+from napari_srast.evaluation.fine_scores import PER_GENE, HeldOutTruth, Maps, MapScores, score_maps
 from napari_srast.evaluation.fine_slide import FineSlide
 from napari_srast.evaluation.held_out import split
 from napari_srast.evaluation.peers.registry import require_peers, run_peer
@@ -90,7 +90,7 @@ class FineEvaluation:
         for method, thinnings in self.scores.items():
             per_gene = {
                 key: np.mean([getattr(scores, f"gene_{key}") for scores in thinnings], axis=0)
-                for key in ("nats", "pcc", "pcc_expression", "ssim", "ssim_expression")
+                for key in ("nats", *PER_GENE)
             }
             methods[method] = {
                 **self.mean(method),

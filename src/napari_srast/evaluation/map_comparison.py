@@ -11,7 +11,7 @@ from scipy import ndimage, sparse
 from napari_srast.geometry.raster import Raster
 from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 
-__all__ = ["Seams", "correlate", "log_normalize", "noise_ceiling", "similarity"]
+__all__ = ["Seams", "correlate", "log_normalize", "log_scale", "noise_ceiling", "similarity"]
 
 _TARGET = 10_000.0  # counts that a pixel's total is scaled to
 
@@ -28,6 +28,15 @@ def log_normalize(values: np.ndarray, pixel_totals: np.ndarray) -> np.ndarray:
     """
     scale = np.divide(_TARGET, pixel_totals, out=np.zeros(len(pixel_totals)), where=np.asarray(pixel_totals) > 0)
     return np.log1p(np.maximum(values, 0.0) * scale[:, None])
+
+
+def log_scale(values: np.ndarray, pixel_totals: np.ndarray) -> np.ndarray:
+    """Return ``log(1 + 10,000 values / mean total of the pixels)``, shape (Q, F).
+
+    Unlike :func:`log_normalize` it has one factor for all pixels, so that the map keeps its totals. Arguments are the
+    same.
+    """
+    return np.log1p(np.maximum(values, 0.0) * (_TARGET / max(float(np.mean(pixel_totals)), 1e-300)))
 
 
 def correlate(a: np.ndarray, b: np.ndarray) -> np.ndarray:

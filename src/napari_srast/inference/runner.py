@@ -101,6 +101,7 @@ def run_upsampling(
             with_expression_std=settings.mode == "sample",
         )
     )
+    job.release_counts()
     report = run_job(job, sink, executor, with_expression)
     sink.assemble()
     clock.finish_lap("split")

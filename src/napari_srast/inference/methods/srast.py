@@ -85,6 +85,7 @@ def prepare_srast(job: UpsampleJob) -> PreparedMethod:
         job.monitor.report("calibrate", 1, 1)
         job.monitor.check_canceled()
         intensity = fit_slide_intensity(job)
+        job.release_counts()  # read again below, a part at a time
         context = _Context(job=job, checkpoint=checkpoint, fitted=fitted, image=image, intensity=intensity)
         high_count = np.ones(len(job.columns), dtype=bool)
         if len(high_count) > PER_GENE_LIMIT and job.settings.mode != "sample":
@@ -365,6 +366,7 @@ def _prepare_programs(context: _Context, high_count: np.ndarray) -> PreparedMeth
     job, fitted = context.job, context.fitted
     per_gene = _prepare_per_gene(context.for_genes(high_count))  # checks for cancellation first
     shared = fit_program_fields(job.counts, fitted.embedding, seed=job.settings.seed)
+    job.release_counts()
     job.monitor.check_canceled()
     others = fit_program_gate(
         fitted, job, job.columns[~high_count], context.checkpoint.priors.programs, context.image.adjust

@@ -6,7 +6,7 @@ from pathlib import Path
 import anndata
 import numpy as np
 
-from napari_srast.io.provenance import to_storable
+from napari_srast.io.provenance import stored_mappings, to_storable
 
 
 def test_provenance_of_every_type_survives_a_file(tmp_path):
@@ -37,3 +37,16 @@ def test_provenance_of_every_type_survives_a_file(tmp_path):
     assert json.loads(got["rows"]) == provenance["rows"]
     np.testing.assert_array_equal(got["matrix"], np.eye(2))
     assert list(got["words"]) == ["a", "b"]
+
+
+def test_mappings_that_are_stored_as_text_are_mappings_again():
+    calibration = {
+        "few": {"a": 1.5},
+        "many": {f"Gene{i}": [0.1 * i, 0.5] for i in range(51)},
+        "names": {"HLA-A/B": [0.5, 0.1]},
+        "word": "{no JSON",
+    }
+    stored = to_storable(calibration)
+    assert [type(stored[key]) for key in calibration] == [dict, str, str, str]
+    got = stored_mappings(stored)
+    assert got == calibration

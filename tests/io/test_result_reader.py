@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from helpers.results import assert_same_result, with_expression
 
+from napari_srast.analysis.gene_lights import gene_lights
 from napari_srast.core.mass_balance import max_relative_mass_error
 from napari_srast.core.region import Region
 from napari_srast.errors import InputError
@@ -165,3 +166,13 @@ def test_store_of_format_1_is_read(make_result, written_slide, tmp_path):
     assert_same_result(got, result)
     assert got.expression is None
     assert got.provenance["format_version"] == 1
+
+
+def test_held_out_gains_of_many_genes_are_read_unchanged(make_result, written_slide, tmp_path):
+    result = make_result(written_slide)
+    names = [*map(str, result.genes), "HLA-A/B", *(f"Other{i}" for i in range(60))]
+    gains = {name: [0.2, 0.1] for name in names}
+    result = dataclasses.replace(result, provenance={**result.provenance, "calibration": {"held_out_gain": gains}})
+    got = read_result(write_result(result, tmp_path / "out.zarr"))
+    assert got.provenance["calibration"]["held_out_gain"] == gains
+    assert gene_lights(got) == gene_lights(result)

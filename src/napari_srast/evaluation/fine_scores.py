@@ -27,7 +27,7 @@ from napari_srast.evaluation.held_out import (
 )
 from napari_srast.evaluation.map_comparison import (
     Seams,
-    correlate,
+    correlate_maps,
     log_normalize,
     log_scale,
     noise_ceiling,
@@ -309,17 +309,13 @@ def _compare_maps(values: sparse.csc_matrix | np.ndarray | None, truth: HeldOutT
         gain += slide_gain(block, target)
         jumps += truth.seams.jumps(block)
         scaled = log_scale(target[inside], truth.pixel_counts[inside]), log_scale(block[inside], pixel_totals[inside])
-        pcc_scaled[columns] = _correlation(*scaled)
+        pcc_scaled[columns] = correlate_maps(*scaled)
         normalized, target = log_normalize(block, pixel_totals)[inside], truth.normalized(columns)
-        pcc[columns] = _correlation(target, normalized)
+        pcc[columns] = correlate_maps(target, normalized)
         ssim[columns] = truth.similarities(target, normalized, columns)
     n_counts = float(truth.gene_counts.sum())
     slide_nats = float(gain.max()) / n_counts if n_counts > 0 else np.nan
     return _Comparison(slide_nats, _seam_ratio(jumps), pcc, pcc_scaled, ssim)
-
-
-def _correlation(target: np.ndarray, values: np.ndarray) -> np.ndarray:
-    return correlate(target - target.mean(axis=0), values - values.mean(axis=0))
 
 
 def _compare_expression(maps: Maps, truth: HeldOutTruth) -> _Comparison:

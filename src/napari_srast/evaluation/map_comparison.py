@@ -11,7 +11,7 @@ from scipy import ndimage, sparse
 from napari_srast.geometry.raster import Raster
 from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 
-__all__ = ["Seams", "correlate", "log_normalize", "log_scale", "noise_ceiling", "similarity"]
+__all__ = ["Seams", "correlate", "correlate_maps", "log_normalize", "log_scale", "noise_ceiling", "similarity"]
 
 _TARGET = 10_000.0  # counts that a pixel's total is scaled to
 
@@ -50,6 +50,11 @@ def correlate(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.where(power_a > flat, value, np.nan)
 
 
+def correlate_maps(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+    """Correlate the columns of two (Q, F) maps; see :func:`correlate`."""
+    return correlate(truth - truth.mean(axis=0), prediction - prediction.mean(axis=0))
+
+
 def noise_ceiling(half: np.ndarray, other_half: np.ndarray) -> np.ndarray:
     """Return the largest correlation with ``half`` that a prediction can reach on average, shape (F,).
 
@@ -62,7 +67,7 @@ def noise_ceiling(half: np.ndarray, other_half: np.ndarray) -> np.ndarray:
     half, other_half
         Maps of two halves of the counts, shape (Q, F).
     """
-    value = correlate(half - half.mean(axis=0), other_half - other_half.mean(axis=0))
+    value = correlate_maps(half, other_half)
     return np.sqrt(np.where(np.isnan(value), np.nan, np.maximum(value, 0.0)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Mapping
@@ -12,10 +13,12 @@ import numpy as np
 from napari_srast._version import __version__
 from napari_srast.core.result import UpsampleMetadata
 
-__all__ = ["FORMAT_VERSION", "describe_result", "to_storable"]
+__all__ = ["FORMAT_VERSION", "describe_result", "stored_mappings", "to_storable"]
 
 FORMAT_VERSION = 2
 """Version of the layout of ``uns["napari_srast"]``."""
+_MAX_ENTRIES = 50
+"""Entries of a mapping that is stored as such: each becomes a file of its own, which takes some 10 ms to write."""
 
 
 def describe_result(result: UpsampleMetadata, elements: Mapping[str, Any]) -> dict[str, Any]:
@@ -59,6 +62,16 @@ def describe_result(result: UpsampleMetadata, elements: Mapping[str, Any]) -> di
     return stored
 
 
+def stored_mappings(value: Any) -> Any:
+    """Return a stored mapping whose entries are mappings again if :func:`to_storable` made them JSON text."""
+    if isinstance(value, Mapping):
+        return {key: stored_mappings(item) for key, item in value.items()}
+    if isinstance(value, str) and value.startswith("{"):
+        with contextlib.suppress(ValueError):
+            return json.loads(value)
+    return value
+
+
 def _reopen_entries(result: UpsampleMetadata, settings: dict[str, Any]) -> dict[str, Any]:
     slide, raster, region = result.slide, result.raster, result.region
     return {
@@ -87,8 +100,8 @@ def _reopen_entries(result: UpsampleMetadata, settings: dict[str, Any]) -> dict[
 def to_storable(value: Any) -> Any:
     """Convert a nested value to types that every table format can store.
 
-    Mappings stay mappings without their None entries. Flat lists become arrays. Everything else that is not a number,
-    text or array becomes JSON text.
+    Mappings of few entries, whose keys are names, stay mappings without their None entries. Flat lists become arrays.
+    Everything else that is not a number, text or array becomes JSON text.
 
     Parameters
     ----------
@@ -96,7 +109,7 @@ def to_storable(value: Any) -> Any:
         The value.
     """
     if isinstance(value, Mapping):
-        if any(not isinstance(key, str) or "/" in key or not key for key in value):
+        if len(value) > _MAX_ENTRIES or any(not isinstance(key, str) or "/" in key or not key for key in value):
             return json.dumps(value, default=str)
         return {key: to_storable(item) for key, item in value.items() if item is not None}
     if isinstance(value, np.ndarray):

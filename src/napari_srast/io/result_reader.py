@@ -22,7 +22,7 @@ from napari_srast.geometry.lattice import Lattice
 from napari_srast.geometry.raster import Raster
 from napari_srast.io.element_selection import RESULT_KEY, RESULT_PREFIX
 from napari_srast.io.file_kinds import has_suffix
-from napari_srast.io.provenance import FORMAT_VERSION
+from napari_srast.io.provenance import FORMAT_VERSION, stored_mappings
 from napari_srast.io.result_elements import FACTORS_KEY, PROGRAMS_KEY
 from napari_srast.io.safety_limits import check_h5ad, check_store
 from napari_srast.io.slide_reader import read_image, read_slide
@@ -151,6 +151,7 @@ def _read_table(path: Path, name: str | None, on_damage: Callable[[str], None] |
 
 def _rebuild(table: anndata.AnnData, stored: dict[str, Any], path: Path) -> UpsampleResult:
     reopen, factors = stored.pop("reopen"), _factors(table, stored)
+    stored |= {"calibration": stored_mappings(stored["calibration"])} if "calibration" in stored else {}
     counts = sparse.csr_matrix(table.X, dtype=np.float32)
     spot_ids = np.asarray(reopen["spot_ids"], dtype=object)
     positions = {spot: i for i, spot in enumerate(spot_ids)}

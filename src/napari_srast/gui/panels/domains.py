@@ -32,6 +32,7 @@ _SHOWN_MARKERS, _LISTED_MARKERS = 4, 15
 _MAX_DOMAINS = 200
 _NO_DOMAINS = "Find the domains first."
 _NOT_SAVED = "not saved"
+_PADDING = 14  # pixels
 
 
 class DomainPanel(QWidget):
@@ -71,6 +72,8 @@ class DomainPanel(QWidget):
         assert header is not None
         rows.hide()
         header.setSectionResizeMode(2, QHeaderView.ResizeMode.Stretch)
+        for column_index, widest in enumerate(("stroma, tumor", "100,000")):
+            header.resizeSection(column_index, self.table.fontMetrics().horizontalAdvance(widest) + _PADDING)
         describe(self.table, "domain_table")
         self.table.itemChanged.connect(self._rename)
         self.table.itemSelectionChanged.connect(self._allow)

@@ -134,7 +134,7 @@ class StructurePanel(QWidget):
         self.section = Section("section_structure", "Structure")
         self.section.unfold(False)
         self.genes = QLineEdit()
-        self.genes.setPlaceholderText("GENE, GENE (empty: all)")
+        self.genes.setPlaceholderText("GENE, GENE (empty: all, or the shown ones for pairs)")
         self.genes.setClearButtonEnabled(True)
         describe(self.genes, "structure_genes")
         self.genes.textChanged.connect(lambda _: self._allow())
@@ -179,11 +179,12 @@ class StructurePanel(QWidget):
 
     def _lay_out(self) -> None:
         column = self.section.column
-        for controls in ((self.genes, self.permutations), (self.test, self.pair, self.save)):
+        column.addWidget(self.genes)
+        for controls in ((self.permutations, self.test), (self.pair, self.save)):
             row = QHBoxLayout()
             row.setSpacing(4)
             for control in controls:
-                row.addWidget(control, int(control is not self.permutations))
+                row.addWidget(control, 1)
             column.addLayout(row)
         column.addWidget(self.table)
         column.addWidget(self.note)

@@ -41,7 +41,7 @@ __all__ = ["SRastWidget"]
 _MIN_WIDTH = 350  # with napari's layer list, it leaves half of a screen of 1280 pixels to the canvas
 _FIRST_DRAW_MS = 500  # by then the canvas was drawn
 _GAPS = 40  # pixels, between and around the sections of a page
-_MORE_GENES = 100  # pixels: the list of genes shall have more rows than the few that it needs
+_MORE_GENES = 100  # pixels: room for more rows of genes than the few that are needed
 
 
 class SRastWidget(QWidget):

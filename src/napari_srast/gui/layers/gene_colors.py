@@ -127,9 +127,10 @@ class GeneStyle:
 
     @property
     def scale(self) -> str:
-        """The contrast limits as text, with three significant figures of the upper one."""
+        """The contrast limits as text, with three significant figures of the upper one; below 0.1 with two."""
         low, high = self.limits
-        decimals = max(0, 2 - int(np.floor(np.log10(high)))) if 0 < high < 1000 else 0
+        n_more = 2 if high >= 0.1 else 1
+        decimals = max(0, n_more - int(np.floor(np.log10(high)))) if 0 < high < 1000 else 0
 
         def write(value: float) -> str:
             text = f"{value:,.{decimals}f}"

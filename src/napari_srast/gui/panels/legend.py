@@ -68,7 +68,7 @@ class _Row:
         self.contrast.setAccessibleName(f"Contrast of {style.gene}")
         self.opacity.setAccessibleName(f"Opacity of {style.gene}")
         metrics = QFontMetrics(self.name.font())
-        self.name.setText(metrics.elidedText(style.gene, Qt.TextElideMode.ElideRight, _NAME_WIDTH))
+        self.name.setText(metrics.elidedText(style.gene, Qt.TextElideMode.ElideMiddle, _NAME_WIDTH))
         self.name.setToolTip(style.gene)
         limits = self.scale.fontMetrics().elidedText(style.scale, Qt.TextElideMode.ElideRight, _MAX_SCALE_WIDTH)
         self.scale.setText(limits)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from html import escape
 
 from qtpy.QtCore import QSignalBlocker, QSize, Qt
 from qtpy.QtGui import QKeyEvent, QResizeEvent
@@ -34,6 +36,8 @@ _TITLE_PADDING = 8
 _CELL_PADDING = 14
 _NAME_WIDTH = 105  # of a gene, with its check box and color
 _ROW_PADDING = 6
+_WORD_MARGIN = 12  # pixels: Qt would wrap a word that just fits at its ellipsis
+_WORD = re.compile(r"[^\s/-]{24,}")  # that Qt does not wrap, and that may be wider than a narrow label
 
 
 def button(name: str, text: str, clicked: Callable[[], object]) -> QPushButton:
@@ -63,11 +67,24 @@ def allow_narrow(control: QComboBox) -> None:
 class _WrappedLabel(QLabel):
     """Label that is as high as its text at its width; Qt assumes a narrow label, which is higher.
 
-    Messages that it shows name controls of the window instead of options of the command line.
+    Messages that it shows name controls of the window instead of options of the command line. A word that is wider than
+    the label, such as a long gene name, is shortened in its middle, and the tooltip has the whole text.
     """
 
+    _whole = ""
+
     def setText(self, text: str | None) -> None:
-        super().setText(name_controls(text or ""))
+        self._whole = name_controls(text or "")
+        self._show()
+
+    def _show(self) -> None:
+        text = self._whole
+        if self.textFormat() == Qt.TextFormat.PlainText:
+            metrics, room = self.fontMetrics(), self.contentsRect().width() - _WORD_MARGIN
+            text = _WORD.sub(lambda word: metrics.elidedText(word[0], Qt.TextElideMode.ElideMiddle, room), text)
+            self.setToolTip("" if text == self._whole else f"<qt>{escape(self._whole)}</qt>")
+        if text != self.text():
+            super().setText(text)
 
     def sizeHint(self) -> QSize:
         return QSize(super().sizeHint().width(), self.minimumSizeHint().height())
@@ -78,6 +95,7 @@ class _WrappedLabel(QLabel):
     def resizeEvent(self, event: QResizeEvent | None) -> None:
         super().resizeEvent(event)
         if event is not None and event.oldSize().width() != self.width():
+            self._show()
             self.updateGeometry()
 
 
@@ -195,6 +213,7 @@ def gene_view(name: str, model: GeneTableModel, controller: Controller) -> QTabl
     view = _GeneView(model, controller)
     view.setShowGrid(False)
     view.setWordWrap(False)
+    view.setTextElideMode(Qt.TextElideMode.ElideMiddle)  # names of genes may differ at their end only
     view.setTabKeyNavigation(False)  # Tab moves to the next control, as elsewhere
     view.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
     view.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)

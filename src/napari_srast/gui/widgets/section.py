@@ -142,7 +142,7 @@ def fold_to_fit(sections: Sequence[Section], foldable: Sequence[Section], height
     height
         Height of the page in pixels.
     spare
-        Height that shall be left over: the first section is folded for it, the others are not.
+        Height to leave over: the first section is folded for it, the others are not.
     """
     folded: list[Section] = []
     for section in foldable:

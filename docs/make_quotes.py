@@ -275,22 +275,25 @@ def high_resolution() -> Iterator[Quote | Table]:
     columns = [[value for value in column if value is not None] for column in zip(*rows, strict=True)]
     lines.append(row("mean", *(number(sum(column) / len(column), 3) for column in columns)))
     yield Table(page, "high_resolution", tuple(lines))
-    yield Quote(page, "Only these {} slides,", (str(len(rows)),))
-    margin = min(min(values[1] - values[0], values[1] - values[2]) for values in rows)
-    yield Quote(
-        page,
-        "above those of X and of the trial on each of the {} slides, by at least {}.",
-        (str(len(rows)), number(margin, 3)),
-    )
-    yield Quote(
-        page,
-        "It is " + ", ".join(["{}"] * len(rows)) + " times that of X",
-        tuple(number(values[4] / values[3], 2) for values in rows),
-    )
-    yield Quote(page, "of the expression are between {} and {}, above", span([values[7] for values in rows], 2))
+    yield Quote(page, "There are {} rows, one thinning each", (str(len(rows)),))
+    gains = [values[1] - max(values[0], values[2]) for values in rows]
+    above = sum(gain > 0 for gain in gains)
+    figures = number(sum(gains) / len(gains), 3), number(min(gains), 3)
+    yield Quote(page, "of X and of the trial in {} of {} rows", (str(above), str(len(rows))))
+    yield Quote(page, "of both is {} on average, and {} in the worst row", figures)
+    for kind, first in (("normalized", 3), ("scaled", 7)):
+        higher = sum(values[first + 1] > values[first] for values in rows)
+        means = [sum(values[first + i] for values in rows) / len(rows) for i in range(3)]
+        ratios = number(means[1] / means[0], 2), number(means[1] / means[2], 2)
+        text = f"The {kind} one is higher than that of X in {{}} of {{}} rows, on average {{}} times"
+        yield Quote(page, text + " that of X and {} times that of the trial", (str(higher), str(len(rows)), *ratios))
+    for lattice in ("hex", "square"):
+        seams = [values[10] for name, values in zip(data, rows, strict=True) if name.endswith(lattice)]
+        where = {"hex": "On disks with gaps they are {} to {}", "square": "on squares {} to {}"}[lattice]
+        yield Quote(page, where, span(seams, 2))
     bins = next(values for name, values in zip(data, rows, strict=True) if name.startswith("merscope"))
     yield Quote(
-        page, "On the bins they cover {} of all and {} of high counts.", (number(bins[8], 2), number(bins[9], 2))
+        page, "they cover {} of all and {} of high counts of the disks.", (number(bins[11], 2), number(bins[12], 2))
     )
 
 

@@ -127,7 +127,11 @@ def measure(case: BenchmarkCase, seed: int = 0, bytes_per_second: float = math.i
     from napari_srast.inference.executors.local import ThreadExecutor
 
     slide = simulate_slide(case.spots, case.genes, seed)
-    settings = UpsampleSettings(method=case.method, factor=case.factor, device=case.device, seed=seed)
+    # An interpolation is the reference for splitting counts, so it is measured without the expression.
+    expression = "auto" if case.method == "srast" else "none"
+    settings = UpsampleSettings(
+        method=case.method, factor=case.factor, device=case.device, seed=seed, expression=expression
+    )
     timer = _RunTimer()
     with tempfile.TemporaryDirectory() as folder:
         # A small run first: imports and caches are not part of the measurement.

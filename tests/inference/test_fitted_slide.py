@@ -61,12 +61,31 @@ def test_error_of_the_other_fit_is_raised(slide_input: SlideInput) -> None:
 
 def test_other_fit_does_not_start_after_a_cancel(slide_input: SlideInput, monkeypatch: pytest.MonkeyPatch) -> None:
     failed, calls = threading.Event(), []
-    monkeypatch.setattr(fitted_slide, "_calibrate", lambda *_: failed.wait(20))
+
+    def calibrate(*_):
+        assert failed.wait(20)
+        return fitted_slide._Calibration(weights=load_checkpoint("default").priors.mean_weights)
 
     def fit(*_args, **_options):
         threading.Timer(0.2, failed.set).start()  # after the error
         raise Cancelled
 
+    monkeypatch.setattr(fitted_slide, "_calibrate", calibrate)
+
     with pytest.raises(Cancelled):
         fit_slide(slide_input, fit=fit, afterwards=lambda: calls.append(1))
+    assert calls == []
+
+
+def test_other_fit_does_not_start_if_the_calibration_fails(
+    slide_input: SlideInput, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+
+    def fail(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(fitted_slide, "_calibrate", fail)
+    with pytest.raises(MemoryError):
+        fit_slide(slide_input, afterwards=lambda: calls.append(1))
     assert calls == []

@@ -8,6 +8,7 @@ Shape legend: N spots, G genes, F chosen genes.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -215,10 +216,17 @@ def _fit(
     afterwards: Callable[[], object],
 ) -> _StoredFit:
     _report(monitor, "align", 0)
+    failed = threading.Event()
+
+    def calibrate() -> _Calibration:
+        calibration = _calibrate(slide, monitor, fit)
+        if not failed.is_set():
+            afterwards()
+        return calibration
+
     # The calibration needs the features of the coarsened slide only, so both fits run at the same time, on a core each.
     with ThreadPoolExecutor(1, "napari-srast-calibrate", limit_torch_to_one_thread) as thread:
-        calibration = thread.submit(_calibrate, slide, monitor, fit)
-        other = thread.submit(afterwards)
+        calibration = thread.submit(calibrate)
         try:
             embedding = fit(
                 slide.counts,
@@ -231,11 +239,10 @@ def _fit(
             )
             _report(monitor, "align", 1)
             _report(monitor, "calibrate", 0)
-            result = calibration.result()
         except BaseException:
-            other.cancel()
+            failed.set()
             raise
-        other.result()
+        result = calibration.result()
     release_free_memory()
     return _StoredFit(embedding=embedding, calibration=result)
 

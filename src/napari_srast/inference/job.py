@@ -139,8 +139,8 @@ class UpsampleJob:
     cache
         Disk cache for what is fitted to the slide, which changes no byte. None: no cache.
     stored
-        The same counts in the order of the slide, and for each spot its row in them, shape (N,). Spots of a tile are
-        mostly near each other in a file, so that fewer pages of it are read. None: tiles read ``counts``.
+        The same counts in the order of the slide, and the row of each spot in them. Spots of a tile are mostly near
+        each other in a file, so that fewer pages of it are read. None: tiles read ``counts``.
     """
 
     counts: SpotCounts

@@ -13,9 +13,12 @@ from qtpy.QtGui import QDropEvent, QKeySequence
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QWidget
 
+from napari_srast.core.result import UpsampleResult
 from napari_srast.core.slide import Slide
 from napari_srast.gui.controllers.task_runner import AppState
 from napari_srast.gui.layers.factory import role_of
+from napari_srast.gui.state.displayed_result import prepare_for_display
+from napari_srast.gui.state.slide_loading import LoadedSlide
 from napari_srast.gui.widget import SRastWidget
 
 PATIENCE = 300_000
@@ -118,3 +121,14 @@ def press(widget: SRastWidget, keys: str, target: QWidget | None = None) -> None
         target.setFocus()
     combination = QKeySequence(keys)[0]
     QTest.keyClick(target, combination.key(), combination.keyboardModifiers())
+
+
+def show_result(qtbot: Any, widget: SRastWidget, slide: Slide, result: UpsampleResult, panel: Any) -> Any:
+    """Show a result of a slide, and unfold a panel of the page *Explore*, which is returned."""
+    widget.controller.slides.show(LoadedSlide(slide=slide, source=None))
+    wait_ready(qtbot, widget)
+    widget.controller.results.add_saved(widget.controller.slides.current, prepare_for_display(result))
+    wait_shown(qtbot, widget)
+    widget.tabs.setCurrentWidget(widget.result_panel)
+    click(qtbot, panel.section.header)
+    return panel

@@ -3,10 +3,11 @@ from __future__ import annotations
 import os
 
 import filelock
+import pandas as pd
 import pytest
 
 from napari_srast.errors import OutputError
-from napari_srast.io.atomic import WriteRefused, atomic_output, replace_file, write_lock
+from napari_srast.io.atomic import WriteRefused, atomic_output, replace_file, write_lock, write_table
 
 
 def test_output_appears_only_after_success(tmp_path):
@@ -115,3 +116,11 @@ def test_replaced_file_keeps_its_permissions(tmp_path):
     assert path.read_bytes() == b"new"
     assert path.stat().st_mode & 0o777 == 0o640
     assert os.listdir(tmp_path) == ["zarr.json"]
+
+
+def test_table_is_written_once_and_without_its_index(tmp_path):
+    table, path = pd.DataFrame({"gene": ["A", "B"], "p": [0.1, 0.2]}, index=[7, 9]), tmp_path / "genes.csv.gz"
+    write_table(table, path)
+    pd.testing.assert_frame_equal(pd.read_csv(path), table.reset_index(drop=True))
+    with pytest.raises(OutputError, match="exists already"):
+        write_table(table, path)

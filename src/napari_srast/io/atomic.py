@@ -15,9 +15,13 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from napari_srast._utils.text import first_line
 from napari_srast.errors import OutputError, is_memory_error
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = [
     "WriteRefused",
@@ -28,6 +32,7 @@ __all__ = [
     "remove_stale_partials",
     "replace_file",
     "write_lock",
+    "write_table",
 ]
 
 _PARTIAL_NAME = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.partial[^/]*")
@@ -115,6 +120,12 @@ def _rename_into_place(partial: Path, path: Path, replace: bool) -> None:
         os.replace(partial, path)
     except OSError as error:
         raise WriteRefused(*error.args) from error
+
+
+def write_table(table: pd.DataFrame, path: Path) -> None:
+    """Write a table without its index as CSV, completely or not at all; see :func:`atomic_output`."""
+    with atomic_output(path) as partial:
+        table.to_csv(partial, index=False)
 
 
 @contextlib.contextmanager

@@ -151,7 +151,8 @@ def _read_table(path: Path, name: str | None, on_damage: Callable[[str], None] |
 
 def _rebuild(table: anndata.AnnData, stored: dict[str, Any], path: Path) -> UpsampleResult:
     reopen, factors = stored.pop("reopen"), _factors(table, stored)
-    stored |= {"calibration": stored_mappings(stored["calibration"])} if "calibration" in stored else {}
+    if "calibration" in stored:
+        stored["calibration"] = stored_mappings(stored["calibration"])
     counts = sparse.csr_matrix(table.X, dtype=np.float32)
     spot_ids = np.asarray(reopen["spot_ids"], dtype=object)
     positions = {spot: i for i, spot in enumerate(spot_ids)}

@@ -9,7 +9,17 @@ import numpy as np
 import pytest
 import spatialdata
 from helpers.results import make_result, with_expression
-from helpers.window import PATIENCE, click, endless_work, open_slide, run, use_fast_method, wait_ready, wait_shown
+from helpers.window import (
+    PATIENCE,
+    click,
+    endless_work,
+    open_slide,
+    run,
+    show_result,
+    use_fast_method,
+    wait_ready,
+    wait_shown,
+)
 from napari.layers import Labels, Shapes
 from qtpy.QtWidgets import QFileDialog, QInputDialog
 
@@ -18,7 +28,6 @@ from napari_srast.core.cells import CellLabels
 from napari_srast.gui.controllers import cells as module
 from napari_srast.gui.layers.factory import image_affine, role_of
 from napari_srast.gui.state.displayed_result import prepare_for_display
-from napari_srast.gui.state.slide_loading import LoadedSlide
 from napari_srast.gui.widget import SRastWidget
 from napari_srast.io.cell_reader import read_cells
 
@@ -45,15 +54,9 @@ def masks(slide: Any) -> Labels:
 def shown(widget: SRastWidget, qtbot: Any, skewed_slide: Any) -> Any:
     """The section of the cells, with a result of two shown genes and a layer of nuclei."""
     result = with_expression(make_result(skewed_slide, std=True), range(9))
-    widget.controller.slides.show(LoadedSlide(slide=skewed_slide, source=None))
-    wait_ready(qtbot, widget)
-    widget.controller.results.add_saved(widget.controller.slides.current, prepare_for_display(result))
-    wait_shown(qtbot, widget)
+    panel = show_result(qtbot, widget, skewed_slide, result, widget.result_panel.cell_panel)
     widget.controller.results.show_genes([str(skewed_slide.genes[0])])
     wait_shown(qtbot, widget)
-    widget.tabs.setCurrentWidget(widget.result_panel)
-    panel = widget.result_panel.cell_panel
-    click(qtbot, panel.section.header)
     widget.controller.viewer.add_layer(masks(widget.controller.slides.slide))
     return panel
 

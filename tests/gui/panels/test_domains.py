@@ -11,14 +11,22 @@ import pytest
 import spatialdata
 from helpers.planted import planted_slide
 from helpers.results import make_result, with_expression
-from helpers.window import PATIENCE, click, endless_work, open_slide, run, use_fast_method, wait_ready, wait_shown
+from helpers.window import (
+    PATIENCE,
+    click,
+    endless_work,
+    open_slide,
+    run,
+    show_result,
+    use_fast_method,
+    wait_ready,
+    wait_shown,
+)
 from qtpy.QtWidgets import QFileDialog, QInputDialog
 
 from napari_srast.analysis.domains import Domains, domains
 from napari_srast.core.result import UpsampleResult
 from napari_srast.gui.controllers import domains as module
-from napari_srast.gui.state.displayed_result import prepare_for_display
-from napari_srast.gui.state.slide_loading import LoadedSlide
 from napari_srast.gui.widget import SRastWidget
 from napari_srast.io.result_writer import write_result
 
@@ -31,14 +39,7 @@ def shown(widget: SRastWidget, qtbot: Any) -> Any:
     pytest.importorskip("igraph")
     slide = planted_slide(n=8)
     result = with_expression(make_result(slide), range(40))
-    widget.controller.slides.show(LoadedSlide(slide=slide, source=None))
-    wait_ready(qtbot, widget)
-    widget.controller.results.add_saved(widget.controller.slides.current, prepare_for_display(result))
-    wait_shown(qtbot, widget)
-    widget.tabs.setCurrentWidget(widget.result_panel)
-    panel = widget.result_panel.domain_panel
-    click(qtbot, panel.section.header)
-    return panel
+    return show_result(qtbot, widget, slide, result, widget.result_panel.domain_panel)
 
 
 def find(qtbot: Any, widget: SRastWidget, panel: Any, number: int) -> None:

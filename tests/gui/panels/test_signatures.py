@@ -8,15 +8,13 @@ import pandas as pd
 import pytest
 from helpers.planted import planted_slide
 from helpers.results import make_result, with_expression
-from helpers.window import click, endless_work, wait_ready, wait_shown
+from helpers.window import click, endless_work, show_result, wait_ready
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog
 
 from napari_srast.analysis.signatures import signatures
 from napari_srast.gui.controllers import signatures as module
 from napari_srast.gui.layers.factory import role_of
-from napari_srast.gui.state.displayed_result import prepare_for_display
-from napari_srast.gui.state.slide_loading import LoadedSlide
 from napari_srast.gui.widget import SRastWidget
 
 pytestmark = [pytest.mark.gui, pytest.mark.filterwarnings("ignore")]
@@ -29,14 +27,7 @@ def shown(widget: SRastWidget, qtbot: Any) -> Any:
     pytest.importorskip("scanpy")
     slide = planted_slide(n=6)
     result = with_expression(make_result(slide), range(40))
-    widget.controller.slides.show(LoadedSlide(slide=slide, source=None))
-    wait_ready(qtbot, widget)
-    widget.controller.results.add_saved(widget.controller.slides.current, prepare_for_display(result))
-    wait_shown(qtbot, widget)
-    widget.tabs.setCurrentWidget(widget.result_panel)
-    panel = widget.result_panel.signature_panel
-    click(qtbot, panel.section.header)
-    return panel
+    return show_result(qtbot, widget, slide, result, widget.result_panel.signature_panel)
 
 
 def score(qtbot: Any, widget: SRastWidget, panel: Any, text: str) -> None:

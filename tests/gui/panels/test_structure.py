@@ -110,3 +110,13 @@ def test_test_can_be_canceled(widget: SRastWidget, qtbot: Any, shown: Any, monke
     click(qtbot, widget.run_bar.cancel)
     assert stopped.wait(30)
     assert widget.controller.tasks.busy_reason() is None
+
+
+def test_empty_name_among_typed_genes_is_refused(qtbot: Any, shown: Any) -> None:
+    qtbot.keyClicks(shown.genes, "G1,,G3")
+    for control in (shown.test, shown.pair):
+        assert not control.isEnabled()
+        assert "empty" in control.toolTip()
+    shown.genes.setText("G1, G3,")  # the next name is not typed yet
+    assert shown.test.isEnabled()
+    assert shown.pair.isEnabled()

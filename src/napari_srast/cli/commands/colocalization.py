@@ -22,7 +22,7 @@ def run(source: Path, output: Path | None, *, genes: str, block: float, seed: in
     if names is None:
         raise SettingsError("All genes of a slide have too many pairs; name the genes to compare, such as A,B.")
     from napari_srast.analysis.structure import colocalization
-    from napari_srast.io.atomic import atomic_output
+    from napari_srast.io.atomic import write_table
     from napari_srast.io.slide_reader import read_slide
     from napari_srast.io.slide_source import open_slide_source
 
@@ -30,8 +30,7 @@ def run(source: Path, output: Path | None, *, genes: str, block: float, seed: in
     with progress_bar() as report:
         table = colocalization(slide, names, block=block, seed=seed, progress=report)
     if output is not None:
-        with atomic_output(output) as partial:
-            table.to_csv(partial, index=False)
+        write_table(table, output)
     print_table(list(table.columns), table.head(_SHOWN).to_numpy().tolist())
     note(f"Note: {table.attrs['note']}")
     if output is not None:

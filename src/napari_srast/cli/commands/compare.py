@@ -50,7 +50,7 @@ def run(source: Path, output: Path | None, request: CompareRequest) -> None:
         named[name.strip()] = region.strip()
     genes = None if request.genes is None else parse_genes(request.genes)
     from napari_srast.analysis.comparison import compare_regions
-    from napari_srast.io.atomic import atomic_output
+    from napari_srast.io.atomic import write_table
     from napari_srast.io.slide_reader import read_slide
     from napari_srast.io.slide_source import open_slide_source
 
@@ -59,8 +59,7 @@ def run(source: Path, output: Path | None, request: CompareRequest) -> None:
     with progress_bar() as report:
         table = compare_regions(slide, regions, genes=genes, block=request.block, seed=request.seed, progress=report)
     if output is not None:
-        with atomic_output(output) as partial:
-            table.to_csv(partial, index=False)
+        write_table(table, output)
     print_table(list(table.columns), table.head(_SHOWN).to_numpy().tolist())
     sizes = (
         f"{name}: {n:,} spots in {table.attrs['blocks'][name]:,} blocks" for name, n in table.attrs["spots"].items()

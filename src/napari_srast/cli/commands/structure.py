@@ -19,7 +19,7 @@ def run(source: Path, output: Path | None, *, genes: str | None, permutations: i
         check_output(output, (".csv", ".csv.gz"), inputs=(source,))
     names = None if genes is None else parse_genes(genes)
     from napari_srast.analysis.structure import spatially_variable
-    from napari_srast.io.atomic import atomic_output
+    from napari_srast.io.atomic import write_table
     from napari_srast.io.slide_reader import read_slide
     from napari_srast.io.slide_source import open_slide_source
 
@@ -27,8 +27,7 @@ def run(source: Path, output: Path | None, *, genes: str | None, permutations: i
     with progress_bar() as report:
         table = spatially_variable(slide, names, permutations=permutations, seed=seed, progress=report)
     if output is not None:
-        with atomic_output(output) as partial:
-            table.to_csv(partial, index=False)
+        write_table(table, output)
     print_table(list(table.columns), table.head(_SHOWN).to_numpy().tolist())
     note(f"Note: {(table['q'] <= 0.05).sum():,} of {len(table):,} genes have q at most 0.05. {table.attrs['note']}")
     if output is not None:

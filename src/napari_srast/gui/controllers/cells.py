@@ -20,7 +20,7 @@ from napari_srast.core.progress import RunMonitor
 from napari_srast.geometry.affine import apply_affine
 from napari_srast.gui.controllers.comparison import meaning_of
 from napari_srast.gui.controllers.messages import Messages
-from napari_srast.gui.controllers.task_runner import AppState, Task, TaskRunner
+from napari_srast.gui.controllers.task_runner import TaskRunner
 from napari_srast.gui.layers.cell_layer import CellLayer
 from napari_srast.gui.layers.compared_layer import ColorOptions, blend_colors
 from napari_srast.gui.layers.gene_colors import shared_opacity, stops_colormap
@@ -137,21 +137,12 @@ class CellMaps:
             return _Counted(found, draw_cells(found.cells, monitor))
 
         def on_result(counted: _Counted) -> None:
-            self._tasks.set_state(self._tasks.resting_state())
             self._counted[displayed] = counted  # forgotten with its result, which may have been closed meanwhile
             self.display = "fill"
             self._messages.status_message.emit(f"Counted {count(len(counted.found.obs), 'cell')}.")
             self._show()
 
-        self._tasks.start(
-            Task(
-                state=AppState.RUNNING,
-                steps=background.low_priority(background.reported(work)),
-                on_result=on_result,
-                activity="counting the cells",
-            )
-        )
-        self._messages.status_message.emit("Counting the cells …")
+        self._tasks.compute(background.reported(work), on_result, "counting the cells")
 
     def summary(self) -> str:
         """Describe the counts of the cells: their part of all counts, and how many cells share a spot."""
@@ -340,20 +331,9 @@ class CellMaps:
             return
         target = Path(str(found.result.slide.source.path)) if path is None else path
 
-        def on_result(written: Path) -> None:
-            self._tasks.set_state(self._tasks.resting_state())
-            self._messages.status_message.emit(f"Saved the cells to {written}")
-
-        self._tasks.start(
-            Task(
-                state=AppState.EXPORTING,
-                steps=background.single_step(lambda: found.write(target, name)),
-                on_result=on_result,
-                activity="saving the cells",
-                can_stop=False,
-            )
+        self._tasks.write(
+            lambda: found.write(target, name), lambda written: f"Saved the cells to {written}", "saving the cells"
         )
-        self._messages.status_message.emit("Saving the cells …")
 
     def disconnect(self) -> None:
         """Disconnect from the viewer."""

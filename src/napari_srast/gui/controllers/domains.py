@@ -21,13 +21,13 @@ from napari_srast.analysis.drawing import domain_colors
 from napari_srast.core.progress import RunMonitor
 from napari_srast.errors import SrastError
 from napari_srast.gui.controllers.messages import Messages
-from napari_srast.gui.controllers.task_runner import AppState, Task, TaskRunner
+from napari_srast.gui.controllers.task_runner import TaskRunner
 from napari_srast.gui.layers.factory import KEY, image_affine, remove_layers, update_transforms, world_units
 from napari_srast.gui.runtime import background
 from napari_srast.gui.runtime.layer_batches import insert_unselected
 from napari_srast.gui.state.displayed_result import DisplayedResult
 from napari_srast.gui.state.workspace import Workspace
-from napari_srast.io.atomic import atomic_output
+from napari_srast.io.atomic import write_table
 
 __all__ = ["DomainDisplay", "DomainMaps"]
 
@@ -172,47 +172,24 @@ class DomainMaps:
             return
         path, sets = Path(str(found.result.slide.source.path)), self._sets_of(displayed)
 
-        def on_result(written: Path) -> None:
-            self._tasks.set_state(self._tasks.resting_state())
+        def on_written(written: Path) -> str:
             sets.saved[name] = found
             if sets.unsaved is found:  # it may have been renamed meanwhile
                 sets.unsaved = None
             self.changed.emit()
-            self._messages.status_message.emit(f"Added '{name}' to {written}")
+            return f"Added '{name}' to {written}"
 
-        self._tasks.start(
-            Task(
-                state=AppState.EXPORTING,
-                steps=background.single_step(lambda: found.write(path, name)),
-                on_result=on_result,
-                activity="saving the domains",
-                can_stop=False,
-            )
-        )
+        self._tasks.write(lambda: found.write(path, name), on_written, "saving the domains")
 
     def save_markers(self, path: Path) -> None:
         """Write the markers of the shown domains as CSV."""
         found = self.current
-        if found is None or not self._tasks.is_idle():
-            return
-
-        def write() -> None:
-            with atomic_output(path) as partial:
-                found.markers.to_csv(partial, index=False)
-
-        def on_result(_: object) -> None:
-            self._tasks.set_state(self._tasks.resting_state())
-            self._messages.status_message.emit(f"Saved to {path}")
-
-        self._tasks.start(
-            Task(
-                state=AppState.EXPORTING,
-                steps=background.single_step(write),
-                on_result=on_result,
-                activity="saving the markers",
-                can_stop=False,
+        if found is not None and self._tasks.is_idle():
+            self._tasks.write(
+                lambda: write_table(found.markers, path),
+                lambda _: f"Saved to {path}",
+                "saving the markers",
             )
-        )
 
     def _work(
         self,
@@ -225,7 +202,6 @@ class DomainMaps:
             return
 
         def on_result(found: Domains) -> None:
-            self._tasks.set_state(self._tasks.resting_state())
             if replaced is not None and self._sets_of(displayed).shown is not replaced:
                 self._messages.error_message.emit("The domains changed meanwhile, so none were merged; merge again.")
                 return
@@ -233,15 +209,8 @@ class DomainMaps:
             self._messages.status_message.emit(" ".join([f"{count(len(found.sizes), 'domain')}.", *found.notices]))
             self._show()
 
-        self._tasks.start(
-            Task(
-                state=AppState.RUNNING,
-                steps=background.low_priority(background.call(function)),
-                on_result=on_result,
-                activity="finding domains",
-            )
-        )
-        self._messages.status_message.emit("Finding domains …" if replaced is None else "Merging domains …")
+        activity = "finding domains" if replaced is None else "merging domains"
+        self._tasks.compute(background.call(function), on_result, activity)
 
     # ------------------------------------------------------------------- layer
 

@@ -9,7 +9,6 @@ import tempfile
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -22,12 +21,12 @@ from napari_srast.analysis.volcano import plot_changes
 from napari_srast.core.region import Region
 from napari_srast.gui.controllers.messages import Messages
 from napari_srast.gui.controllers.region_files import is_same, transformed
-from napari_srast.gui.controllers.task_runner import AppState, Task, TaskRunner
+from napari_srast.gui.controllers.task_runner import TaskRunner
 from napari_srast.gui.layers.drawn_regions import DrawnRegion
 from napari_srast.gui.runtime import background
 from napari_srast.gui.state.slide_session import SlideSession
 from napari_srast.gui.state.workspace import Workspace
-from napari_srast.io.atomic import atomic_output
+from napari_srast.io.atomic import write_table
 
 __all__ = ["Comparison", "RegionChoice", "RegionComparison"]
 
@@ -184,7 +183,6 @@ class RegionComparison:
             return Comparison(table=compare_regions(slide, regions, block=block, should_stop=stop), choices=choices)
 
         def on_result(compared: Comparison) -> None:
-            self._tasks.set_state(self._tasks.resting_state())
             self._compared[session] = compared  # forgotten with its slide, which may have been closed meanwhile
             clear = int(((compared.table["low"] > 0) | (compared.table["high"] < 0)).sum())
             self._messages.status_message.emit(
@@ -193,15 +191,7 @@ class RegionComparison:
             )
             self.changed.emit()
 
-        self._tasks.start(
-            Task(
-                state=AppState.RUNNING,
-                steps=background.low_priority(background.call(work)),
-                on_result=on_result,
-                activity="comparing the regions",
-            )
-        )
-        self._messages.status_message.emit("Comparing the regions …")
+        self._tasks.compute(background.call(work), on_result, "comparing the regions")
 
     def draw(self) -> None:
         """Draw the plot of the current comparison in the background, and emit it."""
@@ -213,45 +203,25 @@ class RegionComparison:
             with tempfile.TemporaryDirectory() as folder:
                 return plot_changes(compared.table, Path(folder) / "changes.png").read_bytes()
 
-        def on_result(picture: bytes) -> None:
-            self._tasks.set_state(self._tasks.resting_state())
+        def on_drawn(picture: bytes) -> str:
             self.drawn.emit(compared, picture)
+            return "Drew the plot."
 
-        self._start(draw, on_result, "drawing the plot")
+        self._tasks.write(draw, on_drawn, "drawing the plot")
 
     def plot(self, path: Path, compared: Comparison) -> None:
         """Write the plot of a comparison; see :func:`napari_srast.plot_changes`."""
-        self._write(path, compared, "writing the plot", plot_changes)
+        if self._tasks.is_idle():
+            self._tasks.write(
+                lambda: plot_changes(compared.table, path), lambda _: f"Saved to {path}", "writing the plot"
+            )
 
     def save(self, path: Path) -> None:
         """Write the table of the current comparison as CSV."""
-
-        def write(table: pd.DataFrame, path: Path) -> None:
-            with atomic_output(path) as partial:
-                table.to_csv(partial, index=False)
-
-        if self.current is not None:
-            self._write(path, self.current, "saving the table", write)
-
-    def _write(
-        self, path: Path, compared: Comparison, activity: str, function: Callable[[pd.DataFrame, Path], object]
-    ) -> None:
-        if not self._tasks.is_idle():
-            return
-
-        def on_result(_: object) -> None:
-            self._tasks.set_state(self._tasks.resting_state())
-            self._messages.status_message.emit(f"Saved to {path}")
-
-        self._start(lambda: function(compared.table, path), on_result, activity)
-
-    def _start(self, work: Callable[[], Any], on_result: Callable[[Any], None], activity: str) -> None:
-        self._tasks.start(
-            Task(
-                state=AppState.EXPORTING,
-                steps=background.single_step(work),
-                on_result=on_result,
-                activity=activity,
-                can_stop=False,
+        compared = self.current
+        if compared is not None and self._tasks.is_idle():
+            self._tasks.write(
+                lambda: write_table(compared.table, path),
+                lambda _: f"Saved to {path}",
+                "saving the table",
             )
-        )

@@ -22,7 +22,7 @@ from napari_srast.core.progress import RunMonitor
 from napari_srast.errors import SrastError
 from napari_srast.gui.controllers.cells import CellMaps
 from napari_srast.gui.controllers.messages import Messages
-from napari_srast.gui.controllers.task_runner import AppState, Task, TaskRunner
+from napari_srast.gui.controllers.task_runner import TaskRunner
 from napari_srast.gui.layers.factory import KEY, image_affine, remove_layers, update_transforms, world_units
 from napari_srast.gui.layers.gene_colors import map_colormap
 from napari_srast.gui.layers.layer_stack import LayerStack
@@ -118,22 +118,13 @@ class SignatureMaps:
             return signatures(result, sets, progress=monitor.on_progress, should_stop=monitor.should_stop)
 
         def on_result(scores: pd.DataFrame) -> None:
-            self._tasks.set_state(self._tasks.resting_state())
             self._scores[displayed] = _joined(self._scores.get(displayed), scores)
             done = f"Scored {count(len(scores.columns), 'gene set')}."
             self._messages.status_message.emit(" ".join(filter(None, [done, describe_left_out(scores)])))
             self._shown[displayed] = str(scores.columns[0])
             self._show(is_chosen=displayed is self._workspace.result)
 
-        self._tasks.start(
-            Task(
-                state=AppState.RUNNING,
-                steps=background.low_priority(background.reported(work)),
-                on_result=on_result,
-                activity="scoring the gene sets",
-            )
-        )
-        self._messages.status_message.emit("Scoring the gene sets …")
+        self._tasks.compute(background.reported(work), on_result, "scoring the gene sets")
 
     # ----------------------------------------------------------------- display
 
@@ -210,19 +201,7 @@ class SignatureMaps:
             return
         result = displayed.result
 
-        def on_result(_: object) -> None:
-            self._tasks.set_state(self._tasks.resting_state())
-            self._messages.status_message.emit(f"Saved to {path}")
-
-        self._tasks.start(
-            Task(
-                state=AppState.EXPORTING,
-                steps=background.single_step(lambda: write_scores(result, scores, path)),
-                on_result=on_result,
-                activity="saving the scores",
-                can_stop=False,
-            )
-        )
+        self._tasks.write(lambda: write_scores(result, scores, path), lambda _: f"Saved to {path}", "saving the scores")
 
     def disconnect(self) -> None:
         """Disconnect from the viewer."""

@@ -18,11 +18,11 @@ from napari_srast._utils.text import count
 from napari_srast.analysis.structure import colocalization, spatially_variable
 from napari_srast.core.progress import RunMonitor
 from napari_srast.gui.controllers.messages import Messages
-from napari_srast.gui.controllers.task_runner import AppState, Task, TaskRunner
+from napari_srast.gui.controllers.task_runner import TaskRunner
 from napari_srast.gui.runtime import background
 from napari_srast.gui.state.slide_session import SlideSession
 from napari_srast.gui.state.workspace import Workspace
-from napari_srast.io.atomic import atomic_output
+from napari_srast.io.atomic import write_table
 
 __all__ = ["SpatialStructure", "StructureTable"]
 
@@ -101,7 +101,6 @@ class SpatialStructure:
             return StructureTable(kind="structure", table=table, note=f"{small} {table.attrs['note']}")
 
         self._start(session, work, "testing the spatial structure")
-        self._messages.status_message.emit("Testing the spatial structure …")
 
     def pair(self, genes: Sequence[str]) -> None:
         """Describe which of some genes are high in the same spots, in the background."""
@@ -121,47 +120,19 @@ class SpatialStructure:
             return StructureTable(kind="colocalization", table=table, note=str(table.attrs["note"]))
 
         self._start(session, work, "comparing the genes")
-        self._messages.status_message.emit("Comparing the genes …")
 
     def _start(self, session: SlideSession, work: Callable[[RunMonitor], StructureTable], activity: str) -> None:
         def on_result(found: StructureTable) -> None:
-            self._tasks.set_state(self._tasks.resting_state())
             self._tables[session] = found  # forgotten with its slide, which may have been closed meanwhile
             rows = "Tested {}." if found.kind == "structure" else "Compared {}."
             what = "gene" if found.kind == "structure" else "pair"
             self._messages.status_message.emit(rows.format(count(len(found.table), what)))
             self.changed.emit()
 
-        self._tasks.start(
-            Task(
-                state=AppState.RUNNING,
-                steps=background.low_priority(background.reported(work)),
-                on_result=on_result,
-                activity=activity,
-            )
-        )
+        self._tasks.compute(background.reported(work), on_result, activity)
 
     def save(self, path: Path) -> None:
         """Write the table of the current slide as CSV."""
         found = self.current
-        if found is None or not self._tasks.is_idle():
-            return
-        table = found.table
-
-        def write() -> None:
-            with atomic_output(path) as partial:
-                table.to_csv(partial, index=False)
-
-        def on_result(_: object) -> None:
-            self._tasks.set_state(self._tasks.resting_state())
-            self._messages.status_message.emit(f"Saved to {path}")
-
-        self._tasks.start(
-            Task(
-                state=AppState.EXPORTING,
-                steps=background.single_step(write),
-                on_result=on_result,
-                activity="saving the table",
-                can_stop=False,
-            )
-        )
+        if found is not None and self._tasks.is_idle():
+            self._tasks.write(lambda: write_table(found.table, path), lambda _: f"Saved to {path}", "saving the table")

@@ -150,6 +150,60 @@ class TaskRunner:
         self._unstoppable = None if task.can_stop else task.activity  # the task would keep its slide in memory
         self.set_state(task.state)
 
+    def compute(self, steps: background.Steps, on_result: Callable[[Any], None], activity: str) -> None:
+        """Compute something in the background, at low priority.
+
+        Parameters
+        ----------
+        steps
+            Generator function that does the work in a thread.
+        on_result
+            Called in the GUI thread with the result, when the window is ready again.
+        activity
+            Description such as "finding domains", for the status and for error messages.
+        """
+
+        def on_done(result: Any) -> None:
+            self.set_state(self.resting_state())
+            on_result(result)
+
+        self.start(
+            Task(state=AppState.RUNNING, steps=background.low_priority(steps), on_result=on_done, activity=activity)
+        )
+        self._emit_activity(activity)
+
+    def write(self, function: Callable[[], Any], on_written: Callable[[Any], str], activity: str) -> None:
+        """Write a file in the background, without a way to cancel.
+
+        Parameters
+        ----------
+        function
+            Writes the file in a thread.
+        on_written
+            Called in the GUI thread with what the function returns; returns the status message.
+        activity
+            Description such as "saving the table", for the status and for error messages.
+        """
+
+        def on_done(result: Any) -> None:
+            self.set_state(self.resting_state())
+            self._messages.status_message.emit(on_written(result))
+
+        self.start(
+            Task(
+                state=AppState.EXPORTING,
+                steps=background.single_step(function),
+                on_result=on_done,
+                activity=activity,
+                can_stop=False,
+            )
+        )
+        self._emit_activity(activity)
+
+    def _emit_activity(self, activity: str) -> None:
+        if self.is_working:
+            self._messages.status_message.emit(f"{activity[0].upper()}{activity[1:]} …")
+
     def report_error(
         self,
         error: Exception,

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import numpy as np
 from qtpy.QtCore import QSignalBlocker
-from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QInputDialog, QLabel, QMenu, QWidget
+from qtpy.QtWidgets import QFileDialog, QInputDialog, QLabel, QMenu, QWidget
 
 from napari_srast.gui.controllers.cells import CellColor, CellDisplay
 from napari_srast.gui.controllers.controller import Controller
-from napari_srast.gui.export.save_paths import complete_suffix, suggested_path
 from napari_srast.gui.panels.export import NO_RESULT
+from napari_srast.gui.panels.save_dialog import ask_save_path
 from napari_srast.gui.state.cell_sources import CellSource, file_source
 from napari_srast.gui.widgets.common import button, chooser, label
-from napari_srast.gui.widgets.section import Section
+from napari_srast.gui.widgets.section import Section, row_of
 from napari_srast.gui.widgets.tooltips import allow
 
 __all__ = ["CellPanel"]
@@ -80,18 +80,13 @@ class CellPanel(QWidget):
 
     def _lay_out(self) -> None:
         column = self.section.column
-        for controls in ((self.source, self.start), (QLabel("Color"), self.color), (self.display, self.save)):
-            row = QHBoxLayout()
-            row.setSpacing(4)
-            for control in controls:
-                row.addWidget(control, 0 if isinstance(control, QLabel) else 1 + (control is self.source))
-            column.addLayout(row)
+        column.addLayout(row_of(self.source, self.start, stretch=(2, 1)))
+        column.addLayout(row_of(QLabel("Color"), self.color))
+        column.addLayout(row_of(self.display, self.save))
         column.addWidget(self.meaning)
         column.addWidget(self.note)
         column.addWidget(self.readout)
-        outer = QHBoxLayout(self)
-        outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(self.section)
+        self.section.fill(self)
 
     def refresh(self) -> None:
         """List the cells that can be counted, and describe those that were."""
@@ -221,10 +216,6 @@ class CellPanel(QWidget):
             self._controller.cells.save(Path(chosen), name)
 
     def _save_as(self, kind: str) -> None:
-        session, suffix = self._controller.slides.current, f".{kind}"
-        if session is None:
-            return
-        suggested = suggested_path(session.slide, session.title, "cells", suffix=suffix)
-        chosen, filters = QFileDialog.getSaveFileName(self, "Save cells", suggested, f"{kind.upper()} (*{suffix})")
-        if chosen:
-            self._controller.cells.save(complete_suffix(chosen, filters, [suffix]))
+        path = ask_save_path(self, self._controller, "Save cells", [f".{kind}"], "cells")
+        if path is not None:
+            self._controller.cells.save(path)

@@ -6,8 +6,6 @@ from qtpy.QtCore import QSignalBlocker, Qt
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import (
     QAbstractItemView,
-    QFileDialog,
-    QHBoxLayout,
     QHeaderView,
     QInputDialog,
     QSpinBox,
@@ -20,10 +18,10 @@ from napari_srast.analysis.domains import Domains
 from napari_srast.analysis.drawing import domain_colors
 from napari_srast.gui.controllers.controller import Controller
 from napari_srast.gui.controllers.domains import DomainDisplay
-from napari_srast.gui.export.save_paths import complete_suffix, suggested_path
-from napari_srast.gui.panels.export import NO_RESULT
+from napari_srast.gui.panels.export import NO_EXPRESSION, NO_RESULT
+from napari_srast.gui.panels.save_dialog import ask_save_path
 from napari_srast.gui.widgets.common import button, chooser, label
-from napari_srast.gui.widgets.section import Section
+from napari_srast.gui.widgets.section import Section, row_of
 from napari_srast.gui.widgets.tooltips import allow, describe
 
 __all__ = ["DomainPanel"]
@@ -78,22 +76,12 @@ class DomainPanel(QWidget):
         self.table.itemChanged.connect(self._rename)
         self.table.itemSelectionChanged.connect(self._allow)
         self.note = label()
-        first, second = QHBoxLayout(), QHBoxLayout()
-        for row, controls in (
-            (first, (self.number, self.start, self.markers)),
-            (second, (self.display, self.merge, self.save)),
-        ):
-            row.setSpacing(4)
-            for control in controls:
-                row.addWidget(control, 1)
-        column.addLayout(first)
+        column.addLayout(row_of(self.number, self.start, self.markers))
         column.addWidget(self.sets)
         column.addWidget(self.table)
-        column.addLayout(second)
+        column.addLayout(row_of(self.display, self.merge, self.save))
         column.addWidget(self.note)
-        outer = QHBoxLayout(self)
-        outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(self.section)
+        self.section.fill(self)
         controller.domains.changed.connect(self.refresh)
         controller.results.result_changed.connect(self.refresh)
         controller.tasks.state_changed.connect(self._allow)
@@ -147,7 +135,7 @@ class DomainPanel(QWidget):
         busy = controller.tasks.busy_reason()
         no_result = NO_RESULT if displayed is None else None
         without = displayed is not None and len(displayed.result.expression_columns) == 0
-        no_expression = "The result has no expression; run again with expression 'auto'." if without else None
+        no_expression = NO_EXPRESSION if without else None
         for control in (self.number, self.start):
             allow(control, no_result or no_expression or busy)
         no_domains = no_result or (_NO_DOMAINS if found is None else None)
@@ -180,13 +168,9 @@ class DomainPanel(QWidget):
 
     def _save_markers(self) -> None:
         """Ask for a file, and save the markers of all domains."""
-        session = self._controller.slides.current
-        if session is None:
-            return
-        suggested = suggested_path(session.slide, session.title, "markers", suffix=".csv")
-        chosen, kind = QFileDialog.getSaveFileName(self, "Save the markers", suggested, "CSV (*.csv)")
-        if chosen:
-            self._controller.domains.save_markers(complete_suffix(chosen, kind, [".csv"]))
+        path = ask_save_path(self, self._controller, "Save the markers", [".csv"], "markers")
+        if path is not None:
+            self._controller.domains.save_markers(path)
 
     def _rename(self, item: QTableWidgetItem) -> None:
         if item.column() == 0:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QApplication, QFileDialog, QHBoxLayout, QMenu, QWidget
+from qtpy.QtWidgets import QApplication, QHBoxLayout, QMenu, QWidget
 
 from napari_srast.analysis.gene_lights import describe_lights
 from napari_srast.analysis.quality_checks import qc_summary
@@ -19,20 +19,21 @@ from napari_srast.gui.controllers.controller import Controller
 from napari_srast.gui.export.command_line import command_line
 from napari_srast.gui.export.figure import Caption, save_figure
 from napari_srast.gui.export.panel_figure import FIGURE_FORMATS, FigureOptions, panels_of
-from napari_srast.gui.export.save_paths import complete_suffix, suggested_path
 from napari_srast.gui.layers.gene_colors import GeneStyle
 from napari_srast.gui.layers.gene_layer import render_gene
 from napari_srast.gui.layers.overlay import Overlay
 from napari_srast.gui.panels.figure_dialog import FigureDialog
+from napari_srast.gui.panels.save_dialog import ask_save_path
 from napari_srast.gui.state.gene_quality import own_detail
 from napari_srast.gui.state.gene_values import GeneValues
 from napari_srast.gui.widgets.common import button, label
 from napari_srast.gui.widgets.section import Section
 from napari_srast.gui.widgets.tooltips import allow
 
-__all__ = ["NO_RESULT", "ExportPanel"]
+__all__ = ["NO_EXPRESSION", "NO_RESULT", "ExportPanel"]
 
 NO_RESULT = "Run first: there is no result yet."
+NO_EXPRESSION = "The result has no expression; run again with expression 'auto'."
 _FIGURE_SCALE = 2.0  # pixels of the figure per pixel of the canvas
 
 
@@ -132,24 +133,7 @@ class ExportPanel(QWidget):
 
     def _ask(self, title: str, kinds: Sequence[str], *words: str) -> Path | None:
         """Ask for a file of one of some kinds, and suggest a name of some words; None if the user cancels."""
-        session = self._controller.slides.current
-        if session is None:
-            return None
-        suffixes = [f".{kind}" for kind in kinds]
-        path, chosen = QFileDialog.getSaveFileName(
-            self,
-            title,
-            suggested_path(session.slide, session.title, *words, suffix=suffixes[0]),
-            ";;".join(f"{suffix[1:].upper()} (*{suffix})" for suffix in suffixes),
-        )
-        if not path:
-            return None
-        target = complete_suffix(path, chosen, suffixes)
-        if target != Path(path) and target.exists():  # the dialog has not asked about this name
-            message = f"'{target}' exists already; choose another name or remove it first."
-            self._controller.messages.error_message.emit(message)
-            return None
-        return target
+        return ask_save_path(self, self._controller, title, [f".{kind}" for kind in kinds], *words)
 
     def _shown_genes(self) -> list[str]:
         overlay = self._controller.results.overlay

@@ -76,9 +76,7 @@ class GenePanel(QWidget):
         for control in (self.check_listed, self.check_none, self.load):
             row.addWidget(control)
         column.addLayout(row)
-        outer = QHBoxLayout(self)
-        outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(self.section)
+        self.section.fill(self)
         selection = self.view.selectionModel()
         assert selection is not None
         selection.currentChanged.connect(self._on_current)

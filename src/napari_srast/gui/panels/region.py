@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QMenu, QMessageBox, QWidget
+from qtpy.QtWidgets import QFileDialog, QMenu, QMessageBox, QWidget
 
 from napari_srast._utils.text import count
 from napari_srast.errors import RegionError
@@ -16,7 +15,7 @@ from napari_srast.gui.export.save_paths import suggested_path
 from napari_srast.gui.layers.regions import Tool
 from napari_srast.gui.panels.region_table import RegionTable
 from napari_srast.gui.widgets.common import button, label
-from napari_srast.gui.widgets.section import Section
+from napari_srast.gui.widgets.section import Section, row_of
 from napari_srast.gui.widgets.tooltips import allow
 
 __all__ = ["RegionPanel"]
@@ -50,12 +49,12 @@ class RegionPanel(QWidget):
         self._tool_buttons = dict(zip((*(tool for tool, _ in tools), "edit"), (*self.tools, self.edit), strict=True))
         for tool in self._tool_buttons.values():
             tool.setCheckable(True)
-        column.addLayout(_row(self.tools))
+        column.addLayout(row_of(*self.tools))
         self.offer = label()
         self.restore = button("restore_regions", "Restore", regions.recovery.restore)
         self.discard = button("discard_regions", "Discard", regions.recovery.discard)
         self._offer = QWidget()
-        offer = _row((self.offer, self.restore, self.discard))
+        offer = row_of(*(self.offer, self.restore, self.discard))
         offer.setContentsMargins(0, 0, 0, 0)
         offer.setStretch(0, 1)
         self._offer.setLayout(offer)
@@ -83,10 +82,8 @@ class RegionPanel(QWidget):
         changes = (self.edit, self.undo, self.redo, self.clear, self.files)
         for control in changes:  # Qt gives short texts more room than a narrow dock has
             control.setMinimumWidth(control.fontMetrics().horizontalAdvance(control.text()) + _BUTTON_PADDING)
-        column.addLayout(_row(changes))
-        outer = QHBoxLayout(self)
-        outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(self.section)
+        column.addLayout(row_of(*changes))
+        self.section.fill(self)
         for signal in (
             controller.regions.region_changed,
             controller.slides.coordinate_system_changed,
@@ -223,11 +220,3 @@ class RegionPanel(QWidget):
         cancel = box.addButton(QMessageBox.StandardButton.Cancel)
         box.exec()
         return None if box.clickedButton() is cancel else box.clickedButton() is pixels
-
-
-def _row(controls: Sequence[QWidget]) -> QHBoxLayout:
-    row = QHBoxLayout()
-    row.setSpacing(4)
-    for control in controls:
-        row.addWidget(control)
-    return row

@@ -12,12 +12,9 @@ import pandas as pd
 from qtpy.QtCore import QAbstractTableModel, QModelIndex, QSignalBlocker, Qt
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import (
-    QAbstractItemView,
     QComboBox,
     QDoubleSpinBox,
-    QFileDialog,
     QGridLayout,
-    QHBoxLayout,
     QHeaderView,
     QLabel,
     QLineEdit,
@@ -28,10 +25,10 @@ from qtpy.QtWidgets import (
 from napari_srast.analysis.volcano import PLOT_FORMATS
 from napari_srast.gui.controllers.controller import Controller
 from napari_srast.gui.controllers.region_comparison import Comparison, RegionChoice
-from napari_srast.gui.export.save_paths import complete_suffix, suggested_path
-from napari_srast.gui.widgets.common import button, chooser, label
+from napari_srast.gui.panels.save_dialog import ask_save_path
+from napari_srast.gui.widgets.common import button, chooser, label, table_view
 from napari_srast.gui.widgets.plot_window import PlotWindow
-from napari_srast.gui.widgets.section import Section
+from napari_srast.gui.widgets.section import Section, row_of
 from napari_srast.gui.widgets.tooltips import allow, describe
 
 __all__ = ["ComparisonPanel", "ComparisonTable"]
@@ -176,27 +173,14 @@ class ComparisonPanel(QWidget):
         self._show()
 
     def _table_view(self) -> QTableView:
-        view = QTableView()
-        view.setModel(self.model)
-        view.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
-        view.setTabKeyNavigation(False)  # Tab moves to the next control, as elsewhere
-        view.setShowGrid(False)
-        view.setWordWrap(False)
-        view.setMinimumHeight(140)
-        rows, header = view.verticalHeader(), view.horizontalHeader()
-        assert rows is not None
+        view = table_view("comparison_table", self.model)
+        header = view.horizontalHeader()
         assert header is not None
-        rows.hide()
-        rows.setSectionResizeMode(QHeaderView.ResizeMode.Fixed)
-        rows.setDefaultSectionSize(view.fontMetrics().height() + 6)
-        header.setHighlightSections(False)
         header.setSectionResizeMode(QHeaderView.ResizeMode.Fixed)
         header.setSectionResizeMode(_GENE, QHeaderView.ResizeMode.Stretch)
         for section, widest in ((_EFFECT, "log2 FC"), (_INTERVAL, "-10.00 to +10.00")):
             header.resizeSection(section, view.fontMetrics().horizontalAdvance(widest) + _PADDING)
         header.setSortIndicator(_EFFECT, Qt.SortOrder.DescendingOrder)
-        view.setSortingEnabled(True)
-        describe(view, "comparison_table")
         return view
 
     def _lay_out(self) -> None:
@@ -214,14 +198,8 @@ class ComparisonPanel(QWidget):
         column.addWidget(self.filter)
         column.addWidget(self.table)
         column.addWidget(self.note)
-        row = QHBoxLayout()
-        row.setSpacing(4)
-        row.addWidget(self.plot, 1)
-        row.addWidget(self.save, 1)
-        column.addLayout(row)
-        outer = QHBoxLayout(self)
-        outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(self.section)
+        column.addLayout(row_of(self.plot, self.save))
+        self.section.fill(self)
 
     def refresh(self) -> None:
         """List the regions that can be compared now; a folded section does so once it is unfolded."""
@@ -308,17 +286,7 @@ class ComparisonPanel(QWidget):
 
     def _ask(self, title: str, suffixes: Sequence[str], compared: Comparison) -> Path | None:
         """Ask for a file; its ending is the format. None if the user cancels."""
-        session = self._controller.slides.current
-        if session is None:
-            return None
-        words = (session.title, *compared.names)
-        chosen, kind = QFileDialog.getSaveFileName(
-            self,
-            title,
-            suggested_path(session.slide, *words, suffix=suffixes[0]),
-            ";;".join(f"{suffix[1:].upper()} (*{suffix})" for suffix in suffixes),
-        )
-        return complete_suffix(chosen, kind, suffixes) if chosen else None
+        return ask_save_path(self, self._controller, title, suffixes, *compared.names)
 
 
 def _fill(box: QComboBox, items: list[tuple[str, Any]]) -> None:

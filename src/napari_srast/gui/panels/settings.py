@@ -96,9 +96,7 @@ class SettingsPanel(QWidget):
         self.resolution = label()
         for part in (self.resolution, basic, self.advanced, rare):
             column.addWidget(part)
-        outer = QHBoxLayout(self)
-        outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(self.section)
+        self.section.fill(self)
         self._connect()
         self.refresh()
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from qtpy.QtCore import QSignalBlocker
-from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QLabel, QLineEdit, QWidget
+from qtpy.QtWidgets import QFileDialog, QLabel, QLineEdit, QWidget
 
 from napari_srast.gui.controllers.controller import Controller
-from napari_srast.gui.export.save_paths import complete_suffix, suggested_path
-from napari_srast.gui.panels.export import NO_RESULT
+from napari_srast.gui.panels.export import NO_EXPRESSION, NO_RESULT
+from napari_srast.gui.panels.save_dialog import ask_save_path
 from napari_srast.gui.widgets.common import button, chooser, label
-from napari_srast.gui.widgets.section import Section
+from napari_srast.gui.widgets.section import Section, row_of
 from napari_srast.gui.widgets.tooltips import allow, describe
 
 __all__ = ["SignaturePanel"]
@@ -55,16 +55,10 @@ class SignaturePanel(QWidget):
 
     def _lay_out(self) -> None:
         column = self.section.column
-        for controls in ((self.sets, self.start, self.load), (QLabel("Show"), self.shown, self.save)):
-            row = QHBoxLayout()
-            row.setSpacing(4)
-            for control in controls:
-                row.addWidget(control, int(control in (self.sets, self.shown)))
-            column.addLayout(row)
+        column.addLayout(row_of(self.sets, self.start, self.load, stretch=(1, 0, 0)))
+        column.addLayout(row_of(QLabel("Show"), self.shown, self.save, stretch=(0, 1, 0)))
         column.addWidget(self.note)
-        outer = QHBoxLayout(self)
-        outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(self.section)
+        self.section.fill(self)
 
     def refresh(self) -> None:
         """List the scores of the displayed result."""
@@ -88,7 +82,7 @@ class SignaturePanel(QWidget):
         displayed, busy = controller.results.current, controller.tasks.busy_reason()
         no_result = NO_RESULT if displayed is None else None
         without = displayed is not None and len(displayed.result.expression_columns) == 0
-        no_expression = "The result has no expression; run again with expression 'auto'." if without else None
+        no_expression = NO_EXPRESSION if without else None
         allow(self.sets, no_result or no_expression)
         allow(self.load, no_result or no_expression or busy)
         no_text = None if self.sets.text().strip() else "Type gene sets, such as 'Tumor: ERBB2, KRT19', or open a file."
@@ -108,10 +102,6 @@ class SignaturePanel(QWidget):
             self._controller.signatures.score_file(Path(chosen))
 
     def _save(self) -> None:
-        session = self._controller.slides.current
-        if session is None:
-            return
-        suggested = suggested_path(session.slide, session.title, "signatures", suffix=".csv")
-        chosen, filters = QFileDialog.getSaveFileName(self, "Save the scores", suggested, "CSV (*.csv)")
-        if chosen:
-            self._controller.signatures.save(complete_suffix(chosen, filters, [".csv"]))
+        path = ask_save_path(self, self._controller, "Save the scores", [".csv"], "signatures")
+        if path is not None:
+            self._controller.signatures.save(path)

@@ -103,9 +103,7 @@ class SlidePanel(QWidget):
         ):
             self._form.addRow(title, control)
         column.addLayout(self._form)
-        outer = QHBoxLayout(self)
-        outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(self.section)
+        self.section.fill(self)
         self.slides.activated.connect(lambda index: controller.slides.switch(controller.slides.sessions[index]))
         self.coordinate_system.activated.connect(
             lambda _: controller.slides.set_coordinate_system(self.coordinate_system.currentData())

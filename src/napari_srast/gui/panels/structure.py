@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from qtpy.QtCore import QAbstractTableModel, QModelIndex, Qt
 from qtpy.QtWidgets import (
-    QAbstractItemView,
-    QFileDialog,
-    QHBoxLayout,
     QHeaderView,
     QLineEdit,
     QSpinBox,
-    QTableView,
     QWidget,
 )
 
+from napari_srast.core.gene_list import parse_gene_names
+from napari_srast.errors import SettingsError
 from napari_srast.gui.controllers.controller import Controller
 from napari_srast.gui.controllers.structure import StructureTable
-from napari_srast.gui.export.save_paths import complete_suffix, suggested_path
-from napari_srast.gui.widgets.common import button, label
-from napari_srast.gui.widgets.section import Section
+from napari_srast.gui.panels.save_dialog import ask_save_path
+from napari_srast.gui.widgets.common import button, label, table_view
+from napari_srast.gui.widgets.section import Section, row_of
 from napari_srast.gui.widgets.tooltips import allow, describe
 
 __all__ = ["StructurePanel", "StructureModel"]
@@ -147,7 +144,7 @@ class StructurePanel(QWidget):
         self.pair = button("pair_genes", "Compare pairs", self._pair)
         self.save = button("save_structure", "Save…", self._save)
         self.model = StructureModel()
-        self.table = self._table_view()
+        self.table = table_view("structure_table", self.model)
         self.note = label()
         self._lay_out()
         controller.structure.changed.connect(self.refresh)
@@ -157,40 +154,14 @@ class StructurePanel(QWidget):
         controller.tasks.state_changed.connect(self._allow)
         self.refresh()
 
-    def _table_view(self) -> QTableView:
-        view = QTableView()
-        view.setModel(self.model)
-        view.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
-        view.setTabKeyNavigation(False)  # Tab moves to the next control, as elsewhere
-        view.setShowGrid(False)
-        view.setWordWrap(False)
-        view.setMinimumHeight(140)
-        rows, header = view.verticalHeader(), view.horizontalHeader()
-        assert rows is not None
-        assert header is not None
-        rows.hide()
-        rows.setSectionResizeMode(QHeaderView.ResizeMode.Fixed)
-        rows.setDefaultSectionSize(view.fontMetrics().height() + 6)
-        header.setHighlightSections(False)
-        header.setSortIndicator(-1, Qt.SortOrder.AscendingOrder)
-        view.setSortingEnabled(True)
-        describe(view, "structure_table")
-        return view
-
     def _lay_out(self) -> None:
         column = self.section.column
         column.addWidget(self.genes)
-        for controls in ((self.permutations, self.test), (self.pair, self.save)):
-            row = QHBoxLayout()
-            row.setSpacing(4)
-            for control in controls:
-                row.addWidget(control, 1)
-            column.addLayout(row)
+        column.addLayout(row_of(self.permutations, self.test))
+        column.addLayout(row_of(self.pair, self.save))
         column.addWidget(self.table)
         column.addWidget(self.note)
-        outer = QHBoxLayout(self)
-        outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(self.section)
+        self.section.fill(self)
 
     def refresh(self) -> None:
         """Show the last table of the current slide."""
@@ -218,17 +189,21 @@ class StructurePanel(QWidget):
         busy = controller.tasks.busy_reason()
         for control in (self.genes, self.permutations):
             allow(control, no_slide)
-        allow(self.test, no_slide or busy)
+        empty = "A name in the list of genes is empty." if self._typed() is None else None
+        allow(self.test, no_slide or busy or empty)
         few = None if len(self._pair_genes()) > 1 else "Name at least two genes, or show two genes of a result."
-        allow(self.pair, no_slide or busy or few)
+        allow(self.pair, no_slide or busy or empty or few)
         no_table = no_slide or (None if controller.structure.current is not None else _NO_TABLE)
         allow(self.table, no_table)
         allow(self.save, no_table or busy)
 
-    def _typed(self) -> list[str]:
-        text = self.genes.text()
-        names = re.split("[,;]", text) if re.search("[,;]", text) else text.split()
-        return [name.strip() for name in names if name.strip()]
+    def _typed(self) -> list[str] | None:
+        """Return the typed genes; None if a name between two commas is empty."""
+        text = self.genes.text().strip(" ,;")
+        try:
+            return parse_gene_names(text) if text else []
+        except SettingsError:
+            return None
 
     def _pair_genes(self) -> list[str]:
         """Return the genes to compare: the typed ones, or those that are shown."""
@@ -242,10 +217,7 @@ class StructurePanel(QWidget):
         self._controller.structure.pair(self._pair_genes())
 
     def _save(self) -> None:
-        session, found = self._controller.slides.current, self._controller.structure.current
-        if session is None or found is None:
-            return
-        suggested = suggested_path(session.slide, session.title, found.kind, suffix=".csv")
-        chosen, filters = QFileDialog.getSaveFileName(self, "Save the table", suggested, "CSV (*.csv)")
-        if chosen:
-            self._controller.structure.save(complete_suffix(chosen, filters, [".csv"]))
+        found = self._controller.structure.current
+        path = None if found is None else ask_save_path(self, self._controller, "Save the table", [".csv"], found.kind)
+        if path is not None:
+            self._controller.structure.save(path)

@@ -73,7 +73,7 @@ def file_source(path: Path, slide: Slide, coordinate_system: str | None = None) 
 
 
 def layer_source(layer: Labels | Shapes, slide: Slide) -> CellSource:
-    """Return the cells of a layer, as it is when they are prepared; the layer may change meanwhile."""
+    """Return the cells of a layer, as it is when they are read."""
 
     def prepare() -> Callable[[], Cells]:
         to_intrinsic, name = np.linalg.inv(slide.to_cs), str(layer.name)
@@ -117,8 +117,6 @@ def _place_on_histology(layer: Labels, slide: Slide) -> tuple[str, ...]:
 
 def _labels_reader(layer: Labels, to_intrinsic: np.ndarray, name: str, notices: tuple[str, ...]) -> Callable[[], Cells]:
     image: Any = layer.data[0] if layer.multiscale else layer.data
-    if isinstance(image, np.ndarray):
-        image = image.copy()  # the user may paint while it is read
     matrix = to_intrinsic @ pixel_matrix(layer)
 
     def read() -> Cells:

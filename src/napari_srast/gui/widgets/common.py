@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from html import escape
 
-from qtpy.QtCore import QSignalBlocker, QSize, Qt
+from qtpy.QtCore import QAbstractItemModel, QSignalBlocker, QSize, Qt
 from qtpy.QtGui import QKeyEvent, QResizeEvent
 from qtpy.QtWidgets import (
     QAbstractItemView,
@@ -27,7 +27,16 @@ from napari_srast.gui.widgets.gene_table import GeneTableModel, Listing
 from napari_srast.gui.widgets.option_names import name_controls
 from napari_srast.gui.widgets.tooltips import describe
 
-__all__ = ["VerticalScrollArea", "allow_narrow", "button", "chooser", "gene_view", "label", "listing_chooser"]
+__all__ = [
+    "VerticalScrollArea",
+    "allow_narrow",
+    "button",
+    "chooser",
+    "gene_view",
+    "label",
+    "listing_chooser",
+    "table_view",
+]
 
 
 _COLUMN_WIDTH = 46  # pixels; leaves room for gene names next to five columns in the narrowest dock
@@ -36,6 +45,7 @@ _TITLE_PADDING = 8
 _CELL_PADDING = 14
 _NAME_WIDTH = 105  # of a gene, with its check box and color
 _ROW_PADDING = 6
+_MIN_TABLE_HEIGHT = 140
 _WORD_MARGIN = 12  # pixels: Qt would wrap a word that just fits at its ellipsis
 _WORD = re.compile(r"[^\s/-]{24,}")  # that Qt does not wrap, and that may be wider than a narrow label
 
@@ -208,16 +218,12 @@ def _title_width(header: QHeaderView, column: int) -> int:
     return header.fontMetrics().horizontalAdvance(title) + min(arrow, _ARROW) + _TITLE_PADDING
 
 
-def gene_view(name: str, model: GeneTableModel, controller: Controller) -> QTableView:
-    """Create the view of a gene table, sortable by its column headings."""
-    view = _GeneView(model, controller)
+def _set_up_table(view: QTableView) -> QHeaderView:
+    """Give a table rows of a fixed height that are selected as a whole, and return its header."""
     view.setShowGrid(False)
     view.setWordWrap(False)
-    view.setTextElideMode(Qt.TextElideMode.ElideMiddle)  # names of genes may differ at their end only
     view.setTabKeyNavigation(False)  # Tab moves to the next control, as elsewhere
     view.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
-    view.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
-    view.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
     rows, header = view.verticalHeader(), view.horizontalHeader()
     assert rows is not None
     assert header is not None
@@ -225,6 +231,27 @@ def gene_view(name: str, model: GeneTableModel, controller: Controller) -> QTabl
     rows.setSectionResizeMode(QHeaderView.ResizeMode.Fixed)
     rows.setDefaultSectionSize(view.fontMetrics().height() + _ROW_PADDING)
     header.setHighlightSections(False)
+    return header
+
+
+def table_view(name: str, model: QAbstractItemModel) -> QTableView:
+    """Create the view of a table that is sorted by its column headings, in the order of the model at first."""
+    view = QTableView()
+    view.setModel(model)
+    view.setMinimumHeight(_MIN_TABLE_HEIGHT)
+    _set_up_table(view).setSortIndicator(-1, Qt.SortOrder.AscendingOrder)
+    view.setSortingEnabled(True)
+    describe(view, name)
+    return view
+
+
+def gene_view(name: str, model: GeneTableModel, controller: Controller) -> QTableView:
+    """Create the view of a gene table, sortable by its column headings."""
+    view = _GeneView(model, controller)
+    header = _set_up_table(view)
+    view.setTextElideMode(Qt.TextElideMode.ElideMiddle)  # names of genes may differ at their end only
+    view.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
+    view.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
     header.setDefaultAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
     header.setStretchLastSection(False)
     header.setSortIndicator(-1, Qt.SortOrder.AscendingOrder)

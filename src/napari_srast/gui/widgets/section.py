@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel, QSizePolicy, QToolButton
 from napari_srast.gui.widgets.help_pages import SECTION_PAGES, page_url
 from napari_srast.gui.widgets.tooltips import describe
 
-__all__ = ["Section", "fold_to_fit", "give_room"]
+__all__ = ["Section", "fold_to_fit", "give_room", "row_of"]
 
 _MARGIN = 6
 
@@ -76,6 +76,12 @@ class Section(QWidget):
         self.header.clicked.connect(self._choose)
         self._show(True)
 
+    def fill(self, panel: QWidget) -> None:
+        """Make the section the only content of a panel."""
+        outer = QHBoxLayout(panel)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.addWidget(self)
+
     @property
     def is_open(self) -> bool:
         """Whether the body is shown."""
@@ -128,6 +134,24 @@ class Section(QWidget):
     def minimumSizeHint(self) -> QSize:  # noqa: D102
         hint = super().minimumSizeHint()
         return hint.expandedTo(self.body.minimumSizeHint().boundedTo(QSize(10_000, 0)))  # folding keeps the width
+
+
+def row_of(*controls: QWidget, stretch: Sequence[int] | None = None) -> QHBoxLayout:
+    """Return a row of controls.
+
+    Parameters
+    ----------
+    *controls
+        The controls.
+    stretch
+        Share of the free width of each of them. Default: none for labels, and the same for all others.
+    """
+    row = QHBoxLayout()
+    row.setSpacing(4)
+    shares = [int(not isinstance(control, QLabel)) for control in controls] if stretch is None else stretch
+    for control, share in zip(controls, shares, strict=True):
+        row.addWidget(control, share)
+    return row
 
 
 def fold_to_fit(sections: Sequence[Section], foldable: Sequence[Section], height: int, spare: int = 0) -> None:

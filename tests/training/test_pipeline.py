@@ -21,6 +21,10 @@ def test_recipe_writes_checkpoint_card_and_scores(tmp_path: Path, write_recipe: 
     assert loaded.sha256 in card
     assert "CC0" in card
     assert (tmp_path / "runs" / "tiny" / "scores.json").exists()
+    folds = sorted((tmp_path / "runs" / "tiny").glob("fold*.safetensors"))
+    held_out = [name for fold in folds for name in load_checkpoint(fold).record["held_out"]]
+    assert sorted(held_out) == sorted(loaded.record["slides"])  # each slide by one fold
+    assert "held_out" not in loaded.record
     assert {"pseudo-slides", "score"} <= {stage for stage, *_ in steps}
 
 

@@ -6,18 +6,21 @@ import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_srast._utils.serialize import to_json_values
 
 if TYPE_CHECKING:
+    import pandas as pd
     from rich.console import Console
 
     from napari_srast.core.progress import ProgressCallback
 
-__all__ = ["note", "print_figures", "print_json", "print_table", "progress_bar", "wide_console"]
+__all__ = ["note", "print_figures", "print_json", "print_table", "progress_bar", "save_and_show", "wide_console"]
 
 _TABLE_WIDTH = 120
+_SHOWN_ROWS = 20
 
 
 def note(text: str) -> None:
@@ -79,6 +82,18 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> No
     for row in texts:
         table.add_row(*(row[i] for i in filled))
     wide_console().print(table)
+
+
+def save_and_show(table: pd.DataFrame, output: Path | None, text: str) -> None:
+    """Write a table as CSV if a file is named, and print its first rows and a note."""
+    from napari_srast.io.atomic import write_table
+
+    if output is not None:
+        write_table(table, output)
+    print_table(list(table.columns), table.head(_SHOWN_ROWS).to_numpy().tolist())
+    note(f"Note: {text}")
+    if output is not None:
+        sys.stdout.write(f"Wrote {output}\n")
 
 
 def _write_figures(figures: Mapping[str, Any], indent: str) -> None:

@@ -36,7 +36,7 @@ from napari_srast.training.signed_cache import load_or_create
 from napari_srast.training.sources import PseudoSlideSettings, SourceSlide
 from napari_srast.training.trainer import TrainerConfig, train_flow
 
-__all__ = ["TrainingProgress", "train_folds", "train_from_recipe"]
+__all__ = ["TrainingProgress", "held_out_slides", "train_folds", "train_from_recipe"]
 
 TrainingProgress = Callable[[str, int, int, str], None]
 """Called with the stage, the steps done, the number of steps and a status text."""
@@ -93,7 +93,8 @@ def train_from_recipe(path: str | Path, *, progress: TrainingProgress | None = N
     }
     for i, (fold, fold_prior) in enumerate(zip(folds, fold_priors, strict=True)):
         # A complete run may only be scored with the network of the fold that holds the slide out.
-        save_checkpoint(recipe.work / f"fold{i}.safetensors", fold.network, sasa, fold_prior, record)
+        held_out = {"held_out": held_out_slides(recipe, fold)}
+        save_checkpoint(recipe.work / f"fold{i}.safetensors", fold.network, sasa, fold_prior, record | held_out)
     sha256 = save_checkpoint(recipe.output, model, sasa, prior, record)
     (recipe.work / "losses.json").write_text(json.dumps(losses))
     write_model_card(recipe.output.with_suffix(".md"), recipe, scores, prior, sha256)
@@ -125,6 +126,12 @@ def train_folds(recipe: Recipe, progress: TrainingProgress | None = None) -> lis
             unseen = [one for one in pseudo_slides if one.study in held_out and one.scored]
             folds.append(Fold(network=network, unseen=unseen))
     return folds
+
+
+def held_out_slides(recipe: Recipe, fold: Fold) -> list[str]:
+    """Return the names of the slides of a recipe that belong to the held-out studies of a fold."""
+    studies = {one.study for one in fold.unseen}
+    return sorted(source.name for source in recipe.sources if source.study in studies)
 
 
 def _trainer_config(recipe: Recipe) -> TrainerConfig:

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import typer
-
-from napari_srast.cli.output import note, print_table, progress_bar
+from napari_srast.cli.output import progress_bar, save_and_show
 from napari_srast.cli.parsing import check_exists, check_output, parse_genes
 from napari_srast.errors import SettingsError
-
-_SHOWN = 20
 
 
 def run(source: Path, output: Path | None, *, genes: str, block: float, seed: int) -> None:
@@ -22,16 +18,10 @@ def run(source: Path, output: Path | None, *, genes: str, block: float, seed: in
     if names is None:
         raise SettingsError("All genes of a slide have too many pairs; name the genes to compare, such as A,B.")
     from napari_srast.analysis.structure import colocalization
-    from napari_srast.io.atomic import write_table
     from napari_srast.io.slide_reader import read_slide
     from napari_srast.io.slide_source import open_slide_source
 
     slide = read_slide(open_slide_source(source), image=None)
     with progress_bar() as report:
         table = colocalization(slide, names, block=block, seed=seed, progress=report)
-    if output is not None:
-        write_table(table, output)
-    print_table(list(table.columns), table.head(_SHOWN).to_numpy().tolist())
-    note(f"Note: {table.attrs['note']}")
-    if output is not None:
-        typer.echo(f"Wrote {output}")
+    save_and_show(table, output, table.attrs["note"])

@@ -7,11 +7,9 @@ from pathlib import Path
 
 import typer
 
-from napari_srast.cli.output import note, print_table, progress_bar
+from napari_srast.cli.output import progress_bar, save_and_show
 from napari_srast.cli.parsing import check_exists, check_output, parse_genes, parse_region
 from napari_srast.errors import SettingsError
-
-_SHOWN = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +48,6 @@ def run(source: Path, output: Path | None, request: CompareRequest) -> None:
         named[name.strip()] = region.strip()
     genes = None if request.genes is None else parse_genes(request.genes)
     from napari_srast.analysis.comparison import compare_regions
-    from napari_srast.io.atomic import write_table
     from napari_srast.io.slide_reader import read_slide
     from napari_srast.io.slide_source import open_slide_source
 
@@ -58,17 +55,12 @@ def run(source: Path, output: Path | None, request: CompareRequest) -> None:
     regions = {name: parse_region(text, slide.coordinate_system) for name, text in named.items()}
     with progress_bar() as report:
         table = compare_regions(slide, regions, genes=genes, block=request.block, seed=request.seed, progress=report)
-    if output is not None:
-        write_table(table, output)
-    print_table(list(table.columns), table.head(_SHOWN).to_numpy().tolist())
     sizes = (
         f"{name}: {n:,} spots in {table.attrs['blocks'][name]:,} blocks" for name, n in table.attrs["spots"].items()
     )
-    note(f"Note: {'; '.join(sizes)}. {table.attrs['note']}")
+    save_and_show(table, output, f"{'; '.join(sizes)}. {table.attrs['note']}")
     if request.plot is not None:
         from napari_srast.analysis.volcano import plot_changes
 
         plot_changes(table, request.plot)
-    for written in (output, request.plot):
-        if written is not None:
-            typer.echo(f"Wrote {written}")
+        typer.echo(f"Wrote {request.plot}")

@@ -27,6 +27,7 @@ from napari_srast.cli import app, main
 from napari_srast.cli.commands import upsample as cli_upsample
 from napari_srast.cli.parsing import parse_genes
 from napari_srast.core.mass_balance import max_relative_mass_error
+from napari_srast.core.progress import Progress, ProgressCallback
 from napari_srast.core.settings import UpsampleSettings
 from napari_srast.core.slide import Slide
 from napari_srast.errors import Cancelled, InputError
@@ -463,9 +464,9 @@ def test_train_describes_the_checkpoint(
     recipe.write_text("seed = 1")
     messages: list[Path] = []
 
-    def train(path: Path, *, progress: Callable[[str, int, int, str], None]) -> str:
+    def train(path: Path, *, progress: ProgressCallback) -> str:
         messages.append(path)
-        progress("train", 1, 2, "loss 0.5")
+        progress(Progress("all slides", 1, 2, 0.5, "loss 0.5"))
         return "default"
 
     monkeypatch.setattr("napari_srast.training.pipeline.train_from_recipe", train)

@@ -10,6 +10,7 @@ import torch
 from helpers.scores import gain_per_gene
 
 from napari_srast.calibration.weights import EXPERT_NAMES
+from napari_srast.core.progress import Progress, RunMonitor
 from napari_srast.models.pcfm.network import DiTConfig
 from napari_srast.training.prior_fitting import predict_pseudo_slide
 from napari_srast.training.pseudo_slides import PseudoSlide
@@ -35,13 +36,14 @@ def test_interrupted_training_gives_the_same_result(pseudo_slides: list[PseudoSl
     class Interrupted(Exception):
         pass
 
-    def interrupt(step: int, steps: int, loss: float) -> None:
+    def interrupt(step: Progress) -> None:
         raise Interrupted
 
     state = tmp_path / "run.state"
     longer = TrainerConfig(steps=40, patch_spots=8, patch_fields=4, checkpoint_every=5)
+    monitor = RunMonitor(on_progress=interrupt)
     with pytest.raises(Interrupted):
-        train_flow(pseudo_slides, longer, SMALL, accelerator="cpu", state_file=state, progress=interrupt)
+        train_flow(pseudo_slides, longer, SMALL, accelerator="cpu", state_file=state, monitor=monitor)
     uninterrupted, losses = train_flow(pseudo_slides, longer, SMALL, accelerator="cpu")
     resumed, resumed_losses = train_flow(pseudo_slides, longer, SMALL, accelerator="cpu", state_file=state)
     assert resumed_losses == losses

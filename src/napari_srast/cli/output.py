@@ -44,7 +44,7 @@ def progress_bar() -> Iterator[ProgressCallback]:
 
         def report(step: Any) -> None:
             count = f" {step.done}/{step.total}" if step.total > 1 else ""
-            bar.update(task, completed=step.fraction, description=f"{step.stage}{count}")
+            bar.update(task, completed=step.fraction, description=f"{step.stage}{count} {step.detail}".rstrip())
 
         yield report
 

@@ -1,9 +1,9 @@
 """Report the progress of long work and ask whether it was canceled.
 
-Runs, writers, exports, analyses, evaluations and benchmarks have the keywords ``progress``, a :data:`ProgressCallback`,
-and ``should_stop``, a :data:`CancelCheck`. They make one :class:`RunMonitor` of them, which is passed unchanged to the
-innermost loop. Only the thread that drives the work reports progress, unless the function says otherwise; any thread
-may ask for cancellation.
+Runs, writers, exports, analyses, evaluations, trainings and benchmarks have the keywords ``progress``, of the type
+:data:`ProgressCallback`, and ``should_stop``, a :data:`CancelCheck`. They make one :class:`RunMonitor` of them, that is
+passed unchanged to the innermost loop. Only the thread that drives the work reports progress, unless the function says
+otherwise; any thread may ask for cancellation.
 """
 
 from __future__ import annotations
@@ -46,12 +46,15 @@ class Progress:
         Number of completed steps of the stage, and of all its steps; 0 of 1 if the steps are not counted.
     fraction
         Completed fraction of the whole work, 0 to 1.
+    detail
+        What the last step was or gave, such as the name of a slide or a loss; may be empty.
     """
 
     stage: str
     done: int
     total: int
     fraction: float
+    detail: str = ""
 
 
 ProgressCallback = Callable[[Progress], None]
@@ -84,13 +87,13 @@ class RunMonitor:
     on_progress: ProgressCallback | None = None
     should_stop: CancelCheck | None = None
 
-    def report(self, stage: str, done: int, total: int) -> None:
-        """Report that ``done`` of ``total`` steps of a stage are complete.
+    def report(self, stage: str, done: int, total: int, detail: str = "") -> None:
+        """Report that ``done`` of ``total`` steps of a stage are complete; ``detail`` describes the last one.
 
         A stage that is not in :data:`STAGE_SHARES` is work of its own: its fraction is that of its steps.
         """
         if self.on_progress is not None:
-            self.on_progress(Progress(stage, done, total, _fraction_of_run(stage, done / max(total, 1))))
+            self.on_progress(Progress(stage, done, total, _fraction_of_run(stage, done / max(total, 1)), detail))
 
     def report_fraction(self, stage: str, fraction: float) -> None:
         """Report the completed fraction, 0 to 1, of a stage whose steps are not counted."""

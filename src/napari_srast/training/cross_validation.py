@@ -14,10 +14,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +38,7 @@ from napari_srast.calibration.weights import (
     pool_ratios,
     totals_shift,
 )
+from napari_srast.core.progress import NO_MONITOR, RunMonitor
 from napari_srast.errors import OutputError
 from napari_srast.evaluation.metrics import Scores, fraction_better, gain_over, score_ratios
 from napari_srast.evaluation.protocol import BASELINES, DENOISED
@@ -95,7 +95,7 @@ _TEN_COUNTS = np.array([10.0])  # where concentrations are compared
 
 def score_folds(
     folds: Sequence[Fold],
-    progress: Callable[[int, int, str], None] | None = None,
+    monitor: RunMonitor = NO_MONITOR,
     *,
     baselines: Sequence[str] = BASELINES,
     priors: Sequence[CalibrationPriors] | None = None,
@@ -106,8 +106,8 @@ def score_folds(
     ----------
     folds
         Networks with their held-out pseudo-slides.
-    progress
-        Called with the number scored, the total number and the name of the pseudo-slide.
+    monitor
+        Receives the stage "score" and the name of every scored pseudo-slide, and can cancel the rest.
     baselines
         Names of the baselines to score.
     priors
@@ -119,18 +119,19 @@ def score_folds(
         One row of JSON values for each pseudo-slide, see :func:`score_pseudo_slide`.
     """
     priors = fit_fold_priors(folds)[0] if priors is None else priors
-    jobs = [
-        partial(score_pseudo_slide, pseudo_slide, fold.network, prior, baselines)
-        for fold, prior in zip(folds, priors, strict=True)
-        for pseudo_slide in fold.unseen
-    ]
+    jobs = [(one, fold.network, prior) for fold, prior in zip(folds, priors, strict=True) for one in fold.unseen]
     rows: list[dict[str, Any]] = []
+
+    def score(job: tuple[PseudoSlide, DiT, CalibrationPriors]) -> dict[str, Any]:
+        monitor.check_canceled()
+        return score_pseudo_slide(*job, baselines)
+
     n_threads = min(os.cpu_count() or 1, _MAX_THREADS)
     with single_threaded_blas(), ThreadPoolExecutor(n_threads, initializer=limit_torch_to_one_thread) as threads:
-        for row in threads.map(lambda score: score(), jobs):
+        for row in threads.map(score, jobs):
             rows.append(row)
-            if progress is not None:
-                progress(len(rows), len(jobs), row["name"])
+            monitor.report("score", len(rows), len(jobs), row["name"])
+            monitor.check_canceled()
     return rows
 
 

@@ -12,6 +12,7 @@ import json
 import multiprocessing
 import os
 import queue
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import partial
@@ -23,6 +24,7 @@ import torch
 from napari_srast._utils.threads import limit_torch_to_one_thread, single_threaded_torch
 from napari_srast._version import __version__
 from napari_srast.checkpoints.storage import save_checkpoint
+from napari_srast.core.progress import NO_MONITOR, CancelCheck, Progress, ProgressCallback, RunMonitor
 from napari_srast.errors import InputError, SettingsError
 from napari_srast.models.pcfm.network import DiT, DiTConfig
 from napari_srast.models.sasa.config import SasaConfig
@@ -36,10 +38,7 @@ from napari_srast.training.signed_cache import load_or_create
 from napari_srast.training.sources import PseudoSlideSettings, SourceSlide
 from napari_srast.training.trainer import TrainerConfig, train_flow
 
-__all__ = ["TrainingProgress", "held_out_slides", "train_folds", "train_from_recipe"]
-
-TrainingProgress = Callable[[str, int, int, str], None]
-"""Called with the stage, the steps done, the number of steps and a status text."""
+__all__ = ["held_out_slides", "train_folds", "train_from_recipe"]
 
 _MIN_SOURCES_FOR_PROCESSES = 8  # uncached sources; fewer are made in this process
 _MIN_STEPS_FOR_PROCESSES = 200  # steps of a training; shorter ones run in this process
@@ -48,7 +47,9 @@ _process_pseudo_slides: list[PseudoSlide] = []
 """Pseudo-slides of a training process, loaded once when the process starts."""
 
 
-def train_from_recipe(path: str | Path, *, progress: TrainingProgress | None = None) -> Path:
+def train_from_recipe(
+    path: str | Path, *, progress: ProgressCallback | None = None, should_stop: CancelCheck | None = None
+) -> Path:
     """Train a checkpoint from a recipe; an interrupted run resumes.
 
     Parameters
@@ -56,7 +57,10 @@ def train_from_recipe(path: str | Path, *, progress: TrainingProgress | None = N
     path
         The recipe, a .toml file.
     progress
-        Progress callback.
+        Receives the stages "pseudo-slides", "all slides", "fold 0" and so on, and "score"; trainings in processes of
+        their own report in turns.
+    should_stop
+        Returns True once the training should end; what is finished is kept, and the next run resumes.
 
     Returns
     -------
@@ -69,21 +73,23 @@ def train_from_recipe(path: str | Path, *, progress: TrainingProgress | None = N
         The recipe or one of its slides cannot be read.
     SettingsError
         An entry of the recipe is not valid.
+    Cancelled
+        ``should_stop`` returned True.
     """
     recipe = read_recipe(path)
     try:
         sasa, _, _ = SasaConfig(**recipe.sasa), DiTConfig(**recipe.network), _trainer_config(recipe)
     except (TypeError, ValueError) as error:
         raise SettingsError(f"The recipe '{path}' has an entry that cannot be used ({error}); correct it.") from error
-    report = progress or (lambda *_: None)
+    monitor = RunMonitor(on_progress=progress, should_stop=should_stop)
     recipe.work.mkdir(parents=True, exist_ok=True)
     with single_threaded_torch():  # batches are small, so a second thread costs more than it saves
-        pseudo_slides = _load_pseudo_slides(recipe, sasa, report)
-        _train_in_parallel(recipe, len(_split_into_folds(recipe, pseudo_slides)), report)
-        model, losses = _train(recipe, pseudo_slides, None, report)
-        folds = train_folds(recipe, progress)
+        pseudo_slides = _load_pseudo_slides(recipe, sasa, monitor)
+        _train_in_parallel(recipe, len(_split_into_folds(recipe, pseudo_slides)), monitor)
+        model, losses = _train(recipe, pseudo_slides, None, monitor)
+        folds = train_folds(recipe, monitor)
         fold_priors, prior = fit_fold_priors(folds)
-        scores = score_folds(folds, lambda done, total, name: report("score", done, total, name), priors=fold_priors)
+        scores = score_folds(folds, monitor, priors=fold_priors)
     (recipe.work / "scores.json").write_text(json.dumps(scores, indent=1))
     record = {
         "recipe": recipe.text,
@@ -101,28 +107,27 @@ def train_from_recipe(path: str | Path, *, progress: TrainingProgress | None = N
     return recipe.output
 
 
-def train_folds(recipe: Recipe, progress: TrainingProgress | None = None) -> list[Fold]:
+def train_folds(recipe: Recipe, monitor: RunMonitor = NO_MONITOR) -> list[Fold]:
     """Train one network per fold, without the fold's studies; finished trainings are loaded.
 
     Parameters
     ----------
     recipe
         The recipe; its work folder holds the cached pseudo-slides and the resumable states.
-    progress
-        Progress callback.
+    monitor
+        Receives the reports and can cancel the trainings.
 
     Returns
     -------
     list of Fold
         Each network with the scored pseudo-slides of its held-out studies.
     """
-    report = progress or (lambda *_: None)
     recipe.work.mkdir(parents=True, exist_ok=True)
     folds = []
     with single_threaded_torch():
-        pseudo_slides = _load_pseudo_slides(recipe, SasaConfig(**recipe.sasa), report)
+        pseudo_slides = _load_pseudo_slides(recipe, SasaConfig(**recipe.sasa), monitor)
         for i, held_out in enumerate(_split_into_folds(recipe, pseudo_slides)):
-            network, _ = _train(recipe, pseudo_slides, i, report)
+            network, _ = _train(recipe, pseudo_slides, i, monitor)
             unseen = [one for one in pseudo_slides if one.study in held_out and one.scored]
             folds.append(Fold(network=network, unseen=unseen))
     return folds
@@ -139,21 +144,21 @@ def _trainer_config(recipe: Recipe) -> TrainerConfig:
 
 
 def _train(
-    recipe: Recipe, pseudo_slides: Sequence[PseudoSlide], fold: int | None, report: TrainingProgress
+    recipe: Recipe, pseudo_slides: Sequence[PseudoSlide], fold: int | None, monitor: RunMonitor
 ) -> tuple[DiT, list[float]]:
     """Train on all studies (``fold`` is None) or on those outside a fold; resume from a saved state."""
     held_out = set() if fold is None else _split_into_folds(recipe, pseudo_slides)[fold]
-    stage = "all slides" if fold is None else f"fold {fold}"
     return train_flow(
         [one for one in pseudo_slides if one.study not in held_out],
         _trainer_config(recipe),
         DiTConfig(**recipe.network),
         state_file=_state_file(recipe, "all" if fold is None else f"fold{fold}"),
-        progress=lambda step, steps, loss: report(stage, step, steps, f"loss {loss:.4f}"),
+        monitor=monitor,
+        stage="all slides" if fold is None else f"fold {fold}",
     )
 
 
-def _train_in_parallel(recipe: Recipe, n_folds: int, report: TrainingProgress) -> None:
+def _train_in_parallel(recipe: Recipe, n_folds: int, monitor: RunMonitor) -> None:
     """Train all networks in one process per core and leave their final states; do nothing on a GPU.
 
     A training uses one thread, so two networks on two cores take the time of one.
@@ -168,28 +173,37 @@ def _train_in_parallel(recipe: Recipe, n_folds: int, report: TrainingProgress) -
         context.Manager() as manager,
         ProcessPoolExecutor(n_processes, context, _start_training_process, (recipe,)) as processes,
     ):
-        messages = manager.Queue()
-        running = {processes.submit(_train_in_process, recipe, stage, messages) for stage in stages}
-        while running:
-            finished = {future for future in running if future.done()}
-            for future in finished:
-                future.result()
-            running -= finished
-            try:
-                report(*messages.get(timeout=1))
-            except queue.Empty:
-                continue
+        messages, halted = manager.Queue(), manager.Event()
+        running = {processes.submit(_train_in_process, recipe, stage, messages, halted) for stage in stages}
+        try:
+            while running:
+                monitor.check_canceled()
+                finished = {future for future in running if future.done()}
+                for future in finished:
+                    future.result()
+                running -= finished
+                try:
+                    step = messages.get(timeout=1)
+                except queue.Empty:
+                    continue
+                monitor.report(step.stage, step.done, step.total, step.detail)
+        except BaseException:  # also Ctrl-C: the processes save their states and end
+            halted.set()
+            processes.shutdown(wait=True, cancel_futures=True)
+            raise
 
 
 def _start_training_process(recipe: Recipe) -> None:
     """Load the pseudo-slides into a new process."""
     limit_torch_to_one_thread()
-    _process_pseudo_slides[:] = _load_pseudo_slides(recipe, SasaConfig(**recipe.sasa), lambda *_: None)
+    _process_pseudo_slides[:] = _load_pseudo_slides(recipe, SasaConfig(**recipe.sasa), NO_MONITOR)
 
 
-def _train_in_process(recipe: Recipe, fold: int | None, messages: queue.Queue[tuple[str, int, int, str]]) -> None:
+def _train_in_process(
+    recipe: Recipe, fold: int | None, messages: queue.Queue[Progress], halted: threading.Event
+) -> None:
     """Train one network in a process of the pool and send its progress back."""
-    _train(recipe, _process_pseudo_slides, fold, lambda *step: messages.put(step))
+    _train(recipe, _process_pseudo_slides, fold, RunMonitor(on_progress=messages.put, should_stop=halted.is_set))
 
 
 def _split_into_folds(recipe: Recipe, pseudo_slides: Sequence[PseudoSlide]) -> list[set[str]]:
@@ -202,7 +216,7 @@ def _split_into_folds(recipe: Recipe, pseudo_slides: Sequence[PseudoSlide]) -> l
     return [set(studies[i::n_folds]) for i in range(n_folds)]
 
 
-def _load_pseudo_slides(recipe: Recipe, sasa: SasaConfig, report: TrainingProgress) -> list[PseudoSlide]:
+def _load_pseudo_slides(recipe: Recipe, sasa: SasaConfig, monitor: RunMonitor) -> list[PseudoSlide]:
     """Make the pseudo-slides of a recipe, or load those that an interrupted run cached."""
     settings = PseudoSlideSettings(**recipe.cases)
     cache_file = partial(_cache_file, recipe.work, settings, sasa, recipe.seed)
@@ -215,13 +229,19 @@ def _load_pseudo_slides(recipe: Recipe, sasa: SasaConfig, report: TrainingProgre
             n_processes, multiprocessing.get_context("spawn"), limit_torch_to_one_thread
         ) as processes:
             futures = {processes.submit(_cache_source, load, source): source for source in uncached}
-            for i, future in enumerate(as_completed(futures)):
-                future.result()
-                report("pseudo-slides", i + 1, len(uncached), futures[future].name)
+            try:
+                for i, future in enumerate(as_completed(futures)):
+                    future.result()
+                    monitor.report("pseudo-slides", i + 1, len(uncached), futures[future].name)
+                    monitor.check_canceled()
+            except BaseException:
+                processes.shutdown(wait=True, cancel_futures=True)
+                raise
     pseudo_slides: list[PseudoSlide] = []
     for i, source in enumerate(recipe.sources):
+        monitor.check_canceled()
         pseudo_slides += load(source)
-        report("pseudo-slides", i + 1, len(recipe.sources), source.name)
+        monitor.report("pseudo-slides", i + 1, len(recipe.sources), source.name)
     if not pseudo_slides:
         raise InputError("No slide of the recipe is large enough to train on; add larger slides.")
     return pseudo_slides

@@ -41,16 +41,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _score_recipe(path: Path) -> list[dict[str, Any]]:
     """Train the missing folds of a recipe and score all of them."""
     from napari_srast._utils.threads import single_threaded_torch
+    from napari_srast.core.progress import Progress, RunMonitor
     from napari_srast.training.cross_validation import score_folds
     from napari_srast.training.pipeline import train_folds
     from napari_srast.training.recipe import read_recipe
 
-    def report(stage: str, done: int, total: int, text: str) -> None:
-        sys.stderr.write(f"\r{stage} {done}/{total} {text}".ljust(90))
+    def report(step: Progress) -> None:
+        sys.stderr.write(f"\r{step.stage} {step.done}/{step.total} {step.detail}".ljust(90))
 
-    folds = train_folds(read_recipe(path), report)
+    monitor = RunMonitor(on_progress=report)
+    folds = train_folds(read_recipe(path), monitor)
     with single_threaded_torch():
-        return score_folds(folds, lambda done, total, name: report("score", done, total, name))
+        return score_folds(folds, monitor)
 
 
 def _read_rows(path: Path) -> list[dict[str, Any]]:

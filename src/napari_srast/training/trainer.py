@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from napari_srast.core.progress import NO_MONITOR, RunMonitor
+from napari_srast.errors import Cancelled
 from napari_srast.models.pcfm.inputs import PairBatch
 from napari_srast.models.pcfm.loss import boundary_loss, endpoint_loss, pair_weight
 from napari_srast.models.pcfm.network import DiT, DiTConfig
@@ -24,6 +26,7 @@ from napari_srast.training.pseudo_slides import PseudoSlide, group_by_study
 
 __all__ = ["TrainerConfig", "train_flow"]
 
+_STEPS_PER_REPORT = 20
 _MIN_PAIRS = 8  # a patch with fewer pairs is skipped
 _SCALE_PATCHES = 4  # patches per study that the input scales are computed from
 
@@ -78,7 +81,8 @@ def train_flow(
     *,
     accelerator: str = "auto",
     state_file: Path | None = None,
-    progress: Callable[[int, int, float], None] | None = None,
+    monitor: RunMonitor = NO_MONITOR,
+    stage: str = "training",
 ) -> tuple[DiT, list[float]]:
     """Train the flow on pseudo-slides; every study is drawn equally often.
 
@@ -94,8 +98,10 @@ def train_flow(
         Accelerator of Lightning Fabric.
     state_file
         File of the resumable state. An interrupted run resumes from it and gives the same result.
-    progress
-        Called with the step, the number of steps and the running loss.
+    monitor
+        Receives the running loss every 20 steps, and can cancel the training, which saves its state first.
+    stage
+        Stage of the reports.
 
     Returns
     -------
@@ -103,6 +109,11 @@ def train_flow(
         The network with averaged weights.
     losses
         Loss of every step.
+
+    Raises
+    ------
+    Cancelled
+        The monitor was canceled.
     """
     from lightning_fabric import Fabric
 
@@ -126,6 +137,10 @@ def train_flow(
         state.load(state_file, fabric.device)
     losses = state.losses
     for step in range(len(losses), config.steps):
+        if monitor.is_canceled():
+            if state_file is not None:
+                state.save(state_file)
+            raise Cancelled
         group = groups[rng.integers(len(groups))]
         patch = _sample_patch(pseudo_slides[group[rng.integers(len(group))]], config, rng)
         if len(patch) < _MIN_PAIRS:
@@ -143,8 +158,8 @@ def train_flow(
             for averaged, new in zip(average.parameters(), model.parameters(), strict=True):
                 averaged.lerp_(new, 1 - decay)
         losses.append(float(loss.detach()))
-        if progress is not None and (step + 1) % 20 == 0:
-            progress(step + 1, config.steps, float(np.mean(losses[-200:])))
+        if (step + 1) % _STEPS_PER_REPORT == 0 or step + 1 == config.steps:
+            monitor.report(stage, step + 1, config.steps, f"loss {np.mean(losses[-200:]):.4f}")
         if state_file is not None and ((step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps):
             state.save(state_file)
     return average.cpu().eval(), losses

@@ -11,14 +11,9 @@ from napari_srast.cli.output import print_figures, print_json, progress_bar
 def run(recipe: Path, *, as_json: bool) -> None:
     """Start or resume the training and print a description of the checkpoint."""
     from napari_srast.checkpoints.storage import describe_checkpoint
-    from napari_srast.core.progress import Progress
     from napari_srast.training.pipeline import train_from_recipe
 
-    with progress_bar() as show:
-
-        def report(stage: str, done: int, total: int, word: str) -> None:
-            show(Progress(f"{stage} {word}".strip(), done, total, done / max(total, 1)))
-
+    with progress_bar() as report:
         checkpoint = train_from_recipe(recipe, progress=report)
     figures = {"checkpoint": str(checkpoint), **to_json_values(describe_checkpoint(checkpoint))}
     (print_json if as_json else print_figures)(figures)

@@ -86,6 +86,7 @@ class CellPanel(QWidget):
         column.addWidget(self.meaning)
         column.addWidget(self.note)
         column.addWidget(self.readout)
+        column.addStretch(1)
         self.section.fill(self)
 
     def refresh(self) -> None:

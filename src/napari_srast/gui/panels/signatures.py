@@ -58,6 +58,7 @@ class SignaturePanel(QWidget):
         column.addLayout(row_of(self.sets, self.start, self.load, stretch=(1, 0, 0)))
         column.addLayout(row_of(QLabel("Show"), self.shown, self.save, stretch=(0, 1, 0)))
         column.addWidget(self.note)
+        column.addStretch(1)
         self.section.fill(self)
 
     def refresh(self) -> None:

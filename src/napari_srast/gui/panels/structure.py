@@ -157,7 +157,7 @@ class StructurePanel(QWidget):
     def _lay_out(self) -> None:
         column = self.section.column
         column.addWidget(self.genes)
-        column.addLayout(row_of(self.permutations, self.test))
+        column.addLayout(row_of(self.permutations, self.test, stretch=(2, 1)))
         column.addLayout(row_of(self.pair, self.save))
         column.addWidget(self.table)
         column.addWidget(self.note)

@@ -21,8 +21,9 @@ from napari_srast.core.cells import CellCounts, CellLabels, CellPolygons
 from napari_srast.errors import InputError, OutputError, translate_memory_errors
 from napari_srast.io.atomic import atomic_output, refuse_inside
 from napari_srast.io.element_selection import RESULT_PREFIX
+from napari_srast.io.h5ad_writer import write_h5ad
 from napari_srast.io.result_reader import list_runs
-from napari_srast.io.store import element_name, quiet_writing, write_store
+from napari_srast.io.store import element_name, write_store
 from napari_srast.io.store_merge import merge_into
 from napari_srast.io.transforms import to_affines
 
@@ -56,7 +57,7 @@ def write_cells(found: CellCounts, path: Path, name: str) -> Path:
         if ending.endswith(".zarr"):
             write_store(_elements(found, name), partial)
         elif ending.endswith(".h5ad"):
-            _write_h5ad(found, partial)
+            write_h5ad(to_anndata(found), partial)
         else:
             _write_csv(found, partial, compress=ending.endswith(".gz"))
     return path
@@ -184,18 +185,6 @@ def _label_image(cells: CellLabels) -> Any:
     chunks = da.core.normalize_chunks((_LABEL_CHUNK, -1), cells.shape, dtype=dtype)
     image = da.map_blocks(rows, chunks=chunks, dtype=dtype, meta=np.empty((0, 0), dtype=dtype))
     return image.rechunk((_LABEL_CHUNK, _LABEL_CHUNK))
-
-
-def _write_h5ad(found: CellCounts, path: Path) -> None:
-    """Write the table in memory first, because the process crashes if a disk fills up while HDF5 writes to it."""
-    import h5py
-    from anndata.io import write_elem
-
-    buffer = io.BytesIO()
-    with quiet_writing(), h5py.File(buffer, "w") as file:
-        write_elem(file, "/", to_anndata(found), dataset_kwargs={"compression": "gzip"})
-    with path.open("wb") as target:
-        target.write(buffer.getbuffer())
 
 
 def _write_csv(found: CellCounts, path: Path, *, compress: bool) -> None:

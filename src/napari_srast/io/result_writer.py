@@ -12,9 +12,9 @@ from napari_srast.core.progress import CancelCheck, ProgressCallback, RunMonitor
 from napari_srast.core.result import UpsampleResult
 from napari_srast.errors import OutputError, translate_memory_errors
 from napari_srast.io.atomic import atomic_output, refuse_inside
+from napari_srast.io.h5ad_writer import write_h5ad
 from napari_srast.io.result_elements import StoreContent, matrix_image_sources, result_names, to_anndata
 from napari_srast.io.spot_columns import SpotColumns, read_spot_columns
-from napari_srast.io.store import quiet_writing
 from napari_srast.io.store_merge import merge_into
 from napari_srast.io.streaming_writer import MEMORY_ERROR_TEXTS, write_result_store
 
@@ -97,22 +97,10 @@ def write_result(
             write_result_store(result, partial, content, monitor)
         elif name.endswith(".h5ad"):
             monitor.check_canceled()
-            _write_h5ad(result, partial, content)
+            write_h5ad(to_anndata(result, content.spot_columns), partial)
         else:
             _write_csv(result, partial, compress=name.endswith(".gz"), monitor=monitor)
     return path
-
-
-def _write_h5ad(result: UpsampleResult, path: Path, content: StoreContent) -> None:
-    """Write the table in memory first, because the process crashes if a disk fills up while HDF5 writes to it."""
-    import h5py
-    from anndata.io import write_elem
-
-    buffer = io.BytesIO()
-    with quiet_writing(), h5py.File(buffer, "w") as file:
-        write_elem(file, "/", to_anndata(result, content.spot_columns), dataset_kwargs={"compression": "gzip"})
-    with path.open("wb") as target:
-        target.write(buffer.getbuffer())
 
 
 def _write_csv(result: UpsampleResult, path: Path, compress: bool, monitor: RunMonitor) -> None:

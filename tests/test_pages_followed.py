@@ -6,10 +6,12 @@ that open a window, take long or need a cluster are left out.
 
 from __future__ import annotations
 
+import csv
 import importlib.util
 import json
 import re
 import shlex
+import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -36,6 +38,7 @@ DOCS = ROOT / "docs"
 LEFT_OUT = {"open", "demo", "train", "evaluate", "bench"}
 GENES = ("ERBB2", "KRT19", "COL1A1", "COL3A1", "ESR1", "GeneA", "GeneB", "GeneC")
 SIDE = 12
+TISSUES = ("tumor", "stroma")
 
 
 def steps(page: Path) -> Iterator[tuple[str, str]]:
@@ -84,6 +87,19 @@ def add_nuclei(path: Path) -> None:
     shapes = geopandas.GeoDataFrame(geometry=[shapely.box(300, 300, 420, 400), shapely.box(900, 500, 1000, 640)])
     store.shapes["cellpose_boundaries"] = ShapesModel.parse(shapes)
     store.write_element("cellpose_boundaries")
+
+
+def write_samples(folder: Path, page: Path) -> None:
+    """Write the table of samples of a page, its slides, which are those of ``breast.zarr``, and their annotations."""
+    (table,) = re.findall(r"```text\n(slide,donor.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    (folder / "samples.csv").write_text(table)
+    features = []
+    for name in TISSUES:
+        feature = json.loads((folder / f"{name}.geojson").read_text())["features"][0]
+        features.append(feature | {"properties": {"classification": {"name": name.capitalize()}}})
+    for row in csv.DictReader(table.splitlines()):
+        shutil.copytree(folder / "breast.zarr", folder / row["slide"], dirs_exist_ok=True)
+        (folder / row["region"]).write_text(json.dumps({"type": "FeatureCollection", "features": features}))
 
 
 def box(x0: float, y0: float, x1: float, y1: float) -> str:
@@ -187,8 +203,10 @@ def test_analysis_and_exports(folder: Path) -> None:
     (folder / "markers.txt").write_text("\n".join(GENES))
     (folder / "sets.gmt").write_text("Tumor\tna\tERBB2\tKRT19\nStroma\tna\tCOL1A1\tCOL3A1\n")
     (folder / "nucleus_segmentations.geojson").write_text(box(200, 200, 800, 700))
-    slide, half = napari_srast.read_slide("breast.zarr"), napari_srast.Region.from_geojson(box(-100, -100, 1300, 2800))
-    regions = [(slide, half, donor, group) for donor in "abcd" for group in ("tumor", "stroma")]
+    write_samples(folder, DOCS / "analysis.md")
+    slides = {donor: napari_srast.read_slide("breast.zarr") for donor in "ab"}
+    groups = {name: napari_srast.Region.from_geojson((folder / f"{name}.geojson").read_text()) for name in TISSUES}
+    regions = [(slide, region, donor, name) for donor, slide in slides.items() for name, region in groups.items()]
     assert len(follow(DOCS / "analysis.md", regions=regions)) > 15
     assert len(follow(DOCS / "other_tools.md", viewer=SimpleNamespace(open=lambda path, plugin: None))) == 6
 

@@ -36,7 +36,7 @@ _EXPORTS = {
     "colocalization": "analysis.structure",
     "compare_regions": "analysis.comparison",
     "plot_changes": "analysis.volcano",
-    "pseudobulk": "analysis.comparison",
+    "pseudobulk": "analysis.pseudobulk",
     "domains": "analysis.domains",
     "read_domains": "analysis.domains",
     "signatures": "analysis.signatures",
@@ -50,8 +50,9 @@ __all__ = ["__version__", *sorted(_EXPORTS)]
 
 if TYPE_CHECKING:
     from napari_srast.analysis.cells import cells
-    from napari_srast.analysis.comparison import compare_regions, pseudobulk
+    from napari_srast.analysis.comparison import compare_regions
     from napari_srast.analysis.domains import domains, read_domains
+    from napari_srast.analysis.pseudobulk import pseudobulk
     from napari_srast.analysis.report.writer import write_report
     from napari_srast.analysis.signatures import signatures
     from napari_srast.analysis.structure import colocalization, spatially_variable

@@ -6,7 +6,7 @@ import shapely
 from helpers.slides import make_slide
 from scipy import ndimage, sparse
 
-from napari_srast.analysis.comparison import Sample, compare_regions, pseudobulk
+from napari_srast.analysis.comparison import compare_regions
 from napari_srast.core.region import Region
 from napari_srast.errors import Cancelled, InputError, SettingsError
 
@@ -108,24 +108,3 @@ def test_progress_is_reported_and_cancellation_stops():
     assert [step.fraction for step in steps] == [0, 0.5]  # a block of genes for each region
     with pytest.raises(Cancelled):
         compare_regions(slide, regions, should_stop=lambda: True)
-
-
-def test_pseudobulk_sums_spots_by_donor():
-    slides = [noisy_slide(seed) for seed in range(2)]
-    samples = [
-        Sample(slide=slide, region=region, donor=f"d{i}", group=name)
-        for i, slide in enumerate(slides)
-        for name, region in halves().items()
-    ]
-    table = pseudobulk(samples)
-    assert table.obs["group"].tolist() == ["left", "right"] * 2
-    assert table.obs["n_spots"].tolist() == [SIDE * SIDE // 2] * 4
-    left = halves()["left"].spots(slides[1])
-    np.testing.assert_allclose(table["d1_left"].X.ravel(), slides[1].counts[left].toarray().sum(axis=0))
-
-
-def test_groups_of_a_single_donor_are_refused():
-    slide = noisy_slide()
-    samples = [Sample(slide=slide, region=region, donor="d0", group=name) for name, region in halves().items()]
-    with pytest.raises(InputError, match=r"'left' has a single donor, 'd0'; spots of one donor are no replicates"):
-        pseudobulk(samples)

@@ -2,7 +2,7 @@
 
 Neighboring spots resemble each other, so they are no independent observations, and pixels are computed from spots. The
 bootstrap resamples whole blocks of spots. It describes how well one slide determines a difference; it does not say
-whether another donor would have it. For that, :func:`pseudobulk` sums spots by donor.
+whether another donor would have it; :mod:`napari_srast.analysis.pseudobulk` prepares a test of that.
 
 Shape legend: N spots, G genes, B blocks.
 """
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -30,10 +29,7 @@ from napari_srast.core.region import Region
 from napari_srast.core.slide import Slide
 from napari_srast.errors import InputError, SettingsError
 
-if TYPE_CHECKING:
-    import anndata
-
-__all__ = ["COMPARISON_NOTE", "Sample", "compare_regions", "pseudobulk"]
+__all__ = ["COMPARISON_NOTE", "compare_regions"]
 
 COMPARISON_NOTE = (
     "Intervals come from resampling blocks of neighboring spots of one slide; spots and pixels of a slide are no "
@@ -204,75 +200,3 @@ def _standard_error(groups: Sequence[_Group], draws: int, rng: np.random.Generat
             rates = _PER * (weights @ group.counts[:, block].toarray()) / totals[:, None]
             variance[block] += np.log2(rates + 1).var(axis=0) * n / (n - 1)
     return np.sqrt(variance)
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Sample:
-    """A region of the slide of a donor.
-
-    Parameters
-    ----------
-    slide
-        The slide.
-    region
-        The region; None for the whole slide.
-    donor
-        Name of the donor (patient, animal).
-    group
-        Name of the group, such as "tumor" or "treated".
-    """
-
-    slide: Slide
-    region: Region | None
-    donor: str
-    group: str
-
-
-def pseudobulk(samples: Sequence[Sample]) -> anndata.AnnData:
-    """Sum the measured counts of spots by donor and group, for a test by a package such as PyDESeq2 or edgeR.
-
-    Parameters
-    ----------
-    samples
-        Regions with their donors and groups, of at least two groups with at least two donors each.
-
-    Returns
-    -------
-    anndata.AnnData
-        X: counts, a row per donor and group; genes that all slides have. obs: ``donor``, ``group``, ``n_spots``.
-
-    Raises
-    ------
-    InputError
-        A group has fewer than two donors, there is one group only, or the slides have no gene in common.
-    """
-    import anndata
-
-    donors: dict[str, set[str]] = {}
-    for sample in samples:
-        donors.setdefault(sample.group, set()).add(sample.donor)
-    if len(donors) < 2:
-        raise InputError("Pseudo-bulk counts need at least two groups; add samples of another group.")
-    for group, names in donors.items():
-        if len(names) < 2:
-            raise InputError(
-                f"Group '{group}' has a single donor, '{next(iter(names))}'; spots of one donor are no replicates, so "
-                "differences between groups cannot be tested. Add donors, or describe one slide by compare_regions."
-            )
-    common = set.intersection(*(set(sample.slide.genes) for sample in samples))
-    genes = [gene for gene in samples[0].slide.genes if gene in common]
-    if not genes:
-        raise InputError("The slides have no gene in common; name the genes alike.")
-    rows: dict[tuple[str, str], np.ndarray] = {}
-    n_spots: dict[tuple[str, str], int] = {}
-    for sample in samples:
-        slide, key = sample.slide, (sample.donor, sample.group)
-        mask = np.ones(slide.n_spots, dtype=bool) if sample.region is None else sample.region.spots(slide)
-        counts: Any = slide.select_counts(slide.gene_indices(genes))[mask]
-        rows[key] = rows.get(key, 0) + np.asarray(counts.astype(np.float64).sum(axis=0)).ravel()
-        n_spots[key] = n_spots.get(key, 0) + int(mask.sum())
-    obs = pd.DataFrame(
-        {"donor": [d for d, _ in rows], "group": [g for _, g in rows], "n_spots": list(n_spots.values())},
-        index=[f"{donor}_{group}" for donor, group in rows],
-    )
-    return anndata.AnnData(np.array(list(rows.values())), obs=obs, var=pd.DataFrame(index=[str(g) for g in genes]))

@@ -145,31 +145,57 @@ def cells(
 
 
 @app.command(
-    short_help="Compare regions of a slide on its measured spots.",
-    epilog=example("napari-srast compare breast.zarr tumor=tumor.geojson stroma=stroma.geojson -o changes.csv"),
+    short_help="Compare regions of a slide, or sum those of donors.",
+    epilog=example("napari-srast compare breast.zarr tumor=tumor.geojson stroma=stroma.geojson -o changes.csv")
+    + "\n  napari-srast compare samples.csv -o counts.csv",
 )
 def compare(
-    slide: _Slide,
-    regions: Annotated[
-        list[str], typer.Argument(metavar="NAME=REGION...", help="One or two regions: GeoJSON files or WKT.")
+    slide: Annotated[
+        Path,
+        typer.Argument(
+            metavar="SLIDE|SAMPLES.csv",
+            help="A slide, .zarr or .h5ad, or a Space Ranger folder; or a table of samples, .csv or .tsv.",
+        ),
     ],
+    regions: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="NAME=REGION",
+            help="One or two regions of the slide: GeoJSON files or WKT.",
+            show_default=False,
+        ),
+    ] = None,
     genes: Annotated[str | None, typer.Option(metavar="A,B|@FILE|all", help="Genes to compare (default: all).")] = None,
-    block: Annotated[float, typer.Option(metavar="B", help="Side of the resampled blocks, in pitches.")] = 6.0,
+    block: Annotated[
+        float | None, typer.Option(metavar="B", help="Side of the resampled blocks, in pitches (default: 6).")
+    ] = None,
     coordinate_system: Annotated[
         str | None, typer.Option("--coordinate-system", metavar="CS", help="Coordinate system of the regions.")
     ] = None,
     seed: Seed = 0,
-    output: _GeneTable = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Table with a row per gene, .csv; of samples also .h5ad."),
+    ] = None,
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Volcano plot of the genes: .png, .pdf or .svg.")
     ] = None,
 ) -> None:
-    """Compare the measured counts of two regions, or of one and all other spots: effect sizes with intervals."""
+    """Compare the measured counts of two regions, or of one and all other spots: effect sizes with intervals.
+
+    A table of samples has the columns slide, donor and group and, for parts of slides, region (GeoJSON file or WKT) and
+    class (of annotations in the file). Their counts are summed by donor and group, for a test by PyDESeq2 or edgeR.
+    """
     from napari_srast.cli.commands.compare import CompareRequest
     from napari_srast.cli.commands.compare import run as execute
 
     request = CompareRequest(
-        regions=tuple(regions), genes=genes, block=block, coordinate_system=coordinate_system, seed=seed, plot=plot
+        regions=tuple(regions or ()),
+        genes=genes,
+        block=block,
+        coordinate_system=coordinate_system,
+        seed=seed,
+        plot=plot,
     )
     execute(slide, output, request)
 

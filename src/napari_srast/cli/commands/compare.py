@@ -1,4 +1,4 @@
-"""Implement ``napari-srast compare``: compare regions of a slide on its measured spots."""
+"""Implement ``napari-srast compare``: compare regions of a slide on its measured spots, or sum those of donors."""
 
 from __future__ import annotations
 
@@ -7,9 +7,14 @@ from pathlib import Path
 
 import typer
 
+from napari_srast.cli.commands.pseudobulk import run as sum_counts
 from napari_srast.cli.output import progress_bar, save_and_show
 from napari_srast.cli.parsing import check_exists, check_output, parse_genes, parse_region
+from napari_srast.cli.sample_table import SAMPLE_TABLE_SUFFIXES
 from napari_srast.errors import SettingsError
+from napari_srast.io.file_kinds import has_suffix
+
+_BLOCK = 6.0  # pitches
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,15 +29,25 @@ class CompareRequest:
 
     regions: tuple[str, ...]
     genes: str | None
-    block: float
+    block: float | None
     coordinate_system: str | None
     seed: int
     plot: Path | None = None
 
 
 def run(source: Path, output: Path | None, request: CompareRequest) -> None:
-    """Compare the regions, write table and plot, and print the first rows."""
+    """Compare the regions, write table and plot, and print the first rows; or sum the samples of a table."""
+    if has_suffix(source, *SAMPLE_TABLE_SUFFIXES):
+        if request.regions or any(option is not None for option in (request.genes, request.block, request.plot)):
+            raise SettingsError(
+                "A table of samples names the regions itself, and their counts are summed over all genes, without "
+                "blocks; leave out regions, --genes, --block and --plot."
+            )
+        sum_counts(source, output, request.coordinate_system)
+        return
     check_exists(source, "slide")
+    if not request.regions:
+        raise SettingsError("No region of the slide is named; write NAME=FILE.geojson, or give a table of samples.")
     if output is not None:
         check_output(output, (".csv", ".csv.gz"), inputs=(source,))
     if request.plot is not None:
@@ -53,8 +68,9 @@ def run(source: Path, output: Path | None, request: CompareRequest) -> None:
 
     slide = read_slide(open_slide_source(source), image=None, coordinate_system=request.coordinate_system)
     regions = {name: parse_region(text, slide.coordinate_system) for name, text in named.items()}
+    block = _BLOCK if request.block is None else request.block
     with progress_bar() as report:
-        table = compare_regions(slide, regions, genes=genes, block=request.block, seed=request.seed, progress=report)
+        table = compare_regions(slide, regions, genes=genes, block=block, seed=request.seed, progress=report)
     sizes = (
         f"{name}: {n:,} spots in {table.attrs['blocks'][name]:,} blocks" for name, n in table.attrs["spots"].items()
     )

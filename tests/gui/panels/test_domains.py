@@ -22,6 +22,7 @@ from helpers.window import (
     wait_ready,
     wait_shown,
 )
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog, QInputDialog
 
 from napari_srast.analysis.domains import Domains, domains
@@ -71,6 +72,63 @@ def test_domains_are_found_shown_named_and_merged(widget: SRastWidget, qtbot: An
     assert len(maps.current.sizes) == len(found.sizes) - 1
     assert maps.current.sizes.iloc[0] == found.sizes.iloc[:2].sum()
     assert maps.current.labels.categories[0] == "stroma"
+
+
+def type_into(qtbot: Any, spin: Any, text: str) -> None:
+    """Replace the value of a spin box by typing."""
+    spin.setFocus()
+    spin.selectAll()
+    qtbot.keyClicks(spin, text)
+    qtbot.keyClick(spin, Qt.Key.Key_Return)
+
+
+def test_domains_are_found_at_the_typed_resolution_by_the_typed_genes(
+    widget: SRastWidget, qtbot: Any, shown: Any
+) -> None:
+    result, maps = widget.controller.results.current.result, widget.controller.domains
+    type_into(qtbot, shown.resolution, "0.3")
+    qtbot.keyClicks(shown.genes, "G1, G2, G5")
+    click(qtbot, shown.start)
+    wait_ready(qtbot, widget)
+    expected = domains(result, resolution=0.3, genes=["G1", "G2", "G5"])
+    assert (maps.current.resolution, maps.current.genes) == (0.3, ("G1", "G2", "G5"))
+    np.testing.assert_array_equal(maps.current.labels.codes, expected.labels.codes)
+    assert shown.note.text().startswith("By 3 genes at resolution 0.3.")
+    shown.genes.clear()
+    type_into(qtbot, shown.resolution, "5")
+    click(qtbot, shown.start)
+    wait_ready(qtbot, widget)
+    assert len(maps.current.sizes) > len(expected.sizes)
+    assert shown.note.text().startswith("By 40 genes at resolution 5.")
+
+
+def test_resolution_has_no_effect_on_a_number_of_domains(widget: SRastWidget, qtbot: Any, shown: Any) -> None:
+    assert shown.number.text() == "auto"
+    assert shown.resolution.isEnabled()
+    type_into(qtbot, shown.number, "3")
+    assert shown.number.text() == "3 domains"
+    assert not shown.resolution.isEnabled()
+    assert "is searched for the number of domains" in shown.resolution.toolTip()
+    click(qtbot, shown.start)
+    wait_ready(qtbot, widget)
+    assert len(widget.controller.domains.current.sizes) == 3
+    shown.number.setFocus()
+    for _ in range(2):
+        qtbot.keyClick(shown.number, Qt.Key.Key_Down)
+    assert shown.number.text() == "auto"
+    assert shown.resolution.isEnabled()
+
+
+def test_wrong_genes_are_named(widget: SRastWidget, qtbot: Any, shown: Any) -> None:
+    qtbot.keyClicks(shown.genes, "G1,,G2")
+    assert not shown.start.isEnabled()
+    assert "A name in the list of genes is empty" in shown.start.toolTip()
+    shown.genes.clear()
+    qtbot.keyClicks(shown.genes, "G1, Nothing")
+    click(qtbot, shown.start)
+    wait_ready(qtbot, widget)
+    assert "no gene 'Nothing'" in widget.run_bar.status.text()
+    assert widget.controller.domains.current is None
 
 
 def test_markers_are_saved_as_a_table(

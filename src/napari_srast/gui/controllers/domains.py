@@ -5,7 +5,7 @@ Every method runs in the GUI thread; domains are found in a background thread.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +18,7 @@ from psygnal import Signal
 from napari_srast._utils.text import count
 from napari_srast.analysis.domains import Domains, domains
 from napari_srast.analysis.drawing import domain_colors
-from napari_srast.core.progress import RunMonitor
+from napari_srast.core.progress import CancelCheck, RunMonitor
 from napari_srast.errors import SrastError
 from napari_srast.gui.controllers.messages import Messages
 from napari_srast.gui.controllers.task_runner import TaskRunner
@@ -121,18 +121,27 @@ class DomainMaps:
         sets = self._sets_of(displayed)
         sets.unsaved = sets.shown = found
 
-    def find(self, n_domains: int | None) -> None:
+    def find(self, n_domains: int | None, *, resolution: float = 1.0, genes: Sequence[str] | None = None) -> None:
         """Find domains of the displayed result in the background.
 
         Parameters
         ----------
         n_domains
-            Number of domains; None for resolution 1.
+            Number of domains, for which the resolution is searched; None for the given resolution.
+        resolution
+            Resolution of the Leiden algorithm.
+        genes
+            Genes to cluster by; None for all that have expression.
         """
         displayed = self._workspace.result
-        if displayed is not None:
-            result = displayed.result
-            self._work(displayed, lambda stop: domains(result, n_domains=n_domains, should_stop=stop))
+        if displayed is None:
+            return
+        result = displayed.result
+
+        def work(stop: CancelCheck) -> Domains:
+            return domains(result, resolution=resolution, n_domains=n_domains, genes=genes, should_stop=stop)
+
+        self._work(displayed, work)
 
     def merge(self, names: Iterable[str]) -> None:
         """Merge domains of the displayed result in the background."""
@@ -194,7 +203,7 @@ class DomainMaps:
     def _work(
         self,
         displayed: DisplayedResult,
-        function: Callable[[Callable[[], bool]], Domains],
+        function: Callable[[CancelCheck], Domains],
         replaced: Domains | None = None,
     ) -> None:
         """Compute domains of a result in the background, from scratch or from the domains that they replace."""

@@ -6,6 +6,7 @@ from qtpy.QtCore import QSignalBlocker, Qt
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import (
     QAbstractItemView,
+    QDoubleSpinBox,
     QHeaderView,
     QInputDialog,
     QSpinBox,
@@ -14,6 +15,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_srast._utils.text import count
 from napari_srast.analysis.domains import Domains
 from napari_srast.analysis.drawing import domain_colors
 from napari_srast.gui.controllers.controller import Controller
@@ -21,6 +23,7 @@ from napari_srast.gui.controllers.domains import DomainDisplay
 from napari_srast.gui.panels.export import NO_EXPRESSION, NO_RESULT
 from napari_srast.gui.panels.save_dialog import ask_save_path
 from napari_srast.gui.widgets.common import button, chooser, label
+from napari_srast.gui.widgets.gene_field import EMPTY_NAME, GeneField
 from napari_srast.gui.widgets.section import Section, row_of
 from napari_srast.gui.widgets.tooltips import allow, describe
 
@@ -28,6 +31,8 @@ __all__ = ["DomainPanel"]
 
 _SHOWN_MARKERS, _LISTED_MARKERS = 4, 15
 _MAX_DOMAINS = 200
+_MIN_RESOLUTION, _MAX_RESOLUTION = 0.01, 99.99
+_SEARCHED = "The resolution is searched for the number of domains; choose 'auto' to set it."
 _NO_DOMAINS = "Find the domains first."
 _NOT_SAVED = "not saved"
 _PADDING = 14  # pixels
@@ -50,8 +55,18 @@ class DomainPanel(QWidget):
         column = self.section.column
         self.number = QSpinBox()
         self.number.setRange(1, _MAX_DOMAINS)
+        self.number.setSuffix(" domains")
         self.number.setSpecialValueText("auto")
         describe(self.number, "number_of_domains")
+        self.number.valueChanged.connect(lambda _: self._allow())
+        self.resolution = QDoubleSpinBox()
+        self.resolution.setRange(_MIN_RESOLUTION, _MAX_RESOLUTION)
+        self.resolution.setSingleStep(0.1)
+        self.resolution.setValue(1.0)
+        self.resolution.setPrefix("resolution ")
+        describe(self.resolution, "domain_resolution")
+        self.genes = GeneField("domain_genes", "all with expression")
+        self.genes.textChanged.connect(lambda _: self._allow())
         self.start = button("find_domains", "Find", self._find)
         self.sets = chooser("domain_sets")
         self.sets.activated.connect(lambda _: controller.domains.choose(self.sets.currentData()))
@@ -76,7 +91,9 @@ class DomainPanel(QWidget):
         self.table.itemChanged.connect(self._rename)
         self.table.itemSelectionChanged.connect(self._allow)
         self.note = label()
-        column.addLayout(row_of(self.number, self.start, self.markers))
+        column.addWidget(self.genes)
+        column.addLayout(row_of(self.number, self.resolution))
+        column.addLayout(row_of(self.start, self.markers))
         column.addWidget(self.sets)
         column.addWidget(self.table)
         column.addLayout(row_of(self.display, self.merge, self.save))
@@ -93,7 +110,7 @@ class DomainPanel(QWidget):
         with QSignalBlocker(self.table):
             self._fill(found)
         self._list_sets()
-        self.note.setText("" if found is None else " ".join([*found.notices, str(found.markers.attrs.get("note", ""))]))
+        self.note.setText("" if found is None else _note(found))
         self.section.set_summary("" if found is None else f"{len(found.sizes):,}")
         self._allow()
 
@@ -136,8 +153,11 @@ class DomainPanel(QWidget):
         no_result = NO_RESULT if displayed is None else None
         without = displayed is not None and len(displayed.result.expression_columns) == 0
         no_expression = NO_EXPRESSION if without else None
-        for control in (self.number, self.start):
-            allow(control, no_result or no_expression or busy)
+        no_start = no_result or no_expression or busy
+        for control in (self.number, self.genes):
+            allow(control, no_start)
+        allow(self.resolution, no_start or (_SEARCHED if self._n_domains() is not None else None))
+        allow(self.start, no_start or (EMPTY_NAME if self.genes.names() is None else None))
         no_domains = no_result or (_NO_DOMAINS if found is None else None)
         for other in (self.display, self.table):
             allow(other, no_domains)
@@ -153,9 +173,15 @@ class DomainPanel(QWidget):
         items = (self.table.item(index, 0) for index in sorted({item.row() for item in self.table.selectedItems()}))
         return [item.data(Qt.ItemDataRole.UserRole) for item in items if item is not None]
 
-    def _find(self) -> None:
+    def _n_domains(self) -> int | None:
+        """Return the chosen number of domains; None for the resolution."""
         number = self.number.value()
-        self._controller.domains.find(None if number < 2 else number)
+        return None if number < 2 else number
+
+    def _find(self) -> None:
+        self._controller.domains.find(
+            self._n_domains(), resolution=self.resolution.value(), genes=self.genes.names() or None
+        )
 
     def _merge(self) -> None:
         self._controller.domains.merge(self._selected())
@@ -179,3 +205,9 @@ class DomainPanel(QWidget):
     def _set_display(self) -> None:
         displays: tuple[DomainDisplay, ...] = ("fill", "outlines", "hidden")
         self._controller.domains.set_display(displays[self.display.currentIndex()])
+
+
+def _note(found: Domains) -> str:
+    """Return what domains were found by, and what differs from the request."""
+    by = f"By {count(len(found.genes), 'gene')} at resolution {found.resolution:.3g}."
+    return " ".join([by, *found.notices, str(found.markers.attrs.get("note", ""))])

@@ -9,17 +9,15 @@ import pandas as pd
 from qtpy.QtCore import QAbstractTableModel, QModelIndex, Qt
 from qtpy.QtWidgets import (
     QHeaderView,
-    QLineEdit,
     QSpinBox,
     QWidget,
 )
 
-from napari_srast.core.gene_list import parse_gene_names
-from napari_srast.errors import SettingsError
 from napari_srast.gui.controllers.controller import Controller
 from napari_srast.gui.controllers.structure import StructureTable
 from napari_srast.gui.panels.save_dialog import ask_save_path
 from napari_srast.gui.widgets.common import button, label, table_view
+from napari_srast.gui.widgets.gene_field import EMPTY_NAME, GeneField
 from napari_srast.gui.widgets.section import Section, row_of
 from napari_srast.gui.widgets.tooltips import allow, describe
 
@@ -130,10 +128,7 @@ class StructurePanel(QWidget):
         self._controller = controller
         self.section = Section("section_structure", "Structure")
         self.section.unfold(False)
-        self.genes = QLineEdit()
-        self.genes.setPlaceholderText("GENE, GENE (empty: all, or the shown ones for pairs)")
-        self.genes.setClearButtonEnabled(True)
-        describe(self.genes, "structure_genes")
+        self.genes = GeneField("structure_genes", "all, or the shown ones for pairs")
         self.genes.textChanged.connect(lambda _: self._allow())
         self.permutations = QSpinBox()
         self.permutations.setRange(19, _MAX_PERMUTATIONS)
@@ -189,7 +184,7 @@ class StructurePanel(QWidget):
         busy = controller.tasks.busy_reason()
         for control in (self.genes, self.permutations):
             allow(control, no_slide)
-        empty = "A name in the list of genes is empty." if self._typed() is None else None
+        empty = EMPTY_NAME if self.genes.names() is None else None
         allow(self.test, no_slide or busy or empty)
         few = None if len(self._pair_genes()) > 1 else "Name at least two genes, or show two genes of a result."
         allow(self.pair, no_slide or busy or empty or few)
@@ -197,21 +192,13 @@ class StructurePanel(QWidget):
         allow(self.table, no_table)
         allow(self.save, no_table or busy)
 
-    def _typed(self) -> list[str] | None:
-        """Return the typed genes; None if a name between two commas is empty."""
-        text = self.genes.text().strip(" ,;")
-        try:
-            return parse_gene_names(text) if text else []
-        except SettingsError:
-            return None
-
     def _pair_genes(self) -> list[str]:
         """Return the genes to compare: the typed ones, or those that are shown."""
         overlay = self._controller.results.overlay
-        return self._typed() or ([] if overlay is None else overlay.genes)
+        return self.genes.names() or ([] if overlay is None else overlay.genes)
 
     def _test(self) -> None:
-        self._controller.structure.test(self._typed() or None, self.permutations.value())
+        self._controller.structure.test(self.genes.names() or None, self.permutations.value())
 
     def _pair(self) -> None:
         self._controller.structure.pair(self._pair_genes())

@@ -36,6 +36,10 @@ TERMS = {
         "Domain",
         "A cluster of pixels with similar expression, usually a connected area of one kind of tissue.",
     ),
+    "resolution-of-domains": (
+        "Resolution of domains",
+        "How finely the Leiden algorithm divides pixels into domains: larger values give more and smaller ones.",
+    ),
 }
 """Title and definition of each term by its anchor in the glossary."""
 
@@ -49,6 +53,8 @@ CONTROL_TERMS = {
     "result_table": ("skill", "nats-per-count"),
     "shown_values": ("expression",),
     "find_domains": ("domain",),
+    "number_of_domains": ("resolution-of-domains",),
+    "domain_resolution": ("resolution-of-domains",),
     "domain_table": ("domain",),
 }
 """Terms in the tooltips of controls, by their object names."""

@@ -134,7 +134,11 @@ TOOLTIPS = {
     "gene_contrast": "Contrast limits of this gene, in the unit below.",
     "gene_opacity": "Opacity of this gene.",
     "dim_histology": "Brightness of the histology.",
-    "number_of_domains": "Number of domains; 'auto' lets the data decide, at resolution 1.",
+    "number_of_domains": "Number of domains, for which the resolution is searched; 'auto' lets the data decide, at the "
+    "resolution next to it.",
+    "domain_resolution": "Resolution of the clusters: larger values give more and smaller domains.",
+    "domain_genes": "Genes by which the pixels are clustered, with commas between them; empty: all with expression. "
+    "Markers are of all genes with expression in any case.",
     "find_domains": "Cluster the pixels by their expression. This takes a while in large results.",
     "domain_sets": "Sets of domains of this result: those in its store, and the one that is not saved.",
     "show_domains": "How the domains are shown over the slide.",

@@ -23,7 +23,7 @@ from sklearn.metrics import adjusted_rand_score
 
 import napari_srast as srast
 from napari_srast.analysis.clustering import embed, find_partition, nearby_pixels, neighbor_graph, partition
-from napari_srast.analysis.expression import log_normalize
+from napari_srast.analysis.expression_scaling import log_normalize
 from napari_srast.core.settings import UpsampleSettings
 from napari_srast.core.slide import Slide
 from napari_srast.evaluation.exact_process import ExactProcess, shrink_counts

@@ -18,8 +18,8 @@ from napari_srast.core.settings import UpsampleSettings
 from napari_srast.core.sinks import InMemorySink
 from napari_srast.core.slide import Slide
 from napari_srast.errors import OutputError, SettingsError
-from napari_srast.inference.estimate import Estimate, estimate
 from napari_srast.inference.job import UpsampleRequest
+from napari_srast.inference.run_estimate import Estimate, estimate
 
 if TYPE_CHECKING:
     from napari_srast.inference.executors.base import Executor

@@ -13,7 +13,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from napari_srast.analysis.clustering import embed, find_partition, nearby_pixels, neighbor_graph
 from napari_srast.analysis.domains import Domains, domains, read_domains
-from napari_srast.analysis.expression import log_normalize
+from napari_srast.analysis.expression_scaling import log_normalize
 from napari_srast.analysis.markers import find_markers
 from napari_srast.core.result import UpsampleResult, no_columns
 from napari_srast.errors import Cancelled, InputError, SettingsError

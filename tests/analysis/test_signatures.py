@@ -9,7 +9,7 @@ import pytest
 from helpers.planted import planted_slide
 from helpers.results import make_result
 
-from napari_srast.analysis.expression import log_normalize
+from napari_srast.analysis.expression_scaling import log_normalize
 from napari_srast.analysis.signatures import describe_left_out, signatures
 from napari_srast.core.result import UpsampleResult
 from napari_srast.errors import Cancelled, InputError

@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from napari_srast.calibration.pooling import EXPERT_NAMES, PoolWeights
 from napari_srast.calibration.predictions import HoldoutPredictions
 from napari_srast.calibration.skill import GeneSkill
-from napari_srast.calibration.weights import EXPERT_NAMES, PoolWeights
 from napari_srast.geometry.raster import make_raster
 from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 

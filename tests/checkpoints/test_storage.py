@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from napari_srast.calibration.prior import CalibrationPriors, WeightPrior
+from napari_srast.calibration.weight_prior import CalibrationPriors, WeightPrior
 from napari_srast.checkpoints import storage as module
 from napari_srast.checkpoints.storage import describe_checkpoint, load_checkpoint, save_checkpoint
 from napari_srast.errors import ModelError

@@ -16,7 +16,7 @@ from napari.utils.theme import get_theme
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication, QMessageBox, QWidget
 
-from napari_srast.analysis.gene_lights import LIGHTS
+from napari_srast.analysis.traffic_lights import LIGHTS
 from napari_srast.core.result import UpsampleResult
 from napari_srast.core.slide import Slide
 from napari_srast.gui.controllers.task_runner import AppState

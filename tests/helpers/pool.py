@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from napari_srast.calibration.pooling import EXPERT_NAMES, PROGRAM_EXPERT_NAMES
 from napari_srast.calibration.predictions import HoldoutPredictions
-from napari_srast.calibration.prior import CalibrationPriors, WeightPrior
-from napari_srast.calibration.weights import EXPERT_NAMES, PROGRAM_EXPERT_NAMES
+from napari_srast.calibration.weight_prior import CalibrationPriors, WeightPrior
 from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 
 __all__ = ["N_EXPERTS", "PRIORS", "first_experts", "planted_predictions", "priors_around", "without_counts"]

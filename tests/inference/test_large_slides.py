@@ -21,7 +21,7 @@ from napari_srast.geometry.lattice import detect_lattice
 from napari_srast.geometry.raster import make_raster
 from napari_srast.inference import expression_field
 from napari_srast.inference.expected_information import ExpectedInformation
-from napari_srast.inference.expression import ExpressionSink
+from napari_srast.inference.expression_tiles import ExpressionSink
 from napari_srast.inference.fitted_slide import SlideInput
 
 

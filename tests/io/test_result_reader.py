@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from helpers.results import assert_same_result, with_expression
 
-from napari_srast.analysis.gene_lights import gene_lights
+from napari_srast.analysis.traffic_lights import gene_lights
 from napari_srast.core.mass_balance import max_relative_mass_error
 from napari_srast.core.region import Region
 from napari_srast.errors import InputError

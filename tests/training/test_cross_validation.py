@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from napari_srast.calibration.dispersion import DEFAULT_CONCENTRATION
-from napari_srast.calibration.prior import CalibrationPriors, WeightPrior
-from napari_srast.calibration.weights import EXPERT_NAMES
+from napari_srast.calibration.pooling import EXPERT_NAMES
+from napari_srast.calibration.weight_prior import CalibrationPriors, WeightPrior
 from napari_srast.evaluation.protocol import BASELINES
 from napari_srast.models.pcfm.network import DiT, DiTConfig
 from napari_srast.models.sasa.config import SasaConfig

@@ -9,7 +9,7 @@ import pytest
 import torch
 from helpers.scores import gain_per_gene
 
-from napari_srast.calibration.weights import EXPERT_NAMES
+from napari_srast.calibration.pooling import EXPERT_NAMES
 from napari_srast.core.progress import Progress, RunMonitor
 from napari_srast.models.pcfm.network import DiTConfig
 from napari_srast.training.prior_fitting import predict_pseudo_slide

@@ -15,7 +15,7 @@ import pandas as pd
 
 from napari_srast._version import __version__
 from napari_srast.analysis.clustering import embed, find_partition, nearby_pixels, neighbor_graph, partition
-from napari_srast.analysis.expression import expression_of
+from napari_srast.analysis.expression_scaling import expression_of
 from napari_srast.analysis.markers import find_markers
 from napari_srast.analysis.packages import import_package
 from napari_srast.analysis.resampling import check_seed

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from napari_srast.calibration.weights import POOL_SHARE
+from napari_srast.calibration.pooling import POOL_SHARE
 from napari_srast.core.mass_balance import gene_totals, max_relative_mass_error
 from napari_srast.core.result import UpsampleResult
 from napari_srast.core.summary import image_nats

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from napari_srast._utils.text import count
-from napari_srast.analysis.expression import expression_of
+from napari_srast.analysis.expression_scaling import expression_of
 from napari_srast.analysis.gene_sets import check_gene_sets
 from napari_srast.analysis.packages import import_package
 from napari_srast.analysis.resampling import check_seed

@@ -26,8 +26,8 @@ from scipy.special import digamma, gammaln
 
 from napari_srast.calibration.count_sampling import SampleKeys, sample_counts
 from napari_srast.calibration.likelihood import scaled_log_count
+from napari_srast.calibration.pooling import PoolWeights, pool_ratios
 from napari_srast.calibration.predictions import HoldoutPredictions
-from napari_srast.calibration.weights import PoolWeights, pool_ratios
 from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 
 __all__ = [

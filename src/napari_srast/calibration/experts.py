@@ -11,7 +11,7 @@ import numpy as np
 from scipy import sparse
 
 from napari_srast.arrays import LogRatios
-from napari_srast.calibration.weights import EXPERT_NAMES
+from napari_srast.calibration.pooling import EXPERT_NAMES
 from napari_srast.core.progress import NO_MONITOR, RunMonitor
 from napari_srast.geometry.disc_support import DiscSupport
 from napari_srast.geometry.spot_pixel_map import SpotPixelMap

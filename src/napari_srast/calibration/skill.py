@@ -12,8 +12,8 @@ import numpy as np
 from scipy import sparse
 
 from napari_srast.calibration.holdout import LogRatioAdjustment
+from napari_srast.calibration.pooling import EXPERT_NAMES, PoolWeights, pool_ratios
 from napari_srast.calibration.predictions import HoldoutPredictions
-from napari_srast.calibration.weights import EXPERT_NAMES, PoolWeights, pool_ratios
 
 __all__ = ["MIN_COUNTS", "GeneSkill", "apply_fallback", "skill_with_error"]
 

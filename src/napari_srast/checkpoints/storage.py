@@ -18,7 +18,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from napari_srast.calibration.prior import CalibrationPriors
+from napari_srast.calibration.weight_prior import CalibrationPriors
 from napari_srast.errors import ModelError, is_memory_error
 from napari_srast.models.pcfm.network import DiT, DiTConfig
 from napari_srast.models.sasa.config import SasaConfig

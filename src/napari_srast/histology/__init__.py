@@ -8,8 +8,8 @@ image is used, and ``offset`` where it is. ``disaggregation`` learns rates in pi
 spots count, ``background_mask`` finds pixels of bare glass, and ``predictor`` pools the prediction with the others.
 """
 
-from napari_srast.histology.expert import ImageExpert, fit_image_expert
 from napari_srast.histology.features import FeatureExtractor, FeatureMap, StainTexture
+from napari_srast.histology.image_evidence import ImageExpert, fit_image_expert
 from napari_srast.histology.predictor import ImagePredictor, PixelImageEvidence, fit_image_predictor
 
 __all__ = [

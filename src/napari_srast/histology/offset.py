@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from napari_srast.core.progress import NO_MONITOR, RunMonitor
-from napari_srast.histology.expert import MIN_LOG_ODDS, ImageExpert
+from napari_srast.histology.image_evidence import MIN_LOG_ODDS, ImageExpert
 
 __all__ = ["OffsetEstimate", "estimate_offset", "is_misaligned"]
 

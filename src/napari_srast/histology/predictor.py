@@ -17,8 +17,8 @@ from napari_srast.core.progress import NO_MONITOR, RunMonitor
 from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 from napari_srast.histology.background_mask import background_pixels
 from napari_srast.histology.disaggregation import DisaggregationModel, SpotSamples, fit_disaggregation
-from napari_srast.histology.expert import ImageExpert
 from napari_srast.histology.features import FeatureMap, disk_offsets, pixel_area
+from napari_srast.histology.image_evidence import ImageExpert
 
 __all__ = ["ImagePredictor", "ImageWeights", "PixelImageEvidence", "fit_image_predictor"]
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import cKDTree
 
-from napari_srast.calibration.expression import scale_to_counts
+from napari_srast.calibration.expression_posterior import scale_to_counts
 from napari_srast.calibration.rate_scatter import RateScatter, fit_rate_scatter
 from napari_srast.calibration.unresolved_variance import UnresolvedVariance
 from napari_srast.geometry.spot_pixel_map import SpotPixelMap

@@ -22,10 +22,10 @@ from napari_srast._utils.free_memory import release_free_memory
 from napari_srast._utils.threads import limit_torch_to_one_thread
 from napari_srast.calibration.dispersion import DEFAULT_CONCENTRATION, Concentration, fit_holdout_concentration
 from napari_srast.calibration.experts import Experts
-from napari_srast.calibration.fitting import fit_pool_weights
 from napari_srast.calibration.holdout import CoarseSlide, LogRatioAdjustment, coarsened_variants
+from napari_srast.calibration.pooling import PoolWeights
 from napari_srast.calibration.skill import GeneSkill
-from napari_srast.calibration.weights import PoolWeights
+from napari_srast.calibration.weight_fitting import fit_pool_weights
 from napari_srast.checkpoints.storage import Checkpoint, load_checkpoint
 from napari_srast.core.limits import MAX_CALIBRATION_GENES, MAX_HOLDOUT_PATCHES, MAX_HOLDOUT_SPOTS
 from napari_srast.core.progress import NO_MONITOR, RunMonitor

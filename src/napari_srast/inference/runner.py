@@ -23,14 +23,14 @@ from napari_srast.core.slide import Slide
 from napari_srast.errors import SettingsError, translate_memory_errors
 from napari_srast.geometry.raster import Raster
 from napari_srast.geometry.spot_pixel_map import SpotPixelMap
-from napari_srast.inference.estimate import require_memory
 from napari_srast.inference.executors.base import Executor
 from napari_srast.inference.executors.local import ThreadExecutor
 from napari_srast.inference.expected_information import ExpectedInformation
-from napari_srast.inference.expression import ExpressionSink, fit_expression
+from napari_srast.inference.expression_tiles import ExpressionSink, fit_expression
 from napari_srast.inference.job import InferenceReport, UpsampleJob, UpsampleRequest
 from napari_srast.inference.provenance import RunDescription
 from napari_srast.inference.rasters import make_rasters
+from napari_srast.inference.run_estimate import require_memory
 from napari_srast.inference.tiles import Tiling
 from napari_srast.inference.validation import ResultValidator
 from napari_srast.io.result_images import expression_columns

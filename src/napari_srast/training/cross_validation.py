@@ -27,17 +27,17 @@ from scipy.special import xlogy
 from napari_srast._utils.serialize import to_json_values
 from napari_srast._utils.threads import limit_torch_to_one_thread, single_threaded_blas
 from napari_srast.calibration.dispersion import LEVEL_STEP, Concentration, fit_concentration, fit_holdout_concentration
-from napari_srast.calibration.fitting import fit_pool_weights, fit_program_weights
-from napari_srast.calibration.predictions import HoldoutPredictions
-from napari_srast.calibration.prior import CalibrationPriors
-from napari_srast.calibration.skill import GeneSkill, apply_fallback
-from napari_srast.calibration.weights import (
+from napari_srast.calibration.pooling import (
     EXPERT_NAMES,
     PoolWeights,
     average_with_intensity,
     pool_ratios,
     totals_shift,
 )
+from napari_srast.calibration.predictions import HoldoutPredictions
+from napari_srast.calibration.skill import GeneSkill, apply_fallback
+from napari_srast.calibration.weight_fitting import fit_pool_weights, fit_program_weights
+from napari_srast.calibration.weight_prior import CalibrationPriors
 from napari_srast.core.progress import NO_MONITOR, RunMonitor
 from napari_srast.errors import OutputError
 from napari_srast.evaluation.metrics import Scores, fraction_better, gain_over, score_ratios

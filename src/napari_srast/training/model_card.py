@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from napari_srast.calibration.prior import CalibrationPriors
-from napari_srast.calibration.weights import EXPERT_NAMES
+from napari_srast.calibration.pooling import EXPERT_NAMES
+from napari_srast.calibration.weight_prior import CalibrationPriors
 from napari_srast.training.recipe import Recipe
 from napari_srast.training.score_report import summarize
 from napari_srast.training.score_tables import study_table

@@ -15,9 +15,9 @@ import numpy as np
 
 from napari_srast._utils.threads import single_threaded_blas
 from napari_srast.calibration.experts import log_experts_of
+from napari_srast.calibration.pooling import PoolWeights, pool_ratios
 from napari_srast.calibration.predictions import HoldoutPredictions
-from napari_srast.calibration.prior import CalibrationPriors, LabeledSlide, fit_prior, fit_priors
-from napari_srast.calibration.weights import PoolWeights, pool_ratios
+from napari_srast.calibration.weight_prior import CalibrationPriors, LabeledSlide, fit_prior, fit_priors
 from napari_srast.models.pcfm.network import DiT
 from napari_srast.training.pseudo_slides import PseudoSlide
 

@@ -12,7 +12,7 @@ from helpers.window import PATIENCE, SQUARE, open_slide
 from napari_srast.gui.panels import run_estimate as module
 from napari_srast.gui.state.run_estimate import describe_cost
 from napari_srast.gui.widget import SRastWidget
-from napari_srast.inference.estimate import estimate
+from napari_srast.inference.run_estimate import estimate
 
 pytestmark = pytest.mark.gui
 

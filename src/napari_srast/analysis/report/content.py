@@ -18,8 +18,8 @@ from napari_srast._utils.text import count
 from napari_srast._version import __version__
 from napari_srast.analysis.domains import Domains
 from napari_srast.analysis.drawing import domain_colors
-from napari_srast.analysis.gene_lights import LIGHTS, Light, gene_lights
 from napari_srast.analysis.quality_checks import is_expected, measure_quality, qc_summary
+from napari_srast.analysis.traffic_lights import LIGHTS, Light, gene_lights
 from napari_srast.core.mass_balance import gene_totals
 from napari_srast.core.result import UpsampleResult
 

@@ -9,7 +9,7 @@ import numpy as np
 from napari.layers import Image
 from napari.utils.colormaps import Colormap
 
-from napari_srast.analysis.gene_lights import gene_lights
+from napari_srast.analysis.traffic_lights import gene_lights
 from napari_srast.core.result import UpsampleResult
 from napari_srast.gui.layers.color_bar import show_color_bar
 from napari_srast.gui.layers.factory import KEY, gene_layer_kwargs

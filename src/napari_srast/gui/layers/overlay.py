@@ -23,7 +23,7 @@ from napari_srast.gui.layers.error_handling import handle_errors
 from napari_srast.gui.layers.factory import remove_layers, set_visible, update_transforms
 from napari_srast.gui.layers.gene_colors import PALETTE, GeneStyle, shared_opacity
 from napari_srast.gui.layers.gene_layer import GeneImage, render_gene
-from napari_srast.gui.layers.gene_layers import GeneLayers
+from napari_srast.gui.layers.gene_layer_set import GeneLayers
 from napari_srast.gui.layers.layer_stack import LayerStack
 from napari_srast.gui.layers.own_changes import OwnChanges
 from napari_srast.gui.layers.side_by_side import SideBySide

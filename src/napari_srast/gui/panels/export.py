@@ -11,8 +11,8 @@ from typing import Any
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QApplication, QHBoxLayout, QMenu, QWidget
 
-from napari_srast.analysis.gene_lights import describe_lights
 from napari_srast.analysis.quality_checks import qc_summary
+from napari_srast.analysis.traffic_lights import describe_lights
 from napari_srast.errors import SrastError
 from napari_srast.gui.controllers.comparison import meaning_of
 from napari_srast.gui.controllers.controller import Controller

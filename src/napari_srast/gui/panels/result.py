@@ -20,7 +20,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_srast.analysis.gene_lights import LIGHTS, gene_lights
+from napari_srast.analysis.traffic_lights import LIGHTS, gene_lights
 from napari_srast.core.gene_list import match_gene_list
 from napari_srast.errors import InputError
 from napari_srast.gui.controllers.comparison import (

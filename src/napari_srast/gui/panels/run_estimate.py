@@ -17,7 +17,7 @@ from napari_srast.gui.panels.run import RunBar
 from napari_srast.gui.runtime import background
 from napari_srast.gui.state.run_estimate import LONG_SECONDS, Alternative, describe_cost, duration, quick_runs
 from napari_srast.gui.state.run_request import RunInput
-from napari_srast.inference.estimate import Estimate, estimate
+from napari_srast.inference.run_estimate import Estimate, estimate
 
 __all__ = ["RunEstimate", "ask_about_long_run"]
 

@@ -19,7 +19,7 @@ from napari_srast.gui.widgets.common import allow_narrow, label
 from napari_srast.gui.widgets.number_fields import ExactFloatSpinBox, OptionalCountSpinBox
 from napari_srast.gui.widgets.section import Section
 from napari_srast.gui.widgets.tooltips import allow, describe
-from napari_srast.inference.estimate import Estimate
+from napari_srast.inference.run_estimate import Estimate
 
 __all__ = ["SettingsPanel"]
 

@@ -14,7 +14,7 @@ from napari_srast.core.settings import UpsampleSettings
 from napari_srast.core.slide import Slide
 from napari_srast.gui.state.displayed_result import DisplayedResult
 from napari_srast.gui.state.spatial_structure import totals_at_once
-from napari_srast.inference.estimate import Estimate, estimate
+from napari_srast.inference.run_estimate import Estimate, estimate
 
 __all__ = [
     "LONG_SECONDS",

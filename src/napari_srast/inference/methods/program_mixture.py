@@ -41,7 +41,7 @@ class ProgramMixture:
         Loadings of the genes, float32, shape (G, P).
     weights
         Weights of the mixture of programs and of the totals in the pool, at no counts and their change up to 100
-        counts, shape (2, 2); see :class:`napari_srast.calibration.weights.PoolWeights`.
+        counts, shape (2, 2); see :class:`napari_srast.calibration.pooling.PoolWeights`.
     gate
         Factor of both weights for each gene: 1 for the pool, 0 for the uniform split, shape (G,).
     """

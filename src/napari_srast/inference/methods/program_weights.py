@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
-from napari_srast.calibration.fitting import fit_program_weights
 from napari_srast.calibration.holdout import CoarseSlide, LogRatioAdjustment
+from napari_srast.calibration.pooling import PoolWeights, pool_ratios
 from napari_srast.calibration.predictions import HoldoutPredictions
-from napari_srast.calibration.prior import WeightPrior
 from napari_srast.calibration.skill import MIN_COUNTS, skill_with_error
-from napari_srast.calibration.weights import PoolWeights, pool_ratios
+from napari_srast.calibration.weight_fitting import fit_program_weights
+from napari_srast.calibration.weight_prior import WeightPrior
 from napari_srast.inference.fitted_slide import FittedSlide, calibration_genes
 from napari_srast.inference.job import UpsampleJob
 from napari_srast.inference.methods.program_mixture import ProgramMixture

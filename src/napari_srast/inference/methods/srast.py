@@ -18,8 +18,8 @@ from napari_srast._utils.sparse import drop_columns
 from napari_srast._utils.threads import single_threaded_torch
 from napari_srast.calibration.dispersion import Concentration
 from napari_srast.calibration.experts import Experts
+from napari_srast.calibration.pooling import PoolWeights, average_with_intensity, pool_ratios, totals_shift
 from napari_srast.calibration.skill import apply_fallback
-from napari_srast.calibration.weights import PoolWeights, average_with_intensity, pool_ratios, totals_shift
 from napari_srast.checkpoints.storage import Checkpoint
 from napari_srast.core.limits import (
     EMPTY_PAIR_COST,
@@ -144,7 +144,7 @@ class PerGenePredictor(TilePredictor):
         Converts ratios to counts.
     intensity
         The intensity field and the genes' loadings, with which the pool is averaged
-        (:func:`~napari_srast.calibration.weights.average_with_intensity`).
+        (:func:`~napari_srast.calibration.pooling.average_with_intensity`).
     support
         Discs that the spots measure; None if they measure their whole cells.
     totals

@@ -11,7 +11,7 @@ import numpy as np
 from scipy import sparse
 
 from napari_srast.calibration.experts import Experts
-from napari_srast.calibration.weights import POOL_SHARE, TOTALS_SHARE, PoolWeights, pool_ratios, totals_shift
+from napari_srast.calibration.pooling import POOL_SHARE, TOTALS_SHARE, PoolWeights, pool_ratios, totals_shift
 from napari_srast.core.progress import RunMonitor
 from napari_srast.inference.fitted_slide import FittedSlide
 from napari_srast.inference.job import UpsampleJob

@@ -3,8 +3,8 @@
 The fields are the counts attributed to each program, and the total counts. The programs give a gene the ratios
 ``m_g = sum_p a_igp r_p``, with ``a_igp`` the fraction of the gene's counts in spot i that program p explains: a convex
 combination on the simplex. These are combined with the ratios of the totals in a log-linear pool, whose weights
-:func:`napari_srast.calibration.fitting.fit_program_weights` fits on the coarsened slide: for low-count genes the map of
-the totals is more informative than the programs. Programs are this project's choice (docs/method.md).
+:func:`napari_srast.calibration.weight_fitting.fit_program_weights` fits on the coarsened slide: for low-count genes the
+map of the totals is more informative than the programs. Programs are this project's choice (docs/method.md).
 
 Shape legend: N spots, G genes, F selected genes, P programs, Q pixels.
 """

@@ -1,8 +1,8 @@
 """Compute the expression of a run's genes tile by tile, next to its counts.
 
 The estimate combines the intensity field of the slide, the histology if it is used, the counts of the spots
-(:mod:`napari_srast.calibration.expression`), and the ratios of the run where these differ from the field's own. It
-depends on the spots and on the pixel only, so that neither tiles nor a region change a number.
+(:mod:`napari_srast.calibration.expression_posterior`), and the ratios of the run where these differ from the field's
+own. It depends on the spots and on the pixel only, so that neither tiles nor a region change a number.
 
 Shape legend: N spots, Q pixels of the result, q pixels of a tile, S sample points, G genes of the run, E genes with
 expression, P programs of the image.
@@ -16,7 +16,7 @@ import numpy as np
 from scipy import sparse
 
 from napari_srast._utils.row_blocks import row_blocks
-from napari_srast.calibration.expression import correction_width, fit_shapes, log_corrections, scale_to_counts
+from napari_srast.calibration.expression_posterior import correction_width, fit_shapes, log_corrections, scale_to_counts
 from napari_srast.core.expression_factors import ExpressionFactors
 from napari_srast.core.progress import NO_MONITOR, RunMonitor
 from napari_srast.core.result import UpsampleMetadata

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from napari_srast.analysis.gene_lights import describe_lights, gene_lights
+from napari_srast.analysis.traffic_lights import describe_lights, gene_lights
 from napari_srast.core.result import UpsampleResult
 from napari_srast.core.slide import Slide
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from napari_srast.analysis.expression import log_normalize
+from napari_srast.analysis.expression_scaling import log_normalize
 
 
 def test_rows_are_scaled_to_10000_before_the_logarithm() -> None:

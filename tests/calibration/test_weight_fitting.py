@@ -9,10 +9,10 @@ import pytest
 from helpers.pool import N_EXPERTS, PRIORS, first_experts, planted_predictions, priors_around, without_counts
 from helpers.scores import gain_per_gene
 
-from napari_srast.calibration.fitting import fit_pool_weights, fit_program_weights
+from napari_srast.calibration.pooling import PROGRAM_EXPERT_NAMES, pool_ratios
 from napari_srast.calibration.predictions import HoldoutPredictions
-from napari_srast.calibration.prior import WeightPrior
-from napari_srast.calibration.weights import PROGRAM_EXPERT_NAMES, pool_ratios
+from napari_srast.calibration.weight_fitting import fit_pool_weights, fit_program_weights
+from napari_srast.calibration.weight_prior import WeightPrior
 
 
 def test_accurate_expert_gets_the_weight() -> None:

@@ -20,10 +20,10 @@ from napari_srast.core.settings import UpsampleSettings
 from napari_srast.core.slide import Slide
 from napari_srast.errors import DeviceError
 from napari_srast.geometry.raster import Footprint
-from napari_srast.inference import estimate as module
+from napari_srast.inference import run_estimate as module
 from napari_srast.inference.costs import JobSize, run_bytes, run_seconds
-from napari_srast.inference.estimate import require_memory
 from napari_srast.inference.executors.local import ThreadExecutor
+from napari_srast.inference.run_estimate import require_memory
 
 FIGURES = Path(__file__).resolve().parents[2] / "docs" / "performance"
 MEASURED = [
@@ -228,5 +228,5 @@ def test_run_on_other_computers_is_not_refused(
 
 
 def test_estimate_loads_no_torch() -> None:
-    code = "import sys, napari_srast.inference.estimate; assert 'torch' not in sys.modules"
+    code = "import sys, napari_srast.inference.run_estimate; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from napari_srast.calibration.likelihood import PoolLikelihood, curvature_adjustment, newton_maximize
-from napari_srast.calibration.weights import EXPERT_NAMES, FLOW, PROGRAM_EXPERT_NAMES, PoolWeights
+from napari_srast.calibration.pooling import EXPERT_NAMES, FLOW, PROGRAM_EXPERT_NAMES, PoolWeights
 
 __all__ = ["CalibrationPriors", "LabeledSlide", "WeightPrior", "fit_prior", "fit_priors"]
 

@@ -1,6 +1,6 @@
 """Pool experts log-linearly, with weights that depend on the count of a spot.
 
-The pool is log r = sum_e w_e(n) log r_e + const, within each spot. :func:`napari_srast.calibration.fitting.
+The pool is log r = sum_e w_e(n) log r_e + const, within each spot. :func:`napari_srast.calibration.weight_fitting.
 fit_pool_weights` fits its weights on the slide itself. If the weights add up to less than 1, the pool is closer to the
 uniform split than its experts are.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from helpers.pool import PRIORS, planted_predictions
 
-from napari_srast.calibration.weights import TOTALS_SHARE, average_with_intensity, pool_ratios, totals_shift
+from napari_srast.calibration.pooling import TOTALS_SHARE, average_with_intensity, pool_ratios, totals_shift
 
 
 def test_pooled_ratios_sum_to_one() -> None:

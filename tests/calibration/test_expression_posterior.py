@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_srast.calibration.expression import (
+from napari_srast.calibration.expression_posterior import (
     SHAPES,
     correction_width,
     fit_shapes,

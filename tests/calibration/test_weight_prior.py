@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from helpers.pool import N_EXPERTS, PRIORS, first_experts, planted_predictions
 
-from napari_srast.calibration.fitting import fit_pool_weights
-from napari_srast.calibration.prior import CalibrationPriors, LabeledSlide, WeightPrior, fit_prior, fit_priors
-from napari_srast.calibration.weights import PROGRAM_EXPERT_NAMES
+from napari_srast.calibration.pooling import PROGRAM_EXPERT_NAMES
+from napari_srast.calibration.weight_fitting import fit_pool_weights
+from napari_srast.calibration.weight_prior import CalibrationPriors, LabeledSlide, WeightPrior, fit_prior, fit_priors
 
 
 def test_priors_recover_mean_and_variance_of_studies() -> None:

@@ -2,7 +2,7 @@
 
 The slide is coarsened once, so that its own spots become pixels with measured counts. The experts predict them, and the
 weights of the pool are fitted by their posterior mode. The prior describes how weights vary over studies that the
-network was not trained on (:mod:`napari_srast.calibration.prior`); the likelihood is tempered and scaled by the
+network was not trained on (:mod:`napari_srast.calibration.weight_prior`); the likelihood is tempered and scaled by the
 agreement of the spots (:mod:`napari_srast.calibration.likelihood`). A small or noisy slide therefore keeps the mean of
 the prior; the problem is concave, so the fit cannot end in a local optimum.
 
@@ -19,10 +19,10 @@ import numpy as np
 from scipy.stats import norm
 
 from napari_srast.calibration.likelihood import PoolLikelihood, curvature_adjustment, newton_maximize
+from napari_srast.calibration.pooling import FLOW, PROGRAM_EXPERT_NAMES, PoolWeights
 from napari_srast.calibration.predictions import HoldoutPredictions
-from napari_srast.calibration.prior import CalibrationPriors, WeightPrior
 from napari_srast.calibration.skill import skill_with_error
-from napari_srast.calibration.weights import FLOW, PROGRAM_EXPERT_NAMES, PoolWeights
+from napari_srast.calibration.weight_prior import CalibrationPriors, WeightPrior
 
 __all__ = ["fit_pool_weights", "fit_program_weights"]
 

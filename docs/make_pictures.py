@@ -107,8 +107,17 @@ def take_pictures() -> None:
     controller.results.show_genes(GENES)
     ready()
     cells.section.header.click()
-    explore.section.header.click()
     viewer.reset_view()
+    domains = explore.domain_panel
+    domains.section.header.click()
+    domains.number.setValue(5)
+    domains.start.click()
+    ready()
+    save_screenshot(viewer, "domains")
+    domains.display.setCurrentText("Hidden")
+    domains.display.activated.emit(domains.display.currentIndex())
+    domains.section.header.click()
+    explore.section.header.click()
     wait_until(lambda: False, 1.0)
     explore.export_panel.write_figure(IMAGES / "figure.png")
     with Image.open(IMAGES / "figure.png") as figure:

@@ -150,6 +150,7 @@ def test_result_without_expression_is_refused(result):
 
 
 def test_gene_without_expression_is_refused():
+    pytest.importorskip("igraph")
     with pytest.raises(InputError, match="no expression of gene 'Gene1'"):
         domains(with_expression(make_result(), [0, 2]), genes=["Gene1"])
 

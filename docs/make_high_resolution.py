@@ -1,12 +1,16 @@
 """Score the expression on slides of cells, beads and bins, measured by disks with gaps or by whole squares.
 
     python docs/make_high_resolution.py DATA [NAME ...] [--lattices hex,square] [--thinnings N] [--genes N] [--draws N]
+                                       [--folds FOLDER]
                                        writes docs/results/high_resolution.json and prints a Markdown table
 
 DATA is a folder with NAME.h5ad (coordinates in obsm["spatial"]). It is what ``napari-srast evaluate`` does with
 --spot-diameter and --thin: every count is assigned at random to one of two halves, the slide is made from one half, and
 the other half is the truth. Disks have 0.55 pitches on a hexagonal lattice; squares measure everything. *Trial* is the
 Gaussian process of each gene, times a Gamma-Poisson posterior of every spot (evaluation/exact_process.py).
+
+--folds: the work folder of a training. Each slide is scored by the network of the fold that holds it out, so that no
+network has seen the slide; a slide that is not in the recipe is scored by the shipped network.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ import make_quotes
 import numpy as np
 from scipy import sparse
 
+from napari_srast.checkpoints.storage import load_checkpoint
 from napari_srast.core.settings import UpsampleSettings
 from napari_srast.evaluation.fine_slide import FineSlide, abundant_genes
 from napari_srast.evaluation.fine_truth import FineEvaluation, evaluate_fine_truth
@@ -59,13 +64,24 @@ def read_points(path: Path, n_genes: int) -> FineSlide:
     return slide.select(abundant_genes(slide.counts, slide.genes, n_genes))
 
 
+def unseen_model(folder: Path, name: str) -> str:
+    """Return a network that has not seen a slide: of the fold of a training that holds it out, else the shipped one."""
+    for path in sorted(folder.glob("fold*.safetensors")):
+        if name in load_checkpoint(path).record["held_out"]:
+            return str(path)
+    if name in load_checkpoint().record["slides"]:
+        sys.exit(f"The shipped network has seen '{name}', and no fold in '{folder}' holds it out.")
+    return "default"
+
+
 def evaluate(folder: Path, name: str, lattice: str, options: argparse.Namespace) -> FineEvaluation:
     pitch, factor = SLIDES[name]
     slide = read_points(folder / f"{name}.h5ad", options.genes)
     array = SimulatedArray(
         pitch=pitch, lattice=lattice, spot_diameter=DISK * pitch if lattice == "hex" else None, min_counts=10
     )
-    settings = UpsampleSettings(factor=factor, mode="sample", draws=options.draws)
+    model = "default" if options.folds is None else unseen_model(options.folds, name)
+    settings = UpsampleSettings(factor=factor, mode="sample", draws=options.draws, model=model)
     return evaluate_fine_truth(slide, array, settings=settings, thinnings=options.thinnings)
 
 
@@ -107,6 +123,7 @@ def main() -> None:
     parser.add_argument("--thinnings", type=int, default=1)
     parser.add_argument("--genes", type=int, default=N_GENES)
     parser.add_argument("--draws", type=int, default=2, help="of the flow, which do not enter the expression")
+    parser.add_argument("--folds", type=Path, help="work folder of a training")
     parser.add_argument("--output", type=Path, default=OUTPUT)
     options = parser.parse_args()
     results: dict[str, Any] = {}
@@ -116,7 +133,8 @@ def main() -> None:
     for lattice in options.lattices.split(","):
         for name in options.names or list(SLIDES):
             evaluation = evaluate(options.data, name, lattice, options)
-            results[f"{name}, {lattice}"] = evaluation.to_dict()
+            results[f"{name}, {lattice}"] = found = evaluation.to_dict()
+            found["settings"]["model"] = Path(found["settings"]["model"]).name
             rows.append(row(evaluation))
             write_row(f"{name}, {lattice} ({evaluation.n_spots})", [number(value) for value in rows[-1]])
             options.output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")

@@ -1,10 +1,10 @@
 """Score the gain from histology on real slides, each coarsened so that its own spots are the truth.
 
-``python docs/make_histology.py SLIDES [--genes 600] [--full MODEL] [--only NAME] [--json FILE] [--figures]``, where
-SLIDES is a folder of ``NAME.h5ad`` with ``obsm["spatial_px"]`` and ``NAME_he.jpg``. Prints the numbers of
-results/histology.md. ``--figures`` draws its figures instead. ``--full`` also runs the whole method on each slide, with
-and without the image. MODEL must be trained without the slides: training writes one for each fold of studies to its
-work folder.
+``python docs/make_histology.py SLIDES [--genes 600] [--folds FOLDER] [--only NAME] [--json FILE] [--figures]``, where
+SLIDES is a folder of ``NAME.h5ad`` with ``obsm["spatial_px"]`` and ``NAME_he.jpg``. Writes results/histology.json,
+which results/histology.md quotes. ``--figures`` draws its figures instead. ``--folds`` also runs the whole method on
+each slide with a square lattice, with and without the image, with the network of the fold that holds the slide out:
+FOLDER is the work folder of a training.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import anndata
+import make_quotes
 import numpy as np
+from make_high_resolution import unseen_model
 from scipy import sparse
 from scipy.spatial import cKDTree
 
@@ -32,7 +34,8 @@ from napari_srast.interpolation import Denoiser, Interpolator
 from napari_srast.io.convert.images import read_image_file
 from napari_srast.io.transforms import fit_affine
 
-IMAGES = Path(__file__).resolve().parent / "images"
+HERE = Path(__file__).resolve().parent
+IMAGES, OUTPUT = HERE / "images", HERE / "results" / "histology.json"
 HALF_SHIFTS = ((0.5, 0.0), (0.0, -0.5), (-0.35, 0.35))
 
 
@@ -46,7 +49,8 @@ class CoarsenedSlide:
             table = table[np.argsort(np.hypot(*(points - np.median(points, axis=0)).T))[:n_spots]].copy()
         self.name = path.stem
         self.spots = np.asarray(table.obsm["spatial"], dtype=float)[:, :2]
-        self.native_pitch = make_raster(self.spots, factor=2).lattice.pitch
+        lattice = make_raster(self.spots, factor=2).lattice
+        self.native_pitch, self.is_square = lattice.pitch, lattice.kind == "square"
         self.all_counts = sparse.csr_matrix(table.X, dtype=np.float32)
         to_spots, _ = fit_affine(np.asarray(table.obsm["spatial_px"], dtype=float)[:, :2], self.spots)
         pixels = read_image_file(path.with_name(f"{path.stem}_he.jpg"))
@@ -147,7 +151,7 @@ class CoarsenedSlide:
         weight = 1 / np.maximum(distance, 1e-6)
         return self.layout.normalize(np.einsum("qk,qkf->qf", weight, self.low[index]))
 
-    def whole_method(self, image: SlideImage | None, model: Path) -> float:
+    def whole_method(self, image: SlideImage | None, model: str) -> float:
         """Run the whole method on the coarse slide; return nats per count of the slide's own spots."""
         names = np.array([f"g{i}" for i in range(self.counts.shape[1])])
         slide = Slide(
@@ -159,13 +163,13 @@ class CoarsenedSlide:
             spot_shape="square",
             image=image,
         )
-        result = upsample(slide, genes=list(names[self.genes]), factor=2, model=str(model))
+        result = upsample(slide, genes=list(names[self.genes]), factor=2, model=model)
         split = sparse.csc_matrix(result.counts)
         _, pixel = cKDTree(result.raster.centers).query(self.spots[self.coarse.used])
         return self.score(self.layout.normalize(split[pixel].toarray()))[0]
 
 
-def score_slide(case: CoarsenedSlide, others: list[CoarsenedSlide], full: Path | None) -> dict[str, object]:
+def score_slide(case: CoarsenedSlide, others: list[CoarsenedSlide], model: str | None) -> dict[str, object]:
     """Score one slide: baselines, the image, and wrong images, which must gain nothing."""
     baselines = case.baselines()
     nats = {name: case.score(ratios)[0] for name, ratios in baselines.items()}
@@ -209,9 +213,9 @@ def score_slide(case: CoarsenedSlide, others: list[CoarsenedSlide], full: Path |
         "offset": aligned,
         "offset_errors": errors,
     }
-    if full is not None:
+    if model is not None and case.is_square:
         scores["method"] = {
-            name: case.whole_method(image, full) for name, image in (("without", None), ("with", case.image))
+            name: case.whole_method(image, model) for name, image in (("without", None), ("with", case.image))
         }
     return scores
 
@@ -287,8 +291,8 @@ def main() -> None:
     parser.add_argument("slides", type=Path)
     parser.add_argument("--genes", type=int, default=600)
     parser.add_argument("--only", default="")
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--full", type=Path, metavar="MODEL")
+    parser.add_argument("--json", type=Path, default=OUTPUT)
+    parser.add_argument("--folds", type=Path, help="work folder of a training")
     parser.add_argument("--figures", action="store_true")
     chosen = parser.parse_args()
     paths = [p for p in sorted(chosen.slides.glob("*.h5ad")) if p.with_name(f"{p.stem}_he.jpg").exists()]
@@ -302,11 +306,13 @@ def main() -> None:
         if chosen.only not in path.stem:
             continue
         other = CoarsenedSlide(paths[(i + 3) % len(paths)], 10)
-        row = score_slide(CoarsenedSlide(path, chosen.genes), [other], chosen.full)
+        model = None if chosen.folds is None else unseen_model(chosen.folds, path.stem)
+        row = score_slide(CoarsenedSlide(path, chosen.genes), [other], model)
         rows.append(row)
         print(json.dumps(row), flush=True)
-        if chosen.json is not None:
-            chosen.json.write_text(json.dumps(rows, indent=1))
+        chosen.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    if chosen.json == OUTPUT:
+        make_quotes.update()
 
 
 if __name__ == "__main__":

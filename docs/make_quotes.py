@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -291,10 +291,96 @@ def high_resolution() -> Iterator[Quote | Table]:
         seams = [values[10] for name, values in zip(data, rows, strict=True) if name.endswith(lattice)]
         where = {"hex": "On disks with gaps they are {} to {}", "square": "on squares {} to {}"}[lattice]
         yield Quote(page, where, span(seams, 2))
+    skills = [slide["methods"][OURS] for slide in data.values()]
+    stated = [skill["stated_skill"] / skill["nats_per_count"] for skill in skills if skill["stated_skill"] is not None]
+    fine_page, too_much = "docs/results/fine_truth.md", sum(ratio > 1 for ratio in stated)
+    yield Quote(fine_page, "Counts alone state {} to {} times what they achieve", span(stated, 2))
+    yield Quote(fine_page, "and too much in {} of {} rows", (str(too_much), str(len(stated))))
     bins = next(values for name, values in zip(data, rows, strict=True) if name.startswith("merscope"))
     yield Quote(
         page, "they cover {} of all and {} of high counts of the disks.", (number(bins[11], 2), number(bins[12], 2))
     )
+
+
+def histology() -> Iterator[Quote | Table]:
+    """Yield what pages quote of histology.json."""
+    slides = load("results/histology.json")
+    page = "docs/results/histology.md"
+
+    def mean(values: Iterable[float]) -> float:
+        gathered = list(values)
+        return sum(gathered) / len(gathered)
+
+    def short(name: str) -> str:
+        return name.removeprefix("visium_mouse_").removeprefix("st_human_").removeprefix("st_mouse_")
+
+    titles = "slide", "coarse spots", "best", "without", "with the image", "totals + composition", "of best"
+    lines = [*head(*titles, "regression", "off by", "gray distance")]
+    for one in slides:
+        image = one["with_image"]
+        lines.append(
+            row(
+                short(one["name"]),
+                one["spots"],
+                f"{one['best']:.4f} ({one['best_baseline']})",
+                f"{one['gp+denoised']:.4f}",
+                f"**{image['nats']:.4f}**",
+                f"{image['totals']:.4f} + {image['composition']:.4f}",
+                f"{image['nats'] / one['best']:.2f}",
+                f"{one['regression_alone']:.4f}",
+                f"{100 * one['regression_mass_error']:.0f} %",
+                f"{one['gray_distance']:.4f}",
+            )
+        )
+    means = [
+        mean(one["best"] for one in slides),
+        mean(one["gp+denoised"] for one in slides),
+        mean(one["with_image"]["nats"] for one in slides),
+    ]
+    best, without, image = (f"{value:.4f}" for value in means)
+    last = (f"{mean(one[key] for one in slides):.4f}" for key in ("regression_alone", "gray_distance"))
+    regression, gray = last
+    off = f"{100 * mean(one['regression_mass_error'] for one in slides):.0f} %"
+    ratio = f"{mean(one['with_image']['nats'] / one['best'] for one in slides):.2f}"
+    lines.append(row("**mean**", "", best, without, f"**{image}**", "", ratio, regression, off, gray))
+    yield Table(page, "histology", tuple(lines))
+    gained = sum(one["with_image"]["nats"] > max(one["best"], one["gp+denoised"]) for one in slides)
+    yield Quote(
+        page,
+        "The image is used on {} of {} slides, and with it the score is above the best interpolation on {}",
+        (str(sum(one["used"] for one in slides)), str(len(slides)), str(gained)),
+    )
+    yield Quote(page, "on average it is {} times as high", (number(means[2] / means[0], 2),))
+    wrong = [control for one in slides for control in one["controls"].values()]
+    yield Quote(
+        page,
+        "In {} of {} cases the wrong image gives a warning",
+        (str(sum(control["notice"] for control in wrong)), str(len(wrong))),
+    )
+    lines = [*head("slide", "reported offset without a shift", "error of the reported offset with a shift")]
+    for one in slides:
+        errors = " / ".join("not reported" if error != error else f"{error:.2f}" for error in one["offset_errors"])
+        lines.append(row(short(one["name"]), f"{one['offset']:.2f}", errors))
+    yield Table(page, "offsets", tuple(lines))
+    whole = [one for one in slides if "method" in one]
+    lines = [*head("slide", "best interpolation", "method without", "method with the image", "of without", "of best")]
+
+    def cells_of(best: float, method: dict[str, float]) -> list[str]:
+        ratios = [f"{method['with'] / method['without']:.2f}", f"{method['with'] / best:.2f}"]
+        return [f"{method['without']:.4f}", f"**{method['with']:.4f}**", *ratios]
+
+    for one in whole:
+        title = f"{one['best']:.4f} ({one['best_baseline']})"
+        lines.append(row(short(one["name"]), title, *cells_of(one["best"], one["method"])))
+    best_mean = mean(one["best"] for one in whole)
+    both = {key: mean(one["method"][key] for one in whole) for key in ("without", "with")}
+    lines.append(row("**mean**", f"{best_mean:.4f}", *cells_of(best_mean, both)))
+    yield Table(page, "whole_method", tuple(lines))
+    lines = [*head("image", "gain")]
+    for one in load("results/histology_degraded.json"):
+        unused = "not used, with a warning" if one["noticed"] else "not used"
+        lines.append(row(one.get("image", "as it is"), f"{one['nats']:+.4f}" if one["used"] else unused))
+    yield Table(page, "degraded", tuple(lines))
 
 
 def zero_shot() -> Iterator[Quote | Table]:
@@ -434,6 +520,7 @@ SOURCES: tuple[Callable[[], Iterator[Quote | Table]], ...] = (
     fine_truth,
     cells,
     high_resolution,
+    histology,
     zero_shot,
     performance,
 )

@@ -269,7 +269,7 @@ def test_full_memory_while_adding_a_result_is_shown(
     [
         "overlay.render_gene",
         "overlay.Backdrop.of_slide",
-        "gene_layers.GeneLayer.create",
+        "gene_layer_set.GeneLayer.create",
         "layer_stack.insert_unselected",
     ],
 )

@@ -10,7 +10,7 @@ from helpers.results import same_bytes
 from scipy import sparse
 
 from napari_srast.api import upsample
-from napari_srast.calibration import weights
+from napari_srast.calibration import pooling
 from napari_srast.core.result import UpsampleResult
 from napari_srast.core.slide import Slide
 from napari_srast.inference.methods import srast
@@ -31,7 +31,7 @@ def slide(make_slide: MakeSlide) -> Slide:
 
 def of_share(slide: Slide, share: float, **options: object) -> UpsampleResult:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(weights, "TOTALS_SHARE", share)
+        patch.setattr(pooling, "TOTALS_SHARE", share)
         return upsample(slide, **options)
 
 
@@ -40,12 +40,12 @@ def test_share_changes_totals_and_keeps_compositions(
     slide: Slide, monkeypatch: pytest.MonkeyPatch, per_gene_limit: int
 ) -> None:
     monkeypatch.setattr(srast, "PER_GENE_LIMIT", per_gene_limit)
-    low, high = (of_share(slide, share, factor=2).counts.toarray() for share in (weights.POOL_SHARE, 0.9))
+    low, high = (of_share(slide, share, factor=2).counts.toarray() for share in (pooling.POOL_SHARE, 0.9))
     assert np.abs(low.sum(axis=1) - high.sum(axis=1)).max() > 0.5
     np.testing.assert_allclose(low.sum(), high.sum(), rtol=1e-6)
     assert upsample(slide, factor=2).provenance["calibration"]["share"] == {
-        "totals": weights.TOTALS_SHARE,
-        "composition": weights.POOL_SHARE,
+        "totals": pooling.TOTALS_SHARE,
+        "composition": pooling.POOL_SHARE,
     }
     if per_gene_limit == 512:
         parent = upsample(slide, factor=2, method="uniform").raster.parent
@@ -60,6 +60,6 @@ def test_share_changes_totals_and_keeps_compositions(
 )
 def test_share_is_not_used_elsewhere(make_slide: MakeSlide, diameter: float | None, factor: float) -> None:
     slide = make_slide(8, 8, pitch=100.0, spot_diameter=diameter)
-    results = [of_share(slide, share, factor=factor) for share in (weights.POOL_SHARE, 0.9)]
+    results = [of_share(slide, share, factor=factor) for share in (pooling.POOL_SHARE, 0.9)]
     assert same_bytes(results[0].counts, results[1].counts)
     assert results[0].provenance["calibration"]["share"] == {"totals": 0.2, "composition": 0.2}

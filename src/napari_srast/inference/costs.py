@@ -145,8 +145,9 @@ class JobSize:
 def run_seconds(size: JobSize, n_threads: int) -> float:
     """Return the expected wall time of a run with a cold cache on the reference computer."""
     if size.settings.method != "srast":
-        per_value = _interpolation_seconds(size.settings.method, size.pixels_per_spot)
-        return 0.3 + per_value * size.n_pixels * size.n_genes / n_threads + _expression_seconds(size, n_threads)
+        # Not divided by the threads, because tiles that are interpolated at the same time wait for the memory.
+        seconds = _interpolation_seconds(size.settings.method, size.pixels_per_spot) * size.n_pixels * size.n_genes
+        return 0.3 + seconds + _expression_seconds(size, n_threads)
     return _fit_seconds(size) + _tile_seconds(size, n_threads) + _expression_seconds(size, n_threads)
 
 

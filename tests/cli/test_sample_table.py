@@ -41,6 +41,13 @@ def test_rows_are_read_with_paths_relative_to_the_table(tmp_path: Path) -> None:
     assert (third.region, third.classification) == (str(tmp_path / "b.geojson"), "Tumor")
 
 
+def test_link_to_a_slide_is_the_same_slide(tmp_path: Path) -> None:
+    (tmp_path / "a.zarr").mkdir()
+    (tmp_path / "link.zarr").symlink_to(tmp_path / "a.zarr", target_is_directory=True)
+    table = read_sample_table(write(tmp_path, "slide,donor,group", "a.zarr,d1,tumor", "link.zarr,d2,tumor"))
+    assert [sample.slide for sample in table.rows] == [tmp_path / "a.zarr"] * 2  # so that no spot is counted twice
+
+
 @pytest.mark.parametrize(("delimiter", "encoding"), [("\t", "utf-8"), (";", "utf-8-sig"), ("\t", "utf-16")])
 def test_tables_of_spreadsheet_programs_are_read(tmp_path: Path, delimiter: str, encoding: str) -> None:
     lines = (delimiter.join(cells) for cells in (("slide", "donor", "group"), ("a.zarr", "d1, left", "g")))

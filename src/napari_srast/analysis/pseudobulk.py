@@ -102,7 +102,7 @@ class DonorCounts:
         Raises
         ------
         InputError
-            Spots are in another sample, too, or no slide has a gene in common with the others.
+            Spots are in another sample, too, or the slides have no gene in common.
         RegionError
             The region has no spot, or a coordinate system that the slide lacks.
         """

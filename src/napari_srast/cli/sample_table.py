@@ -170,7 +170,7 @@ def _row(path: Path, number: int, header: Sequence[str], row: Sequence[str]) -> 
         )
     return SampleRow(
         number=number,
-        slide=Path(os.path.normpath(path.parent / values["slide"])),
+        slide=Path(os.path.realpath(path.parent / values["slide"])),  # links to a slide are the same slide
         donor=values["donor"],
         group=values["group"],
         region=region if not region or is_text else str(path.parent / region),

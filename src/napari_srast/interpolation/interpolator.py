@@ -27,7 +27,7 @@ INTERPOLATIONS = ("uniform", "nearest", "bilinear", "bicubic", "gaussian", "pycn
 GAUSSIAN_WIDTHS = (0.4, 0.5, 0.65, 0.8, 1.0, 1.3, 1.8, 2.5)
 """Standard deviations that the Gaussian kernel is chosen from, in pitches."""
 
-_VALUES_PER_BLOCK = 1 << 22  # pixel values in double precision
+_VALUES_PER_BLOCK = 1 << 18  # in double precision 2 MB, which the allocator does not return to the system at every step
 _CACHE_BYTES = 1 << 28  # of kriging weights
 _N_GAUSSIAN_NEAREST = 24
 _MAX_GAUSSIAN_TIES = 12

@@ -475,6 +475,33 @@ def test_train_describes_the_checkpoint(
     assert len(json.loads(capsys.readouterr().out)["sha256"]) == 64
 
 
+@pytest.mark.parametrize("kept", [True, False], ids=["with_finished_parts", "at_the_start"])
+def test_stopped_train_says_what_is_kept(
+    kept: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(
+        'name = "a"\ndata = "."\noutput = "a.safetensors"\nwork = "parts"\n'
+        '[[slides]]\nfile = "a.h5ad"\nstudy = "a"\nresolution = "high"\nlicence = "own"'
+    )
+    parts = tmp_path / "parts"
+
+    def train(*_: object, **__: object) -> None:
+        parts.mkdir()
+        if kept:
+            (parts / "fold0.state").touch()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("napari_srast.training.pipeline.train_from_recipe", train)
+    assert main(["train", str(recipe)]) == 1
+    sentence = (
+        f"what is finished is kept in '{parts}', and the same command resumes there."
+        if kept
+        else "nothing was written."
+    )
+    assert capsys.readouterr().err.splitlines()[-1] == f"napari-srast: Stopped; {sentence}"
+
+
 @pytest.mark.parametrize("options", [[], ["--json"]])
 def test_bench_prints_times_and_memory(
     options: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -12,6 +12,9 @@ from napari_srast.api import upsample
 from napari_srast.core.region import Region
 from napari_srast.core.result import UpsampleResult
 from napari_srast.core.slide import Slide
+from napari_srast.geometry.spot_pixel_map import SpotPixelMap
+from napari_srast.inference.expression_tiles import ExpressionSink
+from napari_srast.models.intensity import FittedIntensity, PixelIntensity
 
 SETTINGS = {"factor": 4, "device": "cpu"}
 
@@ -58,6 +61,27 @@ def test_neither_region_nor_tiles_change_the_expression(hex_slide: Slide, monkey
 
     use_small_tiles(monkeypatch, max_pixels=200, min_spots=8)
     np.testing.assert_array_equal(_expression(upsample(hex_slide, method="gp", **SETTINGS)), _expression(whole))
+
+
+def test_intensity_of_the_counts_is_used_again(
+    hex_slide: Slide, result: UpsampleResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed: list[int] = []
+    in_pixels = FittedIntensity.in_pixels
+
+    def recorded(self: FittedIntensity, layout: SpotPixelMap, fields: np.ndarray) -> PixelIntensity:
+        computed.append(layout.n_pixels)
+        return in_pixels(self, layout, fields)
+
+    monkeypatch.setattr(FittedIntensity, "in_pixels", recorded)
+    derive = ExpressionSink.derive
+    upsample(hex_slide, **SETTINGS)
+    n_shared = sum(computed)
+    computed.clear()
+    monkeypatch.setattr(ExpressionSink, "derive", lambda self, rows, counts, known=None: derive(self, rows, counts))
+    anew = upsample(hex_slide, **SETTINGS)
+    assert sum(computed) == n_shared + result.n_pixels
+    np.testing.assert_array_equal(_expression(anew), _expression(result))
 
 
 def test_no_border_of_a_spot_shows(result: UpsampleResult) -> None:

@@ -112,7 +112,9 @@ class ResultSink(ABC, Generic[Result_co]):
             :attr:`ResultPlan.expression_columns` only; None if the run does not compute them.
         """
 
-    def derive(self, rows: PixelRows, counts: PixelCounts) -> tuple[PixelValues | None, PixelValues | None]:
+    def derive(
+        self, rows: PixelRows, counts: PixelCounts, known: object | None = None
+    ) -> tuple[PixelValues | None, PixelValues | None]:
         """Compute the expression of a tile and its standard deviations, for :meth:`add`; None if the sink adds none.
 
         Threads that predict tiles may call it at the same time. A tile that comes without is completed by :meth:`add`.
@@ -121,6 +123,8 @@ class ResultSink(ABC, Generic[Result_co]):
         ----------
         rows, counts
             As for :meth:`add`.
+        known
+            What the prediction of the counts computed and the sink may use again; None if it must compute everything.
         """
         return None, None
 

@@ -22,7 +22,7 @@ from napari_srast.histology.features import disk_offsets, pixel_area
 from napari_srast.inference.fit_cache import FitMemory, digest_of
 from napari_srast.inference.image_samples import sample_evidence
 from napari_srast.inference.job import UpsampleJob
-from napari_srast.inference.methods.base import PreparedMethod
+from napari_srast.inference.methods.base import PreparedMethod, TileInput
 from napari_srast.inference.slide_intensity import intensity_key, measured_area
 from napari_srast.models.intensity import FittedIntensity, GeneLoadings, PixelIntensity, SharedViews
 
@@ -84,6 +84,7 @@ class ExpressionField:
         spots: np.ndarray,
         image: PixelImageEvidence | None,
         sample_of: UpsampleJob | None = None,
+        known: TileInput | None = None,
     ) -> np.ndarray:
         """Return the log field in pixels, minus infinity on bare glass, shape (q, E).
 
@@ -97,8 +98,12 @@ class ExpressionField:
             Evidence of the histology in the pixels; None without.
         sample_of
             Job of the slide if the pixels are the same for all its regions and genes. Default: they are not.
+        known
+            A tile with the same pixels, whose intensity was computed before, if it was.
         """
-        if sample_of is None:
+        if known is not None and known.pixel_intensity is not None:
+            pixels, spots = known.pixel_intensity, known.tile.spots
+        elif sample_of is None:
             pixels = _intensity(self.fitted, layout, spots)
         else:
             pixels = _sample_intensity(self.fitted, layout, spots, sample_of)
@@ -115,7 +120,7 @@ _samples: weakref.WeakKeyDictionary[FittedIntensity, FitMemory[PixelIntensity]] 
 
 
 def _intensity(fitted: FittedIntensity, layout: SpotPixelMap, spots: np.ndarray) -> PixelIntensity:
-    return PixelIntensity(fitted.model, layout, fitted.fields[spots])
+    return fitted.in_pixels(layout, fitted.fields[spots])
 
 
 def _fit_sample(fitted: FittedIntensity, layout: SpotPixelMap, spots: np.ndarray) -> PixelIntensity:

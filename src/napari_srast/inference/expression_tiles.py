@@ -26,7 +26,7 @@ from napari_srast.histology import PixelImageEvidence
 from napari_srast.inference.expression_field import ExpressionField, SpotsAround, shape_spots, spot_means, with_image
 from napari_srast.inference.expression_std import ExpressionScatter, corrected_spots, fit_expression_scatter
 from napari_srast.inference.job import UpsampleJob
-from napari_srast.inference.methods.base import PreparedMethod
+from napari_srast.inference.methods.base import PreparedMethod, TileInput
 from napari_srast.inference.slide_intensity import fit_program_loadings, fit_slide_intensity, measured_area
 from napari_srast.interpolation.interpolator import gaussian_weights
 
@@ -99,7 +99,7 @@ class ExpressionModel:
     loadings: tuple[np.ndarray, np.ndarray] | None = None
     scatter: ExpressionScatter | None = None
 
-    def predict(self, rows: np.ndarray, counts: sparse.csr_matrix) -> ExpressionTile:
+    def predict(self, rows: np.ndarray, counts: sparse.csr_matrix, known: TileInput | None = None) -> ExpressionTile:
         """Compute the expression of a tile.
 
         Parameters
@@ -108,10 +108,12 @@ class ExpressionModel:
             Rows of the result that the tile's pixels have; all pixels of each of their spots, shape (q,).
         counts
             Upsampled counts of the pixels, shape (q, G).
+        known
+            The tile, with the intensity that was computed for its counts; None if it must be computed.
         """
         layout, spots = self.around.part(self.layout.pixels[rows], self.layout.parent[rows])
         image = None if self.image is None else self.image.select_pixels(rows)
-        log_field = self.field.log_values(layout, spots, image)
+        log_field = self.field.log_values(layout, spots, image, known=known)
         smooth = gaussian_weights(layout, self.width)
         values = np.exp(log_field + self.log_scale + smooth @ self.corrections[spots])
         n_columns = len(self.columns)
@@ -167,13 +169,13 @@ class ExpressionSink(ResultSink[UpsampleMetadata]):
         self._sink.begin(plan)
 
     def derive(
-        self, rows: np.ndarray, counts: sparse.csr_matrix
+        self, rows: np.ndarray, counts: sparse.csr_matrix, known: object | None = None
     ) -> tuple[sparse.csr_matrix | None, sparse.csr_matrix | None]:
         """Compute the expression of a tile; counts that the other sink will refuse get none."""
         if counts.shape[0] != len(rows) or not np.isfinite(counts.data).all():
             nothing = sparse.csr_matrix(counts.shape, dtype=np.float32)
             return nothing, None if self._model.scatter is None else nothing.copy()
-        tile = self._model.predict(rows, counts)
+        tile = self._model.predict(rows, counts, known if isinstance(known, TileInput) else None)
         self._activities[rows] = tile.activities
         return tile.expression, tile.std
 

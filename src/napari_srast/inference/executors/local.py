@@ -79,9 +79,10 @@ class ThreadExecutor(Executor):
 
         def predict(index: int) -> _Tile:
             tile_input = method.tile_input(job, tiling.tile(index))
+            tile_input = replace(tile_input, pixel_intensity=method.intensity_in(tile_input))
             rows = tile_input.tile.rows
             counts, std = fallback.predict(tile_input, monitor, lambda: events.put(None))
-            return rows, counts, std, *sink.derive(rows, counts)
+            return rows, counts, std, *sink.derive(rows, counts, tile_input)
 
         n_workers = min(self._n_workers or job.n_threads or tile_threads(), len(tiling.groups))
         threads = ThreadPoolExecutor(n_workers, thread_name_prefix="napari-srast", initializer=limit_torch_if_loaded)

@@ -75,6 +75,8 @@ class TileInput:
             replace(
                 self,
                 tile=half,
+                pixel_intensity=None,
+                shift=None,
                 counts=self.counts[np.isin(self.tile.core_spots, half.core_spots)] if core_counts_only else self.counts,
                 image=None if self.image is None else self.image.select_pixels(np.isin(self.tile.rows, half.rows)),
             )
@@ -157,3 +159,9 @@ class PreparedMethod:
             image=None if self.image is None else self.image.select_pixels(tile.rows),
             intensity=None if self.intensity is None else self.intensity.fields[tile.spots],
         )
+
+    def intensity_in(self, tile_input: TileInput) -> PixelIntensity | None:
+        """Return the intensity in the pixels of a tile; None if the method does not use it."""
+        if self.intensity is None or tile_input.intensity is None:
+            return None
+        return self.intensity.in_pixels(tile_input.tile.layout, tile_input.intensity)

@@ -39,10 +39,12 @@ class LoadedIntensity:
 
     def bind(self, tile_input: TileInput) -> Callable[[np.ndarray, slice], np.ndarray]:
         """Return the function that predicts log intensities (q, F) of a block of fields from its counts (n, F)."""
-        pixels = tile_input.pixel_intensity or self.in_pixels(tile_input)
+        pixels = self.in_pixels(tile_input)
         return lambda counts, block: pixels.log_intensities(counts, self.loadings[block])
 
     def in_pixels(self, tile_input: TileInput) -> PixelIntensity:
         """Return the intensity in the pixels of a tile, which is the same for all fields."""
+        if tile_input.pixel_intensity is not None:
+            return tile_input.pixel_intensity
         assert tile_input.intensity is not None
         return PixelIntensity(self.model, tile_input.tile.layout, tile_input.intensity)

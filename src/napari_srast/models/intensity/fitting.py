@@ -1,6 +1,7 @@
 """Fit the intensity of a slide: processes, components and programs of its reference genes.
 
-Shape legend: N spots, G genes, R reference genes, C components, P programs, F genes of a block.
+Shape legend: N spots, n spots around some pixels, G genes, R reference genes, C components, P programs, F genes of a
+block.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from napari_srast._utils.row_blocks import MAX_WHOLE_ROWS, row_blocks, spread_sa
 from napari_srast._utils.threads import map_on_cores
 from napari_srast.core.limits import MAX_REFERENCE_GENES, MAX_REFERENCE_VALUES
 from napari_srast.core.progress import NO_MONITOR, RunMonitor
+from napari_srast.geometry.spot_pixel_map import SpotPixelMap
 from napari_srast.interpolation.gaussian_process import CovarianceGrid, FittedProcess, GaussianProcessGrid
-from napari_srast.models.intensity.prediction import GeneLoadings, IntensityModel
+from napari_srast.models.intensity.prediction import GeneLoadings, IntensityModel, PixelIntensity
 from napari_srast.models.programs.factorization import fit_activities
 
 __all__ = ["FittedIntensity", "fit_intensity"]
@@ -83,6 +85,18 @@ class FittedIntensity:
             components=np.concatenate(components, axis=1),
             programs=_fit_loadings(by_gene, self.activity),
         )
+
+    def in_pixels(self, layout: SpotPixelMap, fields: np.ndarray) -> PixelIntensity:
+        """Return the intensity in some pixels.
+
+        Parameters
+        ----------
+        layout
+            Spots around the pixels, and the pixels.
+        fields
+            The fields of these spots, shape (n, R + C + P + 1).
+        """
+        return PixelIntensity(self.model, layout, fields)
 
     def program_loadings(self, counts: sparse.csr_matrix) -> np.ndarray:
         """Fit the loadings of all genes of the slide to the programs in some of the spots; float32, shape (P, G).

@@ -175,4 +175,4 @@ def test_held_out_gains_of_many_genes_are_read_unchanged(make_result, written_sl
     result = dataclasses.replace(result, provenance={**result.provenance, "calibration": {"held_out_gain": gains}})
     got = read_result(write_result(result, tmp_path / "out.zarr"))
     assert got.provenance["calibration"]["held_out_gain"] == gains
-    assert gene_lights(got) == gene_lights(result)
+    assert repr(gene_lights(got)) == repr(gene_lights(result))  # their gains can be NaN

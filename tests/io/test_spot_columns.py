@@ -24,7 +24,8 @@ def slide(tmp_path: Path) -> Slide:
     obs = pd.DataFrame({"cluster": list("abcabc"), "row": range(6), "region": "spots", "key": range(6)}, index=ids)
     group = zarr.open_group(tmp_path / "slide.zarr" / "tables" / "table", mode="w")
     write_elem(group, "obs", obs.iloc[::-1])
-    write_elem(group, "uns/spatialdata_attrs", {"region": "spots", "region_key": "region", "instance_key": "key"})
+    attributes = {"region": "spots", "region_key": "region", "instance_key": "key"}
+    write_elem(group.create_group("uns"), "spatialdata_attrs", attributes)
     source = SlideSource(path=str(tmp_path / "slide.zarr"), table="table")
     return dataclasses.replace(make_slide(2, 3), spot_ids=ids, source=source)
 

@@ -128,8 +128,13 @@ def raw_counts(
     )
 
 
+def _layer_names(table: anndata.AnnData) -> list[str]:
+    """Return the names of the layers; AnnData 0.13 lists X among them, as None."""
+    return [str(layer) for layer in table.layers if layer is not None]
+
+
 def _layers(table: anndata.AnnData) -> str:
-    names = ", ".join(map(repr, table.layers))
+    names = ", ".join(map(repr, _layer_names(table)))
     return f"the layers {names}; if one of them has the counts, name it with --counts" if names else "no layers"
 
 
@@ -137,7 +142,7 @@ def _chosen(
     table: anndata.AnnData, name: str, rows: np.ndarray | None, choice: str, reuse: bool, monitor: RunMonitor
 ) -> RawCounts:
     """Return the counts of the matrix that the user named."""
-    known = ["X", *table.layers, *([_RAW] if table.raw is not None and _RAW not in table.layers else [])]
+    known = ["X", *_layer_names(table), *([_RAW] if table.raw is not None and _RAW not in table.layers else [])]
     if choice not in known:
         raise InputError(f"Table '{name}' has no counts '{choice}'; choose one with --counts: {', '.join(known)}.")
     return RawCounts(matrix=_checked(table, choice, name, rows, reuse, monitor), var=_var(table, choice))
@@ -145,7 +150,7 @@ def _chosen(
 
 def _stored_counts(table: anndata.AnnData) -> list[str]:
     """Return the names of layers, and "raw", where counts are expected besides X."""
-    by_name = {str(layer).casefold(): str(layer) for layer in table.layers}
+    by_name = {layer.casefold(): layer for layer in _layer_names(table)}
     layers = [by_name[layer] for layer in RAW_LAYERS if layer in by_name]
     return [*layers, *([_RAW] if table.raw is not None and _RAW not in layers else [])]
 

@@ -78,6 +78,9 @@ def open_store(path: str | Path) -> tuple[spatialdata.SpatialData, tuple[str, ..
         warnings.simplefilter("always")
         try:
             store = spatialdata.read_zarr(path, on_bad_files="warn")
+            for warning in caught:
+                if str(warning.message).startswith("tables/"):  # SpatialData 0.8 leaves out tables, too
+                    raise ValueError(str(warning.message))
         except Exception as error:
             if is_memory_error(error):  # the store may be fine
                 raise

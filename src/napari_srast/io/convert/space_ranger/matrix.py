@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import inspect
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -127,7 +128,9 @@ def _read_mtx(file: CountsFile) -> FeatureCounts:
     barcodes = _read_table(file, ("barcodes.tsv",)).iloc[:, 0]
     features = _read_table(file, ("features.tsv", "genes.tsv"))
     _check_entries(file.path)
-    matrix = mmread(file.path)
+    # SciPy 1.18 warns if it is not told, and versions before 1.15 cannot be told.
+    options = {"spmatrix": True} if "spmatrix" in inspect.signature(mmread).parameters else {}
+    matrix = mmread(file.path, **options)
     if matrix.shape == (len(features), len(barcodes)):
         matrix = matrix.T
     elif matrix.shape != (len(barcodes), len(features)):

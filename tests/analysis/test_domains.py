@@ -11,7 +11,7 @@ from helpers.results import make_result, with_expression
 from scipy.spatial import cKDTree
 from sklearn.metrics import adjusted_rand_score
 
-from napari_srast.analysis.clustering import embed, find_partition, nearby_pixels, neighbor_graph
+from napari_srast.analysis.clustering import embed, find_partition, nearby_pixels, neighbor_graph, partition
 from napari_srast.analysis.domains import Domains, domains, read_domains
 from napari_srast.analysis.expression_scaling import log_normalize
 from napari_srast.analysis.markers import find_markers
@@ -50,6 +50,17 @@ def test_domains_follow_the_planted_ones_and_not_the_spots(result):
 def test_number_of_domains_is_steady_over_seeds(result):
     numbers = [len(domains(result, resolution=0.5, seed=seed).sizes) for seed in range(5)]
     assert max(np.abs(np.array(numbers) / np.median(numbers) - 1)) <= 0.2
+
+
+def test_default_number_is_that_of_clusters_of_the_spots_at_any_factor(result):
+    genes = [f"G{i}" for i in range(30)]
+    columns = [result.gene_column(gene) for gene in genes]
+    spots = embed(log_normalize(result.slide.counts[:, columns].toarray()))
+    expected = partition(neighbor_graph(spots, np.empty((0, 2), dtype=int)), 1.0).n_clusters
+    coarse = make_result(planted_slide(), method="gp", factor=2.0)
+    for run in (coarse, result):
+        assert abs(len(domains(run, genes=genes).sizes) - expected) <= 0.2 * expected
+    assert len(domains(result, genes=genes, resolution=1.0).sizes) > 1.2 * expected
 
 
 def test_same_seed_gives_the_same_domains(result):

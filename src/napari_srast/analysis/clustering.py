@@ -26,6 +26,7 @@ _N_NEIGHBORS = 15  # in expression
 _REACH = 2.0  # in pixels: spatial neighbors are at most this far apart
 _QUERY_VALUES = 20_000_000  # distances that are computed together
 _LOWEST, _HIGHEST = 0.01, 50.0  # resolutions that the search for a number of clusters tries
+_NEAR = 16.0  # factor of resolutions near the first one
 _N_TRIALS = 14
 _N_STARTS, _STARTED_NODES = 10, 200_000  # of the Leiden algorithm; nodes of all starts together
 _rng_lock = threading.Lock()  # igraph has one random number generator for the process
@@ -176,7 +177,15 @@ def partition(graph: Any, resolution: float, seed: int = 0) -> Partition:
     return Partition(labels=rank[codes], resolution=float(resolution))
 
 
-def find_partition(graph: Any, n_clusters: int, seed: int = 0, monitor: RunMonitor = NO_MONITOR) -> Partition:
+def find_partition(
+    graph: Any,
+    n_clusters: int,
+    seed: int = 0,
+    monitor: RunMonitor = NO_MONITOR,
+    *,
+    first: float | None = None,
+    tolerance: int = 0,
+) -> Partition:
     """Search the resolution that gives a number of clusters; return the closest number found.
 
     Parameters
@@ -189,16 +198,24 @@ def find_partition(graph: Any, n_clusters: int, seed: int = 0, monitor: RunMonit
         Random seed of each trial.
     monitor
         Asked for cancellation before each trial.
+    first
+        Resolution to start with, if the right one is likely to be near it: others are tried up to a factor of 16 away.
+        Default: 1, and all resolutions from 0.01 to 50.
+    tolerance
+        Difference of the number of clusters that ends the search.
     """
     low, high = np.log(_LOWEST), np.log(_HIGHEST)
     middle = 0.0
+    if first is not None:
+        middle = np.log(first)
+        low, high = middle - np.log(_NEAR), middle + np.log(_NEAR)
     best: Partition | None = None
     for _ in range(_N_TRIALS):
         monitor.check_canceled()
         trial = partition(graph, float(np.exp(middle)), seed)
         if best is None or abs(trial.n_clusters - n_clusters) < abs(best.n_clusters - n_clusters):
             best = trial
-        if trial.n_clusters == n_clusters:
+        if abs(trial.n_clusters - n_clusters) <= tolerance:
             break
         low, high = (middle, high) if trial.n_clusters < n_clusters else (low, middle)
         middle = (low + high) / 2

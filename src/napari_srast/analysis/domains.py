@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import sparse
 
 from napari_srast._version import __version__
-from napari_srast.analysis.clustering import embed, find_partition, nearby_pixels, neighbor_graph, partition
-from napari_srast.analysis.expression_scaling import expression_of
+from napari_srast.analysis.clustering import Partition, embed, find_partition, nearby_pixels, neighbor_graph, partition
+from napari_srast.analysis.expression_scaling import expression_of, log_normalize
 from napari_srast.analysis.markers import find_markers
 from napari_srast.analysis.packages import import_package
 from napari_srast.analysis.resampling import check_seed
@@ -26,6 +27,9 @@ from napari_srast.errors import InputError, SettingsError, value_out_of_range
 __all__ = ["Domains", "domains", "read_domains"]
 
 _N_STEPS = 3  # neighbors, clusters, markers
+_SPOT_RESOLUTION = 1.0  # of the clusters of spots whose number is the default number of domains
+_PIXEL_EXPONENT = -0.75  # of the pixels of a spot: their first resolution, which saves trials and decides nothing
+_TOLERANCE = 0.2  # of the default number of domains
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -163,7 +167,7 @@ class Domains:
 def domains(
     result: UpsampleResult,
     *,
-    resolution: float = 1.0,
+    resolution: float | None = None,
     n_domains: int | None = None,
     genes: Sequence[str] | None = None,
     seed: int = 0,
@@ -181,9 +185,12 @@ def domains(
     result
         The result, with expression.
     resolution
-        Resolution of the Leiden algorithm; larger values give more domains. Ignored if ``n_domains`` is given.
+        Resolution of the Leiden algorithm; larger values give more domains, and so do more pixels. Ignored if
+        ``n_domains`` is given.
     n_domains
-        Number of domains, for which the resolution is searched; None for the given resolution.
+        Number of domains, for which the resolution is searched. Without it and ``resolution``, there are about as many
+        domains as the Leiden algorithm finds clusters of the measured spots at a resolution of 1, so that their number
+        does not grow with the number of pixels.
     genes
         Genes to cluster by; None for all that have expression.
     seed
@@ -213,7 +220,7 @@ def domains(
     >>> found = srast.domains(result, n_domains=7)  # doctest: +SKIP
     >>> found.write("fine.zarr")  # doctest: +SKIP
     """
-    if not (np.isfinite(resolution) and resolution > 0):
+    if resolution is not None and not (np.isfinite(resolution) and resolution > 0):
         raise value_out_of_range("resolution", float(resolution), "above 0")
     if n_domains is not None and not 2 <= n_domains <= result.n_pixels:
         raise value_out_of_range("number of domains", n_domains, f"between 2 and the {result.n_pixels:,} pixels")
@@ -229,12 +236,14 @@ def domains(
     graph = neighbor_graph(embed(values[:, chosen], seed), nearby_pixels(result.raster), monitor)
     monitor.report("domains", 1, _N_STEPS)
     notices = []
-    if n_domains is None:
-        found = partition(graph, resolution, seed)
-    else:
+    if n_domains is not None:
         found = find_partition(graph, n_domains, seed, monitor)
         if found.n_clusters != n_domains:
             notices.append(f"No resolution that was tried gives {n_domains} domains; {found.n_clusters} is closest.")
+    elif resolution is not None:
+        found = partition(graph, resolution, seed)
+    else:
+        found = _as_many_as_spots(graph, result, [str(name) for name in names[chosen]], seed, monitor)
     monitor.check_canceled()
     monitor.report("domains", 2, _N_STEPS)
     names_of_domains: Any = [str(i + 1) for i in range(found.n_clusters)]  # the stubs accept no list of texts here
@@ -247,6 +256,26 @@ def domains(
         resolution=found.resolution,
         seed=seed,
         notices=tuple(notices),
+    )
+
+
+def _as_many_as_spots(
+    graph: Any, result: UpsampleResult, genes: Sequence[str], seed: int, monitor: RunMonitor
+) -> Partition:
+    """Find about as many clusters of pixels as there are clusters of measured spots by the same genes."""
+    spots, spot_of_pixel = np.unique(result.raster.parent, return_inverse=True)
+    columns = [result.gene_column(gene) for gene in genes]
+    membership = sparse.csr_matrix(
+        (np.ones(result.n_pixels), (spot_of_pixel, np.arange(result.n_pixels))), shape=(len(spots), result.n_pixels)
+    )
+    n_clusters = 2
+    if len(spots) > 2:
+        values = log_normalize((membership @ result.counts[:, columns]).toarray())
+        of_spots = neighbor_graph(embed(values, seed), np.empty((0, 2), dtype=np.int64), monitor)
+        n_clusters = max(n_clusters, partition(of_spots, _SPOT_RESOLUTION, seed).n_clusters)
+    first = _SPOT_RESOLUTION * (result.n_pixels / len(spots)) ** _PIXEL_EXPONENT
+    return find_partition(
+        graph, n_clusters, seed, monitor, first=first, tolerance=int(np.floor(_TOLERANCE * n_clusters))
     )
 
 

@@ -29,7 +29,8 @@ def domains(
         int | None, typer.Option("--n-domains", metavar="N", help="Number of domains; the resolution is searched.")
     ] = None,
     resolution: Annotated[
-        float | None, typer.Option(metavar="R", help="Resolution of the Leiden algorithm (default: 1).")
+        float | None,
+        typer.Option(metavar="R", help="Resolution of the Leiden algorithm (default: decided by clusters of spots)."),
     ] = None,
     genes: Annotated[
         str | None,

@@ -77,7 +77,7 @@ def run(source: Path, output: Path | None, request: DomainsRequest) -> None:
         with progress_bar() as report:
             found = domains(
                 result,
-                resolution=1.0 if request.resolution is None else request.resolution,
+                resolution=request.resolution,
                 n_domains=request.n_domains,
                 genes=genes,
                 seed=request.seed,

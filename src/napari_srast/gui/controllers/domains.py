@@ -121,7 +121,9 @@ class DomainMaps:
         sets = self._sets_of(displayed)
         sets.unsaved = sets.shown = found
 
-    def find(self, n_domains: int | None, *, resolution: float = 1.0, genes: Sequence[str] | None = None) -> None:
+    def find(
+        self, n_domains: int | None, *, resolution: float | None = None, genes: Sequence[str] | None = None
+    ) -> None:
         """Find domains of the displayed result in the background.
 
         Parameters
@@ -129,7 +131,7 @@ class DomainMaps:
         n_domains
             Number of domains, for which the resolution is searched; None for the given resolution.
         resolution
-            Resolution of the Leiden algorithm.
+            Resolution of the Leiden algorithm; None for about as many domains as the spots have clusters.
         genes
             Genes to cluster by; None for all that have expression.
         """

@@ -31,7 +31,7 @@ __all__ = ["DomainPanel"]
 
 _SHOWN_MARKERS, _LISTED_MARKERS = 4, 15
 _MAX_DOMAINS = 200
-_MIN_RESOLUTION, _MAX_RESOLUTION = 0.01, 99.99
+_MAX_RESOLUTION = 99.99
 _SEARCHED = "The resolution is searched for the number of domains; choose 'auto' to set it."
 _NO_DOMAINS = "Find the domains first."
 _NOT_SAVED = "not saved"
@@ -60,9 +60,9 @@ class DomainPanel(QWidget):
         describe(self.number, "number_of_domains")
         self.number.valueChanged.connect(lambda _: self._allow())
         self.resolution = QDoubleSpinBox()
-        self.resolution.setRange(_MIN_RESOLUTION, _MAX_RESOLUTION)
+        self.resolution.setRange(0.0, _MAX_RESOLUTION)
+        self.resolution.setSpecialValueText("resolution auto")  # of 0
         self.resolution.setSingleStep(0.1)
-        self.resolution.setValue(1.0)
         self.resolution.setPrefix("resolution ")
         describe(self.resolution, "domain_resolution")
         self.genes = GeneField("domain_genes", "all with expression")
@@ -180,7 +180,7 @@ class DomainPanel(QWidget):
 
     def _find(self) -> None:
         self._controller.domains.find(
-            self._n_domains(), resolution=self.resolution.value(), genes=self.genes.names() or None
+            self._n_domains(), resolution=self.resolution.value() or None, genes=self.genes.names() or None
         )
 
     def _merge(self) -> None:

@@ -134,9 +134,9 @@ TOOLTIPS = {
     "gene_contrast": "Contrast limits of this gene, in the unit below.",
     "gene_opacity": "Opacity of this gene.",
     "dim_histology": "Brightness of the histology.",
-    "number_of_domains": "Number of domains, for which the resolution is searched; 'auto' lets the data decide, at the "
-    "resolution next to it.",
-    "domain_resolution": "Resolution of the clusters: larger values give more and smaller domains.",
+    "number_of_domains": "Number of domains, for which the resolution is searched; 'auto' for the resolution next to it.",
+    "domain_resolution": "Resolution of the clusters: larger values give more and smaller domains; 'auto' gives about as "
+    "many as the measured spots have clusters.",
     "domain_genes": "Genes by which the pixels are clustered, with commas between them; empty: all with expression. "
     "Markers are of all genes with expression in any case.",
     "find_domains": "Cluster the pixels by their expression. This takes a while in large results.",

@@ -281,7 +281,7 @@ def test_unusual_slide_is_used_with_a_warning(
         ("tables/table/X/indices/c", "is missing on disk"),
         ("tables/table/X/indptr/c", "is missing on disk"),
         ("tables/table/X/zarr.json", "is missing on disk"),
-        ("tables/table/var/_index/c", "gene names are empty"),
+        ("tables/table/var/_index/**/c", "gene names are empty"),  # AnnData 0.13: in a folder "values"
         ("tables/table", "no table"),
         ("shapes/spots", "neither shapes nor labels"),
         ("shapes/spots/shapes.parquet", "'shapes/spots' of the store is damaged"),
@@ -293,7 +293,8 @@ def test_store_with_missing_parts_is_refused(
 ) -> None:
     torn = tmp_path / "torn.zarr"
     shutil.copytree(slide, torn)
-    shutil.rmtree(torn / part) if (torn / part).is_dir() else (torn / part).unlink()
+    lost = next(torn.glob(part))
+    shutil.rmtree(lost) if lost.is_dir() else lost.unlink()
     status, messages = upsample(torn, tmp_path, capsys)
     assert status == 2
     assert says in messages

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,9 +78,9 @@ def open_store(path: str | Path) -> tuple[spatialdata.SpatialData, tuple[str, ..
         warnings.simplefilter("always")
         try:
             store = spatialdata.read_zarr(path, on_bad_files="warn")
-            for warning in caught:
-                if str(warning.message).startswith("tables/"):  # SpatialData 0.8 leaves out tables, too
-                    raise ValueError(str(warning.message))
+            for name, message in _skipped_elements(caught):
+                if name.startswith("tables/") and (path / name).is_dir():  # SpatialData 0.8 leaves out tables, too
+                    raise ValueError(message)
         except Exception as error:
             if is_memory_error(error):  # the store may be fine
                 raise
@@ -96,9 +96,8 @@ def open_store(path: str | Path) -> tuple[spatialdata.SpatialData, tuple[str, ..
                     "it may be only half-written, so write it again."
                 ) from error
     skipped = damaged + tuple(
-        f"'{match.group(1)}' of the store is damaged or half-written and was left out; write it again or delete it."
-        for match in (re.match(r"(\w+/[^:\s]+):", str(warning.message)) for warning in caught)
-        if match
+        f"'{name}' of the store is damaged or half-written and was left out; write it again or delete it."
+        for name, _ in _skipped_elements(caught)
     )
     n_more = len(skipped) - _MAX_NAMED_ELEMENTS
     if n_more > 1:
@@ -150,6 +149,13 @@ def write_store(
         if fill is not None:
             fill()
         zarr.consolidate_metadata(zarr.storage.LocalStore(path))  # SpatialData omits it when it keeps its path
+
+
+def _skipped_elements(caught: Iterable[warnings.WarningMessage]) -> list[tuple[str, str]]:
+    """Return the elements that SpatialData left out, such as ``images/he``, with the reasons."""
+    messages = [str(warning.message) for warning in caught]
+    matches = [re.match(r"(\w+/[^:\s]+):", message) for message in messages]
+    return [(match.group(1), message) for match, message in zip(matches, messages, strict=True) if match]
 
 
 def _describe_invalid(error: Exception) -> str:

@@ -134,8 +134,9 @@ TOOLTIPS = {
     "gene_contrast": "Contrast limits of this gene, in the unit below.",
     "gene_opacity": "Opacity of this gene.",
     "dim_histology": "Brightness of the histology.",
-    "number_of_domains": "Number of domains, for which the resolution is searched; 'auto' for the resolution next to it.",
-    "domain_resolution": "Resolution of the clusters: larger values give more and smaller domains; 'auto' gives about as "
+    "number_of_domains": "Number of domains, for which the resolution is searched; 'auto': at the resolution next to "
+    "it.",
+    "domain_resolution": "Resolution of the clusters: larger values give more and smaller domains; 'auto': about as "
     "many as the measured spots have clusters.",
     "domain_genes": "Genes by which the pixels are clustered, with commas between them; empty: all with expression. "
     "Markers are of all genes with expression in any case.",

@@ -12,4 +12,5 @@ def ignore_torch_deprecations() -> None:
 
     The filter stays, because a temporary one would be shared with all other threads.
     """
-    warnings.filterwarnings("ignore", message=r"`?torch\.jit\.", category=DeprecationWarning)
+    for category in (DeprecationWarning, FutureWarning):  # newer versions of PyTorch use the second one
+        warnings.filterwarnings("ignore", message=r"`?torch\.jit\.", category=category)

@@ -138,6 +138,15 @@ def fine_truth() -> Iterator[Quote | Table]:
         lines.append(row(f"{name}, noise ceiling, other half, truth", *cells))
     yield Table(page, "fine_truth whole slide", tuple(lines))
 
+    coverage = load("results/fine_truth_coverage.json")
+    lines = [*head("slide", "all", "high")]
+    for slide, name in ((KIDNEY, "kidney"), (PANCREAS, "pancreas")):
+        for method in (OURS, ALONE):
+            values = coverage[slide]["methods"][method]
+            cells = [number(values[key], 3) for key in ("coverage_80", "coverage_80_high")]
+            lines.append(row(f"{name}, {METHODS[method].removeprefix('default, ')}", *cells))
+    yield Table(page, "fine_truth coverage", tuple(lines))
+
     def times(key: str, slide: str, method: str) -> str:
         return number(fine(slide, method)[key] / fine(slide, GP)[key], 1)
 

@@ -38,8 +38,7 @@ def pack(value: Any, file: IO[bytes]) -> None:
     arrays: list[np.ndarray] = []
     text = json.dumps(_encode(value, arrays, {}))
     parts = {f"a{index}": array for index, array in enumerate(arrays)}
-    # Not allow_pickle=False, which older versions of NumPy would store as an array; "_add" refuses objects.
-    np.savez(file, **{_DESCRIPTION: np.frombuffer(text.encode(), dtype=np.uint8)}, **parts)
+    np.savez(file, allow_pickle=False, **{_DESCRIPTION: np.frombuffer(text.encode(), dtype=np.uint8)}, **parts)
 
 
 def unpack(content: IO[bytes], n_bytes: int, classes: tuple[type, ...]) -> Any:

@@ -6,6 +6,7 @@ follows the lattice of the spots; the affine to the coordinates of the spots is 
 
 from __future__ import annotations
 
+import html
 import json
 import uuid
 from collections.abc import Iterator, Mapping
@@ -22,6 +23,7 @@ from napari_srast.io.result_images import ColumnReader
 
 __all__ = ["write_image_tiff", "write_ome_tiff"]
 
+_ESCAPES_SINCE = (2026, 2, 24)  # version of tifffile
 _TILE = 256
 _MAX_TIFF_BYTES = 2**32 - 2**25  # larger files need 64-bit offsets
 _UM_PER_CM = 1e4
@@ -89,11 +91,19 @@ def _metadata(names: tuple[str, ...], um_per_pixel: float | None, description: d
     return {
         "UUID": f"urn:uuid:{identity}",
         "axes": "CYX",
-        "Channel": {"Name": list(names)},
+        "Channel": {"Name": [_escaped(name) for name in names]},
         "Description": text,
         **size,
         **units,
     }
+
+
+def _escaped(name: str) -> str:
+    """Return a name as tifffile takes it: versions before 2026.2.24 copy it into the XML as it is."""
+    import tifffile
+
+    version = tuple(int(part) for part in tifffile.__version__.split(".")[:3])
+    return name if version >= _ESCAPES_SINCE else html.escape(name)
 
 
 def _write(

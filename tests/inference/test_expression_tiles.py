@@ -79,9 +79,9 @@ def test_intensity_of_the_counts_is_used_again(
     n_shared = sum(computed)
     computed.clear()
     monkeypatch.setattr(ExpressionSink, "derive", lambda self, rows, counts, known=None: derive(self, rows, counts))
-    anew = upsample(hex_slide, **SETTINGS)
+    recomputed = upsample(hex_slide, **SETTINGS)
     assert sum(computed) == n_shared + result.n_pixels
-    np.testing.assert_array_equal(_expression(anew), _expression(result))
+    np.testing.assert_array_equal(_expression(recomputed), _expression(result))
 
 
 def test_no_border_of_a_spot_shows(result: UpsampleResult) -> None:

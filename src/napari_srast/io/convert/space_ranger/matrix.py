@@ -128,7 +128,7 @@ def _read_mtx(file: CountsFile) -> FeatureCounts:
     barcodes = _read_table(file, ("barcodes.tsv",)).iloc[:, 0]
     features = _read_table(file, ("features.tsv", "genes.tsv"))
     _check_entries(file.path)
-    # SciPy 1.18 warns if it is not told, and versions before 1.15 cannot be told.
+    # SciPy 1.18 warns without this argument, which versions before 1.15 do not have.
     options = {"spmatrix": True} if "spmatrix" in inspect.signature(mmread).parameters else {}
     matrix = mmread(file.path, **options)
     if matrix.shape == (len(features), len(barcodes)):

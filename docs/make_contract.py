@@ -24,6 +24,7 @@ SECTIONS = {
     "Imports": "",
     "Requests": "",
     "Models": "",
+    "Other programs": "",
     "Outputs and system errors": "",
     "In the window": (
         "The window shows the same sentences. An unexpected error can be copied as a report: it holds settings, "

@@ -78,7 +78,9 @@ def test_intensity_of_the_counts_is_used_again(
     upsample(hex_slide, **SETTINGS)
     n_shared = sum(computed)
     computed.clear()
-    monkeypatch.setattr(ExpressionSink, "derive", lambda self, rows, counts, known=None: derive(self, rows, counts))
+    monkeypatch.setattr(
+        ExpressionSink, "derive", lambda self, rows, counts, tile_input=None: derive(self, rows, counts)
+    )
     recomputed = upsample(hex_slide, **SETTINGS)
     assert sum(computed) == n_shared + result.n_pixels
     np.testing.assert_array_equal(_expression(recomputed), _expression(result))

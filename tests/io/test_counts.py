@@ -62,6 +62,11 @@ def table_with_raw(x, raw, genes="ABC", **layers):
     return table
 
 
+@pytest.mark.contract(
+    section="Tables and counts",
+    case="normalized X with counts in a layer such as `raw_counts`",
+    response="*notice:* those in its layer were used",
+)
 @pytest.mark.parametrize("name", ["raw_counts", "count", "Counts", "raw"])
 def test_counts_are_found_in_layers_of_any_usual_name(name):
     got = raw_counts(anndata.AnnData(np.log1p(COUNTS), layers={name: COUNTS}), "table")

@@ -32,6 +32,11 @@ def assert_holds(slide: Slide, capture: Capture, um: float = 1.0) -> None:
     np.testing.assert_allclose(slide.centers * um, capture.centers_um, rtol=1e-6)
 
 
+@pytest.mark.contract(
+    section="Other programs",
+    case="stores of `spatialdata_io.visium`, `visium_hd`, `stereoseq` and `from_legacy_anndata`",
+    response="read",
+)
 def test_visium_store_is_read_and_our_import_has_the_same_elements(tmp_path: Path) -> None:
     capture = capture_area()
     outs = write_visium(tmp_path / "mouse", capture)
@@ -49,6 +54,11 @@ def test_visium_store_is_read_and_our_import_has_the_same_elements(tmp_path: Pat
     assert list(ours.spot_ids) == list(slide.spot_ids)
 
 
+@pytest.mark.contract(
+    section="Other programs",
+    case="stores of `spatialdata_io.visium`, `visium_hd`, `stereoseq` and `from_legacy_anndata`",
+    response="read",
+)
 def test_visium_hd_store_is_read_bin_size_by_bin_size(tmp_path: Path) -> None:
     captures = [capture_area(6, 7, bin_um=size, um_per_px=0.5) for size in (8, 16)]
     outs = write_visium_hd(tmp_path / "hd", captures, feature_slice="feature_slice.h5")
@@ -64,6 +74,11 @@ def test_visium_hd_store_is_read_bin_size_by_bin_size(tmp_path: Path) -> None:
         assert (ours.source.spots, ours.source.table) == (slide.source.spots, slide.source.table)
 
 
+@pytest.mark.contract(
+    section="Other programs",
+    case="stores of `spatialdata_io.visium`, `visium_hd`, `stereoseq` and `from_legacy_anndata`",
+    response="read",
+)
 def test_legacy_anndata_store_is_read(tmp_path: Path) -> None:
     from spatialdata_io.experimental import from_legacy_anndata
 
@@ -97,6 +112,11 @@ def test_legacy_anndata_store_is_read(tmp_path: Path) -> None:
     np.testing.assert_allclose(corners, np.diag([2.0, 2, 1]))
 
 
+@pytest.mark.contract(
+    section="Other programs",
+    case="stores of `spatialdata_io.visium`, `visium_hd`, `stereoseq` and `from_legacy_anndata`",
+    response="read",
+)
 def test_stereo_seq_store_is_read_by_cells_and_by_bins(tmp_path: Path) -> None:
     """Cells are circles; bins are points, one table for each bin size."""
     held = write_stereo_seq(tmp_path / "saw")

@@ -14,6 +14,11 @@ from napari_srast.io.result_writer import write_result
 pytestmark = pytest.mark.gui
 
 
+@pytest.mark.contract(
+    section="Other programs",
+    case="results in napari-spatialdata",
+    response="shown at their coordinates",
+)
 @pytest.mark.parametrize("has_levels", [False, True])
 def test_results_open_at_their_coordinates(
     make_napari_viewer, qtbot, make_slide, make_result, awkward_transforms, tmp_path, monkeypatch, has_levels

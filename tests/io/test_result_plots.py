@@ -70,6 +70,11 @@ def _block(text: str) -> str:
     return block
 
 
+@pytest.mark.contract(
+    section="Other programs",
+    case="results in scanpy and squidpy",
+    response="plotted at the places of their pixels",
+)
 def test_tables_are_plotted_at_the_places_of_their_pixels(
     result: UpsampleResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -97,6 +102,11 @@ def test_tables_are_plotted_at_the_places_of_their_pixels(
     )
 
 
+@pytest.mark.contract(
+    section="Other programs",
+    case="results in spatialdata-plot",
+    response="`render_images` and `render_labels` draw them over the histology",
+)
 def test_pixels_are_drawn_on_the_histology(result: UpsampleResult, monkeypatch: pytest.MonkeyPatch) -> None:
     scanpy = pytest.importorskip("scanpy", reason="scanpy is not installed")
     pytest.importorskip("spatialdata_io", reason="spatialdata-io is not installed")

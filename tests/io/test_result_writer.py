@@ -27,6 +27,11 @@ from napari_srast.io.result_writer import write_result
 from napari_srast.io.slide_reader import read_slide
 
 
+@pytest.mark.contract(
+    section="Other programs",
+    case="a saved result",
+    response="its image and labels are 0 outside, its table annotates circles or labels, and names are unique",
+)
 def test_store_contains_image_circles_and_table(make_result, tmp_path):
     result = make_result()
     path = write_result(result, tmp_path / "out.zarr")
@@ -195,6 +200,11 @@ def test_into_slide_keeps_existing_elements(make_result, written_slide, tmp_path
     np.testing.assert_array_equal(again.counts.toarray(), written_slide.counts.toarray())
 
 
+@pytest.mark.contract(
+    section="Other programs",
+    case="a saved result",
+    response="its image and labels are 0 outside, its table annotates circles or labels, and names are unique",
+)
 def test_table_can_annotate_the_labels_instead_of_the_circles(make_result, tmp_path):
     """The lines are those of docs/result.md; plotting libraries take the rows of a table that name the element."""
     result = make_result()
@@ -272,6 +282,11 @@ def test_stopping_during_the_copy_of_the_histology_leaves_nothing(make_result, s
     assert set(os.listdir(tmp_path)) == before
 
 
+@pytest.mark.contract(
+    section="Other programs",
+    case="columns of the spots, asked for",
+    response="kept for the pixels",
+)
 @pytest.mark.parametrize("name", ["out.zarr", "out.h5ad"])
 def test_pixels_keep_columns_of_their_spots(make_result, slide_with_image, tmp_path, name):
     result = make_result(slide_with_image)

@@ -105,6 +105,11 @@ def test_bytes_of_expression_equal_those_written_afterwards(
         np.testing.assert_array_equal(stores[0].images[element].values, stores[1].images[element].values)
 
 
+@pytest.mark.contract(
+    section="Other programs",
+    case="a run with a name; its histology",
+    response="the name is in its elements; the histology is copied with the result",
+)
 def test_named_run_with_histology_and_columns_is_streamed(
     make_slide: MakeSlide, make_store: Callable[..., Any], tmp_path: Path
 ) -> None:

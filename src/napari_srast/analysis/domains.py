@@ -28,7 +28,7 @@ __all__ = ["Domains", "domains", "read_domains"]
 
 _N_STEPS = 3  # neighbors, clusters, markers
 _SPOT_RESOLUTION = 1.0  # of the clusters of spots whose number is the default number of domains
-_PIXEL_EXPONENT = -0.75  # of the pixels of a spot: their first resolution, which saves trials and decides nothing
+_PIXEL_EXPONENT = -0.75  # the search begins at this power of the pixels of a spot, which is often close enough
 _TOLERANCE = 0.2  # of the default number of domains
 
 
@@ -243,7 +243,7 @@ def domains(
     elif resolution is not None:
         found = partition(graph, resolution, seed)
     else:
-        found = _as_many_as_spots(graph, result, [str(name) for name in names[chosen]], seed, monitor)
+        found = _as_many_as_spots(graph, result, np.asarray(result.expression_columns)[chosen], seed, monitor)
     monitor.check_canceled()
     monitor.report("domains", 2, _N_STEPS)
     names_of_domains: Any = [str(i + 1) for i in range(found.n_clusters)]  # the stubs accept no list of texts here
@@ -260,11 +260,10 @@ def domains(
 
 
 def _as_many_as_spots(
-    graph: Any, result: UpsampleResult, genes: Sequence[str], seed: int, monitor: RunMonitor
+    graph: Any, result: UpsampleResult, columns: np.ndarray, seed: int, monitor: RunMonitor
 ) -> Partition:
-    """Find about as many clusters of pixels as there are clusters of measured spots by the same genes."""
+    """Find about as many clusters of pixels as the measured spots have by the same genes, the result's ``columns``."""
     spots, spot_of_pixel = np.unique(result.raster.parent, return_inverse=True)
-    columns = [result.gene_column(gene) for gene in genes]
     membership = sparse.csr_matrix(
         (np.ones(result.n_pixels), (spot_of_pixel, np.arange(result.n_pixels))), shape=(len(spots), result.n_pixels)
     )

@@ -13,7 +13,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from scipy import sparse
@@ -113,7 +113,7 @@ class ResultSink(ABC, Generic[Result_co]):
         """
 
     def derive(
-        self, rows: PixelRows, counts: PixelCounts, known: object | None = None
+        self, rows: PixelRows, counts: PixelCounts, tile_input: Any = None
     ) -> tuple[PixelValues | None, PixelValues | None]:
         """Compute the expression of a tile and its standard deviations, for :meth:`add`; None if the sink adds none.
 
@@ -123,8 +123,9 @@ class ResultSink(ABC, Generic[Result_co]):
         ----------
         rows, counts
             As for :meth:`add`.
-        known
-            What the prediction of the counts computed and the sink may use again; None if it must compute everything.
+        tile_input
+            Input of the tile's prediction, with what was computed for the counts and need not be computed again. None
+            (default): compute everything.
         """
         return None, None
 

@@ -84,7 +84,7 @@ class ExpressionField:
         spots: np.ndarray,
         image: PixelImageEvidence | None,
         sample_of: UpsampleJob | None = None,
-        known: TileInput | None = None,
+        tile_input: TileInput | None = None,
     ) -> np.ndarray:
         """Return the log field in pixels, minus infinity on bare glass, shape (q, E).
 
@@ -98,11 +98,11 @@ class ExpressionField:
             Evidence of the histology in the pixels; None without.
         sample_of
             Job of the slide if the pixels are the same for all its regions and genes. Default: they are not.
-        known
-            A tile with the same pixels, whose intensity was computed before, if it was.
+        tile_input
+            Input of a tile with the same pixels; its intensity is used if it was computed before.
         """
-        if known is not None and known.pixel_intensity is not None:
-            pixels, spots = known.pixel_intensity, known.tile.spots
+        if tile_input is not None and tile_input.pixel_intensity is not None:
+            pixels, spots = tile_input.pixel_intensity, tile_input.tile.spots
         elif sample_of is None:
             pixels = _intensity(self.fitted, layout, spots)
         else:

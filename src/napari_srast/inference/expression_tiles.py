@@ -99,7 +99,9 @@ class ExpressionModel:
     loadings: tuple[np.ndarray, np.ndarray] | None = None
     scatter: ExpressionScatter | None = None
 
-    def predict(self, rows: np.ndarray, counts: sparse.csr_matrix, known: TileInput | None = None) -> ExpressionTile:
+    def predict(
+        self, rows: np.ndarray, counts: sparse.csr_matrix, tile_input: TileInput | None = None
+    ) -> ExpressionTile:
         """Compute the expression of a tile.
 
         Parameters
@@ -108,12 +110,13 @@ class ExpressionModel:
             Rows of the result that the tile's pixels have; all pixels of each of their spots, shape (q,).
         counts
             Upsampled counts of the pixels, shape (q, G).
-        known
-            The tile, with the intensity that was computed for its counts; None if it must be computed.
+        tile_input
+            Input of the tile's prediction, with the intensity that was computed for the counts; None if it must be
+            computed.
         """
         layout, spots = self.around.part(self.layout.pixels[rows], self.layout.parent[rows])
         image = None if self.image is None else self.image.select_pixels(rows)
-        log_field = self.field.log_values(layout, spots, image, known=known)
+        log_field = self.field.log_values(layout, spots, image, tile_input=tile_input)
         smooth = gaussian_weights(layout, self.width)
         values = np.exp(log_field + self.log_scale + smooth @ self.corrections[spots])
         n_columns = len(self.columns)
@@ -169,13 +172,13 @@ class ExpressionSink(ResultSink[UpsampleMetadata]):
         self._sink.begin(plan)
 
     def derive(
-        self, rows: np.ndarray, counts: sparse.csr_matrix, known: object | None = None
+        self, rows: np.ndarray, counts: sparse.csr_matrix, tile_input: TileInput | None = None
     ) -> tuple[sparse.csr_matrix | None, sparse.csr_matrix | None]:
         """Compute the expression of a tile; counts that the other sink will refuse get none."""
         if counts.shape[0] != len(rows) or not np.isfinite(counts.data).all():
             nothing = sparse.csr_matrix(counts.shape, dtype=np.float32)
             return nothing, None if self._model.scatter is None else nothing.copy()
-        tile = self._model.predict(rows, counts, known if isinstance(known, TileInput) else None)
+        tile = self._model.predict(rows, counts, tile_input)
         self._activities[rows] = tile.activities
         return tile.expression, tile.std
 

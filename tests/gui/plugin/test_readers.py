@@ -62,6 +62,11 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_result(make_result(), tmp_path_factory.mktemp("result") / "fine.zarr")
 
 
+@pytest.mark.contract(
+    section="Other programs",
+    case="stores, tables, Space Ranger folders and results opened with the plugin",
+    response="layers at their places",
+)
 def test_a_store_opens_as_histology_and_spots_at_their_places(slide: Path) -> None:
     viewer = ViewerModel()
     image, spots = viewer.open(slide, plugin=PLUGIN)
@@ -72,6 +77,11 @@ def test_a_store_opens_as_histology_and_spots_at_their_places(slide: Path) -> No
     np.testing.assert_allclose(_world(image, (19.5, 19.5, 0)[: image.ndim]), [0, 0], atol=1e-6)
 
 
+@pytest.mark.contract(
+    section="Other programs",
+    case="stores, tables, Space Ranger folders and results opened with the plugin",
+    response="layers at their places",
+)
 def test_a_result_opens_with_the_images_of_its_genes(result: Path) -> None:
     viewer = ViewerModel()
     viewer.open(result, plugin=PLUGIN)
@@ -91,6 +101,11 @@ def test_a_result_opens_from_its_table_alone(tmp_path: Path) -> None:
     assert "gene" in _roles(viewer)
 
 
+@pytest.mark.contract(
+    section="Other programs",
+    case="stores, tables, Space Ranger folders and results opened with the plugin",
+    response="layers at their places",
+)
 def test_an_h5ad_table_opens_as_spots(slide: Path) -> None:
     viewer = ViewerModel()
     (spots,) = viewer.open(slide.with_suffix(".h5ad"), plugin=PLUGIN)
@@ -98,6 +113,11 @@ def test_an_h5ad_table_opens_as_spots(slide: Path) -> None:
     assert spots.data.size == 36
 
 
+@pytest.mark.contract(
+    section="Other programs",
+    case="stores, tables, Space Ranger folders and results opened with the plugin",
+    response="layers at their places",
+)
 def test_a_space_ranger_folder_opens_in_micrometers(tmp_path: Path) -> None:
     viewer = ViewerModel()
     viewer.open(write_visium(tmp_path / "run", capture_area()), plugin=PLUGIN)
@@ -157,6 +177,11 @@ def test_foreign_folders_are_declined(tmp_path: Path, slide: Path) -> None:
         ViewerModel().open(ome, plugin=PLUGIN)
 
 
+@pytest.mark.contract(
+    section="Other programs",
+    case="a store that napari-spatialdata reads, too",
+    response="both readers are offered",
+)
 def test_the_reader_of_napari_spatialdata_stays_on_offer(slide: Path) -> None:
     pytest.importorskip("napari_spatialdata")
     plugins = {reader.plugin_name for reader in npe2.PluginManager.instance().iter_compatible_readers([str(slide)])}
@@ -329,6 +354,11 @@ def _dock(viewer: Any) -> Any:
     return viewer.window.dock_widgets.get("SRast (napari-srast)")
 
 
+@pytest.mark.contract(
+    section="Other programs",
+    case="a slide dropped on the canvas",
+    response="the panel opens and adopts it",
+)
 def test_a_slide_that_is_dropped_on_the_canvas_opens_the_panel(
     make_napari_viewer: Any, drop_on_canvas: Any, slide: Path, qtbot: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

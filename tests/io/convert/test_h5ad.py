@@ -79,6 +79,11 @@ def test_visium_table_keeps_image_diameter_and_unit(tmp_path):
     np.testing.assert_allclose(slide.transforms["mouse"], np.diag([2.5, 2.5, 1]), rtol=1e-4)
 
 
+@pytest.mark.contract(
+    section="Imports",
+    case="few, scattered spots of a Visium table",
+    response="micrometers come from the rows and columns of the array, not from distances",
+)
 def test_micrometers_of_few_scattered_spots_come_from_the_array(tmp_path):
     table = visium()[[0, 5, 26, 48, 71]].copy()  # none next to another
     slide = imported(table, tmp_path)
@@ -215,6 +220,11 @@ def test_all_sections_are_kept_on_request(tmp_path):
     assert imported(table, tmp_path, library="all").n_spots == 72
 
 
+@pytest.mark.contract(
+    section="Imports",
+    case="bins of Visium HD or Stereo-seq in an .h5ad file",
+    response="squares without gaps",
+)
 @pytest.mark.parametrize(
     "uns", [{"bin_size": 20}, {"bin_type": "bins"}, {"meta": {"platform": "10x Visium HD, 8 um bins"}}, {}]
 )
@@ -247,6 +257,11 @@ def test_spots_of_known_platforms_are_round(tmp_path, platform):
     assert (slide.spot_shape, slide.spot_diameter) == ("circle", pytest.approx(110))
 
 
+@pytest.mark.contract(
+    section="Imports",
+    case="nothing tells the shape of the spots",
+    response="`--spot-shape circle` or `square` decides",
+)
 def test_spot_shape_option_decides(tmp_path):
     slide = imported(bins(200), tmp_path, spot_shape="circle")
     assert (slide.spot_shape, slide.spot_diameter) == ("circle", pytest.approx(110))

@@ -41,6 +41,11 @@ def result() -> UpsampleResult:
     return with_random_shares(make_result(make_slide(5, 6, n_genes=4), region, factor=3))
 
 
+@pytest.mark.contract(
+    section="Other programs",
+    case="a result exported as OME-TIFF",
+    response="float32, genes as channels, the size of a pixel, 0 outside",
+)
 def test_ome_tiff_has_genes_as_channels_and_the_size_of_a_pixel(result: UpsampleResult, tmp_path: Path) -> None:
     path = export(result, tmp_path / "fine.ome.tif")
     with tifffile.TiffFile(path) as file:
@@ -60,6 +65,11 @@ def test_ome_tiff_has_genes_as_channels_and_the_size_of_a_pixel(result: Upsample
     np.testing.assert_allclose(json.loads(xml["Description"])["pixel_to_spots"], result.raster.affine)
 
 
+@pytest.mark.contract(
+    section="Other programs",
+    case="a large result exported as OME-TIFF",
+    response="has a pyramid",
+)
 def test_ome_tiff_of_a_large_image_has_a_pyramid_of_means(tmp_path: Path) -> None:
     result = make_result(make_slide(6, 40, n_genes=2), factor=16)
     path = export(result, tmp_path / "fine.ome.tif", genes=["Gene1"])
@@ -108,6 +118,11 @@ def test_the_same_result_gives_the_same_bytes(result: UpsampleResult, tmp_path: 
 # ------------------------------------------------------------------ QuPath
 
 
+@pytest.mark.contract(
+    section="Other programs",
+    case="a result exported as GeoJSON",
+    response="QuPath places its pixels on the image",
+)
 def test_pixels_become_detections_where_the_image_shows_them(tmp_path: Path) -> None:
     to_spots = np.array([[5.0, 0.5, -60.0], [-0.5, 5.0, -40.0], [0.0, 0.0, 1.0]])
     image = SlideImage(name="he", levels=(np.zeros((3, 90, 120), dtype=np.uint8),), to_intrinsic=(to_spots,))

@@ -71,6 +71,11 @@ def test_visium_run_is_imported_in_micrometers(load: Import, tmp_path: Path, ver
     np.testing.assert_allclose(hires, capture.centers_um / 5)
 
 
+@pytest.mark.contract(
+    section="Imports",
+    case="few, scattered spots of a Visium folder",
+    response="micrometers come from the rows and columns of the array, not from distances",
+)
 @pytest.mark.parametrize("angle", [0.0, 0.3, np.pi / 2, 3.0])
 def test_scale_comes_from_the_array_also_with_few_scattered_spots(load: Import, tmp_path: Path, angle: float) -> None:
     capture = capture_area(12, 24, um_per_px=0.73, angle=angle, tissue=[3, 70, 139])
@@ -340,6 +345,11 @@ def test_gray_image_is_used_and_a_damaged_one_left_out(load: Import, tmp_path: P
     assert any("'tissue_hires_image.png' cannot be read" in notice for notice in slide.notices)
 
 
+@pytest.mark.contract(
+    section="Imports",
+    case="barcodes of counts and positions with and without their number (`-1`)",
+    response="matched without it, as long as that is unambiguous",
+)
 @pytest.mark.parametrize(("in_counts", "in_positions"), [("", "-1"), ("-1", "")])
 def test_barcodes_match_with_and_without_their_number(
     load: Import, tmp_path: Path, in_counts: str, in_positions: str
@@ -400,6 +410,11 @@ def test_flat_folders_with_prefixes_are_imported(load: Import, tmp_path: Path) -
     assert slide.image.name == "GSM1_old_hires_image"
 
 
+@pytest.mark.contract(
+    section="Imports",
+    case="folder with a general name, such as `outs`",
+    response="the slide is named by its library, or by the nearest folder with a name",
+)
 def test_name_comes_from_the_library_or_the_nearest_folder_with_a_name(
     load: Import, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -318,6 +318,7 @@ class SRastWidget(QWidget):
     def _end_first_drawing(self) -> None:
         if not self.controller.tasks.is_shut_down:
             self.controller.slides.scale_bar.end_drawing()
+            self.controller.slides.view.fit_again()  # a slide that was open before the panel narrowed the canvas
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
         """Cancel the run after the window has closed; no event is filtered out."""

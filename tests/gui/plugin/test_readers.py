@@ -383,6 +383,27 @@ def test_a_slide_that_is_dropped_on_the_canvas_opens_the_panel(
     widget.controller.shutdown()
 
 
+def test_a_slide_that_opens_the_panel_fits_the_narrower_canvas(
+    make_napari_viewer: Any, slide: Path, qtbot: Any
+) -> None:
+    viewer = make_napari_viewer(show=True)
+    viewer.window._qt_window.resize(1200, 800)
+    viewer.open(slide, plugin=PLUGIN)
+    qtbot.waitUntil(lambda: _dock(viewer) is not None, timeout=120_000)
+    widget = _dock(viewer)
+    wait_ready(qtbot, widget)
+
+    def fits() -> bool:
+        layers = widget.controller.slides.current.tissue_layers
+        corners = np.concatenate([layer.extent.world[:, -2:] for layer in layers])
+        half = np.asarray(viewer.canvas.size) / 2 / viewer.scene.camera.zoom
+        middle = np.asarray(viewer.scene.camera.center[-2:])
+        return bool((corners >= middle - half).all() and (corners <= middle + half).all())
+
+    qtbot.waitUntil(fits, timeout=30_000)
+    widget.controller.shutdown()
+
+
 def test_a_table_on_the_canvas_of_a_window_is_imported_with_its_image(
     open_window: Any, drop_on_canvas: Any, slide: Path, qtbot: Any
 ) -> None:

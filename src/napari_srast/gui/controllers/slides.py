@@ -15,7 +15,7 @@ from napari_srast.core.slide import Slide
 from napari_srast.gui.controllers.messages import Messages
 from napari_srast.gui.controllers.results import Results
 from napari_srast.gui.controllers.task_runner import AppState, Task, TaskRunner
-from napari_srast.gui.layers.camera import zoom_to_layers
+from napari_srast.gui.layers.camera import FittedView
 from napari_srast.gui.layers.factory import HELPER_ROLES, remove_layers, role_of, set_units, world_units
 from napari_srast.gui.layers.opened_layers import loaded_of, place_regions, superseded_layers
 from napari_srast.gui.layers.scale_bar import ScaleBar
@@ -71,6 +71,7 @@ class SlideManager:
         self._preferences = preferences
         self._changing_layers = False
         self._opening: set[SlideSession] = set()  # slides that are not ready for use yet
+        self.view = FittedView(workspace.viewer)
         self.scale_bar = ScaleBar(workspace.viewer, lambda: workspace.slide)
         self._units = SharedUnits(workspace.viewer, lambda: workspace.slide)
         for signal in (workspace.slide_changed, workspace.coordinate_system_changed):
@@ -250,7 +251,7 @@ class SlideManager:
         self._workspace.announce_current()
         place_regions(self._viewer.layers, session.slide)
         if session is self.current:
-            zoom_to_layers(self._viewer, session.tissue_layers)
+            self.view.fit(session.tissue_layers)
         advice = f"{session.title} is open. Draw a region, or run the whole slide."
         self._messages.status_message.emit(" ".join([*session.slide.notices, *self.scale_bar.notices]) or advice)
         if session.loaded.result is not None:
@@ -280,7 +281,7 @@ class SlideManager:
         session.reveal()
         self._workspace.announce_current()
         if not self._workspace.shows_all:
-            zoom_to_layers(self._viewer, session.tissue_layers)
+            self.view.fit(session.tissue_layers)
         self._messages.status_message.emit(f"Switched to {session.title}.")
 
     def close(self) -> None:
@@ -313,7 +314,7 @@ class SlideManager:
         """Show slide, region and result in another coordinate system of the slide."""
         if self.current is not None and name != self.current.slide.coordinate_system:
             self.current.set_coordinate_system(name)
-            zoom_to_layers(self._viewer, self.current.tissue_layers)
+            self.view.fit(self.current.tissue_layers)
             self.coordinate_system_changed.emit()
 
     # ------------------------------------------------------- events of the viewer

@@ -9,7 +9,7 @@ import numpy as np
 from napari.components import ViewerModel
 from napari.layers import Layer
 
-__all__ = ["MARGIN", "CameraBookmark", "zoom_to_box", "zoom_to_layers"]
+__all__ = ["MARGIN", "CameraBookmark", "FittedView", "zoom_to_box", "zoom_to_layers"]
 
 MARGIN = 1.12  # visible size divided by the size of the box
 
@@ -36,6 +36,36 @@ def _fit(viewer: Any, low: np.ndarray, high: np.ndarray) -> None:
     camera.zoom = float(np.min(canvas / np.maximum(high - low, 1e-12))) / MARGIN
 
 
+class FittedView:
+    """Fits the view to layers, and once more after the canvas has changed its size.
+
+    Parameters
+    ----------
+    viewer
+        The viewer, or its model.
+    """
+
+    def __init__(self, viewer: ViewerModel) -> None:
+        self._viewer: Any = viewer
+        self._layers: list[Layer] = []
+        self._position: tuple[tuple[float, ...], float] | None = None
+
+    def fit(self, layers: Sequence[Layer]) -> None:
+        """Fit the view to some layers, visible or hidden."""
+        zoom_to_layers(self._viewer, layers)
+        self._layers, self._position = list(layers), _position(self._viewer)
+
+    def fit_again(self) -> None:
+        """Fit the view to the same layers, unless one was removed or the user has moved the camera since."""
+        is_shown = all(layer in self._viewer.layers for layer in self._layers)
+        if self._layers and is_shown and _position(self._viewer) == self._position:
+            self.fit(self._layers)
+
+
+def _position(viewer: Any) -> tuple[tuple[float, ...], float]:
+    return tuple(viewer.scene.camera.center), float(viewer.scene.camera.zoom)
+
+
 class CameraBookmark:
     """Moves the camera of a viewer and restores its previous position.
 
@@ -52,8 +82,7 @@ class CameraBookmark:
 
     @property
     def _now(self) -> tuple[tuple[float, ...], float]:
-        camera = self._viewer.scene.camera
-        return tuple(camera.center), float(camera.zoom)
+        return _position(self._viewer)
 
     def show(self, low: np.ndarray, high: np.ndarray) -> None:
         """Fit the view to the box from ``low`` to ``high``, (x, y) in world coordinates, unless it is fully visible."""

@@ -24,3 +24,23 @@ def test_opening_is_counted_in_seconds_without_an_animation(widget: SRastWidget,
     wait_ready(qtbot, widget, PATIENCE)
     assert not progress.isVisible()
     assert not widget.run_bar._clock.isActive()
+
+
+def test_long_message_scrolls_and_leaves_the_panel_its_room(widget: SRastWidget, qtbot: Any) -> None:
+    widget.resize(350, 700)
+    bar, tabs = widget.run_bar, widget.tabs
+    bar.show_status("Ready.")
+    qtbot.waitUntil(lambda: bar.message.height() == bar.status.minimumSizeHint().height(), timeout=10_000)
+    one_line = bar.message.height()
+    bar.show_error(" ".join(["Three spots have no place and are left out."] * 3))
+    qtbot.waitUntil(lambda: bar.message.height() > 2 * one_line, timeout=10_000)
+    assert bar.message.height() == bar.status.height()  # nothing to scroll
+    bar.show_status(" ".join(f"Notice {number}: the image is larger than the slide." for number in range(40)))
+    qtbot.waitUntil(lambda: bar.status.height() > 3 * bar.message.height(), timeout=10_000)
+    assert bar.message.height() < 8 * one_line
+    assert tabs.height() > 400
+    scroll = bar.message.verticalScrollBar()
+    scroll.setValue(scroll.maximum())
+    bar.show_status("Ready.")
+    qtbot.waitUntil(lambda: bar.message.height() == one_line, timeout=10_000)
+    assert scroll.value() == 0

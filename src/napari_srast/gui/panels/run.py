@@ -11,7 +11,7 @@ from napari_srast.core.progress import Progress
 from napari_srast.gui.controllers.controller import Controller
 from napari_srast.gui.controllers.task_runner import AppState
 from napari_srast.gui.state.run_estimate import duration
-from napari_srast.gui.widgets.common import button, label
+from napari_srast.gui.widgets.common import MessageArea, button, label
 from napari_srast.gui.widgets.tooltips import allow, describe
 
 __all__ = ["RunBar"]
@@ -65,6 +65,7 @@ class RunBar(QWidget):
         self.waiting = label()
         self.preparation = label()
         self.status = label()
+        self.message = MessageArea(self.status)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(4)
@@ -79,7 +80,7 @@ class RunBar(QWidget):
         column.addWidget(self.waiting)
         column.addWidget(self.preparation)
         row = QHBoxLayout()
-        row.addWidget(self.status, 1)
+        row.addWidget(self.message, 1)
         row.addWidget(self.report)
         column.addLayout(row)
         controller.tasks.state_changed.connect(self.refresh)
@@ -122,14 +123,16 @@ class RunBar(QWidget):
 
     def show_status(self, text: str) -> None:
         """Show a status message."""
-        self.status.setStyleSheet("")
-        self.status.setText(text)
-        self.report.setVisible(self._controller.messages.error_report is not None)
+        self._show(text, "")
 
     def show_error(self, text: str) -> None:
         """Show an error message until the next message."""
-        self.status.setStyleSheet(_ERROR_STYLE)
+        self._show(text, _ERROR_STYLE)
+
+    def _show(self, text: str, style: str) -> None:
+        self.status.setStyleSheet(style)
         self.status.setText(text)
+        self.message.show_first_line()
         self.report.setVisible(self._controller.messages.error_report is not None)
 
     def _copy_report(self) -> None:

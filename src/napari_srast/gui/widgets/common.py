@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from html import escape
 
-from qtpy.QtCore import QAbstractItemModel, QSignalBlocker, QSize, Qt
+from qtpy.QtCore import QAbstractItemModel, QEvent, QSignalBlocker, QSize, Qt
 from qtpy.QtGui import QKeyEvent, QResizeEvent
 from qtpy.QtWidgets import (
     QAbstractItemView,
@@ -28,6 +28,7 @@ from napari_srast.gui.widgets.option_names import name_controls
 from napari_srast.gui.widgets.tooltips import describe
 
 __all__ = [
+    "MessageArea",
     "VerticalScrollArea",
     "allow_narrow",
     "button",
@@ -46,6 +47,7 @@ _CELL_PADDING = 14
 _NAME_WIDTH = 105  # of a gene, with its check box and color
 _ROW_PADDING = 6
 _MIN_TABLE_HEIGHT = 140
+_MESSAGE_LINES = 6
 _WORD_MARGIN = 12  # pixels: Qt would wrap a word that just fits at its ellipsis
 _WORD = re.compile(r"[^\s/-]{24,}")  # that Qt does not wrap, and that may be wider than a narrow label
 
@@ -153,6 +155,39 @@ class VerticalScrollArea(QScrollArea):
         content, bar = self.widget(), self.verticalScrollBar()
         width = 0 if content is None else content.minimumSizeHint().width()
         return QSize(width + (0 if bar is None else bar.sizeHint().width()), 200)
+
+
+class MessageArea(VerticalScrollArea):
+    """Show a label as high as its text, up to a few lines; a longer text scrolls and leaves the panel its room.
+
+    Parameters
+    ----------
+    text
+        A label that wraps its text.
+    """
+
+    def __init__(self, text: QLabel) -> None:
+        super().__init__(text)
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+
+    def sizeHint(self) -> QSize:  # noqa: D102
+        text = self.widget()
+        whole = 0 if text is None else text.minimumSizeHint().height()
+        return QSize(0, min(whole, _MESSAGE_LINES * self.fontMetrics().lineSpacing()))
+
+    def minimumSizeHint(self) -> QSize:  # noqa: D102
+        return self.sizeHint()
+
+    def viewportEvent(self, event: QEvent | None) -> bool:  # noqa: D102
+        if event is not None and event.type() == QEvent.Type.LayoutRequest:  # the text has changed
+            self.updateGeometry()
+        return super().viewportEvent(event)
+
+    def show_first_line(self) -> None:
+        """Scroll back to the beginning."""
+        bar = self.verticalScrollBar()
+        if bar is not None:
+            bar.setValue(bar.minimum())
 
 
 class _GeneView(QTableView):

@@ -80,7 +80,7 @@ def test_slide_that_is_opened_meanwhile_stays_the_current_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     controller, zoomed = widget.controller, []
-    monkeypatch.setattr(module, "zoom_to_layers", lambda viewer, layers: zoomed.extend(layers))
+    monkeypatch.setattr(controller.slides.view, "fit", zoomed.extend)
     _show(widget, make_slide())
     first = turns.pop(0)
     _show(widget, make_slide(seed=1))

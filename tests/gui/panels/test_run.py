@@ -30,17 +30,20 @@ def test_long_message_scrolls_and_leaves_the_panel_its_room(widget: SRastWidget,
     widget.resize(350, 700)
     bar, tabs = widget.run_bar, widget.tabs
     bar.show_status("Ready.")
-    qtbot.waitUntil(lambda: bar.message.height() == bar.status.minimumSizeHint().height(), timeout=10_000)
-    one_line = bar.message.height()
+    qtbot.waitUntil(lambda: bar.message.viewport().height() == bar.status.minimumSizeHint().height(), timeout=10_000)
+    one_line, scroll = bar.message.height(), bar.message.verticalScrollBar()
+    assert not scroll.isVisible()
     bar.show_error(" ".join(["Three spots have no place and are left out."] * 3))
     qtbot.waitUntil(lambda: bar.message.height() > 2 * one_line, timeout=10_000)
-    assert bar.message.height() == bar.status.height()  # nothing to scroll
+    qtbot.waitUntil(lambda: bar.message.viewport().height() == bar.status.height(), timeout=10_000)
+    assert not scroll.isVisible()
     bar.show_status(" ".join(f"Notice {number}: the image is larger than the slide." for number in range(40)))
     qtbot.waitUntil(lambda: bar.status.height() > 3 * bar.message.height(), timeout=10_000)
     assert bar.message.height() < 8 * one_line
     assert tabs.height() > 400
-    scroll = bar.message.verticalScrollBar()
+    assert scroll.isVisible()
     scroll.setValue(scroll.maximum())
     bar.show_status("Ready.")
     qtbot.waitUntil(lambda: bar.message.height() == one_line, timeout=10_000)
+    qtbot.waitUntil(lambda: not scroll.isVisible(), timeout=10_000)
     assert scroll.value() == 0

@@ -147,7 +147,9 @@ class SpotPreview:
                 layer.colormap = counts_colormap()
         else:
             share = np.clip((picture.values - low) / (high - low), 0.0, 1.0)
-            layer.face_color = counts_colormap().map(share)
+            colors = counts_colormap().map(share)
+            layer.face_color = colors
+            layer.border_color = colors  # of spots that are smaller than a few pixels, napari draws hardly more
             if not self.is_colored:
                 layer.border_width = 0.0
         self.is_colored = True

@@ -173,7 +173,8 @@ class MessageArea(VerticalScrollArea):
     def sizeHint(self) -> QSize:  # noqa: D102
         text = self.widget()
         whole = 0 if text is None else text.minimumSizeHint().height()
-        return QSize(0, min(whole, _MESSAGE_LINES * self.fontMetrics().lineSpacing()))
+        most = _MESSAGE_LINES * self.fontMetrics().lineSpacing()
+        return QSize(0, min(whole, most) + 2 * self.frameWidth())  # napari's style gives the area a frame
 
     def minimumSizeHint(self) -> QSize:  # noqa: D102
         return self.sizeHint()

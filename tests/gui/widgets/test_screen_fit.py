@@ -42,7 +42,7 @@ def test_run_and_export_are_visible_and_the_canvas_has_half_of_the_width(
     assert window.height() <= screen.height()
     qtbot.waitUntil(lambda: _is_in_sight(widget.run_bar.run), timeout=PATIENCE)
     assert all(_is_in_sight(tool) for tool in widget.region_panel.tools)
-    assert _is_in_sight(widget.settings_panel.factor.native)
+    qtbot.waitUntil(lambda: _is_in_sight(widget.settings_panel.factor.native), timeout=PATIENCE)  # after the layout
     assert not widget.slide_panel.section.is_open  # its title has the name of the slide; the genes have the room
 
     widget.controller.regions.add(SQUARE)

@@ -132,6 +132,7 @@ class RunBar(QWidget):
     def _show(self, text: str, style: str) -> None:
         self.status.setStyleSheet(style)
         self.status.setText(text)
+        self.message.updateGeometry()
         self.message.show_first_line()
         self.report.setVisible(self._controller.messages.error_report is not None)
 
